@@ -1,0 +1,164 @@
+//! Seeing and ending sessions, presence, health and metrics.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::auth::{Access, Auth};
+use crate::broker::{BrokerHandle, SessionInfo, SessionView};
+use crate::http::Query;
+use crate::metrics::{self, Metrics};
+use crate::model::{Code, Problem, Topic};
+
+/// The most items of one page.
+const MAX_LIMIT: usize = 1_000;
+
+/// The items of a page where no limit is asked for.
+const DEFAULT_LIMIT: usize = 100;
+
+#[derive(Serialize)]
+struct SessionBody {
+    session: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    since: String,
+    transport: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
+    subscriptions: Vec<String>,
+    queued_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct MemberBody {
+    session: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    since: String,
+}
+
+impl From<SessionView> for SessionBody {
+    fn from(SessionView { info, subscriptions, queued_bytes }: SessionView) -> Self {
+        Self {
+            session: info.id,
+            user: info.user,
+            since: info.since.to_string(),
+            transport: info.transport.name(),
+            address: info.address,
+            subscriptions: subscriptions.iter().map(|pattern| pattern.to_string()).collect(),
+            queued_bytes,
+        }
+    }
+}
+
+impl From<SessionInfo> for MemberBody {
+    fn from(info: SessionInfo) -> Self {
+        Self { session: info.id, user: info.user, since: info.since.to_string() }
+    }
+}
+
+/// `GET /v1/sessions`: who is connected to this node.
+pub async fn list_sessions(
+    access: Access,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::parse(request.query_string(), &["user", "limit", "after"])?;
+    access.require_application()?;
+    let user = query.one("user")?.map(str::to_owned);
+    let sessions = broker.sessions(user).await;
+    page("sessions", sessions, &query, |view| &view.info.id, SessionBody::from)
+}
+
+/// `DELETE /v1/sessions/{id}`: ends a session.
+pub async fn end_session(
+    access: Access,
+    id: web::Path<String>,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    access.require_application()?;
+    match broker.end_session(id.into_inner()).await {
+        true => Ok(HttpResponse::NoContent().finish()),
+        false => Err(Problem::new(Code::NotFound, "there is no such session")),
+    }
+}
+
+/// `DELETE /v1/users/{user}/sessions`: ends every session of a user.
+pub async fn end_user(
+    access: Access,
+    user: web::Path<String>,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    access.require_application()?;
+    let ended = broker.end_user(user.into_inner()).await;
+    Ok(HttpResponse::Ok().json(json!({ "ended": ended })))
+}
+
+/// `GET /v1/topics/{topic}/presence`: who is subscribed, where the topic's rule lets one ask.
+pub async fn presence(
+    access: Access,
+    topic: web::Path<String>,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::parse(request.query_string(), &["limit", "after"])?;
+    let topic = Topic::parse(&topic)?;
+    access.require_subscribe(&topic)?;
+    if !auth.rules().of(&topic).presence {
+        let detail = format!("presence is off for {topic}; a [[topics]] rule can turn it on");
+        return Err(Problem::new(Code::NotFound, detail));
+    }
+    page("members", broker.presence(topic).await, &query, |info| &info.id, MemberBody::from)
+}
+
+/// One page of items that are in order of their ids: `{NAME:[...],"next"?}`.
+fn page<T, B: Serialize>(
+    name: &str,
+    items: Vec<T>,
+    query: &Query,
+    id: impl Fn(&T) -> &str,
+    body: impl Fn(T) -> B,
+) -> Result<HttpResponse, Problem> {
+    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
+    let after = query.one("after")?;
+    let rest = items.into_iter().filter(|item| after.is_none_or(|after| id(item) > after));
+    let mut items: Vec<_> = rest.collect();
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| has_more).map(|item| id(item).to_owned());
+    let items: Vec<_> = items.into_iter().map(body).collect();
+    let mut page = json!({ name: items });
+    if let Some(next) = next {
+        page["next"] = next.into();
+    }
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// `GET /health/live`: the process answers.
+pub async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "ok" }))
+}
+
+/// `GET /health/ready`: the broker can do its job.
+pub async fn ready(broker: web::Data<BrokerHandle>) -> HttpResponse {
+    let serving = if broker.is_draining() { "the broker is stopping" } else { "ok" };
+    let checks = json!({ "history": "ok", "serving": serving });
+    match broker.is_draining() {
+        false => HttpResponse::Ok().json(json!({ "status": "ready", "checks": checks })),
+        true => HttpResponse::ServiceUnavailable()
+            .insert_header(("retry-after", "1"))
+            .json(json!({ "status": "not_ready", "checks": checks })),
+    }
+}
+
+/// `GET /metrics`: what the broker counts about itself; with credentials configured, for
+/// applications.
+pub async fn metrics(access: Access, metrics: web::Data<Metrics>) -> Result<HttpResponse, Problem> {
+    access.require_application()?;
+    Ok(HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(metrics.render()))
+}

@@ -1,0 +1,242 @@
+//! What one caller may do.
+//!
+//! The first rule that matches a topic says who may: anyone, whoever has a token that grants it, or
+//! nobody but applications. The same questions are asked of every event on every path, so that a
+//! wildcard never shows more than the grant behind it.
+
+use std::sync::Arc;
+
+use super::{Auth, Caller};
+use crate::config::Who;
+use crate::model::{Code, Pattern, Problem, Topic};
+
+/// How much of a pattern a caller may receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coverage {
+    /// All that it matches.
+    Whole,
+    /// Some of it: each event has to be looked at.
+    Part,
+    /// Nothing.
+    None,
+}
+
+/// One caller's rights.
+#[derive(Debug, Clone)]
+pub struct Access {
+    auth: Arc<Auth>,
+    caller: Caller,
+}
+
+impl Access {
+    /// The rights of `caller`.
+    pub fn new(auth: Arc<Auth>, caller: Caller) -> Self {
+        Self { auth, caller }
+    }
+
+    /// Whose rights these are.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Whether the caller may receive events of `topic`.
+    pub fn may_subscribe(&self, topic: &Topic) -> bool {
+        match &self.caller {
+            Caller::Application => true,
+            Caller::User(user) => match self.auth.rules.of(topic).subscribe {
+                Who::Anyone => true,
+                Who::Token => user.subscribe.iter().any(|grant| grant.matches(topic)),
+                Who::Nobody => false,
+            },
+            Caller::Anonymous => self.auth.rules.of(topic).subscribe == Who::Anyone,
+        }
+    }
+
+    /// Whether the caller may publish to `topic`. The broker's own topics are nobody's to publish.
+    pub fn may_publish(&self, topic: &Topic) -> bool {
+        !topic.is_reserved()
+            && match &self.caller {
+                Caller::Application => true,
+                Caller::User(user) => match self.auth.rules.of(topic).publish {
+                    Who::Anyone => true,
+                    Who::Token => user.publish.iter().any(|grant| grant.matches(topic)),
+                    Who::Nobody => false,
+                },
+                Caller::Anonymous => self.auth.rules.of(topic).publish == Who::Anyone,
+            }
+    }
+
+    /// How much of `pattern` the caller may receive. `Part` may turn out to be nothing.
+    pub fn coverage(&self, pattern: &Pattern) -> Coverage {
+        if let Some(topic) = pattern.as_topic() {
+            return if self.may_subscribe(&topic) { Coverage::Whole } else { Coverage::None };
+        }
+        let rules = &self.auth.rules;
+        let user = match &self.caller {
+            Caller::Application => return Coverage::Whole,
+            Caller::User(user) => Some(user),
+            Caller::Anonymous => None,
+        };
+        let granted = |test: fn(&Pattern, &Pattern) -> bool| {
+            user.is_some_and(|user| user.subscribe.iter().any(|grant| test(grant, pattern)))
+        };
+        let ruled = |who| {
+            let mut listed = rules.listed.iter();
+            listed.any(|rule| rule.subscribe == who && rule.pattern.overlaps(pattern))
+        };
+        if granted(Pattern::covers) && !ruled(Who::Nobody) {
+            Coverage::Whole
+        } else if granted(Pattern::overlaps) || ruled(Who::Anyone) {
+            Coverage::Part
+        } else {
+            Coverage::None
+        }
+    }
+
+    /// Refuses callers that are not applications.
+    pub fn require_application(&self) -> Result<(), Problem> {
+        match self.caller {
+            Caller::Application => Ok(()),
+            _ => Err(self.refusal("this needs an API key")),
+        }
+    }
+
+    /// Refuses callers that may not receive events of `topic`.
+    pub fn require_subscribe(&self, topic: &Topic) -> Result<(), Problem> {
+        match self.may_subscribe(topic) {
+            true => Ok(()),
+            false => Err(self.refusal(format!("no right to subscribe to {topic}"))),
+        }
+    }
+
+    /// Refuses callers that may not publish to `topic`.
+    pub fn require_publish(&self, topic: &Topic) -> Result<(), Problem> {
+        if topic.is_reserved() {
+            return Err(Problem::new(
+                Code::Forbidden,
+                format!("{topic} is the broker's own topic"),
+            ));
+        }
+        match self.may_publish(topic) {
+            true => Ok(()),
+            false => Err(self.refusal(format!("no right to publish to {topic}"))),
+        }
+    }
+
+    /// A refusal for want of rights: of a better credential, or of any.
+    pub fn refusal(&self, detail: impl Into<String>) -> Problem {
+        let code = match self.caller {
+            Caller::Anonymous => Code::Unauthorized,
+            Caller::Application | Caller::User(_) => Code::Forbidden,
+        };
+        Problem::new(code, detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::User;
+    use crate::config::{Config, KeyHash, Rule, Rules};
+    use proptest::prelude::*;
+    use std::time::SystemTime;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).expect(text)
+    }
+
+    fn rules() -> Rules {
+        let mut rules = Config::default().rules;
+        let rule = |text, subscribe| Rule {
+            pattern: pattern(text),
+            subscribe,
+            publish: subscribe,
+            ..rules.default.clone()
+        };
+        rules.listed = vec![
+            rule("a.secret.>", Who::Nobody),
+            rule("a.public.*", Who::Anyone),
+            rule("b.>", Who::Token),
+        ];
+        rules
+    }
+
+    fn access(caller: Caller) -> Access {
+        let config = crate::config::Auth { api_keys: vec![KeyHash([0; 32])], jwt: None };
+        Access::new(Arc::new(Auth::new(&config, rules(), Vec::new())), caller)
+    }
+
+    fn user(grants: &[&str]) -> Access {
+        let grants: Vec<_> = grants.iter().map(|text| pattern(text)).collect();
+        let (subscribe, publish) = (grants.clone(), grants);
+        let expires = SystemTime::UNIX_EPOCH;
+        access(Caller::User(User { name: "u".into(), expires, subscribe, publish }))
+    }
+
+    #[test]
+    fn the_first_matching_rule_and_the_grant_decide() {
+        for (who, access, allowed) in [
+            ("application", access(Caller::Application), [true, true, true, true]),
+            ("anonymous", access(Caller::Anonymous), [false, true, false, false]),
+            ("user of a", user(&["a.>"]), [false, true, false, false]),
+            ("user of b and c", user(&["b.*", "c"]), [false, true, true, true]),
+        ] {
+            let topics = ["a.secret.x", "a.public.x", "b.x", "c"].map(|t| Topic::parse(t).unwrap());
+            assert_eq!(
+                topics.each_ref().map(|topic| access.may_subscribe(topic)),
+                allowed,
+                "{who}"
+            );
+            assert_eq!(topics.each_ref().map(|topic| access.may_publish(topic)), allowed, "{who}");
+        }
+    }
+
+    #[test]
+    fn the_brokers_own_topics_are_nobodys_to_publish() {
+        let topic = Topic::parse("$sys.x").unwrap();
+        let problem = access(Caller::Application).require_publish(&topic).unwrap_err();
+        assert_eq!(problem.code, Code::Forbidden);
+    }
+
+    #[test]
+    fn want_of_a_credential_is_told_apart_from_want_of_a_right() {
+        let topic = Topic::parse("c").unwrap();
+        let code = |access: Access| access.require_subscribe(&topic).unwrap_err().code;
+        assert_eq!(code(access(Caller::Anonymous)), Code::Unauthorized);
+        assert_eq!(code(user(&["d"])), Code::Forbidden);
+    }
+
+    #[test]
+    fn a_pattern_is_covered_whole_in_part_or_not_at_all() {
+        for (access, text, coverage) in [
+            (access(Caller::Application), ">", Coverage::Whole),
+            (access(Caller::Anonymous), ">", Coverage::Part),
+            (access(Caller::Anonymous), "b.>", Coverage::None),
+            (user(&["b.>"]), "b.*", Coverage::Whole),
+            (user(&["b.x"]), "b.*", Coverage::Part),
+            (user(&["a.>"]), "a.>", Coverage::Part),
+            (user(&["c"]), "d.*", Coverage::None),
+        ] {
+            assert_eq!(access.coverage(&pattern(text)), coverage, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whole_hides_nothing_and_none_shows_nothing(
+            grants in prop::collection::vec("[abc]|[*]", 1..4),
+            asked in "(a|b|[*])[.](secret|public|[*])([.][*x])?",
+            topic in "(a|b|c)[.](secret|public|x)([.]x)?",
+        ) {
+            let access = user(&[&grants.join("."), "a.>"]);
+            let (asked, topic) = (pattern(&asked), Topic::parse(&topic).unwrap());
+            if asked.matches(&topic) {
+                match access.coverage(&asked) {
+                    Coverage::Whole => prop_assert!(access.may_subscribe(&topic)),
+                    Coverage::None => prop_assert!(!access.may_subscribe(&topic)),
+                    Coverage::Part => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! An event on its way out.
+//!
+//! Shared by every worker and session that it goes to. Each wire form is encoded by the first
+//! session that needs it and then shared; the history keeps the event alone, so the encoded bytes
+//! are freed with the last delivery.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::model::Event;
+
+/// The most wire forms that one event can have.
+const WIRE_FORMS: usize = 8;
+
+/// An event and its encoded forms.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What is delivered.
+    pub event: Arc<Event>,
+    encoded: [OnceLock<Bytes>; WIRE_FORMS],
+}
+
+impl Delivery {
+    /// A delivery that nobody has encoded yet.
+    pub fn new(event: Arc<Event>) -> Self {
+        Self { event, encoded: Default::default() }
+    }
+
+    /// The bytes of wire form `form`, encoded now if this is the first to ask.
+    pub fn encoded(&self, form: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
+        match self.encoded.get(form) {
+            Some(slot) => slot.get_or_init(|| encode(&self.event)).clone(),
+            None => encode(&self.event),
+        }
+    }
+}

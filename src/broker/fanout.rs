@@ -1,0 +1,381 @@
+//! The broker actor of one worker thread.
+//!
+//! A shell around [`Topics`]: it knows the sessions of its thread, hands them the events of its
+//! inbox in order, and answers what others ask about them. Sessions live on the same thread, so a
+//! delivery is a push into a queue, without a lock that anyone else wants.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use slab::Slab;
+use tracing::debug;
+
+use super::inbox::{Inbox, InboxStream, Item};
+use super::router::{Router, WorkerId};
+use super::topics::{Subscribed, Topics};
+use super::{MarkId, SessionInfo, SessionKey, Subscriber};
+use crate::metrics::{Metrics, TransportLabel};
+use crate::model::{Close, Cursor, Pattern, Topic};
+
+/// How often sessions whose heartbeat is due are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often a drain ends a share of the sessions.
+const DRAIN_STEP: Duration = Duration::from_millis(50);
+
+/// The broker actor of one worker thread.
+pub struct Fanout {
+    worker: WorkerId,
+    router: Arc<Router>,
+    inbox: Arc<Inbox>,
+    metrics: Arc<Metrics>,
+    heartbeat: Duration,
+    topics: Topics<SessionKey>,
+    sessions: Slab<Entry>,
+    next_mark: u64,
+    ticks: u64,
+}
+
+struct Entry {
+    info: SessionInfo,
+    subscriber: Arc<dyn Subscriber>,
+    /// The tick, modulo a heartbeat's ticks, at which its heartbeat is due: the one it came in, so
+    /// that heartbeats spread as connections did.
+    beat: u64,
+}
+
+impl Fanout {
+    /// Starts the actor on the current thread.
+    pub(super) fn start(
+        router: Arc<Router>,
+        metrics: Arc<Metrics>,
+        heartbeat: Duration,
+    ) -> Addr<Self> {
+        let inbox = Arc::new(Inbox::default());
+        let worker = router.enter(inbox.clone());
+        let fanout = Self {
+            worker,
+            router,
+            inbox,
+            metrics,
+            heartbeat,
+            topics: Topics::default(),
+            sessions: Slab::new(),
+            next_mark: 0,
+            ticks: 0,
+        };
+        Actor::start(fanout)
+    }
+
+    fn deliver(&self, delivery: &Arc<super::Delivery>) {
+        let mut delivered = 0;
+        for session in self.topics.subscribers(&delivery.event.topic) {
+            if let Some(entry) = self.sessions.get(session.0) {
+                entry.subscriber.deliver(delivery);
+                delivered += 1;
+            }
+        }
+        self.metrics.events_delivered.inc_by(delivered);
+    }
+
+    fn beat(&mut self, position: Cursor) {
+        let due = self.ticks % self.heartbeat.as_secs().max(1);
+        for (_, entry) in self.sessions.iter().filter(|(_, entry)| entry.beat == due) {
+            entry.subscriber.beat(position);
+        }
+        self.ticks += 1;
+    }
+
+    fn new_mark(&mut self) -> MarkId {
+        self.next_mark += 1;
+        MarkId(self.next_mark)
+    }
+}
+
+impl Actor for Fanout {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.add_stream(InboxStream(self.inbox.clone()));
+        ctx.run_interval(TICK, |fanout, _| fanout.router.beat(fanout.worker));
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.router.leave(self.worker);
+    }
+}
+
+impl StreamHandler<Item> for Fanout {
+    fn handle(&mut self, item: Item, _: &mut Self::Context) {
+        match item {
+            Item::Event(delivery) => self.deliver(&delivery),
+            Item::Beat { position } => self.beat(position),
+            Item::Mark { session, mark, position } => {
+                if let Some(entry) = self.sessions.get(session.0) {
+                    entry.subscriber.marked(mark, position);
+                }
+            }
+        }
+    }
+}
+
+/// Adds a session to this worker.
+#[derive(Message)]
+#[rtype(result = "SessionKey")]
+pub(super) struct Enter {
+    pub(super) info: SessionInfo,
+    pub(super) subscriber: Arc<dyn Subscriber>,
+}
+
+impl Handler<Enter> for Fanout {
+    type Result = MessageResult<Enter>;
+
+    fn handle(&mut self, enter: Enter, _: &mut Self::Context) -> Self::Result {
+        let label = TransportLabel { transport: enter.info.transport.name() };
+        self.metrics.sessions.get_or_create(&label).inc();
+        debug!(session = %enter.info.id, "session entered");
+        let beat = self.ticks % self.heartbeat.as_secs().max(1);
+        let entry = Entry { info: enter.info, subscriber: enter.subscriber, beat };
+        MessageResult(SessionKey(self.sessions.insert(entry)))
+    }
+}
+
+/// Subscribes a session to patterns; a mark follows where that begins.
+#[derive(Message)]
+#[rtype(result = "MarkId")]
+pub(super) struct Join {
+    pub(super) session: SessionKey,
+    pub(super) patterns: Vec<Pattern>,
+}
+
+impl Handler<Join> for Fanout {
+    type Result = MessageResult<Join>;
+
+    fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
+        let mark = self.new_mark();
+        let mut wanted = Vec::new();
+        for pattern in join.patterns {
+            match self.topics.subscribe(join.session, pattern.clone()) {
+                Subscribed::Already => {}
+                Subscribed::Also => _ = self.metrics.subscriptions.inc(),
+                Subscribed::First => {
+                    self.metrics.subscriptions.inc();
+                    wanted.push(pattern);
+                }
+            }
+        }
+        if let Some(entry) = self.sessions.get(join.session.0) {
+            entry.subscriber.joined(mark);
+        }
+        self.router.want(self.worker, &wanted, join.session, mark);
+        MessageResult(mark)
+    }
+}
+
+/// Asks for a mark behind all that waits now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Mark {
+    pub(super) session: SessionKey,
+    pub(super) mark: MarkId,
+}
+
+impl Handler<Mark> for Fanout {
+    type Result = ();
+
+    fn handle(&mut self, mark: Mark, _: &mut Self::Context) {
+        self.router.want(self.worker, &[], mark.session, mark.mark);
+    }
+}
+
+/// Unsubscribes a session from patterns.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Part {
+    pub(super) session: SessionKey,
+    pub(super) patterns: Vec<Pattern>,
+}
+
+impl Handler<Part> for Fanout {
+    type Result = ();
+
+    fn handle(&mut self, part: Part, _: &mut Self::Context) {
+        let before = self.topics.patterns(part.session).count();
+        let (session, topics) = (part.session, &mut self.topics);
+        let unwanted =
+            part.patterns.into_iter().filter(|pattern| topics.unsubscribe(session, pattern));
+        let unwanted: Vec<_> = unwanted.collect();
+        let removed = before - self.topics.patterns(session).count();
+        self.metrics.subscriptions.dec_by(removed as i64);
+        self.router.unwant(self.worker, &unwanted);
+    }
+}
+
+/// Removes a session.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Leave(pub(super) SessionKey);
+
+impl Handler<Leave> for Fanout {
+    type Result = ();
+
+    fn handle(&mut self, Leave(session): Leave, _: &mut Self::Context) {
+        let patterns = self.topics.patterns(session).count();
+        self.metrics.subscriptions.dec_by(patterns as i64);
+        let unwanted = self.topics.leave(session);
+        self.router.unwant(self.worker, &unwanted);
+        if let Some(entry) = self.sessions.try_remove(session.0) {
+            let label = TransportLabel { transport: entry.info.transport.name() };
+            self.metrics.sessions.get_or_create(&label).dec();
+            debug!(session = %entry.info.id, "session left");
+        }
+    }
+}
+
+/// Changes who a session belongs to.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Identify {
+    pub(super) session: SessionKey,
+    pub(super) user: String,
+}
+
+impl Handler<Identify> for Fanout {
+    type Result = ();
+
+    fn handle(&mut self, identify: Identify, _: &mut Self::Context) {
+        if let Some(entry) = self.sessions.get_mut(identify.session.0) {
+            entry.info.user = Some(identify.user);
+        }
+    }
+}
+
+/// Asks for the sessions of this worker.
+#[derive(Message, Clone)]
+#[rtype(result = "Vec<super::SessionView>")]
+pub(super) struct Sessions {
+    pub(super) user: Option<String>,
+}
+
+impl Handler<Sessions> for Fanout {
+    type Result = MessageResult<Sessions>;
+
+    fn handle(&mut self, asked: Sessions, _: &mut Self::Context) -> Self::Result {
+        let wanted = |entry: &Entry| asked.user.is_none() || entry.info.user == asked.user;
+        let views = self.sessions.iter().filter(|(_, entry)| wanted(entry)).map(|(key, entry)| {
+            let mut subscriptions: Vec<_> =
+                self.topics.patterns(SessionKey(key)).cloned().collect();
+            subscriptions.sort_unstable();
+            super::SessionView {
+                info: entry.info.clone(),
+                subscriptions,
+                queued_bytes: entry.subscriber.queued_bytes(),
+            }
+        });
+        MessageResult(views.collect())
+    }
+}
+
+/// Ends sessions of this worker; returns how many.
+#[derive(Message, Clone)]
+#[rtype(result = "usize")]
+pub(super) enum End {
+    /// The one with this id.
+    Session(String),
+    /// All of this user.
+    User(String),
+}
+
+impl Handler<End> for Fanout {
+    type Result = usize;
+
+    fn handle(&mut self, end: End, _: &mut Self::Context) -> usize {
+        let meant = |info: &SessionInfo| match &end {
+            End::Session(id) => info.id == *id,
+            End::User(user) => info.user.as_deref() == Some(user),
+        };
+        let ended = self.sessions.iter().filter(|(_, entry)| meant(&entry.info));
+        ended.map(|(_, entry)| entry.subscriber.end(Close::Policy)).count()
+    }
+}
+
+/// Asks who is subscribed to a topic.
+#[derive(Message, Clone)]
+#[rtype(result = "Vec<SessionInfo>")]
+pub(super) struct Presence(pub(super) Topic);
+
+impl Handler<Presence> for Fanout {
+    type Result = MessageResult<Presence>;
+
+    fn handle(&mut self, Presence(topic): Presence, _: &mut Self::Context) -> Self::Result {
+        let sessions = self.topics.subscribers(&topic);
+        let infos =
+            sessions.filter_map(|key| self.sessions.get(key.0).map(|entry| entry.info.clone()));
+        MessageResult(infos.collect())
+    }
+}
+
+/// Asks how many are subscribed to each of some topics, by name or by pattern.
+#[derive(Message, Clone)]
+#[rtype(result = "Vec<usize>")]
+pub(super) struct Count(pub(super) Arc<[Topic]>);
+
+impl Handler<Count> for Fanout {
+    type Result = MessageResult<Count>;
+
+    fn handle(&mut self, Count(topics): Count, _: &mut Self::Context) -> Self::Result {
+        MessageResult(topics.iter().map(|topic| self.topics.subscribers(topic).count()).collect())
+    }
+}
+
+/// Asks for topics that are subscribed to by name, by name.
+#[derive(Message, Clone)]
+#[rtype(result = "Vec<Topic>")]
+pub(super) struct TopicNames {
+    pub(super) pattern: Pattern,
+    pub(super) after: Option<Topic>,
+    pub(super) limit: usize,
+}
+
+impl Handler<TopicNames> for Fanout {
+    type Result = MessageResult<TopicNames>;
+
+    fn handle(&mut self, asked: TopicNames, _: &mut Self::Context) -> Self::Result {
+        let subscribed = self.topics.exact().filter_map(Pattern::as_topic);
+        let after = |topic: &Topic| asked.after.as_ref().is_none_or(|after| topic > after);
+        let matching = subscribed.filter(|topic| asked.pattern.matches(topic) && after(topic));
+        let mut topics: Vec<_> = matching.collect();
+        topics.sort_unstable();
+        topics.truncate(asked.limit);
+        MessageResult(topics)
+    }
+}
+
+/// Ends every session of this worker, evenly over some time.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub(super) struct Drain {
+    pub(super) over: Duration,
+}
+
+impl Handler<Drain> for Fanout {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, drain: Drain, _: &mut Self::Context) -> Self::Result {
+        let sessions = self.sessions.iter().map(|(_, entry)| entry.subscriber.clone());
+        let mut sessions: VecDeque<_> = sessions.collect();
+        let steps = (drain.over.as_millis() / DRAIN_STEP.as_millis()).max(1);
+        let share = sessions.len().div_ceil(steps as usize);
+        let ending = async move {
+            while !sessions.is_empty() {
+                for session in sessions.drain(..share.min(sessions.len())) {
+                    session.end(Close::Restart);
+                }
+                tokio::time::sleep(DRAIN_STEP).await;
+            }
+        };
+        Box::pin(ending.into_actor(self))
+    }
+}

@@ -1,0 +1,327 @@
+//! Who gets it: from a publish to the sessions that want it.
+//!
+//! [`BrokerHandle`] is all that others see. Behind it, the road has two halves that never call each
+//! other: `publish` appends to the history and is done; the history's feed drives the [`Router`],
+//! the router the [`Fanout`] actor of each worker thread, and that the sessions of its thread.
+
+mod delivery;
+mod fanout;
+mod inbox;
+mod members;
+mod router;
+mod topics;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::dev::ToEnvelope;
+use actix::prelude::*;
+use futures_util::future::join_all;
+
+pub use self::delivery::Delivery;
+use self::fanout::Fanout;
+pub use self::router::Router;
+use crate::history::{Append, AppendError, History, ListTopics, Receipt, TopicSummary};
+use crate::metrics::Metrics;
+use crate::model::{Close, Code, Cursor, Pattern, Problem, Timestamp, Topic};
+
+/// How long a publisher waits for workers that are behind before it is refused.
+const MAX_WAIT: Duration = Duration::from_secs(2);
+
+/// How often a waiting publisher looks again.
+const WAIT_STEP: Duration = Duration::from_millis(5);
+
+/// A session, as its worker knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey(usize);
+
+/// A boundary in the order of what a worker handles; no two of a worker are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MarkId(u64);
+
+/// How a session is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// RFC 6455.
+    WebSocket,
+    /// Server-Sent Events.
+    Sse,
+}
+
+impl Transport {
+    /// The name in listings and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Transport::WebSocket => "websocket",
+            Transport::Sse => "sse",
+        }
+    }
+}
+
+/// What is known of a session from its start.
+#[derive(Debug, Clone)]
+pub struct SessionInfo {
+    /// Its id, which nobody can guess.
+    pub id: String,
+    /// The `sub` of its token.
+    pub user: Option<String>,
+    /// When it connected.
+    pub since: Timestamp,
+    /// How it is connected.
+    pub transport: Transport,
+    /// Where it connects from.
+    pub address: Option<String>,
+}
+
+/// A session as administrators see it.
+#[derive(Debug, Clone)]
+pub struct SessionView {
+    /// What is known of it.
+    pub info: SessionInfo,
+    /// What it is subscribed to, in order.
+    pub subscriptions: Vec<Pattern>,
+    /// How much waits for it, in bytes.
+    pub queued_bytes: usize,
+}
+
+/// The receiving end of a session. Called by its worker in the order of the log; must not block.
+pub trait Subscriber: Send + Sync {
+    /// Takes an event that one of its patterns matches.
+    fn deliver(&self, delivery: &Arc<Delivery>);
+
+    /// Hears that a subscribe is under way: it begins where `mark` will be found.
+    fn joined(&self, mark: MarkId);
+
+    /// Hears that all before `mark` has been delivered, up to `position`.
+    fn marked(&self, mark: MarkId, position: Cursor);
+
+    /// Hears that a heartbeat is due; all up to `position` has been delivered.
+    fn beat(&self, position: Cursor);
+
+    /// Ends the session.
+    fn end(&self, close: Close);
+
+    /// How much waits for the client, in bytes.
+    fn queued_bytes(&self) -> usize;
+}
+
+/// The broker of this node. Clones are the same broker.
+#[derive(Clone)]
+pub struct BrokerHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    history: Arc<dyn History>,
+    router: Arc<Router>,
+    metrics: Arc<Metrics>,
+    inbox_events: usize,
+    heartbeat: Duration,
+    workers: Mutex<Vec<Addr<Fanout>>>,
+    draining: AtomicBool,
+}
+
+impl BrokerHandle {
+    /// A broker over a history whose feed is `router`. `inbox_events` bounds what may wait for one
+    /// worker thread.
+    pub fn new(
+        history: Arc<dyn History>,
+        router: Arc<Router>,
+        metrics: Arc<Metrics>,
+        inbox_events: usize,
+        heartbeat: Duration,
+    ) -> Self {
+        let (workers, draining) = (Mutex::default(), AtomicBool::new(false));
+        let shared =
+            Shared { history, router, metrics, inbox_events, heartbeat, workers, draining };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Starts the broker actor of the current worker thread.
+    pub fn start_worker(&self) -> WorkerHandle {
+        let shared = &self.shared;
+        let fanout = Fanout::start(shared.router.clone(), shared.metrics.clone(), shared.heartbeat);
+        self.workers().push(fanout.clone());
+        WorkerHandle { fanout }
+    }
+
+    /// Stores events, whole or not at all; they reach subscribers through the feed. Waits a moment
+    /// where workers are behind, then refuses.
+    pub async fn publish(&self, append: Append) -> Result<Receipt, Problem> {
+        self.wait_for_room().await?;
+        let events = append.events.len() as u64;
+        let receipt = self.shared.history.append(append).await.map_err(refused)?;
+        if !receipt.repeated {
+            self.shared.metrics.events_published.inc_by(events);
+        }
+        Ok(receipt)
+    }
+
+    async fn wait_for_room(&self) -> Result<(), Problem> {
+        let give_up = Instant::now() + MAX_WAIT;
+        while self.shared.router.longest_queue() >= self.shared.inbox_events {
+            if Instant::now() >= give_up {
+                return Err(Problem::new(Code::Unavailable, "delivery is behind; try again"));
+            }
+            tokio::time::sleep(WAIT_STEP).await;
+        }
+        Ok(())
+    }
+
+    /// The log, to read from.
+    pub fn history(&self) -> &dyn History {
+        &*self.shared.history
+    }
+
+    /// How many sessions of this node are subscribed to each of `topics`.
+    pub async fn subscribers(&self, topics: Vec<Topic>) -> Vec<usize> {
+        let mut sum = vec![0; topics.len()];
+        for counts in self.ask_all(fanout::Count(topics.into())).await {
+            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+        }
+        sum
+    }
+
+    /// Topics with subscribers by name or with kept events, and how many of each, by name.
+    pub async fn topics(&self, list: ListTopics) -> Result<Vec<(TopicSummary, usize)>, Problem> {
+        let ListTopics { pattern, after, limit } = list.clone();
+        let mut topics = self.shared.history.topics(list).await?;
+        let names = self.ask_all(fanout::TopicNames { pattern, after, limit }).await;
+        let subscribed = names.into_iter().flatten();
+        topics.extend(subscribed.map(|topic| TopicSummary { topic, retained: 0, latest: None }));
+        // The summary that has events sorts first, so that it is the one that stays.
+        topics.sort_by(|a, b| a.topic.cmp(&b.topic).then(b.retained.cmp(&a.retained)));
+        topics.dedup_by(|a, b| a.topic == b.topic);
+        topics.truncate(limit);
+        let counts = self.subscribers(topics.iter().map(|summary| summary.topic.clone()).collect());
+        Ok(topics.into_iter().zip(counts.await).collect())
+    }
+
+    /// The sessions of this node that would receive an event of `topic`, by id.
+    pub async fn presence(&self, topic: Topic) -> Vec<SessionInfo> {
+        let mut members = self.ask_all(fanout::Presence(topic)).await.concat();
+        members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        members
+    }
+
+    /// The sessions of this node, of one user where one is given, by id.
+    pub async fn sessions(&self, user: Option<String>) -> Vec<SessionView> {
+        let mut sessions = self.ask_all(fanout::Sessions { user }).await.concat();
+        sessions.sort_unstable_by(|a, b| a.info.id.cmp(&b.info.id));
+        sessions
+    }
+
+    /// Ends the session with this id; false if there is none.
+    pub async fn end_session(&self, id: String) -> bool {
+        self.ask_all(fanout::End::Session(id)).await.into_iter().sum::<usize>() > 0
+    }
+
+    /// Ends every session of a user; returns how many.
+    pub async fn end_user(&self, user: String) -> usize {
+        self.ask_all(fanout::End::User(user)).await.into_iter().sum()
+    }
+
+    /// Takes no new sessions from here on, and ends the others evenly over some time.
+    pub async fn drain(&self, over: Duration) {
+        self.shared.draining.store(true, Ordering::Release);
+        self.ask_all(fanout::Drain { over }).await;
+    }
+
+    /// Whether the broker is about to stop.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire)
+    }
+
+    fn workers(&self) -> std::sync::MutexGuard<'_, Vec<Addr<Fanout>>> {
+        self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks every worker the same; one that has stopped does not answer.
+    async fn ask_all<M>(&self, message: M) -> Vec<M::Result>
+    where
+        M: Message + Clone + Send + 'static,
+        M::Result: Send,
+        Fanout: Handler<M>,
+        Context<Fanout>: ToEnvelope<Fanout, M>,
+    {
+        let asked: Vec<_> =
+            self.workers().iter().map(|worker| worker.send(message.clone())).collect();
+        join_all(asked).await.into_iter().filter_map(Result::ok).collect()
+    }
+}
+
+fn refused(error: AppendError) -> Problem {
+    let code = match error {
+        AppendError::Mismatch => Code::IdempotencyMismatch,
+        AppendError::TooManyKeys => Code::TooMany,
+        AppendError::Unavailable(_) => Code::Unavailable,
+    };
+    Problem::new(code, error.to_string())
+}
+
+/// The broker actor of one worker thread, as the sessions of that thread see it.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    fanout: Addr<Fanout>,
+}
+
+/// The worker has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the worker has stopped")]
+pub struct WorkerGone;
+
+impl WorkerHandle {
+    /// Adds a session.
+    pub async fn enter(
+        &self,
+        info: SessionInfo,
+        subscriber: Arc<dyn Subscriber>,
+    ) -> Result<SessionKey, WorkerGone> {
+        self.ask(fanout::Enter { info, subscriber }).await
+    }
+
+    /// Subscribes a session. Its [`Subscriber::joined`] hears of the mark at once and its
+    /// [`Subscriber::marked`] when the subscription begins.
+    pub async fn join(
+        &self,
+        session: SessionKey,
+        patterns: Vec<Pattern>,
+    ) -> Result<MarkId, WorkerGone> {
+        self.ask(fanout::Join { session, patterns }).await
+    }
+
+    /// Asks for `mark` once more, behind everything that waits now.
+    pub async fn mark(&self, session: SessionKey, mark: MarkId) -> Result<(), WorkerGone> {
+        self.ask(fanout::Mark { session, mark }).await
+    }
+
+    /// Unsubscribes a session.
+    pub async fn part(
+        &self,
+        session: SessionKey,
+        patterns: Vec<Pattern>,
+    ) -> Result<(), WorkerGone> {
+        self.ask(fanout::Part { session, patterns }).await
+    }
+
+    /// Says who a session belongs to.
+    pub async fn identify(&self, session: SessionKey, user: String) -> Result<(), WorkerGone> {
+        self.ask(fanout::Identify { session, user }).await
+    }
+
+    /// Removes a session.
+    pub fn leave(&self, session: SessionKey) {
+        self.fanout.do_send(fanout::Leave(session));
+    }
+
+    async fn ask<M>(&self, message: M) -> Result<M::Result, WorkerGone>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        Fanout: Handler<M>,
+        Context<Fanout>: ToEnvelope<Fanout, M>,
+    {
+        self.fanout.send(message).await.map_err(|_| WorkerGone)
+    }
+}

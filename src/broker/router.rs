@@ -1,0 +1,128 @@
+//! From the log's feed to the workers that have a subscriber.
+//!
+//! The one place where events cross threads: once a worker, never once a subscriber. What a worker
+//! wants is the same pure [`Topics`] as what a session wants, one level up. Marks are placed under
+//! the lock that routes, which is what makes them a boundary: before it, or after it, never both.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::delivery::Delivery;
+use super::inbox::{Inbox, Item};
+use super::topics::Topics;
+use super::{MarkId, SessionKey};
+use crate::history::Feed;
+use crate::model::{Cursor, Event, Pattern};
+
+/// A worker thread, as the router knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct WorkerId(usize);
+
+/// Routes events to the workers of one node.
+#[derive(Debug)]
+pub struct Router {
+    routes: Mutex<Routes>,
+}
+
+#[derive(Debug)]
+struct Routes {
+    /// The newest event that was routed.
+    head: Cursor,
+    topics: Topics<WorkerId>,
+    inboxes: HashMap<WorkerId, Arc<Inbox>>,
+    next_worker: usize,
+}
+
+impl Router {
+    /// A router for a log whose newest event is at `head`.
+    pub fn new(head: Cursor) -> Self {
+        let routes =
+            Routes { head, topics: Topics::default(), inboxes: HashMap::new(), next_worker: 0 };
+        Self { routes: Mutex::new(routes) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a worker, which wants nothing yet.
+    pub(super) fn enter(&self, inbox: Arc<Inbox>) -> WorkerId {
+        let mut routes = self.lock();
+        let worker = WorkerId(routes.next_worker);
+        routes.next_worker += 1;
+        routes.inboxes.insert(worker, inbox);
+        worker
+    }
+
+    /// Removes a worker and all it wanted.
+    pub(super) fn leave(&self, worker: WorkerId) {
+        let mut routes = self.lock();
+        routes.inboxes.remove(&worker);
+        routes.topics.leave(worker);
+    }
+
+    /// Routes events of `patterns` to `worker` too, and places a mark where that begins: every
+    /// event after the mark comes, none before it needs to.
+    pub(super) fn want(
+        &self,
+        worker: WorkerId,
+        patterns: &[Pattern],
+        session: SessionKey,
+        mark: MarkId,
+    ) {
+        let mut routes = self.lock();
+        for pattern in patterns {
+            routes.topics.subscribe(worker, pattern.clone());
+        }
+        routes.put(worker, |position| Item::Mark { session, mark, position });
+    }
+
+    /// Routes events of `patterns` to `worker` no longer.
+    pub(super) fn unwant(&self, worker: WorkerId, patterns: &[Pattern]) {
+        let mut routes = self.lock();
+        for pattern in patterns {
+            routes.topics.unsubscribe(worker, pattern);
+        }
+    }
+
+    /// Places a heartbeat in the worker's queue.
+    pub(super) fn beat(&self, worker: WorkerId) {
+        self.lock().put(worker, |position| Item::Beat { position });
+    }
+
+    /// The most that waits for any worker.
+    pub(super) fn longest_queue(&self) -> usize {
+        self.lock().inboxes.values().map(|inbox| inbox.len()).max().unwrap_or(0)
+    }
+}
+
+impl Routes {
+    fn put(&self, worker: WorkerId, item: impl FnOnce(Cursor) -> Item) {
+        if let Some(inbox) = self.inboxes.get(&worker) {
+            inbox.put([item(self.head)]);
+        }
+    }
+}
+
+impl Feed for Router {
+    fn committed(&self, events: Vec<Arc<Event>>) {
+        let mut routes = self.lock();
+        let mut items_by_worker: HashMap<WorkerId, Vec<Item>> = HashMap::new();
+        for event in events {
+            routes.head = event.cursor.unwrap_or(routes.head);
+            let mut workers = routes.topics.subscribers(&event.topic).peekable();
+            if workers.peek().is_some() {
+                let delivery = Arc::new(Delivery::new(event.clone()));
+                for worker in workers {
+                    let items = items_by_worker.entry(worker).or_default();
+                    items.push(Item::Event(delivery.clone()));
+                }
+            }
+        }
+        for (worker, items) in items_by_worker {
+            if let Some(inbox) = routes.inboxes.get(&worker) {
+                inbox.put(items);
+            }
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! From what was typed to what it means: values are checked by themselves and with each other.
+//!
+//! Always gives a whole configuration, so that everything that is wrong is found in one go; one with
+//! complaints must not be used.
+
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use redis::IntoConnectionInfo;
+
+use super::schema::{self, Typed};
+use super::value::{Hidden, Place, Size, Span};
+use super::{
+    Auth, Config, History, Jwt, KeyHash, Limits, Log, Rule, Rules, Secret, Server, Storage, Who,
+    origin,
+};
+use crate::model::Pattern;
+
+/// What is wrong with the value of a key. Never holds a secret.
+#[derive(Debug)]
+pub struct Complaint {
+    /// The section and key, and the item of a list.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+/// The complaints so far.
+type Complaints = Vec<Complaint>;
+
+fn complain(complaints: &mut Complaints, key: &str, message: impl Into<String>) {
+    complaints.push(Complaint { key: key.to_owned(), message: message.into() });
+}
+
+impl Default for Config {
+    /// The checked defaults: loopback, open, everything bounded.
+    fn default() -> Self {
+        check(&Typed::default(), &mut Vec::new()).0
+    }
+}
+
+/// Gives what was typed its meaning, with warnings about what is probably not meant.
+pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>) {
+    redis(&typed.redis, complaints);
+    let config = Config {
+        server: server(&typed.server, complaints),
+        auth: auth(&typed.auth, complaints),
+        history: history(&typed.history, complaints),
+        rules: rules(typed, complaints),
+        limits: limits(&typed.limits, complaints),
+        log: log(&typed.log, complaints),
+    };
+    let listen = config.server.listen;
+    if config.auth.is_open() && !listen.ip().to_canonical().is_loopback() {
+        let message = format!(
+            "{listen} is reachable from other machines, but no credential is configured: set \
+             auth.api_keys or auth.jwt_secret, or listen on 127.0.0.1"
+        );
+        complain(complaints, "server.listen", message);
+    }
+    let warnings = warnings(&config);
+    (config, warnings)
+}
+
+fn server(typed: &schema::Server, complaints: &mut Complaints) -> Server {
+    let mut allowed_origins = Vec::new();
+    for (index, text) in typed.allowed_origins.iter().enumerate() {
+        match origin::parse(text) {
+            Ok(origin) => allowed_origins.push(origin),
+            Err(error) => {
+                let key = format!("server.allowed_origins[{index}]");
+                complain(complaints, &key, format!("{text:?} {error}"));
+            }
+        }
+    }
+    let most_workers = 1_024;
+    if typed.workers > most_workers {
+        complain(complaints, "server.workers", format!("must be at most {most_workers}"));
+    }
+    let heartbeat = between(complaints, "server.heartbeat", typed.heartbeat, 1, 300);
+    // The heartbeat is told to clients in whole seconds.
+    if heartbeat.as_secs() > 0 && heartbeat.subsec_nanos() != 0 {
+        complain(complaints, "server.heartbeat", "must be a whole number of seconds");
+    }
+    Server {
+        listen: typed.listen,
+        allowed_origins,
+        workers: match typed.workers {
+            0 => available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        },
+        heartbeat,
+        shutdown_grace: between(complaints, "server.shutdown_grace", typed.shutdown_grace, 0, 600),
+    }
+}
+
+fn auth(typed: &schema::Auth, complaints: &mut Complaints) -> Auth {
+    let mut api_keys = Vec::new();
+    for (index, key) in typed.api_keys.iter().enumerate() {
+        match key_hash(key) {
+            Ok(hash) => api_keys.push(hash),
+            Err(message) => complain(complaints, &format!("auth.api_keys[{index}]"), message),
+        }
+    }
+    for (key, value) in [("auth.issuer", &typed.issuer), ("auth.audience", &typed.audience)] {
+        if value.is_some() && typed.jwt_secret.is_none() {
+            complain(complaints, key, "means nothing without auth.jwt_secret");
+        }
+    }
+    let leeway = between(complaints, "auth.leeway", typed.leeway, 0, 300);
+    let jwt = typed.jwt_secret.as_ref().map(|secret| {
+        // RFC 7518, section 3.2: a key of at least the size of the hash.
+        if secret.0.len() < 32 {
+            let message = "has fewer than 32 bytes, too few for HS256 (RFC 7518, section 3.2)";
+            complain(complaints, "auth.jwt_secret", message);
+        }
+        Jwt {
+            secret: Secret(secret.0.clone().into_bytes()),
+            issuer: typed.issuer.clone(),
+            audience: typed.audience.clone(),
+            leeway,
+        }
+    });
+    Auth { api_keys, jwt }
+}
+
+/// The hash of a key, from the key itself or from `sha256:HEX`.
+fn key_hash(Hidden(key): &Hidden) -> Result<KeyHash, &'static str> {
+    if let Some(hex) = key.strip_prefix("sha256:") {
+        let hash = bytes_of_hex(hex).and_then(|bytes| bytes.try_into().ok());
+        return hash.map(KeyHash).ok_or("has no 64 hexadecimal digits after `sha256:`");
+    }
+    if key.len() < 16 {
+        return Err("has fewer than 16 bytes");
+    }
+    if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("has characters other than visible ASCII, which no header could carry");
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
+    Ok(KeyHash(hash))
+}
+
+fn bytes_of_hex(hex: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect();
+    if rest.is_empty() { bytes } else { None }
+}
+
+fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
+    at_least_one(complaints, "history.total_bytes", typed.total_bytes.0);
+    at_least_one(complaints, "history.idempotency_keys", typed.idempotency_keys);
+    History {
+        path: typed.path.clone(),
+        total_bytes: typed.total_bytes.0,
+        idempotency_window: between(
+            complaints,
+            "history.idempotency_window",
+            typed.idempotency_window,
+            1,
+            WEEK,
+        ),
+        idempotency_keys: typed.idempotency_keys,
+    }
+}
+
+fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
+    let history = &typed.history;
+    let kept = Kept {
+        storage: history.storage,
+        max_events: history.max_events,
+        max_bytes: history.max_bytes,
+        max_age: history.max_age,
+    };
+    let storage_key = "history.storage";
+    let default = kept.rule("history", storage_key, Pattern::everything(), complaints);
+    let listed = typed.topics.iter().enumerate();
+    Rules { listed: listed.map(|(at, rule)| kept.listed(at, rule, complaints)).collect(), default }
+}
+
+/// What is kept of a topic, before it is checked.
+#[derive(Clone, Copy)]
+struct Kept {
+    storage: Place,
+    max_events: usize,
+    max_bytes: Size,
+    max_age: Span,
+}
+
+impl Kept {
+    /// A rule with these bounds, whose keys begin with `path`.
+    fn rule(
+        self,
+        path: &str,
+        storage_key: &str,
+        pattern: Pattern,
+        complaints: &mut Complaints,
+    ) -> Rule {
+        at_least_one(complaints, &format!("{path}.max_events"), self.max_events);
+        at_least_one(complaints, &format!("{path}.max_bytes"), self.max_bytes.0);
+        let max_age = between(complaints, &format!("{path}.max_age"), self.max_age, 1, CENTURY);
+        Rule {
+            pattern,
+            storage: storage(storage_key, self.storage, complaints),
+            max_events: self.max_events,
+            max_bytes: self.max_bytes.0,
+            max_age,
+            presence: false,
+            subscribe: Who::Token,
+            publish: Who::Token,
+        }
+    }
+
+    /// A rule of `[[topics]]`, for which these are the defaults.
+    fn listed(self, index: usize, typed: &schema::Rule, complaints: &mut Complaints) -> Rule {
+        let path = format!("topics[{index}]");
+        let pattern = match &typed.pattern {
+            None => Err("is missing: a rule needs the pattern it is about".to_owned()),
+            Some(text) => Pattern::parse(text).map_err(|error| format!("not a pattern: {error}")),
+        };
+        let pattern = pattern.unwrap_or_else(|message| {
+            complain(complaints, &format!("{path}.match"), message);
+            Pattern::everything()
+        });
+        let kept = Self {
+            storage: typed.history.unwrap_or(self.storage),
+            max_events: typed.max_events.unwrap_or(self.max_events),
+            max_bytes: typed.max_bytes.unwrap_or(self.max_bytes),
+            max_age: typed.max_age.unwrap_or(self.max_age),
+        };
+        let rule = kept.rule(&path, &format!("{path}.history"), pattern, complaints);
+        let (presence, subscribe, publish) = (typed.presence, typed.subscribe, typed.publish);
+        Rule { presence, subscribe, publish, ..rule }
+    }
+}
+
+fn storage(key: &str, place: Place, complaints: &mut Complaints) -> Storage {
+    let word = match place {
+        Place::Memory => return Storage::Memory,
+        Place::None => return Storage::None,
+        Place::Disk => "disk",
+        Place::Redis => "redis",
+    };
+    let message = format!(
+        "{word:?} is not available: this version of Fanfare keeps events in memory only; use \
+         \"memory\" or \"none\""
+    );
+    complain(complaints, key, message);
+    Storage::Memory
+}
+
+fn redis(typed: &schema::Redis, complaints: &mut Complaints) {
+    if let Some(Hidden(url)) = &typed.url {
+        let refusal = match redis::parse_redis_url(url)
+            .map(IntoConnectionInfo::into_connection_info)
+        {
+            // What the parser says may quote the URL, which may hold a password.
+            None => "not a Redis URL; the form is redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]",
+            Some(Err(_)) if !url.starts_with("rediss:") && !url.starts_with("valkeys:") => {
+                "not a Redis URL; the form is redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
+            }
+            Some(_) => "cluster mode is not available in this version of Fanfare; leave it unset",
+        };
+        complain(complaints, "redis.url", refusal);
+    }
+    if typed.prefix.is_empty() || typed.prefix.contains(['{', '}']) {
+        complain(complaints, "redis.prefix", "must not be empty, nor contain `{` or `}`");
+    }
+}
+
+fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
+    let mut count = |name: &str, value: usize| {
+        at_least_one(complaints, &format!("limits.{name}"), value);
+        value
+    };
+    let event_bytes = count("event_bytes", typed.event_bytes.0);
+    let batch_bytes = count("batch_bytes", typed.batch_bytes.0);
+    let message_bytes = count("message_bytes", typed.message_bytes.0);
+    let limits = Limits {
+        connections: count("connections", typed.connections),
+        subscriptions: count("subscriptions", typed.subscriptions),
+        replays: count("replays", typed.replays),
+        event_bytes,
+        batch_bytes,
+        batch_events: count("batch_events", typed.batch_events),
+        json_depth: count("json_depth", typed.json_depth),
+        message_bytes,
+        message_fragments: count("message_fragments", typed.message_fragments),
+        bad_messages: count("bad_messages", typed.bad_messages),
+        outbox_bytes: count("outbox_bytes", typed.outbox_bytes.0),
+        catchup_bytes: count("catchup_bytes", typed.catchup_bytes.0),
+        inbox_events: count("inbox_events", typed.inbox_events),
+        auth_timeout: timeout(complaints, "auth_timeout", typed.auth_timeout),
+        close_timeout: timeout(complaints, "close_timeout", typed.close_timeout),
+        stall_timeout: timeout(complaints, "stall_timeout", typed.stall_timeout),
+        request_timeout: timeout(complaints, "request_timeout", typed.request_timeout),
+    };
+    for (key, bytes) in
+        [("limits.batch_bytes", batch_bytes), ("limits.message_bytes", message_bytes)]
+    {
+        if bytes < event_bytes {
+            let message = format!("must be at least limits.event_bytes, {}", Size(event_bytes));
+            complain(complaints, key, message);
+        }
+    }
+    limits
+}
+
+fn log(typed: &schema::Log, complaints: &mut Complaints) -> Log {
+    if tracing_subscriber::EnvFilter::try_new(&typed.filter).is_err() {
+        let message = "not a filter; write a level such as info, or info,fanfare=debug";
+        complain(complaints, "log.filter", message);
+    }
+    Log { filter: typed.filter.clone(), format: typed.format }
+}
+
+const HOUR: u64 = 3_600;
+const WEEK: u64 = 7 * 24 * HOUR;
+const CENTURY: u64 = 100 * 365 * 24 * HOUR;
+
+/// Checks a duration against its bounds in seconds.
+fn between(
+    complaints: &mut Complaints,
+    key: &str,
+    Span(value): Span,
+    least: u64,
+    most: u64,
+) -> Duration {
+    let bound = |seconds| Span(Duration::from_secs(seconds));
+    if value < bound(least).0 || value > bound(most).0 {
+        complain(complaints, key, format!("must be from {} to {}", bound(least), bound(most)));
+    }
+    value
+}
+
+fn timeout(complaints: &mut Complaints, name: &str, Span(value): Span) -> Duration {
+    let most = Span(Duration::from_secs(HOUR));
+    if value.is_zero() || value > most.0 {
+        let message = format!("must be more than 0s, and at most {most}");
+        complain(complaints, &format!("limits.{name}"), message);
+    }
+    value
+}
+
+fn at_least_one(complaints: &mut Complaints, key: &str, value: usize) {
+    if value == 0 {
+        complain(complaints, key, "must be at least 1");
+    }
+}
+
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.auth.is_open() {
+        warnings.push(
+            "open mode: no credentials are configured, so everyone on this machine may publish \
+             and subscribe"
+                .to_owned(),
+        );
+    }
+    let limits = &config.limits;
+    if limits.outbox_bytes < limits.event_bytes {
+        warnings.push(
+            "limits.outbox_bytes is less than limits.event_bytes: an event of the largest size \
+             would close its subscribers' connections"
+                .to_owned(),
+        );
+    }
+    let listed = &config.rules.listed;
+    for (index, rule) in listed.iter().enumerate() {
+        let covered = |before: &Rule| before.pattern.covers(&rule.pattern);
+        if let Some(before) = listed[..index].iter().position(covered) {
+            let warning = format!(
+                "topics[{index}] never applies: topics[{before}] stands before it and matches all \
+                 of its topics"
+            );
+            warnings.push(warning);
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests;

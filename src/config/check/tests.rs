@@ -1,0 +1,158 @@
+//! Each test sets keys by their paths, as flags do.
+
+use super::super::{ConfigError, Sources, load};
+use super::*;
+
+fn with(sets: &[&str]) -> Result<Config, ConfigError> {
+    let sets = sets.iter().map(|&set| set.to_owned()).collect();
+    load(&Sources { sets, ..Sources::default() })
+}
+
+/// The one problem that these settings have.
+fn refused(sets: &[&str]) -> String {
+    let error = with(sets).expect_err("accepted");
+    assert_eq!(error.problems().len(), 1, "{error}");
+    error.to_string()
+}
+
+const KEY: &str = "auth.api_keys=a-key-of-16-bytes";
+
+#[test]
+fn the_defaults_have_nothing_to_complain_about() {
+    let mut complaints = Vec::new();
+    let (config, _) = check(&Typed::default(), &mut complaints);
+    assert!(complaints.is_empty(), "{complaints:?}");
+    assert!(config.auth.is_open() && config.server.workers > 0);
+    assert_eq!(config.server.heartbeat, Duration::from_secs(25));
+    assert_eq!(config.rules.default.storage, Storage::Memory);
+}
+
+#[test]
+fn other_addresses_than_loopback_need_a_credential() {
+    for address in ["0.0.0.0:8080", "[::]:8080", "192.168.1.7:80"] {
+        let listen = format!("server.listen={address}");
+        let problem = refused(&[&listen]);
+        assert!(problem.contains("auth.api_keys") && problem.contains(address), "{problem}");
+        assert!(with(&[&listen, KEY]).is_ok());
+    }
+    for address in ["127.0.0.1:0", "127.3.4.5:8080", "[::1]:8080", "[::ffff:127.0.0.1]:8080"] {
+        assert!(with(&[&format!("server.listen={address}")]).is_ok(), "{address}");
+    }
+}
+
+#[test]
+fn a_key_and_its_hash_are_the_same_key() {
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let keys = with(&["auth.api_keys=correct horse".replace(' ', "-").as_str()]);
+    assert!(keys.is_err(), "too short");
+    let of = |key: &str| with(&[&format!("auth.api_keys={key}")]).unwrap().auth.api_keys;
+    let digest = digest(&SHA256, b"correct-horse-battery");
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(of("correct-horse-battery"), of(&format!("sha256:{hex}")));
+    assert_eq!(of(&format!("sha256:{}", hash.to_uppercase())), of(&format!("sha256:{hash}")));
+    // The hash of "test", from another implementation.
+    assert_eq!(of(&format!("sha256:{hash}"))[0].0[..4], [0x9f, 0x86, 0xd0, 0x81]);
+}
+
+#[test]
+fn weak_and_malformed_credentials_are_refused_without_being_shown() {
+    for (set, message) in [
+        ("auth.api_keys=hunter2", "auth.api_keys[0]: has fewer than 16 bytes"),
+        ("auth.api_keys=sha256:hunter2", "64 hexadecimal digits"),
+        (
+            "auth.api_keys=sha256:hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2",
+            "64 hex",
+        ),
+        ("auth.api_keys=hunter2 with spaces in it", "visible ASCII"),
+        ("auth.jwt_secret=hunter2hunter2hunter2", "auth.jwt_secret: has fewer than 32 bytes"),
+    ] {
+        let problem = refused(&[set]);
+        assert!(problem.contains(message), "{problem}");
+        assert!(!problem.contains("hunter2"), "{problem}");
+    }
+}
+
+#[test]
+fn a_token_needs_the_secret_that_checks_it() {
+    assert!(refused(&["auth.issuer=x"]).contains("auth.jwt_secret"));
+    let secret = format!("auth.jwt_secret={}", "s".repeat(32));
+    let config = with(&[&secret, "auth.issuer=x", "auth.audience=y"]).unwrap();
+    let jwt = config.auth.jwt.unwrap();
+    assert_eq!((jwt.issuer.as_deref(), jwt.audience.as_deref()), (Some("x"), Some("y")));
+    assert_eq!(jwt.leeway, Duration::from_secs(30));
+}
+
+#[test]
+fn what_this_version_cannot_do_is_refused_clearly() {
+    for set in ["history.storage=disk", "history.storage=redis"] {
+        assert!(refused(&[set]).contains("keeps events in memory only"));
+    }
+    let rule = r#"topics=[{match = "a.>", history = "disk"}]"#;
+    assert!(refused(&[rule]).starts_with(r#"topics[0].history: "disk" is not available"#));
+    for url in ["redis://127.0.0.1", "rediss://user:hunter2@cache.example:6380/1", "unix:///r.sock"]
+    {
+        let problem = refused(&[&format!("redis.url={url}")]);
+        assert!(problem.contains("cluster mode is not available"), "{problem}");
+        assert!(!problem.contains("hunter2"), "{problem}");
+    }
+    for url in ["127.0.0.1:6379", "http://:hunter2@127.0.0.1", "redis://:hunter2@h/nodatabase"] {
+        let problem = refused(&[&format!("redis.url={url}")]);
+        assert!(problem.contains("not a Redis URL") && !problem.contains("hunter2"), "{problem}");
+    }
+}
+
+#[test]
+fn a_rule_inherits_what_it_leaves_out_from_the_history() {
+    let rules = with(&[
+        "history.max_events=7",
+        "history.max_age=1h",
+        r#"topics=[{match="a.>", max_bytes="2KiB"}, {match="b", history="none", presence=true, subscribe="anyone", publish="nobody"}]"#,
+    ])
+    .unwrap()
+    .rules;
+    let (a, b) = (&rules.listed[0], &rules.listed[1]);
+    assert_eq!((a.max_events, a.max_bytes, a.max_age), (7, 2_048, Duration::from_secs(3_600)));
+    assert_eq!((a.storage, a.subscribe, a.publish), (Storage::Memory, Who::Token, Who::Token));
+    assert_eq!((b.storage, b.subscribe, b.publish), (Storage::None, Who::Anyone, Who::Nobody));
+    assert!(b.presence && !a.presence);
+    assert_eq!(rules.default.max_bytes, 1 << 20);
+}
+
+#[test]
+fn values_out_of_bounds_name_their_key_and_bounds() {
+    for (set, message) in [
+        ("server.heartbeat=500ms", "server.heartbeat: must be from 1s to 5m"),
+        ("server.heartbeat=6m", "server.heartbeat: must be from 1s to 5m"),
+        ("server.heartbeat=1500ms", "server.heartbeat: must be a whole number of seconds"),
+        ("server.workers=100000", "server.workers: must be at most 1024"),
+        ("history.max_events=0", "history.max_events: must be at least 1"),
+        ("limits.outbox_bytes=0", "limits.outbox_bytes: must be at least 1"),
+        ("limits.message_bytes=63KiB", "must be at least limits.event_bytes, 64KiB"),
+        ("limits.batch_bytes=1", "limits.batch_bytes: must be at least"),
+        ("limits.stall_timeout=0s", "limits.stall_timeout: must be more than 0s"),
+        ("log.filter=fanfare=loud", "log.filter: not a filter"),
+        (
+            "server.allowed_origins=http://a/",
+            r#""http://a/" has more than an origin; write "http://a""#,
+        ),
+        (r#"topics=[{match="a..b"}]"#, "topics[0].match: not a pattern: the segment at byte 2"),
+        ("topics=[{presence=true}]", "topics[0].match: is missing"),
+    ] {
+        let problem = refused(&[set]);
+        assert!(problem.contains(message), "{problem}");
+    }
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    let warnings = |sets: &[&str]| {
+        let sets = sets.iter().map(|&set| set.to_owned()).collect();
+        let sources = Sources { sets, ..Sources::default() };
+        super::super::load_with_origins(&sources).unwrap().warnings
+    };
+    assert!(warnings(&[])[0].starts_with("open mode"));
+    assert!(warnings(&[KEY]).is_empty());
+    let rules = r#"topics=[{match="a.>"}, {match="b"}, {match="a.*"}]"#;
+    assert!(warnings(&[KEY, rules])[0].starts_with("topics[2] never applies: topics[0]"));
+    assert!(warnings(&[KEY, "limits.outbox_bytes=1KiB"])[0].contains("limits.outbox_bytes"));
+}

@@ -1,0 +1,230 @@
+//! What the operator decided, checked and with units in its types.
+//!
+//! Two layers: [`schema`] is what was typed (file, environment, flags), this is what it means.
+//! Everything inside the broker sees only this; secrets do not show themselves in `Debug`.
+
+mod check;
+pub mod document;
+mod load;
+mod origin;
+pub mod schema;
+mod value;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
+pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
+
+use crate::model::{Pattern, Topic};
+
+/// The whole of the configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where and how to serve.
+    pub server: Server,
+    /// Who is known.
+    pub auth: Auth,
+    /// What is kept of every topic's history together.
+    pub history: History,
+    /// What is allowed on different topics.
+    pub rules: Rules,
+    /// The limits on what comes from outside.
+    pub limits: Limits,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// Where and how to serve.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The address to serve on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Origins of pages that may connect beside those of the broker's own address, exactly as a
+    /// browser sends them (RFC 6454).
+    pub allowed_origins: Vec<String>,
+    /// Threads that serve connections.
+    pub workers: usize,
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+    /// How long a stop takes at most to say good-bye to every session.
+    pub shutdown_grace: Duration,
+}
+
+/// Who is known.
+#[derive(Debug, Clone, Default)]
+pub struct Auth {
+    /// API keys with full rights, as hashes.
+    pub api_keys: Vec<KeyHash>,
+    /// How subscribers' tokens are checked, where they are.
+    pub jwt: Option<Jwt>,
+}
+
+impl Auth {
+    /// Whether no credential is configured: everyone who reaches the broker has every right.
+    pub fn is_open(&self) -> bool {
+        self.api_keys.is_empty() && self.jwt.is_none()
+    }
+}
+
+/// The SHA-256 hash of an API key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyHash(pub [u8; 32]);
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(…)")
+    }
+}
+
+/// How JSON Web Tokens (RFC 7519) are checked.
+#[derive(Debug, Clone)]
+pub struct Jwt {
+    /// The HS256 secret.
+    pub secret: Secret,
+    /// The `iss` a token must have.
+    pub issuer: Option<String>,
+    /// The `aud` a token must have.
+    pub audience: Option<String>,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+}
+
+/// Bytes that are never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What is kept of every topic's history together; what is kept of one topic is in its [`Rule`].
+#[derive(Debug, Clone)]
+pub struct History {
+    /// The data directory.
+    pub path: PathBuf,
+    /// The most bytes kept of all topics: data, addresses and a flat charge an event.
+    pub total_bytes: usize,
+    /// How long an idempotency key is remembered.
+    pub idempotency_window: Duration,
+    /// The most idempotency keys remembered at once.
+    pub idempotency_keys: usize,
+}
+
+/// What is allowed on different topics: the first rule that matches a topic decides.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The rules in their order.
+    pub listed: Vec<Rule>,
+    /// For topics that no listed rule matches.
+    pub default: Rule,
+}
+
+impl Rules {
+    /// The rule that decides about `topic`.
+    pub fn of(&self, topic: &Topic) -> &Rule {
+        self.listed.iter().find(|rule| rule.pattern.matches(topic)).unwrap_or(&self.default)
+    }
+}
+
+/// What is allowed on the topics of one pattern, and what is kept of each.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// The topics it is about.
+    pub pattern: Pattern,
+    /// Where events are kept.
+    pub storage: Storage,
+    /// The most events kept a topic.
+    pub max_events: usize,
+    /// The most bytes kept a topic, counted as for [`History::total_bytes`].
+    pub max_bytes: usize,
+    /// The oldest event kept.
+    pub max_age: Duration,
+    /// Whether one may ask who is subscribed.
+    pub presence: bool,
+    /// Who may subscribe.
+    pub subscribe: Who,
+    /// Which clients may publish.
+    pub publish: Who,
+}
+
+/// Where the events of a topic are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// In memory, until the broker stops.
+    Memory,
+    /// Nowhere: the topic is ephemeral.
+    None,
+}
+
+/// Who may do a thing, beside applications with an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Everyone.
+    Anyone,
+    /// Whoever has a token that grants it.
+    Token,
+    /// No one.
+    Nobody,
+}
+
+/// The limits on what comes from outside. Each has its verdict beside it.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Open sessions of this node; one more gets 503 `unavailable` (SSE: `fanfare.bye`).
+    pub connections: usize,
+    /// Patterns a session; one more gets `too_many`.
+    pub subscriptions: usize,
+    /// Replays of one session at a time; one more gets `too_many`.
+    pub replays: usize,
+    /// Data of an event in bytes of JSON; more gets 413 or `too_large`.
+    pub event_bytes: usize,
+    /// Body of a batch in bytes; more gets 413.
+    pub batch_bytes: usize,
+    /// Events a batch; more gets 413.
+    pub batch_events: usize,
+    /// Depth of arrays and objects in data; more gets 422 or `invalid_event`.
+    pub json_depth: usize,
+    /// WebSocket message in bytes; more closes with 1009.
+    pub message_bytes: usize,
+    /// Frames a WebSocket message may come in; more closes with 1009.
+    pub message_fragments: usize,
+    /// Bad messages of a session in a row; more closes with 4400.
+    pub bad_messages: usize,
+    /// Bytes that wait for one client; more closes with 4409.
+    pub outbox_bytes: usize,
+    /// Bytes of live events held while a replay runs; more are read from the history again.
+    pub catchup_bytes: usize,
+    /// Events that wait for one worker thread; publishers wait, then get 503 `unavailable`.
+    pub inbox_events: usize,
+    /// Time a session may stay without a credential where one is needed; then closes with 4401.
+    pub auth_timeout: Duration,
+    /// Time a WebSocket client has to answer our close frame; then the connection is cut.
+    pub close_timeout: Duration,
+    /// Time data may wait in the kernel without the client's acknowledgement; then it is cut.
+    pub stall_timeout: Duration,
+    /// Time to send the head of a request; then 408.
+    pub request_timeout: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A `tracing` filter such as `info` or `fanfare=debug,actix=warn`.
+    pub filter: String,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,282 @@
+//! What can be typed: every section and key with its form, its default and its meaning.
+//!
+//! The one place that knows them. From this table come the defaults, the names in files, in the
+//! environment and on the command line, `fanfare.example.toml` and `docs/configuration.md`; what the
+//! values mean together is decided in `check`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::value::{Given, Hidden, Place, Size, Span, Value};
+use super::{LogFormat, Who};
+
+/// What is known of one key of `T`.
+#[derive(Debug)]
+pub struct Key<T> {
+    /// The section it stands in.
+    pub section: &'static str,
+    /// Its name there.
+    pub name: &'static str,
+    /// What it means, in one or two sentences.
+    pub doc: &'static str,
+    /// Its form in a word or two.
+    pub word: &'static str,
+    /// Its form for an error.
+    pub form: &'static str,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+    /// Sets it to what was given, or answers `None` where that does not have its form.
+    pub set: fn(&mut T, Given<'_>) -> Option<()>,
+    /// Its value as TOML, secrets blotted out; `None` where it is not set.
+    pub show: fn(&T) -> Option<String>,
+}
+
+impl<T> Key<T> {
+    /// The name with its section, as in errors and on the command line.
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// The name of its environment variable.
+    pub fn env(&self) -> String {
+        format!("FANFARE_{}_{}", self.section, self.name).to_ascii_uppercase()
+    }
+}
+
+impl<T: Default> Key<T> {
+    /// The default as TOML; `None` where there is none.
+    pub fn default(&self) -> Option<String> {
+        (self.show)(&T::default())
+    }
+}
+
+/// One entry of a table of keys.
+macro_rules! key {
+    ($root:ident, $section:expr, [$name:expr], [$($field:ident).+], $type:ty, [$($doc:literal)+]) => {
+        Key::<$root> {
+            section: $section,
+            name: $name,
+            doc: concat!($($doc),+),
+            word: <$type as Value>::WORD,
+            form: <$type as Value>::FORM,
+            secret: <$type as Value>::SECRET,
+            set: |root, given| given.read().map(|value: $type| root.$($field).+ = value),
+            show: |root| root.$($field).+.to_toml(),
+        }
+    };
+}
+
+/// A struct whose fields are keys, with its defaults.
+macro_rules! typed {
+    ($about:literal $name:ident { $([$($doc:literal)+] $key:ident: $type:ty = $default:expr;)+ }) => {
+        #[doc = $about]
+        #[derive(Debug, Clone)]
+        pub struct $name { $($(#[doc = $doc])+ pub $key: $type,)+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+    };
+}
+
+/// The sections: a struct each, [`Typed`] of them all, and the tables [`SECTIONS`] and [`KEYS`].
+macro_rules! sections {
+    ($(
+        #[doc = $about:literal]
+        $section:ident: $name:ident {
+            $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:expr;)+
+        }
+    )+) => {
+        $(typed! { $about $name { $([$($doc)+] $key: $type = $default;)+ } })+
+
+        /// All that can be typed.
+        #[derive(Debug, Clone, Default)]
+        pub struct Typed {
+            $(#[doc = $about] pub $section: $name,)+
+            /// The rules about topics, in their order.
+            pub topics: Vec<Rule>,
+        }
+
+        /// The sections and what they are about, in the order of the example.
+        pub const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), $about)),+];
+
+        /// Every key of every section, in the order of the example.
+        pub const KEYS: &[Key<Typed>] = &[$($(
+            key!(Typed, stringify!($section), [stringify!($key)], [$section.$key], $type, [$($doc)+]),
+        )+)+];
+    };
+}
+
+/// The keys of a `[[topics]]` rule, each with its name: `match` can't be the name of a field.
+macro_rules! rule {
+    ($about:literal $($(#[doc = $doc:literal])+ $key:ident ($name:literal): $type:ty = $default:expr;)+) => {
+        typed! { $about Rule { $([$($doc)+] $key: $type = $default;)+ } }
+
+        /// Every key of a rule, in the order of the reference.
+        pub const RULE_KEYS: &[Key<Rule>] = &[$(
+            key!(Rule, "topics", [$name], [$key], $type, [$($doc)+]),
+        )+];
+    };
+}
+
+const fn seconds(seconds: u64) -> Span {
+    Span(Duration::from_secs(seconds))
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+sections! {
+    /// Where and how to serve.
+    server: Server {
+        /// The address to serve on; port 0 takes a free one. Addresses beyond this machine need a
+        /// credential in `[auth]`.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        /// Origins of the pages that may connect from a browser, beside those of the broker's own
+        /// address: `["https://dashboard.example"]`.
+        allowed_origins: Vec<String> = Vec::new();
+        /// Threads that serve connections; 0 means one a processor.
+        workers: usize = 0;
+        /// Time between heartbeats, 1s to 5m; a client that is silent for two of them is cut off.
+        heartbeat: Span = seconds(25);
+        /// How long a stop takes at most to say good-bye to every client.
+        shutdown_grace: Span = seconds(5);
+    }
+
+    /// Who is known. With nothing set, everyone who reaches the broker may publish and subscribe.
+    auth: Auth {
+        /// Keys with full rights for publishing applications, at least 16 bytes each: the key
+        /// itself, or `sha256:` and its SHA-256 hash as 64 hexadecimal digits.
+        api_keys: Vec<Hidden> = Vec::new();
+        /// The secret that subscribers' tokens (JSON Web Tokens, HS256) are signed with, at least 32
+        /// bytes.
+        jwt_secret: Option<Hidden> = None;
+        /// The `iss` that a token must have.
+        issuer: Option<String> = None;
+        /// The `aud` that a token must have.
+        audience: Option<String> = None;
+        /// How far the clocks of who signs tokens and of the broker may differ, at most 5m.
+        leeway: Span = seconds(30);
+    }
+
+    /// What is kept, so that a client can resume. A rule in `[[topics]]` may say otherwise.
+    history: History {
+        /// Reserved for the durable history of a later version: nothing is written there yet.
+        path: PathBuf = "./fanfare-data".into();
+        /// Where events are kept: `"memory"` (until the broker stops) or `"none"`.
+        storage: Place = Place::Memory;
+        /// The most events kept of a topic.
+        max_events: usize = 1_000;
+        /// The most bytes kept of a topic; an event counts as its data, its address and 256 bytes.
+        max_bytes: Size = Size(MIB);
+        /// The oldest event kept.
+        max_age: Span = seconds(24 * 3_600);
+        /// The most bytes kept of all topics together.
+        total_bytes: Size = Size(256 * MIB);
+        /// How long an `Idempotency-Key` is remembered.
+        idempotency_window: Span = seconds(600);
+        /// The most keys remembered at once; the oldest go first.
+        idempotency_keys: usize = 200_000;
+    }
+
+    /// Cluster mode. Not available in this version: a `url` is refused.
+    redis: Redis {
+        /// The Redis that the nodes of a cluster share, such as `redis://127.0.0.1:6379`.
+        url: Option<Hidden> = None;
+        /// What the names of all keys and channels in Redis begin with.
+        prefix: String = "fanfare".into();
+    }
+
+    /// The limits on what comes from outside, and what happens at each.
+    limits: Limits {
+        /// Open connections of subscribers; one more is answered 503.
+        connections: usize = 20_000;
+        /// Patterns a connection; one more is refused with `too_many`.
+        subscriptions: usize = 1_000;
+        /// Replays that run at a time on one connection; one more is refused with `too_many`.
+        replays: usize = 8;
+        /// Data of an event, as JSON; more is answered 413.
+        event_bytes: Size = Size(64 * KIB);
+        /// Body of a batch; more is answered 413. At least `event_bytes`.
+        batch_bytes: Size = Size(8 * MIB);
+        /// Events a batch; more are answered 413.
+        batch_events: usize = 10_000;
+        /// Depth of arrays and objects in data; more is answered 422.
+        json_depth: usize = 64;
+        /// A message from a WebSocket client; more closes with 1009. At least `event_bytes`.
+        message_bytes: Size = Size(128 * KIB);
+        /// Frames that a WebSocket message may come in; more closes with 1009.
+        message_fragments: usize = 1_024;
+        /// Bad messages in a row; more closes with 4400.
+        bad_messages: usize = 10;
+        /// Bytes that wait for one client; more closes with 4409.
+        outbox_bytes: Size = Size(MIB);
+        /// Bytes of live events held while a replay runs; more are read from the history again.
+        catchup_bytes: Size = Size(MIB);
+        /// Events that wait for one worker thread; publishers wait, then are answered 503.
+        inbox_events: usize = 65_536;
+        /// Time that a connection may stay without the credential it needs; then closes with 4401.
+        auth_timeout: Span = seconds(10);
+        /// Time that a client has to answer a close frame; then the connection is cut.
+        close_timeout: Span = seconds(5);
+        /// Time that data may wait in the kernel for a client to take it; then the connection is
+        /// cut.
+        stall_timeout: Span = seconds(30);
+        /// Time to send the head of a request; then 408.
+        request_timeout: Span = seconds(10);
+    }
+
+    /// What is logged on standard error, and how.
+    log: Log {
+        /// How much: `error`, `warn`, `info`, `debug`, `trace`, or by module as in
+        /// `info,fanfare=debug`.
+        filter: String = "info".into();
+        /// The form of a line: `"text"` for people, `"json"` for programs.
+        format: LogFormat = LogFormat::Text;
+    }
+}
+
+rule! {
+    " What is allowed on the topics of one pattern, and what is kept of each."
+    /// The topics it is about: a pattern such as `"orders.>"`. Required.
+    pattern("match"): Option<String> = None;
+    /// Where events are kept, as `history.storage`; `"none"` makes the topics ephemeral.
+    history("history"): Option<Place> = None;
+    /// The most events kept of a topic.
+    max_events("max_events"): Option<usize> = None;
+    /// The most bytes kept of a topic.
+    max_bytes("max_bytes"): Option<Size> = None;
+    /// The oldest event kept.
+    max_age("max_age"): Option<Span> = None;
+    /// Whether one may ask who is subscribed.
+    presence("presence"): bool = false;
+    /// Who may subscribe, beside applications with an API key.
+    subscribe("subscribe"): Who = Who::Token;
+    /// Who may publish, beside applications with an API key.
+    publish("publish"): Who = Who::Token;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_key_has_a_name_of_its_own() {
+        let names: HashSet<_> = KEYS.iter().map(Key::env).collect();
+        assert_eq!(names.len(), KEYS.len());
+    }
+
+    #[test]
+    fn defaults_are_shown_as_they_would_be_typed() {
+        let default = |path| KEYS.iter().find(|key| key.path() == path).unwrap().default();
+        assert_eq!(default("server.listen").unwrap(), "\"127.0.0.1:8080\"");
+        assert_eq!(default("history.max_age").unwrap(), "\"24h\"");
+        assert_eq!(default("limits.event_bytes").unwrap(), "\"64KiB\"");
+        assert_eq!(default("auth.api_keys").unwrap(), "[]");
+        assert_eq!(default("redis.url"), None);
+    }
+}

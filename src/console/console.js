@@ -1,0 +1,704 @@
+// The console: watch topics and publish to them, from a browser and with nothing else.
+//
+// `Connection` is a complete client of the WebSocket API: it reconnects, resumes at its cursor and
+// renews its subscriptions. The rest shows what it says. Nothing that came from outside is ever
+// parsed as markup, and what arrives is drawn once an animation frame, however much it is.
+
+const MAX_ROWS = 500;
+const MAX_LOG_LINES = 200;
+const LONG_DATA = 160;
+
+// Coming back unchanged after one of these would end the same way (`docs`: close codes).
+const FINAL_CLOSE_CODES = new Set([1002, 1007, 1008, 1009, 4400, 4401, 4403]);
+const FIRST_RETRY_MS = 500;
+const LONGEST_RETRY_MS = 15_000;
+const STABLE_AFTER_MS = 5_000;
+
+// ---- The client -------------------------------------------------------------------------------
+
+/** One session with the broker that survives its connections. */
+class Connection {
+  /**
+   * @param {string} url where to connect
+   * @param {object} hooks `state(name, text)`, `event(event, frameText)`, `note(kind, text)`,
+   *   `gap(since)`, `patterns()`, `facts({session, roundTrip})`
+   */
+  constructor(url, hooks) {
+    this.url = url;
+    this.hooks = hooks;
+    this.token = "";
+    this.snapshot = true;
+    this.wanted = false;
+    /** Pattern → what has become of it: `{state: "waiting" | "asked" | "live" | "refused", why}`. */
+    this.patterns = new Map();
+    /** The place up to which everything was received; survives reconnects. */
+    this.cursor = null;
+    this.attempts = 0;
+    this.lastRef = 0;
+    this.#forgetSocket();
+  }
+
+  connect() {
+    this.wanted = true;
+    this.attempts = 0;
+    this.#open();
+  }
+
+  disconnect() {
+    this.wanted = false;
+    clearTimeout(this.retryTimer);
+    this.socket?.close(1000);
+    this.#lost("closed", "Disconnected");
+  }
+
+  /** Tries at once where a retry is pending: the network came back, or someone asked. */
+  retryNow() {
+    if (this.wanted && !this.socket) this.#open();
+  }
+
+  subscribe(pattern) {
+    this.#setPattern(pattern, "waiting");
+    if (this.ready) this.#subscribe([pattern], null);
+  }
+
+  unsubscribe(pattern) {
+    const { state } = this.patterns.get(pattern) ?? {};
+    this.patterns.delete(pattern);
+    this.hooks.patterns();
+    if (this.ready && state !== "refused") this.#ask({ op: "unsubscribe", topics: [pattern] });
+  }
+
+  /** Identifies with another credential; an empty one starts over without any. */
+  authenticate(token) {
+    this.token = token;
+    if (token && this.socket?.readyState === WebSocket.OPEN) {
+      this.#auth();
+    } else {
+      this.disconnect();
+      this.connect();
+    }
+  }
+
+  #forgetSocket() {
+    clearInterval(this.heartbeatTimer);
+    this.socket = null;
+    this.ready = false;
+    this.bye = null;
+    this.pingSentAt = null;
+    /** Request number → what it was for. */
+    this.asked = new Map();
+    /** Numbers of the subscribes whose replay still runs. */
+    this.replaying = new Set();
+  }
+
+  #open() {
+    clearTimeout(this.retryTimer);
+    this.#forgetSocket();
+    this.hooks.state("connecting", this.attempts ? "Reconnecting…" : "Connecting…");
+    const socket = new WebSocket(this.url);
+    this.socket = socket;
+    socket.onopen = () => { this.openedAt = Date.now(); };
+    socket.onmessage = ({ data }) => { if (socket === this.socket) this.#receive(data); };
+    socket.onclose = (close) => { if (socket === this.socket) this.#closed(close); };
+  }
+
+  #closed({ code, reason }) {
+    const { bye } = this;
+    if (this.openedAt && Date.now() - this.openedAt >= STABLE_AFTER_MS) this.attempts = 0;
+    const neverOpened = !this.openedAt;
+    this.hooks.note("bad", neverOpened
+      ? "could not connect: the broker is away, or it refuses this page's origin"
+      : `connection closed: ${code}${reason ? ` ${reason}` : ""}`);
+    const final = bye ? bye.retry_after_ms === undefined : FINAL_CLOSE_CODES.has(code);
+    if (final) {
+      this.wanted = false;
+      this.#lost("refused", code === 4401 ? "A valid credential is needed" : `Closed: ${bye?.code ?? code}`);
+    } else {
+      this.#retry(bye?.retry_after_ms);
+    }
+  }
+
+  #retry(hintMs) {
+    const step = Math.min(FIRST_RETRY_MS * 2 ** this.attempts, LONGEST_RETRY_MS);
+    const backoff = step / 2 + Math.random() * step / 2;
+    const wait = this.attempts === 0 && hintMs !== undefined ? hintMs : Math.max(hintMs ?? 0, backoff);
+    this.attempts += 1;
+    this.#lost("waiting", "Connection lost, trying again");
+    this.hooks.note("", `trying again in ${(wait / 1000).toFixed(1)} s`);
+    this.retryTimer = setTimeout(() => this.#open(), wait);
+  }
+
+  #lost(state, text) {
+    this.openedAt = null;
+    this.#forgetSocket();
+    for (const [pattern, { state: was }] of this.patterns) {
+      if (was !== "refused") this.#setPattern(pattern, "waiting");
+    }
+    this.hooks.facts({ session: null, roundTrip: null });
+    this.hooks.state(state, text);
+  }
+
+  #ask(frame) {
+    const ref = ++this.lastRef;
+    this.asked.set(ref, frame);
+    this.socket.send(JSON.stringify({ ref, ...frame }));
+    return ref;
+  }
+
+  #auth() {
+    this.#ask({ op: "auth", token: this.token });
+  }
+
+  /** After a connect: everything in one subscribe, from the cursor where there is one. */
+  #resume() {
+    this.ready = true;
+    this.hooks.state("open", "Connected");
+    const patterns = [...this.patterns.keys()];
+    if (patterns.length) this.#subscribe(patterns, this.cursor);
+  }
+
+  #subscribe(topics, since) {
+    const frame = { op: "subscribe", topics };
+    if (since !== null) frame.since = since;
+    if (this.snapshot) frame.snapshot = true;
+    const ref = this.#ask(frame);
+    if (since !== null) this.replaying.add(ref);
+    for (const topic of topics) this.#setPattern(topic, "asked");
+  }
+
+  #setPattern(pattern, state, why = "") {
+    this.patterns.set(pattern, { state, why });
+    this.hooks.patterns();
+  }
+
+  #receive(text) {
+    const frame = JSON.parse(text);
+    switch (frame.op) {
+      case "event": this.#keepPlace(frame); this.hooks.event(frame, text); break;
+      case "welcome": this.#welcome(frame); break;
+      case "ack": this.#ack(frame); break;
+      case "error": this.#refused(frame); break;
+      case "gap": this.hooks.gap(frame.since); break;
+      case "live": this.#live(frame); break;
+      case "cursor": if (this.replaying.size === 0) this.cursor = frame.cursor; break;
+      case "pong": this.#pong(); break;
+      case "bye":
+        this.bye = frame;
+        this.hooks.note("bad", `bye: ${frame.code}: ${frame.message}`);
+        break;
+      default: // an op of a later version: not ours to judge
+    }
+  }
+
+  /**
+   * Moves the cursor past an event. Not past a current value or a conflated one, which say nothing
+   * of what lies before them; and while replays run, only as far as the only one of them has come,
+   * for live events of other patterns overtake it.
+   */
+  #keepPlace({ id, snapshot, conflated, replay }) {
+    if (id === undefined || snapshot || conflated) return;
+    const running = this.replaying.size;
+    if (running === 0 || (running === 1 && this.replaying.has(replay))) this.cursor = id;
+  }
+
+  #welcome({ session, heartbeat }) {
+    this.hooks.facts({ session });
+    this.hooks.note("good", `connected, session ${session}`);
+    const everyMs = Math.max(1, heartbeat ?? 25) * 1000;
+    this.heartbeatTimer = setInterval(() => this.#heartbeat(), everyMs);
+    if (this.token) this.#auth();
+    else this.#resume();
+    this.#heartbeat();
+  }
+
+  /** A browser does not show the broker's pings to the page, so it asks for itself. */
+  #heartbeat() {
+    if (this.pingSentAt !== null) {
+      this.hooks.note("bad", "no answer for a whole heartbeat");
+      this.socket.close();
+      this.#retry();
+      return;
+    }
+    this.pingSentAt = performance.now();
+    this.#ask({ op: "ping" });
+  }
+
+  #pong() {
+    if (this.pingSentAt === null) return;
+    this.hooks.facts({ roundTrip: performance.now() - this.pingSentAt });
+    this.pingSentAt = null;
+  }
+
+  #ack({ ref }) {
+    const frame = this.asked.get(ref);
+    this.asked.delete(ref);
+    if (frame?.op === "subscribe") this.asked.set(ref, frame); // until its `live`
+    if (frame?.op === "auth") {
+      this.hooks.note("good", "credential accepted");
+      this.#afterAuth();
+    }
+  }
+
+  #afterAuth() {
+    if (!this.ready) return this.#resume();
+    const refused = [...this.patterns].filter(([, { state }]) => state === "refused");
+    for (const [pattern] of refused) this.#subscribe([pattern], null);
+  }
+
+  #live({ ref, cursor }) {
+    this.replaying.delete(ref);
+    if (this.replaying.size === 0) this.cursor = cursor;
+    const frame = this.asked.get(ref);
+    this.asked.delete(ref);
+    for (const topic of frame?.topics ?? []) {
+      if (this.patterns.has(topic)) this.#setPattern(topic, "live");
+    }
+    const since = frame?.since === undefined ? "" : ", resumed";
+    this.hooks.note("good", `live${frame ? ` on ${frame.topics.join(", ")}` : ""}${since}`);
+  }
+
+  #refused({ ref, code, message }) {
+    const frame = this.asked.get(ref);
+    this.asked.delete(ref);
+    this.replaying.delete(ref);
+    if (frame?.op === "subscribe") this.#subscribeRefused(frame, code, message);
+    else this.hooks.note("bad", `${frame ? `${frame.op} refused` : "error"}: ${code}: ${message}`);
+    if (frame?.op === "auth") this.#afterAuth();
+  }
+
+  /** A subscribe is all or nothing: asked one by one, each pattern gets its own answer. */
+  #subscribeRefused({ topics, since }, code, message) {
+    if (topics.length > 1) {
+      for (const topic of topics.filter((topic) => this.patterns.has(topic))) this.#subscribe([topic], since ?? null);
+      return;
+    }
+    this.hooks.note("bad", `subscribe to ${topics[0]} refused: ${code}: ${message}`);
+    if (this.patterns.has(topics[0])) this.#setPattern(topics[0], "refused", `${code}: ${message}`);
+  }
+}
+
+/**
+ * The text of one member of a JSON object exactly as it was sent, where `JSON.parse` would round
+ * large numbers and reorder keys. `json` is known to be valid.
+ */
+function rawMember(json, name) {
+  const wanted = JSON.stringify(name);
+  let depth = 0, start = 0, key = "", inString = false;
+  for (let at = 0; at < json.length; at++) {
+    const c = json[at];
+    if (inString) {
+      if (c === "\\") at += 1;
+      else if (c === '"') inString = false;
+    } else if (c === '"') {
+      inString = true;
+    } else if (c === "{" || c === "[") {
+      depth += 1;
+      if (depth === 1) start = at + 1;
+    } else if (c === ":" && depth === 1) {
+      key = json.slice(start, at).trim();
+      start = at + 1;
+    } else if (c === "}" || c === "]" || (c === "," && depth === 1)) {
+      if (c !== ",") depth -= 1;
+      if (depth > 1 || (depth === 1 && c !== ",")) continue;
+      if (key === wanted) return json.slice(start, at).trim();
+      start = at + 1;
+    }
+  }
+  return "";
+}
+
+// ---- Showing ----------------------------------------------------------------------------------
+
+const byId = (id) => document.getElementById(id);
+
+/** An element with text in it and, at the end, children. */
+function element(tag, { className, text, ...rest } = {}, ...children) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  Object.assign(made, rest);
+  made.append(...children);
+  return made;
+}
+
+const clock = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23",
+});
+
+/** The time of day of an RFC 3339 time, or what came where that can't be read. */
+function timeOfDay(time) {
+  const date = new Date(time);
+  return Number.isNaN(date.valueOf()) ? String(time) : clock.format(date);
+}
+
+/** The newest events, newest on top, drawn at most once a frame. */
+class EventTable {
+  constructor(body, { onDrawn }) {
+    this.body = body;
+    this.onDrawn = onDrawn;
+    this.total = 0;
+    this.paused = false;
+    this.filter = "";
+    /** Row → all of its text, of which the row may show the beginning. */
+    this.texts = new WeakMap();
+    /** Not drawn yet, oldest first; never more than fit the table. */
+    this.waiting = [];
+    this.frame = null;
+  }
+
+  add(event, frameText) {
+    this.total += 1;
+    this.#enqueue({ event, frameText });
+  }
+
+  mark(text) {
+    this.#enqueue({ marker: text });
+  }
+
+  #enqueue(item) {
+    this.waiting.push(item);
+    // Dropped in slabs: a hidden page draws no frame, and may receive for hours.
+    if (this.waiting.length >= 2 * MAX_ROWS) this.waiting.splice(0, this.waiting.length - MAX_ROWS);
+    this.frame ??= requestAnimationFrame(() => this.#draw());
+  }
+
+  setPaused(paused) {
+    this.paused = paused;
+    this.#draw();
+  }
+
+  setFilter(text) {
+    this.filter = text.trim().toLowerCase();
+    for (const row of this.body.rows) row.hidden = !this.#passes(row);
+    this.onDrawn();
+  }
+
+  clear() {
+    this.waiting = [];
+    this.total = 0;
+    this.body.replaceChildren();
+    this.onDrawn();
+  }
+
+  #passes(row) {
+    return this.filter === "" || this.texts.get(row).toLowerCase().includes(this.filter);
+  }
+
+  #draw() {
+    cancelAnimationFrame(this.frame);
+    this.frame = null;
+    if (!this.paused && this.waiting.length) {
+      const newest = this.waiting.slice(-MAX_ROWS);
+      this.waiting = [];
+      const rows = newest.map((item) => this.#row(item, newest.length <= 20)).reverse();
+      this.body.prepend(...rows);
+      while (this.body.rows.length > MAX_ROWS) this.body.lastElementChild.remove();
+    }
+    this.onDrawn();
+  }
+
+  #row({ event, frameText, marker }, fresh) {
+    const row = marker === undefined ? this.#eventRow(event, frameText) : this.#markerRow(marker);
+    row.hidden = !this.#passes(row);
+    row.classList.toggle("fresh", fresh);
+    return row;
+  }
+
+  #markerRow(text) {
+    const row = element("tr", { className: "marker" }, element("td", { colSpan: 4, text }));
+    this.texts.set(row, text);
+    row.dataset.testid = "gap-row";
+    return row;
+  }
+
+  #eventRow(event, frameText) {
+    const data = rawMember(frameText, "data");
+    const row = element("tr", {},
+      element("td", { className: "time", text: timeOfDay(event.time), title: `${event.time}\n${event.id ?? "ephemeral: no cursor"}` }),
+      element("td", { className: "topic", text: event.topic }),
+      element("td", { className: "type", text: event.type ?? "" }),
+      this.#dataCell(event, data));
+    this.texts.set(row, `${event.topic} ${event.type ?? ""} ${data}`);
+    row.dataset.testid = "event-row";
+    row.dataset.topic = event.topic;
+    if (event.id !== undefined) row.dataset.id = event.id;
+    return row;
+  }
+
+  #dataCell(event, data) {
+    const cell = element("td", { className: "data" });
+    if (data.length <= LONG_DATA) {
+      cell.append(element("code", { text: data }));
+    } else {
+      const summary = element("summary", { text: `${data.slice(0, LONG_DATA)}…` });
+      const details = element("details", {}, summary);
+      details.addEventListener("toggle", () => {
+        details.querySelector("pre")?.remove();
+        if (details.open) details.append(element("pre", { text: data }));
+      });
+      cell.append(details);
+    }
+    const tags = [
+      event.snapshot && "current value",
+      event.replay !== undefined && "replay",
+      event.conflated && (event.skipped ? `newest of ${event.skipped + 1}` : "newest"),
+      event.encoding,
+    ];
+    for (const tag of tags) if (tag) cell.append(element("span", { className: "tag", text: tag }));
+    return cell;
+  }
+}
+
+/** Events a second over the last minute. */
+class RateMeter {
+  constructor(figure, line) {
+    this.figure = figure;
+    this.line = line;
+    this.seen = 0;
+    this.total = 0;
+    this.perSecond = new Array(60).fill(0);
+    this.lastTick = performance.now();
+    setInterval(() => this.#tick(), 1000);
+  }
+
+  count() {
+    this.total += 1;
+  }
+
+  #tick() {
+    const now = performance.now();
+    const rate = (this.total - this.seen) * 1000 / (now - this.lastTick);
+    this.seen = this.total;
+    this.lastTick = now;
+    this.perSecond.push(rate);
+    this.perSecond.shift();
+    this.figure.textContent = rate >= 10 || rate === 0 ? Math.round(rate).toLocaleString() : rate.toFixed(1);
+    const highest = Math.max(1, ...this.perSecond);
+    const points = this.perSecond.map((each, x) => `${x},${(15 - 14 * each / highest).toFixed(1)}`);
+    this.line.setAttribute("points", points.join(" "));
+  }
+}
+
+/** A line in the connection log, newest on top. */
+function logLine(kind, text) {
+  const line = element("li", {},
+    element("time", { text: clock.format(new Date()) }),
+    element("span", { className: "what", text }));
+  line.dataset.kind = kind;
+  const log = byId("log");
+  log.prepend(line);
+  while (log.children.length > MAX_LOG_LINES) log.lastElementChild.remove();
+}
+
+// ---- Publishing -------------------------------------------------------------------------------
+
+/** What the publish form says, as one request. */
+function publishRequest() {
+  const type = byId("publish-type").value.trim();
+  const headers = {
+    "Content-Type": byId("publish-format").value === "json" ? "application/json" : "text/plain; charset=utf-8",
+  };
+  if (type) headers["X-Event-Type"] = type;
+  return {
+    path: `/v1/topics/${encodeURIComponent(byId("publish-topic").value.trim())}/events`,
+    headers,
+    body: byId("publish-data").value,
+  };
+}
+
+async function publish(token) {
+  const { path, headers, body } = publishRequest();
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const response = await fetch(path, { method: "POST", headers, body, credentials: "omit" });
+  const answer = await response.json().catch(() => ({}));
+  if (response.ok) return `${response.status} ${answer.id ?? "published, not kept"}`;
+  const { code = response.statusText, detail = "" } = answer;
+  throw new Error(`${response.status} ${code}${detail ? `: ${detail}` : ""}`);
+}
+
+function showResult(state, text) {
+  const result = byId("publish-result");
+  result.dataset.state = state;
+  result.textContent = text;
+}
+
+/** One word for a POSIX shell. */
+function shellWord(text) {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+function publishCommand(token) {
+  const { path, headers, body } = publishRequest();
+  const parts = [`curl ${shellWord(location.origin + path)}`];
+  for (const [name, value] of Object.entries(headers)) parts.push(`-H ${shellWord(`${name}: ${value}`)}`);
+  if (token) parts.push('-H "Authorization: Bearer $FANFARE_API_KEY"');
+  parts.push(`--data-raw ${shellWord(body) || "''"}`);
+  return parts.join(" \\\n  ");
+}
+
+function watchCommand(token, patterns) {
+  const query = (patterns.length ? patterns : [">"]).map((pattern) => `topic=${encodeURIComponent(pattern)}`).join("&");
+  const auth = token ? ' \\\n  -H "Authorization: Bearer $FANFARE_API_KEY"' : "";
+  return `curl -N ${shellWord(`${location.origin}/v1/sse?${query}`)}${auth}`;
+}
+
+// ---- Wiring -----------------------------------------------------------------------------------
+
+const rate = new RateMeter(byId("rate"), byId("sparkline").querySelector("polyline"));
+const table = new EventTable(byId("event-rows"), { onDrawn: showTableState });
+const connection = new Connection(
+  `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/ws`,
+  {
+    state: showState,
+    event(event, frameText) { rate.count(); table.add(event, frameText); },
+    note: logLine,
+    gap(since) {
+      logLine("bad", `gap: events after ${since} are no longer kept`);
+      table.mark(`Gap: events after ${since} are no longer kept. What follows is what is left.`);
+    },
+    patterns: showPatterns,
+    facts: showFacts,
+  });
+
+function showState(state, text) {
+  byId("status").dataset.state = state;
+  if (byId("status-text").textContent !== text) byId("status-text").textContent = text;
+  byId("connect").textContent = connection.wanted ? "Disconnect" : "Connect";
+  showTableState();
+}
+
+function showFacts({ session, roundTrip }) {
+  if (session !== undefined) {
+    byId("session").textContent = session ?? "–";
+    byId("session").title = session ?? "";
+  }
+  if (roundTrip !== undefined) {
+    byId("round-trip").textContent = roundTrip === null ? "–" : `${roundTrip.toFixed(1)} ms`;
+  }
+}
+
+function showTableState() {
+  byId("count").textContent = table.total.toLocaleString();
+  const waiting = table.paused ? table.waiting.length : 0;
+  byId("pause").textContent = !table.paused ? "Pause" : waiting ? `Resume (${waiting < MAX_ROWS ? waiting : `${MAX_ROWS}+`})` : "Resume";
+  const rows = [...table.body.rows];
+  byId("empty").hidden = rows.some((row) => !row.hidden);
+  byId("empty").textContent = rows.length ? "No event matches the filter."
+    : connection.patterns.size ? "Nothing yet. Events appear here as they are published."
+    : "Subscribe to a topic or pattern to see its events.";
+}
+
+const STATE_WORDS = { waiting: "waiting", asked: "…", live: "live", refused: "refused" };
+
+function showPatterns() {
+  const chips = byId("chips");
+  const known = new Map([...chips.children].map((chip) => [chip.dataset.pattern, chip]));
+  for (const [pattern, { state, why }] of connection.patterns) {
+    const chip = known.get(pattern) ?? newChip(pattern);
+    known.delete(pattern);
+    chip.dataset.state = state;
+    chip.title = why;
+    chip.querySelector(".state").textContent = STATE_WORDS[state];
+    if (!chip.isConnected) chips.append(chip);
+  }
+  for (const chip of known.values()) chip.remove();
+  const refusals = [...connection.patterns].filter(([, { state }]) => state === "refused");
+  byId("subscribe-error").textContent = refusals.map(([pattern, { why }]) => `${pattern} was refused. ${why}`).join("\n");
+  showTableState();
+  showCommands();
+}
+
+function newChip(pattern) {
+  const remove = element("button", { type: "button", text: "×", title: `Unsubscribe from ${pattern}` });
+  remove.setAttribute("aria-label", `Unsubscribe from ${pattern}`);
+  remove.addEventListener("click", () => {
+    connection.unsubscribe(pattern);
+    showInAddress();
+    byId("pattern").focus();
+  });
+  const chip = element("li", { className: "chip" },
+    element("span", { className: "name mono", text: pattern }), element("span", { className: "state" }), remove);
+  chip.dataset.testid = "chip";
+  chip.dataset.pattern = pattern;
+  return chip;
+}
+
+/** Keeps the page's address such that it can be kept or sent: the patterns, never the credential. */
+function showInAddress() {
+  const query = [...connection.patterns.keys()].map((pattern) => `topic=${encodeURIComponent(pattern)}`).join("&");
+  history.replaceState(null, "", query ? `?${query}` : location.pathname);
+}
+
+function showCommands() {
+  byId("curl-publish").textContent = publishCommand(connection.token);
+  byId("curl-watch").textContent = watchCommand(connection.token, [...connection.patterns.keys()]);
+}
+
+byId("connect").addEventListener("click", () => {
+  if (connection.wanted) {
+    connection.disconnect();
+    logLine("", "disconnected");
+  } else {
+    connection.connect();
+  }
+});
+
+byId("token-form").addEventListener("submit", (submit) => {
+  submit.preventDefault();
+  connection.authenticate(byId("token").value.trim());
+  showCommands();
+});
+
+byId("subscribe-form").addEventListener("submit", (submit) => {
+  submit.preventDefault();
+  const pattern = byId("pattern").value.trim();
+  if (!pattern) return byId("pattern").focus();
+  connection.subscribe(pattern);
+  showInAddress();
+  byId("pattern").value = "";
+});
+
+byId("snapshot").addEventListener("change", (change) => { connection.snapshot = change.target.checked; });
+byId("filter").addEventListener("input", (input) => table.setFilter(input.target.value));
+byId("clear").addEventListener("click", () => table.clear());
+byId("pause").addEventListener("click", () => {
+  table.setPaused(!table.paused);
+  byId("pause").setAttribute("aria-pressed", String(table.paused));
+});
+
+byId("publish-form").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  if (!byId("publish-topic").value.trim()) return byId("publish-topic").focus();
+  byId("publish").disabled = true;
+  showResult("", "…");
+  try {
+    showResult("good", await publish(connection.token));
+  } catch (error) {
+    showResult("bad", error.message);
+  } finally {
+    byId("publish").disabled = false;
+  }
+});
+
+byId("publish-form").addEventListener("input", showCommands);
+byId("publish-data").addEventListener("keydown", (key) => {
+  if (key.key === "Enter" && (key.ctrlKey || key.metaKey)) byId("publish-form").requestSubmit();
+});
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.addEventListener("click", () => {
+    const source = byId(button.dataset.copy);
+    // The clipboard exists only on secure origins; elsewhere the text is selected for the keyboard.
+    const copied = navigator.clipboard?.writeText(source.textContent) ?? Promise.reject(new Error("no clipboard"));
+    copied.then(() => logLine("", "copied"), () => getSelection().selectAllChildren(source));
+  });
+}
+
+addEventListener("online", () => connection.retryNow());
+
+connection.snapshot = byId("snapshot").checked;
+for (const pattern of new URLSearchParams(location.search).getAll("topic")) {
+  if (pattern) connection.subscribe(pattern);
+}
+showCommands();
+connection.connect();

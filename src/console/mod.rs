@@ -1,0 +1,55 @@
+//! The pages of the broker: the console, and the API's description.
+//!
+//! Static, embedded, without a build step, and without anything from another host, so that they work
+//! where there is no network.
+
+use actix_web::HttpResponse;
+use actix_web::http::header;
+
+/// One file that is served as it is.
+#[derive(Debug)]
+pub struct Asset {
+    /// Where it is served.
+    pub path: &'static str,
+    content_type: &'static str,
+    body: &'static str,
+}
+
+/// What pages may do: nothing but what they were served with, and talk to this broker.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Every file, by path.
+pub static ASSETS: &[Asset] = &[
+    Asset { path: "/", content_type: HTML, body: include_str!("index.html") },
+    Asset { path: "/console.css", content_type: CSS, body: include_str!("console.css") },
+    Asset { path: "/console.js", content_type: JAVASCRIPT, body: include_str!("console.js") },
+    Asset { path: "/docs", content_type: HTML, body: include_str!("../../openapi/docs.html") },
+    Asset { path: "/docs.css", content_type: CSS, body: include_str!("../../openapi/docs.css") },
+    Asset {
+        path: "/docs.js",
+        content_type: JAVASCRIPT,
+        body: include_str!("../../openapi/docs.js"),
+    },
+    Asset {
+        path: "/openapi.json",
+        content_type: "application/json",
+        body: include_str!("../../openapi/openapi.json"),
+    },
+];
+
+impl Asset {
+    /// The file.
+    pub fn response(&self) -> HttpResponse {
+        HttpResponse::Ok()
+            .content_type(self.content_type)
+            .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+            .insert_header((header::CACHE_CONTROL, "no-cache"))
+            .body(self.body)
+    }
+}

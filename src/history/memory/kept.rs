@@ -1,0 +1,453 @@
+//! The kept events of all topics, within their bounds.
+//!
+//! Pure state. Every removal leaves its number behind: on the topic while the topic is known, and
+//! in one floor once it is forgotten, so that a reader whose place lies before a removed event is
+//! told of a gap. A needless gap is possible, a missing one is not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::super::{NewestPage, TopicSummary};
+use crate::model::{Event, Pattern, Topic};
+
+/// How many topics without events are remembered for the number of their last removed event.
+const EMPTIED_TOPICS: usize = 10_000;
+
+/// How many events or topics one page looks at; what it finds less often than that comes in several
+/// pages, so that no reader holds the log for long.
+const LOOKED_AT: usize = 4_096;
+
+/// The kept events of all topics.
+#[derive(Debug)]
+pub(super) struct Kept {
+    topics: BTreeMap<Topic, TopicLog>,
+    topic_by_sequence: BTreeMap<u64, Topic>,
+    /// Topics that lost their last event, oldest loss first; some may have events again.
+    emptied: VecDeque<Topic>,
+    /// Nothing up to here is known of topics that are not in `topics`.
+    floor: u64,
+    bytes: usize,
+    max_bytes: usize,
+}
+
+/// What may be kept of one topic. One event is kept however large it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) max_events: usize,
+    pub(super) max_bytes: usize,
+}
+
+/// Events found, and the place up to which everything was looked at.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) events: Vec<Arc<Event>>,
+    pub(super) upto: u64,
+}
+
+#[derive(Debug)]
+struct TopicLog {
+    events: VecDeque<(u64, Arc<Event>)>,
+    bytes: usize,
+    last_removed: u64,
+}
+
+impl Kept {
+    /// Nothing kept, and room for `max_bytes`.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            topics: BTreeMap::new(),
+            topic_by_sequence: BTreeMap::new(),
+            emptied: VecDeque::new(),
+            floor: 0,
+            bytes: 0,
+            max_bytes,
+        }
+    }
+
+    /// Keeps an event, which must have the highest number so far, and removes what is then over a
+    /// bound, oldest first.
+    pub(super) fn keep(&mut self, sequence: u64, event: Arc<Event>, bounds: &Bounds) {
+        let topic = event.topic.clone();
+        let cost = event.cost();
+        let floor = self.floor;
+        let log = self.topics.entry(topic.clone()).or_insert_with(|| TopicLog::new(floor));
+        log.events.push_back((sequence, event));
+        log.bytes += cost;
+        self.bytes += cost;
+        self.topic_by_sequence.insert(sequence, topic.clone());
+        while let Some(log) = self.topics.get(&topic)
+            && log.events.len() > 1
+            && (log.events.len() > bounds.max_events || log.bytes > bounds.max_bytes)
+        {
+            self.remove_oldest(&topic);
+        }
+        while self.bytes > self.max_bytes
+            && self.topic_by_sequence.len() > 1
+            && let Some((_, oldest)) = self.topic_by_sequence.first_key_value()
+        {
+            self.remove_oldest(&oldest.clone());
+        }
+    }
+
+    /// Removes every event of `topic`; returns how many.
+    pub(super) fn forget(&mut self, topic: &Topic) -> usize {
+        std::iter::repeat_with(|| self.remove_oldest(topic)).take_while(|removed| *removed).count()
+    }
+
+    /// Removes events that came before `oldest(topic)`, in milliseconds since 1970, from up to
+    /// `limit` topics after `from`; returns where to go on, or nothing at the end.
+    pub(super) fn expire(
+        &mut self,
+        from: Option<&Topic>,
+        limit: usize,
+        oldest: impl Fn(&Topic) -> i64,
+    ) -> Option<Topic> {
+        let looked_at: Vec<Topic> =
+            self.after(from).take(limit).map(|(topic, _)| topic.clone()).collect();
+        for topic in &looked_at {
+            let oldest = oldest(topic);
+            while let Some(event) = self.topics.get(topic).and_then(TopicLog::oldest)
+                && event.time.millis() < oldest
+            {
+                self.remove_oldest(topic);
+            }
+        }
+        if looked_at.len() < limit { None } else { looked_at.last().cloned() }
+    }
+
+    /// The newest number after `sequence` under which an event that one of `patterns` matches was,
+    /// or may have been, removed.
+    pub(super) fn lost_after(&self, sequence: u64, patterns: &[Pattern]) -> Option<u64> {
+        let lost = patterns.iter().map(|pattern| match pattern.as_topic() {
+            Some(topic) => self.topics.get(&topic).map_or(self.floor, |log| log.last_removed),
+            None => {
+                let removed = self.matching(pattern, None).map(|(_, log)| log.last_removed);
+                removed.fold(self.floor, u64::max)
+            }
+        });
+        lost.max().filter(|lost| *lost > sequence)
+    }
+
+    /// Events after `after` and up to `upto`, oldest first, until a limit is reached.
+    pub(super) fn read(
+        &self,
+        patterns: &[Pattern],
+        after: u64,
+        upto: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Found {
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        for (looked_at, (sequence, event)) in self.candidates(patterns, after, upto).enumerate() {
+            if let Some(event) = event {
+                bytes += event.cost();
+                events.push(event.clone());
+            }
+            if events.len() >= max_events || bytes >= max_bytes || looked_at + 1 >= LOOKED_AT {
+                return Found { events, upto: sequence };
+            }
+        }
+        Found { events, upto: upto.max(after) }
+    }
+
+    /// Numbers after `after` and up to `upto` in order, with their events where a pattern matches.
+    /// One topic is read from its own list, anything else along the whole log.
+    fn candidates<'a>(
+        &'a self,
+        patterns: &'a [Pattern],
+        after: u64,
+        upto: u64,
+    ) -> Box<dyn Iterator<Item = (u64, Option<&'a Arc<Event>>)> + 'a> {
+        if after >= upto {
+            return Box::new(std::iter::empty());
+        }
+        if let [pattern] = patterns
+            && let Some(topic) = pattern.as_topic()
+        {
+            let Some(log) = self.topics.get(&topic) else { return Box::new(std::iter::empty()) };
+            let events = log.events.range(log.first_after(after)..);
+            let upto = events.take_while(move |(sequence, _)| *sequence <= upto);
+            return Box::new(upto.map(|(sequence, event)| (*sequence, Some(event))));
+        }
+        let places = self.topic_by_sequence.range((Bound::Excluded(after), Bound::Included(upto)));
+        Box::new(places.map(|(sequence, topic)| {
+            let wanted = patterns.iter().any(|pattern| pattern.matches(topic));
+            let log = if wanted { self.topics.get(topic) } else { None };
+            (*sequence, log.and_then(|log| log.event(*sequence)))
+        }))
+    }
+
+    /// The newest event of each topic that one of `patterns` matches, in order of topics.
+    pub(super) fn newest(
+        &self,
+        patterns: &[Pattern],
+        after: Option<&Topic>,
+        max_events: usize,
+    ) -> NewestPage {
+        let exact: Option<Vec<Topic>> = patterns.iter().map(Pattern::as_topic).collect();
+        let mut events = Vec::new();
+        let topics: Box<dyn Iterator<Item = (&Topic, &TopicLog)>> = match exact {
+            Some(mut exact) => {
+                exact.sort_unstable();
+                exact.dedup();
+                exact.retain(|topic| after.is_none_or(|after| topic > after));
+                Box::new(exact.into_iter().filter_map(|topic| self.topics.get_key_value(&topic)))
+            }
+            None => Box::new(self.after(after)),
+        };
+        for (looked_at, (topic, log)) in topics.enumerate() {
+            if patterns.iter().any(|pattern| pattern.matches(topic)) {
+                events.extend(log.newest().cloned());
+            }
+            if events.len() >= max_events || looked_at + 1 >= LOOKED_AT {
+                return NewestPage { events, next: Some(topic.clone()) };
+            }
+        }
+        NewestPage { events, next: None }
+    }
+
+    /// Topics with events that `pattern` matches, by name.
+    pub(super) fn topics(
+        &self,
+        pattern: &Pattern,
+        after: Option<&Topic>,
+        limit: usize,
+    ) -> Vec<TopicSummary> {
+        let with_events = self.matching(pattern, after).filter(|(_, log)| !log.events.is_empty());
+        with_events.take(limit).map(|(topic, log)| log.summary(topic.clone())).collect()
+    }
+
+    /// What is kept of one topic.
+    pub(super) fn topic(&self, topic: Topic) -> TopicSummary {
+        match self.topics.get(&topic) {
+            Some(log) => log.summary(topic),
+            None => TopicSummary { topic, retained: 0, latest: None },
+        }
+    }
+
+    fn after(&self, topic: Option<&Topic>) -> impl Iterator<Item = (&Topic, &TopicLog)> {
+        let from = topic.map_or(Bound::Unbounded, Bound::Excluded);
+        self.topics.range::<Topic, _>((from, Bound::Unbounded))
+    }
+
+    /// Known topics that `pattern` matches, after `after`, by name. Costs by the topics that begin
+    /// as the pattern does.
+    fn matching<'a>(
+        &'a self,
+        pattern: &'a Pattern,
+        after: Option<&'a Topic>,
+    ) -> impl Iterator<Item = (&'a Topic, &'a TopicLog)> {
+        let prefix = pattern.literal_prefix();
+        let from = match after {
+            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str()),
+            _ => Bound::Included(prefix),
+        };
+        self.topics
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(move |(topic, _)| topic.as_str().starts_with(prefix))
+            .filter(|(topic, _)| pattern.matches(topic))
+    }
+
+    /// Removes the oldest event of `topic`; false if there was none.
+    fn remove_oldest(&mut self, topic: &Topic) -> bool {
+        let Some(log) = self.topics.get_mut(topic) else { return false };
+        let Some((sequence, event)) = log.events.pop_front() else { return false };
+        log.bytes -= event.cost();
+        log.last_removed = sequence;
+        let emptied = log.events.is_empty();
+        self.bytes -= event.cost();
+        self.topic_by_sequence.remove(&sequence);
+        if emptied {
+            self.emptied.push_back(topic.clone());
+            self.forget_emptied();
+        }
+        true
+    }
+
+    fn forget_emptied(&mut self) {
+        while self.emptied.len() > EMPTIED_TOPICS
+            && let Some(topic) = self.emptied.pop_front()
+        {
+            if let Some(log) = self.topics.get(&topic)
+                && log.events.is_empty()
+            {
+                self.floor = self.floor.max(log.last_removed);
+                self.topics.remove(&topic);
+            }
+        }
+    }
+}
+
+impl TopicLog {
+    fn new(last_removed: u64) -> Self {
+        Self { events: VecDeque::new(), bytes: 0, last_removed }
+    }
+
+    fn first_after(&self, sequence: u64) -> usize {
+        self.events.partition_point(|(other, _)| *other <= sequence)
+    }
+
+    fn event(&self, sequence: u64) -> Option<&Arc<Event>> {
+        let at = self.events.binary_search_by_key(&sequence, |(other, _)| *other).ok()?;
+        self.events.get(at).map(|(_, event)| event)
+    }
+
+    fn oldest(&self) -> Option<&Arc<Event>> {
+        self.events.front().map(|(_, event)| event)
+    }
+
+    fn newest(&self) -> Option<&Arc<Event>> {
+        self.events.back().map(|(_, event)| event)
+    }
+
+    fn summary(&self, topic: Topic) -> TopicSummary {
+        TopicSummary { topic, retained: self.events.len(), latest: self.newest().cloned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Data, Timestamp};
+    use std::time::{Duration, SystemTime};
+
+    const WIDE: Bounds = Bounds { max_events: 1_000, max_bytes: 1 << 20 };
+
+    fn topic(text: &str) -> Topic {
+        Topic::parse(text).unwrap()
+    }
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| Pattern::parse(text).unwrap()).collect()
+    }
+
+    fn event(name: &str, second: u64) -> Arc<Event> {
+        let time = Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+        let data = Data::from_text("x");
+        Arc::new(Event { cursor: None, topic: topic(name), kind: None, time, data })
+    }
+
+    /// Keeps one event for each topic, numbered from 1, a second apart.
+    fn kept(names: &[&str], bounds: Bounds) -> Kept {
+        let mut kept = Kept::new(1 << 30);
+        for (sequence, name) in (1..).zip(names) {
+            kept.keep(sequence, event(name, sequence), &bounds);
+        }
+        kept
+    }
+
+    fn read(kept: &Kept, texts: &[&str], after: u64) -> Vec<u64> {
+        let found = kept.read(&patterns(texts), after, u64::MAX, usize::MAX, usize::MAX);
+        found.events.iter().map(|event| event.time.millis() as u64 / 1_000).collect()
+    }
+
+    #[test]
+    fn events_of_many_topics_are_read_in_the_order_of_the_log() {
+        let kept = kept(&["a.x", "b", "a.y", "a.x", "b"], WIDE);
+        assert_eq!(read(&kept, &["a.>"], 0), [1, 3, 4]);
+        assert_eq!(read(&kept, &["b"], 2), [5]);
+        assert_eq!(read(&kept, &["b", "a.y"], 0), [2, 3, 5]);
+        assert_eq!(read(&kept, &["none"], 0), [0_u64; 0]);
+    }
+
+    #[test]
+    fn a_full_page_says_how_far_it_got() {
+        let kept = kept(&["a", "b", "a", "a"], WIDE);
+        for pattern in ["a", ">"] {
+            let page = kept.read(&patterns(&[pattern]), 0, 4, 1, usize::MAX);
+            assert_eq!((page.events.len(), page.upto), (1, 1), "{pattern}");
+        }
+        let last = kept.read(&patterns(&["a"]), 3, 4, 10, usize::MAX);
+        assert_eq!((last.events.len(), last.upto), (1, 4));
+    }
+
+    #[test]
+    fn a_topic_keeps_its_newest_events_within_its_bounds() {
+        let bounds = Bounds { max_events: 2, max_bytes: 1 << 20 };
+        let kept = kept(&["a", "a", "b", "a"], bounds);
+        assert_eq!(read(&kept, &[">"], 0), [2, 3, 4]);
+        let tight = Bounds { max_events: 9, max_bytes: 1 };
+        assert_eq!(read(&self::kept(&["a", "a"], tight), &["a"], 0), [2]);
+    }
+
+    #[test]
+    fn over_the_bytes_of_all_topics_the_oldest_event_goes_first() {
+        let mut kept = Kept::new(3 * event("a", 1).cost());
+        for (sequence, name) in (1..).zip(["a", "b", "a", "c"]) {
+            kept.keep(sequence, event(name, sequence), &WIDE);
+        }
+        assert_eq!(read(&kept, &[">"], 0), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_place_before_a_removed_event_that_matches_is_lost() {
+        let mut kept = kept(&["a", "b.x", "a", "b.y"], WIDE);
+        kept.forget(&topic("a"));
+        for (text, after, lost) in [
+            ("a", 2, true),
+            ("a", 3, false),
+            ("b.>", 0, false),
+            (">", 2, true),
+            (">", 3, false),
+            ("unknown", 0, false),
+        ] {
+            let found = kept.lost_after(after, &patterns(&[text]));
+            assert_eq!(found.is_some(), lost, "{text} after {after}");
+        }
+    }
+
+    #[test]
+    fn a_forgotten_topic_raises_the_floor_for_all_that_could_match_it() {
+        let mut kept = Kept::new(1 << 30);
+        let count = EMPTIED_TOPICS as u64 + 1;
+        for sequence in 1..=count {
+            kept.keep(sequence, event(&format!("t.{sequence}"), sequence), &WIDE);
+            kept.forget(&topic(&format!("t.{sequence}")));
+        }
+        assert_eq!(kept.topics.len(), EMPTIED_TOPICS);
+        assert_eq!(kept.lost_after(0, &patterns(&["t.1"])), Some(1));
+        assert_eq!(kept.lost_after(1, &patterns(&["t.1"])), None);
+        assert_eq!(kept.lost_after(0, &patterns(&["other.*"])), Some(1));
+        kept.keep(count + 1, event("t.1", 1), &WIDE);
+        let lost = kept.lost_after(0, &patterns(&["t.1"]));
+        assert_eq!(lost, Some(1), "a topic that came back forgot its past");
+    }
+
+    #[test]
+    fn what_is_too_old_goes_in_steps_over_the_topics() {
+        let mut kept = kept(&["a", "b", "a", "c"], WIDE);
+        let next = kept.expire(None, 2, |_| 3_000);
+        assert_eq!(next, Some(topic("b")));
+        assert_eq!(kept.expire(next.as_ref(), 2, |_| 3_000), None);
+        assert_eq!(read(&kept, &[">"], 0), [3, 4]);
+    }
+
+    #[test]
+    fn the_newest_event_of_each_topic_is_a_snapshot() {
+        let kept = kept(&["a.x", "b", "a.x", "a.y"], WIDE);
+        let seconds = |page: &NewestPage| -> Vec<i64> {
+            page.events.iter().map(|event| event.time.millis() / 1_000).collect()
+        };
+        let page = kept.newest(&patterns(&["a.*"]), None, 1);
+        assert_eq!((seconds(&page), page.next.clone()), (vec![3], Some(topic("a.x"))));
+        let page = kept.newest(&patterns(&["a.*"]), page.next.as_ref(), 9);
+        assert_eq!((seconds(&page), page.next), (vec![4], None));
+        assert_eq!(seconds(&kept.newest(&patterns(&["b", "a.x"]), None, 9)), [3, 2]);
+    }
+
+    #[test]
+    fn topics_are_listed_by_name_from_where_the_last_page_ended() {
+        let kept = kept(&["b", "a.y", "a.x", "c"], WIDE);
+        let names = |pattern: &str, after: Option<&str>| -> Vec<String> {
+            let after = after.map(topic);
+            let list = kept.topics(&patterns(&[pattern])[0], after.as_ref(), 2);
+            list.into_iter().map(|summary| summary.topic.to_string()).collect()
+        };
+        assert_eq!(names(">", None), ["a.x", "a.y"]);
+        assert_eq!(names(">", Some("a.y")), ["b", "c"]);
+        assert_eq!(names("a.*", Some("a.x")), ["a.y"]);
+        assert_eq!(names("a.*", Some("b")), [""; 0]);
+    }
+}

@@ -1,0 +1,176 @@
+//! What was said before: the log, behind one trait.
+//!
+//! A log numbers the events of all its topics with one sequence, stores them, and hands what is
+//! committed to its ordered [`Feed`]; the publish call itself never delivers. Backends are siblings
+//! of [`memory`], and each passes the one contract suite in `tests/history_contract.rs`.
+
+pub mod memory;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::model::{Cursor, Event, NewEvent, Pattern, Problem, Timestamp, Topic};
+
+/// The way out of a log: hears every event once it is stored, in the order of the log.
+pub trait Feed: Send + Sync {
+    /// Takes events that are numbered and committed, or that are ephemeral. Called by one thread at
+    /// a time, never out of order, and must not block.
+    fn committed(&self, events: Vec<Arc<Event>>);
+}
+
+/// One log of events over all topics.
+///
+/// The contract: a sequence number is given once and never again; `append` answers only when what
+/// it took is stored as its topic's rule says, whole or not at all; [`Feed::committed`] hears each
+/// event before any later-numbered one; `read` and `newest` see an event no later than the feed.
+pub trait History: Send + Sync {
+    /// Numbers and stores events, in their order, whole or not at all. Under an idempotency key
+    /// that was seen within its window nothing is stored and the first result is returned.
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>>;
+
+    /// Kept events, oldest first, a page at a time.
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>>;
+
+    /// The newest kept event of each matching topic, by topic, a page at a time.
+    fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>>;
+
+    /// Topics with kept events that match, by name, a page at a time.
+    fn topics(&self, list: ListTopics) -> BoxFuture<'_, Result<Vec<TopicSummary>, Problem>>;
+
+    /// What is kept of one topic; zeros for a topic that nobody used.
+    fn topic(&self, topic: Topic) -> BoxFuture<'_, Result<TopicSummary, Problem>>;
+
+    /// Forgets the kept events of a topic; returns how many there were.
+    fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>>;
+
+    /// The place of the newest committed event.
+    fn head(&self) -> Cursor;
+
+    /// Removes what is too old, in a small step; called once a second.
+    fn sweep(&self);
+}
+
+/// Events to store together.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// At least one event.
+    pub events: Vec<NewEvent>,
+    /// Under which a repeat is known.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// What a repeated request is known by: who asked and the key they gave, and a digest of what they
+/// asked, by which another request under the same key is told apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// A digest of the credential and the key.
+    pub scope: [u8; 32],
+    /// A digest of the request.
+    pub request: [u8; 32],
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// One for each event, in the order given.
+    pub events: Vec<EventReceipt>,
+    /// Whether this is the result of an earlier request under the same key.
+    pub repeated: bool,
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventReceipt {
+    /// Its place in the log; none on ephemeral topics.
+    pub cursor: Option<Cursor>,
+    /// Its address.
+    pub topic: Topic,
+    /// When the broker took it.
+    pub time: Timestamp,
+}
+
+/// Why nothing was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    Mismatch,
+    /// As many idempotency keys are remembered as there may be.
+    #[error("too many idempotency keys are remembered at the moment")]
+    TooManyKeys,
+    /// Certainly not stored.
+    #[error("the event was not stored: {0}")]
+    Unavailable(String),
+}
+
+/// Which events to read.
+#[derive(Debug, Clone)]
+pub struct Read {
+    /// Of topics that one of these matches.
+    pub patterns: Arc<[Pattern]>,
+    /// After this place; from the oldest where none is given.
+    pub after: Option<Cursor>,
+    /// Up to and with this place; to the newest where none is given.
+    pub upto: Option<Cursor>,
+    /// At most so many events.
+    pub max_events: usize,
+    /// Not many more than so many bytes, counted by [`Event::cost`].
+    pub max_bytes: usize,
+}
+
+/// A page of kept events.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The events, oldest first.
+    pub events: Vec<Arc<Event>>,
+    /// Events after `after` that match are gone, up to about this place, or `after` is not a place
+    /// in this log.
+    pub gap: Option<Cursor>,
+    /// The place up to which this page is whole; read on after it.
+    pub next: Cursor,
+    /// Whether `next` is the end of what was asked for.
+    pub done: bool,
+}
+
+/// Which current values to read.
+#[derive(Debug, Clone)]
+pub struct Newest {
+    /// Of topics that one of these matches.
+    pub patterns: Arc<[Pattern]>,
+    /// Of topics after this one by name.
+    pub after: Option<Topic>,
+    /// At most so many events.
+    pub max_events: usize,
+}
+
+/// A page of current values.
+#[derive(Debug, Clone)]
+pub struct NewestPage {
+    /// The newest kept event of each topic, by topic.
+    pub events: Vec<Arc<Event>>,
+    /// Where to read on, unless this was the last page.
+    pub next: Option<Topic>,
+}
+
+/// Which topics to list.
+#[derive(Debug, Clone)]
+pub struct ListTopics {
+    /// Those that match this.
+    pub pattern: Pattern,
+    /// Those after this one by name.
+    pub after: Option<Topic>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What is kept of one topic.
+#[derive(Debug, Clone)]
+pub struct TopicSummary {
+    /// The topic.
+    pub topic: Topic,
+    /// How many events are kept.
+    pub retained: usize,
+    /// The newest of them.
+    pub latest: Option<Arc<Event>>,
+}

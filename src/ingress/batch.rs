@@ -1,0 +1,199 @@
+//! Batches: several events in one body, validated whole.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::body::require_size;
+use crate::config::Limits;
+use crate::model::{Code, Data, EventType, NewEvent, Problem, Topic};
+
+/// The longest text out of a body that a refusal repeats, in characters.
+const MAX_REPEATED: usize = 200;
+
+/// The events of one body.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) events: Vec<NewEvent>,
+}
+
+/// `{"events":[...]}`, or one event as it is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    events: Option<Vec<&'a RawValue>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    topic: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present", rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    encoding: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item<'a> {
+    #[serde(borrow)]
+    topic: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present", rename = "type")]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(default, deserialize_with = "present")]
+    encoding: Option<Encoding>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encoding {
+    Base64,
+}
+
+/// A member that may be left out but not be null.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    value: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+impl Batch {
+    /// Reads `{"topic","type"?,"data"}` or `{"events":[...]}`.
+    pub(super) fn from_json(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
+        let Body { events, topic, kind, data, encoding } =
+            serde_json::from_slice(body).map_err(|error| refused(&error))?;
+        let Some(events) = events else {
+            let text = std::str::from_utf8(body)
+                .map_err(|_| Problem::new(Code::InvalidJson, "the body is not UTF-8"))?;
+            return Ok(Self { events: vec![event(text, limits)?] });
+        };
+        if [topic, kind, data, encoding].iter().any(Option::is_some) {
+            let detail = "a batch has `events` alone; topic, type and data stand in each event";
+            return Err(Problem::new(Code::InvalidEvent, detail));
+        }
+        require_count(events.len(), limits)?;
+        let events = events.iter().enumerate().map(|(index, raw)| {
+            event(raw.get(), limits).map_err(|problem| at(format!("events[{index}]"), problem))
+        });
+        Ok(Self { events: events.collect::<Result<_, _>>()? })
+    }
+
+    /// Reads one event a line; empty lines are passed over.
+    pub(super) fn from_lines(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
+        let text = std::str::from_utf8(body)
+            .map_err(|_| Problem::new(Code::InvalidJson, "the body is not UTF-8"))?;
+        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        require_count(lines.clone().count(), limits)?;
+        let events = lines.map(|(index, line)| {
+            event(line, limits).map_err(|problem| at(format!("line {}", index + 1), problem))
+        });
+        Ok(Self { events: events.collect::<Result<_, _>>()? })
+    }
+}
+
+fn require_count(count: usize, limits: &Limits) -> Result<(), Problem> {
+    if count == 0 {
+        return Err(Problem::new(Code::InvalidEvent, "the batch has no event"));
+    }
+    if count > limits.batch_events {
+        let limit = limits.batch_events;
+        let detail = format!("the batch has {count} events, and limits.batch_events is {limit}");
+        return Err(Problem::new(Code::TooLarge, detail));
+    }
+    Ok(())
+}
+
+fn event(json: &str, limits: &Limits) -> Result<NewEvent, Problem> {
+    let item: Item = serde_json::from_str(json).map_err(|error| refused(&error))?;
+    let topic = Topic::parse(&item.topic)?;
+    let kind = item.kind.map(|kind| EventType::parse(&kind)).transpose()?;
+    let mut data = Data::from_raw(item.data, limits.json_depth)?;
+    if let Some(Encoding::Base64) = item.encoding {
+        data = data.marked_as_base64()?;
+    }
+    require_size(&data, limits)?;
+    Ok(NewEvent { topic, kind, data })
+}
+
+fn at(place: String, problem: Problem) -> Problem {
+    Problem { detail: format!("{place}: {}", problem.detail), ..problem }
+}
+
+/// Text that is not JSON is told apart from JSON that is no event.
+fn refused(error: &serde_json::Error) -> Problem {
+    let code = match error.classify() {
+        Category::Data => Code::InvalidEvent,
+        Category::Syntax | Category::Eof | Category::Io => Code::InvalidJson,
+    };
+    Problem::new(code, error.to_string().chars().take(MAX_REPEATED).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn limits() -> Limits {
+        Limits { batch_events: 2, ..Config::default().limits }
+    }
+
+    #[test]
+    fn the_three_shapes_of_a_batch_give_the_same_events() {
+        let a = r#"{"topic":"a","type":"t","data":{"x": 1.0}}"#;
+        let b = r#"{"topic":"b","data":null}"#;
+        let single = Batch::from_json(a.as_bytes(), &limits()).unwrap();
+        let batch =
+            Batch::from_json(format!("{{\"events\":[{a},{b}]}}").as_bytes(), &limits()).unwrap();
+        let lines = Batch::from_lines(format!("{a}\r\n\n{b}\n").as_bytes(), &limits()).unwrap();
+        let shown = |batch: &Batch| -> Vec<String> {
+            let show = |event: &NewEvent| {
+                format!("{} {:?} {}", event.topic, event.kind, event.data.json())
+            };
+            batch.events.iter().map(show).collect()
+        };
+        assert_eq!(shown(&single), shown(&batch)[..1]);
+        assert_eq!(shown(&batch), shown(&lines));
+        assert_eq!(batch.events[0].data.json().get(), r#"{"x": 1.0}"#);
+        assert_eq!(batch.events[1].data.json().get(), "null");
+    }
+
+    #[test]
+    fn a_bad_batch_is_refused_with_its_place() {
+        for (body, code, detail) in [
+            ("nope", Code::InvalidJson, "expected"),
+            ("[]", Code::InvalidEvent, "invalid"),
+            ("{}", Code::InvalidEvent, "missing field `topic`"),
+            (r#"{"events":[]}"#, Code::InvalidEvent, "no event"),
+            (r#"{"events":null}"#, Code::InvalidEvent, "null"),
+            (r#"{"events":[],"topic":"a"}"#, Code::InvalidEvent, "alone"),
+            (r#"{"topic":"a"}"#, Code::InvalidEvent, "missing field `data`"),
+            (r#"{"topic":"a","data":1,"typo":2}"#, Code::InvalidEvent, "unknown field `typo`"),
+            (r#"{"topic":"a","data":1,"type":null}"#, Code::InvalidEvent, "null"),
+            (r#"{"topic":"a","topic":"b","data":1}"#, Code::InvalidEvent, "duplicate"),
+            (r#"{"topic":"a","data":1,"encoding":"hex"}"#, Code::InvalidEvent, "hex"),
+            (r#"{"topic":"a","data":1,"encoding":"base64"}"#, Code::InvalidEvent, "base64"),
+            (
+                r#"{"events":[{"topic":"a","data":1},{"topic":"","data":1}]}"#,
+                Code::InvalidTopic,
+                "events[1]: ",
+            ),
+            (
+                r#"{"events":[{"topic":"a","data":1,"type":"open"}]}"#,
+                Code::InvalidEvent,
+                "events[0]: ",
+            ),
+            (r#"{"events":[1,2,3]}"#, Code::TooLarge, "batch_events"),
+        ] {
+            let problem = Batch::from_json(body.as_bytes(), &limits()).unwrap_err();
+            assert_eq!(problem.code, code, "{body}: {problem}");
+            assert!(problem.detail.contains(detail), "{body}: {problem}");
+        }
+        let problem = Batch::from_lines(b"{\"topic\":\"a\",\"data\":1}\n{", &limits()).unwrap_err();
+        assert_eq!(problem.code, Code::InvalidJson);
+        assert!(problem.detail.starts_with("line 2: "), "{problem}");
+    }
+}

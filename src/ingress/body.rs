@@ -1,0 +1,164 @@
+//! From a request's body to the data of an event, by its media type.
+
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::mime::{self, Mime};
+use actix_web::web;
+use bytes::Bytes;
+
+use crate::config::Limits;
+use crate::http;
+use crate::model::{Code, Data, Problem};
+
+/// What a body is, as its `Content-Type` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Form {
+    /// It must be JSON.
+    Json,
+    /// It is JSON if it parses, else text: nothing was said, or what curl says by itself.
+    Guess,
+    /// One JSON document a line.
+    Lines,
+    /// Text in UTF-8.
+    Text,
+    /// Anything else.
+    Binary,
+}
+
+impl Form {
+    /// Reads `Content-Type`; a charset other than UTF-8 and an encoded body are refused (415).
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let unsupported = |detail: String| Problem::new(Code::UnsupportedMediaType, detail);
+        if let Some(encoding) = http::header(headers, header::CONTENT_ENCODING.as_str())?
+            && !encoding.eq_ignore_ascii_case("identity")
+        {
+            return Err(unsupported("encoded bodies are not taken".to_owned()));
+        }
+        let Some(text) = http::header(headers, header::CONTENT_TYPE.as_str())? else {
+            return Ok(Form::Guess);
+        };
+        let media_type: Mime =
+            text.parse().map_err(|_| unsupported("Content-Type is not a media type".to_owned()))?;
+        let is_json = media_type.subtype() == mime::JSON || media_type.suffix() == Some(mime::JSON);
+        let form = match (media_type.type_(), media_type.subtype().as_str()) {
+            _ if is_json => Form::Json,
+            (mime::APPLICATION, "x-www-form-urlencoded") => Form::Guess,
+            (mime::APPLICATION, "x-ndjson" | "ndjson" | "jsonl") => Form::Lines,
+            (mime::TEXT, _) => Form::Text,
+            _ => Form::Binary,
+        };
+        match media_type.get_param(mime::CHARSET) {
+            Some(charset)
+                if form != Form::Binary && charset != "utf-8" && charset != "us-ascii" =>
+            {
+                Err(unsupported(format!("text must be utf-8, not {charset}")))
+            }
+            _ => Ok(form),
+        }
+    }
+
+    /// The data of one event.
+    pub(super) fn data(&self, body: &[u8], limits: &Limits) -> Result<Data, Problem> {
+        let data = match self {
+            Form::Json => Data::from_json(body, limits.json_depth)?,
+            Form::Guess => match Data::from_json(body, limits.json_depth) {
+                Err(crate::model::DataError::NotJson(_)) => text(body)?,
+                parsed => parsed?,
+            },
+            Form::Text => text(body)?,
+            Form::Lines | Form::Binary => Data::from_binary(body),
+        };
+        require_size(&data, limits)?;
+        Ok(data)
+    }
+}
+
+/// Refuses data over its limit.
+pub(super) fn require_size(data: &Data, limits: &Limits) -> Result<(), Problem> {
+    let (bytes, limit) = (data.json().get().len(), limits.event_bytes);
+    if bytes <= limit {
+        return Ok(());
+    }
+    let detail = format!("the data has {bytes} bytes as JSON, and limits.event_bytes is {limit}");
+    Err(Problem::new(Code::TooLarge, detail))
+}
+
+/// Reads a whole body of at most `limit` bytes.
+pub(super) async fn read(
+    payload: web::Payload,
+    limit: usize,
+    name: &str,
+) -> Result<Bytes, Problem> {
+    match payload.to_bytes_limited(limit).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(_)) => Err(Problem::new(Code::BadRequest, "the body ended early")),
+        Err(_) => {
+            let detail = format!("the body has more than {limit} bytes (limits.{name})");
+            Err(Problem::new(Code::TooLarge, detail))
+        }
+    }
+}
+
+fn text(body: &[u8]) -> Result<Data, Problem> {
+    match std::str::from_utf8(body) {
+        Ok(text) => Ok(Data::from_text(text)),
+        Err(error) => {
+            Err(Problem::new(Code::BadRequest, format!("the text is not UTF-8: {error}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use actix_web::http::header::HeaderValue;
+
+    fn form(content_type: &'static str) -> Result<Form, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Form::of(&headers)
+    }
+
+    #[test]
+    fn the_media_type_says_what_a_body_is() {
+        assert_eq!(Form::of(&HeaderMap::new()), Ok(Form::Guess));
+        for (content_type, expected) in [
+            ("application/json", Form::Json),
+            ("application/json; charset=UTF-8", Form::Json),
+            ("application/vnd.x+json", Form::Json),
+            ("application/x-www-form-urlencoded", Form::Guess),
+            ("application/x-ndjson", Form::Lines),
+            ("text/plain", Form::Text),
+            ("text/csv; charset=us-ascii", Form::Text),
+            ("image/png", Form::Binary),
+        ] {
+            assert_eq!(form(content_type), Ok(expected), "{content_type}");
+        }
+        for content_type in ["text/plain; charset=latin1", "nonsense", ""] {
+            let code = form(content_type).unwrap_err().code;
+            assert_eq!(code, Code::UnsupportedMediaType, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn a_body_becomes_data_as_its_form_says() {
+        let limits = Config::default().limits;
+        for (form, body, json) in [
+            (Form::Json, "[1.0]", "[1.0]"),
+            (Form::Guess, "[1.0]", "[1.0]"),
+            (Form::Guess, "it's", "\"it's\""),
+            (Form::Guess, "", "\"\""),
+            (Form::Text, "[1]", "\"[1]\""),
+            (Form::Binary, "[1]", "\"WzFd\""),
+        ] {
+            let data = form.data(body.as_bytes(), &limits).unwrap();
+            assert_eq!(data.json().get(), json, "{form:?} {body}");
+            assert_eq!(data.is_base64(), form == Form::Binary);
+        }
+        let code = |form: Form, body: &[u8]| form.data(body, &limits).unwrap_err().code;
+        assert_eq!(code(Form::Json, b"nope"), Code::InvalidJson);
+        assert_eq!(code(Form::Text, b"\xff"), Code::BadRequest);
+        assert_eq!(code(Form::Guess, b"\xff"), Code::BadRequest);
+        assert_eq!(code(Form::Binary, &vec![0; limits.event_bytes]), Code::TooLarge);
+    }
+}

@@ -1,0 +1,52 @@
+//! What a repeated publish is known by.
+
+use actix_web::HttpRequest;
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::auth::{Access, Caller};
+use crate::history::IdempotencyKey;
+use crate::http;
+use crate::model::{Code, Problem};
+
+/// The longest key, in bytes.
+const MAX_KEY_BYTES: usize = 255;
+
+/// Reads `Idempotency-Key`: 1 to 255 characters of visible ASCII. Its scope is who asks: a user by
+/// name, because tokens are renewed, anyone else by credential.
+pub(super) fn key(
+    request: &HttpRequest,
+    access: &Access,
+    body: &[u8],
+) -> Result<Option<IdempotencyKey>, Problem> {
+    let headers = request.headers();
+    let Some(key) = http::header(headers, "idempotency-key")? else { return Ok(None) };
+    if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        let detail =
+            format!("Idempotency-Key must be 1 to {MAX_KEY_BYTES} visible ASCII characters");
+        return Err(Problem::new(Code::BadRequest, detail));
+    }
+    let who = match access.caller() {
+        Caller::User(user) => ["user", &user.name],
+        Caller::Application | Caller::Anonymous => {
+            ["credential", http::credential(headers, None)?.unwrap_or_default()]
+        }
+    };
+    let scope = digest(&[who[0].as_bytes(), who[1].as_bytes(), key.as_bytes()]);
+    let header = |name| http::header(headers, name).map(Option::unwrap_or_default);
+    let (content_type, kind) = (header("content-type")?, header("x-event-type")?);
+    let path = request.path();
+    let asked = digest(&[path.as_bytes(), content_type.as_bytes(), kind.as_bytes(), body]);
+    Ok(Some(IdempotencyKey { scope, request: asked }))
+}
+
+/// A digest of several texts that can't be shifted into one another.
+fn digest(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}

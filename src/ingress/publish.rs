@@ -1,0 +1,99 @@
+//! Publishing over REST.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use serde::Serialize;
+
+use super::batch::Batch;
+use super::body::{self, Form};
+use super::idempotency;
+use crate::auth::Access;
+use crate::broker::BrokerHandle;
+use crate::config::Limits;
+use crate::history::{Append, EventReceipt, Receipt};
+use crate::http::{self, Query};
+use crate::model::{Code, EventType, NewEvent, Problem, Topic};
+
+/// What a publisher is told of one event.
+#[derive(Serialize)]
+struct ReceiptBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    topic: String,
+    time: String,
+}
+
+/// What a publisher is told of a batch.
+#[derive(Serialize)]
+struct BatchBody {
+    events: Vec<ReceiptBody>,
+}
+
+impl From<EventReceipt> for ReceiptBody {
+    fn from(receipt: EventReceipt) -> Self {
+        Self {
+            id: receipt.cursor.map(|cursor| cursor.to_string()),
+            topic: receipt.topic.to_string(),
+            time: receipt.time.to_string(),
+        }
+    }
+}
+
+/// `POST /v1/topics/{topic}/events`: the body is the data.
+pub async fn publish_event(
+    access: Access,
+    topic: web::Path<String>,
+    request: HttpRequest,
+    payload: web::Payload,
+    broker: web::Data<BrokerHandle>,
+    limits: web::Data<Limits>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let topic = Topic::parse(&topic)?;
+    access.require_publish(&topic)?;
+    let form = Form::of(request.headers())?;
+    let kind =
+        http::header(request.headers(), "x-event-type")?.map(EventType::parse).transpose()?;
+    let body = body::read(payload, limits.event_bytes, "event_bytes").await?;
+    let data = form.data(&body, &limits)?;
+    let key = idempotency::key(&request, &access, &body)?;
+    let events = vec![NewEvent { topic, kind, data }];
+    let receipt = broker.publish(Append { events, key }).await?;
+    let mut response = created(&receipt);
+    match receipt.events.into_iter().next() {
+        Some(event) => Ok(response.json(ReceiptBody::from(event))),
+        None => Err(Problem::new(Code::Internal, "no receipt was given")),
+    }
+}
+
+/// `POST /v1/events`: one event, a batch, or one event a line.
+pub async fn publish_batch(
+    access: Access,
+    request: HttpRequest,
+    payload: web::Payload,
+    broker: web::Data<BrokerHandle>,
+    limits: web::Data<Limits>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let form = Form::of(request.headers())?;
+    let body = body::read(payload, limits.batch_bytes, "batch_bytes").await?;
+    let batch = match form {
+        Form::Json | Form::Guess => Batch::from_json(&body, &limits)?,
+        Form::Lines => Batch::from_lines(&body, &limits)?,
+        Form::Text | Form::Binary => {
+            let detail = "send application/json or application/x-ndjson";
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
+        }
+    };
+    batch.events.iter().try_for_each(|event| access.require_publish(&event.topic))?;
+    let key = idempotency::key(&request, &access, &body)?;
+    let receipt = broker.publish(Append { events: batch.events, key }).await?;
+    let mut response = created(&receipt);
+    let events = receipt.events.into_iter().map(ReceiptBody::from).collect();
+    Ok(response.json(BatchBody { events }))
+}
+
+/// 201, or 200 for the result of an earlier request.
+fn created(receipt: &Receipt) -> HttpResponseBuilder {
+    HttpResponse::build(if receipt.repeated { StatusCode::OK } else { StatusCode::CREATED })
+}

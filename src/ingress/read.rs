@@ -1,0 +1,143 @@
+//! Reading topics and their events back over REST.
+
+use std::sync::Arc;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::auth::{Access, Coverage};
+use crate::broker::BrokerHandle;
+use crate::history::{ListTopics, Read, TopicSummary};
+use crate::http::Query;
+use crate::model::{Code, Event, Pattern, Problem, Topic};
+use crate::protocol::event_object;
+
+/// The most items of one page.
+const MAX_LIMIT: usize = 1_000;
+
+/// The items of a page where no limit is asked for.
+const DEFAULT_LIMIT: usize = 100;
+
+/// The size at which a page of events ends early, in bytes.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+#[derive(Serialize)]
+struct EventsBody {
+    events: Vec<Box<RawValue>>,
+    next: String,
+    gap: bool,
+}
+
+#[derive(Serialize)]
+struct TopicBody {
+    topic: String,
+    subscribers: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest: Option<Box<RawValue>>,
+    retained: usize,
+}
+
+#[derive(Serialize)]
+struct TopicsBody {
+    topics: Vec<TopicBody>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ForgottenBody {
+    removed: usize,
+}
+
+/// `GET /v1/topics/{topic}/events`: kept events after a cursor.
+pub async fn read_events(
+    access: Access,
+    topic: web::Path<String>,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::parse(request.query_string(), &["since", "limit"])?;
+    let topic = Topic::parse(&topic)?;
+    access.require_subscribe(&topic)?;
+    let read = Read {
+        patterns: Arc::new([Pattern::from(&topic)]),
+        after: query.cursor("since")?,
+        upto: None,
+        max_events: query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?,
+        max_bytes: PAGE_BYTES,
+    };
+    let page = broker.history().read(read).await?;
+    let events = page.events.iter().map(|event| object(event)).collect::<Result<_, _>>()?;
+    let (next, gap) = (page.next.to_string(), page.gap.is_some());
+    Ok(HttpResponse::Ok().json(EventsBody { events, next, gap }))
+}
+
+/// `DELETE /v1/topics/{topic}/events`: forgets what is kept.
+pub async fn forget_events(
+    access: Access,
+    topic: web::Path<String>,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let topic = Topic::parse(&topic)?;
+    access.require_application()?;
+    let removed = broker.history().forget(topic).await?;
+    Ok(HttpResponse::Ok().json(ForgottenBody { removed }))
+}
+
+/// `GET /v1/topics/{topic}`: what is known of a topic; zeros where nobody used it.
+pub async fn read_topic(
+    access: Access,
+    topic: web::Path<String>,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let topic = Topic::parse(&topic)?;
+    access.require_subscribe(&topic)?;
+    let summary = broker.history().topic(topic.clone()).await?;
+    let subscribers = broker.subscribers(vec![topic]).await.into_iter().sum();
+    Ok(HttpResponse::Ok().json(TopicBody {
+        topic: summary.topic.to_string(),
+        subscribers,
+        latest: summary.latest.as_deref().map(object).transpose()?,
+        retained: summary.retained,
+    }))
+}
+
+/// `GET /v1/topics`: topics with subscribers or kept events, of those the caller may receive.
+pub async fn list_topics(
+    access: Access,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::parse(request.query_string(), &["match", "limit", "after"])?;
+    let pattern = match query.one("match")? {
+        Some(text) => Pattern::parse(text)?,
+        None => Pattern::everything(),
+    };
+    if access.coverage(&pattern) == Coverage::None {
+        return Err(access.refusal(format!("no right to subscribe to {pattern}")));
+    }
+    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
+    let after = query.topic("after")?;
+    let listed = broker.topics(ListTopics { pattern, after, limit }).await?;
+    let is_full = listed.len() == limit;
+    let next = listed.last().filter(|_| is_full).map(|(summary, _)| summary.topic.to_string());
+    let visible = listed.into_iter().filter(|(summary, _)| access.may_subscribe(&summary.topic));
+    let topics = visible.map(|(summary, subscribers)| line(summary, subscribers)).collect();
+    Ok(HttpResponse::Ok().json(TopicsBody { topics, next }))
+}
+
+fn line(summary: TopicSummary, subscribers: usize) -> TopicBody {
+    let TopicSummary { topic, retained, .. } = summary;
+    TopicBody { topic: topic.to_string(), subscribers, latest: None, retained }
+}
+
+fn object(event: &Event) -> Result<Box<RawValue>, Problem> {
+    let text = String::from_utf8(event_object(event)).ok();
+    let json = text.and_then(|text| RawValue::from_string(text).ok());
+    json.ok_or_else(|| Problem::new(Code::Internal, "a kept event could not be written"))
+}

@@ -1,0 +1,119 @@
+//! Why the broker hangs up: one table, which every protocol translates.
+
+/// A reason to end a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// A frame that RFC 6455 does not allow.
+    ProtocolError,
+    /// Text that is not UTF-8 (RFC 6455, section 8.1).
+    InvalidText,
+    /// Ended by an administrator, or a rule of the operator.
+    Policy,
+    /// A message over its limit.
+    TooLarge,
+    /// A fault of the broker's own.
+    Internal,
+    /// The broker stops or restarts.
+    Restart,
+    /// Message after message that is not of the protocol.
+    BadMessage,
+    /// No credential in time, or one that expired.
+    Unauthorized,
+    /// A right that the session lives by was taken away.
+    Forbidden,
+    /// Nothing was heard from the client for two heartbeats.
+    HeartbeatMissed,
+    /// More waits for the client than its outbox may hold.
+    SlowConsumer,
+    /// More connections, subscriptions or requests than the limit.
+    TooMany,
+}
+
+/// What is said of one reason, on every protocol.
+struct Row {
+    code: u16,
+    name: &'static str,
+    message: &'static str,
+    retry_after_ms: Option<u32>,
+}
+
+impl Close {
+    /// Every reason, in the order of the table in the docs.
+    pub const ALL: [Close; 12] = [
+        Close::ProtocolError,
+        Close::InvalidText,
+        Close::Policy,
+        Close::TooLarge,
+        Close::Internal,
+        Close::Restart,
+        Close::BadMessage,
+        Close::Unauthorized,
+        Close::Forbidden,
+        Close::HeartbeatMissed,
+        Close::SlowConsumer,
+        Close::TooMany,
+    ];
+
+    fn row(self) -> Row {
+        let row = |code, name, message, retry_after_ms| Row { code, name, message, retry_after_ms };
+        match self {
+            Close::ProtocolError => row(1002, "protocol_error", "a frame broke RFC 6455", None),
+            Close::InvalidText => row(1007, "invalid_text", "a text was not UTF-8", None),
+            Close::Policy => row(1008, "policy", "the session was ended by the operator", None),
+            Close::TooLarge => row(1009, "too_large", "a message was over the limit", None),
+            Close::Internal => row(1011, "internal", "the broker failed", Some(1_000)),
+            Close::Restart => row(1012, "restart", "the broker is restarting", Some(1_000)),
+            Close::BadMessage => row(4400, "bad_message", "too many bad messages", None),
+            Close::Unauthorized => {
+                row(4401, "unauthorized", "no valid credential, or it expired", None)
+            }
+            Close::Forbidden => row(4403, "forbidden", "the right was taken away", None),
+            Close::HeartbeatMissed => {
+                row(4408, "heartbeat_missed", "nothing was heard for too long", Some(0))
+            }
+            Close::SlowConsumer => {
+                row(4409, "slow_consumer", "the client did not keep up", Some(1_000))
+            }
+            Close::TooMany => row(4429, "too_many", "over a limit of the broker", Some(5_000)),
+        }
+    }
+
+    /// The WebSocket close code (RFC 6455, section 7.4).
+    pub fn code(self) -> u16 {
+        self.row().code
+    }
+
+    /// The stable name, as in the `code` of `bye`.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// One sentence for a person.
+    pub fn message(self) -> &'static str {
+        self.row().message
+    }
+
+    /// How long a client should wait before it comes back, in milliseconds; `None` where coming
+    /// back unchanged would end the same way. The sender adds jitter.
+    pub fn retry_after_ms(self) -> Option<u32> {
+        self.row().retry_after_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn each_reason_has_a_code_and_a_name_of_its_own() {
+        let codes: HashSet<_> = Close::ALL.iter().map(|close| close.code()).collect();
+        let names: HashSet<_> = Close::ALL.iter().map(|close| close.name()).collect();
+        assert_eq!((codes.len(), names.len()), (Close::ALL.len(), Close::ALL.len()));
+    }
+
+    #[test]
+    fn a_message_fits_a_close_frame() {
+        assert!(Close::ALL.iter().all(|close| close.message().len() <= 123));
+    }
+}

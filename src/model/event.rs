@@ -1,0 +1,322 @@
+//! A published thing: its type, time and data.
+//!
+//! Data is JSON text that is passed through byte for byte: no number is parsed again and no key
+//! reordered. Only CR and LF, which JSON allows between tokens alone, become spaces, so that an
+//! event always fits one line of SSE and NDJSON.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde_json::value::RawValue;
+
+use super::{Cursor, Topic};
+
+/// An event as it was stored and is delivered.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Its place in the log; `None` on ephemeral topics.
+    pub cursor: Option<Cursor>,
+    /// Its address.
+    pub topic: Topic,
+    /// What kind of event it is, in the publisher's words.
+    pub kind: Option<EventType>,
+    /// When the broker took it.
+    pub time: Timestamp,
+    /// What was published.
+    pub data: Data,
+}
+
+impl Event {
+    /// What an event costs beside its texts, in bytes: a flat charge for its record and its place
+    /// in the indexes.
+    pub const OVERHEAD_BYTES: usize = 256;
+
+    /// What keeping this event costs, in bytes, as every bound on a history counts it.
+    pub fn cost(&self) -> usize {
+        let kind = self.kind.as_ref().map_or(0, |kind| kind.as_str().len());
+        self.topic.as_str().len() + kind + self.data.json().get().len() + Self::OVERHEAD_BYTES
+    }
+}
+
+/// An event that a publisher hands in: neither numbered nor stored yet.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its address.
+    pub topic: Topic,
+    /// What kind of event it is, in the publisher's words.
+    pub kind: Option<EventType>,
+    /// What is published.
+    pub data: Data,
+}
+
+/// The `type` of an event: 1 to 128 characters of visible ASCII, other than the names that SSE and
+/// the broker use for themselves. Cloning shares the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventType(Arc<str>);
+
+/// What is wrong with an event type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventTypeError {
+    /// The text is empty.
+    #[error("it is empty")]
+    Empty,
+    /// The text is longer than [`EventType::MAX_BYTES`].
+    #[error("it has {0} bytes, and the limit is {max}", max = EventType::MAX_BYTES)]
+    TooLong(usize),
+    /// A byte outside visible ASCII, at this offset.
+    #[error("the character at byte {0} is not visible ASCII")]
+    BadCharacter(usize),
+    /// A name that `EventSource` or the broker gives a meaning of its own.
+    #[error("`error`, `open` and names beginning with `fanfare.` are reserved")]
+    Reserved,
+}
+
+impl EventType {
+    /// The longest legal type, in bytes.
+    pub const MAX_BYTES: usize = 128;
+
+    /// Reads a type, or says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, EventTypeError> {
+        match text {
+            "" => Err(EventTypeError::Empty),
+            _ if text.len() > Self::MAX_BYTES => Err(EventTypeError::TooLong(text.len())),
+            "error" | "open" => Err(EventTypeError::Reserved),
+            _ if text.starts_with("fanfare.") => Err(EventTypeError::Reserved),
+            _ => match text.bytes().position(|byte| !byte.is_ascii_graphic()) {
+                Some(at) => Err(EventTypeError::BadCharacter(at)),
+                None => Ok(Self(text.into())),
+            },
+        }
+    }
+
+    /// The type as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A moment in UTC, in milliseconds since 1970; shown as RFC 3339 with three decimals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub fn millis(self) -> i64 {
+        self.0
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
+        write!(f, "{time:.3}")
+    }
+}
+
+/// The data of an event: one JSON value as text, without line breaks.
+#[derive(Debug, Clone)]
+pub struct Data {
+    json: Box<RawValue>,
+    base64: bool,
+}
+
+/// Why a body can't be the data of an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DataError {
+    /// The text is not one JSON value (RFC 8259); the message says where.
+    #[error("it is not JSON: {0}")]
+    NotJson(String),
+    /// Arrays and objects are nested deeper than the limit.
+    #[error("it is nested more than {0} deep")]
+    TooDeep(usize),
+    /// `"encoding":"base64"` with data that is not a string of base64.
+    #[error("its encoding is base64, but the data is not a base64 string")]
+    NotBase64,
+}
+
+impl Data {
+    /// Takes a JSON text (RFC 8259) as it is, nested at most `max_depth` deep.
+    pub fn from_json(text: &[u8], max_depth: usize) -> Result<Self, DataError> {
+        let raw: &RawValue =
+            serde_json::from_slice(text).map_err(|error| DataError::NotJson(error.to_string()))?;
+        Self::from_raw(raw, max_depth)
+    }
+
+    /// Takes a JSON value that was parsed out of a larger text.
+    pub fn from_raw(raw: &RawValue, max_depth: usize) -> Result<Self, DataError> {
+        let text = raw.get();
+        if depth(text) > max_depth {
+            return Err(DataError::TooDeep(max_depth));
+        }
+        let json = if text.contains(['\r', '\n']) {
+            let line = text.replace(['\r', '\n'], " ");
+            RawValue::from_string(line).map_err(|error| DataError::NotJson(error.to_string()))?
+        } else {
+            raw.to_owned()
+        };
+        Ok(Self { json, base64: false })
+    }
+
+    /// Wraps a text as a JSON string.
+    pub fn from_text(text: &str) -> Self {
+        Self { json: json_string(text), base64: false }
+    }
+
+    /// Wraps bytes as a JSON string of base64 (RFC 4648, section 4).
+    pub fn from_binary(bytes: &[u8]) -> Self {
+        Self { json: json_string(&BASE64_STANDARD.encode(bytes)), base64: true }
+    }
+
+    /// Marks data that already is a JSON string of base64 as such.
+    pub fn marked_as_base64(self) -> Result<Self, DataError> {
+        let marked = Self { base64: true, ..self };
+        match marked.binary() {
+            Some(_) => Ok(marked),
+            None => Err(DataError::NotBase64),
+        }
+    }
+
+    /// The JSON text.
+    pub fn json(&self) -> &RawValue {
+        &self.json
+    }
+
+    /// Whether the JSON text is a string that holds base64.
+    pub fn is_base64(&self) -> bool {
+        self.base64
+    }
+
+    /// The bytes behind the base64, where the data is binary.
+    pub fn binary(&self) -> Option<Vec<u8>> {
+        if !self.base64 {
+            return None;
+        }
+        let text: String = serde_json::from_str(self.json.get()).ok()?;
+        BASE64_STANDARD.decode(text).ok()
+    }
+}
+
+fn json_string(text: &str) -> Box<RawValue> {
+    serde_json::value::to_raw_value(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// How deep the arrays and objects of a JSON text are nested.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0_usize);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => skip_string(&mut bytes),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => return,
+            b'\\' => _ = bytes.next(),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn json_is_kept_byte_for_byte_but_for_line_breaks() {
+        for (given, kept) in [
+            (r#"{"b":1.10,"a":1e400,"a":"\u00e4"}"#, r#"{"b":1.10,"a":1e400,"a":"\u00e4"}"#),
+            (" 12345678901234567890.0 ", "12345678901234567890.0"),
+            ("{\r\n\"a\":\n1}", "{  \"a\": 1}"),
+            ("null", "null"),
+        ] {
+            assert_eq!(Data::from_json(given.as_bytes(), 8).unwrap().json().get(), kept);
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_json_value_is_refused() {
+        for text in ["", "{", "1 2", "nul", "{\"a\":\"\n\"}", "'a'", "NaN"] {
+            let result = Data::from_json(text.as_bytes(), 8);
+            assert!(matches!(result, Err(DataError::NotJson(_))), "{text:?}");
+        }
+        assert!(matches!(Data::from_json(b"\"\xff\"", 8), Err(DataError::NotJson(_))));
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_of_strings() {
+        assert!(Data::from_json(br#"[["[[[[\"[[[["]]"#, 2).is_ok());
+        assert_eq!(Data::from_json(b"[[[1]]]", 2).unwrap_err(), DataError::TooDeep(2));
+        let bomb = "[".repeat(100_000) + &"]".repeat(100_000);
+        assert_eq!(Data::from_json(bomb.as_bytes(), 64).unwrap_err(), DataError::TooDeep(64));
+    }
+
+    #[test]
+    fn binary_data_comes_back_as_the_same_bytes() {
+        let data = Data::from_binary(&[0, 255, 7]);
+        assert!(data.is_base64());
+        assert_eq!(data.binary(), Some(vec![0, 255, 7]));
+        assert_eq!(Data::from_text("no").marked_as_base64().unwrap_err(), DataError::NotBase64);
+        assert_eq!(Data::from_text("AP8H").marked_as_base64().unwrap().binary(), data.binary());
+    }
+
+    #[test]
+    fn event_types_that_would_fool_an_event_source_are_refused() {
+        use EventTypeError::{BadCharacter, Empty, Reserved, TooLong};
+        for (text, error) in [
+            ("", Empty),
+            ("error", Reserved),
+            ("open", Reserved),
+            ("fanfare.live", Reserved),
+            ("a b", BadCharacter(1)),
+            ("a\nb", BadCharacter(1)),
+            ("é", BadCharacter(0)),
+        ] {
+            assert_eq!(EventType::parse(text), Err(error), "{text:?}");
+        }
+        assert_eq!(EventType::parse(&"x".repeat(129)), Err(TooLong(129)));
+        assert_eq!(EventType::parse("order.created").unwrap().as_str(), "order.created");
+    }
+
+    #[test]
+    fn times_are_shown_in_utc_with_milliseconds() {
+        assert_eq!(Timestamp(1_700_000_000_007).to_string(), "2023-11-14T22:13:20.007Z");
+        assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00.000Z");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_as_a_json_string_on_one_line(text in any::<String>()) {
+            let data = Data::from_text(&text);
+            prop_assert!(!data.json().get().contains(['\r', '\n']));
+            prop_assert_eq!(serde_json::from_str::<String>(data.json().get()).unwrap(), text);
+        }
+
+        #[test]
+        fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(data) = Data::from_json(&bytes, 4) {
+                prop_assert!(!data.json().get().contains(['\r', '\n']));
+            }
+        }
+    }
+}

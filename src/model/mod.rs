@@ -1,0 +1,18 @@
+//! The words of Fanfare: topics, patterns, events, cursors, and why we hang up or refuse.
+//!
+//! Plain values with one way in (`parse`) and no actor, clock or I/O. Whatever holds one of these
+//! types holds something legal; nothing further in checks again.
+
+mod close;
+mod cursor;
+mod event;
+mod pattern;
+mod problem;
+mod topic;
+
+pub use close::Close;
+pub use cursor::{Cursor, CursorError, LogName};
+pub use event::{Data, DataError, Event, EventType, EventTypeError, NewEvent, Timestamp};
+pub use pattern::{Pattern, PatternError};
+pub use problem::{Code, Problem};
+pub use topic::{Topic, TopicError};

@@ -1,0 +1,136 @@
+//! Why a request is refused: a stable code for programs and a sentence for people.
+
+use std::fmt;
+
+use super::{CursorError, DataError, EventTypeError, PatternError, TopicError};
+
+/// The stable name of a refusal, the same over HTTP (`code` of RFC 9457's problem) and WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// A parameter, header or member that can't be read.
+    BadRequest,
+    /// A body or frame that is not JSON (or CBOR) where it must be.
+    InvalidJson,
+    /// A cursor that no log gave.
+    InvalidCursor,
+    /// No credential, or one that is not valid.
+    Unauthorized,
+    /// The credential does not grant this.
+    Forbidden,
+    /// The page that asks is not from a listed origin.
+    OriginNotAllowed,
+    /// There is no such thing.
+    NotFound,
+    /// The path does not take this method.
+    MethodNotAllowed,
+    /// The same idempotency key came with another body.
+    IdempotencyMismatch,
+    /// A request with the same idempotency key still runs.
+    InProgress,
+    /// Over a limit of size.
+    TooLarge,
+    /// A media type that this path does not take.
+    UnsupportedMediaType,
+    /// The path speaks WebSocket alone.
+    UpgradeRequired,
+    /// Not a topic.
+    InvalidTopic,
+    /// Not a pattern.
+    InvalidPattern,
+    /// Not an event.
+    InvalidEvent,
+    /// Over a limit of number or rate.
+    TooMany,
+    /// Certainly not done; try again later.
+    Unavailable,
+    /// Done whole or not at all; repeat with the same idempotency key.
+    OutcomeUnknown,
+    /// A fault of the broker's own.
+    Internal,
+}
+
+impl Code {
+    /// The code as it travels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Code::BadRequest => "bad_request",
+            Code::InvalidJson => "invalid_json",
+            Code::InvalidCursor => "invalid_cursor",
+            Code::Unauthorized => "unauthorized",
+            Code::Forbidden => "forbidden",
+            Code::OriginNotAllowed => "origin_not_allowed",
+            Code::NotFound => "not_found",
+            Code::MethodNotAllowed => "method_not_allowed",
+            Code::IdempotencyMismatch => "idempotency_mismatch",
+            Code::InProgress => "in_progress",
+            Code::TooLarge => "too_large",
+            Code::UnsupportedMediaType => "unsupported_media_type",
+            Code::UpgradeRequired => "upgrade_required",
+            Code::InvalidTopic => "invalid_topic",
+            Code::InvalidPattern => "invalid_pattern",
+            Code::InvalidEvent => "invalid_event",
+            Code::TooMany => "too_many",
+            Code::Unavailable => "unavailable",
+            Code::OutcomeUnknown => "outcome_unknown",
+            Code::Internal => "internal",
+        }
+    }
+}
+
+/// A refusal: what, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The stable name.
+    pub code: Code,
+    /// What exactly is wrong, for a person. Never holds a token, a key or data.
+    pub detail: String,
+}
+
+impl Problem {
+    /// A refusal with its reason.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl From<TopicError> for Problem {
+    fn from(error: TopicError) -> Self {
+        Self::new(Code::InvalidTopic, format!("not a topic: {error}"))
+    }
+}
+
+impl From<PatternError> for Problem {
+    fn from(error: PatternError) -> Self {
+        Self::new(Code::InvalidPattern, format!("not a pattern: {error}"))
+    }
+}
+
+impl From<CursorError> for Problem {
+    fn from(error: CursorError) -> Self {
+        Self::new(Code::InvalidCursor, format!("not a cursor: {error}"))
+    }
+}
+
+impl From<EventTypeError> for Problem {
+    fn from(error: EventTypeError) -> Self {
+        Self::new(Code::InvalidEvent, format!("not an event type: {error}"))
+    }
+}
+
+impl From<DataError> for Problem {
+    fn from(error: DataError) -> Self {
+        let code = match error {
+            DataError::NotJson(_) => Code::InvalidJson,
+            DataError::TooDeep(_) | DataError::NotBase64 => Code::InvalidEvent,
+        };
+        Self::new(code, format!("bad data: {error}"))
+    }
+}

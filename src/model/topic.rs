@@ -1,0 +1,171 @@
+//! The address of an event: `orders.eu.42`.
+//!
+//! Legal bytes are chosen so that a topic needs no escaping in JSON, in a log line or in a Redis
+//! key, and so that `*` and `>` can only ever mean a wildcard.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A topic: 1 to 255 bytes of visible ASCII, in non-empty segments joined by `.`, without
+/// `*`, `>`, `"`, `\` or space. Cloning shares the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Topic(Arc<str>);
+
+impl Topic {
+    /// The longest legal topic, in bytes.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Reads a topic, or says what is wrong and where.
+    pub fn parse(text: &str) -> Result<Self, TopicError> {
+        check_address(text, |segment, _| match segment.find(['*', '>']) {
+            Some(at) => Err(at),
+            None => Ok(()),
+        })?;
+        Ok(Self(text.into()))
+    }
+
+    /// The topic as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The parts between the dots, in order.
+    pub fn segments(&self) -> std::str::Split<'_, char> {
+        self.0.split('.')
+    }
+
+    /// Whether this topic is the broker's own: its first segment begins with `$`.
+    pub fn is_reserved(&self) -> bool {
+        self.0.starts_with('$')
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Topic({})", self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is wrong with a topic (or with the part of a pattern that must be as a topic is).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// The text is empty.
+    #[error("it is empty")]
+    Empty,
+    /// The text is longer than [`Topic::MAX_BYTES`].
+    #[error("it has {0} bytes, and the limit is {max}", max = Topic::MAX_BYTES)]
+    TooLong(usize),
+    /// Two dots in a row, or a dot at either end.
+    #[error("the segment at byte {0} is empty")]
+    EmptySegment(usize),
+    /// A byte that no topic may have.
+    #[error("{found:?} at byte {at} is not allowed")]
+    BadCharacter {
+        /// Offset in bytes from the start.
+        at: usize,
+        /// The character found there.
+        found: char,
+    },
+}
+
+/// Checks what topics and patterns have in common. `wildcards` looks at one segment (and whether it
+/// is the last) and answers with the offset of a wildcard that may not stand there.
+pub(super) fn check_address(
+    text: &str,
+    wildcards: impl Fn(&str, bool) -> Result<(), usize>,
+) -> Result<(), TopicError> {
+    if text.is_empty() {
+        return Err(TopicError::Empty);
+    }
+    if text.len() > Topic::MAX_BYTES {
+        return Err(TopicError::TooLong(text.len()));
+    }
+    let illegal = |c: char| !c.is_ascii_graphic() || c == '"' || c == '\\';
+    if let Some((at, found)) = text.char_indices().find(|&(_, c)| illegal(c)) {
+        return Err(TopicError::BadCharacter { at, found });
+    }
+    let mut start = 0;
+    for segment in text.split('.') {
+        if segment.is_empty() {
+            return Err(TopicError::EmptySegment(start));
+        }
+        let end = start + segment.len();
+        if let Err(offset) = wildcards(segment, end == text.len()) {
+            let at = start + offset;
+            let found = char::from(text.as_bytes()[at]);
+            return Err(TopicError::BadCharacter { at, found });
+        }
+        start = end + 1;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn legal_topics_are_kept_as_written() {
+        for text in ["a", "orders.eu.42", "$sys.node", "a/b:c-d_e", &"x".repeat(255)] {
+            assert_eq!(Topic::parse(text).expect(text).as_str(), text);
+        }
+    }
+
+    #[test]
+    fn an_illegal_topic_is_refused_with_what_and_where() {
+        let bad = |at, found| TopicError::BadCharacter { at, found };
+        for (text, error) in [
+            ("", TopicError::Empty),
+            (".", TopicError::EmptySegment(0)),
+            ("a..b", TopicError::EmptySegment(2)),
+            ("a.", TopicError::EmptySegment(2)),
+            (".a", TopicError::EmptySegment(0)),
+            ("a b", bad(1, ' ')),
+            ("a.*", bad(2, '*')),
+            ("a>", bad(1, '>')),
+            ("say\"hi", bad(3, '"')),
+            ("a\\b", bad(1, '\\')),
+            ("a\nb", bad(1, '\n')),
+            ("größe", bad(2, 'ö')),
+        ] {
+            assert_eq!(Topic::parse(text), Err(error), "{text:?}");
+        }
+        assert_eq!(Topic::parse(&"x".repeat(256)), Err(TopicError::TooLong(256)));
+    }
+
+    #[test]
+    fn a_first_segment_beginning_with_a_dollar_sign_is_reserved() {
+        assert!(Topic::parse("$sys.x").unwrap().is_reserved());
+        assert!(!Topic::parse("a.$sys").unwrap().is_reserved());
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_accepts_only_the_legal(text in ".{0,300}") {
+            if let Ok(topic) = Topic::parse(&text) {
+                prop_assert!(text.bytes().all(|b| b.is_ascii_graphic() && !b"*>\"\\".contains(&b)));
+                prop_assert!(topic.segments().all(|segment| !segment.is_empty()));
+                prop_assert!(text.len() <= Topic::MAX_BYTES);
+            }
+        }
+
+        #[test]
+        fn joined_segments_parse_and_split_again(segments in prop::collection::vec("[a-z0-9$/_-]{1,8}", 1..20)) {
+            let topic = Topic::parse(&segments.join(".")).unwrap();
+            prop_assert_eq!(topic.segments().collect::<Vec<_>>(), segments);
+        }
+    }
+}

@@ -1,0 +1,466 @@
+use super::*;
+use crate::model::{Close, Data};
+use crate::protocol::samples::{LIMITS, WIDE, any_event, any_json, any_marks, cursor, event};
+use crate::protocol::{Mode, Op, Subscribe};
+use proptest::prelude::*;
+use serde_json::Value;
+
+fn parse(text: &str) -> Result<Request, Refused> {
+    Native.parse(Message::Text(text), &LIMITS)
+}
+
+/// A request in few words.
+fn meaning(text: &str) -> String {
+    let Request { reference, op } = parse(text).unwrap_or_else(|refused| panic!("{refused:?}"));
+    let op = match op {
+        Op::Auth { token } => format!("auth {}", token.0),
+        Op::Subscribe(Subscribe { patterns, since, snapshot, mode, max_rate }) => {
+            format!("subscribe {patterns:?} {since:?} {snapshot} {mode:?} {max_rate:?}")
+        }
+        Op::Unsubscribe { patterns } => format!("unsubscribe {patterns:?}"),
+        Op::Publish(new) => {
+            let kind = new.kind.as_ref().map(|kind| kind.as_str());
+            let data = (new.data.json().get(), new.data.is_base64());
+            format!("publish {} {kind:?} {data:?}", new.topic)
+        }
+        Op::Ping => "ping".to_owned(),
+    };
+    format!("{reference:?} {op}")
+}
+
+/// A refusal in few words.
+fn refusal(text: &str) -> String {
+    let Refused { reference, problem } = parse(text).expect_err(text);
+    format!("{reference:?} {problem}")
+}
+
+#[test]
+fn each_op_is_understood() {
+    for (text, means) in [
+        (r#"{"op":"auth","ref":1,"token":"abc"}"#, "Some(1) auth abc"),
+        (
+            r#"{"op":"subscribe","ref":2,"topics":["orders.>"]}"#,
+            "Some(2) subscribe [Pattern(orders.>)] None false All None",
+        ),
+        (
+            r#"{"topics":["a","b.*","a"],"mode":"latest","snapshot":true,"op":"subscribe"}"#,
+            "None subscribe [Pattern(a), Pattern(b.*)] None true Latest None",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"snapshot":false,"mode":"all"}"#,
+            "None subscribe [Pattern(a)] None false All None",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"max_rate":5}"#,
+            "None subscribe [Pattern(a)] None false Latest Some(5.0)",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"max_rate":1e3,"mode":"latest"}"#,
+            "None subscribe [Pattern(a)] None false Latest Some(1000.0)",
+        ),
+        (
+            r#"{"op":"unsubscribe","ref":9007199254740991,"topics":["orders.>"]}"#,
+            "Some(9007199254740991) unsubscribe [Pattern(orders.>)]",
+        ),
+        (
+            r#"{"op":"publish","ref":4,"topic":"chat.lobby","type":"message","data":{"b" : 1.10,"a":1e400}}"#,
+            r#"Some(4) publish chat.lobby Some("message") ("{\"b\" : 1.10,\"a\":1e400}", false)"#,
+        ),
+        (r#"{"op":"publish","topic":"a","data": null }"#, r#"None publish a None ("null", false)"#),
+        (
+            r#"{"op":"publish","topic":"a","data":"AP8H","encoding":"base64"}"#,
+            r#"None publish a None ("\"AP8H\"", true)"#,
+        ),
+        (r#" { "o\u0070" : "\u0070ing" , "ref" : 5 } "#, "Some(5) ping"),
+    ] {
+        assert_eq!(meaning(text), means, "{text}");
+    }
+}
+
+#[test]
+fn a_place_to_resume_from_is_read() {
+    let text = r#"{"op":"subscribe","ref":2,"topics":["a"],"since":"abcdefgh-1-7"}"#;
+    let Op::Subscribe(subscribe) = parse(text).unwrap().op else { panic!("no subscribe") };
+    assert_eq!(subscribe.since, Some(cursor("abcdefgh-1-7")));
+}
+
+#[test]
+fn a_binary_message_of_the_same_json_is_read_alike() {
+    let read = |bytes: &[u8]| Native.parse(Message::Binary(bytes), &LIMITS);
+    assert_eq!(read(br#"{"op":"ping","ref":5}"#).unwrap().reference, Some(5));
+    assert_eq!(read(b"{\"op\":\"\xff\"}").unwrap_err().problem.code, Code::InvalidJson);
+}
+
+#[test]
+fn what_is_not_one_json_object_is_invalid_json_and_is_not_echoed() {
+    for text in [
+        "",
+        " ",
+        "{",
+        "[]",
+        "null",
+        "5",
+        "\"hunter2\"",
+        "{}{}",
+        "{\"op\":}",
+        "{op:1}",
+        "{\"a\":1,}",
+        "{\"op\":\"ping\",\"ref\":5",
+        "{\"data\":\"\n\"}",
+        "{\"data\":01}",
+        "{1:2}",
+        "\u{feff}{}",
+    ] {
+        let refused = parse(text).expect_err(text);
+        assert_eq!((refused.reference, refused.problem.code), (None, Code::InvalidJson), "{text}");
+        assert!(!refused.problem.detail.contains("hunter2"), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
+    for (text, problem) in [
+        ("{}", "None bad_request: `op` is missing"),
+        (r#"{"ref":7}"#, "Some(7) bad_request: `op` is missing"),
+        (r#"{"op":5,"ref":7}"#, "Some(7) bad_request: `op` must be a string"),
+        (r#"{"op":null,"ref":7}"#, "Some(7) bad_request: `op` must be a string"),
+        (
+            r#"{"op":"subscrbe","topic":"a","x":1,"ref":7}"#,
+            r#"Some(7) bad_request: "subscrbe" is not an `op`; these are: auth, subscribe, unsubscribe, publish, ping"#,
+        ),
+        (
+            r#"{"op":"ping","pong":true,"ref":7}"#,
+            r#"Some(7) bad_request: "pong" is not a member of any message"#,
+        ),
+        (
+            r#"{"op":"ping","topic":"a","ref":7}"#,
+            "Some(7) bad_request: `topic` is not a member of `ping`",
+        ),
+        (r#"{"op":"ping","op":"ping","ref":7}"#, "Some(7) bad_request: `op` is there twice"),
+        (r#"{"op":"ping","ref":7,"r\u0065f":7}"#, "Some(7) bad_request: `ref` is there twice"),
+        (r#"{"op":"auth","ref":7}"#, "Some(7) bad_request: `token` is missing"),
+        (r#"{"op":"auth","token":"","ref":7}"#, "Some(7) bad_request: `token` is empty"),
+        (r#"{"op":"auth","token":1,"ref":7}"#, "Some(7) bad_request: `token` must be a string"),
+        (r#"{"op":"subscribe","ref":7}"#, "Some(7) bad_request: `topics` is missing"),
+        (r#"{"op":"subscribe","topics":[],"ref":7}"#, "Some(7) bad_request: `topics` is empty"),
+        (
+            r#"{"op":"subscribe","topics":"a","ref":7}"#,
+            "Some(7) bad_request: `topics` must be an array of strings",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a",1],"ref":7}"#,
+            "Some(7) bad_request: `topics` must be an array of strings",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a","b","c","d","e","f"],"ref":7}"#,
+            "Some(7) too_many: `topics` has over 4",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a","b..c"],"ref":7}"#,
+            r#"Some(7) invalid_pattern: "b..c" is not a pattern: the segment at byte 2 is empty"#,
+        ),
+        (
+            r#"{"op":"unsubscribe","topics":["\n"],"ref":7}"#,
+            r#"Some(7) invalid_pattern: "\n" is not a pattern: '\n' at byte 0 is not allowed"#,
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"since":"5","ref":7}"#,
+            "Some(7) invalid_cursor: not a cursor: it is not a cursor given by this broker",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"since":null,"ref":7}"#,
+            "Some(7) bad_request: `since` must be a string",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"since":"abcdefgh-1-7"}"#,
+            "None bad_request: `since` needs a `ref`, by which its replay is known",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"snapshot":1,"ref":7}"#,
+            "Some(7) bad_request: `snapshot` must be true or false",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"mode":"newest","ref":7}"#,
+            r#"Some(7) bad_request: `mode` must be "all" or "latest""#,
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"mode":"all","max_rate":5,"ref":7}"#,
+            r#"Some(7) bad_request: `max_rate` needs the mode "latest""#,
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"max_rate":"5","ref":7}"#,
+            "Some(7) bad_request: `max_rate` must be a number",
+        ),
+        (r#"{"op":"publish","data":1,"ref":7}"#, "Some(7) bad_request: `topic` is missing"),
+        (
+            r#"{"op":"publish","topic":"a.*","data":1,"ref":7}"#,
+            "Some(7) invalid_topic: not a topic: '*' at byte 2 is not allowed",
+        ),
+        (r#"{"op":"publish","topic":"a","ref":7}"#, "Some(7) bad_request: `data` is missing"),
+        (
+            r#"{"op":"publish","topic":"a","data":1,"type":null,"ref":7}"#,
+            "Some(7) bad_request: `type` must be a string",
+        ),
+        (
+            r#"{"op":"publish","topic":"a","data":1,"type":"a b","ref":7}"#,
+            "Some(7) invalid_event: not an event type: the character at byte 1 is not visible ASCII",
+        ),
+        (
+            r#"{"op":"publish","topic":"a","data":"!","encoding":"base64","ref":7}"#,
+            "Some(7) invalid_event: bad data: its encoding is base64, but the data is not a base64 string",
+        ),
+        (
+            r#"{"op":"publish","topic":"a","data":"AA==","encoding":"base16","ref":7}"#,
+            r#"Some(7) bad_request: `encoding` must be "base64""#,
+        ),
+        (
+            r#"{"op":"publish","topic":"a","data":[[[[[[[[[1]]]]]]]]],"ref":7}"#,
+            "Some(7) invalid_event: bad data: it is nested more than 8 deep",
+        ),
+    ] {
+        assert_eq!(refusal(text), problem, "{text}");
+    }
+}
+
+#[test]
+fn a_ref_is_an_integer_that_every_reader_can_hold() {
+    for illegal in
+        ["0", "-1", "-0", "1.0", "1e0", "9007199254740992", "1e99", "\"1\"", "null", "true", "[1]"]
+    {
+        let text = format!(r#"{{"op":"ping","ref":{illegal}}}"#);
+        let problem = "None bad_request: `ref` must be an integer from 1 to 2^53-1";
+        assert_eq!(refusal(&text), problem, "{text}");
+    }
+}
+
+#[test]
+fn a_rate_is_above_0_and_at_most_1000() {
+    for illegal in ["0", "-0.0", "-1", "1000.001", "1e400", "-1e400", "1e-400"] {
+        let text = format!(r#"{{"op":"subscribe","topics":["a"],"max_rate":{illegal}}}"#);
+        let problem = "None bad_request: `max_rate` must be above 0 and at most 1000";
+        assert_eq!(refusal(&text), problem, "{text}");
+    }
+}
+
+#[test]
+fn data_over_the_limit_is_too_large() {
+    let publish = |length: usize| {
+        let text = "x".repeat(length - 2);
+        parse(&format!(r#"{{"op":"publish","topic":"a","data": "{text}" ,"ref":7}}"#))
+    };
+    assert!(publish(256).is_ok());
+    let refused = publish(257).unwrap_err();
+    assert_eq!((refused.reference, refused.problem.code), (Some(7), Code::TooLarge));
+}
+
+#[test]
+fn an_echo_is_cut_short() {
+    let long = "é".repeat(10_000);
+    for text in [
+        format!(r#"{{"op":"{long}"}}"#),
+        format!(r#"{{"op":"ping","{long}":1}}"#),
+        format!(r#"{{"op":"subscribe","topics":["{long}"]}}"#),
+    ] {
+        let detail = parse(&text).unwrap_err().problem.detail;
+        assert!(detail.contains(&format!("{:?}…", "é".repeat(64))), "{detail}");
+        assert!(detail.len() < 300, "{detail}");
+    }
+}
+
+#[test]
+fn a_refusal_never_shows_a_token_or_data() {
+    for text in [
+        r#"{"op":"auth","token":["hunter2"]}"#,
+        r#"{"op":"auth","token":"hunter2\ud800"}"#,
+        r#"{"op":"auth","token":"hunter2","data":1}"#,
+        r#"{"op":"subscribe","topics":{"a":"hunter2"}}"#,
+        r#"{"op":"publish","topic":"a","data":"hunter2","encoding":"base64"}"#,
+        r#"{"op":"publish","topic":"a","data":"hunter2","#,
+    ] {
+        let refused = parse(text).expect_err(text);
+        assert!(!format!("{refused:?}").contains("hunter2"), "{refused:?}");
+    }
+}
+
+#[test]
+fn nesting_does_not_overflow_the_stack() {
+    let deep = |open: &str, close: &str| open.repeat(1 << 20) + &close.repeat(1 << 20);
+    let arrays = deep("[", "]");
+    for (text, code) in [
+        ("[".repeat(1 << 20), Code::InvalidJson),
+        (arrays.clone(), Code::InvalidJson),
+        (deep("{\"a\":", "1}").replace("}1", "}"), Code::BadRequest),
+        (format!("{{\"data\":{}", "[".repeat(1 << 20)), Code::InvalidJson),
+        (format!("{{\"op\":\"ping\",\"x\":{arrays}}}"), Code::BadRequest),
+        (format!("{{\"op\":{arrays}}}"), Code::BadRequest),
+        (format!("{{\"op\":\"subscribe\",\"topics\":{arrays}}}"), Code::BadRequest),
+        (format!("{{\"op\":\"auth\",\"token\":{arrays}}}"), Code::BadRequest),
+    ] {
+        let problem = Native.parse(Message::Text(&text), &WIDE).unwrap_err().problem;
+        assert_eq!(problem.code, code, "{problem}");
+    }
+    let text = format!("{{\"op\":\"publish\",\"topic\":\"a\",\"ref\":7,\"data\":{arrays}}}");
+    let unlimited = ParseLimits { event_bytes: usize::MAX, ..WIDE };
+    let refused = Native.parse(Message::Text(&text), &unlimited).unwrap_err();
+    assert_eq!((refused.reference, refused.problem.code), (Some(7), Code::InvalidEvent));
+}
+
+fn said(reply: Reply<'_>) -> Option<String> {
+    Native.reply(&reply).map(|bytes| String::from_utf8(bytes).unwrap())
+}
+
+#[test]
+fn each_reply_has_its_form() {
+    let at = cursor("abcdefgh-1-7");
+    for (reply, text) in [
+        (
+            Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
+            r#"{"op":"welcome","session":"s1","heartbeat":25}"#,
+        ),
+        (Reply::Ack { reference: Some(2), id: None }, r#"{"op":"ack","ref":2}"#),
+        (Reply::Ack { reference: Some(0), id: None }, r#"{"op":"ack","ref":0}"#),
+        (Reply::Ack { reference: None, id: Some(at) }, r#"{"op":"ack","id":"abcdefgh-1-7"}"#),
+        (
+            Reply::Ack { reference: Some(4), id: Some(at) },
+            r#"{"op":"ack","ref":4,"id":"abcdefgh-1-7"}"#,
+        ),
+        (
+            Reply::Error { reference: Some(2), code: Code::Forbidden, message: "not \"yours\"\n" },
+            r#"{"op":"error","ref":2,"code":"forbidden","message":"not \"yours\"\n"}"#,
+        ),
+        (
+            Reply::Error { reference: None, code: Code::InvalidJson, message: "no" },
+            r#"{"op":"error","code":"invalid_json","message":"no"}"#,
+        ),
+        (
+            Reply::Gap { reference: Some(2), since: at },
+            r#"{"op":"gap","ref":2,"since":"abcdefgh-1-7"}"#,
+        ),
+        (Reply::Gap { reference: None, since: at }, r#"{"op":"gap","since":"abcdefgh-1-7"}"#),
+        (Reply::Cursor(at), r#"{"op":"cursor","cursor":"abcdefgh-1-7"}"#),
+        (
+            Reply::Live { reference: Some(0), cursor: at },
+            r#"{"op":"live","ref":0,"cursor":"abcdefgh-1-7"}"#,
+        ),
+        (Reply::Pong { reference: Some(5) }, r#"{"op":"pong","ref":5}"#),
+        (Reply::Pong { reference: None }, r#"{"op":"pong"}"#),
+        (
+            Reply::Bye { close: Close::SlowConsumer, retry_after_ms: Some(1_234) },
+            r#"{"op":"bye","code":"slow_consumer","message":"the client did not keep up","retry_after_ms":1234}"#,
+        ),
+        (
+            Reply::Bye { close: Close::Policy, retry_after_ms: None },
+            r#"{"op":"bye","code":"policy","message":"the session was ended by the operator"}"#,
+        ),
+    ] {
+        assert_eq!(said(reply).as_deref(), Some(text));
+    }
+    assert_eq!(said(Reply::Heartbeat), None);
+}
+
+#[test]
+fn an_event_has_its_members_in_order_and_then_its_marks() {
+    let text =
+        |event: &Event, marks: &Marks| String::from_utf8(Native.event(event, marks)).unwrap();
+    let full = event("{\"b\":1.10,\"a\":1}");
+    assert_eq!(
+        text(&full, &Marks::default()),
+        r#"{"op":"event","id":"abcdefgh-1-7","topic":"orders.eu.42","type":"created","time":"2023-11-14T22:13:20.007Z","data":{"b":1.10,"a":1}}"#
+    );
+    let marks = Marks { replay: Some(0), snapshot: true, conflated: true, skipped: 3 };
+    assert_eq!(
+        text(&full, &marks),
+        r#"{"op":"event","id":"abcdefgh-1-7","topic":"orders.eu.42","type":"created","time":"2023-11-14T22:13:20.007Z","data":{"b":1.10,"a":1},"replay":0,"snapshot":true,"conflated":true,"skipped":3}"#
+    );
+    let ephemeral =
+        Event { cursor: None, kind: None, data: Data::from_binary(&[0, 255, 7]), ..full };
+    assert_eq!(
+        text(&ephemeral, &Marks { replay: Some(2), ..Marks::default() }),
+        r#"{"op":"event","topic":"orders.eu.42","time":"2023-11-14T22:13:20.007Z","data":"AP8H","encoding":"base64","replay":2}"#
+    );
+}
+
+#[test]
+fn an_event_is_written_without_growing_the_buffer() {
+    let long = event(&format!("\"{}\"", "x".repeat(10_000)));
+    let marks = Marks { replay: Some(2), ..Marks::default() };
+    let bytes = Native.event(&long, &marks);
+    assert!(bytes.capacity() < bytes.len() + 192, "{} for {}", bytes.capacity(), bytes.len());
+}
+
+/// Legal messages, to be mutated.
+fn any_message() -> impl Strategy<Value = String> {
+    let reference = prop::option::of(1..=5_u64)
+        .prop_map(|reference| reference.map_or(String::new(), |n| format!(",\"ref\":{n}")));
+    let body = prop_oneof![
+        Just(r#""op":"ping""#.to_owned()),
+        Just(r#""op":"auth","token":"abc""#.to_owned()),
+        "[a-c>*.]{1,6}".prop_map(|topic| format!(
+            r#""op":"subscribe","topics":["{topic}","b"],"snapshot":true,"mode":"latest","max_rate":2.5"#
+        )),
+        Just(r#""op":"unsubscribe","topics":["a.>"]"#.to_owned()),
+        any_json()
+            .prop_map(|json| format!(r#""op":"publish","topic":"a","type":"t","data":{json}"#)),
+    ];
+    (body, reference).prop_map(|(body, reference)| format!("{{{body}{reference}}}"))
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Native.parse(Message::Binary(&bytes), &LIMITS);
+    }
+
+    #[test]
+    fn a_spoilt_message_is_judged_without_a_panic(
+        message in any_message(),
+        spoils in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 0..4),
+    ) {
+        let mut bytes = message.into_bytes();
+        for (index, byte, how) in spoils {
+            let at = index.index(bytes.len() + 1);
+            match how {
+                0 => bytes.insert(at, byte),
+                1 => bytes.truncate(at),
+                _ if at < bytes.len() => bytes[at] = byte,
+                _ => {}
+            }
+        }
+        if let Ok(request) = Native.parse(Message::Binary(&bytes), &WIDE) {
+            let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            prop_assert!(value.is_null() || value["ref"].as_u64() == request.reference);
+        }
+    }
+
+    #[test]
+    fn published_data_goes_through_byte_for_byte_but_for_line_breaks(json in any_json()) {
+        let text = format!(r#"{{"op":"publish","topic":"a","data":{json}}}"#);
+        let request = Native.parse(Message::Text(&text), &WIDE).unwrap();
+        let Op::Publish(new) = request.op else { panic!("no publish") };
+        let line = json.replace(['\r', '\n'], " ");
+        prop_assert_eq!(new.data.json().get(), line);
+    }
+
+    #[test]
+    fn any_event_is_the_object_of_the_api_with_op_and_marks(event in any_event(), marks in any_marks()) {
+        let ours = String::from_utf8(Native.event(&event, &marks)).unwrap();
+        let bare = String::from_utf8(crate::protocol::event_object(&event)).unwrap();
+        let start = format!("{{\"op\":\"event\",{}", &bare[1..bare.len() - 1]);
+        prop_assert!(ours.starts_with(&start), "{} {}", ours, start);
+        prop_assert!(serde_json::from_str::<&RawValue>(&ours).is_ok());
+        for (name, there) in [
+            ("\"replay\":", marks.replay.is_some()),
+            ("\"snapshot\":true", marks.snapshot),
+            ("\"conflated\":true", marks.conflated),
+            ("\"skipped\":", marks.skipped > 0),
+        ] {
+            prop_assert_eq!(ours[start.len()..].contains(name), there);
+        }
+    }
+}
+
+#[test]
+fn the_two_modes_have_names() {
+    assert_eq!(Mode::parse("all"), Ok(Mode::All));
+    assert_eq!(Mode::parse("latest"), Ok(Mode::Latest));
+}

@@ -1,0 +1,117 @@
+//! What each message of the broker holds: its members, in their order.
+//!
+//! Said once for all wire forms. JSON and CBOR only differ in how a member is written, which is what
+//! a [`Map`] knows; SSE writes the same members without `op`.
+
+use std::fmt;
+
+use super::{Marks, Reply};
+use crate::model::{Data, Event};
+
+/// One map of a wire form, being written member by member.
+pub(super) trait Map {
+    /// A member that is any text.
+    fn text(&mut self, name: &'static str, text: &str);
+
+    /// A member that is text of visible ASCII without quotes and backslashes, so that no wire form
+    /// has to escape it.
+    fn plain(&mut self, name: &'static str, text: impl fmt::Display);
+
+    /// A member that is a number.
+    fn number(&mut self, name: &'static str, number: u64);
+
+    /// A member that is `true`; what is not so is left out.
+    fn flag(&mut self, name: &'static str);
+
+    /// The `data` of an event, and where the wire form has no bytes of its own, its `encoding`.
+    fn data(&mut self, data: &Data);
+}
+
+/// The members of an event.
+pub(super) fn event(event: &Event, map: &mut impl Map) {
+    if let Some(cursor) = event.cursor {
+        map.plain("id", cursor);
+    }
+    map.plain("topic", &event.topic);
+    if let Some(kind) = &event.kind {
+        map.text("type", kind.as_str());
+    }
+    map.plain("time", event.time);
+    map.data(&event.data);
+}
+
+/// The members that say how an event came.
+pub(super) fn marks(marks: &Marks, map: &mut impl Map) {
+    if let Some(reference) = marks.replay {
+        map.number("replay", reference);
+    }
+    if marks.snapshot {
+        map.flag("snapshot");
+    }
+    if marks.conflated {
+        map.flag("conflated");
+    }
+    if marks.skipped > 0 {
+        map.number("skipped", marks.skipped);
+    }
+}
+
+/// The `op` of a reply; `None` for a heartbeat, for which WebSocket has a frame of its own.
+pub(super) fn op(reply: &Reply<'_>) -> Option<&'static str> {
+    Some(match reply {
+        Reply::Welcome { .. } => "welcome",
+        Reply::Ack { .. } => "ack",
+        Reply::Error { .. } => "error",
+        Reply::Gap { .. } => "gap",
+        Reply::Cursor(_) => "cursor",
+        Reply::Live { .. } => "live",
+        Reply::Pong { .. } => "pong",
+        Reply::Bye { .. } => "bye",
+        Reply::Heartbeat => return None,
+    })
+}
+
+/// The members of a reply beside its `op`.
+pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
+    match *reply {
+        Reply::Welcome { session, heartbeat, retry_after_ms: _ } => {
+            map.text("session", session);
+            map.number("heartbeat", heartbeat);
+        }
+        Reply::Ack { reference, id } => {
+            answers(reference, map);
+            if let Some(id) = id {
+                map.plain("id", id);
+            }
+        }
+        Reply::Error { reference, code, message } => {
+            answers(reference, map);
+            map.plain("code", code.as_str());
+            map.text("message", message);
+        }
+        Reply::Gap { reference, since } => {
+            answers(reference, map);
+            map.plain("since", since);
+        }
+        Reply::Cursor(cursor) => map.plain("cursor", cursor),
+        Reply::Live { reference, cursor } => {
+            answers(reference, map);
+            map.plain("cursor", cursor);
+        }
+        Reply::Pong { reference } => answers(reference, map),
+        Reply::Heartbeat => {}
+        Reply::Bye { close, retry_after_ms } => {
+            map.plain("code", close.name());
+            map.text("message", close.message());
+            if let Some(millis) = retry_after_ms {
+                map.number("retry_after_ms", u64::from(millis));
+            }
+        }
+    }
+}
+
+fn answers(reference: Option<u64>, map: &mut impl Map) {
+    if let Some(reference) = reference {
+        map.number("ref", reference);
+    }
+}

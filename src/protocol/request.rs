@@ -1,0 +1,277 @@
+//! What a client's message means, whatever it was written in.
+//!
+//! A wire form hands in the members, each value as JSON text, and here they become a [`Request`] or
+//! a refusal that says which member is wrong. A misspelt or misplaced member is refused, so that no
+//! option is ever dropped silently. A refusal echoes names and patterns, cut short, and no values.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Mode, Op, ParseLimits, Refused, Request, Subscribe, Token};
+use crate::model::{Code, Cursor, Data, EventType, NewEvent, Pattern, Problem, Topic};
+
+/// The members that some message has.
+const MEMBERS: [&str; 12] = [
+    "op", "ref", "token", "topics", "since", "snapshot", "mode", "max_rate", "topic", "type",
+    "data", "encoding",
+];
+
+/// Reads what one op needs out of the members.
+type ReadOp = fn(&mut Frame<'_>, &ParseLimits) -> Result<Op, Problem>;
+
+const OPS: [(&str, ReadOp); 5] = [
+    ("auth", auth),
+    ("subscribe", subscribe),
+    ("unsubscribe", unsubscribe),
+    ("publish", publish),
+    ("ping", |_, _| Ok(Op::Ping)),
+];
+
+/// The greatest `ref`: the last integer that every JSON reader tells from its neighbours.
+const MAX_REF: u64 = (1 << 53) - 1;
+
+/// The members of one message, collected before any of them is understood, so that a refusal can
+/// carry the `ref` wherever that stands.
+#[derive(Default)]
+pub(super) struct Frame<'a> {
+    members: Vec<(&'static str, Cow<'a, RawValue>)>,
+    fault: Option<Problem>,
+    binary: bool,
+}
+
+impl<'a> Frame<'a> {
+    /// Takes one member. No more is kept than there are names, however long the message.
+    pub(super) fn add(&mut self, name: &str, value: Cow<'a, RawValue>) {
+        match MEMBERS.iter().find(|&&known| known == name) {
+            None => self.fault(bad(format!("{} is not a member of any message", shown(name)))),
+            Some(known) if self.has(known) => self.fault(bad(format!("`{known}` is there twice"))),
+            Some(known) => self.members.push((known, value)),
+        }
+    }
+
+    /// Notes why the message is to be refused; the first reason counts.
+    pub(super) fn fault(&mut self, problem: Problem) {
+        self.fault.get_or_insert(problem);
+    }
+
+    /// Notes that `data` is the base64 of what came as bytes.
+    pub(super) fn data_is_binary(&mut self) {
+        self.binary = true;
+    }
+
+    /// The message as a request.
+    pub(super) fn request(mut self, limits: &ParseLimits) -> Result<Request, Refused> {
+        match self.reference().and_then(|reference| self.op(reference, limits)) {
+            Ok(op) => Ok(Request { reference: self.reference().ok().flatten(), op }),
+            Err(problem) => Err(self.refused(problem)),
+        }
+    }
+
+    /// A refusal of this message, with its `ref` if that came so far.
+    pub(super) fn refused(&self, problem: Problem) -> Refused {
+        Refused { reference: self.reference().ok().flatten(), problem }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|(member, _)| *member == name)
+    }
+
+    fn reference(&self) -> Result<Option<u64>, Problem> {
+        let Some((_, raw)) = self.members.iter().find(|(name, _)| *name == "ref") else {
+            return Ok(None);
+        };
+        match raw.get().parse() {
+            Ok(reference @ 1..=MAX_REF) => Ok(Some(reference)),
+            _ => Err(bad("`ref` must be an integer from 1 to 2^53-1")),
+        }
+    }
+
+    fn op(&mut self, reference: Option<u64>, limits: &ParseLimits) -> Result<Op, Problem> {
+        // An unknown op is told before an unknown member, which is likely to be one of its own.
+        let name = self.text("op")?;
+        let found = name.as_deref().map(find_op).transpose()?;
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        let (name, read) = required(found, "op")?;
+        let op = read(self, limits)?;
+        if let Some((left, _)) = self.members.iter().find(|(member, _)| *member != "ref") {
+            return Err(bad(format!("`{left}` is not a member of `{name}`")));
+        }
+        match &op {
+            Op::Subscribe(Subscribe { since: Some(_), .. }) if reference.is_none() => {
+                Err(bad("`since` needs a `ref`, by which its replay is known"))
+            }
+            _ => Ok(op),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Cow<'a, RawValue>> {
+        let at = self.members.iter().position(|(member, _)| *member == name)?;
+        Some(self.members.swap_remove(at).1)
+    }
+
+    fn text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        let text = self.take(name).map(|raw| serde_json::from_str(raw.get()));
+        text.transpose().map_err(|_| bad(format!("`{name}` must be a string")))
+    }
+
+    fn flag(&mut self, name: &'static str) -> Result<bool, Problem> {
+        match self.take(name).as_deref().map(RawValue::get) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(bad(format!("`{name}` must be true or false"))),
+        }
+    }
+
+    fn number(&mut self, name: &'static str) -> Result<Option<f64>, Problem> {
+        // Of all JSON values, only a number is also one to Rust.
+        let number = self.take(name).map(|raw| raw.get().parse());
+        number.transpose().map_err(|_| bad(format!("`{name}` must be a number")))
+    }
+
+    fn patterns(&mut self, limit: usize) -> Result<Vec<Pattern>, Problem> {
+        let raw = required(self.take("topics"), "topics")?;
+        let texts = serde_json::Deserializer::from_str(raw.get())
+            .deserialize_seq(Texts { limit })
+            .map_err(|_| bad("`topics` must be an array of strings"))?
+            .ok_or_else(|| Problem::new(Code::TooMany, format!("`topics` has over {limit}")))?;
+        if texts.is_empty() {
+            return Err(bad("`topics` is empty"));
+        }
+        let mut seen = HashSet::new();
+        let mut patterns = Vec::with_capacity(texts.len());
+        for text in texts {
+            let pattern = Pattern::parse(&text).map_err(|error| {
+                let detail = format!("{} is not a pattern: {error}", shown(&text));
+                Problem::new(Code::InvalidPattern, detail)
+            })?;
+            if seen.insert(pattern.clone()) {
+                patterns.push(pattern);
+            }
+        }
+        Ok(patterns)
+    }
+}
+
+impl Mode {
+    /// Reads a mode: `all` or `latest`.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        match text {
+            "all" => Ok(Mode::All),
+            "latest" => Ok(Mode::Latest),
+            _ => Err(bad("`mode` must be \"all\" or \"latest\"")),
+        }
+    }
+}
+
+impl Subscribe {
+    /// The highest `max_rate`, in events a second.
+    pub const MAX_RATE: f64 = 1_000.0;
+
+    /// The mode that `mode` and `max_rate` ask for together, or what is wrong with them.
+    pub fn pace(mode: Option<Mode>, max_rate: Option<f64>) -> Result<Mode, Problem> {
+        match (mode, max_rate) {
+            (mode, None) => Ok(mode.unwrap_or_default()),
+            (_, Some(rate)) if !(rate > 0.0 && rate <= Self::MAX_RATE) => {
+                Err(bad(format!("`max_rate` must be above 0 and at most {}", Self::MAX_RATE)))
+            }
+            (Some(Mode::All), Some(_)) => Err(bad("`max_rate` needs the mode \"latest\"")),
+            (_, Some(_)) => Ok(Mode::Latest),
+        }
+    }
+}
+
+fn auth(frame: &mut Frame<'_>, _: &ParseLimits) -> Result<Op, Problem> {
+    let token = required(frame.text("token")?, "token")?;
+    if token.is_empty() {
+        return Err(bad("`token` is empty"));
+    }
+    Ok(Op::Auth { token: Token(token) })
+}
+
+fn subscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
+    let patterns = frame.patterns(limits.patterns)?;
+    let since = frame.text("since")?.map(|text| Cursor::parse(&text)).transpose()?;
+    let snapshot = frame.flag("snapshot")?;
+    let mode = frame.text("mode")?.map(|text| Mode::parse(&text)).transpose()?;
+    let max_rate = frame.number("max_rate")?;
+    let mode = Subscribe::pace(mode, max_rate)?;
+    Ok(Op::Subscribe(Subscribe { patterns, since, snapshot, mode, max_rate }))
+}
+
+fn unsubscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
+    Ok(Op::Unsubscribe { patterns: frame.patterns(limits.patterns)? })
+}
+
+fn publish(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
+    let topic = Topic::parse(&required(frame.text("topic")?, "topic")?)?;
+    let kind = frame.text("type")?.map(|text| EventType::parse(&text)).transpose()?;
+    let raw = required(frame.take("data"), "data")?;
+    let (bytes, limit) = (raw.get().len(), limits.event_bytes);
+    if bytes > limit {
+        let detail = format!("the data has {bytes} bytes, and the limit is {limit}");
+        return Err(Problem::new(Code::TooLarge, detail));
+    }
+    let data = Data::from_raw(&raw, limits.json_depth)?;
+    let data = match (frame.binary, frame.text("encoding")?.as_deref()) {
+        (false, None) => data,
+        (true, None) | (false, Some("base64")) => data.marked_as_base64()?,
+        (true, Some(_)) => return Err(bad("a byte string takes no `encoding`")),
+        (false, Some(_)) => return Err(bad("`encoding` must be \"base64\"")),
+    };
+    Ok(Op::Publish(NewEvent { topic, kind, data }))
+}
+
+fn find_op(name: &str) -> Result<(&'static str, ReadOp), Problem> {
+    OPS.into_iter().find(|(op, _)| *op == name).ok_or_else(|| {
+        let known = OPS.map(|(op, _)| op).join(", ");
+        bad(format!("{} is not an `op`; these are: {known}", shown(name)))
+    })
+}
+
+fn required<T>(member: Option<T>, name: &str) -> Result<T, Problem> {
+    member.ok_or_else(|| bad(format!("`{name}` is missing")))
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::BadRequest, detail)
+}
+
+/// A client's own word as it may be shown to people: quoted, escaped and cut short.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 64;
+    match text.char_indices().nth(LONGEST) {
+        None => format!("{text:?}"),
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+    }
+}
+
+/// Reads an array of strings; `None` if it has more than the limit, of which no more are kept.
+struct Texts {
+    limit: usize,
+}
+
+impl<'de> Visitor<'de> for Texts {
+    type Value = Option<Vec<String>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = items.next_element()? {
+            if texts.len() == self.limit {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(None);
+            }
+            texts.push(text);
+        }
+        Ok(Some(texts))
+    }
+}

@@ -1,0 +1,94 @@
+//! Events for the tests of the protocols.
+
+use std::time::{Duration, SystemTime};
+
+use proptest::prelude::*;
+
+use super::{Marks, ParseLimits};
+use crate::model::{Cursor, Data, Event, EventType, Topic};
+
+/// Limits that the tests can reach.
+pub const LIMITS: ParseLimits = ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4 };
+
+/// Limits that no test reaches.
+pub const WIDE: ParseLimits = ParseLimits { json_depth: 64, event_bytes: 1 << 20, patterns: 64 };
+
+/// A cursor.
+pub fn cursor(text: &str) -> Cursor {
+    Cursor::parse(text).expect(text)
+}
+
+/// An event with this JSON as its data.
+pub fn event(json: &str) -> Event {
+    Event {
+        cursor: Some(cursor("abcdefgh-1-7")),
+        topic: Topic::parse("orders.eu.42").unwrap(),
+        kind: Some(EventType::parse("created").unwrap()),
+        time: (SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_007)).into(),
+        data: Data::from_json(json.as_bytes(), 64).expect(json),
+    }
+}
+
+/// Any JSON text, with whatever spaces and escapes.
+pub fn any_json() -> impl Strategy<Value = String> {
+    let number = "-?(0|[1-9][0-9]{0,24})([.][0-9]{1,20})?([eE][+-]?[0-9]{1,3})?";
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<bool>().prop_map(|yes| yes.to_string()),
+        number.prop_map(String::from),
+        any::<i64>().prop_map(|number| number.to_string()),
+        any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+        "([a-z\"é😀]|\\\\[nrtbf/\\\\]|\\\\u00[0-9a-f]{2}|\\\\ud83d\\\\ude00){0,8}"
+            .prop_map(|text| format!("\"{}\"", text.replace('"', "\\\""))),
+    ];
+    leaf.prop_recursive(4, 64, 30, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..30)
+                .prop_map(|items| format!("[ {}\t]", items.join(",\r\n"))),
+            prop::collection::btree_map("[a-z\n\u{1}]{0,3}", inner, 0..30).prop_map(|members| {
+                let name = |text| serde_json::to_string(text).unwrap();
+                let members = members.iter().map(|(key, value)| format!("{} : {value}", name(key)));
+                format!("{{\r{}}}", members.collect::<Vec<_>>().join(", "))
+            }),
+        ]
+    })
+}
+
+/// Any data: JSON, text or binary.
+pub fn any_data() -> impl Strategy<Value = Data> {
+    prop_oneof![
+        any_json().prop_map(|json| Data::from_json(json.as_bytes(), 64).expect(&json)),
+        any::<String>().prop_map(|text| Data::from_text(&text)),
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(|bytes| Data::from_binary(&bytes)),
+    ]
+}
+
+/// Any event, ephemeral ones among them.
+pub fn any_event() -> impl Strategy<Value = Event> {
+    let kind = prop::option::of(
+        "[!-~]{1,128}".prop_filter_map("reserved", |text| EventType::parse(&text).ok()),
+    );
+    let topic =
+        "[!#-)+-=?-\\[\\]-~]{1,40}".prop_filter_map("not a topic", |text| Topic::parse(&text).ok());
+    (prop::option::of(any::<(u64, u64)>()), topic, kind, any_data()).prop_map(
+        |(place, topic, kind, data)| Event {
+            cursor: place.map(|(epoch, sequence)| Cursor {
+                epoch,
+                sequence,
+                ..cursor("abcdefgh-1-1")
+            }),
+            topic,
+            kind,
+            data,
+            ..event("0")
+        },
+    )
+}
+
+/// Any marks.
+pub fn any_marks() -> impl Strategy<Value = Marks> {
+    let number = prop_oneof![Just(0), any::<u64>()];
+    (any::<Option<u64>>(), any::<bool>(), any::<bool>(), number).prop_map(
+        |(replay, snapshot, conflated, skipped)| Marks { replay, snapshot, conflated, skipped },
+    )
+}

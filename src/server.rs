@@ -1,0 +1,335 @@
+//! The wiring: the one place where everything meets, the one route table, and the stop.
+//!
+//! A stop goes in a stated order: not ready and no new sessions; every session is told to come back
+//! elsewhere (1012), spread over the grace time; then the listener closes and what still runs is
+//! given a moment.
+
+use std::any::Any;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::middleware::{DefaultHeaders, Next, from_fn};
+use actix_web::rt::net::TcpStream;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpResponse, HttpServer, Resource, ResponseError, Route, guard};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use crate::auth::Auth;
+use crate::broker::{BrokerHandle, Router};
+use crate::config::{Config, Limits};
+use crate::history::History;
+use crate::history::memory::MemoryHistory;
+use crate::metrics::Metrics;
+use crate::model::{Code, Problem};
+use crate::session::{Door, Places, Sessions};
+use crate::{admin, console, ingress};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1_024;
+
+/// How long requests that are under way may take once the listener is closed, in seconds.
+const LAST_REQUESTS_SECONDS: u64 = 2;
+
+/// How long a drained session may take to leave before the listener closes.
+const LAST_GOOD_BYES: Duration = Duration::from_millis(500);
+
+/// How often the history is swept of what is too old.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A broker that listens and is about to serve.
+pub struct Server {
+    address: SocketAddr,
+    server: actix_web::dev::Server,
+    broker: BrokerHandle,
+    history: Arc<dyn History>,
+    places: Places,
+    grace: Duration,
+}
+
+/// Why a broker can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is taken, forbidden or not of this machine.
+    #[error("can't listen on {address}: {source}")]
+    Listen {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server failed while it ran.
+    #[error("the server failed: {0}")]
+    Run(#[from] io::Error),
+}
+
+/// What every worker thread is made of.
+#[derive(Clone)]
+struct Parts {
+    auth: Arc<Auth>,
+    broker: BrokerHandle,
+    metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
+    heartbeat: Duration,
+    places: Places,
+    allowed_origins: Arc<[String]>,
+}
+
+impl Server {
+    /// Wires a broker together and binds its address; it serves once it is run. Must be called on
+    /// an actix system.
+    pub fn build(config: Config) -> Result<Self, ServeError> {
+        let metrics = Arc::new(Metrics::default());
+        let start = MemoryHistory::new_start();
+        let router = Arc::new(Router::new(start));
+        let history: Arc<dyn History> = Arc::new(MemoryHistory::new(
+            start,
+            &config.history,
+            config.rules.clone(),
+            router.clone(),
+        ));
+        let broker = BrokerHandle::new(
+            history.clone(),
+            router,
+            metrics.clone(),
+            config.limits.inbox_events,
+            config.server.heartbeat,
+        );
+        let origins = config.server.allowed_origins.clone();
+        let places = Places::default();
+        let parts = Parts {
+            auth: Arc::new(Auth::new(&config.auth, config.rules.clone(), origins.clone())),
+            broker: broker.clone(),
+            metrics,
+            limits: Arc::new(config.limits.clone()),
+            heartbeat: config.server.heartbeat,
+            places: places.clone(),
+            allowed_origins: origins.into(),
+        };
+        let listen = config.server.listen;
+        let listener =
+            bind(listen).map_err(|source| ServeError::Listen { address: listen, source })?;
+        let address = listener.local_addr()?;
+        let grace = config.server.shutdown_grace;
+        let server = serve(listener, &config, parts)?;
+        Ok(Self { address, server, broker, history, places, grace })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The broker behind it.
+    pub fn broker(&self) -> BrokerHandle {
+        self.broker.clone()
+    }
+
+    /// Serves until `stop` is ready, then says good-bye to every session and returns.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let handle = self.server.handle();
+        let sweeping = actix_web::rt::spawn(sweep(self.history));
+        let running = actix_web::rt::spawn(self.server);
+        let stopping = async {
+            stop.await;
+            shut_down(&self.broker, &self.places, &handle, self.grace).await;
+        };
+        let outcome = tokio::select! {
+            outcome = running => outcome.map_err(io::Error::other).flatten(),
+            () = stopping => Ok(()),
+        };
+        sweeping.abort();
+        Ok(outcome?)
+    }
+}
+
+fn serve(
+    listener: TcpListener,
+    config: &Config,
+    parts: Parts,
+) -> io::Result<actix_web::dev::Server> {
+    let limits = &config.limits;
+    let stall_timeout = limits.stall_timeout;
+    // A margin over our own limit, so that the refusal is ours to explain.
+    let connections = limits.connections.saturating_add(1_000);
+    Ok(HttpServer::new(move || {
+        let parts = parts.clone();
+        let origins = parts.allowed_origins.clone();
+        App::new()
+            .configure(move |services| configure(services, &parts))
+            .default_service(web::to(not_found))
+            .wrap(security_headers())
+            .wrap(from_fn(move |request, next| cross_origin(origins.clone(), request, next)))
+    })
+    .workers(config.server.workers)
+    .max_connections(connections)
+    .tcp_nodelay(true)
+    // A client that hangs up its half has gone: an event stream has no other sign of it.
+    .h1_allow_half_closed(false)
+    .client_request_timeout(limits.request_timeout)
+    .on_connect(move |connection, _| prepare_socket(connection, stall_timeout))
+    .shutdown_timeout(LAST_REQUESTS_SECONDS)
+    .disable_signals()
+    .listen(listener)?
+    .run())
+}
+
+/// The route table, and what the handlers of one worker thread work with.
+fn configure(services: &mut ServiceConfig, parts: &Parts) {
+    let Parts { auth, broker, metrics, limits, heartbeat, places, .. } = parts.clone();
+    let door = Door { auth: auth.clone(), max_patterns: limits.subscriptions };
+    let worker = broker.start_worker();
+    let sessions = Sessions::new(
+        door,
+        broker.clone(),
+        worker,
+        metrics.clone(),
+        limits.clone(),
+        heartbeat,
+        places,
+    );
+    let (get, post, delete) = (web::get, web::post, web::delete);
+    services
+        .app_data(web::Data::new(sessions))
+        .app_data(web::Data::new(broker))
+        .app_data(web::Data::from(auth))
+        .app_data(web::Data::from(metrics))
+        .app_data(web::Data::from(limits))
+        .service(
+            path("/v1/topics/{topic}/events", "GET, POST, DELETE")
+                .route(get().to(ingress::read_events))
+                .route(post().to(ingress::publish_event))
+                .route(delete().to(ingress::forget_events)),
+        )
+        .service(path("/v1/topics/{topic}/presence", "GET").route(get().to(admin::presence)))
+        .service(path("/v1/topics/{topic}", "GET").route(get().to(ingress::read_topic)))
+        .service(path("/v1/topics", "GET").route(get().to(ingress::list_topics)))
+        .service(path("/v1/events", "POST").route(post().to(ingress::publish_batch)))
+        .service(path("/v1/sessions/{id}", "DELETE").route(delete().to(admin::end_session)))
+        .service(path("/v1/sessions", "GET").route(get().to(admin::list_sessions)))
+        .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
+        .service(path("/v1/ws", "GET").route(get().to(Sessions::websocket)))
+        .service(path("/v1/sse", "GET").route(get().to(Sessions::sse)))
+        .service(path("/health/live", "GET, HEAD").route(get_or_head().to(admin::live)))
+        .service(path("/health/ready", "GET, HEAD").route(get_or_head().to(admin::ready)))
+        .service(path("/metrics", "GET").route(get().to(admin::metrics)));
+    for asset in console::ASSETS {
+        services.service(
+            path(asset.path, "GET, HEAD").route(get_or_head().to(|| async { asset.response() })),
+        );
+    }
+}
+
+/// A path that refuses other methods by naming those it takes (RFC 9110, section 15.5.6).
+fn path(path: &str, methods: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move || async move {
+        let detail = format!("this path takes {methods}");
+        let mut response = Problem::new(Code::MethodNotAllowed, detail).error_response();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+        response
+    }))
+}
+
+fn get_or_head() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+async fn not_found() -> HttpResponse {
+    Problem::new(Code::NotFound, "there is nothing at this path").error_response()
+}
+
+/// Headers that every response has.
+fn security_headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .add((header::REFERRER_POLICY, "no-referrer"))
+        .add((header::X_FRAME_OPTIONS, "DENY"))
+}
+
+/// Lets pages of listed origins read what they may ask for (CORS, as the Fetch standard says).
+async fn cross_origin(
+    allowed: Arc<[String]>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let headers = request.headers();
+    let origin = headers
+        .get(header::ORIGIN)
+        .cloned()
+        .filter(|origin| allowed.iter().any(|listed| listed.as_bytes() == origin.as_bytes()));
+    let Some(origin) = origin else {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    };
+    let is_preflight = request.method() == Method::OPTIONS
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = match is_preflight {
+        true => request.into_response(preflight()),
+        false => next.call(request).await?.map_into_boxed_body(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    Ok(response)
+}
+
+fn preflight() -> HttpResponse {
+    let allowed = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Event-Type";
+    HttpResponse::NoContent()
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE"))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, allowed))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
+        .finish()
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A restarted broker takes its address back at once.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sets what an accepted socket needs: a peer that vanished without a word is found by the kernel,
+/// also while data waits for it.
+fn prepare_socket(connection: &dyn Any, stall_timeout: Duration) {
+    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(stall_timeout).with_interval(stall_timeout / 3);
+    let set = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout)));
+    if let Err(error) = set {
+        debug!(%error, "a socket could not be prepared");
+    }
+}
+
+async fn sweep(history: Arc<dyn History>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        history.sweep();
+    }
+}
+
+async fn shut_down(broker: &BrokerHandle, places: &Places, server: &ServerHandle, grace: Duration) {
+    info!(sessions = places.open(), "stopping");
+    broker.drain(grace).await;
+    let everyone_left = async {
+        while places.open() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if timeout(LAST_GOOD_BYES, everyone_left).await.is_err() {
+        warn!(sessions = places.open(), "some sessions did not leave in time");
+    }
+    server.stop(true).await;
+}

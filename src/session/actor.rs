@@ -1,0 +1,307 @@
+//! The actor of one connected client.
+//!
+//! It does what the client asks: identify, subscribe, publish, ping; and ends the session when its
+//! right does. Events never pass through it: the fan-out hands them to the session's [`Reception`].
+//! Its rights live in the reception too, for every event may be asked for them.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use actix::prelude::*;
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::catchup::Catchup;
+use super::door::{require_all, require_coverage};
+use super::reception::Reception;
+use super::replay::Replay;
+use super::socket::Said;
+use crate::auth::{Access, Auth, Caller};
+use crate::broker::{BrokerHandle, SessionKey, Subscriber, WorkerHandle};
+use crate::config::Limits;
+use crate::history::Append;
+use crate::model::{Close, Code, NewEvent, Pattern, Problem};
+use crate::protocol::{Message, Op, ParseLimits, Protocol, Reply, Request, Subscribe};
+
+/// The number of what a client subscribed to at connect.
+pub const AT_CONNECT: u64 = 0;
+
+/// The actor of one connected client.
+pub struct Session {
+    /// Its place in its worker.
+    pub key: SessionKey,
+    /// The language it speaks; none where it only listens.
+    pub protocol: Option<&'static dyn Protocol>,
+    /// What it receives through.
+    pub reception: Arc<Reception>,
+    /// The node's broker.
+    pub broker: BrokerHandle,
+    /// Its thread's part of the broker.
+    pub worker: WorkerHandle,
+    /// Who knows credentials.
+    pub auth: Arc<Auth>,
+    /// What it may do.
+    pub limits: Arc<Limits>,
+    /// What it subscribed to at connect and has no right to yet.
+    pub waiting: Option<Subscribe>,
+    /// Messages in a row that were no requests.
+    pub bad_messages: usize,
+    /// Ends it when its right does.
+    pub expiry: Option<SpawnHandle>,
+}
+
+/// What is left to do for a request, without the actor.
+type Work = LocalBoxFuture<'static, ()>;
+
+impl Actor for Session {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.watch_expiry(ctx);
+        if matches!(self.reception.access().caller(), Caller::Anonymous) {
+            ctx.run_later(self.limits.auth_timeout, |session, _| {
+                let caller = session.reception.access();
+                let idle = session.reception.count_with(&[]) == 0;
+                if idle && matches!(caller.caller(), Caller::Anonymous) {
+                    session.reception.end(Close::Unauthorized);
+                }
+            });
+        }
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.worker.leave(self.key);
+    }
+}
+
+/// The session begins: subscribe to what was asked for at connect.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Begin(pub Option<Subscribe>);
+
+impl Handler<Begin> for Session {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Begin(subscribe): Begin, _: &mut Self::Context) -> Work {
+        let Some(subscribe) = subscribe else { return done() };
+        let access = self.reception.access();
+        let may_identify = self.protocol.is_some() && matches!(access.caller(), Caller::Anonymous);
+        if may_identify && require_coverage(&access, &subscribe).is_err() {
+            self.waiting = Some(subscribe);
+            return done();
+        }
+        self.subscribe(Some(AT_CONNECT), subscribe)
+    }
+}
+
+/// The client said something; answered when the next thing may be said.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Heard(pub Said);
+
+impl Handler<Heard> for Session {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Heard(said): Heard, ctx: &mut Self::Context) -> Work {
+        let Some(protocol) = self.protocol else { return done() };
+        let message = match &said {
+            Said::Text(text) => Message::Text(text),
+            Said::Binary(bytes) => Message::Binary(bytes),
+        };
+        let limits = ParseLimits {
+            json_depth: self.limits.json_depth,
+            event_bytes: self.limits.event_bytes,
+            patterns: self.limits.subscriptions,
+        };
+        match protocol.parse(message, &limits) {
+            Ok(request) => {
+                self.bad_messages = 0;
+                self.act(request, ctx)
+            }
+            Err(refused) => {
+                self.bad_messages += 1;
+                self.reception.refuse(refused.reference, &refused.problem);
+                if self.bad_messages >= self.limits.bad_messages {
+                    self.reception.end(Close::BadMessage);
+                }
+                done()
+            }
+        }
+    }
+}
+
+/// The connection is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Gone;
+
+impl Handler<Gone> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: Gone, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl Session {
+    fn act(&mut self, Request { reference, op }: Request, ctx: &mut Context<Self>) -> Work {
+        match op {
+            Op::Ping => {
+                self.reception.reply(&Reply::Pong { reference });
+                done()
+            }
+            Op::Auth { token } => self.authenticate(reference, &token.0, ctx),
+            Op::Subscribe(subscribe) => self.subscribe(reference, subscribe),
+            Op::Unsubscribe { patterns } => self.unsubscribe(reference, patterns),
+            Op::Publish(event) => self.publish(reference, event),
+        }
+    }
+
+    fn authenticate(
+        &mut self,
+        reference: Option<u64>,
+        token: &str,
+        ctx: &mut Context<Self>,
+    ) -> Work {
+        let caller = match self.identify(token) {
+            Ok(caller) => caller,
+            Err(problem) => return self.refuse(reference, &problem),
+        };
+        let user = caller.user().map(str::to_owned);
+        let ungranted = self.reception.set_access(Access::new(self.auth.clone(), caller));
+        self.watch_expiry(ctx);
+        self.reception.reply(&Reply::Ack { reference, id: None });
+        for pattern in &ungranted {
+            let detail = format!("no right to subscribe to {pattern} any more");
+            self.reception.refuse(None, &Problem::new(Code::Forbidden, detail));
+        }
+        self.reception.unsubscribe(&ungranted);
+        let waiting = self.waiting.take();
+        let subscribe = waiting.map(|subscribe| self.subscribe(Some(AT_CONNECT), subscribe));
+        let (worker, key) = (self.worker.clone(), self.key);
+        Box::pin(async move {
+            if let Some(user) = user {
+                _ = worker.identify(key, user).await;
+            }
+            _ = worker.part(key, ungranted).await;
+            if let Some(subscribe) = subscribe {
+                subscribe.await;
+            }
+        })
+    }
+
+    /// A session may become someone, and renew, but not become someone else.
+    fn identify(&self, token: &str) -> Result<Caller, Problem> {
+        let caller = self.auth.identify(Some(token))?;
+        match self.reception.access().caller().user() {
+            Some(user) if caller.user() != Some(user) => {
+                Err(Problem::new(Code::Forbidden, "the session belongs to another user"))
+            }
+            _ => Ok(caller),
+        }
+    }
+
+    fn subscribe(&mut self, reference: Option<u64>, subscribe: Subscribe) -> Work {
+        if let Err(problem) = self.check(&subscribe) {
+            return self.refuse(reference, &problem);
+        }
+        let Subscribe { patterns, since, snapshot, .. } = subscribe;
+        self.reception.reply(&Reply::Ack { reference, id: None });
+        let catchup = Catchup::new(reference, patterns.clone(), self.limits.catchup_bytes);
+        let reads_history = since.is_some() || snapshot;
+        let (progress, receiver) = match reads_history {
+            true => {
+                let (sender, receiver) = unbounded_channel();
+                (Some(sender), Some(receiver))
+            }
+            false => (None, None),
+        };
+        self.reception.expect(catchup, progress);
+        let (reception, broker) = (self.reception.clone(), self.broker.clone());
+        let (worker, session) = (self.worker.clone(), self.key);
+        Box::pin(async move {
+            let Ok(mark) = worker.join(session, patterns.clone()).await else {
+                return reception.end(Close::Restart);
+            };
+            if let Some(progress) = receiver {
+                let patterns = patterns.into();
+                let replay = Replay {
+                    reception,
+                    broker,
+                    worker,
+                    session,
+                    mark,
+                    reference,
+                    patterns,
+                    since,
+                    snapshot,
+                    progress,
+                };
+                actix::spawn(replay.run());
+            }
+        })
+    }
+
+    /// Whether a subscribe may be done as a whole.
+    fn check(&self, subscribe: &Subscribe) -> Result<(), Problem> {
+        require_all(subscribe)?;
+        require_coverage(&self.reception.access(), subscribe)?;
+        if self.reception.count_with(&subscribe.patterns) > self.limits.subscriptions {
+            let detail = format!("more than {} subscriptions", self.limits.subscriptions);
+            return Err(Problem::new(Code::TooMany, detail));
+        }
+        let reads_history = subscribe.since.is_some() || subscribe.snapshot;
+        if reads_history && self.reception.replays() >= self.limits.replays {
+            let detail = format!("more than {} replays at a time", self.limits.replays);
+            return Err(Problem::new(Code::TooMany, detail));
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&self, reference: Option<u64>, patterns: Vec<Pattern>) -> Work {
+        self.reception.unsubscribe(&patterns);
+        let (reception, worker, key) = (self.reception.clone(), self.worker.clone(), self.key);
+        Box::pin(async move {
+            _ = worker.part(key, patterns).await;
+            reception.reply(&Reply::Ack { reference, id: None });
+        })
+    }
+
+    fn publish(&self, reference: Option<u64>, event: NewEvent) -> Work {
+        if let Err(problem) = self.reception.access().require_publish(&event.topic) {
+            return self.refuse(reference, &problem);
+        }
+        let (reception, broker) = (self.reception.clone(), self.broker.clone());
+        Box::pin(async move {
+            match broker.publish(Append { events: vec![event], key: None }).await {
+                Ok(receipt) => {
+                    let id = receipt.events.first().and_then(|event| event.cursor);
+                    reception.reply(&Reply::Ack { reference, id });
+                }
+                Err(problem) => reception.refuse(reference, &problem),
+            }
+        })
+    }
+
+    fn refuse(&self, reference: Option<u64>, problem: &Problem) -> Work {
+        self.reception.refuse(reference, problem);
+        done()
+    }
+
+    /// Ends the session when its token expires, unless it is renewed before.
+    fn watch_expiry(&mut self, ctx: &mut Context<Self>) {
+        if let Some(earlier) = self.expiry.take() {
+            ctx.cancel_future(earlier);
+        }
+        if let Some(expires) = self.reception.access().caller().expires() {
+            let left = expires.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+            self.expiry = Some(ctx.run_later(left, |session, _| {
+                session.reception.end(Close::Unauthorized);
+            }));
+        }
+    }
+}
+
+fn done() -> Work {
+    Box::pin(std::future::ready(()))
+}

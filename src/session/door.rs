@@ -1,0 +1,181 @@
+//! Who comes in: one plain function from the head of a request to a verdict.
+//!
+//! Everything that is decided before a connection becomes a session is decided here, for WebSocket
+//! and SSE alike: origin, credential, parameters and rights. It needs no router, middleware or
+//! body, so it also serves where the socket is taken over before any of these run.
+
+use std::sync::Arc;
+
+use actix_http::RequestHead;
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap};
+
+use crate::auth::{Access, Auth, Caller, Coverage};
+use crate::broker::Transport;
+use crate::http::{self, Query};
+use crate::model::{Code, Cursor, Pattern, Problem};
+use crate::protocol::{Encoder, Mode, PROTOCOLS, Protocol, SSE, SSE_DATA, Subscribe};
+
+/// What the door knows.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Who knows credentials.
+    pub auth: Arc<Auth>,
+    /// The most patterns of one session.
+    pub max_patterns: usize,
+}
+
+/// A connection that may become a session.
+pub struct Admission {
+    /// What it may do.
+    pub access: Access,
+    /// What it is to be subscribed to.
+    pub subscribe: Option<Subscribe>,
+    /// How it will be spoken to.
+    pub language: Language,
+}
+
+/// How a session is spoken to.
+#[derive(Clone, Copy)]
+pub enum Language {
+    /// A protocol over WebSocket, and the name it was asked for by, if any.
+    WebSocket(&'static dyn Protocol, Option<&'static str>),
+    /// A form of event stream.
+    Sse(&'static dyn Encoder),
+}
+
+impl Door {
+    /// Admits a WebSocket connection, or says why not.
+    pub fn admit_websocket(&self, head: &RequestHead) -> Result<Admission, Problem> {
+        if head.method != Method::GET || !asks_for_websocket(&head.headers) {
+            let detail = "this path speaks WebSocket: ask for an upgrade (RFC 6455)";
+            return Err(Problem::new(Code::UpgradeRequired, detail));
+        }
+        let known = ["topic", "since", "snapshot", "mode", "max_rate", "access_token"];
+        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
+        let access = self.identify(head, &query)?;
+        let since = query.cursor("since")?;
+        let subscribe = self.subscription(&query, since)?;
+        // Without a credential the subscription waits for `auth`; with one it must be granted.
+        if let Some(subscribe) = &subscribe
+            && !matches!(access.caller(), Caller::Anonymous)
+        {
+            require_coverage(&access, subscribe)?;
+        }
+        let (protocol, name) = protocol(&head.headers)?;
+        Ok(Admission { access, subscribe, language: Language::WebSocket(protocol, name) })
+    }
+
+    /// Admits an event stream, or says why not.
+    pub fn admit_sse(&self, head: &RequestHead) -> Result<Admission, Problem> {
+        let known = ["topic", "since", "snapshot", "mode", "max_rate", "format", "access_token"];
+        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
+        let access = self.identify(head, &query)?;
+        let encoder: &'static dyn Encoder = match query.one("format")? {
+            None => &SSE,
+            Some("data") => &SSE_DATA,
+            Some(_) => return Err(Problem::new(Code::BadRequest, "format must be data")),
+        };
+        // A browser that reconnects by itself repeats the URL and knows better in the header.
+        let last_event_id = http::header(&head.headers, "last-event-id")?;
+        let since = match last_event_id.filter(|id| !id.is_empty()) {
+            Some(id) => Some(Cursor::parse(id)?),
+            None => query.cursor("since")?,
+        };
+        let Some(subscribe) = self.subscription(&query, since)? else {
+            return Err(Problem::new(Code::BadRequest, "at least one topic is needed"));
+        };
+        require_coverage(&access, &subscribe)?;
+        Ok(Admission { access, subscribe: Some(subscribe), language: Language::Sse(encoder) })
+    }
+
+    fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Problem> {
+        self.auth.admit(&head.headers, query.one("access_token")?)
+    }
+
+    fn subscription(
+        &self,
+        query: &Query,
+        since: Option<Cursor>,
+    ) -> Result<Option<Subscribe>, Problem> {
+        let mut patterns = Vec::new();
+        for topic in query.all("topic") {
+            let pattern = Pattern::parse(topic)?;
+            if !patterns.contains(&pattern) {
+                patterns.push(pattern);
+            }
+        }
+        if patterns.len() > self.max_patterns {
+            let detail = format!("more than {} topics", self.max_patterns);
+            return Err(Problem::new(Code::TooMany, detail));
+        }
+        let snapshot = query.flag("snapshot")?;
+        let mode = query.one("mode")?.map(Mode::parse).transpose()?;
+        let max_rate = query.one("max_rate")?.map(|rate| rate.parse().unwrap_or(f64::NAN));
+        let mode = Subscribe::pace(mode, max_rate)?;
+        if patterns.is_empty() {
+            return match since.is_some() || snapshot {
+                true => Err(Problem::new(Code::BadRequest, "since and snapshot need a topic")),
+                false => Ok(None),
+            };
+        }
+        let subscribe = Subscribe { patterns, since, snapshot, mode, max_rate };
+        require_all(&subscribe)?;
+        Ok(Some(subscribe))
+    }
+}
+
+impl Language {
+    /// How this language is connected.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Language::WebSocket(..) => Transport::WebSocket,
+            Language::Sse(_) => Transport::Sse,
+        }
+    }
+}
+
+/// Refuses what this version can't do.
+pub(super) fn require_all(subscribe: &Subscribe) -> Result<(), Problem> {
+    match subscribe.mode {
+        Mode::All => Ok(()),
+        Mode::Latest => {
+            let detail = "mode \"latest\" and max_rate are not available in this version";
+            Err(Problem::new(Code::BadRequest, detail))
+        }
+    }
+}
+
+/// Refuses a subscription of which the caller may receive nothing in some part.
+pub(super) fn require_coverage(access: &Access, subscribe: &Subscribe) -> Result<(), Problem> {
+    let mut patterns = subscribe.patterns.iter();
+    match patterns.find(|pattern| access.coverage(pattern) == Coverage::None) {
+        None => Ok(()),
+        Some(pattern) => Err(access.refusal(format!("no right to subscribe to {pattern}"))),
+    }
+}
+
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"))
+}
+
+/// The first protocol that the client offers and we speak; ours by default where it offers none.
+fn protocol(headers: &HeaderMap) -> Result<(&'static dyn Protocol, Option<&'static str>), Problem> {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let offers = offers.filter_map(|value| value.to_str().ok());
+    let mut offers = offers.flat_map(|value| value.split(',').map(str::trim)).peekable();
+    if offers.peek().is_none() {
+        return Ok((PROTOCOLS[0], None));
+    }
+    let spoken = |offer: &str| PROTOCOLS.iter().find(|protocol| protocol.name() == offer);
+    match offers.find_map(spoken) {
+        Some(protocol) => Ok((*protocol, Some(protocol.name()))),
+        None => {
+            let names: Vec<_> = PROTOCOLS.iter().map(|protocol| protocol.name()).collect();
+            let detail =
+                format!("none of the offered subprotocols is spoken: {}", names.join(", "));
+            Err(Problem::new(Code::BadRequest, detail))
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! One connected client: from the upgrade to the good-bye.
+//!
+//! [`Door`] decides who comes in, [`Sessions`] makes a session of them: an actor for what the client
+//! asks, a [`Reception`] for what it receives, and a transport that moves bytes. The pure parts
+//! (`Outbox`, `Catchup`, `FrameReader`) know of no actor, clock or socket.
+
+mod actor;
+mod catchup;
+mod door;
+mod duplex;
+mod frames;
+mod outbox;
+mod outgoing;
+mod reception;
+mod replay;
+mod socket;
+mod stream;
+mod wire;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use actix::prelude::*;
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use bytes::BytesMut;
+use rand::RngExt;
+
+use self::actor::{Begin, Gone, Heard, Session};
+pub use self::door::{Admission, Door, Language};
+pub use self::frames::FrameLimits;
+pub use self::outgoing::Outgoing;
+use self::reception::Reception;
+pub use self::socket::{Listener, Said, SocketLimits, serve};
+use self::stream::EventStream;
+pub use self::wire::{Framing, Wire, close_frame, message_frame};
+use crate::broker::{BrokerHandle, SessionInfo, Subscriber, WorkerHandle};
+use crate::config::Limits;
+use crate::metrics::Metrics;
+use crate::model::{Close, Code, Problem, Timestamp};
+use crate::protocol::{Reply, SSE};
+
+/// What clients are asked to wait before they reconnect after a lost connection, in milliseconds.
+const RECONNECT_MS: std::ops::Range<u32> = 1_000..3_000;
+
+/// Opens the sessions of one worker thread.
+#[derive(Clone)]
+pub struct Sessions {
+    door: Door,
+    broker: BrokerHandle,
+    worker: WorkerHandle,
+    metrics: Arc<Metrics>,
+    limits: Arc<Limits>,
+    heartbeat: Duration,
+    places: Places,
+}
+
+/// The open sessions of a node, counted.
+#[derive(Debug, Clone, Default)]
+pub struct Places(Arc<AtomicUsize>);
+
+/// One open session; counted until dropped.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicUsize>);
+
+impl Places {
+    /// How many sessions are open.
+    pub fn open(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, max: usize) -> Option<Place> {
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (open < max).then_some(open + 1)
+        });
+        taken.ok().map(|_| Place(self.0.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Sessions {
+    /// Opens sessions on the current worker thread.
+    pub fn new(
+        door: Door,
+        broker: BrokerHandle,
+        worker: WorkerHandle,
+        metrics: Arc<Metrics>,
+        limits: Arc<Limits>,
+        heartbeat: Duration,
+        places: Places,
+    ) -> Self {
+        Self { door, broker, worker, metrics, limits, heartbeat, places }
+    }
+
+    /// The door of these sessions.
+    pub fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// `GET /v1/ws`.
+    pub async fn websocket(
+        sessions: web::Data<Self>,
+        request: HttpRequest,
+        payload: web::Payload,
+    ) -> actix_web::Result<HttpResponse> {
+        let admission = sessions.door.admit_websocket(request.head())?;
+        let place = sessions.place()?;
+        let Language::WebSocket(protocol, name) = admission.language else {
+            return Err(Problem::new(Code::Internal, "not a WebSocket language").into());
+        };
+        let (response, duplex) = duplex::upgrade(&request, payload, name).await?;
+        let framing = if protocol.is_binary() { Framing::Binary } else { Framing::Text };
+        let reception = sessions.reception(&admission, Wire::new(protocol, framing));
+        let address = sessions.open(admission, reception.clone(), &request).await?;
+        let limits = sessions.socket_limits();
+        actix_web::rt::spawn(async move {
+            let mut listener = Conversation { session: address.clone(), reception };
+            let outgoing = listener.reception.outgoing().clone();
+            serve(duplex, BytesMut::new(), &outgoing, limits, &mut listener).await;
+            address.do_send(Gone);
+            drop(place);
+        });
+        Ok(response)
+    }
+
+    /// `GET /v1/sse`.
+    pub async fn sse(
+        sessions: web::Data<Self>,
+        request: HttpRequest,
+    ) -> actix_web::Result<HttpResponse> {
+        let admission = sessions.door.admit_sse(request.head())?;
+        let place = match sessions.place() {
+            Ok(place) => place,
+            Err(problem) if accepts_event_stream(&request) => {
+                return Ok(turned_away(&problem));
+            }
+            Err(problem) => return Err(problem.into()),
+        };
+        let Language::Sse(encoder) = admission.language else {
+            return Err(Problem::new(Code::Internal, "not a language of event streams").into());
+        };
+        let reception = sessions.reception(&admission, Wire::new(encoder, Framing::Bare));
+        let outgoing = reception.outgoing().clone();
+        let session = sessions.open(admission, reception, &request).await?;
+        let body = EventStream { outgoing, session, _place: place };
+        Ok(event_stream().body(body))
+    }
+
+    /// Room for one more session.
+    fn place(&self) -> Result<Place, Problem> {
+        if self.broker.is_draining() {
+            return Err(Problem::new(Code::Unavailable, "the broker is restarting"));
+        }
+        let place = self.places.take(self.limits.connections);
+        place.ok_or_else(|| Problem::new(Code::Unavailable, "too many connections are open"))
+    }
+
+    fn reception(&self, admission: &Admission, wire: Wire) -> Arc<Reception> {
+        let outgoing = Arc::new(Outgoing::new(self.limits.outbox_bytes));
+        let transport = admission.language.transport();
+        let (access, metrics) = (admission.access.clone(), self.metrics.clone());
+        Arc::new(Reception::new(transport, wire, outgoing, access, metrics))
+    }
+
+    async fn open(
+        &self,
+        admission: Admission,
+        reception: Arc<Reception>,
+        request: &HttpRequest,
+    ) -> Result<Addr<Session>, Problem> {
+        let Admission { access, subscribe, language } = admission;
+        let info = SessionInfo {
+            id: new_id(),
+            user: access.caller().user().map(str::to_owned),
+            since: Timestamp::from(SystemTime::now()),
+            transport: language.transport(),
+            address: request
+                .peer_addr()
+                .map(|address| address.ip())
+                .map(|ip: IpAddr| ip.to_string()),
+        };
+        reception.reply(&Reply::Welcome {
+            session: &info.id,
+            heartbeat: self.heartbeat.as_secs(),
+            retry_after_ms: rand::random_range(RECONNECT_MS),
+        });
+        let gone = |gone: String| Problem::new(Code::Unavailable, gone);
+        let key = self.worker.enter(info, reception.clone()).await;
+        let session = Session {
+            key: key.map_err(|error| gone(error.to_string()))?,
+            protocol: match language {
+                Language::WebSocket(protocol, _) => Some(protocol),
+                Language::Sse(_) => None,
+            },
+            reception,
+            broker: self.broker.clone(),
+            worker: self.worker.clone(),
+            auth: self.door.auth.clone(),
+            limits: self.limits.clone(),
+            waiting: None,
+            bad_messages: 0,
+            expiry: None,
+        };
+        let session = session.start();
+        session.send(Begin(subscribe)).await.map_err(|error| gone(error.to_string()))?;
+        Ok(session)
+    }
+
+    fn socket_limits(&self) -> SocketLimits {
+        SocketLimits {
+            frames: FrameLimits {
+                message_bytes: self.limits.message_bytes,
+                message_fragments: self.limits.message_fragments,
+            },
+            close_timeout: self.limits.close_timeout,
+            stall_timeout: self.limits.stall_timeout,
+        }
+    }
+}
+
+/// The side of the broker in the conversation with one client.
+struct Conversation {
+    session: Addr<Session>,
+    reception: Arc<Reception>,
+}
+
+impl Listener for Conversation {
+    async fn said(&mut self, message: Said) {
+        if self.session.send(Heard(message)).await.is_err() {
+            self.reception.end(Close::Internal);
+        }
+    }
+
+    fn end(&mut self, close: Close) {
+        self.reception.end(close);
+    }
+}
+
+/// An id of 128 random bits, in hexadecimal.
+fn new_id() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
+}
+
+fn event_stream() -> HttpResponseBuilder {
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type("text/event-stream")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // Asks nginx, which buffers responses by default, to pass events on as they come.
+        .insert_header(("x-accel-buffering", "no"));
+    response
+}
+
+fn accepts_event_stream(request: &HttpRequest) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+/// A stream that ends at once and says when to come back: an `EventSource` gives up for good on any
+/// other status than 200.
+fn turned_away(problem: &Problem) -> HttpResponse {
+    let close = match problem.code {
+        Code::Unavailable => Close::Restart,
+        _ => Close::TooMany,
+    };
+    let wire = Wire::new(&SSE, Framing::Bare);
+    let retry_after_ms = Some(rand::random_range(RECONNECT_MS));
+    event_stream().body(wire.good_bye(close, retry_after_ms).concat())
+}

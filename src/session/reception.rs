@@ -1,0 +1,332 @@
+//! What one session receives: the end of the road of an event.
+//!
+//! The fan-out calls it for each event, on the session's own thread, without the session actor in
+//! between. As long as all subscriptions are live and granted whole it only hands the shared bytes
+//! to the outbox; while one is caught up, or must be filtered, it looks at each event.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::catchup::Catchup;
+use super::outgoing::Outgoing;
+use super::wire::Wire;
+use crate::auth::{Access, Coverage};
+use crate::broker::{Delivery, MarkId, Subscriber, Transport};
+use crate::metrics::{CodeLabel, Metrics};
+use crate::model::{Close, Cursor, Event, Pattern, Problem};
+use crate::protocol::{Marks, Reply};
+
+/// Heartbeats in a row without a word from a WebSocket client before it counts as gone.
+const MISSED_HEARTBEATS: u32 = 2;
+
+/// How far a reconnect may be delayed beyond what the table of closes says, as a factor, so that
+/// not all clients come back at once.
+const JITTER: std::ops::Range<f64> = 1.0..2.0;
+
+/// The receiving end of one session.
+pub struct Reception {
+    transport: Transport,
+    wire: Wire,
+    outgoing: Arc<Outgoing>,
+    metrics: Arc<Metrics>,
+    /// Every event that comes is to be sent as it is.
+    plain: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    access: Access,
+    live: Vec<Pattern>,
+    expected: Option<Expected>,
+    catchups: Vec<Active>,
+    missed_heartbeats: u32,
+    told: Option<Cursor>,
+}
+
+/// A subscribe that is about to be registered.
+struct Expected {
+    catchup: Catchup,
+    progress: Option<UnboundedSender<Progress>>,
+}
+
+/// A subscribe that is registered and not live yet.
+struct Active {
+    mark: MarkId,
+    catchup: Catchup,
+    /// Who reads its history; nobody where it wants none.
+    progress: Option<UnboundedSender<Progress>>,
+}
+
+/// What the reader of a subscribe's history is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Read up to `boundary`; what came up to `sent` has been sent already.
+    Read { boundary: Cursor, sent: Option<Cursor> },
+    /// It is live; nothing is left to read.
+    Live,
+}
+
+impl Reception {
+    /// The receiving end of a session that is subscribed to nothing.
+    pub fn new(
+        transport: Transport,
+        wire: Wire,
+        outgoing: Arc<Outgoing>,
+        access: Access,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let state = State {
+            access,
+            live: Vec::new(),
+            expected: None,
+            catchups: Vec::new(),
+            missed_heartbeats: 0,
+            told: None,
+        };
+        let (plain, state) = (AtomicBool::new(true), Mutex::new(state));
+        Self { transport, wire, outgoing, metrics, plain, state }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outbox that it fills.
+    pub fn outgoing(&self) -> &Arc<Outgoing> {
+        &self.outgoing
+    }
+
+    /// The session's rights.
+    pub fn access(&self) -> Access {
+        self.lock().access.clone()
+    }
+
+    /// Changes the session's rights; returns the patterns that are granted no longer.
+    pub fn set_access(&self, access: Access) -> Vec<Pattern> {
+        let mut state = self.lock();
+        state.access = access;
+        self.refresh(&state);
+        let ungranted = |pattern: &&Pattern| state.access.coverage(pattern) == Coverage::None;
+        state.patterns().filter(ungranted).cloned().collect()
+    }
+
+    /// How many patterns there would be with `more`.
+    pub fn count_with(&self, more: &[Pattern]) -> usize {
+        let state = self.lock();
+        let mut all: Vec<_> = state.patterns().chain(more).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.len()
+    }
+
+    /// How many subscribes are being caught up.
+    pub fn replays(&self) -> usize {
+        self.lock().catchups.len()
+    }
+
+    /// Says what to expect: a subscribe that is registered next.
+    pub fn expect(&self, catchup: Catchup, progress: Option<UnboundedSender<Progress>>) {
+        self.lock().expected = Some(Expected { catchup, progress });
+    }
+
+    /// Stops receiving `patterns`.
+    pub fn unsubscribe(&self, patterns: &[Pattern]) {
+        let mut state = self.lock();
+        state.live.retain(|pattern| !patterns.contains(pattern));
+        state.catchups.retain_mut(|active| !active.catchup.unsubscribe(patterns));
+        self.refresh(&state);
+    }
+
+    /// Says something that is not an event.
+    pub fn reply(&self, reply: &Reply<'_>) {
+        if let Reply::Gap { .. } = reply {
+            self.metrics.gaps.inc();
+        }
+        if let Some(message) = self.wire.reply(reply) {
+            self.push(message);
+        }
+    }
+
+    /// Says that a request is refused.
+    pub fn refuse(&self, reference: Option<u64>, problem: &Problem) {
+        self.metrics.refusals.get_or_create(&CodeLabel { code: problem.code.as_str() }).inc();
+        let (code, message) = (problem.code, &problem.detail);
+        self.reply(&Reply::Error { reference, code, message });
+    }
+
+    /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
+    /// once there is no such subscribe.
+    pub fn replay(&self, mark: MarkId, event: &Event, snapshot: bool) -> bool {
+        let mut state = self.lock();
+        let may_see = state.access.may_subscribe(&event.topic);
+        let Some(active) = state.catchups.iter_mut().find(|active| active.mark == mark) else {
+            return false;
+        };
+        if may_see && active.catchup.wants(event) {
+            let marks = active.catchup.marks(snapshot);
+            if snapshot {
+                active.catchup.sent_snapshot(event);
+            }
+            self.metrics.events_replayed.inc();
+            self.push(self.wire.event(event, &marks));
+        }
+        true
+    }
+
+    /// Sends events that wait for the subscribe of `mark` while there is room; true once so few
+    /// wait that the rest may go at once.
+    pub fn drain_held(&self, mark: MarkId, few_bytes: usize) -> bool {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let Some(active) = state.catchups.iter_mut().find(|active| active.mark == mark) else {
+            return true;
+        };
+        while active.catchup.held_bytes() > few_bytes && self.outgoing.has_room() {
+            let Some(delivery) = active.catchup.next_held() else { break };
+            self.send_held(&state.access, &active.catchup, &delivery);
+        }
+        active.catchup.held_bytes() <= few_bytes
+    }
+
+    fn send_held(&self, access: &Access, catchup: &Catchup, delivery: &Delivery) {
+        if access.may_subscribe(&delivery.event.topic) {
+            self.push(self.wire.event(&delivery.event, &catchup.marks(false)));
+        }
+    }
+
+    fn push(&self, message: Bytes) {
+        if self.outgoing.push(message).is_err() {
+            self.end(Close::SlowConsumer);
+        }
+    }
+
+    /// Whether events can go out without a look is noted once, here.
+    fn refresh(&self, state: &State) {
+        let whole = |pattern: &Pattern| state.access.coverage(pattern) == Coverage::Whole;
+        let plain =
+            state.expected.is_none() && state.catchups.is_empty() && state.live.iter().all(whole);
+        self.plain.store(plain, Ordering::Relaxed);
+    }
+
+    fn deliver_with_a_look(&self, delivery: &Arc<Delivery>) {
+        let event = &delivery.event;
+        let mut state = self.lock();
+        if !state.access.may_subscribe(&event.topic) {
+            return;
+        }
+        let mut is_live = state.live.iter().any(|pattern| pattern.matches(&event.topic));
+        for active in &mut state.catchups {
+            match event.cursor {
+                Some(_) => active.catchup.hold(delivery),
+                // An ephemeral event has no place in a replay.
+                None => {
+                    is_live |= active.catchup.has_begun() && active.catchup.matches(&event.topic)
+                }
+            }
+        }
+        if is_live {
+            self.push(self.wire.live(delivery));
+        }
+    }
+
+    fn go_live(&self, state: &mut State, at: usize, position: Cursor) {
+        let Active { mut catchup, progress, .. } = state.catchups.swap_remove(at);
+        while let Some(delivery) = catchup.next_held() {
+            self.send_held(&state.access, &catchup, &delivery);
+        }
+        self.reply(&Reply::Live { reference: catchup.reference, cursor: position });
+        state.told = Some(position);
+        for pattern in catchup.patterns() {
+            if !state.live.contains(pattern) {
+                state.live.push(pattern.clone());
+            }
+        }
+        if let Some(progress) = progress {
+            _ = progress.send(Progress::Live);
+        }
+        self.refresh(state);
+    }
+}
+
+impl State {
+    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.live.iter().chain(self.catchups.iter().flat_map(|active| active.catchup.patterns()))
+    }
+}
+
+impl Catchup {
+    fn marks(&self, snapshot: bool) -> Marks {
+        let replay = if snapshot { None } else { Some(self.reference.unwrap_or(0)) };
+        Marks { replay, snapshot, ..Marks::default() }
+    }
+}
+
+impl Subscriber for Reception {
+    fn deliver(&self, delivery: &Arc<Delivery>) {
+        if self.plain.load(Ordering::Relaxed) {
+            self.push(self.wire.live(delivery));
+        } else {
+            self.deliver_with_a_look(delivery);
+        }
+    }
+
+    fn joined(&self, mark: MarkId) {
+        let mut state = self.lock();
+        if let Some(Expected { catchup, progress }) = state.expected.take() {
+            state.catchups.push(Active { mark, catchup, progress });
+        }
+        self.refresh(&state);
+    }
+
+    fn marked(&self, mark: MarkId, position: Cursor) {
+        let mut state = self.lock();
+        let Some(at) = state.catchups.iter().position(|active| active.mark == mark) else { return };
+        let active = &mut state.catchups[at];
+        match &active.progress {
+            Some(progress) if !active.catchup.has_begun() || active.catchup.has_overflowed() => {
+                let sent = active.catchup.sent();
+                _ = progress.send(Progress::Read { boundary: position, sent });
+                active.catchup.begin(position);
+            }
+            _ => self.go_live(&mut state, at, position),
+        }
+    }
+
+    fn beat(&self, position: Cursor) {
+        let mut state = self.lock();
+        if self.transport == Transport::WebSocket {
+            state.missed_heartbeats = match self.outgoing.was_heard() {
+                true => 0,
+                false => state.missed_heartbeats + 1,
+            };
+            if state.missed_heartbeats >= MISSED_HEARTBEATS {
+                return self.end(Close::HeartbeatMissed);
+            }
+        }
+        if let Some(heartbeat) = self.wire.heartbeat() {
+            self.push(heartbeat);
+        }
+        let is_live = state.catchups.is_empty() && !state.live.is_empty();
+        if is_live && state.told != Some(position) {
+            state.told = Some(position);
+            self.reply(&Reply::Cursor(position));
+        }
+    }
+
+    fn end(&self, close: Close) {
+        if self.outgoing.is_closing() {
+            return;
+        }
+        self.metrics.closes.get_or_create(&CodeLabel { code: close.name() }).inc();
+        let jitter = |after: u32| (f64::from(after) * rand::random_range(JITTER)) as u32;
+        let good_bye = self.wire.good_bye(close, close.retry_after_ms().map(jitter));
+        self.outgoing.close(good_bye, close == Close::SlowConsumer);
+    }
+
+    fn queued_bytes(&self) -> usize {
+        self.outgoing.bytes()
+    }
+}

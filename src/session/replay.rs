@@ -1,0 +1,148 @@
+//! The reader of one subscribe's history.
+//!
+//! A task beside the session, so that a long replay holds up neither its requests nor its live
+//! events. It reads page by page and waits between pages until the client has taken what it was
+//! sent; when it has reached the boundary it asks for a mark, behind which the session goes live.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::reception::{Progress, Reception};
+use crate::broker::{BrokerHandle, MarkId, SessionKey, Subscriber, WorkerHandle};
+use crate::history::{Newest, Read};
+use crate::model::{Close, Cursor, Pattern, Problem};
+use crate::protocol::Reply;
+
+/// The most events of one page.
+const PAGE_EVENTS: usize = 256;
+
+/// The size of a page in bytes, about.
+const PAGE_BYTES: usize = 128 * 1024;
+
+/// So much of what waits may be sent at once when the session goes live, in bytes.
+const FEW_BYTES: usize = 128 * 1024;
+
+/// The reader of one subscribe's history.
+pub struct Replay {
+    /// Where events go.
+    pub reception: Arc<Reception>,
+    /// Where they come from.
+    pub broker: BrokerHandle,
+    /// Who places marks.
+    pub worker: WorkerHandle,
+    /// Whose subscribe it is.
+    pub session: SessionKey,
+    /// Which of its subscribes.
+    pub mark: MarkId,
+    /// The number the client gave it.
+    pub reference: Option<u64>,
+    /// What is subscribed to.
+    pub patterns: Arc<[Pattern]>,
+    /// The place up to which the client has everything.
+    pub since: Option<Cursor>,
+    /// Whether current values are wanted where there is no usable `since`.
+    pub snapshot: bool,
+    /// What the session says of how far to read.
+    pub progress: UnboundedReceiver<Progress>,
+}
+
+/// The subscribe or its session is gone.
+struct Gone;
+
+impl Replay {
+    /// Reads until the subscribe is live or gone. If the history can't be read, the session is told
+    /// and ended, so that its client comes back with its cursor.
+    pub async fn run(mut self) {
+        if let Err(problem) = self.catch_up().await {
+            self.reception.refuse(self.reference, &problem);
+            self.reception.end(Close::Internal);
+        }
+    }
+
+    async fn catch_up(&mut self) -> Result<(), Problem> {
+        let mut after = self.since;
+        while let Some(Progress::Read { boundary, sent }) = self.progress.recv().await {
+            let read = match after.max(sent) {
+                Some(after) => self.replay(after, boundary).await?,
+                None => self.snapshot().await?,
+            };
+            if read.is_err() || self.drain_held().await.is_err() {
+                return Ok(());
+            }
+            after = Some(boundary);
+            if self.worker.mark(self.session, self.mark).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn replay(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+        let mut after = since;
+        let mut told_gap = None;
+        loop {
+            let page = self.read(after, upto).await?;
+            if page.gap > told_gap {
+                told_gap = page.gap;
+                self.reception.reply(&Reply::Gap { reference: self.reference, since: after });
+                if self.snapshot {
+                    return self.snapshot().await;
+                }
+            }
+            if !page.events.iter().all(|event| self.reception.replay(self.mark, event, false)) {
+                return Ok(Err(Gone));
+            }
+            after = page.next;
+            if page.done {
+                return Ok(Ok(()));
+            }
+            if self.room().await.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+    }
+
+    async fn read(&self, after: Cursor, upto: Cursor) -> Result<crate::history::Page, Problem> {
+        let read = Read {
+            patterns: self.patterns.clone(),
+            after: Some(after),
+            upto: Some(upto),
+            max_events: PAGE_EVENTS,
+            max_bytes: PAGE_BYTES,
+        };
+        self.broker.history().read(read).await
+    }
+
+    async fn snapshot(&self) -> Result<Result<(), Gone>, Problem> {
+        let mut after = None;
+        loop {
+            let patterns = self.patterns.clone();
+            let newest = Newest { patterns, after, max_events: PAGE_EVENTS };
+            let page = self.broker.history().newest(newest).await?;
+            if !page.events.iter().all(|event| self.reception.replay(self.mark, event, true)) {
+                return Ok(Err(Gone));
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(Ok(()));
+            }
+            if self.room().await.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+    }
+
+    async fn drain_held(&self) -> Result<(), Gone> {
+        while !self.reception.drain_held(self.mark, FEW_BYTES) {
+            self.room().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for room, and lets others of this thread go first in any case.
+    async fn room(&self) -> Result<(), Gone> {
+        tokio::task::yield_now().await;
+        if self.reception.outgoing().room().await { Ok(()) } else { Err(Gone) }
+    }
+}

@@ -1,0 +1,56 @@
+//! The body of an event stream: what waits in the outbox, as it comes.
+//!
+//! The transport of Server-Sent Events (WHATWG HTML, section 9.2). It takes everything that waits in
+//! one chunk; while actix-web does not poll it, because the client is slow, the outbox fills and
+//! gives its verdict.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use actix::Addr;
+use actix_web::body::{BodySize, MessageBody};
+use bytes::{Bytes, BytesMut};
+
+use super::Place;
+use super::actor::{Gone, Session};
+use super::outgoing::Outgoing;
+
+/// The body of one event stream. Dropped when the connection is gone, which ends the session.
+pub struct EventStream {
+    pub(super) outgoing: Arc<Outgoing>,
+    pub(super) session: Addr<Session>,
+    pub(super) _place: Place,
+}
+
+impl MessageBody for EventStream {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Infallible>>> {
+        let mut batch = VecDeque::new();
+        if !ready!(self.outgoing.poll_batch(cx, &mut batch)) {
+            return Poll::Ready(None);
+        }
+        let chunk = match batch.len() {
+            1 => batch.pop_front().unwrap_or_default(),
+            _ => batch.iter().flatten().copied().collect::<BytesMut>().freeze(),
+        };
+        Poll::Ready(Some(Ok(chunk)))
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        self.outgoing.close([], true);
+        self.session.do_send(Gone);
+    }
+}

@@ -1,0 +1,104 @@
+//! The form in which one session's messages leave: an encoder and its framing.
+//!
+//! Frames from a server are not masked (RFC 6455, section 5.1), so a framed event is the same bytes
+//! for every session of its wire form and is made once.
+
+use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser};
+use bytes::{Bytes, BytesMut};
+
+use crate::broker::Delivery;
+use crate::model::{Close, Event};
+use crate::protocol::{Encoder, Marks, Reply};
+
+/// How messages become bytes on the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// WebSocket text frames.
+    Text,
+    /// WebSocket binary frames.
+    Binary,
+    /// Nothing around them, as in an event stream.
+    Bare,
+}
+
+/// The wire form of one session.
+#[derive(Clone, Copy)]
+pub struct Wire {
+    encoder: &'static dyn Encoder,
+    framing: Framing,
+}
+
+impl Wire {
+    /// A wire form.
+    pub fn new(encoder: &'static dyn Encoder, framing: Framing) -> Self {
+        Self { encoder, framing }
+    }
+
+    /// A live event, shared with every session of this wire form.
+    pub fn live(&self, delivery: &Delivery) -> Bytes {
+        delivery.encoded(self.encoder.wire_form(), |event| self.event(event, &Marks::default()))
+    }
+
+    /// An event with marks.
+    pub fn event(&self, event: &Event, marks: &Marks) -> Bytes {
+        self.frame(self.encoder.event(event, marks))
+    }
+
+    /// Anything else; nothing where this wire form has no words for it.
+    pub fn reply(&self, reply: &Reply<'_>) -> Option<Bytes> {
+        self.encoder.reply(reply).map(|payload| self.frame(payload))
+    }
+
+    /// What tells a client, besides messages, that the connection is alive.
+    pub fn heartbeat(&self) -> Option<Bytes> {
+        match self.framing {
+            Framing::Bare => self.reply(&Reply::Heartbeat),
+            Framing::Text | Framing::Binary => Some(ping()),
+        }
+    }
+
+    /// The good-bye before the broker hangs up. `retry_after_ms` has its jitter already.
+    pub fn good_bye(&self, close: Close, retry_after_ms: Option<u32>) -> Vec<Bytes> {
+        let bye = self.reply(&Reply::Bye { close, retry_after_ms });
+        let frame = match self.framing {
+            Framing::Bare => None,
+            Framing::Text | Framing::Binary => Some(close_frame(close)),
+        };
+        bye.into_iter().chain(frame).collect()
+    }
+
+    fn frame(&self, payload: Vec<u8>) -> Bytes {
+        match self.framing {
+            Framing::Bare => payload.into(),
+            Framing::Text => message_frame(payload, OpCode::Text),
+            Framing::Binary => message_frame(payload, OpCode::Binary),
+        }
+    }
+}
+
+/// A whole message as one frame.
+pub fn message_frame(payload: impl AsRef<[u8]>, op: OpCode) -> Bytes {
+    let mut frame = BytesMut::with_capacity(payload.as_ref().len() + 10);
+    Parser::write_message(&mut frame, payload, op, true, false);
+    frame.freeze()
+}
+
+/// A close frame that says why.
+pub fn close_frame(close: Close) -> Bytes {
+    let reason = CloseReason::from((CloseCode::from(close.code()), close.message()));
+    let mut frame = BytesMut::new();
+    Parser::write_close(&mut frame, Some(reason), false);
+    frame.freeze()
+}
+
+/// The close frame that answers a client's, with the code it gave.
+pub fn close_echo(code: Option<u16>) -> Bytes {
+    let reason = code.map(|code| CloseReason::from(CloseCode::from(code)));
+    let mut frame = BytesMut::new();
+    Parser::write_close(&mut frame, reason, false);
+    frame.freeze()
+}
+
+fn ping() -> Bytes {
+    message_frame([], OpCode::Ping)
+}
