@@ -250,7 +250,7 @@ function parametersOf(path, operation) {
   return all.filter((one, at) => all.findLastIndex((other) => other.name === one.name && other.in === one.in) === at);
 }
 
-/** A curl line that works as it stands, for the broker that served this page. */
+/** A curl line for the broker that served this page: as it stands where that is open (TOKEN is ignored). */
 function curl(method, pathName, path, operation) {
   const parameters = parametersOf(path, operation);
   const query = new URLSearchParams();
@@ -267,7 +267,7 @@ function curl(method, pathName, path, operation) {
   if (success?.[0] === "101") words.push("-N --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='");
   if (method !== "get" && !(method === "post" && operation.requestBody)) words.push(`-X ${method.toUpperCase()}`);
   words.push(quoted(`${location.origin}${route}${search}`));
-  if (security(operation).length) words.push("\\\n  -H \"Authorization: Bearer $TOKEN\"");
+  if (security(operation).length) words.push("\\\n  -H 'Authorization: Bearer TOKEN'");
   const [type, media] = Object.entries(resolve(operation.requestBody).content ?? {})[0] ?? [];
   if (type) {
     const [, value] = examplesOf(media)[0] ?? ["", null];

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `fanfare` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fanfare::cli::run()
+}

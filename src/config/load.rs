@@ -256,7 +256,7 @@ impl Reader {
         }
         match KEYS.iter().find(|key| key.env() == name) {
             Some(key) => {
-                self.set(key, Given::Text(value), &format!("{:?}", shorten(value)), origin)
+                self.set(key, Given::Text(value), &format!("{:?}", shorten(value)), origin);
             }
             None => {
                 let names = KEYS.iter().map(Key::env).chain(["FANFARE_TOPICS".to_owned()]);
@@ -278,7 +278,7 @@ impl Reader {
         }
         match KEYS.iter().find(|key| key.path() == path) {
             Some(key) => {
-                self.set(key, Given::Text(value), &format!("{:?}", shorten(value)), origin)
+                self.set(key, Given::Text(value), &format!("{:?}", shorten(value)), origin);
             }
             None => self.unknown("key", path, KEYS.iter().map(Key::path), &origin),
         }

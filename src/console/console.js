@@ -629,9 +629,14 @@ function showInAddress() {
   history.replaceState(null, "", query ? `?${query}` : location.pathname);
 }
 
+/** The patterns that the broker has not refused. */
+function grantedPatterns() {
+  return [...connection.patterns].filter(([, { state }]) => state !== "refused").map(([pattern]) => pattern);
+}
+
 function showCommands() {
   byId("curl-publish").textContent = publishCommand(connection.token);
-  byId("curl-watch").textContent = watchCommand(connection.token, [...connection.patterns.keys()]);
+  byId("curl-watch").textContent = watchCommand(connection.token, grantedPatterns());
 }
 
 byId("connect").addEventListener("click", () => {

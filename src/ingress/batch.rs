@@ -64,11 +64,9 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 impl Batch {
     /// Reads `{"topic","type"?,"data"}` or `{"events":[...]}`.
     pub(super) fn from_json(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
-        let Body { events, topic, kind, data, encoding } =
-            serde_json::from_slice(body).map_err(|error| refused(&error))?;
+        let text = utf8(body)?;
+        let Body { events, topic, kind, data, encoding } = object(text)?;
         let Some(events) = events else {
-            let text = std::str::from_utf8(body)
-                .map_err(|_| Problem::new(Code::InvalidJson, "the body is not UTF-8"))?;
             return Ok(Self { events: vec![event(text, limits)?] });
         };
         if [topic, kind, data, encoding].iter().any(Option::is_some) {
@@ -84,8 +82,7 @@ impl Batch {
 
     /// Reads one event a line; empty lines are passed over.
     pub(super) fn from_lines(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
-        let text = std::str::from_utf8(body)
-            .map_err(|_| Problem::new(Code::InvalidJson, "the body is not UTF-8"))?;
+        let text = utf8(body)?;
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         require_count(lines.clone().count(), limits)?;
         let events = lines.map(|(index, line)| {
@@ -108,7 +105,7 @@ fn require_count(count: usize, limits: &Limits) -> Result<(), Problem> {
 }
 
 fn event(json: &str, limits: &Limits) -> Result<NewEvent, Problem> {
-    let item: Item = serde_json::from_str(json).map_err(|error| refused(&error))?;
+    let item: Item = object(json)?;
     let topic = Topic::parse(&item.topic)?;
     let kind = item.kind.map(|kind| EventType::parse(&kind)).transpose()?;
     let mut data = Data::from_raw(item.data, limits.json_depth)?;
@@ -117,6 +114,19 @@ fn event(json: &str, limits: &Limits) -> Result<NewEvent, Problem> {
     }
     require_size(&data, limits)?;
     Ok(NewEvent { topic, kind, data })
+}
+
+fn utf8(body: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(body).map_err(|_| Problem::new(Code::InvalidJson, "the body is not UTF-8"))
+}
+
+/// Reads an object; serde would also take an array of its members' values for one.
+fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Problem> {
+    let value: &RawValue = serde_json::from_str(json).map_err(|error| refused(&error))?;
+    if !value.get().starts_with('{') {
+        return Err(Problem::new(Code::InvalidEvent, "it must be an object"));
+    }
+    serde_json::from_str(json).map_err(|error| refused(&error))
 }
 
 fn at(place: String, problem: Problem) -> Problem {
@@ -165,7 +175,9 @@ mod tests {
     fn a_bad_batch_is_refused_with_its_place() {
         for (body, code, detail) in [
             ("nope", Code::InvalidJson, "expected"),
-            ("[]", Code::InvalidEvent, "invalid"),
+            ("[]", Code::InvalidEvent, "object"),
+            (r#"["a","t",5]"#, Code::InvalidEvent, "object"),
+            (r#"{"events":[["a","t",5]]}"#, Code::InvalidEvent, "events[0]: it must be an object"),
             ("{}", Code::InvalidEvent, "missing field `topic`"),
             (r#"{"events":[]}"#, Code::InvalidEvent, "no event"),
             (r#"{"events":null}"#, Code::InvalidEvent, "null"),

@@ -223,7 +223,7 @@ impl Reception {
                 Some(_) => active.catchup.hold(delivery),
                 // An ephemeral event has no place in a replay.
                 None => {
-                    is_live |= active.catchup.has_begun() && active.catchup.matches(&event.topic)
+                    is_live |= active.catchup.has_begun() && active.catchup.matches(&event.topic);
                 }
             }
         }

@@ -1,0 +1,178 @@
+//! The command line: what each command takes, and how it ends.
+//!
+//! `serve` is the broker itself; `check` looks at its configuration; `publish` and `subscribe` are
+//! clients, for scripts and for trying things out. Standard output is for results, standard error
+//! for everything said about them. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+
+mod backoff;
+mod check;
+mod open_files;
+mod publish;
+mod remote;
+mod serve;
+mod signals;
+mod subscribe;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{ConfigError, Sources};
+
+const EXAMPLES: &str = "\
+Examples:
+  fanfare                                         serve this machine on port 8080
+  fanfare --config fanfare.toml --listen 127.0.0.1:9000
+  fanfare --set limits.connections=50000 --set log.format=json
+  fanfare check --config fanfare.toml             look at a configuration
+  fanfare publish demo '{\"hello\":\"world\"}'        publish an event
+  fanfare subscribe 'demo.>'                      print events as they come
+
+Every key of the configuration can also be set in the environment, as
+FANFARE_<SECTION>_<KEY>: FANFARE_SERVER_LISTEN=127.0.0.1:9000.";
+
+/// Fanfare, a live-updates broker for dashboards.
+#[derive(Debug, Parser)]
+#[command(name = "fanfare", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve, until SIGTERM or SIGINT; this is what `fanfare` alone does
+    Serve(ConfigArgs),
+    /// Look at the configuration without serving
+    Check(ConfigArgs),
+    /// Publish an event, or one a line from standard input
+    Publish(publish::Args),
+    /// Print events as they come
+    Subscribe(subscribe::Args),
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, Default, clap::Args)]
+struct ConfigArgs {
+    /// The configuration file [default: $FANFARE_CONFIG, or fanfare.toml if it is here]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Set a key, over the file and the environment; may be given several times
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// Serve on this address: short for --set server.listen=ADDRESS
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
+impl ConfigArgs {
+    /// These, and beneath them those that stood before the command.
+    fn over(self, before: Self) -> Self {
+        Self {
+            config: self.config.or(before.config),
+            set: before.set.into_iter().chain(self.set).collect(),
+            listen: self.listen.or(before.listen),
+        }
+    }
+
+    /// Refuses what would have no effect.
+    fn absent(&self) -> Result<(), Failure> {
+        if self.config.is_none() && self.set.is_empty() && self.listen.is_none() {
+            return Ok(());
+        }
+        let reason = "--config, --set and --listen are for `serve` and `check` alone";
+        Err(Failure::Usage(reason.to_owned()))
+    }
+
+    fn sources(self) -> Sources {
+        let listen = self.listen.map(|address| format!("server.listen={address}"));
+        Sources::of_process(self.config, self.set.into_iter().chain(listen).collect())
+    }
+}
+
+/// Why a command did not do what it was to do.
+#[derive(Debug)]
+enum Failure {
+    /// It was asked for something that can't be, or is configured wrongly.
+    Usage(String),
+    /// It was tried, in vain.
+    Failed(String),
+}
+
+impl Failure {
+    fn failed(reason: impl Display) -> Self {
+        Self::Failed(reason.to_string())
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let Cli { config, command } = Cli::parse();
+    let result = match command {
+        None => serve::run(config.sources()),
+        Some(Command::Serve(args)) => serve::run(args.over(config).sources()),
+        Some(Command::Check(args)) => check::run(&args.over(config).sources()),
+        Some(Command::Publish(args)) => config.absent().and_then(|()| publish::run(args)),
+        Some(Command::Subscribe(args)) => config.absent().and_then(|()| subscribe::run(args)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Failed(reason)) => ends(1, &reason),
+        Err(Failure::Usage(reason)) => ends(2, &reason),
+    }
+}
+
+fn ends(code: u8, reason: &str) -> ExitCode {
+    for line in reason.lines() {
+        note(format_args!("error: {line}"));
+    }
+    ExitCode::from(code)
+}
+
+/// Says something about what goes on. Whether anyone reads it makes no difference.
+fn note(text: impl Display) {
+    _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Writes a result. Nobody being there any more to read it is no failure.
+fn print(text: impl Display) {
+    _ = writeln!(std::io::stdout(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn configuration_is_taken_before_and_after_the_command() {
+        let args = ["fanfare", "-c", "a", "--set", "x.y=1", "serve", "--set", "x.y=2", "-c", "b"];
+        let cli = Cli::parse_from(args);
+        let Some(Command::Serve(args)) = cli.command else { panic!("{:?}", cli.command) };
+        let sources = args.over(cli.config).sources();
+        assert_eq!(sources.file, Some("b".into()));
+        assert_eq!(sources.sets, ["x.y=1", "x.y=2"]);
+    }
+
+    #[test]
+    fn listen_is_short_for_its_key_and_goes_over_it() {
+        let cli = Cli::parse_from(["fanfare", "--listen", "a", "--set", "server.listen=b"]);
+        assert_eq!(cli.config.sources().sets, ["server.listen=b", "server.listen=a"]);
+    }
+}

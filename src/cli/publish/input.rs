@@ -1,0 +1,101 @@
+//! Lines of an input, read in a thread of their own.
+//!
+//! Reading blocks, and an end of the program must not wait for it: so a plain thread, which dies
+//! with the process. What it has read and nobody took is bounded.
+
+use std::io::{self, BufRead, Read};
+use std::thread;
+
+use tokio::sync::mpsc;
+
+/// A line without its end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its number, from 1.
+    pub number: u64,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// Why no more lines come.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The input can't be read.
+    #[error("standard input: {0}")]
+    Io(#[from] io::Error),
+    /// A line longer than [`MAX_LINE`].
+    #[error("line {0} has more than 8 MiB")]
+    TooLong(u64),
+}
+
+/// The longest line, as long as the largest request that a broker takes by default.
+const MAX_LINE: u64 = 8 << 20;
+
+/// How many lines may wait to be taken.
+const WAITING: usize = 16;
+
+/// Begins to read; the end of the lines is the end of the input.
+pub fn read(input: impl BufRead + Send + 'static) -> mpsc::Receiver<Result<Line, InputError>> {
+    let (lines, taken) = mpsc::channel(WAITING);
+    thread::spawn(move || {
+        for line in split(input) {
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    taken
+}
+
+/// The lines of an input up to its end or its first error.
+fn split(mut input: impl BufRead) -> impl Iterator<Item = Result<Line, InputError>> {
+    let mut number = 0;
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        if failed {
+            return None;
+        }
+        number += 1;
+        let line = next(&mut input, number).transpose();
+        failed = matches!(line, Some(Err(_)));
+        line
+    })
+}
+
+fn next(input: &mut impl BufRead, number: u64) -> Result<Option<Line>, InputError> {
+    let mut bytes = Vec::new();
+    input.take(MAX_LINE + 1).read_until(b'\n', &mut bytes)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let ended = bytes.pop_if(|byte| *byte == b'\n').is_some();
+    if !ended && bytes.len() as u64 > MAX_LINE {
+        return Err(InputError::TooLong(number));
+    }
+    bytes.pop_if(|byte| *byte == b'\r');
+    Ok(Some(Line { number, bytes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(input: &'static [u8]) -> Vec<(u64, &'static str)> {
+        let text = |line: Line| (line.number, &*String::from_utf8(line.bytes).unwrap().leak());
+        split(input).map(|line| text(line.unwrap())).collect()
+    }
+
+    #[test]
+    fn lines_end_with_either_line_break_or_the_input() {
+        assert_eq!(lines(b"a\nb\r\n\nc"), [(1, "a"), (2, "b"), (3, ""), (4, "c")]);
+        assert_eq!(lines(b"a\n"), [(1, "a")]);
+        assert_eq!(lines(b""), []);
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_held_in_memory() {
+        let mut read = split(io::BufReader::new(io::repeat(b'x')));
+        assert!(matches!(read.next(), Some(Err(InputError::TooLong(1)))));
+        assert!(read.next().is_none());
+    }
+}

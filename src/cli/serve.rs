@@ -1,0 +1,105 @@
+//! `fanfare serve`: the broker, from its configuration to its end.
+
+use std::io::{IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use actix_web::rt;
+use tracing_subscriber::EnvFilter;
+
+use super::signals::Signals;
+use super::{Failure, open_files};
+use crate::config::{Config, Log, LogFormat, Sources, load_with_origins};
+use crate::server::Server;
+
+/// Serves until SIGTERM or SIGINT; a second one ends the process at once.
+pub fn run(sources: Sources) -> Result<(), Failure> {
+    let loaded = load_with_origins(&sources)?;
+    start_log(&loaded.config.log);
+    let open_files = open_files::warning(loaded.config.limits.connections);
+    for warning in loaded.warnings.iter().chain(&open_files) {
+        tracing::warn!("{warning}");
+    }
+    rt::System::new().block_on(serve(loaded.config, sources.file.as_deref()))
+}
+
+async fn serve(config: Config, file: Option<&Path>) -> Result<(), Failure> {
+    let signals = Signals::catch().map_err(Failure::failed)?;
+    let open = config.auth.is_open();
+    let server = Server::build(config).map_err(Failure::failed)?;
+    let greeting = greeting(server.addr(), open, file);
+    _ = std::io::stdout().write_all(greeting.as_bytes());
+    server.run_until(stop(signals)).await.map_err(Failure::failed)
+}
+
+/// Waits for the first signal, and leaves a watch that takes the second one at its word.
+async fn stop(mut signals: Signals) {
+    let first = signals.next().await;
+    tracing::info!("{first}: stopping; another one ends at once");
+    rt::spawn(async move {
+        signals.next().await;
+        std::process::exit(1);
+    });
+}
+
+fn start_log(log: &Log) {
+    let filter = EnvFilter::try_new(&log.filter).unwrap_or_default();
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // Refused only where a log was started before, which then goes on.
+    _ = match log.format {
+        LogFormat::Text => lines.try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+}
+
+/// Where to look, once the broker serves.
+fn greeting(address: SocketAddr, open: bool, file: Option<&Path>) -> String {
+    let url = format!("http://{}", reachable(address));
+    let key = if open { "" } else { "-H 'Authorization: Bearer KEY' " };
+    let mut text = format!(
+        "Fanfare {version} is serving on http://{address}\n\
+         \x20 console     {url}/\n\
+         \x20 publish     curl {key}-d '{{\"hello\":\"world\"}}' {url}/v1/topics/demo/events\n\
+         \x20 API docs    {url}/docs\n",
+        version = env!("CARGO_PKG_VERSION"),
+    );
+    if let Some(file) = file {
+        text.push_str(&format!("  configured  {}\n", file.display()));
+    }
+    if open {
+        text.push_str(
+            "  open mode: no credentials are configured, so everyone on this machine may publish \
+             and subscribe\n",
+        );
+    }
+    text
+}
+
+/// The address to write into a link: one that stands for all addresses can't be visited.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greeting_has_links_that_can_be_visited() {
+        let text = greeting("0.0.0.0:9000".parse().unwrap(), false, None);
+        assert!(text.contains("serving on http://0.0.0.0:9000\n"), "{text}");
+        assert!(text.contains("console     http://127.0.0.1:9000/\n"), "{text}");
+        assert!(text.contains("Bearer KEY") && !text.contains("open mode"), "{text}");
+        let text = greeting("[::1]:80".parse().unwrap(), true, Some(Path::new("a.toml")));
+        assert!(text.contains("http://[::1]:80/docs") && text.contains("open mode"), "{text}");
+        assert!(text.contains("configured  a.toml"), "{text}");
+    }
+}

@@ -1,0 +1,189 @@
+//! `fanfare subscribe`: events as they come, one a line, for as long as wanted.
+//!
+//! It comes back after every disconnect that can pass and goes on where it was, so that no event is
+//! missed unless it says so.
+
+mod connection;
+mod ending;
+mod message;
+mod output;
+mod resume;
+
+use std::time::Duration;
+
+use actix_web::rt::System;
+use tokio::time::sleep;
+
+use self::connection::{Connection, Incoming};
+use self::ending::{Bye, Ending};
+use self::message::Message;
+use self::output::Output;
+use self::resume::Resume;
+use super::backoff::Backoff;
+use super::remote::{self, Remote, UrlArgs};
+use super::signals::Signals;
+use super::{Failure, note};
+use crate::model::Pattern;
+
+const EXAMPLES: &str = "\
+Examples:
+  fanfare subscribe demo
+  fanfare subscribe 'orders.>' 'stock.*' --snapshot
+  fanfare subscribe 'sensors.*' --data --count 10
+  fanfare subscribe 'orders.>' --since k3v9x2mq-1-1841
+
+With a token (or an API key): FANFARE_TOKEN=... fanfare subscribe ... (better than --token, which
+others on this machine can see in the list of processes).
+
+Events go to standard output, each as a JSON object on a line of its own; everything else that is to
+be said goes to standard error: where events are missing, for instance (gap).";
+
+/// What `subscribe` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The topics; `*` stands for one segment, a final `>` for one or more
+    #[arg(required = true, value_name = "PATTERN", value_parser = Pattern::parse)]
+    patterns: Vec<Pattern>,
+    /// Begin after this cursor: the `id` of an event
+    #[arg(long, value_name = "CURSOR")]
+    since: Option<String>,
+    /// First print the newest event of each topic
+    #[arg(long)]
+    snapshot: bool,
+    /// Print the data of events alone
+    #[arg(long)]
+    data: bool,
+    /// End after this many events
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    #[command(flatten)]
+    url: UrlArgs,
+    /// The token; better set FANFARE_TOKEN
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+/// Prints events until it has enough of them, nobody reads them any more, or a signal.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let credential = remote::credential(args.token, "FANFARE_TOKEN")?;
+    System::new().block_on(async move {
+        let remote = Remote::new(args.url, credential)?;
+        let mut signals = Signals::catch().map_err(Failure::failed)?;
+        let mut subscriber = Subscriber {
+            remote,
+            patterns: args.patterns,
+            snapshot: args.snapshot,
+            data: args.data,
+            left: args.count,
+            resume: Resume::new(args.since),
+            backoff: Backoff::default(),
+            output: Output::new(std::io::stdout()),
+        };
+        let (result, patience) = tokio::select! {
+            result = subscriber.run() => (result, Duration::MAX),
+            _ = signals.next() => (Ok(()), Duration::from_secs(1)),
+        };
+        // A signal must end this even where nobody takes what is still to be written.
+        tokio::select! {
+            () = subscriber.output.finish(patience) => {}
+            _ = signals.next() => {}
+        }
+        if let Some(cursor) = subscriber.resume.since() {
+            note(format_args!("to go on from here: --since {cursor}"));
+        }
+        result
+    })
+}
+
+/// What one run of the command holds.
+struct Subscriber {
+    remote: Remote,
+    patterns: Vec<Pattern>,
+    snapshot: bool,
+    data: bool,
+    left: Option<u64>,
+    resume: Resume,
+    backoff: Backoff,
+    output: Output,
+}
+
+impl Subscriber {
+    async fn run(&mut self) -> Result<(), Failure> {
+        loop {
+            let (reason, after) = match self.connection().await {
+                Ending::Done => return Ok(()),
+                Ending::Stop(reason) => return Err(Failure::Failed(reason)),
+                Ending::Again { reason, after } => (reason, after),
+            };
+            let wait = self.backoff.wait(after, rand::random());
+            note(format_args!("{reason}; connecting again in {:.1} s", wait.as_secs_f32()));
+            sleep(wait).await;
+        }
+    }
+
+    /// Lives one connection through.
+    async fn connection(&mut self) -> Ending {
+        let mut connection = match Connection::open(&self.remote, &self.path()).await {
+            Ok(connection) => connection,
+            Err(ending) => return ending,
+        };
+        note(format_args!("connected to {}", self.remote.url()));
+        loop {
+            let text = match connection.next().await {
+                Incoming::Text(text) => text,
+                Incoming::End(ending) => return ending,
+            };
+            let Some(message) = Message::parse(&text) else {
+                return Ending::lost("the broker sent what is no message");
+            };
+            if message.op() == "bye" {
+                connection.said_bye(Bye::new(&message));
+            }
+            if let Some(ending) = self.message(&message).await {
+                return ending;
+            }
+        }
+    }
+
+    async fn message(&mut self, message: &Message<'_>) -> Option<Ending> {
+        match message.op() {
+            "event" => {
+                let line = match message.member("data") {
+                    Some(data) if self.data => data.get().to_owned(),
+                    _ => message.without_op(),
+                };
+                if self.output.line(line).await.is_err() {
+                    return Some(Ending::Done);
+                }
+                self.left = self.left.map(|left| left - 1);
+            }
+            "gap" => {
+                let since = message.text("since").unwrap_or_default();
+                note(format_args!("gap: events after {since} are missing"));
+            }
+            "live" => {
+                self.backoff.reset();
+                note("live");
+            }
+            "error" => return Some(Ending::error(message)),
+            _ => {}
+        }
+        self.resume.saw(message);
+        (self.left == Some(0)).then_some(Ending::Done)
+    }
+
+    fn path(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for pattern in &self.patterns {
+            query.append_pair("topic", pattern.as_str());
+        }
+        if self.snapshot {
+            query.append_pair("snapshot", "true");
+        }
+        if let Some(since) = self.resume.since() {
+            query.append_pair("since", since);
+        }
+        format!("/v1/ws?{}", query.finish())
+    }
+}

@@ -1,0 +1,111 @@
+//! The arrows between modules: who may use whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module may use of ours; `server` and `cli` may use everything.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("metrics", &[]),
+    ("console", &[]),
+    ("config", &["model"]),
+    ("http", &["model"]),
+    ("protocol", &["model"]),
+    ("auth", &["config", "http", "model"]),
+    ("history", &["config", "model"]),
+    ("broker", &["history", "metrics", "model"]),
+    ("session", &["auth", "broker", "config", "history", "http", "metrics", "model", "protocol"]),
+    ("ingress", &["auth", "broker", "config", "history", "http", "model", "protocol"]),
+    ("admin", &["auth", "broker", "http", "metrics", "model"]),
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    let (folders, files): (Vec<_>, Vec<_>) =
+        entries.map(|entry| entry.path()).partition(|path| path.is_dir());
+    let rust = files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
+    rust.chain(folders.iter().flat_map(|folder| sources(folder))).collect()
+}
+
+/// The lines of code of every module, with where they stand; tests and comments do not count.
+fn code_by_module() -> BTreeMap<String, Vec<(String, String)>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut modules: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    for path in sources(&root) {
+        let place = path.strip_prefix(&root).expect("a source").to_owned();
+        let first = place.components().next().expect("a name").as_os_str();
+        let module = Path::new(first).file_stem().expect("a stem").to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).expect("a readable source");
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let lines =
+            code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+        modules.entry(module).or_default().extend(
+            lines.map(|(at, line)| (format!("{}:{}", place.display(), at + 1), line.to_owned())),
+        );
+    }
+    modules
+}
+
+/// The modules of ours that a line names.
+fn used(line: &str) -> BTreeSet<String> {
+    let names = line.split("crate::").skip(1);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let grouped = |rest: &str| -> Vec<String> {
+        match rest.strip_prefix('{') {
+            Some(group) => group
+                .split(',')
+                .map(|name| name.trim().chars().take_while(|c| is_name(*c)).collect())
+                .collect(),
+            None => vec![rest.chars().take_while(|c| is_name(*c)).collect()],
+        }
+    };
+    names.flat_map(grouped).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn modules_use_only_what_their_arrows_allow() {
+    let modules = code_by_module();
+    let mut wrong = Vec::new();
+    for (module, allowed) in ARROWS {
+        let lines = modules.get(*module).unwrap_or_else(|| panic!("there is no module {module}"));
+        for (place, line) in lines {
+            for name in used(line) {
+                if name != *module && !allowed.contains(&name.as_str()) {
+                    wrong.push(format!("{place}: {module} may not use {name}: {}", line.trim()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_has_its_arrows() {
+    let free = ["server", "cli", "lib", "main"];
+    let known = ARROWS.iter().map(|(module, _)| *module).chain(free);
+    let known: BTreeSet<_> = known.map(str::to_owned).collect();
+    let found: BTreeSet<_> = code_by_module().into_keys().collect();
+    assert_eq!(found, known);
+}
+
+#[test]
+fn actors_live_in_broker_and_session_alone() {
+    let wrong: Vec<_> = code_by_module()
+        .into_iter()
+        .filter(|(module, _)| module != "broker" && module != "session")
+        .flat_map(|(_, lines)| lines)
+        .filter(|(_, line)| line.contains("actix::"))
+        .map(|(place, line)| format!("{place}: {}", line.trim()))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_reader_of_arrows_sees_them() {
+    let names = |line| used(line).into_iter().collect::<Vec<_>>();
+    assert_eq!(names("use crate::{admin, ingress};"), ["admin", "ingress"]);
+    assert_eq!(names("use crate::history::memory::MemoryHistory;"), ["history"]);
+    assert_eq!(names("let a: crate::a::B = crate::c();"), ["a", "c"]);
+    assert_eq!(names("no arrow here"), [""; 0]);
+}

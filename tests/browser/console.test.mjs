@@ -1,0 +1,281 @@
+// The console, used as a person uses it.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { curl, eventually, eventuallyIn, launchBrowser, openPage, publish, startBroker } from "./harness.mjs";
+
+const options = { timeout: 60_000 };
+let browser;
+before(async () => { browser = await launchBrowser(); });
+after(() => browser?.close());
+
+/** The text of each event row, newest first. */
+const rows = (page) => page.getByTestId("event-row").allInnerTexts();
+
+const connected = (page) => page.locator('#status[data-state="open"]').waitFor();
+
+const live = (page, pattern) => page.locator(`[data-testid="chip"][data-pattern="${pattern}"][data-state="live"]`).waitFor();
+
+async function subscribe(page, pattern) {
+  await page.fill("#pattern", pattern);
+  await page.press("#pattern", "Enter");
+  await live(page, pattern);
+}
+
+test("the console opens without an error, a policy violation or a request to another host", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page, hosts, complaints } = await openPage(t, browser, broker.url);
+  await connected(page);
+  await page.getByText("ms", { exact: false }).first().waitFor();
+  assert.deepEqual(await complaints(), []);
+  assert.deepEqual([...hosts], [new URL(broker.url).host]);
+  const { headers } = await fetch(broker.url).then(({ headers }) => ({ headers: headers.get("content-security-policy") }));
+  assert.match(headers, /default-src 'none'/);
+  assert.doesNotMatch(headers, /unsafe/);
+});
+
+test("an event published with curl appears in a console subscribed to its pattern", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, broker.url);
+  await connected(page);
+  await subscribe(page, "orders.>");
+  const { status, body } = await curl("-H", "Content-Type: application/json", "-H", "X-Event-Type: created",
+    "-d", '{"total": 9007199254740993}', `${broker.url}/v1/topics/orders.eu.42/events`);
+  assert.equal(status, 201);
+  const row = page.locator(`[data-testid="event-row"][data-id="${body.id}"]`);
+  await row.waitFor();
+  assert.equal(await row.locator(".topic").innerText(), "orders.eu.42");
+  assert.equal(await row.locator(".type").innerText(), "created");
+  // Digit for digit, though no JavaScript number holds it.
+  assert.equal(await row.locator(".data code").textContent(), '{"total": 9007199254740993}');
+  assert.equal(await page.locator("#count").innerText(), "1");
+});
+
+test("what the publish form sends comes back in the table", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page, complaints } = await openPage(t, browser, broker.url);
+  await connected(page);
+  await subscribe(page, "chat.*");
+  await page.fill("#publish-topic", "chat.lobby");
+  await page.fill("#publish-type", "message");
+  await page.fill("#publish-data", '{"text":"hello"}');
+  await page.click("#publish");
+  await page.locator('#publish-result[data-state="good"]', { hasText: "201" }).waitFor();
+  const [, id] = (await page.locator("#publish-result").innerText()).split(" ");
+  const row = page.locator(`[data-testid="event-row"][data-id="${id}"]`);
+  await row.waitFor();
+  assert.equal(await row.locator(".data code").textContent(), '{"text":"hello"}');
+
+  await page.selectOption("#publish-format", "text");
+  await page.fill("#publish-data", "plain words");
+  await page.click("#publish");
+  await page.getByTestId("event-row").filter({ hasText: '"plain words"' }).waitFor();
+  assert.deepEqual(await complaints(), []);
+});
+
+test("the command shown for curl publishes what the form would", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, broker.url);
+  await connected(page);
+  await subscribe(page, "it's.>");
+  await page.fill("#publish-topic", "it's.odd/one");
+  await page.fill("#publish-data", '{"quote":"it\'s $HOME `x`"}');
+  const command = await page.locator("#curl-publish").innerText();
+  const { execFileSync } = await import("node:child_process");
+  execFileSync("sh", ["-c", command], { stdio: "pipe" });
+  const row = page.locator('[data-testid="event-row"]', { hasText: "it's.odd/one" });
+  await row.waitFor();
+  assert.equal(await row.locator(".data code").textContent(), '{"quote":"it\'s $HOME `x`"}');
+});
+
+test("a bad topic shows the problem that the broker found", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, broker.url);
+  await connected(page);
+  await page.fill("#publish-topic", "orders..42");
+  await page.click("#publish");
+  const result = page.locator('#publish-result[data-state="bad"]');
+  await result.waitFor();
+  assert.match(await result.innerText(), /422 invalid_topic: ./);
+});
+
+test("data that is not JSON shows the problem that the broker found", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, broker.url);
+  await connected(page);
+  await page.fill("#publish-data", "{not json");
+  await page.click("#publish");
+  const result = page.locator('#publish-result[data-state="bad"]');
+  await result.waitFor();
+  assert.match(await result.innerText(), /400 invalid_json/);
+});
+
+test("a refused pattern says why and harms no other subscription", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, `${broker.url}/?topic=good.%3E&topic=bad..one`);
+  await live(page, "good.>");
+  await page.locator('[data-testid="chip"][data-pattern="bad..one"][data-state="refused"]').waitFor();
+  assert.match(await page.locator("#subscribe-error").innerText(), /bad\.\.one was refused\. invalid_pattern/);
+  await publish(broker.url, "good.a", 1);
+  await page.locator('[data-testid="event-row"][data-topic="good.a"]').waitFor();
+  await page.getByRole("button", { name: "Unsubscribe from bad..one" }).click();
+  assert.equal(await page.locator("#subscribe-error").innerText(), "");
+  assert.equal(new URL(page.url()).search, "?topic=good.%3E");
+});
+
+test("a pattern that was removed brings no more events", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, `${broker.url}/?topic=a.%3E&topic=b.%3E`);
+  await live(page, "a.>");
+  await page.getByRole("button", { name: "Unsubscribe from a.>" }).click();
+  await eventuallyIn(page, () => document.querySelectorAll("[data-testid=chip]").length === 1);
+  // The session's requests are answered in order: a later one that is done proves the earlier.
+  await subscribe(page, "c.>");
+  await publish(broker.url, "a.1", 1);
+  await publish(broker.url, "b.1", 1);
+  await page.locator('[data-testid="event-row"][data-topic="b.1"]').waitFor();
+  assert.equal((await rows(page)).length, 1);
+});
+
+test("markup in an event is shown as text", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page, complaints } = await openPage(t, browser, `${broker.url}/?topic=%3E`);
+  await live(page, ">");
+  const markup = "<img src=x onerror=alert(1)><script>alert(2)</script>";
+  await publish(broker.url, "<b>bold</b>".replaceAll(">", "&gt;"), markup, "-H", "X-Event-Type: <i>type</i>");
+  const row = page.getByTestId("event-row").first();
+  await row.waitFor();
+  assert.ok((await row.locator(".data").innerText()).includes(markup));
+  assert.equal(await page.locator("#event-rows img, #event-rows script, #event-rows b, #event-rows i").count(), 0);
+  assert.deepEqual(await complaints(), []);
+});
+
+test("after a restart the console shows what it missed, each event once", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, `${broker.url}/?topic=steps.%3E`);
+  await live(page, "steps.>");
+  await publish(broker.url, "steps.one", 1);
+  await page.locator('[data-testid="event-row"][data-topic="steps.one"]').waitFor();
+
+  const next = await broker.restart("SIGTERM");
+  for (const step of ["two", "three", "four"]) await publish(next.url, `steps.${step}`, step);
+  await page.locator('[data-testid="event-row"][data-topic="steps.four"]').waitFor();
+
+  const topics = await page.getByTestId("event-row").evaluateAll((rows) => rows.map((row) => row.dataset.topic));
+  assert.deepEqual(topics, ["steps.four", "steps.three", "steps.two", "steps.one"]);
+  const log = await page.locator("#log").innerText();
+  assert.match(log, /bye: restart/);
+  assert.match(log, /1012/);
+  assert.match(log, /resumed/);
+  assert.doesNotMatch(log, /gap/);
+});
+
+test("a console whose place is in a log that is gone is told of the gap", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, `${broker.url}/?topic=steps.%3E`);
+  await live(page, "steps.>");
+  await publish(broker.url, "steps.one", 1);
+  await page.locator('[data-testid="event-row"][data-topic="steps.one"]').waitFor();
+  await broker.stop();
+  // The same port, other data.
+  await startBroker(t, { port: broker.port });
+  await page.getByTestId("gap-row").waitFor();
+  await live(page, "steps.>");
+});
+
+test("a burst leaves at most 500 rows and counts every event", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, `${broker.url}/?topic=burst.%3E`);
+  await live(page, "burst.>");
+  for (let batch = 0; batch < 4; batch++) {
+    const events = Array.from({ length: 500 }, (_, n) => ({ topic: `burst.${batch}`, data: n }));
+    const response = await fetch(`${broker.url}/v1/events`, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ events }),
+    });
+    assert.equal(response.status, 201);
+  }
+  await eventually(async () => (await page.locator("#count").innerText()).replace(/\D/g, "") === "2000", "2000 counted");
+  await eventuallyIn(page, () => document.querySelector("#event-rows tr .data")?.textContent === "499");
+  assert.equal(await page.getByTestId("event-row").count(), 500);
+});
+
+test("pause holds the table still and resume shows what came meanwhile", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, `${broker.url}/?topic=p.%3E`);
+  await live(page, "p.>");
+  await publish(broker.url, "p.before", 1);
+  await page.locator('[data-topic="p.before"]').waitFor();
+  await page.click("#pause");
+  await publish(broker.url, "p.during", 2);
+  await page.getByRole("button", { name: "Resume (1)" }).waitFor();
+  assert.equal(await page.locator('[data-topic="p.during"]').count(), 0);
+  await page.click("#pause");
+  await page.locator('[data-topic="p.during"]').waitFor();
+});
+
+test("the filter shows the rows that hold its text, clear removes all", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, `${broker.url}/?topic=f.%3E`);
+  await live(page, "f.>");
+  await publish(broker.url, "f.apple", { colour: "red" });
+  await publish(broker.url, "f.pear", { colour: "green" });
+  await page.locator('[data-topic="f.pear"]').waitFor();
+  await page.fill("#filter", "RED");
+  assert.deepEqual(await page.locator("[data-testid=event-row]:visible").evaluateAll((rows) => rows.map((row) => row.dataset.topic)), ["f.apple"]);
+  await page.click("#clear");
+  assert.equal(await page.getByTestId("event-row").count(), 0);
+  assert.equal(await page.locator("#count").innerText(), "0");
+});
+
+test("where a key is needed the console says so, and works once it has it", options, async (t) => {
+  const key = "a-key-for-this-test-and-no-other-0123456789";
+  const broker = await startBroker(t, { env: { FANFARE_AUTH_API_KEYS: key } });
+  const { page } = await openPage(t, browser, `${broker.url}/?topic=k.%3E`);
+  await page.locator("#log", { hasText: "unauthorized" }).waitFor();
+  await page.click("#publish");
+  await page.locator('#publish-result[data-state="bad"]', { hasText: "401 unauthorized" }).waitFor();
+
+  await page.fill("#token", key);
+  await page.click("#token-apply");
+  await live(page, "k.>");
+  await page.fill("#publish-topic", "k.1");
+  await page.click("#publish");
+  await page.locator('[data-testid="event-row"][data-topic="k.1"]').waitFor();
+  assert.ok(!page.url().includes(key));
+  assert.ok(!(await page.locator("#curl-publish").innerText()).includes(key));
+  assert.equal(await page.evaluate(() => localStorage.length + sessionStorage.length + document.cookie.length), 0);
+});
+
+test("the console can be used with the keyboard alone", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, broker.url);
+  await connected(page);
+  await page.focus("#connect");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "pattern");
+  await page.keyboard.type("keys.>");
+  await page.keyboard.press("Enter");
+  await live(page, "keys.>");
+  await page.focus("#publish-topic");
+  await page.keyboard.press("Control+A");
+  await page.keyboard.type("keys.pressed");
+  await page.focus("#publish-data");
+  await page.keyboard.press("Control+Enter");
+  await page.locator('[data-testid="event-row"][data-topic="keys.pressed"]').waitFor();
+  const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);
+  assert.equal(outline, "solid");
+});
+
+test("disconnect ends the session and connect begins another where it left off", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, `${broker.url}/?topic=d.%3E`);
+  await live(page, "d.>");
+  await publish(broker.url, "d.1", 1);
+  await page.locator('[data-topic="d.1"]').waitFor();
+  await page.click("#connect");
+  await page.locator('#status[data-state="closed"]').waitFor();
+  await publish(broker.url, "d.2", 2);
+  await page.click("#connect");
+  await page.locator('[data-topic="d.2"]').waitFor();
+  assert.equal((await rows(page)).length, 2);
+});

@@ -1,0 +1,62 @@
+// The browser's own EventSource, with no library in between.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { eventuallyIn, launchBrowser, openPage, publish, startBroker } from "./harness.mjs";
+
+const options = { timeout: 60_000 };
+let browser;
+before(async () => { browser = await launchBrowser(); });
+after(() => browser?.close());
+
+/** Opens a source in the page and writes down, in `globalThis.seen`, all that it tells. */
+function watchSource(page, url) {
+  return page.evaluate((url) => {
+    globalThis.seen = { opens: 0, errors: 0, live: [], byes: [], gaps: 0, events: [] };
+    globalThis.source = new EventSource(url);
+    source.onopen = () => { seen.opens += 1; };
+    source.onerror = () => { seen.errors += 1; };
+    source.onmessage = ({ data, lastEventId }) => { seen.events.push({ ...JSON.parse(data), lastEventId }); };
+    source.addEventListener("fanfare.live", ({ data }) => { seen.live.push(JSON.parse(data)); });
+    source.addEventListener("fanfare.bye", ({ data }) => { seen.byes.push(JSON.parse(data)); });
+    source.addEventListener("fanfare.gap", () => { seen.gaps += 1; });
+  }, url);
+}
+
+test("a plain EventSource hears when it is live and then each event in onmessage", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, broker.url);
+  await watchSource(page, "/v1/sse?topic=orders.%3E");
+  await eventuallyIn(page, () => globalThis.seen.live.length === 1);
+  const { id } = await publish(broker.url, "orders.eu.42", { total: 42 }, "-H", "X-Event-Type: created");
+  const event = await eventuallyIn(page, () => globalThis.seen.events[0]);
+  assert.equal(event.id, id);
+  assert.equal(event.lastEventId, id);
+  assert.equal(event.type, "created");
+  assert.equal(event.topic, "orders.eu.42");
+  assert.deepEqual(event.data, { total: 42 });
+  assert.equal(event.op, undefined);
+});
+
+test("an EventSource reconnects by itself and gets what it missed, each event once", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, broker.url);
+  await watchSource(page, "/v1/sse?topic=steps.%3E");
+  await eventuallyIn(page, () => globalThis.seen.live.length === 1);
+  await publish(broker.url, "steps.1", 1);
+  await eventuallyIn(page, () => globalThis.seen.events.length === 1);
+
+  await broker.stop("SIGTERM");
+  await eventuallyIn(page, () => globalThis.seen.errors > 0);
+  assert.deepEqual(await page.evaluate(() => globalThis.seen.byes.map(({ code }) => code)), ["restart"]);
+  const next = await broker.restart();
+  await publish(next.url, "steps.2", 2);
+  await publish(next.url, "steps.3", 3);
+  await eventuallyIn(page, () => globalThis.seen.events.length >= 3 && globalThis.seen.live.length >= 2);
+  // One more, live, so that a repetition of the earlier ones would have come before it.
+  await publish(next.url, "steps.4", 4);
+  await eventuallyIn(page, () => globalThis.seen.events.some(({ data }) => data === 4));
+  const seen = await page.evaluate(() => globalThis.seen);
+  assert.deepEqual(seen.events.map(({ data }) => data), [1, 2, 3, 4]);
+  assert.equal(seen.gaps, 0);
+});

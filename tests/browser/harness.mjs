@@ -1,0 +1,209 @@
+// What every browser test needs: a broker of its own, a browser, a page that is watched, curl.
+//
+// Nothing here sleeps for a fixed time: `eventually` asks until the answer is yes.
+//
+// To run: `cargo build --bin fanfare --example host-dashboard`, then here `npm ci` and `npm test`.
+// FANFARE_BIN, HOST_DASHBOARD_BIN and CHROMIUM_BIN name other binaries than those built here.
+
+import { execFile, spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { chromium } from "playwright-core";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const FANFARE_BIN = resolve(process.env.FANFARE_BIN ?? join(ROOT, "target/debug/fanfare"));
+const HOST_DASHBOARD_BIN = resolve(process.env.HOST_DASHBOARD_BIN ?? join(ROOT, "target/debug/examples/host-dashboard"));
+const CHROMIUM_BIN = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
+const PATIENCE_MS = 15_000;
+
+/** The first `http://127.0.0.1:PORT` in what a program prints; the character behind it proves it whole. */
+const PRINTED_URL = /http:\/\/127\.0\.0\.1:[1-9]\d*(?=\D)/;
+
+/** Asks `question` until its answer is truthy, and returns that. */
+export async function eventually(question, what = question.toString()) {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const answer = await question();
+    if (answer) return answer;
+    if (Date.now() > deadline) throw new Error(`still not so after ${PATIENCE_MS} ms: ${what}`);
+    await new Promise((next) => setTimeout(next, 20));
+  }
+}
+
+/** Asks `question` in the page until its answer is truthy, and returns that. */
+export function eventuallyIn(page, question, argument) {
+  return eventually(() => page.evaluate(question, argument), question.toString());
+}
+
+// ---- Programs ---------------------------------------------------------------------------------
+
+/** A child process that says its address when it serves. */
+class Program {
+  constructor(bin, args, { cwd, env }) {
+    this.output = "";
+    this.child = spawn(bin, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream.setEncoding("utf8");
+      stream.on("data", (text) => { this.output += text; });
+    }
+    this.ended = new Promise((resolve) => {
+      this.child.on("error", (error) => { this.output += `${error}\n`; resolve(error.code); });
+      this.child.on("exit", (code, signal) => resolve(signal ?? code));
+    });
+    this.ended.then(() => { this.isOver = true; });
+  }
+
+  async url() {
+    await eventually(() => PRINTED_URL.test(this.output) || this.isOver, `an address in the output of ${this.child.spawnfile}`);
+    const [url] = this.output.match(PRINTED_URL) ?? [];
+    if (!url) throw new Error(`${this.child.spawnfile} ended before it served:\n${this.output}`);
+    return url;
+  }
+
+  /** Sends a signal and waits for the end; returns the exit code, or the signal's name. */
+  stop(signal = "SIGTERM") {
+    if (!this.isOver) this.child.kill(signal);
+    return this.ended;
+  }
+}
+
+/** This environment without any setting of the programs under test. */
+function cleanEnvironment(extra) {
+  const own = Object.entries(process.env).filter(([name]) => !/^(FANFARE_|HOST_DASHBOARD_|RUST_LOG$)/.test(name));
+  return { ...Object.fromEntries(own), ...extra };
+}
+
+async function temporaryDirectory(t) {
+  const directory = await mkdtemp(join(tmpdir(), "fanfare-browser-"));
+  t.after(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/**
+ * A broker that ends with the test `t`. `restart()` gives the next one on the same port and data.
+ *
+ * @returns {Promise<{url: string, ws: string, port: number, stop: Function, restart: Function}>}
+ */
+export async function startBroker(t, { env = {}, port = 0, directory } = {}) {
+  directory ??= await temporaryDirectory(t);
+  const program = new Program(FANFARE_BIN, [], {
+    cwd: directory,
+    env: cleanEnvironment({
+      FANFARE_SERVER_LISTEN: `127.0.0.1:${port}`,
+      FANFARE_HISTORY_PATH: join(directory, "history"),
+      ...env,
+    }),
+  });
+  t.after(() => program.stop("SIGKILL"));
+  const url = await program.url();
+  return {
+    url,
+    ws: url.replace("http", "ws"),
+    port: Number(new URL(url).port),
+    stop: (signal) => program.stop(signal),
+    async restart(signal) {
+      await program.stop(signal);
+      return startBroker(t, { env, port: Number(new URL(url).port), directory });
+    },
+  };
+}
+
+/** The host dashboard of the examples, publishing to `brokerUrl`. */
+export async function startHostDashboard(t, brokerUrl, { args = [], env = {} } = {}) {
+  const program = new Program(HOST_DASHBOARD_BIN, ["--url", brokerUrl, "--listen", "127.0.0.1:0", ...args], {
+    env: cleanEnvironment(env),
+  });
+  t.after(() => program.stop("SIGKILL"));
+  return { url: await program.url(), printed: () => program.output, stop: (signal) => program.stop(signal) };
+}
+
+/** A port that was free a moment ago, for what must know its peer's address before the peer runs. */
+export async function freePort() {
+  const server = createServer();
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  const { port } = server.address();
+  await new Promise((closed) => server.close(closed));
+  return port;
+}
+
+/** An empty page on another port: another origin. */
+export async function startOtherOrigin(t) {
+  const server = createServer((_, response) => {
+    response.setHeader("content-type", "text/html");
+    response.end("<!doctype html><link rel=icon href='data:,'><title>another origin</title>");
+  });
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  t.after(() => { server.closeAllConnections(); server.close(); });
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+/** Runs curl and returns the status and the body, read as JSON where it is. */
+export async function curl(...args) {
+  const { stdout } = await promisify(execFile)("curl", ["-sS", "-m", "10", "-w", "\n%{http_code}", ...args]);
+  const end = stdout.lastIndexOf("\n");
+  let body = stdout.slice(0, end);
+  try { body = JSON.parse(body); } catch { /* not JSON: as it is */ }
+  return { status: Number(stdout.slice(end + 1)), body };
+}
+
+/** Publishes JSON data with curl, which must be accepted. */
+export async function publish(url, topic, data, ...args) {
+  const answer = await curl("-H", "Content-Type: application/json", "--data-raw", JSON.stringify(data),
+    `${url}/v1/topics/${encodeURIComponent(topic)}/events`, ...args);
+  if (answer.status !== 201) throw new Error(`publish: ${answer.status} ${JSON.stringify(answer.body)}`);
+  return answer.body;
+}
+
+// ---- The browser ------------------------------------------------------------------------------
+
+/** One Chromium for a test file. */
+export function launchBrowser() {
+  return chromium.launch({
+    executablePath: CHROMIUM_BIN,
+    headless: true,
+    args: [
+      "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+      "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    ],
+  });
+}
+
+/**
+ * A page in a context of its own, which ends with the test. `complaints` fills with uncaught
+ * errors, console errors and violations of the page's content security policy; `hosts` with every
+ * host that was asked for anything.
+ */
+export async function openPage(t, browser, url, options = {}) {
+  const context = await browser.newContext(options);
+  t.after(() => context.close());
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  const complaints = [];
+  const hosts = new Set();
+  page.on("pageerror", (error) => complaints.push(`uncaught: ${error.message}`));
+  page.on("console", (message) => { if (message.type() === "error") complaints.push(`console: ${message.text()}`); });
+  page.on("request", (request) => {
+    const { protocol, host } = new URL(request.url());
+    if (protocol !== "data:") hosts.add(host);
+  });
+  page.on("websocket", (socket) => hosts.add(new URL(socket.url()).host));
+  await page.addInitScript(() => {
+    globalThis.cspViolations = [];
+    addEventListener("securitypolicyviolation", (violation) => {
+      globalThis.cspViolations.push(`${violation.violatedDirective}: ${violation.blockedURI}`);
+    });
+  });
+  await page.goto(url);
+  return {
+    page,
+    hosts,
+    async complaints() {
+      const violations = await page.evaluate(() => globalThis.cspViolations);
+      return [...complaints, ...violations.map((violation) => `csp: ${violation}`)];
+    },
+  };
+}

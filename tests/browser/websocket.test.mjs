@@ -1,0 +1,129 @@
+// The browser's own WebSocket, with no library in between.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { eventuallyIn, launchBrowser, openPage, publish, startBroker, startOtherOrigin } from "./harness.mjs";
+
+const options = { timeout: 60_000 };
+let browser;
+before(async () => { browser = await launchBrowser(); });
+after(() => browser?.close());
+
+/** Opens a socket in the page and writes down, in `globalThis.seen`, all that it tells. */
+function watchSocket(page, url) {
+  return page.evaluate((url) => {
+    globalThis.seen = { open: 0, errors: 0, frames: [], close: null };
+    globalThis.socket = new WebSocket(url);
+    socket.onopen = () => { seen.open += 1; };
+    socket.onerror = () => { seen.errors += 1; };
+    socket.onmessage = ({ data }) => { seen.frames.push(JSON.parse(data)); };
+    socket.onclose = ({ code, reason, wasClean }) => { seen.close = { code, reason, wasClean }; };
+  }, url);
+}
+
+const isLive = () => globalThis.seen.frames.some(({ op }) => op === "live");
+
+test("a plain new WebSocket(url) opens, hears events and is closed with 1012 when the broker stops", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, broker.url);
+  await watchSocket(page, `${broker.ws}/v1/ws?topic=orders.%3E`);
+  await eventuallyIn(page, isLive);
+  const { id } = await publish(broker.url, "orders.eu.42", { total: 42 });
+  await publish(broker.url, "elsewhere", "unheard");
+  const event = await eventuallyIn(page, () => globalThis.seen.frames.find(({ op }) => op === "event"));
+  assert.equal(event.id, id);
+  assert.equal(event.topic, "orders.eu.42");
+  assert.deepEqual(event.data, { total: 42 });
+  assert.match(event.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+
+  await broker.stop("SIGTERM");
+  await eventuallyIn(page, () => globalThis.seen.close);
+  const seen = await page.evaluate(() => globalThis.seen);
+  assert.equal(seen.open, 1);
+  assert.equal(seen.errors, 0);
+  assert.equal(seen.close.code, 1012);
+  assert.equal(seen.close.wasClean, true);
+  assert.equal(seen.frames.filter(({ op }) => op === "event").length, 1);
+  assert.deepEqual(seen.frames.map(({ op }) => op).filter((op) => op !== "cursor" && op !== "event"), ["welcome", "ack", "live", "bye"]);
+  assert.equal(seen.frames.at(-1).code, "restart");
+});
+
+test("a bad query is an error event, and the socket never opens", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, broker.url);
+  await watchSocket(page, `${broker.ws}/v1/ws?topic=a..b`);
+  await eventuallyIn(page, () => globalThis.seen.close);
+  const seen = await page.evaluate(() => globalThis.seen);
+  assert.equal(seen.errors, 1);
+  assert.equal(seen.open, 0);
+  assert.equal(seen.close.code, 1006);
+  assert.equal(seen.close.wasClean, false);
+});
+
+test("two pages chat in both directions at the same time, and see the same order", options, async (t) => {
+  const broker = await startBroker(t);
+  const pages = [];
+  for (let n = 0; n < 2; n++) {
+    const { page } = await openPage(t, browser, broker.url);
+    await watchSocket(page, `${broker.ws}/v1/ws?topic=chat.lobby`);
+    await eventuallyIn(page, isLive);
+    pages.push(page);
+  }
+  const each = 50;
+  const say = ({ who, each }) => {
+    for (let n = 0; n < each; n++) {
+      globalThis.socket.send(JSON.stringify({ op: "publish", ref: n + 1, topic: "chat.lobby", type: "message", data: { who, n } }));
+    }
+  };
+  await Promise.all(pages.map((page, who) => page.evaluate(say, { who, each })));
+
+  const heard = await Promise.all(pages.map(async (page) => {
+    await eventuallyIn(page, (all) => globalThis.seen.frames.filter(({ op }) => op === "event").length >= all, 2 * each);
+    await eventuallyIn(page, (each) => globalThis.seen.frames.filter(({ op, ref }) => op === "ack" && ref > 0).length >= each, each);
+    return page.evaluate(() => globalThis.seen.frames);
+  }));
+  const events = heard.map((frames) => frames.filter(({ op }) => op === "event").map(({ id, type, data }) => ({ id, type, ...data })));
+  assert.equal(events[0].length, 2 * each);
+  assert.deepEqual(events[0], events[1]);
+  for (const who of [0, 1]) {
+    const own = events[0].filter((event) => event.who === who);
+    assert.deepEqual(own.map(({ n }) => n), Array.from({ length: each }, (_, n) => n), "each speaker's words in the order said");
+    // What a page was told of its own words is what everybody was told.
+    const acked = heard[who].filter(({ op, ref }) => op === "ack" && ref > 0);
+    assert.deepEqual(acked.map(({ id }) => id).sort(), own.map(({ id }) => id).sort());
+  }
+  assert.ok(events[0].every(({ type }) => type === "message"));
+});
+
+test("an unlisted origin is refused before anything is said", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, await startOtherOrigin(t));
+  await watchSocket(page, `${broker.ws}/v1/ws?topic=orders.%3E`);
+  await eventuallyIn(page, () => globalThis.seen.close);
+  const seen = await page.evaluate(() => globalThis.seen);
+  assert.deepEqual(seen, { open: 0, errors: 1, frames: [], close: { code: 1006, reason: "", wasClean: false } });
+
+  const source = await page.evaluate((url) => new Promise((done) => {
+    const source = new EventSource(url);
+    source.onopen = () => done("open");
+    source.onerror = () => { if (source.readyState === EventSource.CLOSED) done("refused"); };
+  }), `${broker.url}/v1/sse?topic=orders.%3E`);
+  assert.equal(source, "refused");
+});
+
+test("an unlisted origin can't publish with a request that needs no preflight", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, await startOtherOrigin(t));
+  await page.evaluate((url) => fetch(url, { method: "POST", mode: "no-cors", headers: { "Content-Type": "text/plain" }, body: "planted" }),
+    `${broker.url}/v1/topics/victim/events`);
+  const kept = await (await fetch(`${broker.url}/v1/topics/victim/events`)).json();
+  assert.deepEqual(kept.events, []);
+});
+
+test("a listed origin is let in", options, async (t) => {
+  const origin = await startOtherOrigin(t);
+  const broker = await startBroker(t, { env: { FANFARE_SERVER_ALLOWED_ORIGINS: origin } });
+  const { page } = await openPage(t, browser, origin);
+  await watchSocket(page, `${broker.ws}/v1/ws?topic=orders.%3E`);
+  await eventuallyIn(page, isLive);
+});

@@ -1,0 +1,181 @@
+//! A real broker in this process, and real clients to try it with.
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+pub mod sse;
+pub mod ws;
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fanfare::config::Config;
+use fanfare::server::Server;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A key with every right, for tests that configure credentials.
+pub const API_KEY: &str = "an-api-key-for-tests";
+
+/// The secret that tests sign tokens with.
+pub const JWT_SECRET: &[u8] = b"a secret of at least thirty-two bytes";
+
+/// A broker on a free port of this machine, with a thread of its own.
+pub struct TestServer {
+    pub addr: SocketAddr,
+    pub http: Client,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TestServer {
+    /// A broker without credentials and with default limits.
+    pub fn open() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// A broker whose configuration is changed by `change`.
+    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.server.workers = 2;
+        config.server.shutdown_grace = Duration::from_millis(200);
+        change(&mut config);
+        let (address_out, address_in) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let server = Server::build(config).expect("the broker starts");
+                address_out.send(server.addr()).expect("the test waits for the address");
+                let stop = async {
+                    _ = stopped.await;
+                };
+                server.run_until(stop).await.expect("the broker stops in order");
+            });
+        });
+        let addr = address_in.recv_timeout(PATIENCE).expect("the broker starts in time");
+        let http = Client::builder().timeout(PATIENCE).build().expect("a client");
+        Self { addr, http, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// A broker with [`API_KEY`] and tokens signed with [`JWT_SECRET`].
+    pub fn closed() -> Self {
+        Self::with(close)
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    pub fn get(&self, path: &str) -> RequestBuilder {
+        self.http.get(self.url(path))
+    }
+
+    pub fn post(&self, path: &str) -> RequestBuilder {
+        self.http.post(self.url(path))
+    }
+
+    pub fn delete(&self, path: &str) -> RequestBuilder {
+        self.http.delete(self.url(path))
+    }
+
+    /// Publishes JSON data and returns the receipt.
+    pub async fn publish(&self, topic: &str, data: &Value) -> Value {
+        let path = format!("/v1/topics/{topic}/events");
+        let response = self.post(&path).json(data).send().await.expect("an answer");
+        expect(response, StatusCode::CREATED).await
+    }
+
+    /// Publishes a batch of `(topic, data)` and returns the ids.
+    pub async fn publish_all(&self, events: &[(String, Value)]) -> Vec<String> {
+        let events: Vec<_> = events
+            .iter()
+            .map(|(topic, data)| serde_json::json!({ "topic": topic, "data": data }))
+            .collect();
+        let body = serde_json::json!({ "events": events });
+        let response = self.post("/v1/events").json(&body).send().await.expect("an answer");
+        let receipt = expect(response, StatusCode::CREATED).await;
+        let events = receipt["events"].as_array().expect("events").iter();
+        events.map(|event| event["id"].as_str().expect("an id").to_owned()).collect()
+    }
+
+    /// Asks the broker to stop, without waiting for it.
+    pub fn begin_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            _ = stop.send(());
+        }
+    }
+
+    /// Stops the broker and waits until it has.
+    pub fn stop(mut self) {
+        self.begin_stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the broker's thread ends in order");
+        }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.begin_stop();
+    }
+}
+
+/// Configures credentials.
+pub fn close(config: &mut Config) {
+    use aws_lc_rs::digest::{SHA256, digest};
+    use fanfare::config::{Jwt, KeyHash, Secret};
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, API_KEY.as_bytes()).as_ref());
+    config.auth.api_keys = vec![KeyHash(hash)];
+    config.auth.jwt = Some(Jwt {
+        secret: Secret(JWT_SECRET.to_vec()),
+        issuer: None,
+        audience: None,
+        leeway: Duration::ZERO,
+    });
+}
+
+/// A token for `user` that grants patterns and lives for so many seconds.
+pub fn token(user: &str, subscribe: &[&str], publish: &[&str], seconds: i64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
+    let claims = serde_json::json!({
+        "sub": user,
+        "exp": now.as_secs() as i64 + seconds,
+        "fanfare": { "subscribe": subscribe, "publish": publish },
+    });
+    let key = jsonwebtoken::EncodingKey::from_secret(JWT_SECRET);
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).expect("a token")
+}
+
+/// The JSON body of a response that must have this status.
+pub async fn expect(response: Response, status: StatusCode) -> Value {
+    let (got, text) = (response.status(), response.text().await.expect("a body"));
+    assert_eq!(got, status, "{text}");
+    if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// The status and `code` of a problem.
+pub async fn problem(request: RequestBuilder) -> (u16, String) {
+    let response = request.send().await.expect("an answer");
+    let status = response.status().as_u16();
+    let content_type = response.headers().get("content-type").cloned();
+    assert_eq!(content_type.expect("a media type"), "application/problem+json");
+    let body: Value = response.json().await.expect("JSON");
+    assert_eq!(body["status"], status);
+    (status, body["code"].as_str().expect("a code").to_owned())
+}
