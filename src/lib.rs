@@ -2,20 +2,20 @@
 //!
 //! The modules, in the order of an event's road; `docs/architecture.md` walks along it.
 
-pub mod admin; //    sessions, presence, health, metrics
-pub mod auth; //     who asks, and what they may do
-pub mod broker; //   2. who gets it: from the log's feed to the sessions
-// Tests and examples may give up; the broker may not. That is why these are not in Cargo.toml.
+// Tests and examples may give up, the broker may not: so these lints are not in Cargo.toml.
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-pub mod cli; //      the commands: serve, publish, subscribe, check
-pub mod config; //   what the operator decided, checked
-pub mod console;
-pub mod history; //  what was said before: the log, numbered and kept
-pub mod http; //     what every HTTP path shares: queries, credentials, problems
-pub mod ingress; //  1. events come in: REST
-pub mod metrics; //  what the broker counts about itself
-pub mod model; //    the words: Topic, Pattern, Event, Cursor, Close, Problem
+pub mod cli; // the commands: serve, publish, subscribe, check
+pub mod config; // what the operator decided, checked
+pub mod server; // the wiring, the one route table, the stop
+pub mod model; // the words: Topic, Pattern, Event, Cursor, Close, Problem
+pub mod ingress; // 1. events come in: REST
+pub mod broker; // 2. who gets it: from the log's feed to the sessions
+pub mod session; // 3. one connected client: door, actor, outbox, transports
 pub mod protocol; // 4. bytes to meaning and back: native JSON, CBOR, SSE
-pub mod server; //   the wiring, the one route table, the stop
-pub mod session; //  3. one connected client: door, actor, outbox, transports //  the embedded pages
+pub mod history; // what was said before: the log, numbered and kept
+pub mod auth; // who asks, and what they may do
+pub mod http; // what every HTTP path shares: queries, credentials, problems
+pub mod admin; // sessions, presence, health, metrics
+pub mod metrics; // what the broker counts about itself
+pub mod console; // the embedded pages

@@ -131,7 +131,10 @@ impl Publisher {
     fn explain(&self, error: &SendRequestError) -> String {
         match error {
             SendRequestError::Connect(error) => {
-                format!("no broker at {} ({error}): is `fanfare` running there?", self.endpoint)
+                format!(
+                    "no broker answers at {} ({error}); start one with `fanfare`",
+                    self.endpoint
+                )
             }
             error => format!("no answer from {} ({error})", self.endpoint),
         }

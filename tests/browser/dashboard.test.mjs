@@ -73,7 +73,7 @@ test("no sample is lost while the broker is away, and the page goes on where it 
 
   await broker.stop("SIGKILL");
   await page.locator('#status[data-state="waiting"]').waitFor();
-  await eventually(() => /no broker at/.test(dashboard.printed()), "the dashboard says that the broker is away");
+  await eventually(() => /no broker answers at/.test(dashboard.printed()), "the dashboard says that the broker is away");
   const beforeOutage = (await points(page)).cpu;
   const next = await broker.restart();
   await live(page);
