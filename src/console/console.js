@@ -159,8 +159,9 @@ class Connection {
 
   #subscribe(topics, since) {
     const frame = { op: "subscribe", topics };
+    // Not both: after a gap, everything that is left tells more than the newest of each topic.
     if (since !== null) frame.since = since;
-    if (this.snapshot) frame.snapshot = true;
+    else if (this.snapshot) frame.snapshot = true;
     const ref = this.#ask(frame);
     if (since !== null) this.replaying.add(ref);
     for (const topic of topics) this.#setPattern(topic, "asked");

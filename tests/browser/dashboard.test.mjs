@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { hostname } from "node:os";
 import { after, before, test } from "node:test";
-import { eventually, eventuallyIn, freePort, launchBrowser, openPage, startBroker, startHostDashboard } from "./harness.mjs";
+import { eventually, eventuallyIn, freePort, launchBrowser, openPage, startBroker, startHostDashboard, startProxy } from "./harness.mjs";
 
 const options = { timeout: 90_000 };
 const KINDS = ["cpu", "memory", "network", "disk"];
@@ -46,7 +46,16 @@ async function keptSamples(broker, kind) {
   return events.map(({ data }) => data.sample);
 }
 
-const isWithoutHole = (numbers) => numbers.every((number, at) => number === at + 1);
+/** Asserts that these are the numbers from the first to the last, in order. */
+function assertWithoutHole(numbers, what) {
+  assert.deepEqual(numbers, numbers.map((_, at) => numbers[0] + at), what);
+}
+
+/** How many samples between the first and the last of the processor's chart the page never saw. */
+const missingOnPage = (page) => page.evaluate(() => {
+  const { first, last, points } = document.querySelector('figure[data-chart="cpu"]').dataset;
+  return Number(last) - Number(first) + 1 - Number(points);
+});
 
 test("the host dashboard draws this machine and moves", options, async (t) => {
   const { dashboard } = await startBoth(t);
@@ -65,28 +74,52 @@ test("the host dashboard draws this machine and moves", options, async (t) => {
   assert.deepEqual(await complaints(), []);
 });
 
-test("no sample is lost while the broker is away, and the page goes on where it was", options, async (t) => {
+test("no sample is lost while the way to the broker is cut, and the page goes on where it was", options, async (t) => {
+  const brokerPort = await freePort();
+  const proxy = await startProxy(t, brokerPort);
+  const dashboard = await startHostDashboard(t, proxy.url);
+  const broker = await startBroker(t, { port: brokerPort, env: { FANFARE_SERVER_ALLOWED_ORIGINS: dashboard.url } });
+  const { page } = await openPage(t, browser, dashboard.url);
+  await live(page);
+  await eventually(async () => (await points(page)).cpu >= 2, "two points");
+
+  await proxy.cut();
+  await page.locator('#status[data-state="waiting"]').waitFor();
+  const cutAt = (await keptSamples(broker, "cpu")).at(-1);
+  await eventually(() => dashboard.printed().split("no broker answers at").length > 1, "it says that the broker is away");
+  await proxy.mend();
+  await live(page);
+  await eventually(async () => (await keptSamples(broker, "cpu")).at(-1) >= cutAt + 4, "samples of the outage and after it");
+
+  for (const kind of KINDS) {
+    const kept = await keptSamples(broker, kind);
+    assert.equal(kept[0], 1);
+    assertWithoutHole(kept, kind);
+  }
+  await eventuallyIn(page, (least) => Number(document.querySelector('figure[data-chart="cpu"]').dataset.last) >= least, cutAt + 4);
+  assert.equal(await missingOnPage(page), 0);
+  assert.equal(await page.locator("#gaps li").count(), 0);
+});
+
+test("samples taken while the broker restarts arrive when it is back, in order, and are drawn", options, async (t) => {
   const { dashboard, broker } = await startBoth(t);
   const { page } = await openPage(t, browser, dashboard.url);
   await live(page);
-  await eventually(async () => (await keptSamples(broker, "cpu")).length >= 2, "two samples kept");
-
-  await broker.stop("SIGKILL");
-  await page.locator('#status[data-state="waiting"]').waitFor();
-  await eventually(() => /no broker answers at/.test(dashboard.printed()), "the dashboard says that the broker is away");
-  const beforeOutage = (await points(page)).cpu;
+  await eventually(async () => (await points(page)).cpu >= 2, "two points");
+  await broker.stop("SIGTERM");
+  const stoppedAt = await page.locator('figure[data-chart="cpu"]').getAttribute("data-last").then(Number);
+  await eventually(() => /no broker answers at/.test(dashboard.printed()), "it says that the broker is away");
   const next = await broker.restart();
+  await eventually(() => /publishing again/.test(dashboard.printed()), "it publishes again");
   await live(page);
-  await eventually(() => /publishing again/.test(dashboard.printed()), "the dashboard publishes again");
-
-  const known = await eventually(async () => {
-    const kept = await keptSamples(next, "cpu");
-    return kept.length >= beforeOutage + 4 && kept;
-  }, "samples of the outage and after it");
-  for (const kind of KINDS) assert.ok(isWithoutHole(await keptSamples(next, kind)), `${kind}: ${await keptSamples(next, kind)}`);
-  // The page has all of them from the first it saw, and was told of no gap.
-  await eventually(async () => (await points(page)).cpu >= known.length - 1, "the page draws them all");
-  assert.equal(await page.locator("#gaps li").count(), 0);
+  await eventually(async () => (await keptSamples(next, "cpu")).at(-1) >= stoppedAt + 4, "samples of the outage and after it");
+  for (const kind of KINDS) {
+    const kept = await keptSamples(next, kind);
+    assert.ok(kept[0] <= stoppedAt + 1, `${kind}: ${kept}, and ${stoppedAt} was the last before`);
+    assertWithoutHole(kept, kind);
+  }
+  await eventuallyIn(page, (least) => Number(document.querySelector('figure[data-chart="cpu"]').dataset.last) >= least, stoppedAt + 4);
+  assert.equal(await missingOnPage(page), 0);
 });
 
 test("a gap is marked where the broker's log was lost", options, async (t) => {

@@ -8,6 +8,7 @@
 import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:http";
+import { connect, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -128,6 +129,32 @@ export async function freePort() {
   const { port } = server.address();
   await new Promise((closed) => server.close(closed));
   return port;
+}
+
+/**
+ * A way to `port` that can be cut: every connection through it ends at once and new ones are
+ * refused, until it is mended. What goes wrong on the way, with both ends alive.
+ */
+export async function startProxy(t, port) {
+  const open = new Set();
+  const server = createTcpServer((near) => {
+    const far = connect(port, "127.0.0.1");
+    for (const [from, to] of [[near, far], [far, near]]) {
+      open.add(from);
+      from.on("close", () => { open.delete(from); to.destroy(); });
+      from.on("error", () => to.destroy());
+      from.pipe(to);
+    }
+  });
+  const listen = (at) => new Promise((ready) => server.listen(at, "127.0.0.1", ready));
+  const cut = () => new Promise((closed) => {
+    server.close(closed);
+    for (const socket of open) socket.destroy();
+  });
+  await listen(0);
+  const own = server.address().port;
+  t.after(() => { if (server.listening) return cut(); });
+  return { url: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}`, cut, mend: () => listen(own) };
 }
 
 /** An empty page on another port: another origin. */

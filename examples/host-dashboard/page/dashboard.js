@@ -30,8 +30,10 @@ function follow(broker, pattern, on) {
 
   function open() {
     on.state("connecting", attempts ? "Reconnecting…" : "Connecting…");
-    const query = new URLSearchParams({ topic: pattern, snapshot: "true" });
-    if (cursor !== null) query.set("since", cursor);
+    const query = new URLSearchParams({ topic: pattern });
+    // Not both: after a gap, a chart wants all that is left, not the newest of each topic.
+    if (cursor === null) query.set("snapshot", "true");
+    else query.set("since", cursor);
     const socket = new WebSocket(`${broker.ws}?${query}`);
     let bye = null, heartbeat = null, unanswered = false, over = false;
 
@@ -117,7 +119,7 @@ class Chart {
     this.figure = figure;
     this.canvas = figure.querySelector("canvas");
     this.scale = scale;
-    /** `{at, lines: [main, second?], faint: []}`, oldest first. */
+    /** `{at, sample, lines: [main, second?], faint: []}`, oldest first. */
     this.points = [];
     this.gaps = [];
   }
@@ -130,8 +132,9 @@ class Chart {
     const begin = this.points.at(-1).at - WINDOW_MS - 5_000;
     while (this.points[0].at < begin) this.points.shift();
     this.gaps = this.gaps.filter((at) => at >= begin);
-    this.figure.dataset.points = this.points.length;
-    this.figure.dataset.latest = this.points.at(-1).at;
+    Object.assign(this.figure.dataset, {
+      points: this.points.length, first: this.points[0].sample, last: this.points.at(-1).sample, latest: this.points.at(-1).at,
+    });
   }
 
   addGap() {
@@ -313,7 +316,7 @@ class Host {
     const { lines, faint = [], figures } = KINDS[kind].read(data);
     const chart = this.charts[kind];
     const isNewest = !(data.at < chart.points.at(-1)?.at);
-    chart.add({ at: data.at, lines, faint });
+    chart.add({ at: data.at, sample: data.sample, lines, faint });
     this.newest = Math.max(this.newest, data.at);
     if (isNewest) for (const [name, value] of Object.entries(figures)) this.#figure(chart, name, value);
   }
