@@ -62,6 +62,11 @@ impl Remote {
         self.client.post(format!("{}{path}", self.base))
     }
 
+    /// A GET of a path.
+    pub fn get(&self, path: &str) -> ClientRequest {
+        self.client.get(format!("{}{path}", self.base))
+    }
+
     /// A WebSocket to a path with its query.
     pub fn websocket(&self, path: &str) -> WebsocketsRequest {
         self.client.ws(format!("{}{path}", self.base)).max_frame_size(Self::MESSAGE_BYTES)

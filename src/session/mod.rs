@@ -30,6 +30,7 @@ use rand::RngExt;
 
 use self::actor::{Begin, Gone, Heard, Session};
 pub use self::door::{Admission, Door, Language};
+pub use self::duplex::{Duplex, upgrade};
 pub use self::frames::FrameLimits;
 pub use self::outgoing::Outgoing;
 use self::reception::Reception;
@@ -115,7 +116,7 @@ impl Sessions {
         let Language::WebSocket(protocol, name) = admission.language else {
             return Err(Problem::new(Code::Internal, "not a WebSocket language").into());
         };
-        let (response, duplex) = duplex::upgrade(&request, payload, name).await?;
+        let (response, duplex) = upgrade(&request, payload, name).await?;
         let framing = if protocol.is_binary() { Framing::Binary } else { Framing::Text };
         let reception = sessions.reception(&admission, Wire::new(protocol, framing));
         let address = sessions.open(admission, reception.clone(), &request).await?;

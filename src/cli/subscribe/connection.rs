@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use actix_http::ws::{Item, ProtocolError};
+use actix_web::http::StatusCode;
 use actix_web::rt;
 use awc::error::WsClientError;
 use awc::ws::{Frame, Message as Outgoing};
@@ -15,7 +16,7 @@ use futures_util::{Sink, SinkExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at, timeout};
 
-use super::super::remote::Remote;
+use super::super::remote::{Refusal, Remote};
 use super::ending::{Bye, Ending};
 use super::message::Message;
 
@@ -43,13 +44,17 @@ impl Connection {
     /// The most bytes of a message that comes in parts.
     const MAX_PARTS: usize = 64 << 20;
 
-    /// Connects, and waits for the broker's `welcome`.
-    pub async fn open(remote: &Remote, path: &str) -> Result<Self, Ending> {
-        let (_, socket) = remote.websocket(path).connect().await.map_err(|error| match error {
-            WsClientError::InvalidResponseStatus(status) => Ending::refused(status),
-            WsClientError::SendRequest(error) => Ending::lost(error.to_string()),
-            error => Ending::lost(format!("not a WebSocket: {error}")),
-        })?;
+    /// Connects with this query, and waits for the broker's `welcome`.
+    pub async fn open(remote: &Remote, query: &str) -> Result<Self, Ending> {
+        let path = format!("/v1/ws?{query}");
+        let (_, socket) = match remote.websocket(&path).connect().await {
+            Ok(open) => open,
+            Err(WsClientError::InvalidResponseStatus(status)) => {
+                return Err(refusal(remote, query, status).await);
+            }
+            Err(WsClientError::SendRequest(error)) => return Err(Ending::lost(error.to_string())),
+            Err(error) => return Err(Ending::lost(format!("not a WebSocket: {error}"))),
+        };
         let (sink, frames) = socket.split();
         let (pongs, waiting) = mpsc::channel(8);
         let mut connection = Self {
@@ -134,6 +139,22 @@ impl Connection {
             Ok(text) => Incoming::Text(text),
             Err(_) => Incoming::End(Ending::lost("the broker sent text that is not UTF-8")),
         })
+    }
+}
+
+/// Why a connection with this query was refused. The answer to a WebSocket comes without its words;
+/// SSE takes the same query, and refuses it for the same reasons.
+async fn refusal(remote: &Remote, query: &str, status: StatusCode) -> Ending {
+    let wordless = Ending::refused(&Refusal::new(status, b""));
+    if !matches!(wordless, Ending::Stop(_)) {
+        return wordless;
+    }
+    match remote.get(&format!("/v1/sse?{query}")).send().await {
+        Ok(mut response) if response.status() == status => match response.body().await {
+            Ok(body) => Ending::refused(&Refusal::new(status, &body)),
+            Err(_) => wordless,
+        },
+        _ => wordless,
     }
 }
 

@@ -74,14 +74,13 @@ impl Ending {
         }
     }
 
-    /// The connection was refused with a status.
-    pub fn refused(status: StatusCode) -> Self {
-        let refusal = Refusal::new(status, b"");
-        if refusal.is_passing() || status.is_server_error() {
+    /// The connection was refused.
+    pub fn refused(refusal: &Refusal) -> Self {
+        if refusal.is_passing() || refusal.status.is_server_error() {
             return Self::lost(refusal.to_string());
         }
-        let code = if status == StatusCode::UNAUTHORIZED { "unauthorized" } else { "" };
-        Self::Stop(format!("the broker refused: {refusal}{}", hint(code)))
+        let unauthorized = refusal.status == StatusCode::UNAUTHORIZED;
+        Self::Stop(format!("{refusal}{}", hint(if unauthorized { "unauthorized" } else { "" })))
     }
 
     /// The broker refused the subscription on an open connection.
@@ -107,6 +106,10 @@ mod tests {
         Some(Bye::new(&Message::parse(text).unwrap()))
     }
 
+    fn refusal(status: u16) -> Refusal {
+        Refusal::new(StatusCode::from_u16(status).unwrap(), b"")
+    }
+
     #[test]
     fn what_would_repeat_stops() {
         for code in [4401, 4403, 1008, 4400, 1009] {
@@ -120,8 +123,8 @@ mod tests {
             "unauthorized: no token (close code 4401); set FANFARE_TOKEN to a valid token"
         );
         for status in [400, 401, 403, 404, 422, 426, 200, 301] {
-            let status = StatusCode::from_u16(status).unwrap();
-            assert!(matches!(Ending::refused(status), Ending::Stop(_)), "{status}");
+            let ending = Ending::refused(&refusal(status));
+            assert!(matches!(ending, Ending::Stop(_)), "{status}");
         }
     }
 
@@ -139,8 +142,8 @@ mod tests {
             assert!(matches!(Ending::closed(code, None), Ending::Again { .. }), "{code:?}");
         }
         for status in [408, 429, 500, 502, 503, 504] {
-            let status = StatusCode::from_u16(status).unwrap();
-            assert!(matches!(Ending::refused(status), Ending::Again { .. }), "{status}");
+            let ending = Ending::refused(&refusal(status));
+            assert!(matches!(ending, Ending::Again { .. }), "{status}");
         }
     }
 

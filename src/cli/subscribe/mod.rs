@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             snapshot: args.snapshot,
             data: args.data,
             left: args.count,
-            resume: Resume::new(args.since),
+            resume: Resume::new(args.since.clone()),
             backoff: Backoff::default(),
             output: Output::new(std::io::stdout()),
         };
@@ -85,11 +85,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
             _ = signals.next() => (Ok(()), Duration::from_secs(1)),
         };
         // A signal must end this even where nobody takes what is still to be written.
-        tokio::select! {
-            () = subscriber.output.finish(patience) => {}
-            _ = signals.next() => {}
-        }
-        if let Some(cursor) = subscriber.resume.since() {
+        let all_written = tokio::select! {
+            all_written = subscriber.output.finish(patience) => all_written,
+            _ = signals.next() => false,
+        };
+        let begun = args.since.as_deref();
+        if let Some(cursor) = subscriber.resume.since().filter(|cursor| Some(*cursor) != begun)
+            && all_written
+        {
             note(format_args!("to go on from here: --since {cursor}"));
         }
         result
@@ -124,7 +127,7 @@ impl Subscriber {
 
     /// Lives one connection through.
     async fn connection(&mut self) -> Ending {
-        let mut connection = match Connection::open(&self.remote, &self.path()).await {
+        let mut connection = match Connection::open(&self.remote, &self.query()).await {
             Ok(connection) => connection,
             Err(ending) => return ending,
         };
@@ -173,7 +176,8 @@ impl Subscriber {
         (self.left == Some(0)).then_some(Ending::Done)
     }
 
-    fn path(&self) -> String {
+    /// What to ask for with the next connect.
+    fn query(&self) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for pattern in &self.patterns {
             query.append_pair("topic", pattern.as_str());
@@ -184,6 +188,6 @@ impl Subscriber {
         if let Some(since) = self.resume.since() {
             query.append_pair("since", since);
         }
-        format!("/v1/ws?{}", query.finish())
+        query.finish()
     }
 }

@@ -16,7 +16,7 @@ const WAITING: usize = 64;
 /// Standard output.
 pub struct Output {
     lines: mpsc::Sender<String>,
-    end: oneshot::Receiver<()>,
+    all_written: oneshot::Receiver<bool>,
 }
 
 /// Nobody reads any more.
@@ -27,17 +27,19 @@ impl Output {
     /// Begins to write to `out`.
     pub fn new(mut out: impl Write + Send + 'static) -> Self {
         let (lines, mut waiting) = mpsc::channel(WAITING);
-        let (ended, end) = oneshot::channel();
+        let (ended, all_written) = oneshot::channel();
         thread::spawn(move || {
+            let mut good = true;
             while let Some(line) = waiting.blocking_recv() {
-                if write(&mut out, line).is_err() {
+                good = write(&mut out, line).is_ok();
+                if !good {
                     break;
                 }
             }
             drop(waiting);
-            _ = ended.send(());
+            _ = ended.send(good);
         });
-        Self { lines, end }
+        Self { lines, all_written }
     }
 
     /// Hands a line over; waits where too many others do.
@@ -45,10 +47,10 @@ impl Output {
         self.lines.send(line).await.map_err(|_| Gone)
     }
 
-    /// Waits until all is written, or `patience` ends.
-    pub async fn finish(self, patience: Duration) {
+    /// Waits until all is written or `patience` ends, and says whether all is.
+    pub async fn finish(self, patience: Duration) -> bool {
         drop(self.lines);
-        _ = timeout(patience, self.end).await;
+        timeout(patience, self.all_written).await.is_ok_and(|written| written == Ok(true))
     }
 }
 
@@ -95,7 +97,7 @@ mod tests {
         for number in 0..200 {
             output.line(number.to_string()).await.unwrap();
         }
-        output.finish(Duration::from_secs(5)).await;
+        assert!(output.finish(Duration::from_secs(5)).await);
         let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
         assert_eq!(written.lines().count(), 200);
         assert!(written.ends_with("199\n"));
@@ -107,6 +109,6 @@ mod tests {
         while output.line("x".to_owned()).await == Ok(()) {
             tokio::task::yield_now().await;
         }
-        output.finish(Duration::from_secs(5)).await;
+        assert!(!output.finish(Duration::from_secs(5)).await);
     }
 }

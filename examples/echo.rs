@@ -1,0 +1,63 @@
+//! A WebSocket echo server on the transport that sessions use.
+//!
+//! Nothing of Fanfare but the socket loop, its frames and its outbox: what the Autobahn test suite
+//! is run against (`scripts/autobahn`). Serves on the address given, or on 127.0.0.1:9001.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::ws::OpCode;
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use bytes::BytesMut;
+use fanfare::model::Close;
+use fanfare::session::{
+    FrameLimits, Listener, Outgoing, Said, SocketLimits, close_frame, message_frame, serve, upgrade,
+};
+
+/// The suite sends messages of up to 16 MiB, in up to as many frames as it has 64-byte pieces.
+const LIMITS: SocketLimits = SocketLimits {
+    frames: FrameLimits { message_bytes: 32 << 20, message_fragments: 1 << 20 },
+    close_timeout: Duration::from_secs(2),
+    stall_timeout: Duration::from_secs(30),
+};
+
+/// What may wait for a client, in bytes: a few of the largest messages.
+const OUTBOX_BYTES: usize = 128 << 20;
+
+/// Says everything back.
+struct Echo(Arc<Outgoing>);
+
+impl Listener for Echo {
+    async fn said(&mut self, message: Said) {
+        let frame = match message {
+            Said::Text(text) => message_frame(text, OpCode::Text),
+            Said::Binary(bytes) => message_frame(bytes, OpCode::Binary),
+        };
+        if self.0.push(frame).is_err() {
+            self.end(Close::SlowConsumer);
+        }
+    }
+
+    fn end(&mut self, close: Close) {
+        self.0.close([close_frame(close)], false);
+    }
+}
+
+async fn echo(request: HttpRequest, payload: web::Payload) -> actix_web::Result<HttpResponse> {
+    let (response, duplex) = upgrade(&request, payload, None).await?;
+    actix_web::rt::spawn(async move {
+        let outgoing = Arc::new(Outgoing::new(OUTBOX_BYTES));
+        serve(duplex, BytesMut::new(), &outgoing, LIMITS, &mut Echo(outgoing.clone())).await;
+    });
+    Ok(response)
+}
+
+fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
+    actix_web::rt::System::new().block_on(async move {
+        let server = HttpServer::new(|| App::new().route("/", web::get().to(echo)));
+        let server = server.workers(2).bind(&address)?;
+        println!("echoing on ws://{address}/");
+        server.run().await
+    })
+}
