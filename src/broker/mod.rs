@@ -2,7 +2,7 @@
 //!
 //! [`BrokerHandle`] is all that others see. Behind it, the road has two halves that never call each
 //! other: `publish` appends to the history and is done; the history's feed drives the [`Router`],
-//! the router the [`Fanout`] actor of each worker thread, and that the sessions of its thread.
+//! the router the `Fanout` actor of each worker thread, and that the sessions of its thread.
 
 mod delivery;
 mod fanout;

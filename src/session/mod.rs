@@ -1,7 +1,7 @@
 //! One connected client: from the upgrade to the good-bye.
 //!
 //! [`Door`] decides who comes in, [`Sessions`] makes a session of them: an actor for what the client
-//! asks, a [`Reception`] for what it receives, and a transport that moves bytes. The pure parts
+//! asks, a `Reception` for what it receives, and a transport that moves bytes. The pure parts
 //! (`Outbox`, `Catchup`, `FrameReader`) know of no actor, clock or socket.
 
 mod actor;
