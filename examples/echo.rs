@@ -56,6 +56,8 @@ fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
     actix_web::rt::System::new().block_on(async move {
         let server = HttpServer::new(|| App::new().route("/", web::get().to(echo)));
+        // As the broker sets it: the suite waits a second for the end of a connection.
+        let server = server.client_disconnect_timeout(Duration::from_millis(700));
         let server = server.workers(2).bind(&address)?;
         println!("echoing on ws://{address}/");
         server.run().await

@@ -36,6 +36,11 @@ use crate::{admin, console, ingress};
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
 
+/// How long a client that was answered, and has not sent all it announced, is still read from; its
+/// connection is cut then. Long enough for it to see the answer, and short enough that the end of a
+/// WebSocket conversation, which actix-web takes for such a case, is not put off noticeably.
+const HANG_UP: Duration = Duration::from_millis(700);
+
 /// How long requests that are under way may take once the listener is closed, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 2;
 
@@ -176,6 +181,7 @@ fn serve(
     .h1_allow_half_closed(false)
     .client_request_timeout(limits.request_timeout)
     .on_connect(move |connection, _| prepare_socket(connection, stall_timeout))
+    .client_disconnect_timeout(HANG_UP)
     .shutdown_timeout(LAST_REQUESTS_SECONDS)
     .disable_signals()
     .listen(listener)?

@@ -16,7 +16,7 @@ pub fn run(sources: &Sources) -> Result<(), Failure> {
     for setting in &loaded.settings {
         print(format_args!("{} = {}  ({})", setting.key, setting.value, setting.origin));
     }
-    let open_files = open_files::warning(loaded.config.limits.connections);
+    let open_files = open_files::make_room(loaded.config.limits.connections);
     for warning in loaded.warnings.iter().chain(&open_files) {
         note(format_args!("warning: {warning}"));
     }

@@ -1,15 +1,14 @@
-//! Whether the system lets this process open as many connections as it is configured for.
-
-use std::fs;
+//! Room for as many open files as connections are configured.
 
 /// Files that the broker needs beside its connections: listeners, epoll instances, logs.
-const BESIDE: usize = 100;
+const BESIDE: u64 = 100;
 
-/// A warning where the limit on open files (`ulimit -n`) is too low for `connections`.
-pub fn warning(connections: usize) -> Option<String> {
-    let limits = fs::read_to_string("/proc/self/limits").ok()?;
-    let limit = soft_limit(&limits)?;
-    (limit < connections.saturating_add(BESIDE)).then(|| {
+/// Raises the limit on open files (`ulimit -n`) as far as the system lets this process, and answers
+/// with a warning where that is too low for `connections`.
+pub fn make_room(connections: usize) -> Option<String> {
+    let wanted = (connections as u64).saturating_add(BESIDE);
+    let limit = rlimit::increase_nofile_limit(wanted).ok()?;
+    (limit < wanted).then(|| {
         format!(
             "the system lets this process open {limit} files (ulimit -n), too few for \
              limits.connections = {connections}"
@@ -17,29 +16,13 @@ pub fn warning(connections: usize) -> Option<String> {
     })
 }
 
-/// The soft limit on open files; `None` where there is none.
-fn soft_limit(limits: &str) -> Option<usize> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_soft_limit_is_the_first_number() {
-        let limits = "Limit   Soft Limit  Hard Limit  Units\n\
-                      Max processes   7   8   processes\n\
-                      Max open files  1024    4096   files\n";
-        assert_eq!(soft_limit(limits), Some(1_024));
-        assert_eq!(soft_limit("Max open files  unlimited  unlimited  files"), None);
-        assert_eq!(soft_limit(""), None);
-    }
-
-    #[test]
-    fn more_connections_than_files_are_warned_of() {
-        assert!(warning(usize::MAX).is_none_or(|warning| warning.contains("ulimit -n")));
-        assert_eq!(warning(0), None);
+    fn more_connections_than_the_system_allows_are_warned_of() {
+        assert!(make_room(usize::MAX).is_none_or(|warning| warning.contains("ulimit -n")));
+        assert_eq!(make_room(0), None);
     }
 }

@@ -16,7 +16,7 @@ use crate::server::Server;
 pub fn run(sources: Sources) -> Result<(), Failure> {
     let loaded = load_with_origins(&sources)?;
     start_log(&loaded.config.log);
-    let open_files = open_files::warning(loaded.config.limits.connections);
+    let open_files = open_files::make_room(loaded.config.limits.connections);
     for warning in loaded.warnings.iter().chain(&open_files) {
         tracing::warn!("{warning}");
     }

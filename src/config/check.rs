@@ -17,6 +17,9 @@ use super::{
 };
 use crate::model::Pattern;
 
+/// An API key with fewer bytes is warned of: 16 random characters of Base64 are 96 bits.
+const STRONG_KEY_BYTES: usize = 16;
+
 /// What is wrong with the value of a key. Never holds a secret.
 #[derive(Debug)]
 pub struct Complaint {
@@ -59,7 +62,7 @@ pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>
         );
         complain(complaints, "server.listen", message);
     }
-    let warnings = warnings(&config);
+    let warnings = warnings(typed, &config);
     (config, warnings)
 }
 
@@ -131,8 +134,8 @@ fn key_hash(Hidden(key): &Hidden) -> Result<KeyHash, &'static str> {
         let hash = bytes_of_hex(hex).and_then(|bytes| bytes.try_into().ok());
         return hash.map(KeyHash).ok_or("has no 64 hexadecimal digits after `sha256:`");
     }
-    if key.len() < 16 {
-        return Err("has fewer than 16 bytes");
+    if key.is_empty() {
+        return Err("is empty");
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("has characters other than visible ASCII, which no header could carry");
@@ -350,7 +353,7 @@ fn at_least_one(complaints: &mut Complaints, key: &str, value: usize) {
     }
 }
 
-fn warnings(config: &Config) -> Vec<String> {
+fn warnings(typed: &Typed, config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.auth.is_open() {
         warnings.push(
@@ -358,6 +361,14 @@ fn warnings(config: &Config) -> Vec<String> {
              and subscribe"
                 .to_owned(),
         );
+    }
+    for (index, Hidden(key)) in typed.auth.api_keys.iter().enumerate() {
+        if key.len() < STRONG_KEY_BYTES {
+            warnings.push(format!(
+                "auth.api_keys[{index}] has fewer than {STRONG_KEY_BYTES} bytes, so few that it may \
+                 be guessed"
+            ));
+        }
     }
     let limits = &config.limits;
     if limits.outbox_bytes < limits.event_bytes {

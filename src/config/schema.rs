@@ -148,7 +148,7 @@ sections! {
 
     /// Who is known. With nothing set, everyone who reaches the broker may publish and subscribe.
     auth: Auth {
-        /// Keys with full rights for publishing applications, at least 16 bytes each: the key
+        /// Keys with full rights for publishing applications, 16 random bytes or more each: the key
         /// itself, or `sha256:` and its SHA-256 hash as 64 hexadecimal digits.
         api_keys: Vec<Hidden> = Vec::new();
         /// The secret that subscribers' tokens (JSON Web Tokens, HS256) are signed with, at least 32
@@ -178,7 +178,8 @@ sections! {
         total_bytes: Size = Size(256 * MIB);
         /// How long an `Idempotency-Key` is remembered.
         idempotency_window: Span = seconds(600);
-        /// The most keys remembered at once; the oldest go first.
+        /// The most results remembered at once, one an event; a publish with a key beyond them is
+        /// answered 429.
         idempotency_keys: usize = 200_000;
     }
 
@@ -233,7 +234,7 @@ sections! {
     log: Log {
         /// How much: `error`, `warn`, `info`, `debug`, `trace`, or by module as in
         /// `info,fanfare=debug`.
-        filter: String = "info".into();
+        filter: String = "info,actix_server=warn".into();
         /// The form of a line: `"text"` for people, `"json"` for programs.
         format: LogFormat = LogFormat::Text;
     }

@@ -100,6 +100,11 @@ impl Catchup {
         self.held_bytes
     }
 
+    /// How much of that is the oldest event's.
+    pub fn next_held_bytes(&self) -> usize {
+        self.held.front().map_or(0, |delivery| delivery.event.cost())
+    }
+
     /// The oldest event that waits and is still wanted.
     pub fn next_held(&mut self) -> Option<Arc<Delivery>> {
         while let Some(delivery) = self.held.pop_front() {

@@ -30,13 +30,14 @@ impl Outbox {
         Self { messages: VecDeque::new(), bytes: 0, max_bytes, closing: false }
     }
 
-    /// Adds a message. After a good-bye it is dropped, for nobody will read it.
+    /// Adds a message; one is taken however large it is. After a good-bye it is dropped, for nobody
+    /// will read it.
     pub fn push(&mut self, message: Bytes) -> Result<(), Full> {
         if self.closing {
             return Ok(());
         }
         let cost = message.len() + MESSAGE_OVERHEAD;
-        if self.bytes + cost > self.max_bytes {
+        if self.bytes + cost > self.max_bytes && !self.messages.is_empty() {
             return Err(Full);
         }
         self.bytes += cost;
@@ -82,9 +83,15 @@ impl Outbox {
         self.bytes
     }
 
-    /// Whether less than half of what may wait does.
-    pub fn has_room(&self) -> bool {
-        self.bytes < self.max_bytes / 2
+    /// Whether a replay may add a message of about `bytes`: it leaves half of the outbox to what is
+    /// live.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.messages.is_empty() || self.bytes + bytes <= self.max_bytes / 2
+    }
+
+    /// The most that may wait, in bytes.
+    pub fn max_bytes(&self) -> usize {
+        self.max_bytes
     }
 
     /// Whether a good-bye was added.
@@ -124,12 +131,20 @@ mod tests {
     #[test]
     fn over_its_bound_it_refuses_and_keeps_what_it_has() {
         let mut outbox = Outbox::new(2 * (MESSAGE_OVERHEAD + 1));
+        assert!(outbox.has_room(9));
         assert_eq!(outbox.push("a".into()), Ok(()));
-        assert!(!outbox.has_room());
+        assert!(!outbox.has_room(1));
         assert_eq!(outbox.push("b".into()), Ok(()));
         assert_eq!(outbox.push("c".into()), Err(Full));
         assert_eq!(take_all(&mut outbox), ["a", "b"]);
-        assert!(outbox.has_room());
+        assert!(outbox.has_room(9));
+    }
+
+    #[test]
+    fn one_message_is_taken_however_large() {
+        let mut outbox = Outbox::new(100);
+        assert_eq!(outbox.push(Bytes::from_static(&[0; 1_000])), Ok(()));
+        assert_eq!(outbox.push("a".into()), Err(Full));
     }
 
     #[test]

@@ -21,7 +21,7 @@ const BATCH_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Outgoing {
     state: Mutex<State>,
-    /// Notified when there is room again and when a good-bye was added.
+    /// Notified when something was taken and when a good-bye was added.
     room: Notify,
     heard: AtomicBool,
 }
@@ -72,25 +72,23 @@ impl Outgoing {
         if state.outbox.is_finished() {
             return Poll::Ready(false);
         }
-        let had_room = state.outbox.has_room();
         state.outbox.take(BATCH_BYTES, batch);
         if batch.is_empty() {
             state.transport = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if !had_room && state.outbox.has_room() {
-            self.room.notify_waiters();
-        }
+        self.room.notify_waiters();
         Poll::Ready(true)
     }
 
-    /// Waits until there is room for a replay beside what is live; false once the session closes.
-    pub async fn room(&self) -> bool {
+    /// Waits until there is room for about `bytes` of a replay beside what is live; false once the
+    /// session closes.
+    pub async fn room(&self, bytes: usize) -> bool {
         loop {
             let notified = self.room.notified();
             let (closing, room) = {
                 let state = self.lock();
-                (state.outbox.is_closing(), state.outbox.has_room())
+                (state.outbox.is_closing(), state.outbox.has_room(bytes))
             };
             if closing || room {
                 return !closing;
@@ -99,9 +97,14 @@ impl Outgoing {
         }
     }
 
-    /// Whether there is room for a replay beside what is live.
-    pub fn has_room(&self) -> bool {
-        self.lock().outbox.has_room()
+    /// Whether there is room for about `bytes` of a replay beside what is live.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.lock().outbox.has_room(bytes)
+    }
+
+    /// The most that may wait, in bytes.
+    pub fn max_bytes(&self) -> usize {
+        self.lock().outbox.max_bytes()
     }
 
     /// Waits until a good-bye is added.

@@ -176,19 +176,22 @@ impl Reception {
         true
     }
 
-    /// Sends events that wait for the subscribe of `mark` while there is room; true once so few
-    /// wait that the rest may go at once.
-    pub fn drain_held(&self, mark: MarkId, few_bytes: usize) -> bool {
+    /// Sends events that wait for the subscribe of `mark` while there is room; none once so few
+    /// wait that the rest may go at once, else how many bytes the next one needs.
+    pub fn drain_held(&self, mark: MarkId) -> Option<usize> {
+        let few_bytes = self.outgoing.max_bytes() / 4;
         let mut state = self.lock();
         let state = &mut *state;
-        let Some(active) = state.catchups.iter_mut().find(|active| active.mark == mark) else {
-            return true;
-        };
-        while active.catchup.held_bytes() > few_bytes && self.outgoing.has_room() {
-            let Some(delivery) = active.catchup.next_held() else { break };
+        let active = state.catchups.iter_mut().find(|active| active.mark == mark)?;
+        while active.catchup.held_bytes() > few_bytes {
+            let next = active.catchup.next_held_bytes();
+            if !self.outgoing.has_room(next) {
+                return Some(next);
+            }
+            let delivery = active.catchup.next_held()?;
             self.send_held(&state.access, &active.catchup, &delivery);
         }
-        active.catchup.held_bytes() <= few_bytes
+        None
     }
 
     fn send_held(&self, access: &Access, catchup: &Catchup, delivery: &Delivery) {

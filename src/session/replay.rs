@@ -1,8 +1,8 @@
 //! The reader of one subscribe's history.
 //!
 //! A task beside the session, so that a long replay holds up neither its requests nor its live
-//! events. It reads page by page and waits between pages until the client has taken what it was
-//! sent; when it has reached the boundary it asks for a mark, behind which the session goes live.
+//! events. It reads page by page and sends no faster than the client takes it; when it has reached
+//! the boundary it asks for a mark, behind which the session goes live.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::reception::{Progress, Reception};
 use crate::broker::{BrokerHandle, MarkId, SessionKey, Subscriber, WorkerHandle};
 use crate::history::{Newest, Read};
-use crate::model::{Close, Cursor, Pattern, Problem};
+use crate::model::{Close, Cursor, Event, Pattern, Problem};
 use crate::protocol::Reply;
 
 /// The most events of one page.
@@ -19,9 +19,6 @@ const PAGE_EVENTS: usize = 256;
 
 /// The size of a page in bytes, about.
 const PAGE_BYTES: usize = 128 * 1024;
-
-/// So much of what waits may be sent at once when the session goes live, in bytes.
-const FEW_BYTES: usize = 128 * 1024;
 
 /// The reader of one subscribe's history.
 pub struct Replay {
@@ -90,15 +87,12 @@ impl Replay {
                     return self.snapshot().await;
                 }
             }
-            if !page.events.iter().all(|event| self.reception.replay(self.mark, event, false)) {
+            if self.send(&page.events, false).await.is_err() {
                 return Ok(Err(Gone));
             }
             after = page.next;
             if page.done {
                 return Ok(Ok(()));
-            }
-            if self.room().await.is_err() {
-                return Ok(Err(Gone));
             }
         }
     }
@@ -120,29 +114,36 @@ impl Replay {
             let patterns = self.patterns.clone();
             let newest = Newest { patterns, after, max_events: PAGE_EVENTS };
             let page = self.broker.history().newest(newest).await?;
-            if !page.events.iter().all(|event| self.reception.replay(self.mark, event, true)) {
+            if self.send(&page.events, true).await.is_err() {
                 return Ok(Err(Gone));
             }
             after = page.next;
             if after.is_none() {
                 return Ok(Ok(()));
             }
-            if self.room().await.is_err() {
-                return Ok(Err(Gone));
-            }
         }
     }
 
+    /// Sends a page as the client takes it, and lets others of this thread go first.
+    async fn send(&self, events: &[Arc<Event>], snapshot: bool) -> Result<(), Gone> {
+        for event in events {
+            self.room(event.cost()).await?;
+            if !self.reception.replay(self.mark, event, snapshot) {
+                return Err(Gone);
+            }
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
     async fn drain_held(&self) -> Result<(), Gone> {
-        while !self.reception.drain_held(self.mark, FEW_BYTES) {
-            self.room().await?;
+        while let Some(bytes) = self.reception.drain_held(self.mark) {
+            self.room(bytes).await?;
         }
         Ok(())
     }
 
-    /// Waits for room, and lets others of this thread go first in any case.
-    async fn room(&self) -> Result<(), Gone> {
-        tokio::task::yield_now().await;
-        if self.reception.outgoing().room().await { Ok(()) } else { Err(Gone) }
+    async fn room(&self, bytes: usize) -> Result<(), Gone> {
+        if self.reception.outgoing().room(bytes).await { Ok(()) } else { Err(Gone) }
     }
 }

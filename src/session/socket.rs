@@ -27,6 +27,10 @@ const READ_BYTES: usize = 2 * 1024;
 /// The most messages in one system call.
 const MAX_SLICES: usize = 64;
 
+/// A client that broke the protocol is read from until it is silent for so long, for cutting it off
+/// while it sends could destroy our close frame on its way.
+const LINGER: Duration = Duration::from_millis(200);
+
 /// The limits of one connection.
 #[derive(Debug, Clone, Copy)]
 pub struct SocketLimits {
@@ -60,6 +64,8 @@ pub trait Listener {
 enum Ended {
     /// By the client's close frame.
     Closed(Option<u16>),
+    /// By a violation, after which the client has fallen silent.
+    Broken,
     /// By the end of the stream or an error.
     Gone,
 }
@@ -82,9 +88,13 @@ pub async fn serve(
                 // Our close frame is out; the client's answer ends the conversation.
                 reading.await;
             },
-            ended = &mut reading => if let Ended::Closed(code) = ended {
-                outgoing.close([close_echo(code)], false);
-                _ = writing.await;
+            ended = &mut reading => {
+                if let Ended::Closed(code) = ended {
+                    outgoing.close([close_echo(code)], false);
+                }
+                if !matches!(ended, Ended::Gone) {
+                    _ = writing.await;
+                }
             },
         }
     };
@@ -109,11 +119,8 @@ async fn read(
     listener: &mut impl Listener,
 ) -> Ended {
     let mut frames = FrameReader::new(limits);
-    let mut broken = false;
     loop {
-        // After a violation the rest is read, so that the client sees our close frame instead of a
-        // reset, and thrown away.
-        while !broken {
+        loop {
             let said = match frames.next(&mut bytes) {
                 Ok(None) => break,
                 Ok(Some(Incoming::Text(text))) => Said::Text(text),
@@ -128,16 +135,12 @@ async fn read(
                 Ok(Some(Incoming::Close(code))) => return Ended::Closed(code),
                 Err(close) => {
                     listener.end(close);
-                    broken = true;
-                    break;
+                    return linger(reader, bytes).await;
                 }
             };
             if !outgoing.is_closing() {
                 listener.said(said).await;
             }
-        }
-        if broken {
-            bytes.clear();
         }
         if bytes.is_empty() {
             bytes = BytesMut::new();
@@ -146,6 +149,20 @@ async fn read(
         match reader.read_buf(&mut bytes).await {
             Ok(0) | Err(_) => return Ended::Gone,
             Ok(_) => outgoing.heard(),
+        }
+    }
+}
+
+/// Reads and throws away what a client sends after a violation, so that it sees our close frame
+/// instead of a reset.
+async fn linger(reader: &mut (impl AsyncRead + Unpin), mut bytes: BytesMut) -> Ended {
+    loop {
+        bytes.clear();
+        bytes.reserve(READ_BYTES);
+        match timeout(LINGER, reader.read_buf(&mut bytes)).await {
+            Ok(Ok(0) | Err(_)) => return Ended::Gone,
+            Ok(Ok(_)) => {}
+            Err(_) => return Ended::Broken,
         }
     }
 }

@@ -43,8 +43,6 @@ fn other_addresses_than_loopback_need_a_credential() {
 #[test]
 fn a_key_and_its_hash_are_the_same_key() {
     let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-    let keys = with(&["auth.api_keys=correct horse".replace(' ', "-").as_str()]);
-    assert!(keys.is_err(), "too short");
     let of = |key: &str| with(&[&format!("auth.api_keys={key}")]).unwrap().auth.api_keys;
     let digest = digest(&SHA256, b"correct-horse-battery");
     let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -57,7 +55,7 @@ fn a_key_and_its_hash_are_the_same_key() {
 #[test]
 fn weak_and_malformed_credentials_are_refused_without_being_shown() {
     for (set, message) in [
-        ("auth.api_keys=hunter2", "auth.api_keys[0]: has fewer than 16 bytes"),
+        ("auth.api_keys=", "auth.api_keys"),
         ("auth.api_keys=sha256:hunter2", "64 hexadecimal digits"),
         (
             "auth.api_keys=sha256:hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2",

@@ -175,7 +175,7 @@ fn a_value_of_another_form_is_refused_with_its_key_form_value_and_place() {
 #[test]
 fn a_value_that_means_nothing_is_refused_with_its_place() {
     let (_directory, sources) =
-        file("[auth]\n\napi_keys = [\"short\"]\n[[topics]]\npublish = \"nobody\"");
+        file("[auth]\n\napi_keys = [\"\"]\n[[topics]]\npublish = \"nobody\"");
     let error = load(&sources).unwrap_err();
     let [keys, rule] = error.problems() else { panic!("{error}") };
     assert!(keys.starts_with("auth.api_keys[0]: ") && keys.ends_with("line 3)"), "{keys}");

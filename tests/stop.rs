@@ -1,0 +1,172 @@
+//! A stop: everyone is told, not all at once, and it is over in time.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use support::TestServer;
+use support::ws::WsClient;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_clients_are_told_to_come_back_spread_over_the_grace_time() {
+    const CLIENTS: usize = 1_000;
+    const GRACE: Duration = Duration::from_secs(3);
+    let mut server = TestServer::with(|config| config.server.shutdown_grace = GRACE);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(WsClient::live(&server, "?topic=a").await);
+    }
+    let begun = Instant::now();
+    server.begin_stop();
+    let told = join_all(clients.into_iter().map(async |mut client| {
+        let (bye, code) = client.closed().await;
+        let bye = bye.expect("a bye");
+        assert_eq!((&bye["code"], code), (&json!("restart"), Some(1012)));
+        let retry = bye["retry_after_ms"].as_u64().expect("a number");
+        assert!((1_000..=2_000).contains(&retry), "{retry}");
+        begun.elapsed()
+    }))
+    .await;
+    server.stop();
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    // No more than half of them in any third of the grace time: a thundering herd would be.
+    for third in 0..3 {
+        let third = GRACE / 3 * third..GRACE / 3 * (third + 1);
+        let in_it = told.iter().filter(|at| third.contains(*at)).count();
+        assert!(in_it <= CLIENTS / 2, "{in_it} in {third:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_admits_nobody_and_is_not_ready() {
+    let mut server = TestServer::with(|config| {
+        config.server.shutdown_grace = Duration::from_secs(2);
+    });
+    // Someone who stays until the end of the grace time keeps it open.
+    let clients = join_all((0..8).map(|_| WsClient::live(&server, "?topic=a"))).await;
+    server.begin_stop();
+    support::eventually("not ready", async || {
+        server.get("/health/ready").send().await.expect("an answer").status() == 503
+    })
+    .await;
+    assert_eq!(server.get("/health/live").send().await.expect("an answer").status(), 200);
+    assert_eq!(support::problem(server.get("/v1/sse?topic=a")).await.0, 503);
+    drop(clients);
+    server.stop();
+}
+
+/// The broker as a process of its own.
+struct Process {
+    child: Child,
+    address: String,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+            .args(["serve", "--set", "server.listen=127.0.0.1:0"])
+            .args(arguments)
+            .current_dir(directory.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the broker starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let first = lines.next().expect("a line").expect("text");
+        let (_, address) = first.split_once("http://").expect("an address");
+        Self { address: address.to_owned(), child }
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_with_a_thousand_clients_exits_with_0_in_time() {
+    let mut broker = Process::start(&[]);
+    let url = format!("ws://{}/v1/ws?topic=a", broker.address);
+    let mut clients = Vec::new();
+    for _ in 0..1_000 {
+        clients.push(connect_async(&url).await.expect("a connection").0);
+    }
+    let begun = Instant::now();
+    broker.signal("-TERM");
+    let codes = join_all(clients.iter_mut().map(async |client| {
+        loop {
+            match client.next().await {
+                Some(Ok(Message::Close(Some(frame)))) => return u16::from(frame.code),
+                Some(Ok(_)) => {}
+                other => panic!("no close frame but {other:?}"),
+            }
+        }
+    }))
+    .await;
+    assert!(codes.iter().all(|code| *code == 1012));
+    let status = broker.child.wait().expect("it ends");
+    assert!(status.success(), "{status}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_never_answer_do_not_hold_up_a_stop() {
+    use tokio::io::AsyncWriteExt;
+    let mut broker = Process::start(&["--set", "server.shutdown_grace=1s"]);
+    let mut silent = Vec::new();
+    for path in ["/v1/ws?topic=a", "/v1/sse?topic=a"].repeat(50) {
+        let mut stream = tokio::net::TcpStream::connect(&broker.address).await.expect("connected");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n\r\n",
+            broker.address
+        );
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        silent.push(stream);
+    }
+    let sessions = format!("http://{}/v1/sessions?limit=200", broker.address);
+    support::eventually("all are connected", async || {
+        let sessions = reqwest::get(&sessions).await.expect("an answer");
+        let sessions: Value = sessions.json().await.expect("JSON");
+        sessions["sessions"].as_array().expect("a list").len() == 100
+    })
+    .await;
+    let begun = Instant::now();
+    broker.signal("-INT");
+    let status = broker.child.wait().expect("it ends");
+    assert!(status.success(), "{status}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_broker_that_cannot_start_says_why_and_exits_with_an_error() {
+    for (set, message) in [
+        ("server.listen=0.0.0.0:0", "no credential is configured"),
+        ("server.lisen=127.0.0.1:0", "server.listen"),
+        ("server.listen=203.0.113.1:80", "listen"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+            .args(["serve", "--set", set])
+            .output()
+            .expect("the broker runs");
+        assert!(!output.status.success(), "{set}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains(message), "{text}");
+    }
+}
