@@ -50,6 +50,30 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    pub const ALL: [Code; 20] = [
+        Code::BadRequest,
+        Code::InvalidJson,
+        Code::InvalidCursor,
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::OriginNotAllowed,
+        Code::NotFound,
+        Code::MethodNotAllowed,
+        Code::IdempotencyMismatch,
+        Code::InProgress,
+        Code::TooLarge,
+        Code::UnsupportedMediaType,
+        Code::UpgradeRequired,
+        Code::InvalidTopic,
+        Code::InvalidPattern,
+        Code::InvalidEvent,
+        Code::TooMany,
+        Code::Unavailable,
+        Code::OutcomeUnknown,
+        Code::Internal,
+    ];
+
     /// The code as it travels.
     pub const fn as_str(self) -> &'static str {
         match self {

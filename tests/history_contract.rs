@@ -1,0 +1,462 @@
+//! What every backend of the history promises, tried on each of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use fanfare::config::{self, Config, Rules, Storage};
+use fanfare::history::memory::MemoryHistory;
+use fanfare::history::{
+    Append, AppendError, Feed, History, IdempotencyKey, ListTopics, Newest, Page, Read, Receipt,
+};
+use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Topic};
+
+/// Hears what a log commits.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Arc<Event>>>);
+
+impl Feed for Heard {
+    fn committed(&self, events: Vec<Arc<Event>>) {
+        self.0.lock().unwrap().extend(events);
+    }
+}
+
+impl Heard {
+    fn cursors(&self) -> Vec<Option<Cursor>> {
+        self.0.lock().unwrap().iter().map(|event| event.cursor).collect()
+    }
+}
+
+/// A log under test.
+struct Log {
+    history: Arc<dyn History>,
+    heard: Arc<Heard>,
+}
+
+/// How a backend opens a new log.
+type Open = fn(&config::History, Rules, Arc<dyn Feed>) -> Arc<dyn History>;
+
+fn memory(config: &config::History, rules: Rules, feed: Arc<dyn Feed>) -> Arc<dyn History> {
+    Arc::new(MemoryHistory::new(MemoryHistory::new_start(), config, rules, feed))
+}
+
+fn open(open: Open, change: impl FnOnce(&mut Config)) -> Log {
+    let mut config = Config::default();
+    change(&mut config);
+    let heard = Arc::new(Heard::default());
+    Log { history: open(&config.history, config.rules, heard.clone()), heard }
+}
+
+fn topic(name: &str) -> Topic {
+    Topic::parse(name).unwrap()
+}
+
+fn patterns(texts: &[&str]) -> Arc<[Pattern]> {
+    texts.iter().map(|text| Pattern::parse(text).unwrap()).collect()
+}
+
+fn event(name: &str, data: impl ToString) -> NewEvent {
+    let data = Data::from_json(data.to_string().as_bytes(), 9).unwrap();
+    NewEvent { topic: topic(name), kind: None, data }
+}
+
+fn data(events: &[Arc<Event>]) -> Vec<String> {
+    events.iter().map(|event| event.data.json().get().to_owned()).collect()
+}
+
+fn sequences(receipt: &Receipt) -> Vec<u64> {
+    receipt.events.iter().map(|event| event.cursor.unwrap().sequence).collect()
+}
+
+impl Log {
+    async fn append(&self, events: Vec<NewEvent>) -> Receipt {
+        self.history.append(Append { events, key: None }).await.unwrap()
+    }
+
+    /// Appends one event and returns its place.
+    async fn put(&self, name: &str, data: impl ToString) -> Cursor {
+        self.append(vec![event(name, data)]).await.events[0].cursor.unwrap()
+    }
+
+    async fn keyed(&self, scope: u8, request: u8) -> Result<Receipt, AppendError> {
+        let key = Some(IdempotencyKey { scope: [scope; 32], request: [request; 32] });
+        self.history.append(Append { events: vec![event("keyed", request)], key }).await
+    }
+
+    async fn page(&self, texts: &[&str], after: Option<Cursor>) -> Page {
+        let (max_events, max_bytes) = (10_000, usize::MAX);
+        let read = Read { patterns: patterns(texts), after, upto: None, max_events, max_bytes };
+        self.history.read(read).await.unwrap()
+    }
+
+    /// All that matches after a place, read in pages of so many events.
+    async fn all(&self, texts: &[&str], after: Option<Cursor>, max_events: usize) -> Vec<String> {
+        let (mut after, mut all) = (after, Vec::new());
+        loop {
+            let read = Read {
+                patterns: patterns(texts),
+                after,
+                upto: None,
+                max_events,
+                max_bytes: usize::MAX,
+            };
+            let page = self.history.read(read).await.unwrap();
+            assert!(page.events.len() <= max_events);
+            all.extend(data(&page.events));
+            assert!(after < Some(page.next) || page.done, "no progress");
+            after = Some(page.next);
+            if page.done {
+                return all;
+            }
+        }
+    }
+}
+
+async fn one_sequence_numbers_all_topics(backend: Open) {
+    let log = open(backend, |_| {});
+    let head = log.history.head();
+    let receipt = log.append(vec![event("a", 1), event("b", 2), event("a", 3)]).await;
+    let first = sequences(&receipt)[0];
+    assert!(first > head.sequence);
+    assert_eq!(sequences(&receipt), [first, first + 1, first + 2]);
+    let next = log.put("c", 4).await;
+    assert!(next > receipt.events[2].cursor.unwrap());
+    assert_eq!(log.history.head(), next);
+    assert_eq!(
+        receipt.events.iter().map(|event| event.topic.as_str()).collect::<Vec<_>>(),
+        ["a", "b", "a"]
+    );
+    assert!(!receipt.repeated);
+}
+
+async fn what_was_stored_is_read_byte_for_byte(backend: Open) {
+    let log = open(backend, |_| {});
+    let texts = ["1.10", "{\"b\":1, \"a\" :[ ]}", "\"\\u00e4 ä\"", "null", "1e400"];
+    for text in texts {
+        log.put("a", text).await;
+    }
+    let typed = NewEvent {
+        topic: topic("a"),
+        kind: Some(fanfare::model::EventType::parse("changed").unwrap()),
+        data: Data::from_binary(&[0, 255]),
+    };
+    let receipt = log.append(vec![typed]).await;
+    let page = log.page(&["a"], None).await;
+    assert_eq!(data(&page.events)[..5], texts);
+    let last = &page.events[5];
+    assert_eq!(last.cursor, receipt.events[0].cursor);
+    assert_eq!(last.time, receipt.events[0].time);
+    assert_eq!(last.kind.as_ref().unwrap().as_str(), "changed");
+    assert_eq!(last.data.binary(), Some(vec![0, 255]));
+    assert!(last.data.is_base64() && !page.events[0].data.is_base64());
+}
+
+async fn the_feed_hears_everything_in_order_whoever_appends(backend: Open) {
+    let log = Arc::new(open(backend, |_| {}));
+    let appending = (0..8).map(|writer| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            let mut last = None;
+            for n in 0..50 {
+                let name = format!("w.{writer}");
+                let receipt = log.append(vec![event(&name, n), event("all", n)]).await;
+                let cursors: Vec<_> = receipt.events.iter().map(|event| event.cursor).collect();
+                assert!(last < cursors[0] && cursors[0] < cursors[1]);
+                assert_eq!(cursors[0].unwrap().sequence + 1, cursors[1].unwrap().sequence);
+                last = cursors[1];
+            }
+        })
+    });
+    for appending in appending.collect::<Vec<_>>() {
+        appending.await.unwrap();
+    }
+    let cursors = log.heard.cursors();
+    assert_eq!(cursors.len(), 800);
+    assert!(cursors.is_sorted_by(|before, after| before < after));
+    // And what it heard is what is kept, in the same order.
+    let kept = log.page(&[">"], None).await.events;
+    assert_eq!(kept.iter().map(|event| event.cursor).collect::<Vec<_>>(), cursors);
+}
+
+async fn pages_hold_each_matching_event_once_and_in_order(backend: Open) {
+    let log = open(backend, |_| {});
+    let names = ["a", "a.b", "a.c", "b.b", "a.b.c"];
+    let mut places = Vec::new();
+    for n in 0..60 {
+        places.push(log.put(names[n * 7 % 5], n).await);
+    }
+    for texts in [&["a.b"][..], &["a.*"], &["a.>", "b.b"], &[">"], &["*.b", "a.b"], &["nobody"]] {
+        for (after, from) in [(None, 0), (Some(places[17]), 18), (Some(places[59]), 60)] {
+            let wanted = patterns(texts);
+            let expected: Vec<_> = (from..60)
+                .filter(|n| {
+                    let topic = topic(names[n * 7 % 5]);
+                    wanted.iter().any(|pattern| pattern.matches(&topic))
+                })
+                .map(|n| n.to_string())
+                .collect();
+            for max_events in [1, 4, 100] {
+                assert_eq!(log.all(texts, after, max_events).await, expected, "{texts:?}");
+            }
+        }
+    }
+}
+
+async fn a_read_ends_where_it_was_told_to(backend: Open) {
+    let log = open(backend, |_| {});
+    let mut places = Vec::new();
+    for n in 0..10 {
+        places.push(log.put("a", n).await);
+    }
+    let read = |after: usize, upto: usize, max_bytes: usize| Read {
+        patterns: patterns(&["a"]),
+        after: Some(places[after]),
+        upto: Some(places[upto]),
+        max_events: 100,
+        max_bytes,
+    };
+    let page = log.history.read(read(2, 5, usize::MAX)).await.unwrap();
+    assert_eq!((data(&page.events), page.done), (vec!["3".into(), "4".into(), "5".into()], true));
+    assert_eq!((page.next, page.gap), (places[5], None));
+    let page = log.history.read(read(2, 5, 1)).await.unwrap();
+    assert_eq!((page.events.len(), page.done, page.next), (1, false, places[3]));
+    let page = log.history.read(read(5, 5, usize::MAX)).await.unwrap();
+    assert_eq!((page.events.len(), page.done, page.next), (0, true, places[5]));
+}
+
+async fn a_cursor_is_retained_until_something_later_is_removed(backend: Open) {
+    let log = open(backend, |config| config.rules.default.max_events = 3);
+    let mut places = Vec::new();
+    for n in 0..6 {
+        places.push(log.put("a", n).await);
+    }
+    let other = log.put("b", "\"b\"").await;
+    for (at, is_gap) in [(0, true), (1, true), (2, false), (5, false)] {
+        let page = log.page(&["a"], Some(places[at])).await;
+        assert_eq!(page.gap.is_some(), is_gap, "after {at}");
+        let from = at.max(2) + 1;
+        assert_eq!(data(&page.events), (from..6).map(|n| n.to_string()).collect::<Vec<_>>());
+    }
+    assert_eq!(log.page(&["b"], Some(places[0])).await.gap, None);
+    assert!(log.page(&["*"], Some(places[0])).await.gap.is_some());
+    assert_eq!(log.page(&["a"], Some(other)).await.gap, None);
+    // Who asks for all that is kept misses nothing.
+    assert_eq!(log.page(&["a"], None).await.gap, None);
+}
+
+async fn cursors_of_no_place_in_the_log_are_a_gap(backend: Open) {
+    let log = open(backend, |_| {});
+    let place = log.put("a", 1).await;
+    let foreign = Cursor { log: fanfare::model::LogName::random(), ..place };
+    let future = place.at(place.sequence + 1_000_000_000);
+    let epoch = Cursor { epoch: place.epoch + 1, ..place };
+    for cursor in [foreign, future, epoch] {
+        let page = log.page(&["a"], Some(cursor)).await;
+        assert!(page.gap.is_some(), "{cursor}");
+        assert_eq!((data(&page.events), page.next), (vec!["1".to_owned()], place));
+    }
+}
+
+async fn what_is_forgotten_is_gone_and_a_gap(backend: Open) {
+    let log = open(backend, |_| {});
+    let first = log.put("a", 1).await;
+    let last = log.put("a", 2).await;
+    log.put("b", 3).await;
+    assert_eq!(log.history.forget(topic("a")).await, Ok(2));
+    assert_eq!(log.history.forget(topic("a")).await, Ok(0));
+    let page = log.page(&["a"], Some(first)).await;
+    assert!(page.gap.is_some() && page.events.is_empty());
+    assert_eq!(log.page(&["a"], Some(last)).await.gap, None);
+    assert_eq!(data(&log.page(&[">"], None).await.events), ["3"]);
+    let summary = log.history.topic(topic("a")).await.unwrap();
+    assert!(summary.retained == 0 && summary.latest.is_none());
+    // It is used again as if nothing had been.
+    log.put("a", 4).await;
+    assert_eq!(log.all(&["a"], Some(last), 10).await, ["4"]);
+}
+
+async fn the_bytes_of_one_topic_and_of_all_are_bounded(backend: Open) {
+    let cost = 1_000;
+    let log = open(backend, |config| {
+        config.rules.default.max_bytes = 5 * cost;
+        config.history.total_bytes = 12 * cost;
+    });
+    let text = format!("\"{}\"", "x".repeat(cost - 2 - Event::OVERHEAD_BYTES - 1));
+    for name in ["a", "b", "c"] {
+        for _ in 0..8 {
+            log.put(name, &text).await;
+        }
+    }
+    let mut retained = BTreeMap::new();
+    for name in ["a", "b", "c"] {
+        retained.insert(name, log.history.topic(topic(name)).await.unwrap().retained);
+    }
+    assert_eq!(retained, BTreeMap::from([("a", 2), ("b", 5), ("c", 5)]));
+}
+
+async fn what_is_too_old_is_swept_and_is_a_gap(backend: Open) {
+    let log = open(backend, |config| config.rules.default.max_age = Duration::from_millis(50));
+    let first = log.put("a", 1).await;
+    log.put("a", 2).await;
+    tokio::time::sleep(Duration::from_millis(80)).await;
+    let waiting = async {
+        loop {
+            log.history.sweep();
+            if log.history.topic(topic("a")).await.unwrap().retained == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it is swept");
+    assert!(log.page(&["a"], Some(first)).await.gap.is_some());
+}
+
+async fn the_newest_of_each_topic_comes_once_by_topic(backend: Open) {
+    let log = open(backend, |_| {});
+    for n in 0..30 {
+        log.put(&format!("s.{}", n % 6), n).await;
+    }
+    log.put("t", 99).await;
+    for (texts, expected) in [
+        (&["s.*"][..], &["24", "25", "26", "27", "28", "29"][..]),
+        (&["s.3", "s.1", "s.3", "s.9"], &["25", "27"]),
+        (&["s.2", "*"], &["26", "99"]),
+        (&["nobody.>"], &[]),
+    ] {
+        for max_events in [1, 4, 100] {
+            let (mut after, mut all) = (None, Vec::new());
+            loop {
+                let newest = Newest { patterns: patterns(texts), after, max_events };
+                let page = log.history.newest(newest).await.unwrap();
+                assert!(page.events.len() <= max_events);
+                all.extend(data(&page.events));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(all, expected, "{texts:?}");
+        }
+    }
+}
+
+async fn topics_are_listed_by_name_in_pages(backend: Open) {
+    let log = open(backend, |_| {});
+    for name in ["b", "a.2", "a.1", "c", "a.3", "a.1"] {
+        log.put(name, 1).await;
+    }
+    log.history.forget(topic("a.3")).await.unwrap();
+    let list = async |pattern: &str, after: Option<&str>, limit| {
+        let pattern = Pattern::parse(pattern).unwrap();
+        let list = ListTopics { pattern, after: after.map(topic), limit };
+        let topics = log.history.topics(list).await.unwrap();
+        topics.into_iter().map(|summary| (summary.topic.to_string(), summary.retained)).collect()
+    };
+    let names = |names: &[(&str, usize)]| -> Vec<(String, usize)> {
+        names.iter().map(|(name, retained)| ((*name).to_owned(), *retained)).collect()
+    };
+    let all: Vec<_> = list(">", None, 100).await;
+    assert_eq!(all, names(&[("a.1", 2), ("a.2", 1), ("b", 1), ("c", 1)]));
+    assert_eq!(list(">", None, 2).await, all[..2]);
+    assert_eq!(list(">", Some("a.2"), 2).await, all[2..]);
+    assert_eq!(list("a.*", Some("a.1"), 2).await, all[1..2]);
+}
+
+async fn a_repeat_under_its_key_stores_nothing_and_gets_the_first_result(backend: Open) {
+    let log = open(backend, |_| {});
+    let first = log.keyed(1, 1).await.unwrap();
+    let again = log.keyed(1, 1).await.unwrap();
+    assert!(!first.repeated && again.repeated);
+    assert_eq!(first.events, again.events);
+    assert_eq!(log.keyed(1, 2).await, Err(AppendError::Mismatch));
+    assert!(!log.keyed(2, 2).await.unwrap().repeated);
+    assert_eq!(log.all(&["keyed"], None, 10).await, ["1", "2"]);
+    assert_eq!(log.heard.cursors().len(), 2);
+}
+
+async fn of_repeats_that_race_one_is_stored(backend: Open) {
+    let log = Arc::new(open(backend, |_| {}));
+    let racing: Vec<_> = (0..16)
+        .map(|_| {
+            let log = log.clone();
+            tokio::spawn(async move { log.keyed(1, 1).await.unwrap() })
+        })
+        .collect();
+    let mut receipts = Vec::new();
+    for racing in racing {
+        receipts.push(racing.await.unwrap());
+    }
+    assert_eq!(receipts.iter().filter(|receipt| !receipt.repeated).count(), 1);
+    assert!(receipts.iter().all(|receipt| receipt.events == receipts[0].events));
+    assert_eq!(log.all(&["keyed"], None, 10).await, ["1"]);
+}
+
+async fn a_key_is_known_for_its_window_and_no_key_is_forgotten_early(backend: Open) {
+    let log = open(backend, |config| {
+        config.history.idempotency_window = Duration::from_millis(300);
+        config.history.idempotency_keys = 2;
+    });
+    log.keyed(1, 1).await.unwrap();
+    log.keyed(2, 1).await.unwrap();
+    assert_eq!(log.keyed(3, 1).await, Err(AppendError::TooManyKeys));
+    assert!(log.keyed(1, 1).await.unwrap().repeated);
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert!(!log.keyed(1, 1).await.unwrap().repeated);
+}
+
+async fn ephemeral_events_are_heard_in_their_place_and_not_kept(backend: Open) {
+    let log = open(backend, |config| {
+        let mut rule = config.rules.default.clone();
+        rule.pattern = Pattern::parse("now.>").unwrap();
+        rule.storage = Storage::None;
+        config.rules.listed.push(rule);
+    });
+    let first = log.put("a", 1).await;
+    let receipt = log.append(vec![event("now.x", 2), event("a", 3), event("now.x", 4)]).await;
+    assert_eq!(receipt.events[0].cursor, None);
+    assert_eq!(receipt.events[1].cursor, Some(first.at(first.sequence + 1)));
+    let heard = log.heard.0.lock().unwrap().clone();
+    assert_eq!(data(&heard), ["1", "2", "3", "4"]);
+    let page = log.page(&[">"], Some(first)).await;
+    assert_eq!((data(&page.events), page.gap), (vec!["3".to_owned()], None));
+}
+
+/// The suite, for each backend.
+macro_rules! contract {
+    ($($backend:ident: [$($promise:ident)+])+) => {
+        $(mod $backend {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    super::$promise(super::super::$backend).await;
+                }
+            )+
+        })+
+    };
+}
+
+mod on {
+    use super::*;
+
+    contract! {
+        memory: [
+            one_sequence_numbers_all_topics
+            what_was_stored_is_read_byte_for_byte
+            the_feed_hears_everything_in_order_whoever_appends
+            pages_hold_each_matching_event_once_and_in_order
+            a_read_ends_where_it_was_told_to
+            a_cursor_is_retained_until_something_later_is_removed
+            cursors_of_no_place_in_the_log_are_a_gap
+            what_is_forgotten_is_gone_and_a_gap
+            the_bytes_of_one_topic_and_of_all_are_bounded
+            what_is_too_old_is_swept_and_is_a_gap
+            the_newest_of_each_topic_comes_once_by_topic
+            topics_are_listed_by_name_in_pages
+            a_repeat_under_its_key_stores_nothing_and_gets_the_first_result
+            of_repeats_that_race_one_is_stored
+            a_key_is_known_for_its_window_and_no_key_is_forgotten_early
+            ephemeral_events_are_heard_in_their_place_and_not_kept
+        ]
+    }
+}

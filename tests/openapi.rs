@@ -1,0 +1,108 @@
+//! `openapi/openapi.json` and the server say the same.
+//!
+//! Here: paths, methods and codes. What each response holds is checked against the running broker by
+//! `scripts/openapi-check`.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fanfare::console::ASSETS;
+use fanfare::model::{Close, Code};
+use reqwest::Method;
+use serde_json::Value;
+use support::TestServer;
+
+/// A code of the contract that this version has no case for: it belongs to the durable history.
+const RESERVED: &str = "storage_full";
+
+fn document() -> Value {
+    serde_json::from_str(include_str!("../openapi/openapi.json")).expect("JSON")
+}
+
+/// The methods of each path, as the document has them.
+fn documented(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let paths = document["paths"].as_object().expect("paths");
+    let methods = |operations: &Value| {
+        let names = operations.as_object().expect("operations").keys();
+        names.filter(|name| *name != "parameters").map(|name| name.to_uppercase()).collect()
+    };
+    paths.iter().map(|(path, operations)| (path.clone(), methods(operations))).collect()
+}
+
+/// The methods of each path, as the route table in `server.rs` has them.
+fn routed() -> BTreeMap<String, BTreeSet<String>> {
+    let table = include_str!("../src/server.rs");
+    let routes = table.split("path(\"").skip(1).map(|rest| {
+        let mut strings = rest.split('"');
+        let path = strings.next().expect("a path").to_owned();
+        let methods = strings.nth(1).expect("methods").split(", ");
+        (path, methods.filter(|method| *method != "HEAD").map(str::to_owned).collect())
+    });
+    let pages = ["/", "/docs", "/openapi.json"];
+    let assets = ASSETS.iter().filter(|asset| pages.contains(&asset.path));
+    let assets = assets.map(|asset| (asset.path.to_owned(), BTreeSet::from(["GET".to_owned()])));
+    routes.chain(assets).collect()
+}
+
+#[test]
+fn every_route_is_described_and_every_description_has_a_route() {
+    assert!(routed().len() > 10, "the route table was not found");
+    assert_eq!(documented(&document()), routed());
+}
+
+#[tokio::test]
+async fn every_described_path_takes_its_methods_and_no_others() {
+    let server = TestServer::open();
+    for (path, methods) in documented(&document()) {
+        let url = path.replace("{topic}", "a").replace("{id}", "x").replace("{user}", "x");
+        let refused = server.http.request(Method::PATCH, server.url(&url));
+        let response = refused.send().await.expect("an answer");
+        // The pages answer 405 too, so a path that is not there would show as 404.
+        assert_eq!(response.status(), 405, "{path}");
+        let allowed = response.headers()["allow"].to_str().expect("text").to_owned();
+        let allowed: BTreeSet<String> =
+            allowed.split(", ").filter(|name| *name != "HEAD").map(str::to_owned).collect();
+        assert_eq!(allowed, methods, "{path}");
+    }
+}
+
+#[test]
+fn the_document_has_every_code_and_no_other() {
+    let document = document();
+    let listed = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"].clone();
+    let listed: BTreeSet<String> = serde_json::from_value(listed).expect("names");
+    let codes = Code::ALL.iter().map(|code| code.as_str().to_owned());
+    let codes: BTreeSet<String> = codes.chain([RESERVED.to_owned()]).collect();
+    assert_eq!(listed, codes);
+}
+
+#[test]
+fn the_document_has_every_close_name() {
+    let text = include_str!("../openapi/openapi.json");
+    for close in Close::ALL {
+        assert!(text.contains(close.name()), "{}", close.name());
+    }
+}
+
+#[test]
+fn every_reference_in_the_document_leads_somewhere() {
+    fn walk(value: &Value, references: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                references.extend(map.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                map.values().for_each(|value| walk(value, references));
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, references)),
+            _ => {}
+        }
+    }
+    let document = document();
+    let mut references = Vec::new();
+    walk(&document, &mut references);
+    assert!(references.len() > 50);
+    for reference in references {
+        let pointer = reference.strip_prefix('#').expect("a reference within the document");
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    }
+}
