@@ -1,6 +1,6 @@
 //! Each test sets keys by their paths, as flags do.
 
-use super::super::{ConfigError, Sources, load};
+use super::super::{ConfigError, Sources, load, load_with_origins};
 use super::*;
 
 fn with(sets: &[&str]) -> Result<Config, ConfigError> {
@@ -55,7 +55,6 @@ fn a_key_and_its_hash_are_the_same_key() {
 #[test]
 fn weak_and_malformed_credentials_are_refused_without_being_shown() {
     for (set, message) in [
-        ("auth.api_keys=", "auth.api_keys"),
         ("auth.api_keys=sha256:hunter2", "64 hexadecimal digits"),
         (
             "auth.api_keys=sha256:hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2hunter2",
@@ -68,6 +67,15 @@ fn weak_and_malformed_credentials_are_refused_without_being_shown() {
         assert!(problem.contains(message), "{problem}");
         assert!(!problem.contains("hunter2"), "{problem}");
     }
+}
+
+#[test]
+fn a_key_that_may_be_guessed_is_warned_of_without_being_shown() {
+    let sets = vec!["auth.api_keys=hunter2,a-key-of-16-bytes".to_owned()];
+    let loaded = load_with_origins(&Sources { sets, ..Sources::default() }).unwrap();
+    let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+    assert!(warning.starts_with("auth.api_keys[0] has fewer than 16 bytes"), "{warning}");
+    assert!(!warning.contains("hunter2"), "{warning}");
 }
 
 #[test]
