@@ -154,7 +154,7 @@ fn what_is_probably_not_meant_is_warned_of() {
     let warnings = |sets: &[&str]| {
         let sets = sets.iter().map(|&set| set.to_owned()).collect();
         let sources = Sources { sets, ..Sources::default() };
-        super::super::load_with_origins(&sources).unwrap().warnings
+        load_with_origins(&sources).unwrap().warnings
     };
     assert!(warnings(&[])[0].starts_with("open mode"));
     assert!(warnings(&[KEY]).is_empty());
