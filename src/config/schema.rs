@@ -194,7 +194,7 @@ sections! {
     /// The limits on what comes from outside, and what happens at each.
     limits: Limits {
         /// Open connections of subscribers; one more is answered 503.
-        connections: usize = 20_000;
+        connections: usize = 10_000;
         /// Patterns a connection; one more is refused with `too_many`.
         subscriptions: usize = 1_000;
         /// Replays that run at a time on one connection; one more is refused with `too_many`.
@@ -234,7 +234,7 @@ sections! {
     log: Log {
         /// How much: `error`, `warn`, `info`, `debug`, `trace`, or by module as in
         /// `info,fanfare=debug`.
-        filter: String = "info,actix_server=warn".into();
+        filter: String = "info,actix_http=off,actix_server=warn".into();
         /// The form of a line: `"text"` for people, `"json"` for programs.
         format: LogFormat = LogFormat::Text;
     }
