@@ -146,11 +146,14 @@ pub async fn live() -> HttpResponse {
 
 /// `GET /health/ready`: the broker can do its job.
 pub async fn ready(broker: web::Data<BrokerHandle>) -> HttpResponse {
+    let trouble = broker.history().trouble();
+    let is_ready = trouble.is_none() && !broker.is_draining();
     let serving = if broker.is_draining() { "the broker is stopping" } else { "ok" };
-    let checks = json!({ "history": "ok", "serving": serving });
-    match broker.is_draining() {
-        false => HttpResponse::Ok().json(json!({ "status": "ready", "checks": checks })),
-        true => HttpResponse::ServiceUnavailable()
+    let history = trouble.as_deref().unwrap_or("ok");
+    let checks = json!({ "history": history, "serving": serving });
+    match is_ready {
+        true => HttpResponse::Ok().json(json!({ "status": "ready", "checks": checks })),
+        false => HttpResponse::ServiceUnavailable()
             .insert_header(("retry-after", "1"))
             .json(json!({ "status": "not_ready", "checks": checks })),
     }

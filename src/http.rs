@@ -131,7 +131,9 @@ fn status(code: Code) -> StatusCode {
             StatusCode::UNPROCESSABLE_ENTITY
         }
         Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        Code::Unavailable | Code::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unavailable | Code::StorageFull | Code::OutcomeUnknown => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -147,7 +149,7 @@ impl ResponseError for Problem {
         match self.code {
             Code::Unauthorized => _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
             Code::UpgradeRequired => _ = response.insert_header((header::UPGRADE, "websocket")),
-            Code::TooMany | Code::Unavailable | Code::OutcomeUnknown => {
+            Code::TooMany | Code::Unavailable | Code::StorageFull | Code::OutcomeUnknown => {
                 response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS));
             }
             _ => {}

@@ -25,9 +25,10 @@ use tracing::{debug, info, warn};
 
 use crate::auth::Auth;
 use crate::broker::{BrokerHandle, Router};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Storage};
 use crate::history::History;
 use crate::history::memory::MemoryHistory;
+use crate::history::sqlite::{OpenError, Opened};
 use crate::metrics::Metrics;
 use crate::model::{Code, Problem};
 use crate::session::{Door, Places, Sessions};
@@ -71,6 +72,9 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The history can't be opened.
+    #[error(transparent)]
+    History(#[from] OpenError),
     /// The server failed while it ran.
     #[error("the server failed: {0}")]
     Run(#[from] io::Error),
@@ -93,14 +97,7 @@ impl Server {
     /// an actix system.
     pub fn build(config: Config) -> Result<Self, ServeError> {
         let metrics = Arc::new(Metrics::default());
-        let start = MemoryHistory::new_start();
-        let router = Arc::new(Router::new(start));
-        let history: Arc<dyn History> = Arc::new(MemoryHistory::new(
-            start,
-            &config.history,
-            config.rules.clone(),
-            router.clone(),
-        ));
+        let (history, router) = open_history(&config)?;
         let broker = BrokerHandle::new(
             history.clone(),
             router,
@@ -141,8 +138,9 @@ impl Server {
     /// Serves until `stop` is ready, then says good-bye to every session and returns.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let handle = self.server.handle();
-        let sweeping = actix_web::rt::spawn(sweep(self.history));
+        let sweeping = actix_web::rt::spawn(sweep(self.history.clone()));
         let running = actix_web::rt::spawn(self.server);
+        let history = self.history;
         let stopping = async {
             stop.await;
             shut_down(&self.broker, &self.places, &handle, self.grace).await;
@@ -152,8 +150,25 @@ impl Server {
             () = stopping => Ok(()),
         };
         sweeping.abort();
+        history.stop();
         Ok(outcome?)
     }
+}
+
+/// The log that the rules ask for, and the way out of it. A data directory is used only where a rule
+/// keeps events on disk.
+fn open_history(config: &Config) -> Result<(Arc<dyn History>, Arc<Router>), ServeError> {
+    let rules = config.rules.clone();
+    if rules.all().any(|rule| rule.storage == Storage::Disk) {
+        let opened = Opened::open(&config.history, rules)?;
+        let router = Arc::new(Router::new(opened.head()));
+        let history = opened.start(router.clone())?;
+        return Ok((Arc::new(history), router));
+    }
+    let start = MemoryHistory::new_start();
+    let router = Arc::new(Router::new(start));
+    let history = MemoryHistory::new(start, &config.history, rules, router.clone());
+    Ok((Arc::new(history), router))
 }
 
 fn serve(

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fanfare::config::{self, Config, Rules, Storage};
 use fanfare::history::memory::MemoryHistory;
+use fanfare::history::sqlite::Opened;
 use fanfare::history::{
     Append, AppendError, Feed, History, IdempotencyKey, ListTopics, Newest, Page, Read, Receipt,
 };
-use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Topic};
+use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 
 /// Hears what a log commits.
 #[derive(Default)]
@@ -31,20 +32,46 @@ impl Heard {
 struct Log {
     history: Arc<dyn History>,
     heard: Arc<Heard>,
+    _directory: tempfile::TempDir,
 }
 
 /// How a backend opens a new log.
 type Open = fn(&config::History, Rules, Arc<dyn Feed>) -> Arc<dyn History>;
 
-fn memory(config: &config::History, rules: Rules, feed: Arc<dyn Feed>) -> Arc<dyn History> {
-    Arc::new(MemoryHistory::new(MemoryHistory::new_start(), config, rules, feed))
+/// A backend, and what its rules keep events in.
+struct Backend {
+    storage: Storage,
+    open: Open,
 }
 
-fn open(open: Open, change: impl FnOnce(&mut Config)) -> Log {
+/// In memory.
+const MEMORY: Backend = Backend {
+    storage: Storage::Memory,
+    open: |config, rules, feed| {
+        Arc::new(MemoryHistory::new(MemoryHistory::new_start(), config, rules, feed))
+    },
+};
+
+/// On disk.
+const DISK: Backend = Backend { storage: Storage::Disk, open: sqlite };
+
+/// In memory, beside a disk.
+const MEMORY_BESIDE_DISK: Backend = Backend { storage: Storage::Memory, open: sqlite };
+
+fn sqlite(config: &config::History, rules: Rules, feed: Arc<dyn Feed>) -> Arc<dyn History> {
+    let opened = Opened::open(config, rules).expect("the history opens");
+    Arc::new(opened.start(feed).expect("the history starts"))
+}
+
+fn open(backend: Backend, change: impl FnOnce(&mut Config)) -> Log {
+    let directory = tempfile::tempdir().expect("a directory");
     let mut config = Config::default();
+    config.history.path = directory.path().join("data");
+    config.rules.default.storage = backend.storage;
     change(&mut config);
     let heard = Arc::new(Heard::default());
-    Log { history: open(&config.history, config.rules, heard.clone()), heard }
+    let history = (backend.open)(&config.history, config.rules, heard.clone());
+    Log { history, heard, _directory: directory }
 }
 
 fn topic(name: &str) -> Topic {
@@ -112,7 +139,7 @@ impl Log {
     }
 }
 
-async fn one_sequence_numbers_all_topics(backend: Open) {
+async fn one_sequence_numbers_all_topics(backend: Backend) {
     let log = open(backend, |_| {});
     let head = log.history.head();
     let receipt = log.append(vec![event("a", 1), event("b", 2), event("a", 3)]).await;
@@ -129,7 +156,7 @@ async fn one_sequence_numbers_all_topics(backend: Open) {
     assert!(!receipt.repeated);
 }
 
-async fn what_was_stored_is_read_byte_for_byte(backend: Open) {
+async fn what_was_stored_is_read_byte_for_byte(backend: Backend) {
     let log = open(backend, |_| {});
     let texts = ["1.10", "{\"b\":1, \"a\" :[ ]}", "\"\\u00e4 ä\"", "null", "1e400"];
     for text in texts {
@@ -151,7 +178,7 @@ async fn what_was_stored_is_read_byte_for_byte(backend: Open) {
     assert!(last.data.is_base64() && !page.events[0].data.is_base64());
 }
 
-async fn the_feed_hears_everything_in_order_whoever_appends(backend: Open) {
+async fn the_feed_hears_everything_in_order_whoever_appends(backend: Backend) {
     let log = Arc::new(open(backend, |_| {}));
     let appending = (0..8).map(|writer| {
         let log = log.clone();
@@ -178,7 +205,7 @@ async fn the_feed_hears_everything_in_order_whoever_appends(backend: Open) {
     assert_eq!(kept.iter().map(|event| event.cursor).collect::<Vec<_>>(), cursors);
 }
 
-async fn pages_hold_each_matching_event_once_and_in_order(backend: Open) {
+async fn pages_hold_each_matching_event_once_and_in_order(backend: Backend) {
     let log = open(backend, |_| {});
     let names = ["a", "a.b", "a.c", "b.b", "a.b.c"];
     let mut places = Vec::new();
@@ -202,7 +229,7 @@ async fn pages_hold_each_matching_event_once_and_in_order(backend: Open) {
     }
 }
 
-async fn a_read_ends_where_it_was_told_to(backend: Open) {
+async fn a_read_ends_where_it_was_told_to(backend: Backend) {
     let log = open(backend, |_| {});
     let mut places = Vec::new();
     for n in 0..10 {
@@ -224,7 +251,7 @@ async fn a_read_ends_where_it_was_told_to(backend: Open) {
     assert_eq!((page.events.len(), page.done, page.next), (0, true, places[5]));
 }
 
-async fn a_cursor_is_retained_until_something_later_is_removed(backend: Open) {
+async fn a_cursor_is_retained_until_something_later_is_removed(backend: Backend) {
     let log = open(backend, |config| config.rules.default.max_events = 3);
     let mut places = Vec::new();
     for n in 0..6 {
@@ -244,7 +271,7 @@ async fn a_cursor_is_retained_until_something_later_is_removed(backend: Open) {
     assert_eq!(log.page(&["a"], None).await.gap, None);
 }
 
-async fn cursors_of_no_place_in_the_log_are_a_gap(backend: Open) {
+async fn cursors_of_no_place_in_the_log_are_a_gap(backend: Backend) {
     let log = open(backend, |_| {});
     let place = log.put("a", 1).await;
     let foreign = Cursor { log: fanfare::model::LogName::random(), ..place };
@@ -257,7 +284,7 @@ async fn cursors_of_no_place_in_the_log_are_a_gap(backend: Open) {
     }
 }
 
-async fn what_is_forgotten_is_gone_and_a_gap(backend: Open) {
+async fn what_is_forgotten_is_gone_and_a_gap(backend: Backend) {
     let log = open(backend, |_| {});
     let first = log.put("a", 1).await;
     let last = log.put("a", 2).await;
@@ -275,11 +302,12 @@ async fn what_is_forgotten_is_gone_and_a_gap(backend: Open) {
     assert_eq!(log.all(&["a"], Some(last), 10).await, ["4"]);
 }
 
-async fn the_bytes_of_one_topic_and_of_all_are_bounded(backend: Open) {
+async fn the_bytes_of_one_topic_and_of_all_are_bounded(backend: Backend) {
     let cost = 1_000;
     let log = open(backend, |config| {
         config.rules.default.max_bytes = 5 * cost;
-        config.history.total_bytes = 12 * cost;
+        config.history.disk_bytes = 12 * cost;
+        config.history.memory_bytes = 12 * cost;
     });
     let text = format!("\"{}\"", "x".repeat(cost - 2 - Event::OVERHEAD_BYTES - 1));
     for name in ["a", "b", "c"] {
@@ -294,7 +322,7 @@ async fn the_bytes_of_one_topic_and_of_all_are_bounded(backend: Open) {
     assert_eq!(retained, BTreeMap::from([("a", 2), ("b", 5), ("c", 5)]));
 }
 
-async fn what_is_too_old_is_swept_and_is_a_gap(backend: Open) {
+async fn what_is_too_old_is_swept_and_is_a_gap(backend: Backend) {
     let log = open(backend, |config| config.rules.default.max_age = Duration::from_millis(50));
     let first = log.put("a", 1).await;
     log.put("a", 2).await;
@@ -312,7 +340,7 @@ async fn what_is_too_old_is_swept_and_is_a_gap(backend: Open) {
     assert!(log.page(&["a"], Some(first)).await.gap.is_some());
 }
 
-async fn the_newest_of_each_topic_comes_once_by_topic(backend: Open) {
+async fn the_newest_of_each_topic_comes_once_by_topic(backend: Backend) {
     let log = open(backend, |_| {});
     for n in 0..30 {
         log.put(&format!("s.{}", n % 6), n).await;
@@ -341,7 +369,7 @@ async fn the_newest_of_each_topic_comes_once_by_topic(backend: Open) {
     }
 }
 
-async fn topics_are_listed_by_name_in_pages(backend: Open) {
+async fn topics_are_listed_by_name_in_pages(backend: Backend) {
     let log = open(backend, |_| {});
     for name in ["b", "a.2", "a.1", "c", "a.3", "a.1"] {
         log.put(name, 1).await;
@@ -363,7 +391,7 @@ async fn topics_are_listed_by_name_in_pages(backend: Open) {
     assert_eq!(list("a.*", Some("a.1"), 2).await, all[1..2]);
 }
 
-async fn a_repeat_under_its_key_stores_nothing_and_gets_the_first_result(backend: Open) {
+async fn a_repeat_under_its_key_stores_nothing_and_gets_the_first_result(backend: Backend) {
     let log = open(backend, |_| {});
     let first = log.keyed(1, 1).await.unwrap();
     let again = log.keyed(1, 1).await.unwrap();
@@ -375,7 +403,7 @@ async fn a_repeat_under_its_key_stores_nothing_and_gets_the_first_result(backend
     assert_eq!(log.heard.cursors().len(), 2);
 }
 
-async fn of_repeats_that_race_one_is_stored(backend: Open) {
+async fn of_repeats_that_race_one_is_stored(backend: Backend) {
     let log = Arc::new(open(backend, |_| {}));
     let racing: Vec<_> = (0..16)
         .map(|_| {
@@ -392,7 +420,7 @@ async fn of_repeats_that_race_one_is_stored(backend: Open) {
     assert_eq!(log.all(&["keyed"], None, 10).await, ["1"]);
 }
 
-async fn a_key_is_known_for_its_window_and_no_key_is_forgotten_early(backend: Open) {
+async fn a_key_is_known_for_its_window_and_no_key_is_forgotten_early(backend: Backend) {
     let log = open(backend, |config| {
         config.history.idempotency_window = Duration::from_millis(300);
         config.history.idempotency_keys = 2;
@@ -405,7 +433,7 @@ async fn a_key_is_known_for_its_window_and_no_key_is_forgotten_early(backend: Op
     assert!(!log.keyed(1, 1).await.unwrap().repeated);
 }
 
-async fn ephemeral_events_are_heard_in_their_place_and_not_kept(backend: Open) {
+async fn ephemeral_events_are_heard_in_their_place_and_not_kept(backend: Backend) {
     let log = open(backend, |config| {
         let mut rule = config.rules.default.clone();
         rule.pattern = Pattern::parse("now.>").unwrap();
@@ -422,41 +450,64 @@ async fn ephemeral_events_are_heard_in_their_place_and_not_kept(backend: Open) {
     assert_eq!((data(&page.events), page.gap), (vec!["3".to_owned()], None));
 }
 
-/// The suite, for each backend.
+async fn a_moment_is_the_place_before_what_happened_since(backend: Backend) {
+    let log = open(backend, |_| {});
+    let mut moments = Vec::new();
+    for n in 0..5 {
+        log.put(&format!("t.{}", n % 2), n).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        moments.push(Timestamp::from(SystemTime::now()));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for (n, moment) in moments.iter().enumerate() {
+        let place = log.history.place_before(*moment).await.unwrap();
+        let since: Vec<_> = (n + 1..5).map(|n| n.to_string()).collect();
+        assert_eq!(log.all(&["t.*"], Some(place), 10).await, since);
+    }
+    let place = log.history.place_before(Timestamp::from(SystemTime::UNIX_EPOCH)).await.unwrap();
+    assert_eq!(log.all(&["t.*"], Some(place), 10).await.len(), 5);
+    assert_eq!(log.page(&["t.*"], Some(place)).await.gap, None);
+}
+
+/// The suite, for one backend.
 macro_rules! contract {
-    ($($backend:ident: [$($promise:ident)+])+) => {
-        $(mod $backend {
+    ($module:ident, $backend:ident: $($promise:ident)+) => {
+        mod $module {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $promise() {
-                    super::$promise(super::super::$backend).await;
+                    super::$promise(super::$backend).await;
                 }
             )+
-        })+
+        }
     };
 }
 
-mod on {
-    use super::*;
+/// The suite, for every backend.
+macro_rules! contracts {
+    ($($promise:ident)+) => {
+        contract!(memory, MEMORY: $($promise)+);
+        contract!(disk, DISK: $($promise)+);
+        contract!(memory_beside_disk, MEMORY_BESIDE_DISK: $($promise)+);
+    };
+}
 
-    contract! {
-        memory: [
-            one_sequence_numbers_all_topics
-            what_was_stored_is_read_byte_for_byte
-            the_feed_hears_everything_in_order_whoever_appends
-            pages_hold_each_matching_event_once_and_in_order
-            a_read_ends_where_it_was_told_to
-            a_cursor_is_retained_until_something_later_is_removed
-            cursors_of_no_place_in_the_log_are_a_gap
-            what_is_forgotten_is_gone_and_a_gap
-            the_bytes_of_one_topic_and_of_all_are_bounded
-            what_is_too_old_is_swept_and_is_a_gap
-            the_newest_of_each_topic_comes_once_by_topic
-            topics_are_listed_by_name_in_pages
-            a_repeat_under_its_key_stores_nothing_and_gets_the_first_result
-            of_repeats_that_race_one_is_stored
-            a_key_is_known_for_its_window_and_no_key_is_forgotten_early
-            ephemeral_events_are_heard_in_their_place_and_not_kept
-        ]
-    }
+contracts! {
+    one_sequence_numbers_all_topics
+    what_was_stored_is_read_byte_for_byte
+    the_feed_hears_everything_in_order_whoever_appends
+    pages_hold_each_matching_event_once_and_in_order
+    a_read_ends_where_it_was_told_to
+    a_cursor_is_retained_until_something_later_is_removed
+    cursors_of_no_place_in_the_log_are_a_gap
+    what_is_forgotten_is_gone_and_a_gap
+    the_bytes_of_one_topic_and_of_all_are_bounded
+    what_is_too_old_is_swept_and_is_a_gap
+    the_newest_of_each_topic_comes_once_by_topic
+    topics_are_listed_by_name_in_pages
+    a_repeat_under_its_key_stores_nothing_and_gets_the_first_result
+    of_repeats_that_race_one_is_stored
+    a_key_is_known_for_its_window_and_no_key_is_forgotten_early
+    ephemeral_events_are_heard_in_their_place_and_not_kept
+    a_moment_is_the_place_before_what_happened_since
 }

@@ -364,3 +364,34 @@ async fn health_metrics_and_pages_are_served() {
         assert!(head.bytes().await.expect("no body").is_empty());
     }
 }
+
+#[tokio::test]
+async fn events_are_read_since_a_moment_or_as_long_ago() {
+    let server = TestServer::open();
+    let mut times = Vec::new();
+    for n in 0..3 {
+        let receipt = server.publish("a", &json!(n)).await;
+        times.push(receipt["time"].as_str().expect("a time").to_owned());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (middle, _) = times[1].split_once('Z').expect("UTC");
+    for (since, expected) in [
+        (times[1].clone(), vec![1, 2]),
+        (format!("{middle}%2B00:00"), vec![1, 2]),
+        (format!("{middle}+00:00"), vec![1, 2]),
+        ("-15m".to_owned(), vec![0, 1, 2]),
+        ("-1ms".to_owned(), vec![]),
+        ("2000-01-01T00:00:00Z".to_owned(), vec![0, 1, 2]),
+        ("2999-01-01T00:00:00Z".to_owned(), vec![]),
+    ] {
+        let page = json_of(&server, &format!("/v1/topics/a/events?since={since}")).await;
+        let events = page["events"].as_array().expect("events").iter();
+        let data: Vec<_> = events.map(|event| event["data"].as_i64().expect("a number")).collect();
+        assert_eq!((data, &page["gap"]), (expected, &json!(false)), "{since}");
+    }
+    for since in ["-15", "-m", "15m", "yesterday", "2026-13-01T00:00:00Z", "-99999999999999999999d"]
+    {
+        let refused = problem(server.get(&format!("/v1/topics/a/events?since={since}"))).await;
+        assert_eq!(refused, (400, "invalid_cursor".to_owned()), "{since}");
+    }
+}

@@ -2,14 +2,14 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::TestServer;
+use support::process::Process;
 use support::ws::WsClient;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -62,43 +62,6 @@ async fn a_broker_that_stops_admits_nobody_and_is_not_ready() {
     server.stop();
 }
 
-/// The broker as a process of its own.
-struct Process {
-    child: Child,
-    address: String,
-}
-
-impl Process {
-    fn start(arguments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_fanfare"))
-            .args(["serve", "--set", "server.listen=127.0.0.1:0"])
-            .args(arguments)
-            .current_dir(directory.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the broker starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let first = lines.next().expect("a line").expect("text");
-        let (_, address) = first.split_once("http://").expect("an address");
-        Self { address: address.to_owned(), child }
-    }
-
-    fn signal(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
-        assert!(sent.success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_with_a_thousand_clients_exits_with_0_in_time() {
     let mut broker = Process::start(&[]);
@@ -120,7 +83,7 @@ async fn sigterm_with_a_thousand_clients_exits_with_0_in_time() {
     }))
     .await;
     assert!(codes.iter().all(|code| *code == 1012));
-    let status = broker.child.wait().expect("it ends");
+    let status = broker.wait();
     assert!(status.success(), "{status}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
@@ -149,7 +112,7 @@ async fn clients_that_never_answer_do_not_hold_up_a_stop() {
     .await;
     let begun = Instant::now();
     broker.signal("-INT");
-    let status = broker.child.wait().expect("it ends");
+    let status = broker.wait();
     assert!(status.success(), "{status}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }

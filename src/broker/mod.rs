@@ -255,7 +255,9 @@ fn refused(error: AppendError) -> Problem {
     let code = match error {
         AppendError::Mismatch => Code::IdempotencyMismatch,
         AppendError::TooManyKeys => Code::TooMany,
+        AppendError::StorageFull => Code::StorageFull,
         AppendError::Unavailable(_) => Code::Unavailable,
+        AppendError::OutcomeUnknown(_) => Code::OutcomeUnknown,
     };
     Problem::new(code, error.to_string())
 }

@@ -153,11 +153,21 @@ fn bytes_of_hex(hex: &str) -> Option<Vec<u8>> {
 }
 
 fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
-    at_least_one(complaints, "history.total_bytes", typed.total_bytes.0);
+    for (key, bytes) in [
+        ("history.disk_bytes", typed.disk_bytes),
+        ("history.memory_bytes", typed.memory_bytes),
+        ("history.pending_bytes", typed.pending_bytes),
+    ] {
+        at_least_one(complaints, key, bytes.0);
+    }
     at_least_one(complaints, "history.idempotency_keys", typed.idempotency_keys);
     History {
         path: typed.path.clone(),
-        total_bytes: typed.total_bytes.0,
+        fsync: typed.fsync,
+        disk_bytes: typed.disk_bytes.0,
+        memory_bytes: typed.memory_bytes.0,
+        pending_bytes: typed.pending_bytes.0,
+        commit_timeout: between(complaints, "history.commit_timeout", typed.commit_timeout, 1, 600),
         idempotency_window: between(
             complaints,
             "history.idempotency_window",
@@ -240,18 +250,17 @@ impl Kept {
 }
 
 fn storage(key: &str, place: Place, complaints: &mut Complaints) -> Storage {
-    let word = match place {
-        Place::Memory => return Storage::Memory,
-        Place::None => return Storage::None,
-        Place::Disk => "disk",
-        Place::Redis => "redis",
-    };
-    let message = format!(
-        "{word:?} is not available: this version of Fanfare keeps events in memory only; use \
-         \"memory\" or \"none\""
-    );
-    complain(complaints, key, message);
-    Storage::Memory
+    match place {
+        Place::Disk => Storage::Disk,
+        Place::Memory => Storage::Memory,
+        Place::None => Storage::None,
+        Place::Redis => {
+            let message = "\"redis\" is not available in this version of Fanfare; use \"disk\", \
+                           \"memory\" or \"none\"";
+            complain(complaints, key, message);
+            Storage::Disk
+        }
+    }
 }
 
 fn redis(typed: &schema::Redis, complaints: &mut Complaints) {
@@ -369,6 +378,11 @@ fn warnings(typed: &Typed, config: &Config) -> Vec<String> {
                  be guessed"
             ));
         }
+    }
+    if !config.history.fsync && config.rules.all().any(|rule| rule.storage == Storage::Disk) {
+        warnings.push(
+            "history.fsync is off: acknowledged events may be lost with the power".to_owned(),
+        );
     }
     let limits = &config.limits;
     if limits.outbox_bytes < limits.event_bytes {

@@ -107,8 +107,16 @@ impl fmt::Debug for Secret {
 pub struct History {
     /// The data directory.
     pub path: PathBuf,
-    /// The most bytes kept of all topics: data, addresses and a flat charge an event.
-    pub total_bytes: usize,
+    /// Whether a publish waits until the disk itself has it, and survives a power failure.
+    pub fsync: bool,
+    /// The most bytes kept on disk of all topics: data, addresses and a flat charge an event.
+    pub disk_bytes: usize,
+    /// The most bytes kept in memory of all topics, counted alike.
+    pub memory_bytes: usize,
+    /// The most bytes of events that wait for the disk, counted alike.
+    pub pending_bytes: usize,
+    /// How long a publish waits for the disk.
+    pub commit_timeout: Duration,
     /// How long an idempotency key is remembered.
     pub idempotency_window: Duration,
     /// The most idempotency keys remembered at once.
@@ -129,6 +137,25 @@ impl Rules {
     pub fn of(&self, topic: &Topic) -> &Rule {
         self.listed.iter().find(|rule| rule.pattern.matches(topic)).unwrap_or(&self.default)
     }
+
+    /// Every rule, in the order in which they decide.
+    pub fn all(&self) -> impl Iterator<Item = &Rule> {
+        self.listed.iter().chain([&self.default])
+    }
+
+    /// Whether `pattern` may match a topic whose events are kept so.
+    pub fn may_match(&self, pattern: &Pattern, storage: Storage) -> bool {
+        for rule in self.all().filter(|rule| rule.pattern.overlaps(pattern)) {
+            if rule.storage == storage {
+                return true;
+            }
+            if rule.pattern.covers(pattern) {
+                return false;
+            }
+        }
+        // The broker's own topics match no rule but the default one.
+        self.default.storage == storage
+    }
 }
 
 /// What is allowed on the topics of one pattern, and what is kept of each.
@@ -140,7 +167,7 @@ pub struct Rule {
     pub storage: Storage,
     /// The most events kept a topic.
     pub max_events: usize,
-    /// The most bytes kept a topic, counted as for [`History::total_bytes`].
+    /// The most bytes kept a topic, counted as for [`History::disk_bytes`].
     pub max_bytes: usize,
     /// The oldest event kept.
     pub max_age: Duration,
@@ -155,6 +182,8 @@ pub struct Rule {
 /// Where the events of a topic are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
+    /// On disk, for good.
+    Disk,
     /// In memory, until the broker stops.
     Memory,
     /// Nowhere: the topic is ephemeral.

@@ -128,6 +128,7 @@ const fn seconds(seconds: u64) -> Span {
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
 
 sections! {
     /// Where and how to serve.
@@ -164,18 +165,27 @@ sections! {
 
     /// What is kept, so that a client can resume. A rule in `[[topics]]` may say otherwise.
     history: History {
-        /// Reserved for the durable history of a later version: nothing is written there yet.
+        /// The data directory, made if need be; one process at a time may use it.
         path: PathBuf = "./fanfare-data".into();
-        /// Where events are kept: `"memory"` (until the broker stops) or `"none"`.
-        storage: Place = Place::Memory;
+        /// Where events are kept: `"disk"`, `"memory"` (until the broker stops) or `"none"`.
+        storage: Place = Place::Disk;
+        /// Whether a publish is acknowledged only once the disk itself has it. Without, the newest
+        /// acknowledged events may be lost with the power, but not with the process.
+        fsync: bool = true;
         /// The most events kept of a topic.
-        max_events: usize = 1_000;
+        max_events: usize = 100_000;
         /// The most bytes kept of a topic; an event counts as its data, its address and 256 bytes.
-        max_bytes: Size = Size(MIB);
+        max_bytes: Size = Size(64 * MIB);
         /// The oldest event kept.
         max_age: Span = seconds(24 * 3_600);
-        /// The most bytes kept of all topics together.
-        total_bytes: Size = Size(256 * MIB);
+        /// The most bytes kept on disk of all topics together.
+        disk_bytes: Size = Size(8 * GIB);
+        /// The most bytes kept in memory of all topics together.
+        memory_bytes: Size = Size(256 * MIB);
+        /// The most bytes of events that wait for the disk; a publish beyond them is answered 503.
+        pending_bytes: Size = Size(64 * MIB);
+        /// How long a publish waits for the disk; then it is answered 503 `outcome_unknown`.
+        commit_timeout: Span = seconds(10);
         /// How long an `Idempotency-Key` is remembered.
         idempotency_window: Span = seconds(600);
         /// The most results remembered at once, one an event; a publish with a key beyond them is

@@ -346,10 +346,10 @@ pub enum Place {
     Redis,
 }
 
-words!(Place: r#""memory" or "none""# {
+words!(Place: r#""disk", "memory" or "none""# {
+    "disk" = Place::Disk,
     "memory" = Place::Memory,
     "none" = Place::None,
-    "disk" = Place::Disk,
     "redis" = Place::Redis,
 });
 

@@ -1,10 +1,11 @@
 //! What was said before: the log, behind one trait.
 //!
 //! A log numbers the events of all its topics with one sequence, stores them, and hands what is
-//! committed to its ordered [`Feed`]; the publish call itself never delivers. Backends are siblings
-//! of [`memory`], and each passes the one contract suite in `tests/history_contract.rs`.
+//! committed to its ordered [`Feed`]; the publish call itself never delivers. [`memory`] and [`sqlite`]
+//! are its backends, and each passes the one contract suite in `tests/history_contract.rs`.
 
 pub mod memory;
+pub mod sqlite;
 
 use std::sync::Arc;
 
@@ -32,6 +33,9 @@ pub trait History: Send + Sync {
     /// Kept events, oldest first, a page at a time.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>>;
 
+    /// The place up to which every kept event happened before a moment.
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>>;
+
     /// The newest kept event of each matching topic, by topic, a page at a time.
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>>;
 
@@ -47,8 +51,14 @@ pub trait History: Send + Sync {
     /// The place of the newest committed event.
     fn head(&self) -> Cursor;
 
+    /// Why nothing can be stored at the moment, where that is so.
+    fn trouble(&self) -> Option<String>;
+
     /// Removes what is too old, in a small step; called once a second.
     fn sweep(&self);
+
+    /// Stores what was taken and takes no more. Blocks until that is done.
+    fn stop(&self);
 }
 
 /// Events to store together.
@@ -99,9 +109,15 @@ pub enum AppendError {
     /// As many idempotency keys are remembered as there may be.
     #[error("too many idempotency keys are remembered at the moment")]
     TooManyKeys,
+    /// Certainly not stored: there is no space.
+    #[error("the event was not stored: there is no space left for the history")]
+    StorageFull,
     /// Certainly not stored.
     #[error("the event was not stored: {0}")]
     Unavailable(String),
+    /// Stored whole or not at all.
+    #[error("whether the event was stored is not known: {0}; repeat with the same Idempotency-Key")]
+    OutcomeUnknown(String),
 }
 
 /// Which events to read.

@@ -1,6 +1,7 @@
 //! Reading topics and their events back over REST.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -8,9 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::auth::{Access, Coverage};
 use crate::broker::BrokerHandle;
+use crate::config::Span;
 use crate::history::{ListTopics, Read, TopicSummary};
 use crate::http::Query;
-use crate::model::{Code, Event, Pattern, Problem, Topic};
+use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
 use crate::protocol::event_object;
 
 /// The most items of one page.
@@ -62,7 +64,7 @@ pub async fn read_events(
     access.require_subscribe(&topic)?;
     let read = Read {
         patterns: Arc::new([Pattern::from(&topic)]),
-        after: query.cursor("since")?,
+        after: since(&query, &broker).await?,
         upto: None,
         max_events: query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?,
         max_bytes: PAGE_BYTES,
@@ -71,6 +73,26 @@ pub async fn read_events(
     let events = page.events.iter().map(|event| object(event)).collect::<Result<_, _>>()?;
     let (next, gap) = (page.next.to_string(), page.gap.is_some());
     Ok(HttpResponse::Ok().json(EventsBody { events, next, gap }))
+}
+
+/// Where to read from: a cursor, a moment (RFC 3339), or as long ago as `-15m`.
+async fn since(query: &Query, broker: &BrokerHandle) -> Result<Option<Cursor>, Problem> {
+    let Some(text) = query.one("since")? else { return Ok(None) };
+    // A `+` in an offset from UTC that was not encoded has become a space.
+    let moment = match text.strip_prefix('-').map(str::parse) {
+        Some(Ok(Span(ago))) => SystemTime::now().checked_sub(ago).map(Timestamp::from),
+        Some(Err(_)) => None,
+        None => Timestamp::parse(&text.replace(' ', "+")),
+    };
+    match (moment, Cursor::parse(text)) {
+        (Some(moment), _) => broker.history().place_before(moment).await.map(Some),
+        (None, Ok(cursor)) => Ok(Some(cursor)),
+        (None, Err(_)) => {
+            let detail = "since is neither a cursor given by this broker, nor a moment as RFC 3339 \
+                          writes it, nor as long ago as -15m";
+            Err(Problem::new(Code::InvalidCursor, detail))
+        }
+    }
 }
 
 /// `DELETE /v1/topics/{topic}/events`: forgets what is kept.

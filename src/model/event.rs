@@ -108,6 +108,18 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// So many milliseconds after 1970-01-01T00:00:00Z.
+    pub fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Reads a moment as RFC 3339 writes it, with its offset from UTC.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_millisecond()))
+    }
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -164,6 +176,13 @@ impl Data {
             raw.to_owned()
         };
         Ok(Self { json, base64: false })
+    }
+
+    /// Takes data back as [`Data::json`] and [`Data::is_base64`] gave it to a history.
+    pub fn from_stored(json: &str, base64: bool) -> Result<Self, DataError> {
+        let json = RawValue::from_string(json.to_owned());
+        let json = json.map_err(|error| DataError::NotJson(error.to_string()))?;
+        Ok(Self { json, base64 })
     }
 
     /// Wraps a text as a JSON string.

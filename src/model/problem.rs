@@ -43,6 +43,8 @@ pub enum Code {
     TooMany,
     /// Certainly not done; try again later.
     Unavailable,
+    /// Certainly not done: there is no space.
+    StorageFull,
     /// Done whole or not at all; repeat with the same idempotency key.
     OutcomeUnknown,
     /// A fault of the broker's own.
@@ -51,7 +53,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 20] = [
+    pub const ALL: [Code; 21] = [
         Code::BadRequest,
         Code::InvalidJson,
         Code::InvalidCursor,
@@ -70,6 +72,7 @@ impl Code {
         Code::InvalidEvent,
         Code::TooMany,
         Code::Unavailable,
+        Code::StorageFull,
         Code::OutcomeUnknown,
         Code::Internal,
     ];
@@ -95,6 +98,7 @@ impl Code {
             Code::InvalidEvent => "invalid_event",
             Code::TooMany => "too_many",
             Code::Unavailable => "unavailable",
+            Code::StorageFull => "storage_full",
             Code::OutcomeUnknown => "outcome_unknown",
             Code::Internal => "internal",
         }

@@ -1,15 +1,18 @@
 //! A real broker in this process, and real clients to try it with.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod checker;
+pub mod process;
 pub mod sse;
 pub mod ws;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use fanfare::config::Config;
+use fanfare::config::{Config, Storage};
 use fanfare::server::Server;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -44,6 +47,8 @@ impl TestServer {
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.server.workers = 2;
         config.server.shutdown_grace = Duration::from_millis(200);
+        // The disk has tests of its own; all others would only wait for it.
+        config.rules.default.storage = Storage::Memory;
         change(&mut config);
         let (address_out, address_in) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -60,6 +65,15 @@ impl TestServer {
         let addr = address_in.recv_timeout(PATIENCE).expect("the broker starts in time");
         let http = Client::builder().timeout(PATIENCE).build().expect("a client");
         Self { addr, http, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// A broker that keeps its events in `path`.
+    pub fn durable(path: &Path, change: impl FnOnce(&mut Config)) -> Self {
+        Self::with(|config| {
+            config.history.path = path.to_owned();
+            config.rules.default.storage = Storage::Disk;
+            change(config);
+        })
     }
 
     /// A broker with [`API_KEY`] and tokens signed with [`JWT_SECRET`].

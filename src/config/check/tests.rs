@@ -24,7 +24,7 @@ fn the_defaults_have_nothing_to_complain_about() {
     assert!(complaints.is_empty(), "{complaints:?}");
     assert!(config.auth.is_open() && config.server.workers > 0);
     assert_eq!(config.server.heartbeat, Duration::from_secs(25));
-    assert_eq!(config.rules.default.storage, Storage::Memory);
+    assert_eq!(config.rules.default.storage, Storage::Disk);
 }
 
 #[test]
@@ -90,11 +90,9 @@ fn a_token_needs_the_secret_that_checks_it() {
 
 #[test]
 fn what_this_version_cannot_do_is_refused_clearly() {
-    for set in ["history.storage=disk", "history.storage=redis"] {
-        assert!(refused(&[set]).contains("keeps events in memory only"));
-    }
-    let rule = r#"topics=[{match = "a.>", history = "disk"}]"#;
-    assert!(refused(&[rule]).starts_with(r#"topics[0].history: "disk" is not available"#));
+    assert!(refused(&["history.storage=redis"]).contains("\"redis\" is not available"));
+    let rule = r#"topics=[{match = "a.>", history = "redis"}]"#;
+    assert!(refused(&[rule]).starts_with(r#"topics[0].history: "redis" is not available"#));
     for url in ["redis://127.0.0.1", "rediss://user:hunter2@cache.example:6380/1", "unix:///r.sock"]
     {
         let problem = refused(&[&format!("redis.url={url}")]);
@@ -118,10 +116,29 @@ fn a_rule_inherits_what_it_leaves_out_from_the_history() {
     .rules;
     let (a, b) = (&rules.listed[0], &rules.listed[1]);
     assert_eq!((a.max_events, a.max_bytes, a.max_age), (7, 2_048, Duration::from_secs(3_600)));
-    assert_eq!((a.storage, a.subscribe, a.publish), (Storage::Memory, Who::Token, Who::Token));
+    assert_eq!((a.storage, a.subscribe, a.publish), (Storage::Disk, Who::Token, Who::Token));
     assert_eq!((b.storage, b.subscribe, b.publish), (Storage::None, Who::Anyone, Who::Nobody));
     assert!(b.presence && !a.presence);
-    assert_eq!(rules.default.max_bytes, 1 << 20);
+    assert_eq!(rules.default.max_bytes, 64 << 20);
+}
+
+#[test]
+fn which_storages_a_pattern_may_meet_is_known_from_the_rules() {
+    let rules = r#"topics=[{match="a.x.>", history="memory"}, {match="a.>"}, {match="a.*", history="none"}]"#;
+    let rules = with(&["history.storage=memory", rules, "history.storage=disk"]).unwrap().rules;
+    let may = |pattern, storage| rules.may_match(&Pattern::parse(pattern).unwrap(), storage);
+    for (pattern, memory, disk, none) in [
+        ("a.x.y", true, false, false),
+        ("a.x.>", true, false, false),
+        ("a.*.y", true, true, false),
+        ("a.b", false, true, false),
+        ("b.>", false, true, false),
+        (">", true, true, true),
+    ] {
+        assert_eq!(may(pattern, Storage::Memory), memory, "{pattern}");
+        assert_eq!(may(pattern, Storage::Disk), disk, "{pattern}");
+        assert_eq!(may(pattern, Storage::None), none, "{pattern}");
+    }
 }
 
 #[test]

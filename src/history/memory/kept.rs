@@ -20,7 +20,7 @@ const LOOKED_AT: usize = 4_096;
 
 /// The kept events of all topics.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(in crate::history) struct Kept {
     topics: BTreeMap<Topic, TopicLog>,
     topic_by_sequence: BTreeMap<u64, Topic>,
     /// Topics that lost their last event, oldest loss first; some may have events again.
@@ -33,16 +33,16 @@ pub(super) struct Kept {
 
 /// What may be kept of one topic. One event is kept however large it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    pub(super) max_events: usize,
-    pub(super) max_bytes: usize,
+pub(in crate::history) struct Bounds {
+    pub(in crate::history) max_events: usize,
+    pub(in crate::history) max_bytes: usize,
 }
 
 /// Events found, and the place up to which everything was looked at.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) events: Vec<Arc<Event>>,
-    pub(super) upto: u64,
+pub(in crate::history) struct Found {
+    pub(in crate::history) events: Vec<Arc<Event>>,
+    pub(in crate::history) upto: u64,
 }
 
 #[derive(Debug)]
@@ -53,21 +53,31 @@ struct TopicLog {
 }
 
 impl Kept {
-    /// Nothing kept, and room for `max_bytes`.
-    pub(super) fn new(max_bytes: usize) -> Self {
+    /// Nothing kept, room for `max_bytes`, and nothing known of what came up to `floor`.
+    pub(in crate::history) fn new(max_bytes: usize, floor: u64) -> Self {
         Self {
             topics: BTreeMap::new(),
             topic_by_sequence: BTreeMap::new(),
             emptied: VecDeque::new(),
-            floor: 0,
+            floor,
             bytes: 0,
             max_bytes,
         }
     }
 
+    /// The number of the newest event before a moment, in milliseconds since 1970; times never go
+    /// back along the log.
+    pub(in crate::history) fn newest_before(&self, millis: i64) -> u64 {
+        let earlier = self.topics.values().filter_map(|log| {
+            let later = log.events.partition_point(|(_, event)| event.time.millis() < millis);
+            later.checked_sub(1).and_then(|at| log.events.get(at)).map(|(sequence, _)| *sequence)
+        });
+        earlier.max().unwrap_or(0)
+    }
+
     /// Keeps an event, which must have the highest number so far, and removes what is then over a
     /// bound, oldest first.
-    pub(super) fn keep(&mut self, sequence: u64, event: Arc<Event>, bounds: &Bounds) {
+    pub(in crate::history) fn keep(&mut self, sequence: u64, event: Arc<Event>, bounds: &Bounds) {
         let topic = event.topic.clone();
         let cost = event.cost();
         let floor = self.floor;
@@ -91,13 +101,13 @@ impl Kept {
     }
 
     /// Removes every event of `topic`; returns how many.
-    pub(super) fn forget(&mut self, topic: &Topic) -> usize {
+    pub(in crate::history) fn forget(&mut self, topic: &Topic) -> usize {
         std::iter::repeat_with(|| self.remove_oldest(topic)).take_while(|removed| *removed).count()
     }
 
     /// Removes events that came before `oldest(topic)`, in milliseconds since 1970, from up to
     /// `limit` topics after `from`; returns where to go on, or nothing at the end.
-    pub(super) fn expire(
+    pub(in crate::history) fn expire(
         &mut self,
         from: Option<&Topic>,
         limit: usize,
@@ -118,7 +128,11 @@ impl Kept {
 
     /// The newest number after `sequence` under which an event that one of `patterns` matches was,
     /// or may have been, removed.
-    pub(super) fn lost_after(&self, sequence: u64, patterns: &[Pattern]) -> Option<u64> {
+    pub(in crate::history) fn lost_after(
+        &self,
+        sequence: u64,
+        patterns: &[Pattern],
+    ) -> Option<u64> {
         let lost = patterns.iter().map(|pattern| match pattern.as_topic() {
             Some(topic) => self.topics.get(&topic).map_or(self.floor, |log| log.last_removed),
             None => {
@@ -130,7 +144,7 @@ impl Kept {
     }
 
     /// Events after `after` and up to `upto`, oldest first, until a limit is reached.
-    pub(super) fn read(
+    pub(in crate::history) fn read(
         &self,
         patterns: &[Pattern],
         after: u64,
@@ -180,7 +194,7 @@ impl Kept {
     }
 
     /// The newest event of each topic that one of `patterns` matches, in order of topics.
-    pub(super) fn newest(
+    pub(in crate::history) fn newest(
         &self,
         patterns: &[Pattern],
         after: Option<&Topic>,
@@ -209,7 +223,7 @@ impl Kept {
     }
 
     /// Topics with events that `pattern` matches, by name.
-    pub(super) fn topics(
+    pub(in crate::history) fn topics(
         &self,
         pattern: &Pattern,
         after: Option<&Topic>,
@@ -220,7 +234,7 @@ impl Kept {
     }
 
     /// What is kept of one topic.
-    pub(super) fn topic(&self, topic: Topic) -> TopicSummary {
+    pub(in crate::history) fn topic(&self, topic: Topic) -> TopicSummary {
         match self.topics.get(&topic) {
             Some(log) => log.summary(topic),
             None => TopicSummary { topic, retained: 0, latest: None },
@@ -331,7 +345,7 @@ mod tests {
 
     /// Keeps one event for each topic, numbered from 1, a second apart.
     fn kept(names: &[&str], bounds: Bounds) -> Kept {
-        let mut kept = Kept::new(1 << 30);
+        let mut kept = Kept::new(1 << 30, 0);
         for (sequence, name) in (1..).zip(names) {
             kept.keep(sequence, event(name, sequence), &bounds);
         }
@@ -374,7 +388,7 @@ mod tests {
 
     #[test]
     fn over_the_bytes_of_all_topics_the_oldest_event_goes_first() {
-        let mut kept = Kept::new(3 * event("a", 1).cost());
+        let mut kept = Kept::new(3 * event("a", 1).cost(), 0);
         for (sequence, name) in (1..).zip(["a", "b", "a", "c"]) {
             kept.keep(sequence, event(name, sequence), &WIDE);
         }
@@ -400,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_topic_raises_the_floor_for_all_that_could_match_it() {
-        let mut kept = Kept::new(1 << 30);
+        let mut kept = Kept::new(1 << 30, 0);
         let count = EMPTIED_TOPICS as u64 + 1;
         for sequence in 1..=count {
             kept.keep(sequence, event(&format!("t.{sequence}"), sequence), &WIDE);

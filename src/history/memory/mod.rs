@@ -4,50 +4,34 @@
 //! numbers it. Each start is another log, which makes every older cursor a `gap`.
 
 mod kept;
+pub(super) mod log;
 mod receipts;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::future::{BoxFuture, ready};
 
-use self::kept::{Bounds, Kept};
-use self::receipts::{Known, Receipts};
+use self::log::Log;
 use super::{
-    Append, AppendError, EventReceipt, Feed, History, ListTopics, Newest, NewestPage, Page, Read,
-    Receipt, TopicSummary,
+    Append, AppendError, Feed, History, ListTopics, Newest, NewestPage, Page, Read, Receipt,
+    TopicSummary,
 };
-use crate::config::{self, Rules, Storage};
-use crate::model::{Cursor, Event, LogName, NewEvent, Problem, Timestamp, Topic};
-
-/// How many topics one sweep looks at.
-const SWEPT_TOPICS: usize = 4_096;
+use crate::config::{self, Rules};
+use crate::model::{Cursor, LogName, Problem, Timestamp, Topic};
 
 /// The log in memory.
 pub struct MemoryHistory {
     log: Mutex<Log>,
-    rules: Rules,
     start: Cursor,
     feed: Arc<dyn Feed>,
-}
-
-struct Log {
-    head: Cursor,
-    kept: Kept,
-    receipts: Receipts,
-    swept: Option<Topic>,
 }
 
 impl MemoryHistory {
     /// A new, empty log. `feed` is called with the log locked.
     pub fn new(start: Cursor, config: &config::History, rules: Rules, feed: Arc<dyn Feed>) -> Self {
-        let log = Log {
-            head: start,
-            kept: Kept::new(config.total_bytes),
-            receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
-            swept: None,
-        };
-        Self { log: Mutex::new(log), rules, start, feed }
+        let log = Log::new(start, Timestamp::from(SystemTime::UNIX_EPOCH), config, rules);
+        Self { log: Mutex::new(log), start, feed }
     }
 
     /// Where a new log begins.
@@ -62,47 +46,22 @@ impl MemoryHistory {
 
     fn append_now(&self, append: Append) -> Result<Receipt, AppendError> {
         let mut log = self.lock();
-        if let Some(key) = &append.key {
-            match log.receipts.find(key, Instant::now()) {
-                Known::Same(events) => return Ok(Receipt { events, repeated: true }),
-                Known::Other => return Err(AppendError::Mismatch),
-                Known::Full => return Err(AppendError::TooManyKeys),
-                Known::New => {}
-            }
+        if let Some(key) = &append.key
+            && let Some(receipt) = log.known(key)?
+        {
+            return Ok(receipt);
         }
-        let time = Timestamp::from(SystemTime::now());
-        let events: Vec<_> =
-            append.events.into_iter().map(|event| self.store(&mut log, event, time)).collect();
-        let receipts = events.iter().map(|event| receipt(event));
-        let receipt = Receipt { events: receipts.collect(), repeated: false };
-        if let Some(key) = append.key {
-            log.receipts.remember(key, receipt.events.clone(), Instant::now());
-        }
+        let events = log.number(append.events);
+        let receipt = log.commit(&events, append.key);
         self.feed.committed(events);
         Ok(receipt)
-    }
-
-    fn store(&self, log: &mut Log, event: NewEvent, time: Timestamp) -> Arc<Event> {
-        let NewEvent { topic, kind, data } = event;
-        let rule = self.rules.of(&topic);
-        let event = |cursor| Arc::new(Event { cursor, topic, kind, time, data });
-        match rule.storage {
-            Storage::None => event(None),
-            Storage::Memory => {
-                log.head.sequence += 1;
-                let event = event(Some(log.head));
-                let bounds = Bounds { max_events: rule.max_events, max_bytes: rule.max_bytes };
-                log.kept.keep(log.head.sequence, event.clone(), &bounds);
-                event
-            }
-        }
     }
 
     /// Where reading begins, and whether `after` is a place in this log at all.
     fn position(&self, log: &Log, after: Option<Cursor>) -> (u64, bool) {
         match after {
             None => (self.start.sequence, false),
-            Some(cursor) if cursor.at(0) == self.start.at(0) && cursor <= log.head => {
+            Some(cursor) if cursor.at(0) == self.start.at(0) && cursor <= log.head() => {
                 (cursor.sequence, false)
             }
             Some(_) => (self.start.sequence, true),
@@ -112,20 +71,16 @@ impl MemoryHistory {
     fn read_now(&self, read: &Read) -> Page {
         let log = self.lock();
         let (after, foreign) = self.position(&log, read.after);
-        let upto = read.upto.map_or(log.head, |upto| upto.min(log.head)).sequence;
+        let upto = read.upto.map_or(log.head(), |upto| upto.min(log.head())).sequence;
         let lost = match read.after {
-            Some(_) => log.kept.lost_after(after, &read.patterns),
+            Some(_) => log.lost_after(after, &read.patterns),
             None => None,
         };
         let gap = lost.or(foreign.then_some(after)).map(|lost| self.start.at(lost));
-        let found = log.kept.read(&read.patterns, after, upto, read.max_events, read.max_bytes);
+        let found = log.read(&read.patterns, after, upto, read.max_events, read.max_bytes);
         let next = self.start.at(found.upto.max(after));
         Page { events: found.events, gap, next, done: found.upto >= upto }
     }
-}
-
-fn receipt(event: &Event) -> EventReceipt {
-    EventReceipt { cursor: event.cursor, topic: event.topic.clone(), time: event.time }
 }
 
 impl History for MemoryHistory {
@@ -137,38 +92,37 @@ impl History for MemoryHistory {
         Box::pin(ready(Ok(self.read_now(&read))))
     }
 
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
+        Box::pin(ready(Ok(self.start.at(self.lock().newest_before(time)))))
+    }
+
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
-        let page =
-            self.lock().kept.newest(&newest.patterns, newest.after.as_ref(), newest.max_events);
-        Box::pin(ready(Ok(page)))
+        Box::pin(ready(Ok(self.lock().newest(&newest))))
     }
 
     fn topics(&self, list: ListTopics) -> BoxFuture<'_, Result<Vec<TopicSummary>, Problem>> {
-        let topics = self.lock().kept.topics(&list.pattern, list.after.as_ref(), list.limit);
-        Box::pin(ready(Ok(topics)))
+        Box::pin(ready(Ok(self.lock().topics(&list))))
     }
 
     fn topic(&self, topic: Topic) -> BoxFuture<'_, Result<TopicSummary, Problem>> {
-        Box::pin(ready(Ok(self.lock().kept.topic(topic))))
+        Box::pin(ready(Ok(self.lock().topic(topic))))
     }
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
-        Box::pin(ready(Ok(self.lock().kept.forget(&topic))))
+        Box::pin(ready(Ok(self.lock().forget(&topic))))
     }
 
     fn head(&self) -> Cursor {
-        self.lock().head
+        self.lock().head()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
     }
 
     fn sweep(&self) {
-        let now = Timestamp::from(SystemTime::now()).millis();
-        let mut log = self.lock();
-        let oldest = |topic: &Topic| {
-            let age = i64::try_from(self.rules.of(topic).max_age.as_millis()).unwrap_or(i64::MAX);
-            now.saturating_sub(age)
-        };
-        let from = log.swept.take();
-        log.swept = log.kept.expire(from.as_ref(), SWEPT_TOPICS, oldest);
-        log.receipts.expire(Instant::now());
+        self.lock().sweep();
     }
+
+    fn stop(&self) {}
 }

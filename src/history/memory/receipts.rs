@@ -39,6 +39,7 @@ pub(super) enum Known {
 }
 
 impl Receipts {
+    /// No results, for so long and at most so many.
     pub(super) fn new(window: Duration, max_results: usize) -> Self {
         let (by_scope, oldest_first) = (HashMap::new(), VecDeque::new());
         Self { window, max_results, results: 0, by_scope, oldest_first }

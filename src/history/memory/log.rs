@@ -1,0 +1,204 @@
+//! What a log holds in memory: its place, the events of topics that are kept in memory, and the
+//! results of publishes that may be repeated.
+//!
+//! Pure state, shared by the backends. Numbering and committing are two steps, because what is
+//! numbered may have to reach a disk in between.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::super::{
+    AppendError, EventReceipt, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
+    TopicSummary,
+};
+use super::kept::{Bounds, Found, Kept};
+use super::receipts::{Known, Receipts};
+use crate::config::{self, Rules, Storage};
+use crate::model::{Cursor, Event, NewEvent, Pattern, Timestamp, Topic};
+
+/// How many topics one sweep looks at.
+const SWEPT_TOPICS: usize = 4_096;
+
+/// The part of a log that is in memory.
+pub(in crate::history) struct Log {
+    head: Cursor,
+    /// The newest number that was given.
+    last: u64,
+    time: Timestamp,
+    rules: Rules,
+    kept: Kept,
+    receipts: Receipts,
+    swept: Option<Topic>,
+}
+
+impl Log {
+    /// A log whose newest event is at `head` and happened at `time`, and that has nothing in memory.
+    pub(in crate::history) fn new(
+        head: Cursor,
+        time: Timestamp,
+        config: &config::History,
+        rules: Rules,
+    ) -> Self {
+        Self {
+            head,
+            last: head.sequence,
+            time,
+            rules,
+            kept: Kept::new(config.memory_bytes, head.sequence),
+            receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
+            swept: None,
+        }
+    }
+
+    /// The newest committed place.
+    pub(in crate::history) fn head(&self) -> Cursor {
+        self.head
+    }
+
+    /// The newest number that was given.
+    pub(in crate::history) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Where events are kept.
+    pub(in crate::history) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// The first result of a repeated request; none where the key is new.
+    pub(in crate::history) fn known(
+        &mut self,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Receipt>, AppendError> {
+        match self.receipts.find(key, Instant::now()) {
+            Known::Same(events) => Ok(Some(Receipt { events, repeated: true })),
+            Known::Other => Err(AppendError::Mismatch),
+            Known::Full => Err(AppendError::TooManyKeys),
+            Known::New => Ok(None),
+        }
+    }
+
+    /// Remembers a result from before a restart.
+    pub(in crate::history) fn remember(
+        &mut self,
+        key: IdempotencyKey,
+        events: Vec<EventReceipt>,
+        age: Duration,
+    ) {
+        let now = Instant::now();
+        let is_new = self.receipts.find(&key, now) == Known::New;
+        if let Some(since) = now.checked_sub(age)
+            && is_new
+        {
+            self.receipts.remember(key, events, since);
+        }
+    }
+
+    /// Gives events their time, and numbers to those that are kept anywhere. Time never goes back
+    /// along a log, whatever the clock does.
+    pub(in crate::history) fn number(&mut self, events: Vec<NewEvent>) -> Vec<Arc<Event>> {
+        self.time = self.time.max(Timestamp::from(SystemTime::now()));
+        let events = events.into_iter().map(|NewEvent { topic, kind, data }| {
+            let cursor = match self.rules.of(&topic).storage {
+                Storage::None => None,
+                Storage::Disk | Storage::Memory => {
+                    self.last += 1;
+                    Some(self.head.at(self.last))
+                }
+            };
+            Arc::new(Event { cursor, topic, kind, time: self.time, data })
+        });
+        events.collect()
+    }
+
+    /// Takes numbered events as stored, and keeps those of topics in memory.
+    pub(in crate::history) fn commit(
+        &mut self,
+        events: &[Arc<Event>],
+        key: Option<IdempotencyKey>,
+    ) -> Receipt {
+        for event in events {
+            let Some(cursor) = event.cursor else { continue };
+            self.head = self.head.max(cursor);
+            let rule = self.rules.of(&event.topic);
+            if rule.storage == Storage::Memory {
+                let bounds = Bounds { max_events: rule.max_events, max_bytes: rule.max_bytes };
+                self.kept.keep(cursor.sequence, event.clone(), &bounds);
+            }
+        }
+        let receipt = receipt(events);
+        if let Some(key) = key {
+            self.receipts.remember(key, receipt.events.clone(), Instant::now());
+        }
+        receipt
+    }
+
+    /// Events in memory after `after` and up to `upto`.
+    pub(in crate::history) fn read(
+        &self,
+        patterns: &[Pattern],
+        after: u64,
+        upto: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Found {
+        self.kept.read(patterns, after, upto, max_events, max_bytes)
+    }
+
+    /// The newest number after `sequence` under which a matching event was, or may have been,
+    /// removed from memory.
+    pub(in crate::history) fn lost_after(
+        &self,
+        sequence: u64,
+        patterns: &[Pattern],
+    ) -> Option<u64> {
+        self.kept.lost_after(sequence, patterns)
+    }
+
+    /// The number of the newest event in memory before a moment.
+    pub(in crate::history) fn newest_before(&self, time: Timestamp) -> u64 {
+        self.kept.newest_before(time.millis())
+    }
+
+    /// The newest event in memory of each matching topic.
+    pub(in crate::history) fn newest(&self, newest: &Newest) -> NewestPage {
+        self.kept.newest(&newest.patterns, newest.after.as_ref(), newest.max_events)
+    }
+
+    /// Topics with events in memory.
+    pub(in crate::history) fn topics(&self, list: &ListTopics) -> Vec<TopicSummary> {
+        self.kept.topics(&list.pattern, list.after.as_ref(), list.limit)
+    }
+
+    /// What is kept in memory of one topic.
+    pub(in crate::history) fn topic(&self, topic: Topic) -> TopicSummary {
+        self.kept.topic(topic)
+    }
+
+    /// Forgets what is in memory of one topic; returns how many events.
+    pub(in crate::history) fn forget(&mut self, topic: &Topic) -> usize {
+        self.kept.forget(topic)
+    }
+
+    /// Removes some of what is too old.
+    pub(in crate::history) fn sweep(&mut self) {
+        let now = Timestamp::from(SystemTime::now()).millis();
+        let rules = &self.rules;
+        let oldest = |topic: &Topic| {
+            let age = i64::try_from(rules.of(topic).max_age.as_millis()).unwrap_or(i64::MAX);
+            now.saturating_sub(age)
+        };
+        let from = self.swept.take();
+        self.swept = self.kept.expire(from.as_ref(), SWEPT_TOPICS, oldest);
+        self.receipts.expire(Instant::now());
+    }
+}
+
+fn receipt(events: &[Arc<Event>]) -> Receipt {
+    let events = events.iter().map(|event| EventReceipt {
+        cursor: event.cursor,
+        topic: event.topic.clone(),
+        time: event.time,
+    });
+    Receipt { events: events.collect(), repeated: false }
+}

@@ -1,0 +1,343 @@
+//! The durable log: on disk, in an embedded SQLite, beside what is kept in memory.
+//!
+//! One sequence numbers both. Who publishes to a topic on disk waits for a group commit; who
+//! publishes to one in memory waits only while a commit runs, so that nothing overtakes it. Reads
+//! join both, each from its own place, in the order of the log.
+
+mod checkpoints;
+mod open;
+mod reader;
+mod readers;
+mod rows;
+mod state;
+mod store;
+mod writer;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::error;
+
+use self::open::Directory;
+pub use self::open::OpenError;
+use self::reader::Wanted;
+use self::readers::Readers;
+use self::rows::{Epochs, ReceiptRow};
+use self::state::{Admission, Forget, Shared, Trouble};
+use self::store::{Failure, Store};
+use self::writer::Writer;
+use super::memory::log::Log;
+use super::{
+    Append, AppendError, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Newest,
+    NewestPage, Page, Read, Receipt, TopicSummary,
+};
+use crate::config::{self, Rules, Storage};
+use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
+
+/// A history that is open and not yet written to.
+pub struct Opened {
+    directory: Arc<Directory>,
+    store: Store,
+    log: Log,
+    config: config::History,
+}
+
+/// The durable log.
+pub struct SqliteHistory {
+    shared: Arc<Shared>,
+    readers: Arc<Readers>,
+    directory: Arc<Directory>,
+    rules: Rules,
+    commit_timeout: Duration,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Opened {
+    /// Opens the data directory, checks what is in it, and begins to number above all that any
+    /// client may have seen. Where acknowledged events are proven to be missing, a new epoch begins,
+    /// and whoever comes with an older cursor is told of a gap.
+    pub fn open(config: &config::History, rules: Rules) -> Result<Self, OpenError> {
+        let directory = Arc::new(Directory::open(&config.path)?);
+        let mut store = Store::open(&directory, config, &rules)?;
+        let committed = store.log().committed;
+        let lost = match directory.head() {
+            Some(noted) if noted > committed => {
+                error!(noted, committed, "acknowledged events are missing from the history");
+                Some(noted)
+            }
+            None if committed > 0 => {
+                error!(committed, "what the history should hold is not known: head is missing");
+                Some(committed)
+            }
+            Some(_) | None => None,
+        };
+        let failed = |failure| match failure {
+            Failure::Full => directory.damaged("there is no space left"),
+            Failure::NotStored(reason) | Failure::Unknown(reason) => directory.damaged(reason),
+        };
+        let sequence = store.begin(lost).map_err(failed)?;
+        let synced = directory.set_head(store.log().committed).and_then(|()| directory.sync());
+        synced.map_err(|error| directory.damaged(error))?;
+        let head = Cursor { log: store.log().name, epoch: store.epochs().newest(), sequence };
+        let time = Timestamp::from_millis(store.log().time);
+        let mut log = Log::new(head, time, config, rules);
+        let receipts = store.receipts().map_err(|error| directory.damaged(error))?;
+        for receipt in receipts {
+            remember(&mut log, receipt, head, store.epochs());
+        }
+        Ok(Self { directory, store, log, config: config.clone() })
+    }
+
+    /// The place above which new events are numbered.
+    pub fn head(&self) -> Cursor {
+        self.log.head()
+    }
+
+    /// Starts to write, and to tell `feed`.
+    pub fn start(self, feed: Arc<dyn Feed>) -> std::io::Result<SqliteHistory> {
+        let Self { directory, store, log, config } = self;
+        let rules = log.rules().clone();
+        let readers = Arc::new(Readers::start(directory.clone())?);
+        checkpoints::start(Arc::downgrade(&readers), config.fsync)?;
+        let reserved = store.log().reserved;
+        let shared = Arc::new(Shared::new(log, reserved, config.pending_bytes, feed));
+        let commit_timeout = config.commit_timeout;
+        let writer = Writer {
+            shared: shared.clone(),
+            directory: directory.clone(),
+            readers: readers.clone(),
+            acknowledged: store.log().committed,
+            store: Some(store),
+            rules: rules.clone(),
+            config,
+        };
+        let thread = thread::Builder::new().name("history-writer".to_owned());
+        let writer = Mutex::new(Some(thread.spawn(move || writer.run())?));
+        Ok(SqliteHistory { shared, readers, directory, rules, commit_timeout, writer })
+    }
+}
+
+/// Remembers the result of a publish from before a restart.
+fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs) {
+    let time = Timestamp::from_millis(row.time);
+    let events = row.events.into_iter().map(|(topic, sequence)| {
+        let cursor =
+            sequence.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
+        EventReceipt { cursor, topic, time }
+    });
+    let key = IdempotencyKey { scope: row.scope, request: row.request };
+    log.remember(key, events.collect(), writer::age(row.time));
+}
+
+impl SqliteHistory {
+    /// Where reading after a cursor begins, and whether events after it are known to be missing.
+    fn position(head: Cursor, after: Option<Cursor>) -> (u64, bool) {
+        match after {
+            None => (0, false),
+            Some(cursor) if cursor.log != head.log || cursor.sequence > head.sequence => (0, true),
+            Some(cursor) if cursor.epoch > head.epoch => (0, true),
+            Some(cursor) => (cursor.sequence, cursor.epoch < head.epoch),
+        }
+    }
+
+    async fn read_page(&self, read: Read) -> Result<Page, Problem> {
+        let head = self.head();
+        let (after, foreign) = Self::position(head, read.after);
+        let upto = read.upto.map_or(head, |upto| upto.min(head)).sequence;
+        let Read { patterns, max_events, max_bytes, .. } = read;
+        let wanted =
+            Wanted { patterns: patterns.clone(), after, upto, max_events, max_bytes, head };
+        let disk = self.readers.read(move |reader| reader.events(&wanted)).await?;
+        // Only topics that are kept in memory lose it with the process.
+        let in_memory = |pattern: &&Pattern| self.rules.may_match(pattern, Storage::Memory);
+        let in_memory: Vec<_> = patterns.iter().filter(in_memory).cloned().collect();
+        let (memory, forgotten) = {
+            let state = self.shared.lock();
+            let found = state.log.read(&patterns, after, upto, max_events, max_bytes);
+            (found, state.log.lost_after(after, &in_memory))
+        };
+        let lost = disk.lost.max(forgotten).or(foreign.then_some(after));
+        let mut end = disk.upto.min(memory.upto);
+        let mut events = disk.events;
+        events.extend(memory.events);
+        events.sort_unstable_by_key(|event| sequence(event));
+        events.retain(|event| sequence(event) <= end);
+        if events.len() > max_events {
+            events.truncate(max_events);
+            end = events.last().map_or(end, |event| sequence(event));
+        }
+        let gap = lost.filter(|_| read.after.is_some()).map(|lost| head.at(lost));
+        Ok(Page { events, gap, next: head.at(end.max(after)), done: end >= upto })
+    }
+
+    async fn newest_page(&self, newest: Newest) -> Result<NewestPage, Problem> {
+        let head = self.head();
+        let memory = self.shared.lock().log.newest(&newest);
+        let Newest { patterns, after, max_events } = newest;
+        let read = move |reader: &reader::Reader| {
+            reader.newest(&patterns, after.as_ref(), max_events, head)
+        };
+        let disk = self.readers.read(read).await?;
+        let mut next = match (disk.upto, memory.next) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let mut events: Vec<_> = disk.found.into_iter().map(|(_, event)| event).collect();
+        events.extend(memory.events);
+        // Where a topic moved from one to the other, its newest event is the one that counts.
+        events.sort_unstable_by(|a, b| a.topic.cmp(&b.topic).then(sequence(b).cmp(&sequence(a))));
+        events.dedup_by(|b, a| a.topic == b.topic);
+        events.retain(|event| next.as_ref().is_none_or(|next| event.topic <= *next));
+        if events.len() > max_events {
+            events.truncate(max_events);
+            next = events.last().map(|event| event.topic.clone());
+        }
+        Ok(NewestPage { events, next })
+    }
+
+    async fn list(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
+        let mut topics = self.shared.lock().log.topics(&list);
+        let ListTopics { pattern, mut after, limit } = list;
+        let mut on_disk = 0;
+        while on_disk < limit {
+            let (patterns, from) = ([pattern.clone()], after.clone());
+            let read =
+                move |reader: &reader::Reader| reader.by_name(&patterns, from.as_ref(), limit);
+            let page = self.readers.read(read).await?;
+            on_disk += page.found.len();
+            topics.extend(page.found.into_iter().map(|(topic, row)| TopicSummary {
+                topic,
+                retained: row.retained as usize,
+                latest: None,
+            }));
+            match page.upto {
+                Some(upto) => after = Some(upto),
+                None => break,
+            }
+        }
+        topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        topics.dedup_by(|b, a| {
+            a.topic == b.topic && {
+                a.retained += b.retained;
+                true
+            }
+        });
+        topics.truncate(limit);
+        Ok(topics)
+    }
+
+    async fn summary(&self, topic: Topic) -> Result<TopicSummary, Problem> {
+        let head = self.head();
+        let memory = self.shared.lock().log.topic(topic.clone());
+        let disk = self.readers.read(move |reader| {
+            let Some(row) = reader.topic(&topic)? else { return Ok(None) };
+            Ok(Some((row.retained as usize, reader.newest_of(&row, head)?)))
+        });
+        let (retained, latest) = disk.await?.unwrap_or_default();
+        let newest = latest.into_iter().chain(memory.latest).max_by_key(|event| sequence(event));
+        let retained = retained + memory.retained;
+        Ok(TopicSummary { topic: memory.topic, retained, latest: newest })
+    }
+}
+
+fn sequence(event: &Event) -> u64 {
+    event.cursor.map_or(0, |cursor| cursor.sequence)
+}
+
+impl History for SqliteHistory {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
+        let admission = self.shared.admit(append);
+        Box::pin(async move {
+            let receiver = match admission {
+                Admission::Done(result) => return result,
+                Admission::Waiting(receiver) => receiver,
+            };
+            match timeout(self.commit_timeout, receiver).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) => {
+                    let reason = "the writer of the history has ended".to_owned();
+                    Err(AppendError::OutcomeUnknown(reason))
+                }
+                Err(_) => {
+                    let reason = format!("the disk did not answer in {:?}", self.commit_timeout);
+                    Err(AppendError::OutcomeUnknown(reason))
+                }
+            }
+        })
+    }
+
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
+        Box::pin(self.read_page(read))
+    }
+
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
+        Box::pin(async move {
+            let head = self.head();
+            let in_memory = self.shared.lock().log.newest_before(time);
+            let (millis, upto) = (time.millis(), head.sequence);
+            let on_disk = self.readers.read(move |reader| reader.newest_before(millis, upto));
+            Ok(head.at(on_disk.await?.max(in_memory)))
+        })
+    }
+
+    fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
+        Box::pin(self.newest_page(newest))
+    }
+
+    fn topics(&self, list: ListTopics) -> BoxFuture<'_, Result<Vec<TopicSummary>, Problem>> {
+        Box::pin(self.list(list))
+    }
+
+    fn topic(&self, topic: Topic) -> BoxFuture<'_, Result<TopicSummary, Problem>> {
+        Box::pin(self.summary(topic))
+    }
+
+    fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
+        let (answer, receiver) = oneshot::channel();
+        self.shared.forget(Forget { topic, upto: None, removed: 0, answer });
+        Box::pin(async move {
+            let closed = |_| Problem::new(Code::Unavailable, "the history is closed");
+            receiver.await.map_err(closed)?
+        })
+    }
+
+    fn head(&self) -> Cursor {
+        self.shared.lock().log.head()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let state = self.shared.lock();
+        match &state.trouble {
+            Some(Trouble::Full) => Some("there is no space left for the history".to_owned()),
+            Some(Trouble::Broken(reason)) => Some(format!("the disk has failed: {reason}")),
+            None => state
+                .slow_commit()
+                .map(|elapsed| format!("the disk has not answered for {} s", elapsed.as_secs())),
+        }
+    }
+
+    fn sweep(&self) {
+        self.shared.lock().log.sweep();
+    }
+
+    fn stop(&self) {
+        self.shared.stop();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            if writer.join().is_err() {
+                error!("the writer of the history has panicked");
+            }
+            self.directory.unlock();
+        }
+    }
+}
+
+impl Drop for SqliteHistory {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

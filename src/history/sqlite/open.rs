@@ -1,0 +1,221 @@
+//! The data directory: who may open it, and what must be true before it is used.
+//!
+//! `lock` keeps a second process out, `history.db` (with its `-wal` and `-shm`) is the database, and
+//! `head` holds the number of the newest commit beside it: SQLite drops its log silently from the
+//! first bad frame on, and only this file can tell.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::rows::RowError;
+
+/// The schema, one step a file, each applied once and in order.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_history.sql")];
+
+/// How long a statement waits for another connection's lock. Only checkpoints take one that the
+/// writer has to wait for, and they take milliseconds.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Why the durable history can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory can't be made or used.
+    #[error("the data directory {path} can't be used: {source}")]
+    Directory {
+        /// `history.path`.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("the data directory {0} is in use by another process")]
+    InUse(PathBuf),
+    /// It was written by a later version.
+    #[error(
+        "the history in {path} has schema version {found}, and this version of Fanfare knows \
+         {known}: use the version that wrote it, or a later one"
+    )]
+    TooNew {
+        /// `history.path`.
+        path: PathBuf,
+        /// What the database says.
+        found: u32,
+        /// What this version can write.
+        known: u32,
+    },
+    /// It can't be read, or is not what was written.
+    #[error(
+        "the history in {path} can't be used: {reason}. Nothing was changed. To begin anew, move \
+         the directory away: every client is told of the gap"
+    )]
+    Damaged {
+        /// `history.path`.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+}
+
+/// The data directory, held by this process.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    lock: File,
+    head: File,
+}
+
+impl Directory {
+    /// Makes the directory if need be (mode 0700), and locks it.
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Directory { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let file = |name: &str| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            options.open(path.join(name)).map_err(failed)
+        };
+        let lock = file("lock")?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        Ok(Self { path: path.to_owned(), lock, head: file("head")? })
+    }
+
+    /// Says that a history here can't be used.
+    pub(super) fn damaged(&self, reason: impl ToString) -> OpenError {
+        OpenError::Damaged { path: self.path.clone(), reason: reason.to_string() }
+    }
+
+    fn database(&self) -> PathBuf {
+        self.path.join("history.db")
+    }
+
+    /// The log of SQLite, which a checkpoint moves into the database.
+    pub(super) fn wal(&self) -> PathBuf {
+        self.path.join("history.db-wal")
+    }
+
+    /// The number of the newest commit; none where the file is new or not what was written.
+    pub(super) fn head(&self) -> Option<u64> {
+        let mut record = [0; 12];
+        self.head.read_exact_at(&mut record, 0).ok()?;
+        let (number, checksum) = record.split_first_chunk()?;
+        let number = u64::from_le_bytes(*number);
+        (*checksum == head_checksum(number)).then_some(number)
+    }
+
+    /// Notes the number of the newest commit. Not forced to disk: it need only outlive the process,
+    /// and after a power failure an older number is true as well.
+    pub(super) fn set_head(&self, number: u64) -> io::Result<()> {
+        let record = [&number.to_le_bytes()[..], &head_checksum(number)].concat();
+        self.head.write_all_at(&record, 0)
+    }
+
+    /// Lets another process in.
+    pub(super) fn unlock(&self) {
+        _ = self.lock.unlock();
+    }
+
+    /// Forces the head and the directory's entries to disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.head.sync_data()?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// Opens the database to write, with the newest schema.
+    pub(super) fn writer(&self, fsync: bool) -> Result<Connection, OpenError> {
+        let open = || -> Result<(Connection, u32), rusqlite::Error> {
+            let db = Connection::open(self.database())?;
+            prepare(&db)?;
+            db.pragma_update(None, "journal_mode", "WAL")?;
+            db.pragma_update(None, "synchronous", if fsync { "FULL" } else { "NORMAL" })?;
+            // Checkpoints are made beside the writer, so that no publisher waits for one.
+            db.pragma_update(None, "wal_autocheckpoint", 0)?;
+            db.pragma_update(None, "cache_size", -16_384)?;
+            let version = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            Ok((db, version))
+        };
+        let (mut db, version) = open().map_err(|error| self.damaged(error))?;
+        let known = MIGRATIONS.len() as u32;
+        if version > known {
+            return Err(OpenError::TooNew { path: self.path.clone(), found: version, known });
+        }
+        migrate(&mut db, version).map_err(|error| self.damaged(error))?;
+        Ok(db)
+    }
+
+    /// Opens the database to read.
+    pub(super) fn reader(&self) -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(self.database(), flags)?;
+        prepare(&db)?;
+        db.pragma_update(None, "cache_size", -8_192)?;
+        Ok(db)
+    }
+
+    /// Opens the database to make checkpoints.
+    pub(super) fn checkpointer(&self, fsync: bool) -> rusqlite::Result<Connection> {
+        let db = Connection::open(self.database())?;
+        prepare(&db)?;
+        db.pragma_update(None, "synchronous", if fsync { "FULL" } else { "NORMAL" })?;
+        db.pragma_update(None, "wal_autocheckpoint", 0)?;
+        Ok(db)
+    }
+
+    /// Forgets what the system has cached of the database, so that it is read from the disk again:
+    /// after a failed fsync the cache may hold what the disk does not.
+    pub(super) fn drop_caches(&self) -> io::Result<()> {
+        for path in [self.database(), self.wal()] {
+            match File::open(path) {
+                Ok(file) => rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What every connection needs. No checkpoint is made when the last one closes: after a failed fsync
+/// it would copy what nobody has verified.
+fn prepare(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(BUSY)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(())
+}
+
+fn head_checksum(number: u64) -> [u8; 4] {
+    crc32fast::hash(&number.to_le_bytes()).to_le_bytes()
+}
+
+fn migrate(db: &mut Connection, version: u32) -> rusqlite::Result<()> {
+    for (sql, step) in MIGRATIONS.iter().zip(1_u32..).skip(version as usize) {
+        let transaction = db.transaction()?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "user_version", step)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Checks what decides which events exist: a damaged index over topics or keys could hide a row that
+/// no later check would miss. Events check each other when they are read.
+pub(super) fn verify(db: &Connection) -> Result<(), RowError> {
+    for table in ["log", "epochs", "topics", "receipts"] {
+        let sql = format!("PRAGMA integrity_check({table})");
+        let verdict: String = db.query_row(&sql, (), |row| row.get(0))?;
+        if verdict != "ok" {
+            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            return Err(rusqlite::Error::SqliteFailure(error, Some(verdict)).into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,390 @@
+//! The rows of the database, each with the checksum that tells whether it is what was written.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, Row};
+
+use crate::model::{Cursor, Data, Event, EventType, LogName, Timestamp, Topic};
+
+/// A row that is not what was written, or can't be read at all.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the {row} is damaged")]
+pub(super) struct Damaged {
+    row: String,
+}
+
+/// Why a row could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RowError {
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    #[error("{0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+pub(super) type RowResult<T> = Result<T, RowError>;
+
+fn damaged(row: impl Into<String>) -> RowError {
+    Damaged { row: row.into() }.into()
+}
+
+impl RowError {
+    /// An event that should be there is not.
+    pub(super) fn missing(sequence: u64, topic: &Topic) -> Self {
+        damaged(format!("event {sequence} of {topic}"))
+    }
+
+    /// An event is of a topic that is not there.
+    pub(super) fn without_topic(sequence: u64) -> Self {
+        damaged(format!("topic of event {sequence}"))
+    }
+}
+
+/// CRC-32 over values that can't be shifted into one another.
+#[derive(Default)]
+struct Checksum(crc32fast::Hasher);
+
+impl Checksum {
+    fn number(mut self, number: u64) -> Self {
+        self.0.update(&number.to_le_bytes());
+        self
+    }
+
+    fn text(self, text: &[u8]) -> Self {
+        let mut checksum = self.number(text.len() as u64);
+        checksum.0.update(text);
+        checksum
+    }
+
+    fn finish(self) -> u32 {
+        self.0.finalize()
+    }
+}
+
+/// Numbers are kept as SQLite's 64-bit integers; those that a log gives are far below the sign.
+fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(at).map(|number| number as u64)
+}
+
+fn integer(number: u64) -> i64 {
+    number as i64
+}
+
+/// The one row about the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LogRow {
+    pub(super) name: LogName,
+    pub(super) rules: u32,
+    pub(super) committed: u64,
+    pub(super) reserved: u64,
+    pub(super) floor: u64,
+    pub(super) time: i64,
+    pub(super) bytes: u64,
+}
+
+impl LogRow {
+    pub(super) const SELECT: &str =
+        "SELECT name, rules, committed, reserved, floor, time, bytes, checksum FROM log";
+    const WRITE: &str = "INSERT OR REPLACE INTO log \
+        (id, name, rules, committed, reserved, floor, time, bytes, checksum) \
+        VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+    pub(super) fn read(row: &Row<'_>) -> RowResult<Self> {
+        let name: String = row.get(0)?;
+        let log = Self {
+            name: LogName::parse(&name).ok_or_else(|| damaged("record of the log"))?,
+            rules: row.get(1)?,
+            committed: number(row, 2)?,
+            reserved: number(row, 3)?,
+            floor: number(row, 4)?,
+            time: row.get(5)?,
+            bytes: number(row, 6)?,
+        };
+        if log.checksum() != row.get::<_, u32>(7)? {
+            return Err(damaged("record of the log"));
+        }
+        Ok(log)
+    }
+
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        db.prepare_cached(Self::WRITE)?.execute((
+            self.name.to_string(),
+            self.rules,
+            integer(self.committed),
+            integer(self.reserved),
+            integer(self.floor),
+            self.time,
+            integer(self.bytes),
+            self.checksum(),
+        ))?;
+        Ok(())
+    }
+
+    fn checksum(&self) -> u32 {
+        Checksum::default()
+            .text(self.name.to_string().as_bytes())
+            .number(u64::from(self.rules))
+            .number(self.committed)
+            .number(self.reserved)
+            .number(self.floor)
+            .number(self.time as u64)
+            .number(self.bytes)
+            .finish()
+    }
+}
+
+/// The stretches of the log, oldest first; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Epochs(Vec<(u64, u64)>);
+
+impl Epochs {
+    const WRITE: &str = "INSERT INTO epochs (epoch, begins_after, checksum) VALUES (?1, ?2, ?3)";
+
+    pub(super) fn read(db: &Connection) -> RowResult<Self> {
+        let mut statement =
+            db.prepare("SELECT epoch, begins_after, checksum FROM epochs ORDER BY epoch")?;
+        let mut epochs = Vec::new();
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let (epoch, begins_after) = (number(row, 0)?, number(row, 1)?);
+            if Self::checksum(epoch, begins_after) != row.get::<_, u32>(2)? {
+                return Err(damaged("record of an epoch"));
+            }
+            epochs.push((epoch, begins_after));
+        }
+        // A lost row would show events under another epoch than they were given.
+        let whole = epochs.iter().zip(1..).all(|((epoch, _), expected)| *epoch == expected);
+        if epochs.is_empty() || !whole { Err(damaged("list of epochs")) } else { Ok(Self(epochs)) }
+    }
+
+    /// The epochs of a new log.
+    pub(super) fn first() -> Self {
+        Self(vec![(1, 0)])
+    }
+
+    /// Begins a new epoch behind a number.
+    pub(super) fn begin(&mut self, begins_after: u64) {
+        self.0.push((self.newest() + 1, begins_after));
+    }
+
+    pub(super) fn newest(&self) -> u64 {
+        self.0.last().map_or(1, |(epoch, _)| *epoch)
+    }
+
+    /// The epoch in which a number was given.
+    pub(super) fn of(&self, sequence: u64) -> u64 {
+        let begun = self.0.iter().rev().find(|(_, begins_after)| sequence > *begins_after);
+        begun.map_or(1, |(epoch, _)| *epoch)
+    }
+
+    pub(super) fn write_newest(&self, db: &Connection) -> rusqlite::Result<()> {
+        if let Some(&(epoch, after)) = self.0.last() {
+            let checksum = Self::checksum(epoch, after);
+            db.prepare_cached(Self::WRITE)?.execute((integer(epoch), integer(after), checksum))?;
+        }
+        Ok(())
+    }
+
+    fn checksum(epoch: u64, begins_after: u64) -> u32 {
+        Checksum::default().number(epoch).number(begins_after).finish()
+    }
+}
+
+/// One topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TopicRow {
+    pub(super) id: i64,
+    pub(super) name: Topic,
+    pub(super) last: u64,
+    pub(super) last_removed: u64,
+    pub(super) retained: u64,
+    pub(super) bytes: u64,
+}
+
+impl TopicRow {
+    /// The columns that [`TopicRow::read`] reads.
+    pub(super) const COLUMNS: &str = "id, name, last, last_removed, retained, bytes, checksum";
+    const WRITE: &str = "INSERT OR REPLACE INTO topics \
+        (id, name, last, last_removed, retained, bytes, checksum) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+    pub(super) fn read(row: &Row<'_>) -> RowResult<Self> {
+        let name: String = row.get(1)?;
+        let topic = Self {
+            id: row.get(0)?,
+            name: Topic::parse(&name).map_err(|_| damaged("record of a topic"))?,
+            last: number(row, 2)?,
+            last_removed: number(row, 3)?,
+            retained: number(row, 4)?,
+            bytes: number(row, 5)?,
+        };
+        if topic.checksum() != row.get::<_, u32>(6)? {
+            return Err(damaged(format!("record of topic {}", topic.name)));
+        }
+        Ok(topic)
+    }
+
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        db.prepare_cached(Self::WRITE)?.execute((
+            self.id,
+            self.name.as_str(),
+            integer(self.last),
+            integer(self.last_removed),
+            integer(self.retained),
+            integer(self.bytes),
+            self.checksum(),
+        ))?;
+        Ok(())
+    }
+
+    fn checksum(&self) -> u32 {
+        Checksum::default()
+            .number(self.id as u64)
+            .text(self.name.as_str().as_bytes())
+            .number(self.last)
+            .number(self.last_removed)
+            .number(self.retained)
+            .number(self.bytes)
+            .finish()
+    }
+}
+
+/// Where one event stands in the log and in its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) sequence: u64,
+    pub(super) topic: i64,
+    pub(super) previous: u64,
+}
+
+/// One event.
+#[derive(Debug)]
+pub(super) struct EventRow;
+
+impl EventRow {
+    /// The columns that the functions here read.
+    pub(super) const COLUMNS: &str =
+        "sequence, topic, previous, time, type, base64, data, checksum";
+    const WRITE: &str = "INSERT INTO events \
+        (sequence, topic, previous, time, type, base64, data, checksum) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+    pub(super) fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
+        Ok(Place { sequence: number(row, 0)?, topic: row.get(1)?, previous: number(row, 2)? })
+    }
+
+    /// The event of a row of `topic`, in the log whose head is given.
+    pub(super) fn read(
+        row: &Row<'_>,
+        topic: &Topic,
+        head: Cursor,
+        epochs: &Epochs,
+    ) -> RowResult<Arc<Event>> {
+        let place = Self::place(row)?;
+        let time: i64 = row.get(3)?;
+        let kind = row.get_ref(4)?.as_str_or_null().ok().flatten();
+        let base64: bool = row.get(5)?;
+        let data = row.get_ref(6)?.as_str().unwrap_or_default();
+        let found = Self::checksum(place, topic, time, kind, base64, data);
+        let broken = || damaged(format!("event {} of {topic}", place.sequence));
+        if found != row.get::<_, u32>(7)? {
+            return Err(broken());
+        }
+        let kind = kind.map(EventType::parse).transpose().map_err(|_| broken())?;
+        let data = Data::from_stored(data, base64).map_err(|_| broken())?;
+        let (sequence, epoch) = (place.sequence, epochs.of(place.sequence));
+        let cursor = Some(Cursor { log: head.log, epoch, sequence });
+        let time = Timestamp::from_millis(time);
+        Ok(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data }))
+    }
+
+    pub(super) fn write(db: &Connection, place: Place, event: &Event) -> rusqlite::Result<()> {
+        let kind = event.kind.as_ref().map(EventType::as_str);
+        let (base64, data) = (event.data.is_base64(), event.data.json().get());
+        let time = event.time.millis();
+        db.prepare_cached(Self::WRITE)?.execute((
+            integer(place.sequence),
+            place.topic,
+            integer(place.previous),
+            time,
+            kind,
+            base64,
+            data,
+            Self::checksum(place, &event.topic, time, kind, base64, data),
+        ))?;
+        Ok(())
+    }
+
+    fn checksum(
+        place: Place,
+        topic: &Topic,
+        time: i64,
+        kind: Option<&str>,
+        base64: bool,
+        data: &str,
+    ) -> u32 {
+        Checksum::default()
+            .number(place.sequence)
+            .number(place.topic as u64)
+            .text(topic.as_str().as_bytes())
+            .number(place.previous)
+            .number(time as u64)
+            .text(kind.unwrap_or_default().as_bytes())
+            .number(u64::from(base64))
+            .text(data.as_bytes())
+            .finish()
+    }
+}
+
+/// What a publish with an idempotency key came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ReceiptRow {
+    pub(super) scope: [u8; 32],
+    pub(super) request: [u8; 32],
+    pub(super) time: i64,
+    pub(super) events: Vec<(Topic, Option<u64>)>,
+}
+
+impl ReceiptRow {
+    pub(super) const SELECT: &str =
+        "SELECT scope, request, time, events, checksum FROM receipts ORDER BY time";
+    const WRITE: &str = "INSERT OR REPLACE INTO receipts \
+        (scope, request, time, events, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+    pub(super) fn read(row: &Row<'_>) -> RowResult<Self> {
+        let broken = || damaged("record of an idempotency key");
+        let (scope, request, time) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let text: String = row.get(3)?;
+        if Self::checksum(&scope, &request, time, &text) != row.get::<_, u32>(4)? {
+            return Err(broken());
+        }
+        let events: Vec<(String, Option<u64>)> =
+            serde_json::from_str(&text).map_err(|_| broken())?;
+        let events = events.into_iter().map(|(name, at)| Ok((Topic::parse(&name)?, at)));
+        let events: Result<_, crate::model::TopicError> = events.collect();
+        Ok(Self { scope, request, time, events: events.map_err(|_| broken())? })
+    }
+
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        let events: Vec<_> = self.events.iter().map(|(name, at)| (name.as_str(), at)).collect();
+        let text = serde_json::to_string(&events).unwrap_or_default();
+        let checksum = Self::checksum(&self.scope, &self.request, self.time, &text);
+        db.prepare_cached(Self::WRITE)?.execute((
+            self.scope,
+            self.request,
+            self.time,
+            text,
+            checksum,
+        ))?;
+        Ok(())
+    }
+
+    fn checksum(scope: &[u8; 32], request: &[u8; 32], time: i64, events: &str) -> u32 {
+        Checksum::default()
+            .text(scope)
+            .text(request)
+            .number(time as u64)
+            .text(events.as_bytes())
+            .finish()
+    }
+}

@@ -1,0 +1,345 @@
+//! Between those who publish and the one who writes: what waits for the disk, and the log in order.
+//!
+//! Everything that gives numbers, moves the head or feeds does so under one lock. While the writer
+//! commits a group, its numbers are given and not committed, so nothing later-numbered may pass;
+//! otherwise what needs no disk is done at once, as in memory.
+
+use std::collections::{HashSet, VecDeque};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::super::memory::log::Log;
+use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt};
+use super::store::{Failure, RESERVED_AHEAD};
+use crate::config::Storage;
+use crate::model::{Event, Problem, Topic};
+
+/// The most events of one group, but for those of its last publish.
+const GROUP_EVENTS: usize = 10_000;
+
+/// The most bytes of one group, counted by [`Event::cost`], but for those of its last publish.
+const GROUP_BYTES: usize = 8 << 20;
+
+/// A commit that runs for so long is told of as trouble.
+const SLOW_COMMIT: Duration = Duration::from_secs(5);
+
+pub(super) type Answer = oneshot::Sender<Result<Receipt, AppendError>>;
+
+/// What publishers and the writer share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    work: Condvar,
+    feed: Arc<dyn Feed>,
+}
+
+pub(super) struct State {
+    pub(super) log: Log,
+    /// No number above this one may be given.
+    pub(super) reserved: u64,
+    pub(super) trouble: Option<Trouble>,
+    queue: VecDeque<Pending>,
+    queued_bytes: usize,
+    max_queued_bytes: usize,
+    committing: Option<Instant>,
+    stopping: bool,
+}
+
+/// Why nothing can be stored at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// There was no space for the last group; the next one may be smaller.
+    Full,
+    /// The disk can't be trusted before it has been looked at again.
+    Broken(String),
+}
+
+/// What waits for the writer.
+enum Pending {
+    Append { append: Append, bytes: usize, answer: Answer },
+    Forget(Forget),
+}
+
+/// A topic whose history is to be forgotten.
+pub(super) struct Forget {
+    pub(super) topic: Topic,
+    /// Up to which number; up to the newest where nothing has been forgotten yet.
+    pub(super) upto: Option<u64>,
+    /// How many events have been forgotten so far.
+    pub(super) removed: usize,
+    pub(super) answer: oneshot::Sender<Result<usize, Problem>>,
+}
+
+/// One publish of a group.
+pub(super) struct Numbered {
+    pub(super) events: Vec<Arc<Event>>,
+    pub(super) key: Option<IdempotencyKey>,
+    answer: Answer,
+}
+
+/// What the writer is to do next.
+pub(super) enum Work {
+    /// Store these, and say what became of them with [`Shared::committed`].
+    Group(Vec<Numbered>),
+    Forget(Forget),
+    /// There is nothing to store; reserve numbers if need be, and tidy up.
+    Idle,
+    /// Nothing more will come.
+    Stop,
+}
+
+/// What became of a publish, now or later.
+pub(super) enum Admission {
+    Done(Result<Receipt, AppendError>),
+    Waiting(oneshot::Receiver<Result<Receipt, AppendError>>),
+}
+
+impl Shared {
+    pub(super) fn new(
+        log: Log,
+        reserved: u64,
+        max_queued_bytes: usize,
+        feed: Arc<dyn Feed>,
+    ) -> Self {
+        let state = State {
+            log,
+            reserved,
+            trouble: None,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            max_queued_bytes,
+            committing: None,
+            stopping: false,
+        };
+        Self { state: Mutex::new(state), work: Condvar::new(), feed }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores events that need no disk, or lets them wait for the writer.
+    pub(super) fn admit(&self, append: Append) -> Admission {
+        let mut state = self.lock();
+        match state.admit(append) {
+            Ok(Ready::Now(append)) => {
+                let events = state.log.number(append.events);
+                let receipt = state.log.commit(&events, append.key);
+                self.feed.committed(events);
+                if state.is_low() {
+                    self.work.notify_one();
+                }
+                Admission::Done(Ok(receipt))
+            }
+            Ok(Ready::Known(receipt)) => Admission::Done(Ok(receipt)),
+            Ok(Ready::Later(receiver)) => {
+                self.work.notify_one();
+                Admission::Waiting(receiver)
+            }
+            Err(error) => Admission::Done(Err(error)),
+        }
+    }
+
+    /// Lets the writer forget a topic.
+    pub(super) fn forget(&self, forget: Forget) {
+        self.lock().queue.push_back(Pending::Forget(forget));
+        self.work.notify_one();
+    }
+
+    /// Waits for something to do, but not for longer than `patience`.
+    pub(super) fn next_work(&self, patience: Duration) -> Work {
+        let mut state = self.lock();
+        if state.queue.is_empty() && !state.stopping && !state.is_low() {
+            let waited = self.work.wait_timeout(state, patience);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.take()
+    }
+
+    /// Takes a group as stored or not, tells whoever waits for it, and lets the events out.
+    pub(super) fn committed(
+        &self,
+        group: Vec<Numbered>,
+        outcome: Result<(), Failure>,
+        reserved: u64,
+    ) {
+        let mut state = self.lock();
+        state.committing = None;
+        state.reserved = reserved;
+        state.trouble = match &outcome {
+            Ok(()) => None,
+            Err(Failure::Full) => Some(Trouble::Full),
+            Err(Failure::NotStored(reason) | Failure::Unknown(reason)) => {
+                Some(Trouble::Broken(reason.clone()))
+            }
+        };
+        let mut out = Vec::new();
+        let mut answers = Vec::new();
+        for Numbered { events, key, answer } in group {
+            let needs_disk = state.needs_disk(events.iter().map(|event| &event.topic));
+            let result = match &outcome {
+                Ok(()) => Ok(state.log.commit(&events, key)),
+                // What is numbered among events that may yet turn up can't go out before them.
+                Err(Failure::Unknown(reason)) if !needs_disk => {
+                    Err(AppendError::Unavailable(reason.clone()))
+                }
+                Err(_) if !needs_disk => Ok(state.log.commit(&events, key)),
+                Err(Failure::Full) => Err(AppendError::StorageFull),
+                Err(Failure::NotStored(reason)) => Err(AppendError::Unavailable(reason.clone())),
+                Err(Failure::Unknown(reason)) => Err(AppendError::OutcomeUnknown(reason.clone())),
+            };
+            if result.is_ok() {
+                out.extend(events);
+            }
+            answers.push((answer, result));
+        }
+        if !out.is_empty() {
+            self.feed.committed(out);
+        }
+        drop(state);
+        for (answer, result) in answers {
+            // Whoever gave up waiting was told that the outcome is unknown.
+            _ = answer.send(result);
+        }
+    }
+
+    /// Lets events out that turned up on the disk after all, and takes the history as mended.
+    pub(super) fn mended(&self, recovered: Vec<Arc<Event>>, reserved: u64) {
+        let mut state = self.lock();
+        state.log.commit(&recovered, None);
+        state.trouble = None;
+        state.reserved = reserved;
+        if !recovered.is_empty() {
+            self.feed.committed(recovered);
+        }
+    }
+
+    /// Takes no more, and lets the writer stop once everything is stored.
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.work.notify_all();
+    }
+}
+
+/// A publish that may be done.
+enum Ready {
+    Now(Append),
+    Known(Receipt),
+    Later(oneshot::Receiver<Result<Receipt, AppendError>>),
+}
+
+impl State {
+    fn admit(&mut self, append: Append) -> Result<Ready, AppendError> {
+        if let Some(key) = &append.key
+            && let Some(receipt) = self.log.known(key)?
+        {
+            return Ok(Ready::Known(receipt));
+        }
+        let storages = append.events.iter().map(|event| self.log.rules().of(&event.topic).storage);
+        let is_ephemeral = storages.clone().all(|storage| storage == Storage::None);
+        // They have no number, so nothing can be out of order.
+        if is_ephemeral && append.key.is_none() {
+            return Ok(Ready::Now(append));
+        }
+        let needs_disk = storages.clone().any(|storage| storage == Storage::Disk);
+        if self.stopping {
+            return Err(AppendError::Unavailable("the broker is stopping".to_owned()));
+        }
+        if let Some(Trouble::Broken(reason)) = &self.trouble {
+            return Err(AppendError::Unavailable(reason.clone()));
+        }
+        let numbers = append.events.len() as u64;
+        let is_free = self.committing.is_none() && self.queue.is_empty();
+        if !needs_disk && is_free && self.log.last() + numbers <= self.reserved {
+            return Ok(Ready::Now(append));
+        }
+        let bytes = append.events.iter().map(|event| event.data.json().get().len());
+        let bytes = bytes.sum::<usize>() + append.events.len() * Event::OVERHEAD_BYTES;
+        if self.queued_bytes + bytes > self.max_queued_bytes && !self.queue.is_empty() {
+            return Err(AppendError::Unavailable("too much waits for the disk".to_owned()));
+        }
+        self.queued_bytes += bytes;
+        let (answer, receiver) = oneshot::channel();
+        self.queue.push_back(Pending::Append { append, bytes, answer });
+        Ok(Ready::Later(receiver))
+    }
+
+    /// Whether any of these topics is kept on disk.
+    pub(super) fn needs_disk<'a>(&self, mut topics: impl Iterator<Item = &'a Topic>) -> bool {
+        topics.any(|topic| self.log.rules().of(topic).storage == Storage::Disk)
+    }
+
+    /// Whether numbers should be reserved before they run out.
+    pub(super) fn is_low(&self) -> bool {
+        self.trouble.is_none() && self.log.last() + RESERVED_AHEAD / 2 > self.reserved
+    }
+
+    /// For how long a commit has been running, where that is too long.
+    pub(super) fn slow_commit(&self) -> Option<Duration> {
+        self.committing.map(|since| since.elapsed()).filter(|elapsed| *elapsed > SLOW_COMMIT)
+    }
+
+    fn take(&mut self) -> Work {
+        let is_broken = matches!(self.trouble, Some(Trouble::Broken(_)));
+        if is_broken {
+            self.refuse_all();
+            return if self.stopping { Work::Stop } else { Work::Idle };
+        }
+        let mut group: Vec<Numbered> = Vec::new();
+        let mut scopes = HashSet::new();
+        let (mut events, mut bytes) = (0, 0);
+        while events < GROUP_EVENTS
+            && bytes < GROUP_BYTES
+            && let Some(next) = self.queue.pop_front()
+        {
+            let (append, cost, answer) = match next {
+                Pending::Append { append, bytes, answer } => (append, bytes, answer),
+                Pending::Forget(forget) if group.is_empty() => return Work::Forget(forget),
+                Pending::Forget(forget) => {
+                    self.queue.push_front(Pending::Forget(forget));
+                    break;
+                }
+            };
+            // A repeat of a publish in this group waits for its result.
+            if append.key.as_ref().is_some_and(|key| !scopes.insert(key.scope)) {
+                self.queue.push_front(Pending::Append { append, bytes: cost, answer });
+                break;
+            }
+            self.queued_bytes -= cost;
+            match append.key.as_ref().map(|key| self.log.known(key)) {
+                Some(Ok(Some(receipt))) => _ = answer.send(Ok(receipt)),
+                Some(Err(error)) => _ = answer.send(Err(error)),
+                Some(Ok(None)) | None => {
+                    events += append.events.len();
+                    bytes += cost;
+                    let numbered = self.log.number(append.events);
+                    group.push(Numbered { events: numbered, key: append.key, answer });
+                }
+            }
+        }
+        if !group.is_empty() {
+            self.committing = Some(Instant::now());
+            return Work::Group(group);
+        }
+        if self.stopping && self.queue.is_empty() { Work::Stop } else { Work::Idle }
+    }
+
+    /// Refuses what waits for a disk that can't be trusted.
+    fn refuse_all(&mut self) {
+        self.queued_bytes = 0;
+        for pending in mem::take(&mut self.queue) {
+            match pending {
+                Pending::Append { answer, .. } => {
+                    let reason = "the disk has failed".to_owned();
+                    _ = answer.send(Err(AppendError::Unavailable(reason)));
+                }
+                Pending::Forget(forget) => {
+                    let code = crate::model::Code::Unavailable;
+                    _ = forget.answer.send(Err(Problem::new(code, "the disk has failed")));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,567 @@
+//! What the writer does to the database: one transaction for a group of publishes and whatever
+//! retention is due with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
+
+use super::open::{Directory, OpenError, verify};
+use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
+use crate::config::{self, Rule, Rules, Storage};
+use crate::model::{Event, LogName, Timestamp, Topic};
+
+/// How many numbers are reserved ahead, so that those of events that are kept in memory alone are
+/// not given again after a restart.
+pub(super) const RESERVED_AHEAD: u64 = 1 << 20;
+
+/// How many events one transaction removes beside what it adds.
+const REMOVED_AT_A_TIME: usize = 512;
+
+/// How many topics without events keep the number of their last removed event to themselves.
+const EMPTIED_TOPICS: u32 = 10_000;
+
+/// Why nothing, or perhaps something, was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Certainly nothing: there is no space.
+    Full,
+    /// Certainly nothing.
+    NotStored(String),
+    /// All of it or nothing.
+    Unknown(String),
+}
+
+/// What one transaction adds.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// Events of topics on disk, in order.
+    pub(super) events: Vec<Arc<Event>>,
+    /// Results to remember.
+    pub(super) receipts: Vec<ReceiptRow>,
+    /// The newest number given to any event, kept or not.
+    pub(super) last: u64,
+}
+
+/// The database, as its one writer has it.
+pub(super) struct Store {
+    db: Connection,
+    log: LogRow,
+    epochs: Epochs,
+    rules: Rules,
+    max_bytes: u64,
+    receipts_window: Duration,
+    expiries: Vec<Expiry>,
+}
+
+/// How far the events of all rules with one age have been looked at.
+#[derive(Debug, Clone)]
+struct Expiry {
+    max_age: Duration,
+    looked_at: u64,
+}
+
+/// What has changed of topics in one transaction, written at its end.
+type Topics = HashMap<Topic, TopicRow>;
+
+impl Store {
+    /// Opens the database, checks it, and makes it ready to be added to.
+    pub(super) fn open(
+        directory: &Directory,
+        config: &config::History,
+        rules: &Rules,
+    ) -> Result<Self, OpenError> {
+        let damaged = |error: RowError| directory.damaged(error);
+        let mut db = directory.writer(config.fsync)?;
+        verify(&db).map_err(damaged)?;
+        check_topics(&db).map_err(damaged)?;
+        let (log, epochs) = load_or_create(&mut db, rules).map_err(damaged)?;
+        let ages = rules.all().map(|rule| rule.max_age);
+        let mut expiries: Vec<Expiry> =
+            ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
+        expiries.sort_by_key(|expiry| expiry.max_age);
+        expiries.dedup_by_key(|expiry| expiry.max_age);
+        Ok(Self {
+            db,
+            log,
+            epochs,
+            rules: rules.clone(),
+            max_bytes: config.disk_bytes as u64,
+            receipts_window: config.idempotency_window,
+            expiries,
+        })
+    }
+
+    pub(super) fn log(&self) -> &LogRow {
+        &self.log
+    }
+
+    pub(super) fn epochs(&self) -> &Epochs {
+        &self.epochs
+    }
+
+    /// Begins to give numbers above all that were ever given; in a new epoch where acknowledged
+    /// events are missing. Where topics were kept elsewhere before, whoever has a cursor from then
+    /// gets a gap, for what was kept in memory then is gone.
+    /// Returns the number above which new ones begin.
+    pub(super) fn begin(&mut self, lost_up_to: Option<u64>) -> Result<u64, Failure> {
+        let mut log = self.log.clone();
+        let mut epochs = self.epochs.clone();
+        if let Some(lost) = lost_up_to {
+            log.reserved = log.reserved.max(lost);
+            log.committed = log.committed.max(lost);
+            log.floor = log.reserved;
+            epochs.begin(log.reserved);
+        }
+        let rules = rules_checksum(&self.rules);
+        if log.rules != rules {
+            log.rules = rules;
+            log.floor = log.reserved;
+        }
+        let begins_after = log.reserved;
+        log.reserved += RESERVED_AHEAD;
+        let new_epoch = epochs != self.epochs;
+        self.transact(|transaction, current, _, _| {
+            if new_epoch {
+                epochs.write_newest(transaction)?;
+            }
+            *current = log.clone();
+            Ok(())
+        })?;
+        self.epochs = epochs;
+        Ok(begins_after)
+    }
+
+    /// Stores a group, with some of the retention that is due.
+    pub(super) fn commit(&mut self, group: &Group, now: SystemTime) -> Result<(), Failure> {
+        let budget = REMOVED_AT_A_TIME + 2 * group.events.len();
+        let mut expiries = self.expiries.clone();
+        let oldest_receipt = millis(now) - self.receipts_window.as_millis() as i64;
+        self.transact(|transaction, log, topics, bounds| {
+            for event in &group.events {
+                add(transaction, log, topics, event)?;
+            }
+            for receipt in &group.receipts {
+                receipt.write(transaction)?;
+            }
+            log.committed = log.committed.max(group.last);
+            if log.reserved < group.last + RESERVED_AHEAD / 2 {
+                log.reserved = group.last + RESERVED_AHEAD;
+            }
+            let mut removal = Removal { transaction, log, topics, left: budget };
+            removal.over_bounds(bounds.rules)?;
+            removal.over_all(bounds.max_bytes)?;
+            for expiry in &mut expiries {
+                removal.too_old(bounds.rules, expiry, now)?;
+            }
+            transaction
+                .prepare_cached(
+                    "DELETE FROM receipts WHERE scope IN \
+                     (SELECT scope FROM receipts WHERE time < ?1 ORDER BY time LIMIT ?2)",
+                )?
+                .execute((oldest_receipt, budget as i64))?;
+            Ok(())
+        })?;
+        self.expiries = expiries;
+        Ok(())
+    }
+
+    /// Does some of the retention that is due; whether there may be more to do.
+    pub(super) fn tidy(&mut self, now: SystemTime) -> Result<bool, Failure> {
+        if !self.is_untidy(now).map_err(|error| Failure::NotStored(error.to_string()))? {
+            return Ok(false);
+        }
+        self.forget_topics()?;
+        self.commit(&Group { last: self.log.committed, ..Group::default() }, now)?;
+        Ok(true)
+    }
+
+    /// Whether retention has something to do. Moves on over what it need not look at again.
+    fn is_untidy(&mut self, now: SystemTime) -> RowResult<bool> {
+        if self.log.bytes > self.max_bytes {
+            return Ok(true);
+        }
+        for expiry in &mut self.expiries {
+            let mut next = self.db.prepare_cached(
+                "SELECT time FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 1",
+            )?;
+            let time: Option<i64> =
+                next.query_row((expiry.looked_at as i64,), |row| row.get(0)).optional()?;
+            if time.is_some_and(|time| time < millis(now) - expiry.max_age.as_millis() as i64) {
+                return Ok(true);
+            }
+        }
+        let oldest = millis(now) - self.receipts_window.as_millis() as i64;
+        let old: Option<i64> = self
+            .db
+            .prepare_cached("SELECT time FROM receipts ORDER BY time LIMIT 1")?
+            .query_row((), |row| row.get(0))
+            .optional()?;
+        Ok(old.is_some_and(|time| time < oldest) || self.emptied_topics()? > EMPTIED_TOPICS)
+    }
+
+    fn emptied_topics(&self) -> rusqlite::Result<u32> {
+        self.db
+            .prepare_cached("SELECT COUNT(*) FROM topics WHERE retained = 0")?
+            .query_row((), |row| row.get(0))
+    }
+
+    /// Forgets topics that have had no events for longest, where there are very many.
+    fn forget_topics(&mut self) -> Result<(), Failure> {
+        let emptied =
+            self.emptied_topics().map_err(|error| Failure::NotStored(error.to_string()))?;
+        let surplus = emptied.saturating_sub(EMPTIED_TOPICS).min(REMOVED_AT_A_TIME as u32);
+        if surplus == 0 {
+            return Ok(());
+        }
+        self.transact(|transaction, log, _, _| {
+            let sql = format!(
+                "SELECT {} FROM topics WHERE retained = 0 ORDER BY last LIMIT ?1",
+                TopicRow::COLUMNS
+            );
+            let emptied = collect(transaction, &sql, (surplus,), TopicRow::read)?;
+            for topic in emptied {
+                log.floor = log.floor.max(topic.last);
+                transaction
+                    .prepare_cached("DELETE FROM topics WHERE id = ?1")?
+                    .execute((topic.id,))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Removes some of the oldest events of a topic, up to a number; how many it removed.
+    pub(super) fn forget(&mut self, topic: &Topic, upto: u64) -> Result<usize, Failure> {
+        let mut removed = 0;
+        self.transact(|transaction, log, topics, _| {
+            let mut removal = Removal { transaction, log, topics, left: REMOVED_AT_A_TIME };
+            removal.forget(topic, upto)?;
+            removed = REMOVED_AT_A_TIME - removal.left;
+            Ok(())
+        })?;
+        Ok(removed)
+    }
+
+    /// The results that are remembered, oldest first. A damaged one is reported and left out.
+    pub(super) fn receipts(&self) -> RowResult<Vec<ReceiptRow>> {
+        let mut statement = self.db.prepare(ReceiptRow::SELECT)?;
+        let mut rows = statement.query(())?;
+        let mut receipts = Vec::new();
+        while let Some(row) = rows.next()? {
+            match ReceiptRow::read(row) {
+                Ok(receipt) => receipts.push(receipt),
+                Err(error) => tracing::error!(%error, "an idempotency key was dropped"),
+            }
+        }
+        Ok(receipts)
+    }
+
+    /// Does something to the database, whole or not at all.
+    fn transact(
+        &mut self,
+        act: impl FnOnce(&Transaction<'_>, &mut LogRow, &mut Topics, &Bounds<'_>) -> RowResult<()>,
+    ) -> Result<(), Failure> {
+        let (mut log, mut topics) = (self.log.clone(), Topics::new());
+        let bounds = Bounds { rules: &self.rules, max_bytes: self.max_bytes };
+        let not_stored = |error: RowError| match &error {
+            RowError::Sqlite(error) if is_full(error) => Failure::Full,
+            _ => Failure::NotStored(error.to_string()),
+        };
+        let begun = self.db.transaction_with_behavior(TransactionBehavior::Immediate);
+        let transaction = begun.map_err(|error| not_stored(error.into()))?;
+        let prepare = || -> RowResult<()> {
+            act(&transaction, &mut log, &mut topics, &bounds)?;
+            for topic in topics.values() {
+                topic.write(&transaction)?;
+            }
+            log.write(&transaction)?;
+            Ok(())
+        };
+        // Dropped unless committed, which rolls back.
+        prepare().map_err(not_stored)?;
+        transaction.commit().map_err(|error| match is_full(&error) {
+            true => Failure::Full,
+            false => Failure::Unknown(error.to_string()),
+        })?;
+        self.log = log;
+        Ok(())
+    }
+}
+
+/// What retention goes by.
+struct Bounds<'a> {
+    rules: &'a Rules,
+    max_bytes: u64,
+}
+
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+}
+
+fn millis(time: SystemTime) -> i64 {
+    Timestamp::from(time).millis()
+}
+
+/// Every row of a query.
+fn collect<T>(
+    db: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    read: impl Fn(&rusqlite::Row<'_>) -> RowResult<T>,
+) -> RowResult<Vec<T>> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(read(row)?);
+    }
+    Ok(all)
+}
+
+/// A checksum of where events are kept, by which a change of the rules is known.
+fn rules_checksum(rules: &Rules) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for rule in rules.all() {
+        let on_disk = rule.storage == Storage::Disk;
+        hasher.update(format!("{} {on_disk}\n", rule.pattern).as_bytes());
+    }
+    hasher.finalize()
+}
+
+fn load_or_create(db: &mut Connection, rules: &Rules) -> RowResult<(LogRow, Epochs)> {
+    let found = db.prepare(LogRow::SELECT)?.query_and_then((), LogRow::read)?.next().transpose()?;
+    if let Some(log) = found {
+        let epochs = Epochs::read(db)?;
+        return Ok((log, epochs));
+    }
+    let events: i64 = db.query_row("SELECT COUNT(*) FROM topics", (), |row| row.get(0))?;
+    if events > 0 {
+        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        let message = "the record of the log is missing".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(error, Some(message)).into());
+    }
+    let log = LogRow {
+        name: LogName::random(),
+        rules: rules_checksum(rules),
+        committed: 0,
+        reserved: 0,
+        floor: 0,
+        time: 0,
+        bytes: 0,
+    };
+    let epochs = Epochs::first();
+    let transaction = db.transaction()?;
+    log.write(&transaction)?;
+    epochs.write_newest(&transaction)?;
+    transaction.commit()?;
+    Ok((log, epochs))
+}
+
+fn check_topics(db: &Connection) -> RowResult<()> {
+    let mut statement = db.prepare(&format!("SELECT {} FROM topics", TopicRow::COLUMNS))?;
+    let mut rows = statement.query(())?;
+    while let Some(row) = rows.next()? {
+        TopicRow::read(row)?;
+    }
+    Ok(())
+}
+
+/// A topic as this transaction has it so far; none where nobody used it.
+fn topic_row<'a>(
+    transaction: &Transaction<'_>,
+    topics: &'a mut Topics,
+    name: &Topic,
+) -> RowResult<Option<&'a mut TopicRow>> {
+    if !topics.contains_key(name) {
+        let sql = format!("SELECT {} FROM topics WHERE name = ?1", TopicRow::COLUMNS);
+        let found = collect(transaction, &sql, (name.as_str(),), TopicRow::read)?;
+        topics.extend(found.into_iter().map(|row| (name.clone(), row)));
+    }
+    Ok(topics.get_mut(name))
+}
+
+fn add(
+    transaction: &Transaction<'_>,
+    log: &mut LogRow,
+    topics: &mut Topics,
+    event: &Event,
+) -> RowResult<()> {
+    let Some(cursor) = event.cursor else { return Ok(()) };
+    if topic_row(transaction, topics, &event.topic)?.is_none() {
+        let mut insert = transaction.prepare_cached(
+            "INSERT INTO topics (name, last, last_removed, retained, bytes, checksum) \
+             VALUES (?1, 0, 0, 0, 0, 0)",
+        )?;
+        let id = insert.insert((event.topic.as_str(),))?;
+        // What was known of it may have been forgotten.
+        let last_removed = log.floor;
+        let name = event.topic.clone();
+        let row = TopicRow { id, name, last: last_removed, last_removed, retained: 0, bytes: 0 };
+        topics.insert(event.topic.clone(), row);
+    }
+    let Some(topic) = topics.get_mut(&event.topic) else { return Ok(()) };
+    let place = Place { sequence: cursor.sequence, topic: topic.id, previous: topic.last };
+    EventRow::write(transaction, place, event)?;
+    topic.last = cursor.sequence;
+    topic.retained += 1;
+    topic.bytes += event.cost() as u64;
+    log.bytes += event.cost() as u64;
+    log.time = log.time.max(event.time.millis());
+    Ok(())
+}
+
+/// The removing side of one transaction.
+struct Removal<'a> {
+    transaction: &'a Transaction<'a>,
+    log: &'a mut LogRow,
+    topics: &'a mut Topics,
+    /// How many events may still be removed.
+    left: usize,
+}
+
+/// An event about to be removed.
+struct Removable {
+    sequence: u64,
+    topic: i64,
+    time: i64,
+    /// Its texts beside its topic, in bytes.
+    bytes: u64,
+}
+
+impl Removable {
+    const COLUMNS: &str =
+        "sequence, topic, time, octet_length(data) + ifnull(octet_length(type), 0)";
+
+    fn read(row: &rusqlite::Row<'_>) -> RowResult<Self> {
+        let (sequence, bytes): (i64, i64) = (row.get(0)?, row.get(3)?);
+        let (sequence, bytes) = (sequence as u64, bytes as u64);
+        Ok(Self { sequence, topic: row.get(1)?, time: row.get(2)?, bytes })
+    }
+}
+
+impl Removal<'_> {
+    /// Removes what is over the bounds of the topics that were added to.
+    fn over_bounds(&mut self, rules: &Rules) -> RowResult<()> {
+        let names: Vec<Topic> = self.topics.keys().cloned().collect();
+        for name in names {
+            let rule = rules.of(&name).clone();
+            while self.left > 0 && self.is_over(&name, &rule) {
+                let surplus = self.surplus(&name, &rule).min(self.left);
+                if self.remove_oldest(&name, surplus)? == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_over(&self, name: &Topic, rule: &Rule) -> bool {
+        let Some(topic) = self.topics.get(name) else { return false };
+        let over = topic.retained > rule.max_events as u64 || topic.bytes > rule.max_bytes as u64;
+        topic.retained > 1 && over
+    }
+
+    /// How many events to look at to come within the bounds.
+    fn surplus(&self, name: &Topic, rule: &Rule) -> usize {
+        let retained = self.topics.get(name).map_or(0, |topic| topic.retained as usize);
+        // One event is kept however large it is; where bytes decide, one by one.
+        retained.saturating_sub(rule.max_events).clamp(1, retained.max(2) - 1)
+    }
+
+    /// Removes the oldest events of all until they are within their bound.
+    fn over_all(&mut self, max_bytes: u64) -> RowResult<()> {
+        while self.left > 0 && self.log.bytes > max_bytes {
+            let sql =
+                format!("SELECT {} FROM events ORDER BY sequence LIMIT 2", Removable::COLUMNS);
+            let oldest = collect(self.transaction, &sql, (), Removable::read)?;
+            // The newest event of all is kept however large it is.
+            let [oldest, _] = &oldest[..] else { return Ok(()) };
+            self.remove(oldest)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is older than its topic's rule says, along the log.
+    fn too_old(&mut self, rules: &Rules, expiry: &mut Expiry, now: SystemTime) -> RowResult<()> {
+        let before = millis(now) - i64::try_from(expiry.max_age.as_millis()).unwrap_or(i64::MAX);
+        let sql = format!(
+            "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+            Removable::COLUMNS
+        );
+        let limit = (REMOVED_AT_A_TIME as i64, expiry.looked_at as i64);
+        let candidates = collect(self.transaction, &sql, (limit.1, limit.0), Removable::read)?;
+        for event in candidates {
+            if self.left == 0 || event.time >= before {
+                break;
+            }
+            if let Some(name) = self.name(event.topic)?
+                && rules.of(&name).max_age == expiry.max_age
+            {
+                self.remove(&event)?;
+            }
+            expiry.looked_at = event.sequence;
+        }
+        Ok(())
+    }
+
+    /// Removes events of one topic up to a number.
+    fn forget(&mut self, name: &Topic, upto: u64) -> RowResult<()> {
+        let Some(topic) = topic_row(self.transaction, self.topics, name)? else { return Ok(()) };
+        let sql = format!(
+            "SELECT {} FROM events WHERE topic = ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
+            Removable::COLUMNS
+        );
+        let parameters = (topic.id, upto as i64, self.left as i64);
+        for event in collect(self.transaction, &sql, parameters, Removable::read)? {
+            self.remove(&event)?;
+        }
+        Ok(())
+    }
+
+    fn remove_oldest(&mut self, name: &Topic, count: usize) -> RowResult<usize> {
+        let Some(topic) = self.topics.get(name) else { return Ok(0) };
+        let sql = format!(
+            "SELECT {} FROM events WHERE topic = ?1 ORDER BY sequence LIMIT ?2",
+            Removable::COLUMNS
+        );
+        let oldest = collect(self.transaction, &sql, (topic.id, count as i64), Removable::read)?;
+        for event in &oldest {
+            self.remove(event)?;
+        }
+        Ok(oldest.len())
+    }
+
+    fn remove(&mut self, event: &Removable) -> RowResult<()> {
+        let deleted = self
+            .transaction
+            .prepare_cached("DELETE FROM events WHERE sequence = ?1")?
+            .execute((event.sequence as i64,))?;
+        self.left = self.left.saturating_sub(1);
+        if deleted == 0 {
+            return Ok(());
+        }
+        let Some(name) = self.name(event.topic)? else { return Ok(()) };
+        let cost = event.bytes + (name.as_str().len() + Event::OVERHEAD_BYTES) as u64;
+        if let Some(topic) = self.topics.get_mut(&name) {
+            topic.last_removed = topic.last_removed.max(event.sequence);
+            topic.retained = topic.retained.saturating_sub(1);
+            topic.bytes = topic.bytes.saturating_sub(cost);
+        }
+        self.log.bytes = self.log.bytes.saturating_sub(cost);
+        Ok(())
+    }
+
+    /// The name of a topic, whose row is then among those of this transaction.
+    fn name(&mut self, id: i64) -> RowResult<Option<Topic>> {
+        if let Some(topic) = self.topics.values().find(|topic| topic.id == id) {
+            return Ok(Some(topic.name.clone()));
+        }
+        let sql = format!("SELECT {} FROM topics WHERE id = ?1", TopicRow::COLUMNS);
+        let found = collect(self.transaction, &sql, (id,), TopicRow::read)?;
+        let Some(topic) = found.into_iter().next() else { return Ok(None) };
+        let name = topic.name.clone();
+        self.topics.insert(name.clone(), topic);
+        Ok(Some(name))
+    }
+}

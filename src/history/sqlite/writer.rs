@@ -1,0 +1,270 @@
+//! The one thread that writes: group commit, retention between groups, and what to do when the disk
+//! fails.
+//!
+//! While one group is on its way to the disk the next one gathers, so that many publishers share
+//! each fsync. After a commit of unknown outcome nothing is believed that is only in a cache: the
+//! database is closed, what the system has cached of it is dropped, and it is opened, checked and
+//! written to again before anyone may publish.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::{error, info, warn};
+
+use super::open::Directory;
+use super::reader::{Reader, Wanted};
+use super::readers::Readers;
+use super::rows::ReceiptRow;
+use super::rows::RowError;
+use super::state::{Forget, Numbered, Shared, Trouble, Work};
+use super::store::{Failure, Group, Store};
+use crate::config::{self, Rules, Storage};
+use crate::model::{Code, Cursor, Event, Problem, Timestamp};
+
+/// How long the writer waits for something to write before it tidies up, and how often it tries a
+/// disk that has failed.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// How long it tidies up before it looks whether someone wants to write.
+const TIDY: Duration = Duration::from_millis(50);
+
+/// The writer of one database.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) readers: Arc<Readers>,
+    pub(super) config: config::History,
+    pub(super) rules: Rules,
+    /// None while the disk can't be trusted.
+    pub(super) store: Option<Store>,
+    /// The newest number of an acknowledged publish.
+    pub(super) acknowledged: u64,
+}
+
+impl Writer {
+    /// Writes until the history stops.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.shared.next_work(IDLE) {
+                Work::Group(group) => self.commit(group),
+                Work::Forget(forget) => self.forget(forget),
+                Work::Idle => self.idle(),
+                Work::Stop => break,
+            }
+        }
+        if let Err(error) = self.directory.sync() {
+            warn!(%error, "the head of the history was not synced");
+        }
+    }
+
+    fn commit(&mut self, numbered: Vec<Numbered>) {
+        let group = self.group(&numbered);
+        let outcome = match &mut self.store {
+            // Numbers in memory alone need the disk only to be reserved.
+            Some(store) if group.events.is_empty() && group.receipts.is_empty() => {
+                match store.log().reserved >= group.last {
+                    true => Ok(()),
+                    false => store.commit(&group, SystemTime::now()),
+                }
+            }
+            Some(store) => store.commit(&group, SystemTime::now()),
+            None => Err(Failure::NotStored("the disk has failed".to_owned())),
+        };
+        self.note(&outcome);
+        let reserved = self.reserved();
+        self.shared.committed(numbered, outcome, reserved);
+    }
+
+    /// What of these publishes goes to the disk.
+    fn group(&self, numbered: &[Numbered]) -> Group {
+        let mut group = Group::default();
+        let on_disk = |storage| storage == Storage::Disk;
+        for publish in numbered {
+            let storages = publish.events.iter().map(|event| self.rules.of(&event.topic).storage);
+            let events = publish.events.iter().zip(storages);
+            let kept: Vec<_> = events.filter(|(_, storage)| on_disk(*storage)).collect();
+            let newest = publish.events.iter().filter_map(|event| event.cursor).max();
+            group.last = group.last.max(newest.map_or(0, |cursor| cursor.sequence));
+            if kept.is_empty() {
+                continue;
+            }
+            group.events.extend(kept.into_iter().map(|(event, _)| event.clone()));
+            group.receipts.extend(publish.key.as_ref().map(|key| {
+                ReceiptRow {
+                    scope: key.scope,
+                    request: key.request,
+                    time: publish.events.first().map_or(0, |event| event.time.millis()),
+                    events: publish
+                        .events
+                        .iter()
+                        .map(|event| {
+                            (event.topic.clone(), event.cursor.map(|cursor| cursor.sequence))
+                        })
+                        .collect(),
+                }
+            }));
+        }
+        group
+    }
+
+    fn reserved(&self) -> u64 {
+        self.store.as_ref().map_or(0, |store| store.log().reserved)
+    }
+
+    /// Notes beside the database what was committed, or that the disk can't be trusted.
+    fn note(&mut self, outcome: &Result<(), Failure>) {
+        match outcome {
+            Ok(()) => {
+                let Some(store) = &self.store else { return };
+                self.acknowledged = store.log().committed;
+                if let Err(error) = self.directory.set_head(self.acknowledged) {
+                    warn!(%error, "the head of the history was not noted");
+                }
+            }
+            Err(Failure::Full) => warn!("there is no space left for the history"),
+            Err(Failure::NotStored(reason) | Failure::Unknown(reason)) => {
+                error!(%reason, "the history can't be written to");
+                self.store = None;
+            }
+        }
+    }
+
+    /// Forgets some of a topic's events, and queues for the rest, so that whoever publishes meanwhile
+    /// does not wait for the whole of a long history.
+    fn forget(&mut self, mut forget: Forget) {
+        let upto = match forget.upto {
+            Some(upto) => upto,
+            None => {
+                let mut state = self.shared.lock();
+                forget.removed += state.log.forget(&forget.topic);
+                *forget.upto.insert(state.log.last())
+            }
+        };
+        let Some(store) = &mut self.store else { return };
+        let result = match store.forget(&forget.topic, upto) {
+            Ok(0) => Ok(forget.removed),
+            Ok(more) => {
+                forget.removed += more;
+                return self.shared.forget(forget);
+            }
+            Err(failure) => {
+                self.fail(&failure);
+                Err(match failure {
+                    Failure::Full => Problem::new(Code::StorageFull, "there is no space left"),
+                    Failure::NotStored(reason) => Problem::new(Code::Unavailable, reason),
+                    Failure::Unknown(reason) => Problem::new(Code::OutcomeUnknown, reason),
+                })
+            }
+        };
+        _ = forget.answer.send(result);
+    }
+
+    /// Takes a failure without a group as [`Shared::committed`] takes one with it.
+    fn fail(&mut self, failure: &Failure) {
+        self.note(&Err(failure.clone()));
+        self.shared.committed(Vec::new(), Err(failure.clone()), self.reserved());
+    }
+
+    fn idle(&mut self) {
+        let trouble = self.shared.lock().trouble.clone();
+        match trouble {
+            Some(Trouble::Broken(_)) => self.mend(),
+            Some(Trouble::Full) => self.try_again(),
+            None => self.tidy(),
+        }
+    }
+
+    /// Tries whether there is space again.
+    fn try_again(&mut self) {
+        let Some(store) = &mut self.store else { return };
+        let group = Group { last: store.log().committed, ..Group::default() };
+        let outcome = store.commit(&group, SystemTime::now());
+        self.note(&outcome);
+        self.shared.committed(Vec::new(), outcome, self.reserved());
+    }
+
+    /// Reserves numbers and does what retention is due, as long as nobody wants to write.
+    fn tidy(&mut self) {
+        let since = SystemTime::now();
+        let last = self.shared.lock().log.last();
+        loop {
+            let Some(store) = &mut self.store else { return };
+            let group = Group { last, ..Group::default() };
+            let outcome = match self.shared.lock().is_low() {
+                true => store.commit(&group, since).map(|()| false),
+                false => store.tidy(since),
+            };
+            match outcome {
+                Ok(more) => {
+                    self.shared.lock().reserved = self.reserved();
+                    if !more || since.elapsed().is_ok_and(|elapsed| elapsed > TIDY) {
+                        return;
+                    }
+                }
+                Err(failure) => return self.fail(&failure),
+            }
+        }
+    }
+
+    /// Tries to trust the disk again.
+    fn mend(&mut self) {
+        match self.reopen() {
+            Ok(()) => info!("the history can be written to again"),
+            Err(reason) => {
+                error!(%reason, "the history still can't be written to");
+                self.store = None;
+                self.shared.lock().trouble = Some(Trouble::Broken(reason));
+            }
+        }
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        self.store = None;
+        // Nobody may have the database open, so that its log is read anew from the disk.
+        let closed = self.readers.close();
+        self.directory.drop_caches().map_err(|error| error.to_string())?;
+        let mut store = Store::open(&self.directory, &self.config, &self.rules)
+            .map_err(|error| error.to_string())?;
+        if store.log().committed < self.acknowledged {
+            return Err(format!(
+                "acknowledged events are missing: the newest on the disk is {}, the newest \
+                 acknowledged {}; restart the broker to go on without them",
+                store.log().committed,
+                self.acknowledged
+            ));
+        }
+        // Proves that it can be written to.
+        store.begin(None).map_err(|failure| format!("{failure:?}"))?;
+        let head = self.shared.lock().log.head();
+        let recovered = self.recovered(head).map_err(|error| error.to_string())?;
+        self.acknowledged = store.log().committed;
+        for row in store.receipts().map_err(|error| error.to_string())? {
+            super::remember(&mut self.shared.lock().log, row, head, store.epochs());
+        }
+        let reserved = store.log().reserved;
+        self.store = Some(store);
+        drop(closed);
+        self.shared.mended(recovered, reserved);
+        Ok(())
+    }
+
+    /// Events of the group of unknown outcome, where the disk has them.
+    fn recovered(&self, head: Cursor) -> Result<Vec<Arc<Event>>, RowError> {
+        let reader = Reader::new(self.directory.reader()?)?;
+        let wanted = Wanted {
+            patterns: Arc::new([]),
+            after: head.sequence,
+            upto: u64::MAX >> 1,
+            max_events: usize::MAX,
+            max_bytes: usize::MAX,
+            head,
+        };
+        reader.committed_after(&wanted)
+    }
+}
+
+/// The age of something that happened at a time, as far as the clock can tell.
+pub(super) fn age(millis: i64) -> Duration {
+    let now = Timestamp::from(SystemTime::now()).millis();
+    Duration::from_millis(u64::try_from(now.saturating_sub(millis)).unwrap_or(0))
+}
