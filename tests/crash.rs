@@ -1,0 +1,375 @@
+//! The promise, under kill -9 and under clients that come and go: nothing acknowledged is lost,
+//! nothing comes twice or out of order.
+//!
+//! Publishers repeat what was not acknowledged under the same key; clients come back with the last
+//! cursor they have. The runs are short by default; the environment makes them long:
+//!
+//! ```sh
+//! FANFARE_CRASH_KILLS=20 FANFARE_CRASH_RATE=2000 FANFARE_CRASH_CLIENTS=50 \
+//! FANFARE_SEAM_RESUMES=10000 FANFARE_SEAM_RATE=5000 \
+//!     cargo test --release --test crash -- --nocapture --test-threads 1
+//! ```
+
+mod support;
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use rand::RngExt;
+use serde_json::{Value, json};
+use support::checker::{Client, Fault, History, Published, Received};
+use support::process::{Process, free_port};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+const TOPICS: usize = 20;
+const BATCH: usize = 5;
+
+/// A client that stays until the broker goes.
+const FOR_GOOD: Range<usize> = usize::MAX / 4..usize::MAX / 2;
+
+fn parameter(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+fn topic(number: usize) -> String {
+    format!("crash.{}.{number}", number % 4)
+}
+
+/// What all parts of a run share.
+struct Run {
+    address: String,
+    history: Mutex<History>,
+    publishing: AtomicBool,
+    /// The event after which everybody may go.
+    last: Mutex<Option<String>>,
+    /// How often clients have connected.
+    connections: AtomicUsize,
+}
+
+impl Run {
+    fn on(broker: &Process) -> Self {
+        Self {
+            address: broker.address.clone(),
+            history: Mutex::default(),
+            publishing: AtomicBool::new(true),
+            last: Mutex::default(),
+            connections: AtomicUsize::new(0),
+        }
+    }
+
+    /// Publishes an event that everybody gets; its place.
+    async fn mark(&self, data: &str) -> String {
+        let url = format!("http://{}/v1/topics/crash.0.end/events", self.address);
+        let receipt = reqwest::Client::new().post(url).json(&data).send().await.expect("an answer");
+        let receipt: Value = receipt.json().await.expect("JSON");
+        receipt["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Lets publishers and clients come to their end, and finds what is wrong with what they saw.
+    async fn finish(&self, publishers: Vec<JoinHandle<()>>, clients: Vec<JoinHandle<Client>>) {
+        self.publishing.store(false, Ordering::Relaxed);
+        for publisher in publishers {
+            publisher.await.expect("the publisher ends");
+        }
+        let end = self.mark("end").await;
+        *self.last.lock().expect("the last event") = Some(end);
+        let mut seen = Vec::new();
+        for client in clients {
+            let client = timeout(Duration::from_secs(60), client).await.expect("it has seen all");
+            seen.push(client.expect("the client ends"));
+        }
+        let history = self.history.lock().expect("the history");
+        let received: usize = seen.iter().map(|client| client.received.len()).sum();
+        let connections = self.connections.load(Ordering::Relaxed);
+        println!(
+            "{} events acknowledged; {received} received by {} clients over {connections} connections",
+            history.len(),
+            seen.len()
+        );
+        assert!(history.len() > 100, "only {} events", history.len());
+        let faults = history.check(&seen);
+        let some = &faults[..faults.len().min(5)];
+        assert!(faults.is_empty(), "{} faults, first {some:?}", faults.len());
+    }
+
+    fn acknowledged(&self, receipt: &Value, topic: &str, number: usize, from: usize) {
+        let mut history = self.history.lock().expect("the history");
+        for (event, n) in receipt["events"].as_array().expect("events").iter().zip(from..) {
+            let published = Published { topic: topic.to_owned(), data: json!([number, n]) };
+            history.acknowledged(event["id"].as_str().expect("an id"), published);
+        }
+    }
+}
+
+/// Publishes batches to one topic, each until it is acknowledged.
+async fn publish(run: Arc<Run>, number: usize, pause: Duration) {
+    let http =
+        reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("a client");
+    let url = format!("http://{}/v1/events", run.address);
+    let name = topic(number);
+    let mut next = 0;
+    while run.publishing.load(Ordering::Relaxed) {
+        let events: Vec<_> =
+            (next..next + BATCH).map(|n| json!({ "topic": name, "data": [number, n] })).collect();
+        let (body, key) = (json!({ "events": events }), format!("{number}-{next}"));
+        let receipt = loop {
+            let request = http.post(&url).header("idempotency-key", &key).json(&body);
+            match request.send().await {
+                Ok(response) if response.status().is_success() => {
+                    if let Ok(receipt) = response.json::<Value>().await {
+                        break receipt;
+                    }
+                }
+                Ok(response) => assert_eq!(response.status(), 503),
+                Err(_) => {}
+            }
+            sleep(Duration::from_millis(20)).await;
+        };
+        run.acknowledged(&receipt, &name, number, next);
+        next += BATCH;
+        sleep(pause).await;
+    }
+}
+/// One event or cursor of a stream, in either transport.
+fn take(client: &mut Client, cursor: &mut String, frame: &Value, is_event: bool, is_gap: bool) {
+    if is_gap {
+        client.received.push(Received::Gap);
+    } else if is_event {
+        let text = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
+        *cursor = text("id");
+        let event = Published { topic: text("topic"), data: frame["data"].clone() };
+        client.received.push(Received::Event { id: text("id"), event });
+    } else if let Some(moved) = frame["cursor"].as_str() {
+        *cursor = moved.to_owned();
+    }
+}
+
+fn query(client: &Client, cursor: &str) -> String {
+    let topics = client.patterns.iter().map(|pattern| pattern.replace('>', "%3E"));
+    let topics: Vec<_> = topics.map(|pattern| format!("topic={pattern}")).collect();
+    format!("{}&since={cursor}", topics.join("&"))
+}
+
+/// Whether a client that has come to `cursor` has seen all there is to see.
+fn is_done(run: &Run, cursor: &str) -> bool {
+    use fanfare::model::Cursor;
+    let last = run.last.lock().expect("the last event").clone();
+    last.is_some_and(|last| Cursor::parse(cursor).ok() >= Cursor::parse(&last).ok())
+}
+
+/// Follows until all was seen, on one connection after the other, each of them for so many events.
+async fn over_websocket(run: Arc<Run>, mut client: Client, stay: Range<usize>) -> Client {
+    let mut cursor = client.since.clone();
+    while !is_done(&run, &cursor) {
+        let leave_after = client.received.len() + rand::rng().random_range(stay.clone());
+        let url = format!("ws://{}/v1/ws?{}", run.address, query(&client, &cursor));
+        let Ok((mut socket, _)) = tokio_tungstenite::connect_async(url).await else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        run.connections.fetch_add(1, Ordering::Relaxed);
+        while client.received.len() < leave_after && !is_done(&run, &cursor) {
+            match timeout(Duration::from_secs(1), socket.next()).await {
+                Ok(Some(Ok(Message::Text(text)))) => {
+                    let frame: Value = serde_json::from_str(&text).expect("JSON");
+                    let op = frame["op"].as_str().unwrap_or_default();
+                    let (is_event, is_gap) = (op == "event", op == "gap");
+                    take(&mut client, &mut cursor, &frame, is_event, is_gap);
+                }
+                Ok(Some(Ok(_))) | Err(_) => {}
+                Ok(Some(Err(_)) | None) => break,
+            }
+        }
+    }
+    client
+}
+
+async fn over_sse(run: Arc<Run>, mut client: Client) -> Client {
+    let http = reqwest::Client::new();
+    let mut cursor = client.since.clone();
+    while !is_done(&run, &cursor) {
+        let url = format!("http://{}/v1/sse?{}", run.address, query(&client, &cursor));
+        let Ok(response) = http.get(url).header("accept", "text/event-stream").send().await else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        let mut chunks = response.bytes_stream();
+        let mut buffer = String::new();
+        while !is_done(&run, &cursor) {
+            match timeout(Duration::from_secs(1), chunks.next()).await {
+                Ok(Some(Ok(chunk))) => buffer.push_str(&String::from_utf8_lossy(&chunk)),
+                Err(_) => {}
+                Ok(Some(Err(_)) | None) => break,
+            }
+            while let Some((block, rest)) = buffer.split_once("\n\n") {
+                let field = |name| block.lines().find_map(|line| line.strip_prefix(name));
+                let name = field("event: ");
+                if let Some(data) = field("data: ") {
+                    let frame = serde_json::from_str(data).expect("JSON");
+                    let (is_event, is_gap) = (name.is_none(), name == Some("fanfare.gap"));
+                    take(&mut client, &mut cursor, &frame, is_event, is_gap);
+                } else if let Some(id) = field("id: ") {
+                    id.clone_into(&mut cursor);
+                }
+                buffer = rest.to_owned();
+            }
+        }
+    }
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
+    let kills = parameter("FANFARE_CRASH_KILLS", 4);
+    let rate = parameter("FANFARE_CRASH_RATE", 400);
+    let subscribers = parameter("FANFARE_CRASH_CLIENTS", 12);
+    let directory = tempfile::tempdir().expect("a directory");
+    let port = free_port();
+    let mut broker = Process::durable(directory.path(), port, &[]);
+    let run = Arc::new(Run::on(&broker));
+    let since = run.mark("begin").await;
+
+    let mut clients = Vec::new();
+    for number in 0..subscribers {
+        // Exact topics, wildcards, and everything, over both transports.
+        let mut patterns = match number % 3 {
+            0 => vec![topic(number % TOPICS), topic((number + 7) % TOPICS)],
+            1 => vec![format!("crash.{}.*", number % 4)],
+            _ => vec!["crash.>".to_owned()],
+        };
+        // By which a client knows that it has seen all.
+        patterns.push("crash.0.end".to_owned());
+        let name = format!("client {number} on {patterns:?}");
+        let client = Client { name, patterns, since: since.clone(), received: Vec::new() };
+        clients.push(match number % 2 {
+            0 => tokio::spawn(over_websocket(run.clone(), client, FOR_GOOD)),
+            _ => tokio::spawn(over_sse(run.clone(), client)),
+        });
+    }
+    let pause = Duration::from_secs_f64((TOPICS * BATCH) as f64 / rate as f64);
+    let publishers: Vec<_> =
+        (0..TOPICS).map(|number| tokio::spawn(publish(run.clone(), number, pause))).collect();
+
+    for _ in 0..kills {
+        let moment = rand::rng().random_range(200..1_200);
+        sleep(Duration::from_millis(moment)).await;
+        broker.signal("-KILL");
+        broker.wait();
+        broker = Process::durable(directory.path(), port, &[]);
+    }
+    sleep(Duration::from_millis(500)).await;
+    run.finish(publishers, clients).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_come_and_go_at_full_speed_find_no_hole_at_the_seam() {
+    let resumes = parameter("FANFARE_SEAM_RESUMES", 300);
+    let rate = parameter("FANFARE_SEAM_RATE", 1_000);
+    let directory = tempfile::tempdir().expect("a directory");
+    let broker = Process::durable(directory.path(), 0, &[]);
+    let run = Arc::new(Run::on(&broker));
+    let since = run.mark("begin").await;
+    let pause = Duration::from_secs_f64((TOPICS * BATCH) as f64 / rate as f64);
+    let publishers: Vec<_> =
+        (0..TOPICS).map(|number| tokio::spawn(publish(run.clone(), number, pause))).collect();
+    let clients = (0..10).map(|number| {
+        let patterns = match number % 2 {
+            0 => vec![topic(number), "crash.0.end".to_owned()],
+            _ => vec![format!("crash.{}.*", number % 4), "crash.0.end".to_owned()],
+        };
+        let name = format!("client {number} on {patterns:?}");
+        let client = Client { name, patterns, since: since.clone(), received: Vec::new() };
+        tokio::spawn(over_websocket(run.clone(), client, 1..20))
+    });
+    let clients: Vec<_> = clients.collect();
+    while run.connections.load(Ordering::Relaxed) < resumes {
+        sleep(Duration::from_millis(50)).await;
+    }
+    run.finish(publishers, clients).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_events_to_a_slow_reader_cost_little_memory_and_log() {
+    const EVENTS: usize = 100_000;
+    const AT_A_TIME: usize = 5_000;
+    let directory = tempfile::tempdir().expect("a directory");
+    let broker = Process::durable(directory.path(), 0, &[]);
+    let run = Run::on(&broker);
+    let since = run.mark("begin").await;
+    let http = reqwest::Client::new();
+    let text = "x".repeat(200);
+    for from in (0..EVENTS).step_by(AT_A_TIME) {
+        let events: Vec<_> = (from..from + AT_A_TIME)
+            .map(|n| json!({ "topic": "crash.0.many", "data": [n, text] }))
+            .collect();
+        let body = json!({ "events": events });
+        let receipt = http.post(broker.url("/v1/events")).json(&body).send().await;
+        assert_eq!(receipt.expect("an answer").status(), 201);
+    }
+    let before = broker.memory();
+    let url = format!("ws://{}/v1/ws?topic=crash.0.many&since={since}", broker.address);
+    let (mut slow, _) = tokio_tungstenite::connect_async(url).await.expect("a connection");
+    let mut received = 0;
+    let mut most = 0;
+    while received < EVENTS {
+        // It stops to think now and then, while others go on to publish.
+        if received % 10_000 == 0 {
+            sleep(Duration::from_millis(200)).await;
+            run.mark("meanwhile").await;
+            most = most.max(broker.memory());
+        }
+        match slow.next().await {
+            Some(Ok(Message::Text(text))) => {
+                let frame: Value = serde_json::from_str(&text).expect("JSON");
+                if frame["op"] == "event" {
+                    assert_eq!(frame["data"][0], received);
+                    received += 1;
+                }
+            }
+            Some(Ok(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let grown = most.saturating_sub(before);
+    let log =
+        std::fs::metadata(directory.path().join("history.db-wal")).map_or(0, |file| file.len());
+    println!("{grown} bytes of memory more than before, the log has {log} bytes");
+    assert!(grown < 16 << 20, "{grown} bytes more");
+    assert!(log < 128 << 20, "the log has {log} bytes");
+}
+
+#[test]
+fn the_checker_finds_each_fault() {
+    let id = |n: u64| format!("abcdefgh-1-{n}");
+    let event = |n: u64| Published { topic: "a".to_owned(), data: json!(n) };
+    let received = |numbers: &[u64]| {
+        let events = numbers.iter().map(|n| Received::Event { id: id(*n), event: event(*n) });
+        events.collect::<Vec<_>>()
+    };
+    let check = |received: Vec<Received>| {
+        let mut history = History::default();
+        (1..=3).for_each(|n| history.acknowledged(&id(n), event(n)));
+        let (name, patterns) = ("c".to_owned(), vec!["a".to_owned()]);
+        history.check(&[Client { name, patterns, since: id(0), received }])
+    };
+    let client = || "c".to_owned();
+    assert_eq!(check(received(&[1, 2, 3])), []);
+    assert_eq!(check(received(&[1, 3])), [Fault::Lost { client: client(), id: id(2) }]);
+    assert_eq!(check(received(&[1, 2, 2, 3])), [Fault::Twice { client: client(), id: id(2) }]);
+    assert_eq!(check(received(&[2, 1, 3])), [Fault::OutOfOrder { client: client(), id: id(1) }]);
+    let mut wrong = received(&[1, 2, 3]);
+    wrong[1] = Received::Event { id: id(2), event: event(9) };
+    assert_eq!(check(wrong), [Fault::Wrong { client: client(), id: id(2) }]);
+    let mut gap = received(&[1, 2, 3]);
+    gap.push(Received::Gap);
+    assert_eq!(check(gap), [Fault::Gap { client: client() }]);
+    let mut history = History::default();
+    history.acknowledged(&id(1), event(1));
+    history.acknowledged(&id(1), event(2));
+    assert_eq!(history.check(&[]), [Fault::SameNumber { id: id(1) }]);
+}

@@ -1,0 +1,354 @@
+//! What is kept on disk outlives the broker; what is kept in memory is missed out loud; what is
+//! damaged is never served.
+
+mod support;
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use fanfare::config::{Config, Storage};
+use fanfare::history::sqlite::Opened;
+use fanfare::model::Pattern;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use support::ws::WsClient;
+use support::{TestServer, expect};
+
+fn numbered(topic: &str, numbers: std::ops::Range<usize>) -> Vec<(String, Value)> {
+    numbers.map(|n| (topic.to_owned(), json!(n))).collect()
+}
+
+/// A rule that keeps the topics of a pattern in memory.
+fn in_memory(config: &mut Config, pattern: &str) {
+    let mut rule = config.rules.default.clone();
+    rule.pattern = Pattern::parse(pattern).expect("a pattern");
+    rule.storage = Storage::Memory;
+    config.rules.listed.push(rule);
+}
+
+/// The gaps and the data that come up to `live` after a cursor.
+async fn resumed(server: &TestServer, topics: &str, since: &str) -> (usize, Vec<Value>) {
+    let query = format!("?{topics}&since={since}");
+    let mut client = WsClient::connect(server, &query).await;
+    let (mut gaps, mut data) = (0, Vec::new());
+    loop {
+        let frame = client.next().await;
+        match frame["op"].as_str() {
+            Some("gap") => gaps += 1,
+            Some("event") => data.push(frame["data"].clone()),
+            Some("live") => return (gaps, data),
+            Some("ack") => {}
+            _ => panic!("unexpected: {frame}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restarted_broker_has_everything_and_every_cursor_is_good() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("made/for/it");
+    let server = TestServer::durable(&path, |_| {});
+    let ids = server.publish_all(&numbered("a", 0..5)).await;
+    let mode = fs::metadata(&path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    server.stop();
+
+    let server = TestServer::durable(&path, |_| {});
+    assert_eq!(resumed(&server, "topic=a", &ids[1]).await, (0, vec![json!(2), json!(3), json!(4)]));
+    assert_eq!(resumed(&server, "topic=*", &ids[4]).await, (0, vec![]));
+    let next = server.publish("a", &json!(5)).await;
+    let id = next["id"].as_str().expect("an id");
+    assert_eq!(resumed(&server, "topic=*", &ids[3]).await, (0, vec![json!(4), json!(5)]));
+    // The number is one that nobody can have seen.
+    let number = |id: &str| id.rsplit('-').next().and_then(|n| n.parse::<u64>().ok());
+    assert!(number(id) > number(&ids[4]));
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_second_broker_on_the_same_directory_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = TestServer::durable(directory.path(), |_| {});
+    let mut config = Config::default();
+    config.history.path = directory.path().to_owned();
+    let refused = Opened::open(&config.history, config.rules.clone()).err().expect("refused");
+    assert!(refused.to_string().contains("in use by another process"), "{refused}");
+    server.stop();
+    assert!(Opened::open(&config.history, config.rules).is_ok());
+}
+
+#[tokio::test]
+async fn a_restart_is_a_gap_for_topics_in_memory_and_only_for_those() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let rules = |config: &mut Config| in_memory(config, "mem.>");
+    let server = TestServer::durable(directory.path(), rules);
+    let first = server.publish("disk.a", &json!(1)).await;
+    server.publish("mem.a", &json!(2)).await;
+    server.publish("disk.a", &json!(3)).await;
+    let last = server.publish("mem.a", &json!(4)).await;
+    let since = first["id"].as_str().expect("an id");
+    let all = (0, vec![json!(2), json!(3), json!(4)]);
+    assert_eq!(resumed(&server, "topic=%3E", since).await, all);
+    server.stop();
+
+    let server = TestServer::durable(directory.path(), rules);
+    assert_eq!(resumed(&server, "topic=disk.a", since).await, (0, vec![json!(3)]));
+    assert_eq!(resumed(&server, "topic=disk.%3E", since).await, (0, vec![json!(3)]));
+    assert_eq!(resumed(&server, "topic=mem.a", since).await, (1, vec![]));
+    assert_eq!(resumed(&server, "topic=%3E", since).await, (1, vec![json!(3)]));
+    // A cursor that only a topic in memory gave is one of the log all the same.
+    let last = last["id"].as_str().expect("an id");
+    assert_eq!(resumed(&server, "topic=disk.a", last).await, (0, vec![]));
+    // And nothing that is published now is below it.
+    server.publish("disk.a", &json!(5)).await;
+    assert_eq!(resumed(&server, "topic=disk.a", last).await, (0, vec![json!(5)]));
+    server.stop();
+}
+
+#[tokio::test]
+async fn a_rule_that_moves_topics_from_memory_to_disk_hides_no_loss() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = TestServer::durable(directory.path(), |config| in_memory(config, "a"));
+    let first = server.publish("a", &json!(1)).await;
+    server.publish("a", &json!(2)).await;
+    server.stop();
+    let server = TestServer::durable(directory.path(), |_| {});
+    let since = first["id"].as_str().expect("an id");
+    assert_eq!(resumed(&server, "topic=a", since).await, (1, vec![]));
+    server.publish("a", &json!(3)).await;
+    assert_eq!(resumed(&server, "topic=a", since).await, (1, vec![json!(3)]));
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disk_and_memory_come_in_one_order_while_commits_run() {
+    const ROUNDS: usize = 60;
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = TestServer::durable(directory.path(), |config| in_memory(config, "mem.>"));
+    let mut watcher = WsClient::live(&server, "?topic=%3E").await;
+    let publish = async |topic: &str| {
+        let mut ids = Vec::new();
+        for n in 0..ROUNDS {
+            let receipt = server.publish(topic, &json!(n)).await;
+            ids.push(receipt["id"].as_str().expect("an id").to_owned());
+        }
+        ids
+    };
+    let mixed = async {
+        let mut ids = Vec::new();
+        for n in 0..ROUNDS {
+            let topics = ["mem.mixed", "disk.mixed", "mem.mixed"];
+            let events: Vec<_> =
+                topics.iter().map(|topic| ((*topic).to_owned(), json!(n))).collect();
+            ids.extend(server.publish_all(&events).await);
+        }
+        ids
+    };
+    let (a, b, c, d) = tokio::join!(publish("mem.a"), publish("disk.b"), publish("mem.c"), mixed);
+    let mut published: Vec<_> = [a, b, c, d].concat();
+    let number = |id: &String| id.rsplit('-').next().and_then(|n| n.parse::<u64>().ok());
+    published.sort_by_key(number);
+    let seen = watcher.events(published.len()).await;
+    let seen: Vec<_> = seen.iter().map(|event| event["id"].as_str().unwrap_or_default()).collect();
+    assert_eq!(seen, published);
+    // A replay has the same order.
+    let (gaps, replayed) = resumed(&server, "topic=%3E", &published[0]).await;
+    assert_eq!((gaps, replayed.len()), (0, published.len() - 1));
+    server.stop();
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_known_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let publish = async |server: &TestServer, data: i32| {
+        let request = server.post("/v1/topics/a/events").header("idempotency-key", "k");
+        request.json(&data).send().await.expect("an answer")
+    };
+    let server = TestServer::durable(directory.path(), |_| {});
+    let first = expect(publish(&server, 1).await, StatusCode::CREATED).await;
+    server.stop();
+    let server = TestServer::durable(directory.path(), |_| {});
+    assert_eq!(expect(publish(&server, 1).await, StatusCode::OK).await, first);
+    let other = expect(publish(&server, 2).await, StatusCode::CONFLICT).await;
+    assert_eq!(other["code"], "idempotency_mismatch");
+    let topic = server.get("/v1/topics/a").send().await.expect("an answer");
+    assert_eq!(expect(topic, StatusCode::OK).await["retained"], 1);
+    server.stop();
+}
+
+#[tokio::test]
+async fn retention_on_disk_goes_on_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = TestServer::durable(directory.path(), |_| {});
+    let ids = server.publish_all(&numbered("a", 0..2_000)).await;
+    server.stop();
+    let server = TestServer::durable(directory.path(), |config| {
+        config.rules.default.max_age = Duration::from_millis(1);
+    });
+    let retained = async || {
+        let topic = server.get("/v1/topics/a").send().await.expect("an answer");
+        expect(topic, StatusCode::OK).await["retained"].as_u64().expect("a number")
+    };
+    support::eventually("all is too old", async || retained().await == 0).await;
+    assert_eq!(resumed(&server, "topic=a", &ids[1_998]).await, (1, vec![]));
+    assert_eq!(resumed(&server, "topic=a", &ids[1_999]).await, (0, vec![]));
+    server.stop();
+}
+
+/// Some history in a directory: its files, and what was acknowledged of each topic.
+struct Kept {
+    directory: tempfile::TempDir,
+    ids: Vec<String>,
+}
+
+const TOPICS: usize = 4;
+const EVENTS: usize = 400;
+
+impl Kept {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let server = TestServer::durable(directory.path(), |_| {});
+        let mut ids = Vec::new();
+        for n in (0..EVENTS).step_by(20) {
+            let events: Vec<_> = (n..n + 20)
+                .map(|n| (format!("t.{}", n % TOPICS), json!([n, "x".repeat(n)])))
+                .collect();
+            ids.extend(server.publish_all(&events).await);
+        }
+        server.stop();
+        Self { directory, ids }
+    }
+
+    fn copy(&self) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().expect("a directory");
+        for name in ["history.db", "history.db-wal", "head"] {
+            fs::copy(self.directory.path().join(name), copy.path().join(name)).expect("a copy");
+        }
+        copy
+    }
+
+    /// Whether a broker on `path` either refuses to start or, of every topic and by every way of
+    /// reading, serves exactly what was acknowledged or says that it does not.
+    async fn is_never_silently_wrong(&self, path: &Path) {
+        let mut config = Config::default();
+        config.history.path = path.to_owned();
+        match Opened::open(&config.history, config.rules) {
+            Ok(opened) => drop(opened),
+            Err(error) => {
+                assert!(error.to_string().contains("can't be used"), "{error}");
+                return;
+            }
+        }
+        let server = TestServer::durable(path, |_| {});
+        for topics in ["t.0", "t.1", "t.2", "t.3", "t.*"] {
+            let expected =
+                (0..EVENTS).filter(|n| topics == "t.*" || topics == format!("t.{}", n % TOPICS));
+            // The first event is the cursor itself.
+            let expected: Vec<_> =
+                expected.filter(|n| *n > 0).map(|n| json!([n, "x".repeat(n)])).collect();
+            self.check(&server, topics, &expected).await;
+        }
+        server.stop();
+    }
+
+    async fn check(&self, server: &TestServer, topics: &str, expected: &[Value]) {
+        let mut query = server.get("/v1/sse").query(&[("topic", topics), ("since", &self.ids[0])]);
+        query = query.timeout(Duration::from_secs(5));
+        let mut response = query.send().await.expect("an answer");
+        let mut text = String::new();
+        while !text.contains("event: fanfare.live") {
+            match response.chunk().await {
+                Ok(Some(chunk)) => text.push_str(&String::from_utf8_lossy(&chunk)),
+                // It ended with a reason.
+                Ok(None) if text.contains("fanfare.bye") => return,
+                other => panic!("{topics}: {other:?} after {text}"),
+            }
+        }
+        let is_gap = text.contains("event: fanfare.gap");
+        let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        let objects = lines.map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let got: Vec<_> = objects.filter_map(|object| object.get("data").cloned()).collect();
+        if is_gap {
+            let mut rest = expected.iter();
+            assert!(got.iter().all(|event| rest.any(|other| other == event)), "{topics}: wrong");
+        } else {
+            assert_eq!(got.len(), expected.len(), "{topics}: missing without a gap");
+            assert!(got == *expected, "{topics}: wrong without a gap");
+        }
+    }
+}
+
+/// Numbers that are the same on each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        // xorshift64 (Marsaglia, 2003)
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flipped_bits_and_truncated_files_are_found_and_never_served() {
+    let kept = Kept::new().await;
+    let seed = std::env::var("FANFARE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let mut random = Random(seed.unwrap_or(0x5eed));
+    let rounds = std::env::var("FANFARE_TEST_DAMAGES").ok().and_then(|n| n.parse().ok());
+    for round in 0..rounds.unwrap_or(100) {
+        let mut copy = kept.copy();
+        // What could not be served as it should is left to be looked at.
+        copy.disable_cleanup(true);
+        // A copy whose log has been moved into the database takes the damage there.
+        if round % 2 == 0 {
+            let db = rusqlite::Connection::open(copy.path().join("history.db")).expect("opened");
+            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+            db.query_row(checkpoint, (), |_| Ok(())).expect("a checkpoint");
+        }
+        let name = ["history.db", "history.db-wal", "head"][random.below(12) as usize * 3 / 14 % 3];
+        let name = if round % 2 == 0 && name == "history.db-wal" { "history.db" } else { name };
+        let path = copy.path().join(name);
+        let file = File::options().read(true).write(true).open(&path).expect("opened");
+        let length = file.metadata().expect("its length").len();
+        let at = random.below(length);
+        if round % 5 == 4 {
+            file.set_len(at).expect("truncated");
+        } else {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).expect("read");
+            byte[0] ^= 1 << random.below(8);
+            file.write_all_at(&byte, at).expect("written");
+        }
+        drop(file);
+        println!("round {round}: {name} at {at} of {length} in {}", copy.path().display());
+        kept.is_never_silently_wrong(copy.path()).await;
+        copy.disable_cleanup(false);
+    }
+}
+
+#[tokio::test]
+async fn a_log_file_that_is_lost_is_a_gap_for_every_cursor_from_before() {
+    let kept = Kept::new().await;
+    let copy = kept.copy();
+    let path = copy.path().join("history.db-wal");
+    let length = fs::metadata(&path).expect("its length").len();
+    File::options().write(true).open(&path).and_then(|file| file.set_len(length / 2)).expect("cut");
+    let server = TestServer::durable(copy.path(), |_| {});
+    let (gaps, _) = resumed(&server, "topic=t.0", &kept.ids[0]).await;
+    assert_eq!(gaps, 1);
+    let (gaps, _) = resumed(&server, "topic=never.used", kept.ids.last().expect("an id")).await;
+    assert_eq!(gaps, 1);
+    // What is published from here on is of a new epoch, and resumes exactly.
+    let new = server.publish("t.0", &json!("new")).await;
+    let new = new["id"].as_str().expect("an id").to_owned();
+    assert!(new.contains("-2-"), "{new}");
+    server.publish("t.0", &json!("newer")).await;
+    server.stop();
+    let server = TestServer::durable(copy.path(), |_| {});
+    assert_eq!(resumed(&server, "topic=t.0", &new).await, (0, vec![json!("newer")]));
+    server.stop();
+}
