@@ -61,9 +61,11 @@ impl Drop for Mount {
     }
 }
 
-/// Publishes one event; its status, code and id.
+/// Publishes one event under a key of its own; its status, code and id.
 async fn publish(http: &Client, broker: &Process, data: Value) -> (u16, String, String) {
     let request = http.post(broker.url("/v1/topics/a/events")).json(&data);
+    let key = if data.is_array() { data[0].to_string() } else { data.to_string() };
+    let request = request.header("idempotency-key", key);
     let response = request.send().await.expect("an answer");
     let status = response.status().as_u16();
     let body: Value = response.json().await.expect("JSON");
@@ -199,6 +201,17 @@ async fn after_a_failed_fsync_nothing_is_acknowledged_until_the_disk_is_proven()
     assert!(kept.iter().all(allowed), "something was kept that was refused");
     assert!(acknowledged.iter().all(|n| kept.contains(n)), "something acknowledged is gone");
     assert!(kept.is_sorted());
+    // Whoever repeats what was unknown under the same key gets one event out of it.
+    for n in &unknown {
+        let (status, ..) = publish(&http, &broker, json!(n)).await;
+        assert_eq!(status, if kept.contains(n) { 200 } else { 201 }, "{n}");
+    }
+    let mut all = numbers(self::kept(&http, &broker).await);
+    let kept = all.clone();
+    all.sort_unstable();
+    let mut expected = [acknowledged, unknown].concat();
+    expected.sort_unstable();
+    assert_eq!(all, expected);
     // The subscriber has what is kept, whole and in order.
     let mut received = Vec::new();
     while received.len() < kept.len() {
@@ -212,6 +225,90 @@ async fn after_a_failed_fsync_nothing_is_acknowledged_until_the_disk_is_proven()
         }
     }
     assert_eq!(numbers(received), kept);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_commits_put_nothing_out_of_order_between_disk_and_memory() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let strace = || {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+        command.args(["-e", "inject=fsync,fdatasync:delay_enter=40000"]);
+        command.arg(env!("CARGO_BIN_EXE_fanfare"));
+        command
+    };
+    let rules = ["--set", r#"topics=[{match="mem.*", history="memory"}]"#];
+    let broker = Process::run(strace(), directory.path(), 0, &rules);
+    let http = client();
+    let one = async |broker: &Process, topic: &str, n: usize| {
+        let url = broker.url(&format!("/v1/topics/{topic}/events"));
+        let receipt = http.post(url).json(&n).send().await.expect("an answer");
+        let receipt: Value = receipt.json().await.expect("JSON");
+        receipt["id"].as_str().expect("an id").to_owned()
+    };
+    let since = one(&broker, "disk.start", 0).await;
+    let url = |broker: &Process, topics: &str, since: &str| {
+        format!("ws://{}/v1/ws?{topics}&since={since}", broker.address)
+    };
+    let (mut watcher, _) = tokio_tungstenite::connect_async(url(&broker, "topic=*.*", &since))
+        .await
+        .expect("connected");
+    let publish = async |topic: &str, times: usize| {
+        let mut ids = Vec::new();
+        for n in 0..times {
+            ids.push(one(&broker, topic, n).await);
+        }
+        ids
+    };
+    let (a, b, c, d) = tokio::join!(
+        publish("disk.a", 20),
+        publish("mem.b", 60),
+        publish("disk.c", 20),
+        publish("mem.d", 60)
+    );
+    let disk = [a, c].concat();
+    let mut all = [disk.clone(), b, d].concat();
+    let place = |id: &String| fanfare::model::Cursor::parse(id).expect("a cursor");
+    all.sort_by_key(place);
+    let mut seen = Vec::new();
+    while seen.len() < all.len() {
+        let message = timeout(support::PATIENCE, watcher.next()).await.expect("in time");
+        if let Some(Ok(Message::Text(text))) = message {
+            let frame: Value = serde_json::from_str(&text).expect("JSON");
+            if frame["op"] == "event" {
+                seen.push(frame["id"].as_str().expect("an id").to_owned());
+            }
+        }
+    }
+    assert_eq!(seen, all);
+
+    // As with kill -9.
+    drop(broker);
+    let broker = Process::run(strace(), directory.path(), 0, &rules);
+    for (topics, expected, gaps) in [("topic=disk.*", disk.len(), 0), ("topic=mem.b", 0, 1)] {
+        let (mut client, _) = tokio_tungstenite::connect_async(url(&broker, topics, &since))
+            .await
+            .expect("connected");
+        let (mut events, mut told) = (0, 0);
+        loop {
+            let message = timeout(support::PATIENCE, client.next()).await.expect("in time");
+            let Some(Ok(Message::Text(text))) = message else { continue };
+            let frame: Value = serde_json::from_str(&text).expect("JSON");
+            match frame["op"].as_str() {
+                Some("event") => events += 1,
+                Some("gap") => told += 1,
+                Some("live") => break,
+                _ => {}
+            }
+        }
+        assert_eq!((events, told), (expected, gaps), "{topics}");
+    }
+    // What is published now is above all that was seen, also of what is gone.
+    let next = one(&broker, "disk.a", 99).await;
+    assert!(place(&next) > place(all.last().expect("an id")));
 }
 
 /// Publishes on a file system in an image, stops the broker in the middle, takes the image as a

@@ -71,6 +71,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // `strace` would leave the broker behind.
+        let pid = self.child.id().to_string();
+        _ = Command::new("pkill").args(["-KILL", "-P", &pid]).status();
         _ = self.child.kill();
         _ = self.child.wait();
     }

@@ -6,8 +6,10 @@
 
 mod checkpoints;
 mod open;
+mod page;
 mod reader;
 mod readers;
+mod retention;
 mod rows;
 mod state;
 mod store;

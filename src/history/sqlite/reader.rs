@@ -1,35 +1,27 @@
 //! Reading from the database: pages of events, current values, topics.
 //!
-//! A page either follows the few topics that match and have changed, each along its own index, or
-//! looks along the log where very many have. Either way nothing can be missing unnoticed: an event
-//! knows the number of its topic's event before, and a topic the number of its newest; what a page
-//! does not find although it should be there becomes a gap.
+//! A page of events either follows the few topics that match and have changed, each along its own
+//! index, or looks along the log where very many have.
 
-use std::cmp::Reverse;
-use std::collections::hash_map::Entry;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::page::Page;
 use super::rows::{Epochs, EventRow, LogRow, Place, RowError, RowResult, TopicRow};
 use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// The most topics that are followed one by one.
 const FOLLOWED: usize = 2_048;
 
-/// The most events or topics that one page looks at: what is found less often than that comes in
-/// several pages, so that no read takes long.
+/// The most topics that one page of topics looks at.
 const LOOKED_AT: usize = 4_096;
-
-/// The most topics that lost events which a page of very many topics looks at before it takes it
-/// that one of them matches: a needless gap is allowed, a missing one is not.
-const LOSSES_LOOKED_AT: usize = 50_000;
 
 /// A connection that reads.
 pub(super) struct Reader {
-    db: Connection,
-    epochs: Epochs,
+    pub(super) db: Connection,
+    pub(super) epochs: Epochs,
 }
 
 /// Which events to read.
@@ -62,17 +54,6 @@ pub(super) struct ByTopic<T> {
     pub(super) upto: Option<Topic>,
 }
 
-/// A page while it is put together.
-struct Page<'a> {
-    reader: &'a Reader,
-    wanted: &'a Wanted,
-    events: Vec<Arc<Event>>,
-    bytes: usize,
-    lost: u64,
-    /// The newest event that was looked at of each topic.
-    seen: HashMap<i64, u64>,
-}
-
 impl Reader {
     pub(super) fn new(db: Connection) -> RowResult<Self> {
         let epochs = Epochs::read(&db)?;
@@ -83,14 +64,7 @@ impl Reader {
     pub(super) fn events(&self, wanted: &Wanted) -> RowResult<Found> {
         // Everything below sees one state of the database.
         let transaction = self.db.unchecked_transaction()?;
-        let mut page = Page {
-            reader: self,
-            wanted,
-            events: Vec::new(),
-            bytes: 0,
-            lost: 0,
-            seen: HashMap::new(),
-        };
+        let mut page = Page::new(self, wanted);
         let upto = match self.changed(wanted)? {
             Some(topics) => page.follow(topics)?,
             None => page.look_along()?,
@@ -183,7 +157,7 @@ impl Reader {
         Ok(count as usize <= FOLLOWED)
     }
 
-    fn topics_where(
+    pub(super) fn topics_where(
         &self,
         condition: &str,
         parameters: impl rusqlite::Params,
@@ -197,12 +171,12 @@ impl Reader {
         Ok(self.topics_where("name = ?1", (name.as_str(),))?.into_iter().next())
     }
 
-    fn topic_of(&self, place: Place) -> RowResult<TopicRow> {
+    pub(super) fn topic_of(&self, place: Place) -> RowResult<TopicRow> {
         let row = self.topics_where("id = ?1", (place.topic,))?.into_iter().next();
         row.ok_or_else(|| RowError::without_topic(place.sequence))
     }
 
-    fn event<T>(
+    pub(super) fn event<T>(
         &self,
         sequence: u64,
         read: impl FnOnce(&Row<'_>) -> RowResult<T>,
@@ -214,7 +188,7 @@ impl Reader {
     }
 
     /// The number of a topic's next event after a place, along the topic's own index.
-    fn next_of(&self, topic: i64, after: u64) -> RowResult<Option<u64>> {
+    pub(super) fn next_of(&self, topic: i64, after: u64) -> RowResult<Option<u64>> {
         let mut statement = self.db.prepare_cached(
             "SELECT sequence FROM events INDEXED BY events_by_topic \
              WHERE topic = ?1 AND sequence > ?2 ORDER BY sequence LIMIT 1",
@@ -342,176 +316,6 @@ impl Reader {
             events.push(EventRow::read(row, &topic.name, wanted.head, &self.epochs)?);
         }
         Ok(events)
-    }
-}
-
-impl Page<'_> {
-    fn is_full(&self) -> bool {
-        self.events.len() >= self.wanted.max_events || self.bytes >= self.wanted.max_bytes
-    }
-
-    fn lose(&mut self, sequence: u64) {
-        self.lost = self.lost.max(sequence);
-    }
-
-    /// Takes the events of some topics in the order of the log; returns where the page ends.
-    fn follow(&mut self, topics: Vec<TopicRow>) -> RowResult<u64> {
-        let Wanted { after, upto, .. } = *self.wanted;
-        let mut next = BinaryHeap::new();
-        for (at, topic) in topics.iter().enumerate() {
-            self.lose(topic.last_removed);
-            match self.reader.next_of(topic.id, after)? {
-                Some(sequence) => next.push(Reverse((sequence, at))),
-                // Its newest event is after the place, and not there.
-                None => self.lose(topic.last),
-            }
-        }
-        let mut end = upto;
-        while let Some(&Reverse((sequence, at))) = next.peek()
-            && sequence <= upto
-        {
-            if self.is_full() {
-                end = sequence - 1;
-                break;
-            }
-            next.pop();
-            let topic = &topics[at];
-            let place = self.reader.event(sequence, |row| {
-                let place = EventRow::place(row)?;
-                Ok((place, self.read(row, topic)))
-            })?;
-            match place {
-                Some((place, event)) => self.take(place, topic, event)?,
-                None => self.lose(sequence),
-            }
-            self.seen.insert(topic.id, sequence);
-            match self.reader.next_of(topic.id, sequence)? {
-                Some(sequence) => next.push(Reverse((sequence, at))),
-                None if topic.last > sequence => self.lose(topic.last),
-                None => {}
-            }
-        }
-        // What comes next of each topic must follow on what was seen of it.
-        for Reverse((sequence, at)) in next {
-            let topic = &topics[at];
-            match self.reader.event(sequence, |row| Ok(EventRow::place(row)?))? {
-                Some(place) if place.topic == topic.id => self.check_chain(place, topic)?,
-                _ => self.lose(sequence),
-            }
-        }
-        Ok(end)
-    }
-
-    /// Takes matching events along the log; returns where the page ends.
-    fn look_along(&mut self) -> RowResult<u64> {
-        let Wanted { after, upto, ref patterns, .. } = *self.wanted;
-        let mut topics: HashMap<i64, Option<TopicRow>> = HashMap::new();
-        let sql = format!(
-            "SELECT {} FROM events WHERE sequence > ?1 AND sequence <= ?2 ORDER BY sequence",
-            EventRow::COLUMNS
-        );
-        let mut statement = self.reader.db.prepare_cached(&sql)?;
-        let mut rows = statement.query((after as i64, upto as i64))?;
-        let (mut end, mut looked_at) = (upto, 0);
-        while let Some(row) = rows.next()? {
-            let place = EventRow::place(row)?;
-            if self.is_full() || looked_at >= LOOKED_AT {
-                end = place.sequence - 1;
-                break;
-            }
-            looked_at += 1;
-            let topic = match topics.entry(place.topic) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(unknown) => {
-                    let row = self.reader.topic_of(place)?;
-                    let matches = patterns.iter().any(|pattern| pattern.matches(&row.name));
-                    unknown.insert(matches.then_some(row))
-                }
-            };
-            if let Some(topic) = topic {
-                let event = self.read(row, topic);
-                self.take(place, topic, event)?;
-                self.seen.insert(place.topic, place.sequence);
-            }
-        }
-        // Whose newest event lies within the page must have been seen with it.
-        let within =
-            self.reader.topics_where("last > ?1 AND last <= ?2", (after as i64, end as i64))?;
-        for topic in within {
-            let matches = patterns.iter().any(|pattern| pattern.matches(&topic.name));
-            if matches && topic.retained > 0 && self.seen.get(&topic.id) != Some(&topic.last) {
-                self.lose(topic.last);
-            }
-        }
-        self.lose_what_was_removed()?;
-        Ok(end)
-    }
-
-    /// The newest removed event of any topic that matches, where there are too many to go through.
-    fn lose_what_was_removed(&mut self) -> RowResult<()> {
-        let sql = format!(
-            "SELECT {} FROM topics WHERE last_removed > ?1 ORDER BY last_removed DESC",
-            TopicRow::COLUMNS
-        );
-        let mut statement = self.reader.db.prepare_cached(&sql)?;
-        let removed =
-            statement.query_and_then((self.wanted.after as i64,), TopicRow::read)?.enumerate();
-        for (looked_at, topic) in removed {
-            let topic = topic?;
-            let matches = self.wanted.patterns.iter().any(|pattern| pattern.matches(&topic.name));
-            if matches || looked_at >= LOSSES_LOOKED_AT {
-                self.lose(topic.last_removed);
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn read(&self, row: &Row<'_>, topic: &TopicRow) -> RowResult<Arc<Event>> {
-        EventRow::read(row, &topic.name, self.wanted.head, &self.reader.epochs)
-    }
-
-    fn take(
-        &mut self,
-        place: Place,
-        topic: &TopicRow,
-        event: RowResult<Arc<Event>>,
-    ) -> RowResult<()> {
-        match event {
-            Ok(event) => {
-                self.check_chain(place, topic)?;
-                self.bytes += event.cost();
-                self.events.push(event);
-            }
-            Err(RowError::Damaged(damage)) => {
-                tracing::error!(%damage, "an event is left out");
-                self.lose(place.sequence);
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-
-    /// Notes a loss where the topic's event before this one should be there and is not.
-    fn check_chain(&mut self, place: Place, topic: &TopicRow) -> RowResult<()> {
-        let previous = place.previous;
-        let is_whole = match self.seen.get(&topic.id) {
-            Some(seen) => previous == *seen,
-            None if previous <= topic.last_removed || previous == 0 => true,
-            None if previous > self.wanted.after => false,
-            // It belongs to an earlier page, which may not have found it.
-            None => {
-                let before = previous.saturating_sub(1);
-                self.reader.next_of(topic.id, before)? == Some(previous)
-                    && self.reader.event(previous, |_| Ok(()))?.is_some()
-            }
-        };
-        if !is_whole {
-            tracing::error!(topic = %topic.name, sequence = previous, "an event is missing");
-            // Told as a loss of this page, so that it is told at all.
-            self.lose(previous.max(self.wanted.after + 1));
-        }
-        Ok(())
     }
 }
 

@@ -1,23 +1,20 @@
 //! What the writer does to the database: one transaction for a group of publishes and whatever
 //! retention is due with it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::open::{Directory, OpenError, verify};
+use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, Topics, collect, millis};
 use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
-use crate::config::{self, Rule, Rules, Storage};
-use crate::model::{Event, LogName, Timestamp, Topic};
+use crate::config::{self, Rules, Storage};
+use crate::model::{Event, LogName, Topic};
 
 /// How many numbers are reserved ahead, so that those of events that are kept in memory alone are
 /// not given again after a restart.
 pub(super) const RESERVED_AHEAD: u64 = 1 << 20;
-
-/// How many events one transaction removes beside what it adds.
-const REMOVED_AT_A_TIME: usize = 512;
 
 /// How many topics without events keep the number of their last removed event to themselves.
 const EMPTIED_TOPICS: u32 = 10_000;
@@ -54,16 +51,6 @@ pub(super) struct Store {
     receipts_window: Duration,
     expiries: Vec<Expiry>,
 }
-
-/// How far the events of all rules with one age have been looked at.
-#[derive(Debug, Clone)]
-struct Expiry {
-    max_age: Duration,
-    looked_at: u64,
-}
-
-/// What has changed of topics in one transaction, written at its end.
-type Topics = HashMap<Topic, TopicRow>;
 
 impl Store {
     /// Opens the database, checks it, and makes it ready to be added to.
@@ -177,18 +164,13 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether retention has something to do. Moves on over what it need not look at again.
-    fn is_untidy(&mut self, now: SystemTime) -> RowResult<bool> {
+    /// Whether retention has something to do.
+    fn is_untidy(&self, now: SystemTime) -> RowResult<bool> {
         if self.log.bytes > self.max_bytes {
             return Ok(true);
         }
-        for expiry in &mut self.expiries {
-            let mut next = self.db.prepare_cached(
-                "SELECT time FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 1",
-            )?;
-            let time: Option<i64> =
-                next.query_row((expiry.looked_at as i64,), |row| row.get(0)).optional()?;
-            if time.is_some_and(|time| time < millis(now) - expiry.max_age.as_millis() as i64) {
+        for expiry in &self.expiries {
+            if expiry.is_due(&self.db, now)? {
                 return Ok(true);
             }
         }
@@ -262,7 +244,7 @@ impl Store {
         &mut self,
         act: impl FnOnce(&Transaction<'_>, &mut LogRow, &mut Topics, &Bounds<'_>) -> RowResult<()>,
     ) -> Result<(), Failure> {
-        let (mut log, mut topics) = (self.log.clone(), Topics::new());
+        let (mut log, mut topics) = (self.log.clone(), Topics::default());
         let bounds = Bounds { rules: &self.rules, max_bytes: self.max_bytes };
         let not_stored = |error: RowError| match &error {
             RowError::Sqlite(error) if is_full(error) => Failure::Full,
@@ -272,7 +254,7 @@ impl Store {
         let transaction = begun.map_err(|error| not_stored(error.into()))?;
         let prepare = || -> RowResult<()> {
             act(&transaction, &mut log, &mut topics, &bounds)?;
-            for topic in topics.values() {
+            for topic in topics.rows.values() {
                 topic.write(&transaction)?;
             }
             log.write(&transaction)?;
@@ -297,26 +279,6 @@ struct Bounds<'a> {
 
 fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-}
-
-fn millis(time: SystemTime) -> i64 {
-    Timestamp::from(time).millis()
-}
-
-/// Every row of a query.
-fn collect<T>(
-    db: &Connection,
-    sql: &str,
-    parameters: impl rusqlite::Params,
-    read: impl Fn(&rusqlite::Row<'_>) -> RowResult<T>,
-) -> RowResult<Vec<T>> {
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(parameters)?;
-    let mut all = Vec::new();
-    while let Some(row) = rows.next()? {
-        all.push(read(row)?);
-    }
-    Ok(all)
 }
 
 /// A checksum of where events are kept, by which a change of the rules is known.
@@ -367,20 +329,6 @@ fn check_topics(db: &Connection) -> RowResult<()> {
     Ok(())
 }
 
-/// A topic as this transaction has it so far; none where nobody used it.
-fn topic_row<'a>(
-    transaction: &Transaction<'_>,
-    topics: &'a mut Topics,
-    name: &Topic,
-) -> RowResult<Option<&'a mut TopicRow>> {
-    if !topics.contains_key(name) {
-        let sql = format!("SELECT {} FROM topics WHERE name = ?1", TopicRow::COLUMNS);
-        let found = collect(transaction, &sql, (name.as_str(),), TopicRow::read)?;
-        topics.extend(found.into_iter().map(|row| (name.clone(), row)));
-    }
-    Ok(topics.get_mut(name))
-}
-
 fn add(
     transaction: &Transaction<'_>,
     log: &mut LogRow,
@@ -388,19 +336,20 @@ fn add(
     event: &Event,
 ) -> RowResult<()> {
     let Some(cursor) = event.cursor else { return Ok(()) };
-    if topic_row(transaction, topics, &event.topic)?.is_none() {
-        let mut insert = transaction.prepare_cached(
-            "INSERT INTO topics (name, last, last_removed, retained, bytes, checksum) \
-             VALUES (?1, 0, 0, 0, 0, 0)",
-        )?;
-        let id = insert.insert((event.topic.as_str(),))?;
-        // What was known of it may have been forgotten.
-        let last_removed = log.floor;
-        let name = event.topic.clone();
-        let row = TopicRow { id, name, last: last_removed, last_removed, retained: 0, bytes: 0 };
-        topics.insert(event.topic.clone(), row);
-    }
-    let Some(topic) = topics.get_mut(&event.topic) else { return Ok(()) };
+    let topic = match topics.named(transaction, &event.topic)? {
+        Some(topic) => topic,
+        None => {
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO topics (name, last, last_removed, retained, bytes, checksum) \
+                 VALUES (?1, 0, 0, 0, 0, 0)",
+            )?;
+            let id = insert.insert((event.topic.as_str(),))?;
+            let name = event.topic.clone();
+            // What was known of it may have been forgotten.
+            let (last, last_removed) = (log.floor, log.floor);
+            topics.insert(TopicRow { id, name, last, last_removed, retained: 0, bytes: 0 })
+        }
+    };
     let place = Place { sequence: cursor.sequence, topic: topic.id, previous: topic.last };
     EventRow::write(transaction, place, event)?;
     topic.last = cursor.sequence;
@@ -409,159 +358,4 @@ fn add(
     log.bytes += event.cost() as u64;
     log.time = log.time.max(event.time.millis());
     Ok(())
-}
-
-/// The removing side of one transaction.
-struct Removal<'a> {
-    transaction: &'a Transaction<'a>,
-    log: &'a mut LogRow,
-    topics: &'a mut Topics,
-    /// How many events may still be removed.
-    left: usize,
-}
-
-/// An event about to be removed.
-struct Removable {
-    sequence: u64,
-    topic: i64,
-    time: i64,
-    /// Its texts beside its topic, in bytes.
-    bytes: u64,
-}
-
-impl Removable {
-    const COLUMNS: &str =
-        "sequence, topic, time, octet_length(data) + ifnull(octet_length(type), 0)";
-
-    fn read(row: &rusqlite::Row<'_>) -> RowResult<Self> {
-        let (sequence, bytes): (i64, i64) = (row.get(0)?, row.get(3)?);
-        let (sequence, bytes) = (sequence as u64, bytes as u64);
-        Ok(Self { sequence, topic: row.get(1)?, time: row.get(2)?, bytes })
-    }
-}
-
-impl Removal<'_> {
-    /// Removes what is over the bounds of the topics that were added to.
-    fn over_bounds(&mut self, rules: &Rules) -> RowResult<()> {
-        let names: Vec<Topic> = self.topics.keys().cloned().collect();
-        for name in names {
-            let rule = rules.of(&name).clone();
-            while self.left > 0 && self.is_over(&name, &rule) {
-                let surplus = self.surplus(&name, &rule).min(self.left);
-                if self.remove_oldest(&name, surplus)? == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn is_over(&self, name: &Topic, rule: &Rule) -> bool {
-        let Some(topic) = self.topics.get(name) else { return false };
-        let over = topic.retained > rule.max_events as u64 || topic.bytes > rule.max_bytes as u64;
-        topic.retained > 1 && over
-    }
-
-    /// How many events to look at to come within the bounds.
-    fn surplus(&self, name: &Topic, rule: &Rule) -> usize {
-        let retained = self.topics.get(name).map_or(0, |topic| topic.retained as usize);
-        // One event is kept however large it is; where bytes decide, one by one.
-        retained.saturating_sub(rule.max_events).clamp(1, retained.max(2) - 1)
-    }
-
-    /// Removes the oldest events of all until they are within their bound.
-    fn over_all(&mut self, max_bytes: u64) -> RowResult<()> {
-        while self.left > 0 && self.log.bytes > max_bytes {
-            let sql =
-                format!("SELECT {} FROM events ORDER BY sequence LIMIT 2", Removable::COLUMNS);
-            let oldest = collect(self.transaction, &sql, (), Removable::read)?;
-            // The newest event of all is kept however large it is.
-            let [oldest, _] = &oldest[..] else { return Ok(()) };
-            self.remove(oldest)?;
-        }
-        Ok(())
-    }
-
-    /// Removes what is older than its topic's rule says, along the log.
-    fn too_old(&mut self, rules: &Rules, expiry: &mut Expiry, now: SystemTime) -> RowResult<()> {
-        let before = millis(now) - i64::try_from(expiry.max_age.as_millis()).unwrap_or(i64::MAX);
-        let sql = format!(
-            "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
-            Removable::COLUMNS
-        );
-        let limit = (REMOVED_AT_A_TIME as i64, expiry.looked_at as i64);
-        let candidates = collect(self.transaction, &sql, (limit.1, limit.0), Removable::read)?;
-        for event in candidates {
-            if self.left == 0 || event.time >= before {
-                break;
-            }
-            if let Some(name) = self.name(event.topic)?
-                && rules.of(&name).max_age == expiry.max_age
-            {
-                self.remove(&event)?;
-            }
-            expiry.looked_at = event.sequence;
-        }
-        Ok(())
-    }
-
-    /// Removes events of one topic up to a number.
-    fn forget(&mut self, name: &Topic, upto: u64) -> RowResult<()> {
-        let Some(topic) = topic_row(self.transaction, self.topics, name)? else { return Ok(()) };
-        let sql = format!(
-            "SELECT {} FROM events WHERE topic = ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
-            Removable::COLUMNS
-        );
-        let parameters = (topic.id, upto as i64, self.left as i64);
-        for event in collect(self.transaction, &sql, parameters, Removable::read)? {
-            self.remove(&event)?;
-        }
-        Ok(())
-    }
-
-    fn remove_oldest(&mut self, name: &Topic, count: usize) -> RowResult<usize> {
-        let Some(topic) = self.topics.get(name) else { return Ok(0) };
-        let sql = format!(
-            "SELECT {} FROM events WHERE topic = ?1 ORDER BY sequence LIMIT ?2",
-            Removable::COLUMNS
-        );
-        let oldest = collect(self.transaction, &sql, (topic.id, count as i64), Removable::read)?;
-        for event in &oldest {
-            self.remove(event)?;
-        }
-        Ok(oldest.len())
-    }
-
-    fn remove(&mut self, event: &Removable) -> RowResult<()> {
-        let deleted = self
-            .transaction
-            .prepare_cached("DELETE FROM events WHERE sequence = ?1")?
-            .execute((event.sequence as i64,))?;
-        self.left = self.left.saturating_sub(1);
-        if deleted == 0 {
-            return Ok(());
-        }
-        let Some(name) = self.name(event.topic)? else { return Ok(()) };
-        let cost = event.bytes + (name.as_str().len() + Event::OVERHEAD_BYTES) as u64;
-        if let Some(topic) = self.topics.get_mut(&name) {
-            topic.last_removed = topic.last_removed.max(event.sequence);
-            topic.retained = topic.retained.saturating_sub(1);
-            topic.bytes = topic.bytes.saturating_sub(cost);
-        }
-        self.log.bytes = self.log.bytes.saturating_sub(cost);
-        Ok(())
-    }
-
-    /// The name of a topic, whose row is then among those of this transaction.
-    fn name(&mut self, id: i64) -> RowResult<Option<Topic>> {
-        if let Some(topic) = self.topics.values().find(|topic| topic.id == id) {
-            return Ok(Some(topic.name.clone()));
-        }
-        let sql = format!("SELECT {} FROM topics WHERE id = ?1", TopicRow::COLUMNS);
-        let found = collect(self.transaction, &sql, (id,), TopicRow::read)?;
-        let Some(topic) = found.into_iter().next() else { return Ok(None) };
-        let name = topic.name.clone();
-        self.topics.insert(name.clone(), topic);
-        Ok(Some(name))
-    }
 }

@@ -1,0 +1,245 @@
+//! Removing what is over the bounds of a topic's rule or of all topics together, some with each
+//! transaction, oldest first.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, OptionalExtension, Transaction};
+
+use super::rows::{LogRow, RowResult, TopicRow};
+use crate::config::{Rule, Rules};
+use crate::model::{Event, Timestamp, Topic};
+
+/// How many events one transaction removes beside as many as it adds.
+pub(super) const REMOVED_AT_A_TIME: usize = 512;
+
+/// The topics that one transaction has to do with, written at its end.
+#[derive(Default)]
+pub(super) struct Topics {
+    pub(super) rows: HashMap<i64, TopicRow>,
+    pub(super) ids: HashMap<Topic, i64>,
+}
+
+impl Topics {
+    /// The row of a topic; none where nobody used it.
+    pub(super) fn named(
+        &mut self,
+        db: &Connection,
+        name: &Topic,
+    ) -> RowResult<Option<&mut TopicRow>> {
+        if let Some(id) = self.ids.get(name) {
+            return Ok(self.rows.get_mut(id));
+        }
+        let sql = format!("SELECT {} FROM topics WHERE name = ?1", TopicRow::COLUMNS);
+        let found = collect(db, &sql, (name.as_str(),), TopicRow::read)?.into_iter().next();
+        Ok(found.map(|row| self.insert(row)))
+    }
+
+    /// The row of the topic with this id.
+    pub(super) fn numbered(
+        &mut self,
+        db: &Connection,
+        id: i64,
+    ) -> RowResult<Option<&mut TopicRow>> {
+        if !self.rows.contains_key(&id) {
+            let sql = format!("SELECT {} FROM topics WHERE id = ?1", TopicRow::COLUMNS);
+            let found = collect(db, &sql, (id,), TopicRow::read)?.into_iter().next();
+            return Ok(found.map(|row| self.insert(row)));
+        }
+        Ok(self.rows.get_mut(&id))
+    }
+
+    pub(super) fn insert(&mut self, row: TopicRow) -> &mut TopicRow {
+        self.ids.insert(row.name.clone(), row.id);
+        self.rows.entry(row.id).insert_entry(row).into_mut()
+    }
+}
+
+/// How far the events of all rules with one age have been looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Expiry {
+    pub(super) max_age: Duration,
+    pub(super) looked_at: u64,
+}
+
+impl Expiry {
+    /// Events from before this moment are too old.
+    fn before(&self, now: SystemTime) -> i64 {
+        millis(now) - i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Whether the next event to look at is old enough for that.
+    pub(super) fn is_due(&self, db: &Connection, now: SystemTime) -> rusqlite::Result<bool> {
+        let mut next = db.prepare_cached(
+            "SELECT time FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 1",
+        )?;
+        let time: Option<i64> =
+            next.query_row((self.looked_at as i64,), |row| row.get(0)).optional()?;
+        Ok(time.is_some_and(|time| time < self.before(now)))
+    }
+}
+
+/// The removing side of one transaction.
+pub(super) struct Removal<'a> {
+    pub(super) transaction: &'a Transaction<'a>,
+    pub(super) log: &'a mut LogRow,
+    pub(super) topics: &'a mut Topics,
+    /// How many events may still be removed.
+    pub(super) left: usize,
+}
+
+/// An event about to be removed.
+struct Removable {
+    sequence: u64,
+    topic: i64,
+    time: i64,
+    /// Its texts beside its topic, in bytes.
+    bytes: u64,
+}
+
+impl Removable {
+    const COLUMNS: &str =
+        "sequence, topic, time, octet_length(data) + ifnull(octet_length(type), 0)";
+
+    fn read(row: &rusqlite::Row<'_>) -> RowResult<Self> {
+        let (sequence, bytes): (i64, i64) = (row.get(0)?, row.get(3)?);
+        let (sequence, bytes) = (sequence as u64, bytes as u64);
+        Ok(Self { sequence, topic: row.get(1)?, time: row.get(2)?, bytes })
+    }
+}
+
+impl Removal<'_> {
+    /// Removes what is over the bounds of the topics that were added to.
+    pub(super) fn over_bounds(&mut self, rules: &Rules) -> RowResult<()> {
+        let names: Vec<_> = self.topics.ids.iter().map(|(name, id)| (name.clone(), *id)).collect();
+        for (name, id) in names {
+            let rule = rules.of(&name);
+            while self.left > 0
+                && let Some(surplus) = self.topics.rows.get(&id).and_then(|row| surplus(row, rule))
+            {
+                if self.remove_oldest(id, surplus.min(self.left))? == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest events of all until they are within their bound.
+    pub(super) fn over_all(&mut self, max_bytes: u64) -> RowResult<()> {
+        while self.left > 0 && self.log.bytes > max_bytes {
+            let sql =
+                format!("SELECT {} FROM events ORDER BY sequence LIMIT 2", Removable::COLUMNS);
+            let oldest = collect(self.transaction, &sql, (), Removable::read)?;
+            // The newest event of all is kept however large it is.
+            let [oldest, _] = &oldest[..] else { return Ok(()) };
+            self.remove(oldest)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is older than its topic's rule says, along the log.
+    pub(super) fn too_old(
+        &mut self,
+        rules: &Rules,
+        expiry: &mut Expiry,
+        now: SystemTime,
+    ) -> RowResult<()> {
+        if !expiry.is_due(self.transaction, now)? {
+            return Ok(());
+        }
+        let before = expiry.before(now);
+        let sql = format!(
+            "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+            Removable::COLUMNS
+        );
+        let parameters = (expiry.looked_at as i64, REMOVED_AT_A_TIME as i64);
+        let candidates = collect(self.transaction, &sql, parameters, Removable::read)?;
+        for event in candidates {
+            if self.left == 0 || event.time >= before {
+                break;
+            }
+            let topic = self.topics.numbered(self.transaction, event.topic)?;
+            if topic.is_some_and(|topic| rules.of(&topic.name).max_age == expiry.max_age) {
+                self.remove(&event)?;
+            }
+            expiry.looked_at = event.sequence;
+        }
+        Ok(())
+    }
+
+    /// Removes events of one topic up to a number.
+    pub(super) fn forget(&mut self, name: &Topic, upto: u64) -> RowResult<()> {
+        let Some(topic) = self.topics.named(self.transaction, name)? else { return Ok(()) };
+        let sql = format!(
+            "SELECT {} FROM events WHERE topic = ?1 AND sequence <= ?2 ORDER BY sequence LIMIT ?3",
+            Removable::COLUMNS
+        );
+        let parameters = (topic.id, upto as i64, self.left as i64);
+        for event in collect(self.transaction, &sql, parameters, Removable::read)? {
+            self.remove(&event)?;
+        }
+        Ok(())
+    }
+
+    fn remove_oldest(&mut self, topic: i64, count: usize) -> RowResult<usize> {
+        let sql = format!(
+            "SELECT {} FROM events WHERE topic = ?1 ORDER BY sequence LIMIT ?2",
+            Removable::COLUMNS
+        );
+        let oldest = collect(self.transaction, &sql, (topic, count as i64), Removable::read)?;
+        for event in &oldest {
+            self.remove(event)?;
+        }
+        Ok(oldest.len())
+    }
+
+    fn remove(&mut self, event: &Removable) -> RowResult<()> {
+        let deleted = self
+            .transaction
+            .prepare_cached("DELETE FROM events WHERE sequence = ?1")?
+            .execute((event.sequence as i64,))?;
+        self.left = self.left.saturating_sub(1);
+        if deleted == 0 {
+            return Ok(());
+        }
+        let Some(topic) = self.topics.numbered(self.transaction, event.topic)? else {
+            return Ok(());
+        };
+        let cost = event.bytes + (topic.name.as_str().len() + Event::OVERHEAD_BYTES) as u64;
+        topic.last_removed = topic.last_removed.max(event.sequence);
+        topic.retained = topic.retained.saturating_sub(1);
+        topic.bytes = topic.bytes.saturating_sub(cost);
+        self.log.bytes = self.log.bytes.saturating_sub(cost);
+        Ok(())
+    }
+}
+
+/// How many of a topic's oldest events to remove next; none where it is within its bounds. One event
+/// is kept however large it is, and where bytes decide they go one by one.
+fn surplus(topic: &TopicRow, rule: &Rule) -> Option<usize> {
+    let is_over = topic.retained > rule.max_events as u64 || topic.bytes > rule.max_bytes as u64;
+    let retained = topic.retained as usize;
+    (is_over && retained > 1)
+        .then(|| retained.saturating_sub(rule.max_events).clamp(1, retained - 1))
+}
+
+/// Every row of a query.
+pub(super) fn collect<T>(
+    db: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    read: impl Fn(&rusqlite::Row<'_>) -> RowResult<T>,
+) -> RowResult<Vec<T>> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(read(row)?);
+    }
+    Ok(all)
+}
+
+pub(super) fn millis(time: SystemTime) -> i64 {
+    Timestamp::from(time).millis()
+}
