@@ -171,7 +171,15 @@ impl Directory {
     }
 
     /// Forgets what the system has cached of the database, so that it is read from the disk again:
+    /// after a failed fsync the cache may hold what the disk does not. Only Linux can be asked to.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn drop_caches(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Forgets what the system has cached of the database, so that it is read from the disk again:
     /// after a failed fsync the cache may hold what the disk does not.
+    #[cfg(target_os = "linux")]
     pub(super) fn drop_caches(&self) -> io::Result<()> {
         for path in [self.database(), self.wal()] {
             match File::open(path) {
