@@ -13,6 +13,7 @@ mod retention;
 mod rows;
 mod state;
 mod store;
+mod verify;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};

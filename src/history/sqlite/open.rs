@@ -13,8 +13,6 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::rows::RowError;
-
 /// The schema, one step a file, each applied once and in order.
 const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_history.sql")];
 
@@ -210,20 +208,6 @@ fn migrate(db: &mut Connection, version: u32) -> rusqlite::Result<()> {
         transaction.execute_batch(sql)?;
         transaction.pragma_update(None, "user_version", step)?;
         transaction.commit()?;
-    }
-    Ok(())
-}
-
-/// Checks what decides which events exist: a damaged index over topics or keys could hide a row that
-/// no later check would miss. Events check each other when they are read.
-pub(super) fn verify(db: &Connection) -> Result<(), RowError> {
-    for table in ["log", "epochs", "topics", "receipts"] {
-        let sql = format!("PRAGMA integrity_check({table})");
-        let verdict: String = db.query_row(&sql, (), |row| row.get(0))?;
-        if verdict != "ok" {
-            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(rusqlite::Error::SqliteFailure(error, Some(verdict)).into());
-        }
     }
     Ok(())
 }

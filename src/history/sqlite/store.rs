@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 
-use super::open::{Directory, OpenError, verify};
+use super::open::{Directory, OpenError};
 use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, Topics, collect, millis};
 use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
+use super::verify::{corrupt, verify};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Event, LogName, Topic};
 
@@ -62,7 +63,6 @@ impl Store {
         let damaged = |error: RowError| directory.damaged(error);
         let mut db = directory.writer(config.fsync)?;
         verify(&db).map_err(damaged)?;
-        check_topics(&db).map_err(damaged)?;
         let (log, epochs) = load_or_create(&mut db, rules).map_err(damaged)?;
         let ages = rules.all().map(|rule| rule.max_age);
         let mut expiries: Vec<Expiry> =
@@ -299,9 +299,7 @@ fn load_or_create(db: &mut Connection, rules: &Rules) -> RowResult<(LogRow, Epoc
     }
     let events: i64 = db.query_row("SELECT COUNT(*) FROM topics", (), |row| row.get(0))?;
     if events > 0 {
-        let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        let message = "the record of the log is missing".to_owned();
-        return Err(rusqlite::Error::SqliteFailure(error, Some(message)).into());
+        return Err(corrupt("the record of the log is missing"));
     }
     let log = LogRow {
         name: LogName::random(),
@@ -318,15 +316,6 @@ fn load_or_create(db: &mut Connection, rules: &Rules) -> RowResult<(LogRow, Epoc
     epochs.write_newest(&transaction)?;
     transaction.commit()?;
     Ok((log, epochs))
-}
-
-fn check_topics(db: &Connection) -> RowResult<()> {
-    let mut statement = db.prepare(&format!("SELECT {} FROM topics", TopicRow::COLUMNS))?;
-    let mut rows = statement.query(())?;
-    while let Some(row) = rows.next()? {
-        TopicRow::read(row)?;
-    }
-    Ok(())
 }
 
 fn add(
