@@ -99,6 +99,9 @@ pub trait Subscriber: Send + Sync {
     /// Hears that a heartbeat is due; all up to `position` has been delivered.
     fn beat(&self, position: Cursor);
 
+    /// Hears that events after `since` were lost; what follows comes after `position`.
+    fn broken(&self, since: Cursor, position: Cursor);
+
     /// Ends the session.
     fn end(&self, close: Close);
 

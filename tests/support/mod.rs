@@ -3,6 +3,7 @@
 
 pub mod checker;
 pub mod process;
+pub mod redis;
 pub mod sse;
 pub mod ws;
 
