@@ -90,6 +90,11 @@ impl Router {
         self.lock().put(worker, |position| Item::Beat { position });
     }
 
+    /// The newest place that was routed.
+    pub(super) fn head(&self) -> Cursor {
+        self.lock().head
+    }
+
     /// The most that waits for any worker.
     pub(super) fn longest_queue(&self) -> usize {
         self.lock().inboxes.values().map(|inbox| inbox.len()).max().unwrap_or(0)
