@@ -22,6 +22,9 @@ const PAGE_EVENTS: usize = 256;
 /// The size of a page in bytes, about.
 const PAGE_BYTES: usize = 128 * 1024;
 
+/// How often a history that has no trouble is tried.
+const TRIES: u32 = 3;
+
 /// How long until a history that can't be read is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -113,21 +116,25 @@ impl Replay {
         self.patiently(|| self.broker.history().read(read.clone())).await
     }
 
-    /// Reads, and waits while the history is away, for the client loses nothing by that.
+    /// Reads, and waits while the history is away, for the client loses nothing by that. What fails
+    /// again and again without such trouble is damaged.
     async fn patiently<'a, T>(
         &self,
         read: impl Fn() -> BoxFuture<'a, Result<T, Problem>>,
     ) -> Result<T, Problem> {
+        let mut tries = TRIES;
         loop {
-            match read().await {
-                Err(problem)
-                    if problem.code == Code::Unavailable
-                        && !self.reception.outgoing().is_closing() =>
-                {
-                    tokio::time::sleep(RETRY).await;
-                }
+            let problem = match read().await {
+                Err(problem) if problem.code == Code::Unavailable => problem,
                 result => return result,
+            };
+            if self.broker.history().trouble().is_none() {
+                tries -= 1;
             }
+            if tries == 0 || self.reception.outgoing().is_closing() {
+                return Err(problem);
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 
