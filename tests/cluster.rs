@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::fleet::{Fleet, Load, node};
 use support::process::Process;
+use support::proxy::Proxy;
 use support::redis::Redis;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
@@ -44,7 +45,13 @@ struct Run {
 
 impl Run {
     async fn start(redis: Redis) -> Self {
-        let nodes: Vec<_> = (0..3).map(|_| node(&redis.url(), 0)).collect();
+        let url = redis.url();
+        Self::over(redis, &[url.clone(), url.clone(), url]).await
+    }
+
+    /// A run whose nodes reach Redis each over its own address.
+    async fn over(redis: Redis, urls: &[String]) -> Self {
+        let nodes: Vec<_> = urls.iter().map(|url| node(url, 0)).collect();
         let load = Load {
             publishers: parameter("FANFARE_CLUSTER_PUBLISHERS", 6),
             clients: parameter("FANFARE_CLUSTER_CLIENTS", 18),
@@ -146,6 +153,22 @@ async fn nodes_that_are_killed_and_restarted_lose_nothing() {
         let (_, port) = run.nodes[at].address.rsplit_once(':').expect("a port");
         let port = port.parse().expect("a number");
         run.nodes[at] = node(&url, port);
+        run.expect_flow().await;
+    }
+    run.finish(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_off_both_ways_or_one_way_loses_nothing() {
+    let redis = Redis::start();
+    let network = Proxy::to(redis.port).await;
+    let urls = [network.url(), redis.url(), redis.url()];
+    let run = Run::over(redis, &urls).await;
+    for (to_redis, from_redis) in [(true, true), (false, true), (true, false)] {
+        network.cut(to_redis, from_redis);
+        // Long enough for each connection to be given up.
+        sleep(run.outage.max(Duration::from_secs(4))).await;
+        network.cut(false, false);
         run.expect_flow().await;
     }
     run.finish(false).await;

@@ -164,6 +164,8 @@ impl Fleet {
             self.slowest_refusal.lock().expect("it"),
         );
         assert!(history.len() > 100, "only {} events", history.len());
+        let slowest = *self.slowest_refusal.lock().expect("it");
+        assert!(slowest < Duration::from_secs(2), "a publisher was refused after {slowest:?}");
         let was_told = |name: &str| {
             let client = seen.iter().find(|client| client.name == name);
             client.is_some_and(|client| {

@@ -4,6 +4,7 @@
 pub mod checker;
 pub mod fleet;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod sse;
 pub mod ws;
