@@ -23,9 +23,6 @@ use support::redis::Redis;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
-/// How soon everything flows again.
-const HEALED: Duration = Duration::from_secs(5);
-
 fn parameter(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
@@ -69,7 +66,8 @@ impl Run {
     async fn expect_flow(&self) {
         let took = self.fleet.flow().await;
         println!("everything flows after {took:?}");
-        assert!(took < HEALED, "it took {took:?}");
+        // More only where the machine has other work to do.
+        assert!(took < seconds(parameter("FANFARE_CLUSTER_HEALED", 5)), "it took {took:?}");
         sleep(Duration::from_millis(300)).await;
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fanfare::config::{Hidden, Redis as RedisConfig, Storage};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use support::process::Process;
 use support::redis::Redis;
 use support::ws::WsClient;
 use support::{TestServer, eventually, problem};
@@ -147,4 +148,51 @@ fn a_start_without_redis_is_refused_in_time() {
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("Redis could not be joined"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_is_spoken_to_over_tls_where_its_certificate_is_trusted() {
+    let redis = Redis::with_tls();
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = format!("redis.url=rediss://localhost:{}", redis.port);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    command.env("SSL_CERT_FILE", redis.path("cert.pem"));
+    let node = Process::run(command, directory.path(), 0, &["--set", &url]);
+    let sent = reqwest::Client::new().post(node.url("/v1/topics/a/events")).body("1").send().await;
+    assert_eq!(sent.expect("an answer").status(), StatusCode::CREATED);
+    let untrusting = std::process::Command::new(env!("CARGO_BIN_EXE_fanfare"))
+        .args(["serve", "--set", "server.listen=127.0.0.1:0", "--set", &url])
+        .output();
+    assert!(!untrusting.expect("it runs").status.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_with_the_rights_that_the_docs_name_is_enough() {
+    let redis = Redis::start();
+    let docs = include_str!("../docs/cluster.md");
+    let rights = docs.split("ACL SETUSER fanfare on >PASSWORD").nth(1).expect("the command");
+    let rights = rights.split("```").next().expect("its end").split_whitespace();
+    let mut words = vec!["ACL", "SETUSER", "fanfare", "on", ">hunter2"];
+    words.extend(rights);
+    let _: String = redis.run(&words);
+    let node = TestServer::with(|config| {
+        config.rules.default.storage = Storage::Redis;
+        let url = Hidden(format!("redis://fanfare:hunter2@127.0.0.1:{}", redis.port));
+        config.redis = Some(RedisConfig { url, prefix: "fanfare".to_owned() });
+    });
+    eventually_ready(&node).await;
+    let mut client = WsClient::live(&node, "?topic=%3E").await;
+    let key = ("idempotency-key", "k");
+    for status in [StatusCode::CREATED, StatusCode::OK] {
+        let publish = node.post("/v1/topics/a/events").header(key.0, key.1).body("1");
+        assert_eq!(publish.send().await.expect("an answer").status(), status);
+    }
+    assert_eq!(client.until("event").await["data"], 1);
+    let page: Value = node.get("/v1/topics/a").send().await.unwrap().json().await.unwrap();
+    assert_eq!(page["retained"], 1);
+    let response = node.delete("/v1/topics/a/events").send().await.unwrap();
+    assert_eq!(response.json::<Value>().await.unwrap(), json!({ "removed": 1 }));
+    // Over the same connections it goes on to be ready.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(readiness(&node).await.0, 200);
 }

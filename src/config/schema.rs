@@ -199,8 +199,8 @@ sections! {
 
     /// Cluster mode: with a `url`, every node with the same Redis and prefix is part of one broker.
     redis: Redis {
-        /// The Redis (7 or newer, or Valkey) that the nodes share, such as `redis://127.0.0.1:6379` or
-        /// `redis+unix:///run/redis.sock`.
+        /// The Redis (7 or newer, or Valkey) that the nodes share, such as `redis://127.0.0.1:6379`,
+        /// `rediss://user:password@redis.example:6380` (TLS) or `redis+unix:///run/redis.sock`.
         url: Option<Hidden> = None;
         /// What the names of all keys and channels in Redis begin with.
         prefix: String = "fanfare".into();

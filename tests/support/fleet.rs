@@ -130,7 +130,7 @@ impl Fleet {
             cursors.iter().filter(|cursor| cursor.is_none_or(|cursor| cursor < id)).count()
         };
         while behind() > 0 {
-            assert!(begin.elapsed() < Duration::from_secs(60), "{} are behind {id}", behind());
+            assert!(begin.elapsed() < Duration::from_secs(120), "{} are behind {id}", behind());
             sleep(Duration::from_millis(10)).await;
         }
         begin.elapsed()

@@ -29,6 +29,35 @@ impl Redis {
         Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
     }
 
+    /// A server that speaks TLS alone, with a certificate of its own making in its directory.
+    pub fn with_tls() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+            .args(["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .current_dir(directory.path())
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.expect("openssl is installed").success());
+        let port = free_port();
+        let tls = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"];
+        let (tls_port, ca) = (port.to_string(), "cert.pem".to_owned());
+        let mut arguments: Vec<_> = tls.iter().map(ToString::to_string).collect();
+        arguments.extend(["--tls-ca-cert-file".to_owned(), ca, "--tls-auth-clients".to_owned()]);
+        arguments.extend(["no".to_owned(), "--tls-port".to_owned(), tls_port]);
+        let child = spawn(0, &arguments, directory.path());
+        let redis = Self { port, arguments, directory, child };
+        redis.wait();
+        redis
+    }
+
+    /// A file in its directory.
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
     pub fn with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (port, arguments) = (free_port(), arguments.iter().map(ToString::to_string).collect());

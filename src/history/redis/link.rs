@@ -66,6 +66,8 @@ pub(super) struct Server {
 impl Server {
     /// A server that is not connected to yet.
     pub(super) fn new(url: &str, prefix: &str) -> RedisResult<Self> {
+        // Done already where it fails.
+        _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let info = url.into_connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let tcp = TcpSettings::default().set_nodelay(true);
