@@ -3,15 +3,19 @@
 //! Nothing of Fanfare but the socket loop, its frames and its outbox: what the Autobahn test suite
 //! is run against (`scripts/autobahn`). Serves on the address given, or on 127.0.0.1:9001.
 
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::ws::OpCode;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use bytes::BytesMut;
+use actix_http::{HttpService, Response};
+use actix_web::dev::{Server, fn_service};
+use actix_web::rt::net::TcpStream;
 use fanfare::model::Close;
 use fanfare::session::{
-    FrameLimits, Listener, Outgoing, Said, SocketLimits, close_frame, message_frame, serve, upgrade,
+    FrameLimits, Listener, Outgoing, Said, SocketLimits, Upgrade, Upgraded, close_frame,
+    message_frame, require_handshake, serve,
 };
 
 /// The suite sends messages of up to 16 MiB, in up to as many frames as it has 64-byte pieces.
@@ -43,22 +47,32 @@ impl Listener for Echo {
     }
 }
 
-async fn echo(request: HttpRequest, payload: web::Payload) -> actix_web::Result<HttpResponse> {
-    let (response, duplex) = upgrade(&request, payload, None).await?;
+async fn echo(upgrade: Upgrade<TcpStream>) -> io::Result<()> {
+    if let Err(problem) = require_handshake(upgrade.head()) {
+        upgrade.refuse(&problem).await;
+        return Ok(());
+    }
+    let Upgraded { io, early, answer } = upgrade.accept(None)?;
     actix_web::rt::spawn(async move {
         let outgoing = Arc::new(Outgoing::new(OUTBOX_BYTES));
-        serve(duplex, BytesMut::new(), &outgoing, LIMITS, &mut Echo(outgoing.clone())).await;
+        _ = outgoing.push(answer);
+        serve(io, early, &outgoing, LIMITS, &mut Echo(outgoing.clone())).await;
     });
-    Ok(response)
+    Ok(())
 }
 
-fn main() -> std::io::Result<()> {
+fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
     actix_web::rt::System::new().block_on(async move {
-        let server = HttpServer::new(|| App::new().route("/", web::get().to(echo)));
-        // As the broker sets it: the suite waits a second for the end of a connection.
-        let server = server.client_disconnect_timeout(Duration::from_millis(700));
-        let server = server.workers(2).bind(&address)?;
+        let server = Server::build().workers(2).bind("echo", &address, || {
+            HttpService::build()
+                .tcp_nodelay(true)
+                .upgrade(fn_service(|(request, framed)| async {
+                    echo(Upgrade::new(request, framed)).await.map_err(actix_web::Error::from)
+                }))
+                .finish(|_| async { Ok::<_, Infallible>(Response::not_found()) })
+                .tcp()
+        })?;
         println!("echoing on ws://{address}/");
         server.run().await
     })

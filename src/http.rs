@@ -5,7 +5,7 @@
 //! status.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde_json::json;
 
@@ -13,6 +13,13 @@ use crate::model::{Code, Cursor, Problem, Topic};
 
 /// Seconds after which a refused request may be tried again, where nothing better is known.
 const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Headers that every response has.
+pub const SECURITY_HEADERS: [(HeaderName, &str); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
 
 /// The most parameters in one query.
 const MAX_PARAMETERS: usize = 1_024;
@@ -148,7 +155,10 @@ impl ResponseError for Problem {
         let mut response = HttpResponseBuilder::new(status);
         match self.code {
             Code::Unauthorized => _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
-            Code::UpgradeRequired => _ = response.insert_header((header::UPGRADE, "websocket")),
+            Code::UpgradeRequired => {
+                response.insert_header((header::UPGRADE, "websocket"));
+                response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
+            }
             Code::TooMany | Code::Unavailable | Code::StorageFull | Code::OutcomeUnknown => {
                 response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS));
             }

@@ -8,6 +8,8 @@ use futures_util::SinkExt;
 use serde_json::json;
 use support::ws::WsClient;
 use support::{TestServer, eventually, problem};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -111,6 +113,47 @@ async fn what_is_wrong_at_connect_is_a_status_before_the_upgrade() {
     assert!(matches!(refused, Err(Error::Http(response)) if response.status() == 400));
     let plain = problem(server.get("/v1/ws")).await;
     assert_eq!(plain, (426, "upgrade_required".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_is_refused_as_a_problem_and_the_connection_ends() {
+    let server = TestServer::open();
+    let key = "Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n";
+    let version = "Sec-WebSocket-Version: 13\r\n";
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    for (line, headers, status, code) in [
+        ("GET /v1/ws", format!("{upgrade}{version}"), 400, "bad_request"),
+        ("GET /v1/ws", format!("{upgrade}{version}Sec-WebSocket-Key: x\r\n"), 400, "bad_request"),
+        ("GET /v1/ws", format!("{upgrade}{key}"), 400, "bad_request"),
+        (
+            "GET /v1/ws",
+            format!("{upgrade}{key}Sec-WebSocket-Version: 8\r\n"),
+            426,
+            "upgrade_required",
+        ),
+        ("POST /v1/ws", format!("{upgrade}{version}{key}"), 426, "upgrade_required"),
+        ("GET /v1/ws", format!("Upgrade: websocket\r\n{version}{key}"), 400, "bad_request"),
+        ("GET /v1/topics", format!("{upgrade}{version}{key}"), 404, "not_found"),
+        ("GET /v1/wss", format!("{upgrade}{version}{key}"), 404, "not_found"),
+    ] {
+        let answer = raw(&server, &format!("{line} HTTP/1.1\r\nHost: a\r\n{headers}\r\n")).await;
+        let lower = answer.to_lowercase();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line} {headers}: {answer}");
+        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{line} {headers}: {answer}");
+        for header in ["application/problem+json", "x-content-type-options: nosniff"] {
+            assert!(lower.contains(header), "{line} {headers}: {answer}");
+        }
+        assert_eq!(status == 426, lower.contains("sec-websocket-version: 13"), "{answer}");
+    }
+}
+
+/// What a server answers until it hangs up.
+async fn raw(server: &TestServer, request: &str) -> String {
+    let mut stream = TcpStream::connect(server.addr).await.expect("a connection");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer and an end");
+    answer
 }
 
 #[tokio::test]

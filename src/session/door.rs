@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use actix_http::RequestHead;
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
 
+use super::takeover::require_handshake;
+use super::wire::{Framing, Wire};
 use crate::auth::{Access, Auth, Caller, Coverage};
 use crate::broker::Transport;
 use crate::http::{self, Query};
@@ -47,10 +48,7 @@ pub enum Language {
 impl Door {
     /// Admits a WebSocket connection, or says why not.
     pub fn admit_websocket(&self, head: &RequestHead) -> Result<Admission, Problem> {
-        if head.method != Method::GET || !asks_for_websocket(&head.headers) {
-            let detail = "this path speaks WebSocket: ask for an upgrade (RFC 6455)";
-            return Err(Problem::new(Code::UpgradeRequired, detail));
-        }
+        require_handshake(head)?;
         let known = ["topic", "since", "snapshot", "mode", "max_rate", "access_token"];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
         let access = self.identify(head, &query)?;
@@ -133,6 +131,25 @@ impl Language {
             Language::Sse(_) => Transport::Sse,
         }
     }
+
+    /// The form in which messages leave.
+    pub fn wire(&self) -> Wire {
+        match *self {
+            Language::WebSocket(protocol, _) if protocol.is_binary() => {
+                Wire::new(protocol, Framing::Binary)
+            }
+            Language::WebSocket(protocol, _) => Wire::new(protocol, Framing::Text),
+            Language::Sse(encoder) => Wire::new(encoder, Framing::Bare),
+        }
+    }
+
+    /// The subprotocol that was agreed upon, if the client asked for one.
+    pub fn subprotocol(&self) -> Option<&'static str> {
+        match self {
+            Language::WebSocket(_, name) => *name,
+            Language::Sse(_) => None,
+        }
+    }
 }
 
 /// Refuses what this version can't do.
@@ -153,11 +170,6 @@ pub(super) fn require_coverage(access: &Access, subscribe: &Subscribe) -> Result
         None => Ok(()),
         Some(pattern) => Err(access.refusal(format!("no right to subscribe to {pattern}"))),
     }
-}
-
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
-    upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"))
 }
 
 /// The first protocol that the client offers and we speak; ours by default where it offers none.

@@ -7,7 +7,6 @@
 mod actor;
 mod catchup;
 mod door;
-mod duplex;
 mod frames;
 mod outbox;
 mod outgoing;
@@ -15,6 +14,7 @@ mod reception;
 mod replay;
 mod socket;
 mod stream;
+mod takeover;
 mod wire;
 
 use std::net::IpAddr;
@@ -25,17 +25,18 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::*;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use bytes::BytesMut;
 use rand::RngExt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::debug;
 
 use self::actor::{Begin, Gone, Heard, Session};
 pub use self::door::{Admission, Door, Language};
-pub use self::duplex::{Duplex, upgrade};
 pub use self::frames::FrameLimits;
 pub use self::outgoing::Outgoing;
 use self::reception::Reception;
 pub use self::socket::{Listener, Said, SocketLimits, serve};
 use self::stream::EventStream;
+pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::wire::{Framing, Wire, close_frame, message_frame};
 use crate::broker::{BrokerHandle, SessionInfo, Subscriber, WorkerHandle};
 use crate::config::Limits;
@@ -105,30 +106,47 @@ impl Sessions {
         &self.door
     }
 
-    /// `GET /v1/ws`.
-    pub async fn websocket(
-        sessions: web::Data<Self>,
-        request: HttpRequest,
-        payload: web::Payload,
-    ) -> actix_web::Result<HttpResponse> {
-        let admission = sessions.door.admit_websocket(request.head())?;
-        let place = sessions.place()?;
-        let Language::WebSocket(protocol, name) = admission.language else {
-            return Err(Problem::new(Code::Internal, "not a WebSocket language").into());
+    /// `GET /v1/ws`: takes over the socket of a client that asked for an upgrade.
+    pub async fn websocket<IO>(&self, upgrade: Upgrade<IO>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let admitted = self.door.admit_websocket(upgrade.head());
+        let (admission, place) = match admitted.and_then(|it| Ok((it, self.place()?))) {
+            Ok(admitted) => admitted,
+            Err(problem) => return upgrade.refuse(&problem).await,
         };
-        let (response, duplex) = upgrade(&request, payload, name).await?;
-        let framing = if protocol.is_binary() { Framing::Binary } else { Framing::Text };
-        let reception = sessions.reception(&admission, Wire::new(protocol, framing));
-        let address = sessions.open(admission, reception.clone(), &request).await?;
-        let limits = sessions.socket_limits();
+        let address = upgrade.head().peer_addr.map(|address| address.ip());
+        match upgrade.accept(admission.language.subprotocol()) {
+            Ok(upgraded) => self.converse(upgraded, admission, address, place),
+            Err(error) => debug!(%error, "a handshake could not be answered"),
+        }
+    }
+
+    /// Serves a WebSocket in a task of its own.
+    fn converse<IO>(
+        &self,
+        upgraded: Upgraded<IO>,
+        admission: Admission,
+        address: Option<IpAddr>,
+        place: Place,
+    ) where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Upgraded { io, early, answer } = upgraded;
+        let reception = self.reception(&admission);
+        let (sessions, limits) = (self.clone(), self.socket_limits());
         actix_web::rt::spawn(async move {
-            let mut listener = Conversation { session: address.clone(), reception };
-            let outgoing = listener.reception.outgoing().clone();
-            serve(duplex, BytesMut::new(), &outgoing, limits, &mut listener).await;
-            address.do_send(Gone);
+            let outgoing = reception.outgoing().clone();
+            _ = outgoing.push(answer);
+            let Ok(session) = sessions.open(admission, reception.clone(), address).await else {
+                return;
+            };
+            let mut listener = Conversation { session: session.clone(), reception };
+            serve(io, early, &outgoing, limits, &mut listener).await;
+            session.do_send(Gone);
             drop(place);
         });
-        Ok(response)
     }
 
     /// `GET /v1/sse`.
@@ -144,12 +162,10 @@ impl Sessions {
             }
             Err(problem) => return Err(problem.into()),
         };
-        let Language::Sse(encoder) = admission.language else {
-            return Err(Problem::new(Code::Internal, "not a language of event streams").into());
-        };
-        let reception = sessions.reception(&admission, Wire::new(encoder, Framing::Bare));
+        let reception = sessions.reception(&admission);
         let outgoing = reception.outgoing().clone();
-        let session = sessions.open(admission, reception, &request).await?;
+        let address = request.peer_addr().map(|address| address.ip());
+        let session = sessions.open(admission, reception, address).await?;
         let body = EventStream { outgoing, session, _place: place };
         Ok(event_stream().body(body))
     }
@@ -163,9 +179,9 @@ impl Sessions {
         place.ok_or_else(|| Problem::new(Code::Unavailable, "too many connections are open"))
     }
 
-    fn reception(&self, admission: &Admission, wire: Wire) -> Arc<Reception> {
+    fn reception(&self, admission: &Admission) -> Arc<Reception> {
         let outgoing = Arc::new(Outgoing::new(self.limits.outbox_bytes));
-        let transport = admission.language.transport();
+        let (transport, wire) = (admission.language.transport(), admission.language.wire());
         let (access, metrics) = (admission.access.clone(), self.metrics.clone());
         Arc::new(Reception::new(transport, wire, outgoing, access, metrics))
     }
@@ -174,7 +190,7 @@ impl Sessions {
         &self,
         admission: Admission,
         reception: Arc<Reception>,
-        request: &HttpRequest,
+        address: Option<IpAddr>,
     ) -> Result<Addr<Session>, Problem> {
         let Admission { access, subscribe, language } = admission;
         let info = SessionInfo {
@@ -182,10 +198,7 @@ impl Sessions {
             user: access.caller().user().map(str::to_owned),
             since: Timestamp::from(SystemTime::now()),
             transport: language.transport(),
-            address: request
-                .peer_addr()
-                .map(|address| address.ip())
-                .map(|ip: IpAddr| ip.to_string()),
+            address: address.map(|address| address.to_string()),
         };
         reception.reply(&Reply::Welcome {
             session: &info.id,
