@@ -17,6 +17,7 @@ use fanfare::session::{
     FrameLimits, Listener, Outgoing, Said, SocketLimits, Upgrade, Upgraded, close_frame,
     message_frame, require_handshake, serve,
 };
+use futures_util::future::{LocalBoxFuture, ready};
 
 /// The suite sends messages of up to 16 MiB, in up to as many frames as it has 64-byte pieces.
 const LIMITS: SocketLimits = SocketLimits {
@@ -32,7 +33,7 @@ const OUTBOX_BYTES: usize = 128 << 20;
 struct Echo(Arc<Outgoing>);
 
 impl Listener for Echo {
-    async fn said(&mut self, message: Said) {
+    fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
         let frame = match message {
             Said::Text(text) => message_frame(text, OpCode::Text),
             Said::Binary(bytes) => message_frame(bytes, OpCode::Binary),
@@ -40,6 +41,7 @@ impl Listener for Echo {
         if self.0.push(frame).is_err() {
             self.end(Close::SlowConsumer);
         }
+        Box::pin(ready(()))
     }
 
     fn end(&mut self, close: Close) {
@@ -56,7 +58,7 @@ async fn echo(upgrade: Upgrade<TcpStream>) -> io::Result<()> {
     actix_web::rt::spawn(async move {
         let outgoing = Arc::new(Outgoing::new(OUTBOX_BYTES));
         _ = outgoing.push(answer);
-        serve(io, early, &outgoing, LIMITS, &mut Echo(outgoing.clone())).await;
+        serve(io, early, outgoing.clone(), LIMITS, Echo(outgoing)).await;
     });
     Ok(())
 }

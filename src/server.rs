@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::auth::Auth;
-use crate::broker::{BrokerHandle, Router};
+use crate::broker::{BrokerHandle, Router, Timing};
 use crate::config::{Config, Limits, Storage};
 use crate::history::History;
 use crate::history::memory::MemoryHistory;
@@ -121,7 +121,10 @@ impl Server {
             router,
             metrics.clone(),
             config.limits.inbox_events,
-            config.server.heartbeat,
+            Timing {
+                heartbeat: config.server.heartbeat,
+                flush_interval: config.server.flush_interval,
+            },
         );
         let origins = config.server.allowed_origins.clone();
         let places = Places::default();

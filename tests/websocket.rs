@@ -188,7 +188,7 @@ async fn heartbeats_come_with_the_cursor_when_the_log_has_moved() {
 async fn a_client_that_is_silent_for_two_heartbeats_is_closed_with_4408() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let server = TestServer::with(|config| config.server.heartbeat = Duration::from_secs(1));
-    let mut socket = tokio::net::TcpStream::connect(server.addr).await.expect("a connection");
+    let mut socket = TcpStream::connect(server.addr).await.expect("a connection");
     let request = "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n\r\n";

@@ -49,6 +49,8 @@ pub struct Server {
     pub workers: usize,
     /// Time between heartbeats.
     pub heartbeat: Duration,
+    /// How long what an event brings may be held back while more comes.
+    pub flush_interval: Duration,
     /// How long a stop takes at most to say good-bye to every session.
     pub shutdown_grace: Duration,
 }

@@ -143,6 +143,10 @@ sections! {
         workers: usize = 0;
         /// Time between heartbeats, 1s to 5m; a client that is silent for two of them is cut off.
         heartbeat: Span = seconds(25);
+        /// While events follow each other faster than this, what they bring a client leaves at most
+        /// once in this time, all of it together; after a pause an event leaves at once. At most
+        /// 100ms; 0s holds nothing back.
+        flush_interval: Span = Span(Duration::from_millis(1));
         /// How long a stop takes at most to say good-bye to every client.
         shutdown_grace: Span = seconds(5);
     }

@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::*;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use futures_util::future::LocalBoxFuture;
 use rand::RngExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
@@ -139,11 +140,11 @@ impl Sessions {
         actix_web::rt::spawn(async move {
             let outgoing = reception.outgoing().clone();
             _ = outgoing.push(answer);
-            let Ok(session) = sessions.open(admission, reception.clone(), address).await else {
-                return;
-            };
-            let mut listener = Conversation { session: session.clone(), reception };
-            serve(io, early, &outgoing, limits, &mut listener).await;
+            // In a box, for what opens a session need not wait beside it as long as it lasts.
+            let opening = Box::pin(sessions.open(admission, reception.clone(), address));
+            let Ok(session) = opening.await else { return };
+            let listener = Conversation { session: session.clone(), reception };
+            serve(io, early, outgoing, limits, listener).await;
             session.do_send(Gone);
             drop(place);
         });
@@ -246,10 +247,13 @@ struct Conversation {
 }
 
 impl Listener for Conversation {
-    async fn said(&mut self, message: Said) {
-        if self.session.send(Heard(message)).await.is_err() {
-            self.reception.end(Close::Internal);
-        }
+    fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
+        let (heard, reception) = (self.session.send(Heard(message)), self.reception.clone());
+        Box::pin(async move {
+            if heard.await.is_err() {
+                reception.end(Close::Internal);
+            }
+        })
     }
 
     fn end(&mut self, close: Close) {

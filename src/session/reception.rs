@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
@@ -201,9 +202,14 @@ impl Reception {
     }
 
     fn push(&self, message: Bytes) {
-        if self.outgoing.push(message).is_err() {
+        self.push_quietly(message).into_iter().for_each(Waker::wake);
+    }
+
+    fn push_quietly(&self, message: Bytes) -> Option<Waker> {
+        self.outgoing.push_quietly(message).unwrap_or_else(|_full| {
             self.end(Close::SlowConsumer);
-        }
+            None
+        })
     }
 
     /// Whether events can go out without a look is noted once, here.
@@ -214,11 +220,11 @@ impl Reception {
         self.plain.store(plain, Ordering::Relaxed);
     }
 
-    fn deliver_with_a_look(&self, delivery: &Arc<Delivery>) {
+    fn deliver_with_a_look(&self, delivery: &Arc<Delivery>) -> Option<Waker> {
         let event = &delivery.event;
         let mut state = self.lock();
         if !state.access.may_subscribe(&event.topic) {
-            return;
+            return None;
         }
         let mut is_live = state.live.iter().any(|pattern| pattern.matches(&event.topic));
         for active in &mut state.catchups {
@@ -230,13 +236,15 @@ impl Reception {
                 }
             }
         }
-        if is_live {
-            self.push(self.wire.live(delivery));
-        }
+        if is_live { self.push_quietly(self.wire.live(delivery)) } else { None }
     }
 
     fn go_live(&self, state: &mut State, at: usize, position: Cursor) {
         let Active { mut catchup, progress, .. } = state.catchups.swap_remove(at);
+        if state.catchups.is_empty() {
+            // Most sessions never catch up again.
+            state.catchups = Vec::new();
+        }
         while let Some(delivery) = catchup.next_held() {
             self.send_held(&state.access, &catchup, &delivery);
         }
@@ -268,11 +276,11 @@ impl Catchup {
 }
 
 impl Subscriber for Reception {
-    fn deliver(&self, delivery: &Arc<Delivery>) {
+    fn deliver(&self, delivery: &Arc<Delivery>) -> Option<Waker> {
         if self.plain.load(Ordering::Relaxed) {
-            self.push(self.wire.live(delivery));
+            self.push_quietly(self.wire.live(delivery))
         } else {
-            self.deliver_with_a_look(delivery);
+            self.deliver_with_a_look(delivery)
         }
     }
 
