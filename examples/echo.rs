@@ -14,8 +14,8 @@ use actix_web::dev::{Server, fn_service};
 use actix_web::rt::net::TcpStream;
 use fanfare::model::Close;
 use fanfare::session::{
-    FrameLimits, Listener, Outgoing, Said, SocketLimits, Upgrade, Upgraded, close_frame,
-    message_frame, require_handshake, serve,
+    FrameLimits, Listener, Outgoing, Said, Socket, SocketLimits, Upgrade, Upgraded, close_frame,
+    message_frame, require_handshake,
 };
 use futures_util::future::{LocalBoxFuture, ready};
 
@@ -55,11 +55,9 @@ async fn echo(upgrade: Upgrade<TcpStream>) -> io::Result<()> {
         return Ok(());
     }
     let Upgraded { io, early, answer } = upgrade.accept(None)?;
-    actix_web::rt::spawn(async move {
-        let outgoing = Arc::new(Outgoing::new(OUTBOX_BYTES));
-        _ = outgoing.push(answer);
-        serve(io, early, outgoing.clone(), LIMITS, Echo(outgoing)).await;
-    });
+    let outgoing = Arc::new(Outgoing::new(OUTBOX_BYTES));
+    _ = outgoing.push(answer);
+    actix_web::rt::spawn(Socket::new(io, early, outgoing.clone(), LIMITS, Echo(outgoing)));
     Ok(())
 }
 

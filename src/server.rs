@@ -21,7 +21,7 @@ use actix_web::dev::{
 };
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::middleware::{DefaultHeaders, Next, from_fn};
+use actix_web::middleware::{Next, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, Resource, ResponseError, Route, guard};
@@ -258,8 +258,7 @@ fn app(
     App::new()
         .configure(|services| configure(services, &parts, sessions))
         .default_service(web::to(not_found))
-        .wrap(SECURITY_HEADERS.into_iter().fold(DefaultHeaders::new(), DefaultHeaders::add))
-        .wrap(from_fn(move |request, next| cross_origin(origins.clone(), request, next)))
+        .wrap(from_fn(move |request, next| with_headers(origins.clone(), request, next)))
 }
 
 /// The route table, and what the handlers of one worker thread work with.
@@ -324,8 +323,9 @@ async fn without_upgrade(request: HttpRequest) -> HttpResponse {
     problem.error_response()
 }
 
-/// Lets pages of listed origins read what they may ask for (CORS, as the Fetch standard says).
-async fn cross_origin(
+/// Adds the headers that every response has, and lets pages of listed origins read what they may ask
+/// for (CORS, as the Fetch standard says).
+async fn with_headers(
     allowed: Arc<[String]>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -333,20 +333,23 @@ async fn cross_origin(
     let headers = request.headers();
     let origin = headers
         .get(header::ORIGIN)
-        .cloned()
-        .filter(|origin| allowed.iter().any(|listed| listed.as_bytes() == origin.as_bytes()));
-    let Some(origin) = origin else {
-        return Ok(next.call(request).await?.map_into_boxed_body());
-    };
-    let is_preflight = request.method() == Method::OPTIONS
+        .filter(|origin| allowed.iter().any(|listed| listed.as_bytes() == origin.as_bytes()))
+        .cloned();
+    let is_preflight = origin.is_some()
+        && request.method() == Method::OPTIONS
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = match is_preflight {
         true => request.into_response(preflight()),
         false => next.call(request).await?.map_into_boxed_body(),
     };
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
     Ok(response)
 }
 

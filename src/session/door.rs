@@ -75,7 +75,7 @@ impl Door {
             Some(_) => return Err(Problem::new(Code::BadRequest, "format must be data")),
         };
         // A browser that reconnects by itself repeats the URL and knows better in the header.
-        let last_event_id = http::header(&head.headers, "last-event-id")?;
+        let last_event_id = http::header(&head.headers, &http::LAST_EVENT_ID)?;
         let since = match last_event_id.filter(|id| !id.is_empty()) {
             Some(id) => Some(Cursor::parse(id)?),
             None => query.cursor("since")?,

@@ -35,7 +35,7 @@ pub use self::door::{Admission, Door, Language};
 pub use self::frames::FrameLimits;
 pub use self::outgoing::Outgoing;
 use self::reception::Reception;
-pub use self::socket::{Listener, Said, SocketLimits, serve};
+pub use self::socket::{Listener, Said, Socket, SocketLimits};
 use self::stream::EventStream;
 pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::wire::{Framing, Wire, close_frame, message_frame};
@@ -140,13 +140,10 @@ impl Sessions {
         actix_web::rt::spawn(async move {
             let outgoing = reception.outgoing().clone();
             _ = outgoing.push(answer);
-            // In a box, for what opens a session need not wait beside it as long as it lasts.
-            let opening = Box::pin(sessions.open(admission, reception.clone(), address));
-            let Ok(session) = opening.await else { return };
-            let listener = Conversation { session: session.clone(), reception };
-            serve(io, early, outgoing, limits, listener).await;
-            session.do_send(Gone);
-            drop(place);
+            let opened = sessions.open(admission, reception.clone(), address).await;
+            let Ok(session) = opened else { return };
+            let listener = Conversation { session, reception, _place: place };
+            actix_web::rt::spawn(Socket::new(io, early, outgoing, limits, listener));
         });
     }
 
@@ -244,6 +241,13 @@ impl Sessions {
 struct Conversation {
     session: Addr<Session>,
     reception: Arc<Reception>,
+    _place: Place,
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.session.do_send(Gone);
+    }
 }
 
 impl Listener for Conversation {

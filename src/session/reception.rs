@@ -41,7 +41,8 @@ pub struct Reception {
 struct State {
     access: Access,
     live: Vec<Pattern>,
-    expected: Option<Expected>,
+    /// In a box, as what is waited for seldom is.
+    expected: Option<Box<Expected>>,
     catchups: Vec<Active>,
     missed_heartbeats: u32,
     told: Option<Cursor>,
@@ -130,7 +131,7 @@ impl Reception {
 
     /// Says what to expect: a subscribe that is registered next.
     pub fn expect(&self, catchup: Catchup, progress: Option<UnboundedSender<Progress>>) {
-        self.lock().expected = Some(Expected { catchup, progress });
+        self.lock().expected = Some(Box::new(Expected { catchup, progress }));
     }
 
     /// Stops receiving `patterns`.
@@ -286,7 +287,8 @@ impl Subscriber for Reception {
 
     fn joined(&self, mark: MarkId) {
         let mut state = self.lock();
-        if let Some(Expected { catchup, progress }) = state.expected.take() {
+        if let Some(expected) = state.expected.take() {
+            let Expected { catchup, progress } = *expected;
             state.catchups.push(Active { mark, catchup, progress });
         }
         self.refresh(&state);

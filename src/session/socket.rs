@@ -5,7 +5,7 @@
 //! the other, so a client that only talks or only listens is served; pings are answered and closing
 //! is done as RFC 6455 says, within a time limit. An idle connection has no buffer and no timer.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -59,35 +59,9 @@ pub trait Listener {
     fn end(&mut self, close: Close);
 }
 
-/// Serves one connection until either side hangs up. What `outgoing` holds is written; what the
-/// client says goes to `listener`. `early` are bytes that came behind the upgrade request.
-pub async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(
-    io: IO,
-    early: BytesMut,
-    outgoing: Arc<Outgoing>,
-    limits: SocketLimits,
-    listener: impl Listener,
-) {
-    let mut socket = Socket {
-        io,
-        outgoing,
-        listener,
-        limits,
-        frames: FrameReader::new(limits.frames),
-        unread: early,
-        handling: None,
-        reading: Reading::Listening,
-        is_written: false,
-        deadline: None,
-    };
-    poll_fn(|cx| socket.poll(cx)).await;
-    // Whoever still pushes is told that nobody will read it.
-    socket.outgoing.close([], true);
-    socket.deadline = None;
-    poll_fn(|cx| socket.poll_shutdown(cx)).await;
-}
-
-struct Socket<IO, L> {
+/// One connection, served until either side hangs up: a future of its own, because what an async
+/// function keeps of its arguments would triple its size.
+pub struct Socket<IO, L> {
     io: IO,
     outgoing: Arc<Outgoing>,
     listener: L,
@@ -100,6 +74,8 @@ struct Socket<IO, L> {
     reading: Reading,
     /// The last message is out.
     is_written: bool,
+    /// Only our half is still to be ended.
+    is_over: bool,
     /// When the client is given up, unless something happens before.
     deadline: Option<(Patience, Pin<Box<Sleep>>)>,
 }
@@ -128,9 +104,48 @@ enum Patience {
     Closing,
 }
 
+impl<IO: AsyncRead + AsyncWrite + Unpin, L: Listener + Unpin> Future for Socket<IO, L> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_over {
+            ready!(self.poll_conversation(cx));
+            self.is_over = true;
+            // Whoever still pushes is told that nobody will read it.
+            self.outgoing.close([], true);
+            self.deadline = None;
+        }
+        self.poll_shutdown(cx)
+    }
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin, L: Listener> Socket<IO, L> {
-    /// Ready when the conversation is over.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// A connection at its beginning. What `outgoing` holds is written; what the client says goes to
+    /// `listener`. `early` are bytes that came behind the upgrade request.
+    pub fn new(
+        io: IO,
+        early: BytesMut,
+        outgoing: Arc<Outgoing>,
+        limits: SocketLimits,
+        listener: L,
+    ) -> Self {
+        Self {
+            io,
+            outgoing,
+            listener,
+            limits,
+            frames: FrameReader::new(limits.frames),
+            unread: early,
+            handling: None,
+            reading: Reading::Listening,
+            is_written: false,
+            is_over: false,
+            deadline: None,
+        }
+    }
+
+    /// Ready when nothing more is to be heard or said.
+    fn poll_conversation(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if matches!(self.reading, Reading::Listening | Reading::Lingering)
                 && let Poll::Ready(ended) = self.poll_read(cx)
