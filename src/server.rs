@@ -217,7 +217,8 @@ fn serve(listener: TcpListener, config: &Config, parts: Parts) -> io::Result<dev
                 async move { stopping.notified().await }
             })
             .upgrade(fn_service(move |(request, framed)| {
-                upgrade(sessions.clone(), Upgrade::new(request, framed))
+                // In a box, or each connection would keep room for it.
+                Box::pin(upgrade(sessions.clone(), Upgrade::new(request, framed)))
             }))
             .finish(map_config(
                 app.map_err(|error| error.error_response()),
