@@ -8,14 +8,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_codec::Framed;
 use actix_http::ws::OpCode;
 use actix_http::{HttpService, Response};
 use actix_web::dev::{Server, fn_service};
 use actix_web::rt::net::TcpStream;
 use fanfare::model::Close;
 use fanfare::session::{
-    FrameLimits, Listener, Outgoing, Said, Socket, SocketLimits, Upgrade, Upgraded, close_frame,
-    message_frame, require_handshake,
+    FrameLimits, Listener, Outgoing, Said, SharedTcp, Socket, SocketLimits, Upgrade, Upgraded,
+    close_frame, message_frame, require_handshake,
 };
 use futures_util::future::{LocalBoxFuture, ready};
 
@@ -49,7 +50,7 @@ impl Listener for Echo {
     }
 }
 
-async fn echo(upgrade: Upgrade<TcpStream>) -> io::Result<()> {
+async fn echo(upgrade: Upgrade<SharedTcp>) -> io::Result<()> {
     if let Err(problem) = require_handshake(upgrade.head()) {
         upgrade.refuse(&problem).await;
         return Ok(());
@@ -67,7 +68,8 @@ fn main() -> io::Result<()> {
         let server = Server::build().workers(2).bind("echo", &address, || {
             HttpService::build()
                 .tcp_nodelay(true)
-                .upgrade(fn_service(|(request, framed)| async {
+                .upgrade(fn_service(|(request, framed): (_, Framed<TcpStream, _>)| async {
+                    let framed = framed.into_map_io(SharedTcp::new);
                     echo(Upgrade::new(request, framed)).await.map_err(actix_web::Error::from)
                 }))
                 .finish(|_| async { Ok::<_, Infallible>(Response::not_found()) })

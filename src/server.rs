@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_codec::Framed;
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::body::{BoxBody, MessageBody};
@@ -37,7 +38,7 @@ use crate::history::sqlite::{OpenError, Opened};
 use crate::http::SECURITY_HEADERS;
 use crate::metrics::Metrics;
 use crate::model::{Code, Problem};
-use crate::session::{Door, Places, Sessions, Upgrade, require_handshake};
+use crate::session::{Door, Places, Sessions, SharedTcp, Upgrade, require_handshake};
 use crate::{admin, console, ingress};
 
 /// How long a client that was answered, and has not sent all it announced, is still read from; its
@@ -216,8 +217,9 @@ fn serve(listener: TcpListener, config: &Config, parts: Parts) -> io::Result<dev
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
-            .upgrade(fn_service(move |(request, framed)| {
+            .upgrade(fn_service(move |(request, framed): (_, Framed<TcpStream, _>)| {
                 // In a box, or each connection would keep room for it.
+                let framed = framed.into_map_io(SharedTcp::new);
                 Box::pin(upgrade(sessions.clone(), Upgrade::new(request, framed)))
             }))
             .finish(map_config(
@@ -231,7 +233,7 @@ fn serve(listener: TcpListener, config: &Config, parts: Parts) -> io::Result<dev
 }
 
 /// The routes of upgrade requests.
-async fn upgrade(sessions: Sessions, upgrade: Upgrade<TcpStream>) -> Result<(), Infallible> {
+async fn upgrade(sessions: Sessions, upgrade: Upgrade<SharedTcp>) -> Result<(), Infallible> {
     match upgrade.head().uri.path() {
         "/v1/ws" => sessions.websocket(upgrade).await,
         _ => {

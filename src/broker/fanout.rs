@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -27,7 +26,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often a drain ends a share of the sessions.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
 
-/// How many transports are woken in one turn.
+/// How many sessions write in one turn.
 const TURN: usize = 64;
 
 /// The broker actor of one worker thread.
@@ -80,8 +79,8 @@ impl Fanout {
         let mut delivered = 0;
         for session in self.topics.subscribers(&delivery.event.topic) {
             if let Some(entry) = self.sessions.get(session.0) {
-                if let Some(transport) = entry.subscriber.deliver(delivery) {
-                    self.flush.add(transport);
+                if entry.subscriber.deliver(delivery) {
+                    self.flush.add(session);
                 }
                 delivered += 1;
             }
@@ -94,8 +93,25 @@ impl Fanout {
         let now = Instant::now();
         match self.flush.due(now) {
             Due::Nothing => {}
-            Due::Now => wake_in_turns(self.flush.take(now)),
+            Due::Now => {
+                let sessions = self.flush.take(now);
+                self.write_in_turns(sessions, ctx);
+            }
             Due::After(time) => _ = ctx.run_later(time, Self::flush),
+        }
+    }
+
+    /// Has sessions write, a few at a time, so that whatever else this thread has to do comes in
+    /// between.
+    fn write_in_turns(&mut self, mut sessions: VecDeque<SessionKey>, ctx: &mut Context<Self>) {
+        for session in sessions.drain(..TURN.min(sessions.len())) {
+            if let Some(entry) = self.sessions.get(session.0) {
+                entry.subscriber.flush();
+            }
+        }
+        if !sessions.is_empty() {
+            let others = tokio::task::yield_now().into_actor(self);
+            ctx.spawn(others.map(|(), fanout, ctx| fanout.write_in_turns(sessions, ctx)));
         }
     }
 
@@ -140,21 +156,6 @@ impl StreamHandler<Vec<Item>> for Fanout {
             }
         }
         self.flush(ctx);
-    }
-}
-
-/// Wakes transports, a few at a time: each writes to its socket when its turn comes, and whatever
-/// else this thread has to do comes in between.
-fn wake_in_turns(transports: Vec<Waker>) {
-    let mut transports = transports.into_iter();
-    transports.by_ref().take(TURN).for_each(Waker::wake);
-    if transports.len() > 0 {
-        actix::spawn(async move {
-            while transports.len() > 0 {
-                tokio::task::yield_now().await;
-                transports.by_ref().take(TURN).for_each(Waker::wake);
-            }
-        });
     }
 }
 

@@ -1,43 +1,45 @@
 //! When what was delivered is written.
 //!
 //! Writing to a socket is the dearest step of an event's road, so what comes together leaves
-//! together. After a pause an event leaves at once; for an interval behind it, transports are left
-//! asleep while more gathers for them. Pure state: the worker brings the clock.
+//! together. After a pause an event leaves at once; for an interval behind it, more gathers. Pure
+//! state: the worker brings the clock.
 
-use std::task::Waker;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The transports of one worker that have something to write and were not told.
+use super::SessionKey;
+
+/// The sessions of one worker that have something to write.
 #[derive(Debug)]
 pub(super) struct Flush {
-    waiting: Vec<Waker>,
+    waiting: VecDeque<SessionKey>,
     interval: Duration,
-    /// Until then they are left asleep.
+    /// Until then they gather more.
     held_until: Option<Instant>,
     /// Somebody will look again then.
     is_awaited: bool,
 }
 
-/// What to do about the transports that wait.
+/// What to do about the sessions that wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// Nothing: none waits, or somebody will look again.
     Nothing,
-    /// Wake them now.
+    /// Have them write now.
     Now,
     /// Look again after this time.
     After(Duration),
 }
 
 impl Flush {
-    /// Leaves transports asleep for at most `interval`.
+    /// Lets events gather for at most `interval`.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { waiting: Vec::new(), interval, held_until: None, is_awaited: false }
+        Self { waiting: VecDeque::new(), interval, held_until: None, is_awaited: false }
     }
 
-    /// Adds a transport that has something to write.
-    pub(super) fn add(&mut self, transport: Waker) {
-        self.waiting.push(transport);
+    /// Adds a session that has something to write.
+    pub(super) fn add(&mut self, session: SessionKey) {
+        self.waiting.push_back(session);
     }
 
     /// What is to be done at `now`.
@@ -55,8 +57,8 @@ impl Flush {
         }
     }
 
-    /// Takes the transports, to wake them at `now`.
-    pub(super) fn take(&mut self, now: Instant) -> Vec<Waker> {
+    /// Takes the sessions, to have them write at `now`.
+    pub(super) fn take(&mut self, now: Instant) -> VecDeque<SessionKey> {
         self.held_until = Some(now + self.interval);
         self.is_awaited = false;
         std::mem::take(&mut self.waiting)
@@ -73,16 +75,16 @@ mod tests {
     fn after_a_pause_an_event_leaves_at_once_and_what_follows_leaves_together() {
         let (mut flush, start) = (Flush::new(10 * MS), Instant::now());
         assert_eq!(flush.due(start), Due::Nothing);
-        flush.add(Waker::noop().clone());
+        flush.add(SessionKey(1));
         assert_eq!(flush.due(start), Due::Now);
         assert_eq!(flush.take(start).len(), 1);
-        flush.add(Waker::noop().clone());
+        flush.add(SessionKey(1));
         assert_eq!(flush.due(start + 4 * MS), Due::After(6 * MS));
-        flush.add(Waker::noop().clone());
+        flush.add(SessionKey(1));
         assert_eq!(flush.due(start + 5 * MS), Due::Nothing);
         assert_eq!(flush.due(start + 10 * MS), Due::Now);
         assert_eq!(flush.take(start + 10 * MS).len(), 2);
-        flush.add(Waker::noop().clone());
+        flush.add(SessionKey(1));
         assert_eq!(flush.due(start + 21 * MS), Due::Now);
     }
 
@@ -90,7 +92,7 @@ mod tests {
     fn without_an_interval_nothing_is_held_back() {
         let (mut flush, now) = (Flush::new(Duration::ZERO), Instant::now());
         for _ in 0..3 {
-            flush.add(Waker::noop().clone());
+            flush.add(SessionKey(1));
             assert_eq!(flush.due(now), Due::Now);
             flush.take(now);
         }

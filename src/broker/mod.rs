@@ -14,7 +14,6 @@ mod topics;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use actix::dev::ToEnvelope;
@@ -89,9 +88,12 @@ pub struct SessionView {
 
 /// The receiving end of a session. Called by its worker in the order of the log; must not block.
 pub trait Subscriber: Send + Sync {
-    /// Takes an event that one of its patterns matches. Returns whom to wake for it to be written,
-    /// once all that goes out with it has been taken.
-    fn deliver(&self, delivery: &Arc<Delivery>) -> Option<Waker>;
+    /// Takes an event that one of its patterns matches; true asks for a flush once all that goes out
+    /// with it has been taken.
+    fn deliver(&self, delivery: &Arc<Delivery>) -> bool;
+
+    /// Has what it took written.
+    fn flush(&self);
 
     /// Hears that a subscribe is under way: it begins where `mark` will be found.
     fn joined(&self, mark: MarkId);

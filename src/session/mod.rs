@@ -15,6 +15,7 @@ mod replay;
 mod socket;
 mod stream;
 mod takeover;
+mod tcp;
 mod wire;
 
 use std::net::IpAddr;
@@ -27,17 +28,17 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::future::LocalBoxFuture;
 use rand::RngExt;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use self::actor::{Begin, Gone, Heard, Session};
 pub use self::door::{Admission, Door, Language};
 pub use self::frames::FrameLimits;
-pub use self::outgoing::Outgoing;
+pub use self::outgoing::{Outgoing, Sink};
 use self::reception::Reception;
-pub use self::socket::{Listener, Said, Socket, SocketLimits};
+pub use self::socket::{Listener, Said, Socket, SocketLimits, Stream};
 use self::stream::EventStream;
 pub use self::takeover::{Upgrade, Upgraded, require_handshake};
+pub use self::tcp::SharedTcp;
 pub use self::wire::{Framing, Wire, close_frame, message_frame};
 use crate::broker::{BrokerHandle, SessionInfo, Subscriber, WorkerHandle};
 use crate::config::Limits;
@@ -108,10 +109,7 @@ impl Sessions {
     }
 
     /// `GET /v1/ws`: takes over the socket of a client that asked for an upgrade.
-    pub async fn websocket<IO>(&self, upgrade: Upgrade<IO>)
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
+    pub async fn websocket<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>) {
         let admitted = self.door.admit_websocket(upgrade.head());
         let (admission, place) = match admitted.and_then(|it| Ok((it, self.place()?))) {
             Ok(admitted) => admitted,
@@ -125,15 +123,13 @@ impl Sessions {
     }
 
     /// Serves a WebSocket in a task of its own.
-    fn converse<IO>(
+    fn converse<IO: Stream + 'static>(
         &self,
         upgraded: Upgraded<IO>,
         admission: Admission,
         address: Option<IpAddr>,
         place: Place,
-    ) where
-        IO: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
+    ) {
         let Upgraded { io, early, answer } = upgraded;
         let reception = self.reception(&admission);
         let (sessions, limits) = (self.clone(), self.socket_limits());

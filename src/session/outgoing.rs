@@ -1,13 +1,14 @@
 //! An outbox between those who fill it and the transport that empties it.
 //!
-//! The fan-out pushes, the session pushes, and one transport takes; whoever pushes wakes the
-//! transport, or takes its waker to do so later, with those of others. The transport tells replays
-//! when there is room again. Both sides run on one thread, so the lock is never waited for; it is
-//! there because handles travel in actor messages.
+//! The session pushes and wakes the transport. The fan-out pushes and, when all that belongs together
+//! has been pushed, flushes: where the transport left a [`Sink`], what waits is written there and
+//! then, without the transport's task in between. Whoever takes tells replays that there is room
+//! again. All of them run on one thread, so the lock is never waited for; it is there because handles
+//! travel in actor messages.
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -21,8 +22,13 @@ const MAX_SLICES: usize = 64;
 /// How much leaves in one chunk of an event stream, in bytes, if that much waits.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// Where bytes can be written without waiting.
+pub trait Sink: Send + Sync {
+    /// Writes as much as is taken at once; `WouldBlock` where that is nothing.
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
 /// The shared outbox of one session.
-#[derive(Debug)]
 pub struct Outgoing {
     state: Mutex<State>,
     /// Notified when something was taken and when a good-bye was added.
@@ -30,18 +36,22 @@ pub struct Outgoing {
     heard: AtomicBool,
 }
 
-#[derive(Debug)]
 struct State {
     outbox: Outbox,
     transport: Option<Waker>,
+    sink: Option<Arc<dyn Sink>>,
     /// The transport waits for its socket, not for messages.
     blocked: bool,
+    /// Somebody will flush.
+    awaits_flush: bool,
 }
 
 impl Outgoing {
     /// An empty outbox that holds up to `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
-        let state = State { outbox: Outbox::new(max_bytes), transport: None, blocked: false };
+        let outbox = Outbox::new(max_bytes);
+        let state =
+            State { outbox, transport: None, sink: None, blocked: false, awaits_flush: false };
         Self { state: Mutex::new(state), room: Notify::new(), heard: AtomicBool::new(true) }
     }
 
@@ -49,18 +59,48 @@ impl Outgoing {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on a flush writes to `sink`; or nowhere, for the connection is gone.
+    pub fn set_sink(&self, sink: Option<Arc<dyn Sink>>) {
+        self.lock().sink = sink;
+    }
+
     /// Adds a message and wakes the transport.
     pub fn push(&self, message: Bytes) -> Result<(), Full> {
-        let transport = self.push_quietly(message)?;
-        transport.into_iter().for_each(Waker::wake);
+        let mut state = self.lock();
+        state.outbox.push(message)?;
+        if !state.blocked {
+            state.wake();
+        }
         Ok(())
     }
 
-    /// Adds a message and leaves the waking to the caller: returns the transport if it sleeps.
-    pub fn push_quietly(&self, message: Bytes) -> Result<Option<Waker>, Full> {
+    /// Adds a message that somebody has to flush; true where nobody is about to.
+    pub fn push_quietly(&self, message: Bytes) -> Result<bool, Full> {
         let mut state = self.lock();
         state.outbox.push(message)?;
-        Ok(if state.blocked { None } else { state.transport.take() })
+        if state.blocked || state.awaits_flush {
+            return Ok(false);
+        }
+        state.awaits_flush = true;
+        Ok(true)
+    }
+
+    /// Has what waits written.
+    pub fn flush(&self) {
+        let mut state = self.lock();
+        state.awaits_flush = false;
+        let done = match state.sink.clone() {
+            Some(sink) => {
+                let written = state.write(|slices| Poll::Ready(sink.try_write(slices)));
+                self.room.notify_waiters();
+                written.is_ready()
+            }
+            None => true,
+        };
+        if done {
+            // The rest is for the transport: to write, to wait for its socket, or to end with it.
+            state.wake();
+        }
     }
 
     /// Adds the last messages; with `drop_waiting`, in the place of all that waits.
@@ -73,7 +113,7 @@ impl Outgoing {
             state.outbox.clear();
         }
         state.outbox.close(good_bye);
-        state.transport.take().into_iter().for_each(Waker::wake);
+        state.wake();
         self.room.notify_waiters();
     }
 
@@ -85,25 +125,16 @@ impl Outgoing {
         mut write: impl FnMut(&mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<()>> {
         let mut state = self.lock();
-        while !state.outbox.is_finished() {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let count = state.outbox.front(&mut slices);
-            let written = match count {
-                0 => Poll::Pending,
-                _ => write(cx, &slices[..count]),
-            };
-            state.blocked = count > 0 && written.is_pending();
-            if written.is_pending() {
-                state.transport = Some(cx.waker().clone());
-            }
-            let written = ready!(written)?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            state.outbox.advance(written);
+        let had = state.outbox.bytes();
+        let written = state.write(|slices| write(cx, slices));
+        if state.outbox.bytes() < had {
             self.room.notify_waiters();
         }
-        Poll::Ready(Ok(()))
+        state.blocked = written.is_pending() && state.outbox.bytes() > 0;
+        if written.is_pending() {
+            state.transport = Some(cx.waker().clone());
+        }
+        written
     }
 
     /// Takes what waits as one chunk; ready with nothing when the last message has been taken
@@ -170,5 +201,34 @@ impl Outgoing {
     /// Whether the client was heard since the last time this was asked.
     pub fn was_heard(&self) -> bool {
         self.heard.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(transport) = self.transport.take() {
+            transport.wake();
+        }
+    }
+
+    /// Writes until nothing is left, nothing is taken or the last message is out, which is when it
+    /// is ready.
+    fn write(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        while !self.outbox.is_finished() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let count = self.outbox.front(&mut slices);
+            if count == 0 {
+                return Poll::Pending;
+            }
+            let written = ready!(write(&slices[..count]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outbox.advance(written);
+        }
+        Poll::Ready(Ok(()))
     }
 }

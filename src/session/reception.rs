@@ -6,7 +6,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
@@ -203,13 +202,15 @@ impl Reception {
     }
 
     fn push(&self, message: Bytes) {
-        self.push_quietly(message).into_iter().for_each(Waker::wake);
+        if self.outgoing.push(message).is_err() {
+            self.end(Close::SlowConsumer);
+        }
     }
 
-    fn push_quietly(&self, message: Bytes) -> Option<Waker> {
+    fn push_quietly(&self, message: Bytes) -> bool {
         self.outgoing.push_quietly(message).unwrap_or_else(|_full| {
             self.end(Close::SlowConsumer);
-            None
+            false
         })
     }
 
@@ -221,11 +222,11 @@ impl Reception {
         self.plain.store(plain, Ordering::Relaxed);
     }
 
-    fn deliver_with_a_look(&self, delivery: &Arc<Delivery>) -> Option<Waker> {
+    fn deliver_with_a_look(&self, delivery: &Arc<Delivery>) -> bool {
         let event = &delivery.event;
         let mut state = self.lock();
         if !state.access.may_subscribe(&event.topic) {
-            return None;
+            return false;
         }
         let mut is_live = state.live.iter().any(|pattern| pattern.matches(&event.topic));
         for active in &mut state.catchups {
@@ -237,7 +238,7 @@ impl Reception {
                 }
             }
         }
-        if is_live { self.push_quietly(self.wire.live(delivery)) } else { None }
+        is_live && self.push_quietly(self.wire.live(delivery))
     }
 
     fn go_live(&self, state: &mut State, at: usize, position: Cursor) {
@@ -277,12 +278,16 @@ impl Catchup {
 }
 
 impl Subscriber for Reception {
-    fn deliver(&self, delivery: &Arc<Delivery>) -> Option<Waker> {
+    fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
         if self.plain.load(Ordering::Relaxed) {
             self.push_quietly(self.wire.live(delivery))
         } else {
             self.deliver_with_a_look(delivery)
         }
+    }
+
+    fn flush(&self) {
+        self.outgoing.flush();
     }
 
     fn joined(&self, mark: MarkId) {

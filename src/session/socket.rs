@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::frames::{FrameLimits, FrameReader, Incoming};
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, Sink};
 use super::wire::{close_echo, message_frame};
 use crate::model::Close;
 
@@ -39,6 +39,15 @@ pub struct SocketLimits {
     pub close_timeout: Duration,
     /// How long a client may take nothing of what waits for it.
     pub stall_timeout: Duration,
+}
+
+/// What a connection runs over.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// Where others may write what can be written at once; nowhere, where only the connection itself
+    /// may write.
+    fn sink(&self) -> Option<Arc<dyn Sink>> {
+        None
+    }
 }
 
 /// One message from a client.
@@ -104,7 +113,7 @@ enum Patience {
     Closing,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin, L: Listener + Unpin> Future for Socket<IO, L> {
+impl<IO: Stream, L: Listener + Unpin> Future for Socket<IO, L> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -113,13 +122,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, L: Listener + Unpin> Future for Socket<
             self.is_over = true;
             // Whoever still pushes is told that nobody will read it.
             self.outgoing.close([], true);
+            self.outgoing.set_sink(None);
             self.deadline = None;
         }
         self.poll_shutdown(cx)
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin, L: Listener> Socket<IO, L> {
+impl<IO: Stream, L: Listener> Socket<IO, L> {
     /// A connection at its beginning. What `outgoing` holds is written; what the client says goes to
     /// `listener`. `early` are bytes that came behind the upgrade request.
     pub fn new(
@@ -129,6 +139,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin, L: Listener> Socket<IO, L> {
         limits: SocketLimits,
         listener: L,
     ) -> Self {
+        outgoing.set_sink(io.sink());
         Self {
             io,
             outgoing,
