@@ -3,7 +3,8 @@
 //! Frames from a server are not masked (RFC 6455, section 5.1), so a framed event is the same bytes
 //! for every session of its wire form and is made once.
 
-use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser};
+use actix_http::ws::{OpCode, Parser};
+use actix_ws::{CloseCode, CloseReason};
 use bytes::{Bytes, BytesMut};
 
 use crate::broker::Delivery;
