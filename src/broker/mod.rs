@@ -23,6 +23,7 @@ use futures_util::future::join_all;
 pub use self::delivery::Delivery;
 use self::fanout::Fanout;
 pub use self::router::Router;
+pub use self::topics::{Subscribed, Topics};
 use crate::history::{Append, AppendError, History, ListTopics, Receipt, TopicSummary};
 use crate::metrics::Metrics;
 use crate::model::{Close, Code, Cursor, Pattern, Problem, Timestamp, Topic};
