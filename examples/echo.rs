@@ -1,7 +1,8 @@
 //! A WebSocket echo server on the transport that sessions use.
 //!
-//! Nothing of Fanfare but the socket loop, its frames and its outbox: what the Autobahn test suite
-//! is run against (`scripts/autobahn`). Serves on the address given, or on 127.0.0.1:9001.
+//! Nothing of Fanfare but the socket loop, its frames, its compression and its outbox: what the
+//! Autobahn test suite is run against (`scripts/autobahn`). Serves on the address given, or on
+//! 127.0.0.1:9001.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,23 +16,28 @@ use actix_web::dev::{Server, fn_service};
 use actix_web::rt::net::TcpStream;
 use fanfare::model::Close;
 use fanfare::session::{
-    FrameLimits, Listener, Outgoing, Said, SharedTcp, Socket, SocketLimits, Upgrade, Upgraded,
-    close_frame, message_frame, require_handshake,
+    Deflate, FrameLimits, Listener, Outgoing, Said, SharedTcp, Socket, SocketLimits, Upgrade,
+    Upgraded, close_frame, message_frame, require_handshake,
 };
 use futures_util::future::{LocalBoxFuture, ready};
 
 /// The suite sends messages of up to 16 MiB, in up to as many frames as it has 64-byte pieces.
-const LIMITS: SocketLimits = SocketLimits {
-    frames: FrameLimits { message_bytes: 32 << 20, message_fragments: 1 << 20 },
-    close_timeout: Duration::from_secs(2),
-    stall_timeout: Duration::from_secs(30),
-};
+fn limits(deflate: bool) -> SocketLimits {
+    SocketLimits {
+        frames: FrameLimits { message_bytes: 32 << 20, message_fragments: 1 << 20, deflate },
+        close_timeout: Duration::from_secs(2),
+        stall_timeout: Duration::from_secs(30),
+    }
+}
 
 /// What may wait for a client, in bytes: a few of the largest messages.
 const OUTBOX_BYTES: usize = 128 << 20;
 
-/// Says everything back.
-struct Echo(Arc<Outgoing>);
+/// Says everything back, compressed where that was agreed upon and makes it smaller.
+struct Echo {
+    outgoing: Arc<Outgoing>,
+    deflate: Option<Deflate>,
+}
 
 impl Listener for Echo {
     fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
@@ -39,26 +45,35 @@ impl Listener for Echo {
             Said::Text(text) => message_frame(text, OpCode::Text),
             Said::Binary(bytes) => message_frame(bytes, OpCode::Binary),
         };
-        if self.0.push(frame).is_err() {
+        let smaller = self.deflate.and_then(|deflate| deflate.shrink(&frame));
+        if self.outgoing.push(smaller.unwrap_or(frame)).is_err() {
             self.end(Close::SlowConsumer);
         }
         Box::pin(ready(()))
     }
 
     fn end(&mut self, close: Close) {
-        self.0.close([close_frame(close)], false);
+        self.outgoing.close([close_frame(close)], false);
     }
 }
 
 async fn echo(upgrade: Upgrade<SharedTcp>) -> io::Result<()> {
-    if let Err(problem) = require_handshake(upgrade.head()) {
-        upgrade.refuse(&problem).await;
-        return Ok(());
-    }
-    let Upgraded { io, early, answer } = upgrade.accept(None)?;
+    let head = upgrade.head();
+    let agreed = require_handshake(head).and_then(|()| Deflate::negotiate(&head.headers, 0));
+    let deflate = match agreed {
+        Ok(deflate) => deflate,
+        Err(problem) => {
+            upgrade.refuse(&problem).await;
+            return Ok(());
+        }
+    };
+    let extensions = deflate.map(|deflate| deflate.answer());
+    let Upgraded { io, early, answer } = upgrade.accept(None, extensions)?;
     let outgoing = Arc::new(Outgoing::new(OUTBOX_BYTES));
     _ = outgoing.push(answer);
-    actix_web::rt::spawn(Socket::new(io, early, outgoing.clone(), LIMITS, Echo(outgoing)));
+    let limits = limits(deflate.is_some());
+    let echo = Echo { outgoing: outgoing.clone(), deflate };
+    actix_web::rt::spawn(Socket::new(io, early, outgoing, limits, echo));
     Ok(())
 }
 

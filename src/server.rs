@@ -91,6 +91,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     heartbeat: Duration,
+    compression: Option<usize>,
     places: Places,
     allowed_origins: Arc<[String]>,
 }
@@ -100,7 +101,7 @@ impl Parts {
     fn sessions(&self) -> Sessions {
         let max_patterns = self.limits.subscriptions;
         Sessions::new(
-            Door { auth: self.auth.clone(), max_patterns },
+            Door { auth: self.auth.clone(), max_patterns, compression: self.compression },
             self.broker.clone(),
             self.broker.start_worker(),
             self.metrics.clone(),
@@ -135,6 +136,7 @@ impl Server {
             metrics,
             limits: Arc::new(config.limits.clone()),
             heartbeat: config.server.heartbeat,
+            compression: config.server.compression,
             places: places.clone(),
             allowed_origins: origins.into(),
         };

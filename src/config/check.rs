@@ -99,6 +99,7 @@ fn server(typed: &schema::Server, complaints: &mut Complaints) -> Server {
         },
         heartbeat,
         flush_interval,
+        compression: typed.compression.then_some(typed.compression_bytes.0),
         shutdown_grace: between(complaints, "server.shutdown_grace", typed.shutdown_grace, 0, 600),
     }
 }

@@ -147,6 +147,11 @@ sections! {
         /// once in this time, all of it together; after a pause an event leaves at once. At most
         /// 100ms; 0s holds nothing back.
         flush_interval: Span = Span(Duration::from_millis(1));
+        /// Whether messages are compressed for WebSocket clients that offer it (permessage-deflate,
+        /// RFC 7692), as browsers do.
+        compression: bool = true;
+        /// The shortest message that is compressed; shorter ones gain too little.
+        compression_bytes: Size = Size(512);
         /// How long a stop takes at most to say good-bye to every client.
         shutdown_grace: Span = seconds(5);
     }

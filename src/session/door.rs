@@ -9,6 +9,7 @@ use std::sync::Arc;
 use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap};
 
+use super::deflate::Deflate;
 use super::takeover::require_handshake;
 use super::wire::{Framing, Wire};
 use crate::auth::{Access, Auth, Caller, Coverage};
@@ -24,6 +25,8 @@ pub struct Door {
     pub auth: Arc<Auth>,
     /// The most patterns of one session.
     pub max_patterns: usize,
+    /// From which length on messages are compressed for who offers it, in bytes; `None` for never.
+    pub compression: Option<usize>,
 }
 
 /// A connection that may become a session.
@@ -34,6 +37,8 @@ pub struct Admission {
     pub subscribe: Option<Subscribe>,
     /// How it will be spoken to.
     pub language: Language,
+    /// How messages are compressed, if that was agreed upon.
+    pub deflate: Option<Deflate>,
 }
 
 /// How a session is spoken to.
@@ -61,7 +66,12 @@ impl Door {
             require_coverage(&access, subscribe)?;
         }
         let (protocol, name) = protocol(&head.headers)?;
-        Ok(Admission { access, subscribe, language: Language::WebSocket(protocol, name) })
+        let deflate = match self.compression {
+            Some(min_bytes) => Deflate::negotiate(&head.headers, min_bytes)?,
+            None => None,
+        };
+        let language = Language::WebSocket(protocol, name);
+        Ok(Admission { access, subscribe, language, deflate })
     }
 
     /// Admits an event stream, or says why not.
@@ -84,7 +94,8 @@ impl Door {
             return Err(Problem::new(Code::BadRequest, "at least one topic is needed"));
         };
         require_coverage(&access, &subscribe)?;
-        Ok(Admission { access, subscribe: Some(subscribe), language: Language::Sse(encoder) })
+        let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
+        Ok(Admission { access, subscribe, language, deflate: None })
     }
 
     fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Problem> {

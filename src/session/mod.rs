@@ -6,6 +6,7 @@
 
 mod actor;
 mod catchup;
+mod deflate;
 mod door;
 mod frames;
 mod outbox;
@@ -31,6 +32,7 @@ use rand::RngExt;
 use tracing::debug;
 
 use self::actor::{Begin, Gone, Heard, Session};
+pub use self::deflate::Deflate;
 pub use self::door::{Admission, Door, Language};
 pub use self::frames::FrameLimits;
 pub use self::outgoing::{Outgoing, Sink};
@@ -116,7 +118,8 @@ impl Sessions {
             Err(problem) => return upgrade.refuse(&problem).await,
         };
         let address = upgrade.head().peer_addr.map(|address| address.ip());
-        match upgrade.accept(admission.language.subprotocol()) {
+        let extensions = admission.deflate.map(|deflate| deflate.answer());
+        match upgrade.accept(admission.language.subprotocol(), extensions) {
             Ok(upgraded) => self.converse(upgraded, admission, address, place),
             Err(error) => debug!(%error, "a handshake could not be answered"),
         }
@@ -132,7 +135,7 @@ impl Sessions {
     ) {
         let Upgraded { io, early, answer } = upgraded;
         let reception = self.reception(&admission);
-        let (sessions, limits) = (self.clone(), self.socket_limits());
+        let (sessions, limits) = (self.clone(), self.socket_limits(&admission));
         actix_web::rt::spawn(async move {
             let outgoing = reception.outgoing().clone();
             _ = outgoing.push(answer);
@@ -175,7 +178,8 @@ impl Sessions {
 
     fn reception(&self, admission: &Admission) -> Arc<Reception> {
         let outgoing = Arc::new(Outgoing::new(self.limits.outbox_bytes));
-        let (transport, wire) = (admission.language.transport(), admission.language.wire());
+        let transport = admission.language.transport();
+        let wire = admission.language.wire().compressed(admission.deflate, &self.metrics);
         let (access, metrics) = (admission.access.clone(), self.metrics.clone());
         Arc::new(Reception::new(transport, wire, outgoing, access, metrics))
     }
@@ -186,7 +190,7 @@ impl Sessions {
         reception: Arc<Reception>,
         address: Option<IpAddr>,
     ) -> Result<Addr<Session>, Problem> {
-        let Admission { access, subscribe, language } = admission;
+        let Admission { access, subscribe, language, .. } = admission;
         let info = SessionInfo {
             id: new_id(),
             user: access.caller().user().map(str::to_owned),
@@ -221,11 +225,12 @@ impl Sessions {
         Ok(session)
     }
 
-    fn socket_limits(&self) -> SocketLimits {
+    fn socket_limits(&self, admission: &Admission) -> SocketLimits {
         SocketLimits {
             frames: FrameLimits {
                 message_bytes: self.limits.message_bytes,
                 message_fragments: self.limits.message_fragments,
+                deflate: admission.deflate.is_some(),
             },
             close_timeout: self.limits.close_timeout,
             stall_timeout: self.limits.stall_timeout,

@@ -54,11 +54,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Upgrade<IO> {
         self.head.head()
     }
 
-    /// Accepts the handshake (RFC 6455, section 4.2.2), agreeing upon a subprotocol if one is given.
-    pub fn accept(mut self, protocol: Option<&'static str>) -> io::Result<Upgraded<IO>> {
+    /// Accepts the handshake (RFC 6455, section 4.2.2), agreeing upon a subprotocol and extensions if
+    /// they are given.
+    pub fn accept(
+        mut self,
+        protocol: Option<&'static str>,
+        extensions: Option<HeaderValue>,
+    ) -> io::Result<Upgraded<IO>> {
         let mut response = handshake_response(self.head());
         if let Some(protocol) = protocol {
             response.insert_header((header::SEC_WEBSOCKET_PROTOCOL, protocol));
+        }
+        if let Some(extensions) = extensions {
+            response.insert_header((header::SEC_WEBSOCKET_EXTENSIONS, extensions));
         }
         let response =
             response.message_body(()).map_err(|error| io::Error::other(error.to_string()))?;
