@@ -226,7 +226,8 @@ sections! {
         batch_events: usize = 10_000;
         /// Depth of arrays and objects in data; more is answered 422.
         json_depth: usize = 64;
-        /// A message from a WebSocket client; more closes with 1009. At least `event_bytes`.
+        /// A message from a WebSocket client, also once inflated; more closes with 1009. At least
+        /// `event_bytes`.
         message_bytes: Size = Size(128 * KIB);
         /// Frames that a WebSocket message may come in; more closes with 1009.
         message_fragments: usize = 1_024;
