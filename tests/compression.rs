@@ -54,12 +54,18 @@ async fn events_arrive_the_same_compressed_and_plain_in_json_and_in_cbor() {
             server.publish("a", &data).await;
             let plain = clients[0].frame().await;
             assert!(!plain.is_compressed());
+            let mut streams = Vec::new();
             for client in &mut clients[1..] {
                 let frame = client.frame().await;
                 let is_long = plain.payload.len() >= 512;
                 assert_eq!(frame.is_compressed(), is_long, "{} bytes", plain.payload.len());
                 assert_eq!(frame.message(), plain.payload);
                 assert!(!is_long || frame.payload.len() < plain.payload.len() / 2);
+                streams.push(frame.payload);
+            }
+            // Long enough for the windows to differ.
+            if plain.payload.len() > 10_000 {
+                assert_ne!(streams[0], streams[1]);
             }
         }
     }
