@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What a bench does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Load {
     /// How many topics there are.
     pub topics: usize,
@@ -115,6 +115,12 @@ pub enum StormKind {
 impl Load {
     /// The least data of an event: its marker has to fit.
     pub const MIN_PAYLOAD: usize = 64;
+
+    /// How many publishes are in flight, and how many of them share a connection, where nobody says
+    /// otherwise: a burst goes out at once, over four connections.
+    pub fn flight(burst: Option<usize>) -> (usize, usize) {
+        burst.map_or((16, 1), |events| (events.max(1), events.div_ceil(4).max(1)))
+    }
 
     /// How many connections subscribe.
     pub fn connections(&self) -> usize {

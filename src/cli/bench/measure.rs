@@ -4,6 +4,7 @@
 //! arrived, so that one divided by the other is the cost of a delivery.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +37,10 @@ pub struct Bench {
     pub load: Load,
     /// How the server is spoken to.
     pub dialect: Arc<dyn Dialect>,
-    /// Where it is.
+    /// Where subscribers find it.
     pub target: Target,
+    /// Where publishers do.
+    pub publish_to: Target,
     /// Its processes.
     pub server: Server,
     /// What the names of topics begin with.
@@ -114,7 +117,7 @@ impl<'a> Running<'a> {
         }
         let publishing = Publishing {
             dialect: dialect.clone(),
-            target: target.clone(),
+            target: bench.publish_to.clone(),
             clock,
             topics: audience.topics.clone(),
             listeners_by_topic: audience.listeners_by_topic(),
@@ -164,7 +167,7 @@ impl<'a> Running<'a> {
             .collect();
         let bursts = async {
             if let Pace::Burst { events, pause } = pace {
-                self.bursts(&schedule, events, pause, end).await;
+                self.bursts(&schedule, events, pause, since..end).await;
             }
         };
         let watching = async {
@@ -213,11 +216,14 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Releases burst after burst, each once the one before has arrived.
-    async fn bursts(&self, schedule: &Schedule, events: usize, pause: Duration, end: u64) {
+    /// Releases burst after burst, each once the one before has arrived; one at least in the time that
+    /// is measured, however long it takes.
+    async fn bursts(&self, schedule: &Schedule, events: usize, pause: Duration, time: Range<u64>) {
         let publishes = events.div_ceil(self.bench.load.events_a_publish());
         let mut released = 0;
-        while self.clock.now() < end {
+        let mut last = 0;
+        while last < time.start || self.clock.now() < time.end {
+            last = self.clock.now();
             schedule.release(publishes);
             released += publishes as u64;
             let published = || {

@@ -33,7 +33,6 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use tokio::task::LocalSet;
 
 pub use self::dialect::{Answer, Dialect, Heard, Opening, Post, Transport, http_answer, upgrade};
-pub use self::frames::{Frame, Kind, Op, read as read_frame, write as write_frame};
 pub use self::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
 pub use self::measure::{Bench, Watch};
 pub use self::native::Native;
@@ -64,6 +63,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         let (protocol, publish) = (load.protocol, load.publish);
         let bench = Bench {
             dialect: Arc::new(Native { target: target.clone(), token, key, protocol, publish }),
+            publish_to: target.clone(),
             target,
             load,
             server: Server::new(args.pids.clone()),

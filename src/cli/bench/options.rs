@@ -69,12 +69,13 @@ pub struct Args {
     /// Events a publish, with `batch` and `ndjson`
     #[arg(long, value_name = "N", default_value_t = 100)]
     batch: usize,
-    /// Publishes that wait for their answer at a time
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    in_flight: usize,
-    /// How many of these share a connection, one sent behind the other
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pipeline: usize,
+    /// Publishes that wait for their answer at a time [default: 16, or a whole burst]
+    #[arg(long, value_name = "N")]
+    in_flight: Option<usize>,
+    /// How many of these share a connection, one sent behind the other [default: 1, or a fourth of a
+    /// burst]
+    #[arg(long, value_name = "N")]
+    pipeline: Option<usize>,
     /// Bytes of data an event
     #[arg(long, value_name = "SIZE", default_value = "128")]
     payload: Size,
@@ -137,7 +138,7 @@ impl Args {
     /// The load they describe.
     pub(super) fn load(&self) -> Result<Load, Failure> {
         let Self { topics, subscribers_per_topic, topics_per_connection, patterns, .. } = *self;
-        let Self { protocol, slow, publish, batch, in_flight, pipeline, threads, .. } = *self;
+        let Self { protocol, slow, publish, batch, threads, .. } = *self;
         let storm = self.storm.map(|kind| Storm { kind, rate: self.storm_rate });
         if !(self.storm_rate > 0.0 && self.storm_rate <= 1e6) {
             return Err(Failure::Usage("the rate of a storm is above 0 and up to 1000000".into()));
@@ -145,6 +146,7 @@ impl Args {
         if self.duration.0 < Duration::from_millis(100) {
             return Err(Failure::Usage("a bench takes at least 100ms".into()));
         }
+        let (in_flight, pipeline) = Load::flight(self.burst);
         Ok(Load {
             topics,
             subscribers_per_topic,
@@ -157,8 +159,8 @@ impl Args {
             pace: self.pace(),
             publish,
             batch,
-            in_flight,
-            pipeline,
+            in_flight: self.in_flight.unwrap_or(in_flight),
+            pipeline: self.pipeline.unwrap_or(pipeline),
             duration: self.duration.0,
             warmup: self.warmup.0,
             threads,

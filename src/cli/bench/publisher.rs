@@ -124,7 +124,7 @@ impl Publisher {
                 }
                 slot = schedule.next(), if more && self.waiting.len() < self.publishing.pipeline => {
                     match slot {
-                        Some(slot) => self.send(slot, first).await,
+                        Some(slot) => self.send(slot, &schedule, first).await,
                         None => {
                             more = false;
                             Ok(())
@@ -162,38 +162,25 @@ impl Publisher {
         }
     }
 
-    async fn send(&mut self, slot: Slot, first: u64) -> Result<(), String> {
-        if self.stream.is_none() || (self.waiting.is_empty() && self.used.elapsed() > Self::IDLE) {
-            self.connect().await.inspect_err(|_| self.waiting.push_back(slot))?;
-        }
-        let publishing = self.publishing.clone();
-        let events = publishing.events_a_publish as u64;
-        let start = first + slot.number * events;
-        let mut data = Vec::with_capacity(publishing.events_a_publish * 160);
-        let mut ends = Vec::with_capacity(publishing.events_a_publish);
-        for number in start..start + events {
-            publishing.payload.write(&mut data, number, slot.at);
-            ends.push((number, data.len()));
-        }
-        let mut begin = 0;
-        let posts: Vec<_> = ends
-            .iter()
-            .map(|(number, end)| {
-                let data = &data[std::mem::replace(&mut begin, *end)..*end];
-                Post { topic: &publishing.topics[publishing.topic(*number)], data }
-            })
-            .collect();
+    /// Sends a publish, and in the same write as many more as are due already and have room.
+    async fn send(&mut self, slot: Slot, schedule: &Schedule, first: u64) -> Result<(), String> {
         let mut request = std::mem::take(&mut self.request);
         request.clear();
-        publishing.dialect.publish(&posts, &mut request);
-        self.waiting.push_back(Slot { number: start, at: slot.at });
-        let late = publishing.clock.now().saturating_sub(slot.at);
+        let idle = self.waiting.is_empty() && self.used.elapsed() > Self::IDLE;
+        let pipeline = self.publishing.pipeline;
+        let mut next = Some(slot);
+        while let Some(slot) = next {
+            let start = first + slot.number * self.publishing.events_a_publish as u64;
+            let slot = Slot { number: start, at: slot.at };
+            self.publishing.write(slot, &mut request);
+            self.waiting.push_back(slot);
+            next = (self.waiting.len() < pipeline).then(|| schedule.next_now()).flatten();
+        }
+        if self.stream.is_none() || idle {
+            self.connect().await?;
+        }
         let sent = self.write(&request).await;
         self.request = request;
-        let tally = &mut *publishing.tally.borrow_mut();
-        if slot.at >= tally.since {
-            tally.lateness.saturating_record(late);
-        }
         sent
     }
 
@@ -246,6 +233,29 @@ impl Publisher {
 impl Publishing {
     fn topic(&self, number: u64) -> usize {
         (number % self.topics.len() as u64) as usize
+    }
+
+    /// Writes the publish whose first event is that of the slot, and notes how late it is.
+    fn write(&self, slot: Slot, request: &mut Vec<u8>) {
+        let mut data = Vec::with_capacity(self.events_a_publish * 160);
+        let numbers = slot.number..slot.number + self.events_a_publish as u64;
+        let ends: Vec<_> = numbers
+            .map(|number| {
+                self.payload.write(&mut data, number, slot.at);
+                (number, data.len())
+            })
+            .collect();
+        let mut begin = 0;
+        let post = |(number, end): &(u64, usize)| {
+            let data = &data[std::mem::replace(&mut begin, *end)..*end];
+            Post { topic: &self.topics[self.topic(*number)], data }
+        };
+        let posts: Vec<_> = ends.iter().map(post).collect();
+        self.dialect.publish(&posts, request);
+        let tally = &mut *self.tally.borrow_mut();
+        if slot.at >= tally.since {
+            tally.lateness.saturating_record(self.clock.now().saturating_sub(slot.at));
+        }
     }
 
     /// Counts a publish whose first event is that of the slot.

@@ -83,6 +83,24 @@ impl Schedule {
         }
         // The semaphore is never closed.
         self.due.acquire().await.ok()?.forget();
+        self.take()
+    }
+
+    /// The next publish if it is due already, so that it can go with one before it.
+    pub fn next_now(&self) -> Option<Slot> {
+        if let Timing::Until(end) = self.timing {
+            let now = self.clock.now();
+            return (now < end).then(|| self.claim(now));
+        }
+        self.due.try_acquire().ok()?.forget();
+        // Whoever waits still has to learn of the end.
+        self.take().or_else(|| {
+            self.due.add_permits(1);
+            None
+        })
+    }
+
+    fn take(&self) -> Option<Slot> {
         if self.claimed.get() >= self.total.get() {
             return None;
         }
@@ -142,6 +160,7 @@ mod tests {
             slots.push((slot.number, slot.at));
         }
         assert_eq!(slots, [(0, 1_000), (1, 1_500), (2, 2_000)]);
+        assert_eq!(schedule.next_now(), None);
         assert_eq!(schedule.next().await, None);
     }
 
@@ -151,7 +170,8 @@ mod tests {
         let schedule = Schedule::new(clock, Timing::Released, 1).unwrap();
         schedule.release(2);
         let first = schedule.next().await.unwrap();
-        let second = schedule.next().await.unwrap();
+        let second = schedule.next_now().unwrap();
+        assert_eq!(schedule.next_now(), None);
         assert_eq!((first.number, second.number, first.at), (0, 1, second.at));
         schedule.finish(2);
         assert_eq!(schedule.next().await, None);
