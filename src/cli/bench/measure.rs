@@ -29,7 +29,7 @@ use super::target::Target;
 /// How long nothing may arrive before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a server is left alone before its memory is looked at.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// What is measured, and how it is spoken to.
 pub struct Bench {
