@@ -26,6 +26,10 @@ use crate::model::Close;
 /// The most that is read at a time, in bytes.
 const READ_BYTES: usize = 8 * 1024;
 
+/// How often is read before others have their turn: among them the timer that ends a client which
+/// never stops sending.
+const READS_A_TURN: usize = 16;
+
 /// A client that broke the protocol is still read from for so long, for cutting it off while it sends
 /// could destroy our close frame on its way.
 const LINGER: Duration = Duration::from_millis(300);
@@ -186,27 +190,9 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Reading> {
-        loop {
-            if let Some(handling) = &mut self.handling {
-                ready!(handling.as_mut().poll(cx));
-                self.handling = None;
-            }
-            if self.reading == Reading::Listening {
-                match self.frames.next(&mut self.unread) {
-                    Ok(Some(Incoming::Close(code))) => {
-                        self.outgoing.close([close_echo(code)], false);
-                        return Poll::Ready(Reading::Done);
-                    }
-                    Ok(Some(incoming)) => {
-                        self.hear(incoming);
-                        continue;
-                    }
-                    Ok(None) => {}
-                    Err(close) => {
-                        self.listener.end(close);
-                        self.reading = Reading::Lingering;
-                    }
-                }
+        for _ in 0..READS_A_TURN {
+            if let Some(ended) = ready!(self.poll_hear(cx)) {
+                return Poll::Ready(ended);
             }
             if self.unread.is_empty() || self.reading == Reading::Lingering {
                 self.unread = BytesMut::new();
@@ -219,6 +205,34 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             }
             self.outgoing.heard();
             self.unread.extend_from_slice(bytes.filled());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Hears all whole messages that were read; ready when more has to be read, or with what ended
+    /// the reading.
+    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reading>> {
+        loop {
+            if let Some(handling) = &mut self.handling {
+                ready!(handling.as_mut().poll(cx));
+                self.handling = None;
+            }
+            if self.reading != Reading::Listening {
+                return Poll::Ready(None);
+            }
+            match self.frames.next(&mut self.unread) {
+                Ok(Some(Incoming::Close(code))) => {
+                    self.outgoing.close([close_echo(code)], false);
+                    return Poll::Ready(Some(Reading::Done));
+                }
+                Ok(Some(incoming)) => self.hear(incoming),
+                Ok(None) => return Poll::Ready(None),
+                Err(close) => {
+                    self.listener.end(close);
+                    self.reading = Reading::Lingering;
+                }
+            }
         }
     }
 
@@ -284,5 +298,76 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             return Poll::Ready(());
         }
         self.poll_deadline(cx).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::coop;
+    use tokio::time::timeout;
+
+    use super::super::wire::close_frame;
+    use super::*;
+
+    /// Ends the conversation as the broker does, and hears nothing.
+    struct Deaf(Arc<Outgoing>);
+
+    impl Listener for Deaf {
+        fn said(&mut self, _: Said) -> LocalBoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn end(&mut self, close: Close) {
+            self.0.close([close_frame(close)], true);
+        }
+    }
+
+    /// A client that never stops sending pings, and takes nothing.
+    struct Flood;
+
+    impl Stream for Flood {}
+
+    impl AsyncRead for Flood {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            // As a socket does: a task that always finds something to read runs out of budget.
+            ready!(coop::poll_proceed(cx)).made_progress();
+            buffer.put_slice(&[0x89, 0x80, 0, 0, 0, 0]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Flood {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_stops_sending_can_not_outlive_its_time() {
+        let limits = SocketLimits {
+            frames: FrameLimits { message_bytes: 1024, message_fragments: 8, deflate: false },
+            close_timeout: Duration::from_millis(50),
+            stall_timeout: Duration::from_secs(60),
+        };
+        let outgoing = Arc::new(Outgoing::new(4096));
+        let listener = Deaf(outgoing.clone());
+        let socket = Socket::new(Flood, BytesMut::new(), outgoing, limits, listener);
+        timeout(Duration::from_secs(10), socket).await.expect("the socket ended in time");
     }
 }
