@@ -1,64 +1,95 @@
 //! A WebSocket echo server on the transport that sessions use.
 //!
-//! Nothing of Fanfare but the socket loop, its frames and its outbox: what the Autobahn test suite
-//! is run against (`scripts/autobahn`). Serves on the address given, or on 127.0.0.1:9001.
+//! Nothing of Fanfare but the socket loop, its frames, its compression and its outbox: what the
+//! Autobahn test suite is run against (`scripts/autobahn`). Serves on the address given, or on
+//! 127.0.0.1:9001.
 
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_codec::Framed;
 use actix_http::ws::OpCode;
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
-use bytes::BytesMut;
+use actix_http::{HttpService, Response};
+use actix_web::dev::{Server, fn_service};
+use actix_web::rt::net::TcpStream;
 use fanfare::model::Close;
 use fanfare::session::{
-    FrameLimits, Listener, Outgoing, Said, SocketLimits, close_frame, message_frame, serve, upgrade,
+    Deflate, FrameLimits, Listener, Outgoing, Said, SharedTcp, Socket, SocketLimits, Upgrade,
+    Upgraded, close_frame, message_frame, require_handshake,
 };
+use futures_util::future::{LocalBoxFuture, ready};
 
 /// The suite sends messages of up to 16 MiB, in up to as many frames as it has 64-byte pieces.
-const LIMITS: SocketLimits = SocketLimits {
-    frames: FrameLimits { message_bytes: 32 << 20, message_fragments: 1 << 20 },
-    close_timeout: Duration::from_secs(2),
-    stall_timeout: Duration::from_secs(30),
-};
+fn limits(deflate: bool) -> SocketLimits {
+    SocketLimits {
+        frames: FrameLimits { message_bytes: 32 << 20, message_fragments: 1 << 20, deflate },
+        close_timeout: Duration::from_secs(2),
+        stall_timeout: Duration::from_secs(30),
+    }
+}
 
 /// What may wait for a client, in bytes: a few of the largest messages.
 const OUTBOX_BYTES: usize = 128 << 20;
 
-/// Says everything back.
-struct Echo(Arc<Outgoing>);
+/// Says everything back, compressed where that was agreed upon and makes it smaller.
+struct Echo {
+    outgoing: Arc<Outgoing>,
+    deflate: Option<Deflate>,
+}
 
 impl Listener for Echo {
-    async fn said(&mut self, message: Said) {
+    fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
         let frame = match message {
             Said::Text(text) => message_frame(text, OpCode::Text),
             Said::Binary(bytes) => message_frame(bytes, OpCode::Binary),
         };
-        if self.0.push(frame).is_err() {
+        let smaller = self.deflate.and_then(|deflate| deflate.shrink(&frame));
+        if self.outgoing.push(smaller.unwrap_or(frame)).is_err() {
             self.end(Close::SlowConsumer);
         }
+        Box::pin(ready(()))
     }
 
     fn end(&mut self, close: Close) {
-        self.0.close([close_frame(close)], false);
+        self.outgoing.close([close_frame(close)], false);
     }
 }
 
-async fn echo(request: HttpRequest, payload: web::Payload) -> actix_web::Result<HttpResponse> {
-    let (response, duplex) = upgrade(&request, payload, None).await?;
-    actix_web::rt::spawn(async move {
-        let outgoing = Arc::new(Outgoing::new(OUTBOX_BYTES));
-        serve(duplex, BytesMut::new(), &outgoing, LIMITS, &mut Echo(outgoing.clone())).await;
-    });
-    Ok(response)
+async fn echo(upgrade: Upgrade<SharedTcp>) -> io::Result<()> {
+    let head = upgrade.head();
+    let agreed = require_handshake(head).and_then(|()| Deflate::negotiate(&head.headers, 0));
+    let deflate = match agreed {
+        Ok(deflate) => deflate,
+        Err(problem) => {
+            upgrade.refuse(&problem).await;
+            return Ok(());
+        }
+    };
+    let extensions = deflate.map(|deflate| deflate.answer());
+    let Upgraded { io, early, answer } = upgrade.accept(None, extensions)?;
+    let outgoing = Arc::new(Outgoing::new(OUTBOX_BYTES));
+    _ = outgoing.push(answer);
+    let limits = limits(deflate.is_some());
+    let echo = Echo { outgoing: outgoing.clone(), deflate };
+    actix_web::rt::spawn(Socket::new(io, early, outgoing, limits, echo));
+    Ok(())
 }
 
-fn main() -> std::io::Result<()> {
+fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
     actix_web::rt::System::new().block_on(async move {
-        let server = HttpServer::new(|| App::new().route("/", web::get().to(echo)));
-        // As the broker sets it: the suite waits a second for the end of a connection.
-        let server = server.client_disconnect_timeout(Duration::from_millis(700));
-        let server = server.workers(2).bind(&address)?;
+        let server = Server::build().workers(2).bind("echo", &address, || {
+            HttpService::build()
+                .tcp_nodelay(true)
+                .upgrade(fn_service(|(request, framed): (_, Framed<TcpStream, _>)| async {
+                    let framed = framed.into_map_io(SharedTcp::new);
+                    echo(Upgrade::new(request, framed)).await.map_err(actix_web::Error::from)
+                }))
+                .finish(|_| async { Ok::<_, Infallible>(Response::not_found()) })
+                .tcp()
+        })?;
         println!("echoing on ws://{address}/");
         server.run().await
     })

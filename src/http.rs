@@ -5,7 +5,7 @@
 //! status.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header::{self, HeaderMap, HeaderName};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde_json::json;
 
@@ -13,6 +13,22 @@ use crate::model::{Code, Cursor, Problem, Topic};
 
 /// Seconds after which a refused request may be tried again, where nothing better is known.
 const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Headers that every response has.
+pub const SECURITY_HEADERS: [(HeaderName, &str); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
+
+/// `Idempotency-Key`, as draft-ietf-httpapi-idempotency-key-header names it.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// `Last-Event-ID` (WHATWG HTML, section 9.2.4).
+pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// `X-Event-Type`: the type of a published event.
+pub const X_EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
 
 /// The most parameters in one query.
 const MAX_PARAMETERS: usize = 1_024;
@@ -83,14 +99,12 @@ impl Query {
 }
 
 /// The one value of a header, where it is given; it must be visible ASCII.
-pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+pub fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name);
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return match headers.contains_key(name) {
-            true => Err(bad(format!("{name} is given more than once"))),
-            false => Ok(None),
-        };
-    };
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad(format!("{name} is given more than once")));
+    }
     match value.to_str() {
         Ok(text) => Ok(Some(text)),
         Err(_) => Err(bad(format!("{name} has characters that are not visible ASCII"))),
@@ -102,7 +116,7 @@ pub fn credential<'a>(
     headers: &'a HeaderMap,
     access_token: Option<&'a str>,
 ) -> Result<Option<&'a str>, Problem> {
-    let Some(authorization) = header(headers, header::AUTHORIZATION.as_str())? else {
+    let Some(authorization) = header(headers, &header::AUTHORIZATION)? else {
         return Ok(access_token);
     };
     match authorization.split_once(' ') {
@@ -148,7 +162,10 @@ impl ResponseError for Problem {
         let mut response = HttpResponseBuilder::new(status);
         match self.code {
             Code::Unauthorized => _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
-            Code::UpgradeRequired => _ = response.insert_header((header::UPGRADE, "websocket")),
+            Code::UpgradeRequired => {
+                response.insert_header((header::UPGRADE, "websocket"));
+                response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
+            }
             Code::TooMany | Code::Unavailable | Code::StorageFull | Code::OutcomeUnknown => {
                 response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS));
             }

@@ -5,7 +5,7 @@
 // Tests and examples may give up, the broker may not: so these lints are not in Cargo.toml.
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-pub mod cli; // the commands: serve, publish, subscribe, check
+pub mod cli; // the commands: serve, publish, subscribe, check, bench
 pub mod config; // what the operator decided, checked
 pub mod server; // the wiring, the one route table, the stop
 pub mod model; // the words: Topic, Pattern, Event, Cursor, Close, Problem

@@ -5,7 +5,7 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -23,6 +23,8 @@ pub struct Metrics {
     pub events_delivered: Counter,
     /// Events sent out of the history.
     pub events_replayed: Counter,
+    /// Messages compressed; one that many sessions share counts once.
+    pub messages_compressed: Counter,
     /// Gaps reported to sessions.
     pub gaps: Counter,
     /// Refused requests, by `code`.
@@ -56,6 +58,7 @@ impl Default for Metrics {
             events_published: Counter::default(),
             events_delivered: Counter::default(),
             events_replayed: Counter::default(),
+            messages_compressed: Counter::default(),
             gaps: Counter::default(),
             refusals: Family::default(),
             sessions: Family::default(),
@@ -84,6 +87,11 @@ impl Metrics {
             "events_replayed",
             "Events sent out of the history",
             self.events_replayed.clone(),
+        );
+        registry.register(
+            "messages_compressed",
+            "Messages compressed, one that many sessions share counted once",
+            self.messages_compressed.clone(),
         );
         registry.register("gaps", "Gaps reported to sessions", self.gaps.clone());
         registry.register("refusals", "Refused requests by code", self.refusals.clone());

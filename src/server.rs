@@ -4,43 +4,46 @@
 //! elsewhere (1012), spread over the grace time; then the listener closes and what still runs is
 //! given a moment.
 
-use std::any::Any;
+mod listener;
+
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_codec::Framed;
+use actix_http::HttpService;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::dev::{
+    self, AppConfig, ServerHandle, ServiceFactory, ServiceRequest, ServiceResponse, fn_service,
+};
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::middleware::{DefaultHeaders, Next, from_fn};
+use actix_web::middleware::{Next, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpResponse, HttpServer, Resource, ResponseError, Route, guard};
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use actix_web::{App, HttpRequest, HttpResponse, Resource, ResponseError, Route, guard};
 use tokio::time::timeout;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::auth::Auth;
-use crate::broker::{BrokerHandle, Router};
+use crate::broker::{BrokerHandle, Router, Timing};
 use crate::config::{Config, Limits, Storage};
 use crate::history::History;
 use crate::history::memory::MemoryHistory;
 use crate::history::redis::{JoinError, Joined};
 use crate::history::sqlite::{OpenError, Opened};
+use crate::http::SECURITY_HEADERS;
 use crate::metrics::Metrics;
 use crate::model::{Code, Problem};
-use crate::session::{Door, Places, Sessions};
+use crate::session::{Door, Places, Sessions, SharedTcp, Upgrade, require_handshake};
 use crate::{admin, console, ingress};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1_024;
-
 /// How long a client that was answered, and has not sent all it announced, is still read from; its
-/// connection is cut then. Long enough for it to see the answer, and short enough that the end of a
-/// WebSocket conversation, which actix-web takes for such a case, is not put off noticeably.
+/// connection is cut then. Long enough for it to see the answer.
 const HANG_UP: Duration = Duration::from_millis(700);
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
@@ -55,7 +58,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// A broker that listens and is about to serve.
 pub struct Server {
     address: SocketAddr,
-    server: actix_web::dev::Server,
+    server: dev::Server,
     broker: BrokerHandle,
     history: Arc<dyn History>,
     places: Places,
@@ -92,8 +95,25 @@ struct Parts {
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     heartbeat: Duration,
+    compression: Option<usize>,
     places: Places,
     allowed_origins: Arc<[String]>,
+}
+
+impl Parts {
+    /// Opens sessions on the current thread, which becomes a worker of the broker.
+    fn sessions(&self) -> Sessions {
+        let max_patterns = self.limits.subscriptions;
+        Sessions::new(
+            Door { auth: self.auth.clone(), max_patterns, compression: self.compression },
+            self.broker.clone(),
+            self.broker.start_worker(),
+            self.metrics.clone(),
+            self.limits.clone(),
+            self.heartbeat,
+            self.places.clone(),
+        )
+    }
 }
 
 impl Server {
@@ -107,7 +127,10 @@ impl Server {
             router,
             metrics.clone(),
             config.limits.inbox_events,
-            config.server.heartbeat,
+            Timing {
+                heartbeat: config.server.heartbeat,
+                flush_interval: config.server.flush_interval,
+            },
         );
         let origins = config.server.allowed_origins.clone();
         let places = Places::default();
@@ -117,12 +140,13 @@ impl Server {
             metrics,
             limits: Arc::new(config.limits.clone()),
             heartbeat: config.server.heartbeat,
+            compression: config.server.compression,
             places: places.clone(),
             allowed_origins: origins.into(),
         };
         let listen = config.server.listen;
-        let listener =
-            bind(listen).map_err(|source| ServeError::Listen { address: listen, source })?;
+        let listener = listener::bind(listen)
+            .map_err(|source| ServeError::Listen { address: listen, source })?;
         let address = listener.local_addr()?;
         let grace = config.server.shutdown_grace;
         let server = serve(listener, &config, parts)?;
@@ -181,52 +205,80 @@ fn open_history(config: &Config) -> Result<(Arc<dyn History>, Arc<Router>), Serv
     Ok((Arc::new(history), router))
 }
 
-fn serve(
-    listener: TcpListener,
-    config: &Config,
+/// Serves what comes to `listener`: what `actix_web::HttpServer` does, with one thing more that it
+/// has no word for: upgrade requests come with their sockets, before the application's routing.
+fn serve(listener: TcpListener, config: &Config, parts: Parts) -> io::Result<dev::Server> {
+    let Limits { connections, stall_timeout, request_timeout, .. } = config.limits;
+    let server = dev::Server::build()
+        .workers(config.server.workers)
+        // A margin over our own limit, so that the refusal is ours to explain.
+        .max_concurrent_connections(connections.saturating_add(1_000))
+        .shutdown_timeout(LAST_REQUESTS_SECONDS)
+        .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    let server = server.listen("http", listener, move || {
+        let (sessions, stopping) = (parts.sessions(), stopping.clone());
+        let app = app(parts.clone(), sessions.clone()).into_factory();
+        HttpService::build()
+            .on_connect_ext(move |stream, _| listener::prepare(stream, stall_timeout))
+            .client_request_timeout(request_timeout)
+            .client_disconnect_timeout(HANG_UP)
+            // A client that hangs up its half has gone: an event stream has no other sign of it.
+            .h1_allow_half_closed(false)
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .upgrade(fn_service(move |(request, framed): (_, Framed<TcpStream, _>)| {
+                // In a box, or each connection would keep room for it.
+                let framed = framed.into_map_io(SharedTcp::new);
+                Box::pin(upgrade(sessions.clone(), Upgrade::new(request, framed)))
+            }))
+            .finish(map_config(
+                app.map_err(|error| error.error_response()),
+                // It would say where we are; we ask the request.
+                |()| AppConfig::default(),
+            ))
+            .tcp()
+    })?;
+    Ok(server.run())
+}
+
+/// The routes of upgrade requests.
+async fn upgrade(sessions: Sessions, upgrade: Upgrade<SharedTcp>) -> Result<(), Infallible> {
+    match upgrade.head().uri.path() {
+        "/v1/ws" => sessions.websocket(upgrade).await,
+        _ => {
+            let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
+            upgrade.refuse(&problem).await;
+        }
+    }
+    Ok(())
+}
+
+/// The application that answers all other requests, on one worker thread.
+fn app(
     parts: Parts,
-) -> io::Result<actix_web::dev::Server> {
-    let limits = &config.limits;
-    let stall_timeout = limits.stall_timeout;
-    // A margin over our own limit, so that the refusal is ours to explain.
-    let connections = limits.connections.saturating_add(1_000);
-    Ok(HttpServer::new(move || {
-        let parts = parts.clone();
-        let origins = parts.allowed_origins.clone();
-        App::new()
-            .configure(move |services| configure(services, &parts))
-            .default_service(web::to(not_found))
-            .wrap(security_headers())
-            .wrap(from_fn(move |request, next| cross_origin(origins.clone(), request, next)))
-    })
-    .workers(config.server.workers)
-    .max_connections(connections)
-    .tcp_nodelay(true)
-    // A client that hangs up its half has gone: an event stream has no other sign of it.
-    .h1_allow_half_closed(false)
-    .client_request_timeout(limits.request_timeout)
-    .on_connect(move |connection, _| prepare_socket(connection, stall_timeout))
-    .client_disconnect_timeout(HANG_UP)
-    .shutdown_timeout(LAST_REQUESTS_SECONDS)
-    .disable_signals()
-    .listen(listener)?
-    .run())
+    sessions: Sessions,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let origins = parts.allowed_origins.clone();
+    App::new()
+        .configure(|services| configure(services, &parts, sessions))
+        .default_service(web::to(not_found))
+        .wrap(from_fn(move |request, next| with_headers(origins.clone(), request, next)))
 }
 
 /// The route table, and what the handlers of one worker thread work with.
-fn configure(services: &mut ServiceConfig, parts: &Parts) {
-    let Parts { auth, broker, metrics, limits, heartbeat, places, .. } = parts.clone();
-    let door = Door { auth: auth.clone(), max_patterns: limits.subscriptions };
-    let worker = broker.start_worker();
-    let sessions = Sessions::new(
-        door,
-        broker.clone(),
-        worker,
-        metrics.clone(),
-        limits.clone(),
-        heartbeat,
-        places,
-    );
+fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: Sessions) {
+    let Parts { auth, broker, metrics, limits, .. } = parts.clone();
     let (get, post, delete) = (web::get, web::post, web::delete);
     services
         .app_data(web::Data::new(sessions))
@@ -247,7 +299,7 @@ fn configure(services: &mut ServiceConfig, parts: &Parts) {
         .service(path("/v1/sessions/{id}", "DELETE").route(delete().to(admin::end_session)))
         .service(path("/v1/sessions", "GET").route(get().to(admin::list_sessions)))
         .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
-        .service(path("/v1/ws", "GET").route(get().to(Sessions::websocket)))
+        .service(path("/v1/ws", "GET").route(get().to(without_upgrade)))
         .service(path("/v1/sse", "GET").route(get().to(Sessions::sse)))
         .service(path("/health/live", "GET, HEAD").route(get_or_head().to(admin::live)))
         .service(path("/health/ready", "GET, HEAD").route(get_or_head().to(admin::ready)))
@@ -277,16 +329,18 @@ async fn not_found() -> HttpResponse {
     Problem::new(Code::NotFound, "there is nothing at this path").error_response()
 }
 
-/// Headers that every response has.
-fn security_headers() -> DefaultHeaders {
-    DefaultHeaders::new()
-        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .add((header::REFERRER_POLICY, "no-referrer"))
-        .add((header::X_FRAME_OPTIONS, "DENY"))
+/// A WebSocket path asked for as any other: upgrade requests do not come here.
+async fn without_upgrade(request: HttpRequest) -> HttpResponse {
+    let problem = match require_handshake(request.head()) {
+        Ok(()) => Problem::new(Code::BadRequest, "a WebSocket handshake has no body"),
+        Err(problem) => problem,
+    };
+    problem.error_response()
 }
 
-/// Lets pages of listed origins read what they may ask for (CORS, as the Fetch standard says).
-async fn cross_origin(
+/// Adds the headers that every response has, and lets pages of listed origins read what they may ask
+/// for (CORS, as the Fetch standard says).
+async fn with_headers(
     allowed: Arc<[String]>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -294,20 +348,23 @@ async fn cross_origin(
     let headers = request.headers();
     let origin = headers
         .get(header::ORIGIN)
-        .cloned()
-        .filter(|origin| allowed.iter().any(|listed| listed.as_bytes() == origin.as_bytes()));
-    let Some(origin) = origin else {
-        return Ok(next.call(request).await?.map_into_boxed_body());
-    };
-    let is_preflight = request.method() == Method::OPTIONS
+        .filter(|origin| allowed.iter().any(|listed| listed.as_bytes() == origin.as_bytes()))
+        .cloned();
+    let is_preflight = origin.is_some()
+        && request.method() == Method::OPTIONS
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = match is_preflight {
         true => request.into_response(preflight()),
         false => next.call(request).await?.map_into_boxed_body(),
     };
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    }
     Ok(response)
 }
 
@@ -318,29 +375,6 @@ fn preflight() -> HttpResponse {
         .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, allowed))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
         .finish()
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // A restarted broker takes its address back at once.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Sets what an accepted socket needs: a peer that vanished without a word is found by the kernel,
-/// also while data waits for it.
-fn prepare_socket(connection: &dyn Any, stall_timeout: Duration) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(stall_timeout).with_interval(stall_timeout / 3);
-    let set = socket.set_tcp_keepalive(&keepalive);
-    #[cfg(target_os = "linux")]
-    let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout)));
-    if let Err(error) = set {
-        debug!(%error, "a socket could not be prepared");
-    }
 }
 
 async fn sweep(history: Arc<dyn History>) {

@@ -133,13 +133,14 @@ async fn a_large_header_is_refused_before_its_payload_and_while_it_is_sent() {
     let before = memory();
     let mut client = RawClient::connect(&server, "").await;
     client.send(&[&[0x82, 0xff][..], &(1_u64 << 30).to_be_bytes(), &[0; 4]].concat()).await;
-    // It goes on sending: the verdict must come through all the same.
-    for _ in 0..256 {
+    // It goes on sending, 64 MiB: the verdict must come through all the same.
+    for _ in 0..1_024 {
         client.send(&[0; 64 * 1024]).await;
     }
     assert_eq!(client.verdict().await, ("too_large".to_owned(), 1009));
     let grown = memory().saturating_sub(before);
-    assert!(grown < 8 << 20, "{grown} bytes more");
+    // Other tests of this process start their servers meanwhile.
+    assert!(grown < 32 << 20, "{grown} bytes more");
 }
 
 #[tokio::test]

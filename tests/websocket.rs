@@ -8,6 +8,8 @@ use futures_util::SinkExt;
 use serde_json::json;
 use support::ws::WsClient;
 use support::{TestServer, eventually, problem};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -114,6 +116,47 @@ async fn what_is_wrong_at_connect_is_a_status_before_the_upgrade() {
 }
 
 #[tokio::test]
+async fn what_is_no_handshake_is_refused_as_a_problem_and_the_connection_ends() {
+    let server = TestServer::open();
+    let key = "Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n";
+    let version = "Sec-WebSocket-Version: 13\r\n";
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    for (line, headers, status, code) in [
+        ("GET /v1/ws", format!("{upgrade}{version}"), 400, "bad_request"),
+        ("GET /v1/ws", format!("{upgrade}{version}Sec-WebSocket-Key: x\r\n"), 400, "bad_request"),
+        ("GET /v1/ws", format!("{upgrade}{key}"), 400, "bad_request"),
+        (
+            "GET /v1/ws",
+            format!("{upgrade}{key}Sec-WebSocket-Version: 8\r\n"),
+            426,
+            "upgrade_required",
+        ),
+        ("POST /v1/ws", format!("{upgrade}{version}{key}"), 426, "upgrade_required"),
+        ("GET /v1/ws", format!("Upgrade: websocket\r\n{version}{key}"), 400, "bad_request"),
+        ("GET /v1/topics", format!("{upgrade}{version}{key}"), 404, "not_found"),
+        ("GET /v1/wss", format!("{upgrade}{version}{key}"), 404, "not_found"),
+    ] {
+        let answer = raw(&server, &format!("{line} HTTP/1.1\r\nHost: a\r\n{headers}\r\n")).await;
+        let lower = answer.to_lowercase();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line} {headers}: {answer}");
+        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{line} {headers}: {answer}");
+        for header in ["application/problem+json", "x-content-type-options: nosniff"] {
+            assert!(lower.contains(header), "{line} {headers}: {answer}");
+        }
+        assert_eq!(status == 426, lower.contains("sec-websocket-version: 13"), "{answer}");
+    }
+}
+
+/// What a server answers until it hangs up.
+async fn raw(server: &TestServer, request: &str) -> String {
+    let mut stream = TcpStream::connect(server.addr).await.expect("a connection");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer and an end");
+    answer
+}
+
+#[tokio::test]
 async fn pings_are_answered_and_a_clients_close_is_echoed() {
     let server = TestServer::open();
     let mut client = WsClient::connect(&server, "").await;
@@ -145,7 +188,7 @@ async fn heartbeats_come_with_the_cursor_when_the_log_has_moved() {
 async fn a_client_that_is_silent_for_two_heartbeats_is_closed_with_4408() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let server = TestServer::with(|config| config.server.heartbeat = Duration::from_secs(1));
-    let mut socket = tokio::net::TcpStream::connect(server.addr).await.expect("a connection");
+    let mut socket = TcpStream::connect(server.addr).await.expect("a connection");
     let request = "GET /v1/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n\r\n";

@@ -105,8 +105,8 @@ impl Auth {
         headers: &HeaderMap,
         access_token: Option<&str>,
     ) -> Result<Access, Problem> {
-        let origin = http::header(headers, header::ORIGIN.as_str())?;
-        let host = http::header(headers, header::HOST.as_str())?;
+        let origin = http::header(headers, &header::ORIGIN)?;
+        let host = http::header(headers, &header::HOST)?;
         check_origin(origin, host, "http", self.open, &self.allowed_origins)?;
         let caller = self.identify(http::credential(headers, access_token)?)?;
         Ok(Access::new(self.clone(), caller))

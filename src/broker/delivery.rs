@@ -10,8 +10,9 @@ use bytes::Bytes;
 
 use crate::model::Event;
 
-/// The most wire forms that one event can have.
-const WIRE_FORMS: usize = 8;
+/// The most wire forms that one event can have: those of the protocols, each as it is and
+/// compressed for two sizes of window.
+const WIRE_FORMS: usize = 12;
 
 /// An event and its encoded forms.
 #[derive(Debug)]

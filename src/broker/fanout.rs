@@ -6,16 +6,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use slab::Slab;
 use tracing::debug;
 
+use super::flush::{Due, Flush};
 use super::inbox::{Inbox, InboxStream, Item};
 use super::router::{Router, WorkerId};
 use super::topics::{Subscribed, Topics};
-use super::{MarkId, SessionInfo, SessionKey, Subscriber};
+use super::{MarkId, SessionInfo, SessionKey, Subscriber, Timing};
 use crate::metrics::{Metrics, TransportLabel};
 use crate::model::{Close, Cursor, Pattern, Topic};
 
@@ -24,6 +25,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often a drain ends a share of the sessions.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
+
+/// How many sessions write in one turn.
+const TURN: usize = 64;
 
 /// The broker actor of one worker thread.
 pub struct Fanout {
@@ -34,6 +38,7 @@ pub struct Fanout {
     heartbeat: Duration,
     topics: Topics<SessionKey>,
     sessions: Slab<Entry>,
+    flush: Flush,
     next_mark: u64,
     ticks: u64,
 }
@@ -51,7 +56,7 @@ impl Fanout {
     pub(super) fn start(
         router: Arc<Router>,
         metrics: Arc<Metrics>,
-        heartbeat: Duration,
+        Timing { heartbeat, flush_interval }: Timing,
     ) -> Addr<Self> {
         let inbox = Arc::new(Inbox::default());
         let worker = router.enter(inbox.clone());
@@ -63,21 +68,51 @@ impl Fanout {
             heartbeat,
             topics: Topics::default(),
             sessions: Slab::new(),
+            flush: Flush::new(flush_interval),
             next_mark: 0,
             ticks: 0,
         };
         Actor::start(fanout)
     }
 
-    fn deliver(&self, delivery: &Arc<super::Delivery>) {
+    fn deliver(&mut self, delivery: &Arc<super::Delivery>) {
         let mut delivered = 0;
         for session in self.topics.subscribers(&delivery.event.topic) {
             if let Some(entry) = self.sessions.get(session.0) {
-                entry.subscriber.deliver(delivery);
+                if entry.subscriber.deliver(delivery) {
+                    self.flush.add(session);
+                }
                 delivered += 1;
             }
         }
         self.metrics.events_delivered.inc_by(delivered);
+    }
+
+    /// Has what was delivered written, now or soon.
+    fn flush(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        match self.flush.due(now) {
+            Due::Nothing => {}
+            Due::Now => {
+                let sessions = self.flush.take(now);
+                self.write_in_turns(sessions, ctx);
+            }
+            Due::After(time) => _ = ctx.run_later(time, Self::flush),
+        }
+    }
+
+    /// Has sessions write, a few at a time, so that whatever else this thread has to do comes in
+    /// between.
+    fn write_in_turns(&mut self, mut sessions: VecDeque<SessionKey>, ctx: &mut Context<Self>) {
+        for session in sessions.drain(..TURN.min(sessions.len())) {
+            if let Some(entry) = self.sessions.get(session.0) {
+                entry.subscriber.flush();
+            }
+        }
+        if !sessions.is_empty() {
+            let others = tokio::task::yield_now().into_actor(self);
+            ctx.spawn(others.map(|(), fanout, ctx| fanout.write_in_turns(sessions, ctx)));
+        }
     }
 
     fn beat(&mut self, position: Cursor) {
@@ -98,7 +133,7 @@ impl Actor for Fanout {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.add_stream(InboxStream(self.inbox.clone()));
+        ctx.add_stream(InboxStream::new(self.inbox.clone()));
         ctx.run_interval(TICK, |fanout, _| fanout.router.beat(fanout.worker));
     }
 
@@ -107,22 +142,25 @@ impl Actor for Fanout {
     }
 }
 
-impl StreamHandler<Item> for Fanout {
-    fn handle(&mut self, item: Item, _: &mut Self::Context) {
-        match item {
-            Item::Event(delivery) => self.deliver(&delivery),
-            Item::Beat { position } => self.beat(position),
-            Item::Broken { since, position } => {
-                for (_, entry) in &self.sessions {
-                    entry.subscriber.broken(since, position);
+impl StreamHandler<Vec<Item>> for Fanout {
+    fn handle(&mut self, items: Vec<Item>, ctx: &mut Self::Context) {
+        for item in items {
+            match item {
+                Item::Event(delivery) => self.deliver(&delivery),
+                Item::Beat { position } => self.beat(position),
+                Item::Broken { since, position } => {
+                    for (_, entry) in &self.sessions {
+                        entry.subscriber.broken(since, position);
+                    }
                 }
-            }
-            Item::Mark { session, mark, position } => {
-                if let Some(entry) = self.sessions.get(session.0) {
-                    entry.subscriber.marked(mark, position);
+                Item::Mark { session, mark, position } => {
+                    if let Some(entry) = self.sessions.get(session.0) {
+                        entry.subscriber.marked(mark, position);
+                    }
                 }
             }
         }
+        self.flush(ctx);
     }
 }
 

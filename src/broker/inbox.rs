@@ -17,6 +17,9 @@ use super::delivery::Delivery;
 use super::{MarkId, SessionKey};
 use crate::model::Cursor;
 
+/// How much a worker takes at a time, so that a busy one still does other things.
+const BATCH: usize = 64;
+
 /// One thing for a worker to do.
 #[derive(Debug, Clone)]
 pub(super) enum Item {
@@ -53,29 +56,44 @@ impl Inbox {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    fn take(&self) -> Option<Item> {
+    /// Takes what came first, at most [`BATCH`] items.
+    fn take(&self) -> Vec<Item> {
         let mut queue = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        let item = queue.pop_front();
+        let batch = queue.len().min(BATCH);
+        let items = queue.drain(..batch).collect();
         self.waiting.store(queue.len(), Ordering::Relaxed);
-        item
+        items
     }
 }
 
-/// The worker's end of an [`Inbox`].
-pub(super) struct InboxStream(pub(super) Arc<Inbox>);
+/// The worker's end of an [`Inbox`]: what waits, a batch at a time.
+pub(super) struct InboxStream {
+    inbox: Arc<Inbox>,
+    /// The last batch was full: others of this thread go first.
+    yields: bool,
+}
+
+impl InboxStream {
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+        Self { inbox, yields: false }
+    }
+}
 
 impl Stream for InboxStream {
-    type Item = Item;
+    type Item = Vec<Item>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
-        if let Some(item) = self.0.take() {
-            return Poll::Ready(Some(item));
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Vec<Item>>> {
+        if std::mem::take(&mut self.yields) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        self.0.waker.register(cx.waker());
-        // An item may have come between the look and the registration.
-        match self.0.take() {
-            Some(item) => Poll::Ready(Some(item)),
-            None => Poll::Pending,
+        let mut items = self.inbox.take();
+        if items.is_empty() {
+            self.inbox.waker.register(cx.waker());
+            // An item may have come between the look and the registration.
+            items = self.inbox.take();
         }
+        self.yields = items.len() == BATCH;
+        if items.is_empty() { Poll::Pending } else { Poll::Ready(Some(items)) }
     }
 }

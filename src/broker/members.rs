@@ -30,6 +30,10 @@ impl<T: Eq + Hash> Members<T> {
         match self {
             Self::Few(few) if few.contains(&member) => false,
             Self::Few(few) if few.len() < FEW => {
+                if few.is_empty() {
+                    // Most sets have one member and stay that way.
+                    few.reserve_exact(1);
+                }
                 few.push(member);
                 true
             }

@@ -6,6 +6,7 @@
 
 mod delivery;
 mod fanout;
+mod flush;
 mod inbox;
 mod members;
 mod router;
@@ -22,6 +23,7 @@ use futures_util::future::join_all;
 pub use self::delivery::Delivery;
 use self::fanout::Fanout;
 pub use self::router::Router;
+pub use self::topics::{Subscribed, Topics};
 use crate::history::{Append, AppendError, History, ListTopics, Read, Receipt, TopicSummary};
 use crate::metrics::Metrics;
 use crate::model::{Close, Code, Cursor, Pattern, Problem, Timestamp, Topic};
@@ -93,8 +95,12 @@ pub struct SessionView {
 
 /// The receiving end of a session. Called by its worker in the order of the log; must not block.
 pub trait Subscriber: Send + Sync {
-    /// Takes an event that one of its patterns matches.
-    fn deliver(&self, delivery: &Arc<Delivery>);
+    /// Takes an event that one of its patterns matches; true asks for a flush once all that goes out
+    /// with it has been taken.
+    fn deliver(&self, delivery: &Arc<Delivery>) -> bool;
+
+    /// Has what it took written.
+    fn flush(&self);
 
     /// Hears that a subscribe is under way: it begins where `mark` will be found.
     fn joined(&self, mark: MarkId);
@@ -115,6 +121,15 @@ pub trait Subscriber: Send + Sync {
     fn queued_bytes(&self) -> usize;
 }
 
+/// How often a worker does what it does by the clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+    /// How long what an event brings may be held back while more comes.
+    pub flush_interval: Duration,
+}
+
 /// The broker of this node. Clones are the same broker.
 #[derive(Clone)]
 pub struct BrokerHandle {
@@ -126,7 +141,7 @@ struct Shared {
     router: Arc<Router>,
     metrics: Arc<Metrics>,
     inbox_events: usize,
-    heartbeat: Duration,
+    timing: Timing,
     workers: Mutex<Vec<Addr<Fanout>>>,
     draining: AtomicBool,
 }
@@ -139,18 +154,17 @@ impl BrokerHandle {
         router: Arc<Router>,
         metrics: Arc<Metrics>,
         inbox_events: usize,
-        heartbeat: Duration,
+        timing: Timing,
     ) -> Self {
         let (workers, draining) = (Mutex::default(), AtomicBool::new(false));
-        let shared =
-            Shared { history, router, metrics, inbox_events, heartbeat, workers, draining };
+        let shared = Shared { history, router, metrics, inbox_events, timing, workers, draining };
         Self { shared: Arc::new(shared) }
     }
 
     /// Starts the broker actor of the current worker thread.
     pub fn start_worker(&self) -> WorkerHandle {
         let shared = &self.shared;
-        let fanout = Fanout::start(shared.router.clone(), shared.metrics.clone(), shared.heartbeat);
+        let fanout = Fanout::start(shared.router.clone(), shared.metrics.clone(), shared.timing);
         self.workers().push(fanout.clone());
         WorkerHandle { fanout }
     }

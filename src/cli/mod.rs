@@ -1,10 +1,11 @@
 //! The command line: what each command takes, and how it ends.
 //!
 //! `serve` is the broker itself; `check` looks at its configuration; `publish` and `subscribe` are
-//! clients, for scripts and for trying things out. Standard output is for results, standard error
+//! clients, for scripts and for trying things out; `bench` is many of them. Standard output is for results, standard error
 //! for everything said about them. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
 mod backoff;
+pub mod bench;
 mod check;
 mod open_files;
 mod publish;
@@ -54,6 +55,8 @@ enum Command {
     Publish(publish::Args),
     /// Print events as they come
     Subscribe(subscribe::Args),
+    /// Measure how fast a broker is
+    Bench(Box<bench::Args>),
 }
 
 /// Where the configuration comes from.
@@ -125,6 +128,7 @@ pub fn run() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args.over(config).sources()),
         Some(Command::Publish(args)) => config.absent().and_then(|()| publish::run(args)),
         Some(Command::Subscribe(args)) => config.absent().and_then(|()| subscribe::run(args)),
+        Some(Command::Bench(args)) => config.absent().and_then(|()| bench::run(*args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

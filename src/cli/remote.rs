@@ -13,11 +13,19 @@ use serde::Deserialize;
 use super::Failure;
 
 /// Where the broker is.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct UrlArgs {
     /// The broker's URL [default: $FANFARE_URL, or http://127.0.0.1:8080]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+}
+
+impl UrlArgs {
+    /// The URL that the arguments or the environment name, without a slash at its end.
+    pub fn base(self) -> Result<String, Failure> {
+        let url = self.url.or_else(|| variable("FANFARE_URL"));
+        base(url.as_deref().unwrap_or("http://127.0.0.1:8080"))
+    }
 }
 
 /// A broker that one can call.
@@ -35,8 +43,7 @@ impl Remote {
 
     /// The broker that the arguments or the environment name, called with this credential.
     pub fn new(args: UrlArgs, credential: Option<String>) -> Result<Self, Failure> {
-        let url = args.url.or_else(|| variable("FANFARE_URL"));
-        let base = base(url.as_deref().unwrap_or("http://127.0.0.1:8080"))?;
+        let base = args.base()?;
         // Done already where it fails.
         _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut client = Client::builder()

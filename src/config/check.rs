@@ -77,7 +77,7 @@ fn server(typed: &schema::Server, complaints: &mut Complaints) -> Server {
             }
         }
     }
-    let most_workers = 1_024;
+    let most_workers = 512;
     if typed.workers > most_workers {
         complain(complaints, "server.workers", format!("must be at most {most_workers}"));
     }
@@ -85,6 +85,10 @@ fn server(typed: &schema::Server, complaints: &mut Complaints) -> Server {
     // The heartbeat is told to clients in whole seconds.
     if heartbeat.as_secs() > 0 && heartbeat.subsec_nanos() != 0 {
         complain(complaints, "server.heartbeat", "must be a whole number of seconds");
+    }
+    let Span(flush_interval) = typed.flush_interval;
+    if flush_interval > Duration::from_millis(100) {
+        complain(complaints, "server.flush_interval", "must be at most 100ms");
     }
     Server {
         listen: typed.listen,
@@ -94,6 +98,8 @@ fn server(typed: &schema::Server, complaints: &mut Complaints) -> Server {
             workers => workers,
         },
         heartbeat,
+        flush_interval,
+        compression: typed.compression.then_some(typed.compression_bytes.0),
         shutdown_grace: between(complaints, "server.shutdown_grace", typed.shutdown_grace, 0, 600),
     }
 }

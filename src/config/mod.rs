@@ -51,6 +51,11 @@ pub struct Server {
     pub workers: usize,
     /// Time between heartbeats.
     pub heartbeat: Duration,
+    /// How long what an event brings may be held back while more comes.
+    pub flush_interval: Duration,
+    /// The length in bytes from which on messages are compressed for WebSocket clients that offer
+    /// it; `None` for never.
+    pub compression: Option<usize>,
     /// How long a stop takes at most to say good-bye to every session.
     pub shutdown_grace: Duration,
 }

@@ -143,6 +143,15 @@ sections! {
         workers: usize = 0;
         /// Time between heartbeats, 1s to 5m; a client that is silent for two of them is cut off.
         heartbeat: Span = seconds(25);
+        /// While events follow each other faster than this, what they bring a client leaves at most
+        /// once in this time, all of it together; after a pause an event leaves at once. At most
+        /// 100ms; 0s holds nothing back.
+        flush_interval: Span = Span(Duration::from_millis(1));
+        /// Whether messages are compressed for WebSocket clients that offer it (permessage-deflate,
+        /// RFC 7692), as browsers do.
+        compression: bool = true;
+        /// The shortest message that is compressed; shorter ones gain too little.
+        compression_bytes: Size = Size(512);
         /// How long a stop takes at most to say good-bye to every client.
         shutdown_grace: Span = seconds(5);
     }
@@ -222,7 +231,8 @@ sections! {
         batch_events: usize = 10_000;
         /// Depth of arrays and objects in data; more is answered 422.
         json_depth: usize = 64;
-        /// A message from a WebSocket client; more closes with 1009. At least `event_bytes`.
+        /// A message from a WebSocket client, also once inflated; more closes with 1009. At least
+        /// `event_bytes`.
         message_bytes: Size = Size(128 * KIB);
         /// Frames that a WebSocket message may come in; more closes with 1009.
         message_fragments: usize = 1_024;

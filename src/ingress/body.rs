@@ -28,12 +28,12 @@ impl Form {
     /// Reads `Content-Type`; a charset other than UTF-8 and an encoded body are refused (415).
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let unsupported = |detail: String| Problem::new(Code::UnsupportedMediaType, detail);
-        if let Some(encoding) = http::header(headers, header::CONTENT_ENCODING.as_str())?
+        if let Some(encoding) = http::header(headers, &header::CONTENT_ENCODING)?
             && !encoding.eq_ignore_ascii_case("identity")
         {
             return Err(unsupported("encoded bodies are not taken".to_owned()));
         }
-        let Some(text) = http::header(headers, header::CONTENT_TYPE.as_str())? else {
+        let Some(text) = http::header(headers, &header::CONTENT_TYPE)? else {
             return Ok(Form::Guess);
         };
         let media_type: Mime =

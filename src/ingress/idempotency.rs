@@ -1,6 +1,7 @@
 //! What a repeated publish is known by.
 
 use actix_web::HttpRequest;
+use actix_web::http::header;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::auth::{Access, Caller};
@@ -19,7 +20,7 @@ pub(super) fn key(
     body: &[u8],
 ) -> Result<Option<IdempotencyKey>, Problem> {
     let headers = request.headers();
-    let Some(key) = http::header(headers, "idempotency-key")? else { return Ok(None) };
+    let Some(key) = http::header(headers, &http::IDEMPOTENCY_KEY)? else { return Ok(None) };
     if key.is_empty() || key.len() > MAX_KEY_BYTES || !key.bytes().all(|b| b.is_ascii_graphic()) {
         let detail =
             format!("Idempotency-Key must be 1 to {MAX_KEY_BYTES} visible ASCII characters");
@@ -32,8 +33,8 @@ pub(super) fn key(
         }
     };
     let scope = digest(&[who[0].as_bytes(), who[1].as_bytes(), key.as_bytes()]);
-    let header = |name| http::header(headers, name).map(Option::unwrap_or_default);
-    let (content_type, kind) = (header("content-type")?, header("x-event-type")?);
+    let value = |name| http::header(headers, name).map(Option::unwrap_or_default);
+    let (content_type, kind) = (value(&header::CONTENT_TYPE)?, value(&http::X_EVENT_TYPE)?);
     let path = request.path();
     let asked = digest(&[path.as_bytes(), content_type.as_bytes(), kind.as_bytes(), body]);
     Ok(Some(IdempotencyKey { scope, request: asked }))

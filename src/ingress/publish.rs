@@ -53,7 +53,7 @@ pub async fn publish_event(
     access.require_publish(&topic)?;
     let form = Form::of(request.headers())?;
     let kind =
-        http::header(request.headers(), "x-event-type")?.map(EventType::parse).transpose()?;
+        http::header(request.headers(), &http::X_EVENT_TYPE)?.map(EventType::parse).transpose()?;
     let body = body::read(payload, limits.event_bytes, "event_bytes").await?;
     let data = form.data(&body, &limits)?;
     let key = idempotency::key(&request, &access, &body)?;

@@ -57,7 +57,9 @@ impl Close {
     fn row(self) -> Row {
         let row = |code, name, message, retry_after_ms| Row { code, name, message, retry_after_ms };
         match self {
-            Close::ProtocolError => row(1002, "protocol_error", "a frame broke RFC 6455", None),
+            Close::ProtocolError => {
+                row(1002, "protocol_error", "a frame broke RFC 6455 or RFC 7692", None)
+            }
             Close::InvalidText => row(1007, "invalid_text", "a text was not UTF-8", None),
             Close::Policy => row(1008, "policy", "the session was ended by the operator", None),
             Close::TooLarge => row(1009, "too_large", "a message was over the limit", None),

@@ -43,7 +43,7 @@ pub struct Session {
     /// What it may do.
     pub limits: Arc<Limits>,
     /// What it subscribed to at connect and has no right to yet.
-    pub waiting: Option<Subscribe>,
+    pub waiting: Option<Box<Subscribe>>,
     /// Messages in a row that were no requests.
     pub bad_messages: usize,
     /// Ends it when its right does.
@@ -87,7 +87,7 @@ impl Handler<Begin> for Session {
         let access = self.reception.access();
         let may_identify = self.protocol.is_some() && matches!(access.caller(), Caller::Anonymous);
         if may_identify && require_coverage(&access, &subscribe).is_err() {
-            self.waiting = Some(subscribe);
+            self.waiting = Some(Box::new(subscribe));
             return done();
         }
         self.subscribe(Some(AT_CONNECT), subscribe)
@@ -177,7 +177,7 @@ impl Session {
         }
         self.reception.unsubscribe(&ungranted);
         let waiting = self.waiting.take();
-        let subscribe = waiting.map(|subscribe| self.subscribe(Some(AT_CONNECT), subscribe));
+        let subscribe = waiting.map(|subscribe| self.subscribe(Some(AT_CONNECT), *subscribe));
         let (worker, key) = (self.worker.clone(), self.key);
         Box::pin(async move {
             if let Some(user) = user {

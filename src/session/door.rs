@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use actix_http::RequestHead;
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap};
 
+use super::deflate::Deflate;
+use super::takeover::require_handshake;
+use super::wire::{Framing, Wire};
 use crate::auth::{Access, Auth, Caller, Coverage};
 use crate::broker::Transport;
 use crate::http::{self, Query};
@@ -23,6 +25,8 @@ pub struct Door {
     pub auth: Arc<Auth>,
     /// The most patterns of one session.
     pub max_patterns: usize,
+    /// From which length on messages are compressed for who offers it, in bytes; `None` for never.
+    pub compression: Option<usize>,
 }
 
 /// A connection that may become a session.
@@ -33,6 +37,8 @@ pub struct Admission {
     pub subscribe: Option<Subscribe>,
     /// How it will be spoken to.
     pub language: Language,
+    /// How messages are compressed, if that was agreed upon.
+    pub deflate: Option<Deflate>,
 }
 
 /// How a session is spoken to.
@@ -47,10 +53,7 @@ pub enum Language {
 impl Door {
     /// Admits a WebSocket connection, or says why not.
     pub fn admit_websocket(&self, head: &RequestHead) -> Result<Admission, Problem> {
-        if head.method != Method::GET || !asks_for_websocket(&head.headers) {
-            let detail = "this path speaks WebSocket: ask for an upgrade (RFC 6455)";
-            return Err(Problem::new(Code::UpgradeRequired, detail));
-        }
+        require_handshake(head)?;
         let known = ["topic", "since", "snapshot", "mode", "max_rate", "access_token"];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
         let access = self.identify(head, &query)?;
@@ -63,7 +66,12 @@ impl Door {
             require_coverage(&access, subscribe)?;
         }
         let (protocol, name) = protocol(&head.headers)?;
-        Ok(Admission { access, subscribe, language: Language::WebSocket(protocol, name) })
+        let deflate = match self.compression {
+            Some(min_bytes) => Deflate::negotiate(&head.headers, min_bytes)?,
+            None => None,
+        };
+        let language = Language::WebSocket(protocol, name);
+        Ok(Admission { access, subscribe, language, deflate })
     }
 
     /// Admits an event stream, or says why not.
@@ -77,7 +85,7 @@ impl Door {
             Some(_) => return Err(Problem::new(Code::BadRequest, "format must be data")),
         };
         // A browser that reconnects by itself repeats the URL and knows better in the header.
-        let last_event_id = http::header(&head.headers, "last-event-id")?;
+        let last_event_id = http::header(&head.headers, &http::LAST_EVENT_ID)?;
         let since = match last_event_id.filter(|id| !id.is_empty()) {
             Some(id) => Some(Cursor::parse(id)?),
             None => query.cursor("since")?,
@@ -86,7 +94,8 @@ impl Door {
             return Err(Problem::new(Code::BadRequest, "at least one topic is needed"));
         };
         require_coverage(&access, &subscribe)?;
-        Ok(Admission { access, subscribe: Some(subscribe), language: Language::Sse(encoder) })
+        let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
+        Ok(Admission { access, subscribe, language, deflate: None })
     }
 
     fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Problem> {
@@ -133,6 +142,25 @@ impl Language {
             Language::Sse(_) => Transport::Sse,
         }
     }
+
+    /// The form in which messages leave.
+    pub fn wire(&self) -> Wire {
+        match *self {
+            Language::WebSocket(protocol, _) if protocol.is_binary() => {
+                Wire::new(protocol, Framing::Binary)
+            }
+            Language::WebSocket(protocol, _) => Wire::new(protocol, Framing::Text),
+            Language::Sse(encoder) => Wire::new(encoder, Framing::Bare),
+        }
+    }
+
+    /// The subprotocol that was agreed upon, if the client asked for one.
+    pub fn subprotocol(&self) -> Option<&'static str> {
+        match self {
+            Language::WebSocket(_, name) => *name,
+            Language::Sse(_) => None,
+        }
+    }
 }
 
 /// Refuses what this version can't do.
@@ -153,11 +181,6 @@ pub(super) fn require_coverage(access: &Access, subscribe: &Subscribe) -> Result
         None => Ok(()),
         Some(pattern) => Err(access.refusal(format!("no right to subscribe to {pattern}"))),
     }
-}
-
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let upgrade = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok());
-    upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("websocket"))
 }
 
 /// The first protocol that the client offers and we speak; ours by default where it offers none.

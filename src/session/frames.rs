@@ -1,21 +1,23 @@
 //! WebSocket messages out of bytes, as RFC 6455 says, with nothing buffered that is not wanted.
 //!
-//! A guard looks at each frame's header as soon as it is there and refuses it before its payload is
-//! waited for; only then does the parser of actix-http see it, which would otherwise buffer
-//! whatever a header declares. Fragments are put together here, under the same limit as a frame.
+//! A frame is judged by its header as soon as that is there, before its payload is waited for.
+//! Fragments are put together under the same limit as a frame; a compressed message (RFC 7692) is
+//! inflated when it is whole, under that limit too.
 
-use actix_http::ws::{OpCode, Parser};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
+use super::deflate::{RSV1, inflate};
 use crate::model::Close;
 
-/// What one message may cost.
+/// What one message may be, and cost.
 #[derive(Debug, Clone, Copy)]
 pub struct FrameLimits {
-    /// The longest message, in bytes.
+    /// The longest message, in bytes, as it comes and as it is inflated.
     pub message_bytes: usize,
     /// The most frames a message may come in.
     pub message_fragments: usize,
+    /// Whether messages may come compressed.
+    pub deflate: bool,
 }
 
 /// Something a client sent, whole.
@@ -44,8 +46,29 @@ pub struct FrameReader {
 #[derive(Debug)]
 struct Partial {
     text: bool,
+    deflated: bool,
     payload: BytesMut,
     fragments: usize,
+}
+
+/// The header of a frame that may come.
+struct Header {
+    finished: bool,
+    deflated: bool,
+    op: u8,
+    mask: [u8; 4],
+    /// Where the payload begins and ends, counted from the header's first byte.
+    payload: std::ops::Range<usize>,
+}
+
+/// The opcodes of RFC 6455, section 11.8.
+mod op {
+    pub const CONTINUATION: u8 = 0;
+    pub const TEXT: u8 = 1;
+    pub const BINARY: u8 = 2;
+    pub const CLOSE: u8 = 8;
+    pub const PING: u8 = 9;
+    pub const PONG: u8 = 10;
 }
 
 impl FrameReader {
@@ -58,22 +81,18 @@ impl FrameReader {
     /// the connection can only be closed.
     pub fn next(&mut self, bytes: &mut BytesMut) -> Result<Option<Incoming>, Close> {
         loop {
-            if !self.guard(bytes)? {
+            let Some(header) = self.header(bytes)? else { return Ok(None) };
+            if bytes.len() < header.payload.end {
                 return Ok(None);
             }
-            let parsed = Parser::parse(bytes, true, self.limits.message_bytes);
-            let Some((finished, op, payload)) = parsed.map_err(|_| Close::ProtocolError)? else {
-                return Ok(None);
-            };
-            let payload = payload.unwrap_or_default();
-            let message = match op {
-                OpCode::Ping => Some(Incoming::Ping(payload.freeze())),
-                OpCode::Pong => Some(Incoming::Pong),
-                OpCode::Close => Some(Incoming::Close(close_code(&payload)?)),
-                OpCode::Text | OpCode::Binary | OpCode::Continue => {
-                    self.add(op, finished, payload)?
-                }
-                OpCode::Bad => return Err(Close::ProtocolError),
+            let mut payload = bytes.split_to(header.payload.end);
+            payload.advance(header.payload.start);
+            unmask(&mut payload, header.mask);
+            let message = match header.op {
+                op::PING => Some(Incoming::Ping(payload.freeze())),
+                op::PONG => Some(Incoming::Pong),
+                op::CLOSE => Some(Incoming::Close(close_code(&payload)?)),
+                _ => self.add(&header, payload)?,
             };
             if message.is_some() {
                 return Ok(message);
@@ -81,65 +100,95 @@ impl FrameReader {
         }
     }
 
-    /// Refuses a frame by its header (RFC 6455, section 5.2), before its payload is there; true
-    /// once the header is.
-    fn guard(&self, bytes: &[u8]) -> Result<bool, Close> {
-        let &[first, second, ref rest @ ..] = bytes else { return Ok(false) };
+    /// The header at the start of `bytes` (RFC 6455, section 5.2), once it is there; a frame that
+    /// may not come is refused by its first bytes.
+    fn header(&self, bytes: &[u8]) -> Result<Option<Header>, Close> {
+        let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         let (finished, reserved, op) = (first & 0x80 != 0, first & 0x70, first & 0x0f);
         let (masked, short_length) = (second & 0x80 != 0, second & 0x7f);
-        let legal = match op {
-            0 => self.partial.is_some(),
-            1 | 2 => self.partial.is_none(),
-            8..=10 => finished && short_length <= 125,
+        let is_legal = match op {
+            op::CONTINUATION => self.partial.is_some(),
+            op::TEXT | op::BINARY => self.partial.is_none(),
+            op::CLOSE | op::PING | op::PONG => finished && short_length <= 125,
             _ => false,
         };
-        if !legal || reserved != 0 || !masked {
+        // Only the first frame of a message says that it is compressed.
+        let may_deflate = self.limits.deflate && matches!(op, op::TEXT | op::BINARY);
+        let deflated = reserved == RSV1 && may_deflate;
+        if !is_legal || !masked || (reserved != 0 && !deflated) {
             return Err(Close::ProtocolError);
         }
-        let length = match short_length {
-            126 => rest.first_chunk().map(|length| u64::from(u16::from_be_bytes(*length))),
-            127 => rest.first_chunk().map(|length| u64::from_be_bytes(*length)),
-            short => Some(u64::from(short)),
+        let (length, rest) = match short_length {
+            126 => match rest.split_first_chunk() {
+                Some((length, rest)) => (u64::from(u16::from_be_bytes(*length)), rest),
+                None => return Ok(None),
+            },
+            127 => match rest.split_first_chunk() {
+                Some((length, rest)) => (u64::from_be_bytes(*length), rest),
+                None => return Ok(None),
+            },
+            short => (u64::from(short), rest),
         };
-        let Some(length) = length else { return Ok(false) };
-        let is_control = op >= 8;
+        let length = self.permit(op, length)?;
+        let Some((mask, rest)) = rest.split_first_chunk() else { return Ok(None) };
+        let start = bytes.len() - rest.len();
+        Ok(Some(Header { finished, deflated, op, mask: *mask, payload: start..start + length }))
+    }
+
+    /// The length of a frame, if there is room for so much.
+    fn permit(&self, op: u8, length: u64) -> Result<usize, Close> {
         let (bytes, fragments) = match &self.partial {
             Some(partial) => (partial.payload.len(), partial.fragments),
             None => (0, 0),
         };
-        let room = self.limits.message_bytes.saturating_sub(bytes) as u64;
-        if !is_control && (length > room || fragments >= self.limits.message_fragments) {
-            return Err(Close::TooLarge);
+        let room = self.limits.message_bytes.saturating_sub(bytes);
+        let is_control = op >= op::CLOSE;
+        match usize::try_from(length) {
+            Ok(length) if is_control => Ok(length),
+            Ok(length) if length <= room && fragments < self.limits.message_fragments => Ok(length),
+            _ => Err(Close::TooLarge),
         }
-        Ok(true)
     }
 
     /// Adds a data frame; returns the message if that was its last.
-    fn add(
-        &mut self,
-        op: OpCode,
-        finished: bool,
-        payload: BytesMut,
-    ) -> Result<Option<Incoming>, Close> {
+    fn add(&mut self, header: &Header, payload: BytesMut) -> Result<Option<Incoming>, Close> {
         let whole = match self.partial.take() {
-            None => Partial { text: op == OpCode::Text, payload, fragments: 1 },
+            None => {
+                let (text, deflated) = (header.op == op::TEXT, header.deflated);
+                Partial { text, deflated, payload, fragments: 1 }
+            }
             Some(mut partial) => {
                 partial.payload.extend_from_slice(&payload);
                 partial.fragments += 1;
                 partial
             }
         };
-        if !finished {
+        if !header.finished {
             self.partial = Some(whole);
             return Ok(None);
         }
+        let payload = match whole.deflated {
+            true => inflate(whole.payload, self.limits.message_bytes)?,
+            false => whole.payload,
+        };
         if !whole.text {
-            return Ok(Some(Incoming::Binary(whole.payload.freeze())));
+            return Ok(Some(Incoming::Binary(payload.freeze())));
         }
-        match String::from_utf8(whole.payload.into()) {
+        match String::from_utf8(payload.into()) {
             Ok(text) => Ok(Some(Incoming::Text(text))),
             Err(_) => Err(Close::InvalidText),
         }
+    }
+}
+
+/// Takes the mask off a payload (RFC 6455, section 5.3).
+fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let (words, rest) = payload.as_chunks_mut::<4>();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask) {
+        *byte ^= mask;
     }
 }
 
@@ -160,9 +209,11 @@ fn close_code(payload: &[u8]) -> Result<Option<u16>, Close> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_http::ws::{OpCode, Parser};
     use proptest::prelude::*;
 
-    const LIMITS: FrameLimits = FrameLimits { message_bytes: 1_000, message_fragments: 3 };
+    const LIMITS: FrameLimits =
+        FrameLimits { message_bytes: 1_000, message_fragments: 3, deflate: false };
 
     fn frame(op: OpCode, finished: bool, payload: &[u8]) -> BytesMut {
         let mut bytes = BytesMut::new();
@@ -177,6 +228,22 @@ mod tests {
             messages.push(message);
         }
         Ok(messages)
+    }
+
+    fn read_all_deflated(frames: &[BytesMut]) -> Result<Vec<Incoming>, Close> {
+        let mut reader = FrameReader::new(FrameLimits { deflate: true, ..LIMITS });
+        let (mut bytes, mut messages) = (joined(frames), Vec::new());
+        while let Some(message) = reader.next(&mut bytes)? {
+            messages.push(message);
+        }
+        Ok(messages)
+    }
+
+    /// The same frame with the bit of compression set.
+    fn deflated(op: OpCode, finished: bool, stream: &[u8]) -> BytesMut {
+        let mut frame = frame(op, finished, stream);
+        frame[0] |= RSV1;
+        frame
     }
 
     fn joined(frames: &[BytesMut]) -> BytesMut {
@@ -243,6 +310,65 @@ mod tests {
         ] {
             assert_eq!(read_all(bytes), Err(Close::ProtocolError), "{what}");
         }
+    }
+
+    /// "Hello" (RFC 7692, section 7.2.3.1).
+    const HELLO: &[u8] = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
+
+    #[test]
+    fn a_compressed_message_may_come_in_fragments_and_between_plain_ones() {
+        let frames = [
+            deflated(OpCode::Text, true, HELLO),
+            frame(OpCode::Text, true, b"plain"),
+            deflated(OpCode::Binary, false, &HELLO[..3]),
+            frame(OpCode::Ping, true, b"p"),
+            frame(OpCode::Continue, true, &HELLO[3..]),
+            deflated(OpCode::Text, false, HELLO),
+            frame(OpCode::Continue, true, b""),
+            deflated(OpCode::Text, true, b"\x00"),
+        ];
+        let expected = [
+            Incoming::Text("Hello".into()),
+            Incoming::Text("plain".into()),
+            Incoming::Ping("p".into()),
+            Incoming::Binary("Hello".into()),
+            Incoming::Text("Hello".into()),
+            Incoming::Text(String::new()),
+        ];
+        assert_eq!(read_all_deflated(&frames), Ok(expected.into()));
+    }
+
+    #[test]
+    fn the_bit_of_compression_is_for_the_first_frame_of_a_message_where_it_was_agreed_upon() {
+        let begun = frame(OpCode::Text, false, b"a");
+        for (what, frames) in [
+            ("on a continuation", vec![begun, deflated(OpCode::Continue, true, HELLO)]),
+            ("on a ping", vec![deflated(OpCode::Ping, true, b"")]),
+            ("on a close", vec![deflated(OpCode::Close, true, b"")]),
+            ("with another bit", vec![[0xe1, 0x80][..].into()]),
+            ("instead of another bit", vec![[0xa1, 0x80][..].into()]),
+        ] {
+            assert_eq!(read_all_deflated(&frames), Err(Close::ProtocolError), "{what}");
+        }
+        let not_agreed = deflated(OpCode::Text, true, HELLO);
+        assert_eq!(read_all(not_agreed), Err(Close::ProtocolError));
+    }
+
+    #[test]
+    fn what_is_inflated_is_held_to_the_same_rules() {
+        // A fixed block: "\xff" and its end.
+        let not_text = deflated(OpCode::Text, true, b"\xfa\x0f\x00");
+        assert_eq!(read_all_deflated(&[not_text]), Err(Close::InvalidText));
+        let broken = deflated(OpCode::Text, true, b"\xff\xff");
+        assert_eq!(read_all_deflated(&[broken]), Err(Close::ProtocolError));
+        // 2,000 zeros.
+        let mut compressor = flate2::Compress::new(flate2::Compression::fast(), false);
+        let mut stream = Vec::with_capacity(100);
+        let flush = flate2::FlushCompress::Sync;
+        compressor.compress_vec(&[0; 2_000], &mut stream, flush).unwrap();
+        stream.truncate(stream.len() - 4);
+        let bomb = deflated(OpCode::Binary, true, &stream);
+        assert_eq!(read_all_deflated(&[bomb]), Err(Close::TooLarge));
     }
 
     #[test]

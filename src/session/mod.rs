@@ -6,8 +6,8 @@
 
 mod actor;
 mod catchup;
+mod deflate;
 mod door;
-mod duplex;
 mod frames;
 mod outbox;
 mod outgoing;
@@ -15,6 +15,8 @@ mod reception;
 mod replay;
 mod socket;
 mod stream;
+mod takeover;
+mod tcp;
 mod wire;
 
 use std::net::IpAddr;
@@ -25,17 +27,20 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::*;
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use bytes::BytesMut;
+use futures_util::future::LocalBoxFuture;
 use rand::RngExt;
+use tracing::debug;
 
 use self::actor::{Begin, Gone, Heard, Session};
+pub use self::deflate::Deflate;
 pub use self::door::{Admission, Door, Language};
-pub use self::duplex::{Duplex, upgrade};
 pub use self::frames::FrameLimits;
-pub use self::outgoing::Outgoing;
+pub use self::outgoing::{Outgoing, Sink};
 use self::reception::Reception;
-pub use self::socket::{Listener, Said, SocketLimits, serve};
+pub use self::socket::{Listener, Said, Socket, SocketLimits, Stream};
 use self::stream::EventStream;
+pub use self::takeover::{Upgrade, Upgraded, require_handshake};
+pub use self::tcp::SharedTcp;
 pub use self::wire::{Framing, Wire, close_frame, message_frame};
 use crate::broker::{BrokerHandle, SessionInfo, Subscriber, WorkerHandle};
 use crate::config::Limits;
@@ -105,30 +110,40 @@ impl Sessions {
         &self.door
     }
 
-    /// `GET /v1/ws`.
-    pub async fn websocket(
-        sessions: web::Data<Self>,
-        request: HttpRequest,
-        payload: web::Payload,
-    ) -> actix_web::Result<HttpResponse> {
-        let admission = sessions.door.admit_websocket(request.head())?;
-        let place = sessions.place()?;
-        let Language::WebSocket(protocol, name) = admission.language else {
-            return Err(Problem::new(Code::Internal, "not a WebSocket language").into());
+    /// `GET /v1/ws`: takes over the socket of a client that asked for an upgrade.
+    pub async fn websocket<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>) {
+        let admitted = self.door.admit_websocket(upgrade.head());
+        let (admission, place) = match admitted.and_then(|it| Ok((it, self.place()?))) {
+            Ok(admitted) => admitted,
+            Err(problem) => return upgrade.refuse(&problem).await,
         };
-        let (response, duplex) = upgrade(&request, payload, name).await?;
-        let framing = if protocol.is_binary() { Framing::Binary } else { Framing::Text };
-        let reception = sessions.reception(&admission, Wire::new(protocol, framing));
-        let address = sessions.open(admission, reception.clone(), &request).await?;
-        let limits = sessions.socket_limits();
+        let address = upgrade.head().peer_addr.map(|address| address.ip());
+        let extensions = admission.deflate.map(|deflate| deflate.answer());
+        match upgrade.accept(admission.language.subprotocol(), extensions) {
+            Ok(upgraded) => self.converse(upgraded, admission, address, place),
+            Err(error) => debug!(%error, "a handshake could not be answered"),
+        }
+    }
+
+    /// Serves a WebSocket in a task of its own.
+    fn converse<IO: Stream + 'static>(
+        &self,
+        upgraded: Upgraded<IO>,
+        admission: Admission,
+        address: Option<IpAddr>,
+        place: Place,
+    ) {
+        let Upgraded { io, early, answer } = upgraded;
+        let reception = self.reception(&admission);
+        let (sessions, limits) = (self.clone(), self.socket_limits(&admission));
         actix_web::rt::spawn(async move {
-            let mut listener = Conversation { session: address.clone(), reception };
-            let outgoing = listener.reception.outgoing().clone();
-            serve(duplex, BytesMut::new(), &outgoing, limits, &mut listener).await;
-            address.do_send(Gone);
-            drop(place);
+            let outgoing = reception.outgoing().clone();
+            _ = outgoing.push(answer);
+            let opened = sessions.open(admission, reception.clone(), address).await;
+            let Ok(session) = opened else { return };
+            let listener = Conversation { session, reception, _place: place };
+            actix_web::rt::spawn(Socket::new(io, early, outgoing, limits, listener));
         });
-        Ok(response)
     }
 
     /// `GET /v1/sse`.
@@ -144,12 +159,10 @@ impl Sessions {
             }
             Err(problem) => return Err(problem.into()),
         };
-        let Language::Sse(encoder) = admission.language else {
-            return Err(Problem::new(Code::Internal, "not a language of event streams").into());
-        };
-        let reception = sessions.reception(&admission, Wire::new(encoder, Framing::Bare));
+        let reception = sessions.reception(&admission);
         let outgoing = reception.outgoing().clone();
-        let session = sessions.open(admission, reception, &request).await?;
+        let address = request.peer_addr().map(|address| address.ip());
+        let session = sessions.open(admission, reception, address).await?;
         let body = EventStream { outgoing, session, _place: place };
         Ok(event_stream().body(body))
     }
@@ -163,9 +176,10 @@ impl Sessions {
         place.ok_or_else(|| Problem::new(Code::Unavailable, "too many connections are open"))
     }
 
-    fn reception(&self, admission: &Admission, wire: Wire) -> Arc<Reception> {
+    fn reception(&self, admission: &Admission) -> Arc<Reception> {
         let outgoing = Arc::new(Outgoing::new(self.limits.outbox_bytes));
         let transport = admission.language.transport();
+        let wire = admission.language.wire().compressed(admission.deflate, &self.metrics);
         let (access, metrics) = (admission.access.clone(), self.metrics.clone());
         Arc::new(Reception::new(transport, wire, outgoing, access, metrics))
     }
@@ -174,18 +188,15 @@ impl Sessions {
         &self,
         admission: Admission,
         reception: Arc<Reception>,
-        request: &HttpRequest,
+        address: Option<IpAddr>,
     ) -> Result<Addr<Session>, Problem> {
-        let Admission { access, subscribe, language } = admission;
+        let Admission { access, subscribe, language, .. } = admission;
         let info = SessionInfo {
             id: new_id(),
             user: access.caller().user().map(str::to_owned),
             since: Timestamp::from(SystemTime::now()),
             transport: language.transport(),
-            address: request
-                .peer_addr()
-                .map(|address| address.ip())
-                .map(|ip: IpAddr| ip.to_string()),
+            address: address.map(|address| address.to_string()),
         };
         reception.reply(&Reply::Welcome {
             session: &info.id,
@@ -214,11 +225,12 @@ impl Sessions {
         Ok(session)
     }
 
-    fn socket_limits(&self) -> SocketLimits {
+    fn socket_limits(&self, admission: &Admission) -> SocketLimits {
         SocketLimits {
             frames: FrameLimits {
                 message_bytes: self.limits.message_bytes,
                 message_fragments: self.limits.message_fragments,
+                deflate: admission.deflate.is_some(),
             },
             close_timeout: self.limits.close_timeout,
             stall_timeout: self.limits.stall_timeout,
@@ -230,13 +242,23 @@ impl Sessions {
 struct Conversation {
     session: Addr<Session>,
     reception: Arc<Reception>,
+    _place: Place,
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.session.do_send(Gone);
+    }
 }
 
 impl Listener for Conversation {
-    async fn said(&mut self, message: Said) {
-        if self.session.send(Heard(message)).await.is_err() {
-            self.reception.end(Close::Internal);
-        }
+    fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
+        let (heard, reception) = (self.session.send(Heard(message)), self.reception.clone());
+        Box::pin(async move {
+            if heard.await.is_err() {
+                reception.end(Close::Internal);
+            }
+        })
     }
 
     fn end(&mut self, close: Close) {

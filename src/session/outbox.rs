@@ -1,15 +1,19 @@
 //! What waits for one client.
 //!
 //! Pure state, the same for WebSocket and SSE: encoded messages in order, bounded in bytes, and at
-//! the end of them, perhaps, a good-bye. The verdict when it is full is the caller's to speak; the
-//! outbox only refuses.
+//! the end of them, perhaps, a good-bye. A transport writes from the front, as much as its socket
+//! takes. The verdict when it is full is the caller's to speak; the outbox only refuses.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 
 /// What a small message costs beside its bytes, so that a million empty ones are not free.
 const MESSAGE_OVERHEAD: usize = 64;
+
+/// How many messages an empty outbox keeps room for.
+const KEPT_ROOM: usize = 4;
 
 /// The messages that wait for one client.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub struct Outbox {
     messages: VecDeque<Bytes>,
     bytes: usize,
     max_bytes: usize,
+    /// Part of the first message was written, so that it can't be taken back.
+    begun: bool,
     closing: bool,
 }
 
@@ -27,7 +33,7 @@ pub struct Full;
 impl Outbox {
     /// An empty outbox that holds up to `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
-        Self { messages: VecDeque::new(), bytes: 0, max_bytes, closing: false }
+        Self { messages: VecDeque::new(), bytes: 0, max_bytes, begun: false, closing: false }
     }
 
     /// Adds a message; one is taken however large it is. After a good-bye it is dropped, for nobody
@@ -56,24 +62,60 @@ impl Outbox {
         }
     }
 
-    /// Drops what waits: for a client that would not read it anyway.
+    /// Drops what waits, but for a message that is half written: for a client that would not read it
+    /// anyway.
     pub fn clear(&mut self) {
-        self.messages.clear();
-        self.bytes = 0;
+        self.messages.truncate(usize::from(self.begun));
+        self.bytes = self.messages.iter().map(|message| message.len() + MESSAGE_OVERHEAD).sum();
     }
 
-    /// Moves messages of about `max_bytes` in all to the end of `batch`, at least one if any waits.
-    pub fn take(&mut self, max_bytes: usize, batch: &mut VecDeque<Bytes>) {
-        let mut taken = 0;
-        while taken < max_bytes
-            && let Some(message) = self.messages.pop_front()
-        {
-            taken += message.len();
-            self.bytes -= message.len() + MESSAGE_OVERHEAD;
-            batch.push_back(message);
+    /// The first messages that wait, as many as `slices` has room for; returns how many.
+    pub fn front<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let messages = self.messages.iter().zip(slices);
+        messages.map(|(message, slice)| *slice = IoSlice::new(message)).count()
+    }
+
+    /// Takes away the first `written` bytes.
+    pub fn advance(&mut self, mut written: usize) {
+        while let Some(message) = self.messages.front_mut() {
+            if written < message.len() {
+                message.advance(written);
+                self.bytes -= written;
+                self.begun |= written > 0;
+                break;
+            }
+            written -= message.len();
+            self.pop();
         }
-        if self.messages.is_empty() {
-            // An idle session gives its queue back.
+        self.give_back_room();
+    }
+
+    /// Takes messages of about `max_bytes` in all as one, at least one if any waits.
+    pub fn take(&mut self, max_bytes: usize) -> Option<Bytes> {
+        let first = self.pop()?;
+        let mut chunk = BytesMut::new();
+        while first.len() + chunk.len() < max_bytes
+            && let Some(message) = self.pop()
+        {
+            if chunk.is_empty() {
+                chunk.extend_from_slice(&first);
+            }
+            chunk.extend_from_slice(&message);
+        }
+        self.give_back_room();
+        Some(if chunk.is_empty() { first } else { chunk.freeze() })
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.len() + MESSAGE_OVERHEAD;
+        self.begun = false;
+        Some(message)
+    }
+
+    /// An idle session gives its queue back.
+    fn give_back_room(&mut self) {
+        if self.messages.is_empty() && self.messages.capacity() > KEPT_ROOM {
             self.messages = VecDeque::new();
         }
     }
@@ -109,23 +151,54 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn take_all(outbox: &mut Outbox) -> Vec<Bytes> {
-        let mut batch = VecDeque::new();
-        outbox.take(usize::MAX, &mut batch);
-        batch.into()
+    fn take_all(outbox: &mut Outbox) -> Bytes {
+        outbox.take(usize::MAX).unwrap_or_default()
+    }
+
+    fn outbox(texts: &[&'static str]) -> Outbox {
+        let mut outbox = Outbox::new(10_000);
+        for text in texts {
+            outbox.push((*text).into()).unwrap();
+        }
+        outbox
     }
 
     #[test]
-    fn messages_leave_in_order_in_batches_of_about_the_size_asked_for() {
-        let mut outbox = Outbox::new(10_000);
-        for text in ["aaaa", "bbbb", "cccc"] {
-            outbox.push(text.into()).unwrap();
-        }
-        let mut batch = VecDeque::new();
-        outbox.take(5, &mut batch);
-        assert_eq!(batch, ["aaaa", "bbbb"]);
-        assert_eq!(take_all(&mut outbox), ["cccc"]);
+    fn messages_leave_in_order_in_chunks_of_about_the_size_asked_for() {
+        let mut outbox = outbox(&["aaaa", "bbbb", "cccc"]);
+        assert_eq!(outbox.take(5).unwrap(), "aaaabbbb");
+        assert_eq!(outbox.take(5).unwrap(), "cccc");
+        assert_eq!(outbox.take(5), None);
         assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_written_leaves_from_the_front_wherever_that_ends() {
+        for step in 1..=12 {
+            let mut outbox = outbox(&["aaaa", "bbb", "", "ccccc"]);
+            let mut written = Vec::new();
+            while outbox.bytes() > 0 {
+                let mut slices = [IoSlice::new(&[]); 2];
+                let count = outbox.front(&mut slices);
+                let all: Vec<u8> =
+                    slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+                let taken = step.min(all.len());
+                written.extend_from_slice(&all[..taken]);
+                outbox.advance(taken);
+            }
+            assert_eq!(written, b"aaaabbbccccc", "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_half_written_is_not_taken_back() {
+        for (written, left) in [(0, ""), (3, "a"), (4, ""), (5, "bbb")] {
+            let mut outbox = outbox(&["aaaa", "bbbb"]);
+            outbox.advance(written);
+            outbox.clear();
+            assert_eq!(take_all(&mut outbox), left, "after {written}");
+            assert_eq!(outbox.bytes(), 0);
+        }
     }
 
     #[test]
@@ -136,7 +209,7 @@ mod tests {
         assert!(!outbox.has_room(1));
         assert_eq!(outbox.push("b".into()), Ok(()));
         assert_eq!(outbox.push("c".into()), Err(Full));
-        assert_eq!(take_all(&mut outbox), ["a", "b"]);
+        assert_eq!(take_all(&mut outbox), "ab");
         assert!(outbox.has_room(9));
     }
 
@@ -160,7 +233,7 @@ mod tests {
         outbox.close(["again".into()]);
         assert_eq!(outbox.push("late".into()), Ok(()));
         assert!(!outbox.is_finished());
-        assert_eq!(take_all(&mut outbox), ["bye", "close"]);
+        assert_eq!(take_all(&mut outbox), "byeclose");
         assert!(outbox.is_finished());
     }
 }

@@ -1,24 +1,34 @@
 //! An outbox between those who fill it and the transport that empties it.
 //!
-//! The fan-out pushes, the session pushes, and one transport takes; whoever pushes wakes the
-//! transport, and the transport tells replays when there is room again. Both sides run on one
-//! thread, so the lock is never waited for; it is there because handles travel in actor messages.
+//! The session pushes and wakes the transport. The fan-out pushes and, when all that belongs together
+//! has been pushed, flushes: where the transport left a [`Sink`], what waits is written there and
+//! then, without the transport's task in between. Whoever takes tells replays that there is room
+//! again. All of them run on one thread, so the lock is never waited for; it is there because handles
+//! travel in actor messages.
 
-use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::outbox::{Full, Outbox};
 
-/// How much leaves in one write, in bytes, if that much waits.
-const BATCH_BYTES: usize = 64 * 1024;
+/// The most messages in one system call.
+const MAX_SLICES: usize = 64;
+
+/// How much leaves in one chunk of an event stream, in bytes, if that much waits.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Where bytes can be written without waiting.
+pub trait Sink: Send + Sync {
+    /// Writes as much as is taken at once; `WouldBlock` where that is nothing.
+    fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+}
 
 /// The shared outbox of one session.
-#[derive(Debug)]
 pub struct Outgoing {
     state: Mutex<State>,
     /// Notified when something was taken and when a good-bye was added.
@@ -26,16 +36,22 @@ pub struct Outgoing {
     heard: AtomicBool,
 }
 
-#[derive(Debug)]
 struct State {
     outbox: Outbox,
     transport: Option<Waker>,
+    sink: Option<Arc<dyn Sink>>,
+    /// The transport waits for its socket, not for messages.
+    blocked: bool,
+    /// Somebody will flush.
+    awaits_flush: bool,
 }
 
 impl Outgoing {
     /// An empty outbox that holds up to `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
-        let state = State { outbox: Outbox::new(max_bytes), transport: None };
+        let outbox = Outbox::new(max_bytes);
+        let state =
+            State { outbox, transport: None, sink: None, blocked: false, awaits_flush: false };
         Self { state: Mutex::new(state), room: Notify::new(), heard: AtomicBool::new(true) }
     }
 
@@ -43,12 +59,48 @@ impl Outgoing {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// From now on a flush writes to `sink`; or nowhere, for the connection is gone.
+    pub fn set_sink(&self, sink: Option<Arc<dyn Sink>>) {
+        self.lock().sink = sink;
+    }
+
     /// Adds a message and wakes the transport.
     pub fn push(&self, message: Bytes) -> Result<(), Full> {
         let mut state = self.lock();
         state.outbox.push(message)?;
-        state.wake();
+        if !state.blocked {
+            state.wake();
+        }
         Ok(())
+    }
+
+    /// Adds a message that somebody has to flush; true where nobody is about to.
+    pub fn push_quietly(&self, message: Bytes) -> Result<bool, Full> {
+        let mut state = self.lock();
+        state.outbox.push(message)?;
+        if state.blocked || state.awaits_flush {
+            return Ok(false);
+        }
+        state.awaits_flush = true;
+        Ok(true)
+    }
+
+    /// Has what waits written.
+    pub fn flush(&self) {
+        let mut state = self.lock();
+        state.awaits_flush = false;
+        let done = match state.sink.clone() {
+            Some(sink) => {
+                let written = state.write(|slices| Poll::Ready(sink.try_write(slices)));
+                self.room.notify_waiters();
+                written.is_ready()
+            }
+            None => true,
+        };
+        if done {
+            // The rest is for the transport: to write, to wait for its socket, or to end with it.
+            state.wake();
+        }
     }
 
     /// Adds the last messages; with `drop_waiting`, in the place of all that waits.
@@ -65,20 +117,44 @@ impl Outgoing {
         self.room.notify_waiters();
     }
 
-    /// Waits for messages and moves a batch of them to `batch`; ready with `false` when the last
-    /// one has been taken before. Only one transport may poll.
-    pub fn poll_batch(&self, cx: &mut Context<'_>, batch: &mut VecDeque<Bytes>) -> Poll<bool> {
+    /// Has all that waits written by `write`, and waits for more; ready when the last message is
+    /// out. Only one transport may poll.
+    pub fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&mut Context<'_>, &[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        let had = state.outbox.bytes();
+        let written = state.write(|slices| write(cx, slices));
+        if state.outbox.bytes() < had {
+            self.room.notify_waiters();
+        }
+        state.blocked = written.is_pending() && state.outbox.bytes() > 0;
+        if written.is_pending() {
+            state.transport = Some(cx.waker().clone());
+        }
+        written
+    }
+
+    /// Takes what waits as one chunk; ready with nothing when the last message has been taken
+    /// before. Only one transport may poll.
+    pub fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.lock();
         if state.outbox.is_finished() {
-            return Poll::Ready(false);
+            return Poll::Ready(None);
         }
-        state.outbox.take(BATCH_BYTES, batch);
-        if batch.is_empty() {
-            state.transport = Some(cx.waker().clone());
-            return Poll::Pending;
+        let chunk = state.outbox.take(CHUNK_BYTES);
+        match chunk {
+            Some(_) => self.room.notify_waiters(),
+            None => state.transport = Some(cx.waker().clone()),
         }
-        self.room.notify_waiters();
-        Poll::Ready(true)
+        chunk.map_or(Poll::Pending, |chunk| Poll::Ready(Some(chunk)))
+    }
+
+    /// Whether the transport waits for its socket.
+    pub fn is_blocked(&self) -> bool {
+        self.lock().blocked
     }
 
     /// Waits until there is room for about `bytes` of a replay beside what is live; false once the
@@ -107,17 +183,6 @@ impl Outgoing {
         self.lock().outbox.max_bytes()
     }
 
-    /// Waits until a good-bye is added.
-    pub async fn closing(&self) {
-        loop {
-            let notified = self.room.notified();
-            if self.is_closing() {
-                return;
-            }
-            notified.await;
-        }
-    }
-
     /// How much waits, in bytes.
     pub fn bytes(&self) -> usize {
         self.lock().outbox.bytes()
@@ -144,5 +209,26 @@ impl State {
         if let Some(transport) = self.transport.take() {
             transport.wake();
         }
+    }
+
+    /// Writes until nothing is left, nothing is taken or the last message is out, which is when it
+    /// is ready.
+    fn write(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        while !self.outbox.is_finished() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let count = self.outbox.front(&mut slices);
+            if count == 0 {
+                return Poll::Pending;
+            }
+            let written = ready!(write(&slices[..count]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outbox.advance(written);
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -40,7 +40,8 @@ pub struct Reception {
 struct State {
     access: Access,
     live: Vec<Pattern>,
-    expected: Option<Expected>,
+    /// In a box, as what is waited for seldom is.
+    expected: Option<Box<Expected>>,
     catchups: Vec<Active>,
     missed_heartbeats: u32,
     told: Option<Cursor>,
@@ -129,7 +130,7 @@ impl Reception {
 
     /// Says what to expect: a subscribe that is registered next.
     pub fn expect(&self, catchup: Catchup, progress: Option<UnboundedSender<Progress>>) {
-        self.lock().expected = Some(Expected { catchup, progress });
+        self.lock().expected = Some(Box::new(Expected { catchup, progress }));
     }
 
     /// Stops receiving `patterns`.
@@ -206,6 +207,13 @@ impl Reception {
         }
     }
 
+    fn push_quietly(&self, message: Bytes) -> bool {
+        self.outgoing.push_quietly(message).unwrap_or_else(|_full| {
+            self.end(Close::SlowConsumer);
+            false
+        })
+    }
+
     /// Whether events can go out without a look is noted once, here.
     fn refresh(&self, state: &State) {
         let whole = |pattern: &Pattern| state.access.coverage(pattern) == Coverage::Whole;
@@ -214,11 +222,11 @@ impl Reception {
         self.plain.store(plain, Ordering::Relaxed);
     }
 
-    fn deliver_with_a_look(&self, delivery: &Arc<Delivery>) {
+    fn deliver_with_a_look(&self, delivery: &Arc<Delivery>) -> bool {
         let event = &delivery.event;
         let mut state = self.lock();
         if !state.access.may_subscribe(&event.topic) {
-            return;
+            return false;
         }
         let mut is_live = state.live.iter().any(|pattern| pattern.matches(&event.topic));
         for active in &mut state.catchups {
@@ -230,13 +238,15 @@ impl Reception {
                 }
             }
         }
-        if is_live {
-            self.push(self.wire.live(delivery));
-        }
+        is_live && self.push_quietly(self.wire.live(delivery))
     }
 
     fn go_live(&self, state: &mut State, at: usize, position: Cursor) {
         let Active { mut catchup, progress, .. } = state.catchups.swap_remove(at);
+        if state.catchups.is_empty() {
+            // Most sessions never catch up again.
+            state.catchups = Vec::new();
+        }
         while let Some(delivery) = catchup.next_held() {
             self.send_held(&state.access, &catchup, &delivery);
         }
@@ -268,17 +278,22 @@ impl Catchup {
 }
 
 impl Subscriber for Reception {
-    fn deliver(&self, delivery: &Arc<Delivery>) {
+    fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
         if self.plain.load(Ordering::Relaxed) {
-            self.push(self.wire.live(delivery));
+            self.push_quietly(self.wire.live(delivery))
         } else {
-            self.deliver_with_a_look(delivery);
+            self.deliver_with_a_look(delivery)
         }
+    }
+
+    fn flush(&self) {
+        self.outgoing.flush();
     }
 
     fn joined(&self, mark: MarkId) {
         let mut state = self.lock();
-        if let Some(Expected { catchup, progress }) = state.expected.take() {
+        if let Some(expected) = state.expected.take() {
+            let Expected { catchup, progress } = *expected;
             state.catchups.push(Active { mark, catchup, progress });
         }
         self.refresh(&state);

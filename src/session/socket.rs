@@ -1,35 +1,38 @@
 //! The WebSocket loop of one connection, over anything that reads and writes bytes.
 //!
-//! Two halves run side by side in one task: one reads frames and hands messages on, one at a time;
-//! the other writes what waits in the outbox, all of it in one go. Neither waits for the other, so a
-//! client that only talks or only listens is served; pings are answered and closing is done as RFC
-//! 6455 says, within a time limit.
+//! One state that is polled, small because thousands of them wait: it reads frames and hands messages
+//! on, one at a time, and it writes what waits in the outbox, all of it in one go. Neither waits for
+//! the other, so a client that only talks or only listens is served; pings are answered and closing
+//! is done as RFC 6455 says, within a time limit. An idle connection has no buffer and no timer.
 
-use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
-use std::pin::pin;
+use std::future::Future;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_http::ws::OpCode;
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
-use tokio::time::{sleep, timeout};
+use bytes::{Bytes, BytesMut};
+use futures_util::future::LocalBoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::frames::{FrameLimits, FrameReader, Incoming};
-use super::outgoing::Outgoing;
+use super::outgoing::{Outgoing, Sink};
 use super::wire::{close_echo, message_frame};
 use crate::model::Close;
 
-/// Room that is made for each read, in bytes.
-const READ_BYTES: usize = 2 * 1024;
+/// The most that is read at a time, in bytes.
+const READ_BYTES: usize = 8 * 1024;
 
-/// The most messages in one system call.
-const MAX_SLICES: usize = 64;
+/// How often is read before others have their turn: among them the timer that ends a client which
+/// never stops sending.
+const READS_A_TURN: usize = 16;
 
-/// A client that broke the protocol is read from until it is silent for so long, for cutting it off
-/// while it sends could destroy our close frame on its way.
-const LINGER: Duration = Duration::from_millis(200);
+/// A client that broke the protocol is still read from for so long, for cutting it off while it sends
+/// could destroy our close frame on its way.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// The limits of one connection.
 #[derive(Debug, Clone, Copy)]
@@ -38,8 +41,17 @@ pub struct SocketLimits {
     pub frames: FrameLimits,
     /// How long closing may take.
     pub close_timeout: Duration,
-    /// How long one write may take.
+    /// How long a client may take nothing of what waits for it.
     pub stall_timeout: Duration,
+}
+
+/// What a connection runs over.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// Where others may write what can be written at once; nowhere, where only the connection itself
+    /// may write.
+    fn sink(&self) -> Option<Arc<dyn Sink>> {
+        None
+    }
 }
 
 /// One message from a client.
@@ -54,154 +66,308 @@ pub enum Said {
 /// The side of the broker in a conversation.
 pub trait Listener {
     /// Takes a message; the next one is read when this is done.
-    fn said(&mut self, message: Said) -> impl Future<Output = ()>;
+    fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()>;
 
     /// The client broke a rule or a limit: ends the conversation through the outbox.
     fn end(&mut self, close: Close);
 }
 
-/// How reading ended.
-enum Ended {
-    /// By the client's close frame.
-    Closed(Option<u16>),
-    /// By a violation, after which the client has fallen silent.
-    Broken,
-    /// By the end of the stream or an error.
+/// One connection, served until either side hangs up: a future of its own, because what an async
+/// function keeps of its arguments would triple its size.
+pub struct Socket<IO, L> {
+    io: IO,
+    outgoing: Arc<Outgoing>,
+    listener: L,
+    limits: SocketLimits,
+    frames: FrameReader,
+    /// What was read and is not a whole frame yet.
+    unread: BytesMut,
+    /// A message that the listener has not done with.
+    handling: Option<LocalBoxFuture<'static, ()>>,
+    reading: Reading,
+    /// The last message is out.
+    is_written: bool,
+    /// Only our half is still to be ended.
+    is_over: bool,
+    /// When the client is given up, unless something happens before.
+    deadline: Option<(Patience, Pin<Box<Sleep>>)>,
+}
+
+/// What is done with what the client sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// It is listened to.
+    Listening,
+    /// It broke the protocol: what it sends is thrown away.
+    Lingering,
+    /// It said good-bye, or nothing more is to be expected.
+    Done,
+    /// The connection is gone.
     Gone,
 }
 
-/// Serves one connection until either side hangs up. What `outgoing` holds is written; what the
-/// client says goes to `listener`. `early` are bytes that came behind the upgrade request.
-pub async fn serve(
-    io: impl AsyncRead + AsyncWrite,
-    early: BytesMut,
-    outgoing: &Outgoing,
-    limits: SocketLimits,
-    listener: &mut impl Listener,
-) {
-    let (mut reader, mut writer) = split(io);
-    let conversation = async {
-        let mut reading = pin!(read(&mut reader, early, outgoing, limits.frames, listener));
-        let mut writing = pin!(write(&mut writer, outgoing, limits.stall_timeout));
-        tokio::select! {
-            written = &mut writing => if written.is_ok() {
-                // Our close frame is out; the client's answer ends the conversation.
-                reading.await;
-            },
-            ended = &mut reading => {
-                if let Ended::Closed(code) = ended {
-                    outgoing.close([close_echo(code)], false);
-                }
-                if !matches!(ended, Ended::Gone) {
-                    _ = writing.await;
-                }
-            },
-        }
-    };
-    let deadline = async {
-        outgoing.closing().await;
-        sleep(limits.close_timeout).await;
-    };
-    tokio::select! {
-        () = conversation => {}
-        () = deadline => {}
-    }
-    // Whoever still pushes is told that nobody will read it.
-    outgoing.close([], true);
-    _ = timeout(limits.close_timeout, writer.shutdown()).await;
+/// What a client is waited for to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// To take something of what waits for it.
+    Taking,
+    /// To fall silent after a violation.
+    Silence,
+    /// To answer our good-bye.
+    Closing,
 }
 
-async fn read(
-    reader: &mut (impl AsyncRead + Unpin),
-    mut bytes: BytesMut,
-    outgoing: &Outgoing,
-    limits: FrameLimits,
-    listener: &mut impl Listener,
-) -> Ended {
-    let mut frames = FrameReader::new(limits);
-    loop {
+impl<IO: Stream, L: Listener + Unpin> Future for Socket<IO, L> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_over {
+            ready!(self.poll_conversation(cx));
+            self.is_over = true;
+            // Whoever still pushes is told that nobody will read it.
+            self.outgoing.close([], true);
+            self.outgoing.set_sink(None);
+            self.deadline = None;
+        }
+        self.poll_shutdown(cx)
+    }
+}
+
+impl<IO: Stream, L: Listener> Socket<IO, L> {
+    /// A connection at its beginning. What `outgoing` holds is written; what the client says goes to
+    /// `listener`. `early` are bytes that came behind the upgrade request.
+    pub fn new(
+        io: IO,
+        early: BytesMut,
+        outgoing: Arc<Outgoing>,
+        limits: SocketLimits,
+        listener: L,
+    ) -> Self {
+        outgoing.set_sink(io.sink());
+        Self {
+            io,
+            outgoing,
+            listener,
+            limits,
+            frames: FrameReader::new(limits.frames),
+            unread: early,
+            handling: None,
+            reading: Reading::Listening,
+            is_written: false,
+            is_over: false,
+            deadline: None,
+        }
+    }
+
+    /// Ready when nothing more is to be heard or said.
+    fn poll_conversation(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let said = match frames.next(&mut bytes) {
-                Ok(None) => break,
-                Ok(Some(Incoming::Text(text))) => Said::Text(text),
-                Ok(Some(Incoming::Binary(bytes))) => Said::Binary(bytes),
-                Ok(Some(Incoming::Ping(payload))) => {
-                    if outgoing.push(message_frame(payload, OpCode::Pong)).is_err() {
-                        listener.end(Close::SlowConsumer);
-                    }
-                    continue;
+            if matches!(self.reading, Reading::Listening | Reading::Lingering)
+                && let Poll::Ready(ended) = self.poll_read(cx)
+            {
+                self.reading = ended;
+            }
+            if self.reading == Reading::Gone {
+                return Poll::Ready(());
+            }
+            if !self.is_written
+                && let Poll::Ready(written) = self.poll_write(cx)
+            {
+                if written.is_err() {
+                    return Poll::Ready(());
                 }
-                Ok(Some(Incoming::Pong)) => continue,
-                Ok(Some(Incoming::Close(code))) => return Ended::Closed(code),
+                // Our close frame is out; the client's answer ends the conversation.
+                self.is_written = true;
+            }
+            if self.is_written && self.reading == Reading::Done {
+                return Poll::Ready(());
+            }
+            match ready!(self.poll_deadline(cx)) {
+                Patience::Silence => self.reading = Reading::Done,
+                Patience::Taking | Patience::Closing => return Poll::Ready(()),
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Reading> {
+        for _ in 0..READS_A_TURN {
+            if let Some(ended) = ready!(self.poll_hear(cx)) {
+                return Poll::Ready(ended);
+            }
+            if self.unread.is_empty() || self.reading == Reading::Lingering {
+                self.unread = BytesMut::new();
+            }
+            let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
+            let mut bytes = ReadBuf::uninit(&mut space);
+            let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut bytes));
+            if read.is_err() || bytes.filled().is_empty() {
+                return Poll::Ready(Reading::Gone);
+            }
+            self.outgoing.heard();
+            self.unread.extend_from_slice(bytes.filled());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Hears all whole messages that were read; ready when more has to be read, or with what ended
+    /// the reading.
+    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reading>> {
+        loop {
+            if let Some(handling) = &mut self.handling {
+                ready!(handling.as_mut().poll(cx));
+                self.handling = None;
+            }
+            if self.reading != Reading::Listening {
+                return Poll::Ready(None);
+            }
+            match self.frames.next(&mut self.unread) {
+                Ok(Some(Incoming::Close(code))) => {
+                    self.outgoing.close([close_echo(code)], false);
+                    return Poll::Ready(Some(Reading::Done));
+                }
+                Ok(Some(incoming)) => self.hear(incoming),
+                Ok(None) => return Poll::Ready(None),
                 Err(close) => {
-                    listener.end(close);
-                    return linger(reader, bytes).await;
+                    self.listener.end(close);
+                    self.reading = Reading::Lingering;
                 }
-            };
-            if !outgoing.is_closing() {
-                listener.said(said).await;
             }
         }
-        if bytes.is_empty() {
-            bytes = BytesMut::new();
-        }
-        bytes.reserve(READ_BYTES);
-        match reader.read_buf(&mut bytes).await {
-            Ok(0) | Err(_) => return Ended::Gone,
-            Ok(_) => outgoing.heard(),
-        }
     }
-}
 
-/// Reads and throws away what a client sends after a violation, so that it sees our close frame
-/// instead of a reset.
-async fn linger(reader: &mut (impl AsyncRead + Unpin), mut bytes: BytesMut) -> Ended {
-    loop {
-        bytes.clear();
-        bytes.reserve(READ_BYTES);
-        match timeout(LINGER, reader.read_buf(&mut bytes)).await {
-            Ok(Ok(0) | Err(_)) => return Ended::Gone,
-            Ok(Ok(_)) => {}
-            Err(_) => return Ended::Broken,
-        }
-    }
-}
-
-async fn write(
-    writer: &mut (impl AsyncWrite + Unpin),
-    outgoing: &Outgoing,
-    stall_timeout: Duration,
-) -> io::Result<()> {
-    let mut batch = VecDeque::new();
-    while poll_fn(|cx| outgoing.poll_batch(cx, &mut batch)).await {
-        match timeout(stall_timeout, write_batch(writer, &mut batch)).await {
-            Ok(written) => written?,
-            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-        }
-        batch = VecDeque::new();
-    }
-    Ok(())
-}
-
-async fn write_batch(
-    writer: &mut (impl AsyncWrite + Unpin),
-    batch: &mut VecDeque<Bytes>,
-) -> io::Result<()> {
-    while !batch.is_empty() {
-        let slices: Vec<_> =
-            batch.iter().take(MAX_SLICES).map(|message| IoSlice::new(message)).collect();
-        let mut written = writer.write_vectored(&slices).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        while let Some(message) = batch.front_mut() {
-            if message.len() > written {
-                message.advance(written);
-                break;
+    fn hear(&mut self, incoming: Incoming) {
+        let said = match incoming {
+            Incoming::Text(text) => Said::Text(text),
+            Incoming::Binary(bytes) => Said::Binary(bytes),
+            Incoming::Ping(payload) => {
+                if self.outgoing.push(message_frame(payload, OpCode::Pong)).is_err() {
+                    self.listener.end(Close::SlowConsumer);
+                }
+                return;
             }
-            written -= message.len();
-            batch.pop_front();
+            Incoming::Pong | Incoming::Close(_) => return,
+        };
+        if !self.outgoing.is_closing() {
+            self.handling = Some(self.listener.said(said));
         }
     }
-    writer.flush().await
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let (io, deadline) = (&mut self.io, &mut self.deadline);
+        let written = self.outgoing.poll_write(cx, |cx, slices| {
+            let written = ready!(match slices {
+                [message] => Pin::new(&mut *io).poll_write(cx, message),
+                _ => Pin::new(&mut *io).poll_write_vectored(cx, slices),
+            });
+            if matches!(deadline, Some((Patience::Taking, _))) {
+                *deadline = None;
+            }
+            Poll::Ready(written)
+        });
+        // A stream that buffers, as TLS does, is flushed when nothing more waits.
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        match ready!(written) {
+            Ok(()) => flushed,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Ready when the client was waited for long enough.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Patience> {
+        let wanted = if self.reading == Reading::Lingering {
+            Some((Patience::Silence, LINGER))
+        } else if self.outgoing.is_closing() {
+            Some((Patience::Closing, self.limits.close_timeout))
+        } else if self.outgoing.is_blocked() {
+            Some((Patience::Taking, self.limits.stall_timeout))
+        } else {
+            None
+        };
+        let waiting_for = self.deadline.as_ref().map(|(patience, _)| *patience);
+        if waiting_for != wanted.map(|(patience, _)| patience) {
+            self.deadline = wanted.map(|(patience, time)| (patience, Box::pin(sleep(time))));
+        }
+        let Some((patience, sleep)) = &mut self.deadline else { return Poll::Pending };
+        sleep.as_mut().poll(cx).map(|()| *patience)
+    }
+
+    /// Ready when our half is ended, or the client was waited for long enough.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if Pin::new(&mut self.io).poll_shutdown(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.poll_deadline(cx).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::coop;
+    use tokio::time::timeout;
+
+    use super::super::wire::close_frame;
+    use super::*;
+
+    /// Ends the conversation as the broker does, and hears nothing.
+    struct Deaf(Arc<Outgoing>);
+
+    impl Listener for Deaf {
+        fn said(&mut self, _: Said) -> LocalBoxFuture<'static, ()> {
+            Box::pin(std::future::ready(()))
+        }
+
+        fn end(&mut self, close: Close) {
+            self.0.close([close_frame(close)], true);
+        }
+    }
+
+    /// A client that never stops sending pings, and takes nothing.
+    struct Flood;
+
+    impl Stream for Flood {}
+
+    impl AsyncRead for Flood {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            // As a socket does: a task that always finds something to read runs out of budget.
+            ready!(coop::poll_proceed(cx)).made_progress();
+            buffer.put_slice(&[0x89, 0x80, 0, 0, 0, 0]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Flood {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<std::io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_stops_sending_can_not_outlive_its_time() {
+        let limits = SocketLimits {
+            frames: FrameLimits { message_bytes: 1024, message_fragments: 8, deflate: false },
+            close_timeout: Duration::from_millis(50),
+            stall_timeout: Duration::from_secs(60),
+        };
+        let outgoing = Arc::new(Outgoing::new(4096));
+        let listener = Deaf(outgoing.clone());
+        let socket = Socket::new(Flood, BytesMut::new(), outgoing, limits, listener);
+        timeout(Duration::from_secs(10), socket).await.expect("the socket ended in time");
+    }
 }

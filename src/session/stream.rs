@@ -4,15 +4,14 @@
 //! one chunk; while actix-web does not poll it, because the client is slow, the outbox fills and
 //! gives its verdict.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use actix::Addr;
 use actix_web::body::{BodySize, MessageBody};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::Place;
 use super::actor::{Gone, Session};
@@ -36,15 +35,7 @@ impl MessageBody for EventStream {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        let mut batch = VecDeque::new();
-        if !ready!(self.outgoing.poll_batch(cx, &mut batch)) {
-            return Poll::Ready(None);
-        }
-        let chunk = match batch.len() {
-            1 => batch.pop_front().unwrap_or_default(),
-            _ => batch.iter().flatten().copied().collect::<BytesMut>().freeze(),
-        };
-        Poll::Ready(Some(Ok(chunk)))
+        self.outgoing.poll_chunk(cx).map(|chunk| chunk.map(Ok))
     }
 }
 

@@ -1,14 +1,17 @@
 //! The form in which one session's messages leave: an encoder and its framing.
 //!
-//! Frames from a server are not masked (RFC 6455, section 5.1), so a framed event is the same bytes
-//! for every session of its wire form and is made once.
+//! Frames from a server are not masked (RFC 6455, section 5.1), and compressed each by itself, so a
+//! framed event is the same bytes for every session of its wire form and is made once.
 
-use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser};
+use actix_http::ws::{OpCode, Parser};
+use actix_ws::{CloseCode, CloseReason};
 use bytes::{Bytes, BytesMut};
 
+use super::deflate::{Deflate, Window};
 use crate::broker::Delivery;
+use crate::metrics::{Counter, Metrics};
 use crate::model::{Close, Event};
-use crate::protocol::{Encoder, Marks, Reply};
+use crate::protocol::{Encoder, Marks, Reply, WIRE_FORMS};
 
 /// How messages become bytes on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,31 +25,57 @@ pub enum Framing {
 }
 
 /// The wire form of one session.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Wire {
     encoder: &'static dyn Encoder,
     framing: Framing,
+    compression: Option<Compression>,
+}
+
+/// How the messages of a session are made smaller.
+#[derive(Clone)]
+struct Compression {
+    deflate: Deflate,
+    /// Counts each message that was compressed, however many sessions share it.
+    compressed: Counter,
 }
 
 impl Wire {
-    /// A wire form.
+    /// A wire form whose messages leave as they are.
     pub fn new(encoder: &'static dyn Encoder, framing: Framing) -> Self {
-        Self { encoder, framing }
+        Self { encoder, framing, compression: None }
+    }
+
+    /// The same, compressed as was agreed upon, if it was.
+    pub fn compressed(self, agreed: Option<Deflate>, metrics: &Metrics) -> Self {
+        let compressed = &metrics.messages_compressed;
+        let compression =
+            agreed.map(|deflate| Compression { deflate, compressed: compressed.clone() });
+        Self { compression, ..self }
     }
 
     /// A live event, shared with every session of this wire form.
     pub fn live(&self, delivery: &Delivery) -> Bytes {
-        delivery.encoded(self.encoder.wire_form(), |event| self.event(event, &Marks::default()))
+        let form = self.encoder.wire_form();
+        let plain = || {
+            delivery.encoded(form, |event| self.frame(self.encoder.event(event, &Marks::default())))
+        };
+        match &self.compression {
+            None => plain(),
+            Some(compression) => {
+                delivery.encoded(compression.form(form), |_| compression.shrink(plain()))
+            }
+        }
     }
 
     /// An event with marks.
     pub fn event(&self, event: &Event, marks: &Marks) -> Bytes {
-        self.frame(self.encoder.event(event, marks))
+        self.message(self.encoder.event(event, marks))
     }
 
     /// Anything else; nothing where this wire form has no words for it.
     pub fn reply(&self, reply: &Reply<'_>) -> Option<Bytes> {
-        self.encoder.reply(reply).map(|payload| self.frame(payload))
+        self.encoder.reply(reply).map(|payload| self.message(payload))
     }
 
     /// What tells a client, besides messages, that the connection is alive.
@@ -67,11 +96,40 @@ impl Wire {
         bye.into_iter().chain(frame).collect()
     }
 
+    fn message(&self, payload: Vec<u8>) -> Bytes {
+        let frame = self.frame(payload);
+        match &self.compression {
+            None => frame,
+            Some(compression) => compression.shrink(frame),
+        }
+    }
+
     fn frame(&self, payload: Vec<u8>) -> Bytes {
         match self.framing {
             Framing::Bare => payload.into(),
             Framing::Text => message_frame(payload, OpCode::Text),
             Framing::Binary => message_frame(payload, OpCode::Binary),
+        }
+    }
+}
+
+impl Compression {
+    /// The number of the wire form that `form` becomes.
+    fn form(&self, form: usize) -> usize {
+        match self.deflate.window() {
+            Window::Full => WIRE_FORMS + form,
+            Window::Small => 2 * WIRE_FORMS + form,
+        }
+    }
+
+    /// The message of `frame` in as few bytes as may be.
+    fn shrink(&self, frame: Bytes) -> Bytes {
+        match self.deflate.shrink(&frame) {
+            None => frame,
+            Some(small) => {
+                self.compressed.inc();
+                small
+            }
         }
     }
 }

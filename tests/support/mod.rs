@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub mod checker;
+pub mod deflate;
 pub mod fleet;
 pub mod process;
 pub mod proxy;

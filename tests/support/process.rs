@@ -67,6 +67,15 @@ impl Process {
         let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
         pages.expect("a number") * 4_096
     }
+
+    /// The most it ever held in memory, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let text = std::fs::read_to_string(path).expect("it runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.expect("a number") * 1_024
+    }
 }
 
 impl Drop for Process {

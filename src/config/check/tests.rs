@@ -161,7 +161,7 @@ fn values_out_of_bounds_name_their_key_and_bounds() {
         ("server.heartbeat=500ms", "server.heartbeat: must be from 1s to 5m"),
         ("server.heartbeat=6m", "server.heartbeat: must be from 1s to 5m"),
         ("server.heartbeat=1500ms", "server.heartbeat: must be a whole number of seconds"),
-        ("server.workers=100000", "server.workers: must be at most 1024"),
+        ("server.workers=100000", "server.workers: must be at most 512"),
         ("history.max_events=0", "history.max_events: must be at least 1"),
         ("limits.outbox_bytes=0", "limits.outbox_bytes: must be at least 1"),
         ("limits.message_bytes=63KiB", "must be at least limits.event_bytes, 64KiB"),

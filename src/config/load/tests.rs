@@ -45,6 +45,7 @@ fn other_value(key: &Key<Typed>) -> &'static str {
         "redis.url" => "redis://127.0.0.1",
         "server.allowed_origins" => "http://a.example,http://b.example",
         "server.listen" => "127.0.0.1:9",
+        "server.flush_interval" => "7ms",
         "limits.event_bytes" => "1KiB",
         "limits.batch_bytes" | "limits.message_bytes" => "3MiB",
         _ => match key.word {

@@ -1,0 +1,114 @@
+//! `fanfare bench`: how fast a broker is, measured from outside.
+//!
+//! Subscribers live on threads of their own and count what arrives; this thread publishes, as fast
+//! or as evenly as asked for; what the server used is read from the system. The way to speak to the
+//! server is a [`Dialect`], so that other servers can be given the same work (see `bench/`).
+
+mod audience;
+mod clock;
+mod dialect;
+mod fleet;
+mod frames;
+mod load;
+mod measure;
+mod meter;
+mod native;
+mod options;
+mod payload;
+mod process;
+mod publisher;
+mod report;
+mod response;
+mod schedule;
+mod search;
+mod socket;
+mod storm;
+mod subscriber;
+mod target;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use tokio::task::LocalSet;
+
+pub use self::dialect::{Answer, Dialect, Heard, Opening, Post, Transport, http_answer, upgrade};
+pub use self::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
+pub use self::measure::{Bench, Watch};
+pub use self::native::Native;
+pub use self::process::{Cpu, Server};
+pub use self::report::{
+    DeliveryReport, Percentiles, PublishReport, Report, ServerReport, SlowReport, Step, StormReport,
+};
+pub use self::target::Target;
+
+pub(super) use self::options::Args;
+use super::remote;
+use super::{Failure, note, open_files, print};
+
+/// Runs a bench and prints its report. What was lost on the way makes it a failure.
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let url = args.url.clone().base()?;
+    let key = remote::credential(args.key.clone(), "FANFARE_API_KEY")?;
+    let token = remote::credential(args.token.clone(), "FANFARE_TOKEN")?.or_else(|| key.clone());
+    let load = args.load()?;
+    load.check().map_err(Failure::Usage)?;
+    if let Some(warning) = open_files::make_room(load.connections() + load.publishers()) {
+        note(warning);
+    }
+    let bar = progress();
+    let shown = bar.clone();
+    let report = measure(async {
+        let target = Target::of(&url).await?;
+        let (protocol, publish) = (load.protocol, load.publish);
+        let bench = Bench {
+            dialect: Arc::new(Native { target: target.clone(), token, key, protocol, publish }),
+            publish_to: target.clone(),
+            target,
+            load,
+            server: Server::new(args.pids.clone()),
+            prefix: format!("bench.{:08x}", rand::random::<u32>()),
+            watch: Box::new(move |watch| show(&shown, watch)),
+        };
+        bench.run().await
+    });
+    bar.finish_and_clear();
+    let report = report.map_err(Failure::Failed)?;
+    if args.json {
+        print(serde_json::to_string_pretty(&report).map_err(Failure::failed)?);
+    } else {
+        print(&report);
+    }
+    let faults = report.faults();
+    if faults.is_empty() { Ok(()) } else { Err(Failure::Failed(faults.join("\n"))) }
+}
+
+/// Runs a bench on this thread.
+pub fn measure(bench: impl Future<Output = Result<Report, String>>) -> Result<Report, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("can't start a runtime: {error}"))?;
+    LocalSet::new().block_on(&runtime, bench)
+}
+
+/// A line that is shown where someone is watching.
+fn progress() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {msg}");
+    let bar = ProgressBar::new_spinner()
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+fn show(bar: &ProgressBar, watch: Watch) {
+    if bar.is_hidden() {
+        return;
+    }
+    bar.set_message(match watch {
+        Watch::Opening(live, of) => {
+            format!("{} of {} connections", HumanCount(live as u64), HumanCount(of as u64))
+        }
+        Watch::Running(published, delivered) => {
+            format!("{} published, {} delivered", HumanCount(published), HumanCount(delivered))
+        }
+    });
+}

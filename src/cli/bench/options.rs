@@ -1,0 +1,218 @@
+//! What `fanfare bench` takes on the command line.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::super::Failure;
+use super::super::remote::UrlArgs;
+use super::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
+use crate::config::{Size, Span};
+
+const EXAMPLES: &str = "\
+Examples:
+  fanfare bench                                   1 topic, 1,000 subscribers, 50 events a second
+  fanfare bench --pid $(pgrep -x fanfare)         also what that costs the broker
+  fanfare bench --rate search --p99 50ms          the most events a second that arrive in time
+  fanfare bench --burst 100                       100 events at once, again and again
+  fanfare bench -t 1000 -s 1 --rate max           1,000 topics with a subscriber each, flat out
+  fanfare bench -s 10000 --rate 0 --pid PID       what idle connections cost
+  fanfare bench -s 0 --publish ndjson --rate max  publishing alone
+  fanfare bench -t 100000 -s 0 --patterns 1000    wildcards
+  fanfare bench --storm connect --storm-rate 10000
+
+Measure a broker of your own: the events stay in its history, on topics beneath bench. With keys:
+FANFARE_API_KEY=... publishes, FANFARE_TOKEN=... (or the same key) subscribes. The exit code is 1
+where anything was lost.";
+
+/// What `bench` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    pub(super) url: UrlArgs,
+    /// How many topics
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    topics: usize,
+    /// How many connections subscribe to each topic
+    #[arg(short, long, value_name = "N", default_value_t = 1_000)]
+    subscribers_per_topic: usize,
+    /// How many topics a connection subscribes to
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    topics_per_connection: usize,
+    /// How many connections subscribe to a wildcard, which share out the topics among themselves
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    patterns: usize,
+    /// How subscribers connect
+    #[arg(long, value_enum, default_value_t = Protocol::Json)]
+    protocol: Protocol,
+    /// The share of the connections that read slowly, such as 0.1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    slow: f64,
+    /// How much a second these read
+    #[arg(long, value_name = "SIZE", default_value = "0")]
+    slow_pace: Size,
+    /// Events a second, `max`, or `search` for the highest rate that arrives within --p99
+    #[arg(short, long, value_name = "RATE", default_value = "50")]
+    rate: Rate,
+    /// What a search lets the 99th percentile of latency be
+    #[arg(long, value_name = "DURATION", default_value = "50ms")]
+    p99: Span,
+    /// Publish so many events at once instead, and again once they have arrived
+    #[arg(long, value_name = "N", conflicts_with = "rate")]
+    burst: Option<usize>,
+    /// The pause between bursts
+    #[arg(long, value_name = "DURATION", default_value = "100ms")]
+    pause: Span,
+    /// How events are published
+    #[arg(long, value_enum, default_value_t = Publish::Single)]
+    publish: Publish,
+    /// Events a publish, with `batch` and `ndjson`
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    batch: usize,
+    /// Publishes that wait for their answer at a time [default: 16, or a whole burst]
+    #[arg(long, value_name = "N")]
+    in_flight: Option<usize>,
+    /// How many of these share a connection, one sent behind the other [default: 1, or a fourth of a
+    /// burst]
+    #[arg(long, value_name = "N")]
+    pipeline: Option<usize>,
+    /// Bytes of data an event
+    #[arg(long, value_name = "SIZE", default_value = "128")]
+    payload: Size,
+    /// How long is measured; a search takes so long for each rate
+    #[arg(short, long, value_name = "DURATION", default_value = "10s")]
+    duration: Span,
+    /// How long is not, before that
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    warmup: Span,
+    /// What other connections do meanwhile
+    #[arg(long, value_enum)]
+    storm: Option<StormKind>,
+    /// How often a second they do it
+    #[arg(long, value_name = "RATE", default_value_t = 1_000.0, requires = "storm")]
+    storm_rate: f64,
+    /// The broker's process, to measure what it uses, its descendants included; may be repeated
+    #[arg(long = "pid", value_name = "PID")]
+    pub(super) pids: Vec<u32>,
+    /// Threads of the bench that subscribers live on
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// Addresses 127.0.0.x that connections come from, where one runs out of ports
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8))]
+    sources: u8,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The API key; better set FANFARE_API_KEY
+    #[arg(long, value_name = "KEY")]
+    pub(super) key: Option<String>,
+    /// The token of subscribers; better set FANFARE_TOKEN
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) token: Option<String>,
+}
+
+/// A rate as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Rate {
+    Events(f64),
+    Max,
+    Search,
+}
+
+impl FromStr for Rate {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "max" => Ok(Self::Max),
+            "search" => Ok(Self::Search),
+            number => match number.parse() {
+                Ok(rate) if (0.0..=1e8).contains(&rate) => Ok(Self::Events(rate)),
+                _ => Err("expected events a second, `max` or `search`"),
+            },
+        }
+    }
+}
+
+impl Args {
+    /// The load they describe.
+    pub(super) fn load(&self) -> Result<Load, Failure> {
+        let Self { topics, subscribers_per_topic, topics_per_connection, patterns, .. } = *self;
+        let Self { protocol, slow, publish, batch, threads, .. } = *self;
+        let storm = self.storm.map(|kind| Storm { kind, rate: self.storm_rate });
+        if !(self.storm_rate > 0.0 && self.storm_rate <= 1e6) {
+            return Err(Failure::Usage("the rate of a storm is above 0 and up to 1000000".into()));
+        }
+        if self.duration.0 < Duration::from_millis(100) {
+            return Err(Failure::Usage("a bench takes at least 100ms".into()));
+        }
+        let (in_flight, pipeline) = Load::flight(self.burst);
+        Ok(Load {
+            topics,
+            subscribers_per_topic,
+            topics_per_connection,
+            patterns,
+            payload: self.payload.0,
+            slow,
+            slow_pace: self.slow_pace.0,
+            protocol,
+            pace: self.pace(),
+            publish,
+            batch,
+            in_flight: self.in_flight.unwrap_or(in_flight),
+            pipeline: self.pipeline.unwrap_or(pipeline),
+            duration: self.duration.0,
+            warmup: self.warmup.0,
+            threads,
+            sources: self.sources.into(),
+            storm,
+        })
+    }
+
+    fn pace(&self) -> Pace {
+        match (self.burst, self.rate) {
+            (Some(events), _) => Pace::Burst { events, pause: self.pause.0 },
+            (None, Rate::Events(0.0)) => Pace::Idle,
+            (None, Rate::Events(rate)) => Pace::Rate(rate),
+            (None, Rate::Max) => Pace::Max,
+            (None, Rate::Search) => Pace::Search { p99: self.p99.0 },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn load(arguments: &str) -> Load {
+        let words = std::iter::once("bench").chain(arguments.split_whitespace());
+        Line::try_parse_from(words).unwrap().args.load().unwrap()
+    }
+
+    #[test]
+    fn without_flags_the_load_is_the_default_one() {
+        assert_eq!(format!("{:?}", load("")), format!("{:?}", Load::default()));
+    }
+
+    #[test]
+    fn the_pace_is_a_rate_a_search_or_a_burst() {
+        assert_eq!(load("--rate 2.5").pace, Pace::Rate(2.5));
+        assert_eq!(load("--rate 0").pace, Pace::Idle);
+        assert_eq!(load("--rate max").pace, Pace::Max);
+        let p99 = Duration::from_millis(20);
+        assert_eq!(load("--rate search --p99 20ms").pace, Pace::Search { p99 });
+        let pause = Duration::from_millis(100);
+        assert_eq!(load("--burst 7").pace, Pace::Burst { events: 7, pause });
+        for wrong in ["--rate -1", "--rate fast", "--burst 7 --rate 5"] {
+            let words = std::iter::once("bench").chain(wrong.split_whitespace());
+            assert!(Line::try_parse_from(words).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The listening socket, and what every accepted one needs.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use actix_web::rt::net::TcpStream;
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tracing::debug;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1_024;
+
+/// Binds an address.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // A restarted broker takes its address back at once.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sets what an accepted socket needs: what is written leaves at once, and a peer that vanished
+/// without a word is found by the kernel, also while data waits for it.
+pub(super) fn prepare(stream: &TcpStream, stall_timeout: Duration) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(stall_timeout).with_interval(stall_timeout / 3);
+    let set = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive));
+    #[cfg(target_os = "linux")]
+    let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout)));
+    if let Err(error) = set {
+        debug!(%error, "a socket could not be prepared");
+    }
+}

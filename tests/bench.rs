@@ -1,0 +1,178 @@
+//! The bench counts right: everything that arrives, and everything that does not.
+
+mod support;
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{API_KEY, TestServer, eventually, expect};
+
+/// Runs the bench against a broker, for a moment.
+fn command(server: &TestServer, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FANFARE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(["bench", "--json", "--url", &server.url(""), "--warmup", "100ms"]);
+    if !arguments.contains(&"--duration") {
+        command.args(["--duration", "400ms"]);
+    }
+    command.args(arguments);
+    command
+}
+
+async fn bench(server: &TestServer, arguments: &[&str]) -> (Output, Value) {
+    let mut command = command(server, arguments);
+    let output = tokio::task::spawn_blocking(move || command.output().expect("the bench runs"));
+    let output = output.await.expect("no panic");
+    let report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output, report)
+}
+
+/// Runs a bench that must lose nothing, and returns its report.
+async fn sound(server: &TestServer, arguments: &[&str]) -> Value {
+    let (output, report) = bench(server, arguments).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
+    let delivery = &report["delivery"];
+    assert_eq!(delivery["delivered"], delivery["expected"], "{arguments:?}");
+    assert_eq!((&delivery["missing"], &delivery["extra"]), (&0.into(), &0.into()), "{arguments:?}");
+    assert_eq!(report["publish"]["failed"], 0, "{arguments:?}");
+    report
+}
+
+fn number(report: &Value, section: &str, name: &str) -> u64 {
+    report[section][name].as_u64().unwrap_or_else(|| panic!("no {section}.{name}: {report}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_transport_and_every_way_to_publish_delivers_all() {
+    let server = TestServer::open();
+    for protocol in ["ws", "ws+cbor", "sse"] {
+        for publish in ["single", "batch", "ndjson", "ws"] {
+            let arguments = ["--protocol", protocol, "--publish", publish];
+            let load = ["-t", "3", "-s", "4", "--batch", "5", "--rate", "100"];
+            let report = sound(&server, &[&arguments[..], &load].concat()).await;
+            assert_eq!(report["connections"], 12);
+            // Half a second at this rate, to each of four subscribers.
+            assert_eq!(number(&report, "delivery", "delivered"), 4 * 50, "{arguments:?}");
+            assert!(report["delivery"]["latency"]["count"].as_u64() > Some(0));
+            assert!(report["publish"]["latency"]["p99"].as_f64() > Some(0.0));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wide_loads_deliver_all() {
+    let server = TestServer::open();
+    let many = ["-t", "600", "-s", "2", "--topics-per-connection", "600", "--rate", "2000"];
+    assert_eq!(sound(&server, &many).await["connections"], 2);
+    let cbor = [&many[..], &["--protocol", "ws+cbor"]].concat();
+    assert_eq!(sound(&server, &cbor).await["connections"], 2);
+    let patterns = ["-t", "100", "-s", "1", "--patterns", "7", "--rate", "1000", "--threads", "2"];
+    let report = sound(&server, &patterns).await;
+    assert_eq!(report["connections"], 107);
+    assert_eq!(number(&report, "delivery", "delivered"), 2 * 500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bursts_saturation_and_silence_are_counted_too() {
+    let server = TestServer::open();
+    let report = sound(&server, &["-s", "10", "--burst", "20", "--pause", "50ms"]).await;
+    assert_eq!(number(&report, "delivery", "delivered") % 200, 0);
+    assert!(number(&report, "delivery", "delivered") > 0);
+    let report = sound(&server, &["-s", "2", "--rate", "max", "--pipeline", "4"]).await;
+    assert!(number(&report, "publish", "events") > 0);
+    let report = sound(&server, &["-s", "2", "--rate", "0"]).await;
+    assert_eq!(number(&report, "delivery", "expected"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_search_says_which_rates_it_tried_and_which_held() {
+    let server = TestServer::open();
+    let arguments = ["-s", "500", "--rate", "search", "--p99", "100ms", "--duration", "200ms"];
+    let (output, report) = bench(&server, &arguments).await;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let steps = report["search"].as_array().expect("steps");
+    assert!(steps.iter().any(|step| step["held"] == true), "{report}");
+    assert!(steps.iter().all(|step| step["rate"].as_f64() > Some(0.0)), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn storms_and_slow_readers_do_not_count_as_subscribers() {
+    let server = TestServer::open();
+    for kind in ["subscribe", "connect"] {
+        let arguments = ["-s", "10", "--slow", "0.2", "--storm", kind, "--storm-rate", "200"];
+        let report = sound(&server, &arguments).await;
+        assert_eq!(report["slow"]["connections"], 2);
+        assert!(number(&report, "storm", "done") > 0, "{report}");
+        assert_eq!(report["storm"]["failed"], 0);
+        assert_eq!(number(&report, "delivery", "delivered"), 8 * 25);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_that_is_ended_is_missed() {
+    let server = TestServer::open();
+    let mut command = command(&server, &["-s", "3", "--rate", "100", "--duration", "3s"]);
+    let running = tokio::task::spawn_blocking(move || command.output().expect("the bench runs"));
+    let sessions = async || {
+        let listed = expect(
+            server.get("/v1/sessions").send().await.expect("an answer"),
+            reqwest::StatusCode::OK,
+        )
+        .await;
+        listed["sessions"].as_array().expect("sessions").clone()
+    };
+    eventually("all subscribers are there", async || sessions().await.len() == 3).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let id = sessions().await[0]["session"].as_str().expect("an id").to_owned();
+    let ended = server.delete(&format!("/v1/sessions/{id}")).send().await.expect("an answer");
+    assert!(ended.status().is_success());
+
+    let output = running.await.expect("no panic");
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("a report all the same");
+    let missing = number(&report, "delivery", "missing");
+    assert!(missing > 0);
+    let (expected, delivered) = (&report["delivery"]["expected"], &report["delivery"]["delivered"]);
+    assert_eq!(expected.as_u64(), delivered.as_u64().map(|delivered| delivered + missing));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("deliveries are missing"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_are_used_and_refusals_explained() {
+    let server = TestServer::with(|config| {
+        support::close(config);
+        config.limits.auth_timeout = Duration::from_millis(300);
+    });
+    let (output, _) = bench(&server, &["-s", "2"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("unauthorized") || said.contains("401"), "{said}");
+    sound(&server, &["-s", "2", "--key", API_KEY]).await;
+}
+
+#[tokio::test]
+async fn what_can_not_be_measured_is_wrong_usage() {
+    let server = TestServer::open();
+    for wrong in [&["-t", "0"][..], &["--payload", "3"], &["--patterns", "2"], &["--slow", "2"]] {
+        let (output, _) = bench(&server, wrong).await;
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_uses_is_reported_where_its_process_is_known() {
+    let server = TestServer::open();
+    let pid = std::process::id().to_string();
+    let report = sound(&server, &["-s", "5", "--pid", &pid]).await;
+    assert!(report["server"]["cpu_us_per_delivery"].as_f64() > Some(0.0), "{report}");
+    assert!(number(&report, "server", "memory_connected") > 0);
+    let (output, _) = bench(&server, &["--pid", "4194304"]).await;
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no process 4194304"));
+}
