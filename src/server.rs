@@ -26,11 +26,13 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, Resource, ResponseError, Route, guard};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::auth::Auth;
-use crate::broker::{BrokerHandle, Router, Timing};
+use crate::broker::{BrokerHandle, NoRelay, Relay, Router, Timing};
+use crate::cluster::RedisRelay;
 use crate::config::{Config, Limits, Storage};
 use crate::history::History;
 use crate::history::memory::MemoryHistory;
@@ -61,6 +63,7 @@ pub struct Server {
     server: dev::Server,
     broker: BrokerHandle,
     history: Arc<dyn History>,
+    relay: Option<Arc<RedisRelay>>,
     places: Places,
     grace: Duration,
 }
@@ -121,9 +124,14 @@ impl Server {
     /// an actix system.
     pub fn build(config: Config) -> Result<Self, ServeError> {
         let metrics = Arc::new(Metrics::default());
-        let (history, router) = open_history(&config)?;
+        let Log { history, router, relay } = open_history(&config)?;
+        let to_others: Arc<dyn Relay> = match &relay {
+            Some(relay) => relay.clone(),
+            None => Arc::new(NoRelay),
+        };
         let broker = BrokerHandle::new(
             history.clone(),
+            to_others,
             router,
             metrics.clone(),
             config.limits.inbox_events,
@@ -150,7 +158,7 @@ impl Server {
         let address = listener.local_addr()?;
         let grace = config.server.shutdown_grace;
         let server = serve(listener, &config, parts)?;
-        Ok(Self { address, server, broker, history, places, grace })
+        Ok(Self { address, server, broker, history, relay, places, grace })
     }
 
     /// Where it listens.
@@ -167,6 +175,8 @@ impl Server {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let handle = self.server.handle();
         let sweeping = actix_web::rt::spawn(sweep(self.history.clone()));
+        let answering =
+            self.relay.map(|relay| actix_web::rt::spawn(relay.run(self.broker.clone())));
         let running = actix_web::rt::spawn(self.server);
         let history = self.history;
         let stopping = async {
@@ -178,31 +188,42 @@ impl Server {
             () = stopping => Ok(()),
         };
         sweeping.abort();
+        answering.iter().for_each(JoinHandle::abort);
         history.stop();
         Ok(outcome?)
     }
 }
 
-/// The log that the configuration asks for, and the way out of it. A data directory is used only where
-/// a rule keeps events on disk.
-fn open_history(config: &Config) -> Result<(Arc<dyn History>, Arc<Router>), ServeError> {
+/// The log of this node, and the ways out of it.
+struct Log {
+    history: Arc<dyn History>,
+    /// To the sessions of this node.
+    router: Arc<Router>,
+    /// To the other nodes, where there may be some.
+    relay: Option<Arc<RedisRelay>>,
+}
+
+/// The log that the configuration asks for. A data directory is used only where a rule keeps events on
+/// disk.
+fn open_history(config: &Config) -> Result<Log, ServeError> {
     let rules = config.rules.clone();
     if let Some(redis) = &config.redis {
         let joined = Joined::open(redis)?;
         let router = Arc::new(Router::new(joined.head()));
         let history = joined.start(&config.history, rules, router.clone());
-        return Ok((Arc::new(history), router));
+        let relay = Some(RedisRelay::new(history.nodes()));
+        return Ok(Log { history: Arc::new(history), router, relay });
     }
     if rules.all().any(|rule| rule.storage == Storage::Disk) {
         let opened = Opened::open(&config.history, rules)?;
         let router = Arc::new(Router::new(opened.head()));
         let history = opened.start(router.clone())?;
-        return Ok((Arc::new(history), router));
+        return Ok(Log { history: Arc::new(history), router, relay: None });
     }
     let start = MemoryHistory::new_start();
     let router = Arc::new(Router::new(start));
     let history = MemoryHistory::new(start, &config.history, rules, router.clone());
-    Ok((Arc::new(history), router))
+    Ok(Log { history: Arc::new(history), router, relay: None })
 }
 
 /// Serves what comes to `listener`: what `actix_web::HttpServer` does, with one thing more that it

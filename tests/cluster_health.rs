@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use fanfare::config::{Hidden, Redis as RedisConfig, Storage};
+use fanfare::config::{Redis as RedisConfig, Storage};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::process::Process;
@@ -16,8 +16,7 @@ use tokio::time::timeout;
 fn node(redis: &Redis) -> TestServer {
     TestServer::with(|config| {
         config.rules.default.storage = Storage::Redis;
-        let (url, prefix) = (Hidden(redis.url()), "fanfare".to_owned());
-        config.redis = Some(RedisConfig { url, prefix });
+        config.redis = Some(RedisConfig::at(&redis.url()));
     })
 }
 
@@ -121,8 +120,7 @@ async fn large_and_ephemeral_events_come_through_too() {
     let redis = Redis::start();
     let publisher = node(&redis);
     let node = TestServer::with(|config| {
-        let (url, prefix) = (Hidden(redis.url()), "fanfare".to_owned());
-        config.redis = Some(RedisConfig { url, prefix });
+        config.redis = Some(RedisConfig::at(&redis.url()));
         config.rules.default.storage = Storage::None;
     });
     let mut client = WsClient::live(&node, "?topic=%3E").await;
@@ -177,8 +175,8 @@ async fn a_user_with_the_rights_that_the_docs_name_is_enough() {
     let _: String = redis.run(&words);
     let node = TestServer::with(|config| {
         config.rules.default.storage = Storage::Redis;
-        let url = Hidden(format!("redis://fanfare:hunter2@127.0.0.1:{}", redis.port));
-        config.redis = Some(RedisConfig { url, prefix: "fanfare".to_owned() });
+        let url = format!("redis://fanfare:hunter2@127.0.0.1:{}", redis.port);
+        config.redis = Some(RedisConfig::at(&url));
     });
     eventually_ready(&node).await;
     let mut client = WsClient::live(&node, "?topic=%3E").await;

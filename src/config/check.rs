@@ -283,20 +283,43 @@ fn redis(typed: &schema::Redis, complaints: &mut Complaints) -> Option<Redis> {
         complain(complaints, "redis.prefix", "must not be empty, nor contain `{` or `}`");
     }
     let url = typed.url.as_ref()?;
+    redis_url(complaints, "redis.url", url);
+    for (name, urls) in [("sentinels", &typed.sentinels), ("seeds", &typed.seeds)] {
+        for (index, url) in urls.iter().enumerate() {
+            redis_url(complaints, &format!("redis.{name}[{index}]"), url);
+        }
+    }
+    if !typed.sentinels.is_empty() && !typed.seeds.is_empty() {
+        let message = "are of a Redis Cluster, which has no sentinels: set one of the two";
+        complain(complaints, "redis.seeds", message);
+    }
+    let most_replicas = 100;
+    if typed.wait_replicas > most_replicas {
+        complain(complaints, "redis.wait_replicas", format!("must be at most {most_replicas}"));
+    }
+    Some(Redis {
+        url: url.clone(),
+        sentinels: typed.sentinels.clone(),
+        seeds: typed.seeds.clone(),
+        prefix: typed.prefix.clone(),
+        wait_replicas: typed.wait_replicas,
+    })
+}
+
+/// Complains of what is not the URL of a Redis.
+fn redis_url(complaints: &mut Complaints, key: &str, Hidden(text): &Hidden) {
     // What the parser says may quote the URL, which may hold a password.
     let form = "the form is redis[s]://[USER:PASSWORD@]HOST[:PORT][/DATABASE]";
-    let Hidden(text) = url;
     match redis::parse_redis_url(text).map(IntoConnectionInfo::into_connection_info) {
         // `#insecure` would switch off the check of the server's certificate.
         Some(Ok(_)) if text.contains('#') => {
-            complain(complaints, "redis.url", "must not have a part after `#`");
+            complain(complaints, key, "must not have a part after `#`");
         }
         Some(Ok(_)) => {}
         Some(Err(_)) | None => {
-            complain(complaints, "redis.url", format!("not a Redis URL; {form}"));
+            complain(complaints, key, format!("not a Redis URL; {form}"));
         }
     }
-    Some(Redis { url: url.clone(), prefix: typed.prefix.clone() })
 }
 
 fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {

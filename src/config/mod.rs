@@ -135,10 +135,29 @@ pub struct History {
 /// What the nodes of a cluster share.
 #[derive(Debug, Clone)]
 pub struct Redis {
-    /// Where it is, and as whom to use it.
+    /// Where it is, and as whom to use it; with sentinels, the name of the master is in the host's place.
     pub url: Hidden,
+    /// Sentinels that know where the master is.
+    pub sentinels: Vec<Hidden>,
+    /// More servers of a cluster that know where the log is.
+    pub seeds: Vec<Hidden>,
     /// What the names of all keys and channels begin with.
     pub prefix: String,
+    /// How many replicas are waited for at each publish.
+    pub wait_replicas: usize,
+}
+
+impl Redis {
+    /// One server, used as by default.
+    pub fn at(url: &str) -> Self {
+        Self {
+            url: Hidden(url.to_owned()),
+            sentinels: Vec::new(),
+            seeds: Vec::new(),
+            prefix: "fanfare".to_owned(),
+            wait_replicas: 0,
+        }
+    }
 }
 
 /// What is allowed on different topics: the first rule that matches a topic decides.

@@ -211,8 +211,18 @@ sections! {
         /// The Redis (7 or newer, or Valkey) that the nodes share, such as `redis://127.0.0.1:6379`,
         /// `rediss://user:password@redis.example:6380` (TLS) or `redis+unix:///run/redis.sock`.
         url: Option<Hidden> = None;
+        /// Sentinels that know where the master is: `["redis://10.0.0.1:26379"]`. The host of `url` is
+        /// then the name under which they know it: `redis://mymaster`.
+        sentinels: Vec<Hidden> = Vec::new();
+        /// More servers of a Redis Cluster, asked where the log is when the one of `url` is away. That it
+        /// is a cluster shows by itself.
+        seeds: Vec<Hidden> = Vec::new();
         /// What the names of all keys and channels in Redis begin with.
         prefix: String = "fanfare".into();
+        /// How many replicas must have an event before its publish is acknowledged (`WAIT`); with fewer
+        /// it is answered 503 `outcome_unknown`. This narrows what a failover can lose, and promises
+        /// nothing.
+        wait_replicas: usize = 0;
     }
 
     /// The limits on what comes from outside, and what happens at each.
