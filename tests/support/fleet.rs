@@ -27,10 +27,11 @@ const BATCH: usize = 5;
 const MARK: &str = "fleet.mark";
 
 /// A node that listens on the port it had before, or on a free one.
-pub fn node(redis_url: &str, port: u16) -> Process {
+pub fn node(settings: &[String], port: u16) -> Process {
     let directory = tempfile::tempdir().expect("a directory");
-    let url = format!("redis.url={redis_url}");
-    Process::durable(directory.path(), port, &["--set", &url, "--set", "server.workers=1"])
+    let settings = settings.iter().flat_map(|setting| ["--set", setting.as_str()]);
+    let arguments: Vec<_> = ["--set", "server.workers=1"].into_iter().chain(settings).collect();
+    Process::durable(directory.path(), port, &arguments)
 }
 
 fn topic(number: usize) -> String {
