@@ -122,6 +122,36 @@ async fn a_node_that_is_cut_off_both_ways_or_one_way_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_between_two_flushes_loses_nothing_unsaid() {
+    let mut redis = Redis::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let run = Run::start(&redis.settings()).await;
+    for _ in 0..run.turns {
+        redis.kill();
+        sleep(Duration::from_millis(300)).await;
+        redis.restart();
+        run.expect_flow().await;
+    }
+    run.finish(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_was_cut_off_and_is_promoted_rolls_back_no_number_and_everybody_is_told() {
+    let mut master = Redis::start();
+    let copying = Proxy::to(master.port).await;
+    let replica = Redis::replica_of(copying.port);
+    let network = Proxy::to(master.port).await;
+    let run = Run::start(&network.settings()).await;
+    copying.cut(true, true);
+    sleep(Duration::from_secs(1)).await;
+    master.kill();
+    let _: String = replica.run(&["REPLICAOF", "NO", "ONE"]);
+    network.lead_to(replica.port);
+    run.expect_flow().await;
+    assert!(run.gaps() > 0, "nobody was told");
+    run.finish(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_by_sentinels_loses_nothing_unsaid() {
     let mut guarded = Guarded::start();
     let run = Run::start(&guarded.settings()).await;

@@ -134,6 +134,25 @@ async fn large_and_ephemeral_events_come_through_too() {
     assert_eq!((&event["data"], event.get("id")), (&json!(2), None));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_that_waits_for_replicas_is_acknowledged_once_they_have_it() {
+    let redis = Redis::start();
+    let node = TestServer::with(|config| {
+        config.redis = Some(RedisConfig { wait_replicas: 1, ..RedisConfig::at(&redis.url()) });
+        config.rules.default.storage = Storage::Redis;
+    });
+    let key = ("idempotency-key", "k");
+    let publish = || node.post("/v1/topics/a/events").header(key.0, key.1).body("1");
+    let alone = timeout(Duration::from_millis(1_500), problem(publish())).await;
+    assert_eq!(alone.expect("in time"), (503, "outcome_unknown".to_owned()));
+    let replica = Redis::replica_of(redis.port);
+    let answer = publish().send().await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::OK, "it was stored before, and is known now");
+    node.publish("a", &json!(2)).await;
+    let kept: usize = replica.run(&["XLEN", "{fanfare}:t:a"]);
+    assert_eq!(kept, 2);
+}
+
 #[test]
 fn a_start_without_redis_is_refused_in_time() {
     let mut redis = Redis::start();

@@ -66,6 +66,11 @@ impl Run {
         sleep(Duration::from_millis(300)).await;
     }
 
+    /// How many gaps clients were told of.
+    pub fn gaps(&self) -> usize {
+        self.fleet.gaps()
+    }
+
     /// Lets everybody come to an end and looks at what they saw.
     pub async fn finish(self, is_lossy: bool) {
         let faults = self.fleet.finish(is_lossy).await;
