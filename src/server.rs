@@ -39,6 +39,7 @@ use crate::history::memory::MemoryHistory;
 use crate::history::redis::{JoinError, Joined};
 use crate::history::sqlite::{OpenError, Opened};
 use crate::http::SECURITY_HEADERS;
+use crate::ingress::redis::Source;
 use crate::metrics::Metrics;
 use crate::model::{Code, Problem};
 use crate::session::{Door, Places, Sessions, SharedTcp, Upgrade, require_handshake};
@@ -64,6 +65,7 @@ pub struct Server {
     broker: BrokerHandle,
     history: Arc<dyn History>,
     relay: Option<Arc<RedisRelay>>,
+    sources: Vec<Source>,
     places: Places,
     grace: Duration,
 }
@@ -140,13 +142,17 @@ impl Server {
                 flush_interval: config.server.flush_interval,
             },
         );
+        let limits = Arc::new(config.limits.clone());
+        let source = |from: &_| Source::new(from, broker.clone(), limits.clone());
+        let sources = config.sources.iter().map(source).collect::<Result<_, _>>();
+        let sources = sources.map_err(|error| JoinError::Address(error.to_string()))?;
         let origins = config.server.allowed_origins.clone();
         let places = Places::default();
         let parts = Parts {
             auth: Arc::new(Auth::new(&config.auth, config.rules.clone(), origins.clone())),
             broker: broker.clone(),
             metrics,
-            limits: Arc::new(config.limits.clone()),
+            limits,
             heartbeat: config.server.heartbeat,
             compression: config.server.compression,
             places: places.clone(),
@@ -158,7 +164,7 @@ impl Server {
         let address = listener.local_addr()?;
         let grace = config.server.shutdown_grace;
         let server = serve(listener, &config, parts)?;
-        Ok(Self { address, server, broker, history, relay, places, grace })
+        Ok(Self { address, server, broker, history, relay, sources, places, grace })
     }
 
     /// Where it listens.
@@ -177,6 +183,8 @@ impl Server {
         let sweeping = actix_web::rt::spawn(sweep(self.history.clone()));
         let answering =
             self.relay.map(|relay| actix_web::rt::spawn(relay.run(self.broker.clone())));
+        let feeding = self.sources.into_iter().map(|source| actix_web::rt::spawn(source.run()));
+        let feeding: Vec<_> = feeding.collect();
         let running = actix_web::rt::spawn(self.server);
         let history = self.history;
         let stopping = async {
@@ -188,7 +196,7 @@ impl Server {
             () = stopping => Ok(()),
         };
         sweeping.abort();
-        answering.iter().for_each(JoinHandle::abort);
+        answering.iter().chain(&feeding).for_each(JoinHandle::abort);
         history.stop();
         Ok(outcome?)
     }

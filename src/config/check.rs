@@ -3,17 +3,18 @@
 //! Always gives a whole configuration, so that everything that is wrong is found in one go; one with
 //! complaints must not be used.
 
+mod redis;
+
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use redis::IntoConnectionInfo;
 
 use super::schema::{self, Typed};
 use super::value::{Hidden, Place, Size, Span};
 use super::{
-    Auth, Config, History, Jwt, KeyHash, Limits, Log, Redis, Rule, Rules, Secret, Server, Storage,
-    Who, origin,
+    Auth, Config, History, Jwt, KeyHash, Limits, Log, Rule, Rules, Secret, Server, Storage, Who,
+    origin,
 };
 use crate::model::Pattern;
 
@@ -49,7 +50,8 @@ pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>
         server: server(&typed.server, complaints),
         auth: auth(&typed.auth, complaints),
         history: history(&typed.history, complaints),
-        redis: redis(&typed.redis, complaints),
+        redis: redis::redis(&typed.redis, complaints),
+        sources: redis::sources(typed, complaints),
         rules: rules(typed, complaints),
         limits: limits(&typed.limits, complaints),
         log: log(&typed.log, complaints),
@@ -275,50 +277,6 @@ impl Kept {
         let rule = kept.rule(&path, &format!("{path}.history"), pattern, complaints);
         let (presence, subscribe, publish) = (typed.presence, typed.subscribe, typed.publish);
         Rule { presence, subscribe, publish, ..rule }
-    }
-}
-
-fn redis(typed: &schema::Redis, complaints: &mut Complaints) -> Option<Redis> {
-    if typed.prefix.is_empty() || typed.prefix.contains(['{', '}']) {
-        complain(complaints, "redis.prefix", "must not be empty, nor contain `{` or `}`");
-    }
-    let url = typed.url.as_ref()?;
-    redis_url(complaints, "redis.url", url);
-    for (name, urls) in [("sentinels", &typed.sentinels), ("seeds", &typed.seeds)] {
-        for (index, url) in urls.iter().enumerate() {
-            redis_url(complaints, &format!("redis.{name}[{index}]"), url);
-        }
-    }
-    if !typed.sentinels.is_empty() && !typed.seeds.is_empty() {
-        let message = "are of a Redis Cluster, which has no sentinels: set one of the two";
-        complain(complaints, "redis.seeds", message);
-    }
-    let most_replicas = 100;
-    if typed.wait_replicas > most_replicas {
-        complain(complaints, "redis.wait_replicas", format!("must be at most {most_replicas}"));
-    }
-    Some(Redis {
-        url: url.clone(),
-        sentinels: typed.sentinels.clone(),
-        seeds: typed.seeds.clone(),
-        prefix: typed.prefix.clone(),
-        wait_replicas: typed.wait_replicas,
-    })
-}
-
-/// Complains of what is not the URL of a Redis.
-fn redis_url(complaints: &mut Complaints, key: &str, Hidden(text): &Hidden) {
-    // What the parser says may quote the URL, which may hold a password.
-    let form = "the form is redis[s]://[USER:PASSWORD@]HOST[:PORT][/DATABASE]";
-    match redis::parse_redis_url(text).map(IntoConnectionInfo::into_connection_info) {
-        // `#insecure` would switch off the check of the server's certificate.
-        Some(Ok(_)) if text.contains('#') => {
-            complain(complaints, key, "must not have a part after `#`");
-        }
-        Some(Ok(_)) => {}
-        Some(Err(_)) | None => {
-            complain(complaints, key, format!("not a Redis URL; {form}"));
-        }
     }
 }
 

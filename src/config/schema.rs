@@ -98,6 +98,8 @@ macro_rules! sections {
             $(#[doc = $about] pub $section: $name,)+
             /// The rules about topics, in their order.
             pub topics: Vec<Rule>,
+            /// What an application's own Redis feeds.
+            pub ingress_redis: Vec<RedisSource>,
         }
 
         /// The sections and what they are about, in the order of the example.
@@ -110,14 +112,18 @@ macro_rules! sections {
     };
 }
 
-/// The keys of a `[[topics]]` rule, each with its name: `match` can't be the name of a field.
-macro_rules! rule {
-    ($about:literal $($(#[doc = $doc:literal])+ $key:ident ($name:literal): $type:ty = $default:expr;)+) => {
-        typed! { $about Rule { $([$($doc)+] $key: $type = $default;)+ } }
+/// The keys of an entry that may come many times, each with its name: `match` can't be the name of a
+/// field.
+macro_rules! entry {
+    (
+        $about:literal $section:literal $type:ident $keys:ident:
+        $($(#[doc = $doc:literal])+ $key:ident ($name:literal): $form:ty = $default:expr;)+
+    ) => {
+        typed! { $about $type { $([$($doc)+] $key: $form = $default;)+ } }
 
-        /// Every key of a rule, in the order of the reference.
-        pub const RULE_KEYS: &[Key<Rule>] = &[$(
-            key!(Rule, "topics", [$name], [$key], $type, [$($doc)+]),
+        /// Every key of such an entry, in the order of the reference.
+        pub const $keys: &[Key<$type>] = &[$(
+            key!($type, $section, [$name], [$key], $form, [$($doc)+]),
         )+];
     };
 }
@@ -275,8 +281,8 @@ sections! {
     }
 }
 
-rule! {
-    " What is allowed on the topics of one pattern, and what is kept of each."
+entry! {
+    " What is allowed on the topics of one pattern, and what is kept of each." "topics" Rule RULE_KEYS:
     /// The topics it is about: a pattern such as `"orders.>"`. Required.
     pattern("match"): Option<String> = None;
     /// Where events are kept, as `history.storage`; `"none"` makes the topics ephemeral.
@@ -293,6 +299,26 @@ rule! {
     subscribe("subscribe"): Who = Who::Token;
     /// Who may publish, beside applications with an API key.
     publish("publish"): Who = Who::Token;
+}
+
+entry! {
+    " A channel or stream of an application's own Redis that feeds events."
+    "ingress.redis" RedisSource REDIS_SOURCE_KEYS:
+    /// The application's Redis; the one of `[redis]` if not set.
+    url("url"): Option<Hidden> = None;
+    /// A channel, or channels by a pattern of Redis: `"orders:*"`.
+    channel("channel"): Option<String> = None;
+    /// A stream, read at least once, in its order.
+    stream("stream"): Option<String> = None;
+    /// The topic of the events. `{name}` in it is the name of the channel or stream, with `.` for `:`
+    /// and `/`. Required.
+    topic("topic"): Option<String> = None;
+    /// The type of the events.
+    kind("type"): Option<String> = None;
+    /// The field of a stream's entry that is the data; without it, all fields as a JSON object of texts.
+    field("field"): Option<String> = None;
+    /// The consumer group that reads a stream. Made where it is missing, to begin with the oldest entry.
+    group("group"): String = "fanfare".into();
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub(super) struct Link {
 /// Redis can't be used at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Redis is away: {0}")]
-pub(super) struct Away(pub(super) String);
+pub struct Away(pub String);
 
 /// The Redis of a log, as one node uses it.
 pub(super) struct Server {
@@ -291,6 +291,12 @@ impl Server {
 /// Answers after which another server must be looked for.
 const IS_ELSEWHERE: [&str; 6] =
     ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH", "CLUSTERDOWN", "MOVED"];
+
+impl From<RedisError> for Away {
+    fn from(error: RedisError) -> Self {
+        away(&error)
+    }
+}
 
 /// Why Redis can't be used, without the texts of a request.
 pub(super) fn away(error: &RedisError) -> Away {

@@ -19,6 +19,7 @@ mod reads;
 mod scripts;
 mod state;
 mod sweeper;
+mod turn;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -33,13 +34,16 @@ use tracing::error;
 
 use self::ear::Ear;
 use self::follower::Follower;
+pub use self::link::Away;
 use self::link::Server;
 pub use self::nodes::{Letter, Nodes};
+pub use self::place::Place;
 use self::probe::Probe;
 use self::publisher::{Publisher, Queue};
 use self::reader::Reader;
 use self::state::State;
 use self::sweeper::Sweeper;
+pub use self::turn::Turn;
 use super::{
     Append, AppendError, Feed, History, ListTopics, Newest, NewestPage, Page, Read, Receipt,
     TopicSummary,

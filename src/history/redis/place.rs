@@ -28,7 +28,7 @@ const REMEMBERED: usize = 32;
 type Slots = (u64, u64, Vec<Vec<redis::Value>>);
 
 /// How the server of the log is found.
-pub(super) struct Place {
+pub struct Place {
     /// How to speak to it: where it is on its own, and as whom.
     info: ConnectionInfo,
     /// Who knows where it is; without them it is where `info` says, or a cluster knows.
@@ -41,7 +41,7 @@ pub(super) struct Place {
 
 impl Place {
     /// The place that the configuration tells of.
-    pub(super) fn new(redis: &config::Redis) -> RedisResult<Self> {
+    pub fn new(redis: &config::Redis) -> RedisResult<Self> {
         let info = info(&redis.url.0)?;
         let sentinels = redis.sentinels.iter().map(|url| self::info(&url.0));
         let seeds = redis.seeds.iter().map(|url| Ok(self::info(&url.0)?.addr().clone()));
@@ -55,7 +55,7 @@ impl Place {
     }
 
     /// The server that holds the log, whose slot is that of `key`.
-    pub(super) async fn find(&self, key: &str) -> Result<Client, Away> {
+    pub async fn find(&self, key: &str) -> Result<Client, Away> {
         let address = match self.sentinels.is_empty() {
             true => self.in_cluster(key).await?,
             false => self.by_sentinels().await?,
