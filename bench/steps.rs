@@ -52,6 +52,12 @@ impl Feed for Nobody {
     fn committed(&self, events: Vec<Arc<Event>>) {
         black_box(events);
     }
+
+    fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
+        false
+    }
+
+    fn broken(&self, _: Cursor, _: Cursor) {}
 }
 
 /// Takes whatever is written.

@@ -34,6 +34,7 @@ use crate::broker::{BrokerHandle, Router, Timing};
 use crate::config::{Config, Limits, Storage};
 use crate::history::History;
 use crate::history::memory::MemoryHistory;
+use crate::history::redis::{JoinError, Joined};
 use crate::history::sqlite::{OpenError, Opened};
 use crate::http::SECURITY_HEADERS;
 use crate::metrics::Metrics;
@@ -78,6 +79,9 @@ pub enum ServeError {
     /// The history can't be opened.
     #[error(transparent)]
     History(#[from] OpenError),
+    /// The log of the cluster can't be joined.
+    #[error(transparent)]
+    Cluster(#[from] JoinError),
     /// The server failed while it ran.
     #[error("the server failed: {0}")]
     Run(#[from] io::Error),
@@ -179,10 +183,16 @@ impl Server {
     }
 }
 
-/// The log that the rules ask for, and the way out of it. A data directory is used only where a rule
-/// keeps events on disk.
+/// The log that the configuration asks for, and the way out of it. A data directory is used only where
+/// a rule keeps events on disk.
 fn open_history(config: &Config) -> Result<(Arc<dyn History>, Arc<Router>), ServeError> {
     let rules = config.rules.clone();
+    if let Some(redis) = &config.redis {
+        let joined = Joined::open(redis)?;
+        let router = Arc::new(Router::new(joined.head()));
+        let history = joined.start(&config.history, rules, router.clone());
+        return Ok((Arc::new(history), router));
+    }
     if rules.all().any(|rule| rule.storage == Storage::Disk) {
         let opened = Opened::open(&config.history, rules)?;
         let router = Arc::new(Router::new(opened.head()));

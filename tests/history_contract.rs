@@ -1,30 +1,36 @@
 //! What every backend of the history promises, tried on each of them.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use fanfare::config::{self, Config, Rules, Storage};
+use fanfare::config::{self, Config, Hidden, Storage};
 use fanfare::history::memory::MemoryHistory;
+use fanfare::history::redis::Joined;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{
     Append, AppendError, Feed, History, IdempotencyKey, ListTopics, Newest, Page, Read, Receipt,
 };
 use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
+use support::redis::Redis;
 
 /// Hears what a log commits.
 #[derive(Default)]
 struct Heard(Mutex<Vec<Arc<Event>>>);
 
 impl Feed for Heard {
+    fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
+        false
+    }
+
+    fn broken(&self, since: Cursor, _: Cursor) {
+        panic!("nothing was lost after {since}");
+    }
+
     fn committed(&self, events: Vec<Arc<Event>>) {
         self.0.lock().unwrap().extend(events);
-    }
-}
-
-impl Heard {
-    fn cursors(&self) -> Vec<Option<Cursor>> {
-        self.0.lock().unwrap().iter().map(|event| event.cursor).collect()
     }
 }
 
@@ -33,10 +39,11 @@ struct Log {
     history: Arc<dyn History>,
     heard: Arc<Heard>,
     _directory: tempfile::TempDir,
+    _redis: Option<Redis>,
 }
 
 /// How a backend opens a new log.
-type Open = fn(&config::History, Rules, Arc<dyn Feed>) -> Arc<dyn History>;
+type Open = fn(&Config, Arc<dyn Feed>) -> Arc<dyn History>;
 
 /// A backend, and what its rules keep events in.
 struct Backend {
@@ -47,8 +54,9 @@ struct Backend {
 /// In memory.
 const MEMORY: Backend = Backend {
     storage: Storage::Memory,
-    open: |config, rules, feed| {
-        Arc::new(MemoryHistory::new(MemoryHistory::new_start(), config, rules, feed))
+    open: |config, feed| {
+        let (start, rules) = (MemoryHistory::new_start(), config.rules.clone());
+        Arc::new(MemoryHistory::new(start, &config.history, rules, feed))
     },
 };
 
@@ -58,8 +66,17 @@ const DISK: Backend = Backend { storage: Storage::Disk, open: sqlite };
 /// In memory, beside a disk.
 const MEMORY_BESIDE_DISK: Backend = Backend { storage: Storage::Memory, open: sqlite };
 
-fn sqlite(config: &config::History, rules: Rules, feed: Arc<dyn Feed>) -> Arc<dyn History> {
-    let opened = Opened::open(config, rules).expect("the history opens");
+/// In Redis.
+const REDIS: Backend = Backend {
+    storage: Storage::Redis,
+    open: |config, feed| {
+        let joined = Joined::open(config.redis.as_ref().expect("a Redis")).expect("it is joined");
+        Arc::new(joined.start(&config.history, config.rules.clone(), feed))
+    },
+};
+
+fn sqlite(config: &Config, feed: Arc<dyn Feed>) -> Arc<dyn History> {
+    let opened = Opened::open(&config.history, config.rules.clone()).expect("the history opens");
     Arc::new(opened.start(feed).expect("the history starts"))
 }
 
@@ -68,10 +85,14 @@ fn open(backend: Backend, change: impl FnOnce(&mut Config)) -> Log {
     let mut config = Config::default();
     config.history.path = directory.path().join("data");
     config.rules.default.storage = backend.storage;
+    let redis = (backend.storage == Storage::Redis).then(Redis::start);
+    config.redis = redis
+        .as_ref()
+        .map(|redis| config::Redis { url: Hidden(redis.url()), prefix: "contract".to_owned() });
     change(&mut config);
     let heard = Arc::new(Heard::default());
-    let history = (backend.open)(&config.history, config.rules, heard.clone());
-    Log { history, heard, _directory: directory }
+    let history = (backend.open)(&config, heard.clone());
+    Log { history, heard, _directory: directory, _redis: redis }
 }
 
 fn topic(name: &str) -> Topic {
@@ -98,6 +119,15 @@ fn sequences(receipt: &Receipt) -> Vec<u64> {
 impl Log {
     async fn append(&self, events: Vec<NewEvent>) -> Receipt {
         self.history.append(Append { events, key: None }).await.unwrap()
+    }
+
+    /// What the feed has heard, once that is so many events or more.
+    async fn heard(&self, count: usize) -> Vec<Arc<Event>> {
+        let is_enough = async || self.heard.0.lock().unwrap().len() >= count;
+        support::eventually("enough is heard", is_enough).await;
+        let heard = self.heard.0.lock().unwrap().clone();
+        assert_eq!(heard.len(), count);
+        heard
     }
 
     /// Appends one event and returns its place.
@@ -197,8 +227,7 @@ async fn the_feed_hears_everything_in_order_whoever_appends(backend: Backend) {
     for appending in appending.collect::<Vec<_>>() {
         appending.await.unwrap();
     }
-    let cursors = log.heard.cursors();
-    assert_eq!(cursors.len(), 800);
+    let cursors = log.heard(800).await.iter().map(|event| event.cursor).collect::<Vec<_>>();
     assert!(cursors.is_sorted_by(|before, after| before < after));
     // And what it heard is what is kept, in the same order.
     let kept = log.page(&[">"], None).await.events;
@@ -308,6 +337,7 @@ async fn the_bytes_of_one_topic_and_of_all_are_bounded(backend: Backend) {
         config.rules.default.max_bytes = 5 * cost;
         config.history.disk_bytes = 12 * cost;
         config.history.memory_bytes = 12 * cost;
+        config.history.redis_bytes = 12 * cost;
     });
     let text = format!("\"{}\"", "x".repeat(cost - 2 - Event::OVERHEAD_BYTES - 1));
     for name in ["a", "b", "c"] {
@@ -400,7 +430,7 @@ async fn a_repeat_under_its_key_stores_nothing_and_gets_the_first_result(backend
     assert_eq!(log.keyed(1, 2).await, Err(AppendError::Mismatch));
     assert!(!log.keyed(2, 2).await.unwrap().repeated);
     assert_eq!(log.all(&["keyed"], None, 10).await, ["1", "2"]);
-    assert_eq!(log.heard.cursors().len(), 2);
+    assert_eq!(log.heard(2).await.len(), 2);
 }
 
 async fn of_repeats_that_race_one_is_stored(backend: Backend) {
@@ -444,7 +474,7 @@ async fn ephemeral_events_are_heard_in_their_place_and_not_kept(backend: Backend
     let receipt = log.append(vec![event("now.x", 2), event("a", 3), event("now.x", 4)]).await;
     assert_eq!(receipt.events[0].cursor, None);
     assert_eq!(receipt.events[1].cursor, Some(first.at(first.sequence + 1)));
-    let heard = log.heard.0.lock().unwrap().clone();
+    let heard = log.heard(4).await;
     assert_eq!(data(&heard), ["1", "2", "3", "4"]);
     let page = log.page(&[">"], Some(first)).await;
     assert_eq!((data(&page.events), page.gap), (vec!["3".to_owned()], None));
@@ -489,6 +519,7 @@ macro_rules! contracts {
         contract!(memory, MEMORY: $($promise)+);
         contract!(disk, DISK: $($promise)+);
         contract!(memory_beside_disk, MEMORY_BESIDE_DISK: $($promise)+);
+        contract!(redis, REDIS: $($promise)+);
     };
 }
 

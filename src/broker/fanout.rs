@@ -155,6 +155,11 @@ impl StreamHandler<Vec<Item>> for Fanout {
             match item {
                 Item::Event(delivery) => self.deliver(&delivery),
                 Item::Beat { position } => self.beat(position),
+                Item::Broken { since, position } => {
+                    for (_, entry) in &self.sessions {
+                        entry.subscriber.broken(since, position);
+                    }
+                }
                 Item::Mark { session, mark, position } => {
                     if let Some(entry) = self.sessions.get(session.0) {
                         entry.subscriber.marked(mark, position);

@@ -29,6 +29,8 @@ pub(super) enum Item {
     Mark { session: SessionKey, mark: MarkId, position: Cursor },
     /// Heartbeats are due; all up to the place given has been handled.
     Beat { position: Cursor },
+    /// Tell every session that events after `since` were lost; what follows comes after `position`.
+    Broken { since: Cursor, position: Cursor },
 }
 
 /// The queue of one worker.

@@ -24,7 +24,7 @@ pub use self::delivery::Delivery;
 use self::fanout::Fanout;
 pub use self::router::Router;
 pub use self::topics::{Subscribed, Topics};
-use crate::history::{Append, AppendError, History, ListTopics, Receipt, TopicSummary};
+use crate::history::{Append, AppendError, History, ListTopics, Read, Receipt, TopicSummary};
 use crate::metrics::Metrics;
 use crate::model::{Close, Code, Cursor, Pattern, Problem, Timestamp, Topic};
 
@@ -33,6 +33,12 @@ const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// How often a waiting publisher looks again.
 const WAIT_STEP: Duration = Duration::from_millis(5);
+
+/// How long one waits for this node to come to where another is already.
+const MAX_LAG: Duration = Duration::from_secs(10);
+
+/// How often it looks whether it is there.
+const LAG_STEP: Duration = Duration::from_millis(10);
 
 /// A session, as its worker knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,6 +110,9 @@ pub trait Subscriber: Send + Sync {
 
     /// Hears that a heartbeat is due; all up to `position` has been delivered.
     fn beat(&self, position: Cursor);
+
+    /// Hears that events after `since` were lost; what follows comes after `position`.
+    fn broken(&self, since: Cursor, position: Cursor);
 
     /// Ends the session.
     fn end(&self, close: Close);
@@ -181,6 +190,34 @@ impl BrokerHandle {
             tokio::time::sleep(WAIT_STEP).await;
         }
         Ok(())
+    }
+
+    /// Waits until this node delivers from `place` on, where that is a place of the log: the client may
+    /// have it from another node, which is ahead of this one.
+    pub async fn reach(&self, place: Cursor) -> Result<(), Problem> {
+        let give_up = Instant::now() + MAX_LAG;
+        let mut is_place = false;
+        while self.shared.router.head() < place {
+            if !is_place {
+                is_place = self.is_place(place).await?;
+            }
+            if !is_place {
+                return Ok(());
+            }
+            if Instant::now() >= give_up {
+                let detail = "this node is behind the others; try again";
+                return Err(Problem::new(Code::Unavailable, detail));
+            }
+            tokio::time::sleep(LAG_STEP).await;
+        }
+        Ok(())
+    }
+
+    async fn is_place(&self, place: Cursor) -> Result<bool, Problem> {
+        let (patterns, upto) = (Arc::new([]), Some(place));
+        let read = Read { patterns, after: upto, upto, max_events: 1, max_bytes: 1 };
+        let page = self.shared.history.read(read).await?;
+        Ok(page.gap.is_none() || page.next == place)
     }
 
     /// The log, to read from.

@@ -12,7 +12,7 @@ use super::inbox::{Inbox, Item};
 use super::topics::Topics;
 use super::{MarkId, SessionKey};
 use crate::history::Feed;
-use crate::model::{Cursor, Event, Pattern};
+use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// A worker thread, as the router knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +90,11 @@ impl Router {
         self.lock().put(worker, |position| Item::Beat { position });
     }
 
+    /// The newest place that was routed.
+    pub(super) fn head(&self) -> Cursor {
+        self.lock().head
+    }
+
     /// The most that waits for any worker.
     pub(super) fn longest_queue(&self) -> usize {
         self.lock().inboxes.values().map(|inbox| inbox.len()).max().unwrap_or(0)
@@ -123,6 +128,23 @@ impl Feed for Router {
             if let Some(inbox) = routes.inboxes.get(&worker) {
                 inbox.put(items);
             }
+        }
+    }
+
+    fn skip(&self, topic: &Topic, place: Option<Cursor>) -> bool {
+        let mut routes = self.lock();
+        let is_unwanted = routes.topics.subscribers(topic).next().is_none();
+        if is_unwanted && let Some(place) = place {
+            routes.head = place;
+        }
+        is_unwanted
+    }
+
+    fn broken(&self, since: Cursor, place: Cursor) {
+        let mut routes = self.lock();
+        routes.head = place;
+        for inbox in routes.inboxes.values() {
+            inbox.put([Item::Broken { since, position: place }]);
         }
     }
 }

@@ -12,8 +12,8 @@ use redis::IntoConnectionInfo;
 use super::schema::{self, Typed};
 use super::value::{Hidden, Place, Size, Span};
 use super::{
-    Auth, Config, History, Jwt, KeyHash, Limits, Log, Rule, Rules, Secret, Server, Storage, Who,
-    origin,
+    Auth, Config, History, Jwt, KeyHash, Limits, Log, Redis, Rule, Rules, Secret, Server, Storage,
+    Who, origin,
 };
 use crate::model::Pattern;
 
@@ -45,11 +45,11 @@ impl Default for Config {
 
 /// Gives what was typed its meaning, with warnings about what is probably not meant.
 pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>) {
-    redis(&typed.redis, complaints);
     let config = Config {
         server: server(&typed.server, complaints),
         auth: auth(&typed.auth, complaints),
         history: history(&typed.history, complaints),
+        redis: redis(&typed.redis, complaints),
         rules: rules(typed, complaints),
         limits: limits(&typed.limits, complaints),
         log: log(&typed.log, complaints),
@@ -162,6 +162,7 @@ fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
     for (key, bytes) in [
         ("history.disk_bytes", typed.disk_bytes),
         ("history.memory_bytes", typed.memory_bytes),
+        ("history.redis_bytes", typed.redis_bytes),
         ("history.pending_bytes", typed.pending_bytes),
     ] {
         at_least_one(complaints, key, bytes.0);
@@ -172,6 +173,7 @@ fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
         fsync: typed.fsync,
         disk_bytes: typed.disk_bytes.0,
         memory_bytes: typed.memory_bytes.0,
+        redis_bytes: typed.redis_bytes.0,
         pending_bytes: typed.pending_bytes.0,
         commit_timeout: between(complaints, "history.commit_timeout", typed.commit_timeout, 1, 600),
         idempotency_window: between(
@@ -187,8 +189,11 @@ fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
 
 fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
     let history = &typed.history;
+    let is_cluster = typed.redis.url.is_some();
+    let usual = if is_cluster { Place::Redis } else { Place::Disk };
     let kept = Kept {
-        storage: history.storage,
+        is_cluster,
+        storage: history.storage.unwrap_or(usual),
         max_events: history.max_events,
         max_bytes: history.max_bytes,
         max_age: history.max_age,
@@ -202,6 +207,7 @@ fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
 /// What is kept of a topic, before it is checked.
 #[derive(Clone, Copy)]
 struct Kept {
+    is_cluster: bool,
     storage: Place,
     max_events: usize,
     max_bytes: Size,
@@ -222,7 +228,7 @@ impl Kept {
         let max_age = between(complaints, &format!("{path}.max_age"), self.max_age, 1, CENTURY);
         Rule {
             pattern,
-            storage: storage(storage_key, self.storage, complaints),
+            storage: self.storage(storage_key, complaints),
             max_events: self.max_events,
             max_bytes: self.max_bytes.0,
             max_age,
@@ -230,6 +236,22 @@ impl Kept {
             subscribe: Who::Token,
             publish: Who::Token,
         }
+    }
+
+    fn storage(self, key: &str, complaints: &mut Complaints) -> Storage {
+        match (self.storage, self.is_cluster) {
+            (Place::None, _) => return Storage::None,
+            (Place::Redis, true) => return Storage::Redis,
+            (Place::Disk, false) => return Storage::Disk,
+            (Place::Memory, false) => return Storage::Memory,
+            (Place::Redis, false) => complain(complaints, key, "\"redis\" needs redis.url"),
+            (Place::Disk | Place::Memory, true) => {
+                let message = "with redis.url, events are kept in Redis for all nodes: use \"redis\" \
+                               or \"none\"";
+                complain(complaints, key, message);
+            }
+        }
+        Storage::None
     }
 
     /// A rule of `[[topics]]`, for which these are the defaults.
@@ -244,6 +266,7 @@ impl Kept {
             Pattern::everything()
         });
         let kept = Self {
+            is_cluster: self.is_cluster,
             storage: typed.history.unwrap_or(self.storage),
             max_events: typed.max_events.unwrap_or(self.max_events),
             max_bytes: typed.max_bytes.unwrap_or(self.max_bytes),
@@ -255,37 +278,25 @@ impl Kept {
     }
 }
 
-fn storage(key: &str, place: Place, complaints: &mut Complaints) -> Storage {
-    match place {
-        Place::Disk => Storage::Disk,
-        Place::Memory => Storage::Memory,
-        Place::None => Storage::None,
-        Place::Redis => {
-            let message = "\"redis\" is not available in this version of Fanfare; use \"disk\", \
-                           \"memory\" or \"none\"";
-            complain(complaints, key, message);
-            Storage::Disk
-        }
-    }
-}
-
-fn redis(typed: &schema::Redis, complaints: &mut Complaints) {
-    if let Some(Hidden(url)) = &typed.url {
-        let refusal = match redis::parse_redis_url(url)
-            .map(IntoConnectionInfo::into_connection_info)
-        {
-            // What the parser says may quote the URL, which may hold a password.
-            None => "not a Redis URL; the form is redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]",
-            Some(Err(_)) if !url.starts_with("rediss:") && !url.starts_with("valkeys:") => {
-                "not a Redis URL; the form is redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]"
-            }
-            Some(_) => "cluster mode is not available in this version of Fanfare; leave it unset",
-        };
-        complain(complaints, "redis.url", refusal);
-    }
+fn redis(typed: &schema::Redis, complaints: &mut Complaints) -> Option<Redis> {
     if typed.prefix.is_empty() || typed.prefix.contains(['{', '}']) {
         complain(complaints, "redis.prefix", "must not be empty, nor contain `{` or `}`");
     }
+    let url = typed.url.as_ref()?;
+    // What the parser says may quote the URL, which may hold a password.
+    let form = "the form is redis[s]://[USER:PASSWORD@]HOST[:PORT][/DATABASE]";
+    let Hidden(text) = url;
+    match redis::parse_redis_url(text).map(IntoConnectionInfo::into_connection_info) {
+        // `#insecure` would switch off the check of the server's certificate.
+        Some(Ok(_)) if text.contains('#') => {
+            complain(complaints, "redis.url", "must not have a part after `#`");
+        }
+        Some(Ok(_)) => {}
+        Some(Err(_)) | None => {
+            complain(complaints, "redis.url", format!("not a Redis URL; {form}"));
+        }
+    }
+    Some(Redis { url: url.clone(), prefix: typed.prefix.clone() })
 }
 
 fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {

@@ -29,6 +29,8 @@ pub struct Config {
     pub auth: Auth,
     /// What is kept of every topic's history together.
     pub history: History,
+    /// What the nodes of a cluster share; none for a broker on its own.
+    pub redis: Option<Redis>,
     /// What is allowed on different topics.
     pub rules: Rules,
     /// The limits on what comes from outside.
@@ -118,7 +120,9 @@ pub struct History {
     pub disk_bytes: usize,
     /// The most bytes kept in memory of all topics, counted alike.
     pub memory_bytes: usize,
-    /// The most bytes of events that wait for the disk, counted alike.
+    /// The most bytes kept in Redis of all topics, counted alike.
+    pub redis_bytes: usize,
+    /// The most bytes of events that wait for the disk or for Redis, counted alike.
     pub pending_bytes: usize,
     /// How long a publish waits for the disk.
     pub commit_timeout: Duration,
@@ -126,6 +130,15 @@ pub struct History {
     pub idempotency_window: Duration,
     /// The most idempotency keys remembered at once.
     pub idempotency_keys: usize,
+}
+
+/// What the nodes of a cluster share.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// Where it is, and as whom to use it.
+    pub url: Hidden,
+    /// What the names of all keys and channels begin with.
+    pub prefix: String,
 }
 
 /// What is allowed on different topics: the first rule that matches a topic decides.
@@ -191,6 +204,8 @@ pub enum Storage {
     Disk,
     /// In memory, until the broker stops.
     Memory,
+    /// In Redis, for all nodes.
+    Redis,
     /// Nowhere: the topic is ephemeral.
     None,
 }

@@ -176,8 +176,9 @@ sections! {
     history: History {
         /// The data directory, made if need be; one process at a time may use it.
         path: PathBuf = "./fanfare-data".into();
-        /// Where events are kept: `"disk"`, `"memory"` (until the broker stops) or `"none"`.
-        storage: Place = Place::Disk;
+        /// Where events are kept: `"disk"` (the default), `"memory"` (until the broker stops) or
+        /// `"none"`; in cluster mode `"redis"` (the default there) or `"none"`.
+        storage: Option<Place> = None;
         /// Whether a publish is acknowledged only once the disk itself has it. Without, the newest
         /// acknowledged events may be lost with the power, but not with the process.
         fsync: bool = true;
@@ -191,20 +192,24 @@ sections! {
         disk_bytes: Size = Size(8 * GIB);
         /// The most bytes kept in memory of all topics together.
         memory_bytes: Size = Size(256 * MIB);
-        /// The most bytes of events that wait for the disk; a publish beyond them is answered 503.
+        /// The most bytes kept in Redis of all topics together.
+        redis_bytes: Size = Size(GIB);
+        /// The most bytes of events that wait for the disk or for Redis; a publish beyond them is
+        /// answered 503.
         pending_bytes: Size = Size(64 * MIB);
         /// How long a publish waits for the disk; then it is answered 503 `outcome_unknown`.
         commit_timeout: Span = seconds(10);
         /// How long an `Idempotency-Key` is remembered.
         idempotency_window: Span = seconds(600);
-        /// The most results remembered at once, one an event; a publish with a key beyond them is
-        /// answered 429.
+        /// The most results remembered at once, one an event (in Redis one a key); a publish with a
+        /// key beyond them is answered 429.
         idempotency_keys: usize = 200_000;
     }
 
-    /// Cluster mode. Not available in this version: a `url` is refused.
+    /// Cluster mode: with a `url`, every node with the same Redis and prefix is part of one broker.
     redis: Redis {
-        /// The Redis that the nodes of a cluster share, such as `redis://127.0.0.1:6379`.
+        /// The Redis (7 or newer, or Valkey) that the nodes share, such as `redis://127.0.0.1:6379`,
+        /// `rediss://user:password@redis.example:6380` (TLS) or `redis+unix:///run/redis.sock`.
         url: Option<Hidden> = None;
         /// What the names of all keys and channels in Redis begin with.
         prefix: String = "fanfare".into();

@@ -333,7 +333,7 @@ macro_rules! words {
     };
 }
 
-/// Where events are to be kept, as far as one can say it: this version can't do all of it.
+/// Where events are to be kept, as far as one can say it: whether it fits the rest is checked later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In memory.
@@ -346,7 +346,7 @@ pub enum Place {
     Redis,
 }
 
-words!(Place: r#""disk", "memory" or "none""# {
+words!(Place: r#""disk", "memory", "redis" or "none""# {
     "disk" = Place::Disk,
     "memory" = Place::Memory,
     "none" = Place::None,

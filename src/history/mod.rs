@@ -1,10 +1,12 @@
 //! What was said before: the log, behind one trait.
 //!
 //! A log numbers the events of all its topics with one sequence, stores them, and hands what is
-//! committed to its ordered [`Feed`]; the publish call itself never delivers. [`memory`] and [`sqlite`]
-//! are its backends, and each passes the one contract suite in `tests/history_contract.rs`.
+//! committed to its ordered [`Feed`]; the publish call itself never delivers. [`memory`], [`sqlite`]
+//! and [`redis`] are its backends, and each passes the one contract suite in
+//! `tests/history_contract.rs`.
 
 pub mod memory;
+pub mod redis;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -18,6 +20,13 @@ pub trait Feed: Send + Sync {
     /// Takes events that are numbered and committed, or that are ephemeral. Called by one thread at
     /// a time, never out of order, and must not block.
     fn committed(&self, events: Vec<Arc<Event>>);
+
+    /// Passes an event by without its data where nobody wants its topic; false where somebody does,
+    /// and nothing was done. Without a place it only asks, or the event is ephemeral.
+    fn skip(&self, topic: &Topic, place: Option<Cursor>) -> bool;
+
+    /// Tells everybody that events after `since` were lost; what follows comes after `place`.
+    fn broken(&self, since: Cursor, place: Cursor);
 }
 
 /// One log of events over all topics.

@@ -220,6 +220,12 @@ impl Session {
         let (reception, broker) = (self.reception.clone(), self.broker.clone());
         let (worker, session) = (self.worker.clone(), self.key);
         Box::pin(async move {
+            if let Some(since) = since
+                && let Err(problem) = broker.reach(since).await
+            {
+                reception.refuse(reference, &problem);
+                return reception.end(Close::Restart);
+            }
             let Ok(mark) = worker.join(session, patterns.clone()).await else {
                 return reception.end(Close::Restart);
             };

@@ -334,6 +334,20 @@ impl Subscriber for Reception {
         }
     }
 
+    fn broken(&self, since: Cursor, position: Cursor) {
+        let mut state = self.lock();
+        // A subscribe that has not begun reads up to a place that comes after the loss.
+        let is_told = |active: &Active| active.catchup.has_begun();
+        if state.live.is_empty() && !state.catchups.iter().any(is_told) {
+            return;
+        }
+        self.reply(&Reply::Gap { reference: None, since });
+        if !state.live.is_empty() {
+            state.told = Some(position);
+            self.reply(&Reply::Live { reference: None, cursor: position });
+        }
+    }
+
     fn end(&self, close: Close) {
         if self.outgoing.is_closing() {
             return;

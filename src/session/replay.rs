@@ -5,13 +5,15 @@
 //! the boundary it asks for a mark, behind which the session goes live.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::reception::{Progress, Reception};
 use crate::broker::{BrokerHandle, MarkId, SessionKey, Subscriber, WorkerHandle};
-use crate::history::{Newest, Read};
-use crate::model::{Close, Cursor, Event, Pattern, Problem};
+use crate::history::{Newest, Page, Read};
+use crate::model::{Close, Code, Cursor, Event, Pattern, Problem};
 use crate::protocol::Reply;
 
 /// The most events of one page.
@@ -19,6 +21,12 @@ const PAGE_EVENTS: usize = 256;
 
 /// The size of a page in bytes, about.
 const PAGE_BYTES: usize = 128 * 1024;
+
+/// How often a history that has no trouble is tried.
+const TRIES: u32 = 3;
+
+/// How long until a history that can't be read is tried again.
+const RETRY: Duration = Duration::from_millis(200);
 
 /// The reader of one subscribe's history.
 pub struct Replay {
@@ -97,7 +105,7 @@ impl Replay {
         }
     }
 
-    async fn read(&self, after: Cursor, upto: Cursor) -> Result<crate::history::Page, Problem> {
+    async fn read(&self, after: Cursor, upto: Cursor) -> Result<Page, Problem> {
         let read = Read {
             patterns: self.patterns.clone(),
             after: Some(after),
@@ -105,23 +113,51 @@ impl Replay {
             max_events: PAGE_EVENTS,
             max_bytes: PAGE_BYTES,
         };
-        self.broker.history().read(read).await
+        self.patiently(|| self.broker.history().read(read.clone())).await
+    }
+
+    /// Reads, and waits while the history is away, for the client loses nothing by that. What fails
+    /// again and again without such trouble is damaged.
+    async fn patiently<'a, T>(
+        &self,
+        read: impl Fn() -> BoxFuture<'a, Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let mut tries = TRIES;
+        loop {
+            let problem = match read().await {
+                Err(problem) if problem.code == Code::Unavailable => problem,
+                result => return result,
+            };
+            if self.broker.history().trouble().is_none() {
+                tries -= 1;
+            }
+            if tries == 0 || self.reception.outgoing().is_closing() {
+                return Err(problem);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     async fn snapshot(&self) -> Result<Result<(), Gone>, Problem> {
-        let mut after = None;
+        let (mut after, mut newest_place) = (None, None);
         loop {
             let patterns = self.patterns.clone();
             let newest = Newest { patterns, after, max_events: PAGE_EVENTS };
-            let page = self.broker.history().newest(newest).await?;
+            let page = self.patiently(|| self.broker.history().newest(newest.clone())).await?;
+            newest_place = newest_place.max(page.events.iter().filter_map(|e| e.cursor).max());
             if self.send(&page.events, true).await.is_err() {
                 return Ok(Err(Gone));
             }
             after = page.next;
             if after.is_none() {
-                return Ok(Ok(()));
+                break;
             }
         }
+        // Nothing older may follow a value that another node was first to deliver.
+        if let Some(place) = newest_place {
+            self.broker.reach(place).await?;
+        }
+        Ok(Ok(()))
     }
 
     /// Sends a page as the client takes it, and lets others of this thread go first.

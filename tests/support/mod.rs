@@ -3,7 +3,10 @@
 
 pub mod checker;
 pub mod deflate;
+pub mod fleet;
 pub mod process;
+pub mod proxy;
+pub mod redis;
 pub mod sse;
 pub mod ws;
 

@@ -89,20 +89,34 @@ fn a_token_needs_the_secret_that_checks_it() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_refused_clearly() {
-    assert!(refused(&["history.storage=redis"]).contains("\"redis\" is not available"));
+fn with_redis_events_are_kept_there_or_nowhere_and_without_it_never() {
+    let needs = "\"redis\" needs redis.url";
+    assert!(refused(&["history.storage=redis"]).contains(needs));
     let rule = r#"topics=[{match = "a.>", history = "redis"}]"#;
-    assert!(refused(&[rule]).starts_with(r#"topics[0].history: "redis" is not available"#));
-    for url in ["redis://127.0.0.1", "rediss://user:hunter2@cache.example:6380/1", "unix:///r.sock"]
-    {
-        let problem = refused(&[&format!("redis.url={url}")]);
-        assert!(problem.contains("cluster mode is not available"), "{problem}");
-        assert!(!problem.contains("hunter2"), "{problem}");
+    assert!(refused(&[rule]).starts_with(&format!("topics[0].history: {needs}")));
+    let cluster = "redis.url=redis://127.0.0.1";
+    for rule in [r#"history = "disk""#, r#"history = "memory""#] {
+        let problem = refused(&[cluster, &format!(r#"topics=[{{match = "a.>", {rule}}}]"#)]);
+        assert!(problem.starts_with("topics[0].history: with redis.url"), "{problem}");
     }
+    let config = with(&[cluster, r#"topics=[{match = "now.>", history = "none"}]"#]).unwrap();
+    assert_eq!(config.rules.default.storage, Storage::Redis);
+    assert_eq!(config.rules.listed[0].storage, Storage::None);
+    assert_eq!(config.redis.unwrap().prefix, "fanfare");
+    assert!(refused(&[cluster, "redis.prefix={a}"]).contains("redis.prefix"));
+}
+
+#[test]
+fn a_redis_that_cannot_be_used_is_refused_without_showing_its_password() {
+    let problem = refused(&["redis.url=rediss://user:hunter2@cache.example:6380/1#insecure"]);
+    assert!(problem.contains("after `#`") && !problem.contains("hunter2"), "{problem}");
     for url in ["127.0.0.1:6379", "http://:hunter2@127.0.0.1", "redis://:hunter2@h/nodatabase"] {
         let problem = refused(&[&format!("redis.url={url}")]);
         assert!(problem.contains("not a Redis URL") && !problem.contains("hunter2"), "{problem}");
     }
+    let config = with(&["redis.url=rediss://user:hunter2@127.0.0.1/1"]).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert!(with(&["redis.url=unix:///r.sock"]).is_ok());
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Log {
         let events = events.into_iter().map(|NewEvent { topic, kind, data }| {
             let cursor = match self.rules.of(&topic).storage {
                 Storage::None => None,
-                Storage::Disk | Storage::Memory => {
+                Storage::Disk | Storage::Memory | Storage::Redis => {
                     self.last += 1;
                     Some(self.head.at(self.last))
                 }

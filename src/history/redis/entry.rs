@@ -1,0 +1,200 @@
+//! The bytes of an event in Redis, and of the messages on the log's channel.
+//!
+//! An entry is what a stream keeps of an event: `flags, length of the type, type, data`. A message is
+//! what a script tells of one or more events; a node looks at each topic first, and reads the entry
+//! behind it only where somebody wants it.
+
+use std::sync::Arc;
+
+use crate::model::{Cursor, Data, Event, EventType, LogName, NewEvent, Timestamp, Topic};
+
+const BASE64: u8 = 1;
+const NUMBERED: u8 = 1;
+const LEFT_OUT: u8 = 2;
+
+/// The form of messages; a node hears no other.
+const FORM: u8 = 1;
+
+/// The entry of an event.
+pub(super) fn encode(event: &NewEvent) -> Vec<u8> {
+    let kind = event.kind.as_ref().map_or("", |kind| kind.as_str());
+    let data = event.data.json().get();
+    let mut entry = Vec::with_capacity(2 + kind.len() + data.len());
+    entry.push(if event.data.is_base64() { BASE64 } else { 0 });
+    // A type has at most 128 bytes.
+    entry.push(u8::try_from(kind.len()).unwrap_or(0));
+    entry.extend_from_slice(kind.as_bytes());
+    entry.extend_from_slice(data.as_bytes());
+    entry
+}
+
+/// The event of an entry; none where it is damaged.
+pub(super) fn decode(
+    entry: &[u8],
+    topic: &Topic,
+    time: Timestamp,
+    cursor: Option<Cursor>,
+) -> Option<Arc<Event>> {
+    let (&flags, rest) = entry.split_first()?;
+    let (&length, rest) = rest.split_first()?;
+    let (kind, data) = rest.split_at_checked(usize::from(length))?;
+    let kind = match std::str::from_utf8(kind).ok()? {
+        "" => None,
+        kind => Some(EventType::parse(kind).ok()?),
+    };
+    let data = Data::from_stored(std::str::from_utf8(data).ok()?, flags & BASE64 != 0).ok()?;
+    Some(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data }))
+}
+
+/// A message on the log's channel.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    /// The number before its first event.
+    pub(super) previous: Cursor,
+    /// The breach of the log, as in its record.
+    pub(super) breach: u64,
+    time: Timestamp,
+    count: u32,
+    rest: &'a [u8],
+}
+
+/// An event in a message.
+#[derive(Debug)]
+pub(super) struct Mention<'a> {
+    /// Its place; none where it is ephemeral.
+    pub(super) cursor: Option<Cursor>,
+    /// Its address.
+    pub(super) topic: Topic,
+    /// When the broker took it.
+    pub(super) time: Timestamp,
+    /// Its entry; none where it has to be fetched from its stream.
+    pub(super) entry: Option<&'a [u8]>,
+}
+
+impl<'a> Message<'a> {
+    /// Reads the head of a message; none where it is not one.
+    pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
+        let mut rest = bytes;
+        if take(&mut rest, 1)? != [FORM] {
+            return None;
+        }
+        let log = LogName::parse(std::str::from_utf8(take(&mut rest, LogName::LENGTH)?).ok()?)?;
+        let (epoch, breach) = (number(&mut rest)?, number(&mut rest)?);
+        let sequence = number(&mut rest)?;
+        let time = Timestamp::from_millis(i64::try_from(number(&mut rest)?).ok()?);
+        let count = u32::from_be_bytes(take(&mut rest, 4)?.try_into().ok()?);
+        let previous = Cursor { log, epoch, sequence };
+        Some(Self { previous, breach, time, count, rest })
+    }
+
+    /// Its events in order; ends early where it is damaged.
+    pub(super) fn mentions(&self) -> impl Iterator<Item = Mention<'a>> + use<'a> {
+        let (mut place, time, mut left, mut rest) =
+            (self.previous, self.time, self.count, self.rest);
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let &[flags, length] = take(&mut rest, 2)? else { return None };
+            let size = u32::from_be_bytes(take(&mut rest, 4)?.try_into().ok()?);
+            let topic = std::str::from_utf8(take(&mut rest, usize::from(length))?).ok()?;
+            let topic = Topic::parse(topic).ok()?;
+            let entry = take(&mut rest, usize::try_from(size).ok()?)?;
+            let is_numbered = flags & NUMBERED != 0;
+            if is_numbered {
+                place = place.at(place.sequence + 1);
+            }
+            let cursor = is_numbered.then_some(place);
+            let entry = (flags & LEFT_OUT == 0).then_some(entry);
+            Some(Mention { cursor, topic, time, entry })
+        })
+    }
+}
+
+fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(count)?;
+    *rest = left;
+    Some(taken)
+}
+
+fn number(rest: &mut &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(take(rest, 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(events: &[(u8, &str, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![FORM];
+        bytes.extend(b"abcdefgh");
+        for number in [2_u64, 3, 40, 1_000] {
+            bytes.extend(number.to_be_bytes());
+        }
+        bytes.extend(u32::try_from(events.len()).unwrap().to_be_bytes());
+        for (flags, topic, entry) in events {
+            bytes.extend([*flags, u8::try_from(topic.len()).unwrap()]);
+            bytes.extend(u32::try_from(entry.len()).unwrap().to_be_bytes());
+            bytes.extend(topic.as_bytes());
+            bytes.extend(*entry);
+        }
+        bytes
+    }
+
+    #[test]
+    fn an_entry_holds_an_event_byte_for_byte() {
+        let topic = Topic::parse("a").unwrap();
+        for (kind, data) in [
+            (None, Data::from_json(br#"{"b": 1.10}"#, 9).unwrap()),
+            (Some(EventType::parse("changed").unwrap()), Data::from_binary(&[0, 255])),
+        ] {
+            let new = NewEvent { topic: topic.clone(), kind: kind.clone(), data: data.clone() };
+            let time = Timestamp::from_millis(5);
+            let event = decode(&encode(&new), &topic, time, None).unwrap();
+            assert_eq!(event.kind, kind);
+            assert_eq!(event.data.json().get(), data.json().get());
+            assert_eq!(event.data.is_base64(), data.is_base64());
+            assert_eq!(encode(&new).len() + 254 + topic.as_str().len(), event.cost());
+        }
+    }
+
+    #[test]
+    fn a_message_numbers_what_is_kept_and_not_what_is_ephemeral() {
+        let bytes = message(&[(1, "a", b"xx"), (0, "now", b"y"), (3, "b", b"")]);
+        let message = Message::read(&bytes).unwrap();
+        assert_eq!(message.previous.to_string(), "abcdefgh-2-40");
+        assert_eq!(message.breach, 3);
+        let read: Vec<_> = message
+            .mentions()
+            .map(|mention| {
+                let sequence = mention.cursor.map(|cursor| cursor.sequence);
+                (sequence, mention.topic.to_string(), mention.entry.map(<[u8]>::to_vec))
+            })
+            .collect();
+        let expected = [
+            (Some(41), "a".to_owned(), Some(b"xx".to_vec())),
+            (None, "now".to_owned(), Some(b"y".to_vec())),
+            (Some(42), "b".to_owned(), None),
+        ];
+        assert_eq!(read, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..99)) {
+            let topic = Topic::parse("a").unwrap();
+            _ = decode(&bytes, &topic, Timestamp::from_millis(0), None);
+            if let Some(message) = Message::read(&bytes) {
+                prop_assert!(message.mentions().count() <= 99);
+            }
+        }
+
+        #[test]
+        fn a_cut_message_gives_what_came_before_the_cut(cut in 0_usize..60) {
+            let bytes = message(&[(1, "a", b"xx"), (1, "b", b"yy")]);
+            let cut = &bytes[..cut.min(bytes.len())];
+            if let Some(message) = Message::read(cut) {
+                prop_assert!(message.mentions().count() <= 2);
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The road out of Redis: what one node hears of the log, in the order of the log.
+//!
+//! Each message carries the number before its first event, so one comparison finds a hole; nothing later
+//! is delivered until the hole is filled from the streams. Once a second the head of the log is looked
+//! at, which finds a lost last message. Events that nobody here wants are passed by their topic.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redis::RedisResult;
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{info, warn};
+
+use super::super::Feed;
+use super::ear::Ear;
+use super::entry::{self, Mention, Message};
+use super::link::{Link, Server, away};
+use super::reads::{Placed, Reads};
+use super::state::State;
+use crate::model::{Cursor, Event, Topic};
+
+/// How often the head of the log is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long until the next attempt to hear or to catch up.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// How many places of the log one page of a hole looks at.
+const PAGE: usize = 512;
+
+/// One node's place in the log.
+pub(super) struct Follower {
+    server: Arc<Server>,
+    feed: Arc<dyn Feed>,
+    /// All up to here has been delivered.
+    at: Cursor,
+    breach: u64,
+    /// The head when it was last looked at.
+    head: u64,
+    /// Something was missed, so that the next thing to do is to catch up.
+    is_behind: bool,
+    probed: watch::Sender<Option<Instant>>,
+    deaf: Arc<Notify>,
+}
+
+impl Follower {
+    /// A follower of a log that stands like this. `deaf` tells it to hear over another connection.
+    pub(super) fn new(
+        server: Arc<Server>,
+        feed: Arc<dyn Feed>,
+        state: &State,
+        probed: watch::Sender<Option<Instant>>,
+        deaf: Arc<Notify>,
+    ) -> Self {
+        let (at, breach, head) = (state.head, state.breach, state.head.sequence);
+        Self { server, feed, at, breach, head, is_behind: false, probed, deaf }
+    }
+
+    /// Follows for good, first over `ear`.
+    pub(super) async fn run(mut self, mut ear: Ear) {
+        loop {
+            self.follow(&mut ear).await;
+            warn!("the channel of the log is not heard");
+            self.probed.send_replace(None);
+            ear = loop {
+                match Ear::open(&self.server, self.probed.clone()).await {
+                    Ok(ear) => break ear,
+                    Err(_) => sleep(RETRY).await,
+                }
+            };
+            info!("the channel of the log is heard again");
+            self.is_behind = true;
+        }
+    }
+
+    /// Follows until nothing more is heard over this connection.
+    async fn follow(&mut self, ear: &mut Ear) {
+        let deaf = self.deaf.clone();
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.is_behind {
+                self.is_behind = self.catch_up().await.is_none();
+                if self.is_behind {
+                    sleep(RETRY).await;
+                }
+            }
+            tokio::select! {
+                message = ear.next() => match message {
+                    // While something is missed, the streams will have it.
+                    Some(_) if self.is_behind => {}
+                    Some(message) => self.is_behind = self.hear(&message).await.is_none(),
+                    None => return,
+                },
+                _ = looks.tick() => self.is_behind |= self.look().await.is_none(),
+                () = deaf.notified() => return,
+            }
+        }
+    }
+
+    /// Delivers what a message tells of; none where something was missed.
+    async fn hear(&mut self, bytes: &[u8]) -> Option<()> {
+        let message = Message::read(bytes)?;
+        let previous = message.previous;
+        if previous.log == self.at.log && previous.epoch < self.at.epoch {
+            return Some(());
+        }
+        if previous.at(0) != self.at.at(0) || message.breach > self.breach {
+            return None;
+        }
+        if previous.sequence > self.at.sequence {
+            self.fill(previous.sequence).await?;
+        }
+        self.deliver(message.mentions()).await
+    }
+
+    /// Looks for a last message that was lost; none where something was missed.
+    async fn look(&mut self) -> Option<()> {
+        let link = self.server.link().ok()?;
+        let state = self.judge(&link, self.reads(&link).state().await)??;
+        if state.head.at(0) != self.at.at(0) || state.breach != self.breach {
+            return None;
+        }
+        // What was there a moment ago should have been heard by now.
+        let is_late = self.head > self.at.sequence;
+        self.head = state.head.sequence;
+        if is_late { None } else { Some(()) }
+    }
+
+    /// Presents what was seen, tells of what was lost, and delivers all that was missed.
+    async fn catch_up(&mut self) -> Option<()> {
+        let link = self.server.link().ok()?;
+        let joined = self.server.join(&link).await;
+        let state = self.judge(&link, joined)?;
+        let position = state.position(self.at);
+        // Numbers rise over all epochs, so what is above this one is new to whoever is connected here.
+        let place = match state.head.log == self.at.log {
+            true => state.place_from(self.at.sequence),
+            false => state.head,
+        };
+        if position.is_lost || state.breach != self.breach {
+            warn!(since = %self.at, "events were lost with Redis");
+            self.feed.broken(self.at, place);
+        }
+        self.at = place;
+        self.breach = state.breach;
+        self.fill(state.head.sequence).await?;
+        self.server.saw(self.at);
+        Some(())
+    }
+
+    /// Delivers events up to a number from their streams; none where that failed.
+    async fn fill(&mut self, upto: u64) -> Option<()> {
+        let since = self.at;
+        let mut is_told = false;
+        while self.at.sequence < upto {
+            let link = self.server.link().ok()?;
+            let places = self.reads(&link).places(self.at.sequence, upto, PAGE).await;
+            let places = self.judge(&link, places)?;
+            let end = if places.len() < PAGE { upto } else { places.last()?.sequence };
+            let wanted = |place: &Placed| !self.feed.skip(&place.topic, None);
+            let fetch: Vec<_> = places.iter().filter(|place| wanted(place)).cloned().collect();
+            let found = self.reads(&link).events(&fetch).await;
+            let found = self.judge(&link, found)?;
+            let mut state = None;
+            // Once before, so that the gap comes first, and once for who subscribed meanwhile.
+            is_told = is_told || self.tell_losses(&link, since, &mut state).await?;
+            let state = state?;
+            let entries = fetch.iter().zip(&found);
+            let entries = entries.filter_map(|(place, found)| {
+                found.as_ref().map(|found| (place.sequence, &found.entry[..]))
+            });
+            let entries: HashMap<_, _> = entries.collect();
+            let mentions = places.iter().map(|place| Mention {
+                cursor: Some(state.at(place.sequence)),
+                topic: place.topic.clone(),
+                time: place.time,
+                entry: entries.get(&place.sequence).copied(),
+            });
+            self.deliver(mentions).await?;
+            self.at = state.at(end);
+            is_told = is_told || self.tell_losses(&link, since, &mut None).await?;
+        }
+        Some(())
+    }
+
+    /// Tells of a gap where events that somebody here wants were removed before they could be
+    /// delivered; whether there was one.
+    async fn tell_losses(
+        &self,
+        link: &Arc<Link>,
+        since: Cursor,
+        state: &mut Option<State>,
+    ) -> Option<bool> {
+        let losses = self.judge(link, self.reads(link).losses(since.sequence).await)?;
+        let now =
+            losses.state.filter(|now| now.head.log == since.log && now.breach == self.breach)?;
+        let is_wanted = |(topic, _): &(Topic, u64)| !self.feed.skip(topic, None);
+        let is_lost =
+            losses.is_cut || now.floor > since.sequence || losses.topics.iter().any(is_wanted);
+        if is_lost {
+            warn!(%since, "retention has removed events that were not delivered yet");
+            self.feed.broken(since, self.at);
+        }
+        *state = Some(now);
+        Some(is_lost)
+    }
+
+    /// Delivers events in order, those that have been already left out; none where one could not be
+    /// fetched.
+    async fn deliver<'a>(&mut self, mentions: impl Iterator<Item = Mention<'a>>) -> Option<()> {
+        let mut run = Vec::new();
+        for mention in mentions {
+            let Mention { cursor, topic, time, entry } = mention;
+            if cursor.is_some_and(|cursor| cursor.sequence <= self.at.sequence) {
+                continue;
+            }
+            if self.feed.skip(&topic, None) {
+                self.flush(&mut run);
+                if self.feed.skip(&topic, cursor) {
+                    self.passed(cursor);
+                    continue;
+                }
+            }
+            let fetched;
+            let entry = match (entry, cursor) {
+                (Some(entry), _) => Some(entry),
+                (None, Some(cursor)) => {
+                    self.flush(&mut run);
+                    let place = Placed { sequence: cursor.sequence, topic: topic.clone(), time };
+                    fetched = self.fetch(place).await?;
+                    fetched.as_deref()
+                }
+                (None, None) => None,
+            };
+            match entry.and_then(|entry| entry::decode(entry, &topic, time, cursor)) {
+                Some(event) => run.push(event),
+                None => {
+                    self.flush(&mut run);
+                    warn!(%topic, "an event is gone before it was delivered");
+                    self.feed.broken(self.at, cursor.unwrap_or(self.at));
+                }
+            }
+            self.at = cursor.unwrap_or(self.at);
+        }
+        self.flush(&mut run);
+        Some(())
+    }
+
+    async fn fetch(&self, place: Placed) -> Option<Option<Vec<u8>>> {
+        let link = self.server.link().ok()?;
+        let found = self.reads(&link).events(&[place]).await;
+        let found = self.judge(&link, found)?.into_iter().next().flatten();
+        Some(found.map(|found| found.entry))
+    }
+
+    fn flush(&mut self, run: &mut Vec<Arc<Event>>) {
+        if !run.is_empty() {
+            self.feed.committed(std::mem::take(run));
+            self.server.saw(self.at);
+        }
+    }
+
+    fn passed(&mut self, cursor: Option<Cursor>) {
+        if let Some(cursor) = cursor {
+            self.at = cursor;
+            self.server.saw(cursor);
+        }
+    }
+
+    fn reads(&self, link: &Link) -> Reads<'_> {
+        Reads { connection: link.reads.clone(), keys: &self.server.keys }
+    }
+
+    fn judge<T>(&self, link: &Arc<Link>, answer: RedisResult<T>) -> Option<T> {
+        let answer = self.server.judge(link, answer);
+        answer.inspect_err(|error| warn!(reason = %away(error), "the log can't be read")).ok()
+    }
+}

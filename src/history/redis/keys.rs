@@ -1,0 +1,80 @@
+//! The names of everything in Redis, all in one slot.
+//!
+//! The prefix stands in braces, which makes it the hash tag of each key and of the channel, so that one
+//! script may use them all on a Redis Cluster too. `docs/cluster.md` says what each holds.
+
+use std::fmt::Write;
+
+use crate::model::Topic;
+
+/// The names of one log.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    tag: String,
+}
+
+impl Keys {
+    /// The names that begin with `prefix`.
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { tag: format!("{{{prefix}}}") }
+    }
+
+    fn named(&self, name: &str) -> String {
+        format!("{}:{name}", self.tag)
+    }
+
+    /// What every script works with, in its order.
+    pub(super) fn of_every_script(&self) -> [String; 6] {
+        ["log", "order", "topics", "lost", "bytes", "receipts"].map(|name| self.named(name))
+    }
+
+    /// The record of the log: a hash.
+    pub(super) fn log(&self) -> String {
+        self.named("log")
+    }
+
+    /// The topic of every kept event, by number: a stream.
+    pub(super) fn order(&self) -> String {
+        self.named("order")
+    }
+
+    /// Topics with events, by name: a sorted set.
+    pub(super) fn topics(&self) -> String {
+        self.named("topics")
+    }
+
+    /// The number of the last removed event by topic: a sorted set.
+    pub(super) fn lost(&self) -> String {
+        self.named("lost")
+    }
+
+    /// The events of a topic, by number: a stream.
+    pub(super) fn stream(&self, topic: &Topic) -> String {
+        format!("{}:t:{topic}", self.tag)
+    }
+
+    /// The result of a publish under an idempotency key.
+    pub(super) fn receipt(&self, scope: &[u8; 32]) -> String {
+        let mut name = self.named("k:");
+        for byte in scope {
+            // Writing into a String can't fail.
+            _ = write!(name, "{byte:02x}");
+        }
+        name
+    }
+
+    /// Which node removes what is too old.
+    pub(super) fn sweeper(&self) -> String {
+        self.named("sweeper")
+    }
+
+    /// The channel of the log.
+    pub(super) fn channel(&self) -> String {
+        self.named("feed")
+    }
+
+    /// The channel on which a node hears itself.
+    pub(super) fn probe(&self, node: &str) -> String {
+        self.named(&format!("probe:{node}"))
+    }
+}

@@ -1,0 +1,3 @@
+-- Presents what the node has seen, and learns how the log stands.
+
+return values_of(enter())

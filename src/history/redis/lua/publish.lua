@@ -1,0 +1,139 @@
+-- Numbers, stores and tells a group of publishes, each of them whole or not at all.
+--
+-- KEYS: 7 and on, the streams of the topics, then the receipts of the idempotency keys.
+-- ARGV: 7 the window of a key in milliseconds, 8 how many keys there may be, 9 the most bytes of all
+-- topics, 10 how many topics, 11 how many publishes; then for each topic its name, most events, most
+-- bytes and whether it is kept; then for each publish how many events, which key (0 for none) and
+-- the digest of the request, and for each of its events the topic and the entry.
+
+-- How many events one call removes beside as many as it adds.
+local REMOVED = 512
+
+-- About how large a message may become, and how large an entry that travels with it.
+local MESSAGE_BYTES, ENTRY_BYTES = 262144, 16384
+
+-- How many idempotency keys whose window is over one call forgets.
+local FORGOTTEN_KEYS = 1000
+
+local log = enter()
+local window, max_keys, max_bytes = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
+local topic_count, publish_count = tonumber(ARGV[10]), tonumber(ARGV[11])
+local millis = math.floor(clock() / 1000)
+log.time = math.max(log.time, millis)
+
+local at = 12
+local topics = {}
+for n = 1, topic_count do
+  topics[n] = {
+    stream = KEYS[6 + n], name = ARGV[at], max_events = tonumber(ARGV[at + 1]),
+    max_bytes = tonumber(ARGV[at + 2]), is_kept = ARGV[at + 3] == '1',
+  }
+  at = at + 4
+end
+
+local message = { previous = log.seq, bytes = 0, parts = {} }
+
+local function flush()
+  if #message.parts > 0 then
+    tell(log, message.previous, #message.parts, table.concat(message.parts))
+  end
+  message = { previous = log.seq, bytes = 0, parts = {} }
+end
+
+-- Puts an event into the message: whole, or where it is large and kept by its place alone.
+local function mention(topic, entry)
+  local is_left_out = topic.is_kept and #entry > ENTRY_BYTES
+  local flags = (topic.is_kept and 1 or 0) + (is_left_out and 2 or 0)
+  local body = is_left_out and '' or entry
+  local part = struct.pack('>BBI4', flags, #topic.name, #body) .. topic.name .. body
+  message.parts[#message.parts + 1] = part
+  message.bytes = message.bytes + #part
+end
+
+local function keep(topic, entry)
+  log.seq = log.seq + 1
+  local id, time, cost = whole(log.seq) .. '-0', whole(log.time), cost_of(topic.name, entry)
+  redis.call('XADD', topic.stream, id, 'e', entry, 't', time)
+  redis.call('XADD', ORDER, id, 'n', topic.name, 't', time)
+  topic.bytes = redis.call('HINCRBY', BYTES, topic.name, cost)
+  if topic.bytes == cost then redis.call('ZADD', TOPICS, 0, topic.name) end
+  log.bytes = log.bytes + cost
+end
+
+-- What is known of a key: nothing where it is new.
+local function known(receipt, request)
+  local found = redis.call('GET', receipt)
+  if found then
+    if string.sub(found, 1, 32) ~= request then return { 'other' } end
+    return { 'same', string.sub(found, 33) }
+  end
+  local over = redis.call('ZRANGEBYSCORE', RECEIPTS, '-inf', whole(millis), 'LIMIT', 0, FORGOTTEN_KEYS)
+  if #over > 0 then redis.call('ZREM', RECEIPTS, unpack(over)) end
+  if redis.call('ZCARD', RECEIPTS) >= max_keys then return { 'full' } end
+end
+
+local function remember(receipt, request, result)
+  redis.call('SET', receipt, request .. result, 'PX', window)
+  redis.call('ZADD', RECEIPTS, whole(millis + window), receipt)
+end
+
+local added = 0
+
+local function publish(count)
+  local first, kept = log.seq + 1, {}
+  for n = 1, count do
+    local topic, entry = topics[tonumber(ARGV[at])], ARGV[at + 1]
+    at = at + 2
+    if topic.is_kept then
+      keep(topic, entry)
+      added = added + 1
+    end
+    kept[n] = topic.is_kept and '1' or '0'
+    mention(topic, entry)
+    if message.bytes > MESSAGE_BYTES then flush() end
+  end
+  return string.format('%.0f %.0f %.0f %s', log.epoch, first, log.time, table.concat(kept))
+end
+
+local results = {}
+for n = 1, publish_count do
+  local count, key, request = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
+  at = at + 3
+  local receipt = key > 0 and KEYS[6 + topic_count + key]
+  local result = receipt and known(receipt, request)
+  if result then
+    at = at + 2 * count
+  else
+    result = { 'new', publish(count) }
+    if receipt then remember(receipt, request, result[2]) end
+  end
+  results[n] = result
+end
+flush()
+
+-- One event of a topic is kept however large it is, and the newest of all.
+local left = REMOVED + added
+for _, topic in ipairs(topics) do
+  local count = topic.bytes and redis.call('XLEN', topic.stream) or 0
+  while left > 0 and count > 1 and (count > topic.max_events or topic.bytes > topic.max_bytes) do
+    local surplus = math.min(math.max(1, count - topic.max_events), count - 1, left, REMOVED)
+    local removed, cost = remove(log, topic.name, topic.stream, surplus, '+')
+    if removed == 0 then break end
+    left, count, topic.bytes = left - removed, count - removed, topic.bytes - cost
+  end
+end
+
+-- The topics of the oldest events are named by the index, so their keys are made here. They carry the
+-- tag of all the others.
+local tag = string.match(LOG, '^{.-}')
+while left > 0 and log.bytes > max_bytes do
+  local oldest = redis.call('XRANGE', ORDER, '-', '+', 'COUNT', 2)
+  if #oldest < 2 then break end
+  local id, name = oldest[1][1], oldest[1][2][2]
+  local removed = remove(log, name, tag .. ':t:' .. name, 1, id)
+  if removed == 0 then redis.call('XDEL', ORDER, id) end
+  left = left - 1
+end
+
+save(log)
+return { values_of(log), results }

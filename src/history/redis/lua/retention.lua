@@ -1,0 +1,39 @@
+-- Removing events, oldest first, in bounded steps; every removal leaves its number behind.
+
+-- As `Event::cost` counts: the entry holds two bytes beside the texts, and 256 are charged flat.
+local function cost_of(name, entry)
+  return #name + #entry + 254
+end
+
+-- Forgets the oldest removals of so many topics that lost theirs; what they say goes into the floor.
+local function forget_lost(log)
+  local most = redis.call('ZCARD', TOPICS) + EMPTIED_TOPICS
+  local surplus = redis.call('ZCARD', LOST) - most
+  if surplus <= 0 then return end
+  local forgotten = redis.call('ZPOPMIN', LOST, math.min(surplus, 16))
+  for at = 2, #forgotten, 2 do log.floor = math.max(log.floor, tonumber(forgotten[at])) end
+end
+
+-- Removes up to `count` events of a topic, up to number `upto`; how many there were, and their cost.
+local function remove(log, name, stream, count, upto)
+  local oldest = redis.call('XRANGE', stream, '-', upto, 'COUNT', count)
+  if #oldest == 0 then return 0, 0 end
+  local ids, cost = {}, 0
+  for at, event in ipairs(oldest) do
+    ids[at] = event[1]
+    cost = cost + cost_of(name, event[2][2])
+  end
+  redis.call('XDEL', stream, unpack(ids))
+  redis.call('XDEL', ORDER, unpack(ids))
+  redis.call('ZADD', LOST, string.match(ids[#ids], '%d+'), name)
+  log.bytes = log.bytes - cost
+  if redis.call('XLEN', stream) == 0 then
+    redis.call('DEL', stream)
+    redis.call('HDEL', BYTES, name)
+    redis.call('ZREM', TOPICS, name)
+  else
+    redis.call('HINCRBY', BYTES, name, whole(-cost))
+  end
+  forget_lost(log)
+  return #ids, cost
+end

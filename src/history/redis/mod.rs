@@ -1,0 +1,237 @@
+//! The log in Redis, shared by all nodes: one sequence, one slot, one channel.
+//!
+//! A script numbers, stores and tells a publish in one call; every node follows every number on the
+//! channel and delivers in the order of the log. All of it runs on a thread of its own, whose tasks
+//! publish, follow, probe, sweep and keep the connections. `docs/cluster.md` says it from the outside.
+
+mod ear;
+mod entry;
+mod follower;
+mod keys;
+mod link;
+mod probe;
+mod publisher;
+mod reader;
+mod reads;
+mod scripts;
+mod state;
+mod sweeper;
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use tokio::runtime;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::timeout;
+use tracing::error;
+
+use self::ear::Ear;
+use self::follower::Follower;
+use self::link::Server;
+use self::probe::Probe;
+use self::publisher::{Publisher, Queue};
+use self::reader::Reader;
+use self::state::State;
+use self::sweeper::Sweeper;
+use super::{
+    Append, AppendError, Feed, History, ListTopics, Newest, NewestPage, Page, Read, Receipt,
+    TopicSummary,
+};
+use crate::config::{self, Rules};
+use crate::model::{Cursor, Problem, Timestamp, Topic};
+
+/// How long a start waits for Redis.
+const START: Duration = Duration::from_secs(10);
+
+/// Why a node can't join the log.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The address is not one.
+    #[error("redis.url can't be used: {0}")]
+    Address(String),
+    /// Redis does not answer, or not as it must.
+    #[error("Redis could not be joined within {START:?}: {0}")]
+    Away(String),
+    /// There is no thread for it.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A log that is joined and not yet followed.
+pub struct Joined {
+    server: Arc<Server>,
+    head: Cursor,
+    start: oneshot::Sender<Start>,
+    thread: JoinHandle<()>,
+    heard: watch::Receiver<Option<Instant>>,
+}
+
+/// What the thread of the log is told when all is wired.
+struct Start {
+    feed: Arc<dyn Feed>,
+    queue: Arc<Queue>,
+    due: Arc<Notify>,
+    config: config::History,
+    rules: Rules,
+}
+
+/// The log in Redis.
+pub struct RedisHistory {
+    server: Arc<Server>,
+    queue: Arc<Queue>,
+    reader: Reader,
+    due: Arc<Notify>,
+    heard: watch::Receiver<Option<Instant>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Joined {
+    /// Joins the log of `redis`, which hears it from here on. Blocks until Redis answers.
+    pub fn open(redis: &config::Redis) -> Result<Self, JoinError> {
+        let server = Server::new(&redis.url.0, &redis.prefix);
+        let server = Arc::new(server.map_err(|error| JoinError::Address(error.category().into()))?);
+        let (start, started) = oneshot::channel();
+        let (joined_out, joined_in) = mpsc::channel();
+        let (probed, heard) = watch::channel(None);
+        let at_work = server.clone();
+        let thread = thread::Builder::new().name("history-redis".to_owned()).spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(work(at_work, probed, joined_out, started)),
+                Err(error) => error!(%error, "the thread of Redis could not be started"),
+            }
+        })?;
+        let head = joined_in.recv().map_err(|_| JoinError::Away("the thread has ended".into()))?;
+        let head = head.map_err(JoinError::Away)?;
+        Ok(Self { server, head, start, thread, heard })
+    }
+
+    /// The place after which new events will be heard.
+    pub fn head(&self) -> Cursor {
+        self.head
+    }
+
+    /// Starts to publish, and to tell `feed`.
+    pub fn start(
+        self,
+        config: &config::History,
+        rules: Rules,
+        feed: Arc<dyn Feed>,
+    ) -> RedisHistory {
+        let Self { server, start, thread, heard, .. } = self;
+        let queue = Arc::new(Queue::new(config.pending_bytes));
+        let due = Arc::new(Notify::new());
+        let config = config.clone();
+        let told = Start { feed, queue: queue.clone(), due: due.clone(), config, rules };
+        if start.send(told).is_err() {
+            error!("the thread of Redis has ended");
+        }
+        let (reader, thread) = (Reader { server: server.clone() }, Mutex::new(Some(thread)));
+        RedisHistory { server, queue, reader, due, heard, thread }
+    }
+}
+
+/// The work of the thread: hears the log, says where it stands, and goes on until it is stopped.
+async fn work(
+    server: Arc<Server>,
+    probed: watch::Sender<Option<Instant>>,
+    joined: mpsc::Sender<Result<Cursor, String>>,
+    start: oneshot::Receiver<Start>,
+) {
+    tokio::spawn(server.clone().keep());
+    let (ear, state) = match timeout(START, join(&server, &probed)).await {
+        Ok(joined) => joined,
+        Err(_) => {
+            let reason = server.link().err().map_or_else(String::new, |away| away.0);
+            _ = joined.send(Err(reason));
+            return;
+        }
+    };
+    _ = joined.send(Ok(state.head));
+    let Ok(Start { feed, queue, due, config, rules }) = start.await else { return };
+    let deaf = Arc::new(Notify::new());
+    let probe = Probe { server: server.clone(), heard: probed.subscribe(), deaf: deaf.clone() };
+    let follower = Follower::new(server.clone(), feed, &state, probed, deaf);
+    tokio::spawn(follower.run(ear));
+    tokio::spawn(probe.run());
+    tokio::spawn(Sweeper::new(server.clone(), rules.clone()).run(due));
+    Publisher { server, queue, rules, config }.run().await;
+}
+
+/// Hears the log first and then learns its head, so that nothing is missed between the two.
+async fn join(server: &Server, probed: &watch::Sender<Option<Instant>>) -> (Ear, State) {
+    loop {
+        let Some(link) = server.linked().await else { continue };
+        if let Ok(ear) = Ear::open(server, probed.clone()).await
+            && let Ok(state) = server.join(&link).await
+        {
+            return (ear, state);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+impl History for RedisHistory {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
+        Box::pin(async move {
+            self.server.link().map_err(|away| AppendError::Unavailable(away.to_string()))?;
+            self.queue.append(append).await
+        })
+    }
+
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
+        Box::pin(self.reader.page(read))
+    }
+
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
+        Box::pin(self.reader.place_before(time))
+    }
+
+    fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
+        Box::pin(self.reader.newest(newest))
+    }
+
+    fn topics(&self, list: ListTopics) -> BoxFuture<'_, Result<Vec<TopicSummary>, Problem>> {
+        Box::pin(self.reader.topics(list))
+    }
+
+    fn topic(&self, topic: Topic) -> BoxFuture<'_, Result<TopicSummary, Problem>> {
+        Box::pin(self.reader.topic(topic))
+    }
+
+    fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
+        Box::pin(sweeper::forget(&self.server, topic))
+    }
+
+    fn head(&self) -> Cursor {
+        self.server.head()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        let away = self.server.link().err().map(|away| away.to_string());
+        away.or_else(|| self.server.misgiving()).or_else(|| probe::trouble(&self.heard))
+    }
+
+    fn sweep(&self) {
+        self.due.notify_one();
+    }
+
+    fn stop(&self) {
+        self.queue.stop();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            error!("the thread of Redis has panicked");
+        }
+    }
+}
+
+impl Drop for RedisHistory {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,320 @@
+//! The road into Redis: what waits, and the one who takes all of it in one script call.
+//!
+//! One call runs at a time, so that the next group gathers meanwhile and many publishers share each
+//! round trip; within it each publish is whole or not at all. A publisher is answered within a second:
+//! what was not sent by then never will be, and what was sent may have run.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::{RedisError, ScriptInvocation};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+use tracing::error;
+
+use super::super::{Append, AppendError, EventReceipt, Receipt};
+use super::entry;
+use super::link::{Link, Server, away};
+use super::scripts;
+use super::state::State;
+use crate::config::{self, Rules, Storage};
+use crate::model::{Cursor, Event, Timestamp, Topic};
+
+/// How long a publisher waits.
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// The most events of one group, but for those of its last publish.
+const GROUP_EVENTS: usize = 1_000;
+
+/// The most bytes of one group, but for those of its last publish.
+const GROUP_BYTES: usize = 1 << 20;
+
+type Outcome = Result<Receipt, AppendError>;
+
+/// What waits for Redis.
+pub(super) struct Queue {
+    state: Mutex<Waiting>,
+    work: Notify,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Waiting {
+    pending: Vec<Pending>,
+    bytes: usize,
+    stopping: bool,
+}
+
+struct Pending {
+    append: Append,
+    bytes: usize,
+    /// Set by the one who decides first: the publisher by giving up, or who sends it.
+    decided: Arc<AtomicBool>,
+    answer: oneshot::Sender<Outcome>,
+}
+
+impl Queue {
+    /// Nothing, and room for so many bytes.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { state: Mutex::default(), work: Notify::new(), max_bytes }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a publish wait for its turn, and for what became of it.
+    pub(super) async fn append(&self, append: Append) -> Outcome {
+        let decided = Arc::new(AtomicBool::new(false));
+        let receiver = self.push(append, decided.clone())?;
+        match timeout(PATIENCE, receiver).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(AppendError::OutcomeUnknown("the broker is stopping".to_owned())),
+            Err(_) if decided.swap(true, Ordering::AcqRel) => {
+                Err(AppendError::OutcomeUnknown("Redis did not answer".to_owned()))
+            }
+            Err(_) => Err(AppendError::Unavailable("Redis is behind".to_owned())),
+        }
+    }
+
+    fn push(
+        &self,
+        append: Append,
+        decided: Arc<AtomicBool>,
+    ) -> Result<oneshot::Receiver<Outcome>, AppendError> {
+        let texts = append.events.iter().map(|event| event.data.json().get().len());
+        let bytes = texts.sum::<usize>() + append.events.len() * Event::OVERHEAD_BYTES;
+        let mut state = self.lock();
+        if state.stopping {
+            return Err(AppendError::Unavailable("the broker is stopping".to_owned()));
+        }
+        if state.bytes + bytes > self.max_bytes && !state.pending.is_empty() {
+            return Err(AppendError::Unavailable("too much waits for Redis".to_owned()));
+        }
+        let (answer, receiver) = oneshot::channel();
+        state.bytes += bytes;
+        state.pending.push(Pending { append, bytes, decided, answer });
+        drop(state);
+        self.work.notify_one();
+        Ok(receiver)
+    }
+
+    /// Takes no more.
+    pub(super) fn stop(&self) {
+        self.lock().stopping = true;
+        self.work.notify_one();
+    }
+
+    /// Waits for a group; none once nothing more will come.
+    async fn next_group(&self) -> Option<Vec<Pending>> {
+        loop {
+            {
+                let mut state = self.lock();
+                if !state.pending.is_empty() {
+                    return Some(state.take());
+                }
+                if state.stopping {
+                    return None;
+                }
+            }
+            self.work.notified().await;
+        }
+    }
+}
+
+impl Waiting {
+    fn take(&mut self) -> Vec<Pending> {
+        let (mut events, mut bytes) = (0, 0);
+        let mut count = 0;
+        while let Some(next) = self.pending.get(count)
+            && events < GROUP_EVENTS
+            && bytes < GROUP_BYTES
+        {
+            events += next.append.events.len();
+            bytes += next.bytes;
+            count += 1;
+        }
+        self.bytes -= bytes;
+        let rest = self.pending.split_off(count);
+        mem::replace(&mut self.pending, rest)
+    }
+}
+
+/// The one who publishes what waits.
+pub(super) struct Publisher {
+    pub(super) server: Arc<Server>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) rules: Rules,
+    pub(super) config: config::History,
+}
+
+impl Publisher {
+    /// Publishes until the queue is stopped and empty.
+    pub(super) async fn run(self) {
+        while let Some(mut group) = self.queue.next_group().await {
+            let link = match self.server.link() {
+                Ok(link) => link,
+                Err(away) => {
+                    refuse(group, &AppendError::Unavailable(away.to_string()));
+                    continue;
+                }
+            };
+            group.retain(|pending| !pending.decided.swap(true, Ordering::AcqRel));
+            if group.is_empty() {
+                continue;
+            }
+            match self.publish(&link, &group).await {
+                Ok((state, results)) => self.answer(&link, &state, group, results).await,
+                Err(error) => refuse(group, &refusal(&error)),
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        link: &Arc<Link>,
+        group: &[Pending],
+    ) -> Result<(State, Vec<Vec<String>>), RedisError> {
+        let script = &scripts::PUBLISH;
+        let mut invocation = script.prepare_invoke();
+        self.server.prepare(link, &mut invocation);
+        invocation.arg(self.config.idempotency_window.as_millis() as u64);
+        invocation.arg(self.config.idempotency_keys).arg(self.config.redis_bytes);
+        let places = self.topics(&mut invocation, group);
+        let mut keys = 0;
+        for Pending { append, .. } in group {
+            invocation.arg(append.events.len());
+            match &append.key {
+                Some(key) => {
+                    keys += 1;
+                    invocation.key(self.server.keys.receipt(&key.scope));
+                    invocation.arg(keys).arg(&key.request[..]);
+                }
+                None => _ = invocation.arg(0).arg(""),
+            }
+            for event in &append.events {
+                let place = places.get(&event.topic).copied().unwrap_or_default();
+                invocation.arg(place).arg(entry::encode(event));
+            }
+        }
+        self.server.invoke(link, &invocation).await
+    }
+
+    /// Says which topics there are and what is kept of each; their places, from 1.
+    fn topics<'a>(
+        &self,
+        invocation: &mut ScriptInvocation<'_>,
+        group: &'a [Pending],
+    ) -> HashMap<&'a Topic, usize> {
+        let mut places = HashMap::new();
+        let mut topics = Vec::new();
+        for event in group.iter().flat_map(|pending| &pending.append.events) {
+            let next = places.len() + 1;
+            places.entry(&event.topic).or_insert_with(|| {
+                topics.push(&event.topic);
+                next
+            });
+        }
+        invocation.arg(topics.len()).arg(group.len());
+        for topic in topics {
+            let rule = self.rules.of(topic);
+            let is_kept = usize::from(rule.storage != Storage::None);
+            invocation.key(self.server.keys.stream(topic));
+            invocation.arg(topic.as_str()).arg(rule.max_events).arg(rule.max_bytes).arg(is_kept);
+        }
+        places
+    }
+
+    async fn answer(
+        &self,
+        link: &Arc<Link>,
+        state: &State,
+        group: Vec<Pending>,
+        results: Vec<Vec<String>>,
+    ) {
+        let is_new = self.server.presented().is_none_or(|seen| seen.at(0) != state.head.at(0));
+        if is_new && let Err(error) = self.server.join(link).await {
+            // What was seen of the last epoch will be presented with the next call.
+            error!(reason = %away(&error), "the new epoch could not be joined");
+        }
+        self.server.saw(state.head);
+        if group.len() != results.len() {
+            let reason = "the answer of Redis is not one".to_owned();
+            return refuse(group, &AppendError::OutcomeUnknown(reason));
+        }
+        for (pending, result) in group.into_iter().zip(results) {
+            let outcome = outcome(&pending.append, state.head, &result);
+            // Whoever gave up waiting was told that the outcome is unknown.
+            _ = pending.answer.send(outcome);
+        }
+    }
+}
+
+/// What a script says of one publish.
+fn outcome(append: &Append, head: Cursor, result: &[String]) -> Outcome {
+    let strange = || AppendError::OutcomeUnknown("the answer of Redis is not one".to_owned());
+    let text = |at: usize| result.get(at).map(String::as_str);
+    let receipt = match text(0) {
+        Some("new" | "same") => text(1).and_then(|text| receipt(append, head, text)),
+        Some("other") => return Err(AppendError::Mismatch),
+        Some("full") => return Err(AppendError::TooManyKeys),
+        Some(_) | None => None,
+    };
+    let events = receipt.ok_or_else(strange)?;
+    Ok(Receipt { events, repeated: text(0) == Some("same") })
+}
+
+/// A result as the script remembers it: `epoch first time`, and whether each event is kept.
+fn receipt(append: &Append, head: Cursor, text: &str) -> Option<Vec<EventReceipt>> {
+    let mut parts = text.split(' ');
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let (epoch, mut next, time) = (number()?, number()?, number()?);
+    let time = Timestamp::from_millis(i64::try_from(time).ok()?);
+    let kept = parts.next()?.bytes().map(|byte| byte == b'1');
+    let events = append.events.iter().zip(kept).map(|(event, is_kept)| {
+        let cursor = is_kept.then_some(Cursor { epoch, ..head.at(next) });
+        next += u64::from(is_kept);
+        EventReceipt { cursor, topic: event.topic.clone(), time }
+    });
+    let events: Vec<_> = events.collect();
+    (events.len() == append.events.len()).then_some(events)
+}
+
+fn refuse(group: Vec<Pending>, error: &AppendError) {
+    for pending in group {
+        _ = pending.answer.send(Err(error.clone()));
+    }
+}
+
+/// Answers that Redis gives before it runs anything.
+const NOT_RUN: [&str; 13] = [
+    "BUSY",
+    "CLUSTERDOWN",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "ASK",
+    "TRYAGAIN",
+    "NOAUTH",
+    "NOPERM",
+    "NOREPLICAS",
+    "NOSCRIPT",
+    "READONLY",
+];
+
+fn refusal(error: &RedisError) -> AppendError {
+    let reason = away(error).to_string();
+    match error.code() {
+        Some("OOM") => AppendError::StorageFull,
+        Some(code) if NOT_RUN.contains(&code) => AppendError::Unavailable(reason),
+        Some(_) => {
+            error!(detail = error.detail(), "a script has failed");
+            AppendError::OutcomeUnknown(reason)
+        }
+        None => AppendError::OutcomeUnknown(reason),
+    }
+}

@@ -1,0 +1,315 @@
+//! Reading the log for a subscribe or a request: events, current values, topics.
+//!
+//! A few topics are read each from its own stream and joined by number; anything wider along the index
+//! of all. Each page says whether something that it should have held was removed.
+
+use std::sync::Arc;
+
+use redis::{RedisError, RedisResult};
+
+use super::super::{ListTopics, Newest, NewestPage, Page, Read, TopicSummary};
+use super::entry;
+use super::link::{Away, Link, Server, away};
+use super::reads::{Found, Placed, Reads};
+use super::state::State;
+use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
+
+/// How many topics are read from their own streams.
+const FEW_TOPICS: usize = 64;
+
+/// How many places or names one page looks at.
+const LOOKED_AT: usize = 1_024;
+
+/// Where a log that nobody has written to is read from.
+const NEVER: &str = "the log is not there";
+
+/// Reads the log of one server.
+pub(super) struct Reader {
+    pub(super) server: Arc<Server>,
+}
+
+/// What a page found, and the place up to which it is whole.
+struct Part {
+    events: Vec<Arc<Event>>,
+    upto: u64,
+}
+
+/// Where a page is to begin and end.
+struct Span<'a> {
+    read: &'a Read,
+    state: &'a State,
+    after: u64,
+    upto: u64,
+}
+
+impl From<Away> for Problem {
+    fn from(away: Away) -> Self {
+        Problem::new(Code::Unavailable, away.to_string())
+    }
+}
+
+fn problem(error: &RedisError) -> Problem {
+    away(error).into()
+}
+
+impl Reader {
+    /// Reads over the link that stands now, and gives it up where that fails.
+    async fn with<T>(
+        &self,
+        read: impl AsyncFnOnce(Reads<'_>) -> RedisResult<Result<T, Problem>>,
+    ) -> Result<T, Problem> {
+        let link: Arc<Link> = self.server.link()?;
+        let reads = Reads { connection: link.reads.clone(), keys: &self.server.keys };
+        let answer = read(reads).await;
+        self.server.judge(&link, answer).map_err(|error| problem(&error))?
+    }
+
+    /// Kept events, oldest first.
+    pub(super) async fn page(&self, read: Read) -> Result<Page, Problem> {
+        self.with(async |mut reads| {
+            let Some(state) = reads.state().await? else { return Ok(Err(never())) };
+            let position = read.after.map(|after| state.position(after));
+            let after = position.map_or(0, |position| position.after);
+            let head = state.head.sequence;
+            let upto = read.upto.map_or(head, |upto| state.position(upto).after.min(head));
+            let span = Span { read: &read, state: &state, after, upto };
+            let topics = span.few_topics(&mut reads).await?;
+            let part = match &topics {
+                Some(topics) => span.by_topic(&mut reads, topics).await?,
+                None => span.along(&mut reads).await?,
+            };
+            let lost = span.lost(&mut reads).await?;
+            let is_lost = position.is_some_and(|position| position.is_lost);
+            // The same on each page, so that one gap is told of it.
+            let breach = is_lost.then_some(after.max(state.breach));
+            let lost = lost.max(breach).filter(|_| read.after.is_some());
+            Ok(Ok(Page {
+                gap: lost.map(|lost| state.place_from(lost)),
+                next: state.place_from(part.upto.max(after)),
+                done: part.upto >= upto,
+                events: part.events,
+            }))
+        })
+        .await
+    }
+
+    /// The place up to which every kept event happened before a moment.
+    pub(super) async fn place_before(&self, time: Timestamp) -> Result<Cursor, Problem> {
+        self.with(async |mut reads| {
+            let Some(state) = reads.state().await? else { return Ok(Err(never())) };
+            // Times never go back along the log, so its places can be halved: all up to `before`
+            // happened before, all above `since` did not.
+            let (mut before, mut since) = (0, state.head.sequence);
+            while before < since {
+                let middle = before + (since - before) / 2;
+                match reads.places(middle, since, 1).await?.first() {
+                    Some(place) if place.time < time => before = place.sequence,
+                    Some(_) | None if middle > before => since = middle,
+                    Some(_) | None => since = before,
+                }
+            }
+            let first = state.ended.first().map_or(state.start, |ended| ended.start());
+            Ok(Ok(state.place_from(before.max(first))))
+        })
+        .await
+    }
+
+    /// The newest event of each matching topic.
+    pub(super) async fn newest(&self, newest: Newest) -> Result<NewestPage, Problem> {
+        self.with(async |mut reads| {
+            let Some(state) = reads.state().await? else { return Ok(Err(never())) };
+            let Newest { patterns, after, max_events } = newest;
+            let count = max_events.min(LOOKED_AT);
+            let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
+            let (mut topics, is_last) = match exact {
+                Some(mut topics) => {
+                    topics.sort_unstable();
+                    topics.dedup();
+                    topics.retain(|topic| after.as_ref().is_none_or(|after| topic > after));
+                    let is_last = topics.len() <= count;
+                    topics.truncate(count);
+                    (topics, is_last)
+                }
+                None => {
+                    let names =
+                        reads.names(shared_prefix(&patterns), after.as_ref(), count).await?;
+                    let is_last = names.len() < count;
+                    (names, is_last)
+                }
+            };
+            let next = topics.last().filter(|_| !is_last).cloned();
+            topics.retain(|topic| patterns.iter().any(|pattern| pattern.matches(topic)));
+            let found = reads.newest(&topics).await?;
+            let events =
+                topics.iter().zip(found).filter_map(|(topic, found)| event(&found?, topic, &state));
+            Ok(Ok(NewestPage { events: events.collect(), next }))
+        })
+        .await
+    }
+
+    /// Topics with kept events.
+    pub(super) async fn topics(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
+        self.with(async |mut reads| {
+            let ListTopics { pattern, mut after, limit } = list;
+            let mut topics = Vec::new();
+            while topics.len() < limit {
+                let names =
+                    reads.names(pattern.literal_prefix(), after.as_ref(), LOOKED_AT).await?;
+                let Some(last) = names.last().cloned() else { break };
+                topics.extend(names.into_iter().filter(|topic| pattern.matches(topic)));
+                after = Some(last);
+            }
+            topics.truncate(limit);
+            let lengths = reads.lengths(&topics).await?;
+            let summaries = topics.into_iter().zip(lengths).map(|(topic, retained)| TopicSummary {
+                topic,
+                retained,
+                latest: None,
+            });
+            Ok(Ok(summaries.filter(|summary| summary.retained > 0).collect()))
+        })
+        .await
+    }
+
+    /// What is kept of one topic.
+    pub(super) async fn topic(&self, topic: Topic) -> Result<TopicSummary, Problem> {
+        self.with(async |mut reads| {
+            let Some(state) = reads.state().await? else { return Ok(Err(never())) };
+            let one = [topic];
+            let retained = reads.lengths(&one).await?.first().copied().unwrap_or(0);
+            let found = reads.newest(&one).await?.into_iter().next().flatten();
+            let [topic] = one;
+            let latest = found.and_then(|found| event(&found, &topic, &state));
+            Ok(Ok(TopicSummary { topic, retained, latest }))
+        })
+        .await
+    }
+}
+
+fn never() -> Problem {
+    Problem::new(Code::Unavailable, NEVER)
+}
+
+fn event(found: &Found, topic: &Topic, state: &State) -> Option<Arc<Event>> {
+    entry::decode(&found.entry, topic, found.time, Some(state.at(found.sequence)))
+}
+
+/// What every topic begins with that one of the patterns matches.
+fn shared_prefix(patterns: &[Pattern]) -> &str {
+    let first = patterns.first().map_or("", Pattern::literal_prefix);
+    let shared = |prefix: &str, pattern: &Pattern| {
+        let other = pattern.literal_prefix();
+        prefix.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count()
+    };
+    // Topics are ASCII, so any length is a boundary.
+    let length = patterns.iter().fold(first.len(), |length, pattern| {
+        shared(first.get(..length).unwrap_or_default(), pattern)
+    });
+    first.get(..length).unwrap_or_default()
+}
+
+impl Span<'_> {
+    fn matches(&self, topic: &Topic) -> bool {
+        self.read.patterns.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// The topics that match, where they are few.
+    async fn few_topics(&self, reads: &mut Reads<'_>) -> RedisResult<Option<Vec<Topic>>> {
+        let patterns = &self.read.patterns;
+        let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
+        let mut topics = match exact {
+            Some(topics) => topics,
+            None => {
+                let names = reads.names(shared_prefix(patterns), None, LOOKED_AT).await?;
+                if names.len() == LOOKED_AT {
+                    return Ok(None);
+                }
+                names.into_iter().filter(|topic| self.matches(topic)).collect()
+            }
+        };
+        topics.sort_unstable();
+        topics.dedup();
+        Ok((topics.len() <= FEW_TOPICS).then_some(topics))
+    }
+
+    async fn by_topic(&self, reads: &mut Reads<'_>, topics: &[Topic]) -> RedisResult<Part> {
+        let count = (self.read.max_events / topics.len().max(1)).clamp(16, LOOKED_AT);
+        let ranges = match self.after < self.upto {
+            true => reads.ranges(topics, self.after, self.upto, count).await?,
+            false => Vec::new(),
+        };
+        let full = ranges.iter().filter(|range| range.len() == count);
+        let ends = full.filter_map(|range| range.last()).map(|found| found.sequence);
+        let end = ends.min().unwrap_or(self.upto);
+        let all = topics.iter().zip(&ranges);
+        let mut all: Vec<_> =
+            all.flat_map(|(topic, range)| range.iter().map(move |found| (topic, found))).collect();
+        all.retain(|(_, found)| found.sequence <= end);
+        all.sort_unstable_by_key(|(_, found)| found.sequence);
+        Ok(self.fit(
+            all.into_iter().map(|(topic, found)| (found.sequence, event(found, topic, self.state))),
+            end,
+        ))
+    }
+
+    async fn along(&self, reads: &mut Reads<'_>) -> RedisResult<Part> {
+        let mut places = match self.after < self.upto {
+            true => reads.places(self.after, self.upto, LOOKED_AT).await?,
+            false => Vec::new(),
+        };
+        let mut end = match places.last() {
+            Some(last) if places.len() == LOOKED_AT => last.sequence,
+            Some(_) | None => self.upto,
+        };
+        places.retain(|place: &Placed| self.matches(&place.topic));
+        if places.len() > self.read.max_events {
+            places.truncate(self.read.max_events);
+            end = places.last().map_or(end, |place| place.sequence);
+        }
+        let found = reads.events(&places).await?;
+        let events = places.iter().zip(&found).map(|(place, found)| {
+            let event = found.as_ref().and_then(|found| event(found, &place.topic, self.state));
+            (place.sequence, event)
+        });
+        Ok(self.fit(events, end))
+    }
+
+    /// As many events as the page may hold; those that are gone are left out.
+    fn fit(&self, found: impl Iterator<Item = (u64, Option<Arc<Event>>)>, end: u64) -> Part {
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        let mut found = found.peekable();
+        while let Some((sequence, event)) = found.next() {
+            bytes += event.as_ref().map_or(0, |event| event.cost());
+            events.extend(event);
+            let is_full = events.len() >= self.read.max_events || bytes >= self.read.max_bytes;
+            if is_full && found.peek().is_some() {
+                return Part { events, upto: sequence };
+            }
+        }
+        Part { events, upto: end.max(self.after) }
+    }
+
+    /// The number of the newest event after the span's beginning that matches and was, or may have
+    /// been, removed.
+    async fn lost(&self, reads: &mut Reads<'_>) -> RedisResult<Option<u64>> {
+        if self.read.after.is_none() {
+            return Ok(None);
+        }
+        let exact: Option<Vec<_>> = self.read.patterns.iter().map(Pattern::as_topic).collect();
+        let lost = match exact {
+            Some(topics) => {
+                let floor = reads.state().await?.map_or(0, |state| state.floor);
+                let removed = reads.last_removed(&topics).await?;
+                removed.into_iter().map(|removed| removed.unwrap_or(floor)).max()
+            }
+            None => {
+                let losses = reads.losses(self.after).await?;
+                let matching = losses.topics.iter().filter(|(topic, _)| self.matches(topic));
+                let newest = matching.map(|(_, sequence)| *sequence).max();
+                let assumed = losses.topics.last().filter(|_| losses.is_cut).map(|(_, last)| *last);
+                newest.max(assumed).max(losses.state.map(|state| state.floor))
+            }
+        };
+        Ok(lost.filter(|lost| *lost > self.after))
+    }
+}

@@ -1,0 +1,190 @@
+//! How a log stands in Redis: its head, its epochs, and what is known to be lost.
+//!
+//! Pure state. Numbers rise over all epochs, so that a place is one number; which epoch it is of
+//! follows from where the epochs began and ended.
+
+use redis::{FromRedisValue, ParsingError, Value};
+
+use crate::model::{Cursor, LogName};
+
+/// The fields of the log's record that a node reads, in order.
+pub(super) const FIELDS: [&str; 7] = ["name", "epoch", "start", "seq", "breach", "floor", "ended"];
+
+/// How a log stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    /// The newest committed event, or the place where the epoch begins.
+    pub(super) head: Cursor,
+    /// The place where the epoch began.
+    pub(super) start: u64,
+    /// Acknowledged events were lost before this place, whatever the topic.
+    pub(super) breach: u64,
+    /// Nothing up to here is known of topics whose removed events are not listed.
+    pub(super) floor: u64,
+    /// Epochs that have ended, oldest first.
+    pub(super) ended: Vec<Ended>,
+}
+
+/// An epoch that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    epoch: u64,
+    start: u64,
+    end: u64,
+}
+
+/// Where reading after a cursor begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    /// After this number.
+    pub(super) after: u64,
+    /// Whether events between the cursor and that number, or some after it, were lost.
+    pub(super) is_lost: bool,
+}
+
+impl State {
+    /// The log that the server has, from the values of [`FIELDS`]; none where it has none.
+    pub(super) fn read(values: &[Option<String>]) -> Option<Self> {
+        let text = |at: usize| values.get(at).and_then(Option::as_deref);
+        let number = |at: usize| text(at).and_then(|text| text.parse().ok());
+        let log = text(0).and_then(LogName::parse)?;
+        let head = Cursor { log, epoch: number(1)?, sequence: number(3)? };
+        let ended = text(6)?.split_terminator(';').map(Ended::read).collect::<Option<_>>()?;
+        Some(Self { head, start: number(2)?, breach: number(4)?, floor: number(5)?, ended })
+    }
+
+    /// The cursor of a number.
+    pub(super) fn at(&self, sequence: u64) -> Cursor {
+        let of = |ended: &&Ended| ended.start <= sequence && sequence <= ended.end;
+        let epoch = match self.ended.iter().rev().find(of) {
+            Some(ended) if sequence < self.start => ended.epoch,
+            Some(_) | None => self.head.epoch,
+        };
+        Cursor { epoch, ..self.head.at(sequence) }
+    }
+
+    /// The first place of the log that is not below a number.
+    pub(super) fn place_from(&self, sequence: u64) -> Cursor {
+        let is_within = |start, end| start <= sequence && sequence <= end;
+        let is_place = is_within(self.start, self.head.sequence)
+            || self.ended.iter().any(|ended| is_within(ended.start, ended.end));
+        if is_place {
+            return self.at(sequence);
+        }
+        let starts = self.ended.iter().map(|ended| ended.start).chain([self.start]);
+        self.at(starts.filter(|start| *start > sequence).min().unwrap_or(self.head.sequence))
+    }
+
+    /// Where reading after `cursor` begins.
+    pub(super) fn position(&self, cursor: Cursor) -> Position {
+        let lost = |after| Position { after, is_lost: true };
+        if cursor.log != self.head.log || cursor.epoch > self.head.epoch {
+            return lost(0);
+        }
+        let is_lost = cursor.sequence < self.breach;
+        if cursor.epoch == self.head.epoch {
+            // Before the first event of a log anything may be asked for.
+            let begins = if self.ended.is_empty() && self.start == 0 { 0 } else { self.start };
+            return match cursor.sequence {
+                sequence if sequence > self.head.sequence => lost(0),
+                sequence if sequence < begins => lost(0),
+                after => Position { after, is_lost },
+            };
+        }
+        match self.ended.iter().find(|ended| ended.epoch == cursor.epoch) {
+            Some(ended) if cursor.sequence < ended.start => lost(0),
+            Some(ended) if cursor.sequence > ended.end => lost(ended.end),
+            Some(_) => Position { after: cursor.sequence, is_lost },
+            None => lost(0),
+        }
+    }
+}
+
+impl Ended {
+    /// The place where it began.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut numbers = text.split(' ').map(|number| number.parse().ok());
+        Some(Self { epoch: numbers.next()??, start: numbers.next()??, end: numbers.next()?? })
+    }
+}
+
+impl FromRedisValue for State {
+    fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
+        let values: Vec<Option<String>> = FromRedisValue::from_redis_value(value)?;
+        Self::read(&values).ok_or_else(|| ParsingError::from("not the record of a log"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(values: [&str; 7]) -> State {
+        State::read(&values.map(|value| Some(value.to_owned()))).unwrap()
+    }
+
+    fn cursor(text: &str) -> Cursor {
+        Cursor::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_number_is_of_the_epoch_in_which_it_was_given() {
+        let state = state(["abcdefgh", "3", "900", "905", "0", "0", "1 0 50 0;2 400 420 1;"]);
+        assert_eq!(state.head, cursor("abcdefgh-3-905"));
+        for (sequence, text) in [
+            (1, "abcdefgh-1-1"),
+            (50, "abcdefgh-1-50"),
+            (400, "abcdefgh-2-400"),
+            (420, "abcdefgh-2-420"),
+            (900, "abcdefgh-3-900"),
+            (905, "abcdefgh-3-905"),
+        ] {
+            assert_eq!(state.at(sequence), cursor(text));
+            assert_eq!(state.place_from(sequence), cursor(text));
+        }
+        for (sequence, text) in
+            [(51, "abcdefgh-2-400"), (421, "abcdefgh-3-900"), (906, "abcdefgh-3-905")]
+        {
+            assert_eq!(state.place_from(sequence), cursor(text));
+        }
+    }
+
+    #[test]
+    fn a_cursor_up_to_the_end_of_its_epoch_goes_on_and_one_above_is_a_gap() {
+        let state = state(["abcdefgh", "3", "900", "905", "0", "0", "1 0 50 0;2 400 420 0;"]);
+        for (text, after, is_lost) in [
+            ("abcdefgh-3-905", 905, false),
+            ("abcdefgh-3-900", 900, false),
+            ("abcdefgh-3-906", 0, true),
+            ("abcdefgh-3-899", 0, true),
+            ("abcdefgh-2-420", 420, false),
+            ("abcdefgh-2-421", 420, true),
+            ("abcdefgh-2-399", 0, true),
+            ("abcdefgh-1-50", 50, false),
+            ("abcdefgh-1-0", 0, false),
+            ("abcdefgh-1-51", 50, true),
+            ("abcdefgh-4-1", 0, true),
+            ("zzzzzzzz-3-905", 0, true),
+        ] {
+            assert_eq!(state.position(cursor(text)), Position { after, is_lost }, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_place_before_a_breach_is_a_gap_and_one_after_it_is_not() {
+        let state = state(["abcdefgh", "2", "900", "905", "903", "0", "1 0 50 1;"]);
+        let lost = |text| state.position(cursor(text)).is_lost;
+        assert!(lost("abcdefgh-1-50") && lost("abcdefgh-1-7") && lost("abcdefgh-2-902"));
+        assert!(!lost("abcdefgh-2-903") && !lost("abcdefgh-2-905"));
+    }
+
+    #[test]
+    fn what_is_no_record_is_none() {
+        assert_eq!(State::read(&[const { None }; 7]), None);
+        assert_eq!(State::read(&["x"; 7].map(|value| Some(value.to_owned()))), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! Removing what is too old, and forgetting whole topics, in small steps.
+//!
+//! Which rule a topic falls under is known to nodes alone, so a node reads along the index what is old
+//! enough and has it removed by number. One node at a time does so; its lease ends with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use redis::{RedisResult, cmd};
+use tokio::sync::Notify;
+
+use super::link::{Link, Server, away};
+use super::reads::Reads;
+use super::scripts;
+use super::state::State;
+use crate::config::Rules;
+use crate::model::{Problem, Timestamp, Topic};
+
+/// How many events one step looks at, and removes at most.
+const STEP: usize = 512;
+
+/// How long the node that sweeps goes on to be the one.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// How far the events of all rules with one age have been looked at.
+struct Expiry {
+    max_age: Duration,
+    looked_at: u64,
+}
+
+/// Removes what is too old.
+pub(super) struct Sweeper {
+    server: Arc<Server>,
+    rules: Rules,
+    expiries: Vec<Expiry>,
+}
+
+impl Sweeper {
+    pub(super) fn new(server: Arc<Server>, rules: Rules) -> Self {
+        let mut ages: Vec<_> = rules.all().map(|rule| rule.max_age).collect();
+        ages.sort_unstable();
+        ages.dedup();
+        let expiries = ages.into_iter().map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
+        Self { server, rules, expiries }
+    }
+
+    /// Sweeps a little each time it is asked to.
+    pub(super) async fn run(mut self, due: Arc<Notify>) {
+        loop {
+            due.notified().await;
+            if let Ok(link) = self.server.link() {
+                let swept = self.sweep(&link).await;
+                // What was not removed now will be the next time.
+                _ = self.server.judge(&link, swept);
+            }
+        }
+    }
+
+    async fn sweep(&mut self, link: &Arc<Link>) -> RedisResult<()> {
+        if !self.leads(link).await? {
+            return Ok(());
+        }
+        let now = Timestamp::from(SystemTime::now()).millis();
+        let mut reads = Reads { connection: link.reads.clone(), keys: &self.server.keys };
+        for expiry in &mut self.expiries {
+            let age = i64::try_from(expiry.max_age.as_millis()).unwrap_or(i64::MAX);
+            let before = now.saturating_sub(age);
+            let places = reads.places(expiry.looked_at, u64::MAX, STEP).await?;
+            let mut upto_by_topic = BTreeMap::new();
+            for place in places.into_iter().take_while(|place| place.time.millis() < before) {
+                expiry.looked_at = place.sequence;
+                if self.rules.of(&place.topic).max_age == expiry.max_age {
+                    upto_by_topic.insert(place.topic, place.sequence);
+                }
+            }
+            if !upto_by_topic.is_empty() {
+                remove(&self.server, link, &upto_by_topic).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this node is the one that sweeps.
+    async fn leads(&self, link: &Arc<Link>) -> RedisResult<bool> {
+        let (key, node) = (self.server.keys.sweeper(), self.server.node.to_string());
+        let mut connection = link.commands.clone();
+        let mut take = cmd("SET");
+        take.arg(&key).arg(&node).arg("NX").arg("PX").arg(LEASE.as_millis() as u64);
+        if take.query_async::<Option<String>>(&mut connection).await?.is_some() {
+            return Ok(true);
+        }
+        let holder: Option<String> = cmd("GET").arg(&key).query_async(&mut connection).await?;
+        let leads = holder.as_ref() == Some(&node);
+        if leads {
+            let lease = LEASE.as_millis() as u64;
+            () = cmd("PEXPIRE").arg(&key).arg(lease).query_async(&mut connection).await?;
+        }
+        Ok(leads)
+    }
+}
+
+/// Removes events of topics up to a number each, at most [`STEP`]; how many there were.
+async fn remove(
+    server: &Server,
+    link: &Arc<Link>,
+    upto_by_topic: &BTreeMap<Topic, u64>,
+) -> RedisResult<usize> {
+    let mut invocation = scripts::REMOVE.prepare_invoke();
+    server.prepare(link, &mut invocation);
+    invocation.arg(STEP);
+    for (topic, upto) in upto_by_topic {
+        invocation.key(server.keys.stream(topic)).arg(topic.as_str()).arg(upto);
+    }
+    let (_, removed): (State, usize) = server.invoke(link, &invocation).await?;
+    Ok(removed)
+}
+
+/// Forgets what a topic keeps now; how many events there were.
+pub(super) async fn forget(server: &Server, topic: Topic) -> Result<usize, Problem> {
+    let link = server.link()?;
+    let forgetting = async {
+        let state = server.join(&link).await?;
+        let upto = BTreeMap::from([(topic, state.head.sequence)]);
+        let mut sum = 0;
+        loop {
+            let removed = remove(server, &link, &upto).await?;
+            sum += removed;
+            if removed < STEP {
+                return Ok(sum);
+            }
+        }
+    };
+    forgetting.await.map_err(|error| away(&error).into())
+}

@@ -1,0 +1,305 @@
+//! Several nodes behind one Redis, with publishers and clients that use any of them.
+//!
+//! Clients drop and resume on random nodes and note everything they receive; publishers repeat what was
+//! not acknowledged under the same key, on another node. What they saw is for the checker.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use fanfare::model::Cursor;
+use futures_util::StreamExt;
+use rand::RngExt;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::checker::{Client, Fault, History, Published, Received};
+use super::process::Process;
+
+/// Events of one publish.
+const BATCH: usize = 5;
+
+/// The topic of events that everybody gets.
+const MARK: &str = "fleet.mark";
+
+/// A node that listens on the port it had before, or on a free one.
+pub fn node(redis_url: &str, port: u16) -> Process {
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = format!("redis.url={redis_url}");
+    Process::durable(directory.path(), port, &["--set", &url, "--set", "server.workers=1"])
+}
+
+fn topic(number: usize) -> String {
+    format!("fleet.{}.{number}", number % 4)
+}
+
+/// What all parts of a run share.
+pub struct Fleet {
+    pub addresses: Vec<String>,
+    since: String,
+    history: Mutex<History>,
+    publishing: AtomicBool,
+    ending: AtomicBool,
+    clients: Mutex<Vec<JoinHandle<Client>>>,
+    publishers: Mutex<Vec<JoinHandle<()>>>,
+    /// How far each client has come.
+    cursors: Mutex<Vec<Option<Cursor>>>,
+    connections: AtomicUsize,
+    /// How long the slowest refused or failed publish took.
+    slowest_refusal: Mutex<Duration>,
+}
+
+/// How long each client stays on one connection, in events.
+pub struct Load {
+    pub publishers: usize,
+    pub clients: usize,
+    /// Events a second, all publishers together.
+    pub rate: usize,
+    pub stay: Range<usize>,
+}
+
+impl Fleet {
+    /// Starts publishers and clients on these nodes.
+    pub async fn start(addresses: Vec<String>, load: &Load) -> Arc<Self> {
+        let mut fleet = Self {
+            addresses,
+            since: String::new(),
+            history: Mutex::default(),
+            publishing: AtomicBool::new(true),
+            ending: AtomicBool::new(false),
+            clients: Mutex::default(),
+            publishers: Mutex::default(),
+            cursors: Mutex::new(vec![None; load.clients]),
+            connections: AtomicUsize::new(0),
+            slowest_refusal: Mutex::default(),
+        };
+        fleet.since = fleet.mark().await;
+        let fleet = Arc::new(fleet);
+        let pause = Duration::from_secs_f64((load.publishers * BATCH) as f64 / load.rate as f64);
+        let publishers = (0..load.publishers)
+            .map(|number| tokio::spawn(fleet.clone().publish(number, pause)))
+            .collect();
+        *fleet.publishers.lock().expect("publishers") = publishers;
+        let clients = (0..load.clients).map(|number| {
+            let mut patterns = match number % 3 {
+                0 => vec![topic(number % load.publishers), topic((number + 7) % load.publishers)],
+                1 => vec![format!("fleet.{}.*", number % 4)],
+                _ => vec!["fleet.>".to_owned()],
+            };
+            patterns.push(MARK.to_owned());
+            patterns.dedup();
+            let name = format!("client {number} on {patterns:?}");
+            let client =
+                Client { name, patterns, since: fleet.since.clone(), received: Vec::new() };
+            tokio::spawn(fleet.clone().follow(number, client, load.stay.clone()))
+        });
+        *fleet.clients.lock().expect("clients") = clients.collect();
+        fleet
+    }
+
+    fn any(&self) -> &str {
+        &self.addresses[rand::random_range(0..self.addresses.len())]
+    }
+
+    /// Publishes an event that everybody gets, until a node takes it; its id.
+    pub async fn mark(&self) -> String {
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("one");
+        loop {
+            let url = format!("http://{}/v1/topics/{MARK}/events", self.any());
+            let answer = http.post(url).body("{}").send().await;
+            if let Ok(answer) = answer
+                && answer.status().is_success()
+                && let Ok(receipt) = answer.json::<Value>().await
+            {
+                return receipt["id"].as_str().expect("an id").to_owned();
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// How long it takes until an event published now has reached every client.
+    pub async fn flow(&self) -> Duration {
+        let begin = Instant::now();
+        let id = Cursor::parse(&self.mark().await).expect("a cursor");
+        let behind = || {
+            let cursors = self.cursors.lock().expect("cursors");
+            cursors.iter().filter(|cursor| cursor.is_none_or(|cursor| cursor < id)).count()
+        };
+        while behind() > 0 {
+            assert!(begin.elapsed() < Duration::from_secs(120), "{} are behind {id}", behind());
+            sleep(Duration::from_millis(10)).await;
+        }
+        begin.elapsed()
+    }
+
+    /// Lets everybody come to their end; what is wrong with what they saw. Where Redis lost events, a
+    /// gap is right, and so is the loss of what it does not have, for whoever was told.
+    pub async fn finish(&self, is_lossy: bool) -> Vec<Fault> {
+        self.publishing.store(false, Ordering::Relaxed);
+        let publishers = std::mem::take(&mut *self.publishers.lock().expect("publishers"));
+        for publisher in publishers {
+            publisher.await.expect("the publisher ends");
+        }
+        self.flow().await;
+        self.ending.store(true, Ordering::Relaxed);
+        let clients = std::mem::take(&mut *self.clients.lock().expect("clients"));
+        let mut seen = Vec::new();
+        for client in clients {
+            seen.push(client.await.expect("the client ends"));
+        }
+        let kept = self.kept().await;
+        let history = self.history.lock().expect("the history");
+        let received: usize = seen.iter().map(|client| client.received.len()).sum();
+        println!(
+            "{} events acknowledged, {} kept; {received} received by {} clients over {} connections; \
+             slowest refusal {:?}",
+            history.len(),
+            kept.len(),
+            seen.len(),
+            self.connections.load(Ordering::Relaxed),
+            self.slowest_refusal.lock().expect("it"),
+        );
+        assert!(history.len() > 100, "only {} events", history.len());
+        let slowest = *self.slowest_refusal.lock().expect("it");
+        assert!(slowest < Duration::from_secs(2), "a publisher was refused after {slowest:?}");
+        let was_told = |name: &str| {
+            let client = seen.iter().find(|client| client.name == name);
+            client.is_some_and(|client| {
+                client.received.iter().any(|received| matches!(received, Received::Gap))
+            })
+        };
+        let mut faults = history.check(&seen);
+        faults.retain(|fault| match fault {
+            Fault::Gap { .. } => !is_lossy,
+            Fault::Lost { client, id } => !is_lossy || kept.contains(id) || !was_told(client),
+            _ => true,
+        });
+        faults
+    }
+
+    /// The ids of all that is kept now.
+    async fn kept(&self) -> BTreeSet<String> {
+        let http = reqwest::Client::new();
+        let list = format!("http://{}/v1/topics?match=fleet.%3E&limit=1000", self.any());
+        let topics: Value = http.get(list).send().await.expect("one").json().await.expect("JSON");
+        let mut kept = BTreeSet::new();
+        for topic in topics["topics"].as_array().expect("topics") {
+            let topic = topic["topic"].as_str().expect("a topic");
+            let mut since = String::new();
+            loop {
+                let path = format!("/v1/topics/{topic}/events?limit=1000{since}");
+                let url = format!("http://{}{path}", self.any());
+                let page: Value =
+                    http.get(url).send().await.expect("a page").json().await.expect("JSON");
+                let events = page["events"].as_array().expect("events");
+                if events.is_empty() {
+                    break;
+                }
+                kept.extend(
+                    events.iter().map(|event| event["id"].as_str().expect("an id").to_owned()),
+                );
+                since = format!("&since={}", page["next"].as_str().expect("a cursor"));
+            }
+        }
+        kept
+    }
+
+    /// Publishes batches to one topic, each until it is acknowledged.
+    async fn publish(self: Arc<Self>, number: usize, pause: Duration) {
+        let http =
+            reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("a client");
+        let name = topic(number);
+        let mut next = 0;
+        while self.publishing.load(Ordering::Relaxed) {
+            let events: Vec<_> = (next..next + BATCH)
+                .map(|n| json!({ "topic": name, "data": [number, n] }))
+                .collect();
+            let (body, key) = (json!({ "events": events }), format!("{number}-{next}"));
+            let receipt = loop {
+                let url = format!("http://{}/v1/events", self.any());
+                let begin = Instant::now();
+                let request = http.post(&url).header("idempotency-key", &key).json(&body);
+                match request.send().await {
+                    Ok(response) if response.status().is_success() => {
+                        if let Ok(receipt) = response.json::<Value>().await {
+                            break receipt;
+                        }
+                    }
+                    Ok(response) => {
+                        assert_eq!(response.status(), 503);
+                        assert!(response.headers().contains_key("retry-after"));
+                        let mut slowest = self.slowest_refusal.lock().expect("it");
+                        *slowest = begin.elapsed().max(*slowest);
+                    }
+                    Err(_) => {}
+                }
+                sleep(Duration::from_millis(20)).await;
+            };
+            self.acknowledged(&receipt, &name, number, next);
+            next += BATCH;
+            sleep(pause).await;
+        }
+    }
+
+    fn acknowledged(&self, receipt: &Value, topic: &str, number: usize, from: usize) {
+        let mut history = self.history.lock().expect("the history");
+        for (event, n) in receipt["events"].as_array().expect("events").iter().zip(from..) {
+            let published = Published { topic: topic.to_owned(), data: json!([number, n]) };
+            history.acknowledged(event["id"].as_str().expect("an id"), published);
+        }
+    }
+
+    /// Follows to the end, on one connection after the other, each to any node.
+    async fn follow(
+        self: Arc<Self>,
+        number: usize,
+        mut client: Client,
+        stay: Range<usize>,
+    ) -> Client {
+        let mut cursor = client.since.clone();
+        let topics = client.patterns.iter().map(|pattern| pattern.replace('>', "%3E"));
+        let topics: Vec<_> = topics.map(|pattern| format!("topic={pattern}")).collect();
+        while !self.ending.load(Ordering::Relaxed) {
+            let leave_after = client.received.len() + rand::rng().random_range(stay.clone());
+            let query = format!("{}&since={cursor}", topics.join("&"));
+            let url = format!("ws://{}/v1/ws?{query}", self.any());
+            let Ok(Ok((mut socket, _))) =
+                timeout(Duration::from_secs(2), tokio_tungstenite::connect_async(url)).await
+            else {
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            while client.received.len() < leave_after && !self.ending.load(Ordering::Relaxed) {
+                match timeout(Duration::from_millis(200), socket.next()).await {
+                    Ok(Some(Ok(Message::Text(text)))) => {
+                        let frame = serde_json::from_str(&text).expect("JSON");
+                        take(&mut client, &mut cursor, &frame);
+                        self.cursors.lock().expect("cursors")[number] = Cursor::parse(&cursor).ok();
+                    }
+                    Ok(Some(Ok(_))) | Err(_) => {}
+                    Ok(Some(Err(_)) | None) => break,
+                }
+            }
+        }
+        client
+    }
+}
+
+fn take(client: &mut Client, cursor: &mut String, frame: &Value) {
+    let text = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
+    match text("op").as_str() {
+        "gap" => client.received.push(Received::Gap),
+        "event" => {
+            *cursor = text("id");
+            let event = Published { topic: text("topic"), data: frame["data"].clone() };
+            client.received.push(Received::Event { id: text("id"), event });
+        }
+        "cursor" | "live" => *cursor = text("cursor"),
+        _ => {}
+    }
+}

@@ -1,0 +1,71 @@
+//! A network between a node and Redis that can be cut, both ways or one way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+
+/// Passes bytes on, and holds them back while cut, as a network does that sends them again later.
+pub struct Proxy {
+    pub port: u16,
+    cuts: Arc<Cuts>,
+}
+
+#[derive(Default)]
+struct Cuts {
+    to_redis: AtomicBool,
+    from_redis: AtomicBool,
+}
+
+impl Proxy {
+    /// A network to a port of this machine.
+    pub async fn to(target: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let cuts = Arc::new(Cuts::default());
+        let shared = cuts.clone();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
+                near.set_nodelay(true).expect("a socket");
+                far.set_nodelay(true).expect("a socket");
+                let ((near_in, near_out), (far_in, far_out)) =
+                    (near.into_split(), far.into_split());
+                tokio::spawn(pump(near_in, far_out, shared.clone(), |cuts| &cuts.to_redis));
+                tokio::spawn(pump(far_in, near_out, shared.clone(), |cuts| &cuts.from_redis));
+            }
+        });
+        Self { port, cuts }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn cut(&self, to_redis: bool, from_redis: bool) {
+        self.cuts.to_redis.store(to_redis, Ordering::Relaxed);
+        self.cuts.from_redis.store(from_redis, Ordering::Relaxed);
+    }
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    cuts: Arc<Cuts>,
+    way: fn(&Cuts) -> &AtomicBool,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        while way(&cuts).load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(10)).await;
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}

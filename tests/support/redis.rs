@@ -1,0 +1,143 @@
+//! A real Redis of a test's own.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use redis::{Connection, FromRedisValue, cmd};
+use tempfile::TempDir;
+
+use super::process::free_port;
+
+/// A running `redis-server`; killed when dropped.
+pub struct Redis {
+    pub port: u16,
+    arguments: Vec<String>,
+    directory: TempDir,
+    child: Child,
+}
+
+impl Redis {
+    /// A server that keeps nothing on disk.
+    pub fn start() -> Self {
+        Self::with(&["--appendonly", "no"])
+    }
+
+    /// A server whose acknowledged writes are on the disk.
+    pub fn durable() -> Self {
+        Self::with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// A server that speaks TLS alone, with a certificate of its own making in its directory.
+    pub fn with_tls() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+            .args(["-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .current_dir(directory.path())
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.expect("openssl is installed").success());
+        let port = free_port();
+        let tls = ["--tls-cert-file", "cert.pem", "--tls-key-file", "key.pem"];
+        let (tls_port, ca) = (port.to_string(), "cert.pem".to_owned());
+        let mut arguments: Vec<_> = tls.iter().map(ToString::to_string).collect();
+        arguments.extend(["--tls-ca-cert-file".to_owned(), ca, "--tls-auth-clients".to_owned()]);
+        arguments.extend(["no".to_owned(), "--tls-port".to_owned(), tls_port]);
+        let child = spawn(0, &arguments, directory.path());
+        let redis = Self { port, arguments, directory, child };
+        redis.wait();
+        redis
+    }
+
+    /// A file in its directory.
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn with(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (port, arguments) = (free_port(), arguments.iter().map(ToString::to_string).collect());
+        let child = spawn(port, &arguments, directory.path());
+        let redis = Self { port, arguments, directory, child };
+        redis.wait();
+        redis
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn wait(&self) {
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < give_up, "redis-server does not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn connect(&self) -> Connection {
+        let client = redis::Client::open(self.url()).expect("a URL");
+        client.get_connection().expect("a connection")
+    }
+
+    /// Runs one command: its words.
+    pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = cmd(words[0]);
+        words[1..].iter().for_each(|word| _ = command.arg(*word));
+        command.query(&mut self.connect()).expect("an answer")
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) {
+        self.signal("-KILL");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Starts it again on the same port and data, after it was killed.
+    pub fn restart(&mut self) {
+        self.child = spawn(self.port, &self.arguments, self.directory.path());
+        self.wait();
+    }
+
+    /// Forgets what is on the disk, while it is killed.
+    pub fn wipe(&self) {
+        for entry in std::fs::read_dir(self.directory.path()).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let removed = match path.is_dir() {
+                true => std::fs::remove_dir_all(path),
+                false => std::fs::remove_file(path),
+            };
+            removed.expect("it is removed");
+        }
+    }
+}
+
+fn spawn(port: u16, arguments: &Vec<String>, directory: &Path) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
+        .args(["--maxmemory-policy", "noeviction", "--repl-diskless-sync-delay", "0"])
+        .args(arguments)
+        .current_dir(directory)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // One that was stopped takes no other signal.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
