@@ -81,7 +81,8 @@ fn fanfare(work: &Work, place: &Place) -> Result<Setup, String> {
     command.args(["--set", &format!("history.storage={storage}")]);
     let settings = ["limits.connections=20000", "limits.subscriptions=10000", "log.filter=error"];
     command.args(settings.iter().flat_map(|setting| ["--set", setting]));
-    command.current_dir(&place.directory);
+    // It would take it for a setting of its own.
+    command.env_remove("FANFARE_BINARY").current_dir(&place.directory);
     place.setup(command, native(work, place))
 }
 

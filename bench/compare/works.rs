@@ -234,6 +234,13 @@ fn publishing(quick: bool) -> Vec<Work> {
             Load { pace: Pace::Max, in_flight: 256, ..each(load) },
             vec![events(&[Goal::AtLeast(15_000.0)]), ack_p99(&[]), cpu_an_event(&[])],
         ),
+        alone("single", Storage::Memory, nobody, vec![cpu_an_event(&[]), events(&[])]),
+        alone(
+            "websocket",
+            Storage::Memory,
+            Load { publish: Publish::WebSocket, ..nobody },
+            vec![cpu_an_event(&[Goal::OfWork("single", 0.5)]), events(&[])],
+        ),
         alone(
             "batch",
             Storage::Memory,

@@ -143,9 +143,8 @@ sections! {
         workers: usize = 0;
         /// Time between heartbeats, 1s to 5m; a client that is silent for two of them is cut off.
         heartbeat: Span = seconds(25);
-        /// While events follow each other faster than this, what they bring a client leaves at most
-        /// once in this time, all of it together; after a pause an event leaves at once. At most
-        /// 100ms; 0s holds nothing back.
+        /// What a client gets leaves at once, unless something left for it just before: then it
+        /// gathers for up to this time and leaves together. At most 100ms; 0s holds nothing back.
         flush_interval: Span = Span(Duration::from_millis(1));
         /// Whether messages are compressed for WebSocket clients that offer it (permessage-deflate,
         /// RFC 7692), as browsers do.
