@@ -160,9 +160,12 @@ sections! {
         /// Keys with full rights for publishing applications, 16 random bytes or more each: the key
         /// itself, or `sha256:` and its SHA-256 hash as 64 hexadecimal digits.
         api_keys: Vec<Hidden> = Vec::new();
-        /// The secret that subscribers' tokens (JSON Web Tokens, HS256) are signed with, at least 32
-        /// bytes.
+        /// The secret that subscribers' tokens (JSON Web Tokens) are signed with: at least 32 bytes
+        /// for HS256, 48 for HS384 too, 64 for HS512 too.
         jwt_secret: Option<Hidden> = None;
+        /// The public keys of who signs tokens, as PEM, one behind the other: RSA (RS256 to RS512,
+        /// PS256 to PS512), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA).
+        jwt_public_key: Option<String> = None;
         /// The `iss` that a token must have.
         issuer: Option<String> = None;
         /// The `aud` that a token must have.
