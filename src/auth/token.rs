@@ -72,7 +72,7 @@ impl TokenCheck {
 
 /// What a token must be like. `algorithms` are all of one family.
 fn validation(config: &config::Jwt, algorithms: &[Algorithm]) -> Validation {
-    let mut validation = Validation::default();
+    let mut validation = Validation::new(Algorithm::default());
     validation.algorithms = algorithms.to_vec();
     validation.leeway = config.leeway.as_secs();
     validation.validate_nbf = true;

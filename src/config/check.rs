@@ -12,8 +12,8 @@ use redis::IntoConnectionInfo;
 use super::schema::{self, Typed};
 use super::value::{Hidden, Place, Size, Span};
 use super::{
-    Auth, Config, History, Jwt, KeyHash, Limits, Log, Redis, Rule, Rules, Server, Storage, Who,
-    origin, token_keys,
+    Auth, Config, History, Jwt, KeyHash, Limits, Log, Own, Redis, Rule, Rules, Server, Storage,
+    Who, origin, token_keys,
 };
 use crate::model::Pattern;
 
@@ -230,8 +230,10 @@ impl Kept {
         at_least_one(complaints, &format!("{path}.max_events"), self.max_events);
         at_least_one(complaints, &format!("{path}.max_bytes"), self.max_bytes.0);
         let max_age = between(complaints, &format!("{path}.max_age"), self.max_age, 1, CENTURY);
+        let (pattern, own) = Own::split(pattern);
         Rule {
             pattern,
+            own,
             storage: self.storage(storage_key, complaints),
             max_events: self.max_events,
             max_bytes: self.max_bytes.0,

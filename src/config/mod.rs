@@ -7,6 +7,7 @@ mod check;
 pub mod document;
 mod load;
 mod origin;
+mod own;
 pub mod schema;
 mod token_keys;
 mod value;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, DecodingKey};
 
 pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
+pub use own::Own;
 pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
 
 use crate::model::{Pattern, Topic};
@@ -190,6 +192,8 @@ impl Rules {
 pub struct Rule {
     /// The topics it is about.
     pub pattern: Pattern,
+    /// Whose they are, where each belongs to a user.
+    pub own: Option<Own>,
     /// Where events are kept.
     pub storage: Storage,
     /// The most events kept a topic.
@@ -224,7 +228,7 @@ pub enum Storage {
 pub enum Who {
     /// Everyone.
     Anyone,
-    /// Whoever has a token that grants it.
+    /// Whoever has a token that grants it, and the user whose own it is.
     Token,
     /// No one.
     Nobody,

@@ -269,7 +269,9 @@ sections! {
 
 rule! {
     " What is allowed on the topics of one pattern, and what is kept of each."
-    /// The topics it is about: a pattern such as `"orders.>"`. Required.
+    /// The topics it is about: a pattern such as `"orders.>"`. Required. A segment `{sub}`, as in
+    /// `"users.{sub}.>"`, stands for a user: with `"token"`, who has a token with that `sub` needs
+    /// no grant for these topics.
     pattern("match"): Option<String> = None;
     /// Where events are kept, as `history.storage`; `"none"` makes the topics ephemeral.
     history("history"): Option<Place> = None;
@@ -281,9 +283,10 @@ rule! {
     max_age("max_age"): Option<Span> = None;
     /// Whether one may ask who is subscribed.
     presence("presence"): bool = false;
-    /// Who may subscribe, beside applications with an API key.
+    /// Who may subscribe, beside applications with an API key: `"anyone"`, `"token"` (who has a
+    /// token that grants it) or `"nobody"`.
     subscribe("subscribe"): Who = Who::Token;
-    /// Who may publish, beside applications with an API key.
+    /// Who may publish, beside applications with an API key, as with `subscribe`.
     publish("publish"): Who = Who::Token;
 }
 
