@@ -54,7 +54,7 @@ impl Feed for Nobody {
     }
 
     fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
-        true
+        false
     }
 
     fn broken(&self, _: Cursor, _: Cursor) {}

@@ -79,8 +79,10 @@ fn fanfare(work: &Work, place: &Place) -> Result<Setup, String> {
     let storage = if work.storage == Storage::Disk { "disk" } else { "memory" };
     command.args(["serve", "--listen", &format!("127.0.0.1:{}", place.ports[0])]);
     command.args(["--set", &format!("history.storage={storage}")]);
-    command.args(["--set", "limits.connections=20000", "--set", "log.filter=error"]);
-    command.current_dir(&place.directory);
+    let settings = ["limits.connections=20000", "limits.subscriptions=10000", "log.filter=error"];
+    command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+    // It would take it for a setting of its own.
+    command.env_remove("FANFARE_BINARY").current_dir(&place.directory);
     place.setup(command, native(work, place))
 }
 

@@ -72,12 +72,17 @@ pub fn markdown(works: &[Work], systems: &[&'static str], trials: &Trials) -> St
         if measures.iter().all(|(_, rows)| rows.is_empty()) {
             continue;
         }
-        section(&mut text, work, &measures).expect("room in memory");
+        section(&mut text, work, &measures, trials).expect("room in memory");
     }
     text
 }
 
-fn section(text: &mut String, work: &Work, measures: &[(&Measure, Vec<Row>)]) -> std::fmt::Result {
+fn section(
+    text: &mut String,
+    work: &Work,
+    measures: &[(&Measure, Vec<Row>)],
+    trials: &Trials,
+) -> std::fmt::Result {
     writeln!(text, "## {}\n", work.name)?;
     for (measure, rows) in measures.iter().filter(|(_, rows)| !rows.is_empty()) {
         writeln!(text, "| {} | median | lowest to highest | × limit | × fanfare |", measure.name)?;
@@ -88,7 +93,7 @@ fn section(text: &mut String, work: &Work, measures: &[(&Measure, Vec<Row>)]) ->
             writeln!(text, "| {system} | {median} | {low} to {high} | {limit} | {ours} |")?;
         }
         for goal in measure.goals {
-            if let Some(verdict) = verdict(*goal, measure, rows) {
+            if let Some(verdict) = verdict(*goal, measure, rows, trials) {
                 writeln!(text, "\n{verdict}")?;
             }
         }
@@ -106,7 +111,7 @@ fn ratio(rows: &[Row], value: f64, system: &str) -> String {
 }
 
 /// Whether a goal is met, in a sentence; nothing where what it refers to was not measured.
-fn verdict(goal: Goal, measure: &Measure, rows: &[Row]) -> Option<String> {
+fn verdict(goal: Goal, measure: &Measure, rows: &[Row], trials: &Trials) -> Option<String> {
     let ours = median(rows, "fanfare")?;
     let peers = rows.iter().filter(|row| row.system != "fanfare" && row.system != "limit");
     let best = if measure.higher_is_better() {
@@ -119,6 +124,10 @@ fn verdict(goal: Goal, measure: &Measure, rows: &[Row]) -> Option<String> {
         Goal::AtLeast(least) => (ours, String::new(), least, true),
         Goal::OfLimit(most) => (ours / median(rows, "limit")?, " × limit".into(), most, false),
         Goal::OfPeer(peer, most) => (ours / median(rows, peer)?, format!(" × {peer}"), most, false),
+        Goal::OfWork(work, most) => {
+            let other = trials.get(&(work, "fanfare"))?.iter().filter_map(measure.of).collect();
+            (ours / Figure::of(other)?.median, format!(" × {work}"), most, false)
+        }
         Goal::AtMostOfBest(most) => {
             (ours / best?.figure.median, format!(" × the best peer, {}", best?.system), most, false)
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare::cli::bench::{Load, Pace, Percentiles, Protocol, Publish};
+use fanfare::cli::bench::{Load, Pace, Percentiles, Protocol, Publish, Storm, StormKind};
 
 use super::trial::Trial;
 
@@ -52,6 +52,8 @@ pub enum Goal {
     AtLeastOfBest(f64),
     /// At most so many times that of one peer.
     OfPeer(&'static str, f64),
+    /// At most so many times Fanfare's own figure of another work.
+    OfWork(&'static str, f64),
     /// At most so much.
     AtMost(f64),
     /// At least so much.
@@ -137,25 +139,36 @@ const BINARY: Measure = Measure {
 
 /// All works; `quick` makes them short, for a look rather than a result.
 pub fn works(quick: bool) -> Vec<Work> {
+    let mut works = with_peers(quick);
+    works.extend(publishing(quick));
+    works.extend(wide(quick));
+    works
+}
+
+/// What works have in common.
+fn load(quick: bool) -> Load {
     let duration = Duration::from_secs(if quick { 2 } else { 5 });
-    let warmup = Duration::from_secs(1);
-    let load = Load { duration, warmup, ..Load::default() };
-    let work = |name, load: Load, measures| Work {
-        name,
-        load,
-        storage: Storage::Memory,
-        alone: false,
-        measures,
-    };
-    let alone = |name, storage, load: Load, measures| Work {
-        storage,
-        alone: true,
-        ..work(name, load, measures)
-    };
-    let each = Load { topics: 1_000, subscribers_per_topic: 1, ..load };
+    Load { duration, warmup: Duration::from_secs(1), ..Load::default() }
+}
+
+fn work(name: &'static str, load: Load, measures: Vec<Measure>) -> Work {
+    Work { name, load, storage: Storage::Memory, alone: false, measures }
+}
+
+fn alone(name: &'static str, storage: Storage, load: Load, measures: Vec<Measure>) -> Work {
+    Work { storage, alone: true, ..work(name, load, measures) }
+}
+
+/// A subscriber for each of 1,000 topics.
+fn each(load: Load) -> Load {
+    Load { topics: 1_000, subscribers_per_topic: 1, ..load }
+}
+
+/// What other systems can do too.
+fn with_peers(quick: bool) -> Vec<Work> {
+    let load = load(quick);
     let idle = Load { pace: Pace::Idle, duration: Duration::from_millis(500), ..load };
     let idle = Load { subscribers_per_topic: 10_000, ..idle };
-    let nobody = Load { subscribers_per_topic: 0, pace: Pace::Max, topics: 100, ..load };
     let pause = Duration::from_millis(100);
     let limit = Duration::from_millis(50);
     let (in_flight, pipeline) = Load::flight(Some(100));
@@ -188,17 +201,17 @@ pub fn works(quick: bool) -> Vec<Work> {
         ),
         work(
             "topics-1000",
-            Load { pace: Pace::Rate(2_000.0), ..each },
+            Load { pace: Pace::Rate(2_000.0), ..each(load) },
             vec![cpu(&[Goal::OfLimit(1.15), Goal::AtMostOfBest(0.65)]), P50, p99(&[])],
         ),
         work(
             "topics-1000-max",
-            Load { pace: Pace::Max, in_flight: 64, ..each },
+            Load { pace: Pace::Max, in_flight: 64, ..each(load) },
             vec![events(&[Goal::AtLeastOfBest(1.7)]), cpu(&[]), ack_p99(&[])],
         ),
         work(
             "sustained-1000",
-            Load { pace: Pace::Search { p99: limit }, duration: duration / 2, ..load },
+            Load { pace: Pace::Search { p99: limit }, duration: load.duration / 2, ..load },
             vec![deliveries(&[Goal::AtLeastOfBest(2.5)]), cpu(&[])],
         ),
         work("idle-websocket", idle, vec![memory(&[Goal::AtMost(4.0)]), EMPTY, START, BINARY]),
@@ -207,11 +220,26 @@ pub fn works(quick: bool) -> Vec<Work> {
             Load { protocol: Protocol::Sse, ..idle },
             vec![memory(&[Goal::AtMost(16.0)])],
         ),
+    ]
+}
+
+/// What publishing alone costs.
+fn publishing(quick: bool) -> Vec<Work> {
+    let load = load(quick);
+    let nobody = Load { subscribers_per_topic: 0, pace: Pace::Max, topics: 100, ..load };
+    vec![
         alone(
             "disk-256",
             Storage::Disk,
-            Load { pace: Pace::Max, in_flight: 256, ..each },
+            Load { pace: Pace::Max, in_flight: 256, ..each(load) },
             vec![events(&[Goal::AtLeast(15_000.0)]), ack_p99(&[]), cpu_an_event(&[])],
+        ),
+        alone("single", Storage::Memory, nobody, vec![cpu_an_event(&[]), events(&[])]),
+        alone(
+            "websocket",
+            Storage::Memory,
+            Load { publish: Publish::WebSocket, ..nobody },
+            vec![cpu_an_event(&[Goal::OfWork("single", 0.5)]), events(&[])],
         ),
         alone(
             "batch",
@@ -230,6 +258,60 @@ pub fn works(quick: bool) -> Vec<Work> {
             Storage::Disk,
             Load { publish: Publish::Ndjson, ..nobody },
             vec![cpu_an_event(&[Goal::AtMost(15.0)]), events(&[])],
+        ),
+    ]
+}
+
+/// Much that an event does not concern, and what comes and goes beside it.
+fn wide(quick: bool) -> Vec<Work> {
+    let load = load(quick);
+    let many = Load { topics: 100_000, pace: Pace::Rate(2_000.0), ..load };
+    let few = Load { subscribers_per_topic: 100, pace: Pace::Rate(100.0), ..load };
+    let storm = |kind| Some(Storm { kind, rate: 10_000.0 });
+    let as_narrow = || vec![cpu(&[Goal::OfWork("topics-1000", 1.25)]), P50, p99(&[])];
+    let undisturbed = || vec![P50, p99(&[Goal::OfWork("paced-100", 2.0)])];
+    vec![
+        alone(
+            "wide-topics",
+            Storage::Memory,
+            Load { subscribers_per_topic: 1, topics_per_connection: 100, ..many },
+            as_narrow(),
+        ),
+        alone(
+            "wide-patterns",
+            Storage::Memory,
+            Load { subscribers_per_topic: 0, patterns: 1_000, ..many },
+            as_narrow(),
+        ),
+        alone(
+            "wide-client",
+            Storage::Memory,
+            Load {
+                topics: 10_000,
+                subscribers_per_topic: 1,
+                topics_per_connection: 10_000,
+                ..many
+            },
+            as_narrow(),
+        ),
+        alone(
+            "wide-subscribers",
+            Storage::Memory,
+            Load { subscribers_per_topic: 15_000, pace: Pace::Rate(3.0), ..load },
+            vec![cpu(&[Goal::OfWork("paced-5000", 1.15)]), P50, p99(&[])],
+        ),
+        alone("paced-100", Storage::Memory, few, vec![P50, p99(&[])]),
+        alone(
+            "storm-subscribe",
+            Storage::Memory,
+            Load { storm: storm(StormKind::Subscribe), ..few },
+            undisturbed(),
+        ),
+        alone(
+            "storm-connect",
+            Storage::Memory,
+            Load { storm: storm(StormKind::Connect), ..few },
+            undisturbed(),
         ),
     ]
 }

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::{Auth, Caller};
-use crate::config::Who;
+use super::{Auth, Caller, User};
+use crate::config::{Rule, Who};
 use crate::model::{Code, Pattern, Problem, Topic};
 
 /// How much of a pattern a caller may receive.
@@ -41,29 +41,29 @@ impl Access {
 
     /// Whether the caller may receive events of `topic`.
     pub fn may_subscribe(&self, topic: &Topic) -> bool {
-        match &self.caller {
-            Caller::Application => true,
-            Caller::User(user) => match self.auth.rules.of(topic).subscribe {
-                Who::Anyone => true,
-                Who::Token => user.subscribe.iter().any(|grant| grant.matches(topic)),
-                Who::Nobody => false,
-            },
-            Caller::Anonymous => self.auth.rules.of(topic).subscribe == Who::Anyone,
-        }
+        self.may(topic, |rule| rule.subscribe, |user| &user.subscribe)
     }
 
     /// Whether the caller may publish to `topic`. The broker's own topics are nobody's to publish.
     pub fn may_publish(&self, topic: &Topic) -> bool {
-        !topic.is_reserved()
-            && match &self.caller {
-                Caller::Application => true,
-                Caller::User(user) => match self.auth.rules.of(topic).publish {
-                    Who::Anyone => true,
-                    Who::Token => user.publish.iter().any(|grant| grant.matches(topic)),
-                    Who::Nobody => false,
-                },
-                Caller::Anonymous => self.auth.rules.of(topic).publish == Who::Anyone,
+        !topic.is_reserved() && self.may(topic, |rule| rule.publish, |user| &user.publish)
+    }
+
+    fn may(&self, topic: &Topic, who: fn(&Rule) -> Who, granted: fn(&User) -> &[Pattern]) -> bool {
+        let user = match &self.caller {
+            Caller::Application => return true,
+            Caller::User(user) => Some(user),
+            Caller::Anonymous => None,
+        };
+        let rule = self.auth.rules.of(topic);
+        match (who(rule), user) {
+            (Who::Anyone, _) => true,
+            (Who::Token, Some(user)) => {
+                granted(user).iter().any(|grant| grant.matches(topic))
+                    || rule.own.as_ref().is_some_and(|own| own.is_of(topic, &user.name))
             }
+            (Who::Token, None) | (Who::Nobody, _) => false,
+        }
     }
 
     /// How much of `pattern` the caller may receive. `Part` may turn out to be nothing.
@@ -71,22 +71,31 @@ impl Access {
         if let Some(topic) = pattern.as_topic() {
             return if self.may_subscribe(&topic) { Coverage::Whole } else { Coverage::None };
         }
-        let rules = &self.auth.rules;
         let user = match &self.caller {
             Caller::Application => return Coverage::Whole,
             Caller::User(user) => Some(user),
             Caller::Anonymous => None,
         };
+        let rules = || {
+            let listed = self.auth.rules.listed.iter();
+            listed.filter(|rule| rule.pattern.overlaps(pattern))
+        };
+        let ruled = |who| rules().any(|rule| rule.subscribe == who);
         let granted = |test: fn(&Pattern, &Pattern) -> bool| {
             user.is_some_and(|user| user.subscribe.iter().any(|grant| test(grant, pattern)))
         };
-        let ruled = |who| {
-            let mut listed = rules.listed.iter();
-            listed.any(|rule| rule.subscribe == who && rule.pattern.overlaps(pattern))
+        let own = |rule: &Rule| {
+            let own = rule.own.as_ref().filter(|_| rule.subscribe == Who::Token);
+            own.and_then(|own| own.of(&user?.name))
         };
-        if granted(Pattern::covers) && !ruled(Who::Nobody) {
+        // What the first rule gives, no later one takes away.
+        let owned = rules().next().and_then(own).is_some_and(|own| own.covers(pattern));
+        if owned || (granted(Pattern::covers) && !ruled(Who::Nobody)) {
             Coverage::Whole
-        } else if granted(Pattern::overlaps) || ruled(Who::Anyone) {
+        } else if granted(Pattern::overlaps)
+            || ruled(Who::Anyone)
+            || rules().filter_map(own).any(|own| own.overlaps(pattern))
+        {
             Coverage::Part
         } else {
             Coverage::None
@@ -136,8 +145,7 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::User;
-    use crate::config::{Config, KeyHash, Rule, Rules};
+    use crate::config::{Config, KeyHash, Rules};
     use proptest::prelude::*;
     use std::time::SystemTime;
 
@@ -222,6 +230,40 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_belongs_to_users_is_shown_to_each_alone(
+            asked in "(u|[*])[.](u|v|[*])([.](x|y|[*]|>))?|>",
+            topic in "(u|t)[.](u|v|x)([.](x|y))?",
+            grant in "u[.]v[.]x|t[.]>|none",
+            barred in any::<bool>(),
+        ) {
+            let topics = format!(
+                "topics=[{}{{match = \"u.{{sub}}.>\"}}]",
+                if barred { "{match = \"u.*.y\", subscribe = \"nobody\"}, " } else { "" },
+            );
+            let sets = vec!["auth.api_keys=sixteen-bytes-key".to_owned(), topics];
+            let sources = crate::config::Sources { sets, ..Default::default() };
+            let config = crate::config::load(&sources).unwrap();
+            let auth = Arc::new(Auth::new(&config.auth, config.rules, Vec::new()));
+            let (expires, granted) = (SystemTime::UNIX_EPOCH, vec![pattern(&grant)]);
+            let user = User {
+                name: "u".into(), expires, subscribe: granted.clone(), publish: granted.clone(),
+            };
+            let access = Access::new(auth, Caller::User(user));
+            let (asked, topic) = (pattern(&asked), Topic::parse(&topic).unwrap());
+            let is_barred = barred && pattern("u.*.y").matches(&topic);
+            let is_own = pattern("u.u.>").matches(&topic);
+            let expected = !is_barred && (is_own || granted[0].matches(&topic));
+            prop_assert_eq!(access.may_subscribe(&topic), expected);
+            if asked.matches(&topic) {
+                match access.coverage(&asked) {
+                    Coverage::Whole => prop_assert!(expected),
+                    Coverage::None => prop_assert!(!expected),
+                    Coverage::Part => {}
+                }
+            }
+        }
+
         #[test]
         fn whole_hides_nothing_and_none_shows_nothing(
             grants in prop::collection::vec("[abc]|[*]", 1..4),

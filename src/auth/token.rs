@@ -1,22 +1,22 @@
-//! Subscribers' tokens: JSON Web Tokens (RFC 7519), signed with HS256 (RFC 7518, section 3.2).
+//! Subscribers' tokens: JSON Web Tokens (RFC 7519), signed as RFC 7518 and RFC 8037 say.
 //!
-//! Only the algorithm that is configured is accepted, whatever the token's header says, and `exp`
-//! is required. Grants that are not patterns make the token invalid, so that a typo grants nothing
-//! instead of something.
+//! Only algorithms that a configured key is for are accepted, whatever the token's header says, and
+//! `exp` is required. Grants that are not patterns make the token invalid, so that a typo grants
+//! nothing instead of something.
 
 use std::time::{Duration, SystemTime};
 
+use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde::Deserialize;
 
 use super::{User, unauthorized};
-use crate::config;
+use crate::config::{self, TokenKey};
 use crate::model::{Pattern, Problem};
 
 /// Checks tokens.
 pub(super) struct TokenCheck {
-    key: DecodingKey,
-    validation: Validation,
+    checks: Vec<(DecodingKey, Validation)>,
 }
 
 #[derive(Deserialize)]
@@ -38,28 +38,14 @@ struct Grants {
 
 impl TokenCheck {
     pub(super) fn new(config: &config::Jwt) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.leeway = config.leeway.as_secs();
-        validation.validate_nbf = true;
-        validation.set_required_spec_claims(&["exp", "sub"]);
-        match &config.audience {
-            Some(audience) => {
-                validation.set_audience(&[audience]);
-                validation.required_spec_claims.insert("aud".to_owned());
-            }
-            None => validation.validate_aud = false,
-        }
-        if let Some(issuer) = &config.issuer {
-            validation.set_issuer(&[issuer]);
-            validation.required_spec_claims.insert("iss".to_owned());
-        }
-        Self { key: DecodingKey::from_secret(&config.secret.0), validation }
+        let check = |key: &TokenKey| (key.key.clone(), validation(config, &key.algorithms));
+        Self { checks: config.keys.iter().map(check).collect() }
     }
 
     pub(super) fn check(&self, token: &str) -> Result<User, Problem> {
-        let claims = decode::<Claims>(token, &self.key, &self.validation)
-            .map_err(|error| unauthorized(format!("the token is not valid: {error}")))?
-            .claims;
+        let claims = self
+            .claims(token)
+            .map_err(|error| unauthorized(format!("the token is not valid: {error}")))?;
         let expires = SystemTime::UNIX_EPOCH
             .checked_add(Duration::from_secs(claims.exp))
             .ok_or_else(|| unauthorized("the token is not valid: exp is out of range"))?;
@@ -67,6 +53,42 @@ impl TokenCheck {
         let publish = patterns(&claims.fanfare.publish)?;
         Ok(User { name: claims.sub, expires, subscribe, publish })
     }
+
+    /// The claims, if one of the keys fits. The error is that of the key which came furthest.
+    fn claims(&self, token: &str) -> Result<Claims, Error> {
+        let mut refusal = ErrorKind::InvalidAlgorithm.into();
+        for (key, validation) in &self.checks {
+            match decode::<Claims>(token, key, validation) {
+                Ok(decoded) => return Ok(decoded.claims),
+                Err(error) if *error.kind() == ErrorKind::InvalidAlgorithm => {}
+                Err(error) if *error.kind() == ErrorKind::InvalidSignature => refusal = error,
+                // Signed by this key, and not valid for another reason; or not a token at all.
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refusal)
+    }
+}
+
+/// What a token must be like. `algorithms` are all of one family.
+fn validation(config: &config::Jwt, algorithms: &[Algorithm]) -> Validation {
+    let mut validation = Validation::new(Algorithm::default());
+    validation.algorithms = algorithms.to_vec();
+    validation.leeway = config.leeway.as_secs();
+    validation.validate_nbf = true;
+    validation.set_required_spec_claims(&["exp", "sub"]);
+    match &config.audience {
+        Some(audience) => {
+            validation.set_audience(&[audience]);
+            validation.required_spec_claims.insert("aud".to_owned());
+        }
+        None => validation.validate_aud = false,
+    }
+    if let Some(issuer) = &config.issuer {
+        validation.set_issuer(&[issuer]);
+        validation.required_spec_claims.insert("iss".to_owned());
+    }
+    validation
 }
 
 fn patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> {
@@ -91,9 +113,9 @@ mod tests {
     const FAR: u64 = 4_000_000_000;
 
     fn config() -> config::Jwt {
-        let secret = config::Secret(SECRET.to_vec());
-        let leeway = Duration::from_secs(5);
-        config::Jwt { secret, issuer: None, audience: None, leeway }
+        let (algorithms, key) = (vec![Algorithm::HS256], DecodingKey::from_secret(SECRET));
+        let keys = vec![TokenKey { algorithms, key }];
+        config::Jwt { keys, issuer: None, audience: None, leeway: Duration::from_secs(5) }
     }
 
     fn signed(header: &Header, claims: &Value, secret: &[u8]) -> String {
@@ -150,6 +172,100 @@ mod tests {
         ] {
             let problem = TokenCheck::new(&config()).check(&token).expect_err(what);
             assert_eq!(problem.code, Code::Unauthorized, "{what}");
+        }
+    }
+
+    /// A pair of keys of some family, as PEM: the private one and the public one.
+    type Pair = (EncodingKey, String);
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        use base64::prelude::{BASE64_STANDARD, Engine};
+        let body = BASE64_STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    }
+
+    fn rsa() -> Pair {
+        use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
+        use aws_lc_rs::rsa::{KeyPair, KeySize};
+        use aws_lc_rs::signature::KeyPair as _;
+        let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
+        let private: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let private = EncodingKey::from_rsa_pem(pem("PRIVATE KEY", private.as_ref()).as_bytes());
+        (private.unwrap(), pem("PUBLIC KEY", public.as_ref()))
+    }
+
+    fn ec(algorithm: &'static aws_lc_rs::signature::EcdsaSigningAlgorithm) -> Pair {
+        use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+        use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair};
+        let pair = EcdsaKeyPair::generate(algorithm).unwrap();
+        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let private = EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
+        (private, pem("PUBLIC KEY", public.as_ref()))
+    }
+
+    fn ed() -> Pair {
+        use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+        use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let public: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let private = EncodingKey::from_ed_der(pair.to_pkcs8v1().unwrap().as_ref());
+        (private, pem("PUBLIC KEY", public.as_ref()))
+    }
+
+    /// A check with what an operator would type.
+    fn typed(auth: &str) -> TokenCheck {
+        let set = |line: &str| line.to_owned();
+        let sources =
+            config::Sources { sets: auth.split('|').map(set).collect(), ..Default::default() };
+        TokenCheck::new(&config::load(&sources).unwrap().auth.jwt.unwrap())
+    }
+
+    #[test]
+    fn each_algorithm_is_checked_with_a_key_of_its_family_and_no_other() {
+        use Algorithm::*;
+        use aws_lc_rs::signature::{
+            ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+        };
+        let secret = "s".repeat(64);
+        let hmac = (EncodingKey::from_secret(secret.as_bytes()), String::new());
+        let families = [
+            (hmac, vec![HS256, HS384, HS512]),
+            (rsa(), vec![RS256, RS384, RS512, PS256, PS384, PS512]),
+            (ec(&ECDSA_P256_SHA256_FIXED_SIGNING), vec![ES256]),
+            (ec(&ECDSA_P384_SHA384_FIXED_SIGNING), vec![ES384]),
+            (ed(), vec![EdDSA]),
+        ];
+        let check = |public: &str| match public {
+            "" => typed(&format!("auth.jwt_secret={secret}")),
+            pem => typed(&format!("auth.jwt_public_key={pem}")),
+        };
+        let everything =
+            families.iter().map(|((_, public), _)| public.as_str()).collect::<String>();
+        let all = typed(&format!("auth.jwt_secret={secret}|auth.jwt_public_key={everything}"));
+        let claims = json!({"sub": "ada", "exp": FAR});
+        for (at, ((private, _), algorithms)) in families.iter().enumerate() {
+            for algorithm in algorithms {
+                let token = encode(&Header::new(*algorithm), &claims, private).unwrap();
+                assert!(all.check(&token).is_ok(), "{algorithm:?} among all keys");
+                for (other, ((_, public), _)) in families.iter().enumerate() {
+                    let taken = check(public).check(&token).is_ok();
+                    assert_eq!(taken, other == at, "{algorithm:?} with the key of family {other}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_never_taken_for_a_secret() {
+        let (_, public) = rsa();
+        let check = typed(&format!("auth.jwt_public_key={public}"));
+        let claims = json!({"sub": "ada", "exp": FAR});
+        for secret in [public.as_str(), public.trim_end()] {
+            for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+                let token = signed(&Header::new(algorithm), &claims, secret.as_bytes());
+                assert!(check.check(&token).is_err(), "{algorithm:?}");
+            }
         }
     }
 

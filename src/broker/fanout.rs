@@ -12,7 +12,7 @@ use actix::prelude::*;
 use slab::Slab;
 use tracing::debug;
 
-use super::flush::{Due, Flush};
+use super::flush::{Flush, Round};
 use super::inbox::{Inbox, InboxStream, Item};
 use super::router::{Router, WorkerId};
 use super::topics::{Subscribed, Topics};
@@ -49,6 +49,8 @@ struct Entry {
     /// The tick, modulo a heartbeat's ticks, at which its heartbeat is due: the one it came in, so
     /// that heartbeats spread as connections did.
     beat: u64,
+    /// When it last wrote.
+    wrote: Round,
 }
 
 impl Fanout {
@@ -80,7 +82,7 @@ impl Fanout {
         for session in self.topics.subscribers(&delivery.event.topic) {
             if let Some(entry) = self.sessions.get(session.0) {
                 if entry.subscriber.deliver(delivery) {
-                    self.flush.add(session);
+                    self.flush.add(session, entry.wrote);
                 }
                 delivered += 1;
             }
@@ -88,24 +90,27 @@ impl Fanout {
         self.metrics.events_delivered.inc_by(delivered);
     }
 
-    /// Has what was delivered written, now or soon.
-    fn flush(&mut self, ctx: &mut Context<Self>) {
-        let now = Instant::now();
-        match self.flush.due(now) {
-            Due::Nothing => {}
-            Due::Now => {
-                let sessions = self.flush.take(now);
-                self.write_in_turns(sessions, ctx);
-            }
-            Due::After(time) => _ = ctx.run_later(time, Self::flush),
+    /// Has what was delivered written, now or in the next round.
+    fn flush(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        let sessions = self.flush.take();
+        self.write_in_turns(sessions, ctx);
+        if let Some(time) = self.flush.wait(now) {
+            ctx.run_later(time, |fanout, ctx| {
+                let now = Instant::now();
+                fanout.flush.awaited();
+                fanout.flush.begin(now);
+                fanout.flush(now, ctx);
+            });
         }
     }
 
     /// Has sessions write, a few at a time, so that whatever else this thread has to do comes in
     /// between.
     fn write_in_turns(&mut self, mut sessions: VecDeque<SessionKey>, ctx: &mut Context<Self>) {
+        let round = self.flush.round();
         for session in sessions.drain(..TURN.min(sessions.len())) {
-            if let Some(entry) = self.sessions.get(session.0) {
+            if let Some(entry) = self.sessions.get_mut(session.0) {
+                entry.wrote = round;
                 entry.subscriber.flush();
             }
         }
@@ -144,6 +149,8 @@ impl Actor for Fanout {
 
 impl StreamHandler<Vec<Item>> for Fanout {
     fn handle(&mut self, items: Vec<Item>, ctx: &mut Self::Context) {
+        let now = Instant::now();
+        self.flush.begin(now);
         for item in items {
             match item {
                 Item::Event(delivery) => self.deliver(&delivery),
@@ -160,7 +167,7 @@ impl StreamHandler<Vec<Item>> for Fanout {
                 }
             }
         }
-        self.flush(ctx);
+        self.flush(now, ctx);
     }
 }
 
@@ -180,7 +187,8 @@ impl Handler<Enter> for Fanout {
         self.metrics.sessions.get_or_create(&label).inc();
         debug!(session = %enter.info.id, "session entered");
         let beat = self.ticks % self.heartbeat.as_secs().max(1);
-        let entry = Entry { info: enter.info, subscriber: enter.subscriber, beat };
+        let entry =
+            Entry { info: enter.info, subscriber: enter.subscriber, beat, wrote: Round::default() };
         MessageResult(SessionKey(self.sessions.insert(entry)))
     }
 }

@@ -1,8 +1,9 @@
 //! When what was delivered is written.
 //!
 //! Writing to a socket is the dearest step of an event's road, so what comes together leaves
-//! together. After a pause an event leaves at once; for an interval behind it, more gathers. Pure
-//! state: the worker brings the clock.
+//! together. Time goes in rounds of one interval. A session that has not written in the round yet
+//! writes at once; what else it gets waits for the next round, all of it together. Pure state: the
+//! worker brings the clock.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,56 +13,64 @@ use super::SessionKey;
 /// The sessions of one worker that have something to write.
 #[derive(Debug)]
 pub(super) struct Flush {
-    waiting: VecDeque<SessionKey>,
     interval: Duration,
-    /// Until then they gather more.
-    held_until: Option<Instant>,
-    /// Somebody will look again then.
+    round: Round,
+    ends: Option<Instant>,
+    now: VecDeque<SessionKey>,
+    next: VecDeque<SessionKey>,
+    /// Somebody will look when the round ends.
     is_awaited: bool,
 }
 
-/// What to do about the sessions that wait.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    /// Nothing: none waits, or somebody will look again.
-    Nothing,
-    /// Have them write now.
-    Now,
-    /// Look again after this time.
-    After(Duration),
-}
+/// One interval; a session keeps the one in which it wrote last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Round(u32);
 
 impl Flush {
-    /// Lets events gather for at most `interval`.
+    /// Lets what follows an event gather for at most `interval`.
     pub(super) fn new(interval: Duration) -> Self {
-        Self { waiting: VecDeque::new(), interval, held_until: None, is_awaited: false }
+        let (now, next) = (VecDeque::new(), VecDeque::new());
+        Self { interval, round: Round::default(), ends: None, now, next, is_awaited: false }
     }
 
-    /// Adds a session that has something to write.
-    pub(super) fn add(&mut self, session: SessionKey) {
-        self.waiting.push_back(session);
-    }
-
-    /// What is to be done at `now`.
-    pub(super) fn due(&mut self, now: Instant) -> Due {
-        if self.waiting.is_empty() {
-            return Due::Nothing;
-        }
-        match self.held_until.map(|until| until.saturating_duration_since(now)) {
-            None | Some(Duration::ZERO) => Due::Now,
-            Some(_) if self.is_awaited => Due::Nothing,
-            Some(left) => {
-                self.is_awaited = true;
-                Due::After(left)
-            }
+    /// It is `now`: if the round is over, a new one begins, and those that waited for it write.
+    pub(super) fn begin(&mut self, now: Instant) {
+        if self.ends.is_none_or(|ends| ends <= now) {
+            self.ends = Some(now + self.interval);
+            self.round.0 = self.round.0.wrapping_add(1);
+            self.now.append(&mut self.next);
         }
     }
 
-    /// Takes the sessions, to have them write at `now`.
-    pub(super) fn take(&mut self, now: Instant) -> VecDeque<SessionKey> {
-        self.held_until = Some(now + self.interval);
+    /// The round that was begun last.
+    pub(super) fn round(&self) -> Round {
+        self.round
+    }
+
+    /// Adds a session that has something to write, and wrote in round `wrote` last.
+    pub(super) fn add(&mut self, session: SessionKey, wrote: Round) {
+        let queue = if wrote == self.round { &mut self.next } else { &mut self.now };
+        queue.push_back(session);
+    }
+
+    /// Takes the sessions that write now.
+    pub(super) fn take(&mut self) -> VecDeque<SessionKey> {
+        std::mem::take(&mut self.now)
+    }
+
+    /// How long until the next round, if sessions wait for it and nobody was told so yet. Who is
+    /// told calls [`Flush::awaited`] then.
+    pub(super) fn wait(&mut self, now: Instant) -> Option<Duration> {
+        if self.next.is_empty() || self.is_awaited {
+            return None;
+        }
+        self.is_awaited = true;
+        self.ends.map(|ends| ends.saturating_duration_since(now))
+    }
+
+    /// The wait is over.
+    pub(super) fn awaited(&mut self) {
         self.is_awaited = false;
-        std::mem::take(&mut self.waiting)
     }
 }
 
@@ -72,29 +81,53 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn after_a_pause_an_event_leaves_at_once_and_what_follows_leaves_together() {
+    fn after_a_pause_a_session_writes_at_once_and_what_follows_leaves_together() {
         let (mut flush, start) = (Flush::new(10 * MS), Instant::now());
-        assert_eq!(flush.due(start), Due::Nothing);
-        flush.add(SessionKey(1));
-        assert_eq!(flush.due(start), Due::Now);
-        assert_eq!(flush.take(start).len(), 1);
-        flush.add(SessionKey(1));
-        assert_eq!(flush.due(start + 4 * MS), Due::After(6 * MS));
-        flush.add(SessionKey(1));
-        assert_eq!(flush.due(start + 5 * MS), Due::Nothing);
-        assert_eq!(flush.due(start + 10 * MS), Due::Now);
-        assert_eq!(flush.take(start + 10 * MS).len(), 2);
-        flush.add(SessionKey(1));
-        assert_eq!(flush.due(start + 21 * MS), Due::Now);
+        flush.begin(start);
+        let first = flush.round();
+        flush.add(SessionKey(1), Round::default());
+        assert_eq!(flush.take(), [SessionKey(1)]);
+        assert_eq!(flush.wait(start), None);
+
+        flush.begin(start + 4 * MS);
+        assert_eq!(flush.round(), first);
+        flush.add(SessionKey(1), first);
+        assert!(flush.take().is_empty());
+        assert_eq!(flush.wait(start + 4 * MS), Some(6 * MS));
+        assert_eq!(flush.wait(start + 5 * MS), None, "somebody waits already");
+
+        flush.begin(start + 10 * MS);
+        let second = flush.round();
+        assert_ne!(second, first);
+        flush.awaited();
+        assert_eq!(flush.take(), [SessionKey(1)]);
+
+        flush.begin(start + 21 * MS);
+        flush.add(SessionKey(1), second);
+        assert_eq!(flush.take(), [SessionKey(1)], "after a pause");
+    }
+
+    #[test]
+    fn a_session_is_not_held_back_for_what_others_get() {
+        let (mut flush, start) = (Flush::new(10 * MS), Instant::now());
+        flush.begin(start);
+        flush.add(SessionKey(1), Round::default());
+        flush.take();
+        flush.begin(start + MS);
+        flush.add(SessionKey(1), flush.round());
+        flush.add(SessionKey(2), Round::default());
+        assert_eq!(flush.take(), [SessionKey(2)]);
     }
 
     #[test]
     fn without_an_interval_nothing_is_held_back() {
         let (mut flush, now) = (Flush::new(Duration::ZERO), Instant::now());
+        let mut wrote = Round::default();
         for _ in 0..3 {
-            flush.add(SessionKey(1));
-            assert_eq!(flush.due(now), Due::Now);
-            flush.take(now);
+            flush.begin(now);
+            flush.add(SessionKey(1), wrote);
+            assert_eq!(flush.take(), [SessionKey(1)]);
+            wrote = flush.round();
         }
     }
 }

@@ -13,8 +13,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::schema::{self, Typed};
 use super::value::{Hidden, Place, Size, Span};
 use super::{
-    Auth, Config, History, Jwt, KeyHash, Limits, Log, Rule, Rules, Secret, Server, Storage, Who,
-    origin,
+    Auth, Config, History, Jwt, KeyHash, Limits, Log, Own, Rule, Rules, Server, Storage, Who,
+    origin, token_keys,
 };
 use crate::model::Pattern;
 
@@ -60,7 +60,7 @@ pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>
     if config.auth.is_open() && !listen.ip().to_canonical().is_loopback() {
         let message = format!(
             "{listen} is reachable from other machines, but no credential is configured: set \
-             auth.api_keys or auth.jwt_secret, or listen on 127.0.0.1"
+             auth.api_keys, auth.jwt_secret or auth.jwt_public_key, or listen on 127.0.0.1"
         );
         complain(complaints, "server.listen", message);
     }
@@ -114,25 +114,29 @@ fn auth(typed: &schema::Auth, complaints: &mut Complaints) -> Auth {
             Err(message) => complain(complaints, &format!("auth.api_keys[{index}]"), message),
         }
     }
+    let mut keys = Vec::new();
+    if let Some(secret) = &typed.jwt_secret {
+        match token_keys::of_secret(secret) {
+            Ok(key) => keys.push(key),
+            Err(message) => complain(complaints, "auth.jwt_secret", message),
+        }
+    }
+    if let Some(pem) = &typed.jwt_public_key {
+        match token_keys::of_pem(pem) {
+            Ok(public) => keys.extend(public),
+            Err(message) => complain(complaints, "auth.jwt_public_key", message),
+        }
+    }
+    let checks_tokens = typed.jwt_secret.is_some() || typed.jwt_public_key.is_some();
     for (key, value) in [("auth.issuer", &typed.issuer), ("auth.audience", &typed.audience)] {
-        if value.is_some() && typed.jwt_secret.is_none() {
-            complain(complaints, key, "means nothing without auth.jwt_secret");
+        if value.is_some() && !checks_tokens {
+            let message = "means nothing without auth.jwt_secret or auth.jwt_public_key";
+            complain(complaints, key, message);
         }
     }
     let leeway = between(complaints, "auth.leeway", typed.leeway, 0, 300);
-    let jwt = typed.jwt_secret.as_ref().map(|secret| {
-        // RFC 7518, section 3.2: a key of at least the size of the hash.
-        if secret.0.len() < 32 {
-            let message = "has fewer than 32 bytes, too few for HS256 (RFC 7518, section 3.2)";
-            complain(complaints, "auth.jwt_secret", message);
-        }
-        Jwt {
-            secret: Secret(secret.0.clone().into_bytes()),
-            issuer: typed.issuer.clone(),
-            audience: typed.audience.clone(),
-            leeway,
-        }
-    });
+    let (issuer, audience) = (typed.issuer.clone(), typed.audience.clone());
+    let jwt = checks_tokens.then_some(Jwt { keys, issuer, audience, leeway });
     Auth { api_keys, jwt }
 }
 
@@ -228,8 +232,10 @@ impl Kept {
         at_least_one(complaints, &format!("{path}.max_events"), self.max_events);
         at_least_one(complaints, &format!("{path}.max_bytes"), self.max_bytes.0);
         let max_age = between(complaints, &format!("{path}.max_age"), self.max_age, 1, CENTURY);
+        let (pattern, own) = Own::split(pattern);
         Rule {
             pattern,
+            own,
             storage: self.storage(storage_key, complaints),
             max_events: self.max_events,
             max_bytes: self.max_bytes.0,

@@ -7,7 +7,9 @@ mod check;
 pub mod document;
 mod load;
 mod origin;
+mod own;
 pub mod schema;
+mod token_keys;
 mod value;
 
 use std::fmt;
@@ -15,7 +17,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jsonwebtoken::{Algorithm, DecodingKey};
+
 pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
+pub use own::Own;
 pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
 
 use crate::model::{EventType, Pattern, Topic, TopicError};
@@ -91,8 +96,8 @@ impl fmt::Debug for KeyHash {
 /// How JSON Web Tokens (RFC 7519) are checked.
 #[derive(Debug, Clone)]
 pub struct Jwt {
-    /// The HS256 secret.
-    pub secret: Secret,
+    /// The keys that signatures are checked with; one of them has to fit.
+    pub keys: Vec<TokenKey>,
     /// The `iss` a token must have.
     pub issuer: Option<String>,
     /// The `aud` a token must have.
@@ -101,13 +106,19 @@ pub struct Jwt {
     pub leeway: Duration,
 }
 
-/// Bytes that are never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Vec<u8>);
+/// A key that the signatures of tokens are checked with.
+#[derive(Clone)]
+pub struct TokenKey {
+    /// The algorithms it may be used with, all of one family: a token's header chooses among these
+    /// and never beyond them.
+    pub algorithms: Vec<Algorithm>,
+    /// The key itself.
+    pub key: DecodingKey,
+}
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
+        f.debug_tuple("TokenKey").field(&self.algorithms).finish()
     }
 }
 
@@ -255,6 +266,8 @@ impl Rules {
 pub struct Rule {
     /// The topics it is about.
     pub pattern: Pattern,
+    /// Whose they are, where each belongs to a user.
+    pub own: Option<Own>,
     /// Where events are kept.
     pub storage: Storage,
     /// The most events kept a topic.
@@ -289,7 +302,7 @@ pub enum Storage {
 pub enum Who {
     /// Everyone.
     Anyone,
-    /// Whoever has a token that grants it.
+    /// Whoever has a token that grants it, and the user whose own it is.
     Token,
     /// No one.
     Nobody,

@@ -149,9 +149,8 @@ sections! {
         workers: usize = 0;
         /// Time between heartbeats, 1s to 5m; a client that is silent for two of them is cut off.
         heartbeat: Span = seconds(25);
-        /// While events follow each other faster than this, what they bring a client leaves at most
-        /// once in this time, all of it together; after a pause an event leaves at once. At most
-        /// 100ms; 0s holds nothing back.
+        /// What a client gets leaves at once, unless something left for it just before: then it
+        /// gathers for up to this time and leaves together. At most 100ms; 0s holds nothing back.
         flush_interval: Span = Span(Duration::from_millis(1));
         /// Whether messages are compressed for WebSocket clients that offer it (permessage-deflate,
         /// RFC 7692), as browsers do.
@@ -167,9 +166,12 @@ sections! {
         /// Keys with full rights for publishing applications, 16 random bytes or more each: the key
         /// itself, or `sha256:` and its SHA-256 hash as 64 hexadecimal digits.
         api_keys: Vec<Hidden> = Vec::new();
-        /// The secret that subscribers' tokens (JSON Web Tokens, HS256) are signed with, at least 32
-        /// bytes.
+        /// The secret that subscribers' tokens (JSON Web Tokens) are signed with: at least 32 bytes
+        /// for HS256, 48 for HS384 too, 64 for HS512 too.
         jwt_secret: Option<Hidden> = None;
+        /// The public keys of who signs tokens, as PEM, one behind the other: RSA (RS256 to RS512,
+        /// PS256 to PS512), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA).
+        jwt_public_key: Option<String> = None;
         /// The `iss` that a token must have.
         issuer: Option<String> = None;
         /// The `aud` that a token must have.
@@ -283,7 +285,9 @@ sections! {
 
 entry! {
     " What is allowed on the topics of one pattern, and what is kept of each." "topics" Rule RULE_KEYS:
-    /// The topics it is about: a pattern such as `"orders.>"`. Required.
+    /// The topics it is about: a pattern such as `"orders.>"`. Required. A segment `{sub}`, as in
+    /// `"users.{sub}.>"`, stands for a user: with `"token"`, who has a token with that `sub` needs
+    /// no grant for these topics.
     pattern("match"): Option<String> = None;
     /// Where events are kept, as `history.storage`; `"none"` makes the topics ephemeral.
     history("history"): Option<Place> = None;
@@ -295,9 +299,10 @@ entry! {
     max_age("max_age"): Option<Span> = None;
     /// Whether one may ask who is subscribed.
     presence("presence"): bool = false;
-    /// Who may subscribe, beside applications with an API key.
+    /// Who may subscribe, beside applications with an API key: `"anyone"`, `"token"` (who has a
+    /// token that grants it) or `"nobody"`.
     subscribe("subscribe"): Who = Who::Token;
-    /// Who may publish, beside applications with an API key.
+    /// Who may publish, beside applications with an API key, as with `subscribe`.
     publish("publish"): Who = Who::Token;
 }
 

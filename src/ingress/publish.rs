@@ -1,8 +1,10 @@
 //! Publishing over REST.
 
+use std::fmt::Display;
+
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::batch::Batch;
 use super::body::{self, Form};
@@ -12,15 +14,24 @@ use crate::broker::BrokerHandle;
 use crate::config::Limits;
 use crate::history::{Append, EventReceipt, Receipt};
 use crate::http::{self, Query};
-use crate::model::{Code, EventType, NewEvent, Problem, Topic};
+use crate::model::{Code, Cursor, EventType, NewEvent, Problem, Timestamp, Topic};
 
 /// What a publisher is told of one event.
 #[derive(Serialize)]
 struct ReceiptBody {
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    topic: String,
-    time: String,
+    id: Option<Text<Cursor>>,
+    topic: Text<Topic>,
+    time: Text<Timestamp>,
+}
+
+/// A string in JSON, written without being made first.
+struct Text<T>(T);
+
+impl<T: Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
 }
 
 /// What a publisher is told of a batch.
@@ -31,11 +42,7 @@ struct BatchBody {
 
 impl From<EventReceipt> for ReceiptBody {
     fn from(receipt: EventReceipt) -> Self {
-        Self {
-            id: receipt.cursor.map(|cursor| cursor.to_string()),
-            topic: receipt.topic.to_string(),
-            time: receipt.time.to_string(),
-        }
+        Self { id: receipt.cursor.map(Text), topic: Text(receipt.topic), time: Text(receipt.time) }
     }
 }
 

@@ -167,10 +167,11 @@ impl Data {
     /// Takes a JSON value that was parsed out of a larger text.
     pub fn from_raw(raw: &RawValue, max_depth: usize) -> Result<Self, DataError> {
         let text = raw.get();
-        if depth(text) > max_depth {
+        // Most data is far too short of brackets to be too deep, which is quick to see.
+        if count(text, |byte| matches!(byte, b'[' | b'{')) > max_depth && depth(text) > max_depth {
             return Err(DataError::TooDeep(max_depth));
         }
-        let json = if text.contains(['\r', '\n']) {
+        let json = if count(text, |byte| matches!(byte, b'\r' | b'\n')) > 0 {
             let line = text.replace(['\r', '\n'], " ");
             RawValue::from_string(line).map_err(|error| DataError::NotJson(error.to_string()))?
         } else {
@@ -230,6 +231,11 @@ fn json_string(text: &str) -> Box<RawValue> {
 }
 
 /// How deep the arrays and objects of a JSON text are nested.
+/// Without a branch in the loop, so that it is done many bytes at a time.
+fn count(text: &str, counts: impl Fn(u8) -> bool) -> usize {
+    text.bytes().map(|byte| usize::from(counts(byte))).sum()
+}
+
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0_usize);
     let mut bytes = json.bytes();

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::outbox::{Full, Outbox};
 
 /// The most messages in one system call.
-const MAX_SLICES: usize = 64;
+const MAX_SLICES: usize = 256;
 
 /// How much leaves in one chunk of an event stream, in bytes, if that much waits.
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -148,12 +148,16 @@ impl Drop for TestServer {
 /// Configures credentials.
 pub fn close(config: &mut Config) {
     use aws_lc_rs::digest::{SHA256, digest};
-    use fanfare::config::{Jwt, KeyHash, Secret};
+    use fanfare::config::{Jwt, KeyHash, TokenKey};
+    use jsonwebtoken::{Algorithm, DecodingKey};
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, API_KEY.as_bytes()).as_ref());
     config.auth.api_keys = vec![KeyHash(hash)];
     config.auth.jwt = Some(Jwt {
-        secret: Secret(JWT_SECRET.to_vec()),
+        keys: vec![TokenKey {
+            algorithms: vec![Algorithm::HS256],
+            key: DecodingKey::from_secret(JWT_SECRET),
+        }],
         issuer: None,
         audience: None,
         leeway: Duration::ZERO,

@@ -36,11 +36,17 @@ fn flags_go_over_the_environment_and_that_over_the_file() {
     assert!(from[2].ends_with("fanfare.toml, line 2"), "{from:?}");
 }
 
+/// The Ed25519 key of RFC 8410, section 10.1.
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
+-----END PUBLIC KEY-----";
+
 /// A value that is not the default of any key with this form.
 fn other_value(key: &Key<Typed>) -> &'static str {
     match key.path().as_str() {
         "auth.api_keys" => "sixteen-bytes-key-1,sixteen-bytes-key-2",
         "auth.jwt_secret" => "a secret of at least thirty-two bytes",
+        "auth.jwt_public_key" => PUBLIC_KEY,
         "auth.issuer" | "auth.audience" => "someone",
         "redis.url" | "redis.sentinels" | "redis.seeds" => "redis://127.0.0.1",
         "server.allowed_origins" => "http://a.example,http://b.example",
