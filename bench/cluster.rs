@@ -157,13 +157,13 @@ async fn commands(events: usize, topics: usize) {
 }
 
 /// How much one Redis takes, and who is busy then.
-async fn rate(events: usize, batch: usize, nodes: usize) {
+async fn rate(events: usize, batch: usize, at_once: usize, nodes: usize) {
     let redis = Redis::start();
     let nodes: Vec<_> = (0..nodes).map(|_| node(&redis.settings(), 0)).collect();
     let pid = stat(&redis, "server", "process_id") as u32;
     let (before, begin) = (used(pid), Instant::now());
     let each = events / nodes.len();
-    let publishing = nodes.iter().map(|node| publish(node, each, batch, 64, 100));
+    let publishing = nodes.iter().map(|node| publish(node, each, batch, at_once, 100));
     futures_util::future::join_all(publishing).await;
     let (cpu, took) = (used(pid) - before, begin.elapsed());
     println!(
@@ -183,7 +183,7 @@ async fn main() {
     unwanted(100_000).await;
     commands(10_000, 1).await;
     commands(10_000, 10_000).await;
-    rate(20_000, 1, 1).await;
-    rate(20_000, 1, 2).await;
-    rate(200_000, 100, 2).await;
+    rate(20_000, 1, 64, 1).await;
+    rate(20_000, 1, 64, 2).await;
+    rate(200_000, 100, 4, 2).await;
 }

@@ -13,7 +13,7 @@ use fanfare::history::sqlite::Opened;
 use fanfare::history::{
     Append, AppendError, Feed, History, IdempotencyKey, ListTopics, Newest, Page, Read, Receipt,
 };
-use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
+use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 use support::redis::Redis;
 
 /// Hears what a log commits.
@@ -542,4 +542,24 @@ contracts! {
     a_key_is_known_for_its_window_and_no_key_is_forgotten_early
     ephemeral_events_are_heard_in_their_place_and_not_kept
     a_moment_is_the_place_before_what_happened_since
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_never_ends_at_a_place_that_redis_lost_before_any_node_told_it() {
+    let log = open(REDIS, |_| {});
+    let first = log.put("a", 1).await;
+    log.put("a", 2).await;
+    let third = log.put("a", 3).await;
+    // As Redis comes back with less, until the first node presents what it has seen.
+    let redis = log._redis.as_ref().expect("a Redis");
+    let _: i64 = redis.run(&["HSET", "{contract}:log", "seq", "2"]);
+    let _: i64 = redis.run(&["XDEL", "{contract}:t:a", "3-0"]);
+    let _: i64 = redis.run(&["XDEL", "{contract}:order", "3-0"]);
+    let (patterns, upto) = (patterns(&["a"]), Some(third));
+    let read = Read { patterns, after: Some(first), upto, max_events: 9, max_bytes: 9_999 };
+    let problem = log.history.read(read.clone()).await.unwrap_err();
+    assert_eq!(problem.code, Code::Unavailable);
+    log.put("a", 4).await;
+    let page = log.history.read(read).await.unwrap();
+    assert_eq!((data(&page.events), page.gap.is_some()), (vec!["2".to_owned()], true));
 }

@@ -36,11 +36,13 @@ impl Run {
     /// Starts a node for each of these settings.
     pub async fn over(settings: Vec<Vec<String>>) -> Self {
         let nodes: Vec<_> = settings.iter().map(|settings| node(settings, 0)).collect();
+        let rate = parameter("FANFARE_CLUSTER_RATE", 300);
         let load = Load {
             publishers: parameter("FANFARE_CLUSTER_PUBLISHERS", 6),
             clients: parameter("FANFARE_CLUSTER_CLIENTS", 18),
-            rate: parameter("FANFARE_CLUSTER_RATE", 300),
-            stay: 20..400,
+            rate,
+            // As long on each connection whatever the rate, or reconnecting would be all they do.
+            stay: rate / 15..rate * 4 / 3,
         };
         let addresses = nodes.iter().map(|node| node.address.clone()).collect();
         let fleet = Fleet::start(addresses, &load).await;

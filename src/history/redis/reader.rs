@@ -23,6 +23,9 @@ const LOOKED_AT: usize = 1_024;
 /// Where a log that nobody has written to is read from.
 const NEVER: &str = "the log is not there";
 
+/// What a place above the log's head means.
+const BEHIND: &str = "the log is behind what this node has seen";
+
 /// Reads the log of one server.
 pub(super) struct Reader {
     pub(super) server: Arc<Server>,
@@ -68,6 +71,11 @@ impl Reader {
     pub(super) async fn page(&self, read: Read) -> Result<Page, Problem> {
         self.with(async |mut reads| {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
+            // Redis has come back with less, and no node has told it of that yet: what was lost shows
+            // in a moment, and nothing would until then.
+            if read.upto.is_some_and(|upto| upto.log == state.head.log && upto > state.head) {
+                return Ok(Err(Away(BEHIND.to_owned()).into()));
+            }
             let position = read.after.map(|after| state.position(after));
             let after = position.map_or(0, |position| position.after);
             let head = state.head.sequence;
