@@ -50,6 +50,8 @@ impl Sources {
 pub struct Loaded {
     /// What was decided.
     pub config: Config,
+    /// What was typed, secrets included.
+    pub typed: Typed,
     /// The settings that differ from their defaults.
     pub settings: Vec<Setting>,
     /// What is allowed but probably not meant.
@@ -120,7 +122,8 @@ pub fn load_with_origins(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut complaints = Vec::new();
     let (config, warnings) = check(&reader.typed, &mut complaints);
     if reader.problems.is_empty() && complaints.is_empty() {
-        return Ok(Loaded { config, warnings, settings: reader.settings() });
+        let settings = reader.settings();
+        return Ok(Loaded { config, typed: reader.typed, warnings, settings });
     }
     for complaint in complaints {
         reader.complain(&complaint);
