@@ -163,6 +163,9 @@ async fn a_session_ends_when_its_token_expires_unless_it_is_renewed() {
     let mut renewed = WsClient::live(&server, &query).await;
     let longer = token("ada", &["a"], &[], 60);
     assert_eq!(renewed.ask(1, json!({"op": "auth", "token": longer})).await["op"], "ack");
+    let warned = ends.until("warn").await;
+    assert_eq!(warned["code"], "token_expires");
+    assert!((1..=1_000).contains(&warned["expires_ms"].as_u64().expect("a number")), "{warned}");
     let (bye, code) = ends.closed().await;
     assert_eq!((&bye.expect("a bye")["code"], code), (&json!("unauthorized"), Some(4401)));
     publish(&server, "a", 1).await;
