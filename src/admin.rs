@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::auth::{Access, Auth};
-use crate::broker::{BrokerHandle, SessionInfo, SessionView};
+use crate::broker::{BrokerHandle, Gathered, Range, SessionInfo, SessionView};
 use crate::http::Query;
 use crate::metrics::{self, Metrics};
 use crate::model::{Code, Problem, Topic};
@@ -57,7 +57,7 @@ impl From<SessionInfo> for MemberBody {
     }
 }
 
-/// `GET /v1/sessions`: who is connected to this node.
+/// `GET /v1/sessions`: who is connected.
 pub async fn list_sessions(
     access: Access,
     request: HttpRequest,
@@ -66,8 +66,9 @@ pub async fn list_sessions(
     let query = Query::parse(request.query_string(), &["user", "limit", "after"])?;
     access.require_application()?;
     let user = query.one("user")?.map(str::to_owned);
-    let sessions = broker.sessions(user).await;
-    page("sessions", sessions, &query, |view| &view.info.id, SessionBody::from)
+    let range = range(&query)?;
+    let sessions = broker.sessions(user, one_more(&range)).await?;
+    Ok(page("sessions", sessions, &range, |view| &view.info.id, SessionBody::from))
 }
 
 /// `DELETE /v1/sessions/{id}`: ends a session.
@@ -79,7 +80,7 @@ pub async fn end_session(
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     access.require_application()?;
-    match broker.end_session(id.into_inner()).await {
+    match broker.end_session(id.into_inner()).await? {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(Problem::new(Code::NotFound, "there is no such session")),
     }
@@ -94,7 +95,7 @@ pub async fn end_user(
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     access.require_application()?;
-    let ended = broker.end_user(user.into_inner()).await;
+    let ended = broker.end_user(user.into_inner()).await?;
     Ok(HttpResponse::Ok().json(json!({ "ended": ended })))
 }
 
@@ -113,30 +114,42 @@ pub async fn presence(
         let detail = format!("presence is off for {topic}; a [[topics]] rule can turn it on");
         return Err(Problem::new(Code::NotFound, detail));
     }
-    page("members", broker.presence(topic).await, &query, |info| &info.id, MemberBody::from)
+    let range = range(&query)?;
+    let members = broker.presence(topic, one_more(&range)).await?;
+    Ok(page("members", members, &range, |info| &info.id, MemberBody::from))
 }
 
-/// One page of items that are in order of their ids: `{NAME:[...],"next"?}`.
+/// Which page is asked for.
+fn range(query: &Query) -> Result<Range, Problem> {
+    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
+    Ok(Range { after: query.one("after")?.map(str::to_owned), limit })
+}
+
+/// The range with one item more, which shows whether there is a next page.
+fn one_more(range: &Range) -> Range {
+    Range { after: range.after.clone(), limit: range.limit + 1 }
+}
+
+/// One page of items that are in order of their ids: `{NAME:[...],"next"?,"silent_nodes"?}`.
 fn page<T, B: Serialize>(
     name: &str,
-    items: Vec<T>,
-    query: &Query,
+    Gathered { all: mut items, silent }: Gathered<Vec<T>>,
+    range: &Range,
     id: impl Fn(&T) -> &str,
     body: impl Fn(T) -> B,
-) -> Result<HttpResponse, Problem> {
-    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
-    let after = query.one("after")?;
-    let rest = items.into_iter().filter(|item| after.is_none_or(|after| id(item) > after));
-    let mut items: Vec<_> = rest.collect();
-    let has_more = items.len() > limit;
-    items.truncate(limit);
+) -> HttpResponse {
+    let has_more = items.len() > range.limit;
+    items.truncate(range.limit);
     let next = items.last().filter(|_| has_more).map(|item| id(item).to_owned());
     let items: Vec<_> = items.into_iter().map(body).collect();
     let mut page = json!({ name: items });
     if let Some(next) = next {
         page["next"] = next.into();
     }
-    Ok(HttpResponse::Ok().json(page))
+    if silent > 0 {
+        page["silent_nodes"] = silent.into();
+    }
+    HttpResponse::Ok().json(page)
 }
 
 /// `GET /health/live`: the process answers.

@@ -14,6 +14,7 @@ pub mod broker; // 2. who gets it: from the log's feed to the sessions
 pub mod session; // 3. one connected client: door, actor, outbox, transports
 pub mod protocol; // 4. bytes to meaning and back: native JSON, CBOR, SSE
 pub mod history; // what was said before: the log, numbered and kept
+pub mod cluster; // the other nodes, and what is asked of their sessions
 pub mod auth; // who asks, and what they may do
 pub mod http; // what every HTTP path shares: queries, credentials, problems
 pub mod admin; // sessions, presence, health, metrics

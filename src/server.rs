@@ -26,17 +26,20 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpRequest, HttpResponse, Resource, ResponseError, Route, guard};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::auth::Auth;
-use crate::broker::{BrokerHandle, Router, Timing};
+use crate::broker::{BrokerHandle, NoRelay, Relay, Router, Timing};
+use crate::cluster::RedisRelay;
 use crate::config::{Config, Limits, Storage};
 use crate::history::History;
 use crate::history::memory::MemoryHistory;
 use crate::history::redis::{JoinError, Joined};
 use crate::history::sqlite::{OpenError, Opened};
 use crate::http::SECURITY_HEADERS;
+use crate::ingress::redis::Source;
 use crate::metrics::Metrics;
 use crate::model::{Code, Problem};
 use crate::session::{Door, Places, Sessions, SharedTcp, Upgrade, require_handshake};
@@ -61,6 +64,8 @@ pub struct Server {
     server: dev::Server,
     broker: BrokerHandle,
     history: Arc<dyn History>,
+    relay: Option<Arc<RedisRelay>>,
+    sources: Vec<Source>,
     places: Places,
     grace: Duration,
 }
@@ -121,9 +126,14 @@ impl Server {
     /// an actix system.
     pub fn build(config: Config) -> Result<Self, ServeError> {
         let metrics = Arc::new(Metrics::default());
-        let (history, router) = open_history(&config)?;
+        let Log { history, router, relay } = open_history(&config)?;
+        let to_others: Arc<dyn Relay> = match &relay {
+            Some(relay) => relay.clone(),
+            None => Arc::new(NoRelay),
+        };
         let broker = BrokerHandle::new(
             history.clone(),
+            to_others,
             router,
             metrics.clone(),
             config.limits.inbox_events,
@@ -132,13 +142,17 @@ impl Server {
                 flush_interval: config.server.flush_interval,
             },
         );
+        let limits = Arc::new(config.limits.clone());
+        let source = |from: &_| Source::new(from, broker.clone(), limits.clone());
+        let sources = config.sources.iter().map(source).collect::<Result<_, _>>();
+        let sources = sources.map_err(|error| JoinError::Address(error.to_string()))?;
         let origins = config.server.allowed_origins.clone();
         let places = Places::default();
         let parts = Parts {
             auth: Arc::new(Auth::new(&config.auth, config.rules.clone(), origins.clone())),
             broker: broker.clone(),
             metrics,
-            limits: Arc::new(config.limits.clone()),
+            limits,
             heartbeat: config.server.heartbeat,
             compression: config.server.compression,
             places: places.clone(),
@@ -150,7 +164,7 @@ impl Server {
         let address = listener.local_addr()?;
         let grace = config.server.shutdown_grace;
         let server = serve(listener, &config, parts)?;
-        Ok(Self { address, server, broker, history, places, grace })
+        Ok(Self { address, server, broker, history, relay, sources, places, grace })
     }
 
     /// Where it listens.
@@ -167,6 +181,10 @@ impl Server {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let handle = self.server.handle();
         let sweeping = actix_web::rt::spawn(sweep(self.history.clone()));
+        let answering =
+            self.relay.map(|relay| actix_web::rt::spawn(relay.run(self.broker.clone())));
+        let feeding = self.sources.into_iter().map(|source| actix_web::rt::spawn(source.run()));
+        let feeding: Vec<_> = feeding.collect();
         let running = actix_web::rt::spawn(self.server);
         let history = self.history;
         let stopping = async {
@@ -178,31 +196,42 @@ impl Server {
             () = stopping => Ok(()),
         };
         sweeping.abort();
+        answering.iter().chain(&feeding).for_each(JoinHandle::abort);
         history.stop();
         Ok(outcome?)
     }
 }
 
-/// The log that the configuration asks for, and the way out of it. A data directory is used only where
-/// a rule keeps events on disk.
-fn open_history(config: &Config) -> Result<(Arc<dyn History>, Arc<Router>), ServeError> {
+/// The log of this node, and the ways out of it.
+struct Log {
+    history: Arc<dyn History>,
+    /// To the sessions of this node.
+    router: Arc<Router>,
+    /// To the other nodes, where there may be some.
+    relay: Option<Arc<RedisRelay>>,
+}
+
+/// The log that the configuration asks for. A data directory is used only where a rule keeps events on
+/// disk.
+fn open_history(config: &Config) -> Result<Log, ServeError> {
     let rules = config.rules.clone();
     if let Some(redis) = &config.redis {
         let joined = Joined::open(redis)?;
         let router = Arc::new(Router::new(joined.head()));
         let history = joined.start(&config.history, rules, router.clone());
-        return Ok((Arc::new(history), router));
+        let relay = Some(RedisRelay::new(history.nodes()));
+        return Ok(Log { history: Arc::new(history), router, relay });
     }
     if rules.all().any(|rule| rule.storage == Storage::Disk) {
         let opened = Opened::open(&config.history, rules)?;
         let router = Arc::new(Router::new(opened.head()));
         let history = opened.start(router.clone())?;
-        return Ok((Arc::new(history), router));
+        return Ok(Log { history: Arc::new(history), router, relay: None });
     }
     let start = MemoryHistory::new_start();
     let router = Arc::new(Router::new(start));
     let history = MemoryHistory::new(start, &config.history, rules, router.clone());
-    Ok((Arc::new(history), router))
+    Ok(Log { history: Arc::new(history), router, relay: None })
 }
 
 /// Serves what comes to `listener`: what `actix_web::HttpServer` does, with one thing more that it

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &["config", "http", "model"]),
     ("history", &["config", "model"]),
     ("broker", &["history", "metrics", "model"]),
+    ("cluster", &["broker", "config", "history", "model"]),
     ("session", &["auth", "broker", "config", "history", "http", "metrics", "model", "protocol"]),
     ("ingress", &["auth", "broker", "config", "history", "http", "model", "protocol"]),
     ("admin", &["auth", "broker", "http", "metrics", "model"]),

@@ -12,79 +12,26 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::fleet::{Fleet, Load, node};
+use support::fleet::node;
+use support::group::{Guarded, RedisCluster};
 use support::process::Process;
 use support::proxy::Proxy;
 use support::redis::Redis;
+use support::run::Run;
 use tokio::time::sleep;
 use tokio_tungstenite::tungstenite::Message;
 
-fn parameter(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
-fn seconds(seconds: usize) -> Duration {
-    Duration::from_secs(seconds as u64)
-}
-
-/// A run: its Redis, its nodes, and those who use them.
-struct Run {
-    redis: Redis,
-    nodes: Vec<Process>,
-    fleet: Arc<Fleet>,
-    turns: usize,
-    outage: Duration,
-}
-
-impl Run {
-    async fn start(redis: Redis) -> Self {
-        let url = redis.url();
-        Self::over(redis, &[url.clone(), url.clone(), url]).await
-    }
-
-    /// A run whose nodes reach Redis each over its own address.
-    async fn over(redis: Redis, urls: &[String]) -> Self {
-        let nodes: Vec<_> = urls.iter().map(|url| node(url, 0)).collect();
-        let load = Load {
-            publishers: parameter("FANFARE_CLUSTER_PUBLISHERS", 6),
-            clients: parameter("FANFARE_CLUSTER_CLIENTS", 18),
-            rate: parameter("FANFARE_CLUSTER_RATE", 300),
-            stay: 20..400,
-        };
-        let addresses = nodes.iter().map(|node| node.address.clone()).collect();
-        let fleet = Fleet::start(addresses, &load).await;
-        let turns = parameter("FANFARE_CLUSTER_TURNS", 2);
-        let outage = seconds(parameter("FANFARE_CLUSTER_OUTAGE", 2));
-        sleep(Duration::from_millis(500)).await;
-        Self { redis, nodes, fleet, turns, outage }
-    }
-
-    async fn expect_flow(&self) {
-        let took = self.fleet.flow().await;
-        println!("everything flows after {took:?}");
-        // More only where the machine has other work to do.
-        assert!(took < seconds(parameter("FANFARE_CLUSTER_HEALED", 5)), "it took {took:?}");
-        sleep(Duration::from_millis(300)).await;
-    }
-
-    async fn finish(self, is_lossy: bool) {
-        let faults = self.fleet.finish(is_lossy).await;
-        let some = &faults[..faults.len().min(5)];
-        assert!(faults.is_empty(), "{} faults, first {some:?}", faults.len());
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_killed_and_keeps_everything_loses_nothing() {
-    let mut run = Run::start(Redis::durable()).await;
+    let mut redis = Redis::durable();
+    let run = Run::start(&redis.settings()).await;
     for _ in 0..run.turns {
-        run.redis.kill();
+        redis.kill();
         sleep(Duration::from_millis(700)).await;
-        run.redis.restart();
+        redis.restart();
         run.expect_flow().await;
     }
     run.finish(false).await;
@@ -92,11 +39,12 @@ async fn a_redis_that_is_killed_and_keeps_everything_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_hangs_costs_latency_and_no_event() {
-    let run = Run::start(Redis::start()).await;
+    let redis = Redis::start();
+    let run = Run::start(&redis.settings()).await;
     for _ in 0..run.turns {
-        run.redis.signal("-STOP");
+        redis.signal("-STOP");
         sleep(run.outage).await;
-        run.redis.signal("-CONT");
+        redis.signal("-CONT");
         run.expect_flow().await;
     }
     run.finish(false).await;
@@ -104,13 +52,14 @@ async fn a_redis_that_hangs_costs_latency_and_no_event() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_channels_and_scripts_cost_no_event() {
-    let run = Run::start(Redis::start()).await;
+    let redis = Redis::start();
+    let run = Run::start(&redis.settings()).await;
     for _ in 0..run.turns {
-        let _: i64 = run.redis.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        let _: i64 = redis.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         sleep(Duration::from_millis(300)).await;
-        let _: String = run.redis.run(&["SCRIPT", "FLUSH"]);
+        let _: String = redis.run(&["SCRIPT", "FLUSH"]);
         run.expect_flow().await;
-        let _: i64 = run.redis.run(&["CLIENT", "KILL", "TYPE", "normal"]);
+        let _: i64 = redis.run(&["CLIENT", "KILL", "TYPE", "normal"]);
         run.expect_flow().await;
     }
     run.finish(false).await;
@@ -118,9 +67,10 @@ async fn lost_channels_and_scripts_cost_no_event() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_forgot_everything_is_a_gap_to_everybody_and_no_number_comes_again() {
-    let run = Run::start(Redis::start()).await;
+    let redis = Redis::start();
+    let run = Run::start(&redis.settings()).await;
     for _ in 0..run.turns {
-        let _: String = run.redis.run(&["FLUSHALL"]);
+        let _: String = redis.run(&["FLUSHALL"]);
         run.expect_flow().await;
     }
     run.finish(true).await;
@@ -128,12 +78,13 @@ async fn a_redis_that_forgot_everything_is_a_gap_to_everybody_and_no_number_come
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_was_rolled_back_is_a_gap_to_everybody_and_no_number_comes_again() {
-    let mut run = Run::start(Redis::start()).await;
+    let mut redis = Redis::start();
+    let run = Run::start(&redis.settings()).await;
     for _ in 0..run.turns {
-        let _: String = run.redis.run(&["SAVE"]);
+        let _: String = redis.run(&["SAVE"]);
         sleep(Duration::from_millis(500)).await;
-        run.redis.kill();
-        run.redis.restart();
+        redis.kill();
+        redis.restart();
         run.expect_flow().await;
     }
     run.finish(true).await;
@@ -141,16 +92,14 @@ async fn a_redis_that_was_rolled_back_is_a_gap_to_everybody_and_no_number_comes_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_that_are_killed_and_restarted_lose_nothing() {
-    let mut run = Run::start(Redis::start()).await;
-    let url = run.redis.url();
+    let redis = Redis::start();
+    let mut run = Run::start(&redis.settings()).await;
     for turn in 0..run.turns * 2 {
         let at = turn % run.nodes.len();
         let signal = if turn % 2 == 0 { "-KILL" } else { "-TERM" };
         run.nodes[at].signal(signal);
         run.nodes[at].wait();
-        let (_, port) = run.nodes[at].address.rsplit_once(':').expect("a port");
-        let port = port.parse().expect("a number");
-        run.nodes[at] = node(&url, port);
+        run.restart(at);
         run.expect_flow().await;
     }
     run.finish(false).await;
@@ -160,8 +109,8 @@ async fn nodes_that_are_killed_and_restarted_lose_nothing() {
 async fn a_node_that_is_cut_off_both_ways_or_one_way_loses_nothing() {
     let redis = Redis::start();
     let network = Proxy::to(redis.port).await;
-    let urls = [network.url(), redis.url(), redis.url()];
-    let run = Run::over(redis, &urls).await;
+    let settings = vec![network.settings(), redis.settings(), redis.settings()];
+    let run = Run::over(settings).await;
     for (to_redis, from_redis) in [(true, true), (false, true), (true, false)] {
         network.cut(to_redis, from_redis);
         // Long enough for each connection to be given up.
@@ -170,6 +119,64 @@ async fn a_node_that_is_cut_off_both_ways_or_one_way_loses_nothing() {
         run.expect_flow().await;
     }
     run.finish(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_killed_between_two_flushes_loses_nothing_unsaid() {
+    let mut redis = Redis::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let run = Run::start(&redis.settings()).await;
+    for _ in 0..run.turns {
+        redis.kill();
+        sleep(Duration::from_millis(300)).await;
+        redis.restart();
+        run.expect_flow().await;
+    }
+    run.finish(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_was_cut_off_and_is_promoted_rolls_back_no_number_and_everybody_is_told() {
+    let mut master = Redis::start();
+    let copying = Proxy::to(master.port).await;
+    let replica = Redis::replica_of(copying.port);
+    let network = Proxy::to(master.port).await;
+    let run = Run::start(&network.settings()).await;
+    copying.cut(true, true);
+    sleep(Duration::from_secs(1)).await;
+    master.kill();
+    let _: String = replica.run(&["REPLICAOF", "NO", "ONE"]);
+    network.lead_to(replica.port);
+    run.expect_flow().await;
+    assert!(run.gaps() > 0, "nobody was told");
+    run.finish(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_by_sentinels_loses_nothing_unsaid() {
+    let mut guarded = Guarded::start();
+    let run = Run::start(&guarded.settings()).await;
+    for _ in 0..run.turns {
+        let master = guarded.master();
+        guarded.servers[master].kill();
+        guarded.wait_for_another(master);
+        run.expect_flow().await;
+        guarded.rejoin(master);
+    }
+    run.finish(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_of_a_cluster_that_is_killed_loses_nothing_unsaid() {
+    let mut cluster = RedisCluster::start();
+    let run = Run::start(&cluster.settings()).await;
+    for _ in 0..run.turns {
+        let owner = cluster.owner(0).expect("somebody has the log");
+        cluster.servers[owner].kill();
+        cluster.wait_for_another(owner);
+        run.expect_flow().await;
+        cluster.rejoin(owner);
+    }
+    run.finish(true).await;
 }
 
 /// The data of all that is kept of a topic, as one node sees it.
@@ -184,7 +191,7 @@ async fn kept(node: &Process, topic: &str) -> Vec<Value> {
 async fn two_nodes_that_publish_to_one_topic_have_one_order() {
     use futures_util::StreamExt;
     let redis = Redis::start();
-    let nodes: Vec<_> = (0..2).map(|_| node(&redis.url(), 0)).collect();
+    let nodes: Vec<_> = (0..2).map(|_| node(&redis.settings(), 0)).collect();
     let mut sockets = Vec::new();
     for number in 0..6 {
         let url = format!("ws://{}/v1/ws?topic=one", nodes[number % 2].address);

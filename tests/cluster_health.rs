@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use fanfare::config::{Hidden, Redis as RedisConfig, Storage};
+use fanfare::config::{Redis as RedisConfig, Storage};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::process::Process;
@@ -16,8 +16,7 @@ use tokio::time::timeout;
 fn node(redis: &Redis) -> TestServer {
     TestServer::with(|config| {
         config.rules.default.storage = Storage::Redis;
-        let (url, prefix) = (Hidden(redis.url()), "fanfare".to_owned());
-        config.redis = Some(RedisConfig { url, prefix });
+        config.redis = Some(RedisConfig::at(&redis.url()));
     })
 }
 
@@ -121,8 +120,7 @@ async fn large_and_ephemeral_events_come_through_too() {
     let redis = Redis::start();
     let publisher = node(&redis);
     let node = TestServer::with(|config| {
-        let (url, prefix) = (Hidden(redis.url()), "fanfare".to_owned());
-        config.redis = Some(RedisConfig { url, prefix });
+        config.redis = Some(RedisConfig::at(&redis.url()));
         config.rules.default.storage = Storage::None;
     });
     let mut client = WsClient::live(&node, "?topic=%3E").await;
@@ -134,6 +132,26 @@ async fn large_and_ephemeral_events_come_through_too() {
     assert_eq!(response.status(), StatusCode::CREATED);
     let event = client.until("event").await;
     assert_eq!((&event["data"], event.get("id")), (&json!(2), None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_that_waits_for_replicas_is_acknowledged_once_they_have_it() {
+    let redis = Redis::start();
+    let node = TestServer::with(|config| {
+        config.redis = Some(RedisConfig { wait_replicas: 1, ..RedisConfig::at(&redis.url()) });
+        config.rules.default.storage = Storage::Redis;
+    });
+    let key = ("idempotency-key", "k");
+    let publish = || node.post("/v1/topics/a/events").header(key.0, key.1).body("1");
+    let alone = timeout(Duration::from_millis(1_500), problem(publish())).await;
+    assert_eq!(alone.expect("in time"), (503, "outcome_unknown".to_owned()));
+    let replica = Redis::replica_of(redis.port);
+    // It was stored before, and is known now.
+    let known = async || publish().send().await.expect("an answer").status() == StatusCode::OK;
+    eventually("the replica is there", known).await;
+    node.publish("a", &json!(2)).await;
+    let kept: usize = replica.run(&["XLEN", "{fanfare}:t:a"]);
+    assert_eq!(kept, 2);
 }
 
 #[test]
@@ -177,8 +195,8 @@ async fn a_user_with_the_rights_that_the_docs_name_is_enough() {
     let _: String = redis.run(&words);
     let node = TestServer::with(|config| {
         config.rules.default.storage = Storage::Redis;
-        let url = Hidden(format!("redis://fanfare:hunter2@127.0.0.1:{}", redis.port));
-        config.redis = Some(RedisConfig { url, prefix: "fanfare".to_owned() });
+        let url = format!("redis://fanfare:hunter2@127.0.0.1:{}", redis.port);
+        config.redis = Some(RedisConfig::at(&url));
     });
     eventually_ready(&node).await;
     let mut client = WsClient::live(&node, "?topic=%3E").await;

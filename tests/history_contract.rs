@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use fanfare::config::{self, Config, Hidden, Storage};
+use fanfare::config::{self, Config, Storage};
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::redis::Joined;
 use fanfare::history::sqlite::Opened;
@@ -86,9 +86,10 @@ fn open(backend: Backend, change: impl FnOnce(&mut Config)) -> Log {
     config.history.path = directory.path().join("data");
     config.rules.default.storage = backend.storage;
     let redis = (backend.storage == Storage::Redis).then(Redis::start);
-    config.redis = redis
-        .as_ref()
-        .map(|redis| config::Redis { url: Hidden(redis.url()), prefix: "contract".to_owned() });
+    config.redis = redis.as_ref().map(|redis| config::Redis {
+        prefix: "contract".to_owned(),
+        ..config::Redis::at(&redis.url())
+    });
     change(&mut config);
     let heard = Arc::new(Heard::default());
     let history = (backend.open)(&config, heard.clone());

@@ -9,6 +9,7 @@ mod fanout;
 mod flush;
 mod inbox;
 mod members;
+mod questions;
 mod router;
 mod topics;
 
@@ -19,14 +20,16 @@ use std::time::{Duration, Instant};
 use actix::dev::ToEnvelope;
 use actix::prelude::*;
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 
 pub use self::delivery::Delivery;
 use self::fanout::Fanout;
+pub use self::questions::{Answer, Answers, Gathered, NoRelay, Question, Range, Relay};
 pub use self::router::Router;
 pub use self::topics::{Subscribed, Topics};
-use crate::history::{Append, AppendError, History, ListTopics, Read, Receipt, TopicSummary};
+use crate::history::{Append, AppendError, History, Read, Receipt};
 use crate::metrics::Metrics;
-use crate::model::{Close, Code, Cursor, Pattern, Problem, Timestamp, Topic};
+use crate::model::{Close, Code, Cursor, Pattern, Problem, Timestamp};
 
 /// How long a publisher waits for workers that are behind before it is refused.
 const MAX_WAIT: Duration = Duration::from_secs(2);
@@ -49,7 +52,7 @@ pub struct SessionKey(usize);
 pub struct MarkId(u64);
 
 /// How a session is connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transport {
     /// RFC 6455.
     WebSocket,
@@ -68,7 +71,7 @@ impl Transport {
 }
 
 /// What is known of a session from its start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionInfo {
     /// Its id, which nobody can guess.
     pub id: String,
@@ -83,7 +86,7 @@ pub struct SessionInfo {
 }
 
 /// A session as administrators see it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionView {
     /// What is known of it.
     pub info: SessionInfo,
@@ -138,6 +141,7 @@ pub struct BrokerHandle {
 
 struct Shared {
     history: Arc<dyn History>,
+    relay: Arc<dyn Relay>,
     router: Arc<Router>,
     metrics: Arc<Metrics>,
     inbox_events: usize,
@@ -151,13 +155,15 @@ impl BrokerHandle {
     /// worker thread.
     pub fn new(
         history: Arc<dyn History>,
+        relay: Arc<dyn Relay>,
         router: Arc<Router>,
         metrics: Arc<Metrics>,
         inbox_events: usize,
         timing: Timing,
     ) -> Self {
         let (workers, draining) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Shared { history, router, metrics, inbox_events, timing, workers, draining };
+        let shared =
+            Shared { history, relay, router, metrics, inbox_events, timing, workers, draining };
         Self { shared: Arc::new(shared) }
     }
 
@@ -223,54 +229,6 @@ impl BrokerHandle {
     /// The log, to read from.
     pub fn history(&self) -> &dyn History {
         &*self.shared.history
-    }
-
-    /// How many sessions of this node are subscribed to each of `topics`.
-    pub async fn subscribers(&self, topics: Vec<Topic>) -> Vec<usize> {
-        let mut sum = vec![0; topics.len()];
-        for counts in self.ask_all(fanout::Count(topics.into())).await {
-            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-        }
-        sum
-    }
-
-    /// Topics with subscribers by name or with kept events, and how many of each, by name.
-    pub async fn topics(&self, list: ListTopics) -> Result<Vec<(TopicSummary, usize)>, Problem> {
-        let ListTopics { pattern, after, limit } = list.clone();
-        let mut topics = self.shared.history.topics(list).await?;
-        let names = self.ask_all(fanout::TopicNames { pattern, after, limit }).await;
-        let subscribed = names.into_iter().flatten();
-        topics.extend(subscribed.map(|topic| TopicSummary { topic, retained: 0, latest: None }));
-        // The summary that has events sorts first, so that it is the one that stays.
-        topics.sort_by(|a, b| a.topic.cmp(&b.topic).then(b.retained.cmp(&a.retained)));
-        topics.dedup_by(|a, b| a.topic == b.topic);
-        topics.truncate(limit);
-        let counts = self.subscribers(topics.iter().map(|summary| summary.topic.clone()).collect());
-        Ok(topics.into_iter().zip(counts.await).collect())
-    }
-
-    /// The sessions of this node that would receive an event of `topic`, by id.
-    pub async fn presence(&self, topic: Topic) -> Vec<SessionInfo> {
-        let mut members = self.ask_all(fanout::Presence(topic)).await.concat();
-        members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        members
-    }
-
-    /// The sessions of this node, of one user where one is given, by id.
-    pub async fn sessions(&self, user: Option<String>) -> Vec<SessionView> {
-        let mut sessions = self.ask_all(fanout::Sessions { user }).await.concat();
-        sessions.sort_unstable_by(|a, b| a.info.id.cmp(&b.info.id));
-        sessions
-    }
-
-    /// Ends the session with this id; false if there is none.
-    pub async fn end_session(&self, id: String) -> bool {
-        self.ask_all(fanout::End::Session(id)).await.into_iter().sum::<usize>() > 0
-    }
-
-    /// Ends every session of a user; returns how many.
-    pub async fn end_user(&self, user: String) -> usize {
-        self.ask_all(fanout::End::User(user)).await.into_iter().sum()
     }
 
     /// Takes no new sessions from here on, and ends the others evenly over some time.

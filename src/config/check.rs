@@ -3,17 +3,18 @@
 //! Always gives a whole configuration, so that everything that is wrong is found in one go; one with
 //! complaints must not be used.
 
+mod redis;
+
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use redis::IntoConnectionInfo;
 
 use super::schema::{self, Typed};
 use super::value::{Hidden, Place, Size, Span};
 use super::{
-    Auth, Config, History, Jwt, KeyHash, Limits, Log, Own, Redis, Rule, Rules, Server, Storage,
-    Who, origin, token_keys,
+    Auth, Config, History, Jwt, KeyHash, Limits, Log, Own, Rule, Rules, Server, Storage, Who,
+    origin, token_keys,
 };
 use crate::model::Pattern;
 
@@ -49,7 +50,8 @@ pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>
         server: server(&typed.server, complaints),
         auth: auth(&typed.auth, complaints),
         history: history(&typed.history, complaints),
-        redis: redis(&typed.redis, complaints),
+        redis: redis::redis(&typed.redis, complaints),
+        sources: redis::sources(typed, complaints),
         rules: rules(typed, complaints),
         limits: limits(&typed.limits, complaints),
         log: log(&typed.log, complaints),
@@ -282,27 +284,6 @@ impl Kept {
         let (presence, subscribe, publish) = (typed.presence, typed.subscribe, typed.publish);
         Rule { presence, subscribe, publish, ..rule }
     }
-}
-
-fn redis(typed: &schema::Redis, complaints: &mut Complaints) -> Option<Redis> {
-    if typed.prefix.is_empty() || typed.prefix.contains(['{', '}']) {
-        complain(complaints, "redis.prefix", "must not be empty, nor contain `{` or `}`");
-    }
-    let url = typed.url.as_ref()?;
-    // What the parser says may quote the URL, which may hold a password.
-    let form = "the form is redis[s]://[USER:PASSWORD@]HOST[:PORT][/DATABASE]";
-    let Hidden(text) = url;
-    match redis::parse_redis_url(text).map(IntoConnectionInfo::into_connection_info) {
-        // `#insecure` would switch off the check of the server's certificate.
-        Some(Ok(_)) if text.contains('#') => {
-            complain(complaints, "redis.url", "must not have a part after `#`");
-        }
-        Some(Ok(_)) => {}
-        Some(Err(_)) | None => {
-            complain(complaints, "redis.url", format!("not a Redis URL; {form}"));
-        }
-    }
-    Some(Redis { url: url.clone(), prefix: typed.prefix.clone() })
 }
 
 fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::schema::{KEYS, Key, RULE_KEYS, SECTIONS};
+use super::schema::{KEYS, Key, REDIS_SOURCE_KEYS, RULE_KEYS, SECTIONS};
 
 /// `fanfare.example.toml`: every key with its meaning, at its default.
 pub fn example() -> String {
@@ -23,11 +23,13 @@ pub fn example() -> String {
             };
         }
     }
-    text.push_str("\n\n");
-    comment(&mut text, TOPICS_ABOUT);
-    text.push_str("#\n");
-    for line in SAMPLE_RULES.lines() {
-        _ = writeln!(text, "{}", format!("# {line}").trim_end());
+    for (about, sample) in [(TOPICS_ABOUT, SAMPLE_RULES), (SOURCES_ABOUT, SAMPLE_SOURCES)] {
+        text.push_str("\n\n");
+        comment(&mut text, about);
+        text.push_str("#\n");
+        for line in sample.lines() {
+            _ = writeln!(text, "{}", format!("# {line}").trim_end());
+        }
     }
     text
 }
@@ -50,6 +52,13 @@ pub fn reference() -> String {
         row(&mut text, &format!("`{}`", key.name), key, &default(key, unset));
     }
     _ = writeln!(text, "\n```toml\n{SAMPLE_RULES}```\n\n{TOPICS_AS_TEXT}");
+    _ = writeln!(text, "## `[[ingress.redis]]`\n\n{SOURCES_ABOUT}\n");
+    _ = writeln!(text, "| key | form | default | meaning |\n|---|---|---|---|");
+    for key in REDIS_SOURCE_KEYS {
+        let unset = if key.name == "topic" { "required" } else { "not set" };
+        row(&mut text, &format!("`{}`", key.name), key, &default(key, unset));
+    }
+    _ = writeln!(text, "\n```toml\n{SAMPLE_SOURCES}```\n\n{SOURCES_AS_TEXT}");
     text
 }
 
@@ -108,6 +117,26 @@ max_bytes = "4MiB"
 max_age = "7d"
 presence = true             # one may ask who is subscribed
 "#;
+
+const SOURCES_ABOUT: &str = "What an application that already publishes to a Redis of its own feeds: \
+    each of its channels or streams becomes events of a topic. One node at a time reads each.";
+
+/// Sources as one might write them.
+const SAMPLE_SOURCES: &str = r#"[[ingress.redis]]
+url = "redis://app.example:6379"
+stream = "orders"           # read at least once, in its order
+field = "json"              # the field that is the data
+topic = "orders.new"
+
+[[ingress.redis]]
+url = "redis://app.example:6379"
+channel = "prices:*"        # heard while somebody listens, as channels are
+topic = "app.{name}"        # app.prices.eur for the channel prices:eur
+"#;
+
+const SOURCES_AS_TEXT: &str = r#"Sources can also come as one TOML array of inline tables, which takes the place of those in the file:
+`FANFARE_INGRESS_REDIS='[{stream = "orders", topic = "orders"}]'`, or `--set ingress.redis=...`. What is
+promised of them is in [cluster.md](cluster.md)."#;
 
 const TOPICS_AS_TEXT: &str = r#"Rules can also come as one TOML array of inline tables, which takes the place of those in the file:
 `FANFARE_TOPICS='[{match = "public.>", subscribe = "anyone"}]'`, or `--set topics=...`.
@@ -190,6 +219,14 @@ mod tests {
     fn the_sample_rules_are_rules() {
         let (_directory, sources) = file(SAMPLE_RULES);
         assert_eq!(load(&sources).unwrap().rules.listed.len(), 3);
+    }
+
+    #[test]
+    fn the_sample_sources_are_sources() {
+        let (_directory, sources) = file(SAMPLE_SOURCES);
+        let sources = load(&sources).unwrap().sources;
+        assert_eq!(sources[0].topic_of("orders").unwrap().as_str(), "orders.new");
+        assert_eq!(sources[1].topic_of("prices:eur").unwrap().as_str(), "app.prices.eur");
     }
 
     #[test]

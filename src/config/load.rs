@@ -3,6 +3,8 @@
 //! Whatever is wrong is said at once, each with its key and the place where it was typed, and with
 //! the name that was probably meant. The value is said too, unless the key is a secret.
 
+mod entries;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -11,9 +13,10 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use self::entries::{REDIS_SOURCES, RULES};
 use super::Config;
 use super::check::{Complaint, check};
-use super::schema::{KEYS, Key, RULE_KEYS, Rule, SECTIONS, Typed};
+use super::schema::{KEYS, Key, SECTIONS, Typed};
 use super::value::Given;
 
 /// What to read a configuration from.
@@ -216,15 +219,23 @@ impl Reader {
         source: &Source<'_>,
     ) {
         let (section, origin) = (name.get_ref().as_ref(), source.origin(&name.span()));
-        if section == "topics" {
-            return self.topics(value, source);
+        if section == RULES.name {
+            return self.entries(&RULES, value, source);
+        }
+        if section == "ingress" {
+            return self.ingress(value, source, &origin);
         }
         let known = SECTIONS.iter().any(|(name, _)| *name == section);
         match value.get_ref() {
             DeValue::Table(table) if known => self.keys(section, table, source),
             DeValue::Table(_) => {
                 let sections = SECTIONS.iter().map(|(name, _)| (*name).to_owned());
-                self.unknown("section", section, sections.chain(["topics".to_owned()]), &origin);
+                self.unknown(
+                    "section",
+                    section,
+                    sections.chain(["topics", "ingress"].map(str::to_owned)),
+                    &origin,
+                );
             }
             _ if known => self.problem(section, "expected a section", &origin),
             _ => self.unknown("key", section, KEYS.iter().map(Key::path), &origin),
@@ -254,15 +265,21 @@ impl Reader {
             return;
         }
         let origin = Origin::Env(name.to_owned());
-        if name == "FANFARE_TOPICS" {
-            return self.topics_as_text(value, &Source::Env(name));
+        if name == RULES.env {
+            return self.entries_as_text(&RULES, value, &Source::Env(name));
+        }
+        if name == REDIS_SOURCES.env {
+            return self.entries_as_text(&REDIS_SOURCES, value, &Source::Env(name));
         }
         match KEYS.iter().find(|key| key.env() == name) {
             Some(key) => {
                 self.set(key, Given::Text(value), &format!("{:?}", shorten(value)), origin);
             }
             None => {
-                let names = KEYS.iter().map(Key::env).chain(["FANFARE_TOPICS".to_owned()]);
+                let names = KEYS
+                    .iter()
+                    .map(Key::env)
+                    .chain([RULES.env, REDIS_SOURCES.env].map(str::to_owned));
                 let meant = nearest(name, names);
                 self.problems.push(format!("unknown variable `{name}`{meant}"));
             }
@@ -276,8 +293,11 @@ impl Reader {
         };
         let path = path.trim();
         let origin = Origin::Flag(path.to_owned());
-        if path == "topics" {
-            return self.topics_as_text(value, &Source::Flag(path));
+        if path == RULES.name {
+            return self.entries_as_text(&RULES, value, &Source::Flag(path));
+        }
+        if path == REDIS_SOURCES.name {
+            return self.entries_as_text(&REDIS_SOURCES, value, &Source::Flag(path));
         }
         match KEYS.iter().find(|key| key.path() == path) {
             Some(key) => {
@@ -292,57 +312,6 @@ impl Reader {
             Some(()) => _ = self.origins.insert(key.path(), origin),
             None => self.wrong_form(&key.path(), key, excerpt, &origin),
         }
-    }
-
-    fn topics_as_text(&mut self, text: &str, source: &Source<'_>) {
-        let text = if text.is_empty() { "[]" } else { text };
-        match DeValue::parse(text) {
-            Ok(value) => self.topics(&value, source),
-            Err(_) => {
-                let expected = r#"expected TOML such as [{match = "a.>", history = "none"}]"#;
-                self.problem("topics", expected, &source.origin(&(0..0)));
-            }
-        }
-    }
-
-    fn topics(&mut self, value: &Spanned<DeValue<'_>>, source: &Source<'_>) {
-        let origin = source.origin(&value.span());
-        let Some(rules) = value.get_ref().as_array() else {
-            return self.problem("topics", "expected rules, each under [[topics]]", &origin);
-        };
-        self.origins.retain(|key, _| !key.starts_with("topics["));
-        self.typed.topics.clear();
-        for (index, rule) in rules.iter().enumerate() {
-            let (path, origin) = (format!("topics[{index}]"), source.origin(&rule.span()));
-            match rule.get_ref().as_table() {
-                Some(table) => {
-                    let rule = self.rule(&path, table, source);
-                    self.typed.topics.push(rule);
-                    self.origins.insert(path, origin);
-                }
-                None => self.problem(&path, "expected a rule, under [[topics]]", &origin),
-            }
-        }
-    }
-
-    fn rule(&mut self, path: &str, table: &DeTable<'_>, source: &Source<'_>) -> Rule {
-        let mut rule = Rule::default();
-        let mut entries: Vec<_> = table.iter().collect();
-        entries.sort_by_key(|(name, _)| name.span().start);
-        for (name, value) in entries {
-            let (path, origin) =
-                (format!("{path}.{}", name.get_ref()), source.origin(&name.span()));
-            let Some(key) = RULE_KEYS.iter().find(|key| key.name == *name.get_ref()) else {
-                let names = RULE_KEYS.iter().map(|key| key.name.to_owned());
-                self.unknown("key of a rule", name.get_ref(), names, &origin);
-                continue;
-            };
-            match (key.set)(&mut rule, Given::Toml(value.get_ref())) {
-                Some(()) => _ = self.origins.insert(path, origin),
-                None => self.wrong_form(&path, key, &source.excerpt(value), &origin),
-            }
-        }
-        rule
     }
 
     fn wrong_form<T>(&mut self, path: &str, key: &Key<T>, excerpt: &str, origin: &Origin) {
@@ -383,13 +352,11 @@ impl Reader {
         };
         let sections =
             KEYS.iter().map(|key| setting(key.path(), (key.show)(&self.typed), key.default()));
-        let rules = self.typed.topics.iter().enumerate().flat_map(|(index, rule)| {
-            RULE_KEYS.iter().map(move |key| {
-                let path = format!("topics[{index}].{}", key.name);
-                setting(path, (key.show)(rule), key.default())
-            })
-        });
-        sections.chain(rules).flatten().collect()
+        let rules = RULES.shown(&self.typed.topics);
+        let sources = REDIS_SOURCES.shown(&self.typed.ingress_redis);
+        let entries = rules.into_iter().chain(sources);
+        let entries = entries.map(|(key, value, default)| setting(key, value, default));
+        sections.chain(entries).flatten().collect()
     }
 }
 

@@ -98,6 +98,8 @@ macro_rules! sections {
             $(#[doc = $about] pub $section: $name,)+
             /// The rules about topics, in their order.
             pub topics: Vec<Rule>,
+            /// What an application's own Redis feeds.
+            pub ingress_redis: Vec<RedisSource>,
         }
 
         /// The sections and what they are about, in the order of the example.
@@ -110,14 +112,18 @@ macro_rules! sections {
     };
 }
 
-/// The keys of a `[[topics]]` rule, each with its name: `match` can't be the name of a field.
-macro_rules! rule {
-    ($about:literal $($(#[doc = $doc:literal])+ $key:ident ($name:literal): $type:ty = $default:expr;)+) => {
-        typed! { $about Rule { $([$($doc)+] $key: $type = $default;)+ } }
+/// The keys of an entry that may come many times, each with its name: `match` can't be the name of a
+/// field.
+macro_rules! entry {
+    (
+        $about:literal $section:literal $type:ident $keys:ident:
+        $($(#[doc = $doc:literal])+ $key:ident ($name:literal): $form:ty = $default:expr;)+
+    ) => {
+        typed! { $about $type { $([$($doc)+] $key: $form = $default;)+ } }
 
-        /// Every key of a rule, in the order of the reference.
-        pub const RULE_KEYS: &[Key<Rule>] = &[$(
-            key!(Rule, "topics", [$name], [$key], $type, [$($doc)+]),
+        /// Every key of such an entry, in the order of the reference.
+        pub const $keys: &[Key<$type>] = &[$(
+            key!($type, $section, [$name], [$key], $form, [$($doc)+]),
         )+];
     };
 }
@@ -213,8 +219,18 @@ sections! {
         /// The Redis (7 or newer, or Valkey) that the nodes share, such as `redis://127.0.0.1:6379`,
         /// `rediss://user:password@redis.example:6380` (TLS) or `redis+unix:///run/redis.sock`.
         url: Option<Hidden> = None;
+        /// Sentinels that know where the master is: `["redis://10.0.0.1:26379"]`. The host of `url` is
+        /// then the name under which they know it: `redis://mymaster`.
+        sentinels: Vec<Hidden> = Vec::new();
+        /// More servers of a Redis Cluster, asked where the log is when the one of `url` is away. That it
+        /// is a cluster shows by itself.
+        seeds: Vec<Hidden> = Vec::new();
         /// What the names of all keys and channels in Redis begin with.
         prefix: String = "fanfare".into();
+        /// How many replicas must have an event before its publish is acknowledged (`WAIT`); with fewer
+        /// it is answered 503 `outcome_unknown`. This narrows what a failover can lose, and promises
+        /// nothing.
+        wait_replicas: usize = 0;
     }
 
     /// The limits on what comes from outside, and what happens at each.
@@ -267,8 +283,8 @@ sections! {
     }
 }
 
-rule! {
-    " What is allowed on the topics of one pattern, and what is kept of each."
+entry! {
+    " What is allowed on the topics of one pattern, and what is kept of each." "topics" Rule RULE_KEYS:
     /// The topics it is about: a pattern such as `"orders.>"`. Required. A segment `{sub}`, as in
     /// `"users.{sub}.>"`, stands for a user: with `"token"`, who has a token with that `sub` needs
     /// no grant for these topics.
@@ -288,6 +304,26 @@ rule! {
     subscribe("subscribe"): Who = Who::Token;
     /// Who may publish, beside applications with an API key, as with `subscribe`.
     publish("publish"): Who = Who::Token;
+}
+
+entry! {
+    " A channel or stream of an application's own Redis that feeds events."
+    "ingress.redis" RedisSource REDIS_SOURCE_KEYS:
+    /// The application's Redis; the one of `[redis]` if not set.
+    url("url"): Option<Hidden> = None;
+    /// A channel, or channels by a pattern of Redis: `"orders:*"`.
+    channel("channel"): Option<String> = None;
+    /// A stream, read at least once, in its order.
+    stream("stream"): Option<String> = None;
+    /// The topic of the events. `{name}` in it is the name of the channel or stream, with `.` for `:`
+    /// and `/`. Required.
+    topic("topic"): Option<String> = None;
+    /// The type of the events.
+    kind("type"): Option<String> = None;
+    /// The field of a stream's entry that is the data; without it, all fields as a JSON object of texts.
+    field("field"): Option<String> = None;
+    /// The consumer group that reads a stream. Made where it is missing, to begin with the oldest entry.
+    group("group"): String = "fanfare".into();
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod sqlite;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Cursor, Event, NewEvent, Pattern, Problem, Timestamp, Topic};
 
@@ -179,7 +180,7 @@ pub struct NewestPage {
 }
 
 /// Which topics to list.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ListTopics {
     /// Those that match this.
     pub pattern: Pattern,

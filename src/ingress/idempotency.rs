@@ -41,7 +41,7 @@ pub(super) fn key(
 }
 
 /// A digest of several texts that can't be shifted into one another.
-fn digest(parts: &[&[u8]]) -> [u8; 32] {
+pub(super) fn digest(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(&(part.len() as u64).to_be_bytes());

@@ -1,4 +1,5 @@
-//! How events come in, and how they are read back: the REST paths of topics and events.
+//! How events come in, and how they are read back: the REST paths of topics and events, and what an
+//! application's own Redis has.
 //!
 //! Each handler parses at the edge, asks what the caller may do, and leaves the rest to the broker.
 //! A batch is validated whole before any of it is stored.
@@ -8,6 +9,7 @@ mod body;
 mod idempotency;
 mod publish;
 mod read;
+pub mod redis;
 
 pub use self::publish::{publish_batch, publish_event};
 pub use self::read::{forget_events, list_topics, read_events, read_topic};

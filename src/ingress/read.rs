@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::auth::{Access, Coverage};
-use crate::broker::BrokerHandle;
+use crate::broker::{BrokerHandle, Gathered};
 use crate::config::Span;
 use crate::history::{ListTopics, Read, TopicSummary};
 use crate::http::Query;
@@ -38,6 +38,8 @@ struct TopicBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     latest: Option<Box<RawValue>>,
     retained: usize,
+    #[serde(skip_serializing_if = "is_zero")]
+    silent_nodes: usize,
 }
 
 #[derive(Serialize)]
@@ -45,6 +47,8 @@ struct TopicsBody {
     topics: Vec<TopicBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    silent_nodes: usize,
 }
 
 #[derive(Serialize)]
@@ -120,12 +124,14 @@ pub async fn read_topic(
     let topic = Topic::parse(&topic)?;
     access.require_subscribe(&topic)?;
     let summary = broker.history().topic(topic.clone()).await?;
-    let subscribers = broker.subscribers(vec![topic]).await.into_iter().sum();
+    let Gathered { all, silent } = broker.subscribers(vec![topic]).await?;
+    let subscribers = all.into_iter().sum();
     Ok(HttpResponse::Ok().json(TopicBody {
         topic: summary.topic.to_string(),
         subscribers,
         latest: summary.latest.as_deref().map(object).transpose()?,
         retained: summary.retained,
+        silent_nodes: silent,
     }))
 }
 
@@ -145,17 +151,23 @@ pub async fn list_topics(
     }
     let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
     let after = query.topic("after")?;
-    let listed = broker.topics(ListTopics { pattern, after, limit }).await?;
+    let Gathered { all: listed, silent } =
+        broker.topics(ListTopics { pattern, after, limit }).await?;
     let is_full = listed.len() == limit;
     let next = listed.last().filter(|_| is_full).map(|(summary, _)| summary.topic.to_string());
     let visible = listed.into_iter().filter(|(summary, _)| access.may_subscribe(&summary.topic));
     let topics = visible.map(|(summary, subscribers)| line(summary, subscribers)).collect();
-    Ok(HttpResponse::Ok().json(TopicsBody { topics, next }))
+    Ok(HttpResponse::Ok().json(TopicsBody { topics, next, silent_nodes: silent }))
 }
 
 fn line(summary: TopicSummary, subscribers: usize) -> TopicBody {
     let TopicSummary { topic, retained, .. } = summary;
-    TopicBody { topic: topic.to_string(), subscribers, latest: None, retained }
+    TopicBody { topic: topic.to_string(), subscribers, latest: None, retained, silent_nodes: 0 }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 fn object(event: &Event) -> Result<Box<RawValue>, Problem> {

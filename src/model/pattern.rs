@@ -6,12 +6,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::topic::check_address;
 use super::{Topic, TopicError};
 
 /// A pattern that matches topics; a topic is a pattern that matches itself alone. Cloning shares
 /// the text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Pattern(Arc<str>);
 
 /// What is wrong with a pattern.
@@ -133,6 +136,20 @@ impl std::borrow::Borrow<str> for Pattern {
 impl From<&Topic> for Pattern {
     fn from(topic: &Topic) -> Self {
         Self(topic.as_str().into())
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.as_str().to_owned()
     }
 }
 

@@ -6,9 +6,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// A topic: 1 to 255 bytes of visible ASCII, in non-empty segments joined by `.`, without
 /// `*`, `>`, `"`, `\` or space. Cloning shares the text.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Topic(Arc<str>);
 
 impl Topic {
@@ -37,6 +40,20 @@ impl Topic {
     /// Whether this topic is the broker's own: its first segment begins with `$`.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with('$')
+    }
+}
+
+impl TryFrom<String> for Topic {
+    type Error = TopicError;
+
+    fn try_from(text: String) -> Result<Self, TopicError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Topic> for String {
+    fn from(topic: Topic) -> Self {
+        topic.as_str().to_owned()
     }
 }
 

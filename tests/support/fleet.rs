@@ -27,10 +27,11 @@ const BATCH: usize = 5;
 const MARK: &str = "fleet.mark";
 
 /// A node that listens on the port it had before, or on a free one.
-pub fn node(redis_url: &str, port: u16) -> Process {
+pub fn node(settings: &[String], port: u16) -> Process {
     let directory = tempfile::tempdir().expect("a directory");
-    let url = format!("redis.url={redis_url}");
-    Process::durable(directory.path(), port, &["--set", &url, "--set", "server.workers=1"])
+    let settings = settings.iter().flat_map(|setting| ["--set", setting.as_str()]);
+    let arguments: Vec<_> = ["--set", "server.workers=1"].into_iter().chain(settings).collect();
+    Process::durable(directory.path(), port, &arguments)
 }
 
 fn topic(number: usize) -> String {
@@ -49,6 +50,7 @@ pub struct Fleet {
     /// How far each client has come.
     cursors: Mutex<Vec<Option<Cursor>>>,
     connections: AtomicUsize,
+    gaps: AtomicUsize,
     /// How long the slowest refused or failed publish took.
     slowest_refusal: Mutex<Duration>,
 }
@@ -75,6 +77,7 @@ impl Fleet {
             publishers: Mutex::default(),
             cursors: Mutex::new(vec![None; load.clients]),
             connections: AtomicUsize::new(0),
+            gaps: AtomicUsize::new(0),
             slowest_refusal: Mutex::default(),
         };
         fleet.since = fleet.mark().await;
@@ -119,6 +122,11 @@ impl Fleet {
             }
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// How many gaps clients were told of.
+    pub fn gaps(&self) -> usize {
+        self.gaps.load(Ordering::Relaxed)
     }
 
     /// How long it takes until an event published now has reached every client.
@@ -277,7 +285,10 @@ impl Fleet {
             while client.received.len() < leave_after && !self.ending.load(Ordering::Relaxed) {
                 match timeout(Duration::from_millis(200), socket.next()).await {
                     Ok(Some(Ok(Message::Text(text)))) => {
-                        let frame = serde_json::from_str(&text).expect("JSON");
+                        let frame: Value = serde_json::from_str(&text).expect("JSON");
+                        if frame["op"] == "gap" {
+                            self.gaps.fetch_add(1, Ordering::Relaxed);
+                        }
                         take(&mut client, &mut cursor, &frame);
                         self.cursors.lock().expect("cursors")[number] = Cursor::parse(&cursor).ok();
                     }

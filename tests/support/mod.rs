@@ -4,9 +4,11 @@
 pub mod checker;
 pub mod deflate;
 pub mod fleet;
+pub mod group;
 pub mod process;
 pub mod proxy;
 pub mod redis;
+pub mod run;
 pub mod sse;
 pub mod ws;
 

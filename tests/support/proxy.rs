@@ -1,7 +1,7 @@
 //! A network between a node and Redis that can be cut, both ways or one way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,6 +12,7 @@ use tokio::time::sleep;
 /// Passes bytes on, and holds them back while cut, as a network does that sends them again later.
 pub struct Proxy {
     pub port: u16,
+    target: Arc<AtomicU16>,
     cuts: Arc<Cuts>,
 }
 
@@ -27,9 +28,11 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let cuts = Arc::new(Cuts::default());
-        let shared = cuts.clone();
+        let target = Arc::new(AtomicU16::new(target));
+        let (shared, leads_to) = (cuts.clone(), target.clone());
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
+                let target = leads_to.load(Ordering::Relaxed);
                 let Ok(far) = TcpStream::connect(("127.0.0.1", target)).await else { continue };
                 near.set_nodelay(true).expect("a socket");
                 far.set_nodelay(true).expect("a socket");
@@ -39,11 +42,17 @@ impl Proxy {
                 tokio::spawn(pump(far_in, near_out, shared.clone(), |cuts| &cuts.from_redis));
             }
         });
-        Self { port, cuts }
+        Self { port, target, cuts }
     }
 
-    pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+    /// What tells a node of the Redis behind it.
+    pub fn settings(&self) -> Vec<String> {
+        vec![format!("redis.url=redis://127.0.0.1:{}", self.port)]
+    }
+
+    /// Leads new connections to another port.
+    pub fn lead_to(&self, target: u16) {
+        self.target.store(target, Ordering::Relaxed);
     }
 
     pub fn cut(&self, to_redis: bool, from_redis: bool) {

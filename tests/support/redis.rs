@@ -58,6 +58,44 @@ impl Redis {
         self.directory.path().join(name)
     }
 
+    /// A server that copies the one on a port.
+    pub fn replica_of(port: u16) -> Self {
+        let replica =
+            Self::with(&["--appendonly", "no", "--replicaof", "127.0.0.1", &port.to_string()]);
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while !replica.run::<String>(&["INFO", "replication"]).contains("master_link_status:up") {
+            assert!(Instant::now() < give_up, "the replica does not reach its master");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        replica
+    }
+
+    /// A sentinel that watches the master on a port.
+    pub fn sentinel(name: &str, master: u16) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let port = free_port();
+        let file = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor {name} 127.0.0.1 {master} 2\n\
+             sentinel down-after-milliseconds {name} 1000\nsentinel failover-timeout {name} 5000\n",
+        );
+        std::fs::write(directory.path().join("sentinel.conf"), file).expect("it is written");
+        let child = Command::new("redis-server")
+            .args(["sentinel.conf", "--sentinel"])
+            .current_dir(directory.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        let sentinel = Self { port, arguments: Vec::new(), directory, child };
+        sentinel.wait();
+        sentinel
+    }
+
+    /// What tells a node of it.
+    pub fn settings(&self) -> Vec<String> {
+        vec![format!("redis.url={}", self.url())]
+    }
+
     pub fn with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (port, arguments) = (free_port(), arguments.iter().map(ToString::to_string).collect());

@@ -48,7 +48,7 @@ fn other_value(key: &Key<Typed>) -> &'static str {
         "auth.jwt_secret" => "a secret of at least thirty-two bytes",
         "auth.jwt_public_key" => PUBLIC_KEY,
         "auth.issuer" | "auth.audience" => "someone",
-        "redis.url" => "redis://127.0.0.1",
+        "redis.url" | "redis.sentinels" | "redis.seeds" => "redis://127.0.0.1",
         "server.allowed_origins" => "http://a.example,http://b.example",
         "server.listen" => "127.0.0.1:9",
         "server.flush_interval" => "7ms",

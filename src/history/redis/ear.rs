@@ -1,81 +1,134 @@
-//! What a node hears on the log's channel, in bounded memory.
+//! What a node hears on the channels of the log, in bounded memory.
 //!
-//! The client library would queue without end while the node is busy, so a task drains it at once. What
-//! is over the bound is dropped: the hole shows by its number and is filled from the streams.
+//! The channels are sharded ones, which are the same on one server and in a cluster. The client library
+//! calls for each message as it comes; what waits over the bound is dropped: the hole shows by its number
+//! and is filled from the streams.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
-use futures_util::StreamExt;
-use redis::aio::PubSub;
+use redis::aio::{MultiplexedConnection, SendError};
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Value, cmd};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing::debug;
 
-use super::link::{Away, Server};
+use super::link::{Away, CONNECT, Link, Server, away};
+use crate::model::LogName;
 
 /// The most bytes of messages that wait.
 const WAITING_BYTES: usize = 32 << 20;
 
 /// A connection that hears the log's channel.
 pub(super) struct Ear {
-    messages: UnboundedReceiver<Vec<u8>>,
+    messages: UnboundedReceiver<Heard>,
     waiting: Arc<AtomicUsize>,
-    draining: JoinHandle<()>,
+    /// The run of the server that it hears.
+    pub(super) run: String,
+    /// Hears as long as it is there.
+    _connection: MultiplexedConnection,
+}
+
+/// What is heard of the log.
+enum Heard {
+    Message(Vec<u8>),
+    /// Nothing more will be heard.
+    End,
+}
+
+/// Puts what is heard where it belongs.
+struct Sorter {
+    server: Arc<Server>,
+    feed: Vec<u8>,
+    messages: UnboundedSender<Heard>,
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Ear {
-    /// Subscribes; from here on nothing is missed but what is over the bound. `probed` is set when
-    /// the node hears itself.
-    pub(super) async fn open(
-        server: &Server,
-        probed: watch::Sender<Option<Instant>>,
-    ) -> Result<Self, Away> {
-        let heard = server.subscribe().await?;
-        probed.send_replace(Some(Instant::now()));
+    /// Subscribes; from here on nothing is missed but what is over the bound.
+    pub(super) async fn open(server: &Arc<Server>, link: &Link) -> Result<Self, Away> {
         let (sender, messages) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let drain = drain(heard, server.probe(), probed, sender, waiting.clone());
-        Ok(Self { messages, waiting, draining: tokio::spawn(drain) })
+        let feed = server.keys.channel().into_bytes();
+        let sorter =
+            Sorter { server: server.clone(), feed, messages: sender, waiting: waiting.clone() };
+        let subscribing = timeout(CONNECT, subscribe(server, link, sorter));
+        let connection = match subscribing.await {
+            Ok(connection) => connection.map_err(|error| away(&error))?,
+            Err(_) => return Err(Away("it does not answer".to_owned())),
+        };
+        server.nodes.hear_myself();
+        Ok(Self { messages, waiting, run: link.run.clone(), _connection: connection })
     }
 
     /// The next message; none once the connection is gone.
     pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
-        let message = self.messages.recv().await?;
-        self.waiting.fetch_sub(message.len(), Ordering::Relaxed);
-        Some(message)
-    }
-}
-
-impl Drop for Ear {
-    fn drop(&mut self) {
-        self.draining.abort();
-    }
-}
-
-async fn drain(
-    mut heard: PubSub,
-    probe: String,
-    probed: watch::Sender<Option<Instant>>,
-    sender: UnboundedSender<Vec<u8>>,
-    waiting: Arc<AtomicUsize>,
-) {
-    let mut messages = heard.on_message();
-    while let Some(message) = messages.next().await {
-        if message.get_channel_name() == probe {
-            probed.send_replace(Some(Instant::now()));
-            continue;
+        match self.messages.recv().await? {
+            Heard::Message(message) => {
+                self.waiting.fetch_sub(message.len(), Ordering::Relaxed);
+                Some(message)
+            }
+            Heard::End => None,
         }
-        let bytes = message.get_payload_bytes();
-        if waiting.load(Ordering::Relaxed) + bytes.len() > WAITING_BYTES {
+    }
+}
+
+async fn subscribe(
+    server: &Server,
+    link: &Link,
+    sorter: Sorter,
+) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT))
+        .set_response_timeout(Some(CONNECT))
+        .set_push_sender(move |heard| sorter.sort(heard));
+    let mut connection = link.client.get_multiplexed_async_connection_with_config(&config).await?;
+    let own = server.keys.node(server.node);
+    for channel in [server.keys.channel(), server.keys.nodes(), own] {
+        () = cmd("SSUBSCRIBE").arg(channel).query_async(&mut connection).await?;
+    }
+    // Who is there already says so within a second; this is to know it at once.
+    let channels = server.keys.node_channels();
+    let mut ask = cmd("PUBSUB");
+    let ask = ask.arg("SHARDCHANNELS").arg(format!("{channels}*"));
+    let nodes: Vec<String> = ask.query_async(&mut connection).await?;
+    let names = nodes.iter().filter_map(|name| LogName::parse(name.strip_prefix(&channels)?));
+    names.for_each(|node| server.nodes.meet(node));
+    Ok(connection)
+}
+
+impl Sorter {
+    fn sort(&self, heard: PushInfo) -> Result<(), SendError> {
+        match heard.kind {
+            PushKind::SMessage => {
+                let mut parts = heard.data.into_iter();
+                if let (Some(Value::BulkString(channel)), Some(Value::BulkString(message))) =
+                    (parts.next(), parts.next())
+                {
+                    return self.take(&channel, message);
+                }
+                Ok(())
+            }
+            // The slot has gone elsewhere, or the connection has.
+            PushKind::SUnsubscribe | PushKind::Disconnection => self.pass(Heard::End),
+            _ => Ok(()),
+        }
+    }
+
+    fn take(&self, channel: &[u8], message: Vec<u8>) -> Result<(), SendError> {
+        if channel != self.feed {
+            self.server.nodes.hear(&message);
+            return Ok(());
+        }
+        if self.waiting.load(Ordering::Relaxed) + message.len() > WAITING_BYTES {
             debug!("a message is dropped, for too many wait");
-            continue;
+            return Ok(());
         }
-        waiting.fetch_add(bytes.len(), Ordering::Relaxed);
-        if sender.send(bytes.to_vec()).is_err() {
-            return;
-        }
+        self.waiting.fetch_add(message.len(), Ordering::Relaxed);
+        self.pass(Heard::Message(message))
+    }
+
+    fn pass(&self, heard: Heard) -> Result<(), SendError> {
+        self.messages.send(heard).map_err(|_| SendError)
     }
 }

@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::RedisResult;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
@@ -41,7 +41,6 @@ pub(super) struct Follower {
     head: u64,
     /// Something was missed, so that the next thing to do is to catch up.
     is_behind: bool,
-    probed: watch::Sender<Option<Instant>>,
     deaf: Arc<Notify>,
 }
 
@@ -51,11 +50,10 @@ impl Follower {
         server: Arc<Server>,
         feed: Arc<dyn Feed>,
         state: &State,
-        probed: watch::Sender<Option<Instant>>,
         deaf: Arc<Notify>,
     ) -> Self {
         let (at, breach, head) = (state.head, state.breach, state.head.sequence);
-        Self { server, feed, at, breach, head, is_behind: false, probed, deaf }
+        Self { server, feed, at, breach, head, is_behind: false, deaf }
     }
 
     /// Follows for good, first over `ear`.
@@ -63,12 +61,14 @@ impl Follower {
         loop {
             self.follow(&mut ear).await;
             warn!("the channel of the log is not heard");
-            self.probed.send_replace(None);
+            self.server.nodes.lose_hearing();
             ear = loop {
-                match Ear::open(&self.server, self.probed.clone()).await {
-                    Ok(ear) => break ear,
-                    Err(_) => sleep(RETRY).await,
+                if let Some(link) = self.server.linked().await
+                    && let Ok(ear) = Ear::open(&self.server, &link).await
+                {
+                    break ear;
                 }
+                sleep(RETRY).await;
             };
             info!("the channel of the log is heard again");
             self.is_behind = true;
@@ -78,6 +78,7 @@ impl Follower {
     /// Follows until nothing more is heard over this connection.
     async fn follow(&mut self, ear: &mut Ear) {
         let deaf = self.deaf.clone();
+        let run = ear.run.clone();
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -88,15 +89,17 @@ impl Follower {
                 }
             }
             tokio::select! {
-                message = ear.next() => match message {
-                    // While something is missed, the streams will have it.
-                    Some(_) if self.is_behind => {}
-                    Some(message) => self.is_behind = self.hear(&message).await.is_none(),
-                    None => return,
-                },
-                _ = looks.tick() => self.is_behind |= self.look().await.is_none(),
-                () = deaf.notified() => return,
-            }
+                            message = ear.next() => match message {
+                                // While something is missed, the streams will have it.
+                                Some(_) if self.is_behind => {}
+                                Some(message) => self.is_behind = self.hear(&message).await.is_none(),
+                                None => return,
+                            },
+                            _ = looks.tick() => self.is_behind |= self.look().await.is_none(),
+                            () = deaf.notified() => return,
+                            // What runs elsewhere is not heard here.
+            () = self.server.moved_from(&run) => return,
+                        }
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::model::Topic;
+use crate::model::{LogName, Topic};
 
 /// The names of one log.
 #[derive(Debug, Clone)]
@@ -73,8 +73,18 @@ impl Keys {
         self.named("feed")
     }
 
-    /// The channel on which a node hears itself.
-    pub(super) fn probe(&self, node: &str) -> String {
-        self.named(&format!("probe:{node}"))
+    /// The channel on which nodes say that they are there, and ask.
+    pub(super) fn nodes(&self) -> String {
+        self.named("nodes")
+    }
+
+    /// The channel on which a node hears answers.
+    pub(super) fn node(&self, node: LogName) -> String {
+        format!("{}{node}", self.node_channels())
+    }
+
+    /// What the names of all such channels begin with.
+    pub(super) fn node_channels(&self) -> String {
+        self.named("node:")
     }
 }

@@ -8,21 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, FromRedisValue, IntoConnectionInfo, ProtocolVersion, RedisError,
-    RedisResult, ScriptInvocation, cmd,
+    AsyncConnectionConfig, Client, FromRedisValue, RedisError, RedisResult, ScriptInvocation, cmd,
 };
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::keys::Keys;
+use super::nodes::Neighbours;
+use super::place::Place;
 use super::state::State;
+use crate::config;
 use crate::model::{Cursor, LogName};
 
 /// How long a connection may take to stand.
-const CONNECT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
 /// How long a script may take to answer: less than a publisher waits.
 const ANSWER: Duration = Duration::from_millis(800);
@@ -30,31 +31,42 @@ const ANSWER: Duration = Duration::from_millis(800);
 /// How long a read may take to answer.
 const READ: Duration = Duration::from_secs(2);
 
+/// How long replicas may take to have a publish.
+const REPLICAS: Duration = Duration::from_millis(500);
+
 /// The pauses between attempts to connect.
 const PAUSES: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500)];
 
 /// The connections to one run of one server.
 pub(super) struct Link {
+    /// That server.
+    pub(super) client: Client,
     /// For scripts, probes and whatever else must not wait behind a long read.
     pub(super) commands: MultiplexedConnection,
+    /// For publishing: another one where publishes wait for replicas, which holds up all behind them.
+    pub(super) publishes: MultiplexedConnection,
     /// For reading.
     pub(super) reads: MultiplexedConnection,
     /// The server's run id.
-    run: String,
+    pub(super) run: String,
 }
 
 /// Redis can't be used at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Redis is away: {0}")]
-pub(super) struct Away(pub(super) String);
+pub struct Away(pub String);
 
 /// The Redis of a log, as one node uses it.
 pub(super) struct Server {
-    pub(super) client: Client,
+    place: Place,
     pub(super) keys: Keys,
+    /// How many replicas a publish waits for.
+    pub(super) wait_replicas: usize,
     /// The name of this node, different at each start.
     pub(super) node: LogName,
+    /// The nodes that hear each other.
+    pub(super) nodes: Neighbours,
     link: watch::Sender<Option<Arc<Link>>>,
     lost: Notify,
     reason: Mutex<String>,
@@ -65,17 +77,14 @@ pub(super) struct Server {
 
 impl Server {
     /// A server that is not connected to yet.
-    pub(super) fn new(url: &str, prefix: &str) -> RedisResult<Self> {
-        // Done already where it fails.
-        _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let info = url.into_connection_info()?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let tcp = TcpSettings::default().set_nodelay(true);
-        let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
+    pub(super) fn new(redis: &config::Redis) -> RedisResult<Self> {
+        let node = LogName::random();
         Ok(Self {
-            client: Client::open(info)?,
-            keys: Keys::new(prefix),
-            node: LogName::random(),
+            place: Place::new(redis)?,
+            keys: Keys::new(&redis.prefix),
+            wait_replicas: redis.wait_replicas,
+            node,
+            nodes: Neighbours::new(node),
             link: watch::Sender::new(None),
             lost: Notify::new(),
             reason: Mutex::new("not connected yet".to_owned()),
@@ -93,6 +102,13 @@ impl Server {
     pub(super) async fn linked(&self) -> Option<Arc<Link>> {
         let mut links = self.link.subscribe();
         links.wait_for(Option::is_some).await.ok().and_then(|link| link.clone())
+    }
+
+    /// Waits for a link to another run of the server.
+    pub(super) async fn moved_from(&self, run: &str) {
+        let mut links = self.link.subscribe();
+        let is_other = |link: &Option<Arc<Link>>| link.as_ref().is_some_and(|link| link.run != run);
+        _ = links.wait_for(is_other).await;
     }
 
     /// Gives a link up that has failed.
@@ -135,16 +151,21 @@ impl Server {
     }
 
     async fn connect(&self) -> Result<Link, Away> {
+        let client = self.place.find(&self.keys.log()).await?;
         let connect = async |answer| {
             let config = AsyncConnectionConfig::new()
                 .set_connection_timeout(Some(CONNECT))
                 .set_response_timeout(Some(answer));
-            self.client.get_multiplexed_async_connection_with_config(&config).await
+            client.get_multiplexed_async_connection_with_config(&config).await
         };
         let mut commands = connect(ANSWER).await.map_err(|error| away(&error))?;
         let run = self.look_at(&mut commands).await?;
         let reads = connect(READ).await.map_err(|error| away(&error))?;
-        Ok(Link { commands, reads, run })
+        let publishes = match self.wait_replicas {
+            0 => commands.clone(),
+            _ => connect(ANSWER).await.map_err(|error| away(&error))?,
+        };
+        Ok(Link { client, commands, publishes, reads, run })
     }
 
     /// Looks at the server behind a connection; its run id, where it can be used.
@@ -191,6 +212,30 @@ impl Server {
     ) -> RedisResult<T> {
         let answer = script.invoke_async(&mut link.commands.clone()).await;
         self.judge(link, answer)
+    }
+
+    /// Asks over the link for publishes, and gives it up where it fails.
+    pub(super) async fn publish<T: FromRedisValue>(
+        &self,
+        link: &Arc<Link>,
+        script: &ScriptInvocation<'_>,
+    ) -> RedisResult<T> {
+        let answer = script.invoke_async(&mut link.publishes.clone()).await;
+        self.judge(link, answer)
+    }
+
+    /// Waits until as many replicas as configured have what was published over the link.
+    pub(super) async fn wait(&self, link: &Arc<Link>) -> Result<(), Away> {
+        if self.wait_replicas == 0 {
+            return Ok(());
+        }
+        let mut wait = cmd("WAIT");
+        wait.arg(self.wait_replicas).arg(REPLICAS.as_millis() as u64);
+        let answer = wait.query_async::<usize>(&mut link.publishes.clone()).await;
+        match self.judge(link, answer).map_err(|error| away(&error))? {
+            count if count >= self.wait_replicas => Ok(()),
+            count => Err(Away(format!("only {count} replicas have it"))),
+        }
     }
 
     /// Gives a link up where an answer shows that it, or its server, can't be used.
@@ -241,28 +286,17 @@ impl Server {
         self.adopt(state.head);
         Ok(state)
     }
-
-    /// Hears a channel of the log and one of this node's own.
-    pub(super) async fn subscribe(&self) -> Result<redis::aio::PubSub, Away> {
-        let subscribing = async {
-            let mut heard = self.client.get_async_pubsub().await?;
-            heard.subscribe(&[self.keys.channel(), self.probe()]).await?;
-            Ok(heard)
-        };
-        match timeout(CONNECT, subscribing).await {
-            Ok(heard) => heard.map_err(|error: RedisError| away(&error)),
-            Err(_) => Err(Away("it does not answer".to_owned())),
-        }
-    }
-
-    /// The channel on which this node hears itself.
-    pub(super) fn probe(&self) -> String {
-        self.keys.probe(&self.node.to_string())
-    }
 }
 
 /// Answers after which another server must be looked for.
-const IS_ELSEWHERE: [&str; 5] = ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH", "CLUSTERDOWN"];
+const IS_ELSEWHERE: [&str; 6] =
+    ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH", "CLUSTERDOWN", "MOVED"];
+
+impl From<RedisError> for Away {
+    fn from(error: RedisError) -> Self {
+        away(&error)
+    }
+}
 
 /// Why Redis can't be used, without the texts of a request.
 pub(super) fn away(error: &RedisError) -> Away {
@@ -273,6 +307,7 @@ pub(super) fn away(error: &RedisError) -> Away {
     })
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+/// Locks, also where another thread has panicked.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,10 @@ mod ear;
 mod entry;
 mod follower;
 mod keys;
+mod leases;
 mod link;
+mod nodes;
+mod place;
 mod probe;
 mod publisher;
 mod reader;
@@ -16,26 +19,31 @@ mod reads;
 mod scripts;
 mod state;
 mod sweeper;
+mod turn;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::runtime;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 use tracing::error;
 
 use self::ear::Ear;
 use self::follower::Follower;
+pub use self::link::Away;
 use self::link::Server;
+pub use self::nodes::{Letter, Nodes};
+pub use self::place::Place;
 use self::probe::Probe;
 use self::publisher::{Publisher, Queue};
 use self::reader::Reader;
 use self::state::State;
 use self::sweeper::Sweeper;
+pub use self::turn::Turn;
 use super::{
     Append, AppendError, Feed, History, ListTopics, Newest, NewestPage, Page, Read, Receipt,
     TopicSummary,
@@ -66,7 +74,6 @@ pub struct Joined {
     head: Cursor,
     start: oneshot::Sender<Start>,
     thread: JoinHandle<()>,
-    heard: watch::Receiver<Option<Instant>>,
 }
 
 /// What the thread of the log is told when all is wired.
@@ -84,29 +91,27 @@ pub struct RedisHistory {
     queue: Arc<Queue>,
     reader: Reader,
     due: Arc<Notify>,
-    heard: watch::Receiver<Option<Instant>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Joined {
     /// Joins the log of `redis`, which hears it from here on. Blocks until Redis answers.
     pub fn open(redis: &config::Redis) -> Result<Self, JoinError> {
-        let server = Server::new(&redis.url.0, &redis.prefix);
+        let server = Server::new(redis);
         let server = Arc::new(server.map_err(|error| JoinError::Address(error.category().into()))?);
         let (start, started) = oneshot::channel();
         let (joined_out, joined_in) = mpsc::channel();
-        let (probed, heard) = watch::channel(None);
         let at_work = server.clone();
         let thread = thread::Builder::new().name("history-redis".to_owned()).spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(work(at_work, probed, joined_out, started)),
+                Ok(runtime) => runtime.block_on(work(at_work, joined_out, started)),
                 Err(error) => error!(%error, "the thread of Redis could not be started"),
             }
         })?;
         let head = joined_in.recv().map_err(|_| JoinError::Away("the thread has ended".into()))?;
         let head = head.map_err(JoinError::Away)?;
-        Ok(Self { server, head, start, thread, heard })
+        Ok(Self { server, head, start, thread })
     }
 
     /// The place after which new events will be heard.
@@ -121,7 +126,7 @@ impl Joined {
         rules: Rules,
         feed: Arc<dyn Feed>,
     ) -> RedisHistory {
-        let Self { server, start, thread, heard, .. } = self;
+        let Self { server, start, thread, .. } = self;
         let queue = Arc::new(Queue::new(config.pending_bytes));
         let due = Arc::new(Notify::new());
         let config = config.clone();
@@ -130,19 +135,18 @@ impl Joined {
             error!("the thread of Redis has ended");
         }
         let (reader, thread) = (Reader { server: server.clone() }, Mutex::new(Some(thread)));
-        RedisHistory { server, queue, reader, due, heard, thread }
+        RedisHistory { server, queue, reader, due, thread }
     }
 }
 
 /// The work of the thread: hears the log, says where it stands, and goes on until it is stopped.
 async fn work(
     server: Arc<Server>,
-    probed: watch::Sender<Option<Instant>>,
     joined: mpsc::Sender<Result<Cursor, String>>,
     start: oneshot::Receiver<Start>,
 ) {
     tokio::spawn(server.clone().keep());
-    let (ear, state) = match timeout(START, join(&server, &probed)).await {
+    let (ear, state) = match timeout(START, join(&server)).await {
         Ok(joined) => joined,
         Err(_) => {
             let reason = server.link().err().map_or_else(String::new, |away| away.0);
@@ -153,24 +157,32 @@ async fn work(
     _ = joined.send(Ok(state.head));
     let Ok(Start { feed, queue, due, config, rules }) = start.await else { return };
     let deaf = Arc::new(Notify::new());
-    let probe = Probe { server: server.clone(), heard: probed.subscribe(), deaf: deaf.clone() };
-    let follower = Follower::new(server.clone(), feed, &state, probed, deaf);
+    let probe = Probe { server: server.clone(), deaf: deaf.clone() };
+    let follower = Follower::new(server.clone(), feed, &state, deaf);
     tokio::spawn(follower.run(ear));
     tokio::spawn(probe.run());
     tokio::spawn(Sweeper::new(server.clone(), rules.clone()).run(due));
-    Publisher { server, queue, rules, config }.run().await;
+    Publisher { server: server.clone(), queue, rules, config }.run().await;
+    server.say_good_bye().await;
 }
 
 /// Hears the log first and then learns its head, so that nothing is missed between the two.
-async fn join(server: &Server, probed: &watch::Sender<Option<Instant>>) -> (Ear, State) {
+async fn join(server: &Arc<Server>) -> (Ear, State) {
     loop {
         let Some(link) = server.linked().await else { continue };
-        if let Ok(ear) = Ear::open(server, probed.clone()).await
+        if let Ok(ear) = Ear::open(server, &link).await
             && let Ok(state) = server.join(&link).await
         {
             return (ear, state);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+impl RedisHistory {
+    /// The other nodes of the log.
+    pub fn nodes(&self) -> Nodes {
+        Nodes { server: self.server.clone() }
     }
 }
 
@@ -212,7 +224,7 @@ impl History for RedisHistory {
 
     fn trouble(&self) -> Option<String> {
         let away = self.server.link().err().map(|away| away.to_string());
-        away.or_else(|| self.server.misgiving()).or_else(|| probe::trouble(&self.heard))
+        away.or_else(|| self.server.misgiving()).or_else(|| probe::trouble(&self.server))
     }
 
     fn sweep(&self) {

@@ -17,7 +17,7 @@ use tracing::error;
 
 use super::super::{Append, AppendError, EventReceipt, Receipt};
 use super::entry;
-use super::link::{Link, Server, away};
+use super::link::{Away, Link, Server, away};
 use super::scripts;
 use super::state::State;
 use crate::config::{self, Rules, Storage};
@@ -200,7 +200,7 @@ impl Publisher {
                 invocation.arg(place).arg(entry::encode(event));
             }
         }
-        self.server.invoke(link, &invocation).await
+        self.server.publish(link, &invocation).await
     }
 
     /// Says which topics there are and what is kept of each; their places, from 1.
@@ -241,6 +241,9 @@ impl Publisher {
             error!(reason = %away(&error), "the new epoch could not be joined");
         }
         self.server.saw(state.head);
+        if let Err(Away(reason)) = self.server.wait(link).await {
+            return refuse(group, &AppendError::OutcomeUnknown(reason));
+        }
         if group.len() != results.len() {
             let reason = "the answer of Redis is not one".to_owned();
             return refuse(group, &AppendError::OutcomeUnknown(reason));

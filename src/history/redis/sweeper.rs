@@ -7,21 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use redis::{RedisResult, cmd};
+use redis::RedisResult;
 use tokio::sync::Notify;
 
 use super::link::{Link, Server, away};
 use super::reads::Reads;
 use super::scripts;
 use super::state::State;
+use super::turn::Turn;
 use crate::config::Rules;
 use crate::model::{Problem, Timestamp, Topic};
 
 /// How many events one step looks at, and removes at most.
 const STEP: usize = 512;
-
-/// How long the node that sweeps goes on to be the one.
-const LEASE: Duration = Duration::from_secs(5);
 
 /// How far the events of all rules with one age have been looked at.
 struct Expiry {
@@ -34,6 +32,7 @@ pub(super) struct Sweeper {
     server: Arc<Server>,
     rules: Rules,
     expiries: Vec<Expiry>,
+    turn: Turn,
 }
 
 impl Sweeper {
@@ -42,7 +41,8 @@ impl Sweeper {
         ages.sort_unstable();
         ages.dedup();
         let expiries = ages.into_iter().map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
-        Self { server, rules, expiries }
+        let turn = Turn::new(server.keys.sweeper(), server.node.to_string());
+        Self { server, rules, expiries, turn }
     }
 
     /// Sweeps a little each time it is asked to.
@@ -58,7 +58,7 @@ impl Sweeper {
     }
 
     async fn sweep(&mut self, link: &Arc<Link>) -> RedisResult<()> {
-        if !self.leads(link).await? {
+        if !self.turn.take(&mut link.commands.clone()).await? {
             return Ok(());
         }
         let now = Timestamp::from(SystemTime::now()).millis();
@@ -79,24 +79,6 @@ impl Sweeper {
             }
         }
         Ok(())
-    }
-
-    /// Whether this node is the one that sweeps.
-    async fn leads(&self, link: &Arc<Link>) -> RedisResult<bool> {
-        let (key, node) = (self.server.keys.sweeper(), self.server.node.to_string());
-        let mut connection = link.commands.clone();
-        let mut take = cmd("SET");
-        take.arg(&key).arg(&node).arg("NX").arg("PX").arg(LEASE.as_millis() as u64);
-        if take.query_async::<Option<String>>(&mut connection).await?.is_some() {
-            return Ok(true);
-        }
-        let holder: Option<String> = cmd("GET").arg(&key).query_async(&mut connection).await?;
-        let leads = holder.as_ref() == Some(&node);
-        if leads {
-            let lease = LEASE.as_millis() as u64;
-            () = cmd("PEXPIRE").arg(&key).arg(lease).query_async(&mut connection).await?;
-        }
-        Ok(leads)
     }
 }
 

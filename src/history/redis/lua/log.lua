@@ -58,7 +58,7 @@ end
 -- Tells every node of `count` events, encoded in `body`, after number `previous`.
 local function tell(log, previous, count, body)
   local head = struct.pack('>Bc8I8I8I8I8I4', 1, log.name, log.epoch, log.breach, previous, log.time, count)
-  redis.call('PUBLISH', CHANNEL, head .. body)
+  redis.call('SPUBLISH', CHANNEL, head .. body)
 end
 
 -- Remembers where the epoch ended, and begins the next one above every number that was ever given.

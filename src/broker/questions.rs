@@ -1,0 +1,240 @@
+//! What is asked of all sessions: how many, who, which; and that some shall end.
+//!
+//! A question goes to every worker of this node, and through the [`Relay`] to all other nodes, whose
+//! workers answer it alike. Nothing is kept for that anywhere, so nothing can be out of date. A node that is
+//! there and does not answer in time is counted, for what it would have said is missing.
+
+use std::future::ready;
+
+use futures_util::future::{BoxFuture, join};
+use serde::{Deserialize, Serialize};
+
+use super::{BrokerHandle, SessionInfo, SessionView, fanout};
+use crate::history::{ListTopics, TopicSummary};
+use crate::model::{Code, Problem, Topic};
+
+/// The way to the other nodes.
+pub trait Relay: Send + Sync {
+    /// Asks every other node.
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Answers, Problem>>;
+}
+
+/// The relay of a broker on its own.
+#[derive(Debug, Clone, Copy)]
+pub struct NoRelay;
+
+impl Relay for NoRelay {
+    fn ask(&self, _: Question) -> BoxFuture<'_, Result<Answers, Problem>> {
+        Box::pin(ready(Ok(Answers::default())))
+    }
+}
+
+/// What one node asks all.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Question {
+    /// How many sessions are subscribed to each of these, by name or by pattern?
+    Count(Vec<Topic>),
+    /// Which topics are subscribed to by name?
+    Topics(ListTopics),
+    /// Who would receive an event of this topic?
+    Members(Topic, Range),
+    /// Which sessions are there, of one user where one is given?
+    Sessions(Option<String>, Range),
+    /// End the session with this id.
+    EndSession(String),
+    /// End every session of this user.
+    EndUser(String),
+}
+
+/// Which of many, in the order of their ids.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Range {
+    /// Those after this id.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What one node answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Answer {
+    /// So many sessions, topic by topic.
+    Counts(Vec<usize>),
+    /// These topics.
+    Topics(Vec<Topic>),
+    /// These members.
+    Members(Vec<SessionInfo>),
+    /// These sessions.
+    Sessions(Vec<SessionView>),
+    /// So many sessions were ended.
+    Ended(usize),
+}
+
+/// What other nodes answer.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// An answer of each node that gave one.
+    pub answers: Vec<Answer>,
+    /// How many nodes are there and gave none.
+    pub silent: usize,
+}
+
+/// What all nodes together answer.
+#[derive(Debug)]
+pub struct Gathered<T> {
+    /// All that was answered.
+    pub all: T,
+    /// How many nodes are there and did not answer.
+    pub silent: usize,
+}
+
+impl<T> Gathered<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> Gathered<U> {
+        Gathered { all: change(self.all), silent: self.silent }
+    }
+
+    /// All of it, where nobody was silent.
+    fn whole(self) -> Result<T, Problem> {
+        match self.silent {
+            0 => Ok(self.all),
+            silent => {
+                let detail = format!("{silent} nodes did not answer in time; try again");
+                Err(Problem::new(Code::Unavailable, detail))
+            }
+        }
+    }
+}
+
+impl Range {
+    /// Those of `all` that are in the range, in the order of their ids.
+    fn of<T>(&self, mut all: Vec<T>, id: impl Fn(&T) -> &str) -> Vec<T> {
+        all.retain(|one| self.after.as_deref().is_none_or(|after| id(one) > after));
+        all.sort_unstable_by(|a, b| id(a).cmp(id(b)));
+        all.truncate(self.limit);
+        all
+    }
+}
+
+impl BrokerHandle {
+    /// What the sessions of this node answer.
+    pub async fn answer(&self, question: Question) -> Answer {
+        match question {
+            Question::Count(topics) => {
+                let mut sum = vec![0; topics.len()];
+                for counts in self.ask_all(fanout::Count(topics.into())).await {
+                    add(&mut sum, &counts);
+                }
+                Answer::Counts(sum)
+            }
+            Question::Topics(ListTopics { pattern, after, limit }) => {
+                let names = self.ask_all(fanout::TopicNames { pattern, after, limit }).await;
+                Answer::Topics(names.concat())
+            }
+            Question::Members(topic, range) => {
+                let members = self.ask_all(fanout::Presence(topic)).await.concat();
+                Answer::Members(range.of(members, |info| &info.id))
+            }
+            Question::Sessions(user, range) => {
+                let sessions = self.ask_all(fanout::Sessions { user }).await.concat();
+                Answer::Sessions(range.of(sessions, |view| &view.info.id))
+            }
+            Question::EndSession(id) => self.end(fanout::End::Session(id)).await,
+            Question::EndUser(user) => self.end(fanout::End::User(user)).await,
+        }
+    }
+
+    async fn end(&self, end: fanout::End) -> Answer {
+        Answer::Ended(self.ask_all(end).await.into_iter().sum())
+    }
+
+    /// What all nodes answer.
+    async fn gather(&self, question: Question) -> Result<Gathered<Vec<Answer>>, Problem> {
+        let here = self.answer(question.clone());
+        let (here, elsewhere) = join(here, self.shared.relay.ask(question)).await;
+        let Answers { answers: mut all, silent } = elsewhere?;
+        all.push(here);
+        Ok(Gathered { all, silent })
+    }
+
+    /// How many sessions are subscribed to each of `topics`.
+    pub async fn subscribers(&self, topics: Vec<Topic>) -> Result<Gathered<Vec<usize>>, Problem> {
+        let mut sum = vec![0; topics.len()];
+        let gathered = self.gather(Question::Count(topics)).await?;
+        Ok(gathered.map(|answers| {
+            for answer in answers {
+                if let Answer::Counts(counts) = answer {
+                    add(&mut sum, &counts);
+                }
+            }
+            sum
+        }))
+    }
+
+    /// Topics with subscribers by name or with kept events, and how many of each, by name.
+    pub async fn topics(
+        &self,
+        list: ListTopics,
+    ) -> Result<Gathered<Vec<(TopicSummary, usize)>>, Problem> {
+        let mut topics = self.shared.history.topics(list.clone()).await?;
+        let limit = list.limit;
+        for answer in self.gather(Question::Topics(list)).await?.all {
+            if let Answer::Topics(names) = answer {
+                let unkept = |topic| TopicSummary { topic, retained: 0, latest: None };
+                topics.extend(names.into_iter().map(unkept));
+            }
+        }
+        // The summary that has events sorts first, so that it is the one that stays.
+        topics.sort_by(|a, b| a.topic.cmp(&b.topic).then(b.retained.cmp(&a.retained)));
+        topics.dedup_by(|a, b| a.topic == b.topic);
+        topics.truncate(limit);
+        let names = topics.iter().map(|summary| summary.topic.clone()).collect();
+        let counts = self.subscribers(names).await?;
+        Ok(counts.map(|counts| topics.into_iter().zip(counts).collect()))
+    }
+
+    /// The sessions that would receive an event of `topic`, by id.
+    pub async fn presence(
+        &self,
+        topic: Topic,
+        range: Range,
+    ) -> Result<Gathered<Vec<SessionInfo>>, Problem> {
+        let gathered = self.gather(Question::Members(topic, range.clone())).await?;
+        let members = |answer| if let Answer::Members(members) = answer { members } else { vec![] };
+        Ok(gathered.map(|answers| {
+            range.of(answers.into_iter().flat_map(members).collect(), |info| &info.id)
+        }))
+    }
+
+    /// The sessions of all nodes, of one user where one is given, by id.
+    pub async fn sessions(
+        &self,
+        user: Option<String>,
+        range: Range,
+    ) -> Result<Gathered<Vec<SessionView>>, Problem> {
+        let gathered = self.gather(Question::Sessions(user, range.clone())).await?;
+        let views = |answer| if let Answer::Sessions(views) = answer { views } else { vec![] };
+        Ok(gathered.map(|answers| {
+            range.of(answers.into_iter().flat_map(views).collect(), |view| &view.info.id)
+        }))
+    }
+
+    /// Ends the session with this id; false if there is none on any node.
+    pub async fn end_session(&self, id: String) -> Result<bool, Problem> {
+        let ended = self.gather(Question::EndSession(id)).await?.map(ended);
+        if ended.all > 0 { Ok(true) } else { Ok(ended.whole()? > 0) }
+    }
+
+    /// Ends every session of a user on every node; returns how many.
+    pub async fn end_user(&self, user: String) -> Result<usize, Problem> {
+        self.gather(Question::EndUser(user)).await?.map(ended).whole()
+    }
+}
+
+fn add(sum: &mut [usize], counts: &[usize]) {
+    sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+}
+
+fn ended(answers: Vec<Answer>) -> usize {
+    let counts = answers.iter();
+    counts.map(|answer| if let Answer::Ended(count) = answer { *count } else { 0 }).sum()
+}

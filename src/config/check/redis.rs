@@ -1,0 +1,104 @@
+//! What was typed of Redis: the one that the nodes share, and those that feed events.
+
+use redis::IntoConnectionInfo;
+
+use super::super::schema::{self, Typed};
+use super::super::value::Hidden;
+use super::super::{Redis, RedisSource, Tap};
+use super::{Complaints, complain};
+use crate::model::EventType;
+
+/// The Redis of the nodes.
+pub(super) fn redis(typed: &schema::Redis, complaints: &mut Complaints) -> Option<Redis> {
+    if typed.prefix.is_empty() || typed.prefix.contains(['{', '}']) {
+        complain(complaints, "redis.prefix", "must not be empty, nor contain `{` or `}`");
+    }
+    let url = typed.url.as_ref()?;
+    redis_url(complaints, "redis.url", url);
+    for (name, urls) in [("sentinels", &typed.sentinels), ("seeds", &typed.seeds)] {
+        for (index, url) in urls.iter().enumerate() {
+            redis_url(complaints, &format!("redis.{name}[{index}]"), url);
+        }
+    }
+    if !typed.sentinels.is_empty() && !typed.seeds.is_empty() {
+        let message = "are of a Redis Cluster, which has no sentinels: set one of the two";
+        complain(complaints, "redis.seeds", message);
+    }
+    let most_replicas = 100;
+    if typed.wait_replicas > most_replicas {
+        complain(complaints, "redis.wait_replicas", format!("must be at most {most_replicas}"));
+    }
+    Some(Redis {
+        url: url.clone(),
+        sentinels: typed.sentinels.clone(),
+        seeds: typed.seeds.clone(),
+        prefix: typed.prefix.clone(),
+        wait_replicas: typed.wait_replicas,
+    })
+}
+
+/// What applications' own Redis feed.
+pub(super) fn sources(typed: &Typed, complaints: &mut Complaints) -> Vec<RedisSource> {
+    let mut sources = Vec::new();
+    for (index, source) in typed.ingress_redis.iter().enumerate() {
+        let path = format!("ingress.redis[{index}]");
+        match self::source(&path, source, &typed.redis, complaints) {
+            Ok(source) => sources.push(source),
+            Err(message) => complain(complaints, &path, message),
+        }
+    }
+    sources
+}
+
+fn source(
+    path: &str,
+    typed: &schema::RedisSource,
+    cluster: &schema::Redis,
+    complaints: &mut Complaints,
+) -> Result<RedisSource, String> {
+    let redis = match &typed.url {
+        Some(url) => {
+            redis_url(complaints, &format!("{path}.url"), url);
+            Redis::at(&url.0)
+        }
+        None => redis(cluster, &mut Vec::new()).ok_or("needs a url, for redis.url is not set")?,
+    };
+    let tap = match (&typed.channel, &typed.stream) {
+        (Some(name), None) => Tap::Channel(name.clone()),
+        (None, Some(name)) => {
+            let (group, field) = (typed.group.clone(), typed.field.clone());
+            Tap::Stream { name: name.clone(), group, field }
+        }
+        _ => return Err("needs a channel or a stream, and not both".to_owned()),
+    };
+    if tap.name().is_empty() || typed.group.is_empty() {
+        return Err("has an empty name".to_owned());
+    }
+    let topic = typed.topic.clone().ok_or("needs the topic of its events")?;
+    let kind = typed.kind.as_deref().map(EventType::parse).transpose();
+    let kind = kind.map_err(|error| format!("has a type that is none: {error}"))?;
+    let source = RedisSource { redis, tap, topic, kind };
+    let name = if source.tap.is_pattern() { "name" } else { source.tap.name() };
+    let topic = source.topic_of(name);
+    let topic = topic.map_err(|error| format!("has a topic that is none: {error}"))?;
+    if topic.is_reserved() {
+        return Err("has a topic that begins with `$`, which are the broker's own".to_owned());
+    }
+    Ok(source)
+}
+
+/// Complains of what is not the URL of a Redis.
+fn redis_url(complaints: &mut Complaints, key: &str, Hidden(text): &Hidden) {
+    // What the parser says may quote the URL, which may hold a password.
+    let form = "the form is redis[s]://[USER:PASSWORD@]HOST[:PORT][/DATABASE]";
+    match redis::parse_redis_url(text).map(IntoConnectionInfo::into_connection_info) {
+        // `#insecure` would switch off the check of the server's certificate.
+        Some(Ok(_)) if text.contains('#') => {
+            complain(complaints, key, "must not have a part after `#`");
+        }
+        Some(Ok(_)) => {}
+        Some(Err(_)) | None => {
+            complain(complaints, key, format!("not a Redis URL; {form}"));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What nodes say to each other beside the log: that they are there, what they ask, what they answer.
+//!
+//! A heartbeat renews a node's lease with all others, and proves to the node itself that what it sends comes
+//! back. A question goes to all nodes, an answer to the one that asked; both are lost with the connection,
+//! so who asks must ask again.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use redis::{RedisResult, cmd};
+use tokio::sync::{mpsc, watch};
+use tracing::debug;
+
+use super::leases::Leases;
+use super::link::{Link, Server, away, lock};
+use crate::model::{LogName, Problem};
+
+/// How many letters wait; what is over is dropped, and asked again.
+const WAITING: usize = 1_024;
+
+const HEARTBEAT: u8 = b'+';
+const GOOD_BYE: u8 = b'-';
+const QUESTION: u8 = b'?';
+const ANSWER: u8 = b'!';
+
+/// What one node says to others.
+#[derive(Debug)]
+pub struct Letter {
+    /// The node that says it.
+    pub from: LogName,
+    /// Whether it answers a question of this node, or is a question itself.
+    pub is_answer: bool,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// The nodes of one log, as one of them hears them.
+pub(super) struct Neighbours {
+    me: LogName,
+    leases: Mutex<Leases>,
+    /// When this node last heard itself; none while it does not.
+    heard: watch::Sender<Option<Instant>>,
+    incoming: mpsc::Sender<Letter>,
+    letters: tokio::sync::Mutex<mpsc::Receiver<Letter>>,
+}
+
+impl Neighbours {
+    /// Nobody but this node.
+    pub(super) fn new(me: LogName) -> Self {
+        let (incoming, letters) = mpsc::channel(WAITING);
+        let (leases, heard) = (Mutex::default(), watch::Sender::new(None));
+        Self { me, leases, heard, incoming, letters: letters.into() }
+    }
+
+    /// Takes what was said on a channel of the nodes.
+    pub(super) fn hear(&self, said: &[u8]) {
+        let Some((head, body)) = said.split_at_checked(1 + LogName::LENGTH) else { return };
+        let from = std::str::from_utf8(&head[1..]).ok().and_then(LogName::parse);
+        let (kind, Some(from)) = (head[0], from) else { return };
+        match kind {
+            HEARTBEAT if from == self.me => self.hear_myself(),
+            _ if from == self.me => {}
+            GOOD_BYE => lock(&self.leases).end(from),
+            _ => {
+                self.meet(from);
+                if let QUESTION | ANSWER = kind {
+                    let letter = Letter { from, is_answer: kind == ANSWER, body: body.to_vec() };
+                    if self.incoming.try_send(letter).is_err() {
+                        debug!("a letter of another node is dropped, for too many wait");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Another node is there.
+    pub(super) fn meet(&self, node: LogName) {
+        if node != self.me {
+            lock(&self.leases).hear(node, Instant::now());
+        }
+    }
+
+    /// This node hears itself.
+    pub(super) fn hear_myself(&self) {
+        let now = Instant::now();
+        lock(&self.leases).hear_myself(now);
+        self.heard.send_replace(Some(now));
+    }
+
+    /// The connection over which this node hears is gone.
+    pub(super) fn lose_hearing(&self) {
+        lock(&self.leases).lose_hearing();
+        self.heard.send_replace(None);
+    }
+
+    /// Whether this node has heard itself over the connection that stands, and does no longer.
+    pub(super) fn is_silent(&self) -> bool {
+        self.heard.borrow().is_some() && self.is_deaf()
+    }
+
+    /// Whether this node does not hear itself, or not for long.
+    pub(super) fn is_deaf(&self) -> bool {
+        lock(&self.leases).is_deaf(Instant::now())
+    }
+}
+
+impl Server {
+    /// Says to all nodes, this one included, that this one is there.
+    pub(super) async fn say_hello(&self, link: &Link) -> RedisResult<()> {
+        self.say(link, &self.keys.nodes(), HEARTBEAT, &[]).await
+    }
+
+    /// Says to all nodes that this one ends.
+    pub(super) async fn say_good_bye(&self) {
+        if let Ok(link) = self.link() {
+            // Where it is not heard, the lease ends by itself.
+            _ = self.say(&link, &self.keys.nodes(), GOOD_BYE, &[]).await;
+        }
+    }
+
+    async fn say(&self, link: &Link, channel: &str, kind: u8, body: &[u8]) -> RedisResult<()> {
+        let mut said = vec![kind];
+        said.extend(self.node.to_string().as_bytes());
+        said.extend(body);
+        let mut connection = link.commands.clone();
+        cmd("SPUBLISH").arg(channel).arg(said).query_async(&mut connection).await
+    }
+}
+
+/// The other nodes of a log: who is there, and what they say.
+#[derive(Clone)]
+pub struct Nodes {
+    pub(super) server: Arc<Server>,
+}
+
+impl Nodes {
+    /// The other nodes that are there.
+    pub fn others(&self) -> Vec<LogName> {
+        lock(&self.server.nodes.leases).others(Instant::now())
+    }
+
+    /// Asks all of them. Some may not hear it.
+    pub async fn ask(&self, body: &[u8]) -> Result<(), Problem> {
+        self.send(&self.server.keys.nodes(), QUESTION, body).await
+    }
+
+    /// Answers one of them. It may not hear it.
+    pub async fn answer(&self, node: LogName, body: &[u8]) -> Result<(), Problem> {
+        self.send(&self.server.keys.node(node), ANSWER, body).await
+    }
+
+    async fn send(&self, channel: &str, kind: u8, body: &[u8]) -> Result<(), Problem> {
+        let link = self.server.link()?;
+        let said = self.server.say(&link, channel, kind, body).await;
+        Ok(self.server.judge(&link, said).map_err(|error| away(&error))?)
+    }
+
+    /// The next thing that another node says.
+    pub async fn next(&self) -> Option<Letter> {
+        self.server.nodes.letters.lock().await.recv().await
+    }
+}

@@ -1,0 +1,134 @@
+//! Events out of an application's own Redis: its channels and streams become topics.
+//!
+//! One node at a time reads each source, so that its order stays. What can't be an event is passed by with a
+//! warning; while the log can't take events, a stream waits, and of a channel so much as there is room for.
+
+mod channel;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisResult};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::body::Form;
+use crate::broker::BrokerHandle;
+use crate::config::{Limits, RedisSource, Tap};
+use crate::history::redis::{Away, Place, Turn};
+use crate::history::{Append, IdempotencyKey};
+use crate::model::{Code, LogName, NewEvent, Problem};
+
+/// How long until the next attempt, and how often it is looked whose turn it is.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long Redis may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// How many events go to the log together.
+const TOGETHER: usize = 100;
+
+/// A channel or stream that is read.
+pub struct Source {
+    from: RedisSource,
+    place: Place,
+    turn: Turn,
+    broker: BrokerHandle,
+    limits: Arc<Limits>,
+}
+
+impl Source {
+    /// A source whose events go to `broker`.
+    pub fn new(from: &RedisSource, broker: BrokerHandle, limits: Arc<Limits>) -> RedisResult<Self> {
+        let name = from.tap.name();
+        // In the slot of what is read, so that one server of a cluster has both.
+        let slot = if name.contains('{') { name.to_owned() } else { format!("{{{name}}}") };
+        let turn = Turn::new(format!("{slot}:fanfare"), LogName::random().to_string());
+        Ok(Self { place: Place::new(&from.redis)?, from: from.clone(), turn, broker, limits })
+    }
+
+    /// Reads for good.
+    pub async fn run(self) {
+        let name = self.from.tap.name();
+        let mut last = None;
+        loop {
+            let read = match &self.from.tap {
+                Tap::Channel(name) => self.hear(name).await,
+                Tap::Stream { name, group, field } => {
+                    self.follow(name, group, field.as_deref()).await
+                }
+            };
+            match read {
+                Ok(()) => info!(name, "another node reads this source now"),
+                Err(reason) if last.as_ref() == Some(&reason) => {}
+                Err(reason) => {
+                    warn!(name, %reason, "a source can't be read");
+                    last = Some(reason);
+                }
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn connect(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, Away> {
+        let client = self.place.find(self.from.tap.name()).await?;
+        let config = config.set_connection_timeout(Some(ANSWER));
+        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+    }
+
+    /// Waits until it is this node's turn.
+    async fn wait_for_turn(&self, connection: &mut MultiplexedConnection) -> Result<(), Away> {
+        while !self.turn.take(connection).await? {
+            sleep(RETRY).await;
+        }
+        Ok(())
+    }
+
+    /// The event that data from a channel or stream is; none, with a warning, where it can't be one.
+    fn event(&self, name: &str, data: &[u8]) -> Option<NewEvent> {
+        let parsed = match std::str::from_utf8(data) {
+            Ok(_) => Form::Guess.data(data, &self.limits),
+            Err(_) => Form::Binary.data(data, &self.limits),
+        };
+        let topic = self.from.topic_of(name).map_err(Problem::from);
+        match (topic, parsed) {
+            (Ok(topic), Ok(data)) if !topic.is_reserved() => {
+                Some(NewEvent { topic, kind: self.from.kind.clone(), data })
+            }
+            (topic, parsed) => {
+                let code = topic.err().or(parsed.err()).map_or(Code::InvalidTopic, |why| why.code);
+                warn!(name, code = code.as_str(), "what can't be an event is passed by");
+                None
+            }
+        }
+    }
+
+    /// Publishes until the log has it; false once it is another node's turn.
+    async fn publish(
+        &self,
+        connection: &mut MultiplexedConnection,
+        events: Vec<NewEvent>,
+        key: Option<IdempotencyKey>,
+    ) -> Result<bool, Away> {
+        let mut append = Append { events, key };
+        while !append.events.is_empty() {
+            let Err(problem) = self.broker.publish(append.clone()).await else { break };
+            match problem.code {
+                Code::IdempotencyMismatch => append.key = None,
+                Code::Unavailable | Code::OutcomeUnknown | Code::StorageFull | Code::TooMany => {
+                    sleep(RETRY).await;
+                }
+                code => {
+                    warn!(code = code.as_str(), "events of a source are refused");
+                    break;
+                }
+            }
+            if !self.turn.take(connection).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

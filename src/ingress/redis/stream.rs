@@ -1,0 +1,140 @@
+//! Streams of an application: read at least once, in their order.
+//!
+//! A consumer group keeps what was read and not acknowledged. All nodes read as one consumer, each in its
+//! turn, and begin with what the last one left; a batch that is published again after a failure has the
+//! same idempotency key, so that the log has it once.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisResult, cmd};
+
+use super::super::idempotency::digest;
+use super::{ANSWER, Source, TOGETHER};
+use crate::history::IdempotencyKey;
+use crate::history::redis::Away;
+
+/// How long a read waits for entries.
+const BLOCK: Duration = Duration::from_secs(1);
+
+/// The one consumer that all nodes are.
+const CONSUMER: &str = "fanfare";
+
+/// An entry: its id, and its fields and values in turn; none where it was deleted.
+type Entry = (String, Option<Vec<Vec<u8>>>);
+
+/// What is read of one stream.
+type Reply = Option<Vec<(String, Vec<Entry>)>>;
+
+impl Source {
+    /// Follows a stream while it is this node's turn.
+    pub(super) async fn follow(
+        &self,
+        name: &str,
+        group: &str,
+        field: Option<&str>,
+    ) -> Result<(), Away> {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(BLOCK + ANSWER));
+        let mut connection = self.connect(config).await?;
+        self.wait_for_turn(&mut connection).await?;
+        make_group(&mut connection, name, group).await?;
+        // First what was read before and may not be published yet, then what is new.
+        let mut from = "0";
+        while self.turn.take(&mut connection).await? {
+            let entries = read(&mut connection, name, group, from).await?;
+            if entries.is_empty() {
+                from = ">";
+                continue;
+            }
+            let key = key(name, group, &entries);
+            let data = entries.iter().filter_map(|(_, fields)| data(fields.as_deref()?, field));
+            let events = data.filter_map(|data| self.event(name, &data)).collect();
+            if !self.publish(&mut connection, events, Some(key)).await? {
+                break;
+            }
+            let mut acknowledge = cmd("XACK");
+            acknowledge.arg(name).arg(group);
+            entries.iter().for_each(|(id, _)| _ = acknowledge.arg(id));
+            () = acknowledge.query_async(&mut connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the group where it is missing, and with it the stream.
+async fn make_group(
+    connection: &mut MultiplexedConnection,
+    name: &str,
+    group: &str,
+) -> RedisResult<()> {
+    let mut make = cmd("XGROUP");
+    make.arg("CREATE").arg(name).arg(group).arg("0").arg("MKSTREAM");
+    match make.query_async(connection).await {
+        Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+        made => made,
+    }
+}
+
+async fn read(
+    connection: &mut MultiplexedConnection,
+    name: &str,
+    group: &str,
+    from: &str,
+) -> RedisResult<Vec<Entry>> {
+    let mut read = cmd("XREADGROUP");
+    read.arg("GROUP").arg(group).arg(CONSUMER).arg("COUNT").arg(TOGETHER);
+    read.arg("BLOCK").arg(BLOCK.as_millis() as u64).arg("STREAMS").arg(name).arg(from);
+    let reply: Reply = read.query_async(connection).await?;
+    Ok(reply.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries).collect())
+}
+
+/// The data of an entry: one field, or all of them as a JSON object of texts.
+fn data(fields: &[Vec<u8>], field: Option<&str>) -> Option<Vec<u8>> {
+    let (pairs, _) = fields.as_chunks::<2>();
+    if let Some(field) = field {
+        let value = pairs.iter().find(|[name, _]| name == field.as_bytes());
+        // Without that field it can't be an event, and empty data would be one.
+        return value.map(|[_, value]| value.clone());
+    }
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let object = pairs.iter().map(|[name, value]| (text(name), text(value).into()));
+    serde_json::to_vec(&serde_json::Map::from_iter(object)).ok()
+}
+
+/// What a batch is known by: where it stands in the stream, and what it holds.
+fn key(name: &str, group: &str, entries: &[Entry]) -> IdempotencyKey {
+    let id = |entry: Option<&Entry>| entry.map_or(String::new(), |(id, _)| id.clone());
+    let (first, last) = (id(entries.first()), id(entries.last()));
+    let scope = ["ingress.redis", name, group, &first, &last].map(str::as_bytes);
+    let fields = entries.iter().flat_map(|(_, fields)| fields.iter().flatten());
+    let held: Vec<&[u8]> = fields.map(Vec::as_slice).collect();
+    IdempotencyKey { scope: digest(&scope), request: digest(&held) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(texts: &[&str]) -> Vec<Vec<u8>> {
+        texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn the_data_of_an_entry_is_one_field_or_all_of_them() {
+        let entry = fields(&["a", "1", "json", "{}"]);
+        assert_eq!(data(&entry, Some("json")).unwrap(), b"{}");
+        assert_eq!(data(&entry, Some("b")), None);
+        assert_eq!(data(&entry, None).unwrap(), br#"{"a":"1","json":"{}"}"#);
+    }
+
+    #[test]
+    fn a_batch_is_known_by_its_place_and_told_apart_by_what_it_holds() {
+        let entry = |id: &str, text| (id.to_owned(), Some(fields(&["a", text])));
+        let batch = [entry("1-0", "x"), entry("2-0", "y")];
+        assert_eq!(key("s", "g", &batch), key("s", "g", &batch));
+        let other = [entry("1-0", "x"), entry("2-0", "z")];
+        assert_eq!(key("s", "g", &batch).scope, key("s", "g", &other).scope);
+        assert_ne!(key("s", "g", &batch).request, key("s", "g", &other).request);
+        assert_ne!(key("s", "g", &batch).scope, key("s", "g", &batch[..1]).scope);
+    }
+}

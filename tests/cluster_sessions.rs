@@ -1,0 +1,182 @@
+//! Sessions of several nodes: presence, counts, listing and ending, from any node.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use fanfare::config::{Redis as RedisConfig, Rule, Storage};
+use fanfare::model::Pattern;
+use serde_json::{Value, json};
+use support::process::Process;
+use support::redis::Redis;
+use support::ws::WsClient;
+use support::{API_KEY, TestServer, eventually, token};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::connect_async;
+
+/// A node of a cluster with credentials, which tells who is in a `room.>`.
+fn node(redis: &Redis) -> TestServer {
+    TestServer::with(|config| {
+        support::close(config);
+        config.redis = Some(RedisConfig::at(&redis.url()));
+        config.rules.default.storage = Storage::Redis;
+        let pattern = Pattern::parse("room.>").expect("a pattern");
+        config.rules.listed =
+            vec![Rule { pattern, presence: true, ..config.rules.default.clone() }];
+    })
+}
+
+async fn ask(node: &TestServer, path: &str) -> Value {
+    let answer = node.get(path).bearer_auth(API_KEY).send().await.expect("an answer");
+    support::expect(answer, reqwest::StatusCode::OK).await
+}
+
+async fn end(node: &TestServer, path: &str) -> (u16, Value) {
+    let answer = node.delete(path).bearer_auth(API_KEY).send().await.expect("an answer");
+    (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+}
+
+/// A client of `user` on a node, subscribed to `query`.
+async fn client(node: &TestServer, user: &str, query: &str) -> WsClient {
+    let token = token(user, &[">"], &[], 600);
+    WsClient::live(node, &format!("{query}&access_token={token}")).await
+}
+
+fn members(presence: &Value) -> usize {
+    presence["members"].as_array().expect("members").len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn presence_counts_and_lists_hold_the_sessions_of_all_nodes() {
+    let redis = Redis::start();
+    let nodes = [node(&redis), node(&redis), node(&redis)];
+    let _clients = [
+        client(&nodes[0], "ada", "?topic=room.a").await,
+        client(&nodes[1], "bob", "?topic=room.*").await,
+        client(&nodes[2], "ada", "?topic=room.a&topic=room.b").await,
+        client(&nodes[2], "eve", "?topic=other").await,
+    ];
+    for node in &nodes {
+        assert_eq!(ask(node, "/v1/topics/room.a").await["subscribers"], 3);
+        let presence = ask(node, "/v1/topics/room.a/presence").await;
+        let mut users: Vec<_> = presence["members"]
+            .as_array()
+            .expect("members")
+            .iter()
+            .map(|member| member["user"].as_str().expect("a user"))
+            .collect();
+        users.sort_unstable();
+        assert_eq!(users, ["ada", "ada", "bob"]);
+        let first = ask(node, "/v1/topics/room.a/presence?limit=2").await;
+        let next = first["next"].as_str().expect("a next page");
+        let rest = ask(node, &format!("/v1/topics/room.a/presence?limit=2&after={next}")).await;
+        assert_eq!((members(&first), members(&rest), rest.get("next")), (2, 1, None));
+        let sessions = ask(node, "/v1/sessions?user=ada").await;
+        assert_eq!(sessions["sessions"].as_array().map(Vec::len), Some(2));
+        let topics = ask(node, "/v1/topics?match=room.%3E").await;
+        let expected = json!([
+            {"topic": "room.a", "subscribers": 3, "retained": 0},
+            {"topic": "room.b", "subscribers": 2, "retained": 0},
+        ]);
+        assert_eq!((&topics["topics"], topics.get("silent_nodes")), (&expected, None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_ended_from_any_node() {
+    let redis = Redis::start();
+    let nodes = [node(&redis), node(&redis)];
+    let mut one = client(&nodes[0], "ada", "?topic=room.a").await;
+    let mut others = [
+        client(&nodes[0], "bob", "?topic=room.a").await,
+        client(&nodes[1], "bob", "?topic=room.a").await,
+    ];
+    let mut stays = client(&nodes[1], "eve", "?topic=room.a").await;
+    let sessions = ask(&nodes[1], "/v1/sessions?user=ada").await;
+    let id = sessions["sessions"][0]["session"].as_str().expect("an id");
+    assert_eq!(end(&nodes[1], &format!("/v1/sessions/{id}")).await.0, 204);
+    assert_eq!(one.closed().await.1, Some(1008));
+    assert_eq!(end(&nodes[1], "/v1/sessions/nobody").await.0, 404);
+    assert_eq!(end(&nodes[0], "/v1/users/bob/sessions").await, (200, json!({ "ended": 2 })));
+    for other in &mut others {
+        assert_eq!(other.closed().await.1, Some(1008));
+    }
+    assert!(stays.is_quiet(200).await);
+}
+
+/// A node that is a process of its own, with two clients in `room.a`.
+async fn process_with_clients(redis: &Redis) -> (Process, Vec<impl Sized>) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = format!("redis.url={}", redis.url());
+    let keys = format!("auth.api_keys={API_KEY}");
+    let rules = r#"topics=[{match = "room.>", presence = true, subscribe = "anyone"}]"#;
+    let set = ["--set", &url, "--set", &keys, "--set", rules];
+    let process = Process::durable(directory.path(), 0, &set);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let url = format!("ws://{}/v1/ws?topic=room.a", process.address);
+        clients.push(connect_async(url).await.expect("a connection"));
+    }
+    (process, clients)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_node_vanishes_within_one_lease_and_is_told_of_until_then() {
+    let redis = Redis::start();
+    let watching = node(&redis);
+    let (process, _clients) = process_with_clients(&redis).await;
+    let presence = "/v1/topics/room.a/presence";
+    let all = async || members(&ask(&watching, presence).await) == 2;
+    eventually("both members are seen", all).await;
+    process.signal("-KILL");
+    let killed = Instant::now();
+    let after = ask(&watching, presence).await;
+    assert_eq!((members(&after), &after["silent_nodes"]), (0, &json!(1)));
+    let gone = async || ask(&watching, presence).await.get("silent_nodes").is_none();
+    timeout(Duration::from_secs(7), eventually("it is gone", gone)).await.expect("in one lease");
+    assert!(killed.elapsed() > Duration::from_secs(3), "after {:?}", killed.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_in_order_is_gone_at_once() {
+    let redis = Redis::start();
+    let watching = node(&redis);
+    let (mut process, _clients) = process_with_clients(&redis).await;
+    let all = async || ask(&watching, "/v1/topics/room.a").await["subscribers"] == 2;
+    eventually("both are counted", all).await;
+    process.signal("-TERM");
+    process.wait();
+    let topic = ask(&watching, "/v1/topics/room.a").await;
+    assert_eq!((&topic["subscribers"], topic.get("silent_nodes")), (&json!(0), None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_lease_ends_because_redis_was_away() {
+    let redis = Redis::start();
+    let nodes = [node(&redis), node(&redis)];
+    let _clients = [
+        client(&nodes[0], "ada", "?topic=room.a").await,
+        client(&nodes[1], "bob", "?topic=room.a").await,
+    ];
+    eventually("both are there", async || {
+        members(&ask(&nodes[0], "/v1/topics/room.a/presence").await) == 2
+    })
+    .await;
+    redis.signal("-STOP");
+    sleep(Duration::from_secs(7)).await;
+    redis.signal("-CONT");
+    let returned = Instant::now();
+    while returned.elapsed() < Duration::from_secs(4) {
+        for node in &nodes {
+            let path = "/v1/topics/room.a/presence";
+            let answer = node.get(path).bearer_auth(API_KEY).send().await.expect("an answer");
+            if answer.status() == 503 {
+                continue;
+            }
+            let presence: Value = answer.json().await.expect("JSON");
+            assert_eq!((members(&presence), presence.get("silent_nodes")), (2, None));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(members(&ask(&nodes[1], "/v1/topics/room.a/presence").await), 2);
+}

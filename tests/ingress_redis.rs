@@ -1,0 +1,135 @@
+//! Events out of an application's own Redis.
+
+mod support;
+
+use std::time::Duration;
+
+use fanfare::config::{Config, Redis as RedisConfig, RedisSource, Storage, Tap};
+use serde_json::{Value, json};
+use support::redis::Redis;
+use support::ws::WsClient;
+use support::{TestServer, eventually};
+
+fn stream(redis: &Redis, field: Option<&str>) -> RedisSource {
+    let (name, group) = ("app:orders".to_owned(), "fanfare".to_owned());
+    let tap = Tap::Stream { name, group, field: field.map(str::to_owned) };
+    let (redis, topic) = (RedisConfig::at(&redis.url()), "{name}".to_owned());
+    RedisSource { redis, tap, topic, kind: None }
+}
+
+/// A node of a cluster that is fed.
+fn node(own: &Redis, source: RedisSource) -> TestServer {
+    TestServer::with(|config: &mut Config| {
+        config.redis = Some(RedisConfig::at(&own.url()));
+        config.rules.default.storage = Storage::Redis;
+        config.sources = vec![source];
+    })
+}
+
+fn add(redis: &Redis, data: &str) {
+    let _: String = redis.run(&["XADD", "app:orders", "*", "other", "x", "json", data]);
+}
+
+async fn kept(node: &TestServer, topic: &str) -> Vec<Value> {
+    let path = format!("/v1/topics/{topic}/events?limit=1000");
+    let page: Value = node.get(&path).send().await.expect("one").json().await.expect("JSON");
+    page["events"].as_array().expect("events").iter().map(|event| event["data"].clone()).collect()
+}
+
+fn pending(redis: &Redis) -> usize {
+    let (pending, ..): (usize, redis::Value, redis::Value, redis::Value) =
+        redis.run(&["XPENDING", "app:orders", "fanfare"]);
+    pending
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_becomes_events_once_and_in_order_though_several_nodes_could_read_it() {
+    let (app, own) = (Redis::start(), Redis::start());
+    for n in 0..150 {
+        add(&app, &n.to_string());
+    }
+    let nodes = [node(&own, stream(&app, Some("json"))), node(&own, stream(&app, Some("json")))];
+    for n in 150..300 {
+        add(&app, &n.to_string());
+    }
+    let all: Vec<_> = (0..300).map(|n| json!(n)).collect();
+    eventually("all are there", async || kept(&nodes[0], "app.orders").await.len() >= 300).await;
+    assert_eq!(kept(&nodes[1], "app.orders").await, all);
+    eventually("all are acknowledged", async || pending(&app) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_and_not_acknowledged_is_published_by_the_next_reader_once() {
+    let (app, own) = (Redis::start(), Redis::start());
+    let first = node(&own, stream(&app, Some("json")));
+    add(&app, "1");
+    eventually("it is there", async || kept(&first, "app.orders").await.len() == 1).await;
+    first.stop();
+    // As if a reader had died behind its publish, or before it.
+    add(&app, "2");
+    add(&app, "3");
+    let read = ["XREADGROUP", "GROUP", "fanfare", "fanfare", "STREAMS", "app:orders", ">"];
+    let _: redis::Value = app.run(&read);
+    let second = node(&own, stream(&app, Some("json")));
+    eventually("all are there", async || kept(&second, "app.orders").await.len() == 3).await;
+    eventually("all are acknowledged", async || pending(&app) == 0).await;
+    assert_eq!(kept(&second, "app.orders").await, [json!(1), json!(2), json!(3)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_an_event_is_passed_by_and_holds_up_nothing() {
+    let (app, own) = (Redis::start(), Redis::start());
+    let large = "x".repeat(100_000);
+    add(&app, &large);
+    let _: String = app.run(&["XADD", "app:orders", "*", "nothing", "here"]);
+    add(&app, "not JSON");
+    let node = node(&own, stream(&app, Some("json")));
+    eventually("the good one is there", async || {
+        kept(&node, "app.orders").await == [json!("not JSON")]
+    })
+    .await;
+    eventually("all are acknowledged", async || pending(&app) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_waits_while_the_log_is_away() {
+    let (app, mut own) = (Redis::start(), Redis::durable());
+    let node = node(&own, stream(&app, None));
+    add(&app, "1");
+    eventually("it is there", async || kept(&node, "app.orders").await.len() == 1).await;
+    own.kill();
+    add(&app, "2");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    own.restart();
+    let text = |n: &str| json!({ "json": n, "other": "x" });
+    eventually("both are there", async || {
+        let answer = node.get("/v1/topics/app.orders").send().await.expect("an answer");
+        answer.status() == 200 && kept(&node, "app.orders").await == [text("1"), text("2")]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channels_become_topics_by_their_names() {
+    let (app, own) = (Redis::start(), Redis::start());
+    let source = RedisSource {
+        redis: RedisConfig::at(&app.url()),
+        tap: Tap::Channel("prices:*".to_owned()),
+        topic: "app.{name}".to_owned(),
+        kind: None,
+    };
+    let nodes = [node(&own, source.clone()), node(&own, source)];
+    let mut client = WsClient::live(&nodes[1], "?topic=app.%3E").await;
+    eventually("a node listens", async || app.run::<usize>(&["PUBSUB", "NUMPAT"]) == 1).await;
+    let heard: usize = app.run(&["PUBLISH", "prices:eur", r#"{"price": 1.10}"#]);
+    assert_eq!(heard, 1);
+    let _: usize = app.run(&["PUBLISH", "prices:no topic", "1"]);
+    let _: usize = app.run(&["PUBLISH", "prices:usd", "plain text"]);
+    let event = client.until("event").await;
+    assert_eq!(
+        (&event["topic"], &event["data"]),
+        (&json!("app.prices.eur"), &json!({"price": 1.1}))
+    );
+    let event = client.until("event").await;
+    assert_eq!((&event["topic"], &event["data"]), (&json!("app.prices.usd"), &json!("plain text")));
+}
