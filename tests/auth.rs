@@ -154,6 +154,35 @@ async fn fewer_rights_after_renewal_end_what_they_no_longer_cover() {
     assert_eq!(client.until("event").await["data"], 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_ended_lets_nothing_through_while_its_subscription_is_taken_away() {
+    let server = std::sync::Arc::new(TestServer::closed());
+    let publishing = tokio::spawn({
+        let server = server.clone();
+        async move {
+            loop {
+                publish(&server, "a", 1).await;
+            }
+        }
+    });
+    let (before, fewer) = (token("ada", &["a", "b"], &[], 60), token("ada", &["b"], &[], 60));
+    let query = format!("?topic=a&topic=b&access_token={before}");
+    for _ in 0..50 {
+        let mut client = WsClient::live(&server, &query).await;
+        client.send(json!({"op": "auth", "ref": 1, "token": fewer})).await;
+        client.until("error").await;
+        client.send(json!({"op": "ping", "ref": 2})).await;
+        loop {
+            let said = client.next().await;
+            assert_ne!(said["op"], "event", "{said}");
+            if said["op"] == "pong" {
+                break;
+            }
+        }
+    }
+    publishing.abort();
+}
+
 #[tokio::test]
 async fn a_session_ends_when_its_token_expires_unless_it_is_renewed() {
     let server = TestServer::closed();

@@ -178,15 +178,16 @@ impl Session {
             let detail = format!("no right to subscribe to {pattern} any more");
             self.reception.refuse(None, &Problem::new(Code::Forbidden, detail));
         }
-        self.reception.unsubscribe(&ungranted);
         let waiting = self.waiting.take();
         let subscribe = waiting.map(|subscribe| self.subscribe(Some(AT_CONNECT), *subscribe));
-        let (worker, key) = (self.worker.clone(), self.key);
+        let (worker, key, reception) = (self.worker.clone(), self.key, self.reception.clone());
         Box::pin(async move {
             if let Some(user) = user {
                 _ = worker.identify(key, user).await;
             }
-            _ = worker.part(key, ungranted).await;
+            // The worker first: as long as it brings what is not granted, each event is looked at.
+            _ = worker.part(key, ungranted.clone()).await;
+            reception.unsubscribe(&ungranted);
             if let Some(subscribe) = subscribe {
                 subscribe.await;
             }
