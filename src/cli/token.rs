@@ -109,7 +109,7 @@ fn new_key() -> Result<(), Failure> {
         hex
     });
     note(
-        "The key is for the application, and is not shown again; its hash belongs into auth.api_keys.",
+        "The key is for the application, and is not shown again; its hash belongs into auth.api_keys, or into\nan entry of [[auth.keys]] where it is to have some rights only.",
     );
     print(format_args!("key   {key}\nhash  sha256:{hex}"));
     Ok(())
@@ -197,6 +197,9 @@ fn explained(token: &str, loaded: &Loaded) -> Result<String, Failure> {
             _ = writeln!(text, "subscribe  {}", list(&user.subscribe));
             _ = writeln!(text, "publish    {}", list(&user.publish));
             _ = writeln!(text, "own        {}", list(&own.collect::<Vec<_>>()));
+        }
+        Ok(Caller::Key(key)) => {
+            _ = writeln!(text, "verdict    valid as the API key {:?}", key.name);
         }
         Ok(Caller::Application) => text += "verdict    valid as an API key\n",
         Ok(Caller::Anonymous) => text += "verdict    no credential\n",
