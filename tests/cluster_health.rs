@@ -154,6 +154,32 @@ async fn a_publish_that_waits_for_replicas_is_acknowledged_once_they_have_it() {
     assert_eq!(kept, 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_gap_while_live_current_values_come_again_where_they_were_asked_for() {
+    let mut redis = Redis::start();
+    let node = node(&redis);
+    node.publish_all(&[("a".to_owned(), json!(1)), ("b".to_owned(), json!(1))]).await;
+    let mut client = WsClient::live(&node, "?topic=a&snapshot=true").await;
+    let ask = json!({"op": "subscribe", "ref": 7, "topics": ["b"]});
+    client.send(ask).await;
+    client.until("live").await;
+    let _: String = redis.run(&["SAVE"]);
+    node.publish("a", &json!(2)).await;
+    assert_eq!(client.until("event").await["data"], 2);
+    redis.kill();
+    redis.restart();
+    let gap = client.until("gap").await;
+    assert_eq!(gap.get("ref"), None);
+    let value = client.next().await;
+    assert_eq!((&value["data"], &value["snapshot"]), (&json!(1), &json!(true)));
+    let live = client.until("live").await;
+    assert_eq!(live.get("ref"), None);
+    eventually_ready(&node).await;
+    node.publish("b", &json!(3)).await;
+    let event = client.until("event").await;
+    assert_eq!((&event["data"], event.get("replay")), (&json!(3), None));
+}
+
 #[test]
 fn a_start_without_redis_is_refused_in_time() {
     let mut redis = Redis::start();

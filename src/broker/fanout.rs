@@ -156,8 +156,9 @@ impl StreamHandler<Vec<Item>> for Fanout {
                 Item::Event(delivery) => self.deliver(&delivery),
                 Item::Beat { position } => self.beat(position),
                 Item::Broken { since, position } => {
+                    let mark = self.new_mark();
                     for (_, entry) in &self.sessions {
-                        entry.subscriber.broken(since, position);
+                        entry.subscriber.broken(since, position, mark);
                     }
                 }
                 Item::Mark { session, mark, position } => {

@@ -114,8 +114,9 @@ pub trait Subscriber: Send + Sync {
     /// Hears that a heartbeat is due; all up to `position` has been delivered.
     fn beat(&self, position: Cursor);
 
-    /// Hears that events after `since` were lost; what follows comes after `position`.
-    fn broken(&self, since: Cursor, position: Cursor);
+    /// Hears that events after `since` were lost; what follows comes after `position`. What it reads
+    /// again because of that may have `mark`.
+    fn broken(&self, since: Cursor, position: Cursor, mark: MarkId);
 
     /// Ends the session.
     fn end(&self, close: Close);

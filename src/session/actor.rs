@@ -13,7 +13,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::catchup::Catchup;
 use super::door::{require_all, require_coverage};
-use super::reception::Reception;
+use super::reception::{Reception, Renew};
 use super::replay::Replay;
 use super::socket::Said;
 use crate::auth::{Access, Auth, Caller};
@@ -133,6 +133,27 @@ impl Handler<Heard> for Session {
     }
 }
 
+impl Handler<Renew> for Session {
+    type Result = ();
+
+    fn handle(&mut self, renew: Renew, _: &mut Self::Context) {
+        let replay = Replay {
+            reception: self.reception.clone(),
+            broker: self.broker.clone(),
+            worker: self.worker.clone(),
+            session: self.key,
+            mark: renew.mark,
+            reference: None,
+            patterns: renew.patterns,
+            snapshots: renew.snapshots,
+            since: None,
+            snapshot: true,
+            progress: renew.progress,
+        };
+        actix::spawn(replay.run());
+    }
+}
+
 /// The connection is gone.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -220,7 +241,7 @@ impl Session {
             }
             false => (None, None),
         };
-        self.reception.expect(catchup, progress);
+        self.reception.expect(catchup, snapshot, progress);
         let (reception, broker) = (self.reception.clone(), self.broker.clone());
         let (worker, session) = (self.worker.clone(), self.key);
         Box::pin(async move {
@@ -234,7 +255,7 @@ impl Session {
                 return reception.end(Close::Restart);
             };
             if let Some(progress) = receiver {
-                let patterns = patterns.into();
+                let patterns: Arc<[_]> = patterns.into();
                 let replay = Replay {
                     reception,
                     broker,
@@ -242,6 +263,7 @@ impl Session {
                     session,
                     mark,
                     reference,
+                    snapshots: patterns.clone(),
                     patterns,
                     since,
                     snapshot,

@@ -15,6 +15,8 @@ use crate::model::{Cursor, Event, Pattern, Topic};
 pub struct Catchup {
     /// The number that its replayed events carry.
     pub reference: Option<u64>,
+    /// It was live, and becomes so again: what waits is no replay.
+    pub is_renewal: bool,
     patterns: Vec<Pattern>,
     /// Where the history is to be read up to; none before the subscription begins.
     boundary: Option<Cursor>,
@@ -33,6 +35,7 @@ impl Catchup {
     pub fn new(reference: Option<u64>, patterns: Vec<Pattern>, max_bytes: usize) -> Self {
         Self {
             reference,
+            is_renewal: false,
             patterns,
             boundary: None,
             held: VecDeque::new(),
@@ -42,6 +45,13 @@ impl Catchup {
             sent: None,
             snapshot: HashMap::new(),
         }
+    }
+
+    /// What was live up to `boundary`, and is to be told current values again before it goes on.
+    pub fn renewal(patterns: Vec<Pattern>, max_bytes: usize, boundary: Cursor) -> Self {
+        let mut renewal = Self { is_renewal: true, ..Self::new(None, patterns, max_bytes) };
+        renewal.begin(boundary);
+        renewal
     }
 
     /// What is subscribed to.

@@ -211,7 +211,7 @@ impl Sessions {
                 Language::WebSocket(protocol, _) => Some(protocol),
                 Language::Sse(_) => None,
             },
-            reception,
+            reception: reception.clone(),
             broker: self.broker.clone(),
             worker: self.worker.clone(),
             auth: self.door.auth.clone(),
@@ -221,6 +221,7 @@ impl Sessions {
             expiry: None,
         };
         let session = session.start();
+        reception.belongs_to(session.downgrade().recipient());
         session.send(Begin(subscribe)).await.map_err(|error| gone(error.to_string()))?;
         Ok(session)
     }

@@ -5,10 +5,11 @@
 //! to the outbox; while one is caught up, or must be filtered, it looks at each event.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use actix::{Message, WeakRecipient};
 use bytes::Bytes;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::catchup::Catchup;
 use super::outgoing::Outgoing;
@@ -35,11 +36,15 @@ pub struct Reception {
     /// Every event that comes is to be sent as it is.
     plain: AtomicBool,
     state: Mutex<State>,
+    /// Who reads current values anew after a gap.
+    session: OnceLock<WeakRecipient<Renew>>,
 }
 
 struct State {
     access: Access,
     live: Vec<Pattern>,
+    /// Of those, the ones whose current values are wanted after a gap.
+    snapshots: Vec<Pattern>,
     /// In a box, as what is waited for seldom is.
     expected: Option<Box<Expected>>,
     catchups: Vec<Active>,
@@ -50,6 +55,7 @@ struct State {
 /// A subscribe that is about to be registered.
 struct Expected {
     catchup: Catchup,
+    snapshot: bool,
     progress: Option<UnboundedSender<Progress>>,
 }
 
@@ -57,8 +63,24 @@ struct Expected {
 struct Active {
     mark: MarkId,
     catchup: Catchup,
+    /// Whether current values are wanted where there is a gap.
+    snapshot: bool,
     /// Who reads its history; nobody where it wants none.
     progress: Option<UnboundedSender<Progress>>,
+}
+
+/// Asks the session to have current values read anew, for what was live and has a gap.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Renew {
+    /// Which of its catch-ups this is.
+    pub mark: MarkId,
+    /// All that was live.
+    pub patterns: Arc<[Pattern]>,
+    /// Those whose current values are wanted.
+    pub snapshots: Arc<[Pattern]>,
+    /// What says how far to read.
+    pub progress: UnboundedReceiver<Progress>,
 }
 
 /// What the reader of a subscribe's history is told.
@@ -82,13 +104,21 @@ impl Reception {
         let state = State {
             access,
             live: Vec::new(),
+            snapshots: Vec::new(),
             expected: None,
             catchups: Vec::new(),
             missed_heartbeats: 0,
             told: None,
         };
         let (plain, state) = (AtomicBool::new(true), Mutex::new(state));
-        Self { transport, wire, outgoing, metrics, plain, state }
+        let session = OnceLock::new();
+        Self { transport, wire, outgoing, metrics, plain, state, session }
+    }
+
+    /// Says who reads current values anew.
+    pub fn belongs_to(&self, session: WeakRecipient<Renew>) {
+        // It is said once.
+        _ = self.session.set(session);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -128,15 +158,21 @@ impl Reception {
         self.lock().catchups.len()
     }
 
-    /// Says what to expect: a subscribe that is registered next.
-    pub fn expect(&self, catchup: Catchup, progress: Option<UnboundedSender<Progress>>) {
-        self.lock().expected = Some(Box::new(Expected { catchup, progress }));
+    /// Says what to expect: a subscribe that is registered next, and whether it wants current values.
+    pub fn expect(
+        &self,
+        catchup: Catchup,
+        snapshot: bool,
+        progress: Option<UnboundedSender<Progress>>,
+    ) {
+        self.lock().expected = Some(Box::new(Expected { catchup, snapshot, progress }));
     }
 
     /// Stops receiving `patterns`.
     pub fn unsubscribe(&self, patterns: &[Pattern]) {
         let mut state = self.lock();
         state.live.retain(|pattern| !patterns.contains(pattern));
+        state.snapshots.retain(|pattern| !patterns.contains(pattern));
         state.catchups.retain_mut(|active| !active.catchup.unsubscribe(patterns));
         self.refresh(&state);
     }
@@ -241,8 +277,25 @@ impl Reception {
         is_live && self.push_quietly(self.wire.live(delivery))
     }
 
+    /// Has current values read anew after a gap, while what follows it waits; false where none are
+    /// wanted.
+    fn renew(&self, state: &mut State, position: Cursor, mark: MarkId) -> bool {
+        let session = self.session.get().and_then(WeakRecipient::upgrade);
+        let Some(session) = session.filter(|_| !state.snapshots.is_empty()) else { return false };
+        let patterns = std::mem::take(&mut state.live);
+        let (sender, progress) = unbounded_channel();
+        _ = sender.send(Progress::Read { boundary: position, sent: None });
+        let snapshots = state.snapshots.clone().into();
+        session.do_send(Renew { mark, patterns: patterns.clone().into(), snapshots, progress });
+        let catchup = Catchup::renewal(patterns, self.outgoing.max_bytes(), position);
+        let progress = Some(sender);
+        state.catchups.push(Active { mark, catchup, snapshot: true, progress });
+        self.refresh(state);
+        true
+    }
+
     fn go_live(&self, state: &mut State, at: usize, position: Cursor) {
-        let Active { mut catchup, progress, .. } = state.catchups.swap_remove(at);
+        let Active { mut catchup, snapshot, progress, .. } = state.catchups.swap_remove(at);
         if state.catchups.is_empty() {
             // Most sessions never catch up again.
             state.catchups = Vec::new();
@@ -255,6 +308,11 @@ impl Reception {
         for pattern in catchup.patterns() {
             if !state.live.contains(pattern) {
                 state.live.push(pattern.clone());
+            }
+            // A later subscribe to the same pattern replaces its options.
+            if !catchup.is_renewal {
+                state.snapshots.retain(|other| other != pattern);
+                state.snapshots.extend(snapshot.then(|| pattern.clone()));
             }
         }
         if let Some(progress) = progress {
@@ -272,7 +330,8 @@ impl State {
 
 impl Catchup {
     fn marks(&self, snapshot: bool) -> Marks {
-        let replay = if snapshot { None } else { Some(self.reference.unwrap_or(0)) };
+        let is_replay = !snapshot && !self.is_renewal;
+        let replay = is_replay.then(|| self.reference.unwrap_or(0));
         Marks { replay, snapshot, ..Marks::default() }
     }
 }
@@ -293,8 +352,8 @@ impl Subscriber for Reception {
     fn joined(&self, mark: MarkId) {
         let mut state = self.lock();
         if let Some(expected) = state.expected.take() {
-            let Expected { catchup, progress } = *expected;
-            state.catchups.push(Active { mark, catchup, progress });
+            let Expected { catchup, snapshot, progress } = *expected;
+            state.catchups.push(Active { mark, catchup, snapshot, progress });
         }
         self.refresh(&state);
     }
@@ -334,7 +393,7 @@ impl Subscriber for Reception {
         }
     }
 
-    fn broken(&self, since: Cursor, position: Cursor) {
+    fn broken(&self, since: Cursor, position: Cursor, mark: MarkId) {
         let mut state = self.lock();
         // A subscribe that has not begun reads up to a place that comes after the loss.
         let is_told = |active: &Active| active.catchup.has_begun();
@@ -342,7 +401,7 @@ impl Subscriber for Reception {
             return;
         }
         self.reply(&Reply::Gap { reference: None, since });
-        if !state.live.is_empty() {
+        if !state.live.is_empty() && !self.renew(&mut state, position, mark) {
             state.told = Some(position);
             self.reply(&Reply::Live { reference: None, cursor: position });
         }

@@ -44,6 +44,8 @@ pub struct Replay {
     pub reference: Option<u64>,
     /// What is subscribed to.
     pub patterns: Arc<[Pattern]>,
+    /// Of that, what current values are wanted of.
+    pub snapshots: Arc<[Pattern]>,
     /// The place up to which the client has everything.
     pub since: Option<Cursor>,
     /// Whether current values are wanted where there is no usable `since`.
@@ -141,7 +143,7 @@ impl Replay {
     async fn snapshot(&self) -> Result<Result<(), Gone>, Problem> {
         let (mut after, mut newest_place) = (None, None);
         loop {
-            let patterns = self.patterns.clone();
+            let patterns = self.snapshots.clone();
             let newest = Newest { patterns, after, max_events: PAGE_EVENTS };
             let page = self.patiently(|| self.broker.history().newest(newest.clone())).await?;
             newest_place = newest_place.max(page.events.iter().filter_map(|e| e.cursor).max());
