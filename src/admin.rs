@@ -64,7 +64,7 @@ pub async fn list_sessions(
     broker: web::Data<BrokerHandle>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::parse(request.query_string(), &["user", "limit", "after"])?;
-    access.require_application()?;
+    access.require_admin()?;
     let user = query.one("user")?.map(str::to_owned);
     let range = range(&query)?;
     let sessions = broker.sessions(user, one_more(&range)).await?;
@@ -79,7 +79,7 @@ pub async fn end_session(
     broker: web::Data<BrokerHandle>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
-    access.require_application()?;
+    access.require_admin()?;
     match broker.end_session(id.into_inner()).await? {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(Problem::new(Code::NotFound, "there is no such session")),
@@ -94,7 +94,7 @@ pub async fn end_user(
     broker: web::Data<BrokerHandle>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
-    access.require_application()?;
+    access.require_admin()?;
     let ended = broker.end_user(user.into_inner()).await?;
     Ok(HttpResponse::Ok().json(json!({ "ended": ended })))
 }
@@ -175,6 +175,6 @@ pub async fn ready(broker: web::Data<BrokerHandle>) -> HttpResponse {
 /// `GET /metrics`: what the broker counts about itself; with credentials configured, for
 /// applications.
 pub async fn metrics(access: Access, metrics: web::Data<Metrics>) -> Result<HttpResponse, Problem> {
-    access.require_application()?;
+    access.require_admin()?;
     Ok(HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(metrics.render()))
 }

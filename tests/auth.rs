@@ -2,7 +2,7 @@
 
 mod support;
 
-use fanfare::config::Who;
+use fanfare::config::{Storage, Who};
 use fanfare::model::Pattern;
 use reqwest::RequestBuilder;
 use serde_json::json;
@@ -140,6 +140,55 @@ async fn a_wildcard_shows_only_what_the_grant_covers_live_replayed_and_in_snapsh
 }
 
 #[tokio::test]
+async fn a_key_does_what_it_is_scoped_to_and_nothing_else() {
+    let server = TestServer::with(|config| {
+        let keys = r#"auth.keys=[
+            {name = "old", key = "the-old-key-of-the-shop", publish = ["orders.>"]},
+            {name = "new", key = "the-new-key-of-the-shop", publish = ["orders.>"]},
+            {name = "reader", key = "the-key-of-the-reader", subscribe = ["orders.eu.>"]},
+            {name = "support", key = "the-key-of-support", admin = true}]"#;
+        let sets =
+            vec![keys.to_owned(), "topics=[{match = \"open.>\", publish = \"anyone\"}]".into()];
+        let loaded =
+            fanfare::config::load(&fanfare::config::Sources { sets, ..Default::default() });
+        let loaded = loaded.expect("a configuration");
+        (config.auth, config.rules) = (loaded.auth, loaded.rules);
+        config.rules.listed.iter_mut().for_each(|rule| rule.storage = Storage::Memory);
+        config.rules.default.storage = Storage::Memory;
+    });
+    let status = async |request: RequestBuilder, key: &str| {
+        with(request, key).send().await.expect("an answer").status().as_u16()
+    };
+    let publish = |topic: &str| server.post(&format!("/v1/topics/{topic}/events")).json(&1);
+    for key in ["the-old-key-of-the-shop", "the-new-key-of-the-shop"] {
+        assert_eq!(status(publish("orders.eu.1"), key).await, 201);
+        assert_eq!(status(publish("stock.1"), key).await, 403);
+        assert_eq!(status(publish("open.x"), key).await, 201, "anyone may");
+        assert_eq!(status(server.get("/v1/topics/orders.eu.1/events"), key).await, 403);
+        assert_eq!(status(server.get("/v1/sessions"), key).await, 403);
+        assert_eq!(status(server.delete("/v1/topics/orders.eu.1/events"), key).await, 403);
+    }
+    let reader = "the-key-of-the-reader";
+    assert_eq!(status(publish("orders.eu.1"), reader).await, 403);
+    assert_eq!(status(server.get("/v1/topics/orders.eu.1/events"), reader).await, 200);
+    assert_eq!(status(server.get("/v1/topics/orders.us.1/events"), reader).await, 403);
+    let mut client =
+        WsClient::live(&server, &format!("?topic=orders.%3E&access_token={reader}")).await;
+    for (topic, data) in [("orders.us.1", 1), ("orders.eu.1", 2)] {
+        let request =
+            with(server.post(&format!("/v1/topics/{topic}/events")), "the-new-key-of-the-shop");
+        assert_eq!(request.json(&data).send().await.expect("an answer").status(), 201);
+    }
+    assert_eq!(client.until("event").await["data"], 2);
+    assert_eq!(status(server.get("/v1/sessions"), "the-key-of-support").await, 200);
+    assert_eq!(
+        status(server.delete("/v1/topics/orders.eu.1/events"), "the-key-of-support").await,
+        200
+    );
+    assert_eq!(status(publish("orders.eu.1"), "the-key-of-support").await, 403);
+}
+
+#[tokio::test]
 async fn fewer_rights_after_renewal_end_what_they_no_longer_cover() {
     let server = TestServer::closed();
     let before = token("ada", &["a", "b"], &[], 60);
@@ -154,6 +203,35 @@ async fn fewer_rights_after_renewal_end_what_they_no_longer_cover() {
     assert_eq!(client.until("event").await["data"], 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_right_that_ended_lets_nothing_through_while_its_subscription_is_taken_away() {
+    let server = std::sync::Arc::new(TestServer::closed());
+    let publishing = tokio::spawn({
+        let server = server.clone();
+        async move {
+            loop {
+                publish(&server, "a", 1).await;
+            }
+        }
+    });
+    let (before, fewer) = (token("ada", &["a", "b"], &[], 60), token("ada", &["b"], &[], 60));
+    let query = format!("?topic=a&topic=b&access_token={before}");
+    for _ in 0..50 {
+        let mut client = WsClient::live(&server, &query).await;
+        client.send(json!({"op": "auth", "ref": 1, "token": fewer})).await;
+        client.until("error").await;
+        client.send(json!({"op": "ping", "ref": 2})).await;
+        loop {
+            let said = client.next().await;
+            assert_ne!(said["op"], "event", "{said}");
+            if said["op"] == "pong" {
+                break;
+            }
+        }
+    }
+    publishing.abort();
+}
+
 #[tokio::test]
 async fn a_session_ends_when_its_token_expires_unless_it_is_renewed() {
     let server = TestServer::closed();
@@ -163,6 +241,9 @@ async fn a_session_ends_when_its_token_expires_unless_it_is_renewed() {
     let mut renewed = WsClient::live(&server, &query).await;
     let longer = token("ada", &["a"], &[], 60);
     assert_eq!(renewed.ask(1, json!({"op": "auth", "token": longer})).await["op"], "ack");
+    let warned = ends.until("warn").await;
+    assert_eq!(warned["code"], "token_expires");
+    assert!((1..=1_000).contains(&warned["expires_ms"].as_u64().expect("a number")), "{warned}");
     let (bye, code) = ends.closed().await;
     assert_eq!((&bye.expect("a bye")["code"], code), (&json!("unauthorized"), Some(4401)));
     publish(&server, "a", 1).await;

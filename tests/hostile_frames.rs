@@ -86,6 +86,9 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// What this process, clients and broker together, holds in memory, in bytes.
+/// Held by tests that look at the memory of the process, which they share.
+static LOOKING_AT_MEMORY: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn memory() -> u64 {
     let pid = sysinfo::get_current_pid().expect("a process");
     let mut system = System::new();
@@ -129,6 +132,7 @@ async fn each_violation_has_its_close_code_and_others_are_untouched() {
 
 #[tokio::test]
 async fn a_large_header_is_refused_before_its_payload_and_while_it_is_sent() {
+    let _alone = LOOKING_AT_MEMORY.lock().await;
     let server = TestServer::open();
     let before = memory();
     let mut client = RawClient::connect(&server, "").await;
@@ -186,6 +190,7 @@ async fn a_message_that_trickles_in_with_pings_between_its_fragments_is_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_pings_from_a_client_that_does_not_read_ends_with_it() {
+    let _alone = LOOKING_AT_MEMORY.lock().await;
     let server = TestServer::with(|config| {
         config.limits.close_timeout = Duration::from_millis(200);
     });

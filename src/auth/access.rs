@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{Auth, Caller, User};
-use crate::config::{Rule, Who};
+use crate::config::{ApiKey, Rule, Who};
 use crate::model::{Code, Pattern, Problem, Topic};
 
 /// How much of a pattern a caller may receive.
@@ -41,28 +41,32 @@ impl Access {
 
     /// Whether the caller may receive events of `topic`.
     pub fn may_subscribe(&self, topic: &Topic) -> bool {
-        self.may(topic, |rule| rule.subscribe, |user| &user.subscribe)
+        self.may(topic, |key| &key.subscribe, |rule| rule.subscribe, |user| &user.subscribe)
     }
 
     /// Whether the caller may publish to `topic`. The broker's own topics are nobody's to publish.
     pub fn may_publish(&self, topic: &Topic) -> bool {
-        !topic.is_reserved() && self.may(topic, |rule| rule.publish, |user| &user.publish)
+        !topic.is_reserved()
+            && self.may(topic, |key| &key.publish, |rule| rule.publish, |user| &user.publish)
     }
 
-    fn may(&self, topic: &Topic, who: fn(&Rule) -> Who, granted: fn(&User) -> &[Pattern]) -> bool {
-        let user = match &self.caller {
-            Caller::Application => return true,
-            Caller::User(user) => Some(user),
-            Caller::Anonymous => None,
-        };
+    fn may(
+        &self,
+        topic: &Topic,
+        scope: fn(&ApiKey) -> &[Pattern],
+        who: fn(&Rule) -> Who,
+        granted: fn(&User) -> &[Pattern],
+    ) -> bool {
+        let among = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(topic));
         let rule = self.auth.rules.of(topic);
-        match (who(rule), user) {
-            (Who::Anyone, _) => true,
-            (Who::Token, Some(user)) => {
-                granted(user).iter().any(|grant| grant.matches(topic))
+        match (&self.caller, who(rule)) {
+            (Caller::Application, _) | (_, Who::Anyone) => true,
+            (Caller::Key(key), _) => among(scope(key)),
+            (Caller::User(user), Who::Token) => {
+                among(granted(user))
                     || rule.own.as_ref().is_some_and(|own| own.is_of(topic, &user.name))
             }
-            (Who::Token, None) | (Who::Nobody, _) => false,
+            (Caller::User(_), Who::Nobody) | (Caller::Anonymous, _) => false,
         }
     }
 
@@ -74,15 +78,21 @@ impl Access {
         let user = match &self.caller {
             Caller::Application => return Coverage::Whole,
             Caller::User(user) => Some(user),
-            Caller::Anonymous => None,
+            Caller::Key(_) | Caller::Anonymous => None,
         };
         let rules = || {
             let listed = self.auth.rules.listed.iter();
             listed.filter(|rule| rule.pattern.overlaps(pattern))
         };
         let ruled = |who| rules().any(|rule| rule.subscribe == who);
-        let granted = |test: fn(&Pattern, &Pattern) -> bool| {
-            user.is_some_and(|user| user.subscribe.iter().any(|grant| test(grant, pattern)))
+        let among = |patterns: &[Pattern], test: fn(&Pattern, &Pattern) -> bool| {
+            patterns.iter().any(|of| test(of, pattern))
+        };
+        let granted = |test| user.is_some_and(|user| among(&user.subscribe, test));
+        // No rule takes anything away from a key.
+        let scoped = |test| match &self.caller {
+            Caller::Key(key) => among(&key.subscribe, test),
+            _ => false,
         };
         let own = |rule: &Rule| {
             let own = rule.own.as_ref().filter(|_| rule.subscribe == Who::Token);
@@ -90,9 +100,10 @@ impl Access {
         };
         // What the first rule gives, no later one takes away.
         let owned = rules().next().and_then(own).is_some_and(|own| own.covers(pattern));
-        if owned || (granted(Pattern::covers) && !ruled(Who::Nobody)) {
+        if owned || scoped(Pattern::covers) || (granted(Pattern::covers) && !ruled(Who::Nobody)) {
             Coverage::Whole
         } else if granted(Pattern::overlaps)
+            || scoped(Pattern::overlaps)
             || ruled(Who::Anyone)
             || rules().filter_map(own).any(|own| own.overlaps(pattern))
         {
@@ -102,11 +113,13 @@ impl Access {
         }
     }
 
-    /// Refuses callers that are not applications.
-    pub fn require_application(&self) -> Result<(), Problem> {
-        match self.caller {
+    /// Refuses callers that may not do what is for operators.
+    pub fn require_admin(&self) -> Result<(), Problem> {
+        match &self.caller {
             Caller::Application => Ok(()),
-            _ => Err(self.refusal("this needs an API key")),
+            Caller::Key(key) if key.admin => Ok(()),
+            Caller::Key(_) => Err(self.refusal("this needs an API key with admin = true")),
+            Caller::User(_) | Caller::Anonymous => Err(self.refusal("this needs an API key")),
         }
     }
 
@@ -136,7 +149,7 @@ impl Access {
     pub fn refusal(&self, detail: impl Into<String>) -> Problem {
         let code = match self.caller {
             Caller::Anonymous => Code::Unauthorized,
-            Caller::Application | Caller::User(_) => Code::Forbidden,
+            Caller::Application | Caller::Key(_) | Caller::User(_) => Code::Forbidden,
         };
         Problem::new(code, detail)
     }
@@ -170,7 +183,10 @@ mod tests {
     }
 
     fn access(caller: Caller) -> Access {
-        let config = crate::config::Auth { api_keys: vec![KeyHash([0; 32])], jwt: None };
+        let config = crate::config::Auth {
+            api_keys: vec![KeyHash([0; 32])],
+            ..crate::config::Auth::default()
+        };
         Access::new(Arc::new(Auth::new(&config, rules(), Vec::new())), caller)
     }
 

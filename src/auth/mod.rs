@@ -21,7 +21,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 pub use self::access::{Access, Coverage};
 use self::origin::check_origin;
 use self::token::TokenCheck;
-use crate::config::{self, KeyHash, Rules};
+use crate::config::{self, ApiKey, KeyHash, Rules};
 use crate::http;
 use crate::model::{Code, Pattern, Problem};
 
@@ -33,6 +33,8 @@ const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
 pub enum Caller {
     /// An application with an API key, or anyone where the broker is open: every right.
     Application,
+    /// An application whose API key has some rights.
+    Key(Arc<ApiKey>),
     /// A subscriber with a valid token.
     User(User),
     /// Someone without a credential.
@@ -44,7 +46,7 @@ impl Caller {
     pub fn user(&self) -> Option<&str> {
         match self {
             Caller::User(user) => Some(&user.name),
-            Caller::Application | Caller::Anonymous => None,
+            Caller::Application | Caller::Key(_) | Caller::Anonymous => None,
         }
     }
 
@@ -52,7 +54,7 @@ impl Caller {
     pub fn expires(&self) -> Option<SystemTime> {
         match self {
             Caller::User(user) => Some(user.expires),
-            Caller::Application | Caller::Anonymous => None,
+            Caller::Application | Caller::Key(_) | Caller::Anonymous => None,
         }
     }
 }
@@ -75,6 +77,7 @@ pub struct User {
 pub struct Auth {
     open: bool,
     api_keys: Vec<KeyHash>,
+    scoped_keys: Vec<Arc<ApiKey>>,
     tokens: Option<TokenCheck>,
     rules: Rules,
     allowed_origins: Vec<String>,
@@ -86,7 +89,8 @@ impl Auth {
     pub fn new(config: &config::Auth, rules: Rules, allowed_origins: Vec<String>) -> Self {
         let tokens = config.jwt.as_ref().map(TokenCheck::new);
         let (open, api_keys) = (config.is_open(), config.api_keys.clone());
-        Self { open, api_keys, tokens, rules, allowed_origins }
+        let scoped_keys = config.scoped_keys.clone();
+        Self { open, api_keys, scoped_keys, tokens, rules, allowed_origins }
     }
 
     /// Whether no credential is configured.
@@ -122,8 +126,8 @@ impl Auth {
         if credential.len() > MAX_CREDENTIAL_BYTES {
             return Err(unauthorized("the credential is too long"));
         }
-        if self.is_api_key(credential) {
-            return Ok(Caller::Application);
+        if let Some(caller) = self.application(credential) {
+            return Ok(caller);
         }
         match &self.tokens {
             Some(tokens) => tokens.check(credential).map(Caller::User),
@@ -132,10 +136,18 @@ impl Auth {
     }
 
     /// Looks at every key in constant time, so that timing tells nothing of how near a guess was.
-    fn is_api_key(&self, credential: &str) -> bool {
+    fn application(&self, credential: &str) -> Option<Caller> {
         let hash = digest(&SHA256, credential.as_bytes());
         let equal = |key: &KeyHash| verify_slices_are_equal(&key.0, hash.as_ref()).is_ok();
-        self.api_keys.iter().fold(false, |known, key| known | equal(key))
+        let is_full = self.api_keys.iter().fold(false, |known, key| known | equal(key));
+        let scoped = self
+            .scoped_keys
+            .iter()
+            .fold(None, |known, key| if equal(&key.hash) { Some(key) } else { known });
+        match (is_full, scoped) {
+            (true, _) => Some(Caller::Application),
+            (false, scoped) => scoped.map(|key| Caller::Key(key.clone())),
+        }
     }
 }
 
@@ -169,7 +181,7 @@ mod tests {
         };
         let api_keys = keys.iter().map(hash).collect();
         let rules = config::Config::default().rules;
-        Auth::new(&config::Auth { api_keys, jwt: None }, rules, Vec::new())
+        Auth::new(&config::Auth { api_keys, ..config::Auth::default() }, rules, Vec::new())
     }
 
     #[test]

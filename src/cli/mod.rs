@@ -1,8 +1,9 @@
 //! The command line: what each command takes, and how it ends.
 //!
-//! `serve` is the broker itself; `check` looks at its configuration; `publish` and `subscribe` are
-//! clients, for scripts and for trying things out; `bench` is many of them. Standard output is for results, standard error
-//! for everything said about them. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+//! `serve` is the broker itself; `check` looks at its configuration; `token` makes keys and tokens;
+//! `publish` and `subscribe` are clients, for scripts and for trying things out; `bench` is many of
+//! them. Standard output is for results, standard error for everything said about them. Exit codes:
+//! 0 done, 1 failed, 2 wrong usage or configuration.
 
 mod backoff;
 pub mod bench;
@@ -13,6 +14,7 @@ mod remote;
 mod serve;
 mod signals;
 mod subscribe;
+mod token;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -29,6 +31,7 @@ Examples:
   fanfare --config fanfare.toml --listen 127.0.0.1:9000
   fanfare --set limits.connections=50000 --set log.format=json
   fanfare check --config fanfare.toml             look at a configuration
+  fanfare token key                               make an API key
   fanfare publish demo '{\"hello\":\"world\"}'        publish an event
   fanfare subscribe 'demo.>'                      print events as they come
 
@@ -51,6 +54,8 @@ enum Command {
     Serve(ConfigArgs),
     /// Look at the configuration without serving
     Check(ConfigArgs),
+    /// Make API keys and tokens, and explain tokens
+    Token(token::Args),
     /// Publish an event, or one a line from standard input
     Publish(publish::Args),
     /// Print events as they come
@@ -88,7 +93,7 @@ impl ConfigArgs {
         if self.config.is_none() && self.set.is_empty() && self.listen.is_none() {
             return Ok(());
         }
-        let reason = "--config, --set and --listen are for `serve` and `check` alone";
+        let reason = "--config, --set and --listen are for `serve`, `check` and `token` alone";
         Err(Failure::Usage(reason.to_owned()))
     }
 
@@ -126,6 +131,7 @@ pub fn run() -> ExitCode {
         None => serve::run(config.sources()),
         Some(Command::Serve(args)) => serve::run(args.over(config).sources()),
         Some(Command::Check(args)) => check::run(&args.over(config).sources()),
+        Some(Command::Token(args)) => token::run(args, config),
         Some(Command::Publish(args)) => config.absent().and_then(|()| publish::run(args)),
         Some(Command::Subscribe(args)) => config.absent().and_then(|()| subscribe::run(args)),
         Some(Command::Bench(args)) => config.absent().and_then(|()| bench::run(*args)),

@@ -5,6 +5,7 @@
 
 mod redis;
 
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::schema::{self, Typed};
 use super::value::{Hidden, Place, Size, Span};
 use super::{
-    Auth, Config, History, Jwt, KeyHash, Limits, Log, Own, Rule, Rules, Server, Storage, Who,
-    origin, token_keys,
+    ApiKey, Auth, Config, History, Jwt, KeyHash, Limits, Log, Own, Rule, Rules, Server, Storage,
+    Who, origin, token_keys,
 };
 use crate::model::Pattern;
 
@@ -48,7 +49,7 @@ impl Default for Config {
 pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>) {
     let config = Config {
         server: server(&typed.server, complaints),
-        auth: auth(&typed.auth, complaints),
+        auth: auth(typed, complaints),
         history: history(&typed.history, complaints),
         redis: redis::redis(&typed.redis, complaints),
         sources: redis::sources(typed, complaints),
@@ -106,7 +107,11 @@ fn server(typed: &schema::Server, complaints: &mut Complaints) -> Server {
     }
 }
 
-fn auth(typed: &schema::Auth, complaints: &mut Complaints) -> Auth {
+fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
+    let scoped_keys = typed.auth_keys.iter().enumerate();
+    let scoped_keys = scoped_keys.filter_map(|(index, key)| api_key(index, key, complaints));
+    let scoped_keys = scoped_keys.map(Arc::new).collect();
+    let typed = &typed.auth;
     let mut api_keys = Vec::new();
     for (index, key) in typed.api_keys.iter().enumerate() {
         match key_hash(key) {
@@ -137,7 +142,42 @@ fn auth(typed: &schema::Auth, complaints: &mut Complaints) -> Auth {
     let leeway = between(complaints, "auth.leeway", typed.leeway, 0, 300);
     let (issuer, audience) = (typed.issuer.clone(), typed.audience.clone());
     let jwt = checks_tokens.then_some(Jwt { keys, issuer, audience, leeway });
-    Auth { api_keys, jwt }
+    Auth { api_keys, scoped_keys, jwt }
+}
+
+fn api_key(index: usize, typed: &schema::ApiKey, complaints: &mut Complaints) -> Option<ApiKey> {
+    let path = format!("auth.keys[{index}]");
+    let name = typed.name.clone().filter(|name| !name.is_empty());
+    if name.is_none() {
+        complain(complaints, &path, "has no name");
+    }
+    let hash = match typed.key.as_ref().map(key_hash) {
+        Some(Ok(hash)) => Some(hash),
+        Some(Err(message)) => {
+            complain(complaints, &format!("{path}.key"), message);
+            None
+        }
+        None => {
+            complain(complaints, &path, "has no key");
+            None
+        }
+    };
+    let mut patterns = |list: &str, texts: &[String]| {
+        let parsed = texts.iter().enumerate().filter_map(|(at, text)| {
+            let refused = |error| {
+                let message = format!("{text:?} is not a pattern: {error}");
+                complain(complaints, &format!("{path}.{list}[{at}]"), message);
+            };
+            Pattern::parse(text).map_err(refused).ok()
+        });
+        parsed.collect::<Vec<_>>()
+    };
+    let publish = patterns("publish", &typed.publish);
+    let subscribe = patterns("subscribe", &typed.subscribe);
+    if publish.is_empty() && subscribe.is_empty() && !typed.admin {
+        complain(complaints, &path, "may do nothing: it needs publish, subscribe or admin");
+    }
+    Some(ApiKey { name: name?, hash: hash?, publish, subscribe, admin: typed.admin })
 }
 
 /// The hash of a key, from the key itself or from `sha256:HEX`.

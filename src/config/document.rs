@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::schema::{KEYS, Key, REDIS_SOURCE_KEYS, RULE_KEYS, SECTIONS};
+use super::schema::{API_KEY_KEYS, KEYS, Key, REDIS_SOURCE_KEYS, RULE_KEYS, SECTIONS};
 
 /// `fanfare.example.toml`: every key with its meaning, at its default.
 pub fn example() -> String {
@@ -23,7 +23,11 @@ pub fn example() -> String {
             };
         }
     }
-    for (about, sample) in [(TOPICS_ABOUT, SAMPLE_RULES), (SOURCES_ABOUT, SAMPLE_SOURCES)] {
+    for (about, sample) in [
+        (TOPICS_ABOUT, SAMPLE_RULES),
+        (API_KEYS_ABOUT, SAMPLE_API_KEYS),
+        (SOURCES_ABOUT, SAMPLE_SOURCES),
+    ] {
         text.push_str("\n\n");
         comment(&mut text, about);
         text.push_str("#\n");
@@ -52,6 +56,12 @@ pub fn reference() -> String {
         row(&mut text, &format!("`{}`", key.name), key, &default(key, unset));
     }
     _ = writeln!(text, "\n```toml\n{SAMPLE_RULES}```\n\n{TOPICS_AS_TEXT}");
+    _ = writeln!(text, "## `[[auth.keys]]`\n\n{API_KEYS_ABOUT}\n");
+    _ = writeln!(text, "| key | form | default | meaning |\n|---|---|---|---|");
+    for key in API_KEY_KEYS {
+        row(&mut text, &format!("`{}`", key.name), key, &default(key, "required"));
+    }
+    _ = writeln!(text, "\n```toml\n{SAMPLE_API_KEYS}```\n\n{API_KEYS_AS_TEXT}");
     _ = writeln!(text, "## `[[ingress.redis]]`\n\n{SOURCES_ABOUT}\n");
     _ = writeln!(text, "| key | form | default | meaning |\n|---|---|---|---|");
     for key in REDIS_SOURCE_KEYS {
@@ -116,6 +126,27 @@ max_events = 10000
 max_bytes = "4MiB"
 max_age = "7d"
 presence = true             # one may ask who is subscribed
+"#;
+
+const API_KEYS_ABOUT: &str = "API keys with some rights, beside those of `auth.api_keys`, which have all. \
+    They may do what stands here and what anyone may, whatever else the rules of topics say; several may \
+    be in force at once, so that one can take over from another.";
+
+/// Keys as one might write them.
+const SAMPLE_API_KEYS: &str = r#"[[auth.keys]]
+name = "shop"
+key = "sha256:…"            # `fanfare token key` makes one
+publish = ["orders.>", "stock.*"]
+
+[[auth.keys]]
+name = "support"
+key = "sha256:…"
+subscribe = [">"]
+admin = true                # sessions, presence, forgetting histories
+"#;
+
+const API_KEYS_AS_TEXT: &str = r#"Keys can also come as one TOML array of inline tables, which takes the place of those in the file:
+`FANFARE_AUTH_KEYS='[{name = "shop", key = "sha256:…", publish = ["orders.>"]}]'`.
 "#;
 
 const SOURCES_ABOUT: &str = "What an application that already publishes to a Redis of its own feeds: \

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use self::entries::{REDIS_SOURCES, RULES};
+use self::entries::{API_KEYS, ENTRIES_ENV, REDIS_SOURCES, RULES};
 use super::Config;
 use super::check::{Complaint, check};
 use super::schema::{KEYS, Key, SECTIONS, Typed};
@@ -53,6 +53,8 @@ impl Sources {
 pub struct Loaded {
     /// What was decided.
     pub config: Config,
+    /// What was typed, secrets included.
+    pub typed: Typed,
     /// The settings that differ from their defaults.
     pub settings: Vec<Setting>,
     /// What is allowed but probably not meant.
@@ -123,7 +125,8 @@ pub fn load_with_origins(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut complaints = Vec::new();
     let (config, warnings) = check(&reader.typed, &mut complaints);
     if reader.problems.is_empty() && complaints.is_empty() {
-        return Ok(Loaded { config, warnings, settings: reader.settings() });
+        let settings = reader.settings();
+        return Ok(Loaded { config, typed: reader.typed, warnings, settings });
     }
     for complaint in complaints {
         reader.complain(&complaint);
@@ -244,6 +247,10 @@ impl Reader {
         entries.sort_by_key(|(name, _)| name.span().start);
         for (name, value) in entries {
             let path = format!("{section}.{}", name.get_ref());
+            if path == API_KEYS.name {
+                self.entries(&API_KEYS, value, source);
+                continue;
+            }
             let origin = source.origin(&name.span());
             match KEYS.iter().find(|key| key.path() == path) {
                 Some(key) => {
@@ -261,22 +268,16 @@ impl Reader {
         {
             return;
         }
+        if self.text_as_entries(name, value, &Source::Env(name)) {
+            return;
+        }
         let origin = Origin::Env(name.to_owned());
-        if name == RULES.env {
-            return self.entries_as_text(&RULES, value, &Source::Env(name));
-        }
-        if name == REDIS_SOURCES.env {
-            return self.entries_as_text(&REDIS_SOURCES, value, &Source::Env(name));
-        }
         match KEYS.iter().find(|key| key.env() == name) {
             Some(key) => {
                 self.set(key, Given::Text(value), &format!("{:?}", shorten(value)), origin);
             }
             None => {
-                let names = KEYS
-                    .iter()
-                    .map(Key::env)
-                    .chain([RULES.env, REDIS_SOURCES.env].map(str::to_owned));
+                let names = KEYS.iter().map(Key::env).chain(ENTRIES_ENV.map(str::to_owned));
                 let meant = nearest(name, names);
                 self.problems.push(format!("unknown variable `{name}`{meant}"));
             }
@@ -289,13 +290,10 @@ impl Reader {
             return self.problems.push(problem.to_owned());
         };
         let path = path.trim();
+        if self.text_as_entries(path, value, &Source::Flag(path)) {
+            return;
+        }
         let origin = Origin::Flag(path.to_owned());
-        if path == RULES.name {
-            return self.entries_as_text(&RULES, value, &Source::Flag(path));
-        }
-        if path == REDIS_SOURCES.name {
-            return self.entries_as_text(&REDIS_SOURCES, value, &Source::Flag(path));
-        }
         match KEYS.iter().find(|key| key.path() == path) {
             Some(key) => {
                 self.set(key, Given::Text(value), &format!("{:?}", shorten(value)), origin);
@@ -351,7 +349,8 @@ impl Reader {
             KEYS.iter().map(|key| setting(key.path(), (key.show)(&self.typed), key.default()));
         let rules = RULES.shown(&self.typed.topics);
         let sources = REDIS_SOURCES.shown(&self.typed.ingress_redis);
-        let entries = rules.into_iter().chain(sources);
+        let keys = API_KEYS.shown(&self.typed.auth_keys);
+        let entries = rules.into_iter().chain(sources).chain(keys);
         let entries = entries.map(|(key, value, default)| setting(key, value, default));
         sections.chain(entries).flatten().collect()
     }

@@ -15,6 +15,7 @@ mod value;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -72,6 +73,8 @@ pub struct Server {
 pub struct Auth {
     /// API keys with full rights, as hashes.
     pub api_keys: Vec<KeyHash>,
+    /// API keys with some rights.
+    pub scoped_keys: Vec<Arc<ApiKey>>,
     /// How subscribers' tokens are checked, where they are.
     pub jwt: Option<Jwt>,
 }
@@ -79,8 +82,23 @@ pub struct Auth {
 impl Auth {
     /// Whether no credential is configured: everyone who reaches the broker has every right.
     pub fn is_open(&self) -> bool {
-        self.api_keys.is_empty() && self.jwt.is_none()
+        self.api_keys.is_empty() && self.scoped_keys.is_empty() && self.jwt.is_none()
     }
+}
+
+/// An API key with some rights, beside what anyone may, whatever else the rules of topics say.
+#[derive(Debug)]
+pub struct ApiKey {
+    /// What it is called.
+    pub name: String,
+    /// Its hash.
+    pub hash: KeyHash,
+    /// Patterns that it may publish to.
+    pub publish: Vec<Pattern>,
+    /// Patterns that it may subscribe to.
+    pub subscribe: Vec<Pattern>,
+    /// Whether it may do what is for operators.
+    pub admin: bool,
 }
 
 /// The SHA-256 hash of an API key.

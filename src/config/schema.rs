@@ -100,6 +100,8 @@ macro_rules! sections {
             pub topics: Vec<Rule>,
             /// What an application's own Redis feeds.
             pub ingress_redis: Vec<RedisSource>,
+            /// The API keys with some rights, in their order.
+            pub auth_keys: Vec<ApiKey>,
         }
 
         /// The sections and what they are about, in the order of the example.
@@ -324,6 +326,20 @@ entry! {
     field("field"): Option<String> = None;
     /// The consumer group that reads a stream. Made where it is missing, to begin with the oldest entry.
     group("group"): String = "fanfare".into();
+}
+
+entry! {
+    " An API key with some rights." "auth.keys" ApiKey API_KEY_KEYS:
+    /// What the key is called in the log and in refusals. Required.
+    name("name"): Option<String> = None;
+    /// The key itself, or `sha256:` and its SHA-256 hash, as `fanfare token key` makes them. Required.
+    key("key"): Option<Hidden> = None;
+    /// Patterns that it may publish to.
+    publish("publish"): Vec<String> = Vec::new();
+    /// Patterns that it may subscribe to, and whose history it may read.
+    subscribe("subscribe"): Vec<String> = Vec::new();
+    /// Whether it may see and end sessions, see who is present, and forget histories.
+    admin("admin"): bool = false;
 }
 
 #[cfg(test)]

@@ -183,6 +183,7 @@ class Connection {
       case "live": this.#live(frame); break;
       case "cursor": if (this.replaying.size === 0) this.cursor = frame.cursor; break;
       case "pong": this.#pong(); break;
+      case "warn": this.hooks.note("bad", `warning: ${frame.message}`); break;
       case "bye":
         this.bye = frame;
         this.hooks.note("bad", `bye: ${frame.code}: ${frame.message}`);

@@ -108,7 +108,7 @@ pub async fn forget_events(
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     let topic = Topic::parse(&topic)?;
-    access.require_application()?;
+    access.require_admin()?;
     let removed = broker.history().forget(topic).await?;
     Ok(HttpResponse::Ok().json(ForgottenBody { removed }))
 }

@@ -199,6 +199,11 @@ pub enum Reply<'a> {
         /// Where live begins.
         cursor: Cursor,
     },
+    /// The token expires soon, and the session with it unless it is renewed.
+    Warn {
+        /// Until then, in milliseconds.
+        expires_ms: u64,
+    },
     /// Answers a ping.
     Pong {
         /// The request's number.

@@ -65,6 +65,7 @@ pub(super) fn op(reply: &Reply<'_>) -> Option<&'static str> {
         Reply::Gap { .. } => "gap",
         Reply::Cursor(_) => "cursor",
         Reply::Live { .. } => "live",
+        Reply::Warn { .. } => "warn",
         Reply::Pong { .. } => "pong",
         Reply::Bye { .. } => "bye",
         Reply::Heartbeat => return None,
@@ -97,6 +98,11 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
         Reply::Live { reference, cursor } => {
             answers(reference, map);
             map.plain("cursor", cursor);
+        }
+        Reply::Warn { expires_ms } => {
+            map.plain("code", "token_expires");
+            map.text("message", "the token expires soon: send `auth` with a new one");
+            map.number("expires_ms", expires_ms);
         }
         Reply::Pong { reference } => answers(reference, map),
         Reply::Heartbeat => {}

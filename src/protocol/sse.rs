@@ -59,7 +59,7 @@ impl Encoder for Sse {
                 block.shown("id", cursor);
                 block.control(reply);
             }
-            Reply::Gap { .. } => block.control(reply),
+            Reply::Gap { .. } | Reply::Warn { .. } => block.control(reply),
             Reply::Bye { retry_after_ms, .. } => {
                 if let Some(millis) = retry_after_ms {
                     block.shown("retry", millis);

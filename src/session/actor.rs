@@ -26,6 +26,9 @@ use crate::protocol::{Message, Op, ParseLimits, Protocol, Reply, Request, Subscr
 /// The number of what a client subscribed to at connect.
 pub const AT_CONNECT: u64 = 0;
 
+/// How long before its token expires a client is told, if the token lives that long twice.
+const WARNING: Duration = Duration::from_secs(60);
+
 /// The actor of one connected client.
 pub struct Session {
     /// Its place in its worker.
@@ -196,15 +199,16 @@ impl Session {
             let detail = format!("no right to subscribe to {pattern} any more");
             self.reception.refuse(None, &Problem::new(Code::Forbidden, detail));
         }
-        self.reception.unsubscribe(&ungranted);
         let waiting = self.waiting.take();
         let subscribe = waiting.map(|subscribe| self.subscribe(Some(AT_CONNECT), *subscribe));
-        let (worker, key) = (self.worker.clone(), self.key);
+        let (worker, key, reception) = (self.worker.clone(), self.key, self.reception.clone());
         Box::pin(async move {
             if let Some(user) = user {
                 _ = worker.identify(key, user).await;
             }
-            _ = worker.part(key, ungranted).await;
+            // The worker first: as long as it brings what is not granted, each event is looked at.
+            _ = worker.part(key, ungranted.clone()).await;
+            reception.unsubscribe(&ungranted);
             if let Some(subscribe) = subscribe {
                 subscribe.await;
             }
@@ -316,15 +320,20 @@ impl Session {
         done()
     }
 
-    /// Ends the session when its token expires, unless it is renewed before.
+    /// Ends the session when its token expires, unless it is renewed before; it is told in time.
     fn watch_expiry(&mut self, ctx: &mut Context<Self>) {
         if let Some(earlier) = self.expiry.take() {
             ctx.cancel_future(earlier);
         }
         if let Some(expires) = self.reception.access().caller().expires() {
             let left = expires.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
-            self.expiry = Some(ctx.run_later(left, |session, _| {
-                session.reception.end(Close::Unauthorized);
+            let warning = WARNING.min(left / 2);
+            self.expiry = Some(ctx.run_later(left - warning, move |session, ctx| {
+                let expires_ms = u64::try_from(warning.as_millis()).unwrap_or(u64::MAX);
+                session.reception.reply(&Reply::Warn { expires_ms });
+                session.expiry = Some(ctx.run_later(warning, |session, _| {
+                    session.reception.end(Close::Unauthorized);
+                }));
             }));
         }
     }

@@ -75,6 +75,11 @@ impl Outbox {
         messages.map(|(message, slice)| *slice = IoSlice::new(message)).count()
     }
 
+    /// How many messages wait.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
     /// Takes away the first `written` bytes.
     pub fn advance(&mut self, mut written: usize) {
         while let Some(message) = self.messages.front_mut() {

@@ -19,6 +19,9 @@ use super::outbox::{Full, Outbox};
 /// The most messages in one system call.
 const MAX_SLICES: usize = 256;
 
+/// As many as mostly wait; room for more would have to be cleared each time.
+const FEW_SLICES: usize = 8;
+
 /// How much leaves in one chunk of an event stream, in bytes, if that much waits.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -218,17 +221,30 @@ impl State {
         mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<()>> {
         while !self.outbox.is_finished() {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let count = self.outbox.front(&mut slices);
-            if count == 0 {
-                return Poll::Pending;
-            }
-            let written = ready!(write(&slices[..count]))?;
-            if written == 0 {
+            let written = if self.outbox.len() <= FEW_SLICES {
+                self.write_front::<FEW_SLICES>(&mut write)
+            } else {
+                self.write_front::<MAX_SLICES>(&mut write)
+            };
+            if ready!(written)? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.outbox.advance(written);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes up to `N` messages; pending where nothing waits, or nothing is taken.
+    fn write_front<const N: usize>(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); N];
+        let count = self.outbox.front(&mut slices);
+        if count == 0 {
+            return Poll::Pending;
+        }
+        let written = ready!(write(&slices[..count]))?;
+        self.outbox.advance(written);
+        Poll::Ready(Ok(written))
     }
 }

@@ -16,7 +16,7 @@ use actix_http::ws::OpCode;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::frames::{FrameLimits, FrameReader, Incoming};
 use super::outgoing::{Outgoing, Sink};
@@ -30,8 +30,8 @@ const READ_BYTES: usize = 8 * 1024;
 /// never stops sending.
 const READS_A_TURN: usize = 16;
 
-/// A client that broke the protocol is still read from for so long, for cutting it off while it sends
-/// could destroy our close frame on its way.
+/// A client that broke the protocol is still read from until it is silent for so long, for cutting it
+/// off while it sends could destroy our close frame on its way; but no longer than closing may take.
 const LINGER: Duration = Duration::from_millis(300);
 
 /// The limits of one connection.
@@ -98,8 +98,8 @@ pub struct Socket<IO, L> {
 enum Reading {
     /// It is listened to.
     Listening,
-    /// It broke the protocol: what it sends is thrown away.
-    Lingering,
+    /// It broke the protocol: what it sends is thrown away, until then at most.
+    Lingering(Instant),
     /// It said good-bye, or nothing more is to be expected.
     Done,
     /// The connection is gone.
@@ -162,7 +162,7 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
     /// Ready when nothing more is to be heard or said.
     fn poll_conversation(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            if matches!(self.reading, Reading::Listening | Reading::Lingering)
+            if matches!(self.reading, Reading::Listening | Reading::Lingering(_))
                 && let Poll::Ready(ended) = self.poll_read(cx)
             {
                 self.reading = ended;
@@ -194,7 +194,11 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             if let Some(ended) = ready!(self.poll_hear(cx)) {
                 return Poll::Ready(ended);
             }
-            if self.unread.is_empty() || self.reading == Reading::Lingering {
+            let lingers_until = match self.reading {
+                Reading::Lingering(until) => Some(until),
+                _ => None,
+            };
+            if self.unread.is_empty() || lingers_until.is_some() {
                 self.unread = BytesMut::new();
             }
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
@@ -205,6 +209,10 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             }
             self.outgoing.heard();
             self.unread.extend_from_slice(bytes.filled());
+            if lingers_until.is_some_and(|until| Instant::now() < until) {
+                // Its silence begins anew.
+                self.deadline = None;
+            }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -230,7 +238,7 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
                 Ok(None) => return Poll::Ready(None),
                 Err(close) => {
                     self.listener.end(close);
-                    self.reading = Reading::Lingering;
+                    self.reading = Reading::Lingering(Instant::now() + self.limits.close_timeout);
                 }
             }
         }
@@ -275,8 +283,8 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
 
     /// Ready when the client was waited for long enough.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Patience> {
-        let wanted = if self.reading == Reading::Lingering {
-            Some((Patience::Silence, LINGER))
+        let wanted = if let Reading::Lingering(until) = self.reading {
+            Some((Patience::Silence, LINGER.min(until.saturating_duration_since(Instant::now()))))
         } else if self.outgoing.is_closing() {
             Some((Patience::Closing, self.limits.close_timeout))
         } else if self.outgoing.is_blocked() {
@@ -322,8 +330,13 @@ mod tests {
         }
     }
 
-    /// A client that never stops sending pings, and takes nothing.
-    struct Flood;
+    /// A client that never stops sending the same, and takes nothing.
+    struct Flood(&'static [u8]);
+
+    const PING: &[u8] = &[0x89, 0x80, 0, 0, 0, 0];
+
+    /// A frame of an op that there is not.
+    const NONSENSE: &[u8] = &[0x8f, 0x80, 0, 0, 0, 0];
 
     impl Stream for Flood {}
 
@@ -335,7 +348,7 @@ mod tests {
         ) -> Poll<std::io::Result<()>> {
             // As a socket does: a task that always finds something to read runs out of budget.
             ready!(coop::poll_proceed(cx)).made_progress();
-            buffer.put_slice(&[0x89, 0x80, 0, 0, 0, 0]);
+            buffer.put_slice(self.0);
             Poll::Ready(Ok(()))
         }
     }
@@ -365,9 +378,11 @@ mod tests {
             close_timeout: Duration::from_millis(50),
             stall_timeout: Duration::from_secs(60),
         };
-        let outgoing = Arc::new(Outgoing::new(4096));
-        let listener = Deaf(outgoing.clone());
-        let socket = Socket::new(Flood, BytesMut::new(), outgoing, limits, listener);
-        timeout(Duration::from_secs(10), socket).await.expect("the socket ended in time");
+        for sends in [PING, NONSENSE] {
+            let outgoing = Arc::new(Outgoing::new(4096));
+            let listener = Deaf(outgoing.clone());
+            let socket = Socket::new(Flood(sends), BytesMut::new(), outgoing, limits, listener);
+            timeout(Duration::from_secs(10), socket).await.expect("the socket ended in time");
+        }
     }
 }

@@ -70,6 +70,29 @@ fn weak_and_malformed_credentials_are_refused_without_being_shown() {
 }
 
 #[test]
+fn a_key_with_some_rights_needs_a_name_a_key_and_a_right() {
+    for (entry, message) in [
+        (r#"key = "hunter2hunter2hunter2", admin = true"#, "auth.keys[0]: has no name"),
+        (r#"name = "a", admin = true"#, "auth.keys[0]: has no key"),
+        (r#"name = "a", key = "sha256:hunter2", admin = true"#, "auth.keys[0].key: has no 64 hex"),
+        (r#"name = "a", key = "hunter2hunter2hunter2""#, "auth.keys[0]: may do nothing"),
+        (
+            r#"name = "a", key = "hunter2hunter2hunter2", publish = ["b", "a..b"]"#,
+            "auth.keys[0].publish[1]: \"a..b\" is not a pattern",
+        ),
+    ] {
+        let problem = refused(&[&format!("auth.keys=[{{{entry}}}]")]);
+        assert!(problem.contains(message), "{problem}");
+        assert!(!problem.contains("hunter2"), "{problem}");
+    }
+    let keys = r#"auth.keys=[{name = "a", key = "hunter2hunter2hunter2", publish = ["b"]}]"#;
+    let config = with(&[keys]).unwrap();
+    assert!(!config.auth.is_open());
+    assert!(!format!("{config:?}").contains("hunter2"));
+    assert_eq!(config.auth.scoped_keys[0].name, "a");
+}
+
+#[test]
 fn a_key_that_may_be_guessed_is_warned_of_without_being_shown() {
     let sets = vec!["auth.api_keys=hunter2,a-key-of-16-bytes".to_owned()];
     let loaded = load_with_origins(&Sources { sets, ..Sources::default() }).unwrap();

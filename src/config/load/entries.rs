@@ -1,4 +1,4 @@
-//! Tables that may come many times: `[[topics]]`, `[[ingress.redis]]`.
+//! Tables that may come many times: `[[topics]]`, `[[ingress.redis]]`, `[[auth.keys]]`.
 //!
 //! A later source of settings takes the place of all entries of the one before, for nobody could say which
 //! of them it means.
@@ -6,7 +6,9 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::super::schema::{Key, REDIS_SOURCE_KEYS, RULE_KEYS, RedisSource, Rule, Typed};
+use super::super::schema::{
+    API_KEY_KEYS, ApiKey, Key, REDIS_SOURCE_KEYS, RULE_KEYS, RedisSource, Rule, Typed,
+};
 use super::super::value::Given;
 use super::{Origin, Reader, Source};
 
@@ -43,6 +45,19 @@ pub(super) const REDIS_SOURCES: Entries<RedisSource> = Entries {
     keys: REDIS_SOURCE_KEYS,
     of: |typed| &mut typed.ingress_redis,
 };
+
+/// The API keys with some rights.
+pub(super) const API_KEYS: Entries<ApiKey> = Entries {
+    name: "auth.keys",
+    env: "FANFARE_AUTH_KEYS",
+    one: "key",
+    example: r#"[{name = "shop", key = "sha256:…", publish = ["orders.>"]}]"#,
+    keys: API_KEY_KEYS,
+    of: |typed| &mut typed.auth_keys,
+};
+
+/// What all of them are called in the environment.
+pub(super) const ENTRIES_ENV: [&str; 3] = [RULES.env, REDIS_SOURCES.env, API_KEYS.env];
 
 /// A key of an entry, its value and its default.
 type Shown = (String, Option<String>, Option<String>);
@@ -85,7 +100,22 @@ impl Reader {
         }
     }
 
-    pub(super) fn entries_as_text<T: Default>(
+    /// Takes entries that were given as text under one of their names; false where it is none of
+    /// theirs.
+    pub(super) fn text_as_entries(&mut self, name: &str, text: &str, source: &Source<'_>) -> bool {
+        if [RULES.name, RULES.env].contains(&name) {
+            self.entries_as_text(&RULES, text, source);
+        } else if [REDIS_SOURCES.name, REDIS_SOURCES.env].contains(&name) {
+            self.entries_as_text(&REDIS_SOURCES, text, source);
+        } else if [API_KEYS.name, API_KEYS.env].contains(&name) {
+            self.entries_as_text(&API_KEYS, text, source);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn entries_as_text<T: Default>(
         &mut self,
         entries: &Entries<T>,
         text: &str,
