@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 use crate::model::{Close, Code, Cursor, Pattern, Problem, Timestamp};
 
 /// How long a publisher waits for workers that are behind before it is refused.
-const MAX_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_millis(800);
 
 /// How often a waiting publisher looks again.
 const WAIT_STEP: Duration = Duration::from_millis(5);
