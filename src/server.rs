@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::auth::Auth;
-use crate::broker::{BrokerHandle, NoRelay, Relay, Router, Timing};
+use crate::broker::{Bounds, BrokerHandle, NoRelay, Relay, Router, Timing};
 use crate::cluster::RedisRelay;
 use crate::config::{Config, Limits, Storage};
 use crate::history::History;
@@ -62,6 +62,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub struct Server {
     address: SocketAddr,
     server: dev::Server,
+    auth: Arc<Auth>,
     broker: BrokerHandle,
     history: Arc<dyn History>,
     relay: Option<Arc<RedisRelay>>,
@@ -110,7 +111,12 @@ impl Parts {
     fn sessions(&self) -> Sessions {
         let max_patterns = self.limits.subscriptions;
         Sessions::new(
-            Door { auth: self.auth.clone(), max_patterns, compression: self.compression },
+            Door {
+                auth: self.auth.clone(),
+                broker: self.broker.clone(),
+                max_patterns,
+                compression: self.compression,
+            },
             self.broker.clone(),
             self.broker.start_worker(),
             self.metrics.clone(),
@@ -136,7 +142,7 @@ impl Server {
             to_others,
             router,
             metrics.clone(),
-            config.limits.inbox_events,
+            Bounds { inbox_events: config.limits.inbox_events, tickets: config.auth.tickets },
             Timing {
                 heartbeat: config.server.heartbeat,
                 flush_interval: config.server.flush_interval,
@@ -148,8 +154,9 @@ impl Server {
         let sources = sources.map_err(|error| JoinError::Address(error.to_string()))?;
         let origins = config.server.allowed_origins.clone();
         let places = Places::default();
+        let auth = Arc::new(Auth::new(&config.auth, config.rules.clone(), origins.clone()));
         let parts = Parts {
-            auth: Arc::new(Auth::new(&config.auth, config.rules.clone(), origins.clone())),
+            auth: auth.clone(),
             broker: broker.clone(),
             metrics,
             limits,
@@ -164,7 +171,7 @@ impl Server {
         let address = listener.local_addr()?;
         let grace = config.server.shutdown_grace;
         let server = serve(listener, &config, parts)?;
-        Ok(Self { address, server, broker, history, relay, sources, places, grace })
+        Ok(Self { address, server, auth, broker, history, relay, sources, places, grace })
     }
 
     /// Where it listens.
@@ -181,6 +188,10 @@ impl Server {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let handle = self.server.handle();
         let sweeping = actix_web::rt::spawn(sweep(self.history.clone()));
+        let auth = self.auth.clone();
+        let keys = actix_web::rt::spawn(async move { auth.keep_keys().await });
+        let revocations =
+            actix_web::rt::spawn(admin::revocations::follow(self.broker.clone(), self.auth));
         let answering =
             self.relay.map(|relay| actix_web::rt::spawn(relay.run(self.broker.clone())));
         let feeding = self.sources.into_iter().map(|source| actix_web::rt::spawn(source.run()));
@@ -195,8 +206,8 @@ impl Server {
             outcome = running => outcome.map_err(io::Error::other).flatten(),
             () = stopping => Ok(()),
         };
-        sweeping.abort();
-        answering.iter().chain(&feeding).for_each(JoinHandle::abort);
+        let others = [&sweeping, &keys, &revocations].into_iter();
+        others.chain(&answering).chain(&feeding).for_each(JoinHandle::abort);
         history.stop();
         Ok(outcome?)
     }
@@ -327,6 +338,12 @@ fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: Sessions) {
         .service(path("/v1/events", "POST").route(post().to(ingress::publish_batch)))
         .service(path("/v1/sessions/{id}", "DELETE").route(delete().to(admin::end_session)))
         .service(path("/v1/sessions", "GET").route(get().to(admin::list_sessions)))
+        .service(
+            path("/v1/revocations", "GET, POST")
+                .route(get().to(admin::list_revocations))
+                .route(post().to(admin::revoke)),
+        )
+        .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
         .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
         .service(path("/v1/ws", "GET").route(get().to(without_upgrade)))
         .service(path("/v1/sse", "GET").route(get().to(Sessions::sse)))

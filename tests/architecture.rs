@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &["broker", "config", "history", "model"]),
     ("session", &["auth", "broker", "config", "history", "http", "metrics", "model", "protocol"]),
     ("ingress", &["auth", "broker", "config", "history", "http", "model", "protocol"]),
-    ("admin", &["auth", "broker", "http", "metrics", "model"]),
+    ("admin", &["auth", "broker", "history", "http", "metrics", "model"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

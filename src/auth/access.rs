@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::{Auth, Caller, User};
-use crate::config::{ApiKey, Rule, Who};
+use super::{Caller, Policy, User};
+use crate::config::{ApiKey, Rule, Rules, Who};
 use crate::model::{Code, Pattern, Problem, Topic};
 
 /// How much of a pattern a caller may receive.
@@ -24,19 +24,24 @@ pub enum Coverage {
 /// One caller's rights.
 #[derive(Debug, Clone)]
 pub struct Access {
-    auth: Arc<Auth>,
+    policy: Arc<Policy>,
     caller: Caller,
 }
 
 impl Access {
-    /// The rights of `caller`.
-    pub fn new(auth: Arc<Auth>, caller: Caller) -> Self {
-        Self { auth, caller }
+    /// The rights of `caller` under a policy.
+    pub(super) fn new(policy: Arc<Policy>, caller: Caller) -> Self {
+        Self { policy, caller }
     }
 
     /// Whose rights these are.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// The rules of topics.
+    pub fn rules(&self) -> &Rules {
+        &self.policy.rules
     }
 
     /// Whether the caller may receive events of `topic`.
@@ -58,13 +63,13 @@ impl Access {
         granted: fn(&User) -> &[Pattern],
     ) -> bool {
         let among = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(topic));
-        let rule = self.auth.rules.of(topic);
+        let rule = self.policy.rules.of(topic);
         match (&self.caller, who(rule)) {
             (Caller::Application, _) | (_, Who::Anyone) => true,
             (Caller::Key(key), _) => among(scope(key)),
             (Caller::User(user), Who::Token) => {
                 among(granted(user))
-                    || rule.own.as_ref().is_some_and(|own| own.is_of(topic, &user.name))
+                    || rule.own.as_ref().is_some_and(|own| own.is_of(topic, &user.bearer.user))
             }
             (Caller::User(_), Who::Nobody) | (Caller::Anonymous, _) => false,
         }
@@ -81,7 +86,7 @@ impl Access {
             Caller::Key(_) | Caller::Anonymous => None,
         };
         let rules = || {
-            let listed = self.auth.rules.listed.iter();
+            let listed = self.policy.rules.listed.iter();
             listed.filter(|rule| rule.pattern.overlaps(pattern))
         };
         let ruled = |who| rules().any(|rule| rule.subscribe == who);
@@ -96,7 +101,7 @@ impl Access {
         };
         let own = |rule: &Rule| {
             let own = rule.own.as_ref().filter(|_| rule.subscribe == Who::Token);
-            own.and_then(|own| own.of(&user?.name))
+            own.and_then(|own| own.of(&user?.bearer.user))
         };
         // What the first rule gives, no later one takes away.
         let owned = rules().next().and_then(own).is_some_and(|own| own.covers(pattern));
@@ -145,6 +150,27 @@ impl Access {
         }
     }
 
+    /// Refuses callers that may not give these rights to others.
+    pub fn require_grant(&self, subscribe: &[Pattern], publish: &[Pattern]) -> Result<(), Problem> {
+        let beyond = |scope: &[Pattern], given: &[Pattern]| {
+            let covered = |given: &Pattern| scope.iter().any(|of| of.covers(given));
+            given.iter().find(|given| !covered(given)).cloned()
+        };
+        let beyond = match &self.caller {
+            Caller::Application => return Ok(()),
+            Caller::Key(key) => {
+                beyond(&key.subscribe, subscribe).or_else(|| beyond(&key.publish, publish))
+            }
+            Caller::User(_) | Caller::Anonymous => {
+                return Err(self.refusal("giving rights to others needs an API key"));
+            }
+        };
+        match beyond {
+            None => Ok(()),
+            Some(pattern) => Err(self.refusal(format!("the API key has no right to {pattern}"))),
+        }
+    }
+
     /// A refusal for want of rights: of a better credential, or of any.
     pub fn refusal(&self, detail: impl Into<String>) -> Problem {
         let code = match self.caller {
@@ -158,7 +184,8 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, KeyHash, Rules};
+    use crate::config::{Config, KeyHash};
+    use crate::model::Bearer;
     use proptest::prelude::*;
     use std::time::SystemTime;
 
@@ -187,14 +214,19 @@ mod tests {
             api_keys: vec![KeyHash([0; 32])],
             ..crate::config::Auth::default()
         };
-        Access::new(Arc::new(Auth::new(&config, rules(), Vec::new())), caller)
+        Access::new(Arc::new(Policy::new(&config, rules(), Vec::new(), None)), caller)
+    }
+
+    fn bearer() -> Bearer {
+        Bearer { user: "u".to_owned(), token: "t".to_owned(), issued: None }
     }
 
     fn user(grants: &[&str]) -> Access {
         let grants: Vec<_> = grants.iter().map(|text| pattern(text)).collect();
         let (subscribe, publish) = (grants.clone(), grants);
         let expires = SystemTime::UNIX_EPOCH;
-        access(Caller::User(User { name: "u".into(), expires, subscribe, publish }))
+        let bearer = bearer();
+        access(Caller::User(Box::new(User { bearer, expires, subscribe, publish })))
     }
 
     #[test]
@@ -260,12 +292,12 @@ mod tests {
             let sets = vec!["auth.api_keys=sixteen-bytes-key".to_owned(), topics];
             let sources = crate::config::Sources { sets, ..Default::default() };
             let config = crate::config::load(&sources).unwrap();
-            let auth = Arc::new(Auth::new(&config.auth, config.rules, Vec::new()));
+            let policy = Arc::new(Policy::new(&config.auth, config.rules, Vec::new(), None));
             let (expires, granted) = (SystemTime::UNIX_EPOCH, vec![pattern(&grant)]);
             let user = User {
-                name: "u".into(), expires, subscribe: granted.clone(), publish: granted.clone(),
+                bearer: bearer(), expires, subscribe: granted.clone(), publish: granted.clone(),
             };
-            let access = Access::new(auth, Caller::User(user));
+            let access = Access::new(policy, Caller::User(Box::new(user)));
             let (asked, topic) = (pattern(&asked), Topic::parse(&topic).unwrap());
             let is_barred = barred && pattern("u.*.y").matches(&topic);
             let is_own = pattern("u.u.>").matches(&topic);

@@ -1,32 +1,35 @@
 //! Who asks, and what they may do.
 //!
 //! [`Auth::identify`] turns a credential into a [`Caller`]; [`Access`] answers every question of
-//! right about that caller, for every path alike: live, replay, snapshot, history and listing. A
+//! right about that caller, for every path alike: live, replay, snapshot, history and listing. What
+//! an operator decided about both is one [`Policy`], which may be replaced while the broker runs. A
 //! refusal never repeats the credential.
 
 mod access;
+mod jwks;
+mod key_set;
 mod origin;
+mod policy;
+mod revocations;
 mod token;
 
-use std::future::{Ready, ready};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, web};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
+use futures_util::future::LocalBoxFuture;
+use serde::{Deserialize, Serialize};
 
 pub use self::access::{Access, Coverage};
 use self::origin::check_origin;
-use self::token::TokenCheck;
-use crate::config::{self, ApiKey, KeyHash, Rules};
+use self::policy::Look;
+pub use self::policy::Policy;
+pub use self::revocations::{Revocations, TooManyRevocations};
+use crate::config::{self, ApiKey, Rules};
 use crate::http;
-use crate::model::{Code, Pattern, Problem};
-
-/// The longest credential that is looked at, in bytes.
-const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
+use crate::model::{Bearer, Code, Pattern, Problem};
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -36,34 +39,26 @@ pub enum Caller {
     /// An application whose API key has some rights.
     Key(Arc<ApiKey>),
     /// A subscriber with a valid token.
-    User(User),
+    User(Box<User>),
     /// Someone without a credential.
     Anonymous,
 }
 
 impl Caller {
-    /// The `sub` of the caller's token.
-    pub fn user(&self) -> Option<&str> {
+    /// What the caller's token says of the caller.
+    pub fn user(&self) -> Option<&User> {
         match self {
-            Caller::User(user) => Some(&user.name),
-            Caller::Application | Caller::Key(_) | Caller::Anonymous => None,
-        }
-    }
-
-    /// When the caller's right ends.
-    pub fn expires(&self) -> Option<SystemTime> {
-        match self {
-            Caller::User(user) => Some(user.expires),
+            Caller::User(user) => Some(user),
             Caller::Application | Caller::Key(_) | Caller::Anonymous => None,
         }
     }
 }
 
 /// What a valid token says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct User {
-    /// Its `sub`.
-    pub name: String,
+    /// Whose it is.
+    pub bearer: Bearer,
     /// Its `exp`.
     pub expires: SystemTime,
     /// Patterns that it may subscribe to.
@@ -75,93 +70,136 @@ pub struct User {
 /// The keeper of credentials and rules.
 #[derive(Debug)]
 pub struct Auth {
-    open: bool,
-    api_keys: Vec<KeyHash>,
-    scoped_keys: Vec<Arc<ApiKey>>,
-    tokens: Option<TokenCheck>,
-    rules: Rules,
-    allowed_origins: Vec<String>,
+    policy: RwLock<Arc<Policy>>,
+    revocations: Revocations,
 }
 
 impl Auth {
     /// Takes the credentials of a checked configuration, its rules, and the origins of pages that
     /// may come in beside our own.
     pub fn new(config: &config::Auth, rules: Rules, allowed_origins: Vec<String>) -> Self {
-        let tokens = config.jwt.as_ref().map(TokenCheck::new);
-        let (open, api_keys) = (config.is_open(), config.api_keys.clone());
-        let scoped_keys = config.scoped_keys.clone();
-        Self { open, api_keys, scoped_keys, tokens, rules, allowed_origins }
+        let policy = Policy::new(config, rules, allowed_origins, None);
+        let revocations = Revocations::new(config.revocation_window, config.revocations);
+        Self { policy: RwLock::new(Arc::new(policy)), revocations }
     }
 
-    /// Whether no credential is configured.
-    pub fn is_open(&self) -> bool {
-        self.open
+    /// What is in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The rules of topics.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
+    /// Puts another configuration in force, for all who ask from here on.
+    pub fn replace(&self, config: &config::Auth, rules: Rules, allowed_origins: Vec<String>) {
+        let policy = Policy::new(config, rules, allowed_origins, Some(&self.policy()));
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    /// What is accepted no longer.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// The rights behind a request: refuses pages of foreign origins, then bad credentials.
-    pub fn admit(
-        self: &Arc<Self>,
+    pub async fn admit(
+        &self,
         headers: &HeaderMap,
         access_token: Option<&str>,
     ) -> Result<Access, Problem> {
+        self.check_page(headers)?;
+        let caller = self.identify(http::credential(headers, access_token)?).await?;
+        Ok(self.access(caller))
+    }
+
+    /// The rights behind a request that was vouched for before: refuses pages of foreign origins,
+    /// a second credential, and whoever was revoked since.
+    pub fn admit_as(&self, headers: &HeaderMap, user: User) -> Result<Access, Problem> {
+        self.check_page(headers)?;
+        if http::credential(headers, None)?.is_some() {
+            let detail = "a ticket is a credential: send no other one beside it";
+            return Err(Problem::new(Code::BadRequest, detail));
+        }
+        let caller = match self.policy().open {
+            true => Caller::Application,
+            false => self.unless_revoked(Caller::User(Box::new(user)))?,
+        };
+        Ok(self.access(caller))
+    }
+
+    /// Refuses requests from pages of foreign origins.
+    pub fn check_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let policy = self.policy();
         let origin = http::header(headers, &header::ORIGIN)?;
         let host = http::header(headers, &header::HOST)?;
-        check_origin(origin, host, "http", self.open, &self.allowed_origins)?;
-        let caller = self.identify(http::credential(headers, access_token)?)?;
-        Ok(Access::new(self.clone(), caller))
+        check_origin(origin, host, "http", policy.open, &policy.allowed_origins)
+    }
+
+    /// The rights of `caller`.
+    pub fn access(&self, caller: Caller) -> Access {
+        Access::new(self.policy(), caller)
     }
 
     /// Who it is that shows this credential: an API key or a token. A credential that is shown must
-    /// be valid; an open broker asks for none and looks at none.
-    pub fn identify(&self, credential: Option<&str>) -> Result<Caller, Problem> {
-        if self.open {
-            return Ok(Caller::Application);
-        }
-        let Some(credential) = credential else { return Ok(Caller::Anonymous) };
-        if credential.len() > MAX_CREDENTIAL_BYTES {
-            return Err(unauthorized("the credential is too long"));
-        }
-        if let Some(caller) = self.application(credential) {
-            return Ok(caller);
-        }
-        match &self.tokens {
-            Some(tokens) => tokens.check(credential).map(Caller::User),
-            None => Err(unauthorized("the credential is not a known API key")),
+    /// be valid; an open broker asks for none and looks at none. Waits for published keys where they
+    /// are needed.
+    pub async fn identify(&self, credential: Option<&str>) -> Result<Caller, Problem> {
+        let policy = self.policy();
+        let caller = match policy.look(credential) {
+            Look::Settled(caller) => caller,
+            Look::KeyMissing(jwks) => {
+                jwks.fetch().await;
+                match policy.look(credential) {
+                    Look::Settled(caller) => caller,
+                    Look::KeyMissing(jwks) if jwks.keys().is_none() => {
+                        let detail =
+                            "the keys that tokens are checked with can't be had; try again";
+                        Err(Problem::new(Code::Unavailable, detail))
+                    }
+                    Look::KeyMissing(_) => Err(unauthorized(
+                        "the token is not valid: it is signed with an unknown key",
+                    )),
+                }
+            }
+        }?;
+        self.unless_revoked(caller)
+    }
+
+    fn unless_revoked(&self, caller: Caller) -> Result<Caller, Problem> {
+        match &caller {
+            Caller::User(user) if self.revocations.cover(&user.bearer) => {
+                Err(unauthorized("the token was revoked"))
+            }
+            _ => Ok(caller),
         }
     }
 
-    /// Looks at every key in constant time, so that timing tells nothing of how near a guess was.
-    fn application(&self, credential: &str) -> Option<Caller> {
-        let hash = digest(&SHA256, credential.as_bytes());
-        let equal = |key: &KeyHash| verify_slices_are_equal(&key.0, hash.as_ref()).is_ok();
-        let is_full = self.api_keys.iter().fold(false, |known, key| known | equal(key));
-        let scoped = self
-            .scoped_keys
-            .iter()
-            .fold(None, |known, key| if equal(&key.hash) { Some(key) } else { known });
-        match (is_full, scoped) {
-            (true, _) => Some(Caller::Application),
-            (false, scoped) => scoped.map(|key| Caller::Key(key.clone())),
+    /// Keeps what is known of published keys fresh, for good, so that nobody has to wait for them.
+    pub async fn keep_keys(&self) {
+        loop {
+            let jwks = self.policy().jwks().cloned();
+            if let Some(jwks) = jwks.filter(|jwks| jwks.is_old()) {
+                jwks.fetch().await;
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 }
 
+/// How often it is looked whether published keys are old.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Any handler that takes its caller's rights is behind the door.
 impl FromRequest for Access {
     type Error = Problem;
-    type Future = Ready<Result<Self, Problem>>;
+    type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let access = match request.app_data::<web::Data<Auth>>() {
-            Some(auth) => auth.clone().into_inner().admit(request.headers(), None),
-            None => Err(Problem::new(Code::Internal, "nobody is at the door")),
-        };
-        ready(access)
+        let request = request.clone();
+        Box::pin(async move {
+            match request.app_data::<web::Data<Auth>>() {
+                Some(auth) => auth.admit(request.headers(), None).await,
+                None => Err(Problem::new(Code::Internal, "nobody is at the door")),
+            }
+        })
     }
 }
 
@@ -172,6 +210,8 @@ fn unauthorized(detail: impl Into<String>) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KeyHash;
+    use aws_lc_rs::digest::{SHA256, digest};
 
     fn auth(keys: &[&str]) -> Auth {
         let hash = |key: &&str| {
@@ -184,20 +224,20 @@ mod tests {
         Auth::new(&config::Auth { api_keys, ..config::Auth::default() }, rules, Vec::new())
     }
 
-    #[test]
-    fn an_open_broker_gives_everyone_every_right() {
-        assert!(matches!(auth(&[]).identify(None), Ok(Caller::Application)));
-        assert!(matches!(auth(&[]).identify(Some("whatever")), Ok(Caller::Application)));
+    #[actix_web::test]
+    async fn an_open_broker_gives_everyone_every_right() {
+        assert!(matches!(auth(&[]).identify(None).await, Ok(Caller::Application)));
+        assert!(matches!(auth(&[]).identify(Some("whatever")).await, Ok(Caller::Application)));
     }
 
-    #[test]
-    fn each_of_several_keys_is_known_and_nothing_else_is() {
+    #[actix_web::test]
+    async fn each_of_several_keys_is_known_and_nothing_else_is() {
         let auth = auth(&["first-key-of-two", "second-key-of-two"]);
-        assert!(matches!(auth.identify(Some("first-key-of-two")), Ok(Caller::Application)));
-        assert!(matches!(auth.identify(Some("second-key-of-two")), Ok(Caller::Application)));
-        assert!(matches!(auth.identify(None), Ok(Caller::Anonymous)));
+        assert!(matches!(auth.identify(Some("first-key-of-two")).await, Ok(Caller::Application)));
+        assert!(matches!(auth.identify(Some("second-key-of-two")).await, Ok(Caller::Application)));
+        assert!(matches!(auth.identify(None).await, Ok(Caller::Anonymous)));
         for wrong in ["", "first-key-of-tw", "first-key-of-twoo", &"x".repeat(9_000)] {
-            let problem = auth.identify(Some(wrong)).unwrap_err();
+            let problem = auth.identify(Some(wrong)).await.unwrap_err();
             assert_eq!(problem.code, Code::Unauthorized);
             assert!(wrong.is_empty() || !problem.detail.contains(wrong));
         }

@@ -1,28 +1,47 @@
 //! Subscribers' tokens: JSON Web Tokens (RFC 7519), signed as RFC 7518 and RFC 8037 say.
 //!
-//! Only algorithms that a configured key is for are accepted, whatever the token's header says, and
-//! `exp` is required. Grants that are not patterns make the token invalid, so that a typo grants
-//! nothing instead of something.
+//! Only algorithms that a key is for are accepted, whatever the token's header says, and `exp` is
+//! required. Where keys come from is the operator's to say, never the token's: `jku`, `x5u` and `jwk`
+//! in its header are not looked at. Grants that are not patterns make the token invalid, so that a typo
+//! grants nothing instead of something.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
 
+use super::jwks::Jwks;
 use super::{User, unauthorized};
 use crate::config::{self, TokenKey};
-use crate::model::{Pattern, Problem};
+use crate::model::{Bearer, Pattern, Problem, Timestamp};
+
+/// The longest `jti` that is looked at, in bytes.
+const MAX_ID_BYTES: usize = 255;
 
 /// Checks tokens.
 pub(super) struct TokenCheck {
-    checks: Vec<(DecodingKey, Validation)>,
+    keys: Vec<TokenKey>,
+    jwks: Option<Arc<Jwks>>,
+    validation: Validation,
+}
+
+/// What the check of a token tells.
+pub(super) enum Checked {
+    /// Whose it is, or why it is not valid.
+    Settled(Result<User, Problem>),
+    /// It may be signed by a key that is not known yet.
+    KeyMissing(Arc<Jwks>),
 }
 
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
     exp: u64,
+    iat: Option<f64>,
+    jti: Option<String>,
     #[serde(default)]
     fanfare: Grants,
 }
@@ -36,44 +55,110 @@ struct Grants {
     publish: Vec<String>,
 }
 
+/// Why no key has made a token's claims known.
+enum Refusal {
+    /// A key fits, or none can: the token is not valid.
+    Invalid(Error),
+    /// None of the keys that are known is the one.
+    NoKey,
+}
+
 impl TokenCheck {
-    pub(super) fn new(config: &config::Jwt) -> Self {
-        let check = |key: &TokenKey| (key.key.clone(), validation(config, &key.algorithms));
-        Self { checks: config.keys.iter().map(check).collect() }
+    /// A check that goes on with what is `known` of the same published keys.
+    pub(super) fn new(config: &config::Jwt, known: Option<&Arc<Jwks>>) -> Self {
+        let jwks = config.jwks.as_ref().map(|at| match known.filter(|known| known.is_at(at)) {
+            Some(known) => known.clone(),
+            None => Arc::new(Jwks::new(at.clone())),
+        });
+        Self { keys: config.keys.clone(), jwks, validation: validation(config) }
     }
 
-    pub(super) fn check(&self, token: &str) -> Result<User, Problem> {
-        let claims = self
-            .claims(token)
-            .map_err(|error| unauthorized(format!("the token is not valid: {error}")))?;
-        let expires = SystemTime::UNIX_EPOCH
-            .checked_add(Duration::from_secs(claims.exp))
-            .ok_or_else(|| unauthorized("the token is not valid: exp is out of range"))?;
-        let subscribe = patterns(&claims.fanfare.subscribe)?;
-        let publish = patterns(&claims.fanfare.publish)?;
-        Ok(User { name: claims.sub, expires, subscribe, publish })
+    pub(super) fn jwks(&self) -> Option<&Arc<Jwks>> {
+        self.jwks.as_ref()
+    }
+
+    pub(super) fn check(&self, token: &str) -> Checked {
+        let refusal = match self.claims(token) {
+            Ok(claims) => return Checked::Settled(user(claims, token)),
+            Err(refusal) => refusal,
+        };
+        let error = match (refusal, &self.jwks) {
+            (Refusal::NoKey, Some(jwks)) => return Checked::KeyMissing(jwks.clone()),
+            (Refusal::NoKey, None) => ErrorKind::InvalidAlgorithm.into(),
+            (Refusal::Invalid(error), _) => error,
+        };
+        Checked::Settled(Err(unauthorized(format!("the token is not valid: {error}"))))
     }
 
     /// The claims, if one of the keys fits. The error is that of the key which came furthest.
-    fn claims(&self, token: &str) -> Result<Claims, Error> {
-        let mut refusal = ErrorKind::InvalidAlgorithm.into();
-        for (key, validation) in &self.checks {
-            match decode::<Claims>(token, key, validation) {
-                Ok(decoded) => return Ok(decoded.claims),
-                Err(error) if *error.kind() == ErrorKind::InvalidAlgorithm => {}
-                Err(error) if *error.kind() == ErrorKind::InvalidSignature => refusal = error,
-                // Signed by this key, and not valid for another reason; or not a token at all.
-                Err(error) => return Err(error),
-            }
+    fn claims(&self, token: &str) -> Result<Claims, Refusal> {
+        let header = decode_header(token).map_err(Refusal::Invalid)?;
+        if header.crit.is_some() {
+            // RFC 7515, section 4.1.11: what is critical and not understood makes it invalid.
+            return Err(Refusal::Invalid(ErrorKind::InvalidToken.into()));
         }
-        Err(refusal)
+        let mut refusal = Refusal::NoKey;
+        let mut with = |key: &TokenKey| {
+            if !key.algorithms.contains(&header.alg) {
+                return None;
+            }
+            let mut validation = self.validation.clone();
+            validation.algorithms = key.algorithms.clone();
+            match decode::<Claims>(token, &key.key, &validation) {
+                Ok(decoded) => Some(Ok(decoded.claims)),
+                Err(error) if *error.kind() == ErrorKind::InvalidSignature => {
+                    refusal = Refusal::Invalid(error);
+                    None
+                }
+                // Signed by this key, and not valid for another reason.
+                Err(error) => Some(Err(Refusal::Invalid(error))),
+            }
+        };
+        if let Some(found) = self.keys.iter().find_map(&mut with) {
+            return found;
+        }
+        let Some(jwks) = &self.jwks else { return Err(refusal) };
+        // A key of the issuer's may fit where one of the operator's does not.
+        let published = jwks.keys().unwrap_or_default();
+        let mut of_that_name = published.named(header.kid.as_deref()).peekable();
+        if of_that_name.peek().is_none() {
+            return Err(Refusal::NoKey);
+        }
+        of_that_name.find_map(with).unwrap_or(Err(refusal))
     }
 }
 
-/// What a token must be like. `algorithms` are all of one family.
-fn validation(config: &config::Jwt, algorithms: &[Algorithm]) -> Validation {
+/// Who a token is about.
+fn user(claims: Claims, token: &str) -> Result<User, Problem> {
+    let expires = SystemTime::UNIX_EPOCH
+        .checked_add(Duration::from_secs(claims.exp))
+        .ok_or_else(|| unauthorized("the token is not valid: exp is out of range"))?;
+    if claims.jti.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
+        let detail =
+            format!("the token is not valid: jti is empty or has more than {MAX_ID_BYTES} bytes");
+        return Err(unauthorized(detail));
+    }
+    let bearer = Bearer {
+        user: claims.sub,
+        token: claims.jti.unwrap_or_else(|| fingerprint(token)),
+        issued: claims.iat.map(|seconds| Timestamp::from_millis((seconds * 1e3) as i64)),
+    };
+    let subscribe = patterns(&claims.fanfare.subscribe)?;
+    let publish = patterns(&claims.fanfare.publish)?;
+    Ok(User { bearer, expires, subscribe, publish })
+}
+
+/// What a token without a `jti` is called: so many bits of its hash that no two are alike, and too few
+/// to be of any use.
+fn fingerprint(token: &str) -> String {
+    let hash = digest(&SHA256, token.as_bytes());
+    let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// What every token must be like.
+fn validation(config: &config::Jwt) -> Validation {
     let mut validation = Validation::new(Algorithm::default());
-    validation.algorithms = algorithms.to_vec();
     validation.leeway = config.leeway.as_secs();
     validation.validate_nbf = true;
     validation.set_required_spec_claims(&["exp", "sub"]);
@@ -106,6 +191,7 @@ impl std::fmt::Debug for TokenCheck {
 mod tests {
     use super::*;
     use crate::model::Code;
+    use jsonwebtoken::DecodingKey;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::{Value, json};
 
@@ -115,7 +201,15 @@ mod tests {
     fn config() -> config::Jwt {
         let (algorithms, key) = (vec![Algorithm::HS256], DecodingKey::from_secret(SECRET));
         let keys = vec![TokenKey { algorithms, key }];
-        config::Jwt { keys, issuer: None, audience: None, leeway: Duration::from_secs(5) }
+        let leeway = Duration::from_secs(5);
+        config::Jwt { keys, jwks: None, issuer: None, audience: None, leeway }
+    }
+
+    fn settled(check: &TokenCheck, token: &str) -> Result<User, Problem> {
+        match check.check(token) {
+            Checked::Settled(user) => user,
+            Checked::KeyMissing(_) => panic!("no keys are published"),
+        }
     }
 
     fn signed(header: &Header, claims: &Value, secret: &[u8]) -> String {
@@ -130,8 +224,8 @@ mod tests {
     fn a_valid_token_names_its_user_and_grants() {
         let grants = json!({"subscribe": ["a.>"], "publish": ["b"]});
         let claims = json!({"sub": "ada", "exp": FAR, "fanfare": grants});
-        let user = TokenCheck::new(&config()).check(&token(&claims)).unwrap();
-        assert_eq!(user.name, "ada");
+        let user = settled(&TokenCheck::new(&config(), None), &token(&claims)).unwrap();
+        assert_eq!(user.bearer.user, "ada");
         assert_eq!(user.subscribe, [Pattern::parse("a.>").unwrap()]);
         assert_eq!(user.publish, [Pattern::parse("b").unwrap()]);
     }
@@ -170,7 +264,7 @@ mod tests {
             ("nothing", String::new()),
             ("dots", "..".to_owned()),
         ] {
-            let problem = TokenCheck::new(&config()).check(&token).expect_err(what);
+            let problem = settled(&TokenCheck::new(&config(), None), &token).expect_err(what);
             assert_eq!(problem.code, Code::Unauthorized, "{what}");
         }
     }
@@ -218,7 +312,7 @@ mod tests {
         let set = |line: &str| line.to_owned();
         let sources =
             config::Sources { sets: auth.split('|').map(set).collect(), ..Default::default() };
-        TokenCheck::new(&config::load(&sources).unwrap().auth.jwt.unwrap())
+        TokenCheck::new(&config::load(&sources).unwrap().auth.jwt.unwrap(), None)
     }
 
     #[test]
@@ -247,9 +341,9 @@ mod tests {
         for (at, ((private, _), algorithms)) in families.iter().enumerate() {
             for algorithm in algorithms {
                 let token = encode(&Header::new(*algorithm), &claims, private).unwrap();
-                assert!(all.check(&token).is_ok(), "{algorithm:?} among all keys");
+                assert!(settled(&all, &token).is_ok(), "{algorithm:?} among all keys");
                 for (other, ((_, public), _)) in families.iter().enumerate() {
-                    let taken = check(public).check(&token).is_ok();
+                    let taken = settled(&check(public), &token).is_ok();
                     assert_eq!(taken, other == at, "{algorithm:?} with the key of family {other}");
                 }
             }
@@ -264,7 +358,7 @@ mod tests {
         for secret in [public.as_str(), public.trim_end()] {
             for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
                 let token = signed(&Header::new(algorithm), &claims, secret.as_bytes());
-                assert!(check.check(&token).is_err(), "{algorithm:?}");
+                assert!(settled(&check, &token).is_err(), "{algorithm:?}");
             }
         }
     }
@@ -273,21 +367,21 @@ mod tests {
     fn issuer_and_audience_must_be_those_configured_and_be_there() {
         let jwt =
             config::Jwt { issuer: Some("me".into()), audience: Some("us".into()), ..config() };
-        let check = TokenCheck::new(&jwt);
+        let check = TokenCheck::new(&jwt, None);
         let claims = |iss: Value, aud: Value| {
             let mut claims = json!({"sub": "ada", "exp": FAR, "iss": iss, "aud": aud});
             claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
             token(&claims)
         };
-        assert!(check.check(&claims(json!("me"), json!("us"))).is_ok());
-        assert!(check.check(&claims(json!("me"), json!(["them", "us"]))).is_ok());
+        assert!(settled(&check, &claims(json!("me"), json!("us"))).is_ok());
+        assert!(settled(&check, &claims(json!("me"), json!(["them", "us"]))).is_ok());
         for (iss, aud) in [
             (json!("you"), json!("us")),
             (json!("me"), json!("them")),
             (Value::Null, json!("us")),
             (json!("me"), Value::Null),
         ] {
-            assert!(check.check(&claims(iss.clone(), aud.clone())).is_err(), "{iss} {aud}");
+            assert!(settled(&check, &claims(iss.clone(), aud.clone())).is_err(), "{iss} {aud}");
         }
     }
 }

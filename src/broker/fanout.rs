@@ -18,7 +18,7 @@ use super::router::{Router, WorkerId};
 use super::topics::{Subscribed, Topics};
 use super::{MarkId, SessionInfo, SessionKey, Subscriber, Timing};
 use crate::metrics::{Metrics, TransportLabel};
-use crate::model::{Close, Cursor, Pattern, Topic};
+use crate::model::{Bearer, Close, Cursor, Pattern, Revocation, Topic};
 
 /// How often sessions whose heartbeat is due are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -291,7 +291,7 @@ impl Handler<Leave> for Fanout {
 #[rtype(result = "()")]
 pub(super) struct Identify {
     pub(super) session: SessionKey,
-    pub(super) user: String,
+    pub(super) bearer: Bearer,
 }
 
 impl Handler<Identify> for Fanout {
@@ -299,7 +299,7 @@ impl Handler<Identify> for Fanout {
 
     fn handle(&mut self, identify: Identify, _: &mut Self::Context) {
         if let Some(entry) = self.sessions.get_mut(identify.session.0) {
-            entry.info.user = Some(identify.user);
+            entry.info.bearer = Some(Box::new(identify.bearer));
         }
     }
 }
@@ -315,7 +315,8 @@ impl Handler<Sessions> for Fanout {
     type Result = MessageResult<Sessions>;
 
     fn handle(&mut self, asked: Sessions, _: &mut Self::Context) -> Self::Result {
-        let wanted = |entry: &Entry| asked.user.is_none() || entry.info.user == asked.user;
+        let wanted =
+            |entry: &Entry| asked.user.is_none() || entry.info.user() == asked.user.as_deref();
         let views = self.sessions.iter().filter(|(_, entry)| wanted(entry)).map(|(key, entry)| {
             let mut subscriptions: Vec<_> =
                 self.topics.patterns(SessionKey(key)).cloned().collect();
@@ -338,6 +339,8 @@ pub(super) enum End {
     Session(String),
     /// All of this user.
     User(String),
+    /// Those that came in with what is accepted no longer.
+    Revoked(Revocation),
 }
 
 impl Handler<End> for Fanout {
@@ -346,10 +349,17 @@ impl Handler<End> for Fanout {
     fn handle(&mut self, end: End, _: &mut Self::Context) -> usize {
         let meant = |info: &SessionInfo| match &end {
             End::Session(id) => info.id == *id,
-            End::User(user) => info.user.as_deref() == Some(user),
+            End::User(user) => info.user() == Some(user),
+            End::Revoked(revocation) => {
+                info.bearer.as_ref().is_some_and(|bearer| revocation.covers(bearer))
+            }
         };
         let ended = self.sessions.iter().filter(|(_, entry)| meant(&entry.info));
-        ended.map(|(_, entry)| entry.subscriber.end(Close::Policy)).count()
+        let close = match &end {
+            End::Revoked(_) => Close::Unauthorized,
+            End::Session(_) | End::User(_) => Close::Policy,
+        };
+        ended.map(|(_, entry)| entry.subscriber.end(close)).count()
     }
 }
 

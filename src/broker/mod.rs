@@ -11,6 +11,7 @@ mod inbox;
 mod members;
 mod questions;
 mod router;
+mod tickets;
 mod topics;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,10 +27,12 @@ pub use self::delivery::Delivery;
 use self::fanout::Fanout;
 pub use self::questions::{Answer, Answers, Gathered, NoRelay, Question, Range, Relay};
 pub use self::router::Router;
+pub use self::tickets::TICKET_LIFE;
+use self::tickets::Tickets;
 pub use self::topics::{Subscribed, Topics};
 use crate::history::{Append, AppendError, History, Read, Receipt};
 use crate::metrics::Metrics;
-use crate::model::{Close, Code, Cursor, Pattern, Problem, Timestamp};
+use crate::model::{Bearer, Close, Code, Cursor, Pattern, Problem, Timestamp};
 
 /// How long a publisher waits for workers that are behind before it is refused.
 const MAX_WAIT: Duration = Duration::from_millis(800);
@@ -75,14 +78,21 @@ impl Transport {
 pub struct SessionInfo {
     /// Its id, which nobody can guess.
     pub id: String,
-    /// The `sub` of its token.
-    pub user: Option<String>,
+    /// Whose token it shows, if any.
+    pub bearer: Option<Box<Bearer>>,
     /// When it connected.
     pub since: Timestamp,
     /// How it is connected.
     pub transport: Transport,
     /// Where it connects from.
     pub address: Option<String>,
+}
+
+impl SessionInfo {
+    /// Who it belongs to.
+    pub fn user(&self) -> Option<&str> {
+        self.bearer.as_ref().map(|bearer| bearer.user.as_str())
+    }
 }
 
 /// A session as administrators see it.
@@ -134,6 +144,15 @@ pub struct Timing {
     pub flush_interval: Duration,
 }
 
+/// How much may wait at a broker.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Events for one worker thread.
+    pub inbox_events: usize,
+    /// Tickets to be used.
+    pub tickets: usize,
+}
+
 /// The broker of this node. Clones are the same broker.
 #[derive(Clone)]
 pub struct BrokerHandle {
@@ -145,6 +164,7 @@ struct Shared {
     relay: Arc<dyn Relay>,
     router: Arc<Router>,
     metrics: Arc<Metrics>,
+    tickets: Tickets,
     inbox_events: usize,
     timing: Timing,
     workers: Mutex<Vec<Addr<Fanout>>>,
@@ -152,19 +172,27 @@ struct Shared {
 }
 
 impl BrokerHandle {
-    /// A broker over a history whose feed is `router`. `inbox_events` bounds what may wait for one
-    /// worker thread.
+    /// A broker over a history whose feed is `router`.
     pub fn new(
         history: Arc<dyn History>,
         relay: Arc<dyn Relay>,
         router: Arc<Router>,
         metrics: Arc<Metrics>,
-        inbox_events: usize,
+        bounds: Bounds,
         timing: Timing,
     ) -> Self {
         let (workers, draining) = (Mutex::default(), AtomicBool::new(false));
-        let shared =
-            Shared { history, relay, router, metrics, inbox_events, timing, workers, draining };
+        let shared = Shared {
+            history,
+            relay,
+            router,
+            metrics,
+            tickets: Tickets::new(bounds.tickets),
+            inbox_events: bounds.inbox_events,
+            timing,
+            workers,
+            draining,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -317,9 +345,9 @@ impl WorkerHandle {
         self.ask(fanout::Part { session, patterns }).await
     }
 
-    /// Says who a session belongs to.
-    pub async fn identify(&self, session: SessionKey, user: String) -> Result<(), WorkerGone> {
-        self.ask(fanout::Identify { session, user }).await
+    /// Says whose token a session shows now.
+    pub async fn identify(&self, session: SessionKey, bearer: Bearer) -> Result<(), WorkerGone> {
+        self.ask(fanout::Identify { session, bearer }).await
     }
 
     /// Removes a session.

@@ -1,17 +1,20 @@
-//! What is asked of all sessions: how many, who, which; and that some shall end.
+//! What is asked of all nodes: how many sessions, whose, which; that some shall end; and what was left
+//! for a ticket.
 //!
 //! A question goes to every worker of this node, and through the [`Relay`] to all other nodes, whose
 //! workers answer it alike. Nothing is kept for that anywhere, so nothing can be out of date. A node that is
 //! there and does not answer in time is counted, for what it would have said is missing.
 
 use std::future::ready;
+use std::time::Instant;
 
 use futures_util::future::{BoxFuture, join};
 use serde::{Deserialize, Serialize};
 
+use super::tickets::Tickets;
 use super::{BrokerHandle, SessionInfo, SessionView, fanout};
 use crate::history::{ListTopics, TopicSummary};
-use crate::model::{Code, Problem, Topic};
+use crate::model::{Code, Problem, Revocation, Topic};
 
 /// The way to the other nodes.
 pub trait Relay: Send + Sync {
@@ -44,6 +47,10 @@ pub enum Question {
     EndSession(String),
     /// End every session of this user.
     EndUser(String),
+    /// End every session with a token that is accepted no longer.
+    EndRevoked(Revocation),
+    /// Give me what was left for this ticket.
+    Redeem(String),
 }
 
 /// Which of many, in the order of their ids.
@@ -68,6 +75,8 @@ pub enum Answer {
     Sessions(Vec<SessionView>),
     /// So many sessions were ended.
     Ended(usize),
+    /// This was left for the ticket.
+    Redeemed(Option<String>),
 }
 
 /// What other nodes answer.
@@ -140,6 +149,10 @@ impl BrokerHandle {
             }
             Question::EndSession(id) => self.end(fanout::End::Session(id)).await,
             Question::EndUser(user) => self.end(fanout::End::User(user)).await,
+            Question::EndRevoked(revocation) => self.end(fanout::End::Revoked(revocation)).await,
+            Question::Redeem(ticket) => {
+                Answer::Redeemed(self.shared.tickets.take(&ticket, Instant::now()))
+            }
         }
     }
 
@@ -218,6 +231,15 @@ impl BrokerHandle {
         }))
     }
 
+    /// The session with this id.
+    pub async fn session(&self, id: String) -> Result<Option<SessionView>, Problem> {
+        // Ids are all as long, so what comes after one without its end is that one.
+        let end = id.char_indices().last().map_or(0, |(at, _)| at);
+        let range = Range { after: Some(id[..end].to_owned()), limit: 1 };
+        let found = self.sessions(None, range).await?.all.pop();
+        Ok(found.filter(|view| view.info.id == id))
+    }
+
     /// Ends the session with this id; false if there is none on any node.
     pub async fn end_session(&self, id: String) -> Result<bool, Problem> {
         let ended = self.gather(Question::EndSession(id)).await?.map(ended);
@@ -227,6 +249,38 @@ impl BrokerHandle {
     /// Ends every session of a user on every node; returns how many.
     pub async fn end_user(&self, user: String) -> Result<usize, Problem> {
         self.gather(Question::EndUser(user)).await?.map(ended).whole()
+    }
+
+    /// Ends every session with a token that is accepted no longer, on every node; returns how many.
+    pub async fn end_revoked(&self, revocation: Revocation) -> Result<Gathered<usize>, Problem> {
+        Ok(self.gather(Question::EndRevoked(revocation)).await?.map(ended))
+    }
+
+    /// Ends such sessions of this node.
+    pub async fn end_revoked_here(&self, revocation: Revocation) {
+        self.end(fanout::End::Revoked(revocation)).await;
+    }
+
+    /// Leaves something for whoever shows a ticket, once, at any node.
+    pub fn leave(&self, left: String) -> Result<String, Problem> {
+        let ticket = self.shared.tickets.leave(left, Instant::now());
+        ticket.ok_or_else(|| Problem::new(Code::TooMany, "too many tickets wait to be used"))
+    }
+
+    /// What was left for a ticket, which is used up with that.
+    pub async fn redeem(&self, ticket: &str) -> Result<Option<String>, Problem> {
+        if !Tickets::may_be(ticket) {
+            return Ok(None);
+        }
+        let here = self.shared.tickets.take(ticket, Instant::now());
+        if here.is_some() {
+            return Ok(here);
+        }
+        let elsewhere = self.shared.relay.ask(Question::Redeem(ticket.to_owned())).await?;
+        Ok(elsewhere.answers.into_iter().find_map(|answer| match answer {
+            Answer::Redeemed(left) => left,
+            _ => None,
+        }))
     }
 }
 

@@ -9,9 +9,11 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use actix_web::rt;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rand::RngExt;
 use serde_json::{Value, json};
 
 use super::{ConfigArgs, Failure, note, print};
@@ -122,6 +124,7 @@ impl Make {
         let now = now.map_err(Failure::failed)?.as_secs();
         let mut claims = json!({
             "sub": self.sub,
+            "jti": format!("{:032x}", rand::rng().random::<u128>()),
             "iat": now,
             "exp": now.saturating_add(self.expires.0.as_secs()),
             "fanfare": { "subscribe": texts(&self.subscribe), "publish": texts(&self.publish) },
@@ -181,19 +184,21 @@ fn explained(token: &str, loaded: &Loaded) -> Result<String, Failure> {
         }
     }
     if loaded.config.auth.jwt.is_none() {
-        text += "verdict    not checked: neither auth.jwt_secret nor auth.jwt_public_key is set\n";
+        text += "verdict    not checked: none of auth.jwt_secret, auth.jwt_public_key and auth.jwks_url is set\n";
         return Ok(text);
     }
     let rules = loaded.config.rules.clone();
     let auth = Auth::new(&loaded.config.auth, rules.clone(), Vec::new());
-    match auth.identify(Some(token)) {
+    // Published keys may have to be fetched.
+    match rt::System::new().block_on(auth.identify(Some(token))) {
         Ok(Caller::User(user)) => {
-            let own = rules.listed.iter().filter_map(|rule| rule.own.as_ref()?.of(&user.name));
+            let own =
+                rules.listed.iter().filter_map(|rule| rule.own.as_ref()?.of(&user.bearer.user));
             let list = |patterns: &[Pattern]| match patterns {
                 [] => "nothing".to_owned(),
                 patterns => texts(patterns).join(" "),
             };
-            _ = writeln!(text, "verdict    valid, for {:?}", user.name);
+            _ = writeln!(text, "verdict    valid, for {:?}", user.bearer.user);
             _ = writeln!(text, "subscribe  {}", list(&user.subscribe));
             _ = writeln!(text, "publish    {}", list(&user.publish));
             _ = writeln!(text, "own        {}", list(&own.collect::<Vec<_>>()));

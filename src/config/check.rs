@@ -9,15 +9,16 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use actix_web::http::Uri;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::schema::{self, Typed};
 use super::value::{Hidden, Place, Size, Span};
 use super::{
-    ApiKey, Auth, Config, History, Jwt, KeyHash, Limits, Log, Own, Rule, Rules, Server, Storage,
-    Who, origin, token_keys,
+    ApiKey, Auth, Config, History, Jwks, Jwt, KeyHash, Limits, Log, Own, Rule, Rules, Server,
+    Storage, Who, origin, token_keys,
 };
-use crate::model::Pattern;
+use crate::model::{Pattern, Topic};
 
 /// An API key with fewer bytes is warned of: 16 random characters of Base64 are 96 bits.
 const STRONG_KEY_BYTES: usize = 16;
@@ -61,7 +62,8 @@ pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>
     if config.auth.is_open() && !listen.ip().to_canonical().is_loopback() {
         let message = format!(
             "{listen} is reachable from other machines, but no credential is configured: set \
-             auth.api_keys, auth.jwt_secret or auth.jwt_public_key, or listen on 127.0.0.1"
+             auth.api_keys, auth.jwt_secret, auth.jwt_public_key or auth.jwks_url, or \
+             listen on 127.0.0.1"
         );
         complain(complaints, "server.listen", message);
     }
@@ -132,17 +134,47 @@ fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
             Err(message) => complain(complaints, "auth.jwt_public_key", message),
         }
     }
-    let checks_tokens = typed.jwt_secret.is_some() || typed.jwt_public_key.is_some();
+    let jwks = jwks(typed, complaints);
+    let checks_tokens =
+        typed.jwt_secret.is_some() || typed.jwt_public_key.is_some() || typed.jwks_url.is_some();
     for (key, value) in [("auth.issuer", &typed.issuer), ("auth.audience", &typed.audience)] {
         if value.is_some() && !checks_tokens {
-            let message = "means nothing without auth.jwt_secret or auth.jwt_public_key";
+            let message =
+                "means nothing without auth.jwt_secret, auth.jwt_public_key or auth.jwks_url";
             complain(complaints, key, message);
         }
     }
     let leeway = between(complaints, "auth.leeway", typed.leeway, 0, 300);
     let (issuer, audience) = (typed.issuer.clone(), typed.audience.clone());
-    let jwt = checks_tokens.then_some(Jwt { keys, issuer, audience, leeway });
-    Auth { api_keys, scoped_keys, jwt }
+    let jwt = checks_tokens.then_some(Jwt { keys, jwks, issuer, audience, leeway });
+    let window = typed.revocation_window;
+    at_least_one(complaints, "auth.revocations", typed.revocations);
+    at_least_one(complaints, "auth.tickets", typed.tickets);
+    Auth {
+        api_keys,
+        scoped_keys,
+        jwt,
+        revocation_window: between(complaints, "auth.revocation_window", window, 1, YEAR),
+        revocations: typed.revocations,
+        tickets: typed.tickets,
+    }
+}
+
+/// Where keys are published. Whoever could change them on the way could make tokens.
+fn jwks(typed: &schema::Auth, complaints: &mut Complaints) -> Option<Jwks> {
+    let refresh = between(complaints, "auth.jwks_refresh", typed.jwks_refresh, 10, DAY);
+    let keep = between(complaints, "auth.jwks_keep", typed.jwks_keep, 1, WEEK);
+    let url = typed.jwks_url.clone()?;
+    let is_safe = url.parse::<Uri>().is_ok_and(|uri| match (uri.scheme_str(), uri.host()) {
+        (Some("https"), Some(_)) => true,
+        (Some("http"), Some(host)) => ["127.0.0.1", "[::1]", "localhost"].contains(&host),
+        _ => false,
+    });
+    if !is_safe {
+        let message = "must be an https:// URL, or http:// on 127.0.0.1, [::1] or localhost";
+        complain(complaints, "auth.jwks_url", message);
+    }
+    Some(Jwks { url, refresh, keep })
 }
 
 fn api_key(index: usize, typed: &schema::ApiKey, complaints: &mut Complaints) -> Option<ApiKey> {
@@ -247,7 +279,29 @@ fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
     let storage_key = "history.storage";
     let default = kept.rule("history", storage_key, Pattern::everything(), complaints);
     let listed = typed.topics.iter().enumerate();
-    Rules { listed: listed.map(|(at, rule)| kept.listed(at, rule, complaints)).collect(), default }
+    let listed: Vec<_> = listed.map(|(at, rule)| kept.listed(at, rule, complaints)).collect();
+    let is_on_disk = listed.iter().chain([&default]).any(|rule| rule.storage == Storage::Disk);
+    let safest = match (is_cluster, is_on_disk) {
+        (true, _) => Storage::Redis,
+        (false, true) => Storage::Disk,
+        (false, false) => Storage::Memory,
+    };
+    Rules { listed, revocations: revocations(&default, safest, &typed.auth), default }
+}
+
+/// What is kept of revocations: in the safest place there is, and as long and as many as are
+/// remembered.
+fn revocations(default: &Rule, storage: Storage, auth: &schema::Auth) -> Rule {
+    Rule {
+        pattern: Pattern::from(&Topic::revocations()),
+        storage,
+        max_events: auth.revocations.max(1),
+        max_bytes: usize::MAX,
+        max_age: auth.revocation_window.0.max(Duration::from_secs(1)),
+        subscribe: Who::Nobody,
+        publish: Who::Nobody,
+        ..default.clone()
+    }
 }
 
 /// What is kept of a topic, before it is checked.
@@ -373,7 +427,9 @@ fn log(typed: &schema::Log, complaints: &mut Complaints) -> Log {
 }
 
 const HOUR: u64 = 3_600;
-const WEEK: u64 = 7 * 24 * HOUR;
+const DAY: u64 = 24 * HOUR;
+const YEAR: u64 = 365 * DAY;
+const WEEK: u64 = 7 * DAY;
 const CENTURY: u64 = 100 * 365 * 24 * HOUR;
 
 /// Checks a duration against its bounds in seconds.

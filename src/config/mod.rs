@@ -77,6 +77,12 @@ pub struct Auth {
     pub scoped_keys: Vec<Arc<ApiKey>>,
     /// How subscribers' tokens are checked, where they are.
     pub jwt: Option<Jwt>,
+    /// How long revocations are remembered.
+    pub revocation_window: Duration,
+    /// The most revocations remembered at a time; one more gets 429 `too_many`.
+    pub revocations: usize,
+    /// The most tickets that wait to be used; one more gets 429 `too_many`.
+    pub tickets: usize,
 }
 
 impl Auth {
@@ -116,12 +122,25 @@ impl fmt::Debug for KeyHash {
 pub struct Jwt {
     /// The keys that signatures are checked with; one of them has to fit.
     pub keys: Vec<TokenKey>,
+    /// Where more keys are published.
+    pub jwks: Option<Jwks>,
     /// The `iss` a token must have.
     pub issuer: Option<String>,
     /// The `aud` a token must have.
     pub audience: Option<String>,
     /// How far clocks may differ.
     pub leeway: Duration,
+}
+
+/// Where public keys are published (RFC 7517).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jwks {
+    /// The address of the set.
+    pub url: String,
+    /// How old keys may become before they are fetched again.
+    pub refresh: Duration,
+    /// How old they may become while they can't be.
+    pub keep: Duration,
 }
 
 /// A key that the signatures of tokens are checked with.
@@ -251,11 +270,16 @@ pub struct Rules {
     pub listed: Vec<Rule>,
     /// For topics that no listed rule matches.
     pub default: Rule,
+    /// For what is accepted no longer, which only applications may see.
+    pub revocations: Rule,
 }
 
 impl Rules {
     /// The rule that decides about `topic`.
     pub fn of(&self, topic: &Topic) -> &Rule {
+        if self.revocations.pattern.matches(topic) {
+            return &self.revocations;
+        }
         self.listed.iter().find(|rule| rule.pattern.matches(topic)).unwrap_or(&self.default)
     }
 
@@ -275,7 +299,7 @@ impl Rules {
             }
         }
         // The broker's own topics match no rule but the default one.
-        self.default.storage == storage
+        [&self.default, &self.revocations].iter().any(|rule| rule.storage == storage)
     }
 }
 

@@ -174,12 +174,27 @@ sections! {
         /// The public keys of who signs tokens, as PEM, one behind the other: RSA (RS256 to RS512,
         /// PS256 to PS512), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA).
         jwt_public_key: Option<String> = None;
+        /// Where who signs tokens publishes the public keys, as a JSON Web Key Set (RFC 7517): https,
+        /// or http on this machine.
+        jwks_url: Option<String> = None;
+        /// How old fetched keys may become before they are fetched again, 10s to 1d. A token with a
+        /// key that is not known has them fetched at once, at most every 5s.
+        jwks_refresh: Span = seconds(600);
+        /// How long fetched keys stay in force while they can't be fetched again, at most 7d.
+        jwks_keep: Span = seconds(86_400);
         /// The `iss` that a token must have.
         issuer: Option<String> = None;
         /// The `aud` that a token must have.
         audience: Option<String> = None;
         /// How far the clocks of who signs tokens and of the broker may differ, at most 5m.
         leeway: Span = seconds(30);
+        /// How long it is remembered that a token was revoked, 1s to 365d. No token should live
+        /// longer.
+        revocation_window: Span = seconds(86_400);
+        /// The most revocations remembered at a time; one more is refused with 429 `too_many`.
+        revocations: usize = 10_000;
+        /// The most tickets that wait to be used; one more is refused with 429 `too_many`.
+        tickets: usize = 100_000;
     }
 
     /// What is kept, so that a client can resume. A rule in `[[topics]]` may say otherwise.

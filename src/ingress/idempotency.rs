@@ -27,7 +27,7 @@ pub(super) fn key(
         return Err(Problem::new(Code::BadRequest, detail));
     }
     let who = match access.caller() {
-        Caller::User(user) => ["user", &user.name],
+        Caller::User(user) => ["user", &user.bearer.user],
         Caller::Application | Caller::Key(_) | Caller::Anonymous => {
             ["credential", http::credential(headers, None)?.unwrap_or_default()]
         }

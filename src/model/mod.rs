@@ -3,6 +3,7 @@
 //! Plain values with one way in (`parse`) and no actor, clock or I/O. Whatever holds one of these
 //! types holds something legal; nothing further in checks again.
 
+mod bearer;
 mod close;
 mod cursor;
 mod event;
@@ -10,6 +11,7 @@ mod pattern;
 mod problem;
 mod topic;
 
+pub use bearer::{Bearer, Revocation, Revoked};
 pub use close::Close;
 pub use cursor::{Cursor, CursorError, LogName};
 pub use event::{Data, DataError, Event, EventType, EventTypeError, NewEvent, Timestamp};

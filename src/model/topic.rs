@@ -37,6 +37,11 @@ impl Topic {
         self.0.split('.')
     }
 
+    /// Where the broker keeps what is accepted no longer.
+    pub fn revocations() -> Self {
+        Self("$sys.revoked".into())
+    }
+
     /// Whether this topic is the broker's own: its first segment begins with `$`.
     pub fn is_reserved(&self) -> bool {
         self.0.starts_with('$')

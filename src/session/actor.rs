@@ -16,7 +16,7 @@ use super::door::{require_all, require_coverage};
 use super::reception::{Reception, Renew};
 use super::replay::Replay;
 use super::socket::Said;
-use crate::auth::{Access, Auth, Caller};
+use crate::auth::{Auth, Caller};
 use crate::broker::{BrokerHandle, SessionKey, Subscriber, WorkerHandle};
 use crate::config::Limits;
 use crate::history::Append;
@@ -154,6 +154,26 @@ impl Handler<Renew> for Session {
     }
 }
 
+/// Somebody is known by the token they sent, or it was no good.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Identified {
+    reference: Option<u64>,
+    caller: Result<Caller, Problem>,
+}
+
+impl Handler<Identified> for Session {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, identified: Identified, ctx: &mut Self::Context) -> Work {
+        let Identified { reference, caller } = identified;
+        match caller.and_then(|caller| self.may_become(&caller).map(|()| caller)) {
+            Ok(caller) => self.become_caller(reference, caller, ctx),
+            Err(problem) => self.refuse(reference, &problem),
+        }
+    }
+}
+
 /// The connection is gone.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -174,25 +194,31 @@ impl Session {
                 self.reception.reply(&Reply::Pong { reference });
                 done()
             }
-            Op::Auth { token } => self.authenticate(reference, &token.0, ctx),
+            Op::Auth { token } => self.identify(reference, token.0, ctx),
             Op::Subscribe(subscribe) => self.subscribe(reference, subscribe),
             Op::Unsubscribe { patterns } => self.unsubscribe(reference, patterns),
             Op::Publish(event) => self.publish(reference, event),
         }
     }
 
-    fn authenticate(
+    /// Finds out whose a token is, which may take a look at published keys.
+    fn identify(&self, reference: Option<u64>, token: String, ctx: &mut Context<Self>) -> Work {
+        let (auth, session) = (self.auth.clone(), ctx.address());
+        Box::pin(async move {
+            let caller = auth.identify(Some(&token)).await;
+            // Where the session has ended meanwhile, nobody waits for an answer.
+            _ = session.send(Identified { reference, caller }).await;
+        })
+    }
+
+    fn become_caller(
         &mut self,
         reference: Option<u64>,
-        token: &str,
+        caller: Caller,
         ctx: &mut Context<Self>,
     ) -> Work {
-        let caller = match self.identify(token) {
-            Ok(caller) => caller,
-            Err(problem) => return self.refuse(reference, &problem),
-        };
-        let user = caller.user().map(str::to_owned);
-        let ungranted = self.reception.set_access(Access::new(self.auth.clone(), caller));
+        let bearer = caller.user().map(|user| user.bearer.clone());
+        let ungranted = self.reception.set_access(self.auth.access(caller));
         self.watch_expiry(ctx);
         self.reception.reply(&Reply::Ack { reference, id: None });
         for pattern in &ungranted {
@@ -203,8 +229,8 @@ impl Session {
         let subscribe = waiting.map(|subscribe| self.subscribe(Some(AT_CONNECT), *subscribe));
         let (worker, key, reception) = (self.worker.clone(), self.key, self.reception.clone());
         Box::pin(async move {
-            if let Some(user) = user {
-                _ = worker.identify(key, user).await;
+            if let Some(bearer) = bearer {
+                _ = worker.identify(key, bearer).await;
             }
             // The worker first: as long as it brings what is not granted, each event is looked at.
             _ = worker.part(key, ungranted.clone()).await;
@@ -216,13 +242,13 @@ impl Session {
     }
 
     /// A session may become someone, and renew, but not become someone else.
-    fn identify(&self, token: &str) -> Result<Caller, Problem> {
-        let caller = self.auth.identify(Some(token))?;
-        match self.reception.access().caller().user() {
-            Some(user) if caller.user() != Some(user) => {
+    fn may_become(&self, caller: &Caller) -> Result<(), Problem> {
+        let name = |caller: &Caller| caller.user().map(|user| user.bearer.user.clone());
+        match name(self.reception.access().caller()) {
+            Some(user) if name(caller).as_ref() != Some(&user) => {
                 Err(Problem::new(Code::Forbidden, "the session belongs to another user"))
             }
-            _ => Ok(caller),
+            _ => Ok(()),
         }
     }
 
@@ -325,7 +351,7 @@ impl Session {
         if let Some(earlier) = self.expiry.take() {
             ctx.cancel_future(earlier);
         }
-        if let Some(expires) = self.reception.access().caller().expires() {
+        if let Some(expires) = self.reception.access().caller().user().map(|user| user.expires) {
             let left = expires.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
             let warning = WARNING.min(left / 2);
             self.expiry = Some(ctx.run_later(left - warning, move |session, ctx| {

@@ -13,16 +13,18 @@ use super::deflate::Deflate;
 use super::takeover::require_handshake;
 use super::wire::{Framing, Wire};
 use crate::auth::{Access, Auth, Caller, Coverage};
-use crate::broker::Transport;
+use crate::broker::{BrokerHandle, Transport};
 use crate::http::{self, Query};
 use crate::model::{Code, Cursor, Pattern, Problem};
 use crate::protocol::{Encoder, Mode, PROTOCOLS, Protocol, SSE, SSE_DATA, Subscribe};
 
 /// What the door knows.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Door {
     /// Who knows credentials.
     pub auth: Arc<Auth>,
+    /// Who knows tickets.
+    pub broker: BrokerHandle,
     /// The most patterns of one session.
     pub max_patterns: usize,
     /// From which length on messages are compressed for who offers it, in bytes; `None` for never.
@@ -52,11 +54,11 @@ pub enum Language {
 
 impl Door {
     /// Admits a WebSocket connection, or says why not.
-    pub fn admit_websocket(&self, head: &RequestHead) -> Result<Admission, Problem> {
+    pub async fn admit_websocket(&self, head: &RequestHead) -> Result<Admission, Problem> {
         require_handshake(head)?;
-        let known = ["topic", "since", "snapshot", "mode", "max_rate", "access_token"];
+        let known = ["topic", "since", "snapshot", "mode", "max_rate", "access_token", "ticket"];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let access = self.identify(head, &query)?;
+        let access = self.identify(head, &query).await?;
         let since = query.cursor("since")?;
         let subscribe = self.subscription(&query, since)?;
         // Without a credential the subscription waits for `auth`; with one it must be granted.
@@ -75,10 +77,11 @@ impl Door {
     }
 
     /// Admits an event stream, or says why not.
-    pub fn admit_sse(&self, head: &RequestHead) -> Result<Admission, Problem> {
-        let known = ["topic", "since", "snapshot", "mode", "max_rate", "format", "access_token"];
+    pub async fn admit_sse(&self, head: &RequestHead) -> Result<Admission, Problem> {
+        let known =
+            ["topic", "since", "snapshot", "mode", "max_rate", "format", "access_token", "ticket"];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let access = self.identify(head, &query)?;
+        let access = self.identify(head, &query).await?;
         let encoder: &'static dyn Encoder = match query.one("format")? {
             None => &SSE,
             Some("data") => &SSE_DATA,
@@ -98,8 +101,21 @@ impl Door {
         Ok(Admission { access, subscribe, language, deflate: None })
     }
 
-    fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Problem> {
-        self.auth.admit(&head.headers, query.one("access_token")?)
+    async fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Problem> {
+        let access_token = query.one("access_token")?;
+        let Some(ticket) = query.one("ticket")? else {
+            return self.auth.admit(&head.headers, access_token).await;
+        };
+        if access_token.is_some() {
+            let detail = "ticket and access_token are two credentials: send one";
+            return Err(Problem::new(Code::BadRequest, detail));
+        }
+        self.auth.check_page(&head.headers)?;
+        let left = self.broker.redeem(ticket).await?;
+        let user = left.and_then(|left| serde_json::from_str(&left).ok()).ok_or_else(|| {
+            Problem::new(Code::Unauthorized, "the ticket was used, has expired or never was one")
+        })?;
+        self.auth.admit_as(&head.headers, user)
     }
 
     fn subscription(

@@ -112,7 +112,7 @@ impl Sessions {
 
     /// `GET /v1/ws`: takes over the socket of a client that asked for an upgrade.
     pub async fn websocket<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>) {
-        let admitted = self.door.admit_websocket(upgrade.head());
+        let admitted = self.door.admit_websocket(upgrade.head()).await;
         let (admission, place) = match admitted.and_then(|it| Ok((it, self.place()?))) {
             Ok(admitted) => admitted,
             Err(problem) => return upgrade.refuse(&problem).await,
@@ -151,7 +151,7 @@ impl Sessions {
         sessions: web::Data<Self>,
         request: HttpRequest,
     ) -> actix_web::Result<HttpResponse> {
-        let admission = sessions.door.admit_sse(request.head())?;
+        let admission = sessions.door.admit_sse(request.head()).await?;
         let place = match sessions.place() {
             Ok(place) => place,
             Err(problem) if accepts_event_stream(&request) => {
@@ -193,7 +193,7 @@ impl Sessions {
         let Admission { access, subscribe, language, .. } = admission;
         let info = SessionInfo {
             id: new_id(),
-            user: access.caller().user().map(str::to_owned),
+            bearer: access.caller().user().map(|user| Box::new(user.bearer.clone())),
             since: Timestamp::from(SystemTime::now()),
             transport: language.transport(),
             address: address.map(|address| address.to_string()),

@@ -158,6 +158,7 @@ pub fn close(config: &mut Config) {
             algorithms: vec![Algorithm::HS256],
             key: DecodingKey::from_secret(JWT_SECRET),
         }],
+        jwks: None,
         issuer: None,
         audience: None,
         leeway: Duration::ZERO,
@@ -169,6 +170,7 @@ pub fn token(user: &str, subscribe: &[&str], publish: &[&str], seconds: i64) -> 
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
     let claims = serde_json::json!({
         "sub": user,
+        "iat": now.as_secs(),
         "exp": now.as_secs() as i64 + seconds,
         "fanfare": { "subscribe": subscribe, "publish": publish },
     });

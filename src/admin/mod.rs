@@ -1,17 +1,26 @@
-//! Seeing and ending sessions, presence, health and metrics.
+//! Seeing and ending sessions, presence, tickets, revocations, health and metrics.
 
+pub mod revocations;
+mod tickets;
+
+use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::auth::{Access, Auth};
+pub use self::revocations::{list_revocations, revoke};
+pub use self::tickets::make_ticket;
+use crate::auth::Access;
 use crate::broker::{BrokerHandle, Gathered, Range, SessionInfo, SessionView};
-use crate::http::Query;
+use crate::http::{self, Query};
 use crate::metrics::{self, Metrics};
 use crate::model::{Code, Problem, Topic};
 
 /// The most items of one page.
 const MAX_LIMIT: usize = 1_000;
+
+/// The longest body of a request here, in bytes.
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The items of a page where no limit is asked for.
 const DEFAULT_LIMIT: usize = 100;
@@ -21,6 +30,8 @@ struct SessionBody {
     session: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
     since: String,
     transport: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,8 +51,9 @@ struct MemberBody {
 impl From<SessionView> for SessionBody {
     fn from(SessionView { info, subscriptions, queued_bytes }: SessionView) -> Self {
         Self {
+            user: info.user().map(str::to_owned),
+            token: info.bearer.map(|bearer| bearer.token),
             session: info.id,
-            user: info.user,
             since: info.since.to_string(),
             transport: info.transport.name(),
             address: info.address,
@@ -53,7 +65,8 @@ impl From<SessionView> for SessionBody {
 
 impl From<SessionInfo> for MemberBody {
     fn from(info: SessionInfo) -> Self {
-        Self { session: info.id, user: info.user, since: info.since.to_string() }
+        let user = info.user().map(str::to_owned);
+        Self { user, session: info.id, since: info.since.to_string() }
     }
 }
 
@@ -105,18 +118,35 @@ pub async fn presence(
     topic: web::Path<String>,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
-    auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::parse(request.query_string(), &["limit", "after"])?;
     let topic = Topic::parse(&topic)?;
     access.require_subscribe(&topic)?;
-    if !auth.rules().of(&topic).presence {
+    if !access.rules().of(&topic).presence {
         let detail = format!("presence is off for {topic}; a [[topics]] rule can turn it on");
         return Err(Problem::new(Code::NotFound, detail));
     }
     let range = range(&query)?;
     let members = broker.presence(topic, one_more(&range)).await?;
     Ok(page("members", members, &range, |info| &info.id, MemberBody::from))
+}
+
+/// The body of a small request: JSON, if anything.
+async fn read_body(headers: &HeaderMap, payload: web::Payload) -> Result<web::Bytes, Problem> {
+    let form = http::header(headers, &header::CONTENT_TYPE)?.unwrap_or("application/json");
+    let form = form.split(';').next().unwrap_or_default().trim();
+    // The last is what curl says of any data.
+    if !["application/json", "application/x-www-form-urlencoded"].contains(&form) {
+        return Err(Problem::new(Code::UnsupportedMediaType, "send application/json"));
+    }
+    match payload.to_bytes_limited(MAX_BODY_BYTES).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(error)) => Err(Problem::new(Code::BadRequest, error.to_string())),
+        Err(_) => {
+            let detail = format!("the body is longer than {MAX_BODY_BYTES} bytes");
+            Err(Problem::new(Code::TooLarge, detail))
+        }
+    }
 }
 
 /// Which page is asked for.

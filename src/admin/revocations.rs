@@ -1,0 +1,153 @@
+//! Revocation: a user's tokens, one token, or the token that a session came in with.
+//!
+//! A revocation is an event of the log, on a topic of the broker's own: it outlives a restart as
+//! events do, and reaches every node as they do. Each node follows that topic.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::json;
+use tracing::{debug, warn};
+
+use super::read_body;
+use crate::auth::{Access, Auth, TooManyRevocations};
+use crate::broker::BrokerHandle;
+use crate::history::{Append, Page, Read};
+use crate::http::Query;
+use crate::model::{
+    Code, Cursor, Data, NewEvent, Pattern, Problem, Revocation, Revoked, Timestamp, Topic,
+};
+
+/// How often a node looks for revocations that others made.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Revocations that are read at a time.
+const PAGE: usize = 1_000;
+
+/// What an operator wants to have revoked.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Wanted {
+    User(String),
+    Token(String),
+    Session(String),
+}
+
+/// `GET /v1/revocations`: what is accepted no longer.
+pub async fn list_revocations(
+    access: Access,
+    request: HttpRequest,
+    auth: web::Data<Auth>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    access.require_admin()?;
+    let all = auth.revocations().list();
+    let all: Vec<_> = all.iter().map(body).collect();
+    Ok(HttpResponse::Ok().json(json!({ "revocations": all })))
+}
+
+/// `POST /v1/revocations`: refuses tokens from here on, and ends the sessions that came in with them.
+pub async fn revoke(
+    access: Access,
+    request: HttpRequest,
+    payload: web::Payload,
+    broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    access.require_admin()?;
+    let wanted =
+        serde_json::from_slice(&read_body(request.headers(), payload).await?).map_err(|_| {
+            let detail = "the body must be {\"user\":…}, {\"token\":…} or {\"session\":…}";
+            Problem::new(Code::BadRequest, detail)
+        })?;
+    let what = match wanted {
+        Wanted::User(user) => Revoked::User(user),
+        Wanted::Token(id) => Revoked::Token(id),
+        Wanted::Session(id) => Revoked::Token(token_of(&broker, id).await?),
+    };
+    let revocation = Revocation { what, at: Timestamp::from(SystemTime::now()) };
+    let full = |error: TooManyRevocations| Problem::new(Code::TooMany, error.to_string());
+    auth.revocations().check_room(&revocation).map_err(full)?;
+    store(&broker, &revocation).await?;
+    auth.revocations().add(&revocation).map_err(full)?;
+    let ended = broker.end_revoked(revocation.clone()).await?;
+    let mut answer = body(&revocation);
+    answer["ended"] = ended.all.into();
+    if ended.silent > 0 {
+        answer["silent_nodes"] = ended.silent.into();
+    }
+    Ok(HttpResponse::Created().json(answer))
+}
+
+fn body(revocation: &Revocation) -> serde_json::Value {
+    let at = revocation.at.to_string();
+    match &revocation.what {
+        Revoked::User(user) => json!({ "user": user, "at": at }),
+        Revoked::Token(token) => json!({ "token": token, "at": at }),
+    }
+}
+
+/// The id of the token that a session came in with.
+async fn token_of(broker: &BrokerHandle, session: String) -> Result<String, Problem> {
+    let Some(view) = broker.session(session).await? else {
+        return Err(Problem::new(Code::NotFound, "there is no such session"));
+    };
+    view.info.bearer.map(|bearer| bearer.token).ok_or_else(|| {
+        let detail = "the session came in without a token; DELETE /v1/sessions/{id} ends it";
+        Problem::new(Code::BadRequest, detail)
+    })
+}
+
+async fn store(broker: &BrokerHandle, revocation: &Revocation) -> Result<(), Problem> {
+    let internal = |error: String| Problem::new(Code::Internal, error);
+    let json = serde_json::to_vec(revocation).map_err(|error| internal(error.to_string()))?;
+    let data = Data::from_json(&json, 8).map_err(|error| internal(error.to_string()))?;
+    let event = NewEvent { topic: Topic::revocations(), kind: None, data };
+    broker.publish(Append { events: vec![event], key: None }).await?;
+    Ok(())
+}
+
+/// Follows the log for revocations, for good: those from before the start of this node, and those
+/// that other nodes make.
+pub async fn follow(broker: BrokerHandle, auth: Arc<Auth>) {
+    let patterns: Arc<[_]> = Arc::new([Pattern::from(&Topic::revocations())]);
+    let mut after = None;
+    loop {
+        match read(&broker, patterns.clone(), after).await {
+            Ok(page) => {
+                for event in &page.events {
+                    match serde_json::from_str(event.data.json().get()) {
+                        Ok(revocation) => apply(&broker, &auth, revocation).await,
+                        Err(error) => debug!(%error, "a revocation that is not one"),
+                    }
+                }
+                after = Some(page.next);
+                if !page.done {
+                    continue;
+                }
+            }
+            Err(problem) => debug!(%problem, "revocations can't be read"),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn read(
+    broker: &BrokerHandle,
+    patterns: Arc<[Pattern]>,
+    after: Option<Cursor>,
+) -> Result<Page, Problem> {
+    let read = Read { patterns, after, upto: None, max_events: PAGE, max_bytes: usize::MAX };
+    broker.history().read(read).await
+}
+
+async fn apply(broker: &BrokerHandle, auth: &Auth, revocation: Revocation) {
+    match auth.revocations().add(&revocation) {
+        Ok(true) => broker.end_revoked_here(revocation).await,
+        Ok(false) => {}
+        Err(error) => warn!("a revocation of another node is not in force here: {error}"),
+    }
+}

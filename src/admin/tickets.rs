@@ -1,0 +1,95 @@
+//! Tickets: a single use of someone's rights, for URLs that get into logs and histories.
+//!
+//! A browser can't set headers on an `EventSource` or a `WebSocket`; a ticket in the URL is of no use
+//! to whoever reads it there later. A user gets one for their own token; an application gets one for
+//! any user, with rights that it says, and so needs no tokens at all.
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use rand::RngExt;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::read_body;
+use crate::auth::{Access, Caller, User};
+use crate::broker::{BrokerHandle, TICKET_LIFE};
+use crate::http::Query;
+use crate::model::{Bearer, Code, Pattern, Problem, Timestamp};
+
+/// How long a session lasts where its application does not say, in seconds.
+const DEFAULT_SECONDS: u64 = 60 * 60;
+
+/// The longest that it may last, in seconds.
+const MAX_SECONDS: u64 = 24 * 60 * 60;
+
+/// The longest name of a user, in bytes.
+const MAX_USER_BYTES: usize = 255;
+
+/// For whom an application wants a ticket.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    user: String,
+    #[serde(default)]
+    subscribe: Vec<String>,
+    #[serde(default)]
+    publish: Vec<String>,
+    #[serde(default = "default_seconds")]
+    session_seconds: u64,
+}
+
+fn default_seconds() -> u64 {
+    DEFAULT_SECONDS
+}
+
+/// `POST /v1/tickets`: a ticket for `?ticket=`.
+pub async fn make_ticket(
+    access: Access,
+    request: HttpRequest,
+    payload: web::Payload,
+    broker: web::Data<BrokerHandle>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let body = read_body(request.headers(), payload).await?;
+    let user = match access.caller() {
+        Caller::User(user) if body.is_empty() => (**user).clone(),
+        Caller::User(_) => {
+            let detail = "a ticket for a token has the token's rights: send no body";
+            return Err(Problem::new(Code::BadRequest, detail));
+        }
+        Caller::Application | Caller::Key(_) => user_of(&access, &body)?,
+        Caller::Anonymous => return Err(access.refusal("a ticket needs a token or an API key")),
+    };
+    let left = serde_json::to_string(&user)
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let ticket = broker.leave(left)?;
+    Ok(HttpResponse::Created()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(json!({ "ticket": ticket, "expires_in": TICKET_LIFE.as_secs() })))
+}
+
+/// Whom an application vouches for.
+fn user_of(access: &Access, body: &[u8]) -> Result<User, Problem> {
+    let bad = |detail: String| Problem::new(Code::BadRequest, detail);
+    let wanted: Wanted = serde_json::from_slice(body).map_err(|error| {
+        bad(format!("the body must be {{\"user\",\"subscribe\"?,\"publish\"?}}: {error}"))
+    })?;
+    if wanted.user.is_empty() || wanted.user.len() > MAX_USER_BYTES {
+        return Err(bad(format!("user must have 1 to {MAX_USER_BYTES} bytes")));
+    }
+    if !(1..=MAX_SECONDS).contains(&wanted.session_seconds) {
+        return Err(bad(format!("session_seconds must be from 1 to {MAX_SECONDS}")));
+    }
+    let patterns = |texts: &[String]| -> Result<Vec<Pattern>, Problem> {
+        Ok(texts.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?)
+    };
+    let (subscribe, publish) = (patterns(&wanted.subscribe)?, patterns(&wanted.publish)?);
+    access.require_grant(&subscribe, &publish)?;
+    let now = SystemTime::now();
+    let token = format!("ticket:{:032x}", rand::rng().random::<u128>());
+    let bearer = Bearer { user: wanted.user, token, issued: Some(Timestamp::from(now)) };
+    let expires = now + Duration::from_secs(wanted.session_seconds);
+    Ok(User { bearer, expires, subscribe, publish })
+}

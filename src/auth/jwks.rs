@@ -1,0 +1,98 @@
+//! Where keys are published, and what is known of them.
+//!
+//! Keys are fetched when a token first needs them, again once they are old, and on a token with an
+//! unknown key, but never more often than [`LEAST_BETWEEN`]: whoever makes up key names costs the
+//! issuer nothing. While the issuer does not answer, what is known stays in force for a stated time.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use awc::Client;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::key_set::KeySet;
+use crate::config;
+
+/// The shortest time between two fetches.
+const LEAST_BETWEEN: Duration = Duration::from_secs(5);
+
+/// How long the issuer may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest document, in bytes.
+const MAX_BYTES: usize = 256 * 1024;
+
+/// Keys that an issuer publishes.
+#[derive(Debug)]
+pub struct Jwks {
+    at: config::Jwks,
+    known: RwLock<Option<Known>>,
+    /// When it was last fetched, or tried to be. Held while that lasts.
+    tried: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    keys: Arc<KeySet>,
+    since: Instant,
+}
+
+impl Jwks {
+    /// Keys of which nothing is known yet.
+    pub(super) fn new(at: config::Jwks) -> Self {
+        Self { at, known: RwLock::default(), tried: Mutex::default() }
+    }
+
+    /// Whether these are the keys of that place.
+    pub(super) fn is_at(&self, at: &config::Jwks) -> bool {
+        self.at == *at
+    }
+
+    /// The keys that are in force; none where nothing is known that is young enough.
+    pub(super) fn keys(&self) -> Option<Arc<KeySet>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        (known.since.elapsed() < self.at.keep).then_some(known.keys)
+    }
+
+    /// Whether it is time to look whether the keys are others by now.
+    pub(super) fn is_old(&self) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().is_none_or(|known| known.since.elapsed() >= self.at.refresh)
+    }
+
+    /// Fetches the keys, unless that was tried a moment ago. Whoever asks while others fetch gets
+    /// what they get.
+    pub(super) async fn fetch(&self) {
+        let asked = Instant::now();
+        let mut tried = self.tried.lock().await;
+        let is_recent = |tried: Instant| tried >= asked || tried.elapsed() < LEAST_BETWEEN;
+        if tried.is_some_and(is_recent) {
+            return;
+        }
+        let fetched = timeout(PATIENCE, self.document()).await;
+        let fetched = fetched.unwrap_or_else(|_| Err("there is no answer in time".to_owned()));
+        *tried = Some(Instant::now());
+        match fetched.and_then(|document| KeySet::parse(&document).map_err(|e| e.to_string())) {
+            Ok(keys) => {
+                info!(url = %self.at.url, keys = keys.named(None).count(), "keys fetched");
+                let known = Known { keys: Arc::new(keys), since: Instant::now() };
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+            }
+            Err(error) => warn!(url = %self.at.url, "keys for tokens can't be fetched: {error}"),
+        }
+    }
+
+    async fn document(&self) -> Result<Vec<u8>, String> {
+        // A redirect could lead to where nobody decided to go.
+        let client = Client::builder().disable_redirects().finish();
+        let request = client.get(&self.at.url).insert_header(("accept", "application/json"));
+        let mut response = request.send().await.map_err(|error| error.to_string())?;
+        if !response.status().is_success() {
+            return Err(format!("the answer is {}", response.status()));
+        }
+        let body = response.body().limit(MAX_BYTES).await;
+        Ok(body.map_err(|error| error.to_string())?.to_vec())
+    }
+}

@@ -1,0 +1,155 @@
+//! Revocation: of a user's tokens, of one token, of the one that a session came in with.
+
+mod support;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use support::redis::Redis;
+use support::ws::WsClient;
+use support::{API_KEY, TestServer, eventually, expect, problem, token};
+use tokio_tungstenite::tungstenite::Error;
+
+async fn revoke(server: &TestServer, what: Value) -> Value {
+    let request = server.post("/v1/revocations").bearer_auth(API_KEY).json(&what);
+    expect(request.send().await.expect("an answer"), StatusCode::CREATED).await
+}
+
+async fn status(server: &TestServer, token: &str) -> u16 {
+    let request = server.get("/v1/topics/a/events").bearer_auth(token);
+    request.send().await.expect("an answer").status().as_u16()
+}
+
+/// What a session's token is called.
+async fn token_of(server: &TestServer, session: &str) -> String {
+    let request = server.get("/v1/sessions").bearer_auth(API_KEY);
+    let sessions = expect(request.send().await.expect("an answer"), StatusCode::OK).await;
+    let sessions = sessions["sessions"].as_array().expect("sessions").iter();
+    let mut found = sessions.filter(|one| one["session"] == session);
+    found.next().expect("the session")["token"].as_str().expect("a token").to_owned()
+}
+
+#[tokio::test]
+async fn one_token_of_a_user_is_refused_and_the_others_go_on() {
+    let server = TestServer::closed();
+    let (lost, kept) = (token("ada", &["a"], &[], 60), token("ada", &["a"], &[], 61));
+    let mut thief = WsClient::live(&server, &format!("?topic=a&access_token={lost}")).await;
+    let mut owner = WsClient::live(&server, &format!("?topic=a&access_token={kept}")).await;
+    let name = token_of(&server, &thief.session).await;
+    assert_eq!(revoke(&server, json!({"token": name})).await["ended"], 1);
+    assert_eq!(thief.closed().await.1, Some(4401));
+    assert_eq!((status(&server, &lost).await, status(&server, &kept).await), (401, 200));
+    let back = WsClient::connect_with(&server, &format!("?access_token={lost}"), &[]).await;
+    assert!(matches!(back, Err(Error::Http(response)) if response.status() == 401));
+    let refused = owner.ask(1, json!({"op": "auth", "token": lost})).await;
+    assert_eq!(refused["code"], "unauthorized", "renewal asks the same question");
+    assert_eq!(owner.ask(2, json!({"op": "ping"})).await["op"], "pong");
+}
+
+#[tokio::test]
+async fn all_tokens_of_a_user_are_refused_and_those_issued_later_are_not() {
+    let server = TestServer::closed();
+    let (ada, bob) = (token("ada", &["a"], &[], 60), token("bob", &["a"], &[], 60));
+    let mut ada_here = WsClient::live(&server, &format!("?topic=a&access_token={ada}")).await;
+    let mut bob_here = WsClient::live(&server, &format!("?topic=a&access_token={bob}")).await;
+    let ticket = server.post("/v1/tickets").bearer_auth(&ada).send().await.expect("an answer");
+    let ticket = expect(ticket, StatusCode::CREATED).await;
+    assert_eq!(revoke(&server, json!({"user": "ada"})).await["ended"], 1);
+    assert_eq!(ada_here.closed().await.1, Some(4401));
+    assert_eq!(bob_here.ask(1, json!({"op": "ping"})).await["op"], "pong");
+    assert_eq!((status(&server, &ada).await, status(&server, &bob).await), (401, 200));
+    let ticket = ticket["ticket"].as_str().expect("a ticket");
+    let by_ticket = server.get(&format!("/v1/sse?topic=a&ticket={ticket}"));
+    assert_eq!(problem(by_ticket).await.0, 401, "a ticket is worth no more than its token");
+    // `iat` is in whole seconds.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    let later = token("ada", &["a"], &[], 60);
+    assert_eq!(status(&server, &later).await, 200);
+    WsClient::live(&server, &format!("?topic=a&access_token={later}")).await;
+}
+
+#[tokio::test]
+async fn the_token_of_a_session_is_found_by_the_session() {
+    let server = TestServer::closed();
+    let token = token("ada", &["a"], &[], 60);
+    let mut client = WsClient::live(&server, &format!("?topic=a&access_token={token}")).await;
+    revoke(&server, json!({"session": client.session})).await;
+    assert_eq!(client.closed().await.1, Some(4401));
+    assert_eq!(status(&server, &token).await, 401);
+    let listed = server.get("/v1/revocations").bearer_auth(API_KEY).send().await;
+    let listed = expect(listed.expect("an answer"), StatusCode::OK).await;
+    assert!(listed["revocations"][0]["token"].as_str().expect("a token").starts_with("sha256:"));
+}
+
+#[tokio::test]
+async fn who_may_not_revoke_or_what_can_not_be_revoked_is_refused() {
+    let server = TestServer::with(|config| {
+        support::close(config);
+        config.auth.revocations = 1;
+    });
+    let token = token("ada", &[">"], &[">"], 60);
+    let post = || server.post("/v1/revocations");
+    let by_key = WsClient::connect(&server, &format!("?access_token={API_KEY}")).await;
+    for (what, request, status) in [
+        ("nobody", post().json(&json!({"user": "a"})), 401),
+        ("a user", post().bearer_auth(&token).json(&json!({"user": "a"})), 403),
+        ("nothing", post().bearer_auth(API_KEY), 400),
+        ("two things", post().bearer_auth(API_KEY).json(&json!({"user": "a", "token": "b"})), 400),
+        ("no session", post().bearer_auth(API_KEY).json(&json!({"session": "x"})), 404),
+        ("a key", post().bearer_auth(API_KEY).json(&json!({"session": by_key.session})), 400),
+        ("a list", server.get("/v1/revocations").bearer_auth(&token), 403),
+        ("its topic", server.get("/v1/topics/$sys.revoked/events").bearer_auth(&token), 403),
+    ] {
+        assert_eq!(problem(request).await.0, status, "{what}");
+    }
+    let forged = json!({"op": "publish", "topic": "$sys.revoked", "data": {"user": "b", "at": 0}});
+    let mut ada = WsClient::connect(&server, &format!("?access_token={token}")).await;
+    assert_eq!(ada.ask(1, forged).await["code"], "forbidden");
+    revoke(&server, json!({"user": "eve"})).await;
+    let one_more = post().bearer_auth(API_KEY).json(&json!({"user": "mallory"}));
+    assert_eq!(problem(one_more).await, (429, "too_many".to_owned()));
+    revoke(&server, json!({"user": "eve"})).await;
+}
+
+#[tokio::test]
+async fn a_revocation_outlives_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = || {
+        TestServer::durable(directory.path(), |config| {
+            support::close(config);
+        })
+    };
+    let token = token("ada", &["a"], &[], 60);
+    let server = start();
+    revoke(&server, json!({"user": "ada"})).await;
+    server.stop();
+    let server = start();
+    eventually("it is known again", || async { status(&server, &token).await == 401 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_and_a_ticket_hold_on_every_node() {
+    let redis = Redis::start();
+    let node = || {
+        TestServer::with(|config| {
+            support::close(config);
+            config.redis = Some(fanfare::config::Redis::at(&redis.url()));
+            config.rules.default.storage = fanfare::config::Storage::Redis;
+        })
+    };
+    let nodes = [node(), node()];
+    let token = token("ada", &["a"], &[], 60);
+    let ticket = nodes[0].post("/v1/tickets").bearer_auth(&token).send().await.expect("an answer");
+    let ticket = expect(ticket, StatusCode::CREATED).await;
+    let query = format!("?topic=a&ticket={}", ticket["ticket"].as_str().expect("a ticket"));
+    let mut client = WsClient::live(&nodes[1], &query).await;
+    for node in &nodes {
+        let again = WsClient::connect_with(node, &query, &[]).await;
+        assert!(matches!(again, Err(Error::Http(response)) if response.status() == 401));
+    }
+    assert_eq!(revoke(&nodes[0], json!({"user": "ada"})).await["ended"], 1);
+    assert_eq!(client.closed().await.1, Some(4401));
+    assert_eq!(status(&nodes[0], &token).await, 401);
+    eventually("the other node knows", || async { status(&nodes[1], &token).await == 401 }).await;
+    let third = node();
+    eventually("a new node knows", || async { status(&third, &token).await == 401 }).await;
+}
