@@ -23,6 +23,7 @@ use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub use self::access::{Access, Coverage};
+pub use self::key_set::{KeySet, KeySetError};
 use self::origin::check_origin;
 use self::policy::Look;
 pub use self::policy::Policy;
