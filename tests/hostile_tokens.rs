@@ -210,9 +210,10 @@ async fn tokens_that_somebody_made_up_open_no_door() {
             let stream = problem(server.get(&format!("/v1/sse{query}"))).await;
             assert_eq!(stream.0, 401, "{what}");
         }
-        let length = token.len().min(200 << 10);
+        let length = token.len().min(100 << 10);
         let refused = anonymous.ask(number, json!({"op": "auth", "token": token[..length]})).await;
         assert_eq!(refused["code"], "unauthorized", "{what}");
-        assert!(!refused.to_string().contains(&token[..length.max(20)]), "{what}");
+        let is_repeated = length > 20 && refused.to_string().contains(&token[..length]);
+        assert!(!is_repeated, "{what}");
     }
 }

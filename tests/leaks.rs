@@ -134,7 +134,7 @@ async fn got(client: &mut WsClient, until_live: bool) -> BTreeSet<String> {
         match frame["op"].as_str() {
             Some("event") => {
                 seen.insert(frame["topic"].as_str().expect("a topic").to_owned());
-                if !until_live && frame["data"] == "last" {
+                if !until_live && frame["topic"] == LAST && frame["data"] == "last" {
                     return seen;
                 }
             }
@@ -164,7 +164,7 @@ async fn streamed(stream: &mut SseClient) -> BTreeSet<String> {
         if block.event == "message" {
             let event = block.json();
             seen.insert(event["topic"].as_str().expect("a topic").to_owned());
-            if event["data"] == "last" {
+            if event["topic"] == LAST && event["data"] == "last" {
                 return seen;
             }
         }

@@ -166,7 +166,7 @@ fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
 
 /// Where keys are published. Whoever could change them on the way could make tokens.
 fn jwks(typed: &schema::Auth, complaints: &mut Complaints) -> Option<Jwks> {
-    let refresh = between(complaints, "auth.jwks_refresh", typed.jwks_refresh, 10, DAY);
+    let refresh = between(complaints, "auth.jwks_refresh", typed.jwks_refresh, 5, DAY);
     let keep = between(complaints, "auth.jwks_keep", typed.jwks_keep, 1, WEEK);
     let url = typed.jwks_url.clone()?;
     let is_safe = url.parse::<Uri>().is_ok_and(|uri| match (uri.scheme_str(), uri.host()) {

@@ -179,7 +179,7 @@ sections! {
         /// Where who signs tokens publishes the public keys, as a JSON Web Key Set (RFC 7517): https,
         /// or http on this machine.
         jwks_url: Option<String> = None;
-        /// How old fetched keys may become before they are fetched again, 10s to 1d. A token with a
+        /// How old fetched keys may become before they are fetched again, 5s to 1d. A token with a
         /// key that is not known has them fetched at once, at most every 5s.
         jwks_refresh: Span = seconds(600);
         /// How long fetched keys stay in force while they can't be fetched again, at most 7d.
