@@ -16,8 +16,11 @@ use fanfare::protocol::{Message, Op, PROTOCOLS, ParseLimits};
 use fanfare::session::{FrameLimits, FrameReader, Incoming, inflate};
 use futures_util::FutureExt;
 
+/// What reads some bytes.
+pub type Target = fn(&[u8]);
+
 /// All of them, by name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("addresses", addresses),
     ("json", json),
     ("cbor", cbor),

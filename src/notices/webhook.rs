@@ -82,10 +82,10 @@ impl Webhook {
         // A redirect could lead to where nobody decided to post to.
         let client = Client::builder().timeout(PATIENCE).disable_redirects().finish();
         loop {
-            if self.broker.is_first() {
-                if let Err(problem) = self.post_all(&client).await {
-                    debug!(webhook = self.hook.name, %problem, "the notices can't be read");
-                }
+            if self.broker.is_first()
+                && let Err(problem) = self.post_all(&client).await
+            {
+                debug!(webhook = self.hook.name, %problem, "the notices can't be read");
             }
             sleep(LOOK).await;
         }
