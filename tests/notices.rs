@@ -138,15 +138,18 @@ async fn join(server: &TestServer, user: &str, query: &str) -> WsClient {
     WsClient::live(server, &format!("{query}&access_token={token}")).await
 }
 
-/// The next notice: its topic, type, and who or what it is about.
+/// The next notice that is not about the application itself: its topic, type, and who or what it is
+/// about.
 async fn notice(client: &mut WsClient) -> (String, String, String) {
-    let event = client.until("event").await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let about = match event["data"]["user"].is_string() {
-        true => &event["data"]["user"],
-        false => &event["data"]["topic"],
-    };
-    (text(&event["topic"]), text(&event["type"]), text(about))
+    loop {
+        let event = client.until("event").await;
+        let data = &event["data"];
+        let about = if data["user"].is_string() { &data["user"] } else { &data["topic"] };
+        if about.is_string() && !text(about).starts_with("$sys") {
+            return (text(&event["topic"]), text(&event["type"]), text(about));
+        }
+    }
 }
 
 #[tokio::test]

@@ -19,18 +19,32 @@ const WIRE_FORMS: usize = 12;
 pub struct Delivery {
     /// What is delivered.
     pub event: Arc<Event>,
-    encoded: [OnceLock<Bytes>; WIRE_FORMS],
+    encoded: Forms,
+    /// The same for sessions that conflate: most events have none.
+    conflated: OnceLock<Box<Forms>>,
 }
+
+/// The bytes of each wire form.
+type Forms = [OnceLock<Bytes>; WIRE_FORMS];
 
 impl Delivery {
     /// A delivery that nobody has encoded yet.
     pub fn new(event: Arc<Event>) -> Self {
-        Self { event, encoded: Default::default() }
+        Self { event, encoded: Default::default(), conflated: OnceLock::new() }
     }
 
     /// The bytes of wire form `form`, encoded now if this is the first to ask.
     pub fn encoded(&self, form: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
-        match self.encoded.get(form) {
+        self.shared(&self.encoded, form, encode)
+    }
+
+    /// The same, for sessions that conflate.
+    pub fn conflated(&self, form: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
+        self.shared(self.conflated.get_or_init(Box::default), form, encode)
+    }
+
+    fn shared(&self, forms: &Forms, form: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
+        match forms.get(form) {
             Some(slot) => slot.get_or_init(|| encode(&self.event)).clone(),
             None => encode(&self.event),
         }

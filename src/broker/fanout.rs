@@ -12,6 +12,7 @@ use actix::prelude::*;
 use slab::Slab;
 use tracing::debug;
 
+use super::alarms::Alarms;
 use super::flush::{Flush, Round};
 use super::inbox::{Inbox, InboxStream, Item};
 use super::router::{Router, WorkerId};
@@ -40,6 +41,9 @@ pub struct Fanout {
     topics: Topics<SessionKey>,
     sessions: Slab<Entry>,
     flush: Flush,
+    alarms: Alarms,
+    /// When it is looked at the alarms next.
+    timer: Option<(Instant, SpawnHandle)>,
     next_mark: u64,
     ticks: u64,
 }
@@ -74,6 +78,8 @@ impl Fanout {
             topics: Topics::default(),
             sessions: Slab::new(),
             flush: Flush::new(flush_interval),
+            alarms: Alarms::default(),
+            timer: None,
             next_mark: 0,
             ticks: 0,
         };
@@ -114,12 +120,43 @@ impl Fanout {
         for session in sessions.drain(..TURN.min(sessions.len())) {
             if let Some(entry) = self.sessions.get_mut(session.0) {
                 entry.wrote = round;
-                entry.subscriber.flush();
+                let more_at = entry.subscriber.flush();
+                if more_at.is_some() {
+                    self.alarms.set(session, more_at);
+                }
             }
         }
+        self.watch_alarms(ctx);
         if !sessions.is_empty() {
             let others = tokio::task::yield_now().into_actor(self);
             ctx.spawn(others.map(|(), fanout, ctx| fanout.write_in_turns(sessions, ctx)));
+        }
+    }
+
+    /// Looks at the alarms when the first one is due: one timer, however many there are.
+    fn watch_alarms(&mut self, ctx: &mut Context<Self>) {
+        let Some(next) = self.alarms.next() else { return };
+        match self.timer {
+            Some((at, _)) if at <= next => return,
+            Some((_, timer)) => _ = ctx.cancel_future(timer),
+            None => {}
+        }
+        let timer = ctx.run_later(next.saturating_duration_since(Instant::now()), |fanout, ctx| {
+            fanout.timer = None;
+            let now = Instant::now();
+            fanout.flush.begin(now);
+            for session in fanout.alarms.take(now) {
+                fanout.add_to_flush(session);
+            }
+            fanout.flush(now, ctx);
+            fanout.watch_alarms(ctx);
+        });
+        self.timer = Some((next, timer));
+    }
+
+    fn add_to_flush(&mut self, session: SessionKey) {
+        if let Some(entry) = self.sessions.get(session.0) {
+            self.flush.add(session, entry.wrote);
         }
     }
 
@@ -281,6 +318,22 @@ impl Handler<Part> for Fanout {
     }
 }
 
+/// Has a session flushed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct More(pub(super) SessionKey);
+
+impl Handler<More> for Fanout {
+    type Result = ();
+
+    fn handle(&mut self, More(session): More, ctx: &mut Self::Context) {
+        let now = Instant::now();
+        self.flush.begin(now);
+        self.add_to_flush(session);
+        self.flush(now, ctx);
+    }
+}
+
 /// Removes a session.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -297,6 +350,7 @@ impl Handler<Leave> for Fanout {
                 self.observer.member(pattern, &entry.info, false);
             }
         }
+        self.alarms.set(session, None);
         let unwanted = self.topics.leave(session);
         self.router.unwant(self.worker, &unwanted);
         if let Some(entry) = self.sessions.try_remove(session.0) {

@@ -4,6 +4,7 @@
 //! other: `publish` appends to the history and is done; the history's feed drives the [`Router`],
 //! the router the `Fanout` actor of each worker thread, and that the sessions of its thread.
 
+mod alarms;
 mod delivery;
 mod fanout;
 mod flush;
@@ -49,7 +50,7 @@ const MAX_LAG: Duration = Duration::from_secs(10);
 const LAG_STEP: Duration = Duration::from_millis(10);
 
 /// A session, as its worker knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey(usize);
 
 /// A boundary in the order of what a worker handles; no two of a worker are the same.
@@ -114,8 +115,8 @@ pub trait Subscriber: Send + Sync {
     /// with it has been taken.
     fn deliver(&self, delivery: &Arc<Delivery>) -> bool;
 
-    /// Has what it took written.
-    fn flush(&self);
+    /// Has what it took written; says when it has more to send by the clock, if it has.
+    fn flush(&self) -> Option<Instant>;
 
     /// Hears that a subscribe is under way: it begins where `mark` will be found.
     fn joined(&self, mark: MarkId);
@@ -346,6 +347,11 @@ impl WorkerHandle {
     /// Asks for `mark` once more, behind everything that waits now.
     pub async fn mark(&self, session: SessionKey, mark: MarkId) -> Result<(), WorkerGone> {
         self.ask(fanout::Mark { session, mark }).await
+    }
+
+    /// Has a session flushed, for it has more to send and there is room.
+    pub fn flush(&self, session: SessionKey) {
+        self.fanout.do_send(fanout::More(session));
     }
 
     /// Unsubscribes a session.

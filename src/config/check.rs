@@ -422,6 +422,7 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
         bad_messages: count("bad_messages", typed.bad_messages),
         outbox_bytes: count("outbox_bytes", typed.outbox_bytes.0),
         catchup_bytes: count("catchup_bytes", typed.catchup_bytes.0),
+        conflated_bytes: count("conflated_bytes", typed.conflated_bytes.0),
         inbox_events: count("inbox_events", typed.inbox_events),
         auth_timeout: timeout(complaints, "auth_timeout", typed.auth_timeout),
         close_timeout: timeout(complaints, "close_timeout", typed.close_timeout),

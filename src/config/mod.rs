@@ -420,6 +420,8 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// Bytes of live events held while a replay runs; more are read from the history again.
     pub catchup_bytes: usize,
+    /// Bytes of newest events that wait for one client in mode `latest`; more closes with 4409.
+    pub conflated_bytes: usize,
     /// Events that wait for one worker thread; publishers wait, then get 503 `unavailable`.
     pub inbox_events: usize,
     /// Time a session may stay without a credential where one is needed; then closes with 4401.

@@ -279,6 +279,9 @@ sections! {
         outbox_bytes: Size = Size(MIB);
         /// Bytes of live events held while a replay runs; more are read from the history again.
         catchup_bytes: Size = Size(MIB);
+        /// Bytes of newest events that wait for one client in mode `latest`, counted as their history does;
+        /// more closes with 4409.
+        conflated_bytes: Size = Size(16 * MIB);
         /// Events that wait for one worker thread; publishers wait, then are answered 503.
         inbox_events: usize = 65_536;
         /// Time that a connection may stay without the credential it needs; then closes with 4401.

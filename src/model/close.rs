@@ -67,7 +67,7 @@ impl Close {
             Close::Restart => row(1012, "restart", "the broker is restarting", Some(1_000)),
             Close::BadMessage => row(4400, "bad_message", "too many bad messages", None),
             Close::Unauthorized => {
-                row(4401, "unauthorized", "no valid credential, or it expired", None)
+                row(4401, "unauthorized", "no valid credential, or it expired or was revoked", None)
             }
             Close::Forbidden => row(4403, "forbidden", "the right was taken away", None),
             Close::HeartbeatMissed => {

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -172,6 +173,13 @@ impl Mode {
 impl Subscribe {
     /// The highest `max_rate`, in events a second.
     pub const MAX_RATE: f64 = 1_000.0;
+
+    /// The shortest time between two events of a topic where they are conflated; none where every event
+    /// is wanted.
+    pub fn interval(&self) -> Option<Duration> {
+        let paced = |rate: f64| Duration::from_secs_f64(rate.recip());
+        (self.mode == Mode::Latest).then(|| self.max_rate.map_or(Duration::ZERO, paced))
+    }
 
     /// The mode that `mode` and `max_rate` ask for together, or what is wrong with them.
     pub fn pace(mode: Option<Mode>, max_rate: Option<f64>) -> Result<Mode, Problem> {

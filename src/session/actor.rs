@@ -12,7 +12,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::catchup::Catchup;
-use super::door::{require_all, require_coverage};
+use super::door::require_coverage;
 use super::reception::{Reception, Renew};
 use super::replay::Replay;
 use super::socket::Said;
@@ -148,6 +148,7 @@ impl Handler<Renew> for Session {
             snapshots: renew.snapshots,
             since: None,
             snapshot: true,
+            is_conflated: false,
             progress: renew.progress,
         };
         actix::spawn(replay.run());
@@ -171,6 +172,19 @@ impl Handler<Identified> for Session {
             Ok(caller) => self.become_caller(reference, caller, ctx),
             Err(problem) => self.refuse(reference, &problem),
         }
+    }
+}
+
+/// All that waited is written, and there is more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct More;
+
+impl Handler<More> for Session {
+    type Result = ();
+
+    fn handle(&mut self, _: More, _: &mut Self::Context) {
+        self.worker.flush(self.key);
     }
 }
 
@@ -256,6 +270,7 @@ impl Session {
         if let Err(problem) = self.check(&subscribe) {
             return self.refuse(reference, &problem);
         }
+        let interval = subscribe.interval();
         let Subscribe { patterns, since, snapshot, .. } = subscribe;
         self.reception.reply(&Reply::Ack { reference, id: None });
         let catchup = Catchup::new(reference, patterns.clone(), self.limits.catchup_bytes);
@@ -267,7 +282,7 @@ impl Session {
             }
             false => (None, None),
         };
-        self.reception.expect(catchup, snapshot, progress);
+        self.reception.expect(catchup, snapshot, interval, progress);
         let (reception, broker) = (self.reception.clone(), self.broker.clone());
         let (worker, session) = (self.worker.clone(), self.key);
         Box::pin(async move {
@@ -293,6 +308,7 @@ impl Session {
                     patterns,
                     since,
                     snapshot,
+                    is_conflated: interval.is_some(),
                     progress,
                 };
                 actix::spawn(replay.run());
@@ -302,7 +318,6 @@ impl Session {
 
     /// Whether a subscribe may be done as a whole.
     fn check(&self, subscribe: &Subscribe) -> Result<(), Problem> {
-        require_all(subscribe)?;
         require_coverage(&self.reception.access(), subscribe)?;
         if self.reception.count_with(&subscribe.patterns) > self.limits.subscriptions {
             let detail = format!("more than {} subscriptions", self.limits.subscriptions);

@@ -144,9 +144,7 @@ impl Door {
                 false => Ok(None),
             };
         }
-        let subscribe = Subscribe { patterns, since, snapshot, mode, max_rate };
-        require_all(&subscribe)?;
-        Ok(Some(subscribe))
+        Ok(Some(Subscribe { patterns, since, snapshot, mode, max_rate }))
     }
 }
 
@@ -175,17 +173,6 @@ impl Language {
         match self {
             Language::WebSocket(_, name) => *name,
             Language::Sse(_) => None,
-        }
-    }
-}
-
-/// Refuses what this version can't do.
-pub(super) fn require_all(subscribe: &Subscribe) -> Result<(), Problem> {
-    match subscribe.mode {
-        Mode::All => Ok(()),
-        Mode::Latest => {
-            let detail = "mode \"latest\" and max_rate are not available in this version";
-            Err(Problem::new(Code::BadRequest, detail))
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod actor;
 mod catchup;
+mod conflation;
 mod deflate;
 mod door;
 mod frames;
@@ -31,7 +32,7 @@ use futures_util::future::LocalBoxFuture;
 use rand::RngExt;
 use tracing::debug;
 
-use self::actor::{Begin, Gone, Heard, Session};
+use self::actor::{Begin, Gone, Heard, More, Session};
 pub use self::deflate::{Deflate, inflate};
 pub use self::door::{Admission, Door, Language};
 pub use self::frames::{FrameLimits, FrameReader, Incoming};
@@ -181,7 +182,8 @@ impl Sessions {
         let transport = admission.language.transport();
         let wire = admission.language.wire().compressed(admission.deflate, &self.metrics);
         let (access, metrics) = (admission.access.clone(), self.metrics.clone());
-        Arc::new(Reception::new(transport, wire, outgoing, access, metrics))
+        let max_conflated = self.limits.conflated_bytes;
+        Arc::new(Reception::new(transport, wire, outgoing, access, max_conflated, metrics))
     }
 
     async fn open(
@@ -260,6 +262,10 @@ impl Listener for Conversation {
                 reception.end(Close::Internal);
             }
         })
+    }
+
+    fn more(&mut self) {
+        self.session.do_send(More);
     }
 
     fn end(&mut self, close: Close) {

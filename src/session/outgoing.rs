@@ -25,6 +25,9 @@ const FEW_SLICES: usize = 8;
 /// How much leaves in one chunk of an event stream, in bytes, if that much waits.
 const CHUNK_BYTES: usize = 64 * 1024;
 
+/// A client for whom more than this waits is behind, in bytes.
+const BEHIND_BYTES: usize = 64 * 1024;
+
 /// Where bytes can be written without waiting.
 pub trait Sink: Send + Sync {
     /// Writes as much as is taken at once; `WouldBlock` where that is nothing.
@@ -47,14 +50,22 @@ struct State {
     blocked: bool,
     /// Somebody will flush.
     awaits_flush: bool,
+    /// Somebody has more to send once all of this is written.
+    has_more: bool,
 }
 
 impl Outgoing {
     /// An empty outbox that holds up to `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
         let outbox = Outbox::new(max_bytes);
-        let state =
-            State { outbox, transport: None, sink: None, blocked: false, awaits_flush: false };
+        let state = State {
+            outbox,
+            transport: None,
+            sink: None,
+            blocked: false,
+            awaits_flush: false,
+            has_more: false,
+        };
         Self { state: Mutex::new(state), room: Notify::new(), heard: AtomicBool::new(true) }
     }
 
@@ -153,6 +164,25 @@ impl Outgoing {
             None => state.transport = Some(cx.waker().clone()),
         }
         chunk.map_or(Poll::Pending, |chunk| Poll::Ready(Some(chunk)))
+    }
+
+    /// Whether the client has not taken what was sent before.
+    pub fn is_behind(&self) -> bool {
+        let state = self.lock();
+        state.blocked || state.outbox.bytes() > BEHIND_BYTES.min(state.outbox.max_bytes() / 4)
+    }
+
+    /// Says that there is more to send once all of this is written.
+    pub fn has_more(&self) {
+        self.lock().has_more = true;
+    }
+
+    /// Whether all is written and there is more to send; true once.
+    pub fn wants_more(&self) -> bool {
+        let mut state = self.lock();
+        let wants = state.has_more && state.outbox.bytes() == 0;
+        state.has_more &= !wants;
+        wants
     }
 
     /// Whether the transport waits for its socket.

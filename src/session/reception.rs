@@ -6,18 +6,21 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix::{Message, WeakRecipient};
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::catchup::Catchup;
+use super::conflation::{Conflation, Offered};
 use super::outgoing::Outgoing;
+use super::replay::Kind;
 use super::wire::Wire;
 use crate::auth::{Access, Coverage};
 use crate::broker::{Delivery, MarkId, Subscriber, Transport};
 use crate::metrics::{CodeLabel, Metrics};
-use crate::model::{Close, Cursor, Event, Pattern, Problem};
+use crate::model::{Close, Cursor, Event, Pattern, Problem, Topic};
 use crate::protocol::{Marks, Reply};
 
 /// Heartbeats in a row without a word from a WebSocket client before it counts as gone.
@@ -35,6 +38,9 @@ pub struct Reception {
     metrics: Arc<Metrics>,
     /// Every event that comes is to be sent as it is.
     plain: AtomicBool,
+    /// Something may wait to be sent by the clock, or when there is room.
+    conflates: AtomicBool,
+    max_conflated_bytes: usize,
     state: Mutex<State>,
     /// Who reads current values anew after a gap.
     session: OnceLock<WeakRecipient<Renew>>,
@@ -48,6 +54,10 @@ struct State {
     /// In a box, as what is waited for seldom is.
     expected: Option<Box<Expected>>,
     catchups: Vec<Active>,
+    /// In a box, for most sessions want every event.
+    conflation: Option<Box<Conflation>>,
+    /// All that is live is conflated alike, so that no event has to be asked for its pattern.
+    uniform: Option<Duration>,
     missed_heartbeats: u32,
     told: Option<Cursor>,
 }
@@ -56,6 +66,7 @@ struct State {
 struct Expected {
     catchup: Catchup,
     snapshot: bool,
+    interval: Option<Duration>,
     progress: Option<UnboundedSender<Progress>>,
 }
 
@@ -65,6 +76,8 @@ struct Active {
     catchup: Catchup,
     /// Whether current values are wanted where there is a gap.
     snapshot: bool,
+    /// The shortest time between two events of a topic, where they are conflated.
+    interval: Option<Duration>,
     /// Who reads its history; nobody where it wants none.
     progress: Option<UnboundedSender<Progress>>,
 }
@@ -99,6 +112,7 @@ impl Reception {
         wire: Wire,
         outgoing: Arc<Outgoing>,
         access: Access,
+        max_conflated_bytes: usize,
         metrics: Arc<Metrics>,
     ) -> Self {
         let state = State {
@@ -107,12 +121,24 @@ impl Reception {
             snapshots: Vec::new(),
             expected: None,
             catchups: Vec::new(),
+            conflation: None,
+            uniform: None,
             missed_heartbeats: 0,
             told: None,
         };
-        let (plain, state) = (AtomicBool::new(true), Mutex::new(state));
-        let session = OnceLock::new();
-        Self { transport, wire, outgoing, metrics, plain, state, session }
+        let (plain, conflates) = (AtomicBool::new(true), AtomicBool::new(false));
+        let (state, session) = (Mutex::new(state), OnceLock::new());
+        Self {
+            transport,
+            wire,
+            outgoing,
+            metrics,
+            plain,
+            conflates,
+            max_conflated_bytes,
+            state,
+            session,
+        }
     }
 
     /// Says who reads current values anew.
@@ -139,7 +165,7 @@ impl Reception {
     pub fn set_access(&self, access: Access) -> Vec<Pattern> {
         let mut state = self.lock();
         state.access = access;
-        self.refresh(&state);
+        self.refresh(&mut state);
         let ungranted = |pattern: &&Pattern| state.access.coverage(pattern) == Coverage::None;
         state.patterns().filter(ungranted).cloned().collect()
     }
@@ -158,14 +184,17 @@ impl Reception {
         self.lock().catchups.len()
     }
 
-    /// Says what to expect: a subscribe that is registered next, and whether it wants current values.
+    /// Says what to expect: a subscribe that is registered next, whether it wants current values, and
+    /// how far apart events of a topic are to be where they are conflated.
     pub fn expect(
         &self,
         catchup: Catchup,
         snapshot: bool,
+        interval: Option<Duration>,
         progress: Option<UnboundedSender<Progress>>,
     ) {
-        self.lock().expected = Some(Box::new(Expected { catchup, snapshot, progress }));
+        let expected = Expected { catchup, snapshot, interval, progress };
+        self.lock().expected = Some(Box::new(expected));
     }
 
     /// Stops receiving `patterns`.
@@ -174,7 +203,8 @@ impl Reception {
         state.live.retain(|pattern| !patterns.contains(pattern));
         state.snapshots.retain(|pattern| !patterns.contains(pattern));
         state.catchups.retain_mut(|active| !active.catchup.unsubscribe(patterns));
-        self.refresh(&state);
+        self.stop_conflating(&mut state, patterns);
+        self.refresh(&mut state);
     }
 
     /// Says something that is not an event.
@@ -196,16 +226,20 @@ impl Reception {
 
     /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
     /// once there is no such subscribe.
-    pub fn replay(&self, mark: MarkId, event: &Event, snapshot: bool) -> bool {
+    pub fn replay(&self, mark: MarkId, event: &Event, kind: Kind) -> bool {
         let mut state = self.lock();
+        let state = &mut *state;
         let may_see = state.access.may_subscribe(&event.topic);
         let Some(active) = state.catchups.iter_mut().find(|active| active.mark == mark) else {
             return false;
         };
         if may_see && active.catchup.wants(event) {
-            let marks = active.catchup.marks(snapshot);
-            if snapshot {
+            let marks = active.catchup.marks(kind);
+            if kind != Kind::Replayed {
                 active.catchup.sent_snapshot(event);
+                if let Some(conflation) = &mut state.conflation {
+                    conflation.supersede(&event.topic, event.cursor);
+                }
             }
             self.metrics.events_replayed.inc();
             self.push(self.wire.event(event, &marks));
@@ -220,6 +254,10 @@ impl Reception {
         let mut state = self.lock();
         let state = &mut *state;
         let active = state.catchups.iter_mut().find(|active| active.mark == mark)?;
+        if active.interval.is_some() {
+            // It takes no room to have the newest of them wait elsewhere.
+            return None;
+        }
         while active.catchup.held_bytes() > few_bytes {
             let next = active.catchup.next_held_bytes();
             if !self.outgoing.has_room(next) {
@@ -233,7 +271,87 @@ impl Reception {
 
     fn send_held(&self, access: &Access, catchup: &Catchup, delivery: &Delivery) {
         if access.may_subscribe(&delivery.event.topic) {
-            self.push(self.wire.event(&delivery.event, &catchup.marks(false)));
+            self.push(self.wire.event(&delivery.event, &catchup.marks(Kind::Replayed)));
+        }
+    }
+
+    /// Sends a live event of a conflated topic, or has it wait; true asks for a flush.
+    fn conflate(&self, state: &mut State, delivery: &Arc<Delivery>, interval: Duration) -> bool {
+        self.offer(state, delivery, interval, self.outgoing.is_behind())
+    }
+
+    fn offer(
+        &self,
+        state: &mut State,
+        delivery: &Arc<Delivery>,
+        interval: Duration,
+        is_behind: bool,
+    ) -> bool {
+        let conflation = state.conflation.get_or_insert_with(|| {
+            self.conflates.store(true, Ordering::Relaxed);
+            Box::new(Conflation::new(self.max_conflated_bytes))
+        });
+        match conflation.offer(delivery, interval, Instant::now(), is_behind) {
+            Offered::Now => self.push_quietly(self.wire.conflated(delivery)),
+            Offered::Waits if is_behind => {
+                self.outgoing.has_more();
+                false
+            }
+            Offered::Waits => true,
+            Offered::TooMuch => {
+                self.end(Close::SlowConsumer);
+                false
+            }
+        }
+    }
+
+    /// Sends what waits and is due, as long as the client keeps up; says when more is due.
+    fn send_due(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        let State { conflation, access, live, uniform, .. } = &mut *state;
+        let conflation = conflation.as_mut()?;
+        let now = Instant::now();
+        while conflation.due().is_some_and(|due| due <= now) {
+            if self.outgoing.is_behind() {
+                self.outgoing.has_more();
+                return None;
+            }
+            let wanted = |conflation: &Conflation, topic: &Topic| {
+                uniform.or_else(|| interval(live, conflation, topic))
+            };
+            let Some((delivery, skipped)) = conflation.next(now, wanted) else { break };
+            if let Some(message) = self.conflated(access, &delivery, skipped) {
+                self.push_quietly(message);
+            }
+        }
+        conflation.due()
+    }
+
+    /// A conflated event as it leaves, if it may be seen.
+    fn conflated(&self, access: &Access, delivery: &Delivery, skipped: u64) -> Option<Bytes> {
+        access.may_subscribe(&delivery.event.topic).then(|| match skipped {
+            0 => self.wire.conflated(delivery),
+            skipped => {
+                let marks = Marks { conflated: true, skipped, ..Marks::default() };
+                self.wire.event(&delivery.event, &marks)
+            }
+        })
+    }
+
+    /// Conflates what these match no longer. What waits of a topic of which every event is wanted now
+    /// goes out before them; what nobody wants any more is dropped.
+    fn stop_conflating(&self, state: &mut State, patterns: &[Pattern]) {
+        let State { conflation, live, access, .. } = state;
+        let Some(conflation) = conflation else { return };
+        patterns.iter().for_each(|pattern| conflation.remove(pattern));
+        for topic in conflation.topics() {
+            if interval(live, conflation, &topic).is_none()
+                && let Some((delivery, skipped)) = conflation.take(&topic)
+                && live.iter().any(|pattern| pattern.matches(&topic))
+                && let Some(message) = self.conflated(access, &delivery, skipped)
+            {
+                self.push(message);
+            }
         }
     }
 
@@ -251,16 +369,24 @@ impl Reception {
     }
 
     /// Whether events can go out without a look is noted once, here.
-    fn refresh(&self, state: &State) {
+    fn refresh(&self, state: &mut State) {
         let whole = |pattern: &Pattern| state.access.coverage(pattern) == Coverage::Whole;
-        let plain =
+        let is_settled =
             state.expected.is_none() && state.catchups.is_empty() && state.live.iter().all(whole);
-        self.plain.store(plain, Ordering::Relaxed);
+        let conflation = state.conflation.as_ref().filter(|conflation| !conflation.is_empty());
+        self.plain.store(is_settled && conflation.is_none(), Ordering::Relaxed);
+        let mut intervals = state.live.iter().map(|pattern| conflation?.interval(pattern));
+        let first = intervals.next().flatten().filter(|_| is_settled);
+        state.uniform = first.filter(|_| intervals.all(|interval| interval == first));
     }
 
     fn deliver_with_a_look(&self, delivery: &Arc<Delivery>) -> bool {
         let event = &delivery.event;
         let mut state = self.lock();
+        let state = &mut *state;
+        if let Some(interval) = state.uniform {
+            return self.conflate(state, delivery, interval);
+        }
         if !state.access.may_subscribe(&event.topic) {
             return false;
         }
@@ -274,7 +400,10 @@ impl Reception {
                 }
             }
         }
-        is_live && self.push_quietly(self.wire.live(delivery))
+        match state.interval(&event.topic) {
+            Some(interval) if is_live => self.conflate(state, delivery, interval),
+            _ => is_live && self.push_quietly(self.wire.live(delivery)),
+        }
     }
 
     /// Has current values read anew after a gap, while what follows it waits; false where none are
@@ -288,33 +417,50 @@ impl Reception {
         let snapshots = state.snapshots.clone().into();
         session.do_send(Renew { mark, patterns: patterns.clone().into(), snapshots, progress });
         let catchup = Catchup::renewal(patterns, self.outgoing.max_bytes(), position);
-        let progress = Some(sender);
-        state.catchups.push(Active { mark, catchup, snapshot: true, progress });
+        let (progress, interval) = (Some(sender), None);
+        state.catchups.push(Active { mark, catchup, snapshot: true, interval, progress });
         self.refresh(state);
         true
     }
 
     fn go_live(&self, state: &mut State, at: usize, position: Cursor) {
-        let Active { mut catchup, snapshot, progress, .. } = state.catchups.swap_remove(at);
+        let active = state.catchups.swap_remove(at);
+        let Active { mut catchup, snapshot, interval, progress, .. } = active;
         if state.catchups.is_empty() {
             // Most sessions never catch up again.
             state.catchups = Vec::new();
         }
-        while let Some(delivery) = catchup.next_held() {
-            self.send_held(&state.access, &catchup, &delivery);
+        if !catchup.is_renewal {
+            // A later subscribe to the same pattern replaces its options.
+            self.stop_conflating(state, catchup.patterns());
         }
-        self.reply(&Reply::Live { reference: catchup.reference, cursor: position });
-        state.told = Some(position);
+        while let Some(delivery) = catchup.next_held() {
+            match interval.or_else(|| state.interval(&delivery.event.topic)) {
+                Some(_) if !state.access.may_subscribe(&delivery.event.topic) => {}
+                // It goes out behind all that is written before.
+                Some(interval) => _ = self.offer(state, &delivery, interval, true),
+                None => self.send_held(&state.access, &catchup, &delivery),
+            }
+        }
         for pattern in catchup.patterns() {
             if !state.live.contains(pattern) {
                 state.live.push(pattern.clone());
             }
-            // A later subscribe to the same pattern replaces its options.
             if !catchup.is_renewal {
                 state.snapshots.retain(|other| other != pattern);
                 state.snapshots.extend(snapshot.then(|| pattern.clone()));
             }
+            if let Some(interval) = interval {
+                let max_bytes = self.max_conflated_bytes;
+                let conflation =
+                    state.conflation.get_or_insert_with(|| Conflation::new(max_bytes).into());
+                conflation.add(pattern.clone(), interval);
+                self.conflates.store(true, Ordering::Relaxed);
+            }
         }
+        let cursor = state.floor(position);
+        self.reply(&Reply::Live { reference: catchup.reference, cursor });
+        state.told = Some(cursor);
         if let Some(progress) = progress {
             _ = progress.send(Progress::Live);
         }
@@ -323,16 +469,39 @@ impl Reception {
 }
 
 impl State {
+    /// The shortest time between two events of a topic; none where every one is wanted.
+    fn interval(&self, topic: &Topic) -> Option<Duration> {
+        interval(&self.live, self.conflation.as_ref()?, topic)
+    }
+
+    /// The place up to which everything was sent or superseded, where it was delivered up to `place`.
+    fn floor(&self, place: Cursor) -> Cursor {
+        self.conflation.as_ref().map_or(place, |conflation| conflation.floor(place))
+    }
+
     fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.live.iter().chain(self.catchups.iter().flat_map(|active| active.catchup.patterns()))
     }
 }
 
+/// The shortest time between two events of a topic, by the live patterns that match it: none where one of
+/// them wants every event, else the shortest that any wants.
+fn interval(live: &[Pattern], conflation: &Conflation, topic: &Topic) -> Option<Duration> {
+    let mut matching = live.iter().filter(|pattern| pattern.matches(topic));
+    let first = conflation.interval(matching.next()?)?;
+    matching.try_fold(first, |least, pattern| Some(least.min(conflation.interval(pattern)?)))
+}
+
 impl Catchup {
-    fn marks(&self, snapshot: bool) -> Marks {
-        let is_replay = !snapshot && !self.is_renewal;
-        let replay = is_replay.then(|| self.reference.unwrap_or(0));
-        Marks { replay, snapshot, ..Marks::default() }
+    fn marks(&self, kind: Kind) -> Marks {
+        let is_snapshot = kind == Kind::Snapshot;
+        let is_replay = !is_snapshot && !self.is_renewal;
+        Marks {
+            replay: is_replay.then(|| self.reference.unwrap_or(0)),
+            snapshot: is_snapshot,
+            conflated: kind == Kind::Changed,
+            skipped: 0,
+        }
     }
 }
 
@@ -345,17 +514,27 @@ impl Subscriber for Reception {
         }
     }
 
-    fn flush(&self) {
-        self.outgoing.flush();
+    fn flush(&self) -> Option<Instant> {
+        if !self.conflates.load(Ordering::Relaxed) {
+            self.outgoing.flush();
+            return None;
+        }
+        loop {
+            let more_at = self.send_due();
+            self.outgoing.flush();
+            if !self.outgoing.wants_more() {
+                return more_at;
+            }
+        }
     }
 
     fn joined(&self, mark: MarkId) {
         let mut state = self.lock();
         if let Some(expected) = state.expected.take() {
-            let Expected { catchup, snapshot, progress } = *expected;
-            state.catchups.push(Active { mark, catchup, snapshot, progress });
+            let Expected { catchup, snapshot, interval, progress } = *expected;
+            state.catchups.push(Active { mark, catchup, snapshot, interval, progress });
         }
-        self.refresh(&state);
+        self.refresh(&mut state);
     }
 
     fn marked(&self, mark: MarkId, position: Cursor) {
@@ -387,9 +566,10 @@ impl Subscriber for Reception {
             self.push(heartbeat);
         }
         let is_live = state.catchups.is_empty() && !state.live.is_empty();
-        if is_live && state.told != Some(position) {
-            state.told = Some(position);
-            self.reply(&Reply::Cursor(position));
+        let cursor = state.floor(position);
+        if is_live && state.told != Some(cursor) {
+            state.told = Some(cursor);
+            self.reply(&Reply::Cursor(cursor));
         }
     }
 
@@ -402,8 +582,9 @@ impl Subscriber for Reception {
         }
         self.reply(&Reply::Gap { reference: None, since });
         if !state.live.is_empty() && !self.renew(&mut state, position, mark) {
-            state.told = Some(position);
-            self.reply(&Reply::Live { reference: None, cursor: position });
+            let cursor = state.floor(position);
+            state.told = Some(cursor);
+            self.reply(&Reply::Live { reference: None, cursor });
         }
     }
 

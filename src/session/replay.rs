@@ -50,8 +50,21 @@ pub struct Replay {
     pub since: Option<Cursor>,
     /// Whether current values are wanted where there is no usable `since`.
     pub snapshot: bool,
+    /// Whether the newest event of each topic is enough.
+    pub is_conflated: bool,
     /// What the session says of how far to read.
     pub progress: UnboundedReceiver<Progress>,
+}
+
+/// What an event out of the history is to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One of all that came after what the client has.
+    Replayed,
+    /// The newest of its topic, changed since what the client has.
+    Changed,
+    /// The current value of its topic.
+    Snapshot,
 }
 
 /// The subscribe or its session is gone.
@@ -71,8 +84,9 @@ impl Replay {
         let mut after = self.since;
         while let Some(Progress::Read { boundary, sent }) = self.progress.recv().await {
             let read = match after.max(sent) {
+                Some(after) if self.is_conflated => self.changed(after, boundary).await?,
                 Some(after) => self.replay(after, boundary).await?,
-                None => self.snapshot().await?,
+                None => self.current(&self.snapshots, None, Kind::Snapshot).await?,
             };
             if read.is_err() || self.drain_held().await.is_err() {
                 return Ok(());
@@ -94,10 +108,10 @@ impl Replay {
                 told_gap = page.gap;
                 self.reception.reply(&Reply::Gap { reference: self.reference, since: after });
                 if self.snapshot {
-                    return self.snapshot().await;
+                    return self.current(&self.snapshots, None, Kind::Snapshot).await;
                 }
             }
-            if self.send(&page.events, false).await.is_err() {
+            if self.send(&page.events, Kind::Replayed).await.is_err() {
                 return Ok(Err(Gone));
             }
             after = page.next;
@@ -105,6 +119,17 @@ impl Replay {
                 return Ok(Ok(()));
             }
         }
+    }
+
+    /// Sends the newest event of each topic that has one after a place.
+    async fn changed(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+        // Only to hear of a gap; a page with one is as short as any.
+        if self.read(since, upto).await?.gap.is_none() {
+            return self.current(&self.patterns, Some(since), Kind::Changed).await;
+        }
+        self.reception.reply(&Reply::Gap { reference: self.reference, since });
+        let kind = if self.snapshot { Kind::Snapshot } else { Kind::Changed };
+        self.current(&self.patterns, None, kind).await
     }
 
     async fn read(&self, after: Cursor, upto: Cursor) -> Result<Page, Problem> {
@@ -140,14 +165,21 @@ impl Replay {
         }
     }
 
-    async fn snapshot(&self) -> Result<Result<(), Gone>, Problem> {
+    /// Sends the newest kept event of each topic that `patterns` match, if it came after `since`.
+    async fn current(
+        &self,
+        patterns: &Arc<[Pattern]>,
+        since: Option<Cursor>,
+        kind: Kind,
+    ) -> Result<Result<(), Gone>, Problem> {
         let (mut after, mut newest_place) = (None, None);
         loop {
-            let patterns = self.snapshots.clone();
+            let patterns = patterns.clone();
             let newest = Newest { patterns, after, max_events: PAGE_EVENTS };
-            let page = self.patiently(|| self.broker.history().newest(newest.clone())).await?;
+            let mut page = self.patiently(|| self.broker.history().newest(newest.clone())).await?;
+            page.events.retain(|event| event.cursor > since);
             newest_place = newest_place.max(page.events.iter().filter_map(|e| e.cursor).max());
-            if self.send(&page.events, true).await.is_err() {
+            if self.send(&page.events, kind).await.is_err() {
                 return Ok(Err(Gone));
             }
             after = page.next;
@@ -163,10 +195,10 @@ impl Replay {
     }
 
     /// Sends a page as the client takes it, and lets others of this thread go first.
-    async fn send(&self, events: &[Arc<Event>], snapshot: bool) -> Result<(), Gone> {
+    async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
         for event in events {
             self.room(event.cost()).await?;
-            if !self.reception.replay(self.mark, event, snapshot) {
+            if !self.reception.replay(self.mark, event, kind) {
                 return Err(Gone);
             }
         }

@@ -68,6 +68,9 @@ pub trait Listener {
     /// Takes a message; the next one is read when this is done.
     fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()>;
 
+    /// All is written, and somebody said that there is more. Nobody does where nothing is conflated.
+    fn more(&mut self) {}
+
     /// The client broke a rule or a limit: ends the conversation through the outbox.
     fn end(&mut self, close: Close);
 }
@@ -273,6 +276,9 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             }
             Poll::Ready(written)
         });
+        if self.outgoing.wants_more() {
+            self.listener.more();
+        }
         // A stream that buffers, as TLS does, is flushed when nothing more waits.
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
         match ready!(written) {

@@ -14,7 +14,7 @@ use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
 use super::Place;
-use super::actor::{Gone, Session};
+use super::actor::{Gone, More, Session};
 use super::outgoing::Outgoing;
 
 /// The body of one event stream. Dropped when the connection is gone, which ends the session.
@@ -35,7 +35,11 @@ impl MessageBody for EventStream {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
-        self.outgoing.poll_chunk(cx).map(|chunk| chunk.map(Ok))
+        let chunk = self.outgoing.poll_chunk(cx);
+        if self.outgoing.wants_more() {
+            self.session.do_send(More);
+        }
+        chunk.map(|chunk| chunk.map(Ok))
     }
 }
 

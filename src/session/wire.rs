@@ -68,6 +68,14 @@ impl Wire {
         }
     }
 
+    /// A live event for a session that conflates, shared likewise.
+    pub fn conflated(&self, delivery: &Delivery) -> Bytes {
+        let marks = Marks { conflated: true, ..Marks::default() };
+        let form = self.encoder.wire_form();
+        let form = self.compression.as_ref().map_or(form, |compression| compression.form(form));
+        delivery.conflated(form, |event| self.event(event, &marks))
+    }
+
     /// An event with marks.
     pub fn event(&self, event: &Event, marks: &Marks) -> Bytes {
         self.message(self.encoder.event(event, marks))
