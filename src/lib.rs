@@ -17,6 +17,7 @@ pub mod history; // what was said before: the log, numbered and kept
 pub mod cluster; // the other nodes, and what is asked of their sessions
 pub mod auth; // who asks, and what they may do
 pub mod http; // what every HTTP path shares: queries, credentials, problems
-pub mod admin; // sessions, presence, health, metrics
+pub mod admin; // sessions, presence, tickets, revocations, health, metrics
+pub mod notices; // what the broker says about itself, and webhooks
 pub mod metrics; // what the broker counts about itself
 pub mod console; // the embedded pages

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub sessions: Family<TransportLabel, Gauge>,
     /// Sessions ended by the broker, by `code`.
     pub closes: Family<CodeLabel, Counter>,
+    /// Notices that could not be stored.
+    pub notices_lost: Counter,
     /// Patterns that sessions are subscribed to, each counted once a session.
     pub subscriptions: Gauge,
 }
@@ -63,6 +65,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             sessions: Family::default(),
             closes: Family::default(),
+            notices_lost: Counter::default(),
             subscriptions: Gauge::default(),
         };
         metrics.register();
@@ -97,6 +100,11 @@ impl Metrics {
         registry.register("refusals", "Refused requests by code", self.refusals.clone());
         registry.register("sessions", "Open sessions by transport", self.sessions.clone());
         registry.register("closes", "Sessions ended by the broker, by code", self.closes.clone());
+        registry.register(
+            "notices_lost",
+            "Notices that could not be stored",
+            self.notices_lost.clone(),
+        );
         registry.register(
             "subscriptions",
             "Patterns that sessions are subscribed to",

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::{self, ServerHandle};
+use futures_util::future::LocalBoxFuture;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -37,6 +38,8 @@ use crate::history::redis::{JoinError, Joined};
 use crate::history::sqlite::{OpenError, Opened};
 use crate::ingress::redis::Source;
 use crate::metrics::Metrics;
+use crate::notices::webhook::Webhook;
+use crate::notices::{Noticed, Notices};
 use crate::session::{Door, Places, Sessions};
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
@@ -56,8 +59,7 @@ pub struct Server {
     reload: Reload,
     broker: BrokerHandle,
     history: Arc<dyn History>,
-    relay: Option<Arc<RedisRelay>>,
-    sources: Vec<Source>,
+    services: Vec<Service>,
     places: Places,
     grace: Duration,
 }
@@ -136,10 +138,14 @@ impl Server {
             Some(relay) => relay.clone(),
             None => Arc::new(NoRelay),
         };
+        let origins = config.server.allowed_origins.clone();
+        let auth = Arc::new(Auth::new(&config.auth, config.rules.clone(), origins));
+        let (notices, noticed) = Notices::new(config.notices, auth.clone(), metrics.clone());
         let broker = BrokerHandle::new(
             history.clone(),
             to_others,
             router,
+            Arc::new(notices),
             metrics.clone(),
             Bounds { inbox_events: config.limits.inbox_events, tickets: config.auth.tickets },
             Timing {
@@ -148,12 +154,12 @@ impl Server {
             },
         );
         let limits = Arc::new(config.limits.clone());
-        let source = |from: &_| Source::new(from, broker.clone(), limits.clone());
-        let sources = config.sources.iter().map(source).collect::<Result<_, _>>();
-        let sources = sources.map_err(|error| JoinError::Address(error.to_string()))?;
-        let origins = config.server.allowed_origins.clone();
+        let mut services = feeds(&config, &broker, &limits)?;
+        services.extend(always(&auth, &broker, &history, noticed));
+        if let Some(relay) = relay {
+            services.push(Box::pin(relay.run(broker.clone())));
+        }
         let places = Places::default();
-        let auth = Arc::new(Auth::new(&config.auth, config.rules.clone(), origins));
         let tls = |certificate| Tls::new(certificate, config.limits.handshake_timeout);
         let tls = config.server.certificate.as_ref().map(tls).transpose()?;
         let listener = listener::bind(config.server.listen)?;
@@ -184,8 +190,7 @@ impl Server {
             reload,
             broker,
             history,
-            relay,
-            sources,
+            services,
             places,
             grace,
         })
@@ -214,15 +219,7 @@ impl Server {
     /// Serves until `stop` is ready, then says good-bye to every session and returns.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let handle = self.server.handle();
-        let sweeping = actix_web::rt::spawn(sweep(self.history.clone()));
-        let auth = self.reload.auth.clone();
-        let revocations = admin::revocations::follow(self.broker.clone(), auth.clone());
-        let revocations = actix_web::rt::spawn(revocations);
-        let keys = actix_web::rt::spawn(async move { auth.keep_keys().await });
-        let answering =
-            self.relay.map(|relay| actix_web::rt::spawn(relay.run(self.broker.clone())));
-        let feeding = self.sources.into_iter().map(|source| actix_web::rt::spawn(source.run()));
-        let feeding: Vec<_> = feeding.collect();
+        let services: Vec<_> = self.services.into_iter().map(actix_web::rt::spawn).collect();
         let running = actix_web::rt::spawn(self.server);
         let history = self.history;
         let stopping = async {
@@ -233,11 +230,49 @@ impl Server {
             outcome = running => outcome.map_err(io::Error::other).flatten(),
             () = stopping => Ok(()),
         };
-        let others = [&sweeping, &keys, &revocations].into_iter();
-        others.chain(&answering).chain(&feeding).for_each(JoinHandle::abort);
+        services.iter().for_each(JoinHandle::abort);
         history.stop();
         Ok(outcome?)
     }
+}
+
+/// What runs beside the listener, until the stop.
+type Service = LocalBoxFuture<'static, ()>;
+
+/// What brings events in and out beside clients.
+fn feeds(
+    config: &Config,
+    broker: &BrokerHandle,
+    limits: &Arc<Limits>,
+) -> Result<Vec<Service>, ServeError> {
+    let mut services: Vec<Service> = Vec::new();
+    for from in &config.sources {
+        let source = Source::new(from, broker.clone(), limits.clone());
+        let source = source.map_err(|error| JoinError::Address(error.to_string()))?;
+        services.push(Box::pin(source.run()));
+    }
+    for hook in &config.webhooks {
+        let webhook = Webhook::new(hook.clone(), broker.clone());
+        let webhook = webhook.map_err(|problem| io::Error::other(problem.to_string()))?;
+        services.push(Box::pin(webhook.run()));
+    }
+    Ok(services)
+}
+
+/// What every node does by itself.
+fn always(
+    auth: &Arc<Auth>,
+    broker: &BrokerHandle,
+    history: &Arc<dyn History>,
+    noticed: Noticed,
+) -> [Service; 4] {
+    let keys = auth.clone();
+    [
+        Box::pin(sweep(history.clone())),
+        Box::pin(async move { keys.keep_keys().await }),
+        Box::pin(admin::revocations::follow(broker.clone(), auth.clone())),
+        Box::pin(noticed.store(broker.clone())),
+    ]
 }
 
 /// The log of this node, and the ways out of it.

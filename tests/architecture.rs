@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &["broker", "config", "history", "model"]),
     ("session", &["auth", "broker", "config", "history", "http", "metrics", "model", "protocol"]),
     ("ingress", &["auth", "broker", "config", "history", "http", "model", "protocol"]),
+    ("notices", &["auth", "broker", "config", "history", "metrics", "model"]),
     ("admin", &["auth", "broker", "history", "http", "metrics", "model"]),
 ];
 

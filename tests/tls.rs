@@ -180,8 +180,8 @@ async fn many_event_streams_share_one_connection_of_http_2() {
     let http = &Http2::connect(&server).await;
     let open = |n: usize| async move { http.sse(&format!("?topic=t.{n}")).await };
     let mut streams = join_all((0..50).map(open)).await;
-    for n in 0..50 {
-        assert_eq!(streams[n].next().await.expect("an event").event, "fanfare.live");
+    for (n, stream) in streams.iter_mut().enumerate() {
+        assert_eq!(stream.next().await.expect("an event").event, "fanfare.live");
         server.publish(&format!("t.{n}"), &json!(n)).await;
     }
     for (n, stream) in streams.iter_mut().enumerate() {

@@ -149,11 +149,11 @@ fn nats(work: &Work, place: &Place) -> Result<Setup, String> {
 }
 
 fn mercure(work: &Work, place: &Place) -> Result<Setup, String> {
+    let binary = find("mercure", "MERCURE")?;
     if work.load.protocol != Protocol::Sse {
         return Err("it speaks SSE alone".into());
     }
     only_memory(work)?;
-    let binary = find("mercure", "MERCURE")?;
     let key = "a-key-of-more-than-thirty-two-bytes-for-the-bench";
     let config = format!(
         "{{\n  auto_https off\n  admin off\n}}\nhttp://127.0.0.1:{} {{\n  mercure {{\n\
@@ -171,9 +171,9 @@ fn mercure(work: &Work, place: &Place) -> Result<Setup, String> {
 }
 
 fn centrifugo(work: &Work, place: &Place) -> Result<Setup, String> {
+    let binary = find("centrifugo", "CENTRIFUGO")?;
     only_websocket(work)?;
     only_memory(work)?;
-    let binary = find("centrifugo", "CENTRIFUGO")?;
     let config = serde_json::json!({
         "http_server": {"address": "127.0.0.1", "port": place.ports[0]},
         "client": {"insecure": true, "allowed_origins": ["*"]},
@@ -187,9 +187,9 @@ fn centrifugo(work: &Work, place: &Place) -> Result<Setup, String> {
 }
 
 fn sockudo(work: &Work, place: &Place) -> Result<Setup, String> {
+    let mut command = Command::new(find("sockudo", "SOCKUDO")?);
     only_websocket(work)?;
     only_memory(work)?;
-    let mut command = Command::new(find("sockudo", "SOCKUDO")?);
     command.current_dir(&place.directory).envs([
         ("HOST", "127.0.0.1"),
         ("PORT", &place.ports[0].to_string()),
@@ -205,9 +205,9 @@ fn sockudo(work: &Work, place: &Place) -> Result<Setup, String> {
 }
 
 fn soketi(work: &Work, place: &Place) -> Result<Setup, String> {
+    let mut command = Command::new(find("soketi", "SOKETI")?);
     only_websocket(work)?;
     only_memory(work)?;
-    let mut command = Command::new(find("soketi", "SOKETI")?);
     command.arg("start").current_dir(&place.directory).envs([
         ("SOKETI_HOST", "127.0.0.1"),
         ("SOKETI_PORT", &place.ports[0].to_string()),

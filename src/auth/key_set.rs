@@ -142,7 +142,7 @@ mod tests {
             ed(json!({"crv": "X25519"})),
         ] {
             assert_eq!(
-                parse(&[useless.clone()]).unwrap_err(),
+                parse(std::slice::from_ref(&useless)).unwrap_err(),
                 KeySetError::NoneUsable,
                 "{useless}"
             );

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::access::{Access, Coverage};
 pub use self::entrance::{Client, Entrance};
+pub use self::key_set::{KeySet, KeySetError};
 use self::origin::check_origin;
 use self::policy::Look;
 pub use self::policy::Policy;

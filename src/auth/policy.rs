@@ -54,6 +54,11 @@ impl Policy {
         self.open
     }
 
+    /// The rules of topics.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// Where keys are published, if tokens are checked with such.
     pub(super) fn jwks(&self) -> Option<&Arc<Jwks>> {
         self.tokens.as_ref().and_then(TokenCheck::jwks)

@@ -16,7 +16,7 @@ use super::flush::{Flush, Round};
 use super::inbox::{Inbox, InboxStream, Item};
 use super::router::{Router, WorkerId};
 use super::topics::{Subscribed, Topics};
-use super::{MarkId, SessionInfo, SessionKey, Subscriber, Timing};
+use super::{MarkId, Observer, SessionInfo, SessionKey, Subscriber, Timing};
 use crate::metrics::{Metrics, TransportLabel};
 use crate::model::{Bearer, Close, Cursor, Pattern, Revocation, Topic};
 
@@ -33,6 +33,7 @@ const TURN: usize = 64;
 pub struct Fanout {
     worker: WorkerId,
     router: Arc<Router>,
+    observer: Arc<dyn Observer>,
     inbox: Arc<Inbox>,
     metrics: Arc<Metrics>,
     heartbeat: Duration,
@@ -57,6 +58,7 @@ impl Fanout {
     /// Starts the actor on the current thread.
     pub(super) fn start(
         router: Arc<Router>,
+        observer: Arc<dyn Observer>,
         metrics: Arc<Metrics>,
         Timing { heartbeat, flush_interval }: Timing,
     ) -> Addr<Self> {
@@ -65,6 +67,7 @@ impl Fanout {
         let fanout = Self {
             worker,
             router,
+            observer,
             inbox,
             metrics,
             heartbeat,
@@ -187,6 +190,7 @@ impl Handler<Enter> for Fanout {
         let label = TransportLabel { transport: enter.info.transport.name() };
         self.metrics.sessions.get_or_create(&label).inc();
         debug!(session = %enter.info.id, "session entered");
+        self.observer.session(&enter.info, true);
         let beat = self.ticks % self.heartbeat.as_secs().max(1);
         let entry =
             Entry { info: enter.info, subscriber: enter.subscriber, beat, wrote: Round::default() };
@@ -208,17 +212,21 @@ impl Handler<Join> for Fanout {
     fn handle(&mut self, join: Join, _: &mut Self::Context) -> Self::Result {
         let mark = self.new_mark();
         let mut wanted = Vec::new();
+        let entry = self.sessions.get(join.session.0);
         for pattern in join.patterns {
-            match self.topics.subscribe(join.session, pattern.clone()) {
-                Subscribed::Already => {}
-                Subscribed::Also => _ = self.metrics.subscriptions.inc(),
-                Subscribed::First => {
-                    self.metrics.subscriptions.inc();
-                    wanted.push(pattern);
-                }
+            let subscribed = self.topics.subscribe(join.session, pattern.clone());
+            if subscribed == Subscribed::Already {
+                continue;
+            }
+            self.metrics.subscriptions.inc();
+            if let Some(entry) = entry {
+                self.observer.member(&pattern, &entry.info, true);
+            }
+            if subscribed == Subscribed::First {
+                wanted.push(pattern);
             }
         }
-        if let Some(entry) = self.sessions.get(join.session.0) {
+        if let Some(entry) = entry {
             entry.subscriber.joined(mark);
         }
         self.router.want(self.worker, &wanted, join.session, mark);
@@ -254,13 +262,21 @@ impl Handler<Part> for Fanout {
     type Result = ();
 
     fn handle(&mut self, part: Part, _: &mut Self::Context) {
-        let before = self.topics.patterns(part.session).count();
         let (session, topics) = (part.session, &mut self.topics);
-        let unwanted =
-            part.patterns.into_iter().filter(|pattern| topics.unsubscribe(session, pattern));
-        let unwanted: Vec<_> = unwanted.collect();
-        let removed = before - self.topics.patterns(session).count();
-        self.metrics.subscriptions.dec_by(removed as i64);
+        let entry = self.sessions.get(session.0);
+        let mut unwanted = Vec::new();
+        for pattern in part.patterns {
+            if !topics.patterns(session).any(|subscribed| *subscribed == pattern) {
+                continue;
+            }
+            self.metrics.subscriptions.dec();
+            if let Some(entry) = entry {
+                self.observer.member(&pattern, &entry.info, false);
+            }
+            if topics.unsubscribe(session, &pattern) {
+                unwanted.push(pattern);
+            }
+        }
         self.router.unwant(self.worker, &unwanted);
     }
 }
@@ -276,9 +292,15 @@ impl Handler<Leave> for Fanout {
     fn handle(&mut self, Leave(session): Leave, _: &mut Self::Context) {
         let patterns = self.topics.patterns(session).count();
         self.metrics.subscriptions.dec_by(patterns as i64);
+        if let Some(entry) = self.sessions.get(session.0) {
+            for pattern in self.topics.patterns(session) {
+                self.observer.member(pattern, &entry.info, false);
+            }
+        }
         let unwanted = self.topics.leave(session);
         self.router.unwant(self.worker, &unwanted);
         if let Some(entry) = self.sessions.try_remove(session.0) {
+            self.observer.session(&entry.info, false);
             let label = TransportLabel { transport: entry.info.transport.name() };
             self.metrics.sessions.get_or_create(&label).dec();
             debug!(session = %entry.info.id, "session left");

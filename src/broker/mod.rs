@@ -9,6 +9,7 @@ mod fanout;
 mod flush;
 mod inbox;
 mod members;
+mod observer;
 mod questions;
 mod router;
 mod tickets;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::delivery::Delivery;
 use self::fanout::Fanout;
+pub use self::observer::{NoObserver, Observer};
 pub use self::questions::{Answer, Answers, Gathered, NoRelay, Question, Range, Relay};
 pub use self::router::Router;
 pub use self::tickets::TICKET_LIFE;
@@ -166,6 +168,7 @@ struct Shared {
     history: Arc<dyn History>,
     relay: Arc<dyn Relay>,
     router: Arc<Router>,
+    observer: Arc<dyn Observer>,
     metrics: Arc<Metrics>,
     tickets: Tickets,
     inbox_events: usize,
@@ -180,15 +183,18 @@ impl BrokerHandle {
         history: Arc<dyn History>,
         relay: Arc<dyn Relay>,
         router: Arc<Router>,
+        observer: Arc<dyn Observer>,
         metrics: Arc<Metrics>,
         bounds: Bounds,
         timing: Timing,
     ) -> Self {
+        router.observed_by(observer.clone());
         let (workers, draining) = (Mutex::default(), AtomicBool::new(false));
         let shared = Shared {
             history,
             relay,
             router,
+            observer,
             metrics,
             tickets: Tickets::new(bounds.tickets),
             inbox_events: bounds.inbox_events,
@@ -202,7 +208,8 @@ impl BrokerHandle {
     /// Starts the broker actor of the current worker thread.
     pub fn start_worker(&self) -> WorkerHandle {
         let shared = &self.shared;
-        let fanout = Fanout::start(shared.router.clone(), shared.metrics.clone(), shared.timing);
+        let (router, observer) = (shared.router.clone(), shared.observer.clone());
+        let fanout = Fanout::start(router, observer, shared.metrics.clone(), shared.timing);
         self.workers().push(fanout.clone());
         WorkerHandle { fanout }
     }
@@ -261,6 +268,11 @@ impl BrokerHandle {
     /// The log, to read from.
     pub fn history(&self) -> &dyn History {
         &*self.shared.history
+    }
+
+    /// Whether this node is the one that does what one of all is to do.
+    pub fn is_first(&self) -> bool {
+        self.shared.relay.is_first()
     }
 
     /// Takes no new sessions from here on, and ends the others evenly over some time.

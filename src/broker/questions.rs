@@ -20,6 +20,9 @@ use crate::model::{Code, Problem, Revocation, Topic};
 pub trait Relay: Send + Sync {
     /// Asks every other node.
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Answers, Problem>>;
+
+    /// Whether this node is the one that does what one of all is to do. For a moment two may think so.
+    fn is_first(&self) -> bool;
 }
 
 /// The relay of a broker on its own.
@@ -29,6 +32,10 @@ pub struct NoRelay;
 impl Relay for NoRelay {
     fn ask(&self, _: Question) -> BoxFuture<'_, Result<Answers, Problem>> {
         Box::pin(ready(Ok(Answers::default())))
+    }
+
+    fn is_first(&self) -> bool {
+        true
     }
 }
 

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::delivery::Delivery;
 use super::inbox::{Inbox, Item};
-use super::topics::Topics;
+use super::observer::{NoObserver, Observer};
+use super::topics::{Subscribed, Topics};
 use super::{MarkId, SessionKey};
 use crate::history::Feed;
 use crate::model::{Cursor, Event, Pattern, Topic};
@@ -19,26 +20,35 @@ use crate::model::{Cursor, Event, Pattern, Topic};
 pub(super) struct WorkerId(usize);
 
 /// Routes events to the workers of one node.
-#[derive(Debug)]
 pub struct Router {
     routes: Mutex<Routes>,
 }
 
-#[derive(Debug)]
 struct Routes {
     /// The newest event that was routed.
     head: Cursor,
     topics: Topics<WorkerId>,
     inboxes: HashMap<WorkerId, Arc<Inbox>>,
     next_worker: usize,
+    observer: Arc<dyn Observer>,
 }
 
 impl Router {
     /// A router for a log whose newest event is at `head`.
     pub fn new(head: Cursor) -> Self {
-        let routes =
-            Routes { head, topics: Topics::default(), inboxes: HashMap::new(), next_worker: 0 };
+        let routes = Routes {
+            head,
+            topics: Topics::default(),
+            inboxes: HashMap::new(),
+            next_worker: 0,
+            observer: Arc::new(NoObserver),
+        };
         Self { routes: Mutex::new(routes) }
+    }
+
+    /// Says who hears what is listened to.
+    pub(super) fn observed_by(&self, observer: Arc<dyn Observer>) {
+        self.lock().observer = observer;
     }
 
     fn lock(&self) -> MutexGuard<'_, Routes> {
@@ -58,7 +68,9 @@ impl Router {
     pub(super) fn leave(&self, worker: WorkerId) {
         let mut routes = self.lock();
         routes.inboxes.remove(&worker);
-        routes.topics.leave(worker);
+        for pattern in routes.topics.leave(worker) {
+            routes.observer.wanted(&pattern, false);
+        }
     }
 
     /// Routes events of `patterns` to `worker` too, and places a mark where that begins: every
@@ -72,7 +84,9 @@ impl Router {
     ) {
         let mut routes = self.lock();
         for pattern in patterns {
-            routes.topics.subscribe(worker, pattern.clone());
+            if let Subscribed::First = routes.topics.subscribe(worker, pattern.clone()) {
+                routes.observer.wanted(pattern, true);
+            }
         }
         routes.put(worker, |position| Item::Mark { session, mark, position });
     }
@@ -81,7 +95,9 @@ impl Router {
     pub(super) fn unwant(&self, worker: WorkerId, patterns: &[Pattern]) {
         let mut routes = self.lock();
         for pattern in patterns {
-            routes.topics.unsubscribe(worker, pattern);
+            if routes.topics.unsubscribe(worker, pattern) {
+                routes.observer.wanted(pattern, false);
+            }
         }
     }
 

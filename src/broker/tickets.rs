@@ -67,7 +67,8 @@ impl Tickets {
 
 impl State {
     fn forget_expired(&mut self, now: Instant) {
-        while let Some((_, ticket)) = self.given.pop_front_if(|(until, _)| *until <= now) {
+        let expired = self.given.iter().take_while(|(until, _)| *until <= now).count();
+        for (_, ticket) in self.given.drain(..expired) {
             self.left.remove(&ticket);
         }
     }

@@ -134,4 +134,8 @@ impl Relay for RedisRelay {
             self.gather(&question, answered).await
         })
     }
+
+    fn is_first(&self) -> bool {
+        self.nodes.is_first()
+    }
 }

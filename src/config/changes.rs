@@ -1,6 +1,6 @@
 //! What differs between two configurations, by name, and what of it needs a restart.
 
-use super::schema::{API_KEY_KEYS, KEYS, Key, REDIS_SOURCE_KEYS, RULE_KEYS};
+use super::schema::{API_KEY_KEYS, KEYS, Key, REDIS_SOURCE_KEYS, RULE_KEYS, WEBHOOK_KEYS};
 use super::{Loaded, Rule, Rules};
 
 /// Keys, and all keys of entries, whose change comes into force while the broker serves.
@@ -29,7 +29,8 @@ impl Loaded {
         let sources = (&ours.ingress_redis, &theirs.ingress_redis);
         let sources = of_entries("ingress.redis", REDIS_SOURCE_KEYS, sources.0, sources.1);
         let keys = of_entries("auth.keys", API_KEY_KEYS, &ours.auth_keys, &theirs.auth_keys);
-        sections.chain(rules).chain(sources).chain(keys).collect()
+        let hooks = of_entries("webhooks", WEBHOOK_KEYS, &ours.webhooks, &theirs.webhooks);
+        sections.chain(rules).chain(sources).chain(keys).chain(hooks).collect()
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod redis;
 mod server;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,7 @@ impl Default for Config {
 
 /// Gives what was typed its meaning, with warnings about what is probably not meant.
 pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>) {
+    let webhooks = webhooks::webhooks(typed, complaints);
     let config = Config {
         server: server::server(&typed.server, complaints),
         auth: auth(typed, complaints),
@@ -55,6 +57,8 @@ pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>
         redis: redis::redis(&typed.redis, complaints),
         sources: redis::sources(typed, complaints),
         rules: rules(typed, complaints),
+        notices: webhooks::notices(&typed.notices, &webhooks),
+        webhooks,
         limits: limits(&typed.limits, complaints),
         log: log(&typed.log, complaints),
     };
@@ -116,7 +120,7 @@ fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
 
 /// Where keys are published. Whoever could change them on the way could make tokens.
 fn jwks(typed: &schema::Auth, complaints: &mut Complaints) -> Option<Jwks> {
-    let refresh = between(complaints, "auth.jwks_refresh", typed.jwks_refresh, 10, DAY);
+    let refresh = between(complaints, "auth.jwks_refresh", typed.jwks_refresh, 5, DAY);
     let keep = between(complaints, "auth.jwks_keep", typed.jwks_keep, 1, WEEK);
     let url = typed.jwks_url.clone()?;
     let is_safe = url.parse::<Uri>().is_ok_and(|uri| match (uri.scheme_str(), uri.host()) {
@@ -240,7 +244,24 @@ fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
         (false, true) => Storage::Disk,
         (false, false) => Storage::Memory,
     };
-    Rules { listed, revocations: revocations(&default, safest, &typed.auth), default }
+    Rules {
+        listed,
+        revocations: revocations(&default, safest, &typed.auth),
+        notices: notices(&default, safest, !typed.webhooks.is_empty()),
+        default,
+    }
+}
+
+/// What is kept of notices: enough for webhooks to be away for a while, and nothing where there are none.
+fn notices(default: &Rule, safest: Storage, are_posted: bool) -> Rule {
+    Rule {
+        pattern: Pattern::everything(),
+        storage: if are_posted { safest } else { Storage::None },
+        max_events: 100_000,
+        max_bytes: 64 << 20,
+        max_age: Duration::from_secs(DAY),
+        ..default.clone()
+    }
 }
 
 /// What is kept of revocations: in the safest place there is, and as long and as many as are

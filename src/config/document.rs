@@ -5,7 +5,9 @@
 
 use std::fmt::Write;
 
-use super::schema::{API_KEY_KEYS, KEYS, Key, REDIS_SOURCE_KEYS, RULE_KEYS, SECTIONS};
+use super::schema::{
+    API_KEY_KEYS, KEYS, Key, REDIS_SOURCE_KEYS, RULE_KEYS, SECTIONS, WEBHOOK_KEYS,
+};
 
 /// `fanfare.example.toml`: every key with its meaning, at its default.
 pub fn example() -> String {
@@ -27,6 +29,7 @@ pub fn example() -> String {
         (TOPICS_ABOUT, SAMPLE_RULES),
         (API_KEYS_ABOUT, SAMPLE_API_KEYS),
         (SOURCES_ABOUT, SAMPLE_SOURCES),
+        (WEBHOOKS_ABOUT, SAMPLE_WEBHOOKS),
     ] {
         text.push_str("\n\n");
         comment(&mut text, about);
@@ -69,6 +72,12 @@ pub fn reference() -> String {
         row(&mut text, &format!("`{}`", key.name), key, &default(key, unset));
     }
     _ = writeln!(text, "\n```toml\n{SAMPLE_SOURCES}```\n\n{SOURCES_AS_TEXT}");
+    _ = writeln!(text, "## `[[webhooks]]`\n\n{WEBHOOKS_ABOUT}\n");
+    _ = writeln!(text, "| key | form | default | meaning |\n|---|---|---|---|");
+    for key in WEBHOOK_KEYS {
+        row(&mut text, &format!("`{}`", key.name), key, &default(key, "required"));
+    }
+    _ = writeln!(text, "\n```toml\n{SAMPLE_WEBHOOKS}```\n\n{WEBHOOKS_AS_TEXT}");
     text
 }
 
@@ -143,6 +152,22 @@ name = "support"
 key = "sha256:…"
 subscribe = [">"]
 admin = true                # sessions, presence, forgetting histories
+"#;
+
+const WEBHOOKS_ABOUT: &str = "Applications that hear what the broker says about itself: who comes and goes, and \
+    which topics are listened to. See `docs/notices.md`.";
+
+/// Webhooks as one might write them.
+const SAMPLE_WEBHOOKS: &str = r#"[[webhooks]]
+name = "crm"
+url = "https://crm.example/hooks/fanfare"
+secret = "whsec_…"          # echo whsec_$(openssl rand -base64 32)
+events = ["presence.joined", "presence.left"]
+topics = ["room.>"]
+"#;
+
+const WEBHOOKS_AS_TEXT: &str = r#"Webhooks can also come as one TOML array of inline tables, which takes the place of those in the file:
+`FANFARE_WEBHOOKS='[{name = "crm", url = "https://…", secret = "whsec_…"}]'`.
 "#;
 
 const API_KEYS_AS_TEXT: &str = r#"Keys can also come as one TOML array of inline tables, which takes the place of those in the file:

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use self::entries::{API_KEYS, ENTRIES_ENV, REDIS_SOURCES, RULES};
+use self::entries::{API_KEYS, ENTRIES_ENV, REDIS_SOURCES, RULES, WEBHOOKS};
 use super::Config;
 use super::check::{Complaint, check};
 use super::schema::{KEYS, Key, SECTIONS, Typed};
@@ -222,6 +222,9 @@ impl Reader {
         if section == RULES.name {
             return self.entries(&RULES, value, source);
         }
+        if section == WEBHOOKS.name {
+            return self.entries(&WEBHOOKS, value, source);
+        }
         if section == "ingress" {
             return self.ingress(value, source, &origin);
         }
@@ -233,7 +236,7 @@ impl Reader {
                 self.unknown(
                     "section",
                     section,
-                    sections.chain(["topics", "ingress"].map(str::to_owned)),
+                    sections.chain(["topics", "ingress", "webhooks"].map(str::to_owned)),
                     &origin,
                 );
             }
@@ -350,7 +353,8 @@ impl Reader {
         let rules = RULES.shown(&self.typed.topics);
         let sources = REDIS_SOURCES.shown(&self.typed.ingress_redis);
         let keys = API_KEYS.shown(&self.typed.auth_keys);
-        let entries = rules.into_iter().chain(sources).chain(keys);
+        let webhooks = WEBHOOKS.shown(&self.typed.webhooks);
+        let entries = rules.into_iter().chain(sources).chain(keys).chain(webhooks);
         let entries = entries.map(|(key, value, default)| setting(key, value, default));
         sections.chain(entries).flatten().collect()
     }

@@ -29,7 +29,7 @@ pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_or
 pub use own::Own;
 pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
 
-use crate::model::{EventType, Pattern, Topic, TopicError};
+use crate::model::{EventType, NoticeKind, Pattern, Topic, TopicError};
 
 /// The whole of the configuration.
 #[derive(Debug, Clone)]
@@ -46,6 +46,10 @@ pub struct Config {
     pub sources: Vec<RedisSource>,
     /// What is allowed on different topics.
     pub rules: Rules,
+    /// What the broker says about itself.
+    pub notices: Notices,
+    /// Where that is posted to.
+    pub webhooks: Vec<Webhook>,
     /// The limits on what comes from outside.
     pub limits: Limits,
     /// What is logged, and how.
@@ -285,6 +289,42 @@ impl Tap {
     }
 }
 
+/// What the broker says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Notices {
+    /// Sessions that begin and end.
+    pub sessions: bool,
+    /// Topics that are listened to, or no longer.
+    pub topics: bool,
+    /// Who subscribes to a topic, where its rule has presence.
+    pub presence: bool,
+}
+
+/// An application that notices are posted to.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// What it is called.
+    pub name: String,
+    /// Where it is; it may hold a secret.
+    pub url: Hidden,
+    /// What notices are signed with.
+    pub secret: WebhookSecret,
+    /// Which are posted.
+    pub events: Vec<NoticeKind>,
+    /// About which topics.
+    pub topics: Vec<Pattern>,
+}
+
+/// What notices are signed with: 24 to 64 bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookSecret(pub Vec<u8>);
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookSecret(…)")
+    }
+}
+
 /// What is allowed on different topics: the first rule that matches a topic decides.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -294,6 +334,8 @@ pub struct Rules {
     pub default: Rule,
     /// For what is accepted no longer, which only applications may see.
     pub revocations: Rule,
+    /// For what the broker says about itself, where no listed rule says otherwise.
+    pub notices: Rule,
 }
 
 impl Rules {
@@ -302,7 +344,8 @@ impl Rules {
         if self.revocations.pattern.matches(topic) {
             return &self.revocations;
         }
-        self.listed.iter().find(|rule| rule.pattern.matches(topic)).unwrap_or(&self.default)
+        let other = if topic.is_reserved() { &self.notices } else { &self.default };
+        self.listed.iter().find(|rule| rule.pattern.matches(topic)).unwrap_or(other)
     }
 
     /// Every rule, in the order in which they decide.
@@ -320,8 +363,8 @@ impl Rules {
                 return false;
             }
         }
-        // The broker's own topics match no rule but the default one.
-        [&self.default, &self.revocations].iter().any(|rule| rule.storage == storage)
+        let others = [&self.default, &self.revocations, &self.notices];
+        others.iter().any(|rule| rule.storage == storage)
     }
 }
 

@@ -105,6 +105,8 @@ macro_rules! sections {
             pub ingress_redis: Vec<RedisSource>,
             /// The API keys with some rights, in their order.
             pub auth_keys: Vec<ApiKey>,
+            /// Where notices are posted to.
+            pub webhooks: Vec<Webhook>,
         }
 
         /// The sections and what they are about, in the order of the example.
@@ -197,7 +199,7 @@ sections! {
         /// Where who signs tokens publishes the public keys, as a JSON Web Key Set (RFC 7517): https,
         /// or http on this machine.
         jwks_url: Option<String> = None;
-        /// How old fetched keys may become before they are fetched again, 10s to 1d. A token with a
+        /// How old fetched keys may become before they are fetched again, 5s to 1d. A token with a
         /// key that is not known has them fetched at once, at most every 5s.
         jwks_refresh: Span = seconds(600);
         /// How long fetched keys stay in force while they can't be fetched again, at most 7d.
@@ -315,6 +317,17 @@ sections! {
         http2_streams: usize = 100;
     }
 
+    /// What the broker says about itself, as events of its own; a webhook turns on what it wants.
+    notices: Notices {
+        /// Whether sessions that begin and end are told of.
+        sessions: bool = false;
+        /// Whether topics that get their first subscriber by name, and lose the last, are told of.
+        topics: bool = false;
+        /// Whether who subscribes to a topic by name, and who does so no longer, is told on
+        /// `$presence.` and the topic, where its rule has `presence`.
+        presence: bool = true;
+    }
+
     /// What is logged on standard error, and how.
     log: Log {
         /// How much: `error`, `warn`, `info`, `debug`, `trace`, or by module as in
@@ -380,6 +393,21 @@ entry! {
     subscribe("subscribe"): Vec<String> = Vec::new();
     /// Whether it may see and end sessions, see who is present, and forget histories.
     admin("admin"): bool = false;
+}
+
+entry! {
+    " An application that notices are posted to." "webhooks" Webhook WEBHOOK_KEYS:
+    /// What it is called in the log and in the history: a segment of a topic. Required.
+    name("name"): Option<String> = None;
+    /// Where notices are posted to. Required.
+    url("url"): Option<Hidden> = None;
+    /// What they are signed with: `whsec_` and 24 to 64 random bytes in base64. Required.
+    secret("secret"): Option<Hidden> = None;
+    /// Which: `"session.connected"`, `"session.disconnected"`, `"topic.occupied"`, `"topic.vacated"`,
+    /// `"presence.joined"`, `"presence.left"`; all of them if there are none here.
+    events("events"): Vec<String> = Vec::new();
+    /// Patterns of the topics that notices are to be about; about all if there are none here.
+    topics("topics"): Vec<String> = Vec::new();
 }
 
 #[cfg(test)]

@@ -15,8 +15,9 @@ const MAX_REPEATED: usize = 200;
 
 /// The events of one body.
 #[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) events: Vec<NewEvent>,
+pub struct Batch {
+    /// At least one.
+    pub events: Vec<NewEvent>,
 }
 
 /// `{"events":[...]}`, or one event as it is.
@@ -63,7 +64,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 impl Batch {
     /// Reads `{"topic","type"?,"data"}` or `{"events":[...]}`.
-    pub(super) fn from_json(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
+    pub fn from_json(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
         let text = utf8(body)?;
         let Body { events, topic, kind, data, encoding } = object(text)?;
         let Some(events) = events else {
@@ -81,7 +82,7 @@ impl Batch {
     }
 
     /// Reads one event a line; empty lines are passed over.
-    pub(super) fn from_lines(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
+    pub fn from_lines(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
         let text = utf8(body)?;
         let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
         require_count(lines.clone().count(), limits)?;

@@ -11,7 +11,7 @@ use crate::model::{Code, Data, Problem};
 
 /// What a body is, as its `Content-Type` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Form {
+pub enum Form {
     /// It must be JSON.
     Json,
     /// It is JSON if it parses, else text: nothing was said, or what curl says by itself.
@@ -26,7 +26,7 @@ pub(super) enum Form {
 
 impl Form {
     /// Reads `Content-Type`; a charset other than UTF-8 and an encoded body are refused (415).
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let unsupported = |detail: String| Problem::new(Code::UnsupportedMediaType, detail);
         if let Some(encoding) = http::header(headers, &header::CONTENT_ENCODING)?
             && !encoding.eq_ignore_ascii_case("identity")
@@ -57,7 +57,8 @@ impl Form {
     }
 
     /// The data of one event.
-    pub(super) fn data(&self, body: &[u8], limits: &Limits) -> Result<Data, Problem> {
+    /// The body as the data of an event.
+    pub fn data(&self, body: &[u8], limits: &Limits) -> Result<Data, Problem> {
         let data = match self {
             Form::Json => Data::from_json(body, limits.json_depth)?,
             Form::Guess => match Data::from_json(body, limits.json_depth) {

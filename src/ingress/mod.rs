@@ -11,5 +11,7 @@ mod publish;
 mod read;
 pub mod redis;
 
+pub use self::batch::Batch;
+pub use self::body::Form;
 pub use self::publish::{publish_batch, publish_event};
 pub use self::read::{forget_events, list_topics, read_events, read_topic};

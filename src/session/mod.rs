@@ -32,9 +32,9 @@ use rand::RngExt;
 use tracing::debug;
 
 use self::actor::{Begin, Gone, Heard, Session};
-pub use self::deflate::Deflate;
+pub use self::deflate::{Deflate, inflate};
 pub use self::door::{Admission, Door, Language};
-pub use self::frames::FrameLimits;
+pub use self::frames::{FrameLimits, FrameReader, Incoming};
 pub use self::outgoing::{Outgoing, Sink};
 use self::reception::Reception;
 pub use self::socket::{Listener, Said, Socket, SocketLimits, Stream};

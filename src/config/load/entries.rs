@@ -1,4 +1,5 @@
-//! Tables that may come many times: `[[topics]]`, `[[ingress.redis]]`, `[[auth.keys]]`.
+//! Tables that may come many times: `[[topics]]`, `[[ingress.redis]]`, `[[auth.keys]]`,
+//! `[[webhooks]]`.
 //!
 //! A later source of settings takes the place of all entries of the one before, for nobody could say which
 //! of them it means.
@@ -8,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::super::schema::{
     API_KEY_KEYS, ApiKey, Key, REDIS_SOURCE_KEYS, RULE_KEYS, RedisSource, Rule, Typed,
+    WEBHOOK_KEYS, Webhook,
 };
 use super::super::value::Given;
 use super::{Origin, Reader, Source};
@@ -56,8 +58,19 @@ pub(super) const API_KEYS: Entries<ApiKey> = Entries {
     of: |typed| &mut typed.auth_keys,
 };
 
+/// The applications that notices are posted to.
+pub(super) const WEBHOOKS: Entries<Webhook> = Entries {
+    name: "webhooks",
+    env: "FANFARE_WEBHOOKS",
+    one: "webhook",
+    example: r#"[{name = "crm", url = "https://…", secret = "whsec_…"}]"#,
+    keys: WEBHOOK_KEYS,
+    of: |typed| &mut typed.webhooks,
+};
+
 /// What all of them are called in the environment.
-pub(super) const ENTRIES_ENV: [&str; 3] = [RULES.env, REDIS_SOURCES.env, API_KEYS.env];
+pub(super) const ENTRIES_ENV: [&str; 4] =
+    [RULES.env, REDIS_SOURCES.env, API_KEYS.env, WEBHOOKS.env];
 
 /// A key of an entry, its value and its default.
 type Shown = (String, Option<String>, Option<String>);
@@ -109,6 +122,8 @@ impl Reader {
             self.entries_as_text(&REDIS_SOURCES, text, source);
         } else if [API_KEYS.name, API_KEYS.env].contains(&name) {
             self.entries_as_text(&API_KEYS, text, source);
+        } else if [WEBHOOKS.name, WEBHOOKS.env].contains(&name) {
+            self.entries_as_text(&WEBHOOKS, text, source);
         } else {
             return false;
         }

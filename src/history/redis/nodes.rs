@@ -134,6 +134,12 @@ pub struct Nodes {
 }
 
 impl Nodes {
+    /// Whether this node comes before all others that are there.
+    pub fn is_first(&self) -> bool {
+        let me = self.server.nodes.me;
+        self.others().iter().all(|other| me < *other)
+    }
+
     /// The other nodes that are there.
     pub fn others(&self) -> Vec<LogName> {
         lock(&self.server.nodes.leases).others(Instant::now())

@@ -1,0 +1,244 @@
+//! Webhooks: notices, posted to an application.
+//!
+//! A webhook reads the notices in the log from where it was, posts them, and notes how far it got, in the
+//! log too: so each is posted at least once, in order, by one node at a time. Signed as the Standard
+//! Webhooks specification says (version 1.0.0), for which most languages have a library.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use awc::Client;
+use aws_lc_rs::hmac;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use super::{PRESENCE, SESSIONS, TOPICS};
+use crate::broker::BrokerHandle;
+use crate::config;
+use crate::history::{Append, Page, Read};
+use crate::model::{Cursor, Data, Event, NewEvent, NoticeKind, Pattern, Problem, Topic};
+
+/// How often a webhook looks for more.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Notices that are posted together.
+const TOGETHER: usize = 100;
+
+/// How long the application may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long until the first repeat; twice as long before each further one.
+const FIRST_REPEAT: Duration = Duration::from_secs(1);
+
+/// The longest time between repeats.
+const LAST_REPEAT: Duration = Duration::from_secs(300);
+
+/// Posts notices to one application.
+pub struct Webhook {
+    hook: config::Webhook,
+    broker: BrokerHandle,
+    patterns: Arc<[Pattern]>,
+    place: Topic,
+}
+
+/// How far it got.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    cursor: String,
+}
+
+/// A notice as it is posted.
+#[derive(Serialize)]
+struct Posted<'a> {
+    id: Option<String>,
+    topic: &'a str,
+    #[serde(rename = "type")]
+    kind: Option<&'a str>,
+    time: String,
+    data: &'a RawValue,
+}
+
+/// What is posted, and what makes it this and no other.
+struct Message {
+    id: String,
+    body: String,
+}
+
+impl Webhook {
+    /// A webhook that has not looked yet.
+    pub fn new(hook: config::Webhook, broker: BrokerHandle) -> Result<Self, Problem> {
+        let patterns = [SESSIONS, TOPICS, &format!("{PRESENCE}>")].map(Pattern::parse);
+        let patterns: Vec<_> = patterns.into_iter().collect::<Result<_, _>>()?;
+        let place = Topic::parse(&format!("$sys.webhooks.{}", hook.name))?;
+        Ok(Self { hook, broker, patterns: patterns.into(), place })
+    }
+
+    /// Posts what is noticed, for good.
+    pub async fn run(self) {
+        // A redirect could lead to where nobody decided to post to.
+        let client = Client::builder().timeout(PATIENCE).disable_redirects().finish();
+        loop {
+            if self.broker.is_first()
+                && let Err(problem) = self.post_all(&client).await
+            {
+                debug!(webhook = self.hook.name, %problem, "the notices can't be read");
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Posts until this node is not the one to do so any more.
+    async fn post_all(&self, client: &Client) -> Result<(), Problem> {
+        let mut after = self.begin().await?;
+        while self.broker.is_first() {
+            let page = self.read(after).await?;
+            let wanted: Vec<_> = page.events.iter().filter(|event| self.wants(event)).collect();
+            if let Some(message) = Message::of(&wanted) {
+                if !self.post(client, &message).await {
+                    return Ok(());
+                }
+                self.note(page.next).await?;
+            }
+            after = page.next;
+            if page.done {
+                sleep(LOOK).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it left off; the end of the log if it never was anywhere.
+    async fn begin(&self) -> Result<Cursor, Problem> {
+        let latest = self.broker.history().topic(self.place.clone()).await?.latest;
+        let place = latest.and_then(|event| {
+            let place: Place = serde_json::from_str(event.data.json().get()).ok()?;
+            Cursor::parse(&place.cursor).ok()
+        });
+        match place {
+            Some(place) => Ok(place),
+            None => {
+                let head = self.broker.history().head();
+                self.note(head).await?;
+                Ok(head)
+            }
+        }
+    }
+
+    async fn note(&self, cursor: Cursor) -> Result<(), Problem> {
+        let place = json!({ "cursor": cursor.to_string() }).to_string();
+        let Ok(data) = Data::from_json(place.as_bytes(), 8) else { return Ok(()) };
+        let event = NewEvent { topic: self.place.clone(), kind: None, data };
+        self.broker.publish(Append { events: vec![event], key: None }).await?;
+        Ok(())
+    }
+
+    async fn read(&self, after: Cursor) -> Result<Page, Problem> {
+        let (patterns, after) = (self.patterns.clone(), Some(after));
+        let read =
+            Read { patterns, after, upto: None, max_events: TOGETHER, max_bytes: usize::MAX };
+        let page = self.broker.history().read(read).await?;
+        if page.gap.is_some() {
+            warn!(webhook = self.hook.name, "notices were forgotten before they were posted");
+        }
+        Ok(page)
+    }
+
+    fn wants(&self, event: &Event) -> bool {
+        let kind = event.kind.as_ref().and_then(|kind| NoticeKind::parse(kind.as_str()));
+        let Some(kind) = kind.filter(|kind| self.hook.events.contains(kind)) else { return false };
+        kind.is_about_sessions() || {
+            let about = about(event);
+            about.is_some_and(|topic| self.hook.topics.iter().any(|of| of.matches(&topic)))
+        }
+    }
+
+    /// Posts until it was taken; false once this node is not the one to do so any more.
+    async fn post(&self, client: &Client, message: &Message) -> bool {
+        let mut pause = FIRST_REPEAT;
+        loop {
+            let reason = match self.try_post(client, message).await {
+                Ok(()) => return true,
+                Err(reason) => reason,
+            };
+            let wait = pause.mul_f64(rand::random_range(0.8..1.2));
+            warn!(webhook = self.hook.name, ?wait, "not taken, to be posted again: {reason}");
+            sleep(wait).await;
+            if !self.broker.is_first() {
+                info!(webhook = self.hook.name, "another node posts from here on");
+                return false;
+            }
+            pause = (pause * 2).min(LAST_REPEAT);
+        }
+    }
+
+    async fn try_post(&self, client: &Client, message: &Message) -> Result<(), String> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seconds = now.as_secs().to_string();
+        let signature = signature(&self.hook.secret.0, &message.id, &seconds, &message.body);
+        let request = client
+            .post(&self.hook.url.0)
+            .insert_header(("content-type", "application/json"))
+            .insert_header(("webhook-id", message.id.as_str()))
+            .insert_header(("webhook-timestamp", seconds))
+            .insert_header(("webhook-signature", signature));
+        let answer = request.send_body(message.body.clone()).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        match answer.status().is_success() {
+            true => Ok(()),
+            false => Err(format!("the answer is {}", answer.status())),
+        }
+    }
+}
+
+impl Message {
+    /// Some notices as one message; none where there are none.
+    fn of(events: &[&Arc<Event>]) -> Option<Self> {
+        let id = events.last()?.cursor?.to_string();
+        let posted = |event: &&Arc<Event>| {
+            let body = Posted {
+                id: event.cursor.map(|cursor| cursor.to_string()),
+                topic: event.topic.as_str(),
+                kind: event.kind.as_ref().map(|kind| kind.as_str()),
+                time: event.time.to_string(),
+                data: event.data.json(),
+            };
+            serde_json::to_string(&body).ok()
+        };
+        let events: Vec<_> = events.iter().filter_map(posted).collect();
+        Some(Self { id, body: format!("{{\"events\":[{}]}}", events.join(",")) })
+    }
+}
+
+/// The topic that a notice is about.
+fn about(event: &Event) -> Option<Topic> {
+    #[derive(Deserialize)]
+    struct About {
+        topic: Topic,
+    }
+    serde_json::from_str::<About>(event.data.json().get()).ok().map(|about| about.topic)
+}
+
+/// The signature of a message that is sent at a time (Standard Webhooks 1.0.0, "Signature scheme").
+fn signature(secret: &[u8], id: &str, seconds: &str, body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let tag = hmac::sign(&key, format!("{id}.{seconds}.{body}").as_bytes());
+    format!("v1,{}", BASE64_STANDARD.encode(tag.as_ref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_that_of_the_specification() {
+        // The example of the specification's libraries.
+        let secret = BASE64_STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let (id, seconds) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330");
+        let signed = signature(&secret, id, seconds, r#"{"test": 2432232314}"#);
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+}

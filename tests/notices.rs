@@ -1,0 +1,290 @@
+//! What the broker says about itself: as events of its own, and posted to webhooks.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use fanfare::config::{
+    Config, Hidden, Notices, Redis as RedisConfig, Storage, Webhook, WebhookSecret,
+};
+use fanfare::model::{NoticeKind, Pattern};
+use serde_json::{Value, json};
+use support::redis::Redis;
+use support::ws::WsClient;
+use support::{API_KEY, TestServer, eventually, problem, token};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const SECRET: &[u8] = b"twenty-four bytes or more";
+
+/// An application that takes what is posted.
+struct Application {
+    url: String,
+    /// How many requests to refuse before one is taken.
+    refusals: Mutex<usize>,
+    taken: Mutex<Vec<Value>>,
+}
+
+impl Application {
+    async fn start() -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/hook?key=hunter2", listener.local_addr().expect("an address"));
+        let application =
+            Arc::new(Self { url, refusals: Mutex::default(), taken: Mutex::default() });
+        let taking = application.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(taking.clone().serve(stream));
+            }
+        });
+        application
+    }
+
+    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+        let mut received = Vec::new();
+        loop {
+            let head = received.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+            if let Some(head) = head {
+                let text = String::from_utf8(received[..head].to_vec()).expect("a head");
+                let header = |name: &str| {
+                    let lines = text.lines().filter_map(|line| line.split_once(": "));
+                    let mut found = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+                    found.next().expect("the header").1.to_owned()
+                };
+                let length: usize = header("content-length").parse().expect("a length");
+                if received.len() >= head + 4 + length {
+                    let body = received[head + 4..head + 4 + length].to_vec();
+                    received.drain(..head + 4 + length);
+                    let status = self.take(&header, &body);
+                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            let mut bytes = [0; 4_096];
+            match stream.read(&mut bytes).await {
+                Ok(read @ 1..) => received.extend_from_slice(&bytes[..read]),
+                _ => return,
+            }
+        }
+    }
+
+    fn take(&self, header: &dyn Fn(&str) -> String, body: &[u8]) -> &'static str {
+        let (id, seconds) = (header("webhook-id"), header("webhook-timestamp"));
+        let signature = header("webhook-signature");
+        let tag = BASE64_STANDARD.decode(signature.strip_prefix("v1,").expect("a version"));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+        let signed = [id.as_bytes(), b".", seconds.as_bytes(), b".", body].concat();
+        hmac::verify(&key, &signed, &tag.expect("base64")).expect("the signature is right");
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if *refusals > 0 {
+            *refusals -= 1;
+            return "503 Later";
+        }
+        let body: Value = serde_json::from_slice(body).expect("JSON");
+        let events = body["events"].as_array().expect("events").clone();
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+        "204 Taken"
+    }
+
+    fn refuse(&self, times: usize) {
+        *self.refusals.lock().unwrap_or_else(PoisonError::into_inner) = times;
+    }
+
+    fn taken(&self) -> Vec<Value> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The users of whom some kind of notice was taken, in the order in which they came, each once.
+    fn users(&self, kind: NoticeKind) -> Vec<String> {
+        let (mut seen, mut users) = (BTreeSet::new(), Vec::new());
+        for event in self.taken().iter().filter(|event| event["type"] == kind.name()) {
+            if seen.insert(event["id"].as_str().expect("an id").to_owned()) {
+                users.push(event["data"]["user"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+        users
+    }
+
+    fn hook(&self, events: &[NoticeKind]) -> Webhook {
+        Webhook {
+            name: "application".to_owned(),
+            url: Hidden(self.url.clone()),
+            secret: WebhookSecret(SECRET.to_vec()),
+            events: events.to_vec(),
+            topics: vec![Pattern::parse("room.>").expect("a pattern")],
+        }
+    }
+}
+
+/// Credentials, rooms with presence, and every notice.
+fn noticing(config: &mut Config) {
+    support::close(config);
+    config.notices = Notices { sessions: true, topics: true, presence: true };
+    let mut room = config.rules.default.clone();
+    room.pattern = Pattern::parse("room.>").expect("a pattern");
+    room.presence = true;
+    config.rules.listed = vec![room];
+}
+
+async fn join(server: &TestServer, user: &str, query: &str) -> WsClient {
+    let token = token(user, &[">"], &[], 600);
+    WsClient::live(server, &format!("{query}&access_token={token}")).await
+}
+
+/// The next notice: its topic, type, and who or what it is about.
+async fn notice(client: &mut WsClient) -> (String, String, String) {
+    let event = client.until("event").await;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let about = match event["data"]["user"].is_string() {
+        true => &event["data"]["user"],
+        false => &event["data"]["topic"],
+    };
+    (text(&event["topic"]), text(&event["type"]), text(about))
+}
+
+#[tokio::test]
+async fn who_comes_and_goes_is_told_to_those_allowed_and_to_nobody_else() {
+    let server = TestServer::with(noticing);
+    let everything = "?topic=%24sys.%3E&topic=%24presence.%3E";
+    let mut operator =
+        WsClient::live(&server, &format!("{everything}&access_token={API_KEY}")).await;
+    let granted = token("eve", &["$presence.room.a"], &[], 600);
+    let mut eve =
+        WsClient::live(&server, &format!("?topic=%24presence.room.a&access_token={granted}")).await;
+    let told = notice(&mut operator).await;
+    assert_eq!(told, ("$sys.sessions".into(), "session.connected".into(), "eve".into()));
+    notice(&mut operator).await; // the topic of her notices
+    let refused = WsClient::connect(&server, &format!("?access_token={granted}")).await;
+    notice(&mut operator).await;
+    let mut refused = refused;
+    let subscribe = |topic: &str| json!({"op": "subscribe", "topics": [topic]});
+    for (reference, topic) in [(1, "$presence.room.b"), (2, "$sys.sessions")] {
+        assert_eq!(refused.ask(reference, subscribe(topic)).await["code"], "forbidden");
+    }
+    drop(refused);
+    notice(&mut operator).await;
+    let mut ada = join(&server, "ada", "?topic=room.a").await;
+    let mut told = BTreeSet::new();
+    for _ in 0..3 {
+        told.insert(notice(&mut operator).await);
+    }
+    let said = |topic: &str, kind: &str, about: &str| (topic.into(), kind.into(), about.into());
+    let expected = BTreeSet::from([
+        said("$sys.sessions", "session.connected", "ada"),
+        said("$sys.topics", "topic.occupied", "room.a"),
+        said("$presence.room.a", "presence.joined", "ada"),
+    ]);
+    assert_eq!(told, expected);
+    assert_eq!(notice(&mut eve).await, said("$presence.room.a", "presence.joined", "ada"));
+    assert_eq!(ada.ask(1, json!({"op": "unsubscribe", "topics": ["room.a"]})).await["op"], "ack");
+    assert_eq!(notice(&mut eve).await, said("$presence.room.a", "presence.left", "ada"));
+    // One more unsubscribe changes nothing; a topic without presence says nothing.
+    ada.ask(2, json!({"op": "unsubscribe", "topics": ["room.a"]})).await;
+    ada.ask(3, subscribe("elsewhere")).await;
+    ada.ask(4, subscribe("room.a")).await;
+    assert_eq!(notice(&mut eve).await, said("$presence.room.a", "presence.joined", "ada"));
+    drop(ada);
+    assert_eq!(notice(&mut eve).await, said("$presence.room.a", "presence.left", "ada"));
+    let forged = server.post("/v1/topics/$presence.room.a/events").bearer_auth(API_KEY).json(&1);
+    assert_eq!(problem(forged).await, (403, "forbidden".to_owned()));
+}
+
+#[tokio::test]
+async fn a_webhook_gets_each_notice_signed_and_in_order_though_it_refuses_at_first() {
+    let application = Application::start().await;
+    application.refuse(2);
+    let hook = application.hook(&[NoticeKind::PresenceJoined, NoticeKind::PresenceLeft]);
+    let server = TestServer::with(|config| {
+        noticing(config);
+        config.webhooks = vec![hook];
+        config.rules.notices.storage = Storage::Memory;
+    });
+    // It begins with what happens once it runs.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        join(&server, name, "?topic=room.x&topic=elsewhere").await;
+    }
+    eventually("all were told of", || async {
+        application.users(NoticeKind::PresenceLeft).len() == names.len()
+    })
+    .await;
+    assert_eq!(application.users(NoticeKind::PresenceJoined), names);
+    let kinds = application.taken();
+    assert!(kinds.iter().all(|event| event["topic"] == "$presence.room.x"), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn what_was_not_taken_is_posted_after_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let application = Application::start().await;
+    let hook = application.hook(&[NoticeKind::SessionConnected]);
+    let start = || {
+        TestServer::durable(directory.path(), |config| {
+            noticing(config);
+            config.webhooks = vec![hook.clone()];
+            config.rules.notices.storage = Storage::Disk;
+        })
+    };
+    let server = start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(join(&server, "before", "?topic=x").await);
+    let seen = || async { application.users(NoticeKind::SessionConnected) };
+    eventually("the first is taken", || async { seen().await == ["before"] }).await;
+    application.refuse(usize::MAX);
+    for name in ["during", "the", "outage"] {
+        drop(join(&server, name, "?topic=x").await);
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    server.stop();
+    application.refuse(0);
+    let _server = start();
+    eventually("nothing is missing", || async {
+        seen().await == ["before", "during", "the", "outage"]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_posts_for_all_and_another_takes_over() {
+    let redis = Redis::start();
+    let application = Application::start().await;
+    let hook = application.hook(&[NoticeKind::SessionConnected]);
+    let node = || {
+        TestServer::with(|config| {
+            noticing(config);
+            config.redis = Some(RedisConfig::at(&redis.url()));
+            config.webhooks = vec![hook.clone()];
+            for rule in [&mut config.rules.default, &mut config.rules.notices] {
+                rule.storage = Storage::Redis;
+            }
+            config.rules.listed.iter_mut().for_each(|rule| rule.storage = Storage::Redis);
+        })
+    };
+    let mut nodes = vec![node(), node(), node()];
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut expected = Vec::new();
+    while let Some(last) = nodes.last() {
+        for name in ["x", "y"] {
+            let name = format!("{name}{}", nodes.len());
+            drop(join(last, &name, "?topic=x").await);
+            expected.push(name);
+        }
+        eventually("all were told of", || async {
+            let users: BTreeSet<_> =
+                application.users(NoticeKind::SessionConnected).into_iter().collect();
+            users == expected.iter().cloned().collect()
+        })
+        .await;
+        nodes.remove(0).stop();
+    }
+    let twice = application.taken().len() - expected.len();
+    assert!(twice <= 4, "{twice} were posted more than once");
+}
