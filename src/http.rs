@@ -5,7 +5,7 @@
 //! status.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde_json::json;
 
@@ -15,11 +15,35 @@ use crate::model::{Code, Cursor, Problem, Topic};
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// Headers that every response has.
-pub const SECURITY_HEADERS: [(HeaderName, &str); 3] = [
+const ALWAYS: [(HeaderName, &str); 6] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::X_FRAME_OPTIONS, "DENY"),
+    (header::CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
+    (header::CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+    (
+        header::PERMISSIONS_POLICY,
+        "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+    ),
 ];
+
+/// Headers of every response that has none of its own: it is no page, and for nobody else.
+const OTHERWISE: [(HeaderName, &str); 2] = [
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// Adds the headers that keep a browser from doing with a response what it is not for.
+pub fn secure(headers: &mut HeaderMap) {
+    for (name, value) in ALWAYS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    for (name, value) in OTHERWISE {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
+}
 
 /// `Idempotency-Key`, as draft-ietf-httpapi-idempotency-key-header names it.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -207,9 +231,9 @@ mod tests {
     fn a_credential_is_a_bearer_token_or_the_access_token() {
         let mut headers = HeaderMap::new();
         assert_eq!(credential(&headers, Some("q")), Ok(Some("q")));
-        headers.insert(header::AUTHORIZATION, header::HeaderValue::from_static("bearer  abc"));
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("bearer  abc"));
         assert_eq!(credential(&headers, Some("q")), Ok(Some("abc")));
-        headers.insert(header::AUTHORIZATION, header::HeaderValue::from_static("Basic abc"));
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic abc"));
         assert_eq!(credential(&headers, None).unwrap_err().code, Code::Unauthorized);
     }
 }

@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fanfare::console::ASSETS;
+use fanfare::console::{CONSOLE, DOCS};
 use fanfare::model::{Close, Code};
 use reqwest::Method;
 use serde_json::Value;
@@ -27,19 +27,21 @@ fn documented(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
     paths.iter().map(|(path, operations)| (path.clone(), methods(operations))).collect()
 }
 
-/// The methods of each path, as the route table in `server.rs` has them.
+/// The methods of each path on any listener, as the route table has them.
 fn routed() -> BTreeMap<String, BTreeSet<String>> {
-    let table = include_str!("../src/server.rs");
-    let routes = table.split("path(\"").skip(1).map(|rest| {
+    let table = include_str!("../src/server/routes.rs");
+    let mut routes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for rest in table.split("path(\"").skip(1) {
         let mut strings = rest.split('"');
         let path = strings.next().expect("a path").to_owned();
         let methods = strings.nth(1).expect("methods").split(", ");
-        (path, methods.filter(|method| *method != "HEAD").map(str::to_owned).collect())
-    });
+        let methods = methods.filter(|method| *method != "HEAD").map(str::to_owned);
+        routes.entry(path).or_default().extend(methods);
+    }
     let pages = ["/", "/docs", "/openapi.json"];
-    let assets = ASSETS.iter().filter(|asset| pages.contains(&asset.path));
-    let assets = assets.map(|asset| (asset.path.to_owned(), BTreeSet::from(["GET".to_owned()])));
-    routes.chain(assets).collect()
+    let assets = CONSOLE.iter().chain(DOCS).filter(|asset| pages.contains(&asset.path));
+    routes.extend(assets.map(|asset| (asset.path.to_owned(), BTreeSet::from(["GET".to_owned()]))));
+    routes
 }
 
 #[test]

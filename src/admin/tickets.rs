@@ -59,7 +59,7 @@ pub async fn make_ticket(
             let detail = "a ticket for a token has the token's rights: send no body";
             return Err(Problem::new(Code::BadRequest, detail));
         }
-        Caller::Application | Caller::Key(_) => user_of(&access, &body)?,
+        Caller::Application(_) | Caller::Key(_) => user_of(&access, &body)?,
         Caller::Anonymous => return Err(access.refusal("a ticket needs a token or an API key")),
     };
     let left = serde_json::to_string(&user)
@@ -91,5 +91,5 @@ fn user_of(access: &Access, body: &[u8]) -> Result<User, Problem> {
     let token = format!("ticket:{:032x}", rand::rng().random::<u128>());
     let bearer = Bearer { user: wanted.user, token, issued: Some(Timestamp::from(now)) };
     let expires = now + Duration::from_secs(wanted.session_seconds);
-    Ok(User { bearer, expires, subscribe, publish })
+    Ok(User { bearer, proof: access.proof(), expires, subscribe, publish })
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Caller, Policy, User};
+use super::{Caller, Policy, Proof, User};
 use crate::config::{ApiKey, Rule, Rules, Who};
 use crate::model::{Code, Pattern, Problem, Topic};
 
@@ -34,9 +34,24 @@ impl Access {
         Self { policy, caller }
     }
 
+    /// Whether these are rights under this very policy.
+    pub(super) fn is_of(&self, policy: &Arc<Policy>) -> bool {
+        Arc::ptr_eq(&self.policy, policy)
+    }
+
     /// Whose rights these are.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// What the caller is known by.
+    pub fn proof(&self) -> Proof {
+        match &self.caller {
+            Caller::Application(proof) => *proof,
+            Caller::Key(key) => Proof::of_api_key(&key.hash),
+            Caller::User(user) => user.proof,
+            Caller::Anonymous => Proof::default(),
+        }
     }
 
     /// The rules of topics.
@@ -65,7 +80,7 @@ impl Access {
         let among = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(topic));
         let rule = self.policy.rules.of(topic);
         match (&self.caller, who(rule)) {
-            (Caller::Application, _) | (_, Who::Anyone) => true,
+            (Caller::Application(_), _) | (_, Who::Anyone) => true,
             (Caller::Key(key), _) => among(scope(key)),
             (Caller::User(user), Who::Token) => {
                 among(granted(user))
@@ -81,7 +96,7 @@ impl Access {
             return if self.may_subscribe(&topic) { Coverage::Whole } else { Coverage::None };
         }
         let user = match &self.caller {
-            Caller::Application => return Coverage::Whole,
+            Caller::Application(_) => return Coverage::Whole,
             Caller::User(user) => Some(user),
             Caller::Key(_) | Caller::Anonymous => None,
         };
@@ -121,9 +136,12 @@ impl Access {
     /// Refuses callers that may not do what is for operators.
     pub fn require_admin(&self) -> Result<(), Problem> {
         match &self.caller {
-            Caller::Application => Ok(()),
+            Caller::Application(_) => Ok(()),
             Caller::Key(key) if key.admin => Ok(()),
             Caller::Key(_) => Err(self.refusal("this needs an API key with admin = true")),
+            Caller::User(_) | Caller::Anonymous if !self.policy.has_operators() => {
+                Err(self.refusal("this is off until there is an API key with admin rights"))
+            }
             Caller::User(_) | Caller::Anonymous => Err(self.refusal("this needs an API key")),
         }
     }
@@ -157,7 +175,7 @@ impl Access {
             given.iter().find(|given| !covered(given)).cloned()
         };
         let beyond = match &self.caller {
-            Caller::Application => return Ok(()),
+            Caller::Application(_) => return Ok(()),
             Caller::Key(key) => {
                 beyond(&key.subscribe, subscribe).or_else(|| beyond(&key.publish, publish))
             }
@@ -175,7 +193,7 @@ impl Access {
     pub fn refusal(&self, detail: impl Into<String>) -> Problem {
         let code = match self.caller {
             Caller::Anonymous => Code::Unauthorized,
-            Caller::Application | Caller::Key(_) | Caller::User(_) => Code::Forbidden,
+            Caller::Application(_) | Caller::Key(_) | Caller::User(_) => Code::Forbidden,
         };
         Problem::new(code, detail)
     }
@@ -226,13 +244,23 @@ mod tests {
         let (subscribe, publish) = (grants.clone(), grants);
         let expires = SystemTime::UNIX_EPOCH;
         let bearer = bearer();
-        access(Caller::User(Box::new(User { bearer, expires, subscribe, publish })))
+        access(Caller::User(Box::new(User {
+            bearer,
+            proof: Proof::default(),
+            expires,
+            subscribe,
+            publish,
+        })))
     }
 
     #[test]
     fn the_first_matching_rule_and_the_grant_decide() {
         for (who, access, allowed) in [
-            ("application", access(Caller::Application), [true, true, true, true]),
+            (
+                "application",
+                access(Caller::Application(Proof::default())),
+                [true, true, true, true],
+            ),
             ("anonymous", access(Caller::Anonymous), [false, true, false, false]),
             ("user of a", user(&["a.>"]), [false, true, false, false]),
             ("user of b and c", user(&["b.*", "c"]), [false, true, true, true]),
@@ -250,7 +278,8 @@ mod tests {
     #[test]
     fn the_brokers_own_topics_are_nobodys_to_publish() {
         let topic = Topic::parse("$sys.x").unwrap();
-        let problem = access(Caller::Application).require_publish(&topic).unwrap_err();
+        let problem =
+            access(Caller::Application(Proof::default())).require_publish(&topic).unwrap_err();
         assert_eq!(problem.code, Code::Forbidden);
     }
 
@@ -265,7 +294,7 @@ mod tests {
     #[test]
     fn a_pattern_is_covered_whole_in_part_or_not_at_all() {
         for (access, text, coverage) in [
-            (access(Caller::Application), ">", Coverage::Whole),
+            (access(Caller::Application(Proof::default())), ">", Coverage::Whole),
             (access(Caller::Anonymous), ">", Coverage::Part),
             (access(Caller::Anonymous), "b.>", Coverage::None),
             (user(&["b.>"]), "b.*", Coverage::Whole),
@@ -295,7 +324,7 @@ mod tests {
             let policy = Arc::new(Policy::new(&config.auth, config.rules, Vec::new(), None));
             let (expires, granted) = (SystemTime::UNIX_EPOCH, vec![pattern(&grant)]);
             let user = User {
-                bearer: bearer(), expires, subscribe: granted.clone(), publish: granted.clone(),
+                bearer: bearer(), proof: Proof::default(), expires, subscribe: granted.clone(), publish: granted.clone(),
             };
             let access = Access::new(policy, Caller::User(Box::new(user)));
             let (asked, topic) = (pattern(&asked), Topic::parse(&topic).unwrap());

@@ -6,27 +6,32 @@
 //! refusal never repeats the credential.
 
 mod access;
+mod entrance;
 mod jwks;
 mod key_set;
 mod origin;
 mod policy;
+mod proof;
 mod revocations;
 mod token;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use actix_http::RequestHead;
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub use self::access::{Access, Coverage};
+pub use self::entrance::{Client, Entrance};
 pub use self::key_set::{KeySet, KeySetError};
 use self::origin::check_origin;
 use self::policy::Look;
 pub use self::policy::Policy;
+pub use self::proof::Proof;
 pub use self::revocations::{Revocations, TooManyRevocations};
 use crate::config::{self, ApiKey, Rules};
 use crate::http;
@@ -36,7 +41,7 @@ use crate::model::{Bearer, Code, Pattern, Problem};
 #[derive(Debug, Clone)]
 pub enum Caller {
     /// An application with an API key, or anyone where the broker is open: every right.
-    Application,
+    Application(Proof),
     /// An application whose API key has some rights.
     Key(Arc<ApiKey>),
     /// A subscriber with a valid token.
@@ -50,7 +55,7 @@ impl Caller {
     pub fn user(&self) -> Option<&User> {
         match self {
             Caller::User(user) => Some(user),
-            Caller::Application | Caller::Key(_) | Caller::Anonymous => None,
+            Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => None,
         }
     }
 }
@@ -60,6 +65,8 @@ impl Caller {
 pub struct User {
     /// Whose it is.
     pub bearer: Bearer,
+    /// What it was checked with.
+    pub proof: Proof,
     /// Its `exp`.
     pub expires: SystemTime,
     /// Patterns that it may subscribe to.
@@ -103,35 +110,53 @@ impl Auth {
     /// The rights behind a request: refuses pages of foreign origins, then bad credentials.
     pub async fn admit(
         &self,
-        headers: &HeaderMap,
+        entrance: &Entrance,
+        head: &RequestHead,
         access_token: Option<&str>,
     ) -> Result<Access, Problem> {
-        self.check_page(headers)?;
-        let caller = self.identify(http::credential(headers, access_token)?).await?;
-        Ok(self.access(caller))
+        self.check_page(entrance, head)?;
+        // Where another one comes into force meanwhile, it shows that these are rights of before.
+        let policy = self.policy();
+        let caller = self.identify(http::credential(&head.headers, access_token)?).await?;
+        Ok(Access::new(policy, caller))
     }
 
     /// The rights behind a request that was vouched for before: refuses pages of foreign origins,
     /// a second credential, and whoever was revoked since.
-    pub fn admit_as(&self, headers: &HeaderMap, user: User) -> Result<Access, Problem> {
-        self.check_page(headers)?;
-        if http::credential(headers, None)?.is_some() {
+    pub fn admit_as(
+        &self,
+        entrance: &Entrance,
+        head: &RequestHead,
+        user: User,
+    ) -> Result<Access, Problem> {
+        self.check_page(entrance, head)?;
+        if http::credential(&head.headers, None)?.is_some() {
             let detail = "a ticket is a credential: send no other one beside it";
             return Err(Problem::new(Code::BadRequest, detail));
         }
-        let caller = match self.policy().open {
-            true => Caller::Application,
-            false => self.unless_revoked(Caller::User(Box::new(user)))?,
-        };
+        let caller = self.again(&Caller::User(Box::new(user)));
+        let gone = "the key that the ticket was made with is known no longer";
+        let caller = self.unless_revoked(caller.ok_or_else(|| unauthorized(gone))?)?;
         Ok(self.access(caller))
     }
 
+    /// A caller who came in before, as it is under what is in force now; nobody if what it is known by
+    /// is known no longer.
+    pub fn again(&self, caller: &Caller) -> Option<Caller> {
+        self.policy().again(caller)
+    }
+
     /// Refuses requests from pages of foreign origins.
-    pub fn check_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    pub fn check_page(&self, entrance: &Entrance, head: &RequestHead) -> Result<(), Problem> {
         let policy = self.policy();
-        let origin = http::header(headers, &header::ORIGIN)?;
-        let host = http::header(headers, &header::HOST)?;
-        check_origin(origin, host, "http", policy.open, &policy.allowed_origins)
+        let origin = http::header(&head.headers, &header::ORIGIN)?;
+        let Client { scheme, host, .. } = entrance.client(head)?;
+        check_origin(origin, host, scheme, policy.open, &policy.allowed_origins)
+    }
+
+    /// Whether these rights are those of what is in force now.
+    pub fn is_current(&self, access: &Access) -> bool {
+        access.is_of(&self.policy())
     }
 
     /// The rights of `caller`.
@@ -196,8 +221,9 @@ impl FromRequest for Access {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            match request.app_data::<web::Data<Auth>>() {
-                Some(auth) => auth.admit(request.headers(), None).await,
+            let auth = request.app_data::<web::Data<Auth>>();
+            match auth.zip(request.app_data::<web::Data<Entrance>>()) {
+                Some((auth, entrance)) => auth.admit(entrance, request.head(), None).await,
                 None => Err(Problem::new(Code::Internal, "nobody is at the door")),
             }
         })
@@ -227,15 +253,21 @@ mod tests {
 
     #[actix_web::test]
     async fn an_open_broker_gives_everyone_every_right() {
-        assert!(matches!(auth(&[]).identify(None).await, Ok(Caller::Application)));
-        assert!(matches!(auth(&[]).identify(Some("whatever")).await, Ok(Caller::Application)));
+        assert!(matches!(auth(&[]).identify(None).await, Ok(Caller::Application(_))));
+        assert!(matches!(auth(&[]).identify(Some("whatever")).await, Ok(Caller::Application(_))));
     }
 
     #[actix_web::test]
     async fn each_of_several_keys_is_known_and_nothing_else_is() {
         let auth = auth(&["first-key-of-two", "second-key-of-two"]);
-        assert!(matches!(auth.identify(Some("first-key-of-two")).await, Ok(Caller::Application)));
-        assert!(matches!(auth.identify(Some("second-key-of-two")).await, Ok(Caller::Application)));
+        assert!(matches!(
+            auth.identify(Some("first-key-of-two")).await,
+            Ok(Caller::Application(_))
+        ));
+        assert!(matches!(
+            auth.identify(Some("second-key-of-two")).await,
+            Ok(Caller::Application(_))
+        ));
         assert!(matches!(auth.identify(None).await, Ok(Caller::Anonymous)));
         for wrong in ["", "first-key-of-tw", "first-key-of-twoo", &"x".repeat(9_000)] {
             let problem = auth.identify(Some(wrong)).await.unwrap_err();

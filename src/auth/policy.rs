@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use super::jwks::Jwks;
 use super::token::{Checked, TokenCheck};
-use super::{Caller, unauthorized};
+use super::{Caller, Proof, unauthorized};
 use crate::config::{self, ApiKey, KeyHash, Rules};
 use crate::model::Problem;
 
@@ -49,6 +49,11 @@ impl Policy {
         Self { open, api_keys, scoped_keys, tokens, rules, allowed_origins }
     }
 
+    /// Whether no credential is configured.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
     /// The rules of topics.
     pub fn rules(&self) -> &Rules {
         &self.rules
@@ -63,7 +68,7 @@ impl Policy {
     /// be valid; an open broker asks for none and looks at none.
     pub(super) fn look(&self, credential: Option<&str>) -> Look {
         if self.open {
-            return Look::Settled(Ok(Caller::Application));
+            return Look::Settled(Ok(Caller::Application(Proof::default())));
         }
         let Some(credential) = credential else { return Look::Settled(Ok(Caller::Anonymous)) };
         if credential.len() > MAX_CREDENTIAL_BYTES {
@@ -84,15 +89,51 @@ impl Policy {
     /// Looks at every key in constant time, so that timing tells nothing of how near a guess was.
     fn application(&self, credential: &str) -> Option<Caller> {
         let hash = digest(&SHA256, credential.as_bytes());
-        let equal = |key: &KeyHash| verify_slices_are_equal(&key.0, hash.as_ref()).is_ok();
-        let is_full = self.api_keys.iter().fold(false, |known, key| known | equal(key));
+        self.with_key(|key| verify_slices_are_equal(&key.0, hash.as_ref()).is_ok())
+    }
+
+    /// The application whose key it is; looks at all of them.
+    fn with_key(&self, is_it: impl Fn(&KeyHash) -> bool) -> Option<Caller> {
+        let full = self
+            .api_keys
+            .iter()
+            .fold(None, |known, key| if is_it(key) { Some(key) } else { known });
         let scoped = self
             .scoped_keys
             .iter()
-            .fold(None, |known, key| if equal(&key.hash) { Some(key) } else { known });
-        match (is_full, scoped) {
-            (true, _) => Some(Caller::Application),
-            (false, scoped) => scoped.map(|key| Caller::Key(key.clone())),
+            .fold(None, |known, key| if is_it(&key.hash) { Some(key) } else { known });
+        match (full, scoped) {
+            (Some(hash), _) => Some(Caller::Application(Proof::of_api_key(hash))),
+            (None, scoped) => scoped.map(|key| Caller::Key(key.clone())),
         }
+    }
+
+    /// A caller who came in before this policy, as it is under this one; nobody if what it is known by
+    /// is known no longer.
+    pub(super) fn again(&self, caller: &Caller) -> Option<Caller> {
+        if self.open {
+            return Some(Caller::Application(Proof::default()));
+        }
+        let with = |proof: Proof| self.with_key(|key| Proof::of_api_key(key) == proof);
+        match caller {
+            Caller::Anonymous => Some(Caller::Anonymous),
+            Caller::Application(proof) => with(*proof),
+            Caller::Key(key) => self.with_key(|hash| *hash == key.hash),
+            Caller::User(user) => {
+                let by_token = self.tokens.as_ref().is_some_and(|tokens| tokens.knows(user.proof));
+                // A ticket is known by the key of the application that asked for it.
+                (by_token || with(user.proof).is_some()).then(|| caller.clone())
+            }
+        }
+    }
+
+    /// Whether some key may do what is for operators, or everyone may.
+    pub fn has_operators(&self) -> bool {
+        self.open || !self.api_keys.is_empty() || self.scoped_keys.iter().any(|key| key.admin)
+    }
+
+    /// Whether pages of this origin are listed.
+    pub fn lists_origin(&self, origin: &[u8]) -> bool {
+        self.allowed_origins.iter().any(|listed| listed.as_bytes() == origin)
     }
 }

@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
 
 use super::jwks::Jwks;
-use super::{User, unauthorized};
+use super::{Proof, User, unauthorized};
 use crate::config::{self, TokenKey};
 use crate::model::{Bearer, Pattern, Problem, Timestamp};
 
@@ -23,8 +23,8 @@ const MAX_ID_BYTES: usize = 255;
 
 /// Checks tokens.
 pub(super) struct TokenCheck {
-    keys: Vec<TokenKey>,
-    jwks: Option<Arc<Jwks>>,
+    keys: Vec<(Proof, TokenKey)>,
+    published: Option<(Proof, Arc<Jwks>)>,
     validation: Validation,
 }
 
@@ -66,23 +66,35 @@ enum Refusal {
 impl TokenCheck {
     /// A check that goes on with what is `known` of the same published keys.
     pub(super) fn new(config: &config::Jwt, known: Option<&Arc<Jwks>>) -> Self {
-        let jwks = config.jwks.as_ref().map(|at| match known.filter(|known| known.is_at(at)) {
-            Some(known) => known.clone(),
-            None => Arc::new(Jwks::new(at.clone())),
+        let published = config.jwks.as_ref().map(|at| {
+            let jwks = match known.filter(|known| known.is_at(at)) {
+                Some(known) => known.clone(),
+                None => Arc::new(Jwks::new(at.clone())),
+            };
+            (Proof::of_published(at, config), jwks)
         });
-        Self { keys: config.keys.clone(), jwks, validation: validation(config) }
+        let proved = |key: &TokenKey| (Proof::of_token_key(&key.key, config), key.clone());
+        let keys = config.keys.iter().map(proved).collect();
+        Self { keys, published, validation: validation(config) }
     }
 
     pub(super) fn jwks(&self) -> Option<&Arc<Jwks>> {
-        self.jwks.as_ref()
+        self.published.as_ref().map(|(_, jwks)| jwks)
+    }
+
+    /// Whether tokens that were checked so would be checked so again.
+    pub(super) fn knows(&self, proof: Proof) -> bool {
+        let mut proofs = self.keys.iter().map(|(proof, _)| proof);
+        proofs.any(|known| *known == proof)
+            || self.published.as_ref().is_some_and(|(known, _)| *known == proof)
     }
 
     pub(super) fn check(&self, token: &str) -> Checked {
         let refusal = match self.claims(token) {
-            Ok(claims) => return Checked::Settled(user(claims, token)),
+            Ok((claims, proof)) => return Checked::Settled(user(claims, proof, token)),
             Err(refusal) => refusal,
         };
-        let error = match (refusal, &self.jwks) {
+        let error = match (refusal, self.jwks()) {
             (Refusal::NoKey, Some(jwks)) => return Checked::KeyMissing(jwks.clone()),
             (Refusal::NoKey, None) => ErrorKind::InvalidAlgorithm.into(),
             (Refusal::Invalid(error), _) => error,
@@ -90,22 +102,23 @@ impl TokenCheck {
         Checked::Settled(Err(unauthorized(format!("the token is not valid: {error}"))))
     }
 
-    /// The claims, if one of the keys fits. The error is that of the key which came furthest.
-    fn claims(&self, token: &str) -> Result<Claims, Refusal> {
+    /// The claims, and what proves them, if one of the keys fits. The error is that of the key which
+    /// came furthest.
+    fn claims(&self, token: &str) -> Result<(Claims, Proof), Refusal> {
         let header = decode_header(token).map_err(Refusal::Invalid)?;
         if header.crit.is_some() {
             // RFC 7515, section 4.1.11: what is critical and not understood makes it invalid.
             return Err(Refusal::Invalid(ErrorKind::InvalidToken.into()));
         }
         let mut refusal = Refusal::NoKey;
-        let mut with = |key: &TokenKey| {
+        let mut with = |proof: Proof, key: &TokenKey| {
             if !key.algorithms.contains(&header.alg) {
                 return None;
             }
             let mut validation = self.validation.clone();
             validation.algorithms = key.algorithms.clone();
             match decode::<Claims>(token, &key.key, &validation) {
-                Ok(decoded) => Some(Ok(decoded.claims)),
+                Ok(decoded) => Some(Ok((decoded.claims, proof))),
                 Err(error) if *error.kind() == ErrorKind::InvalidSignature => {
                     refusal = Refusal::Invalid(error);
                     None
@@ -114,22 +127,22 @@ impl TokenCheck {
                 Err(error) => Some(Err(Refusal::Invalid(error))),
             }
         };
-        if let Some(found) = self.keys.iter().find_map(&mut with) {
+        if let Some(found) = self.keys.iter().find_map(|(proof, key)| with(*proof, key)) {
             return found;
         }
-        let Some(jwks) = &self.jwks else { return Err(refusal) };
+        let Some((proof, jwks)) = &self.published else { return Err(refusal) };
         // A key of the issuer's may fit where one of the operator's does not.
         let published = jwks.keys().unwrap_or_default();
         let mut of_that_name = published.named(header.kid.as_deref()).peekable();
         if of_that_name.peek().is_none() {
             return Err(Refusal::NoKey);
         }
-        of_that_name.find_map(with).unwrap_or(Err(refusal))
+        of_that_name.find_map(|key| with(*proof, key)).unwrap_or(Err(refusal))
     }
 }
 
 /// Who a token is about.
-fn user(claims: Claims, token: &str) -> Result<User, Problem> {
+fn user(claims: Claims, proof: Proof, token: &str) -> Result<User, Problem> {
     let expires = SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_secs(claims.exp))
         .ok_or_else(|| unauthorized("the token is not valid: exp is out of range"))?;
@@ -145,7 +158,7 @@ fn user(claims: Claims, token: &str) -> Result<User, Problem> {
     };
     let subscribe = patterns(&claims.fanfare.subscribe)?;
     let publish = patterns(&claims.fanfare.publish)?;
-    Ok(User { bearer, expires, subscribe, publish })
+    Ok(User { bearer, proof, expires, subscribe, publish })
 }
 
 /// What a token without a `jti` is called: so many bits of its hash that no two are alike, and too few

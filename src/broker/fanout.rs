@@ -439,6 +439,19 @@ impl Handler<End> for Fanout {
     }
 }
 
+/// Tells every session of this worker that rights may be others now.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub(super) struct LookAgain;
+
+impl Handler<LookAgain> for Fanout {
+    type Result = ();
+
+    fn handle(&mut self, _: LookAgain, _: &mut Self::Context) {
+        self.sessions.iter().for_each(|(_, entry)| entry.subscriber.look_again());
+    }
+}
+
 /// Asks who is subscribed to a topic.
 #[derive(Message, Clone)]
 #[rtype(result = "Vec<SessionInfo>")]

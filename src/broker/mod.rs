@@ -134,6 +134,9 @@ pub trait Subscriber: Send + Sync {
     /// Ends the session.
     fn end(&self, close: Close);
 
+    /// Hears that rights may be others now.
+    fn look_again(&self);
+
     /// How much waits for the client, in bytes.
     fn queued_bytes(&self) -> usize;
 }
@@ -277,6 +280,11 @@ impl BrokerHandle {
     pub async fn drain(&self, over: Duration) {
         self.shared.draining.store(true, Ordering::Release);
         self.ask_all(fanout::Drain { over }).await;
+    }
+
+    /// Tells every session of this node that rights may be others now.
+    pub async fn look_again(&self) {
+        self.ask_all(fanout::LookAgain).await;
     }
 
     /// Whether the broker is about to stop.

@@ -10,6 +10,7 @@ pub mod bench;
 mod check;
 mod open_files;
 mod publish;
+mod reload;
 mod remote;
 mod serve;
 mod signals;

@@ -7,9 +7,10 @@ use std::path::Path;
 use actix_web::rt;
 use tracing_subscriber::EnvFilter;
 
+use super::reload::Watch;
 use super::signals::Signals;
 use super::{Failure, open_files};
-use crate::config::{Config, Log, LogFormat, Sources, load_with_origins};
+use crate::config::{Config, Loaded, Log, LogFormat, Sources, load_with_origins};
 use crate::server::Server;
 
 /// Serves until SIGTERM or SIGINT; a second one ends the process at once.
@@ -20,14 +21,15 @@ pub fn run(sources: Sources) -> Result<(), Failure> {
     for warning in loaded.warnings.iter().chain(&open_files) {
         tracing::warn!("{warning}");
     }
-    rt::System::new().block_on(serve(loaded.config, sources.file.as_deref()))
+    rt::System::new().block_on(serve(sources, loaded))
 }
 
-async fn serve(config: Config, file: Option<&Path>) -> Result<(), Failure> {
+async fn serve(sources: Sources, loaded: Loaded) -> Result<(), Failure> {
     let signals = Signals::catch().map_err(Failure::failed)?;
-    let open = config.auth.is_open();
-    let server = Server::build(config).map_err(Failure::failed)?;
-    let greeting = greeting(server.addr(), open, file);
+    let server = Server::build(loaded.config.clone()).map_err(Failure::failed)?;
+    let greeting = greeting(server.addr(), &loaded.config, sources.file.as_deref());
+    let watch = Watch::new(sources, loaded, server.reload()).map_err(Failure::failed)?;
+    rt::spawn(watch.run());
     _ = std::io::stdout().write_all(greeting.as_bytes());
     server.run_until(stop(signals)).await.map_err(Failure::failed)
 }
@@ -56,11 +58,13 @@ fn start_log(log: &Log) {
 }
 
 /// Where to look, once the broker serves.
-fn greeting(address: SocketAddr, open: bool, file: Option<&Path>) -> String {
-    let url = format!("http://{}", reachable(address));
+fn greeting(address: SocketAddr, config: &Config, file: Option<&Path>) -> String {
+    let scheme = if config.server.certificate.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", reachable(address));
+    let open = config.auth.is_open();
     let key = if open { "" } else { "-H 'Authorization: Bearer KEY' " };
     let mut text = format!(
-        "Fanfare {version} is serving on http://{address}\n\
+        "Fanfare {version} is serving on {scheme}://{address}\n\
          \x20 console     {url}/\n\
          \x20 publish     curl {key}-d '{{\"hello\":\"world\"}}' {url}/v1/topics/demo/events\n\
          \x20 API docs    {url}/docs\n",
@@ -91,14 +95,18 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::KeyHash;
 
     #[test]
     fn the_greeting_has_links_that_can_be_visited() {
-        let text = greeting("0.0.0.0:9000".parse().unwrap(), false, None);
+        let mut config = Config::default();
+        config.auth.api_keys.push(KeyHash([0; 32]));
+        let text = greeting("0.0.0.0:9000".parse().unwrap(), &config, None);
         assert!(text.contains("serving on http://0.0.0.0:9000\n"), "{text}");
         assert!(text.contains("console     http://127.0.0.1:9000/\n"), "{text}");
         assert!(text.contains("Bearer KEY") && !text.contains("open mode"), "{text}");
-        let text = greeting("[::1]:80".parse().unwrap(), true, Some(Path::new("a.toml")));
+        let file = Some(Path::new("a.toml"));
+        let text = greeting("[::1]:80".parse().unwrap(), &Config::default(), file);
         assert!(text.contains("http://[::1]:80/docs") && text.contains("open mode"), "{text}");
         assert!(text.contains("configured  a.toml"), "{text}");
     }

@@ -206,7 +206,7 @@ fn explained(token: &str, loaded: &Loaded) -> Result<String, Failure> {
         Ok(Caller::Key(key)) => {
             _ = writeln!(text, "verdict    valid as the API key {:?}", key.name);
         }
-        Ok(Caller::Application) => text += "verdict    valid as an API key\n",
+        Ok(Caller::Application(_)) => text += "verdict    valid as an API key\n",
         Ok(Caller::Anonymous) => text += "verdict    no credential\n",
         Err(problem) => _ = writeln!(text, "verdict    refused: {}", problem.detail),
     }

@@ -4,10 +4,10 @@
 //! complaints must not be used.
 
 mod redis;
+mod server;
 mod webhooks;
 
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use actix_web::http::Uri;
@@ -16,8 +16,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use super::schema::{self, Typed};
 use super::value::{Hidden, Place, Size, Span};
 use super::{
-    ApiKey, Auth, Config, History, Jwks, Jwt, KeyHash, Limits, Log, Own, Rule, Rules, Server,
-    Storage, Who, origin, token_keys,
+    ApiKey, Auth, Certificate, Config, History, Jwks, Jwt, KeyHash, Limits, Log, Own, Rule, Rules,
+    Storage, Who, token_keys,
 };
 use crate::model::{Pattern, Topic};
 
@@ -51,7 +51,7 @@ impl Default for Config {
 pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>) {
     let webhooks = webhooks::webhooks(typed, complaints);
     let config = Config {
-        server: server(&typed.server, complaints),
+        server: server::server(&typed.server, complaints),
         auth: auth(typed, complaints),
         history: history(&typed.history, complaints),
         redis: redis::redis(&typed.redis, complaints),
@@ -62,55 +62,9 @@ pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>
         limits: limits(&typed.limits, complaints),
         log: log(&typed.log, complaints),
     };
-    let listen = config.server.listen;
-    if config.auth.is_open() && !listen.ip().to_canonical().is_loopback() {
-        let message = format!(
-            "{listen} is reachable from other machines, but no credential is configured: set \
-             auth.api_keys, auth.jwt_secret, auth.jwt_public_key or auth.jwks_url, or \
-             listen on 127.0.0.1"
-        );
-        complain(complaints, "server.listen", message);
-    }
+    server::require_credentials(&config, complaints);
     let warnings = warnings(typed, &config);
     (config, warnings)
-}
-
-fn server(typed: &schema::Server, complaints: &mut Complaints) -> Server {
-    let mut allowed_origins = Vec::new();
-    for (index, text) in typed.allowed_origins.iter().enumerate() {
-        match origin::parse(text) {
-            Ok(origin) => allowed_origins.push(origin),
-            Err(error) => {
-                let key = format!("server.allowed_origins[{index}]");
-                complain(complaints, &key, format!("{text:?} {error}"));
-            }
-        }
-    }
-    let most_workers = 512;
-    if typed.workers > most_workers {
-        complain(complaints, "server.workers", format!("must be at most {most_workers}"));
-    }
-    let heartbeat = between(complaints, "server.heartbeat", typed.heartbeat, 1, 300);
-    // The heartbeat is told to clients in whole seconds.
-    if heartbeat.as_secs() > 0 && heartbeat.subsec_nanos() != 0 {
-        complain(complaints, "server.heartbeat", "must be a whole number of seconds");
-    }
-    let Span(flush_interval) = typed.flush_interval;
-    if flush_interval > Duration::from_millis(100) {
-        complain(complaints, "server.flush_interval", "must be at most 100ms");
-    }
-    Server {
-        listen: typed.listen,
-        allowed_origins,
-        workers: match typed.workers {
-            0 => available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        },
-        heartbeat,
-        flush_interval,
-        compression: typed.compression.then_some(typed.compression_bytes.0),
-        shutdown_grace: between(complaints, "server.shutdown_grace", typed.shutdown_grace, 0, 600),
-    }
 }
 
 fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
@@ -409,6 +363,7 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
     let event_bytes = count("event_bytes", typed.event_bytes.0);
     let batch_bytes = count("batch_bytes", typed.batch_bytes.0);
     let message_bytes = count("message_bytes", typed.message_bytes.0);
+    let http2_streams = count("http2_streams", typed.http2_streams);
     let limits = Limits {
         connections: count("connections", typed.connections),
         subscriptions: count("subscriptions", typed.subscriptions),
@@ -428,6 +383,8 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
         close_timeout: timeout(complaints, "close_timeout", typed.close_timeout),
         stall_timeout: timeout(complaints, "stall_timeout", typed.stall_timeout),
         request_timeout: timeout(complaints, "request_timeout", typed.request_timeout),
+        handshake_timeout: timeout(complaints, "handshake_timeout", typed.handshake_timeout),
+        http2_streams,
     };
     for (key, bytes) in
         [("limits.batch_bytes", batch_bytes), ("limits.message_bytes", message_bytes)]
@@ -500,6 +457,9 @@ fn warnings(typed: &Typed, config: &Config) -> Vec<String> {
                  be guessed"
             ));
         }
+    }
+    if config.server.certificate.as_ref().is_some_and(Certificate::is_exposed) {
+        warnings.push("server.tls_key may be read by every user of this machine".to_owned());
     }
     if !config.history.fsync && config.rules.all().any(|rule| rule.storage == Storage::Disk) {
         warnings.push(

@@ -227,6 +227,10 @@ meant. Secrets are never shown.
 | list | `["a", "b"]` | `a,b` or `["a", "b"]` |
 
 An empty variable leaves a key without a default unset, and makes a list empty.
+
+All three are read again on SIGHUP and when the file changes: credentials, origins, the rights in rules and the
+certificate then change while the broker serves, the rest with a restart. See
+[security.md](security.md).
 "#;
 
 #[cfg(test)]

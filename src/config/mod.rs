@@ -3,6 +3,8 @@
 //! Two layers: [`schema`] is what was typed (file, environment, flags), this is what it means.
 //! Everything inside the broker sees only this; secrets do not show themselves in `Debug`.
 
+mod certificate;
+mod changes;
 mod check;
 pub mod document;
 mod load;
@@ -18,8 +20,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jsonwebtoken::{Algorithm, DecodingKey};
 
+pub use certificate::Certificate;
+pub use changes::{KeptOtherwise, needs_restart};
 pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
 pub use own::Own;
 pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
@@ -56,9 +61,17 @@ pub struct Config {
 pub struct Server {
     /// The address to serve on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// An address of their own for operators and publishers.
+    pub internal_listen: Option<SocketAddr>,
     /// Origins of pages that may connect beside those of the broker's own address, exactly as a
     /// browser sends them (RFC 6454).
     pub allowed_origins: Vec<String>,
+    /// What to serve TLS with; none to serve without.
+    pub certificate: Option<Certificate>,
+    /// Reverse proxies whose word on a client is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How they say it.
+    pub proxy_headers: ProxyHeaders,
     /// Threads that serve connections.
     pub workers: usize,
     /// Time between heartbeats.
@@ -70,6 +83,15 @@ pub struct Server {
     pub compression: Option<usize>,
     /// How long a stop takes at most to say good-bye to every session.
     pub shutdown_grace: Duration,
+}
+
+/// The headers in which a reverse proxy says who asked, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeaders {
+    /// `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// Who is known.
@@ -432,6 +454,10 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// Time to send the head of a request; then 408.
     pub request_timeout: Duration,
+    /// Time to agree upon TLS; then the connection is cut.
+    pub handshake_timeout: Duration,
+    /// Requests open at a time on one connection of HTTP/2; one more is refused by a reset.
+    pub http2_streams: usize,
 }
 
 /// What is logged, and how.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::value::{Given, Hidden, Place, Size, Span, Value};
-use super::{LogFormat, Who};
+use super::{LogFormat, ProxyHeaders, Who};
 
 /// What is known of one key of `T`.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Key<T> {
     pub set: fn(&mut T, Given<'_>) -> Option<()>,
     /// Its value as TOML, secrets blotted out; `None` where it is not set.
     pub show: fn(&T) -> Option<String>,
+    /// Whether it has the same value in both.
+    pub same: fn(&T, &T) -> bool,
 }
 
 impl<T> Key<T> {
@@ -63,6 +65,7 @@ macro_rules! key {
             secret: <$type as Value>::SECRET,
             set: |root, given| given.read().map(|value: $type| root.$($field).+ = value),
             show: |root| root.$($field).+.to_toml(),
+            same: |one, other| one.$($field).+ == other.$($field).+,
         }
     };
 }
@@ -146,6 +149,10 @@ sections! {
         /// The address to serve on; port 0 takes a free one. Addresses beyond this machine need a
         /// credential in `[auth]`.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        /// An address of their own for operators and publishers, such as `127.0.0.1:9090`, without TLS. It
+        /// serves everything; the one of `listen` then serves neither the console, the sessions, the
+        /// metrics nor publishing by `POST`. Addresses beyond this machine need a credential.
+        internal_listen: Option<SocketAddr> = None;
         /// Origins of the pages that may connect from a browser, beside those of the broker's own
         /// address: `["https://dashboard.example"]`.
         allowed_origins: Vec<String> = Vec::new();
@@ -161,6 +168,19 @@ sections! {
         compression: bool = true;
         /// The shortest message that is compressed; shorter ones gain too little.
         compression_bytes: Size = Size(512);
+        /// The certificate to serve HTTPS and WSS with, as PEM, followed by those that stand between it
+        /// and a known authority. Read again when it changes.
+        tls_certificate: Option<PathBuf> = None;
+        /// The private key of the certificate, as PEM, without a password.
+        tls_key: Option<PathBuf> = None;
+        /// Reverse proxies that stand before the broker, as addresses or networks such as
+        /// `10.0.0.0/8`. What they say of a client (its address, and the scheme and host it asked for)
+        /// is believed; what others say is not.
+        trusted_proxies: Vec<String> = Vec::new();
+        /// How the proxies say it: `"x-forwarded"` (`X-Forwarded-For`, `-Proto` and `-Host`) or
+        /// `"forwarded"` (RFC 7239). They must set these headers, for one that they pass on untouched
+        /// is the client's.
+        proxy_headers: ProxyHeaders = ProxyHeaders::XForwarded;
         /// How long a stop takes at most to say good-bye to every client.
         shutdown_grace: Span = seconds(5);
     }
@@ -293,6 +313,11 @@ sections! {
         stall_timeout: Span = seconds(30);
         /// Time to send the head of a request; then 408.
         request_timeout: Span = seconds(10);
+        /// Time to agree upon TLS; then the connection is cut.
+        handshake_timeout: Span = seconds(5);
+        /// Requests that are open at a time on one connection of HTTP/2, event streams among them;
+        /// one more is refused by a reset.
+        http2_streams: usize = 100;
     }
 
     /// What the broker says about itself, as events of its own; a webhook turns on what it wants.

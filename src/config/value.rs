@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::{LogFormat, Who};
+use super::{LogFormat, ProxyHeaders, Who};
 
 /// A form that the value of a key may have.
 pub trait Value: Sized {
@@ -357,6 +357,11 @@ words!(Who: r#""anyone", "token" or "nobody""# {
     "anyone" = Who::Anyone,
     "token" = Who::Token,
     "nobody" = Who::Nobody,
+});
+
+words!(ProxyHeaders: r#""x-forwarded" or "forwarded""# {
+    "x-forwarded" = ProxyHeaders::XForwarded,
+    "forwarded" = ProxyHeaders::Forwarded,
 });
 
 words!(LogFormat: r#""text" or "json""# {

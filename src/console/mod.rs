@@ -17,18 +17,22 @@ pub struct Asset {
 
 /// What pages may do: nothing but what they were served with, and talk to this broker.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    connect-src 'self' ws: wss:; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'";
+    connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'; require-trusted-types-for 'script'";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Every file, by path.
-pub static ASSETS: &[Asset] = &[
+/// The files of the console, by path.
+pub static CONSOLE: &[Asset] = &[
     Asset { path: "/", content_type: HTML, body: include_str!("index.html") },
     Asset { path: "/console.css", content_type: CSS, body: include_str!("console.css") },
     Asset { path: "/console.js", content_type: JAVASCRIPT, body: include_str!("console.js") },
+];
+
+/// The files of the API's description, by path.
+pub static DOCS: &[Asset] = &[
     Asset { path: "/docs", content_type: HTML, body: include_str!("../../openapi/docs.html") },
     Asset { path: "/docs.css", content_type: CSS, body: include_str!("../../openapi/docs.css") },
     Asset {
@@ -49,6 +53,7 @@ impl Asset {
         HttpResponse::Ok()
             .content_type(self.content_type)
             .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+            .insert_header((header::CROSS_ORIGIN_EMBEDDER_POLICY, "require-corp"))
             .insert_header((header::CACHE_CONTROL, "no-cache"))
             .body(self.body)
     }

@@ -28,7 +28,7 @@ pub(super) fn key(
     }
     let who = match access.caller() {
         Caller::User(user) => ["user", &user.bearer.user],
-        Caller::Application | Caller::Key(_) | Caller::Anonymous => {
+        Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => {
             ["credential", http::credential(headers, None)?.unwrap_or_default()]
         }
     };

@@ -8,11 +8,17 @@ use actix_web::rt::net::TcpStream;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tracing::debug;
 
+use super::ServeError;
+
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
 
 /// Binds an address.
-pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    listen(address).map_err(|source| ServeError::Listen { address, source })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     // A restarted broker takes its address back at once.
     socket.set_reuse_address(true)?;

@@ -61,6 +61,9 @@ impl Actor for Session {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.watch_expiry(ctx);
+        if !self.auth.is_current(&self.reception.access()) {
+            ctx.notify(LookAgain);
+        }
         if matches!(self.reception.access().caller(), Caller::Anonymous) {
             ctx.run_later(self.limits.auth_timeout, |session, _| {
                 let caller = session.reception.access();
@@ -87,13 +90,8 @@ impl Handler<Begin> for Session {
 
     fn handle(&mut self, Begin(subscribe): Begin, _: &mut Self::Context) -> Work {
         let Some(subscribe) = subscribe else { return done() };
-        let access = self.reception.access();
-        let may_identify = self.protocol.is_some() && matches!(access.caller(), Caller::Anonymous);
-        if may_identify && require_coverage(&access, &subscribe).is_err() {
-            self.waiting = Some(Box::new(subscribe));
-            return done();
-        }
-        self.subscribe(Some(AT_CONNECT), subscribe)
+        self.waiting = Some(Box::new(subscribe));
+        self.subscribe_waiting()
     }
 }
 
@@ -168,8 +166,16 @@ impl Handler<Identified> for Session {
 
     fn handle(&mut self, identified: Identified, ctx: &mut Self::Context) -> Work {
         let Identified { reference, caller } = identified;
-        match caller.and_then(|caller| self.may_become(&caller).map(|()| caller)) {
-            Ok(caller) => self.become_caller(reference, caller, ctx),
+        let caller = caller.and_then(|caller| {
+            self.may_become(&caller)?;
+            let gone = "the key that the token was checked with is known no longer";
+            self.auth.again(&caller).ok_or_else(|| Problem::new(Code::Unauthorized, gone))
+        });
+        match caller {
+            Ok(caller) => {
+                self.reception.reply(&Reply::Ack { reference, id: None });
+                self.become_caller(caller, ctx)
+            }
             Err(problem) => self.refuse(reference, &problem),
         }
     }
@@ -185,6 +191,25 @@ impl Handler<More> for Session {
 
     fn handle(&mut self, _: More, _: &mut Self::Context) {
         self.worker.flush(self.key);
+    }
+}
+
+/// Rights may be others now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LookAgain;
+
+impl Handler<LookAgain> for Session {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: LookAgain, ctx: &mut Self::Context) -> Work {
+        match self.auth.again(self.reception.access().caller()) {
+            Some(caller) => self.become_caller(caller, ctx),
+            None => {
+                self.reception.end(Close::Unauthorized);
+                done()
+            }
+        }
     }
 }
 
@@ -225,22 +250,15 @@ impl Session {
         })
     }
 
-    fn become_caller(
-        &mut self,
-        reference: Option<u64>,
-        caller: Caller,
-        ctx: &mut Context<Self>,
-    ) -> Work {
+    fn become_caller(&mut self, caller: Caller, ctx: &mut Context<Self>) -> Work {
         let bearer = caller.user().map(|user| user.bearer.clone());
         let ungranted = self.reception.set_access(self.auth.access(caller));
         self.watch_expiry(ctx);
-        self.reception.reply(&Reply::Ack { reference, id: None });
         for pattern in &ungranted {
             let detail = format!("no right to subscribe to {pattern} any more");
             self.reception.refuse(None, &Problem::new(Code::Forbidden, detail));
         }
-        let waiting = self.waiting.take();
-        let subscribe = waiting.map(|subscribe| self.subscribe(Some(AT_CONNECT), *subscribe));
+        let subscribe = self.subscribe_waiting();
         let (worker, key, reception) = (self.worker.clone(), self.key, self.reception.clone());
         Box::pin(async move {
             if let Some(bearer) = bearer {
@@ -249,10 +267,22 @@ impl Session {
             // The worker first: as long as it brings what is not granted, each event is looked at.
             _ = worker.part(key, ungranted.clone()).await;
             reception.unsubscribe(&ungranted);
-            if let Some(subscribe) = subscribe {
-                subscribe.await;
-            }
+            subscribe.await;
         })
+    }
+
+    /// Subscribes to what was asked for at connect, unless that is still to wait until the client says
+    /// who it is.
+    fn subscribe_waiting(&mut self) -> Work {
+        let access = self.reception.access();
+        let may_identify = self.protocol.is_some() && matches!(access.caller(), Caller::Anonymous);
+        let waits = |subscribe: &mut Box<Subscribe>| {
+            may_identify && require_coverage(&access, subscribe).is_err()
+        };
+        match self.waiting.take_if(|subscribe| !waits(subscribe)) {
+            Some(subscribe) => self.subscribe(Some(AT_CONNECT), *subscribe),
+            None => done(),
+        }
     }
 
     /// A session may become someone, and renew, but not become someone else.

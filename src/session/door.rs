@@ -4,6 +4,7 @@
 //! and SSE alike: origin, credential, parameters and rights. It needs no router, middleware or
 //! body, so it also serves where the socket is taken over before any of these run.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_http::RequestHead;
@@ -12,7 +13,7 @@ use actix_web::http::header::{self, HeaderMap};
 use super::deflate::Deflate;
 use super::takeover::require_handshake;
 use super::wire::{Framing, Wire};
-use crate::auth::{Access, Auth, Caller, Coverage};
+use crate::auth::{Access, Auth, Caller, Coverage, Entrance};
 use crate::broker::{BrokerHandle, Transport};
 use crate::http::{self, Query};
 use crate::model::{Code, Cursor, Pattern, Problem};
@@ -23,6 +24,8 @@ use crate::protocol::{Encoder, Mode, PROTOCOLS, Protocol, SSE, SSE_DATA, Subscri
 pub struct Door {
     /// Who knows credentials.
     pub auth: Arc<Auth>,
+    /// By which way requests come in.
+    pub entrance: Entrance,
     /// Who knows tickets.
     pub broker: BrokerHandle,
     /// The most patterns of one session.
@@ -101,21 +104,26 @@ impl Door {
         Ok(Admission { access, subscribe, language, deflate: None })
     }
 
+    /// The address that a request comes from, as far as it is known.
+    pub fn address(&self, head: &RequestHead) -> Option<IpAddr> {
+        self.entrance.client(head).ok().and_then(|client| client.address)
+    }
+
     async fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Problem> {
         let access_token = query.one("access_token")?;
         let Some(ticket) = query.one("ticket")? else {
-            return self.auth.admit(&head.headers, access_token).await;
+            return self.auth.admit(&self.entrance, head, access_token).await;
         };
         if access_token.is_some() {
             let detail = "ticket and access_token are two credentials: send one";
             return Err(Problem::new(Code::BadRequest, detail));
         }
-        self.auth.check_page(&head.headers)?;
+        self.auth.check_page(&self.entrance, head)?;
         let left = self.broker.redeem(ticket).await?;
         let user = left.and_then(|left| serde_json::from_str(&left).ok()).ok_or_else(|| {
             Problem::new(Code::Unauthorized, "the ticket was used, has expired or never was one")
         })?;
-        self.auth.admit_as(&head.headers, user)
+        self.auth.admit_as(&self.entrance, head, user)
     }
 
     fn subscription(

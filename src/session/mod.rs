@@ -118,7 +118,7 @@ impl Sessions {
             Ok(admitted) => admitted,
             Err(problem) => return upgrade.refuse(&problem).await,
         };
-        let address = upgrade.head().peer_addr.map(|address| address.ip());
+        let address = self.door.address(upgrade.head());
         let extensions = admission.deflate.map(|deflate| deflate.answer());
         match upgrade.accept(admission.language.subprotocol(), extensions) {
             Ok(upgraded) => self.converse(upgraded, admission, address, place),
@@ -162,7 +162,7 @@ impl Sessions {
         };
         let reception = sessions.reception(&admission);
         let outgoing = reception.outgoing().clone();
-        let address = request.peer_addr().map(|address| address.ip());
+        let address = sessions.door.address(request.head());
         let session = sessions.open(admission, reception, address).await?;
         let body = EventStream { outgoing, session, _place: place };
         Ok(event_stream().body(body))
@@ -223,7 +223,7 @@ impl Sessions {
             expiry: None,
         };
         let session = session.start();
-        reception.belongs_to(session.downgrade().recipient());
+        reception.belongs_to(session.downgrade());
         session.send(Begin(subscribe)).await.map_err(|error| gone(error.to_string()))?;
         Ok(session)
     }

@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix::{Message, WeakRecipient};
+use actix::{Message, WeakAddr};
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::actor::{LookAgain, Session};
 use super::catchup::Catchup;
 use super::conflation::{Conflation, Offered};
 use super::outgoing::Outgoing;
@@ -42,8 +43,8 @@ pub struct Reception {
     conflates: AtomicBool,
     max_conflated_bytes: usize,
     state: Mutex<State>,
-    /// Who reads current values anew after a gap.
-    session: OnceLock<WeakRecipient<Renew>>,
+    /// Who reads current values anew after a gap, and asks again for what it may.
+    session: OnceLock<WeakAddr<Session>>,
 }
 
 struct State {
@@ -141,8 +142,8 @@ impl Reception {
         }
     }
 
-    /// Says who reads current values anew.
-    pub fn belongs_to(&self, session: WeakRecipient<Renew>) {
+    /// Says which session it is part of.
+    pub fn belongs_to(&self, session: WeakAddr<Session>) {
         // It is said once.
         _ = self.session.set(session);
     }
@@ -409,7 +410,7 @@ impl Reception {
     /// Has current values read anew after a gap, while what follows it waits; false where none are
     /// wanted.
     fn renew(&self, state: &mut State, position: Cursor, mark: MarkId) -> bool {
-        let session = self.session.get().and_then(WeakRecipient::upgrade);
+        let session = self.session.get().and_then(WeakAddr::upgrade);
         let Some(session) = session.filter(|_| !state.snapshots.is_empty()) else { return false };
         let patterns = std::mem::take(&mut state.live);
         let (sender, progress) = unbounded_channel();
@@ -596,6 +597,12 @@ impl Subscriber for Reception {
         let jitter = |after: u32| (f64::from(after) * rand::random_range(JITTER)) as u32;
         let good_bye = self.wire.good_bye(close, close.retry_after_ms().map(jitter));
         self.outgoing.close(good_bye, close == Close::SlowConsumer);
+    }
+
+    fn look_again(&self) {
+        if let Some(session) = self.session.get().and_then(WeakAddr::upgrade) {
+            session.do_send(LookAgain);
+        }
     }
 
     fn queued_bytes(&self) -> usize {

@@ -20,7 +20,7 @@ use futures_util::SinkExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::http::SECURITY_HEADERS;
+use crate::http::secure;
 use crate::model::{Code, Problem};
 
 /// A refused client is read from for so long at most, for cutting it off while it sends could
@@ -80,9 +80,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Upgrade<IO> {
         let (response, body) = problem.error_response().into_parts();
         let mut head = Response::from(response);
         head.head_mut().set_connection_type(ConnectionType::Close);
-        for (name, value) in SECURITY_HEADERS {
-            head.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
+        secure(head.headers_mut());
         let body = to_bytes(body).await.unwrap_or_default();
         let size = BodySize::Sized(body.len() as u64);
         let sent = async {

@@ -5,11 +5,13 @@ pub mod checker;
 pub mod deflate;
 pub mod fleet;
 pub mod group;
+pub mod http2;
 pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod run;
 pub mod sse;
+pub mod tls;
 pub mod ws;
 
 use std::net::SocketAddr;
@@ -19,8 +21,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fanfare::config::{Config, Storage};
-use fanfare::server::Server;
+use fanfare::server::{Reload, Server};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -36,7 +39,12 @@ pub const JWT_SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 /// A broker on a free port of this machine, with a thread of its own.
 pub struct TestServer {
     pub addr: SocketAddr,
+    /// Where it listens to operators and publishers, if that is another address.
+    pub internal: Option<SocketAddr>,
+    pub reload: Reload,
     pub http: Client,
+    /// What its clients trust, where it speaks TLS.
+    pub tls: Option<ClientConfig>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,21 +64,36 @@ impl TestServer {
         // The disk has tests of its own; all others would only wait for it.
         config.rules.default.storage = Storage::Memory;
         change(&mut config);
+        let tls = config.server.certificate.as_ref();
+        let tls = tls.map(|certificate| tls::trusting(&certificate.key.cert[0]));
         let (address_out, address_in) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let server = Server::build(config).expect("the broker starts");
-                address_out.send(server.addr()).expect("the test waits for the address");
+                let known = (server.addr(), server.internal_addr(), server.reload());
+                address_out.send(known).expect("the test waits for the address");
                 let stop = async {
                     _ = stopped.await;
                 };
                 server.run_until(stop).await.expect("the broker stops in order");
             });
         });
-        let addr = address_in.recv_timeout(PATIENCE).expect("the broker starts in time");
+        let known = address_in.recv_timeout(PATIENCE).expect("the broker starts in time");
+        let (addr, internal, reload) = known;
         let http = Client::builder().timeout(PATIENCE).build().expect("a client");
-        Self { addr, http, stop: Some(stop), thread: Some(thread) }
+        Self { addr, internal, reload, http, tls, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// A broker that speaks TLS, with a certificate of its own. Requests by this type come in by its
+    /// address for publishers.
+    pub fn encrypted(change: impl FnOnce(&mut Config)) -> Self {
+        let issuer = tls::Issuer::new();
+        Self::with(|config| {
+            config.server.certificate = Some(issuer.certificate());
+            config.server.internal_listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+            change(config);
+        })
     }
 
     /// A broker that keeps its events in `path`.
@@ -88,7 +111,8 @@ impl TestServer {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addr)
+        let plain = self.internal.filter(|_| self.tls.is_some());
+        format!("http://{}{path}", plain.unwrap_or(self.addr))
     }
 
     pub fn get(&self, path: &str) -> RequestBuilder {

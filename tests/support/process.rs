@@ -1,5 +1,6 @@
 //! The broker as a process of its own.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
@@ -31,18 +32,20 @@ impl Process {
                 command.env_remove(name);
             }
         }
+        let log = File::options().create(true).append(true).open(directory.join("broker.log"));
+        let log = log.expect("a log");
         let mut child = command
             .args(["serve", "--set", &format!("server.listen=127.0.0.1:{port}")])
             .args(["--set", &format!("history.path={}", directory.display())])
             .args(arguments)
             .current_dir(directory)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .expect("the broker starts");
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let first = lines.next().expect("a line").expect("text");
-        let (_, address) = first.split_once("http://").expect("an address");
+        let (_, address) = first.split_once("://").expect("an address");
         Self { address: address.to_owned(), child }
     }
 

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use reqwest::{Error, StatusCode};
+use reqwest::StatusCode;
 use serde_json::Value;
+use std::future::ready;
 use std::pin::Pin;
 use tokio::time::timeout;
 
@@ -11,7 +12,7 @@ use super::{PATIENCE, TestServer};
 
 /// One open stream.
 pub struct SseClient {
-    bytes: Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>,
+    bytes: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
     buffer: Vec<u8>,
     pub last_event_id: String,
     pub retry: Option<u64>,
@@ -50,8 +51,14 @@ impl SseClient {
         let response = request.send().await.expect("an answer");
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let whole = response.bytes_stream().take_while(|bytes| ready(bytes.is_ok()));
+        Self::of(whole.filter_map(|bytes| ready(bytes.ok())))
+    }
+
+    /// Reads a stream of bytes.
+    pub fn of(bytes: impl Stream<Item = Bytes> + Send + 'static) -> Self {
         Self {
-            bytes: Box::pin(response.bytes_stream()),
+            bytes: Box::pin(bytes),
             buffer: Vec::new(),
             last_event_id: String::new(),
             retry: None,
@@ -102,7 +109,7 @@ impl SseClient {
                 return Some(String::from_utf8(line[..at].to_vec()).expect("UTF-8"));
             }
             let chunk = timeout(PATIENCE, self.bytes.next()).await.expect("bytes come in time");
-            self.buffer.extend(chunk?.ok()?);
+            self.buffer.extend(chunk?);
         }
     }
 }

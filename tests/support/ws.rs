@@ -1,6 +1,7 @@
 //! A WebSocket client that reads JSON frames.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -10,7 +11,9 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+};
 
 use super::{PATIENCE, TestServer};
 
@@ -33,13 +36,15 @@ impl WsClient {
         query: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Self, Error> {
-        let url = format!("ws://{}/v1/ws{query}", server.addr);
+        let scheme = if server.tls.is_some() { "wss" } else { "ws" };
+        let url = format!("{scheme}://{}/v1/ws{query}", server.addr);
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
             let value = HeaderValue::from_str(value).expect("a header value");
             request.headers_mut().insert(HeaderName::from_static(name), value);
         }
-        let (socket, _) = connect_async(request).await?;
+        let connector = server.tls.clone().map(|tls| Connector::Rustls(Arc::new(tls)));
+        let (socket, _) = connect_async_tls_with_config(request, None, false, connector).await?;
         let mut client = Self { socket, session: String::new(), waiting: VecDeque::new() };
         let welcome = client.next().await;
         assert_eq!(welcome["op"], "welcome", "{welcome}");

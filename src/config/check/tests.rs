@@ -195,6 +195,13 @@ fn values_out_of_bounds_name_their_key_and_bounds() {
             "server.allowed_origins=http://a/",
             r#""http://a/" has more than an origin; write "http://a""#,
         ),
+        (
+            "server.trusted_proxies=10.0.0.0/8,10.0.0.0/33",
+            r#"server.trusted_proxies[1]: "10.0.0.0/33" is neither"#,
+        ),
+        ("server.trusted_proxies=proxy.example", r#""proxy.example" is neither"#),
+        ("server.internal_listen=0.0.0.0:1", "server.internal_listen: 0.0.0.0:1 is reachable"),
+        ("server.tls_key=key.pem", "server.tls_certificate: is needed too"),
         (r#"topics=[{match="a..b"}]"#, "topics[0].match: not a pattern: the segment at byte 2"),
         ("topics=[{presence=true}]", "topics[0].match: is missing"),
     ] {

@@ -51,7 +51,8 @@ fn other_value(key: &Key<Typed>) -> &'static str {
         "auth.jwks_url" => "https://issuer.example/keys",
         "redis.url" | "redis.sentinels" | "redis.seeds" => "redis://127.0.0.1",
         "server.allowed_origins" => "http://a.example,http://b.example",
-        "server.listen" => "127.0.0.1:9",
+        "server.listen" | "server.internal_listen" => "127.0.0.1:9",
+        "server.trusted_proxies" => "10.0.0.0/8,::1",
         "notices.sessions" | "notices.topics" => "true",
         "server.flush_interval" => "7ms",
         "limits.event_bytes" => "1KiB",
@@ -65,6 +66,7 @@ fn other_value(key: &Key<Typed>) -> &'static str {
             "true or false" => "false",
             r#""disk", "memory", "redis" or "none""# => "none",
             r#""text" or "json""# => "json",
+            r#""x-forwarded" or "forwarded""# => "forwarded",
             word => panic!("{}: a {word}", key.path()),
         },
     }
@@ -80,6 +82,10 @@ fn every_key_can_be_set_from_the_environment_and_by_a_flag() {
                 Ok(loaded) => {
                     let changed = loaded.settings.iter().any(|setting| setting.key == key.path());
                     assert!(changed, "{} has no effect", key.path());
+                }
+                // A certificate and its key come together.
+                Err(error) if key.path().starts_with("server.tls_") => {
+                    assert!(error.to_string().contains("is needed too"), "{error}");
                 }
                 Err(error) => panic!("{}: {error}", key.path()),
             }

@@ -1,0 +1,110 @@
+//! What was typed of where and how to serve: addresses, origins, TLS and proxies.
+
+use std::net::IpAddr;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::super::schema;
+use super::super::value::Span;
+use super::super::{Certificate, Config, Server, certificate, origin};
+use super::{Complaints, between, complain};
+
+/// Where and how to serve.
+pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Server {
+    let most_workers = 512;
+    if typed.workers > most_workers {
+        complain(complaints, "server.workers", format!("must be at most {most_workers}"));
+    }
+    let heartbeat = between(complaints, "server.heartbeat", typed.heartbeat, 1, 300);
+    // The heartbeat is told to clients in whole seconds.
+    if heartbeat.as_secs() > 0 && heartbeat.subsec_nanos() != 0 {
+        complain(complaints, "server.heartbeat", "must be a whole number of seconds");
+    }
+    let Span(flush_interval) = typed.flush_interval;
+    if flush_interval > Duration::from_millis(100) {
+        complain(complaints, "server.flush_interval", "must be at most 100ms");
+    }
+    Server {
+        listen: typed.listen,
+        internal_listen: typed.internal_listen,
+        allowed_origins: origins(&typed.allowed_origins, complaints),
+        certificate: certificate(typed, complaints),
+        trusted_proxies: proxies(&typed.trusted_proxies, complaints),
+        proxy_headers: typed.proxy_headers,
+        workers: match typed.workers {
+            0 => available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        },
+        heartbeat,
+        flush_interval,
+        compression: typed.compression.then_some(typed.compression_bytes.0),
+        shutdown_grace: between(complaints, "server.shutdown_grace", typed.shutdown_grace, 0, 600),
+    }
+}
+
+fn origins(typed: &[String], complaints: &mut Complaints) -> Vec<String> {
+    let mut origins = Vec::new();
+    for (index, text) in typed.iter().enumerate() {
+        match origin::parse(text) {
+            Ok(origin) => origins.push(origin),
+            Err(error) => {
+                let key = format!("server.allowed_origins[{index}]");
+                complain(complaints, &key, format!("{text:?} {error}"));
+            }
+        }
+    }
+    origins
+}
+
+fn certificate(typed: &schema::Server, complaints: &mut Complaints) -> Option<Certificate> {
+    let missing = "is needed too: TLS takes a certificate and its key";
+    match (&typed.tls_certificate, &typed.tls_key) {
+        (None, None) => {}
+        (Some(_), None) => complain(complaints, "server.tls_key", missing),
+        (None, Some(_)) => complain(complaints, "server.tls_certificate", missing),
+        (Some(chain), Some(key)) => match certificate::read(chain, key) {
+            Ok(certificate) => return Some(certificate),
+            Err((key, message)) => complain(complaints, key, message),
+        },
+    }
+    None
+}
+
+fn proxies(typed: &[String], complaints: &mut Complaints) -> Vec<IpNet> {
+    let mut proxies = Vec::new();
+    for (index, text) in typed.iter().enumerate() {
+        let address = || text.parse::<IpAddr>().map(|address| address.to_canonical().into());
+        match text.parse().or_else(|_| address()) {
+            Ok(proxy) => proxies.push(proxy),
+            Err(_) => {
+                let message = format!("{text:?} is neither an address nor a network as 10.0.0.0/8");
+                complain(complaints, &format!("server.trusted_proxies[{index}]"), message);
+            }
+        }
+    }
+    proxies
+}
+
+/// Refuses to serve other machines where everyone has every right.
+pub(super) fn require_credentials(config: &Config, complaints: &mut Complaints) {
+    let addresses = [
+        ("server.listen", Some(config.server.listen)),
+        ("server.internal_listen", config.server.internal_listen),
+    ];
+    for (key, address) in addresses {
+        let Some(address) = address.filter(|address| !address.ip().to_canonical().is_loopback())
+        else {
+            continue;
+        };
+        if config.auth.is_open() {
+            let message = format!(
+                "{address} is reachable from other machines, but no credential is configured: set \
+                 auth.api_keys, auth.jwt_secret, auth.jwt_public_key or auth.jwks_url, or \
+                 listen on 127.0.0.1"
+            );
+            complain(complaints, key, message);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The one route table: what is served where, and what handlers work with.
+//!
+//! Where there is a listener for operators and publishers (`server.internal_listen`), it serves
+//! everything, and the public one only what subscribers and their pages need.
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::{self, ServiceConfig, delete, get, post};
+use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, Route, guard};
+
+use super::Parts;
+use crate::auth::Auth;
+use crate::console::Asset;
+use crate::model::{Code, Problem};
+use crate::session::{Sessions, require_handshake};
+use crate::{admin, console, ingress};
+
+/// Routes the requests of one listener on one worker thread.
+pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: Sessions) {
+    let Parts { auth, broker, metrics, limits, entrance, .. } = parts.clone();
+    services
+        .app_data(web::Data::new(sessions))
+        .app_data(web::Data::new(entrance))
+        .app_data(web::Data::new(broker))
+        .app_data(web::Data::from(auth))
+        .app_data(web::Data::from(metrics))
+        .app_data(web::Data::from(limits));
+    for_everyone(services);
+    if parts.is_inside {
+        for_publishers(services);
+        for_operators(services, parts.is_local);
+    } else {
+        let events = path("/v1/topics/{topic}/events", "GET");
+        services.service(events.route(get().to(ingress::read_events)));
+    }
+}
+
+fn for_everyone(services: &mut ServiceConfig) {
+    services
+        .service(path("/v1/topics/{topic}/presence", "GET").route(get().to(admin::presence)))
+        .service(path("/v1/topics/{topic}", "GET").route(get().to(ingress::read_topic)))
+        .service(path("/v1/topics", "GET").route(get().to(ingress::list_topics)))
+        .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
+        .service(path("/v1/ws", "GET").route(get().to(without_upgrade)))
+        .service(path("/v1/sse", "GET").route(get().to(Sessions::sse)))
+        .service(path("/health/live", "GET, HEAD").route(get_or_head().to(admin::live)))
+        .service(path("/health/ready", "GET, HEAD").route(get_or_head().to(admin::ready)));
+    for asset in console::DOCS {
+        let file = get_or_head().to(|| async { asset.response() });
+        services.service(path(asset.path, "GET, HEAD").route(file));
+    }
+}
+
+fn for_publishers(services: &mut ServiceConfig) {
+    services.service(path("/v1/events", "POST").route(post().to(ingress::publish_batch))).service(
+        path("/v1/topics/{topic}/events", "GET, POST, DELETE")
+            .route(get().to(ingress::read_events))
+            .route(post().to(ingress::publish_event))
+            .route(delete().to(ingress::forget_events)),
+    );
+}
+
+fn for_operators(services: &mut ServiceConfig, is_local: bool) {
+    services
+        .service(path("/v1/sessions/{id}", "DELETE").route(delete().to(admin::end_session)))
+        .service(path("/v1/sessions", "GET").route(get().to(admin::list_sessions)))
+        .service(
+            path("/v1/revocations", "GET, POST")
+                .route(get().to(admin::list_revocations))
+                .route(post().to(admin::revoke)),
+        )
+        .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
+        .service(path("/metrics", "GET").route(get().to(admin::metrics)));
+    for asset in console::CONSOLE {
+        let file = move |auth| async move { console_file(asset, is_local, &auth) };
+        services.service(path(asset.path, "GET, HEAD").route(get_or_head().to(file)));
+    }
+}
+
+/// A file of the console, which other machines see only where someone may use it.
+fn console_file(asset: &Asset, is_local: bool, auth: &web::Data<Auth>) -> HttpResponse {
+    if is_local || auth.policy().has_operators() {
+        return asset.response();
+    }
+    let detail = "the console is off on this address until there is an API key with admin rights";
+    Problem::new(Code::NotFound, detail).error_response()
+}
+
+/// A path that refuses other methods by naming those it takes (RFC 9110, section 15.5.6).
+fn path(path: &str, methods: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move || async move {
+        let detail = format!("this path takes {methods}");
+        let mut response = Problem::new(Code::MethodNotAllowed, detail).error_response();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+        response
+    }))
+}
+
+fn get_or_head() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
+/// What is answered where there is no route.
+pub(super) async fn not_found() -> HttpResponse {
+    Problem::new(Code::NotFound, "there is nothing at this path").error_response()
+}
+
+/// A WebSocket path asked for as any other: upgrade requests do not come here.
+async fn without_upgrade(request: HttpRequest) -> HttpResponse {
+    let problem = match require_handshake(request.head()) {
+        Ok(()) => Problem::new(Code::BadRequest, "a WebSocket handshake has no body"),
+        Err(problem) => problem,
+    };
+    problem.error_response()
+}

@@ -1,0 +1,174 @@
+//! What answers a connection: plain or over TLS, in HTTP/1.1 or HTTP/2.
+//!
+//! It is what `actix_web::HttpServer` does, with three things more that it has no word for: upgrade
+//! requests come with their sockets, before the application's routing; the certificate may change while
+//! it serves; and HTTP/2 has limits.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_codec::{AsyncRead, AsyncWrite, Framed};
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol, Request};
+use actix_server::GracefulShutdownSignal;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_factory, fn_service,
+    map_config,
+};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::middleware::from_fn;
+use actix_web::rt::net::TcpStream;
+use actix_web::{App, HttpResponse, web};
+use tracing::debug;
+
+use super::headers::with_headers;
+use super::routes::{configure, not_found};
+use super::tls::{Tls, is_http2};
+use super::{Parts, http2, listener};
+use crate::model::{Code, Problem};
+use crate::session::{self, Sessions, SharedTcp, Upgrade};
+
+/// How long a client that was answered, and has not sent all it announced, is still read from; its
+/// connection is cut then. Long enough for it to see the answer.
+const HANG_UP: Duration = Duration::from_millis(700);
+
+/// A connection, as `HttpService` takes it.
+type Connection<IO> = (IO, Protocol, Option<SocketAddr>);
+
+/// Serves connections without TLS on one worker thread.
+pub(super) fn plain(
+    parts: &Parts,
+    stopping: &GracefulShutdownSignal,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
++ use<> {
+    let stall_timeout = parts.limits.stall_timeout;
+    fn_service(move |io: TcpStream| {
+        listener::prepare(&io, stall_timeout);
+        let peer = io.peer_addr().ok();
+        ready(Ok((io, Protocol::Http1, peer)))
+    })
+    .and_then(http1(parts, parts.sessions(), stopping, SharedTcp::new))
+}
+
+/// Serves connections over TLS on one worker thread.
+pub(super) fn encrypted(
+    parts: &Parts,
+    tls: &Tls,
+    stopping: &GracefulShutdownSignal,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = Infallible, InitError = ()> + use<>
+{
+    let sessions = parts.sessions();
+    let http1 = http1(parts, sessions.clone(), stopping, |io| io);
+    let http2 = application(parts, sessions);
+    let (tls, limits, stopping) = (tls.clone(), parts.limits.clone(), stopping.clone());
+    fn_factory(move || {
+        let (http1, http2) = (http1.new_service(()), http2.new_service(()));
+        let (tls, limits, stopping) = (tls.clone(), limits.clone(), stopping.clone());
+        async move {
+            let (http1, http2) = (Rc::new(http1.await?), Rc::new(http2.await?));
+            Ok(fn_service(move |io: TcpStream| {
+                let (http1, http2) = (http1.clone(), http2.clone());
+                let (tls, limits, stopping) = (tls.clone(), limits.clone(), stopping.clone());
+                async move {
+                    listener::prepare(&io, limits.stall_timeout);
+                    let peer = io.peer_addr().ok();
+                    let served = match tls.accept(io).await {
+                        Ok(io) if is_http2(&io) => {
+                            let stopping = stopping.notified();
+                            let served = http2::serve(io, peer, http2, &limits, stopping).await;
+                            served.map_err(io::Error::other)
+                        }
+                        Ok(io) => {
+                            let served = http1.call((io, Protocol::Http1, peer)).await;
+                            served.map_err(|error| io::Error::other(error.to_string()))
+                        }
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = served {
+                        debug!(%error, "a connection over TLS was cut short");
+                    }
+                    Ok(())
+                }
+            }))
+        }
+    })
+}
+
+/// Serves HTTP/1.1 over `IO`; an upgrade takes the socket over as `take` gives it.
+fn http1<IO, S>(
+    parts: &Parts,
+    sessions: Sessions,
+    stopping: &GracefulShutdownSignal,
+    take: fn(IO) -> S,
+) -> impl ServiceFactory<
+    Connection<IO>,
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+> + use<IO, S>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: session::Stream + 'static,
+{
+    let stopping = stopping.clone();
+    let application = application(parts, sessions.clone());
+    HttpService::build()
+        .client_request_timeout(parts.limits.request_timeout)
+        .client_disconnect_timeout(HANG_UP)
+        // A client that hangs up its half has gone: an event stream has no other sign of it.
+        .h1_allow_half_closed(false)
+        .graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        })
+        .upgrade(fn_service(move |(request, framed): (_, Framed<IO, _>)| {
+            // In a box, or each connection would keep room for it.
+            let framed = framed.into_map_io(take);
+            Box::pin(upgrade(sessions.clone(), Upgrade::new(request, framed)))
+        }))
+        .finish(application)
+}
+
+/// The routes of upgrade requests.
+async fn upgrade<S>(sessions: Sessions, upgrade: Upgrade<S>) -> Result<(), Infallible>
+where
+    S: session::Stream + 'static,
+{
+    match upgrade.head().uri.path() {
+        "/v1/ws" => sessions.websocket(upgrade).await,
+        _ => {
+            let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
+            upgrade.refuse(&problem).await;
+        }
+    }
+    Ok(())
+}
+
+/// The application that answers all other requests, on one worker thread.
+fn application(
+    parts: &Parts,
+    sessions: Sessions,
+) -> impl ServiceFactory<
+    Request,
+    Config = (),
+    Response = ServiceResponse<BoxBody>,
+    Error = HttpResponse,
+    InitError = (),
+> + use<> {
+    let (auth, is_encrypted) = (parts.auth.clone(), parts.entrance.is_encrypted());
+    let app = App::new()
+        .configure(|services| configure(services, parts, sessions))
+        .default_service(web::to(not_found))
+        .wrap(from_fn(move |request, next| {
+            with_headers(auth.clone(), is_encrypted, request, next)
+        }));
+    // It would say where we are; we ask the request.
+    let config = |()| AppConfig::default();
+    map_config(app.into_factory().map_err(|error| error.error_response()), config)
+}

@@ -1,0 +1,75 @@
+//! TLS, with a certificate that may change while the broker serves.
+//!
+//! Each handshake asks for the certificate in force; those that are done go on with the one they
+//! saw. TLS 1.2 and 1.3, without anything older; HTTP/2 is offered before HTTP/1.1.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use actix_web::rt::net::TcpStream;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::config::Certificate;
+
+/// How HTTP/2 is called in a handshake (RFC 9113, section 3.2).
+const HTTP2: &[u8] = b"h2";
+
+/// How HTTP/1.1 is called there (RFC 7301, section 6).
+const HTTP1: &[u8] = b"http/1.1";
+
+/// The TLS of one listener, shared by all its threads.
+#[derive(Clone)]
+pub(super) struct Tls {
+    acceptor: TlsAcceptor,
+    in_force: Arc<InForce>,
+    handshake_timeout: Duration,
+}
+
+/// The certificate that is shown.
+#[derive(Debug)]
+struct InForce(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for InForce {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+impl Tls {
+    /// TLS with a certificate, whose handshakes may take so long.
+    pub(super) fn new(
+        certificate: &Certificate,
+        handshake_timeout: Duration,
+    ) -> Result<Self, rustls::Error> {
+        let in_force = Arc::new(InForce(RwLock::new(certificate.key.clone())));
+        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(in_force.clone());
+        config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
+        Ok(Self { acceptor: Arc::new(config).into(), in_force, handshake_timeout })
+    }
+
+    /// Shows another certificate from the next handshake on.
+    pub(super) fn replace(&self, certificate: &Certificate) {
+        let mut in_force = self.in_force.0.write().unwrap_or_else(PoisonError::into_inner);
+        *in_force = certificate.key.clone();
+    }
+
+    /// Shakes hands with a client, in time.
+    pub(super) async fn accept(&self, io: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        timeout(self.handshake_timeout, self.acceptor.accept(io)).await?
+    }
+}
+
+/// Whether HTTP/2 was agreed upon.
+pub(super) fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(HTTP2)
+}

@@ -1,0 +1,119 @@
+//! A client of HTTP/2 over TLS, with nothing between a test and its frames.
+
+use bytes::Bytes;
+use futures_util::future::poll_fn;
+use futures_util::stream;
+use h2::RecvStream;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use http::{HeaderMap, Method, Request};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::TestServer;
+use super::sse::SseClient;
+use super::tls::shake;
+
+/// One connection.
+pub struct Http2 {
+    pub requests: SendRequest<Bytes>,
+    host: String,
+}
+
+/// A response with its whole body.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+}
+
+impl Http2 {
+    pub async fn connect(server: &TestServer) -> Self {
+        Self::with_window(server, 65_535).await
+    }
+
+    /// A connection on which each response may send so many bytes before more are asked for.
+    pub async fn with_window(server: &TestServer, bytes: u32) -> Self {
+        let mut tls = server.tls.clone().expect("TLS");
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = TcpStream::connect(server.addr).await.expect("connected");
+        let stream = shake(stream, tls).await.expect("a handshake");
+        let handshake = Builder::new().initial_window_size(bytes).handshake(stream);
+        let (requests, connection) = handshake.await.expect("HTTP/2");
+        tokio::spawn(connection);
+        let requests = requests.ready().await.expect("a connection");
+        Self { requests, host: server.addr.to_string() }
+    }
+
+    /// Sends a request without waiting for its answer.
+    pub fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> ResponseFuture {
+        self.send(method, path, headers, Bytes::new())
+    }
+
+    fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> ResponseFuture {
+        let mut request = Request::builder().method(method);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.uri(format!("https://{}{path}", self.host)).body(());
+        let (answer, mut stream) = self
+            .requests
+            .clone()
+            .send_request(request.expect("a request"), body.is_empty())
+            .expect("sent");
+        if !body.is_empty() {
+            // A request that is refused may not be read to its end.
+            _ = stream.send_data(body, true);
+        }
+        answer
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        whole(self.ask(Method::GET, path, &[])).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        whole(self.send(Method::POST, path, &headers, body.to_string().into())).await
+    }
+
+    /// Opens an event stream.
+    pub async fn sse(&self, query: &str) -> SseClient {
+        let answer = self.ask(Method::GET, &format!("/v1/sse{query}"), &[]);
+        let response = answer.await.expect("an answer");
+        assert_eq!(response.status(), 200);
+        let body = response.into_body();
+        SseClient::of(stream::unfold(body, |mut body| async {
+            Some((chunk(&mut body).await?, body))
+        }))
+    }
+}
+
+/// The next bytes of a body; nothing at its end.
+async fn chunk(body: &mut RecvStream) -> Option<Bytes> {
+    let chunk = poll_fn(|cx| body.poll_data(cx)).await?.ok()?;
+    body.flow_control().release_capacity(chunk.len()).expect("room");
+    Some(chunk)
+}
+
+/// A response with its whole body.
+pub async fn whole(answer: ResponseFuture) -> Answer {
+    let (head, mut stream) = answer.await.expect("an answer").into_parts();
+    let mut body = Vec::new();
+    while let Some(bytes) = chunk(&mut stream).await {
+        body.extend_from_slice(&bytes);
+    }
+    Answer { status: head.status.as_u16(), headers: head.headers, body: body.into() }
+}
