@@ -35,7 +35,7 @@ async fn every_bad_request_is_refused_with_its_code_and_ref_and_the_connection_s
         (r#"{"op":"subscribe","ref":2,"topics":["a..b"]}"#, Some(2), "invalid_pattern"),
         (r#"{"op":"subscribe","ref":2,"topics":["a"],"since":"x"}"#, Some(2), "invalid_cursor"),
         (r#"{"op":"subscribe","topics":["a"],"since":"abcdefgh-1-1"}"#, None, "bad_request"),
-        (r#"{"op":"subscribe","ref":2,"topics":["a"],"mode":"latest"}"#, Some(2), "bad_request"),
+        (r#"{"op":"subscribe","ref":2,"topics":["a"],"mode":"newest"}"#, Some(2), "bad_request"),
         (r#"{"op":"subscribe","ref":2,"topics":["a","b","c","d"]}"#, Some(2), "too_many"),
         (r#"{"op":"publish","ref":3,"topic":"a"}"#, Some(3), "bad_request"),
         (r#"{"op":"publish","ref":3,"topic":"a.*","data":1}"#, Some(3), "invalid_topic"),
@@ -100,7 +100,7 @@ async fn what_is_wrong_at_connect_is_a_status_before_the_upgrade() {
         ("?since=abcdefgh-1-1", 400),
         ("?topic=a&snapshot=maybe", 400),
         ("?topic=a&mode=some", 400),
-        ("?topic=a&mode=latest", 400),
+        ("?topic=a&mode=newest", 400),
     ] {
         match WsClient::connect_with(&server, query, &[]).await {
             Err(Error::Http(response)) => assert_eq!(response.status(), status, "{query}"),

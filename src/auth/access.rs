@@ -168,6 +168,15 @@ impl Access {
         }
     }
 
+    /// Refuses callers that have published too much lately to publish so many events more.
+    pub fn require_rate(&self, events: usize) -> Result<(), Problem> {
+        if self.policy.may_publish_more(&self.caller, events) {
+            return Ok(());
+        }
+        let detail = "this credential publishes more than auth.publishes_per_second allows";
+        Err(Problem::new(Code::TooMany, detail))
+    }
+
     /// Refuses callers that may not give these rights to others.
     pub fn require_grant(&self, subscribe: &[Pattern], publish: &[Pattern]) -> Result<(), Problem> {
         let beyond = |scope: &[Pattern], given: &[Pattern]| {

@@ -1,6 +1,8 @@
 //! What an operator decided: credentials, rules and origins, replaced as a whole.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -9,10 +11,13 @@ use super::jwks::Jwks;
 use super::token::{Checked, TokenCheck};
 use super::{Caller, Proof, unauthorized};
 use crate::config::{self, ApiKey, KeyHash, Rules};
-use crate::model::Problem;
+use crate::model::{Allowance, Problem};
 
 /// The longest credential that is looked at, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
+
+/// How many publishers are remembered before those that are idle are forgotten.
+const FEW_PUBLISHERS: usize = 1_024;
 
 /// What an operator decided.
 #[derive(Debug)]
@@ -23,6 +28,16 @@ pub struct Policy {
     tokens: Option<TokenCheck>,
     pub(super) rules: Rules,
     pub(super) allowed_origins: Vec<String>,
+    publishes_per_second: usize,
+    published: Mutex<HashMap<Publisher, Allowance>>,
+}
+
+/// Whose publishes are counted together.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Publisher {
+    Key(Proof),
+    User(String),
+    Anonymous,
 }
 
 /// What a look at a credential tells.
@@ -46,7 +61,35 @@ impl Policy {
         let tokens = config.jwt.as_ref().map(|jwt| TokenCheck::new(jwt, known));
         let (open, api_keys) = (config.is_open(), config.api_keys.clone());
         let scoped_keys = config.scoped_keys.clone();
-        Self { open, api_keys, scoped_keys, tokens, rules, allowed_origins }
+        Self {
+            open,
+            api_keys,
+            scoped_keys,
+            tokens,
+            rules,
+            allowed_origins,
+            publishes_per_second: config.publishes_per_second,
+            published: Mutex::default(),
+        }
+    }
+
+    /// Counts events that a caller is about to publish; false where it published too many lately.
+    pub(super) fn may_publish_more(&self, caller: &Caller, events: usize) -> bool {
+        if self.publishes_per_second == 0 {
+            return true;
+        }
+        let publisher = match caller {
+            Caller::Application(proof) => Publisher::Key(*proof),
+            Caller::Key(key) => Publisher::Key(Proof::of_api_key(&key.hash)),
+            Caller::User(user) => Publisher::User(user.bearer.user.clone()),
+            Caller::Anonymous => Publisher::Anonymous,
+        };
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if published.len() >= FEW_PUBLISHERS && published.len().is_power_of_two() {
+            published.retain(|_, allowance| !allowance.is_idle(now));
+        }
+        published.entry(publisher).or_default().take(events, self.publishes_per_second, now)
     }
 
     /// Whether no credential is configured.

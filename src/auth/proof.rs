@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Jwks, Jwt, KeyHash};
 
 /// What a caller is known by; the default is that of an open broker, which asks for nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Proof([u8; 16]);
 
 impl Proof {

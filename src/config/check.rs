@@ -114,6 +114,7 @@ fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
         jwt,
         revocation_window: between(complaints, "auth.revocation_window", window, 1, YEAR),
         revocations: typed.revocations,
+        publishes_per_second: typed.publishes_per_second,
         tickets: typed.tickets,
     }
 }
@@ -366,6 +367,11 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
     let http2_streams = count("http2_streams", typed.http2_streams);
     let limits = Limits {
         connections: count("connections", typed.connections),
+        connections_per_address: typed.connections_per_address,
+        connections_per_user: typed.connections_per_user,
+        connects_per_second: typed.connects_per_second,
+        messages_per_second: typed.messages_per_second,
+        bytes_per_second: typed.bytes_per_second.0,
         subscriptions: count("subscriptions", typed.subscriptions),
         replays: count("replays", typed.replays),
         event_bytes,
@@ -379,6 +385,7 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
         catchup_bytes: count("catchup_bytes", typed.catchup_bytes.0),
         conflated_bytes: count("conflated_bytes", typed.conflated_bytes.0),
         inbox_events: count("inbox_events", typed.inbox_events),
+        send_buffer_bytes: count("send_buffer_bytes", typed.send_buffer_bytes.0),
         auth_timeout: timeout(complaints, "auth_timeout", typed.auth_timeout),
         close_timeout: timeout(complaints, "close_timeout", typed.close_timeout),
         stall_timeout: timeout(complaints, "stall_timeout", typed.stall_timeout),

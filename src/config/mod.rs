@@ -107,6 +107,8 @@ pub struct Auth {
     pub revocation_window: Duration,
     /// The most revocations remembered at a time; one more gets 429 `too_many`.
     pub revocations: usize,
+    /// Events a second with one credential; more gets 429 `too_many`. 0 for any number.
+    pub publishes_per_second: usize,
     /// The most tickets that wait to be used; one more gets 429 `too_many`.
     pub tickets: usize,
 }
@@ -420,6 +422,16 @@ pub enum Who {
 pub struct Limits {
     /// Open sessions of this node; one more gets 503 `unavailable` (SSE: `fanfare.bye`).
     pub connections: usize,
+    /// Of those, from one address; one more gets 503. 0 for any number, as below.
+    pub connections_per_address: usize,
+    /// Of those, of one user; one more gets 503, or `unavailable`.
+    pub connections_per_user: usize,
+    /// Connections a second from one address; one more gets 503.
+    pub connects_per_second: usize,
+    /// Messages a second of one connection; more closes with 4429.
+    pub messages_per_second: usize,
+    /// Bytes of them; more closes with 4429.
+    pub bytes_per_second: usize,
     /// Patterns a session; one more gets `too_many`.
     pub subscriptions: usize,
     /// Replays of one session at a time; one more gets `too_many`.
@@ -452,6 +464,8 @@ pub struct Limits {
     pub close_timeout: Duration,
     /// Time data may wait in the kernel without the client's acknowledgement; then it is cut.
     pub stall_timeout: Duration,
+    /// Bytes that the kernel takes for a client that does not read yet.
+    pub send_buffer_bytes: usize,
     /// Time to send the head of a request; then 408.
     pub request_timeout: Duration,
     /// Time to agree upon TLS; then the connection is cut.

@@ -215,6 +215,9 @@ sections! {
         revocation_window: Span = seconds(86_400);
         /// The most revocations remembered at a time; one more is refused with 429 `too_many`.
         revocations: usize = 10_000;
+        /// Events that may be published a second with one API key or by one user, and as many at once; more
+        /// is answered 429 `too_many`. 0 for any number.
+        publishes_per_second: usize = 0;
         /// The most tickets that wait to be used; one more is refused with 429 `too_many`.
         tickets: usize = 100_000;
     }
@@ -276,6 +279,20 @@ sections! {
     limits: Limits {
         /// Open connections of subscribers; one more is answered 503.
         connections: usize = 10_000;
+        /// Of those, from one address (of IPv6, from one /64); one more is answered 503. 0 for as many
+        /// as there may be. Set it where clients have addresses of their own.
+        connections_per_address: usize = 0;
+        /// Of those, of one user; one more is answered 503, or its `auth` refused. 0 for as many as
+        /// there may be.
+        connections_per_user: usize = 1_000;
+        /// Connections that may come a second from one address, and as many at once; one more is
+        /// answered 503. 0 for any number.
+        connects_per_second: usize = 0;
+        /// Messages that may come a second on one connection, and as many at once; more closes with
+        /// 4429. 0 for any number.
+        messages_per_second: usize = 20_000;
+        /// Their bytes, likewise.
+        bytes_per_second: Size = Size(16 * MIB);
         /// Patterns a connection; one more is refused with `too_many`.
         subscriptions: usize = 1_000;
         /// Replays that run at a time on one connection; one more is refused with `too_many`.
@@ -311,6 +328,9 @@ sections! {
         /// Time that data may wait in the kernel for a client to take it; then the connection is
         /// cut.
         stall_timeout: Span = seconds(30);
+        /// Bytes that the kernel takes for a client that does not read yet; it keeps about twice as much
+        /// memory for them.
+        send_buffer_bytes: Size = Size(256 * KIB);
         /// Time to send the head of a request; then 408.
         request_timeout: Span = seconds(10);
         /// Time to agree upon TLS; then the connection is cut.

@@ -58,6 +58,7 @@ pub async fn publish_event(
     Query::parse(request.query_string(), &[])?;
     let topic = Topic::parse(&topic)?;
     access.require_publish(&topic)?;
+    access.require_rate(1)?;
     let form = Form::of(request.headers())?;
     let kind =
         http::header(request.headers(), &http::X_EVENT_TYPE)?.map(EventType::parse).transpose()?;
@@ -93,6 +94,7 @@ pub async fn publish_batch(
         }
     };
     batch.events.iter().try_for_each(|event| access.require_publish(&event.topic))?;
+    access.require_rate(batch.events.len())?;
     let key = idempotency::key(&request, &access, &body)?;
     let receipt = broker.publish(Append { events: batch.events, key }).await?;
     let mut response = created(&receipt);

@@ -3,6 +3,7 @@
 //! Plain values with one way in (`parse`) and no actor, clock or I/O. Whatever holds one of these
 //! types holds something legal; nothing further in checks again.
 
+mod allowance;
 mod bearer;
 mod close;
 mod cursor;
@@ -12,6 +13,7 @@ mod pattern;
 mod problem;
 mod topic;
 
+pub use allowance::Allowance;
 pub use bearer::{Bearer, Revocation, Revoked};
 pub use close::Close;
 pub use cursor::{Cursor, CursorError, LogName};

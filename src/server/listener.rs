@@ -2,13 +2,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tracing::debug;
 
 use super::ServeError;
+use crate::config::Limits;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1_024;
@@ -28,11 +28,15 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Sets what an accepted socket needs: what is written leaves at once, and a peer that vanished
-/// without a word is found by the kernel, also while data waits for it.
-pub(super) fn prepare(stream: &TcpStream, stall_timeout: Duration) {
-    let socket = SockRef::from(stream);
+/// without a word is found by the kernel, also while data waits for it. What the kernel takes for a peer
+/// that does not read is bounded: by itself it takes megabytes, and hides who is slow.
+pub(super) fn prepare(stream: &TcpStream, limits: &Limits) {
+    let (socket, stall_timeout) = (SockRef::from(stream), limits.stall_timeout);
     let keepalive = TcpKeepalive::new().with_time(stall_timeout).with_interval(stall_timeout / 3);
-    let set = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive));
+    let set = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+        .and_then(|()| socket.set_send_buffer_size(limits.send_buffer_bytes));
     #[cfg(target_os = "linux")]
     let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout)));
     if let Err(error) = set {

@@ -46,9 +46,9 @@ pub(super) fn plain(
     stopping: &GracefulShutdownSignal,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 + use<> {
-    let stall_timeout = parts.limits.stall_timeout;
+    let limits = parts.limits.clone();
     fn_service(move |io: TcpStream| {
-        listener::prepare(&io, stall_timeout);
+        listener::prepare(&io, &limits);
         let peer = io.peer_addr().ok();
         ready(Ok((io, Protocol::Http1, peer)))
     })
@@ -75,7 +75,7 @@ pub(super) fn encrypted(
                 let (http1, http2) = (http1.clone(), http2.clone());
                 let (tls, limits, stopping) = (tls.clone(), limits.clone(), stopping.clone());
                 async move {
-                    listener::prepare(&io, limits.stall_timeout);
+                    listener::prepare(&io, &limits);
                     let peer = io.peer_addr().ok();
                     let served = match tls.accept(io).await {
                         Ok(io) if is_http2(&io) => {

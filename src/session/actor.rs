@@ -5,7 +5,7 @@
 //! Its rights live in the reception too, for every event may be asked for them.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::prelude::*;
 use futures_util::future::LocalBoxFuture;
@@ -13,6 +13,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::catchup::Catchup;
 use super::door::require_coverage;
+use super::places::{Places, UserPlace};
 use super::reception::{Reception, Renew};
 use super::replay::Replay;
 use super::socket::Said;
@@ -20,7 +21,7 @@ use crate::auth::{Auth, Caller};
 use crate::broker::{BrokerHandle, SessionKey, Subscriber, WorkerHandle};
 use crate::config::Limits;
 use crate::history::Append;
-use crate::model::{Close, Code, NewEvent, Pattern, Problem};
+use crate::model::{Allowance, Close, Code, NewEvent, Pattern, Problem};
 use crate::protocol::{Message, Op, ParseLimits, Protocol, Reply, Request, Subscribe};
 
 /// The number of what a client subscribed to at connect.
@@ -51,6 +52,14 @@ pub struct Session {
     pub bad_messages: usize,
     /// Ends it when its right does.
     pub expiry: Option<SpawnHandle>,
+    /// Where it is counted.
+    pub places: Places,
+    /// Its place among the sessions of its user.
+    pub user_place: Option<UserPlace>,
+    /// How many messages it may send.
+    pub messages: Allowance,
+    /// How many bytes.
+    pub bytes: Allowance,
 }
 
 /// What is left to do for a request, without the actor.
@@ -109,6 +118,10 @@ impl Handler<Heard> for Session {
             Said::Text(text) => Message::Text(text),
             Said::Binary(bytes) => Message::Binary(bytes),
         };
+        if !self.may_say(message) {
+            self.reception.end(Close::TooMany);
+            return done();
+        }
         let limits = ParseLimits {
             json_depth: self.limits.json_depth,
             event_bytes: self.limits.event_bytes,
@@ -168,6 +181,7 @@ impl Handler<Identified> for Session {
         let Identified { reference, caller } = identified;
         let caller = caller.and_then(|caller| {
             self.may_become(&caller)?;
+            self.take_place(&caller)?;
             let gone = "the key that the token was checked with is known no longer";
             self.auth.again(&caller).ok_or_else(|| Problem::new(Code::Unauthorized, gone))
         });
@@ -285,6 +299,27 @@ impl Session {
         }
     }
 
+    /// Whether the client may say this much more already.
+    fn may_say(&mut self, message: Message<'_>) -> bool {
+        let length = match message {
+            Message::Text(text) => text.len(),
+            Message::Binary(bytes) => bytes.len(),
+        };
+        let (limits, now) = (&self.limits, Instant::now());
+        self.messages.take(1, limits.messages_per_second, now)
+            && self.bytes.take(length, limits.bytes_per_second, now)
+    }
+
+    /// Counts the session among those of its user, once it has one.
+    fn take_place(&mut self, caller: &Caller) -> Result<(), Problem> {
+        if self.user_place.is_none()
+            && let Some(user) = caller.user()
+        {
+            self.user_place = self.places.take_user(&user.bearer.user, &self.limits)?;
+        }
+        Ok(())
+    }
+
     /// A session may become someone, and renew, but not become someone else.
     fn may_become(&self, caller: &Caller) -> Result<(), Problem> {
         let name = |caller: &Caller| caller.user().map(|user| user.bearer.user.clone());
@@ -371,7 +406,9 @@ impl Session {
     }
 
     fn publish(&self, reference: Option<u64>, event: NewEvent) -> Work {
-        if let Err(problem) = self.reception.access().require_publish(&event.topic) {
+        let access = self.reception.access();
+        let allowed = access.require_publish(&event.topic).and_then(|()| access.require_rate(1));
+        if let Err(problem) = allowed {
             return self.refuse(reference, &problem);
         }
         let (reception, broker) = (self.reception.clone(), self.broker.clone());

@@ -12,6 +12,7 @@ mod door;
 mod frames;
 mod outbox;
 mod outgoing;
+mod places;
 mod reception;
 mod replay;
 mod socket;
@@ -22,7 +23,6 @@ mod wire;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
@@ -37,6 +37,7 @@ pub use self::deflate::{Deflate, inflate};
 pub use self::door::{Admission, Door, Language};
 pub use self::frames::{FrameLimits, FrameReader, Incoming};
 pub use self::outgoing::{Outgoing, Sink};
+pub use self::places::{Place, Places, UserPlace};
 use self::reception::Reception;
 pub use self::socket::{Listener, Said, Socket, SocketLimits, Stream};
 use self::stream::EventStream;
@@ -46,7 +47,7 @@ pub use self::wire::{Framing, Wire, close_frame, message_frame};
 use crate::broker::{BrokerHandle, SessionInfo, Subscriber, WorkerHandle};
 use crate::config::Limits;
 use crate::metrics::Metrics;
-use crate::model::{Close, Code, Problem, Timestamp};
+use crate::model::{Allowance, Close, Code, Problem, Timestamp};
 use crate::protocol::{Reply, SSE};
 
 /// What clients are asked to wait before they reconnect after a lost connection, in milliseconds.
@@ -62,34 +63,6 @@ pub struct Sessions {
     limits: Arc<Limits>,
     heartbeat: Duration,
     places: Places,
-}
-
-/// The open sessions of a node, counted.
-#[derive(Debug, Clone, Default)]
-pub struct Places(Arc<AtomicUsize>);
-
-/// One open session; counted until dropped.
-#[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
-
-impl Places {
-    /// How many sessions are open.
-    pub fn open(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn take(&self, max: usize) -> Option<Place> {
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-            (open < max).then_some(open + 1)
-        });
-        taken.ok().map(|_| Place(self.0.clone()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Sessions {
@@ -113,35 +86,31 @@ impl Sessions {
 
     /// `GET /v1/ws`: takes over the socket of a client that asked for an upgrade.
     pub async fn websocket<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>) {
+        let address = self.door.address(upgrade.head());
         let admitted = self.door.admit_websocket(upgrade.head()).await;
-        let (admission, place) = match admitted.and_then(|it| Ok((it, self.place()?))) {
-            Ok(admitted) => admitted,
+        let admitted = admitted.and_then(|admission| self.arrive(admission, address));
+        let arrival = match admitted {
+            Ok(arrival) => arrival,
             Err(problem) => return upgrade.refuse(&problem).await,
         };
-        let address = self.door.address(upgrade.head());
+        let admission = &arrival.admission;
         let extensions = admission.deflate.map(|deflate| deflate.answer());
         match upgrade.accept(admission.language.subprotocol(), extensions) {
-            Ok(upgraded) => self.converse(upgraded, admission, address, place),
+            Ok(upgraded) => self.converse(upgraded, arrival),
             Err(error) => debug!(%error, "a handshake could not be answered"),
         }
     }
 
     /// Serves a WebSocket in a task of its own.
-    fn converse<IO: Stream + 'static>(
-        &self,
-        upgraded: Upgraded<IO>,
-        admission: Admission,
-        address: Option<IpAddr>,
-        place: Place,
-    ) {
+    fn converse<IO: Stream + 'static>(&self, upgraded: Upgraded<IO>, arrival: Arrival) {
         let Upgraded { io, early, answer } = upgraded;
-        let reception = self.reception(&admission);
-        let (sessions, limits) = (self.clone(), self.socket_limits(&admission));
+        let reception = self.reception(&arrival.admission);
+        let (sessions, limits) = (self.clone(), self.socket_limits(&arrival.admission));
         actix_web::rt::spawn(async move {
             let outgoing = reception.outgoing().clone();
             _ = outgoing.push(answer);
-            let opened = sessions.open(admission, reception.clone(), address).await;
-            let Ok(session) = opened else { return };
+            let opened = sessions.open(arrival, reception.clone()).await;
+            let Ok((session, place)) = opened else { return };
             let listener = Conversation { session, reception, _place: place };
             actix_web::rt::spawn(Socket::new(io, early, outgoing, limits, listener));
         });
@@ -153,28 +122,33 @@ impl Sessions {
         request: HttpRequest,
     ) -> actix_web::Result<HttpResponse> {
         let admission = sessions.door.admit_sse(request.head()).await?;
-        let place = match sessions.place() {
-            Ok(place) => place,
+        let address = sessions.door.address(request.head());
+        let arrival = match sessions.arrive(admission, address) {
+            Ok(arrival) => arrival,
             Err(problem) if accepts_event_stream(&request) => {
                 return Ok(turned_away(&problem));
             }
             Err(problem) => return Err(problem.into()),
         };
-        let reception = sessions.reception(&admission);
+        let reception = sessions.reception(&arrival.admission);
         let outgoing = reception.outgoing().clone();
-        let address = sessions.door.address(request.head());
-        let session = sessions.open(admission, reception, address).await?;
+        let (session, place) = sessions.open(arrival, reception).await?;
         let body = EventStream { outgoing, session, _place: place };
         Ok(event_stream().body(body))
     }
 
-    /// Room for one more session.
-    fn place(&self) -> Result<Place, Problem> {
+    /// Gives a connection that was admitted its room, or says why there is none.
+    fn arrive(&self, admission: Admission, address: Option<IpAddr>) -> Result<Arrival, Problem> {
         if self.broker.is_draining() {
             return Err(Problem::new(Code::Unavailable, "the broker is restarting"));
         }
-        let place = self.places.take(self.limits.connections);
-        place.ok_or_else(|| Problem::new(Code::Unavailable, "too many connections are open"))
+        let place = self.places.take(address, &self.limits)?;
+        let user = admission.access.caller().user();
+        let user_place = match user {
+            Some(user) => self.places.take_user(&user.bearer.user, &self.limits)?,
+            None => None,
+        };
+        Ok(Arrival { admission, address, place, user_place })
     }
 
     fn reception(&self, admission: &Admission) -> Arc<Reception> {
@@ -188,10 +162,10 @@ impl Sessions {
 
     async fn open(
         &self,
-        admission: Admission,
+        arrival: Arrival,
         reception: Arc<Reception>,
-        address: Option<IpAddr>,
-    ) -> Result<Addr<Session>, Problem> {
+    ) -> Result<(Addr<Session>, Place), Problem> {
+        let Arrival { admission, address, place, user_place } = arrival;
         let Admission { access, subscribe, language, .. } = admission;
         let info = SessionInfo {
             id: new_id(),
@@ -221,11 +195,15 @@ impl Sessions {
             waiting: None,
             bad_messages: 0,
             expiry: None,
+            places: self.places.clone(),
+            user_place,
+            messages: Allowance::default(),
+            bytes: Allowance::default(),
         };
         let session = session.start();
         reception.belongs_to(session.downgrade());
         session.send(Begin(subscribe)).await.map_err(|error| gone(error.to_string()))?;
-        Ok(session)
+        Ok((session, place))
     }
 
     fn socket_limits(&self, admission: &Admission) -> SocketLimits {
@@ -239,6 +217,14 @@ impl Sessions {
             stall_timeout: self.limits.stall_timeout,
         }
     }
+}
+
+/// A connection that was admitted, and has its room.
+struct Arrival {
+    admission: Admission,
+    address: Option<IpAddr>,
+    place: Place,
+    user_place: Option<UserPlace>,
 }
 
 /// The side of the broker in the conversation with one client.

@@ -63,6 +63,11 @@ impl WsClient {
         self.send_text(&frame.to_string()).await;
     }
 
+    /// Sends a frame that may come too late.
+    pub async fn try_send(&mut self, frame: &Value) -> Result<(), Error> {
+        self.socket.send(Message::text(frame.to_string())).await
+    }
+
     pub async fn send_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.expect("the frame is sent");
     }

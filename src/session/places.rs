@@ -1,0 +1,198 @@
+//! Room for sessions: in total, for one address and for one user, and how fast they may come.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::config::Limits;
+use crate::model::{Allowance, Code, Problem};
+
+/// How many addresses that connected lately are remembered before the idle ones are forgotten.
+const FEW: usize = 1_024;
+
+/// The open sessions of a node, counted.
+#[derive(Debug, Clone, Default)]
+pub struct Places(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    open: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+    by_user: Mutex<HashMap<String, usize>>,
+    arrivals: Mutex<HashMap<IpAddr, Allowance>>,
+}
+
+/// One open session; counted until dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Places,
+    address: Option<IpAddr>,
+}
+
+/// One session of a user; counted until dropped.
+#[derive(Debug)]
+pub struct UserPlace {
+    places: Places,
+    user: String,
+}
+
+impl Places {
+    /// How many sessions are open.
+    pub fn open(&self) -> usize {
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// Room for one more session from an address, or why there is none.
+    pub fn take(&self, address: Option<IpAddr>, limits: &Limits) -> Result<Place, Problem> {
+        let full = |detail: &str| Problem::new(Code::Unavailable, detail);
+        let address = address.map(network);
+        if let Some(address) = address
+            && !self.may_arrive(address, limits.connects_per_second)
+        {
+            return Err(full("connections of this address come too fast"));
+        }
+        let taken = self.0.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
+            (open < limits.connections).then_some(open + 1)
+        });
+        taken.map_err(|_| full("too many connections are open"))?;
+        // From here on dropping it gives back what was taken.
+        let mut place = Place { places: self.clone(), address: None };
+        if let Some(address) = address.filter(|_| limits.connections_per_address > 0) {
+            let mut counts = lock(&self.0.by_address);
+            if !count(&mut counts, address, limits.connections_per_address) {
+                drop(counts);
+                return Err(full("too many connections of this address are open"));
+            }
+            place.address = Some(address);
+        }
+        Ok(place)
+    }
+
+    /// Room for one more session of a user; none is needed where there is no limit.
+    pub fn take_user(&self, user: &str, limits: &Limits) -> Result<Option<UserPlace>, Problem> {
+        let max = limits.connections_per_user;
+        if max == 0 {
+            return Ok(None);
+        }
+        match count(&mut lock(&self.0.by_user), user.to_owned(), max) {
+            true => Ok(Some(UserPlace { places: self.clone(), user: user.to_owned() })),
+            false => {
+                let detail = "too many connections of this user are open";
+                Err(Problem::new(Code::Unavailable, detail))
+            }
+        }
+    }
+
+    fn may_arrive(&self, address: IpAddr, per_second: usize) -> bool {
+        if per_second == 0 {
+            return true;
+        }
+        let (mut arrivals, now) = (lock(&self.0.arrivals), Instant::now());
+        if arrivals.len() >= FEW && arrivals.len().is_power_of_two() {
+            arrivals.retain(|_, allowance| !allowance.is_idle(now));
+        }
+        arrivals.entry(address).or_default().take(1, per_second, now)
+    }
+}
+
+/// What counts as one address: of IPv6 the network that one customer gets (RFC 6177).
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn count<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K, max: usize) -> bool {
+    let open = counts.entry(key).or_default();
+    let has_room = *open < max;
+    *open += usize::from(has_room);
+    has_room
+}
+
+fn uncount<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(open) = counts.get_mut(key) {
+        *open -= 1;
+        if *open == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Places(counts) = &self.places;
+        counts.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = &self.address {
+            uncount(&mut lock(&counts.by_address), address);
+        }
+    }
+}
+
+impl Drop for UserPlace {
+    fn drop(&mut self) {
+        uncount(&mut lock(&self.places.0.by_user), &self.user);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn limits(change: impl FnOnce(&mut Limits)) -> Limits {
+        let mut limits = Config::default().limits;
+        change(&mut limits);
+        limits
+    }
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_has_so_much_room_and_gets_it_back() {
+        let (places, limits) = (Places::default(), limits(|l| l.connections_per_address = 2));
+        let take = |text| places.take(address(text), &limits);
+        let (first, _second) = (take("10.0.0.1").unwrap(), take("10.0.0.1").unwrap());
+        assert_eq!(take("10.0.0.1").unwrap_err().code, Code::Unavailable);
+        let _other = take("10.0.0.2").unwrap();
+        assert_eq!(places.open(), 3, "a refusal takes no room");
+        drop(first);
+        let _again = take("::ffff:10.0.0.1").unwrap();
+        assert!(take("10.0.0.1").is_err());
+        let (_six, _same) = (take("2001:db8::1").unwrap(), take("2001:db8::2").unwrap());
+        assert!(take("2001:db8::3").is_err(), "one network is one address");
+        assert!(take("2001:db8:0:1::3").is_ok());
+    }
+
+    #[test]
+    fn connections_of_an_address_come_only_so_fast() {
+        let (places, limits) = (Places::default(), limits(|l| l.connects_per_second = 5));
+        let taken = (0..20).filter(|_| places.take(address("10.0.0.1"), &limits).is_ok()).count();
+        assert_eq!(taken, 5);
+        assert!(places.take(address("10.0.0.2"), &limits).is_ok());
+        assert_eq!(places.open(), 0);
+    }
+
+    #[test]
+    fn a_user_has_so_much_room() {
+        let (places, limits) = (Places::default(), limits(|l| l.connections_per_user = 1));
+        let first = places.take_user("ada", &limits).unwrap();
+        assert!(places.take_user("ada", &limits).is_err());
+        assert!(places.take_user("bob", &limits).is_ok());
+        drop(first);
+        assert!(places.take_user("ada", &limits).is_ok());
+        assert!(places.0.by_user.lock().unwrap().is_empty());
+    }
+}
