@@ -13,8 +13,10 @@ const FEW: usize = 16;
 
 /// A set of sessions, workers or patterns, in no order that anyone may rely on.
 #[derive(Debug, Clone)]
-pub(super) enum Members<T> {
+pub enum Members<T> {
+    /// One behind the other.
     Few(Vec<T>),
+    /// Hashed.
     Many(Box<IndexSet<T>>),
 }
 
@@ -26,7 +28,7 @@ impl<T> Default for Members<T> {
 
 impl<T: Eq + Hash> Members<T> {
     /// Returns false if it was a member already.
-    pub(super) fn insert(&mut self, member: T) -> bool {
+    pub fn insert(&mut self, member: T) -> bool {
         match self {
             Self::Few(few) if few.contains(&member) => false,
             Self::Few(few) if few.len() < FEW => {
@@ -48,7 +50,7 @@ impl<T: Eq + Hash> Members<T> {
     }
 
     /// Returns false if it was no member.
-    pub(super) fn remove(&mut self, member: &T) -> bool {
+    pub fn remove(&mut self, member: &T) -> bool {
         match self {
             Self::Few(few) => match few.iter().position(|other| other == member) {
                 Some(at) => {
@@ -69,25 +71,29 @@ impl<T: Eq + Hash> Members<T> {
         }
     }
 
-    pub(super) fn contains(&self, member: &T) -> bool {
+    /// Whether it is a member.
+    pub fn contains(&self, member: &T) -> bool {
         match self {
             Self::Few(few) => few.contains(member),
             Self::Many(many) => many.contains(member),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many members there are.
+    pub fn len(&self) -> usize {
         match self {
             Self::Few(few) => few.len(),
             Self::Many(many) => many.len(),
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    /// The members.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
         let (few, many) = match self {
             Self::Few(few) => (Some(few.iter()), None),
             Self::Many(many) => (None, Some(many.iter())),

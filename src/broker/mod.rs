@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::delivery::Delivery;
 use self::fanout::Fanout;
+pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
 pub use self::questions::{Answer, Answers, Gathered, NoRelay, Question, Range, Relay};
 pub use self::router::Router;

@@ -14,16 +14,20 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Takes `amount`, of which `per_second` may come, 0 for any; false if too much came before.
+    /// Takes `amount`, of which `per_second` may come, 0 for any; false if too much came before. What is
+    /// more than a burst by itself may come when nothing did for long enough, and keeps others waiting.
     pub fn take(&mut self, amount: usize, per_second: usize, now: Instant) -> bool {
         if per_second == 0 {
             return true;
         }
         let paid = self.paid.map_or(now, |paid| paid.max(now));
-        if paid.saturating_duration_since(now) >= BURST {
+        // Rounded down, so that a burst has room for all of a second's.
+        let cost =
+            Duration::from_nanos((amount as u64).saturating_mul(1_000_000_000) / per_second as u64);
+        if paid.duration_since(now) + cost.min(BURST) > BURST {
             return false;
         }
-        self.paid = Some(paid + Duration::from_secs_f64(amount as f64 / per_second as f64));
+        self.paid = Some(paid + cost);
         true
     }
 

@@ -20,6 +20,8 @@ const FEW_TOPICS: usize = 64;
 pub struct Conflation {
     /// The shortest time between two events of a topic.
     intervals: HashMap<Pattern, Duration>,
+    /// The one of all patterns, as long as none has another.
+    shared: Option<Duration>,
     waiting: HashMap<Topic, Waiting>,
     /// The topics that wait, by when they are due and then as they came.
     queue: BTreeMap<Place, Topic>,
@@ -61,6 +63,7 @@ impl Conflation {
     pub fn new(max_bytes: usize) -> Self {
         Self {
             intervals: HashMap::new(),
+            shared: None,
             waiting: HashMap::new(),
             queue: BTreeMap::new(),
             not_before: HashMap::new(),
@@ -73,7 +76,18 @@ impl Conflation {
 
     /// Conflates what `pattern` matches, with at least `interval` between two events of a topic.
     pub fn add(&mut self, pattern: Pattern, interval: Duration) {
+        let is_first = self.intervals.is_empty();
+        self.shared = self.shared.filter(|shared| *shared == interval);
+        if is_first {
+            self.shared = Some(interval);
+        }
         self.intervals.insert(pattern, interval);
+    }
+
+    /// The shortest time between two events of a topic where all of `patterns` subscriptions are conflated
+    /// alike, so that no event has to be asked for its pattern.
+    pub fn uniform(&self, patterns: usize) -> Option<Duration> {
+        self.shared.filter(|_| self.intervals.len() == patterns)
     }
 
     /// Conflates what `pattern` matches no longer.

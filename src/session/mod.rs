@@ -10,6 +10,7 @@ mod conflation;
 mod deflate;
 mod door;
 mod frames;
+mod live;
 mod outbox;
 mod outgoing;
 mod places;

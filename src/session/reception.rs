@@ -4,6 +4,7 @@
 //! between. As long as all subscriptions are live and granted whole it only hands the shared bytes
 //! to the outbox; while one is caught up, or must be filtered, it looks at each event.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::actor::{LookAgain, Session};
 use super::catchup::Catchup;
 use super::conflation::{Conflation, Offered};
+use super::live::Live;
 use super::outgoing::Outgoing;
 use super::replay::Kind;
 use super::wire::Wire;
@@ -49,9 +51,7 @@ pub struct Reception {
 
 struct State {
     access: Access,
-    live: Vec<Pattern>,
-    /// Of those, the ones whose current values are wanted after a gap.
-    snapshots: Vec<Pattern>,
+    live: Live,
     /// In a box, as what is waited for seldom is.
     expected: Option<Box<Expected>>,
     catchups: Vec<Active>,
@@ -118,8 +118,7 @@ impl Reception {
     ) -> Self {
         let state = State {
             access,
-            live: Vec::new(),
-            snapshots: Vec::new(),
+            live: Live::default(),
             expected: None,
             catchups: Vec::new(),
             conflation: None,
@@ -165,6 +164,7 @@ impl Reception {
     /// Changes the session's rights; returns the patterns that are granted no longer.
     pub fn set_access(&self, access: Access) -> Vec<Pattern> {
         let mut state = self.lock();
+        state.live.look_again(&access);
         state.access = access;
         self.refresh(&mut state);
         let ungranted = |pattern: &&Pattern| state.access.coverage(pattern) == Coverage::None;
@@ -174,10 +174,9 @@ impl Reception {
     /// How many patterns there would be with `more`.
     pub fn count_with(&self, more: &[Pattern]) -> usize {
         let state = self.lock();
-        let mut all: Vec<_> = state.patterns().chain(more).collect();
-        all.sort_unstable();
-        all.dedup();
-        all.len()
+        let caught_up = state.catchups.iter().flat_map(|active| active.catchup.patterns());
+        let others = caught_up.chain(more).filter(|pattern| !state.live.contains(pattern));
+        state.live.len() + others.collect::<HashSet<_>>().len()
     }
 
     /// How many subscribes are being caught up.
@@ -201,11 +200,11 @@ impl Reception {
     /// Stops receiving `patterns`.
     pub fn unsubscribe(&self, patterns: &[Pattern]) {
         let mut state = self.lock();
-        state.live.retain(|pattern| !patterns.contains(pattern));
-        state.snapshots.retain(|pattern| !patterns.contains(pattern));
+        let state = &mut *state;
+        patterns.iter().for_each(|pattern| state.live.remove(pattern, &state.access));
         state.catchups.retain_mut(|active| !active.catchup.unsubscribe(patterns));
-        self.stop_conflating(&mut state, patterns);
-        self.refresh(&mut state);
+        self.stop_conflating(state, patterns);
+        self.refresh(state);
     }
 
     /// Says something that is not an event.
@@ -318,7 +317,7 @@ impl Reception {
                 return None;
             }
             let wanted = |conflation: &Conflation, topic: &Topic| {
-                uniform.or_else(|| interval(live, conflation, topic))
+                uniform.or_else(|| live.interval(conflation, topic))
             };
             let Some((delivery, skipped)) = conflation.next(now, wanted) else { break };
             if let Some(message) = self.conflated(access, &delivery, skipped) {
@@ -346,9 +345,9 @@ impl Reception {
         let Some(conflation) = conflation else { return };
         patterns.iter().for_each(|pattern| conflation.remove(pattern));
         for topic in conflation.topics() {
-            if interval(live, conflation, &topic).is_none()
+            if live.interval(conflation, &topic).is_none()
                 && let Some((delivery, skipped)) = conflation.take(&topic)
-                && live.iter().any(|pattern| pattern.matches(&topic))
+                && live.matches(&topic)
                 && let Some(message) = self.conflated(access, &delivery, skipped)
             {
                 self.push(message);
@@ -371,14 +370,12 @@ impl Reception {
 
     /// Whether events can go out without a look is noted once, here.
     fn refresh(&self, state: &mut State) {
-        let whole = |pattern: &Pattern| state.access.coverage(pattern) == Coverage::Whole;
         let is_settled =
-            state.expected.is_none() && state.catchups.is_empty() && state.live.iter().all(whole);
+            state.expected.is_none() && state.catchups.is_empty() && state.live.is_whole();
         let conflation = state.conflation.as_ref().filter(|conflation| !conflation.is_empty());
         self.plain.store(is_settled && conflation.is_none(), Ordering::Relaxed);
-        let mut intervals = state.live.iter().map(|pattern| conflation?.interval(pattern));
-        let first = intervals.next().flatten().filter(|_| is_settled);
-        state.uniform = first.filter(|_| intervals.all(|interval| interval == first));
+        let uniform = conflation.and_then(|conflation| conflation.uniform(state.live.len()));
+        state.uniform = uniform.filter(|_| is_settled);
     }
 
     fn deliver_with_a_look(&self, delivery: &Arc<Delivery>) -> bool {
@@ -391,7 +388,7 @@ impl Reception {
         if !state.access.may_subscribe(&event.topic) {
             return false;
         }
-        let mut is_live = state.live.iter().any(|pattern| pattern.matches(&event.topic));
+        let mut is_live = state.live.matches(&event.topic);
         for active in &mut state.catchups {
             match event.cursor {
                 Some(_) => active.catchup.hold(delivery),
@@ -411,11 +408,13 @@ impl Reception {
     /// wanted.
     fn renew(&self, state: &mut State, position: Cursor, mark: MarkId) -> bool {
         let session = self.session.get().and_then(WeakAddr::upgrade);
-        let Some(session) = session.filter(|_| !state.snapshots.is_empty()) else { return false };
-        let patterns = std::mem::take(&mut state.live);
+        let Some(session) = session.filter(|_| state.live.snapshots().next().is_some()) else {
+            return false;
+        };
+        let patterns = state.live.take();
         let (sender, progress) = unbounded_channel();
         _ = sender.send(Progress::Read { boundary: position, sent: None });
-        let snapshots = state.snapshots.clone().into();
+        let snapshots = state.live.snapshots().cloned().collect();
         session.do_send(Renew { mark, patterns: patterns.clone().into(), snapshots, progress });
         let catchup = Catchup::renewal(patterns, self.outgoing.max_bytes(), position);
         let (progress, interval) = (Some(sender), None);
@@ -435,21 +434,10 @@ impl Reception {
             // A later subscribe to the same pattern replaces its options.
             self.stop_conflating(state, catchup.patterns());
         }
-        while let Some(delivery) = catchup.next_held() {
-            match interval.or_else(|| state.interval(&delivery.event.topic)) {
-                Some(_) if !state.access.may_subscribe(&delivery.event.topic) => {}
-                // It goes out behind all that is written before.
-                Some(interval) => _ = self.offer(state, &delivery, interval, true),
-                None => self.send_held(&state.access, &catchup, &delivery),
-            }
-        }
         for pattern in catchup.patterns() {
-            if !state.live.contains(pattern) {
-                state.live.push(pattern.clone());
-            }
-            if !catchup.is_renewal {
-                state.snapshots.retain(|other| other != pattern);
-                state.snapshots.extend(snapshot.then(|| pattern.clone()));
+            match catchup.is_renewal {
+                true => state.live.add_again(pattern, &state.access),
+                false => state.live.add(pattern, snapshot, &state.access),
             }
             if let Some(interval) = interval {
                 let max_bytes = self.max_conflated_bytes;
@@ -457,6 +445,14 @@ impl Reception {
                     state.conflation.get_or_insert_with(|| Conflation::new(max_bytes).into());
                 conflation.add(pattern.clone(), interval);
                 self.conflates.store(true, Ordering::Relaxed);
+            }
+        }
+        while let Some(delivery) = catchup.next_held() {
+            match state.interval(&delivery.event.topic) {
+                Some(_) if !state.access.may_subscribe(&delivery.event.topic) => {}
+                // It goes out behind all that is written before.
+                Some(interval) => _ = self.offer(state, &delivery, interval, true),
+                None => self.send_held(&state.access, &catchup, &delivery),
             }
         }
         let cursor = state.floor(position);
@@ -472,7 +468,7 @@ impl Reception {
 impl State {
     /// The shortest time between two events of a topic; none where every one is wanted.
     fn interval(&self, topic: &Topic) -> Option<Duration> {
-        interval(&self.live, self.conflation.as_ref()?, topic)
+        self.live.interval(self.conflation.as_ref()?, topic)
     }
 
     /// The place up to which everything was sent or superseded, where it was delivered up to `place`.
@@ -483,14 +479,6 @@ impl State {
     fn patterns(&self) -> impl Iterator<Item = &Pattern> {
         self.live.iter().chain(self.catchups.iter().flat_map(|active| active.catchup.patterns()))
     }
-}
-
-/// The shortest time between two events of a topic, by the live patterns that match it: none where one of
-/// them wants every event, else the shortest that any wants.
-fn interval(live: &[Pattern], conflation: &Conflation, topic: &Topic) -> Option<Duration> {
-    let mut matching = live.iter().filter(|pattern| pattern.matches(topic));
-    let first = conflation.interval(matching.next()?)?;
-    matching.try_fold(first, |least, pattern| Some(least.min(conflation.interval(pattern)?)))
 }
 
 impl Catchup {

@@ -1,0 +1,102 @@
+//! What a session is subscribed to, once it has been brought up to it.
+
+use std::time::Duration;
+
+use super::conflation::Conflation;
+use crate::auth::{Access, Coverage};
+use crate::broker::Members;
+use crate::model::{Pattern, Topic};
+
+/// The live subscriptions of one session. Pure state.
+#[derive(Debug, Default)]
+pub struct Live {
+    patterns: Members<Pattern>,
+    /// Of those, the ones whose current values are wanted after a gap.
+    snapshots: Members<Pattern>,
+    /// How many of the patterns match topics that may not be seen.
+    partial: usize,
+}
+
+impl Live {
+    /// Adds a pattern, or changes whether its current values are wanted.
+    pub fn add(&mut self, pattern: &Pattern, snapshot: bool, access: &Access) {
+        if self.patterns.insert(pattern.clone()) {
+            self.partial += usize::from(is_partial(pattern, access));
+        }
+        match snapshot {
+            true => self.snapshots.insert(pattern.clone()),
+            false => self.snapshots.remove(pattern),
+        };
+    }
+
+    /// Adds a pattern again that had been taken, with what is wanted of it.
+    pub fn add_again(&mut self, pattern: &Pattern, access: &Access) {
+        self.add(pattern, self.snapshots.contains(pattern), access);
+    }
+
+    /// Removes a pattern, if it is there.
+    pub fn remove(&mut self, pattern: &Pattern, access: &Access) {
+        self.snapshots.remove(pattern);
+        if self.patterns.remove(pattern) {
+            self.partial -= usize::from(is_partial(pattern, access));
+        }
+    }
+
+    /// Takes all patterns; whether their current values are wanted is remembered.
+    pub fn take(&mut self) -> Vec<Pattern> {
+        self.partial = 0;
+        std::mem::take(&mut self.patterns).iter().cloned().collect()
+    }
+
+    /// The rights are others now.
+    pub fn look_again(&mut self, access: &Access) {
+        self.partial = self.patterns.iter().filter(|pattern| is_partial(pattern, access)).count();
+    }
+
+    /// Whether all that the patterns match may be seen.
+    pub fn is_whole(&self) -> bool {
+        self.partial == 0
+    }
+
+    /// Whether a topic is matched.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        self.patterns.iter().any(|pattern| pattern.matches(topic))
+    }
+
+    /// Whether this very pattern is there.
+    pub fn contains(&self, pattern: &Pattern) -> bool {
+        self.patterns.contains(pattern)
+    }
+
+    /// The patterns, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
+        self.patterns.iter()
+    }
+
+    /// The patterns whose current values are wanted after a gap.
+    pub fn snapshots(&self) -> impl Iterator<Item = &Pattern> {
+        self.snapshots.iter()
+    }
+
+    /// How many patterns there are.
+    pub fn len(&self) -> usize {
+        self.patterns.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// The shortest time between two events of a topic: none where one of the patterns that match it
+    /// wants every event, else the shortest that any of them wants.
+    pub fn interval(&self, conflation: &Conflation, topic: &Topic) -> Option<Duration> {
+        let mut matching = self.patterns.iter().filter(|pattern| pattern.matches(topic));
+        let first = conflation.interval(matching.next()?)?;
+        matching.try_fold(first, |least, pattern| Some(least.min(conflation.interval(pattern)?)))
+    }
+}
+
+fn is_partial(pattern: &Pattern, access: &Access) -> bool {
+    access.coverage(pattern) != Coverage::Whole
+}
