@@ -7,6 +7,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use actix_web::http::Version;
 use awc::Client;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -86,7 +87,9 @@ impl Jwks {
 
     async fn document(&self) -> Result<Vec<u8>, String> {
         // A redirect could lead to where nobody decided to go.
-        let client = Client::builder().disable_redirects().finish();
+        // One request at a time needs no HTTP/2, and awc's (h2 0.3) is no longer looked after.
+        let http1 = Client::builder().max_http_version(Version::HTTP_11);
+        let client = http1.disable_redirects().finish();
         let request = client.get(&self.at.url).insert_header(("accept", "application/json"));
         let mut response = request.send().await.map_err(|error| error.to_string())?;
         if !response.status().is_success() {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use actix_web::http::Version;
 use awc::Client;
 use aws_lc_rs::hmac;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -80,7 +81,9 @@ impl Webhook {
     /// Posts what is noticed, for good.
     pub async fn run(self) {
         // A redirect could lead to where nobody decided to post to.
-        let client = Client::builder().timeout(PATIENCE).disable_redirects().finish();
+        // One request at a time needs no HTTP/2, and awc's (h2 0.3) is no longer looked after.
+        let http1 = Client::builder().max_http_version(Version::HTTP_11);
+        let client = http1.timeout(PATIENCE).disable_redirects().finish();
         loop {
             if self.broker.is_first()
                 && let Err(problem) = self.post_all(&client).await

@@ -4,28 +4,27 @@
 //! The frames are those of the `h2` crate. actix-http would serve them too, but without a limit on open
 //! requests, and without seeing that a client ended a silent stream or takes nothing of a full one.
 
+mod heads;
+
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_http::error::PayloadError;
-use actix_http::{BoxedPayloadStream, Payload, Request, Response, ResponseHead};
+use actix_http::{BoxedPayloadStream, Payload, Request, Response};
 use actix_service::Service;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::http::Method;
 use actix_web::rt;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::poll_fn;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tracing::debug;
@@ -46,9 +45,6 @@ const IDLE: Duration = Duration::from_secs(60);
 
 /// How long a connection may take to end once it is to end.
 const LAST_FRAMES: Duration = Duration::from_millis(700);
-
-/// What HTTP/1.1 says about a connection, which HTTP/2 says otherwise (RFC 9113, section 8.2.2).
-const OF_HTTP1: [HeaderName; 3] = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
 
 /// Serves a connection until it ends.
 pub(super) async fn serve<IO, S, B>(
@@ -87,9 +83,13 @@ where
         };
         match accepted {
             Ok(Some(request)) => {
-                let (request, respond) = request?;
+                let (request, mut respond) = request?;
+                let Ok(request) = received(request, peer) else {
+                    respond.send_reset(Reason::PROTOCOL_ERROR);
+                    continue;
+                };
                 let exchange = Exchange::new(respond, limits.stall_timeout, &open);
-                rt::spawn(exchange.run(app.clone(), received(request, peer)));
+                rt::spawn(exchange.run(app.clone(), request));
             }
             Ok(None) => return Ok(()),
             Err(_idle) if open.get() == 0 => return end(connection).await,
@@ -109,17 +109,16 @@ where
 }
 
 /// A request as the application knows it.
-fn received(request: http::Request<RecvStream>, peer: Option<SocketAddr>) -> Request {
+fn received(
+    request: http::Request<RecvStream>,
+    peer: Option<SocketAddr>,
+) -> Result<Request, heads::Untold> {
     let (parts, body) = request.into_parts();
     let payload: BoxedPayloadStream = Box::pin(Incoming(body));
     let mut request = Request::with_payload(Payload::Stream { payload });
-    let head = request.head_mut();
-    head.method = parts.method;
-    head.uri = parts.uri;
-    head.version = parts.version;
-    head.headers = parts.headers.into();
-    head.peer_addr = peer;
-    request
+    heads::read(request.head_mut(), &parts)?;
+    request.head_mut().peer_addr = peer;
+    Ok(request)
 }
 
 /// The body of a request.
@@ -188,7 +187,11 @@ impl Exchange {
         let (response, body) = response.into_parts();
         let size = body.size();
         let ends = is_head || size.is_eof();
-        let mut stream = self.respond.send_response(head(response.head(), size), ends)?;
+        let Ok(head) = heads::written(response.head(), size) else {
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+            return Ok(());
+        };
+        let mut stream = self.respond.send_response(head, ends)?;
         if ends {
             return Ok(());
         }
@@ -235,25 +238,4 @@ impl Exchange {
         }
         Ok(true)
     }
-}
-
-/// The head of a response as HTTP/2 has it.
-fn head(from: &ResponseHead, size: BodySize) -> http::Response<()> {
-    let mut to = http::Response::new(());
-    *to.status_mut() = from.status;
-    let headers = to.headers_mut();
-    for (name, value) in from.headers.iter().filter(|(name, _)| !OF_HTTP1.contains(name)) {
-        headers.append(name, value.clone());
-    }
-    if let BodySize::Sized(bytes) = size
-        && from.status != StatusCode::NO_CONTENT
-    {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
-    }
-    let now = Timestamp::try_from(SystemTime::now()).ok();
-    let date = now.and_then(|now| DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok());
-    if let Some(date) = date.and_then(|date| HeaderValue::try_from(date).ok()) {
-        headers.insert(header::DATE, date);
-    }
-    to
 }
