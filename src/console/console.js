@@ -28,6 +28,7 @@ class Connection {
     this.hooks = hooks;
     this.token = "";
     this.snapshot = true;
+    this.latest = false;
     this.wanted = false;
     /** Pattern → what has become of it: `{state: "waiting" | "asked" | "live" | "refused", why}`. */
     this.patterns = new Map();
@@ -49,6 +50,12 @@ class Connection {
     clearTimeout(this.retryTimer);
     this.socket?.close(1000);
     this.#lost("closed", "Disconnected");
+  }
+
+  /** Chooses between all events and the newest of each topic, for all patterns: what is live is asked for anew. */
+  setLatest(latest) {
+    this.latest = latest;
+    if (this.ready && this.patterns.size) this.#subscribe([...this.patterns.keys()], this.cursor);
   }
 
   /** Tries at once where a retry is pending: the network came back, or someone asked. */
@@ -162,6 +169,7 @@ class Connection {
     // Not both: after a gap, everything that is left tells more than the newest of each topic.
     if (since !== null) frame.since = since;
     else if (this.snapshot) frame.snapshot = true;
+    if (this.latest) frame.mode = "latest";
     const ref = this.#ask(frame);
     if (since !== null) this.replaying.add(ref);
     for (const topic of topics) this.#setPattern(topic, "asked");
@@ -681,6 +689,7 @@ byId("subscribe-form").addEventListener("submit", (submit) => {
 });
 
 byId("snapshot").addEventListener("change", (change) => { connection.snapshot = change.target.checked; });
+byId("latest").addEventListener("change", (change) => connection.setLatest(change.target.checked));
 byId("filter").addEventListener("input", (input) => table.setFilter(input.target.value));
 byId("clear").addEventListener("click", () => table.clear());
 byId("pause").addEventListener("click", () => {
@@ -719,6 +728,7 @@ for (const button of document.querySelectorAll("[data-copy]")) {
 addEventListener("online", () => connection.retryNow());
 
 connection.snapshot = byId("snapshot").checked;
+connection.latest = byId("latest").checked;
 for (const pattern of new URLSearchParams(location.search).getAll("topic")) {
   if (pattern) connection.subscribe(pattern);
 }

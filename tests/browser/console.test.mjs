@@ -77,6 +77,28 @@ test("what the publish form sends comes back in the table", options, async (t) =
   assert.deepEqual(await complaints(), []);
 });
 
+test("all events and the newest of each topic can be switched while live", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page, complaints } = await openPage(t, browser, broker.url);
+  await connected(page);
+  await subscribe(page, "sensors.>");
+  const row = async (data) => {
+    const { id } = await publish(broker.url, "sensors.one", data);
+    const row = page.locator(`[data-testid="event-row"][data-id="${id}"]`);
+    await row.waitFor();
+    return row;
+  };
+  const newest = (row) => row.locator(".tag", { hasText: "newest" }).count();
+  assert.equal(await newest(await row(1)), 0);
+  await page.check("#latest");
+  await live(page, "sensors.>");
+  assert.equal(await newest(await row(2)), 1);
+  await page.uncheck("#latest");
+  await live(page, "sensors.>");
+  assert.equal(await newest(await row(3)), 0);
+  assert.deepEqual(await complaints(), []);
+});
+
 test("the command shown for curl publishes what the form would", options, async (t) => {
   const broker = await startBroker(t);
   const { page } = await openPage(t, browser, broker.url);

@@ -30,6 +30,7 @@ Examples:
   fanfare subscribe demo
   fanfare subscribe 'orders.>' 'stock.*' --snapshot
   fanfare subscribe 'sensors.*' --data --count 10
+  fanfare subscribe 'sensors.>' --max-rate 2
   fanfare subscribe 'orders.>' --since k3v9x2mq-1-1841
 
 With a token (or an API key): FANFARE_TOKEN=... fanfare subscribe ... (better than --token, which
@@ -51,6 +52,13 @@ pub struct Args {
     /// First print the newest event of each topic
     #[arg(long)]
     snapshot: bool,
+    /// What to get while events come faster than they are taken: all of them, until the broker hangs
+    /// up (and then on from there), or the latest of each topic
+    #[arg(long, value_name = "MODE", value_parser = ["all", "latest"])]
+    mode: Option<String>,
+    /// Get at most N events a second of each topic, always with the last; implies --mode latest
+    #[arg(long, value_name = "N")]
+    max_rate: Option<f64>,
     /// Print the data of events alone
     #[arg(long)]
     data: bool,
@@ -74,6 +82,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
             remote,
             patterns: args.patterns,
             snapshot: args.snapshot,
+            mode: args.mode,
+            max_rate: args.max_rate,
             data: args.data,
             left: args.count,
             resume: Resume::new(args.since.clone()),
@@ -104,6 +114,8 @@ struct Subscriber {
     remote: Remote,
     patterns: Vec<Pattern>,
     snapshot: bool,
+    mode: Option<String>,
+    max_rate: Option<f64>,
     data: bool,
     left: Option<u64>,
     resume: Resume,
@@ -184,6 +196,12 @@ impl Subscriber {
         }
         if self.snapshot {
             query.append_pair("snapshot", "true");
+        }
+        if let Some(mode) = &self.mode {
+            query.append_pair("mode", mode);
+        }
+        if let Some(rate) = self.max_rate {
+            query.append_pair("max_rate", &rate.to_string());
         }
         if let Some(since) = self.resume.since() {
             query.append_pair("since", since);
