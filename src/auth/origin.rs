@@ -35,10 +35,13 @@ pub fn check_origin(
 
 /// Whether a `Host` header names this machine.
 fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
+    let (name, port) = match host.strip_prefix('[') {
+        Some(v6) => v6.split_once(']').unwrap_or_default(),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
+    if !port.is_empty() && port.strip_prefix(':').is_none_or(|port| port.parse::<u16>().is_err()) {
+        return false;
+    }
     let is_localhost =
         name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
     is_localhost || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -73,6 +76,31 @@ mod tests {
             (Some("https://dash.example:444"), Some(own), true, false),
             (Some("http://dash.example"), Some(own), true, false),
             (Some("*"), Some(own), true, false),
+            (Some("http://app.localhost:8080"), Some("app.localhost:8080"), true, true),
+            (Some("http://[::1].evil.example"), Some("[::1].evil.example"), true, false),
+            (
+                Some("http://127.0.0.1:80@evil.example"),
+                Some("127.0.0.1:80@evil.example"),
+                true,
+                false,
+            ),
+            (Some("http://notlocalhost"), Some("notlocalhost"), true, false),
+            (Some("http://128.0.0.1"), Some("128.0.0.1"), true, false),
+            (Some("http://[::2]"), Some("[::2]"), true, false),
+            (Some("http://0.0.0.0:8080"), Some("0.0.0.0:8080"), true, false),
+            (Some("https://dash.example/"), Some(own), true, false),
+            (Some("https://dash.example:443"), Some(own), true, false),
+            (Some("https://dash.example."), Some(own), true, false),
+            (Some("https://DASH.example"), Some(own), true, false),
+            (Some("https://user@dash.example"), Some(own), true, false),
+            (Some("https://sub.dash.example"), Some(own), true, false),
+            (Some("https://dash.example https://evil.example"), Some(own), true, false),
+            (Some("https://evil.example https://dash.example"), Some(own), true, false),
+            (Some(" https://dash.example"), Some(own), true, false),
+            (Some("https://dash.example\0"), Some(own), true, false),
+            (Some("file://"), Some(own), true, false),
+            (Some("chrome-extension://dash.example"), Some(own), true, false),
+            (Some("//dash.example"), Some(own), true, false),
         ] {
             let result = check_origin(origin, host, "http", open, &allowed);
             assert_eq!(result.is_ok(), passes, "{origin:?} at {host:?}, open: {open}");
