@@ -89,17 +89,17 @@ impl Follower {
                 }
             }
             tokio::select! {
-                            message = ear.next() => match message {
-                                // While something is missed, the streams will have it.
-                                Some(_) if self.is_behind => {}
-                                Some(message) => self.is_behind = self.hear(&message).await.is_none(),
-                                None => return,
-                            },
-                            _ = looks.tick() => self.is_behind |= self.look().await.is_none(),
-                            () = deaf.notified() => return,
-                            // What runs elsewhere is not heard here.
-            () = self.server.moved_from(&run) => return,
-                        }
+                message = ear.next() => match message {
+                    // While something is missed, the streams will have it.
+                    Some(_) if self.is_behind => {}
+                    Some(message) => self.is_behind = self.hear(&message).await.is_none(),
+                    None => return,
+                },
+                _ = looks.tick() => self.is_behind |= self.look().await.is_none(),
+                () = deaf.notified() => return,
+                // What runs elsewhere is not heard here.
+                () = self.server.moved_from(&run) => return,
+            }
         }
     }
 
