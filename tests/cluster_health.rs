@@ -94,6 +94,26 @@ async fn a_redis_without_memory_stores_nothing_and_goes_on_to_serve() {
     node.publish("a", &json!(3)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_may_not_be_written_to_refuses_publishers_and_keeps_subscribers() {
+    let redis = Redis::start();
+    let node = node(&redis);
+    let first = node.publish("a", &json!(1)).await;
+    let mut client = WsClient::live(&node, "?topic=a").await;
+    // A replica of nobody.
+    let _: String = redis.run(&["REPLICAOF", "127.0.0.1", "1"]);
+    let publish =
+        timeout(Duration::from_secs(1), problem(node.post("/v1/topics/a/events").body("2")));
+    assert_eq!(publish.await.expect("within 1 s"), (503, "unavailable".to_owned()));
+    let unready = async || readiness(&node).await.0 == 503;
+    timeout(Duration::from_secs(5), eventually("it is not ready", unready)).await.expect("in 5 s");
+    let _: String = redis.run(&["REPLICAOF", "NO", "ONE"]);
+    eventually_ready(&node).await;
+    let second = node.publish("a", &json!(3)).await;
+    assert_ne!(first["id"], second["id"]);
+    assert_eq!(client.until("event").await["data"], 3);
+}
+
 /// Stores an event as the publishing script does, and tells nobody.
 const UNTOLD: &str = r#"
     local seq = redis.call('HINCRBY', '{fanfare}:log', 'seq', 1)

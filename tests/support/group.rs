@@ -21,7 +21,8 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Whether a server is a replica that has what its master has.
 fn is_in_step(server: &Redis) -> bool {
-    server.run::<String>(&["INFO", "replication"]).contains("master_link_status:up")
+    let info = server.ask::<String>(&["INFO", "replication"]);
+    info.is_ok_and(|info| info.contains("master_link_status:up"))
 }
 
 /// A master, a replica, and three sentinels.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use redis::{Connection, FromRedisValue, cmd};
+use redis::{Connection, FromRedisValue, RedisResult, cmd};
 use tempfile::TempDir;
 
 use super::process::free_port;
@@ -119,14 +119,28 @@ impl Redis {
 
     pub fn connect(&self) -> Connection {
         let client = redis::Client::open(self.url()).expect("a URL");
-        client.get_connection().expect("a connection")
+        let give_up = Instant::now() + Duration::from_secs(5);
+        loop {
+            match client.get_connection() {
+                Ok(connection) => return connection,
+                // One that has just started may yet turn away who comes.
+                Err(_) if Instant::now() < give_up => std::thread::sleep(Duration::from_millis(20)),
+                Err(error) => panic!("no connection: {error}"),
+            }
+        }
     }
 
     /// Runs one command: its words.
     pub fn run<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.ask(words).expect("an answer")
+    }
+
+    /// The same where it may be cut off: a sentinel does that to every client of a server that it makes a
+    /// replica.
+    pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         let mut command = cmd(words[0]);
         words[1..].iter().for_each(|word| _ = command.arg(*word));
-        command.query(&mut self.connect()).expect("an answer")
+        command.query(&mut self.connect())
     }
 
     pub fn signal(&self, signal: &str) {
