@@ -114,8 +114,13 @@ test("an unlisted origin is refused before anything is said", options, async (t)
 test("an unlisted origin can't publish with a request that needs no preflight", options, async (t) => {
   const broker = await startBroker(t);
   const { page } = await openPage(t, browser, await startOtherOrigin(t));
-  await page.evaluate((url) => fetch(url, { method: "POST", mode: "no-cors", headers: { "Content-Type": "text/plain" }, body: "planted" }),
-    `${broker.url}/v1/topics/victim/events`);
+  const url = `${broker.url}/v1/topics/victim/events`;
+  const sent = page.waitForRequest(url);
+  // The page may not even see that there was an answer (Cross-Origin-Resource-Policy).
+  const seen = await page.evaluate((url) => fetch(url, { method: "POST", mode: "no-cors", headers: { "Content-Type": "text/plain" }, body: "planted" })
+    .then(() => "an answer", (error) => error.name), url);
+  assert.equal(seen, "TypeError");
+  assert.equal((await sent).method(), "POST");
   const kept = await (await fetch(`${broker.url}/v1/topics/victim/events`)).json();
   assert.deepEqual(kept.events, []);
 });
