@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fanfare::model::{Cursor, Topic};
 use futures_util::StreamExt;
 use rand::RngExt;
 use serde_json::{Value, json};
-use support::checker::{Client, Fault, History, Published, Received};
+use support::checker::{Client, Fault, Frame, History, Published, Received};
 use support::process::{Process, free_port};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -36,8 +37,12 @@ fn parameter(name: &str, default: usize) -> usize {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }
 
-fn topic(number: usize) -> String {
-    format!("crash.{}.{number}", number % 4)
+fn topic(number: usize) -> Topic {
+    Topic::parse(&format!("crash.{}.{number}", number % 4)).expect("a topic")
+}
+
+fn cursor(id: &Value) -> Cursor {
+    Cursor::parse(id.as_str().expect("an id")).expect("a cursor")
 }
 
 /// What all parts of a run share.
@@ -46,7 +51,7 @@ struct Run {
     history: Mutex<History>,
     publishing: AtomicBool,
     /// The event after which everybody may go.
-    last: Mutex<Option<String>>,
+    last: Mutex<Option<Cursor>>,
     /// How often clients have connected.
     connections: AtomicUsize,
 }
@@ -63,11 +68,11 @@ impl Run {
     }
 
     /// Publishes an event that everybody gets; its place.
-    async fn mark(&self, data: &str) -> String {
+    async fn mark(&self, data: &str) -> Cursor {
         let url = format!("http://{}/v1/topics/crash.0.end/events", self.address);
         let receipt = reqwest::Client::new().post(url).json(&data).send().await.expect("an answer");
         let receipt: Value = receipt.json().await.expect("JSON");
-        receipt["id"].as_str().expect("an id").to_owned()
+        cursor(&receipt["id"])
     }
 
     /// Lets publishers and clients come to their end, and finds what is wrong with what they saw.
@@ -97,12 +102,16 @@ impl Run {
         assert!(faults.is_empty(), "{} faults, first {some:?}", faults.len());
     }
 
-    fn acknowledged(&self, receipt: &Value, topic: &str, number: usize, from: usize) {
+    fn acknowledged(&self, receipt: &Value, topic: &Topic, number: usize, from: usize) {
         let mut history = self.history.lock().expect("the history");
         for (event, n) in receipt["events"].as_array().expect("events").iter().zip(from..) {
-            let published = Published { topic: topic.to_owned(), data: json!([number, n]) };
-            history.acknowledged(event["id"].as_str().expect("an id"), published);
+            history.acknowledged(cursor(&event["id"]), Published::by(number, n, topic));
         }
+    }
+
+    /// Whether a client has seen all there is to see.
+    fn is_done(&self, client: &Client) -> bool {
+        self.last.lock().expect("the last event").is_some_and(|last| client.cursor >= last)
     }
 }
 
@@ -135,51 +144,26 @@ async fn publish(run: Arc<Run>, number: usize, pause: Duration) {
         sleep(pause).await;
     }
 }
-/// One event or cursor of a stream, in either transport.
-fn take(client: &mut Client, cursor: &mut String, frame: &Value, is_event: bool, is_gap: bool) {
-    if is_gap {
-        client.received.push(Received::Gap);
-    } else if is_event {
-        let text = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
-        *cursor = text("id");
-        let event = Published { topic: text("topic"), data: frame["data"].clone() };
-        client.received.push(Received::Event { id: text("id"), event });
-    } else if let Some(moved) = frame["cursor"].as_str() {
-        *cursor = moved.to_owned();
-    }
-}
-
-fn query(client: &Client, cursor: &str) -> String {
-    let topics = client.patterns.iter().map(|pattern| pattern.replace('>', "%3E"));
-    let topics: Vec<_> = topics.map(|pattern| format!("topic={pattern}")).collect();
-    format!("{}&since={cursor}", topics.join("&"))
-}
-
-/// Whether a client that has come to `cursor` has seen all there is to see.
-fn is_done(run: &Run, cursor: &str) -> bool {
-    use fanfare::model::Cursor;
-    let last = run.last.lock().expect("the last event").clone();
-    last.is_some_and(|last| Cursor::parse(cursor).ok() >= Cursor::parse(&last).ok())
-}
 
 /// Follows until all was seen, on one connection after the other, each of them for so many events.
 async fn over_websocket(run: Arc<Run>, mut client: Client, stay: Range<usize>) -> Client {
-    let mut cursor = client.since.clone();
-    while !is_done(&run, &cursor) {
+    while !run.is_done(&client) {
         let leave_after = client.received.len() + rand::rng().random_range(stay.clone());
-        let url = format!("ws://{}/v1/ws?{}", run.address, query(&client, &cursor));
+        let url = format!("ws://{}/v1/ws?{}", run.address, client.query());
         let Ok((mut socket, _)) = tokio_tungstenite::connect_async(url).await else {
             sleep(Duration::from_millis(20)).await;
             continue;
         };
         run.connections.fetch_add(1, Ordering::Relaxed);
-        while client.received.len() < leave_after && !is_done(&run, &cursor) {
+        while client.received.len() < leave_after && !run.is_done(&client) {
             match timeout(Duration::from_secs(1), socket.next()).await {
                 Ok(Some(Ok(Message::Text(text)))) => {
-                    let frame: Value = serde_json::from_str(&text).expect("JSON");
-                    let op = frame["op"].as_str().unwrap_or_default();
-                    let (is_event, is_gap) = (op == "event", op == "gap");
-                    take(&mut client, &mut cursor, &frame, is_event, is_gap);
+                    let frame = Frame::parse(&text);
+                    match frame.op {
+                        "event" => client.event(&frame),
+                        "gap" => client.gap(),
+                        _ => client.progress(&frame),
+                    }
                 }
                 Ok(Some(Ok(_))) | Err(_) => {}
                 Ok(Some(Err(_)) | None) => break,
@@ -191,16 +175,15 @@ async fn over_websocket(run: Arc<Run>, mut client: Client, stay: Range<usize>) -
 
 async fn over_sse(run: Arc<Run>, mut client: Client) -> Client {
     let http = reqwest::Client::new();
-    let mut cursor = client.since.clone();
-    while !is_done(&run, &cursor) {
-        let url = format!("http://{}/v1/sse?{}", run.address, query(&client, &cursor));
+    while !run.is_done(&client) {
+        let url = format!("http://{}/v1/sse?{}", run.address, client.query());
         let Ok(response) = http.get(url).header("accept", "text/event-stream").send().await else {
             sleep(Duration::from_millis(20)).await;
             continue;
         };
         let mut chunks = response.bytes_stream();
         let mut buffer = String::new();
-        while !is_done(&run, &cursor) {
+        while !run.is_done(&client) {
             match timeout(Duration::from_secs(1), chunks.next()).await {
                 Ok(Some(Ok(chunk))) => buffer.push_str(&String::from_utf8_lossy(&chunk)),
                 Err(_) => {}
@@ -208,13 +191,15 @@ async fn over_sse(run: Arc<Run>, mut client: Client) -> Client {
             }
             while let Some((block, rest)) = buffer.split_once("\n\n") {
                 let field = |name| block.lines().find_map(|line| line.strip_prefix(name));
-                let name = field("event: ");
                 if let Some(data) = field("data: ") {
-                    let frame = serde_json::from_str(data).expect("JSON");
-                    let (is_event, is_gap) = (name.is_none(), name == Some("fanfare.gap"));
-                    take(&mut client, &mut cursor, &frame, is_event, is_gap);
+                    let frame = Frame::parse(data);
+                    match field("event: ") {
+                        None => client.event(&frame),
+                        Some("fanfare.gap") => client.gap(),
+                        Some(_) => client.progress(&frame),
+                    }
                 } else if let Some(id) = field("id: ") {
-                    id.clone_into(&mut cursor);
+                    client.cursor = Cursor::parse(id).expect("a cursor");
                 }
                 buffer = rest.to_owned();
             }
@@ -238,14 +223,13 @@ async fn kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
     for number in 0..subscribers {
         // Exact topics, wildcards, and everything, over both transports.
         let mut patterns = match number % 3 {
-            0 => vec![topic(number % TOPICS), topic((number + 7) % TOPICS)],
+            0 => [number, number + 7].map(|n| topic(n % TOPICS).into()).to_vec(),
             1 => vec![format!("crash.{}.*", number % 4)],
             _ => vec!["crash.>".to_owned()],
         };
         // By which a client knows that it has seen all.
         patterns.push("crash.0.end".to_owned());
-        let name = format!("client {number} on {patterns:?}");
-        let client = Client { name, patterns, since: since.clone(), received: Vec::new() };
+        let client = Client::new(number, patterns, since);
         clients.push(match number % 2 {
             0 => tokio::spawn(over_websocket(run.clone(), client, FOR_GOOD)),
             _ => tokio::spawn(over_sse(run.clone(), client)),
@@ -279,11 +263,10 @@ async fn clients_that_come_and_go_at_full_speed_find_no_hole_at_the_seam() {
         (0..TOPICS).map(|number| tokio::spawn(publish(run.clone(), number, pause))).collect();
     let clients = (0..10).map(|number| {
         let patterns = match number % 2 {
-            0 => vec![topic(number), "crash.0.end".to_owned()],
+            0 => vec![topic(number).into(), "crash.0.end".to_owned()],
             _ => vec![format!("crash.{}.*", number % 4), "crash.0.end".to_owned()],
         };
-        let name = format!("client {number} on {patterns:?}");
-        let client = Client { name, patterns, since: since.clone(), received: Vec::new() };
+        let client = Client::new(number, patterns, since);
         tokio::spawn(over_websocket(run.clone(), client, 1..20))
     });
     let clients: Vec<_> = clients.collect();
@@ -345,19 +328,20 @@ async fn a_hundred_thousand_events_to_a_slow_reader_cost_little_memory_and_log()
 
 #[test]
 fn the_checker_finds_each_fault() {
-    let id = |n: u64| format!("abcdefgh-1-{n}");
-    let event = |n: u64| Published { topic: "a".to_owned(), data: json!(n) };
-    let received = |numbers: &[u64]| {
+    let id = |n: usize| Cursor::parse(&format!("abcdefgh-1-{n}")).expect("a cursor");
+    let event = |n: usize| Published::by(0, n, &Topic::parse("a").expect("a topic"));
+    let received = |numbers: &[usize]| {
         let events = numbers.iter().map(|n| Received::Event { id: id(*n), event: event(*n) });
         events.collect::<Vec<_>>()
     };
     let check = |received: Vec<Received>| {
         let mut history = History::default();
-        (1..=3).for_each(|n| history.acknowledged(&id(n), event(n)));
-        let (name, patterns) = ("c".to_owned(), vec!["a".to_owned()]);
-        history.check(&[Client { name, patterns, since: id(0), received }])
+        (1..=3).for_each(|n| history.acknowledged(id(n), event(n)));
+        let mut client = Client::new(0, vec!["a".to_owned()], id(0));
+        client.received = received;
+        history.check(&[client])
     };
-    let client = || "c".to_owned();
+    let client = || r#"client 0 on ["a"]"#.to_owned();
     assert_eq!(check(received(&[1, 2, 3])), []);
     assert_eq!(check(received(&[1, 3])), [Fault::Lost { client: client(), id: id(2) }]);
     assert_eq!(check(received(&[1, 2, 2, 3])), [Fault::Twice { client: client(), id: id(2) }]);
@@ -369,7 +353,7 @@ fn the_checker_finds_each_fault() {
     gap.push(Received::Gap);
     assert_eq!(check(gap), [Fault::Gap { client: client() }]);
     let mut history = History::default();
-    history.acknowledged(&id(1), event(1));
-    history.acknowledged(&id(1), event(2));
+    history.acknowledged(id(1), event(1));
+    history.acknowledged(id(1), event(2));
     assert_eq!(history.check(&[]), [Fault::SameNumber { id: id(1) }]);
 }

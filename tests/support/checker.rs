@@ -4,33 +4,108 @@
 //! the order in which it did, across all of its connections. From these alone it finds events that
 //! were lost, came twice, came out of order, came changed, or are missing without a gap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use fanfare::model::{Cursor, Pattern, Topic};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 
-/// What was published under one number.
+/// What was published under one number. Data is compared as the text that it is passed through as.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
-    pub topic: String,
-    pub data: Value,
+    pub topic: Topic,
+    pub data: Box<str>,
+}
+
+impl Published {
+    /// What a publisher with a number publishes as its `n`th event.
+    pub fn by(number: usize, n: usize, topic: &Topic) -> Self {
+        Self { topic: topic.clone(), data: json!([number, n]).to_string().into() }
+    }
 }
 
 /// What one client received.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Client {
     pub name: String,
     pub patterns: Vec<String>,
     /// Everything after this is to come.
-    pub since: String,
+    pub since: Cursor,
+    /// How far it has come.
+    pub cursor: Cursor,
     pub received: Vec<Received>,
+    /// The topics it has seen, each once, for it sees millions of events.
+    topics: HashMap<String, Topic>,
+}
+
+/// What a client reads of the frames it is sent.
+#[derive(Debug, Deserialize)]
+pub struct Frame<'a> {
+    #[serde(default)]
+    pub op: &'a str,
+    id: Option<&'a str>,
+    topic: Option<&'a str>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    cursor: Option<&'a str>,
+}
+
+impl<'a> Frame<'a> {
+    pub fn parse(text: &'a str) -> Self {
+        serde_json::from_str(text).expect("JSON")
+    }
+}
+
+impl Client {
+    /// A client that has come to `since`.
+    pub fn new(number: usize, patterns: Vec<String>, since: Cursor) -> Self {
+        let name = format!("client {number} on {patterns:?}");
+        let (received, topics) = (Vec::new(), HashMap::new());
+        Self { name, patterns, since, cursor: since, received, topics }
+    }
+
+    /// The query that goes on from where it is.
+    pub fn query(&self) -> String {
+        let topics = self.patterns.iter().map(|pattern| pattern.replace('>', "%3E"));
+        let topics: Vec<_> = topics.map(|pattern| format!("topic={pattern}")).collect();
+        format!("{}&since={}", topics.join("&"), self.cursor)
+    }
+
+    /// Notes an event.
+    pub fn event(&mut self, frame: &Frame<'_>) {
+        let id = frame.id.map(Cursor::parse).expect("an id").expect("a cursor");
+        let (name, data) = (frame.topic.expect("a topic"), frame.data.expect("data"));
+        let topic = match self.topics.get(name) {
+            Some(topic) => topic.clone(),
+            None => {
+                let topic = Topic::parse(name).expect("a topic");
+                self.topics.entry(name.to_owned()).or_insert(topic).clone()
+            }
+        };
+        let event = Published { topic, data: data.get().into() };
+        self.received.push(Received::Event { id, event });
+        self.cursor = id;
+    }
+
+    /// Notes a gap.
+    pub fn gap(&mut self) {
+        self.received.push(Received::Gap);
+    }
+
+    /// Notes how far it has come, where the frame says so.
+    pub fn progress(&mut self, frame: &Frame<'_>) {
+        if let Some(cursor) = frame.cursor {
+            self.cursor = Cursor::parse(cursor).expect("a cursor");
+        }
+    }
 }
 
 /// One thing that a client received.
 #[derive(Debug, Clone)]
 pub enum Received {
-    Event { id: String, event: Published },
+    Event { id: Cursor, event: Published },
     Gap,
 }
 
@@ -38,15 +113,15 @@ pub enum Received {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// An acknowledged event did not come, and no gap was told.
-    Lost { client: String, id: String },
+    Lost { client: String, id: Cursor },
     /// An event came again.
-    Twice { client: String, id: String },
+    Twice { client: String, id: Cursor },
     /// An event came after a later one.
-    OutOfOrder { client: String, id: String },
+    OutOfOrder { client: String, id: Cursor },
     /// An event came that differs from what was acknowledged, or that nobody asked for.
-    Wrong { client: String, id: String },
+    Wrong { client: String, id: Cursor },
     /// Two publishers were acknowledged the same number.
-    SameNumber { id: String },
+    SameNumber { id: Cursor },
     /// A gap was told where nothing had to be missing.
     Gap { client: String },
 }
@@ -64,16 +139,12 @@ pub struct History {
     faults: Vec<Fault>,
 }
 
-fn cursor(id: &str) -> Cursor {
-    Cursor::parse(id).expect("a cursor")
-}
-
 impl History {
     /// Notes an acknowledgement.
-    pub fn acknowledged(&mut self, id: &str, event: Published) {
-        let before = self.acknowledged.insert(cursor(id), event.clone());
+    pub fn acknowledged(&mut self, id: Cursor, event: Published) {
+        let before = self.acknowledged.insert(id, event.clone());
         if before.is_some_and(|before| before != event) {
-            self.faults.push(Fault::SameNumber { id: id.to_owned() });
+            self.faults.push(Fault::SameNumber { id });
         }
     }
 
@@ -82,8 +153,8 @@ impl History {
     }
 
     /// The newest acknowledged event.
-    pub fn newest(&self) -> Option<String> {
-        self.acknowledged.keys().next_back().map(ToString::to_string)
+    pub fn newest(&self) -> Option<Cursor> {
+        self.acknowledged.keys().next_back().copied()
     }
 
     /// Everything that is wrong, each fault once.
@@ -107,34 +178,31 @@ impl History {
         let name = || client.name.clone();
         let patterns: Vec<_> =
             client.patterns.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect();
-        let wants = |event: &Published| {
-            let topic = Topic::parse(&event.topic).expect("a topic");
-            patterns.iter().any(|pattern| pattern.matches(&topic))
-        };
-        let mut last = cursor(&client.since);
-        let mut got = BTreeMap::new();
+        let wants =
+            |event: &Published| patterns.iter().any(|pattern| pattern.matches(&event.topic));
+        let mut last = client.since;
+        let mut got = BTreeSet::new();
         for received in &client.received {
             let Received::Event { id, event } = received else {
                 faults.push(Fault::Gap { client: name() });
                 continue;
             };
-            let place = cursor(id);
-            if got.insert(place, ()).is_some() {
-                faults.push(Fault::Twice { client: name(), id: id.clone() });
-            } else if place <= last {
-                faults.push(Fault::OutOfOrder { client: name(), id: id.clone() });
+            let id = *id;
+            if !got.insert(id) {
+                faults.push(Fault::Twice { client: name(), id });
+            } else if id <= last {
+                faults.push(Fault::OutOfOrder { client: name(), id });
             }
-            last = last.max(place);
+            last = last.max(id);
             // Whoever sees a number first decides for all what it stands for, acknowledged or not.
-            let same = contents.entry(place).or_insert_with(|| event.clone()) == event;
+            let same = contents.entry(id).or_insert_with(|| event.clone()) == event;
             if !same || !wants(event) {
-                faults.push(Fault::Wrong { client: name(), id: id.clone() });
+                faults.push(Fault::Wrong { client: name(), id });
             }
         }
-        let since = cursor(&client.since);
-        for (place, event) in &self.acknowledged {
-            if *place > since && wants(event) && !got.contains_key(place) {
-                faults.push(Fault::Lost { client: name(), id: place.to_string() });
+        for (&id, event) in &self.acknowledged {
+            if id > client.since && wants(event) && !got.contains(&id) {
+                faults.push(Fault::Lost { client: name(), id });
             }
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fanfare::model::Cursor;
+use fanfare::model::{Cursor, Topic};
 use futures_util::StreamExt;
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::checker::{Client, Fault, History, Published, Received};
+use super::checker::{Client, Fault, Frame, History, Published, Received};
 use super::process::Process;
 
 /// Events of one publish.
@@ -34,21 +34,24 @@ pub fn node(settings: &[String], port: u16) -> Process {
     Process::durable(directory.path(), port, &arguments)
 }
 
-fn topic(number: usize) -> String {
-    format!("fleet.{}.{number}", number % 4)
+fn topic(number: usize) -> Topic {
+    Topic::parse(&format!("fleet.{}.{number}", number % 4)).expect("a topic")
+}
+
+fn cursor(id: &Value) -> Cursor {
+    Cursor::parse(id.as_str().expect("an id")).expect("a cursor")
 }
 
 /// What all parts of a run share.
 pub struct Fleet {
     pub addresses: Vec<String>,
-    since: String,
     history: Mutex<History>,
     publishing: AtomicBool,
     ending: AtomicBool,
     clients: Mutex<Vec<JoinHandle<Client>>>,
     publishers: Mutex<Vec<JoinHandle<()>>>,
     /// How far each client has come.
-    cursors: Mutex<Vec<Option<Cursor>>>,
+    cursors: Vec<Mutex<Option<Cursor>>>,
     connections: AtomicUsize,
     gaps: AtomicUsize,
     /// How long the slowest refused or failed publish took.
@@ -67,21 +70,19 @@ pub struct Load {
 impl Fleet {
     /// Starts publishers and clients on these nodes.
     pub async fn start(addresses: Vec<String>, load: &Load) -> Arc<Self> {
-        let mut fleet = Self {
+        let fleet = Arc::new(Self {
             addresses,
-            since: String::new(),
             history: Mutex::default(),
             publishing: AtomicBool::new(true),
             ending: AtomicBool::new(false),
             clients: Mutex::default(),
             publishers: Mutex::default(),
-            cursors: Mutex::new(vec![None; load.clients]),
+            cursors: (0..load.clients).map(|_| Mutex::default()).collect(),
             connections: AtomicUsize::new(0),
             gaps: AtomicUsize::new(0),
             slowest_refusal: Mutex::default(),
-        };
-        fleet.since = fleet.mark().await;
-        let fleet = Arc::new(fleet);
+        });
+        let since = fleet.mark().await;
         let pause = Duration::from_secs_f64((load.publishers * BATCH) as f64 / load.rate as f64);
         let publishers = (0..load.publishers)
             .map(|number| tokio::spawn(fleet.clone().publish(number, pause)))
@@ -89,15 +90,13 @@ impl Fleet {
         *fleet.publishers.lock().expect("publishers") = publishers;
         let clients = (0..load.clients).map(|number| {
             let mut patterns = match number % 3 {
-                0 => vec![topic(number % load.publishers), topic((number + 7) % load.publishers)],
+                0 => [number, number + 7].map(|n| topic(n % load.publishers).into()).to_vec(),
                 1 => vec![format!("fleet.{}.*", number % 4)],
                 _ => vec!["fleet.>".to_owned()],
             };
             patterns.push(MARK.to_owned());
             patterns.dedup();
-            let name = format!("client {number} on {patterns:?}");
-            let client =
-                Client { name, patterns, since: fleet.since.clone(), received: Vec::new() };
+            let client = Client::new(number, patterns, since);
             tokio::spawn(fleet.clone().follow(number, client, load.stay.clone()))
         });
         *fleet.clients.lock().expect("clients") = clients.collect();
@@ -109,7 +108,7 @@ impl Fleet {
     }
 
     /// Publishes an event that everybody gets, until a node takes it; its id.
-    pub async fn mark(&self) -> String {
+    pub async fn mark(&self) -> Cursor {
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("one");
         loop {
             let url = format!("http://{}/v1/topics/{MARK}/events", self.any());
@@ -118,7 +117,7 @@ impl Fleet {
                 && answer.status().is_success()
                 && let Ok(receipt) = answer.json::<Value>().await
             {
-                return receipt["id"].as_str().expect("an id").to_owned();
+                return cursor(&receipt["id"]);
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -132,11 +131,9 @@ impl Fleet {
     /// How long it takes until an event published now has reached every client.
     pub async fn flow(&self) -> Duration {
         let begin = Instant::now();
-        let id = Cursor::parse(&self.mark().await).expect("a cursor");
-        let behind = || {
-            let cursors = self.cursors.lock().expect("cursors");
-            cursors.iter().filter(|cursor| cursor.is_none_or(|cursor| cursor < id)).count()
-        };
+        let id = self.mark().await;
+        let is_behind = |cursor: &&Mutex<Option<Cursor>>| *cursor.lock().expect("it") < Some(id);
+        let behind = || self.cursors.iter().filter(is_behind).count();
         while behind() > 0 {
             assert!(begin.elapsed() < Duration::from_secs(120), "{} are behind {id}", behind());
             sleep(Duration::from_millis(10)).await;
@@ -190,7 +187,7 @@ impl Fleet {
     }
 
     /// The ids of all that is kept now.
-    async fn kept(&self) -> BTreeSet<String> {
+    async fn kept(&self) -> BTreeSet<Cursor> {
         let http = reqwest::Client::new();
         let list = format!("http://{}/v1/topics?match=fleet.%3E&limit=1000", self.any());
         let topics: Value = http.get(list).send().await.expect("one").json().await.expect("JSON");
@@ -207,9 +204,7 @@ impl Fleet {
                 if events.is_empty() {
                     break;
                 }
-                kept.extend(
-                    events.iter().map(|event| event["id"].as_str().expect("an id").to_owned()),
-                );
+                kept.extend(events.iter().map(|event| cursor(&event["id"])));
                 since = format!("&since={}", page["next"].as_str().expect("a cursor"));
             }
         }
@@ -253,11 +248,10 @@ impl Fleet {
         }
     }
 
-    fn acknowledged(&self, receipt: &Value, topic: &str, number: usize, from: usize) {
+    fn acknowledged(&self, receipt: &Value, topic: &Topic, number: usize, from: usize) {
         let mut history = self.history.lock().expect("the history");
         for (event, n) in receipt["events"].as_array().expect("events").iter().zip(from..) {
-            let published = Published { topic: topic.to_owned(), data: json!([number, n]) };
-            history.acknowledged(event["id"].as_str().expect("an id"), published);
+            history.acknowledged(cursor(&event["id"]), Published::by(number, n, topic));
         }
     }
 
@@ -268,13 +262,9 @@ impl Fleet {
         mut client: Client,
         stay: Range<usize>,
     ) -> Client {
-        let mut cursor = client.since.clone();
-        let topics = client.patterns.iter().map(|pattern| pattern.replace('>', "%3E"));
-        let topics: Vec<_> = topics.map(|pattern| format!("topic={pattern}")).collect();
         while !self.ending.load(Ordering::Relaxed) {
             let leave_after = client.received.len() + rand::rng().random_range(stay.clone());
-            let query = format!("{}&since={cursor}", topics.join("&"));
-            let url = format!("ws://{}/v1/ws?{query}", self.any());
+            let url = format!("ws://{}/v1/ws?{}", self.any(), client.query());
             let Ok(Ok((mut socket, _))) =
                 timeout(Duration::from_secs(2), tokio_tungstenite::connect_async(url)).await
             else {
@@ -285,12 +275,16 @@ impl Fleet {
             while client.received.len() < leave_after && !self.ending.load(Ordering::Relaxed) {
                 match timeout(Duration::from_millis(200), socket.next()).await {
                     Ok(Some(Ok(Message::Text(text)))) => {
-                        let frame: Value = serde_json::from_str(&text).expect("JSON");
-                        if frame["op"] == "gap" {
-                            self.gaps.fetch_add(1, Ordering::Relaxed);
+                        let frame = Frame::parse(&text);
+                        match frame.op {
+                            "event" => client.event(&frame),
+                            "gap" => {
+                                self.gaps.fetch_add(1, Ordering::Relaxed);
+                                client.gap();
+                            }
+                            _ => client.progress(&frame),
                         }
-                        take(&mut client, &mut cursor, &frame);
-                        self.cursors.lock().expect("cursors")[number] = Cursor::parse(&cursor).ok();
+                        *self.cursors[number].lock().expect("it") = Some(client.cursor);
                     }
                     Ok(Some(Ok(_))) | Err(_) => {}
                     Ok(Some(Err(_)) | None) => break,
@@ -298,19 +292,5 @@ impl Fleet {
             }
         }
         client
-    }
-}
-
-fn take(client: &mut Client, cursor: &mut String, frame: &Value) {
-    let text = |name: &str| frame[name].as_str().unwrap_or_default().to_owned();
-    match text("op").as_str() {
-        "gap" => client.received.push(Received::Gap),
-        "event" => {
-            *cursor = text("id");
-            let event = Published { topic: text("topic"), data: frame["data"].clone() };
-            client.received.push(Received::Event { id: text("id"), event });
-        }
-        "cursor" | "live" => *cursor = text("cursor"),
-        _ => {}
     }
 }
