@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use serde_json::json;
+use support::cgroup::Cgroup;
 use support::fleet::node;
 use support::process::Process;
 use support::redis::Redis;
@@ -156,23 +157,46 @@ async fn commands(events: usize, topics: usize) {
     );
 }
 
+/// What is given to Redis in a run.
+struct Given {
+    nodes: usize,
+    /// Events of one request.
+    batch: usize,
+    /// Requests at a time of each node.
+    at_once: usize,
+    /// How much of a processor Redis may use.
+    share: f64,
+}
+
 /// How much one Redis takes, and who is busy then.
-async fn rate(events: usize, batch: usize, at_once: usize, nodes: usize) {
+async fn rate(events: usize, Given { nodes, batch, at_once, share }: Given) {
     let redis = Redis::start();
-    let nodes: Vec<_> = (0..nodes).map(|_| node(&redis.settings(), 0)).collect();
     let pid = stat(&redis, "server", "process_id") as u32;
-    let (before, begin) = (used(pid), Instant::now());
+    let group = (share < 1.0).then(|| Cgroup::of_processor(share));
+    match &group {
+        Some(Some(group)) => group.add(pid),
+        Some(None) => return println!("Redis could not be held to {share} of a processor"),
+        None => {}
+    }
+    let nodes: Vec<_> = (0..nodes).map(|_| node(&redis.settings(), 0)).collect();
+    let all_used = || nodes.iter().map(|node| used(node.child.id())).sum::<Duration>();
+    let (before, nodes_before, begin) = (used(pid), all_used(), Instant::now());
     let each = events / nodes.len();
     let publishing = nodes.iter().map(|node| publish(node, each, batch, at_once, 100));
     futures_util::future::join_all(publishing).await;
     let (cpu, took) = (used(pid) - before, begin.elapsed());
+    let percent = |used: Duration| 100.0 * used.as_secs_f64() / took.as_secs_f64();
     println!(
-        "{} nodes, {batch:>3} events a request: {:.0} events/s; Redis used {:.0} % of a processor, {:.1} µs an event",
+        "{} nodes, {batch:>3} events a request, Redis held to {:.0} % of a processor: {:.0} events/s; Redis used \
+         {:.0} %, {:.1} µs an event; the nodes {:.0} %",
         nodes.len(),
+        100.0 * share,
         events as f64 / took.as_secs_f64(),
-        100.0 * cpu.as_secs_f64() / took.as_secs_f64(),
-        micros(cpu, events)
+        percent(cpu),
+        micros(cpu, events),
+        percent(all_used() - nodes_before),
     );
+    drop(redis);
 }
 
 #[tokio::main]
@@ -183,7 +207,12 @@ async fn main() {
     unwanted(100_000).await;
     commands(10_000, 1).await;
     commands(10_000, 10_000).await;
-    rate(20_000, 1, 64, 1).await;
-    rate(20_000, 1, 64, 2).await;
-    rate(200_000, 100, 4, 2).await;
+    rate(20_000, Given { nodes: 1, batch: 1, at_once: 64, share: 1.0 }).await;
+    rate(20_000, Given { nodes: 2, batch: 1, at_once: 64, share: 1.0 }).await;
+    // Few processors are enough to find the limit of a Redis that has little of one.
+    for share in [0.1, 0.2] {
+        rate(20_000, Given { nodes: 2, batch: 1, at_once: 64, share }).await;
+        rate(100_000, Given { nodes: 2, batch: 100, at_once: 4, share }).await;
+    }
+    rate(400_000, Given { nodes: 2, batch: 100, at_once: 4, share: 1.0 }).await;
 }

@@ -5,11 +5,11 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::cgroup::Cgroup;
 use support::eventually;
 use support::process::Process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -163,45 +163,16 @@ async fn a_hundred_thousand_subscriptions_of_one_client_are_refused_or_paid_for(
     }
 }
 
-/// A memory cgroup with a limit; none where this may not make one.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new(bytes: usize) -> Option<Self> {
-        let name = format!("fanfare-test-{}", std::process::id());
-        let unified = PathBuf::from("/sys/fs/cgroup");
-        let (path, limit) = match fs::read_to_string(unified.join("cgroup.controllers")) {
-            Ok(controllers) if controllers.contains("memory") => (unified.join(name), "memory.max"),
-            _ => (unified.join("memory").join(name), "memory.limit_in_bytes"),
-        };
-        fs::create_dir(&path).ok()?;
-        let group = Self(path);
-        fs::write(group.0.join(limit), bytes.to_string()).ok()?;
-        Some(group)
-    }
-
-    fn add(&self, broker: &Process) {
-        let pid = broker.child.id().to_string();
-        fs::write(self.0.join("cgroup.procs"), pid).expect("the process is moved");
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        _ = fs::remove_dir(&self.0);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_who_never_read_fit_into_a_quarter_of_a_gigabyte_and_are_ended() {
-    let group = Cgroup::new(256 << 20);
+    let group = Cgroup::of_memory(256 << 20);
     if group.is_none() {
         eprintln!("without the right to make a cgroup only the process's own memory is looked at");
     }
     let broker =
         Process::start(&["--set", "history.storage=memory", "--set", "history.memory_bytes=32MiB"]);
     if let Some(group) = &group {
-        group.add(&broker);
+        group.add(broker.child.id());
     }
     let http = reqwest::Client::new();
     let mut healthy = subscribe(&broker, "?topic=%3E").await;
