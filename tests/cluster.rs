@@ -6,7 +6,7 @@
 //!
 //! ```sh
 //! FANFARE_CLUSTER_CLIENTS=300 FANFARE_CLUSTER_RATE=2000 FANFARE_CLUSTER_PUBLISHERS=30 \
-//! FANFARE_CLUSTER_OUTAGE=30 FANFARE_CLUSTER_TURNS=5 \
+//! FANFARE_CLUSTER_OUTAGE=30 FANFARE_CLUSTER_CUT=10 FANFARE_CLUSTER_TURNS=5 \
 //!     cargo test --release --test cluster -- --nocapture --test-threads 1
 //! ```
 
@@ -113,8 +113,7 @@ async fn a_node_that_is_cut_off_both_ways_or_one_way_loses_nothing() {
     let run = Run::over(settings).await;
     for (to_redis, from_redis) in [(true, true), (false, true), (true, false)] {
         network.cut(to_redis, from_redis);
-        // Long enough for each connection to be given up.
-        sleep(run.outage.max(Duration::from_secs(4))).await;
+        sleep(run.cut).await;
         network.cut(false, false);
         run.expect_flow().await;
     }

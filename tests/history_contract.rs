@@ -141,10 +141,16 @@ impl Log {
         self.history.append(Append { events: vec![event("keyed", request)], key }).await
     }
 
+    /// All that matches after a place; up to the head it is the same, which a log may have at hand.
     async fn page(&self, texts: &[&str], after: Option<Cursor>) -> Page {
         let (max_events, max_bytes) = (10_000, usize::MAX);
         let read = Read { patterns: patterns(texts), after, upto: None, max_events, max_bytes };
-        self.history.read(read).await.unwrap()
+        let upto = Some(self.history.head());
+        let page = self.history.read(read.clone()).await.unwrap();
+        let same = self.history.read(Read { upto, ..read }).await.unwrap();
+        let what = |page: &Page| (data(&page.events), page.gap, page.next, page.done);
+        assert_eq!(what(&page), what(&same), "{texts:?} after {after:?}");
+        page
     }
 
     /// All that matches after a place, read in pages of so many events.

@@ -13,6 +13,7 @@ use slab::Slab;
 use tracing::debug;
 
 use super::alarms::Alarms;
+use super::census::Census;
 use super::flush::{Flush, Round};
 use super::inbox::{Inbox, InboxStream, Item};
 use super::router::{Router, WorkerId};
@@ -168,6 +169,11 @@ impl Fanout {
         self.ticks += 1;
     }
 
+    fn census(&self) -> Census {
+        let without = self.sessions.iter().filter(|(_, entry)| !entry.subscriber.has_room());
+        Census { sessions: self.sessions.len(), without_room: without.count() }
+    }
+
     fn new_mark(&mut self) -> MarkId {
         self.next_mark += 1;
         MarkId(self.next_mark)
@@ -195,6 +201,8 @@ impl StreamHandler<Vec<Item>> for Fanout {
             match item {
                 Item::Event(delivery) => self.deliver(&delivery),
                 Item::Beat { position } => self.beat(position),
+                // Nobody waits for it any more where it can't be sent.
+                Item::Census(asked) => _ = asked.send(self.census()),
                 Item::Broken { since, position } => {
                     let mark = self.new_mark();
                     for (_, entry) in &self.sessions {

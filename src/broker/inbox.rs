@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 use futures_util::task::AtomicWaker;
 
+use super::census::Asked;
 use super::delivery::Delivery;
 use super::{MarkId, SessionKey};
 use crate::model::Cursor;
@@ -29,6 +30,8 @@ pub(super) enum Item {
     Mark { session: SessionKey, mark: MarkId, position: Cursor },
     /// Heartbeats are due; all up to the place given has been handled.
     Beat { position: Cursor },
+    /// Say how many sessions have room.
+    Census(Asked),
     /// Tell every session that events after `since` were lost; what follows comes after `position`.
     Broken { since: Cursor, position: Cursor },
 }

@@ -5,6 +5,7 @@
 //! the router the `Fanout` actor of each worker thread, and that the sessions of its thread.
 
 mod alarms;
+mod census;
 mod delivery;
 mod fanout;
 mod flush;
@@ -140,6 +141,9 @@ pub trait Subscriber: Send + Sync {
 
     /// How much waits for the client, in bytes.
     fn queued_bytes(&self) -> usize;
+
+    /// Whether a backlog may be added to what waits.
+    fn has_room(&self) -> bool;
 }
 
 /// How often a worker does what it does by the clock.

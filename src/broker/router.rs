@@ -6,7 +6,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::{sleep, timeout};
+
+use super::census::Census;
 use super::delivery::Delivery;
 use super::inbox::{Inbox, Item};
 use super::observer::{NoObserver, Observer};
@@ -14,6 +21,12 @@ use super::topics::{Subscribed, Topics};
 use super::{MarkId, SessionKey};
 use crate::history::Feed;
 use crate::model::{Cursor, Event, Pattern, Topic};
+
+/// How long a backlog waits for room, a piece.
+const ROOM: Duration = Duration::from_millis(250);
+
+/// How often it looks again.
+const ROOM_STEP: Duration = Duration::from_millis(5);
 
 /// A worker thread, as the router knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,6 +124,17 @@ impl Router {
         self.lock().head
     }
 
+    async fn census(&self) -> Census {
+        let (asked, mut answers) = unbounded_channel();
+        self.lock().inboxes.values().for_each(|inbox| inbox.put([Item::Census(asked.clone())]));
+        drop(asked);
+        let mut census = Census::default();
+        while let Some(answer) = answers.recv().await {
+            census = census.and(answer);
+        }
+        census
+    }
+
     /// The most that waits for any worker.
     pub(super) fn longest_queue(&self) -> usize {
         self.lock().inboxes.values().map(|inbox| inbox.len()).max().unwrap_or(0)
@@ -162,5 +186,15 @@ impl Feed for Router {
         for inbox in routes.inboxes.values() {
             inbox.put([Item::Broken { since, position: place }]);
         }
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        let most_have_it = async {
+            while !self.census().await.most_have_room() {
+                sleep(ROOM_STEP).await;
+            }
+        };
+        // Who takes nothing must not hold the others up.
+        Box::pin(timeout(ROOM, most_have_it).map(|_| ()))
     }
 }

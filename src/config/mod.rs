@@ -223,6 +223,8 @@ pub struct Redis {
     pub prefix: String,
     /// How many replicas are waited for at each publish.
     pub wait_replicas: usize,
+    /// The most bytes of recent events that a node keeps.
+    pub recent_bytes: usize,
 }
 
 impl Redis {
@@ -234,6 +236,7 @@ impl Redis {
             seeds: Vec::new(),
             prefix: "fanfare".to_owned(),
             wait_replicas: 0,
+            recent_bytes: 16 << 20,
         }
     }
 }

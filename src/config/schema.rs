@@ -273,6 +273,9 @@ sections! {
         /// it is answered 503 `outcome_unknown`. This narrows what a failover can lose, and promises
         /// nothing.
         wait_replicas: usize = 0;
+        /// The most bytes of the newest events that a node keeps of the log, by which clients that were
+        /// away for a moment are caught up without reading events from Redis. 0 for none.
+        recent_bytes: Size = Size(16 * MIB);
     }
 
     /// The limits on what comes from outside, and what happens at each.

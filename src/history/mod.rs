@@ -9,6 +9,7 @@ pub mod memory;
 pub mod redis;
 pub mod sqlite;
 
+use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -28,6 +29,12 @@ pub trait Feed: Send + Sync {
 
     /// Tells everybody that events after `since` were lost; what follows comes after `place`.
     fn broken(&self, since: Cursor, place: Cursor);
+
+    /// Waits until most of those who listen have room for more, or for a moment. For who has a backlog
+    /// to tell, which comes faster than clients take it; what is live does not wait.
+    fn room(&self) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
+    }
 }
 
 /// One log of events over all topics.

@@ -30,7 +30,7 @@ impl LogName {
 
 impl fmt::Display for LogName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|&byte| fmt::Write::write_char(f, char::from(byte)))
+        f.write_str(std::str::from_utf8(&self.0).unwrap_or_default())
     }
 }
 

@@ -593,6 +593,10 @@ impl Subscriber for Reception {
         }
     }
 
+    fn has_room(&self) -> bool {
+        self.outgoing.has_room(0)
+    }
+
     fn queued_bytes(&self) -> usize {
         self.outgoing.bytes()
     }

@@ -22,7 +22,10 @@ fn seconds(seconds: usize) -> Duration {
 pub struct Run {
     pub nodes: Vec<Process>,
     pub turns: usize,
+    /// How long nothing can be published.
     pub outage: Duration,
+    /// How long one node misses what others publish: long enough for each connection to be given up.
+    pub cut: Duration,
     settings: Vec<Vec<String>>,
     fleet: Arc<Fleet>,
 }
@@ -48,8 +51,9 @@ impl Run {
         let fleet = Fleet::start(addresses, &load).await;
         let turns = parameter("FANFARE_CLUSTER_TURNS", 2);
         let outage = seconds(parameter("FANFARE_CLUSTER_OUTAGE", 2));
+        let cut = seconds(parameter("FANFARE_CLUSTER_CUT", 4));
         sleep(Duration::from_millis(500)).await;
-        Self { nodes, turns, outage, settings, fleet }
+        Self { nodes, turns, outage, cut, settings, fleet }
     }
 
     /// Starts a node again that has ended, on its port.

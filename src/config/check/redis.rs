@@ -34,6 +34,7 @@ pub(super) fn redis(typed: &schema::Redis, complaints: &mut Complaints) -> Optio
         seeds: typed.seeds.clone(),
         prefix: typed.prefix.clone(),
         wait_replicas: typed.wait_replicas,
+        recent_bytes: typed.recent_bytes.0,
     })
 }
 

@@ -5,12 +5,14 @@
 //! at, which finds a lost last message. Events that nobody here wants are passed by their topic.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use redis::RedisResult;
+use tokio::join;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tracing::{info, warn};
 
 use super::super::Feed;
@@ -18,6 +20,7 @@ use super::ear::Ear;
 use super::entry::{self, Mention, Message};
 use super::link::{Link, Server, away};
 use super::reads::{Placed, Reads};
+use super::recent::Recent;
 use super::state::State;
 use crate::model::{Cursor, Event, Topic};
 
@@ -27,13 +30,23 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long until the next attempt to hear or to catch up.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// How many places of the log one page of a hole looks at.
+/// How long a backlog waits, in all, for those who listen to have room.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many places of the log the first page of a hole looks at.
 const PAGE: usize = 512;
+
+/// How many a later one does, by how large the events are.
+const PAGES: RangeInclusive<usize> = 16..=2_048;
+
+/// How large a page should be, in bytes of entries.
+const PAGE_BYTES: RangeInclusive<usize> = 64 * 1024..=256 * 1024;
 
 /// One node's place in the log.
 pub(super) struct Follower {
     server: Arc<Server>,
     feed: Arc<dyn Feed>,
+    recent: Arc<Recent>,
     /// All up to here has been delivered.
     at: Cursor,
     breach: u64,
@@ -44,16 +57,41 @@ pub(super) struct Follower {
     deaf: Arc<Notify>,
 }
 
+/// A stretch of the log, as Redis has it.
+struct Stretch {
+    places: Vec<Placed>,
+    /// By number; not of what nobody here wants, nor of what was removed.
+    entries: HashMap<u64, Vec<u8>>,
+    /// All up to here was looked at.
+    end: u64,
+}
+
+impl Stretch {
+    fn mentions(&self, state: &State) -> impl Iterator<Item = Mention<'_>> {
+        self.places.iter().map(|place| Mention {
+            cursor: Some(state.at(place.sequence)),
+            topic: place.topic.clone(),
+            time: place.time,
+            entry: self.entries.get(&place.sequence).map(|entry| &entry[..]),
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.entries.values().map(Vec::len).sum()
+    }
+}
+
 impl Follower {
     /// A follower of a log that stands like this. `deaf` tells it to hear over another connection.
     pub(super) fn new(
         server: Arc<Server>,
         feed: Arc<dyn Feed>,
+        recent: Arc<Recent>,
         state: &State,
         deaf: Arc<Notify>,
     ) -> Self {
         let (at, breach, head) = (state.head, state.breach, state.head.sequence);
-        Self { server, feed, at, breach, head, is_behind: false, deaf }
+        Self { server, feed, recent, at, breach, head, is_behind: false, deaf }
     }
 
     /// Follows for good, first over `ear`.
@@ -114,7 +152,7 @@ impl Follower {
             return None;
         }
         if previous.sequence > self.at.sequence {
-            self.fill(previous.sequence).await?;
+            self.fill(previous.sequence, Instant::now()).await?;
         }
         self.deliver(message.mentions()).await
     }
@@ -147,68 +185,84 @@ impl Follower {
             warn!(since = %self.at, "events were lost with Redis");
             self.feed.broken(self.at, place);
         }
+        if place != self.at {
+            self.recent.restart(place);
+        }
         self.at = place;
         self.breach = state.breach;
-        self.fill(state.head.sequence).await?;
-        self.server.saw(self.at);
+        let (begin, since) = (Instant::now(), self.at);
+        let patience = begin + PATIENCE;
+        let mut head = state.head.sequence;
+        loop {
+            self.fill(head, patience).await?;
+            self.server.saw(self.at);
+            // What was published meanwhile is as good as missed, where it is much.
+            let link = self.server.link().ok()?;
+            let state = self.judge(&link, self.reads(&link).state().await)??;
+            head = state.head.sequence;
+            if state.head.at(0) != self.at.at(0) || head < self.at.sequence + PAGE as u64 {
+                let (upto, took) = (self.at.sequence, begin.elapsed());
+                info!(since = since.sequence, upto, ?took, "caught up with the log");
+                return Some(());
+            }
+        }
+    }
+
+    /// Delivers events up to a number from their streams, until `patience` no faster than clients take
+    /// them; none where that failed.
+    async fn fill(&mut self, upto: u64, patience: Instant) -> Option<()> {
+        if self.at.sequence >= upto {
+            return Some(());
+        }
+        let since = self.at;
+        let (mut is_told, mut page) = (false, PAGE);
+        let mut stretch = self.stretch(since.sequence, upto, page).await?;
+        loop {
+            let state;
+            (is_told, state) = self.tell_losses(since, is_told).await?;
+            self.deliver(stretch.mentions(&state)).await?;
+            self.at = state.at(stretch.end);
+            if stretch.end >= upto {
+                break;
+            }
+            page = next_page(page, stretch.bytes());
+            // What comes next is read while clients take this.
+            let room = timeout_at(patience, self.feed.room());
+            let (next, _) = join!(self.stretch(stretch.end, upto, page), room);
+            stretch = next?;
+        }
+        // For who has subscribed since the last page was looked at.
+        self.tell_losses(since, is_told).await?;
         Some(())
     }
 
-    /// Delivers events up to a number from their streams; none where that failed.
-    async fn fill(&mut self, upto: u64) -> Option<()> {
-        let since = self.at;
-        let mut is_told = false;
-        while self.at.sequence < upto {
-            let link = self.server.link().ok()?;
-            let places = self.reads(&link).places(self.at.sequence, upto, PAGE).await;
-            let places = self.judge(&link, places)?;
-            let end = if places.len() < PAGE { upto } else { places.last()?.sequence };
-            let wanted = |place: &Placed| !self.feed.skip(&place.topic, None);
-            let fetch: Vec<_> = places.iter().filter(|place| wanted(place)).cloned().collect();
-            let found = self.reads(&link).events(&fetch).await;
-            let found = self.judge(&link, found)?;
-            let mut state = None;
-            // Once before, so that the gap comes first, and once for who subscribed meanwhile.
-            is_told = is_told || self.tell_losses(&link, since, &mut state).await?;
-            let state = state?;
-            let entries = fetch.iter().zip(&found);
-            let entries = entries.filter_map(|(place, found)| {
-                found.as_ref().map(|found| (place.sequence, &found.entry[..]))
-            });
-            let entries: HashMap<_, _> = entries.collect();
-            let mentions = places.iter().map(|place| Mention {
-                cursor: Some(state.at(place.sequence)),
-                topic: place.topic.clone(),
-                time: place.time,
-                entry: entries.get(&place.sequence).copied(),
-            });
-            self.deliver(mentions).await?;
-            self.at = state.at(end);
-            is_told = is_told || self.tell_losses(&link, since, &mut None).await?;
-        }
-        Some(())
+    /// Reads what comes after a number, up to another, of so many places at most.
+    async fn stretch(&self, after: u64, upto: u64, page: usize) -> Option<Stretch> {
+        let link = self.server.link().ok()?;
+        let places = self.judge(&link, self.reads(&link).places(after, upto, page).await)?;
+        let end = if places.len() < page { upto } else { places.last()?.sequence };
+        let wanted = |place: &&Placed| !self.feed.skip(&place.topic, None);
+        let fetch: Vec<_> = places.iter().filter(wanted).cloned().collect();
+        let found = self.judge(&link, self.reads(&link).events(&fetch).await)?;
+        let entries = found.into_iter().flatten().map(|found| (found.sequence, found.entry));
+        Some(Stretch { places, entries: entries.collect(), end })
     }
 
     /// Tells of a gap where events that somebody here wants were removed before they could be
-    /// delivered; whether there was one.
-    async fn tell_losses(
-        &self,
-        link: &Arc<Link>,
-        since: Cursor,
-        state: &mut Option<State>,
-    ) -> Option<bool> {
-        let losses = self.judge(link, self.reads(link).losses(since.sequence).await)?;
+    /// delivered, unless it is told; whether it is now, and how the log stands.
+    async fn tell_losses(&self, since: Cursor, is_told: bool) -> Option<(bool, State)> {
+        let link = self.server.link().ok()?;
+        let losses = self.judge(&link, self.reads(&link).losses(since.sequence).await)?;
         let now =
             losses.state.filter(|now| now.head.log == since.log && now.breach == self.breach)?;
         let is_wanted = |(topic, _): &(Topic, u64)| !self.feed.skip(topic, None);
         let is_lost =
             losses.is_cut || now.floor > since.sequence || losses.topics.iter().any(is_wanted);
-        if is_lost {
+        if is_lost && !is_told {
             warn!(%since, "retention has removed events that were not delivered yet");
             self.feed.broken(since, self.at);
         }
-        *state = Some(now);
-        Some(is_lost)
+        Some((is_lost || is_told, now))
     }
 
     /// Delivers events in order, those that have been already left out; none where one could not be
@@ -222,6 +276,8 @@ impl Follower {
             }
             if self.feed.skip(&topic, None) {
                 self.flush(&mut run);
+                // Noted first: who finds the feed here reads what came before.
+                cursor.inspect(|cursor| self.recent.pass(&topic, *cursor));
                 if self.feed.skip(&topic, cursor) {
                     self.passed(cursor);
                     continue;
@@ -243,7 +299,9 @@ impl Follower {
                 None => {
                     self.flush(&mut run);
                     warn!(%topic, "an event is gone before it was delivered");
-                    self.feed.broken(self.at, cursor.unwrap_or(self.at));
+                    let place = cursor.unwrap_or(self.at);
+                    self.recent.restart(place);
+                    self.feed.broken(self.at, place);
                 }
             }
             self.at = cursor.unwrap_or(self.at);
@@ -261,6 +319,7 @@ impl Follower {
 
     fn flush(&mut self, run: &mut Vec<Arc<Event>>) {
         if !run.is_empty() {
+            self.recent.add(run);
             self.feed.committed(std::mem::take(run));
             self.server.saw(self.at);
         }
@@ -281,4 +340,14 @@ impl Follower {
         let answer = self.server.judge(link, answer);
         answer.inspect_err(|error| warn!(reason = %away(error), "the log can't be read")).ok()
     }
+}
+
+/// How many places to look at after a page of so many that had so many bytes.
+fn next_page(page: usize, bytes: usize) -> usize {
+    let next = match bytes {
+        few if few < *PAGE_BYTES.start() => page * 2,
+        many if many > *PAGE_BYTES.end() => page / 2,
+        _ => page,
+    };
+    next.clamp(*PAGES.start(), *PAGES.end())
 }

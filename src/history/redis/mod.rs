@@ -16,6 +16,7 @@ mod probe;
 mod publisher;
 mod reader;
 mod reads;
+mod recent;
 mod scripts;
 mod state;
 mod sweeper;
@@ -41,6 +42,7 @@ pub use self::place::Place;
 use self::probe::Probe;
 use self::publisher::{Publisher, Queue};
 use self::reader::Reader;
+use self::recent::Recent;
 use self::state::State;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
@@ -71,6 +73,7 @@ pub enum JoinError {
 /// A log that is joined and not yet followed.
 pub struct Joined {
     server: Arc<Server>,
+    recent_bytes: usize,
     head: Cursor,
     start: oneshot::Sender<Start>,
     thread: JoinHandle<()>,
@@ -79,6 +82,7 @@ pub struct Joined {
 /// What the thread of the log is told when all is wired.
 struct Start {
     feed: Arc<dyn Feed>,
+    recent: Arc<Recent>,
     queue: Arc<Queue>,
     due: Arc<Notify>,
     config: config::History,
@@ -111,7 +115,7 @@ impl Joined {
         })?;
         let head = joined_in.recv().map_err(|_| JoinError::Away("the thread has ended".into()))?;
         let head = head.map_err(JoinError::Away)?;
-        Ok(Self { server, head, start, thread })
+        Ok(Self { server, recent_bytes: redis.recent_bytes, head, start, thread })
     }
 
     /// The place after which new events will be heard.
@@ -126,15 +130,17 @@ impl Joined {
         rules: Rules,
         feed: Arc<dyn Feed>,
     ) -> RedisHistory {
-        let Self { server, start, thread, .. } = self;
+        let Self { server, recent_bytes, head, start, thread } = self;
+        let recent = Arc::new(Recent::new(head, recent_bytes));
         let queue = Arc::new(Queue::new(config.pending_bytes));
         let due = Arc::new(Notify::new());
         let config = config.clone();
-        let told = Start { feed, queue: queue.clone(), due: due.clone(), config, rules };
+        let reader = Reader { server: server.clone(), recent: recent.clone() };
+        let told = Start { feed, recent, queue: queue.clone(), due: due.clone(), config, rules };
         if start.send(told).is_err() {
             error!("the thread of Redis has ended");
         }
-        let (reader, thread) = (Reader { server: server.clone() }, Mutex::new(Some(thread)));
+        let thread = Mutex::new(Some(thread));
         RedisHistory { server, queue, reader, due, thread }
     }
 }
@@ -155,10 +161,10 @@ async fn work(
         }
     };
     _ = joined.send(Ok(state.head));
-    let Ok(Start { feed, queue, due, config, rules }) = start.await else { return };
+    let Ok(Start { feed, recent, queue, due, config, rules }) = start.await else { return };
     let deaf = Arc::new(Notify::new());
     let probe = Probe { server: server.clone(), deaf: deaf.clone() };
-    let follower = Follower::new(server.clone(), feed, &state, deaf);
+    let follower = Follower::new(server.clone(), feed, recent, &state, deaf);
     tokio::spawn(follower.run(ear));
     tokio::spawn(probe.run());
     tokio::spawn(Sweeper::new(server.clone(), rules.clone()).run(due));

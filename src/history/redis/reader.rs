@@ -11,6 +11,7 @@ use super::super::{ListTopics, Newest, NewestPage, Page, Read, TopicSummary};
 use super::entry;
 use super::link::{Away, Link, Server, away};
 use super::reads::{Found, Placed, Reads};
+use super::recent::Recent;
 use super::state::State;
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
 
@@ -29,6 +30,7 @@ const BEHIND: &str = "the log is behind what this node has seen";
 /// Reads the log of one server.
 pub(super) struct Reader {
     pub(super) server: Arc<Server>,
+    pub(super) recent: Arc<Recent>,
 }
 
 /// What a page found, and the place up to which it is whole.
@@ -70,6 +72,9 @@ impl Reader {
     /// Kept events, oldest first.
     pub(super) async fn page(&self, read: Read) -> Result<Page, Problem> {
         self.with(async |mut reads| {
+            if let Some(page) = self.recent(&read, &mut reads).await? {
+                return Ok(Ok(page));
+            }
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
             // Redis has come back with less, and no node has told it of that yet: what was lost shows
             // in a moment, and nothing would until then.
@@ -99,6 +104,18 @@ impl Reader {
             }))
         })
         .await
+    }
+
+    /// A page of what this node has at hand, where Redis says that nothing was removed of it.
+    async fn recent(&self, read: &Read, reads: &mut Reads<'_>) -> RedisResult<Option<Page>> {
+        let (Some(after), Some(upto)) = (read.after, read.upto) else { return Ok(None) };
+        let Some((events, next)) = self.recent.between(read, after, upto) else { return Ok(None) };
+        let (state, lost) = removed(reads, &read.patterns, after.sequence).await?;
+        let is_whole = state.is_some_and(|state| {
+            state.head.at(0) == upto.at(0) && state.head >= upto && !state.position(after).is_lost
+        });
+        let page = Page { gap: None, done: next >= upto, next, events };
+        Ok((is_whole && lost.is_none()).then_some(page))
     }
 
     /// The place up to which every kept event happened before a moment.
@@ -303,21 +320,33 @@ impl Span<'_> {
         if self.read.after.is_none() {
             return Ok(None);
         }
-        let exact: Option<Vec<_>> = self.read.patterns.iter().map(Pattern::as_topic).collect();
-        let lost = match exact {
-            Some(topics) => {
-                let floor = reads.state().await?.map_or(0, |state| state.floor);
-                let removed = reads.last_removed(&topics).await?;
-                removed.into_iter().map(|removed| removed.unwrap_or(floor)).max()
-            }
-            None => {
-                let losses = reads.losses(self.after).await?;
-                let matching = losses.topics.iter().filter(|(topic, _)| self.matches(topic));
-                let newest = matching.map(|(_, sequence)| *sequence).max();
-                let assumed = losses.topics.last().filter(|_| losses.is_cut).map(|(_, last)| *last);
-                newest.max(assumed).max(losses.state.map(|state| state.floor))
-            }
-        };
-        Ok(lost.filter(|lost| *lost > self.after))
+        Ok(removed(reads, &self.read.patterns, self.after).await?.1)
     }
+}
+
+/// How the log stands, and the number of the newest event after one that a pattern matches and that was,
+/// or may have been, removed.
+async fn removed(
+    reads: &mut Reads<'_>,
+    patterns: &[Pattern],
+    after: u64,
+) -> RedisResult<(Option<State>, Option<u64>)> {
+    let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
+    let (state, newest) = match exact {
+        Some(topics) => {
+            let (state, removed) = reads.last_removed(&topics).await?;
+            let floor = state.as_ref().map_or(0, |state| state.floor);
+            (state, removed.into_iter().map(|removed| removed.unwrap_or(floor)).max())
+        }
+        None => {
+            let losses = reads.losses(after).await?;
+            let matches = |topic| patterns.iter().any(|pattern| pattern.matches(topic));
+            let matching = losses.topics.iter().filter(|(topic, _)| matches(topic));
+            let newest = matching.map(|(_, sequence)| *sequence).max();
+            let assumed = losses.topics.last().filter(|_| losses.is_cut).map(|(_, last)| *last);
+            let floor = losses.state.as_ref().map(|state| state.floor);
+            (losses.state, newest.max(assumed).max(floor))
+        }
+    };
+    Ok((state, newest.filter(|newest| *newest > after)))
 }

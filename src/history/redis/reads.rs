@@ -3,6 +3,9 @@
 //! Events are read first and what was removed after them, so that nothing can be removed unnoticed
 //! between the two; the other way round a loss could be missed, this way one may be told in vain.
 
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, cmd, pipe};
 
@@ -97,15 +100,23 @@ impl Reads<'_> {
         Ok(all.into_iter().map(|one| one.into_iter().map(found).collect()).collect())
     }
 
-    /// The events at some places; none where they were removed.
+    /// The events at some places, which are in order; none where they were removed. Of each topic the
+    /// stretch from its first place to its last is read, so there should be few others in it.
     pub(super) async fn events(&mut self, places: &[Placed]) -> RedisResult<Vec<Option<Found>>> {
-        let mut pipeline = pipe();
+        let mut spans: HashMap<&Topic, RangeInclusive<u64>> = HashMap::new();
         for place in places {
-            let range = pipeline.cmd("XRANGE").arg(self.keys.stream(&place.topic));
-            range.arg(place.sequence).arg(place.sequence);
+            let span = spans.entry(&place.topic).or_insert(place.sequence..=place.sequence);
+            *span = *span.start()..=place.sequence;
+        }
+        let mut pipeline = pipe();
+        for (topic, span) in &spans {
+            let range = pipeline.cmd("XRANGE").arg(self.keys.stream(topic));
+            range.arg(*span.start()).arg(*span.end());
         }
         let all: Vec<Vec<Stored>> = self.query(&pipeline, places.is_empty()).await?;
-        Ok(all.into_iter().map(|one| one.into_iter().next().map(found)).collect())
+        let all = all.into_iter().flatten().map(found);
+        let mut all: HashMap<_, _> = all.map(|found| (found.sequence, found)).collect();
+        Ok(places.iter().map(|place| all.remove(&place.sequence)).collect())
     }
 
     /// The newest event of each topic; none where it has none.
@@ -186,17 +197,21 @@ impl Reads<'_> {
         Ok(Losses { state: State::read(&values), topics, is_cut })
     }
 
-    /// The number of the last removed event of each topic, where that is listed.
-    pub(super) async fn last_removed(&mut self, topics: &[Topic]) -> RedisResult<Vec<Option<u64>>> {
+    /// How the log stands, and the number of the last removed event of each topic, where that is listed.
+    pub(super) async fn last_removed(
+        &mut self,
+        topics: &[Topic],
+    ) -> RedisResult<(Option<State>, Vec<Option<u64>>)> {
         if topics.is_empty() {
-            return Ok(Vec::new());
+            return Ok((self.state().await?, Vec::new()));
         }
-        let names: Vec<_> = topics.iter().map(Topic::as_str).collect();
-        let scores: Vec<Option<f64>> = cmd("ZMSCORE")
-            .arg(self.keys.lost())
-            .arg(names)
-            .query_async(&mut self.connection)
-            .await?;
-        Ok(scores.into_iter().map(|score| score.map(|score| score as u64)).collect())
+        let mut pipeline = pipe();
+        let scores = pipeline.cmd("ZMSCORE").arg(self.keys.lost());
+        topics.iter().for_each(|topic| _ = scores.arg(topic.as_str()));
+        pipeline.cmd("HMGET").arg(self.keys.log()).arg(&FIELDS);
+        let (scores, values): (Vec<Option<f64>>, Vec<Option<String>>) =
+            pipeline.query_async(&mut self.connection).await?;
+        let removed = scores.into_iter().map(|score| score.map(|score| score as u64));
+        Ok((State::read(&values), removed.collect()))
     }
 }

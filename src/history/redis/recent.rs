@@ -1,0 +1,261 @@
+//! The newest events that this node has heard, so that who was away for a moment is caught up without
+//! reading them from Redis: after a node or a balancer has gone, all of its clients come at once.
+//!
+//! Pure state behind a lock. Events of topics that nobody here wanted were never read; of those only the
+//! newest number of each topic is noted, which is all it takes to know where they are missing.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::super::Read;
+use super::link::lock;
+use crate::model::{Cursor, Event, Pattern, Topic};
+
+/// Of how many topics it is noted that they were passed by.
+const MAX_PASSED: usize = 4_096;
+
+/// How many events one page looks at.
+const LOOKED_AT: usize = 1_024;
+
+/// The newest events of the log.
+pub(super) struct Recent {
+    max_bytes: usize,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    /// Everything after this place is here or was passed by.
+    start: Cursor,
+    /// Nothing after this place is, which is of the same epoch.
+    end: Cursor,
+    /// With their numbers, in order.
+    events: VecDeque<(u64, Arc<Event>)>,
+    bytes: usize,
+    /// The newest number of each topic that was passed by.
+    passed: HashMap<Topic, u64>,
+}
+
+impl Recent {
+    /// Nothing yet, of a log that stands at `start`; later at most `max_bytes`, as [`Event::cost`]
+    /// counts them.
+    pub(super) fn new(start: Cursor, max_bytes: usize) -> Self {
+        Self { max_bytes, kept: Mutex::new(Kept::new(start)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        lock(&self.kept)
+    }
+
+    /// Forgets everything, and goes on after `start`.
+    pub(super) fn restart(&self, start: Cursor) {
+        *self.lock() = Kept::new(start);
+    }
+
+    /// Keeps events that come next in the log; those without a place are nobody's to read again.
+    pub(super) fn add(&self, events: &[Arc<Event>]) {
+        let mut kept = self.lock();
+        for event in events {
+            let Some(cursor) = event.cursor else { continue };
+            kept.end = cursor;
+            kept.bytes += event.cost();
+            kept.events.push_back((cursor.sequence, event.clone()));
+        }
+        while kept.bytes > self.max_bytes
+            && let Some((sequence, event)) = kept.events.pop_front()
+        {
+            kept.bytes -= event.cost();
+            kept.start = kept.start.at(sequence);
+        }
+    }
+
+    /// Notes an event that comes next in the log and that nobody here wants.
+    pub(super) fn pass(&self, topic: &Topic, place: Cursor) {
+        let mut kept = self.lock();
+        let sequence = place.sequence;
+        kept.end = place;
+        if let Some(newest) = kept.passed.get_mut(topic) {
+            *newest = sequence;
+            return;
+        }
+        if kept.passed.len() == MAX_PASSED {
+            let start = kept.start.sequence;
+            kept.passed.retain(|_, newest| *newest > start);
+        }
+        if kept.passed.len() == MAX_PASSED {
+            *kept = Kept::new(place);
+            return;
+        }
+        kept.passed.insert(topic.clone(), sequence);
+    }
+
+    /// The events of a page after one place and up to another, and the place up to which it is whole;
+    /// none unless every event there is here that `read` is to find.
+    pub(super) fn between(
+        &self,
+        read: &Read,
+        after: Cursor,
+        upto: Cursor,
+    ) -> Option<(Vec<Arc<Event>>, Cursor)> {
+        let kept = self.lock();
+        let is_here = kept.start.at(0) == after.at(0) && kept.start <= after;
+        let is_known = kept.end.at(0) == upto.at(0) && upto <= kept.end;
+        if !is_here || !is_known || kept.misses(&read.patterns, after.sequence) {
+            return None;
+        }
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        let from = kept.events.partition_point(|(sequence, _)| *sequence <= after.sequence);
+        let those = kept.events.range(from..);
+        let those = those.take_while(|(sequence, _)| *sequence <= upto.sequence);
+        for (looked_at, (sequence, event)) in (1..).zip(those) {
+            if read.patterns.iter().any(|pattern| pattern.matches(&event.topic)) {
+                bytes += event.cost();
+                events.push(event.clone());
+            }
+            let is_full = events.len() >= read.max_events || bytes >= read.max_bytes;
+            if is_full || looked_at == LOOKED_AT {
+                return Some((events, upto.at(*sequence)));
+            }
+        }
+        Some((events, upto.max(after)))
+    }
+}
+
+impl Kept {
+    fn new(start: Cursor) -> Self {
+        let (events, passed) = (VecDeque::new(), HashMap::new());
+        Self { start, end: start, events, bytes: 0, passed }
+    }
+
+    /// Whether something was passed by after a number that one of `patterns` matches.
+    fn misses(&self, patterns: &[Pattern], after: u64) -> bool {
+        let is_later = |newest: &u64| *newest > after;
+        patterns.iter().any(|pattern| match pattern.as_topic() {
+            Some(topic) => self.passed.get(&topic).is_some_and(is_later),
+            None => {
+                self.passed.iter().any(|(topic, newest)| is_later(newest) && pattern.matches(topic))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Data, Timestamp};
+
+    fn topic(name: &str) -> Topic {
+        Topic::parse(name).unwrap()
+    }
+
+    fn at(sequence: u64) -> Cursor {
+        Cursor::parse("abcdefgh-1-0").unwrap().at(sequence)
+    }
+
+    fn event(name: &str, sequence: u64) -> Arc<Event> {
+        let data = Data::from_json(b"1", 9).unwrap();
+        let (cursor, time) = (Some(at(sequence)), Timestamp::from_millis(0));
+        Arc::new(Event { cursor, topic: topic(name), kind: None, time, data })
+    }
+
+    fn read(pattern: &str, max_events: usize) -> Read {
+        let patterns = Arc::new([Pattern::parse(pattern).unwrap()]);
+        Read { patterns, after: None, upto: None, max_events, max_bytes: usize::MAX }
+    }
+
+    fn between(recent: &Recent, pattern: &str, after: u64, upto: u64) -> Option<Vec<u64>> {
+        let (events, next) = recent.between(&read(pattern, 1_000), at(after), at(upto))?;
+        assert_eq!(next, at(upto));
+        Some(events.iter().map(|event| event.cursor.unwrap().sequence).collect())
+    }
+
+    #[test]
+    fn what_came_since_the_start_is_here_and_nothing_else_is_promised() {
+        let recent = Recent::new(at(10), usize::MAX);
+        assert_eq!(between(&recent, ">", 10, 10), Some(vec![]));
+        recent.add(&[event("a", 11), event("b", 12)]);
+        recent.add(&[event("a", 13)]);
+        assert_eq!(between(&recent, ">", 10, 13), Some(vec![11, 12, 13]));
+        assert_eq!(between(&recent, ">", 11, 12), Some(vec![12]));
+        assert_eq!(between(&recent, ">", 9, 13), None, "before the start");
+        assert_eq!(between(&recent, ">", 10, 14), None, "after the end");
+    }
+
+    #[test]
+    fn a_page_ends_where_it_is_full_and_the_next_one_goes_on_from_there() {
+        let recent = Recent::new(at(0), usize::MAX);
+        let events: Vec<_> = (1..=5).map(|n| event(if n == 2 { "b" } else { "a" }, n)).collect();
+        recent.add(&events);
+        let (mut after, mut seen) = (at(0), Vec::new());
+        while after < at(5) {
+            let (events, next) = recent.between(&read("a", 2), after, at(5)).unwrap();
+            seen.push((events.len(), next.sequence));
+            after = next;
+        }
+        assert_eq!(seen, [(2, 3), (2, 5)]);
+    }
+
+    #[test]
+    fn a_place_of_another_epoch_is_for_redis_to_judge() {
+        let recent = Recent::new(at(0), usize::MAX);
+        recent.add(&[event("a", 1)]);
+        let (other, read) = (Cursor { epoch: 2, ..at(0) }, read("a", 2));
+        assert!(recent.between(&read, other, at(1)).is_none());
+        assert!(recent.between(&read, at(0), other.at(1)).is_none());
+        assert!(recent.between(&read, at(0), at(1)).is_some());
+    }
+
+    #[test]
+    fn over_its_bytes_it_forgets_what_is_oldest() {
+        let recent = Recent::new(at(0), 2 * event("a", 1).cost());
+        recent.add(&[event("a", 1), event("a", 2), event("a", 3)]);
+        assert_eq!(between(&recent, "a", 0, 3), None);
+        assert_eq!(between(&recent, "a", 1, 3), Some(vec![2, 3]));
+        let none = Recent::new(at(0), 0);
+        none.add(&[event("a", 1)]);
+        assert_eq!(between(&none, "a", 0, 1), None);
+        assert_eq!(between(&none, "a", 1, 1), Some(vec![]));
+    }
+
+    #[test]
+    fn what_nobody_wanted_is_missing_for_who_wants_it_now_and_for_nobody_else() {
+        let recent = Recent::new(at(0), usize::MAX);
+        recent.add(&[event("a", 1)]);
+        recent.pass(&topic("b.c"), at(2));
+        recent.add(&[event("a", 3)]);
+        for (pattern, after, found) in [
+            ("a", 0, Some(vec![1, 3])),
+            ("b.c", 1, None),
+            ("b.*", 1, None),
+            (">", 1, None),
+            ("b.d", 1, Some(vec![])),
+            ("b.c", 2, Some(vec![])),
+            (">", 2, Some(vec![3])),
+        ] {
+            assert_eq!(between(&recent, pattern, after, 3), found, "{pattern} after {after}");
+        }
+    }
+
+    #[test]
+    fn too_many_topics_that_nobody_wanted_make_it_begin_anew() {
+        let recent = Recent::new(at(0), usize::MAX);
+        for sequence in 1..=MAX_PASSED as u64 {
+            recent.pass(&topic(&format!("t.{sequence}")), at(sequence));
+        }
+        let end = MAX_PASSED as u64;
+        assert_eq!(between(&recent, "a", 0, end), Some(vec![]));
+        recent.pass(&topic("one.more"), at(end + 1));
+        assert_eq!(between(&recent, "a", 0, end + 1), None);
+        assert_eq!(between(&recent, ">", end + 1, end + 1), Some(vec![]));
+    }
+
+    #[test]
+    fn after_a_restart_it_knows_of_nothing_before() {
+        let recent = Recent::new(at(0), usize::MAX);
+        recent.add(&[event("a", 1)]);
+        recent.pass(&topic("b"), at(2));
+        recent.restart(at(900));
+        assert_eq!(between(&recent, "a", 1, 2), None);
+        recent.add(&[event("a", 901)]);
+        assert_eq!(between(&recent, ">", 900, 901), Some(vec![901]));
+    }
+}

@@ -1,0 +1,159 @@
+//! Clients that come back to nodes behind Redis: what is read for them, and how fast a node that missed
+//! something tells them of it.
+
+mod support;
+
+use std::time::Duration;
+
+use fanfare::config::{Redis as RedisConfig, Storage};
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use support::proxy::Proxy;
+use support::redis::Redis;
+use support::ws::WsClient;
+use support::{TestServer, eventually};
+use tokio::net::TcpSocket;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
+
+fn node(port: u16, change: impl FnOnce(&mut RedisConfig)) -> TestServer {
+    TestServer::with(|config| {
+        config.rules.default.storage = Storage::Redis;
+        let mut redis = RedisConfig::at(&format!("redis://127.0.0.1:{port}"));
+        change(&mut redis);
+        config.redis = Some(redis);
+    })
+}
+
+/// How often something has been read from a stream in Redis.
+fn stream_reads(redis: &Redis) -> u64 {
+    let info: String = redis.run(&["INFO", "commandstats"]);
+    let calls = info.lines().find_map(|line| line.strip_prefix("cmdstat_xrange:calls="));
+    calls.map_or(0, |calls| calls.split(',').next().expect("a field").parse().expect("a number"))
+}
+
+/// Publishes so many events on two topics, to which somebody else is subscribed; the first one's id.
+async fn publish(node: &TestServer, count: usize) -> String {
+    let mut other = WsClient::live(node, "?topic=a.*").await;
+    let events: Vec<_> = (0..count).map(|n| (["a.0", "a.1"][n % 2].to_owned(), json!(n))).collect();
+    let ids = node.publish_all(&events).await;
+    other.events(count).await;
+    ids[0].clone()
+}
+
+/// What a client gets that comes back after `since`.
+async fn resumed(node: &TestServer, patterns: &str, since: &str) -> (Vec<Value>, bool) {
+    let mut client = WsClient::connect(node, &format!("?{patterns}&since={since}")).await;
+    let (mut data, mut is_gap) = (Vec::new(), false);
+    loop {
+        let frame = client.next().await;
+        match frame["op"].as_str().expect("an op") {
+            "event" => data.push(frame["data"].clone()),
+            "gap" => is_gap = true,
+            "live" => return (data, is_gap),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_away_for_a_moment_is_caught_up_without_reading_events_from_redis() {
+    let redis = Redis::start();
+    for recent_bytes in [16 << 20, 0] {
+        let node = node(redis.port, |redis| redis.recent_bytes = recent_bytes);
+        let since = publish(&node, 1_000).await;
+        let before = stream_reads(&redis);
+        for (patterns, count) in
+            [("topic=a.*", 999), ("topic=a.0", 499), ("topic=a.1&topic=b", 500)]
+        {
+            let (data, is_gap) = resumed(&node, patterns, &since).await;
+            assert_eq!((data.len(), is_gap), (count, false), "{patterns} of {recent_bytes}");
+            assert_eq!(data.last(), Some(&json!(if patterns == "topic=a.0" { 998 } else { 999 })));
+        }
+        let is_read = stream_reads(&redis) > before;
+        assert_eq!(is_read, recent_bytes == 0, "with {recent_bytes} bytes of recent events");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_here_wanted_is_read_from_redis_for_who_wants_it_now() {
+    let redis = Redis::start();
+    let (here, there) = (node(redis.port, |_| {}), node(redis.port, |_| {}));
+    let _wants_another = WsClient::live(&here, "?topic=other").await;
+    let since = publish(&there, 100).await;
+    let (data, is_gap) = resumed(&here, "topic=a.0", &since).await;
+    assert_eq!((data.len(), is_gap), (49, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_forgotten_on_one_node_comes_from_the_memory_of_none() {
+    let redis = Redis::start();
+    let (here, there) = (node(redis.port, |_| {}), node(redis.port, |_| {}));
+    let _wants_it = WsClient::live(&here, "?topic=a.*").await;
+    let since = publish(&there, 10).await;
+    let there_is_all = async || resumed(&here, "topic=a.0", &since).await.0.len() == 4;
+    eventually("it is heard here", there_is_all).await;
+    let answer = there.delete("/v1/topics/a.0/events").send().await.expect("an answer");
+    assert!(answer.status().is_success(), "{}", answer.status());
+    assert_eq!(resumed(&here, "topic=a.0", &since).await, (vec![], true));
+    assert_eq!(resumed(&here, "topic=a.1", &since).await.0.len(), 5);
+}
+
+/// A client that takes about 2 MB/s: nothing much waits for it but in the broker.
+async fn slow_reader(node: &TestServer, count: usize) -> Result<(), String> {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(64 * 1024).expect("it is small");
+    let stream = socket.connect(node.addr).await.expect("a connection");
+    let url = format!("ws://{}/v1/ws?topic=slow", node.addr);
+    let (mut socket, _) = client_async(url, stream).await.expect("a WebSocket");
+    let mut received = 0;
+    while received < count {
+        let message = timeout(Duration::from_secs(20), socket.next()).await;
+        match message.map_err(|_| format!("nothing more comes after {received}"))? {
+            Some(Ok(Message::Text(text))) => {
+                let frame: Value = serde_json::from_str(&text).expect("JSON");
+                if frame["op"] == "event" {
+                    assert_eq!(frame["data"][0], received);
+                    received += 1;
+                    if received % 20 == 0 {
+                        sleep(Duration::from_millis(10)).await;
+                    }
+                }
+                assert_ne!(frame["op"], "gap");
+            }
+            Some(Ok(Message::Close(frame))) => return Err(format!("{frame:?} after {received}")),
+            Some(Ok(_)) => {}
+            other => return Err(format!("{other:?} after {received}")),
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_missed_much_tells_it_no_faster_than_its_clients_take_it() {
+    const COUNT: usize = 6_000;
+    let redis = Redis::start();
+    let network = Proxy::to(redis.port).await;
+    let (here, there) = (node(network.port, |_| {}), node(redis.port, |_| {}));
+    let reading = slow_reader(&here, COUNT);
+    let cutting = async {
+        let is_live = async || {
+            let body = there.get("/v1/topics/slow").send().await.expect("one").text().await;
+            body.expect("a text").contains("\"subscribers\":1")
+        };
+        eventually("the reader is there", is_live).await;
+        network.cut(true, true);
+        let text = "x".repeat(1_000);
+        for from in (0..COUNT).step_by(500) {
+            let events: Vec<_> =
+                (from..from + 500).map(|n| ("slow".to_owned(), json!([n, text]))).collect();
+            there.publish_all(&events).await;
+        }
+        // Until each connection is given up.
+        sleep(Duration::from_secs(4)).await;
+        network.cut(false, false);
+    };
+    let (read, ()) = tokio::join!(reading, cutting);
+    read.expect("the reader was never too slow");
+}
