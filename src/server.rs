@@ -29,7 +29,7 @@ use self::service::{encrypted, plain};
 use self::tls::Tls;
 use crate::admin;
 use crate::auth::{Auth, Entrance};
-use crate::broker::{Bounds, BrokerHandle, NoRelay, Relay, Router, Timing};
+use crate::broker::{BrokerHandle, NoRelay, Relay, Router, Timing};
 use crate::cluster::RedisRelay;
 use crate::config::{Config, Limits, Storage};
 use crate::history::History;
@@ -147,7 +147,7 @@ impl Server {
             router,
             Arc::new(notices),
             metrics.clone(),
-            Bounds { inbox_events: config.limits.inbox_events, tickets: config.auth.tickets },
+            config.auth.tickets,
             Timing {
                 heartbeat: config.server.heartbeat,
                 flush_interval: config.server.flush_interval,
@@ -287,22 +287,22 @@ struct Log {
 /// The log that the configuration asks for. A data directory is used only where a rule keeps events on
 /// disk.
 fn open_history(config: &Config) -> Result<Log, ServeError> {
-    let rules = config.rules.clone();
+    let (rules, inbox_events) = (config.rules.clone(), config.limits.inbox_events);
     if let Some(redis) = &config.redis {
         let joined = Joined::open(redis)?;
-        let router = Arc::new(Router::new(joined.head()));
+        let router = Arc::new(Router::new(joined.head(), inbox_events));
         let history = joined.start(&config.history, rules, router.clone());
         let relay = Some(RedisRelay::new(history.nodes()));
         return Ok(Log { history: Arc::new(history), router, relay });
     }
     if rules.all().any(|rule| rule.storage == Storage::Disk) {
         let opened = Opened::open(&config.history, rules)?;
-        let router = Arc::new(Router::new(opened.head()));
+        let router = Arc::new(Router::new(opened.head(), inbox_events));
         let history = opened.start(router.clone())?;
         return Ok(Log { history: Arc::new(history), router, relay: None });
     }
     let start = MemoryHistory::new_start();
-    let router = Arc::new(Router::new(start));
+    let router = Arc::new(Router::new(start, inbox_events));
     let history = MemoryHistory::new(start, &config.history, rules, router.clone());
     Ok(Log { history: Arc::new(history), router, relay: None })
 }

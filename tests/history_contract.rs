@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +19,10 @@ use support::redis::Redis;
 
 /// Hears what a log commits.
 #[derive(Default)]
-struct Heard(Mutex<Vec<Arc<Event>>>);
+struct Heard {
+    events: Mutex<Vec<Arc<Event>>>,
+    is_full: AtomicBool,
+}
 
 impl Feed for Heard {
     fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
@@ -30,7 +34,11 @@ impl Feed for Heard {
     }
 
     fn committed(&self, events: Vec<Arc<Event>>) {
-        self.0.lock().unwrap().extend(events);
+        self.events.lock().unwrap().extend(events);
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::SeqCst)
     }
 }
 
@@ -124,9 +132,9 @@ impl Log {
 
     /// What the feed has heard, once that is so many events or more.
     async fn heard(&self, count: usize) -> Vec<Arc<Event>> {
-        let is_enough = async || self.heard.0.lock().unwrap().len() >= count;
+        let is_enough = async || self.heard.events.lock().unwrap().len() >= count;
         support::eventually("enough is heard", is_enough).await;
-        let heard = self.heard.0.lock().unwrap().clone();
+        let heard = self.heard.events.lock().unwrap().clone();
         assert_eq!(heard.len(), count);
         heard
     }
@@ -568,4 +576,22 @@ async fn a_page_never_ends_at_a_place_that_redis_lost_before_any_node_told_it() 
     log.put("a", 4).await;
     let page = log.history.read(read).await.unwrap();
     assert_eq!((data(&page.events), page.gap.is_some()), (vec!["2".to_owned()], true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_from_redis_waits_while_a_node_is_full_and_is_heard_in_order_after() {
+    let log = open(REDIS, |_| {});
+    log.put("a", 0).await;
+    log.heard(1).await;
+    log.heard.is_full.store(true, Ordering::SeqCst);
+    // It may be waiting for this one already.
+    log.put("a", 1).await;
+    for n in 2..300 {
+        log.put("a", n).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(log.heard.events.lock().unwrap().len() <= 2);
+    log.heard.is_full.store(false, Ordering::SeqCst);
+    let expected: Vec<_> = (0..300).map(|n| n.to_string()).collect();
+    assert_eq!(data(&log.heard(300).await), expected);
 }

@@ -35,7 +35,7 @@ pub use self::router::Router;
 pub use self::tickets::TICKET_LIFE;
 use self::tickets::Tickets;
 pub use self::topics::{Subscribed, Topics};
-use crate::history::{Append, AppendError, History, Read, Receipt};
+use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
 use crate::metrics::Metrics;
 use crate::model::{Bearer, Close, Code, Cursor, Pattern, Problem, Timestamp};
 
@@ -155,15 +155,6 @@ pub struct Timing {
     pub flush_interval: Duration,
 }
 
-/// How much may wait at a broker.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Events for one worker thread.
-    pub inbox_events: usize,
-    /// Tickets to be used.
-    pub tickets: usize,
-}
-
 /// The broker of this node. Clones are the same broker.
 #[derive(Clone)]
 pub struct BrokerHandle {
@@ -177,21 +168,20 @@ struct Shared {
     observer: Arc<dyn Observer>,
     metrics: Arc<Metrics>,
     tickets: Tickets,
-    inbox_events: usize,
     timing: Timing,
     workers: Mutex<Vec<Addr<Fanout>>>,
     draining: AtomicBool,
 }
 
 impl BrokerHandle {
-    /// A broker over a history whose feed is `router`.
+    /// A broker over a history whose feed is `router`, at which up to `max_tickets` wait to be used.
     pub fn new(
         history: Arc<dyn History>,
         relay: Arc<dyn Relay>,
         router: Arc<Router>,
         observer: Arc<dyn Observer>,
         metrics: Arc<Metrics>,
-        bounds: Bounds,
+        max_tickets: usize,
         timing: Timing,
     ) -> Self {
         router.observed_by(observer.clone());
@@ -202,8 +192,7 @@ impl BrokerHandle {
             router,
             observer,
             metrics,
-            tickets: Tickets::new(bounds.tickets),
-            inbox_events: bounds.inbox_events,
+            tickets: Tickets::new(max_tickets),
             timing,
             workers,
             draining,
@@ -234,7 +223,7 @@ impl BrokerHandle {
 
     async fn wait_for_room(&self) -> Result<(), Problem> {
         let give_up = Instant::now() + MAX_WAIT;
-        while self.shared.router.longest_queue() >= self.shared.inbox_events {
+        while self.shared.router.is_full() {
             if Instant::now() >= give_up {
                 return Err(Problem::new(Code::Unavailable, "delivery is behind; try again"));
             }

@@ -35,6 +35,8 @@ pub(super) struct WorkerId(usize);
 /// Routes events to the workers of one node.
 pub struct Router {
     routes: Mutex<Routes>,
+    /// How many events may wait for one worker.
+    inbox_events: usize,
 }
 
 struct Routes {
@@ -47,8 +49,8 @@ struct Routes {
 }
 
 impl Router {
-    /// A router for a log whose newest event is at `head`.
-    pub fn new(head: Cursor) -> Self {
+    /// A router for a log whose newest event is at `head`; full when `inbox_events` wait for a worker.
+    pub fn new(head: Cursor, inbox_events: usize) -> Self {
         let routes = Routes {
             head,
             topics: Topics::default(),
@@ -56,7 +58,7 @@ impl Router {
             next_worker: 0,
             observer: Arc::new(NoObserver),
         };
-        Self { routes: Mutex::new(routes) }
+        Self { routes: Mutex::new(routes), inbox_events }
     }
 
     /// Says who hears what is listened to.
@@ -134,11 +136,6 @@ impl Router {
         }
         census
     }
-
-    /// The most that waits for any worker.
-    pub(super) fn longest_queue(&self) -> usize {
-        self.lock().inboxes.values().map(|inbox| inbox.len()).max().unwrap_or(0)
-    }
 }
 
 impl Routes {
@@ -186,6 +183,10 @@ impl Feed for Router {
         for inbox in routes.inboxes.values() {
             inbox.put([Item::Broken { since, position: place }]);
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.lock().inboxes.values().any(|inbox| inbox.len() >= self.inbox_events)
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {

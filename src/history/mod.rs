@@ -30,6 +30,11 @@ pub trait Feed: Send + Sync {
     /// Tells everybody that events after `since` were lost; what follows comes after `place`.
     fn broken(&self, since: Cursor, place: Cursor);
 
+    /// Whether so much waits to be handled that whoever can should keep the rest back.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Waits until most of those who listen have room for more, or for a moment. For who has a backlog
     /// to tell, which comes faster than clients take it; what is live does not wait.
     fn room(&self) -> BoxFuture<'_, ()> {

@@ -30,6 +30,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long until the next attempt to hear or to catch up.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// How often it is looked whether there is room at a node that had none.
+const FULL_STEP: Duration = Duration::from_millis(5);
+
 /// How long a backlog waits, in all, for those who listen to have room.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -126,6 +129,7 @@ impl Follower {
                     sleep(RETRY).await;
                 }
             }
+            self.keep_back().await;
             tokio::select! {
                 message = ear.next() => match message {
                     // While something is missed, the streams will have it.
@@ -138,6 +142,14 @@ impl Follower {
                 // What runs elsewhere is not heard here.
                 () = self.server.moved_from(&run) => return,
             }
+        }
+    }
+
+    /// Waits while too much waits at this node: what it does not take yet waits in bounds with the ear, or
+    /// is dropped there and lies in Redis.
+    async fn keep_back(&self) {
+        while self.feed.is_full() {
+            sleep(FULL_STEP).await;
         }
     }
 
@@ -218,6 +230,7 @@ impl Follower {
         let (mut is_told, mut page) = (false, PAGE);
         let mut stretch = self.stretch(since.sequence, upto, page).await?;
         loop {
+            self.keep_back().await;
             let state;
             (is_told, state) = self.tell_losses(since, is_told).await?;
             self.deliver(stretch.mentions(&state)).await?;
