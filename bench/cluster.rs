@@ -9,7 +9,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::cgroup::Cgroup;
 use support::fleet::node;
 use support::process::Process;
@@ -36,11 +36,10 @@ fn micros(time: Duration, count: usize) -> f64 {
     time.as_secs_f64() * 1e6 / count as f64
 }
 
-/// Subscribes to a pattern and counts events until so many have come.
-async fn subscribers(node: &Process, pattern: &str, events: usize) -> Vec<JoinHandle<()>> {
+/// Subscribes so many clients, each of which counts events until so many have come.
+async fn subscribers(url: &str, clients: usize, events: usize) -> Vec<JoinHandle<()>> {
     let mut tasks = Vec::new();
-    for _ in 0..SUBSCRIBERS {
-        let url = format!("ws://{}/v1/ws?topic={pattern}", node.address);
+    for _ in 0..clients {
         let (mut socket, _) = connect_async(url).await.expect("a connection");
         tasks.push(tokio::spawn(async move {
             let mut seen = 0;
@@ -52,7 +51,6 @@ async fn subscribers(node: &Process, pattern: &str, events: usize) -> Vec<JoinHa
             }
         }));
     }
-    sleep(Duration::from_millis(500)).await;
     tasks
 }
 
@@ -72,7 +70,9 @@ async fn publish(node: &Process, events: usize, batch: usize, at_once: usize, to
 
 /// Publishes and delivers; what `measured` used a delivery.
 async fn deliver(publisher: &Process, measured: &Process, events: usize) -> f64 {
-    let subscribers = subscribers(measured, "cost.*", events).await;
+    let url = format!("ws://{}/v1/ws?topic=cost.*", measured.address);
+    let subscribers = subscribers(&url, SUBSCRIBERS, events).await;
+    sleep(Duration::from_millis(500)).await;
     let before = used(measured.child.id());
     publish(publisher, events, BATCH, 1, 1).await;
     for subscriber in subscribers {
@@ -199,6 +199,32 @@ async fn rate(events: usize, Given { nodes, batch, at_once, share }: Given) {
     drop(redis);
 }
 
+/// What it takes that many clients come back at once, each so many events behind.
+async fn resumes(clients: usize, events: usize, recent: &str) {
+    let redis = Redis::start();
+    let settings = [redis.settings(), vec![format!("redis.recent_bytes={recent}")]].concat();
+    let node = node(&settings, 0);
+    let first = reqwest::Client::new().post(node.url("/v1/topics/cost.0/events")).body("0").send();
+    let receipt: Value = first.await.expect("an answer").json().await.expect("JSON");
+    let since = receipt["id"].as_str().expect("an id");
+    let url = format!("ws://{}/v1/ws?topic=cost.*&since={since}", node.address);
+    // Somebody who was there all the time.
+    let stayed = subscribers(&url, 1, events).await;
+    publish(&node, events, 100, 4, 100).await;
+    futures_util::future::join_all(stayed).await;
+    let pids = [stat(&redis, "server", "process_id") as u32, node.child.id()];
+    let reads = || stat(&redis, "commandstats", "cmdstat_xrange");
+    let (before, reads_before, begin) = (pids.map(used), reads(), Instant::now());
+    futures_util::future::join_all(subscribers(&url, clients, events).await).await;
+    let took = begin.elapsed();
+    let [of_redis, of_node] = [0, 1].map(|at| micros(used(pids[at]) - before[at], clients));
+    println!(
+        "{clients} clients come back {events} events behind, {recent} of recent events: {took:.1?}; a client: {:.1} \
+         reads of streams, {of_redis:.0} µs of Redis, {of_node:.0} µs of the node",
+        (reads() - reads_before) as f64 / clients as f64,
+    );
+}
+
 #[tokio::main]
 async fn main() {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -213,6 +239,9 @@ async fn main() {
     for share in [0.1, 0.2] {
         rate(20_000, Given { nodes: 2, batch: 1, at_once: 64, share }).await;
         rate(100_000, Given { nodes: 2, batch: 100, at_once: 4, share }).await;
+    }
+    for recent in ["16MiB", "0B"] {
+        resumes(500, 2_000, recent).await;
     }
     rate(400_000, Given { nodes: 2, batch: 100, at_once: 4, share: 1.0 }).await;
 }
