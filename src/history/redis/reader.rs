@@ -278,15 +278,19 @@ impl Span<'_> {
     }
 
     async fn along(&self, reads: &mut Reads<'_>) -> RedisResult<Part> {
-        let mut places = match self.after < self.upto {
-            true => reads.places(self.after, self.upto, LOOKED_AT).await?,
-            false => Vec::new(),
-        };
-        let mut end = match places.last() {
-            Some(last) if places.len() == LOOKED_AT => last.sequence,
-            Some(_) | None => self.upto,
-        };
-        places.retain(|place: &Placed| self.matches(&place.topic));
+        let (mut places, mut end, mut looked_at): (Vec<Placed>, _, _) = (Vec::new(), self.after, 0);
+        // As many as are wanted where all match, and more each time where few do.
+        let mut count = self.read.max_events.clamp(LOOKED_AT / 16, LOOKED_AT);
+        while end < self.upto && looked_at < LOOKED_AT && places.len() < self.read.max_events {
+            let step = reads.places(end, self.upto, count).await?;
+            end = match step.last() {
+                Some(last) if step.len() == count => last.sequence,
+                Some(_) | None => self.upto,
+            };
+            looked_at += step.len();
+            count = LOOKED_AT.min(count * 2);
+            places.extend(step.into_iter().filter(|place| self.matches(&place.topic)));
+        }
         if places.len() > self.read.max_events {
             places.truncate(self.read.max_events);
             end = places.last().map_or(end, |place| place.sequence);
