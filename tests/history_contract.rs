@@ -12,7 +12,8 @@ use fanfare::history::memory::MemoryHistory;
 use fanfare::history::redis::Joined;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{
-    Append, AppendError, Feed, History, IdempotencyKey, ListTopics, Newest, Page, Read, Receipt,
+    Append, AppendError, Feed, History, IdempotencyKey, ListTopics, Loss, Newest, Page, Read,
+    Receipt,
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 use support::redis::Redis;
@@ -29,7 +30,7 @@ impl Feed for Heard {
         false
     }
 
-    fn broken(&self, since: Cursor, _: Cursor) {
+    fn broken(&self, Loss { since, .. }: Loss) {
         panic!("nothing was lost after {since}");
     }
 

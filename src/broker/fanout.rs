@@ -203,10 +203,10 @@ impl StreamHandler<Vec<Item>> for Fanout {
                 Item::Beat { position } => self.beat(position),
                 // Nobody waits for it any more where it can't be sent.
                 Item::Census(asked) => _ = asked.send(self.census()),
-                Item::Broken { since, position } => {
+                Item::Broken(loss) => {
                     let mark = self.new_mark();
                     for (_, entry) in &self.sessions {
-                        entry.subscriber.broken(since, position, mark);
+                        entry.subscriber.broken(loss.since, loss.place, mark);
                     }
                 }
                 Item::Mark { session, mark, position } => {

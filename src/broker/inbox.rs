@@ -16,6 +16,7 @@ use futures_util::task::AtomicWaker;
 use super::census::Asked;
 use super::delivery::Delivery;
 use super::{MarkId, SessionKey};
+use crate::history::Loss;
 use crate::model::Cursor;
 
 /// How much a worker takes at a time, so that a busy one still does other things.
@@ -32,8 +33,8 @@ pub(super) enum Item {
     Beat { position: Cursor },
     /// Say how many sessions have room.
     Census(Asked),
-    /// Tell every session that events after `since` were lost; what follows comes after `position`.
-    Broken { since: Cursor, position: Cursor },
+    /// Tell those whom it concerns that events were lost.
+    Broken(Loss),
 }
 
 /// The queue of one worker.

@@ -19,7 +19,7 @@ use super::inbox::{Inbox, Item};
 use super::observer::{NoObserver, Observer};
 use super::topics::{Subscribed, Topics};
 use super::{MarkId, SessionKey};
-use crate::history::Feed;
+use crate::history::{Feed, Loss};
 use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// How long a backlog waits for room, a piece.
@@ -177,11 +177,11 @@ impl Feed for Router {
         is_unwanted
     }
 
-    fn broken(&self, since: Cursor, place: Cursor) {
+    fn broken(&self, loss: Loss) {
         let mut routes = self.lock();
-        routes.head = place;
+        routes.head = loss.place;
         for inbox in routes.inboxes.values() {
-            inbox.put([Item::Broken { since, position: place }]);
+            inbox.put([Item::Broken(loss.clone())]);
         }
     }
 

@@ -27,8 +27,8 @@ pub trait Feed: Send + Sync {
     /// and nothing was done. Without a place it only asks, or the event is ephemeral.
     fn skip(&self, topic: &Topic, place: Option<Cursor>) -> bool;
 
-    /// Tells everybody that events after `since` were lost; what follows comes after `place`.
-    fn broken(&self, since: Cursor, place: Cursor);
+    /// Tells those whom it concerns that events were lost.
+    fn broken(&self, loss: Loss);
 
     /// Whether so much waits to be handled that whoever can should keep the rest back.
     fn is_full(&self) -> bool {
@@ -40,6 +40,26 @@ pub trait Feed: Send + Sync {
     fn room(&self) -> BoxFuture<'_, ()> {
         Box::pin(ready(()))
     }
+}
+
+/// Events that went by unheard.
+#[derive(Debug, Clone)]
+pub struct Loss {
+    /// All up to here was heard.
+    pub since: Cursor,
+    /// What is heard next comes after this place.
+    pub place: Cursor,
+    /// The topics that they were of; none where nobody knows.
+    pub topics: Option<Arc<[LostTopic]>>,
+}
+
+/// A topic of which events were lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostTopic {
+    /// Its name.
+    pub topic: Topic,
+    /// A newer event of it is kept, or on its way: nothing is lost to who wants the newest alone.
+    pub is_superseded: bool,
 }
 
 /// One log of events over all topics.

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tracing::{info, warn};
 
-use super::super::Feed;
+use super::super::{Feed, Loss};
 use super::ear::Ear;
 use super::entry::{self, Mention, Message};
 use super::link::{Link, Server, away};
@@ -195,7 +195,7 @@ impl Follower {
         };
         if position.is_lost || state.breach != self.breach {
             warn!(since = %self.at, "events were lost with Redis");
-            self.feed.broken(self.at, place);
+            self.feed.broken(Loss { since: self.at, place, topics: None });
         }
         if place != self.at {
             self.recent.restart(place);
@@ -273,7 +273,7 @@ impl Follower {
             losses.is_cut || now.floor > since.sequence || losses.topics.iter().any(is_wanted);
         if is_lost && !is_told {
             warn!(%since, "retention has removed events that were not delivered yet");
-            self.feed.broken(since, self.at);
+            self.feed.broken(Loss { since, place: self.at, topics: None });
         }
         Some((is_lost || is_told, now))
     }
@@ -314,7 +314,7 @@ impl Follower {
                     warn!(%topic, "an event is gone before it was delivered");
                     let place = cursor.unwrap_or(self.at);
                     self.recent.restart(place);
-                    self.feed.broken(self.at, place);
+                    self.feed.broken(Loss { since: self.at, place, topics: None });
                 }
             }
             self.at = cursor.unwrap_or(self.at);
