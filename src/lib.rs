@@ -20,4 +20,5 @@ pub mod http; // what every HTTP path shares: queries, credentials, problems
 pub mod admin; // sessions, presence, tickets, revocations, health, metrics
 pub mod notices; // what the broker says about itself, and webhooks
 pub mod metrics; // what the broker counts about itself
+pub mod clock; // what time it is
 pub mod console; // the embedded pages

@@ -30,6 +30,7 @@ use self::tls::Tls;
 use crate::admin;
 use crate::auth::{Auth, Entrance};
 use crate::broker::{BrokerHandle, NoRelay, Relay, Router, Timing};
+use crate::clock::Clock;
 use crate::cluster::RedisRelay;
 use crate::config::{Config, Limits, Storage};
 use crate::history::History;
@@ -40,12 +41,12 @@ use crate::ingress::redis::Source;
 use crate::metrics::Metrics;
 use crate::notices::webhook::Webhook;
 use crate::notices::{Noticed, Notices};
-use crate::session::{Door, Places, Sessions};
+use crate::session::{Door, House, Places, Sessions};
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 2;
 
-/// How long a drained session may take to leave before the listener closes.
+/// How long clients that were told may take to leave before the listener closes.
 const LAST_GOOD_BYES: Duration = Duration::from_millis(500);
 
 /// How often the history is swept of what is too old.
@@ -61,7 +62,16 @@ pub struct Server {
     history: Arc<dyn History>,
     services: Vec<Service>,
     places: Places,
+    patience: Patience,
+}
+
+/// How long a stop may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Sessions are ended evenly over this time.
     grace: Duration,
+    /// And each may take so long to take its last word.
+    close_timeout: Duration,
 }
 
 /// Why a broker can't start.
@@ -97,6 +107,7 @@ struct Parts {
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     heartbeat: Duration,
+    clock: Clock,
     compression: Option<usize>,
     places: Places,
     entrance: Entrance,
@@ -109,22 +120,17 @@ struct Parts {
 impl Parts {
     /// Opens sessions on the current thread, which becomes a worker of the broker.
     fn sessions(&self) -> Sessions {
-        let max_patterns = self.limits.subscriptions;
-        Sessions::new(
-            Door {
-                auth: self.auth.clone(),
-                entrance: self.entrance.clone(),
-                broker: self.broker.clone(),
-                max_patterns,
-                compression: self.compression,
-            },
-            self.broker.clone(),
-            self.broker.start_worker(),
-            self.metrics.clone(),
-            self.limits.clone(),
-            self.heartbeat,
-            self.places.clone(),
-        )
+        let Parts { auth, broker, limits, places, .. } = self.clone();
+        let door = Door {
+            auth: auth.clone(),
+            entrance: self.entrance.clone(),
+            broker: broker.clone(),
+            max_patterns: limits.subscriptions,
+            compression: self.compression,
+        };
+        let worker = broker.start_worker();
+        let house = House { auth, broker, limits, places, clock: self.clock };
+        Sessions::new(door, house, worker, self.metrics.clone(), self.heartbeat)
     }
 }
 
@@ -132,7 +138,7 @@ impl Server {
     /// Wires a broker together and binds its address; it serves once it is run. Must be called on
     /// an actix system.
     pub fn build(config: Config) -> Result<Self, ServeError> {
-        let metrics = Arc::new(Metrics::default());
+        let (metrics, clock) = (Arc::new(Metrics::default()), Clock::default());
         let Log { history, router, relay } = open_history(&config)?;
         let to_others: Arc<dyn Relay> = match &relay {
             Some(relay) => relay.clone(),
@@ -151,6 +157,7 @@ impl Server {
             Timing {
                 heartbeat: config.server.heartbeat,
                 flush_interval: config.server.flush_interval,
+                clock,
             },
         );
         let limits = Arc::new(config.limits.clone());
@@ -172,6 +179,7 @@ impl Server {
             metrics,
             limits,
             heartbeat: config.server.heartbeat,
+            clock,
             compression: config.server.compression,
             places: places.clone(),
             entrance: Entrance::new(tls.is_some(), &config.server),
@@ -182,7 +190,10 @@ impl Server {
         let server = serve(listeners, &config, parts)?;
         let rules = config.rules.clone();
         let reload = Reload { auth, broker: broker.clone(), tls, rules };
-        let grace = config.server.shutdown_grace;
+        let patience = Patience {
+            grace: config.server.shutdown_grace,
+            close_timeout: config.limits.close_timeout,
+        };
         Ok(Self {
             address,
             internal_address,
@@ -192,7 +203,7 @@ impl Server {
             history,
             services,
             places,
-            grace,
+            patience,
         })
     }
 
@@ -224,7 +235,7 @@ impl Server {
         let history = self.history;
         let stopping = async {
             stop.await;
-            shut_down(&self.broker, &self.places, &handle, self.grace).await;
+            shut_down(&self.broker, &self.places, &handle, self.patience).await;
         };
         let outcome = tokio::select! {
             outcome = running => outcome.map_err(io::Error::other).flatten(),
@@ -351,15 +362,22 @@ async fn sweep(history: Arc<dyn History>) {
     }
 }
 
-async fn shut_down(broker: &BrokerHandle, places: &Places, server: &ServerHandle, grace: Duration) {
+async fn shut_down(
+    broker: &BrokerHandle,
+    places: &Places,
+    server: &ServerHandle,
+    Patience { grace, close_timeout }: Patience,
+) {
     info!(sessions = places.open(), "stopping");
     broker.drain(grace).await;
-    let everyone_left = async {
-        while places.open() > 0 {
+    let until = async |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    if timeout(LAST_GOOD_BYES, everyone_left).await.is_err() {
+    // Whoever was welcomed is told, as far as its socket takes it.
+    _ = timeout(close_timeout, until(&|| places.unparted() == 0)).await;
+    if timeout(LAST_GOOD_BYES, until(&|| places.open() == 0)).await.is_err() {
         warn!(sessions = places.open(), "some sessions did not leave in time");
     }
     server.stop(true).await;

@@ -1,9 +1,9 @@
 //! When sessions have something to send by the clock: one timer for all of a worker.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Instant;
 
 use super::SessionKey;
+use crate::clock::Instant;
 
 /// The sessions that are to be looked at later. Pure state; the worker brings the clock.
 #[derive(Debug, Default)]
@@ -50,19 +50,23 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn key(slot: u32) -> SessionKey {
+        SessionKey { slot, number: 0 }
+    }
+
     #[test]
     fn sessions_come_when_they_are_due_and_the_last_word_counts() {
         let (mut alarms, start) = (Alarms::default(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        alarms.set(SessionKey(1), Some(at(30)));
-        alarms.set(SessionKey(2), Some(at(20)));
-        alarms.set(SessionKey(3), Some(at(10)));
-        alarms.set(SessionKey(3), Some(at(40)));
-        alarms.set(SessionKey(2), None);
+        alarms.set(key(1), Some(at(30)));
+        alarms.set(key(2), Some(at(20)));
+        alarms.set(key(3), Some(at(10)));
+        alarms.set(key(3), Some(at(40)));
+        alarms.set(key(2), None);
         assert_eq!(alarms.next(), Some(at(30)));
         assert_eq!(alarms.take(at(29)), []);
-        assert_eq!(alarms.take(at(30)), [SessionKey(1)]);
-        assert_eq!(alarms.take(at(50)), [SessionKey(3)]);
+        assert_eq!(alarms.take(at(30)), [key(1)]);
+        assert_eq!(alarms.take(at(50)), [key(3)]);
         assert_eq!((alarms.next(), alarms.times.len()), (None, 0));
     }
 }

@@ -6,9 +6,10 @@
 //! worker brings the clock.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::SessionKey;
+use crate::clock::Instant;
 
 /// The sessions of one worker that have something to write.
 #[derive(Debug)]
@@ -78,6 +79,10 @@ impl Flush {
 mod tests {
     use super::*;
 
+    fn key(slot: u32) -> SessionKey {
+        SessionKey { slot, number: 0 }
+    }
+
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
@@ -85,13 +90,13 @@ mod tests {
         let (mut flush, start) = (Flush::new(10 * MS), Instant::now());
         flush.begin(start);
         let first = flush.round();
-        flush.add(SessionKey(1), Round::default());
-        assert_eq!(flush.take(), [SessionKey(1)]);
+        flush.add(key(1), Round::default());
+        assert_eq!(flush.take(), [key(1)]);
         assert_eq!(flush.wait(start), None);
 
         flush.begin(start + 4 * MS);
         assert_eq!(flush.round(), first);
-        flush.add(SessionKey(1), first);
+        flush.add(key(1), first);
         assert!(flush.take().is_empty());
         assert_eq!(flush.wait(start + 4 * MS), Some(6 * MS));
         assert_eq!(flush.wait(start + 5 * MS), None, "somebody waits already");
@@ -100,23 +105,23 @@ mod tests {
         let second = flush.round();
         assert_ne!(second, first);
         flush.awaited();
-        assert_eq!(flush.take(), [SessionKey(1)]);
+        assert_eq!(flush.take(), [key(1)]);
 
         flush.begin(start + 21 * MS);
-        flush.add(SessionKey(1), second);
-        assert_eq!(flush.take(), [SessionKey(1)], "after a pause");
+        flush.add(key(1), second);
+        assert_eq!(flush.take(), [key(1)], "after a pause");
     }
 
     #[test]
     fn a_session_is_not_held_back_for_what_others_get() {
         let (mut flush, start) = (Flush::new(10 * MS), Instant::now());
         flush.begin(start);
-        flush.add(SessionKey(1), Round::default());
+        flush.add(key(1), Round::default());
         flush.take();
         flush.begin(start + MS);
-        flush.add(SessionKey(1), flush.round());
-        flush.add(SessionKey(2), Round::default());
-        assert_eq!(flush.take(), [SessionKey(2)]);
+        flush.add(key(1), flush.round());
+        flush.add(key(2), Round::default());
+        assert_eq!(flush.take(), [key(2)]);
     }
 
     #[test]
@@ -125,8 +130,8 @@ mod tests {
         let mut wrote = Round::default();
         for _ in 0..3 {
             flush.begin(now);
-            flush.add(SessionKey(1), wrote);
-            assert_eq!(flush.take(), [SessionKey(1)]);
+            flush.add(key(1), wrote);
+            assert_eq!(flush.take(), [key(1)]);
             wrote = flush.round();
         }
     }

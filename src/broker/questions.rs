@@ -6,13 +6,15 @@
 //! there and does not answer in time is counted, for what it would have said is missing.
 
 use std::future::ready;
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::{BoxFuture, join};
 use serde::{Deserialize, Serialize};
 
+use super::fanout::Asked;
 use super::tickets::Tickets;
-use super::{BrokerHandle, SessionInfo, SessionView, fanout};
+use super::{BrokerHandle, SessionInfo, SessionView};
 use crate::history::{ListTopics, TopicSummary};
 use crate::model::{Code, Problem, Revocation, Topic};
 
@@ -123,7 +125,7 @@ impl<T> Gathered<T> {
 
 impl Range {
     /// Those of `all` that are in the range, in the order of their ids.
-    fn of<T>(&self, mut all: Vec<T>, id: impl Fn(&T) -> &str) -> Vec<T> {
+    pub(super) fn of<T>(&self, mut all: Vec<T>, id: impl Fn(&T) -> &str) -> Vec<T> {
         all.retain(|one| self.after.as_deref().is_none_or(|after| id(one) > after));
         all.sort_unstable_by(|a, b| id(a).cmp(id(b)));
         all.truncate(self.limit);
@@ -131,63 +133,86 @@ impl Range {
     }
 }
 
-impl BrokerHandle {
-    /// What the sessions of this node answer.
-    pub async fn answer(&self, question: Question) -> Answer {
-        match question {
+impl Question {
+    /// What several answers to it say together.
+    fn sum(&self, answers: Vec<Answer>) -> Answer {
+        let answers = answers.into_iter();
+        match self {
             Question::Count(topics) => {
                 let mut sum = vec![0; topics.len()];
-                for counts in self.ask_all(fanout::Count(topics.into())).await {
-                    add(&mut sum, &counts);
+                for answer in answers {
+                    if let Answer::Counts(counts) = answer {
+                        sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+                    }
                 }
                 Answer::Counts(sum)
             }
-            Question::Topics(ListTopics { pattern, after, limit }) => {
-                let names = self.ask_all(fanout::TopicNames { pattern, after, limit }).await;
-                Answer::Topics(names.concat())
-            }
-            Question::Members(topic, range) => {
-                let members = self.ask_all(fanout::Presence(topic)).await.concat();
+            Question::Topics(_) => Answer::Topics(answers.flat_map(Answer::into_topics).collect()),
+            Question::Members(_, range) => {
+                let members = answers.flat_map(Answer::into_members).collect();
                 Answer::Members(range.of(members, |info| &info.id))
             }
-            Question::Sessions(user, range) => {
-                let sessions = self.ask_all(fanout::Sessions { user }).await.concat();
+            Question::Sessions(_, range) => {
+                let sessions = answers.flat_map(Answer::into_sessions).collect();
                 Answer::Sessions(range.of(sessions, |view| &view.info.id))
             }
-            Question::EndSession(id) => self.end(fanout::End::Session(id)).await,
-            Question::EndUser(user) => self.end(fanout::End::User(user)).await,
-            Question::EndRevoked(revocation) => self.end(fanout::End::Revoked(revocation)).await,
-            Question::Redeem(ticket) => {
-                Answer::Redeemed(self.shared.tickets.take(&ticket, Instant::now()))
+            Question::EndSession(_) | Question::EndUser(_) | Question::EndRevoked(_) => {
+                Answer::Ended(answers.map(Answer::into_ended).sum())
             }
+            Question::Redeem(_) => Answer::Redeemed(answers.filter_map(Answer::into_left).next()),
         }
     }
+}
 
-    async fn end(&self, end: fanout::End) -> Answer {
-        Answer::Ended(self.ask_all(end).await.into_iter().sum())
+impl Answer {
+    fn into_counts(self) -> Vec<usize> {
+        if let Answer::Counts(counts) = self { counts } else { Vec::new() }
+    }
+
+    fn into_topics(self) -> Vec<Topic> {
+        if let Answer::Topics(topics) = self { topics } else { Vec::new() }
+    }
+
+    fn into_members(self) -> Vec<SessionInfo> {
+        if let Answer::Members(members) = self { members } else { Vec::new() }
+    }
+
+    fn into_sessions(self) -> Vec<SessionView> {
+        if let Answer::Sessions(sessions) = self { sessions } else { Vec::new() }
+    }
+
+    fn into_ended(self) -> usize {
+        if let Answer::Ended(count) = self { count } else { 0 }
+    }
+
+    fn into_left(self) -> Option<String> {
+        if let Answer::Redeemed(left) = self { left } else { None }
+    }
+}
+
+impl BrokerHandle {
+    /// What the sessions of this node answer.
+    pub async fn answer(&self, question: Question) -> Answer {
+        if let Question::Redeem(ticket) = &question {
+            return Answer::Redeemed(self.shared.tickets.take(ticket, Instant::now()));
+        }
+        let question = Arc::new(question);
+        let answers = self.ask_all(|worker| worker.asked.send(Asked(question.clone()))).await;
+        question.sum(answers)
     }
 
     /// What all nodes answer.
-    async fn gather(&self, question: Question) -> Result<Gathered<Vec<Answer>>, Problem> {
+    async fn gather(&self, question: Question) -> Result<Gathered<Answer>, Problem> {
         let here = self.answer(question.clone());
-        let (here, elsewhere) = join(here, self.shared.relay.ask(question)).await;
+        let (here, elsewhere) = join(here, self.shared.relay.ask(question.clone())).await;
         let Answers { answers: mut all, silent } = elsewhere?;
         all.push(here);
-        Ok(Gathered { all, silent })
+        Ok(Gathered { all: question.sum(all), silent })
     }
 
-    /// How many sessions are subscribed to each of `topics`.
+    /// How many sessions would receive an event of each of `topics`.
     pub async fn subscribers(&self, topics: Vec<Topic>) -> Result<Gathered<Vec<usize>>, Problem> {
-        let mut sum = vec![0; topics.len()];
-        let gathered = self.gather(Question::Count(topics)).await?;
-        Ok(gathered.map(|answers| {
-            for answer in answers {
-                if let Answer::Counts(counts) = answer {
-                    add(&mut sum, &counts);
-                }
-            }
-            sum
-        }))
+        Ok(self.gather(Question::Count(topics)).await?.map(Answer::into_counts))
     }
 
     /// Topics with subscribers by name or with kept events, and how many of each, by name.
@@ -197,12 +222,12 @@ impl BrokerHandle {
     ) -> Result<Gathered<Vec<(TopicSummary, usize)>>, Problem> {
         let mut topics = self.shared.history.topics(list.clone()).await?;
         let limit = list.limit;
-        for answer in self.gather(Question::Topics(list)).await?.all {
-            if let Answer::Topics(names) = answer {
-                let unkept = |topic| TopicSummary { topic, retained: 0, latest: None };
-                topics.extend(names.into_iter().map(unkept));
-            }
-        }
+        let named = self.gather(Question::Topics(list)).await?.all.into_topics();
+        topics.extend(named.into_iter().map(|topic| TopicSummary {
+            topic,
+            retained: 0,
+            latest: None,
+        }));
         // The summary that has events sorts first, so that it is the one that stays.
         topics.sort_by(|a, b| a.topic.cmp(&b.topic).then(b.retained.cmp(&a.retained)));
         topics.dedup_by(|a, b| a.topic == b.topic);
@@ -218,11 +243,7 @@ impl BrokerHandle {
         topic: Topic,
         range: Range,
     ) -> Result<Gathered<Vec<SessionInfo>>, Problem> {
-        let gathered = self.gather(Question::Members(topic, range.clone())).await?;
-        let members = |answer| if let Answer::Members(members) = answer { members } else { vec![] };
-        Ok(gathered.map(|answers| {
-            range.of(answers.into_iter().flat_map(members).collect(), |info| &info.id)
-        }))
+        Ok(self.gather(Question::Members(topic, range)).await?.map(Answer::into_members))
     }
 
     /// The sessions of all nodes, of one user where one is given, by id.
@@ -231,11 +252,7 @@ impl BrokerHandle {
         user: Option<String>,
         range: Range,
     ) -> Result<Gathered<Vec<SessionView>>, Problem> {
-        let gathered = self.gather(Question::Sessions(user, range.clone())).await?;
-        let views = |answer| if let Answer::Sessions(views) = answer { views } else { vec![] };
-        Ok(gathered.map(|answers| {
-            range.of(answers.into_iter().flat_map(views).collect(), |view| &view.info.id)
-        }))
+        Ok(self.gather(Question::Sessions(user, range)).await?.map(Answer::into_sessions))
     }
 
     /// The session with this id.
@@ -249,23 +266,23 @@ impl BrokerHandle {
 
     /// Ends the session with this id; false if there is none on any node.
     pub async fn end_session(&self, id: String) -> Result<bool, Problem> {
-        let ended = self.gather(Question::EndSession(id)).await?.map(ended);
+        let ended = self.gather(Question::EndSession(id)).await?.map(Answer::into_ended);
         if ended.all > 0 { Ok(true) } else { Ok(ended.whole()? > 0) }
     }
 
     /// Ends every session of a user on every node; returns how many.
     pub async fn end_user(&self, user: String) -> Result<usize, Problem> {
-        self.gather(Question::EndUser(user)).await?.map(ended).whole()
+        self.gather(Question::EndUser(user)).await?.map(Answer::into_ended).whole()
     }
 
     /// Ends every session with a token that is accepted no longer, on every node; returns how many.
     pub async fn end_revoked(&self, revocation: Revocation) -> Result<Gathered<usize>, Problem> {
-        Ok(self.gather(Question::EndRevoked(revocation)).await?.map(ended))
+        Ok(self.gather(Question::EndRevoked(revocation)).await?.map(Answer::into_ended))
     }
 
     /// Ends such sessions of this node.
     pub async fn end_revoked_here(&self, revocation: Revocation) {
-        self.end(fanout::End::Revoked(revocation)).await;
+        self.answer(Question::EndRevoked(revocation)).await;
     }
 
     /// Leaves something for whoever shows a ticket, once, at any node.
@@ -284,18 +301,6 @@ impl BrokerHandle {
             return Ok(here);
         }
         let elsewhere = self.shared.relay.ask(Question::Redeem(ticket.to_owned())).await?;
-        Ok(elsewhere.answers.into_iter().find_map(|answer| match answer {
-            Answer::Redeemed(left) => left,
-            _ => None,
-        }))
+        Ok(elsewhere.answers.into_iter().find_map(Answer::into_left))
     }
-}
-
-fn add(sum: &mut [usize], counts: &[usize]) {
-    sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-}
-
-fn ended(answers: Vec<Answer>) -> usize {
-    let counts = answers.iter();
-    counts.map(|answer| if let Answer::Ended(count) = answer { *count } else { 0 }).sum()
 }

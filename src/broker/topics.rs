@@ -79,6 +79,12 @@ impl<S: Copy + Eq + Hash> Topics<S> {
         })
     }
 
+    /// Whether `subscriber` wants this very pattern.
+    pub fn has(&self, subscriber: S, pattern: &Pattern) -> bool {
+        let patterns = self.patterns_by_subscriber.get(&subscriber);
+        patterns.is_some_and(|patterns| patterns.contains(pattern))
+    }
+
     /// What `subscriber` wants, in no particular order.
     pub fn patterns(&self, subscriber: S) -> impl Iterator<Item = &Pattern> {
         self.patterns_by_subscriber.get(&subscriber).into_iter().flat_map(Members::iter)

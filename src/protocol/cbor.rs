@@ -16,7 +16,7 @@ use self::read::{Reader, Unreadable};
 use super::reply::{self, Map};
 use super::request::Frame;
 use super::{Encoder, Marks, Message, ParseLimits, Protocol, Refused, Reply, Request};
-use crate::model::{Code, Data, DataError, Event, Problem};
+use crate::model::{Code, Data, DataError, Event, Problem, Topic};
 
 /// The protocol `fanfare.v1+cbor`.
 pub struct Cbor;
@@ -152,6 +152,12 @@ impl Map for Outgoing {
     fn flag(&mut self, name: &'static str) {
         self.name(name);
         self.bytes.push(write::TRUE);
+    }
+
+    fn list(&mut self, name: &'static str, texts: &[Topic]) {
+        self.name(name);
+        write::head(&mut self.bytes, Major::Array, texts.len() as u64);
+        texts.iter().for_each(|text| write::text(&mut self.bytes, text.as_str()));
     }
 
     fn data(&mut self, data: &Data) {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::Write;
 
 use super::reply::{self, Map};
-use crate::model::{Data, Event};
+use crate::model::{Data, Event, Topic};
 
 /// An event as the HTTP API shows it: `{"id","topic","type"?,"time","data","encoding"?}`.
 pub fn event_object(event: &Event) -> Vec<u8> {
@@ -87,6 +87,16 @@ impl Map for Object {
     fn flag(&mut self, name: &'static str) {
         self.name(name);
         self.bytes.extend_from_slice(b"true");
+    }
+
+    fn list(&mut self, name: &'static str, texts: &[Topic]) {
+        self.name(name);
+        for (index, text) in texts.iter().enumerate() {
+            self.bytes.extend_from_slice(if index == 0 { b"[\"" } else { b",\"" });
+            self.bytes.extend_from_slice(text.as_str().as_bytes());
+            self.bytes.push(b'"');
+        }
+        self.bytes.push(b']');
     }
 
     fn data(&mut self, data: &Data) {

@@ -15,7 +15,7 @@ mod sse;
 pub use json::event_object;
 pub use sse::{SSE, SSE_DATA};
 
-use crate::model::{Close, Code, Cursor, Event, NewEvent, Pattern, Problem};
+use crate::model::{Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Topic};
 
 /// The protocols spoken over WebSocket; the first is spoken where the client names none.
 pub static PROTOCOLS: &[&dyn Protocol] = &[&native::Native, &cbor::Cbor];
@@ -189,6 +189,8 @@ pub enum Reply<'a> {
         reference: Option<u64>,
         /// The last place up to which the client has everything.
         since: Cursor,
+        /// The topics that the events were of; empty where they may be of any.
+        topics: &'a [Topic],
     },
     /// All that the session was to get up to here has been sent or superseded.
     Cursor(Cursor),

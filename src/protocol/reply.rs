@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::{Marks, Reply};
-use crate::model::{Data, Event};
+use crate::model::{Data, Event, Topic};
 
 /// One map of a wire form, being written member by member.
 pub(super) trait Map {
@@ -22,6 +22,9 @@ pub(super) trait Map {
 
     /// A member that is `true`; what is not so is left out.
     fn flag(&mut self, name: &'static str);
+
+    /// A member that is a list of such texts.
+    fn list(&mut self, name: &'static str, texts: &[Topic]);
 
     /// The `data` of an event, and where the wire form has no bytes of its own, its `encoding`.
     fn data(&mut self, data: &Data);
@@ -90,9 +93,12 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
             map.plain("code", code.as_str());
             map.text("message", message);
         }
-        Reply::Gap { reference, since } => {
+        Reply::Gap { reference, since, topics } => {
             answers(reference, map);
             map.plain("since", since);
+            if !topics.is_empty() {
+                map.list("topics", topics);
+            }
         }
         Reply::Cursor(cursor) => map.plain("cursor", cursor),
         Reply::Live { reference, cursor } => {

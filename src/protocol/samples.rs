@@ -18,6 +18,11 @@ pub fn cursor(text: &str) -> Cursor {
     Cursor::parse(text).expect(text)
 }
 
+/// A topic.
+pub fn topic(text: &str) -> Topic {
+    Topic::parse(text).unwrap()
+}
+
 /// An event with this JSON as its data.
 pub fn event(json: &str) -> Event {
     Event {

@@ -95,6 +95,14 @@ impl Catchup {
         }
     }
 
+    /// Drops what waits of some topics, or of all: it was lost, or leads to values that are read again.
+    pub fn forget(&mut self, lost: Option<&[Topic]>) {
+        let is_lost = |topic: &Topic| lost.is_none_or(|lost| lost.contains(topic));
+        self.held.retain(|delivery| !is_lost(&delivery.event.topic));
+        self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
+        self.snapshot.retain(|topic, _| !is_lost(topic));
+    }
+
     /// Whether events that waited were dropped and have to be read again.
     pub fn has_overflowed(&self) -> bool {
         self.overflowed
@@ -213,6 +221,22 @@ mod tests {
         }
         catchup.sent_snapshot(&delivery("a.x", 8).event);
         assert_eq!(held(&mut catchup), [7, 9]);
+    }
+
+    #[test]
+    fn what_is_lost_is_forgotten_with_what_waits_of_it() {
+        let mut catchup = catchup(10_000);
+        catchup.begin(cursor(0));
+        for (topic, sequence) in [("a.x", 1), ("a.y", 2), ("a.x", 3)] {
+            catchup.hold(&delivery(topic, sequence));
+        }
+        catchup.sent_snapshot(&delivery("a.x", 4).event);
+        catchup.forget(Some(&[Topic::parse("a.x").unwrap()]));
+        catchup.hold(&delivery("a.x", 4));
+        assert_eq!(held(&mut catchup), [2, 4]);
+        catchup.hold(&delivery("a.y", 5));
+        catchup.forget(None);
+        assert_eq!((held(&mut catchup).len(), catchup.held_bytes()), (0, 0));
     }
 
     #[test]

@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::broker::Delivery;
+use crate::clock::Instant;
 use crate::model::{Cursor, Pattern, Topic};
 
 /// How many topics that sent lately are remembered before those are looked for that may send again.

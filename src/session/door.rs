@@ -176,6 +176,14 @@ impl Language {
         }
     }
 
+    /// What the client may say, where it may say anything.
+    pub fn protocol(&self) -> Option<&'static dyn Protocol> {
+        match *self {
+            Language::WebSocket(protocol, _) => Some(protocol),
+            Language::Sse(_) => None,
+        }
+    }
+
     /// The subprotocol that was agreed upon, if the client asked for one.
     pub fn subprotocol(&self) -> Option<&'static str> {
         match self {

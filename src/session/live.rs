@@ -88,6 +88,11 @@ impl Live {
         self.patterns.is_empty()
     }
 
+    /// Whether the current value of a topic is wanted after a gap.
+    pub fn wants_value(&self, topic: &Topic) -> bool {
+        self.snapshots.iter().any(|pattern| pattern.matches(topic))
+    }
+
     /// The shortest time between two events of a topic: none where one of the patterns that match it
     /// wants every event, else the shortest that any of them wants.
     pub fn interval(&self, conflation: &Conflation, topic: &Topic) -> Option<Duration> {

@@ -6,50 +6,56 @@
 
 mod actor;
 mod catchup;
+mod catchups;
 mod conflation;
 mod deflate;
 mod door;
 mod frames;
+mod house;
 mod live;
 mod outbox;
 mod outgoing;
 mod places;
-mod reception;
+mod pump;
+mod receiver;
 mod replay;
 mod socket;
 mod stream;
 mod takeover;
 mod tcp;
+mod voice;
 mod wire;
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix::prelude::*;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::future::LocalBoxFuture;
 use rand::RngExt;
 use tracing::debug;
 
-use self::actor::{Begin, Gone, Heard, More, Session};
+use self::actor::{Gone, Heard, Session};
 pub use self::deflate::{Deflate, inflate};
 pub use self::door::{Admission, Door, Language};
 pub use self::frames::{FrameLimits, FrameReader, Incoming};
+pub use self::house::House;
 pub use self::outgoing::{Outgoing, Sink};
-pub use self::places::{Place, Places, UserPlace};
-use self::reception::Reception;
+pub use self::places::{Place, Places, Unparted, UserPlace};
+pub use self::receiver::Receiver;
 pub use self::socket::{Listener, Said, Socket, SocketLimits, Stream};
 use self::stream::EventStream;
 pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::tcp::SharedTcp;
+use self::voice::Voice;
 pub use self::wire::{Framing, Wire, close_frame, message_frame};
-use crate::broker::{BrokerHandle, SessionInfo, Subscriber, WorkerHandle};
-use crate::config::Limits;
+use crate::broker::{Seat, SessionInfo, WorkerHandle};
 use crate::metrics::Metrics;
-use crate::model::{Allowance, Close, Code, Problem, Timestamp};
-use crate::protocol::{Reply, SSE};
+use crate::model::{Close, Code, Problem, Timestamp};
+use crate::protocol::{Protocol, Reply, SSE, Subscribe};
 
 /// What clients are asked to wait before they reconnect after a lost connection, in milliseconds.
 const RECONNECT_MS: std::ops::Range<u32> = 1_000..3_000;
@@ -58,26 +64,22 @@ const RECONNECT_MS: std::ops::Range<u32> = 1_000..3_000;
 #[derive(Clone)]
 pub struct Sessions {
     door: Door,
-    broker: BrokerHandle,
-    worker: WorkerHandle,
+    house: Rc<House>,
+    worker: WorkerHandle<Receiver>,
     metrics: Arc<Metrics>,
-    limits: Arc<Limits>,
     heartbeat: Duration,
-    places: Places,
 }
 
 impl Sessions {
     /// Opens sessions on the current worker thread.
     pub fn new(
         door: Door,
-        broker: BrokerHandle,
-        worker: WorkerHandle,
+        house: House,
+        worker: WorkerHandle<Receiver>,
         metrics: Arc<Metrics>,
-        limits: Arc<Limits>,
         heartbeat: Duration,
-        places: Places,
     ) -> Self {
-        Self { door, broker, worker, metrics, limits, heartbeat, places }
+        Self { door, house: Rc::new(house), worker, metrics, heartbeat }
     }
 
     /// The door of these sessions.
@@ -89,32 +91,35 @@ impl Sessions {
     pub async fn websocket<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>) {
         let address = self.door.address(upgrade.head());
         let admitted = self.door.admit_websocket(upgrade.head()).await;
-        let admitted = admitted.and_then(|admission| self.arrive(admission, address));
-        let arrival = match admitted {
-            Ok(arrival) => arrival,
-            Err(problem) => return upgrade.refuse(&problem).await,
+        let protocol = admitted.as_ref().ok().and_then(|admission| admission.language.protocol());
+        let arrived = admitted.and_then(|admission| self.arrive(admission, address));
+        let (arrived, protocol) = match (arrived, protocol) {
+            (Ok(arrived), Some(protocol)) => (arrived, protocol),
+            (Err(problem), _) => return upgrade.refuse(&problem).await,
+            (Ok(_), None) => return,
         };
-        let admission = &arrival.admission;
-        let extensions = admission.deflate.map(|deflate| deflate.answer());
-        match upgrade.accept(admission.language.subprotocol(), extensions) {
-            Ok(upgraded) => self.converse(upgraded, arrival),
+        let (subprotocol, extensions) = (arrived.subprotocol, arrived.extensions.clone());
+        match upgrade.accept(subprotocol, extensions) {
+            Ok(upgraded) => self.converse(upgraded, arrived, protocol),
             Err(error) => debug!(%error, "a handshake could not be answered"),
         }
     }
 
     /// Serves a WebSocket in a task of its own.
-    fn converse<IO: Stream + 'static>(&self, upgraded: Upgraded<IO>, arrival: Arrival) {
+    fn converse<IO: Stream + 'static>(
+        &self,
+        upgraded: Upgraded<IO>,
+        arrived: Arrived,
+        protocol: &'static dyn Protocol,
+    ) {
         let Upgraded { io, early, answer } = upgraded;
-        let reception = self.reception(&arrival.admission);
-        let (sessions, limits) = (self.clone(), self.socket_limits(&arrival.admission));
-        actix_web::rt::spawn(async move {
-            let outgoing = reception.outgoing().clone();
-            _ = outgoing.push(answer);
-            let opened = sessions.open(arrival, reception.clone()).await;
-            let Ok((session, place)) = opened else { return };
-            let listener = Conversation { session, reception, _place: place };
-            actix_web::rt::spawn(Socket::new(io, early, outgoing, limits, listener));
-        });
+        let limits = self.socket_limits(arrived.extensions.is_some());
+        let outgoing = arrived.outgoing.clone();
+        let (seat, place) = self.begin(arrived, &answer);
+        let (key, worker) = (seat.session(), self.worker.clone());
+        let session = Session::new(key, worker, protocol, self.house.clone()).start();
+        let listener = Conversation { session, seat: Some(seat), _place: place };
+        actix_web::rt::spawn(Socket::new(io, early, outgoing, limits, listener));
     }
 
     /// `GET /v1/sse`.
@@ -124,114 +129,100 @@ impl Sessions {
     ) -> actix_web::Result<HttpResponse> {
         let admission = sessions.door.admit_sse(request.head()).await?;
         let address = sessions.door.address(request.head());
-        let arrival = match sessions.arrive(admission, address) {
-            Ok(arrival) => arrival,
-            Err(problem) if accepts_event_stream(&request) => {
+        let arrived = match sessions.arrive(admission, address) {
+            Ok(arrived) => arrived,
+            Err(problem) if accepts_event_stream(&request) && is_passing(&problem) => {
                 return Ok(turned_away(&problem));
             }
             Err(problem) => return Err(problem.into()),
         };
-        let reception = sessions.reception(&arrival.admission);
-        let outgoing = reception.outgoing().clone();
-        let (session, place) = sessions.open(arrival, reception).await?;
-        let body = EventStream { outgoing, session, _place: place };
-        Ok(event_stream().body(body))
+        let outgoing = arrived.outgoing.clone();
+        let (seat, place) = sessions.begin(arrived, &[]);
+        Ok(event_stream().body(EventStream { outgoing, seat, _place: place }))
     }
 
-    /// Gives a connection that was admitted its room, or says why there is none.
-    fn arrive(&self, admission: Admission, address: Option<IpAddr>) -> Result<Arrival, Problem> {
-        if self.broker.is_draining() {
-            return Err(Problem::new(Code::Unavailable, "the broker is restarting"));
+    /// Gives a connection that was admitted its room and its seat, or says why there is none. What was
+    /// true at the door is looked at again in the call that gives the seat; from the look to the seat nothing
+    /// is waited for.
+    fn arrive(&self, admission: Admission, address: Option<IpAddr>) -> Result<Arrived, Problem> {
+        let House { broker, places, limits, .. } = &*self.house;
+        if broker.is_draining() {
+            return Err(refusal(Close::Restart));
         }
-        let place = self.places.take(address, &self.limits)?;
-        let user = admission.access.caller().user();
-        let user_place = match user {
-            Some(user) => self.places.take_user(&user.bearer.user, &self.limits)?,
+        let Admission { access, subscribe, language, deflate } = admission;
+        let place = places.take(address, limits)?;
+        let bearer = access.caller().user().map(|user| user.bearer.clone());
+        let user_place = match &bearer {
+            Some(bearer) => places.take_user(&bearer.user, limits)?,
             None => None,
         };
-        Ok(Arrival { admission, address, place, user_place })
-    }
-
-    fn reception(&self, admission: &Admission) -> Arc<Reception> {
-        let outgoing = Arc::new(Outgoing::new(self.limits.outbox_bytes));
-        let transport = admission.language.transport();
-        let wire = admission.language.wire().compressed(admission.deflate, &self.metrics);
-        let (access, metrics) = (admission.access.clone(), self.metrics.clone());
-        let max_conflated = self.limits.conflated_bytes;
-        Arc::new(Reception::new(transport, wire, outgoing, access, max_conflated, metrics))
-    }
-
-    async fn open(
-        &self,
-        arrival: Arrival,
-        reception: Arc<Reception>,
-    ) -> Result<(Addr<Session>, Place), Problem> {
-        let Arrival { admission, address, place, user_place } = arrival;
-        let Admission { access, subscribe, language, .. } = admission;
+        let outgoing = Arc::new(Outgoing::new(limits.outbox_bytes));
+        outgoing.owes(places.owe_farewell());
+        let wire = language.wire().compressed(deflate, &self.metrics);
+        let voice = Voice::new(wire, outgoing.clone(), self.metrics.clone());
+        let transport = language.transport();
         let info = SessionInfo {
             id: new_id(),
-            bearer: access.caller().user().map(|user| Box::new(user.bearer.clone())),
-            since: Timestamp::from(SystemTime::now()),
-            transport: language.transport(),
+            bearer: bearer.map(Box::new),
+            since: Timestamp::from(self.house.clock.time()),
+            transport,
             address: address.map(|address| address.to_string()),
         };
-        reception.reply(&Reply::Welcome {
-            session: &info.id,
-            heartbeat: self.heartbeat.as_secs(),
-            retry_after_ms: rand::random_range(RECONNECT_MS),
-        });
-        let gone = |gone: String| Problem::new(Code::Unavailable, gone);
-        let key = self.worker.enter(info, reception.clone()).await;
-        let session = Session {
-            key: key.map_err(|error| gone(error.to_string()))?,
-            protocol: match language {
-                Language::WebSocket(protocol, _) => Some(protocol),
-                Language::Sse(_) => None,
-            },
-            reception: reception.clone(),
-            broker: self.broker.clone(),
-            worker: self.worker.clone(),
-            auth: self.door.auth.clone(),
-            limits: self.limits.clone(),
-            waiting: None,
-            bad_messages: 0,
-            expiry: None,
-            places: self.places.clone(),
-            user_place,
-            messages: Allowance::default(),
-            bytes: Allowance::default(),
-        };
-        let session = session.start();
-        reception.belongs_to(session.downgrade());
-        session.send(Begin(subscribe)).await.map_err(|error| gone(error.to_string()))?;
-        Ok((session, place))
+        let session = info.id.clone();
+        let receiver = Receiver::new(self.house.clone(), transport, voice, access, user_place);
+        let seat = self.worker.enter(info, receiver).map_err(refusal)?;
+        let (subprotocol, extensions) =
+            (language.subprotocol(), deflate.map(|deflate| deflate.answer()));
+        Ok(Arrived { session, seat, place, outgoing, subscribe, subprotocol, extensions })
     }
 
-    fn socket_limits(&self, admission: &Admission) -> SocketLimits {
+    /// Welcomes who has a seat, behind what the transport says first, and subscribes it to what it asked for.
+    fn begin(&self, arrived: Arrived, before: &[u8]) -> (Seat<Receiver>, Place) {
+        let Arrived { session, seat, place, subscribe, .. } = arrived;
+        let welcome = Reply::Welcome {
+            session: &session,
+            heartbeat: self.heartbeat.as_secs(),
+            retry_after_ms: rand::random_range(RECONNECT_MS),
+        };
+        let key = seat.session();
+        self.worker.with(key, |receiver| {
+            receiver.welcome(before, &welcome);
+            receiver.wait_for(subscribe);
+        });
+        self.worker.look_again(key);
+        (seat, place)
+    }
+
+    fn socket_limits(&self, deflates: bool) -> SocketLimits {
+        let limits = &self.house.limits;
         SocketLimits {
             frames: FrameLimits {
-                message_bytes: self.limits.message_bytes,
-                message_fragments: self.limits.message_fragments,
-                deflate: admission.deflate.is_some(),
+                message_bytes: limits.message_bytes,
+                message_fragments: limits.message_fragments,
+                deflate: deflates,
             },
-            close_timeout: self.limits.close_timeout,
-            stall_timeout: self.limits.stall_timeout,
+            close_timeout: limits.close_timeout,
+            stall_timeout: limits.stall_timeout,
         }
     }
 }
 
-/// A connection that was admitted, and has its room.
-struct Arrival {
-    admission: Admission,
-    address: Option<IpAddr>,
+/// A connection that was admitted, and has its room and its seat.
+struct Arrived {
+    session: String,
+    seat: Seat<Receiver>,
     place: Place,
-    user_place: Option<UserPlace>,
+    outgoing: Arc<Outgoing>,
+    subscribe: Option<Subscribe>,
+    subprotocol: Option<&'static str>,
+    extensions: Option<HeaderValue>,
 }
 
 /// The side of the broker in the conversation with one client.
 struct Conversation {
     session: Addr<Session>,
-    reception: Arc<Reception>,
+    /// None once the client has left.
+    seat: Option<Seat<Receiver>>,
     _place: Place,
 }
 
@@ -243,21 +234,40 @@ impl Drop for Conversation {
 
 impl Listener for Conversation {
     fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
-        let (heard, reception) = (self.session.send(Heard(message)), self.reception.clone());
-        Box::pin(async move {
-            if heard.await.is_err() {
-                reception.end(Close::Internal);
-            }
-        })
+        let heard = self.session.send(Heard(message));
+        // Who is not heard any more has left.
+        Box::pin(async move { _ = heard.await })
     }
 
     fn more(&mut self) {
-        self.session.do_send(More);
+        if let Some(seat) = &self.seat {
+            seat.worker().flush(seat.session());
+        }
     }
 
     fn end(&mut self, close: Close) {
-        self.reception.end(close);
+        if let Some(seat) = &self.seat {
+            seat.worker().end(seat.session(), close);
+        }
     }
+
+    fn left(&mut self) {
+        self.seat = None;
+    }
+}
+
+/// Why nobody may come in, as a client is told that has no session yet.
+fn refusal(close: Close) -> Problem {
+    match close {
+        Close::Restart => Problem::new(Code::Unavailable, "the broker is restarting"),
+        Close::Forbidden => Problem::new(Code::Forbidden, close.message()),
+        _ => Problem::new(Code::Unauthorized, close.message()),
+    }
+}
+
+/// Whether the same may be asked again later.
+fn is_passing(problem: &Problem) -> bool {
+    matches!(problem.code, Code::Unavailable | Code::TooMany)
 }
 
 /// An id of 128 random bits, in hexadecimal.

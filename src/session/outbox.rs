@@ -21,7 +21,7 @@ pub struct Outbox {
     messages: VecDeque<Bytes>,
     bytes: usize,
     max_bytes: usize,
-    /// Part of the first message was written, so that it can't be taken back.
+    /// The first message can't be taken back, for part of it was written, or has to be.
     begun: bool,
     closing: bool,
 }
@@ -34,6 +34,16 @@ impl Outbox {
     /// An empty outbox that holds up to `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
         Self { messages: VecDeque::new(), bytes: 0, max_bytes, begun: false, closing: false }
+    }
+
+    /// Adds the first message, which can't be taken back: what answers a handshake leaves even where the
+    /// session ends with it.
+    pub fn begin(&mut self, first: Bytes) {
+        if self.messages.is_empty() && !self.closing && !first.is_empty() {
+            self.bytes += first.len() + MESSAGE_OVERHEAD;
+            self.messages.push_back(first);
+            self.begun = true;
+        }
     }
 
     /// Adds a message; one is taken however large it is. After a good-bye it is dropped, for nobody
@@ -223,6 +233,16 @@ mod tests {
         let mut outbox = Outbox::new(100);
         assert_eq!(outbox.push(Bytes::from_static(&[0; 1_000])), Ok(()));
         assert_eq!(outbox.push("a".into()), Err(Full));
+    }
+
+    #[test]
+    fn the_answer_to_a_handshake_leaves_even_where_nothing_else_does() {
+        let mut outbox = Outbox::new(1_000);
+        outbox.begin("101".into());
+        outbox.push("event".into()).unwrap();
+        outbox.clear();
+        outbox.close(["bye".into()]);
+        assert_eq!(take_all(&mut outbox), "101bye");
     }
 
     #[test]

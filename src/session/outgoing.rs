@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::outbox::{Full, Outbox};
+use super::places::Unparted;
 
 /// The most messages in one system call.
 const MAX_SLICES: usize = 256;
@@ -52,6 +53,8 @@ struct State {
     awaits_flush: bool,
     /// Somebody has more to send once all of this is written.
     has_more: bool,
+    /// Held until the last message is out.
+    unparted: Option<Unparted>,
 }
 
 impl Outgoing {
@@ -65,6 +68,7 @@ impl Outgoing {
             blocked: false,
             awaits_flush: false,
             has_more: false,
+            unparted: None,
         };
         Self { state: Mutex::new(state), room: Notify::new(), heard: AtomicBool::new(true) }
     }
@@ -76,6 +80,18 @@ impl Outgoing {
     /// From now on a flush writes to `sink`; or nowhere, for the connection is gone.
     pub fn set_sink(&self, sink: Option<Arc<dyn Sink>>) {
         self.lock().sink = sink;
+    }
+
+    /// Holds this until the last message is out.
+    pub fn owes(&self, farewell: Unparted) {
+        self.lock().unparted = Some(farewell);
+    }
+
+    /// Adds the first message, which leaves whatever comes after it.
+    pub fn begin(&self, first: Bytes) {
+        let mut state = self.lock();
+        state.outbox.begin(first);
+        state.wake();
     }
 
     /// Adds a message and wakes the transport.
@@ -156,6 +172,7 @@ impl Outgoing {
     pub fn poll_chunk(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut state = self.lock();
         if state.outbox.is_finished() {
+            state.unparted = None;
             return Poll::Ready(None);
         }
         let chunk = state.outbox.take(CHUNK_BYTES);
@@ -260,6 +277,7 @@ impl State {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
         }
+        self.unparted = None;
         Poll::Ready(Ok(()))
     }
 

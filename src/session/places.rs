@@ -20,6 +20,7 @@ pub struct Places(Arc<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     open: AtomicUsize,
+    unparted: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
     by_user: Mutex<HashMap<String, usize>>,
     arrivals: Mutex<HashMap<IpAddr, Allowance>>,
@@ -32,6 +33,10 @@ pub struct Place {
     address: Option<IpAddr>,
 }
 
+/// One client to whom a last word is owed; counted until dropped.
+#[derive(Debug)]
+pub struct Unparted(Places);
+
 /// One session of a user; counted until dropped.
 #[derive(Debug)]
 pub struct UserPlace {
@@ -43,6 +48,17 @@ impl Places {
     /// How many sessions are open.
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// How many clients are still owed their last word.
+    pub fn unparted(&self) -> usize {
+        self.0.unparted.load(Ordering::Relaxed)
+    }
+
+    /// Counts a client until its last word is out.
+    pub fn owe_farewell(&self) -> Unparted {
+        self.0.unparted.fetch_add(1, Ordering::Relaxed);
+        Unparted(self.clone())
     }
 
     /// Room for one more session from an address, or why there is none.
@@ -136,6 +152,12 @@ impl Drop for Place {
         if let Some(address) = &self.address {
             uncount(&mut lock(&counts.by_address), address);
         }
+    }
+}
+
+impl Drop for Unparted {
+    fn drop(&mut self) {
+        self.0.0.unparted.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::reception::{Progress, Reception};
-use crate::broker::{BrokerHandle, MarkId, SessionKey, Subscriber, WorkerHandle};
+use super::catchups::{Again, Progress};
+use super::outgoing::Outgoing;
+use super::receiver::{Reading, Receiver};
+use crate::broker::{BrokerHandle, SessionKey, WorkerHandle};
 use crate::history::{Newest, Page, Read};
-use crate::model::{Close, Code, Cursor, Event, Pattern, Problem};
-use crate::protocol::Reply;
+use crate::model::{Close, Code, Cursor, Event, Pattern, Problem, Topic};
 
 /// The most events of one page.
 const PAGE_EVENTS: usize = 256;
@@ -30,30 +30,16 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// The reader of one subscribe's history.
 pub struct Replay {
-    /// Where events go.
-    pub reception: Arc<Reception>,
-    /// Where they come from.
+    /// Says when there is room.
+    pub outgoing: Arc<Outgoing>,
+    /// Where events come from.
     pub broker: BrokerHandle,
-    /// Who places marks.
-    pub worker: WorkerHandle,
+    /// Where they go, and who places marks.
+    pub worker: WorkerHandle<Receiver>,
     /// Whose subscribe it is.
     pub session: SessionKey,
-    /// Which of its subscribes.
-    pub mark: MarkId,
-    /// The number the client gave it.
-    pub reference: Option<u64>,
-    /// What is subscribed to.
-    pub patterns: Arc<[Pattern]>,
-    /// Of that, what current values are wanted of.
-    pub snapshots: Arc<[Pattern]>,
-    /// The place up to which the client has everything.
-    pub since: Option<Cursor>,
-    /// Whether current values are wanted where there is no usable `since`.
-    pub snapshot: bool,
-    /// Whether the newest event of each topic is enough.
-    pub is_conflated: bool,
-    /// What the session says of how far to read.
-    pub progress: UnboundedReceiver<Progress>,
+    /// What is to be read.
+    pub reading: Reading,
 }
 
 /// What an event out of the history is to the client.
@@ -75,28 +61,51 @@ impl Replay {
     /// and ended, so that its client comes back with its cursor.
     pub async fn run(mut self) {
         if let Err(problem) = self.catch_up().await {
-            self.reception.refuse(self.reference, &problem);
-            self.reception.end(Close::Internal);
+            let reference = self.reading.reference;
+            self.worker.with(self.session, |receiver| receiver.refuse(reference, &problem));
+            self.worker.end(self.session, Close::Internal);
         }
     }
 
     async fn catch_up(&mut self) -> Result<(), Problem> {
-        let mut after = self.since;
-        while let Some(Progress::Read { boundary, sent }) = self.progress.recv().await {
-            let read = match after.max(sent) {
-                Some(after) if self.is_conflated => self.changed(after, boundary).await?,
-                Some(after) => self.replay(after, boundary).await?,
-                None => self.current(&self.snapshots, None, Kind::Snapshot).await?,
+        let mut after = self.reading.since;
+        while let Some(Progress::Read { boundary, sent, anew, only_anew }) =
+            self.reading.progress.recv().await
+        {
+            let is_whole = match anew == Again::All || only_anew {
+                true => true,
+                false => match after.max(sent) {
+                    Some(after) if self.reading.is_conflated => {
+                        self.changed(after, boundary).await?
+                    }
+                    Some(after) => self.replay(after, boundary).await?,
+                    None => self.current(&self.reading.snapshots, None, Kind::Snapshot).await?,
+                }
+                .is_ok(),
             };
-            if read.is_err() || self.drain_held().await.is_err() {
+            if !is_whole || self.anew(&anew).await?.is_err() || self.drain_held().await.is_err() {
                 return Ok(());
             }
             after = Some(boundary);
-            if self.worker.mark(self.session, self.mark).await.is_err() {
-                return Ok(());
-            }
+            self.worker.mark(self.session, self.reading.mark);
         }
         Ok(())
+    }
+
+    /// Sends current values again that were on their way when events were lost.
+    async fn anew(&self, again: &Again) -> Result<Result<(), Gone>, Problem> {
+        let Reading { patterns, snapshots, is_conflated, snapshot, .. } = &self.reading;
+        let kind = if *is_conflated && !snapshot { Kind::Changed } else { Kind::Snapshot };
+        let whole = if *snapshot { snapshots } else { patterns };
+        match again {
+            Again::Nothing => Ok(Ok(())),
+            Again::All => self.current(whole, None, kind).await,
+            Again::Of(topics) => {
+                let wanted = |topic: &&Topic| whole.iter().any(|pattern| pattern.matches(topic));
+                let topics: Vec<_> = topics.iter().filter(wanted).map(Pattern::from).collect();
+                self.current(&topics.into(), None, kind).await
+            }
+        }
     }
 
     async fn replay(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
@@ -106,9 +115,11 @@ impl Replay {
             let page = self.read(after, upto).await?;
             if page.gap > told_gap {
                 told_gap = page.gap;
-                self.reception.reply(&Reply::Gap { reference: self.reference, since: after });
-                if self.snapshot {
-                    return self.current(&self.snapshots, None, Kind::Snapshot).await;
+                if self.tell_gap(after).is_err() {
+                    return Ok(Err(Gone));
+                }
+                if self.reading.snapshot {
+                    return self.current(&self.reading.snapshots, None, Kind::Snapshot).await;
                 }
             }
             if self.send(&page.events, Kind::Replayed).await.is_err() {
@@ -125,16 +136,24 @@ impl Replay {
     async fn changed(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
         // Only to hear of a gap; a page with one is as short as any.
         if self.read(since, upto).await?.gap.is_none() {
-            return self.current(&self.patterns, Some(since), Kind::Changed).await;
+            return self.current(&self.reading.patterns, Some(since), Kind::Changed).await;
         }
-        self.reception.reply(&Reply::Gap { reference: self.reference, since });
-        let kind = if self.snapshot { Kind::Snapshot } else { Kind::Changed };
-        self.current(&self.patterns, None, kind).await
+        if self.tell_gap(since).is_err() {
+            return Ok(Err(Gone));
+        }
+        let kind = if self.reading.snapshot { Kind::Snapshot } else { Kind::Changed };
+        self.current(&self.reading.patterns, None, kind).await
+    }
+
+    fn tell_gap(&self, since: Cursor) -> Result<(), Gone> {
+        let Reading { mark, reference, .. } = self.reading;
+        let told = |receiver: &mut Receiver| receiver.replay_gap(mark, reference, since);
+        self.worker.with(self.session, told).filter(|told| *told).map(|_| ()).ok_or(Gone)
     }
 
     async fn read(&self, after: Cursor, upto: Cursor) -> Result<Page, Problem> {
         let read = Read {
-            patterns: self.patterns.clone(),
+            patterns: self.reading.patterns.clone(),
             after: Some(after),
             upto: Some(upto),
             max_events: PAGE_EVENTS,
@@ -158,7 +177,7 @@ impl Replay {
             if self.broker.history().trouble().is_none() {
                 tries -= 1;
             }
-            if tries == 0 || self.reception.outgoing().is_closing() {
+            if tries == 0 || self.outgoing.is_closing() {
                 return Err(problem);
             }
             tokio::time::sleep(RETRY).await;
@@ -198,7 +217,9 @@ impl Replay {
     async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
         for event in events {
             self.room(event.cost()).await?;
-            if !self.reception.replay(self.mark, event, kind) {
+            let mark = self.reading.mark;
+            let sent = self.worker.with(self.session, |it| it.replay(mark, event, kind));
+            if sent != Some(true) {
                 return Err(Gone);
             }
         }
@@ -207,13 +228,17 @@ impl Replay {
     }
 
     async fn drain_held(&self) -> Result<(), Gone> {
-        while let Some(bytes) = self.reception.drain_held(self.mark) {
-            self.room(bytes).await?;
+        let mark = self.reading.mark;
+        loop {
+            match self.worker.with(self.session, |receiver| receiver.drain_held(mark)) {
+                Some(Some(bytes)) => self.room(bytes).await?,
+                Some(None) => return Ok(()),
+                None => return Err(Gone),
+            }
         }
-        Ok(())
     }
 
     async fn room(&self, bytes: usize) -> Result<(), Gone> {
-        if self.reception.outgoing().room(bytes).await { Ok(()) } else { Err(Gone) }
+        if self.outgoing.room(bytes).await { Ok(()) } else { Err(Gone) }
     }
 }

@@ -73,6 +73,9 @@ pub trait Listener {
 
     /// The client broke a rule or a limit: ends the conversation through the outbox.
     fn end(&mut self, close: Close);
+
+    /// The client has said good-bye, or is gone: nothing is for it any more.
+    fn left(&mut self) {}
 }
 
 /// One connection, served until either side hangs up: a future of its own, because what an async
@@ -130,6 +133,7 @@ impl<IO: Stream, L: Listener + Unpin> Future for Socket<IO, L> {
             // Whoever still pushes is told that nobody will read it.
             self.outgoing.close([], true);
             self.outgoing.set_sink(None);
+            self.listener.left();
             self.deadline = None;
         }
         self.poll_shutdown(cx)
@@ -235,6 +239,7 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             match self.frames.next(&mut self.unread) {
                 Ok(Some(Incoming::Close(code))) => {
                     self.outgoing.close([close_echo(code)], false);
+                    self.listener.left();
                     return Poll::Ready(Some(Reading::Done));
                 }
                 Ok(Some(incoming)) => self.hear(incoming),

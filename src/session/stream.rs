@@ -9,18 +9,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use actix::Addr;
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
 use super::Place;
-use super::actor::{Gone, More, Session};
 use super::outgoing::Outgoing;
+use super::receiver::Receiver;
+use crate::broker::Seat;
 
 /// The body of one event stream. Dropped when the connection is gone, which ends the session.
 pub struct EventStream {
     pub(super) outgoing: Arc<Outgoing>,
-    pub(super) session: Addr<Session>,
+    pub(super) seat: Seat<Receiver>,
     pub(super) _place: Place,
 }
 
@@ -37,15 +37,8 @@ impl MessageBody for EventStream {
     ) -> Poll<Option<Result<Bytes, Infallible>>> {
         let chunk = self.outgoing.poll_chunk(cx);
         if self.outgoing.wants_more() {
-            self.session.do_send(More);
+            self.seat.worker().flush(self.seat.session());
         }
         chunk.map(|chunk| chunk.map(Ok))
-    }
-}
-
-impl Drop for EventStream {
-    fn drop(&mut self) {
-        self.outgoing.close([], true);
-        self.session.do_send(Gone);
     }
 }

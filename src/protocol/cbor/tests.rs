@@ -2,7 +2,7 @@ use super::*;
 use crate::model::Close;
 use crate::protocol::Op;
 use crate::protocol::native::Native;
-use crate::protocol::samples::{LIMITS, WIDE, any_event, any_marks, cursor, event};
+use crate::protocol::samples::{LIMITS, WIDE, any_event, any_marks, cursor, event, topic};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -154,7 +154,8 @@ fn each_reply_is_the_map_that_it_is_as_json() {
         Reply::Ack { reference: Some(0), id: None },
         Reply::Ack { reference: Some(9_007_199_254_740_991), id: Some(at) },
         Reply::Error { reference: None, code: Code::Forbidden, message: "not \"yours\"\n" },
-        Reply::Gap { reference: Some(2), since: at },
+        Reply::Gap { reference: Some(2), since: at, topics: &[] },
+        Reply::Gap { reference: None, since: at, topics: &["a.b", "c"].map(topic) },
         Reply::Cursor(at),
         Reply::Live { reference: Some(0), cursor: at },
         Reply::Pong { reference: None },

@@ -1,6 +1,8 @@
 use super::*;
 use crate::model::{Close, Data};
-use crate::protocol::samples::{LIMITS, WIDE, any_event, any_json, any_marks, cursor, event};
+use crate::protocol::samples::{
+    LIMITS, WIDE, any_event, any_json, any_marks, cursor, event, topic,
+};
 use crate::protocol::{Mode, Op, Subscribe};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -333,10 +335,17 @@ fn each_reply_has_its_form() {
             r#"{"op":"error","code":"invalid_json","message":"no"}"#,
         ),
         (
-            Reply::Gap { reference: Some(2), since: at },
+            Reply::Gap { reference: Some(2), since: at, topics: &[] },
             r#"{"op":"gap","ref":2,"since":"abcdefgh-1-7"}"#,
         ),
-        (Reply::Gap { reference: None, since: at }, r#"{"op":"gap","since":"abcdefgh-1-7"}"#),
+        (
+            Reply::Gap { reference: None, since: at, topics: &[] },
+            r#"{"op":"gap","since":"abcdefgh-1-7"}"#,
+        ),
+        (
+            Reply::Gap { reference: None, since: at, topics: &["a.b", "c"].map(topic) },
+            r#"{"op":"gap","since":"abcdefgh-1-7","topics":["a.b","c"]}"#,
+        ),
         (Reply::Cursor(at), r#"{"op":"cursor","cursor":"abcdefgh-1-7"}"#),
         (
             Reply::Live { reference: Some(0), cursor: at },

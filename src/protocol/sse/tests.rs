@@ -128,11 +128,11 @@ fn each_reply_has_its_form() {
             "id: abcdefgh-1-7\nevent: fanfare.live\ndata: {\"ref\":0,\"cursor\":\"abcdefgh-1-7\"}\n\n",
         ),
         (
-            Reply::Gap { reference: Some(0), since: at },
+            Reply::Gap { reference: Some(0), since: at, topics: &[] },
             "event: fanfare.gap\ndata: {\"ref\":0,\"since\":\"abcdefgh-1-7\"}\n\n",
         ),
         (
-            Reply::Gap { reference: None, since: at },
+            Reply::Gap { reference: None, since: at, topics: &[] },
             "event: fanfare.gap\ndata: {\"since\":\"abcdefgh-1-7\"}\n\n",
         ),
         (

@@ -1,0 +1,132 @@
+//! A session's place at its worker, and the way to it for whoever is on the worker's thread.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use actix::Addr;
+
+use super::fanout::{Fanout, More, Watch};
+use super::subscriber::{MarkId, SessionInfo, SessionKey, Subscriber};
+use super::worker::Worker;
+use crate::clock::Instant;
+use crate::model::{Close, Pattern};
+
+/// The sessions of the current worker thread. Each call has happened when it returns, and what it has set
+/// off too.
+pub struct WorkerHandle<S: Subscriber> {
+    worker: Rc<RefCell<Worker<S>>>,
+    fanout: Addr<Fanout<S>>,
+    /// When the actor looks at the clock next.
+    pub(super) looks_at: Rc<Cell<Option<Instant>>>,
+}
+
+impl<S: Subscriber> Clone for WorkerHandle<S> {
+    fn clone(&self) -> Self {
+        let (worker, fanout) = (self.worker.clone(), self.fanout.clone());
+        Self { worker, fanout, looks_at: self.looks_at.clone() }
+    }
+}
+
+impl<S: Subscriber> WorkerHandle<S> {
+    pub(super) fn new(worker: Worker<S>, fanout: Addr<Fanout<S>>) -> Self {
+        Self { worker: Rc::new(RefCell::new(worker)), fanout, looks_at: Rc::default() }
+    }
+
+    pub(super) fn fanout(&self) -> &Addr<Fanout<S>> {
+        &self.fanout
+    }
+
+    /// Calls the worker, then does what that has set off.
+    pub(super) fn call<R>(&self, call: impl FnOnce(&mut Worker<S>) -> R) -> R {
+        let (answer, next_alarm) = {
+            let mut worker = self.worker.borrow_mut();
+            (call(&mut worker), worker.next_alarm())
+        };
+        while let Some((session, errand)) = self.next_errand() {
+            S::run(self, session, errand);
+        }
+        if next_alarm.is_some_and(|next| self.looks_at.get().is_none_or(|at| next < at)) {
+            self.looks_at.set(next_alarm);
+            self.fanout.do_send(Watch);
+        }
+        answer
+    }
+
+    fn next_errand(&self) -> Option<(SessionKey, S::Errand)> {
+        self.worker.borrow_mut().next_errand()
+    }
+
+    /// Lets a session in; it is gone when its seat is dropped. A reason why it may not be here otherwise.
+    pub fn enter(&self, info: SessionInfo, subscriber: S) -> Result<Seat<S>, Close> {
+        let subscriber = Box::new(subscriber);
+        let session = self.call(|worker| worker.enter(info, subscriber))?;
+        Ok(Seat { worker: self.clone(), session })
+    }
+
+    /// Lets `ask` have a session as it stands, if it is there. For what concerns neither its patterns nor
+    /// its rights.
+    pub fn with<R>(&self, session: SessionKey, ask: impl FnOnce(&mut S) -> R) -> Option<R> {
+        self.call(|worker| worker.with(session, ask))
+    }
+
+    /// Looks whether a session may still be there, and at its rights; false where it is gone.
+    pub fn look_again(&self, session: SessionKey) -> bool {
+        self.call(|worker| worker.look_again(session))
+    }
+
+    /// Has a session become somebody, unless it is refused, which it is told then.
+    pub fn identify(&self, session: SessionKey, caller: S::Caller) {
+        self.call(|worker| worker.identify(session, caller));
+    }
+
+    /// Subscribes a session, unless it is refused, which it is told then. [`Subscriber::marked`] hears where
+    /// the subscription begins.
+    pub fn subscribe(&self, session: SessionKey, subscribe: S::Subscribe) {
+        self.call(|worker| worker.subscribe(session, subscribe));
+    }
+
+    /// Unsubscribes a session.
+    pub fn unsubscribe(&self, session: SessionKey, patterns: &[Pattern]) {
+        self.call(|worker| worker.unsubscribe(session, patterns));
+    }
+
+    /// Asks for `mark` once more, behind everything that waits now.
+    pub fn mark(&self, session: SessionKey, mark: MarkId) {
+        self.call(|worker| worker.mark(session, mark));
+    }
+
+    /// Ends a session: it gets the good-bye and nothing else.
+    pub fn end(&self, session: SessionKey, close: Close) {
+        self.call(|worker| worker.end(session, close));
+    }
+
+    /// Has a session flushed in its turn, for it has more to send and there is room.
+    pub fn flush(&self, session: SessionKey) {
+        self.fanout.do_send(More(session));
+    }
+}
+
+/// A session's place at its worker. Whoever holds it holds the connection; dropping it undoes all that the
+/// session is there, once, wherever that happens.
+pub struct Seat<S: Subscriber> {
+    worker: WorkerHandle<S>,
+    session: SessionKey,
+}
+
+impl<S: Subscriber> Seat<S> {
+    /// Which session sits there.
+    pub fn session(&self) -> SessionKey {
+        self.session
+    }
+
+    /// Where it sits.
+    pub fn worker(&self) -> &WorkerHandle<S> {
+        &self.worker
+    }
+}
+
+impl<S: Subscriber> Drop for Seat<S> {
+    fn drop(&mut self) {
+        self.worker.call(|worker| worker.leave(self.session));
+    }
+}

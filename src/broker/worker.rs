@@ -1,0 +1,490 @@
+//! The sessions of one worker thread: who is there, what they are subscribed to, what reaches them.
+//!
+//! One plain struct owns them all, and whoever is on its thread changes them by a call that has happened when
+//! it returns. So there is no moment in which one place knows of a right, a subscription or an end and
+//! another does not. What a call finds out about others (that they must end, that something is to be
+//! read) is done after it, in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use slab::Slab;
+use tracing::debug;
+
+use super::alarms::Alarms;
+use super::census::Census;
+use super::delivery::Delivery;
+use super::flush::{Flush, Round};
+use super::inbox::Item;
+use super::router::{Router, WorkerId};
+use super::subscriber::{Changed, Delivered, Joined, SessionKey, SessionView, Subscriber};
+use super::topics::{Subscribed, Topics};
+use super::{Answer, MarkId, Observer, Question, SessionInfo, Timing};
+use crate::clock::{Clock, Instant};
+use crate::history::{ListTopics, Loss};
+use crate::metrics::{Metrics, TransportLabel};
+use crate::model::{Close, Cursor, Pattern, Topic};
+
+/// How many sessions write in one turn.
+const TURN: usize = 64;
+
+/// The sessions of one worker thread.
+pub(super) struct Worker<S: Subscriber> {
+    id: WorkerId,
+    router: Arc<Router>,
+    observer: Arc<dyn Observer>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    /// No session comes in any more.
+    draining: Arc<AtomicBool>,
+    /// Ticks between two heartbeats of a session.
+    heartbeat: u64,
+    topics: Topics<SessionKey>,
+    sessions: Slab<Entry<S>>,
+    pub(super) flush: Flush,
+    /// When sessions have more to send.
+    alarms: Alarms,
+    /// When sessions are to be asked whether they may stay.
+    deadlines: Alarms,
+    errands: VecDeque<(SessionKey, S::Errand)>,
+    next_mark: u64,
+    next_number: u32,
+    ticks: u64,
+}
+
+struct Entry<S> {
+    number: u32,
+    info: SessionInfo,
+    subscriber: Box<S>,
+    /// The tick, modulo a heartbeat's ticks, at which its heartbeat is due: the one it came in, so
+    /// that heartbeats spread as connections did.
+    beat: u64,
+    /// When it last wrote.
+    wrote: Round,
+}
+
+impl<S: Subscriber> Worker<S> {
+    pub(super) fn new(
+        id: WorkerId,
+        router: Arc<Router>,
+        observer: Arc<dyn Observer>,
+        metrics: Arc<Metrics>,
+        draining: Arc<AtomicBool>,
+        Timing { heartbeat, flush_interval, clock }: Timing,
+    ) -> Self {
+        Self {
+            id,
+            router,
+            observer,
+            metrics,
+            clock,
+            draining,
+            heartbeat: heartbeat.as_secs().max(1),
+            topics: Topics::default(),
+            sessions: Slab::new(),
+            flush: Flush::new(flush_interval),
+            alarms: Alarms::default(),
+            deadlines: Alarms::default(),
+            errands: VecDeque::new(),
+            next_mark: 0,
+            next_number: 0,
+            ticks: 0,
+        }
+    }
+
+    /// Its number among the workers of the node.
+    pub(super) fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// This moment.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Lets a session in, unless it may not be here or nobody comes in any more.
+    pub(super) fn enter(
+        &mut self,
+        info: SessionInfo,
+        mut subscriber: Box<S>,
+    ) -> Result<SessionKey, Close> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(Close::Restart);
+        }
+        subscriber.look_again()?;
+        let label = TransportLabel { transport: info.transport.name() };
+        self.metrics.sessions.get_or_create(&label).inc();
+        debug!(session = %info.id, "session entered");
+        self.observer.session(&info, true);
+        let (number, beat) = (self.next_number, self.ticks % self.heartbeat);
+        self.next_number = number.wrapping_add(1);
+        let entry = Entry { number, info, subscriber, beat, wrote: Round::default() };
+        let slot = self.sessions.insert(entry);
+        // There are fewer sessions than descriptors.
+        let key = SessionKey { slot: slot as u32, number };
+        self.watch(key);
+        Ok(key)
+    }
+
+    fn entry(&mut self, key: SessionKey) -> Option<&mut Entry<S>> {
+        let entry = self.sessions.get_mut(key.slot as usize);
+        entry.filter(|entry| entry.number == key.number)
+    }
+
+    fn keys(&self) -> Vec<SessionKey> {
+        self.sessions.iter().map(|(slot, entry)| entry.key(slot)).collect()
+    }
+
+    /// Lets `ask` have a session as it stands, if it is there; it may find that it can't go on.
+    pub(super) fn with<R>(&mut self, key: SessionKey, ask: impl FnOnce(&mut S) -> R) -> Option<R> {
+        let asked = ask(&mut self.entry(key)?.subscriber);
+        self.settle(key);
+        Some(asked)
+    }
+
+    /// Looks at a session's rights anew; false where it is gone, or ends with that.
+    pub(super) fn look_again(&mut self, key: SessionKey) -> bool {
+        let Some(entry) = self.entry(key) else { return false };
+        match entry.subscriber.look_again() {
+            Ok(changed) => self.apply(key, changed),
+            Err(close) => self.end(key, close),
+        }
+        self.entry(key).is_some()
+    }
+
+    /// Looks at the rights of every session anew.
+    pub(super) fn all_look_again(&mut self) {
+        for key in self.keys() {
+            self.look_again(key);
+        }
+    }
+
+    /// Has a session become somebody.
+    pub(super) fn identify(&mut self, key: SessionKey, caller: S::Caller) {
+        let Some(entry) = self.entry(key) else { return };
+        let changed = entry.subscriber.identify(caller);
+        entry.info.bearer = entry.subscriber.bearer().cloned().map(Box::new);
+        self.apply(key, changed);
+        // What was true when the credential was looked at may not be true now.
+        self.look_again(key);
+    }
+
+    fn apply(&mut self, key: SessionKey, Changed { lost, errand }: Changed<S::Errand>) {
+        self.unroute(key, &lost);
+        self.errands.extend(errand.map(|errand| (key, errand)));
+        self.settle(key);
+    }
+
+    /// Subscribes a session, unless it is refused, which it is told then.
+    pub(super) fn subscribe(&mut self, key: SessionKey, subscribe: S::Subscribe) {
+        if !self.look_again(key) {
+            return;
+        }
+        let mark = self.new_mark();
+        let Some(entry) = self.entry(key) else { return };
+        if let Some(Joined { patterns, errand }) = entry.subscriber.subscribe(mark, subscribe) {
+            self.route(key, patterns, mark);
+            self.errands.extend(errand.map(|errand| (key, errand)));
+        }
+        self.settle(key);
+    }
+
+    fn route(&mut self, key: SessionKey, patterns: Vec<Pattern>, mark: MarkId) {
+        let Some(entry) = self.sessions.get(key.slot as usize) else { return };
+        let mut wanted = Vec::new();
+        for pattern in patterns {
+            let subscribed = self.topics.subscribe(key, pattern.clone());
+            if subscribed == Subscribed::Already {
+                continue;
+            }
+            self.metrics.subscriptions.inc();
+            self.observer.member(&pattern, &entry.info, true);
+            if subscribed == Subscribed::First {
+                wanted.push(pattern);
+            }
+        }
+        self.router.want(self.id, &wanted, key, mark);
+    }
+
+    /// Asks for `mark` once more, behind everything that waits now.
+    pub(super) fn mark(&mut self, key: SessionKey, mark: MarkId) {
+        if self.entry(key).is_some() {
+            self.router.want(self.id, &[], key, mark);
+        }
+    }
+
+    /// Unsubscribes a session.
+    pub(super) fn unsubscribe(&mut self, key: SessionKey, patterns: &[Pattern]) {
+        let Some(entry) = self.entry(key) else { return };
+        entry.subscriber.unsubscribe(patterns);
+        self.unroute(key, patterns);
+        self.settle(key);
+    }
+
+    fn unroute(&mut self, key: SessionKey, patterns: &[Pattern]) {
+        let Some(entry) = self.sessions.get(key.slot as usize) else { return };
+        let mut unwanted = Vec::new();
+        for pattern in patterns {
+            if !self.topics.has(key, pattern) {
+                continue;
+            }
+            self.metrics.subscriptions.dec();
+            self.observer.member(pattern, &entry.info, false);
+            if self.topics.unsubscribe(key, pattern) {
+                unwanted.push(pattern.clone());
+            }
+        }
+        self.router.unwant(self.id, &unwanted);
+    }
+
+    /// Ends a session that can't go on, and notes when it is to be asked next.
+    fn settle(&mut self, key: SessionKey) {
+        match self.entry(key).and_then(|entry| entry.subscriber.verdict()) {
+            Some(close) => self.end(key, close),
+            None => self.watch(key),
+        }
+    }
+
+    fn watch(&mut self, key: SessionKey) {
+        if let Some(entry) = self.entry(key) {
+            let deadline = entry.subscriber.deadline();
+            self.deadlines.set(key, deadline);
+        }
+    }
+
+    /// Ends a session: from here on it gets the good-bye and nothing else, and is in no list and no count.
+    pub(super) fn end(&mut self, key: SessionKey, close: Close) {
+        if let Some(mut subscriber) = self.remove(key) {
+            subscriber.end(close);
+        }
+    }
+
+    /// Removes a session whose client is gone.
+    pub(super) fn leave(&mut self, key: SessionKey) {
+        self.remove(key);
+    }
+
+    fn remove(&mut self, key: SessionKey) -> Option<Box<S>> {
+        self.entry(key)?;
+        let Entry { info, subscriber, .. } = self.sessions.try_remove(key.slot as usize)?;
+        let mut patterns = 0;
+        for pattern in self.topics.patterns(key) {
+            self.observer.member(pattern, &info, false);
+            patterns += 1;
+        }
+        self.metrics.subscriptions.dec_by(patterns);
+        let unwanted = self.topics.leave(key);
+        self.router.unwant(self.id, &unwanted);
+        self.alarms.set(key, None);
+        self.deadlines.set(key, None);
+        self.observer.session(&info, false);
+        let label = TransportLabel { transport: info.transport.name() };
+        self.metrics.sessions.get_or_create(&label).dec();
+        debug!(session = %info.id, "session left");
+        Some(subscriber)
+    }
+
+    /// Does what waits for the worker, in the order of the log. Who may stay no longer is gone before.
+    pub(super) fn handle(&mut self, items: Vec<Item>) -> Instant {
+        let now = self.now();
+        self.pass_deadlines(now);
+        self.flush.begin(now);
+        for item in items {
+            match item {
+                Item::Event(delivery) => self.deliver(&delivery),
+                Item::Beat { position } => self.beat(position),
+                // Nobody waits for it any more where it can't be sent.
+                Item::Census(asked) => _ = asked.send(self.census()),
+                Item::Broken(loss) => self.broken(&loss),
+                Item::Mark { session, mark, position } => {
+                    self.with(session, |subscriber| subscriber.marked(mark, position));
+                }
+            }
+        }
+        now
+    }
+
+    fn deliver(&mut self, delivery: &Arc<Delivery>) {
+        let (mut delivered, mut full) = (0, Vec::new());
+        for key in self.topics.subscribers(&delivery.event.topic) {
+            let Some(entry) = self.sessions.get_mut(key.slot as usize) else { continue };
+            match entry.subscriber.deliver(delivery) {
+                Delivered::Quietly => {}
+                Delivered::ToFlush => self.flush.add(key, entry.wrote),
+                Delivered::Full => full.push(key),
+            }
+            delivered += 1;
+        }
+        self.metrics.events_delivered.inc_by(delivered);
+        full.into_iter().for_each(|key| self.settle(key));
+    }
+
+    fn beat(&mut self, position: Cursor) {
+        let due = self.ticks % self.heartbeat;
+        let beaten = self.sessions.iter_mut().filter(|(_, entry)| entry.beat == due);
+        let beaten: Vec<_> = beaten
+            .map(|(slot, entry)| (entry.key(slot), entry.subscriber.beat(position)))
+            .collect();
+        for (key, beat) in beaten {
+            match beat {
+                Ok(()) => self.settle(key),
+                Err(close) => self.end(key, close),
+            }
+        }
+        self.ticks += 1;
+    }
+
+    fn broken(&mut self, loss: &Loss) {
+        let concerned: Vec<SessionKey> = match &loss.topics {
+            None => self.keys(),
+            Some(topics) => {
+                let of = topics.iter().flat_map(|lost| self.topics.subscribers(&lost.topic));
+                let mut concerned: Vec<_> = of.collect();
+                concerned.sort_unstable();
+                concerned.dedup();
+                concerned
+            }
+        };
+        let mark = self.new_mark();
+        for key in concerned {
+            let errand = self.with(key, |subscriber| subscriber.broken(loss, mark)).flatten();
+            self.errands.extend(errand.map(|errand| (key, errand)));
+        }
+    }
+
+    /// Asks those whose time has come whether they may stay.
+    pub(super) fn pass_deadlines(&mut self, now: Instant) {
+        for key in self.deadlines.take(now) {
+            let Some(entry) = self.entry(key) else { continue };
+            match entry.subscriber.due() {
+                Ok(()) => self.settle(key),
+                Err(close) => self.end(key, close),
+            }
+        }
+    }
+
+    /// When something is to be done by the clock.
+    pub(super) fn next_alarm(&self) -> Option<Instant> {
+        [self.alarms.next(), self.deadlines.next()].into_iter().flatten().min()
+    }
+
+    /// Has those write whose time has come.
+    pub(super) fn pass_alarms(&mut self, now: Instant) {
+        self.flush.begin(now);
+        for key in self.alarms.take(now) {
+            self.add_to_flush(key);
+        }
+    }
+
+    pub(super) fn add_to_flush(&mut self, key: SessionKey) {
+        if let Some(wrote) = self.entry(key).map(|entry| entry.wrote) {
+            self.flush.add(key, wrote);
+        }
+    }
+
+    /// Has some of these write, few enough that whatever else this thread has to do comes in between.
+    pub(super) fn write_turn(&mut self, waiting: &mut VecDeque<SessionKey>) {
+        let round = self.flush.round();
+        for key in waiting.drain(..TURN.min(waiting.len())) {
+            let Some(entry) = self.entry(key) else { continue };
+            entry.wrote = round;
+            let more_at = entry.subscriber.flush();
+            if more_at.is_some() {
+                self.alarms.set(key, more_at);
+            }
+            if let Some(close) = self.entry(key).and_then(|entry| entry.subscriber.verdict()) {
+                self.end(key, close);
+            }
+        }
+    }
+
+    /// What a call has set off, the first first.
+    pub(super) fn next_errand(&mut self) -> Option<(SessionKey, S::Errand)> {
+        self.errands.pop_front()
+    }
+
+    fn census(&self) -> Census {
+        let without = self.sessions.iter().filter(|(_, entry)| !entry.subscriber.has_room());
+        Census { sessions: self.sessions.len(), without_room: without.count() }
+    }
+
+    fn new_mark(&mut self) -> MarkId {
+        self.next_mark += 1;
+        MarkId(self.next_mark)
+    }
+
+    /// Every session that is here.
+    pub(super) fn everyone(&self) -> VecDeque<SessionKey> {
+        self.keys().into()
+    }
+
+    /// Answers for the sessions of this thread.
+    pub(super) fn answer(&mut self, question: &Question) -> Answer {
+        match question {
+            Question::Count(topics) => {
+                Answer::Counts(topics.iter().map(|topic| self.receivers(topic).count()).collect())
+            }
+            Question::Topics(list) => Answer::Topics(self.topic_names(list)),
+            Question::Members(topic, range) => {
+                let members = self.receivers(topic).map(|entry| entry.info.clone());
+                Answer::Members(range.of(members.collect(), |info| &info.id))
+            }
+            Question::Sessions(user, range) => {
+                let views = self.views(user.as_deref());
+                Answer::Sessions(range.of(views, |view| &view.info.id))
+            }
+            Question::EndSession(id) => self.end_each(Close::Policy, |info| info.id == *id),
+            Question::EndUser(user) => {
+                self.end_each(Close::Policy, |info| info.user() == Some(user))
+            }
+            Question::EndRevoked(revocation) => self.end_each(Close::Unauthorized, |info| {
+                info.bearer.as_ref().is_some_and(|bearer| revocation.covers(bearer))
+            }),
+            Question::Redeem(_) => Answer::Redeemed(None),
+        }
+    }
+
+    /// Those who would receive an event of a topic.
+    fn receivers(&self, topic: &Topic) -> impl Iterator<Item = &Entry<S>> {
+        let subscribed = self.topics.subscribers(topic);
+        let entries = subscribed.filter_map(|key| self.sessions.get(key.slot as usize));
+        entries.filter(|entry| entry.subscriber.may_receive(topic))
+    }
+
+    fn topic_names(&self, ListTopics { pattern, after, limit }: &ListTopics) -> Vec<Topic> {
+        let subscribed = self.topics.exact().filter_map(Pattern::as_topic);
+        let is_after = |topic: &Topic| after.as_ref().is_none_or(|after| topic > after);
+        let matching = subscribed.filter(|topic| pattern.matches(topic) && is_after(topic));
+        let mut topics: Vec<_> = matching.collect();
+        topics.sort_unstable();
+        topics.truncate(*limit);
+        topics
+    }
+
+    fn views(&self, user: Option<&str>) -> Vec<SessionView> {
+        let of_user = |entry: &Entry<S>| user.is_none() || entry.info.user() == user;
+        let wanted = self.sessions.iter().filter(|(_, entry)| of_user(entry));
+        let views = wanted.map(|(slot, entry)| {
+            let mut subscriptions: Vec<_> =
+                self.topics.patterns(entry.key(slot)).cloned().collect();
+            subscriptions.sort_unstable();
+            let queued_bytes = entry.subscriber.queued_bytes();
+            SessionView { info: entry.info.clone(), subscriptions, queued_bytes }
+        });
+        views.collect()
+    }
+
+    fn end_each(&mut self, close: Close, is_meant: impl Fn(&SessionInfo) -> bool) -> Answer {
+        let meant = self.sessions.iter().filter(|(_, entry)| is_meant(&entry.info));
+        let keys: Vec<_> = meant.map(|(slot, entry)| entry.key(slot)).collect();
+        keys.iter().for_each(|key| self.end(*key, close));
+        Answer::Ended(keys.len())
+    }
+}
+
+impl<S> Entry<S> {
+    fn key(&self, slot: usize) -> SessionKey {
+        SessionKey { slot: slot as u32, number: self.number }
+    }
+}

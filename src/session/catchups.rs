@@ -1,0 +1,208 @@
+//! The subscribes of one session that are not live yet, each with whoever reads its history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
+
+use super::catchup::Catchup;
+use crate::broker::{Delivery, MarkId};
+use crate::model::{Cursor, Pattern, Topic};
+
+/// The subscribes of one session that are not live yet.
+#[derive(Default)]
+pub struct Catchups(Vec<Active>);
+
+/// A subscribe that is registered and not live yet.
+pub struct Active {
+    /// Behind this its next step is taken.
+    pub mark: MarkId,
+    /// What waits for it.
+    pub catchup: Catchup,
+    /// Whether current values are wanted where there is a gap.
+    pub snapshot: bool,
+    /// The shortest time between two events of a topic, where they are conflated.
+    pub interval: Option<Duration>,
+    /// Who reads its history; nobody where it wants none.
+    pub reader: Option<Reader>,
+    /// Current values that were on their way when events were lost: they are read again.
+    pub again: Again,
+}
+
+/// The way to whoever reads a history; dropped, nobody reads any more.
+pub struct Reader {
+    progress: UnboundedSender<Progress>,
+    task: Option<Running>,
+}
+
+/// A task that ends when nobody holds it.
+pub struct Running(pub AbortHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Which current values are to be read again.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum Again {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those of these topics.
+    Of(Vec<Topic>),
+    /// All.
+    All,
+}
+
+/// What the reader of a subscribe's history is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Read what came up to `boundary`.
+    Read {
+        /// Where the history is to be read up to.
+        boundary: Cursor,
+        /// What came up to here has been sent already.
+        sent: Option<Cursor>,
+        /// Current values that are to be read, whatever else is.
+        anew: Again,
+        /// Whether nothing but these is missing.
+        only_anew: bool,
+    },
+    /// It is live; nothing is left to read.
+    Live,
+}
+
+/// What a mark means to a subscribe.
+pub enum Marked {
+    /// Its history is being read.
+    Reads,
+    /// It is live from here on.
+    Live(Box<Active>),
+}
+
+impl Reader {
+    /// Whoever hears of `progress` reads.
+    pub fn new(progress: UnboundedSender<Progress>) -> Self {
+        Self { progress, task: None }
+    }
+
+    /// Says how far to read, or that there is no more to be.
+    pub fn tell(&self, progress: Progress) {
+        // Where the reader has failed, it has ended the session.
+        _ = self.progress.send(progress);
+    }
+}
+
+impl Again {
+    fn and(&mut self, lost: Option<&[Topic]>) {
+        match (&mut *self, lost) {
+            (_, None) => *self = Again::All,
+            (Again::All, _) => {}
+            (Again::Nothing, Some(topics)) => *self = Again::Of(topics.to_vec()),
+            (Again::Of(known), Some(topics)) => {
+                known.extend(topics.iter().cloned());
+                known.sort_unstable();
+                known.dedup();
+            }
+        }
+    }
+}
+
+impl Catchups {
+    /// Whether everything is live.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, active: Active) {
+        self.0.push(active);
+    }
+
+    /// The one of a mark.
+    pub fn get(&mut self, mark: MarkId) -> Option<&mut Active> {
+        self.0.iter_mut().find(|active| active.mark == mark)
+    }
+
+    /// Gives the one of a mark its reader; where there is none any more, nobody reads.
+    pub fn run_by(&mut self, mark: MarkId, task: Running) {
+        if let Some(reader) = self.get(mark).and_then(|active| active.reader.as_mut()) {
+            reader.task = Some(task);
+        }
+    }
+
+    /// What they are to become live for.
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        self.0.iter().flat_map(|active| active.catchup.patterns())
+    }
+
+    /// Those that have begun: later events are theirs.
+    pub fn begun(&self) -> impl Iterator<Item = &Active> {
+        self.0.iter().filter(|active| active.catchup.has_begun())
+    }
+
+    /// Wants these patterns no longer.
+    pub fn unsubscribe(&mut self, patterns: &[Pattern]) {
+        self.0.retain_mut(|active| !active.catchup.unsubscribe(patterns));
+        self.give_back_room();
+    }
+
+    /// Has an event wait where it is wanted; true where it is ephemeral, which has no place in a replay,
+    /// and wanted now.
+    pub fn hold(&mut self, delivery: &Arc<Delivery>) -> bool {
+        let event = &delivery.event;
+        if event.cursor.is_none() {
+            return self.begun().any(|active| active.catchup.matches(&event.topic));
+        }
+        self.0.iter_mut().for_each(|active| active.catchup.hold(delivery));
+        false
+    }
+
+    /// What it means that all before `mark` has been delivered, up to `position`.
+    pub fn marked(&mut self, mark: MarkId, position: Cursor) -> Option<Marked> {
+        let at = self.0.iter().position(|active| active.mark == mark)?;
+        let Active { catchup, reader, again, .. } = &mut self.0[at];
+        if let Some(reader) = reader {
+            let is_missing = !catchup.has_begun() || catchup.has_overflowed();
+            let anew = std::mem::take(again);
+            if is_missing || anew != Again::Nothing {
+                let (boundary, sent) = (position, catchup.sent());
+                if is_missing {
+                    catchup.begin(position);
+                }
+                reader.tell(Progress::Read { boundary, sent, anew, only_anew: !is_missing });
+                return Some(Marked::Reads);
+            }
+        }
+        let active = self.0.swap_remove(at);
+        self.give_back_room();
+        Some(Marked::Live(Box::new(active)))
+    }
+
+    /// Hears that events of some topics were lost, or of any: current values that were on their way are
+    /// read again, and what waits from before that is not sent after them.
+    pub fn lose(&mut self, lost: Option<&[Topic]>) {
+        for active in self.0.iter_mut().filter(|active| active.catchup.has_begun()) {
+            let reads_values = active.snapshot || active.interval.is_some();
+            if reads_values && active.reader.is_some() {
+                active.again.and(lost);
+                active.catchup.forget(lost);
+            }
+        }
+    }
+
+    /// Most sessions never catch up again.
+    fn give_back_room(&mut self) {
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        }
+    }
+}

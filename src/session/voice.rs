@@ -1,0 +1,151 @@
+//! What is said to one client: in its wire form, into its outbox.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::outbox::Full;
+use super::outgoing::Outgoing;
+use super::wire::Wire;
+use crate::broker::{Delivered, Delivery};
+use crate::metrics::{CodeLabel, Metrics};
+use crate::model::{Close, Event, Problem};
+use crate::protocol::{Marks, Reply};
+
+/// How far a reconnect may be delayed beyond what the table of closes says, as a factor, so that
+/// not all clients come back at once.
+const JITTER: std::ops::Range<f64> = 1.0..2.0;
+
+/// What speaks to one client.
+pub struct Voice {
+    wire: Wire,
+    outgoing: Arc<Outgoing>,
+    metrics: Arc<Metrics>,
+    /// Something could not be said, for too much waits already.
+    is_full: bool,
+}
+
+impl Voice {
+    /// Speaks in a wire form into an outbox.
+    pub fn new(wire: Wire, outgoing: Arc<Outgoing>, metrics: Arc<Metrics>) -> Self {
+        Self { wire, outgoing, metrics, is_full: false }
+    }
+
+    /// The outbox that it fills.
+    pub fn outgoing(&self) -> &Arc<Outgoing> {
+        &self.outgoing
+    }
+
+    /// Whether something could not be said.
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Says the first word, behind the transport's own first bytes, if it has any. It leaves even
+    /// where the session ends at once.
+    pub fn welcome(&self, before: &[u8], welcome: &Reply<'_>) {
+        let mut first = BytesMut::from(before);
+        first.extend_from_slice(&self.wire.reply(welcome).unwrap_or_default());
+        self.outgoing.begin(first.freeze());
+    }
+
+    /// Says something that is not an event.
+    pub fn reply(&mut self, reply: &Reply<'_>) {
+        if let Reply::Gap { .. } = reply {
+            self.metrics.gaps.inc();
+        }
+        if let Some(message) = self.wire.reply(reply) {
+            self.push(message);
+        }
+    }
+
+    /// Says that a request is refused.
+    pub fn refuse(&mut self, reference: Option<u64>, problem: &Problem) {
+        self.metrics.refusals.get_or_create(&CodeLabel { code: problem.code.as_str() }).inc();
+        let (code, message) = (problem.code, &problem.detail);
+        self.reply(&Reply::Error { reference, code, message });
+    }
+
+    /// Says that the connection is alive, where its wire form has a word for that.
+    pub fn heartbeat(&mut self) {
+        if let Some(heartbeat) = self.wire.heartbeat() {
+            self.push(heartbeat);
+        }
+    }
+
+    /// Sends an event out of the history.
+    pub fn replay(&mut self, event: &Event, marks: &Marks) {
+        self.metrics.events_replayed.inc();
+        self.event(event, marks);
+    }
+
+    /// Sends an event with marks.
+    pub fn event(&mut self, event: &Event, marks: &Marks) {
+        self.push(self.wire.event(event, marks));
+    }
+
+    /// Sends a live event, in bytes that sessions share.
+    pub fn live(&mut self, delivery: &Delivery) -> Delivered {
+        self.push_quietly(self.wire.live(delivery))
+    }
+
+    /// Sends an event that took the place of `skipped` others of its topic.
+    pub fn conflated(&mut self, delivery: &Delivery, skipped: u64) -> Delivered {
+        self.push_quietly(self.in_place_of(delivery, skipped))
+    }
+
+    /// The same, where nothing that came with it asks for a flush.
+    pub fn conflated_at_once(&mut self, delivery: &Delivery, skipped: u64) {
+        self.push(self.in_place_of(delivery, skipped));
+    }
+
+    fn in_place_of(&self, delivery: &Delivery, skipped: u64) -> Bytes {
+        match skipped {
+            0 => self.wire.conflated(delivery),
+            skipped => {
+                let marks = Marks { conflated: true, skipped, ..Marks::default() };
+                self.wire.event(&delivery.event, &marks)
+            }
+        }
+    }
+
+    /// Says good-bye, once. Who lost the right to be here, or does not read, gets nothing else that
+    /// still waits.
+    pub fn good_bye(&self, close: Close) {
+        if self.outgoing.is_closing() {
+            return;
+        }
+        self.metrics.closes.get_or_create(&CodeLabel { code: close.name() }).inc();
+        let jitter = |after: u32| (f64::from(after) * rand::random_range(JITTER)) as u32;
+        let good_bye = self.wire.good_bye(close, close.retry_after_ms().map(jitter));
+        let drop_waiting = matches!(
+            close,
+            Close::Policy | Close::Unauthorized | Close::Forbidden | Close::SlowConsumer
+        );
+        self.outgoing.close(good_bye, drop_waiting);
+    }
+
+    fn push(&mut self, message: Bytes) {
+        if self.outgoing.push(message).is_err() {
+            self.is_full = true;
+        }
+    }
+
+    fn push_quietly(&mut self, message: Bytes) -> Delivered {
+        match self.outgoing.push_quietly(message) {
+            Ok(true) => Delivered::ToFlush,
+            Ok(false) => Delivered::Quietly,
+            Err(Full) => {
+                self.is_full = true;
+                Delivered::Full
+            }
+        }
+    }
+}
+
+impl Drop for Voice {
+    fn drop(&mut self) {
+        // Where nobody speaks any more, the transport ends too.
+        self.outgoing.close([], false);
+    }
+}
