@@ -488,3 +488,6 @@ impl<S> Entry<S> {
         SessionKey { slot: slot as u32, number: self.number }
     }
 }
+
+#[cfg(test)]
+mod tests;

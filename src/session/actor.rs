@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use actix::prelude::*;
 
+use super::errand::subscribe_when_there;
 use super::house::House;
-use super::receiver::{Becoming, Receiver, Wish, subscribe_when_there};
+use super::receiver::{Becoming, Receiver, Wish};
 use super::socket::Said;
 use crate::broker::{SessionKey, WorkerHandle};
 use crate::history::Append;

@@ -10,8 +10,10 @@ mod catchups;
 mod conflation;
 mod deflate;
 mod door;
+mod errand;
 mod frames;
 mod house;
+mod intake;
 mod live;
 mod outbox;
 mod outgoing;
@@ -23,6 +25,7 @@ mod socket;
 mod stream;
 mod takeover;
 mod tcp;
+mod term;
 mod voice;
 mod wire;
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::catchups::{Again, Progress};
+use super::errand::Reading;
 use super::outgoing::Outgoing;
-use super::receiver::{Reading, Receiver};
+use super::receiver::Receiver;
 use crate::broker::{BrokerHandle, SessionKey, WorkerHandle};
 use crate::history::{Newest, Page, Read};
 use crate::model::{Close, Code, Cursor, Event, Pattern, Problem, Topic};

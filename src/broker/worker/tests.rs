@@ -1,0 +1,234 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::*;
+use crate::broker::{NoObserver, Range, Transport, WorkerHandle};
+use crate::model::{Bearer, LogName, Timestamp};
+
+/// A session that notes what it hears.
+struct Fake {
+    name: &'static str,
+    heard: Heard,
+    may_be_here: bool,
+    deadline: Option<Instant>,
+}
+
+type Heard = Rc<RefCell<Vec<String>>>;
+
+impl Fake {
+    fn hears(&self, what: &str) {
+        self.heard.borrow_mut().push(format!("{} {what}", self.name));
+    }
+}
+
+impl Subscriber for Fake {
+    type Subscribe = Vec<Pattern>;
+    type Caller = ();
+    type Errand = ();
+
+    fn look_again(&mut self) -> Result<Changed<()>, Close> {
+        if self.may_be_here { Ok(Changed::default()) } else { Err(Close::Unauthorized) }
+    }
+
+    fn identify(&mut self, (): ()) -> Changed<()> {
+        Changed::default()
+    }
+
+    fn bearer(&self) -> Option<&Bearer> {
+        None
+    }
+
+    fn subscribe(&mut self, _: MarkId, patterns: Vec<Pattern>) -> Option<Joined<()>> {
+        Some(Joined { patterns, errand: Some(()) })
+    }
+
+    fn unsubscribe(&mut self, _: &[Pattern]) {}
+
+    fn may_receive(&self, topic: &Topic) -> bool {
+        !topic.as_str().contains("secret")
+    }
+
+    fn deliver(&mut self, _: &Arc<Delivery>) -> Delivered {
+        Delivered::Quietly
+    }
+
+    fn flush(&mut self) -> Option<Instant> {
+        None
+    }
+
+    fn marked(&mut self, _: MarkId, _: Cursor) {
+        self.hears("mark");
+    }
+
+    fn beat(&mut self, _: Cursor) -> Result<(), Close> {
+        Ok(())
+    }
+
+    fn broken(&mut self, _: &Loss, _: MarkId) -> Option<()> {
+        self.hears("loss");
+        None
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn due(&mut self) -> Result<(), Close> {
+        Err(Close::Unauthorized)
+    }
+
+    fn verdict(&self) -> Option<Close> {
+        None
+    }
+
+    fn end(&mut self, close: Close) {
+        self.hears(close.name());
+    }
+
+    fn queued_bytes(&self) -> usize {
+        0
+    }
+
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn run(_: &WorkerHandle<Self>, _: SessionKey, (): ()) {}
+}
+
+struct Room {
+    worker: Worker<Fake>,
+    heard: Heard,
+    draining: Arc<AtomicBool>,
+}
+
+impl Room {
+    fn new() -> Self {
+        let head = Cursor { log: LogName::parse("abcdefgh").unwrap(), epoch: 1, sequence: 7 };
+        let router = Arc::new(Router::new(head, 10));
+        let id = router.enter(Arc::default());
+        let timing = Timing {
+            heartbeat: Duration::from_secs(25),
+            flush_interval: Duration::ZERO,
+            clock: Clock::default(),
+        };
+        let (draining, metrics) = (Arc::new(AtomicBool::new(false)), Arc::new(Metrics::default()));
+        let observer = Arc::new(NoObserver);
+        let worker = Worker::new(id, router, observer, metrics, draining.clone(), timing);
+        Self { worker, heard: Heard::default(), draining }
+    }
+
+    fn enter(&mut self, name: &'static str) -> Result<SessionKey, Close> {
+        self.enter_with(name, true, None)
+    }
+
+    fn enter_with(
+        &mut self,
+        name: &'static str,
+        may_be_here: bool,
+        deadline: Option<Instant>,
+    ) -> Result<SessionKey, Close> {
+        let info = SessionInfo {
+            id: name.to_owned(),
+            bearer: None,
+            since: Timestamp::from_millis(0),
+            transport: Transport::Sse,
+            address: None,
+        };
+        let heard = self.heard.clone();
+        self.worker.enter(info, Box::new(Fake { name, heard, may_be_here, deadline }))
+    }
+
+    fn names(&mut self) -> Vec<String> {
+        let everyone = Question::Sessions(None, Range { after: None, limit: 100 });
+        let sessions = self.worker.answer(&everyone);
+        let Answer::Sessions(sessions) = sessions else { panic!("{sessions:?}") };
+        sessions.into_iter().map(|view| view.info.id).collect()
+    }
+
+    fn count(&mut self, topic: &str) -> usize {
+        let count = self.worker.answer(&Question::Count(vec![Topic::parse(topic).unwrap()]));
+        let Answer::Counts(counts) = count else { panic!("{count:?}") };
+        counts[0]
+    }
+}
+
+fn patterns(texts: &[&str]) -> Vec<Pattern> {
+    texts.iter().map(|text| Pattern::parse(text).unwrap()).collect()
+}
+
+#[test]
+fn what_is_addressed_to_a_session_that_left_is_nobodys() {
+    let mut room = Room::new();
+    let first = room.enter("first").unwrap();
+    room.worker.leave(first);
+    let second = room.enter("second").unwrap();
+    assert_eq!(first.slot, second.slot, "it sits where the other sat");
+    room.worker.subscribe(first, patterns(&["a"]));
+    room.worker.identify(first, ());
+    room.worker.end(first, Close::Policy);
+    room.worker.leave(first);
+    let mark = room.worker.new_mark();
+    let position = room.worker.router.head();
+    room.worker.handle(vec![Item::Mark { session: first, mark, position }]);
+    assert_eq!(room.worker.with(first, |_| ()), None);
+    assert_eq!((room.names(), room.count("a")), (vec!["second".to_owned()], 0));
+    assert!(room.heard.borrow().is_empty() && room.worker.next_errand().is_none());
+}
+
+#[test]
+fn what_was_ended_is_in_no_list_and_in_no_count() {
+    let mut room = Room::new();
+    let key = room.enter("one").unwrap();
+    room.worker.subscribe(key, patterns(&["a", "b.>"]));
+    assert_eq!((room.count("a"), room.count("b.x"), room.count("b.secret")), (1, 1, 0));
+    let ended = room.worker.answer(&Question::EndSession("one".to_owned()));
+    assert!(matches!(ended, Answer::Ended(1)), "{ended:?}");
+    assert_eq!((room.count("a"), room.names().len()), (0, 0));
+    let again = room.worker.answer(&Question::EndSession("one".to_owned()));
+    assert!(matches!(again, Answer::Ended(0)), "{again:?}");
+    assert_eq!(*room.heard.borrow(), ["one policy"]);
+}
+
+#[test]
+fn nobody_comes_in_who_may_not_be_here_or_while_it_drains() {
+    let mut room = Room::new();
+    assert_eq!(room.enter_with("revoked", false, None), Err(Close::Unauthorized));
+    room.draining.store(true, Ordering::Release);
+    assert_eq!(room.enter("late"), Err(Close::Restart));
+    assert!(room.names().is_empty());
+}
+
+#[test]
+fn whose_time_is_up_is_gone_before_anything_else_is_handled() {
+    let mut room = Room::new();
+    let over = room.enter_with("over", true, Some(Instant::now())).unwrap();
+    room.worker.subscribe(over, patterns(&[">"]));
+    let since = room.worker.router.head();
+    room.worker.handle(vec![Item::Broken(Loss { since, place: since, topics: None })]);
+    assert_eq!(*room.heard.borrow(), ["over unauthorized"]);
+    assert!(room.worker.next_alarm().is_none());
+}
+
+#[test]
+fn a_loss_is_told_to_those_whose_topics_it_is_of() {
+    let mut room = Room::new();
+    for (name, texts) in [("exact", &["a"][..]), ("wild", &["*"]), ("other", &["b"])] {
+        let key = room.enter(name).unwrap();
+        room.worker.subscribe(key, patterns(texts));
+    }
+    let since = room.worker.router.head();
+    let lost = |topics: &[&str]| {
+        let lost = topics.iter().map(|topic| crate::history::LostTopic {
+            topic: Topic::parse(topic).unwrap(),
+            is_superseded: false,
+        });
+        Item::Broken(Loss { since, place: since, topics: Some(lost.collect()) })
+    };
+    room.worker.handle(vec![lost(&["a", "c"])]);
+    assert_eq!(*room.heard.borrow(), ["exact loss", "wild loss"], "each once");
+    room.heard.borrow_mut().clear();
+    room.worker.handle(vec![Item::Broken(Loss { since, place: since, topics: None })]);
+    assert_eq!(room.heard.borrow().len(), 3);
+}

@@ -1,0 +1,368 @@
+//! What one session takes in, and by what right: each event goes out because something here says so, in that
+//! step.
+//!
+//! As long as all that is routed to the session is live and granted whole, it only hands the shared bytes to the
+//! outbox; while something is caught up, or must be filtered, it looks at each event. Which of both is a
+//! fact that changes in the same step as what it follows from, and it is shut until the step is done.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::catchup::Catchup;
+use super::catchups::{Active, Again, Catchups, Marked, Progress, Reader, Running};
+use super::errand::Reading;
+use super::live::Live;
+use super::pump::Pump;
+use super::replay::Kind;
+use super::voice::Voice;
+use crate::auth::{Access, Coverage};
+use crate::broker::{Delivered, Delivery, MarkId};
+use crate::clock::Instant;
+use crate::history::Loss;
+use crate::model::{Cursor, Event, Pattern, Topic};
+use crate::protocol::{Marks, Reply};
+
+/// The most topics that a gap names.
+const MAX_NAMED: usize = 100;
+
+/// The subscriptions of one session, its rights, and the voice that events leave by.
+pub struct Intake {
+    /// Every event that comes is to be sent as it is. Changed by [`Intake::change`] alone.
+    plain: bool,
+    voice: Voice,
+    access: Access,
+    live: Live,
+    catchups: Catchups,
+    pump: Pump,
+    /// The newest cursor that the client was told of beside events.
+    told: Option<Cursor>,
+}
+
+impl Intake {
+    /// Takes in nothing yet.
+    pub fn new(voice: Voice, access: Access, max_conflated_bytes: usize) -> Self {
+        Self {
+            plain: false,
+            voice,
+            access,
+            live: Live::default(),
+            catchups: Catchups::default(),
+            pump: Pump::new(max_conflated_bytes),
+            told: None,
+        }
+    }
+
+    /// Changes what decides about events, and with it whether they may go out without a look.
+    fn change<R>(&mut self, change: impl FnOnce(&mut Self) -> R) -> R {
+        self.plain = false;
+        let changed = change(self);
+        let is_settled = self.catchups.is_empty() && self.live.is_whole();
+        self.pump.settle(self.live.len(), is_settled);
+        self.plain = is_settled && !self.live.is_empty() && self.pump.is_idle();
+        changed
+    }
+
+    /// What else is said to the client.
+    pub fn voice(&self) -> &Voice {
+        &self.voice
+    }
+
+    /// What else is said to the client.
+    pub fn voice_mut(&mut self) -> &mut Voice {
+        &mut self.voice
+    }
+
+    /// The session's rights at this moment.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Whether it is subscribed to nothing.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.catchups.is_empty()
+    }
+
+    /// How many subscribes are being caught up.
+    pub fn replays(&self) -> usize {
+        self.catchups.len()
+    }
+
+    /// Whether more waits for the client than may.
+    pub fn is_full(&self) -> bool {
+        self.voice.is_full() || self.pump.is_full()
+    }
+
+    /// How many patterns there would be with `more`.
+    pub fn count_with(&self, more: &[Pattern]) -> usize {
+        let caught_up = self.catchups.patterns();
+        let others = caught_up.chain(more).filter(|pattern| !self.live.contains(pattern));
+        self.live.len() + others.collect::<HashSet<_>>().len()
+    }
+
+    /// Takes other rights; the patterns that they do not cover any more are lost with that.
+    pub fn set_access(&mut self, access: Access) -> Vec<Pattern> {
+        self.change(|intake| {
+            intake.live.look_again(&access);
+            intake.access = access;
+            let patterns = intake.live.iter().chain(intake.catchups.patterns());
+            let is_lost = |pattern: &&Pattern| intake.access.coverage(pattern) == Coverage::None;
+            let lost: Vec<_> = patterns.filter(is_lost).cloned().collect();
+            intake.drop_patterns(&lost);
+            lost
+        })
+    }
+
+    /// Takes a subscribe that is to be caught up.
+    pub fn add(&mut self, active: Active) {
+        self.change(|intake| intake.catchups.add(active));
+    }
+
+    /// Takes in nothing by these patterns any more.
+    pub fn unsubscribe(&mut self, patterns: &[Pattern]) {
+        self.change(|intake| intake.drop_patterns(patterns));
+    }
+
+    fn drop_patterns(&mut self, patterns: &[Pattern]) {
+        let Self { live, access, voice, pump, .. } = self;
+        patterns.iter().for_each(|pattern| live.remove(pattern, access));
+        self.catchups.unsubscribe(patterns);
+        pump.remove(patterns, voice, access, live);
+    }
+
+    /// Has the history of a subscribe read by a task, which ends with it.
+    pub fn read_by(&mut self, mark: MarkId, task: Running) {
+        self.catchups.run_by(mark, task);
+    }
+
+    /// Takes an event that one of the patterns matches.
+    pub fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered {
+        if self.plain { self.voice.live(delivery) } else { self.deliver_with_a_look(delivery) }
+    }
+
+    fn deliver_with_a_look(&mut self, delivery: &Arc<Delivery>) -> Delivered {
+        let topic = &delivery.event.topic;
+        let uniform = self.pump.uniform();
+        if uniform.is_none() {
+            if !self.access.may_subscribe(topic) {
+                return Delivered::Quietly;
+            }
+            let is_live = self.catchups.hold(delivery) | self.live.matches(topic);
+            if !is_live {
+                return Delivered::Quietly;
+            }
+        }
+        match uniform.or_else(|| self.pump.interval(&self.live, topic)) {
+            Some(interval) => {
+                let is_behind = self.voice.outgoing().is_behind();
+                self.pump.offer(&mut self.voice, delivery, interval, is_behind)
+            }
+            None => self.voice.live(delivery),
+        }
+    }
+
+    /// Has what it took written; says when it has more to send by the clock, if it has.
+    pub fn flush(&mut self) -> Option<Instant> {
+        loop {
+            let more_at = self.pump.send_due(&mut self.voice, &self.access, &self.live);
+            self.voice.outgoing().flush();
+            if self.pump.is_idle() || !self.voice.outgoing().wants_more() {
+                return more_at;
+            }
+        }
+    }
+
+    /// Tells the client how far everything has been sent or superseded, where that is news.
+    pub fn tell_cursor(&mut self, position: Cursor) {
+        let is_live = self.catchups.is_empty() && !self.live.is_empty();
+        let cursor = self.pump.floor(position);
+        if is_live && self.told != Some(cursor) {
+            self.told = Some(cursor);
+            self.voice.reply(&Reply::Cursor(cursor));
+        }
+    }
+
+    /// Says that events after a place are gone, for the subscribe of `mark`; false once there is none.
+    pub fn replay_gap(&mut self, mark: MarkId, reference: Option<u64>, since: Cursor) -> bool {
+        let is_there = self.catchups.get(mark).is_some();
+        if is_there {
+            self.voice.reply(&Reply::Gap { reference, since, topics: &[] });
+        }
+        is_there
+    }
+
+    /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
+    /// once there is no such subscribe.
+    pub fn replay(&mut self, mark: MarkId, event: &Event, kind: Kind) -> bool {
+        let Some(active) = self.catchups.get(mark) else { return false };
+        if self.access.may_subscribe(&event.topic) && active.catchup.wants(event) {
+            if kind != Kind::Replayed {
+                active.catchup.sent_snapshot(event);
+                self.pump.supersede(&event.topic, event.cursor);
+            }
+            self.voice.replay(event, &marks(&active.catchup, kind));
+        }
+        true
+    }
+
+    /// Sends events that wait for the subscribe of `mark` while there is room; none once so few
+    /// wait that the rest may go at once, else how many bytes the next one needs.
+    pub fn drain_held(&mut self, mark: MarkId) -> Option<usize> {
+        let few_bytes = self.voice.outgoing().max_bytes() / 4;
+        let active = self.catchups.get(mark)?;
+        if active.interval.is_some() {
+            // It takes no room to have the newest of them wait elsewhere.
+            return None;
+        }
+        while active.catchup.held_bytes() > few_bytes {
+            let next = active.catchup.next_held_bytes();
+            if !self.voice.outgoing().has_room(next) {
+                return Some(next);
+            }
+            let delivery = active.catchup.next_held()?;
+            send_held(&mut self.voice, &self.access, &active.catchup, &delivery);
+        }
+        None
+    }
+
+    /// Hears that all before `mark` has been delivered, up to `position`.
+    pub fn marked(&mut self, mark: MarkId, position: Cursor) {
+        self.change(|intake| {
+            if let Some(Marked::Live(active)) = intake.catchups.marked(mark, position) {
+                intake.go_live(*active, position);
+            }
+        });
+    }
+
+    fn go_live(&mut self, active: Active, position: Cursor) {
+        let Active { mut catchup, snapshot, interval, reader, .. } = active;
+        let Self { live, access, voice, pump, .. } = self;
+        if !catchup.is_renewal {
+            // A later subscribe to the same pattern replaces its options.
+            pump.remove(catchup.patterns(), voice, access, live);
+        }
+        for pattern in catchup.patterns() {
+            match catchup.is_renewal {
+                true => live.add_again(pattern, access),
+                false => live.add(pattern, snapshot, access),
+            }
+            if let Some(interval) = interval {
+                pump.add(pattern.clone(), interval);
+            }
+        }
+        while let Some(delivery) = catchup.next_held() {
+            match pump.interval(live, &delivery.event.topic) {
+                Some(_) if !access.may_subscribe(&delivery.event.topic) => {}
+                // It goes out behind all that is written before.
+                Some(interval) => _ = pump.offer(voice, &delivery, interval, true),
+                None => send_held(voice, access, &catchup, &delivery),
+            }
+        }
+        self.say_live(catchup.reference, position);
+        if let Some(reader) = reader {
+            reader.tell(Progress::Live);
+        }
+    }
+
+    fn say_live(&mut self, reference: Option<u64>, position: Cursor) {
+        let cursor = self.pump.floor(position);
+        self.voice.reply(&Reply::Live { reference, cursor });
+        self.told = Some(cursor);
+    }
+
+    /// Hears that events were lost; what is to be read again because of that, which may have `mark`.
+    pub fn lose(&mut self, loss: &Loss, mark: MarkId) -> Option<Reading> {
+        self.change(|intake| intake.hear_of(loss, mark))
+    }
+
+    fn hear_of(&mut self, loss: &Loss, mark: MarkId) -> Option<Reading> {
+        // A subscribe that has not begun reads up to a place that comes after the loss.
+        let is_told = !self.live.is_empty() || self.catchups.begun().next().is_some();
+        let lost = self.missed_topics(loss);
+        if !is_told || lost.as_ref().is_some_and(Vec::is_empty) {
+            return None;
+        }
+        let lost = lost.as_deref();
+        let topics = lost.filter(|lost| lost.len() <= MAX_NAMED).unwrap_or_default();
+        self.voice.reply(&Reply::Gap { reference: None, since: loss.since, topics });
+        self.catchups.lose(lost);
+        if self.live.is_empty() {
+            return None;
+        }
+        let snapshots: Vec<_> = match lost {
+            None => self.live.snapshots().cloned().collect(),
+            Some(lost) => {
+                let wanted = lost.iter().filter(|topic| self.live.wants_value(topic));
+                wanted.map(Pattern::from).collect()
+            }
+        };
+        if snapshots.is_empty() {
+            self.say_live(None, loss.place);
+            return None;
+        }
+        Some(self.renew(snapshots.into(), loss.place, mark))
+    }
+
+    /// The topics of a loss of which this session misses events; none where it may be of any.
+    fn missed_topics(&self, loss: &Loss) -> Option<Vec<Topic>> {
+        let lost = loss.topics.as_ref()?;
+        let misses = |topic: &Topic, is_superseded: bool| {
+            let wants_each = |interval: Option<Duration>| !is_superseded || interval.is_none();
+            let misses_live =
+                self.live.matches(topic) && wants_each(self.pump.interval(&self.live, topic));
+            let mut begun = self.catchups.begun();
+            let is_missed = misses_live
+                || begun.any(|one| one.catchup.matches(topic) && wants_each(one.interval));
+            is_missed && self.access.may_subscribe(topic)
+        };
+        let missed = lost.iter().filter(|lost| misses(&lost.topic, lost.is_superseded));
+        Some(missed.map(|lost| lost.topic.clone()).collect())
+    }
+
+    /// Has current values read anew, while what follows them waits.
+    fn renew(&mut self, snapshots: Arc<[Pattern]>, position: Cursor, mark: MarkId) -> Reading {
+        let patterns = self.live.take();
+        let (sender, progress) = unbounded_channel();
+        let reader = Reader::new(sender);
+        let (sent, anew) = (None, Again::Nothing);
+        reader.tell(Progress::Read { boundary: position, sent, anew, only_anew: false });
+        let max_bytes = self.voice.outgoing().max_bytes();
+        self.catchups.add(Active {
+            mark,
+            catchup: Catchup::renewal(patterns.clone(), max_bytes, position),
+            snapshot: true,
+            interval: None,
+            reader: Some(reader),
+            again: Again::Nothing,
+        });
+        Reading {
+            mark,
+            reference: None,
+            patterns: patterns.into(),
+            snapshots,
+            since: None,
+            snapshot: true,
+            is_conflated: false,
+            progress,
+        }
+    }
+}
+
+fn send_held(voice: &mut Voice, access: &Access, catchup: &Catchup, delivery: &Delivery) {
+    if access.may_subscribe(&delivery.event.topic) {
+        voice.event(&delivery.event, &marks(catchup, Kind::Replayed));
+    }
+}
+
+fn marks(catchup: &Catchup, kind: Kind) -> Marks {
+    let is_snapshot = kind == Kind::Snapshot;
+    let is_replay = !is_snapshot && !catchup.is_renewal;
+    Marks {
+        replay: is_replay.then(|| catchup.reference.unwrap_or(0)),
+        snapshot: is_snapshot,
+        conflated: kind == Kind::Changed,
+        skipped: 0,
+    }
+}
