@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::TestServer;
 use support::sse::SseClient;
 use support::ws::WsClient;
+use support::{PATIENCE, TestServer};
 
 /// Data of some size, with a number to know it by.
 fn large(number: usize) -> Value {
@@ -237,7 +237,11 @@ async fn where_patterns_overlap_every_event_wins_then_the_higher_rate() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_newest_events_that_wait_for_a_client_are_bounded() {
-    let server = TestServer::with(|config| config.limits.conflated_bytes = 2 << 20);
+    let server = TestServer::with(|config| {
+        config.limits.conflated_bytes = 2 << 20;
+        // The client reads only once all is published, which may take longer than a good-bye waits.
+        config.limits.close_timeout = PATIENCE;
+    });
     let mut client = WsClient::live(&server, "?topic=t.%3E&mode=latest").await;
     for number in 0..60 {
         let events: Vec<_> =
