@@ -7,6 +7,7 @@
 mod headers;
 mod http2;
 mod listener;
+mod local;
 mod reload;
 mod routes;
 mod service;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+pub use self::local::{AnyStream, Local};
 pub use self::reload::{Reload, ReloadError};
 use self::service::{encrypted, plain};
 use self::tls::Tls;
@@ -352,6 +354,12 @@ async fn sweep(history: Arc<dyn History>) {
 }
 
 async fn shut_down(broker: &BrokerHandle, places: &Places, server: &ServerHandle, grace: Duration) {
+    say_good_bye(broker, places, grace).await;
+    server.stop(true).await;
+}
+
+/// Tells every session to come back elsewhere, and waits a moment for them to leave.
+async fn say_good_bye(broker: &BrokerHandle, places: &Places, grace: Duration) {
     info!(sessions = places.open(), "stopping");
     broker.drain(grace).await;
     let everyone_left = async {
@@ -362,5 +370,4 @@ async fn shut_down(broker: &BrokerHandle, places: &Places, server: &ServerHandle
     if timeout(LAST_GOOD_BYES, everyone_left).await.is_err() {
         warn!(sessions = places.open(), "some sessions did not leave in time");
     }
-    server.stop(true).await;
 }
