@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fanfare::model::Pattern;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::history::SimulatedHistory;
 use crate::line::{Knock, Line};
@@ -36,7 +36,7 @@ pub enum Kind {
 
 /// One client after another of a kind, until the run is over.
 pub async fn live(world: Rc<World>, kind: Kind, mut dice: Dice) {
-    let mut story = Story::default();
+    let mut story = Story::of(dice.below(2));
     while world.goes_on() {
         dice.pause(200).await;
         let dice = dice.part();
@@ -59,7 +59,9 @@ fn any_place(world: &World, dice: &mut Dice) -> String {
         0 => "aaaaaaaa-1-7".to_owned(),
         1 => "zzzzzzzz-1-7".to_owned(),
         2 => head.at(head.sequence + 1 + dice.below(50) as u64).to_string(),
-        _ => SimulatedHistory::start().at(dice.below(head.sequence as usize + 1) as u64).to_string(),
+        _ => {
+            SimulatedHistory::start().at(dice.below(head.sequence as usize + 1) as u64).to_string()
+        }
     }
 }
 
@@ -91,7 +93,9 @@ async fn hasty(world: &Rc<World>, mut dice: Dice) {
         "open.>" => None,
         ">" if dice.percent(30) => None,
         _ if dice.percent(50) => Some(own_token(world, &["eu.>"])),
-        _ => Some(Credential::new("crowd", &format!("crowd-{}", world.number()), &["eu.>"], 100_000)),
+        _ => {
+            Some(Credential::new("crowd", &format!("crowd-{}", world.number()), &["eu.>"], 100_000))
+        }
     };
     let (since, snapshot) = match dice.below(3) {
         0 => (None, true),
@@ -99,28 +103,47 @@ async fn hasty(world: &Rc<World>, mut dice: Dice) {
         _ => (Some(any_place(world, &mut dice)), false),
     };
     let topics = vec![pattern(topics)];
-    let knock = Knock { is_stream, credential, topics, since, snapshot, ..Knock::default() };
+    let asks_later = !is_stream && dice.percent(60);
+    let knock = match asks_later {
+        true => Knock { credential, ..Knock::default() },
+        false => {
+            let (topics, since) = (topics.clone(), since.clone());
+            Knock { is_stream, credential, topics, since, snapshot, ..Knock::default() }
+        }
+    };
     let fate = Fate {
         polls: dice.percent(40).then(|| dice.below(30)),
         touches: dice.percent(40).then(|| dice.below(20)),
         capacity: dice.percent(30).then(|| dice.pick(&[64, 400, 2_000])),
     };
     let mut line = Line::knock(world, "hasty", &knock, fate, dice.part());
+    if asks_later {
+        let options = json!({ "snapshot": snapshot, "since": since });
+        line.subscribe(&topics, without_null(options));
+    }
     line.listen(dice.wait(60)).await;
     line.leave();
+}
+
+fn without_null(mut options: Value) -> Value {
+    if let Value::Object(members) = &mut options {
+        members.retain(|_, value| !value.is_null());
+    }
+    options
 }
 
 async fn juggler(world: &Rc<World>, mut dice: Dice) {
     let number = world.number();
     let token = |id: usize, grants: &[&str]| {
-        Credential::new(&format!("user-{number}"), &format!("token-{number}-{id}"), grants, 1_000_000)
+        Credential::new(
+            &format!("user-{number}"),
+            &format!("token-{number}-{id}"),
+            grants,
+            1_000_000,
+        )
     };
-    let tokens = [
-        token(0, &["eu.>"]),
-        token(1, &["eu.a", "us.b"]),
-        token(2, &["us.>"]),
-        token(3, &["*.a"]),
-    ];
+    let tokens =
+        [token(0, &["eu.>"]), token(1, &["eu.a", "us.b"]), token(2, &["us.>"]), token(3, &["*.a"])];
     let patterns = ["eu.>", "eu.a", ">", "us.>", "open.>", "eu.*", "*.a", "gate.a"].map(pattern);
     let knock = Knock { credential: Some(tokens[0].clone()), ..Knock::default() };
     let capacity = dice.percent(40).then(|| dice.pick(&[300, 4_000]));
@@ -172,7 +195,7 @@ fn juggle(
 }
 
 async fn keeper(world: &Rc<World>, story: &mut Story, mut dice: Dice) {
-    let patterns = [["eu.>", "us.a"], ["*.a", "eu.b"]][world.max_user_connections % 2].map(pattern);
+    let patterns = [["eu.>", "us.a"], ["*.a", "eu.b"]][story.taste].map(pattern);
     let since = story.cursor.map(|cursor| cursor.to_string());
     let credential = Some(own_token(world, &["eu.>", "us.>", "*.a"]));
     let is_stream = dice.percent(40);
@@ -276,7 +299,8 @@ async fn waiter(world: &Rc<World>, mut dice: Dice) {
     line.leave();
 }
 
-async fn common(world: &Rc<World>, mut dice: Dice) {
+/// One that comes with the token that many use.
+pub async fn common(world: &Rc<World>, mut dice: Dice) {
     let credential = world.shared.borrow().clone();
     let by_auth = dice.percent(40);
     let is_stream = !by_auth && dice.percent(50);

@@ -63,7 +63,7 @@ impl Line {
             false => "/v1/ws?".to_owned(),
         };
         for topic in &knock.topics {
-            _ = write!(path, "topic={topic}&");
+            _ = write!(path, "topic={}&", topic.as_str().replace('>', "%3E"));
         }
         if let Some(since) = &knock.since {
             _ = write!(path, "since={since}&");
@@ -152,6 +152,10 @@ impl Line {
                 Some(Word::Ping(payload)) => self.end.send(&frame(10, &payload)),
                 Some(Word::Status(status)) => {
                     self.world.trace.step(&self.name, format_args!("< {status}"));
+                    if !matches!(status, 101 | 200 | 401 | 403 | 503) {
+                        self.world
+                            .fails(&self.name, format!("its knock is answered with {status}"));
+                    }
                 }
                 Some(Word::Body(_)) => self.is_over = true,
                 Some(Word::Closed(code)) => {

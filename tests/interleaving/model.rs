@@ -11,6 +11,8 @@ use crate::history::SimulatedHistory;
 /// Every event of some topics, from a place on.
 #[derive(Debug, Default)]
 pub struct Story {
+    /// Which topics it is of.
+    pub taste: usize,
     /// All up to there is known; where that is not so, the model begins anew with `live`.
     pub cursor: Option<Cursor>,
     /// Where the model begins.
@@ -19,6 +21,11 @@ pub struct Story {
 }
 
 impl Story {
+    /// Nothing yet.
+    pub fn of(taste: usize) -> Self {
+        Self { taste, ..Self::default() }
+    }
+
     /// Takes a message; the error is what is wrong with it.
     pub fn hears(&mut self, said: &Value) -> Result<(), String> {
         let place = |name: &str| said[name].as_str().and_then(|text| Cursor::parse(text).ok());
@@ -67,7 +74,9 @@ impl Story {
         }
         let missing: Vec<_> = of_log.iter().filter(|at| !self.seen.contains(at)).collect();
         let ghosts: Vec<_> = self.seen.iter().filter(|at| !of_log.contains(at)).collect();
-        Err(format!("A8: after {base}, without a gap, missing {missing:?}, not in the log {ghosts:?}"))
+        Err(format!(
+            "A8: after {base}, without a gap, missing {missing:?}, not in the log {ghosts:?}"
+        ))
     }
 }
 
@@ -99,9 +108,8 @@ impl Values {
     pub fn check(&self, patterns: &[Pattern], history: &SimulatedHistory) -> Result<(), String> {
         let current = history.current().into_iter();
         let current = current.filter(|(topic, _)| patterns.iter().any(|p| p.matches(topic)));
-        let current: BTreeMap<_, _> = current
-            .filter_map(|(topic, event)| Some((topic, event.cursor?.to_string())))
-            .collect();
+        let current: BTreeMap<_, _> =
+            current.filter_map(|(topic, event)| Some((topic, event.cursor?.to_string()))).collect();
         if current == self.0 {
             return Ok(());
         }

@@ -6,9 +6,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::clients;
 use crate::rights::{self, Credential, SETTLE, TOPICS};
 use crate::seed::Dice;
 use crate::world::World;
+
+/// How many come while a token is revoked.
+const CROWD: usize = 40;
+
+/// Within how many milliseconds they do.
+const HURRY: usize = 8;
 
 /// What an operator does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +57,7 @@ pub async fn operate(world: Rc<World>, acts: &'static [Act], mut dice: Dice) {
     while world.goes_on() && !acts.is_empty() {
         sleep(Duration::from_millis(20 + dice.below(400) as u64)).await;
         match dice.pick(acts) {
-            Act::Revoke => revoke(&world).await,
+            Act::Revoke => revoke(&world, &mut dice).await,
             Act::End => end(&world, &mut dice).await,
             Act::Reload => {
                 is_open = !is_open;
@@ -65,9 +72,16 @@ pub async fn operate(world: Rc<World>, acts: &'static [Act], mut dice: Dice) {
     }
 }
 
-async fn revoke(world: &Rc<World>) {
+/// Revokes the token that many use, while many come with it.
+async fn revoke(world: &Rc<World>, dice: &mut Dice) {
+    for _ in 0..CROWD {
+        let (world, mut dice) = (world.clone(), dice.part());
+        actix_rt::spawn(async move {
+            dice.pause(HURRY).await;
+            clients::common(&world, dice).await;
+        });
+    }
     let doomed = world.shared.borrow().clone();
-    doomed.is_doomed.set(true);
     world.trace.step("operator", format_args!("revokes {}", doomed.id));
     let body = format!("{{\"token\":\"{}\"}}", doomed.id);
     let (status, answer) = world.call("POST", "/v1/revocations", &body).await;

@@ -40,8 +40,6 @@ pub async fn pass(time: Duration) {
 /// A token.
 #[derive(Debug)]
 pub struct Credential {
-    /// Whose it is.
-    pub user: String,
     /// Its `jti`.
     pub id: String,
     /// As it is shown.
@@ -52,8 +50,6 @@ pub struct Credential {
     pub expires: SystemTime,
     /// From when on no session may have it.
     pub revoked: Cell<Option<Instant>>,
-    /// An operator is about to revoke it.
-    pub is_doomed: Cell<bool>,
 }
 
 impl Credential {
@@ -61,16 +57,15 @@ impl Credential {
     pub fn new(user: &str, id: &str, grants: &[&str], seconds: i64) -> Rc<Self> {
         let since_1970 = wall().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs();
         let exp = since_1970.saturating_add_signed(seconds);
-        let claims = json!({ "sub": user, "jti": id, "exp": exp, "fanfare": { "subscribe": grants } });
+        let claims =
+            json!({ "sub": user, "jti": id, "exp": exp, "fanfare": { "subscribe": grants } });
         let key = EncodingKey::from_secret(SECRET);
         Rc::new(Self {
-            user: user.to_owned(),
             id: id.to_owned(),
             token: encode(&Header::default(), &claims, &key).expect("a token"),
             grants: grants.iter().map(|text| pattern(text)).collect(),
             expires: SystemTime::UNIX_EPOCH + Duration::from_secs(exp),
             revoked: Cell::new(None),
-            is_doomed: Cell::new(false),
         })
     }
 
@@ -147,9 +142,4 @@ pub fn config(gate_is_open: bool, max_user_connections: usize) -> Config {
 /// A pattern that is known to be one.
 pub fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).expect("a pattern")
-}
-
-/// A topic that is known to be one.
-pub fn topic(text: &str) -> Topic {
-    Topic::parse(text).expect("a topic")
 }

@@ -24,6 +24,8 @@ pub struct Theme {
     publishers: usize,
     acts: &'static [Act],
     temper: Temper,
+    /// Most sessions of one user.
+    user_connections: usize,
     /// How long it lasts, in milliseconds.
     lasts: u64,
     end: End,
@@ -43,13 +45,24 @@ enum End {
 const LATE: Temper = Temper { late: 30, errors: 0, kept: 30 };
 
 /// All themes; a seed is of one of them.
-pub static THEMES: [Theme; 6] = [
+pub static THEMES: [Theme; 7] = [
     Theme {
         name: "cuts",
         crowd: &[(Kind::Hasty, 25), (Kind::Idle, 15)],
         publishers: 2,
+        acts: &[],
+        temper: LATE,
+        user_connections: 3,
+        lasts: 2_500,
+        end: End::Quiet,
+    },
+    Theme {
+        name: "ends",
+        crowd: &[(Kind::Hasty, 15), (Kind::Common, 10), (Kind::Viewer, 3)],
+        publishers: 1,
         acts: &[Act::End],
         temper: LATE,
+        user_connections: 10,
         lasts: 2_500,
         end: End::Quiet,
     },
@@ -59,15 +72,17 @@ pub static THEMES: [Theme; 6] = [
         publishers: 4,
         acts: &[Act::Reload],
         temper: LATE,
+        user_connections: 1_000,
         lasts: 3_000,
         end: End::Quiet,
     },
     Theme {
         name: "revocations",
-        crowd: &[(Kind::Common, 40), (Kind::Idle, 3)],
+        crowd: &[(Kind::Common, 5), (Kind::Idle, 3)],
         publishers: 1,
         acts: &[Act::Revoke],
-        temper: LATE,
+        temper: Temper { late: 5, ..LATE },
+        user_connections: 1_000,
         lasts: 4_000,
         end: End::Quiet,
     },
@@ -77,6 +92,7 @@ pub static THEMES: [Theme; 6] = [
         publishers: 3,
         acts: &[Act::Lose],
         temper: Temper { late: 200, errors: 1, kept: 8 },
+        user_connections: 1_000,
         lasts: 3_000,
         end: End::Quiet,
     },
@@ -86,6 +102,7 @@ pub static THEMES: [Theme; 6] = [
         publishers: 1,
         acts: &[],
         temper: LATE,
+        user_connections: 1_000,
         lasts: 300,
         end: End::Drain,
     },
@@ -95,6 +112,7 @@ pub static THEMES: [Theme; 6] = [
         publishers: 2,
         acts: &[],
         temper: LATE,
+        user_connections: 1_000,
         lasts: 300,
         end: End::Tickets,
     },
@@ -115,7 +133,8 @@ pub struct Outcome {
 impl Theme {
     /// Runs a seed.
     pub async fn run(&'static self, seed: u64, shows_all: bool) -> Outcome {
-        let world = World::new(Dice::of(seed), self.temper, shows_all).await;
+        let world = World::new(Dice::of(seed), self.temper, self.user_connections, shows_all);
+        let world = world.await;
         let beside = world.clone();
         actix_rt::spawn(async move { beside.local.run().await });
         sleep(Duration::from_millis(10)).await;
@@ -177,9 +196,8 @@ async fn quiet(world: &Rc<World>, owners: usize) {
     }
     let (_, metrics) = world.call("GET", "/metrics", "").await;
     for line in metrics.as_str().unwrap_or_default().lines() {
-        let is_gauge = ["fanfare_sessions", "fanfare_subscriptions"]
-            .iter()
-            .any(|name| line.starts_with(name));
+        let is_gauge =
+            ["fanfare_sessions", "fanfare_subscriptions"].iter().any(|name| line.starts_with(name));
         if is_gauge && !line.ends_with(" 0") {
             world.fails("quiet", format!("A4: {line}"));
         }
@@ -199,7 +217,7 @@ async fn quiet(world: &Rc<World>, owners: usize) {
 /// A user whose sessions are all gone may have as many as ever.
 async fn everyone_has_room(world: &Rc<World>) {
     let mut lines = Vec::new();
-    for at in 0..world.max_user_connections {
+    for at in 0..world.max_user_connections.min(5) {
         let credential = Credential::new("crowd", &format!("last-{at}"), &["eu.>"], 100_000);
         let knock = Knock { credential: Some(credential), ..Knock::default() };
         let mut line = Line::knock(world, "last", &knock, Fate::default(), world.dice());

@@ -64,11 +64,6 @@ impl Watch {
         watch
     }
 
-    /// Whose token it showed last that was taken.
-    pub fn credential(&self) -> Option<&Rc<Credential>> {
-        self.credential.as_ref()
-    }
-
     /// The client asks something.
     pub fn asks(&mut self, reference: u64, asked: Asked) {
         if let Asked::Subscribe(patterns) = &asked {
@@ -163,7 +158,9 @@ impl Watch {
         };
         let since = self.barrier.max(published);
         if !self.wanted.keys().any(|pattern| pattern.matches(&topic)) {
-            return Err(format!("A1/A2: event {number} of {topic} came, which is not subscribed to"));
+            return Err(format!(
+                "A1/A2: event {number} of {topic} came, which is not subscribed to"
+            ));
         }
         let pending = self.asked.values().filter_map(|(_, asked)| match asked {
             Asked::Auth(credential) => Some(credential),

@@ -57,8 +57,12 @@ pub struct World {
 
 impl World {
     /// A broker at its start.
-    pub async fn new(mut dice: Dice, temper: Temper, shows_all: bool) -> Rc<Self> {
-        let max_user_connections = 1 + dice.below(6);
+    pub async fn new(
+        mut dice: Dice,
+        temper: Temper,
+        max_user_connections: usize,
+        shows_all: bool,
+    ) -> Rc<Self> {
         let mut config: Config = rights::config(false, max_user_connections);
         config.limits.catchup_bytes = dice.pick(&[1_000, 20_000, 1 << 20]);
         config.limits.outbox_bytes = dice.pick(&[8_000, 100_000, 1 << 20]);
