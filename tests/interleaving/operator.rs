@@ -113,28 +113,32 @@ async fn stays_revoked(world: Rc<World>, credential: Rc<Credential>) {
 
 async fn end(world: &Rc<World>, dice: &mut Dice) {
     let sessions = world.sessions().await;
-    if sessions.is_empty() {
-        return;
-    }
-    // By when it came, for ids are different each time.
-    let mut ids: Vec<_> = sessions.iter().filter_map(|one| one["session"].as_str()).collect();
-    ids.truncate(1 + dice.below(3));
-    for id in ids {
-        world.trace.step("operator", "ends a session");
+    // By their tokens, for ids are others each time.
+    let mut known: Vec<_> = sessions
+        .iter()
+        .filter_map(|one| Some((one["token"].as_str()?, one["session"].as_str()?)))
+        .collect();
+    known.sort_unstable();
+    for _ in 0..1 + dice.below(3) {
+        if known.is_empty() {
+            return;
+        }
+        let (token, id) = known.swap_remove(dice.below(known.len()));
+        world.trace.step("operator", format_args!("ends the session of {token}"));
         let (status, answer) = world.call("DELETE", &format!("/v1/sessions/{id}"), "").await;
         if !matches!(status, 204 | 404) {
             world.fails("operator", format!("the end of a session is {status}: {answer}"));
         }
-        actix_rt::spawn(stays_ended(world.clone(), id.to_owned()));
+        actix_rt::spawn(stays_ended(world.clone(), token.to_owned(), id.to_owned()));
     }
 }
 
 /// What an operator ended does not exist.
-async fn stays_ended(world: Rc<World>, id: String) {
+async fn stays_ended(world: Rc<World>, token: String, id: String) {
     sleep(SETTLE + Duration::from_secs(6)).await;
     let sessions = world.sessions().await;
     if sessions.iter().any(|session| session["session"] == id.as_str()) {
-        world.fails("operator", "A4: a session that was ended is still there".to_owned());
+        world.fails("operator", format!("A4: the session of {token} was ended and is still there"));
     }
 }
 
