@@ -256,10 +256,11 @@ async fn viewer(world: &Rc<World>, mut dice: Dice) {
     let stays = dice.percent(60);
     let mut left = dice.below(80);
     loop {
-        let patience = if world.is_over.get() { 8_000 } else { 300 };
+        let settles = world.is_over.get();
+        let patience = if settles { 8_000 } else { 300 };
         match line.hear(Duration::from_millis(patience)).await {
             Some(said) => values.hears(&said),
-            None if line.is_over || world.is_over.get() => break,
+            None if line.is_over || settles => break,
             None => {}
         }
         left = left.saturating_sub(1);
@@ -282,20 +283,20 @@ async fn waiter(world: &Rc<World>, mut dice: Dice) {
     let since = dice.percent(40).then(|| any_place(world, &mut dice));
     let knock = Knock { topics, since, ..Knock::default() };
     let mut line = Line::knock(world, "waiter", &knock, Fate::default(), dice.part());
-    for _ in 0..2 + dice.below(20) {
+    for _ in 0..2 + dice.below(8) {
         if !world.goes_on() || line.is_over {
             break;
         }
-        let options = match dice.below(3) {
+        let options = match dice.below(4) {
             0 => json!({}),
-            _ => json!({ "since": any_place(world, &mut dice) }),
+            // The log is asked whether this is a place of it, which takes its time.
+            _ => json!({ "since": "zzzzzzzz-1-7" }),
         };
         line.subscribe(&[pattern(dice.pick(&["open.a", "open.>"]))], options);
         line.listen(dice.wait(60)).await;
     }
-    if dice.percent(50) || world.is_over.get() {
-        line.settle().await;
-    }
+    line.listen(Duration::from_secs(2)).await;
+    line.settle().await;
     line.leave();
 }
 

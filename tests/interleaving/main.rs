@@ -3,8 +3,8 @@
 //! One thread, the real actors over virtual time, connections in memory, a history that is late, out
 //! of step and wrong, clients that are cut at any await, and an operator who changes everything under
 //! them. `FANFARE_MAZE_SECONDS` says for how long seeds are tried (40 by default), `FANFARE_MAZE_SEED`
-//! replays one and prints its steps, `FANFARE_MAZE_THEME` tries one theme alone, and `FANFARE_MAZE_SURVEY` goes
-//! on after a fault and counts the kinds.
+//! replays one and prints its steps, `FANFARE_MAZE_THEME` tries one theme alone, `FANFARE_MAZE_FAULT` looks
+//! for one kind of fault (`A2`), and `FANFARE_MAZE_SURVEY` goes on after a fault and counts the kinds.
 
 mod clients;
 mod history;

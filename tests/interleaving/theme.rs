@@ -45,7 +45,7 @@ enum End {
 const LATE: Temper = Temper { late: 30, errors: 0, kept: 30 };
 
 /// All themes; a seed is of one of them.
-pub static THEMES: [Theme; 7] = [
+pub static THEMES: [Theme; 8] = [
     Theme {
         name: "cuts",
         crowd: &[(Kind::Hasty, 25), (Kind::Idle, 15)],
@@ -68,12 +68,22 @@ pub static THEMES: [Theme; 7] = [
     },
     Theme {
         name: "rights",
-        crowd: &[(Kind::Juggler, 15), (Kind::Waiter, 10), (Kind::Viewer, 3)],
+        crowd: &[(Kind::Juggler, 15), (Kind::Viewer, 3)],
         publishers: 4,
         acts: &[Act::Reload],
         temper: LATE,
         user_connections: 1_000,
         lasts: 3_000,
+        end: End::Quiet,
+    },
+    Theme {
+        name: "gates",
+        crowd: &[(Kind::Waiter, 40)],
+        publishers: 1,
+        acts: &[Act::Reload],
+        temper: LATE,
+        user_connections: 1_000,
+        lasts: 4_000,
         end: End::Quiet,
     },
     Theme {
@@ -236,10 +246,10 @@ async fn everyone_has_room(world: &Rc<World>) {
 async fn drain(world: &Rc<World>) {
     let mut dice = world.dice();
     let mut comers = Vec::new();
-    for _ in 0..60 {
+    for _ in 0..150 {
         let (world, mut dice) = (world.clone(), dice.part());
         comers.push(actix_rt::spawn(async move {
-            dice.pause(20).await;
+            dice.pause(8).await;
             let topics = if dice.percent(50) { vec![pattern("open.>")] } else { Vec::new() };
             let is_stream = !topics.is_empty() && dice.percent(60);
             let snapshot = !topics.is_empty() && dice.percent(50);
@@ -251,7 +261,7 @@ async fn drain(world: &Rc<World>) {
             }
         }));
     }
-    dice.pause(15).await;
+    dice.pause(6).await;
     world.trace.step("operator", "drains");
     world.local.drain().await;
     join_all(comers).await;

@@ -140,9 +140,10 @@ impl Watch {
         match reference {
             // A replay that failed after its acknowledgement.
             Some(reference) if self.unlive.remove(&reference).is_some() => Ok(()),
-            // A right was lost, and with it perhaps what was on its way.
+            // A right was lost, and with it perhaps what was on its way; not to what is open.
             None => {
-                self.unlive.clear();
+                let is_open = |pattern: &Pattern| pattern.as_str().starts_with("open.");
+                self.unlive.retain(|_, patterns| patterns.iter().all(is_open));
                 Ok(())
             }
             reference => self.is_answered(reference, false),
@@ -158,9 +159,7 @@ impl Watch {
         };
         let since = self.barrier.max(published);
         if !self.wanted.keys().any(|pattern| pattern.matches(&topic)) {
-            return Err(format!(
-                "A1/A2: event {number} of {topic} came, which is not subscribed to"
-            ));
+            return Err(format!("A1: event {number} of {topic} came, which is not subscribed to"));
         }
         let pending = self.asked.values().filter_map(|(_, asked)| match asked {
             Asked::Auth(credential) => Some(credential),
