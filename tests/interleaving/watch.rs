@@ -120,9 +120,7 @@ impl Watch {
         match asked {
             Asked::Auth(credential) if is_done => self.credential = Some(credential),
             Asked::Subscribe(patterns) if is_done => {
-                if !patterns.is_empty() {
-                    self.unlive.insert(reference, patterns);
-                }
+                _ = self.unlive.insert(reference, patterns);
             }
             Asked::Unsubscribe(patterns) if is_done => {
                 for pattern in patterns {
