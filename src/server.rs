@@ -7,6 +7,7 @@
 mod headers;
 mod http2;
 mod listener;
+mod local;
 mod reload;
 mod routes;
 mod service;
@@ -24,6 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+pub use self::local::{AnyStream, Local};
 pub use self::reload::{Reload, ReloadError};
 use self::service::{encrypted, plain};
 use self::tls::Tls;
@@ -72,6 +74,13 @@ struct Patience {
     grace: Duration,
     /// And each may take so long to take its last word.
     close_timeout: Duration,
+}
+
+impl Patience {
+    fn of(config: &Config) -> Self {
+        let grace = config.server.shutdown_grace;
+        Self { grace, close_timeout: config.limits.close_timeout }
+    }
 }
 
 /// Why a broker can't start.
@@ -190,10 +199,7 @@ impl Server {
         let server = serve(listeners, &config, parts)?;
         let rules = config.rules.clone();
         let reload = Reload { auth, broker: broker.clone(), tls, rules };
-        let patience = Patience {
-            grace: config.server.shutdown_grace,
-            close_timeout: config.limits.close_timeout,
-        };
+        let patience = Patience::of(&config);
         Ok(Self {
             address,
             internal_address,
@@ -366,6 +372,16 @@ async fn shut_down(
     broker: &BrokerHandle,
     places: &Places,
     server: &ServerHandle,
+    patience: Patience,
+) {
+    say_good_bye(broker, places, patience).await;
+    server.stop(true).await;
+}
+
+/// Tells every session to come back elsewhere, and waits a moment for them to leave.
+async fn say_good_bye(
+    broker: &BrokerHandle,
+    places: &Places,
     Patience { grace, close_timeout }: Patience,
 ) {
     info!(sessions = places.open(), "stopping");
@@ -380,5 +396,4 @@ async fn shut_down(
     if timeout(LAST_GOOD_BYES, until(&|| places.open() == 0)).await.is_err() {
         warn!(sessions = places.open(), "some sessions did not leave in time");
     }
-    server.stop(true).await;
 }

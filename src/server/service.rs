@@ -38,7 +38,7 @@ use crate::session::{self, Sessions, SharedTcp, Upgrade};
 const HANG_UP: Duration = Duration::from_millis(700);
 
 /// A connection, as `HttpService` takes it.
-type Connection<IO> = (IO, Protocol, Option<SocketAddr>);
+pub(super) type Connection<IO> = (IO, Protocol, Option<SocketAddr>);
 
 /// Serves connections without TLS on one worker thread.
 pub(super) fn plain(
@@ -100,7 +100,7 @@ pub(super) fn encrypted(
 }
 
 /// Serves HTTP/1.1 over `IO`; an upgrade takes the socket over as `take` gives it.
-fn http1<IO, S>(
+pub(super) fn http1<IO, S>(
     parts: &Parts,
     sessions: Sessions,
     stopping: &GracefulShutdownSignal,

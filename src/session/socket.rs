@@ -54,6 +54,12 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
     }
 }
 
+impl Stream for Box<dyn Stream> {
+    fn sink(&self) -> Option<Arc<dyn Sink>> {
+        (**self).sink()
+    }
+}
+
 /// One message from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {

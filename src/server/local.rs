@@ -1,0 +1,149 @@
+//! A broker without a listener, on one thread.
+//!
+//! Everything of it is real but the sockets and the history: it serves whatever connection it is
+//! handed, over anything that reads and writes bytes. So a test holds the network, the clock and the
+//! log in its hand.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix_http::Protocol;
+use actix_http::error::DispatchError;
+use actix_server::ServerBuilder;
+use actix_service::boxed::{self, RcService};
+use actix_service::{Service as _, ServiceFactory};
+use futures_util::future::join_all;
+
+use super::service::{Connection, http1};
+use super::{Parts, Patience, Reload, Service, always, say_good_bye};
+use crate::auth::{Auth, Entrance};
+use crate::broker::{BrokerHandle, NoRelay, Router, Timing};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::history::History;
+use crate::metrics::Metrics;
+use crate::notices::Notices;
+use crate::session::{Places, Stream};
+
+/// A connection of any kind.
+pub type AnyStream = Box<dyn Stream>;
+
+/// What answers connections, as one worker of the broker.
+type Worker = RcService<Connection<AnyStream>, (), DispatchError>;
+
+/// A broker that serves, on the current thread, the connections that it is handed.
+pub struct Local {
+    reload: Reload,
+    metrics: Arc<Metrics>,
+    places: Places,
+    workers: Vec<Worker>,
+    /// Connections taken so far.
+    taken: Cell<usize>,
+    services: RefCell<Vec<Service>>,
+    config: Config,
+    /// Holds the signal that connections listen to.
+    _listeners: ServerBuilder,
+}
+
+impl Local {
+    /// Wires a broker over a history whose feed is `router`, with as many workers as `server.workers`
+    /// says, all of this thread. Listeners, storage, TLS, Redis, sources and webhooks of the
+    /// configuration are not looked at. Must be called on an actix system.
+    pub async fn build(
+        config: Config,
+        history: Arc<dyn History>,
+        router: Arc<Router>,
+        clock: Clock,
+    ) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let origins = config.server.allowed_origins.clone();
+        let auth = Arc::new(Auth::new(&config.auth, config.rules.clone(), origins));
+        let (notices, noticed) = Notices::new(config.notices, auth.clone(), metrics.clone());
+        let broker = BrokerHandle::new(
+            history.clone(),
+            Arc::new(NoRelay),
+            router,
+            Arc::new(notices),
+            metrics.clone(),
+            config.auth.tickets,
+            Timing {
+                heartbeat: config.server.heartbeat,
+                flush_interval: config.server.flush_interval,
+                clock,
+            },
+        );
+        let places = Places::default();
+        let parts = Parts {
+            auth: auth.clone(),
+            broker: broker.clone(),
+            metrics: metrics.clone(),
+            limits: Arc::new(config.limits.clone()),
+            heartbeat: config.server.heartbeat,
+            clock,
+            compression: config.server.compression,
+            places: places.clone(),
+            entrance: Entrance::new(false, &config.server),
+            is_inside: true,
+            is_local: true,
+        };
+        let listeners = ServerBuilder::default();
+        let workers = (0..config.server.workers).map(|_| worker(&parts, &listeners));
+        let workers = join_all(workers).await.into_iter().flatten().collect();
+        let services = always(&auth, &broker, &history, noticed).into();
+        let reload = Reload { auth, broker, tls: None, rules: config.rules.clone() };
+        Self {
+            reload,
+            metrics,
+            places,
+            workers,
+            taken: Cell::new(0),
+            services: RefCell::new(services),
+            config,
+            _listeners: listeners,
+        }
+    }
+
+    /// What may be replaced while it serves.
+    pub fn reload(&self) -> Reload {
+        self.reload.clone()
+    }
+
+    /// What it counts. Each session, and each reader of history for one, holds this: the number of
+    /// its owners says what is left of those that are gone.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// How many sessions have a place.
+    pub fn open(&self) -> usize {
+        self.places.open()
+    }
+
+    /// What it does beside serving, which never ends; the first call has it, later ones have nothing
+    /// left to do.
+    pub async fn run(&self) {
+        let services = self.services.take();
+        join_all(services).await;
+    }
+
+    /// Serves one connection until it ends or is dropped. Workers take turns.
+    pub async fn serve(&self, io: AnyStream, peer: Option<SocketAddr>) {
+        let taken = self.taken.replace(self.taken.get().wrapping_add(1));
+        if let Some(worker) = self.workers.get(taken % self.workers.len().max(1)) {
+            // How it ended is the client's to see.
+            _ = worker.call((io, Protocol::Http1, peer)).await;
+        }
+    }
+
+    /// Takes no new sessions and says good-bye to all others, as before a stop.
+    pub async fn drain(&self) {
+        say_good_bye(&self.reload.broker, &self.places, Patience::of(&self.config)).await;
+    }
+}
+
+async fn worker(parts: &Parts, listeners: &ServerBuilder) -> Result<Worker, ()> {
+    let stopping = listeners.graceful_shutdown_signal();
+    let factory = http1(parts, parts.sessions(), &stopping, |io: AnyStream| io);
+    Ok(boxed::rc_service(factory.new_service(()).await?))
+}
