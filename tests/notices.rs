@@ -145,6 +145,55 @@ async fn what_was_not_taken_is_posted_after_a_restart() {
     .await;
 }
 
+#[tokio::test]
+async fn the_place_of_a_webhook_outlives_any_amount_of_other_events() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let application = Application::start().await;
+    let hook = application.hook(&[NoticeKind::SessionConnected]);
+    let start = || {
+        TestServer::durable(directory.path(), |config| {
+            noticing(config);
+            config.webhooks = vec![hook.clone()];
+            config.rules.notices.storage = Storage::Disk;
+            config.history.disk_bytes = 100_000;
+        })
+    };
+    let server = start();
+    let steps = async || {
+        let place = server.get("/v1/topics/$sys.webhooks.application").bearer_auth(API_KEY);
+        let place: Value = place.send().await.expect("an answer").json().await.expect("JSON");
+        place["retained"].as_u64().expect("a number")
+    };
+    eventually("it has a place", || async { steps().await > 0 }).await;
+    drop(join(&server, "before", "?topic=x").await);
+    eventually("the notice is taken and that is noted", || async { steps().await > 1 }).await;
+    application.refuse(usize::MAX);
+    for n in 0..20 {
+        let data = vec!["x".repeat(1_000); 20];
+        let publish = server.post(&format!("/v1/topics/t.{n}/events")).bearer_auth(API_KEY);
+        publish
+            .json(&data)
+            .send()
+            .await
+            .expect("an answer")
+            .error_for_status()
+            .expect("it is kept");
+    }
+    drop(join(&server, "after", "?topic=x").await);
+    eventually("the notice is kept", || async {
+        let notices = server.get("/v1/topics/$sys.sessions/events").bearer_auth(API_KEY);
+        notices.send().await.expect("an answer").text().await.expect("text").contains("after")
+    })
+    .await;
+    server.stop();
+    application.refuse(0);
+    let _server = start();
+    eventually("what is kept is posted", || async {
+        application.users(NoticeKind::SessionConnected) == ["before", "after"]
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_node_posts_for_all_and_another_takes_over() {
     let redis = Redis::start();

@@ -126,6 +126,100 @@ async fn a_revocation_outlives_a_restart() {
     eventually("it is known again", || async { status(&server, &token).await == 401 }).await;
 }
 
+/// Publishes more than may be kept, to topics that nobody revokes anything on.
+async fn flood(server: &TestServer) {
+    let text = "x".repeat(1_000);
+    for n in 0..20 {
+        let topic = format!("elsewhere.{n}");
+        let events: Vec<_> =
+            (0..20).map(|n| json!({ "topic": topic, "data": [n, text] })).collect();
+        let publish = server.post("/v1/events").bearer_auth(API_KEY);
+        let answer = publish.json(&json!({ "events": events })).send().await.expect("an answer");
+        expect(answer, StatusCode::CREATED).await;
+    }
+    let oldest = server.get("/v1/topics/elsewhere.0/events").bearer_auth(API_KEY).send().await;
+    let kept = expect(oldest.expect("an answer"), StatusCode::OK).await;
+    assert_eq!(kept["events"], json!([]), "the oldest events are over the bound");
+}
+
+async fn forget_revocations(server: &TestServer) {
+    let forget = server.delete("/v1/topics/$sys.revoked/events").bearer_auth(API_KEY);
+    assert_eq!(problem(forget).await, (403, "forbidden".to_owned()));
+}
+
+#[tokio::test]
+async fn a_revocation_outlives_any_amount_of_other_events_and_a_restart() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = || {
+        TestServer::durable(directory.path(), |config| {
+            support::close(config);
+            config.history.disk_bytes = 100_000;
+        })
+    };
+    let (token, name) = (token("ada", &["a"], &[], 60), "the token of bob");
+    let server = start();
+    revoke(&server, json!({"user": "ada"})).await;
+    revoke(&server, json!({"token": name})).await;
+    flood(&server).await;
+    forget_revocations(&server).await;
+    server.stop();
+    let server = start();
+    eventually("it is known again", || async { status(&server, &token).await == 401 }).await;
+    flood(&server).await;
+    server.stop();
+    let server = start();
+    eventually("it still is", || async { status(&server, &token).await == 401 }).await;
+    let listed = server.get("/v1/revocations").bearer_auth(API_KEY).send().await;
+    let listed = expect(listed.expect("an answer"), StatusCode::OK).await;
+    assert_eq!(listed["revocations"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_in_redis_outlives_any_amount_of_other_events_and_every_node() {
+    let redis = Redis::start();
+    let node = || {
+        TestServer::with(|config| {
+            support::close(config);
+            config.redis = Some(fanfare::config::Redis::at(&redis.url()));
+            config.rules.default.storage = fanfare::config::Storage::Redis;
+            config.history.redis_bytes = 100_000;
+        })
+    };
+    let first = node();
+    let token = token("ada", &["a"], &[], 60);
+    revoke(&first, json!({"user": "ada"})).await;
+    flood(&first).await;
+    forget_revocations(&first).await;
+    let second = node();
+    eventually("a new node knows", || async { status(&second, &token).await == 401 }).await;
+    first.stop();
+    second.stop();
+    let third = node();
+    eventually("the log alone knows", || async { status(&third, &token).await == 401 }).await;
+}
+
+#[tokio::test]
+async fn who_is_revoked_again_and_again_makes_no_other_revocation_forgotten() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = || {
+        TestServer::durable(directory.path(), |config| {
+            support::close(config);
+            config.auth.revocations = 2;
+        })
+    };
+    let token = token("ada", &["a"], &[], 60);
+    let server = start();
+    revoke(&server, json!({"user": "ada"})).await;
+    for _ in 0..7 {
+        revoke(&server, json!({"user": "eve"})).await;
+    }
+    let one_more = server.post("/v1/revocations").bearer_auth(API_KEY);
+    assert_eq!(problem(one_more.json(&json!({"user": "eve"}))).await.0, 429);
+    server.stop();
+    let server = start();
+    eventually("it is known again", || async { status(&server, &token).await == 401 }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revocation_and_a_ticket_hold_on_every_node() {
     let redis = Redis::start();

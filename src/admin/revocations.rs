@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::read_body;
 use crate::auth::{Access, Auth, TooManyRevocations};
@@ -70,9 +70,10 @@ pub async fn revoke(
     };
     let revocation = Revocation { what, at: Timestamp::from(SystemTime::now()) };
     let full = |error: TooManyRevocations| Problem::new(Code::TooMany, error.to_string());
-    auth.revocations().check_room(&revocation).map_err(full)?;
+    let stored = broker.history().topic(Topic::revocations()).await?.retained;
+    auth.revocations().check_room(&revocation, stored).map_err(full)?;
     store(&broker, &revocation).await?;
-    auth.revocations().add(&revocation).map_err(full)?;
+    auth.revocations().add(&revocation);
     let ended = broker.end_revoked(revocation.clone()).await?;
     let mut answer = body(&revocation);
     answer["ended"] = ended.all.into();
@@ -145,9 +146,7 @@ async fn read(
 }
 
 async fn apply(broker: &BrokerHandle, auth: &Auth, revocation: Revocation) {
-    match auth.revocations().add(&revocation) {
-        Ok(true) => broker.end_revoked_here(revocation).await,
-        Ok(false) => {}
-        Err(error) => warn!("a revocation of another node is not in force here: {error}"),
+    if auth.revocations().add(&revocation) {
+        broker.end_revoked_here(revocation).await;
     }
 }
