@@ -2,8 +2,13 @@
 
 mod support;
 
+use std::fs;
+use std::time::SystemTime;
+
+use jsonwebtoken::{EncodingKey, Header};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use support::process::Process;
 use support::redis::Redis;
 use support::ws::WsClient;
 use support::{API_KEY, TestServer, eventually, expect, problem, token};
@@ -17,6 +22,17 @@ async fn revoke(server: &TestServer, what: Value) -> Value {
 async fn status(server: &TestServer, token: &str) -> u16 {
     let request = server.get("/v1/topics/a/events").bearer_auth(token);
     request.send().await.expect("an answer").status().as_u16()
+}
+
+/// A token with these claims.
+fn signed(claims: &Value) -> String {
+    let key = EncodingKey::from_secret(support::JWT_SECRET);
+    jsonwebtoken::encode(&Header::default(), claims, &key).expect("a token")
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.expect("a time").as_secs()
 }
 
 /// What a session's token is called.
@@ -65,6 +81,54 @@ async fn all_tokens_of_a_user_are_refused_and_those_issued_later_are_not() {
     let later = token("ada", &["a"], &[], 60);
     assert_eq!(status(&server, &later).await, 200);
     WsClient::live(&server, &format!("?topic=a&access_token={later}")).await;
+}
+
+#[tokio::test]
+async fn a_token_that_was_issued_in_the_future_is_revoked_with_its_user() {
+    let server = TestServer::closed();
+    let issued = |iat: u64| {
+        let grants = json!({ "subscribe": ["a"] });
+        signed(&json!({ "sub": "ada", "iat": iat, "exp": now() + 7_200, "fanfare": grants }))
+    };
+    // In milliseconds; by a clock that is an hour ahead.
+    let tokens = [now() * 1_000, now() + 3_600].map(issued);
+    let mut sessions = Vec::new();
+    for token in &tokens {
+        let query = format!("?topic=a&access_token={token}");
+        sessions.push(WsClient::live(&server, &query).await);
+    }
+    assert_eq!(revoke(&server, json!({"user": "ada"})).await["ended"], 2);
+    for (token, session) in tokens.iter().zip(&mut sessions) {
+        assert_eq!(session.closed().await.1, Some(4401));
+        assert_eq!(status(&server, token).await, 401);
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_outlive_their_revocation_are_warned_of_once_without_a_word_of_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let secret = std::str::from_utf8(support::JWT_SECRET).expect("text");
+    let sets = [format!("auth.api_keys={API_KEY}"), format!("auth.jwt_secret={secret}")];
+    let arguments: Vec<_> = sets.iter().flat_map(|set| ["--set", set.as_str()]).collect();
+    let broker = Process::durable(directory.path(), 0, &arguments);
+    let ask = async |exp: u64| {
+        let grants = json!({ "subscribe": ["a"] });
+        let claims = json!({ "sub": "hunter2", "iat": now(), "exp": exp, "fanfare": grants });
+        let request = reqwest::Client::new().get(broker.url("/v1/topics/a/events"));
+        let token = signed(&claims);
+        let answer = request.bearer_auth(&token).send().await.expect("an answer");
+        assert_eq!(answer.status(), StatusCode::OK);
+        token
+    };
+    ask(now() + 3_600).await;
+    let log = || fs::read_to_string(directory.path().join("broker.log")).expect("a log");
+    assert!(!log().contains("auth.revocation_window"), "{}", log());
+    let tokens = [ask((now() + 3_600) * 1_000).await, ask(now() + 7 * 86_400).await];
+    eventually("it is warned of", || async { log().contains("milliseconds") }).await;
+    assert_eq!(log().matches("auth.revocation_window").count(), 1, "{}", log());
+    for secret in tokens.iter().flat_map(|token| token.split('.')).chain(["hunter2"]) {
+        assert!(!log().contains(secret));
+    }
 }
 
 #[tokio::test]

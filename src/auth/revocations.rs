@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::warn;
 
 use crate::model::{Bearer, Revocation, Revoked, Timestamp};
 
@@ -16,11 +18,19 @@ pub struct Revocations {
     window: Duration,
     max: usize,
     since: Mutex<HashMap<Revoked, Timestamp>>,
+    /// When it was last warned of a token that outlives its revocation.
+    warned: Mutex<Option<Instant>>,
 }
 
 /// How many revocations are stored at most for each that may be in force: who is revoked again and again is
 /// stored each time.
 const STORED_OF_EACH: usize = 4;
+
+/// How often it is warned of tokens that outlive their revocation.
+const WARNED_EVERY: Duration = Duration::from_secs(60);
+
+/// A token that is good for longer than this is hardly meant to be.
+const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// As much is revoked as may be at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +40,7 @@ pub struct TooManyRevocations;
 impl Revocations {
     /// None yet. Each is kept for `window`; one more is refused where `max` of them are in force.
     pub(super) fn new(window: Duration, max: usize) -> Self {
-        Self { window, max, since: Mutex::default() }
+        Self { window, max, since: Mutex::default(), warned: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Revoked, Timestamp>> {
@@ -48,6 +58,37 @@ impl Revocations {
             let at = since.get(&what).copied();
             at.is_some_and(|at| Revocation { what, at }.covers(bearer))
         })
+    }
+
+    /// Warns, once a minute at most, of a token that is good for longer than it would be remembered that
+    /// it was revoked. Returns whether it did; says nothing of the token itself.
+    pub(super) fn warn_of_outliving(&self, bearer: &Bearer, expires: SystemTime) -> bool {
+        let now = SystemTime::now();
+        let issued = bearer.issued.map_or(now, |issued| {
+            let since = Duration::from_millis(u64::try_from(issued.millis()).unwrap_or(0));
+            SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(now)
+        });
+        let lifetime = expires.duration_since(issued).unwrap_or_default();
+        if lifetime <= self.window {
+            return false;
+        }
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_some_and(|at| at.elapsed() < WARNED_EVERY) {
+            return false;
+        }
+        *warned = Some(Instant::now());
+        let (lifetime, window) = (lifetime.as_secs(), self.window.as_secs());
+        let hint = match lifetime > A_CENTURY.as_secs() {
+            true => "; exp is in seconds (RFC 7519), and this one looks like milliseconds",
+            false => "",
+        };
+        warn!(
+            lifetime,
+            window,
+            "a token lives longer than auth.revocation_window, in seconds: once revoked, it is good \
+             again when that is over{hint}"
+        );
+        true
     }
 
     /// Whether there is room for one more where so many are stored, those of the same among them.
@@ -152,5 +193,20 @@ mod tests {
         let revocations = Revocations::new(Duration::from_secs(60), 1);
         assert!(revocations.add(&token("a", now())) && revocations.add(&token("b", now())));
         assert!(revocations.cover(&bearer("a")) && revocations.cover(&bearer("b")));
+    }
+
+    #[test]
+    fn a_token_that_outlives_its_revocation_is_warned_of_once_a_minute() {
+        let revocations = Revocations::new(Duration::from_secs(60), 1);
+        let warned = |issued: Option<i64>, seconds: u64| {
+            let issued = issued.map(Timestamp::from_millis);
+            let expires = SystemTime::now() + Duration::from_secs(seconds);
+            revocations.warn_of_outliving(&Bearer { issued, ..bearer("a") }, expires)
+        };
+        assert!(!warned(None, 59) && !warned(Some(now()), 59));
+        assert!(warned(Some(now() - 30_000), 45), "the whole of its life counts");
+        assert!(!warned(None, 3_600), "a minute is not over");
+        *revocations.warned.lock().unwrap() = Instant::now().checked_sub(WARNED_EVERY);
+        assert!(warned(None, 1_800_000_000_000));
     }
 }
