@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::oneshot;
 use tracing::debug;
 
 use super::read_body;
@@ -111,11 +112,11 @@ async fn store(broker: &BrokerHandle, revocation: &Revocation) -> Result<(), Pro
     Ok(())
 }
 
-/// Follows the log for revocations, for good: those from before the start of this node, and those
-/// that other nodes make.
-pub async fn follow(broker: BrokerHandle, auth: Arc<Auth>) {
+/// Follows the log for revocations, for good: those from before the start of this node, of which it says
+/// once it knows them all, and those that other nodes make.
+pub async fn follow(broker: BrokerHandle, auth: Arc<Auth>, known: oneshot::Sender<()>) {
     let patterns: Arc<[_]> = Arc::new([Pattern::from(&Topic::revocations())]);
-    let mut after = None;
+    let (mut after, mut known) = (None, Some(known));
     loop {
         match read(&broker, patterns.clone(), after).await {
             Ok(page) => {
@@ -128,6 +129,9 @@ pub async fn follow(broker: BrokerHandle, auth: Arc<Auth>) {
                 after = Some(page.next);
                 if !page.done {
                     continue;
+                }
+                if let Some(known) = known.take() {
+                    _ = known.send(());
                 }
             }
             Err(problem) => debug!(%problem, "revocations can't be read"),
