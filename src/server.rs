@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use actix_web::dev::{self, ServerHandle};
 use futures_util::future::LocalBoxFuture;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -51,6 +52,9 @@ const LAST_REQUESTS_SECONDS: u64 = 2;
 /// How long clients that were told may take to leave before the listener closes.
 const LAST_GOOD_BYES: Duration = Duration::from_millis(500);
 
+/// How long a start waits until it is known who was revoked before.
+const REVOCATIONS_KNOWN: Duration = Duration::from_secs(10);
+
 /// How often the history is swept of what is too old.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -63,6 +67,7 @@ pub struct Server {
     broker: BrokerHandle,
     history: Arc<dyn History>,
     services: Vec<Service>,
+    revocations_known: oneshot::Receiver<()>,
     places: Places,
     patience: Patience,
 }
@@ -171,7 +176,8 @@ impl Server {
         );
         let limits = Arc::new(config.limits.clone());
         let mut services = feeds(&config, &broker, &limits)?;
-        services.extend(always(&auth, &broker, &history, noticed));
+        let (known, revocations_known) = oneshot::channel();
+        services.extend(always(&auth, &broker, &history, noticed, known));
         if let Some(relay) = relay {
             services.push(Box::pin(relay.run(broker.clone())));
         }
@@ -208,6 +214,7 @@ impl Server {
             broker,
             history,
             services,
+            revocations_known,
             places,
             patience,
         })
@@ -237,7 +244,7 @@ impl Server {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let handle = self.server.handle();
         let services: Vec<_> = self.services.into_iter().map(actix_web::rt::spawn).collect();
-        let running = actix_web::rt::spawn(self.server);
+        let running = actix_web::rt::spawn(serve_once_known(self.revocations_known, self.server));
         let history = self.history;
         let stopping = async {
             stop.await;
@@ -282,12 +289,13 @@ fn always(
     broker: &BrokerHandle,
     history: &Arc<dyn History>,
     noticed: Noticed,
+    known: oneshot::Sender<()>,
 ) -> [Service; 4] {
     let keys = auth.clone();
     [
         Box::pin(sweep(history.clone())),
         Box::pin(async move { keys.keep_keys().await }),
-        Box::pin(admin::revocations::follow(broker.clone(), auth.clone())),
+        Box::pin(admin::revocations::follow(broker.clone(), auth.clone(), known)),
         Box::pin(noticed.store(broker.clone())),
     ]
 }
@@ -354,6 +362,16 @@ fn serve(listeners: Listeners, config: &Config, parts: Parts) -> io::Result<dev:
         Some(tls) => server.listen("https", public, move || encrypted(&parts, &tls, &stopping)),
     }?;
     Ok(server.run())
+}
+
+/// Serves once it is known who was revoked before: a token must not be good again for as long as that takes.
+async fn serve_once_known(known: oneshot::Receiver<()>, server: dev::Server) -> io::Result<()> {
+    match timeout(REVOCATIONS_KNOWN, known).await {
+        Ok(Ok(())) => server.await,
+        Ok(Err(_)) | Err(_) => {
+            Err(io::Error::other("what was revoked before can't be read from the history"))
+        }
+    }
 }
 
 fn is_local(address: SocketAddr) -> bool {

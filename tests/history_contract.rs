@@ -368,6 +368,60 @@ async fn the_bytes_of_one_topic_and_of_all_are_bounded(backend: Backend) {
     assert_eq!(retained, BTreeMap::from([("a", 2), ("b", 5), ("c", 5)]));
 }
 
+/// A log for no more than 12 events of this many bytes, beside what the broker keeps for itself.
+async fn crowded(backend: Backend, cost: usize) -> (Log, String) {
+    let storage = backend.storage;
+    let log = open(backend, |config| {
+        config.rules.revocations.storage = storage;
+        config.rules.places.storage = storage;
+        config.history.disk_bytes = 12 * cost;
+        config.history.memory_bytes = 12 * cost;
+        config.history.redis_bytes = 12 * cost;
+    });
+    let text = format!("\"{}\"", "x".repeat(cost - 2 - Event::OVERHEAD_BYTES - 1));
+    (log, text)
+}
+
+async fn no_amount_of_other_events_removes_what_the_broker_keeps_for_itself(backend: Backend) {
+    let (log, text) = crowded(backend, 1_000).await;
+    for n in 0..40 {
+        log.put("$sys.revoked", n).await;
+        log.put("$sys.webhooks.a", n).await;
+        log.put("a", &text).await;
+    }
+    for _ in 0..20 {
+        log.put("b", &text).await;
+    }
+    let kept: Vec<_> = (0..40).map(|n: i32| n.to_string()).collect();
+    assert_eq!(log.all(&["$sys.revoked"], None, 100).await, kept);
+    let place = log.history.topic(topic("$sys.webhooks.a")).await.unwrap().latest;
+    assert_eq!(place.unwrap().data.json().get(), "39");
+    // And it takes none of their room, nor do they get more than theirs.
+    let retained = log.history.topic(topic("b")).await.unwrap().retained;
+    assert_eq!(retained, 12);
+    assert_eq!(log.history.topic(topic("a")).await.unwrap().retained, 0);
+}
+
+async fn what_the_broker_keeps_for_itself_is_removed_by_its_own_age_alone(backend: Backend) {
+    let storage = backend.storage;
+    let log = open(backend, |config| {
+        config.rules.revocations.storage = storage;
+        config.rules.places.storage = storage;
+        config.rules.revocations.max_age = Duration::from_millis(50);
+        config.rules.notices.max_age = Duration::from_millis(50);
+    });
+    for name in ["$sys.revoked", "$sys.webhooks.a", "a"] {
+        log.put(name, 1).await;
+    }
+    let retained = async |name| log.history.topic(topic(name)).await.unwrap().retained;
+    support::eventually("it is swept", || async {
+        log.history.sweep();
+        retained("$sys.revoked").await == 0
+    })
+    .await;
+    assert_eq!((retained("$sys.webhooks.a").await, retained("a").await), (1, 1));
+}
+
 async fn what_is_too_old_is_swept_and_is_a_gap(backend: Backend) {
     let log = open(backend, |config| config.rules.default.max_age = Duration::from_millis(50));
     let first = log.put("a", 1).await;
@@ -549,6 +603,8 @@ contracts! {
     cursors_of_no_place_in_the_log_are_a_gap
     what_is_forgotten_is_gone_and_a_gap
     the_bytes_of_one_topic_and_of_all_are_bounded
+    no_amount_of_other_events_removes_what_the_broker_keeps_for_itself
+    what_the_broker_keeps_for_itself_is_removed_by_its_own_age_alone
     what_is_too_old_is_swept_and_is_a_gap
     the_newest_of_each_topic_comes_once_by_topic
     topics_are_listed_by_name_in_pages

@@ -3,125 +3,15 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-use base64::prelude::{BASE64_STANDARD, Engine};
-use fanfare::config::{
-    Config, Hidden, Notices, Redis as RedisConfig, Storage, Webhook, WebhookSecret,
-};
+use fanfare::config::{Config, Notices, Redis as RedisConfig, Storage};
 use fanfare::model::{NoticeKind, Pattern};
 use serde_json::{Value, json};
+use support::application::Application;
 use support::redis::Redis;
 use support::ws::WsClient;
 use support::{API_KEY, TestServer, eventually, problem, token};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-
-const SECRET: &[u8] = b"twenty-four bytes or more";
-
-/// An application that takes what is posted.
-struct Application {
-    url: String,
-    /// How many requests to refuse before one is taken.
-    refusals: Mutex<usize>,
-    taken: Mutex<Vec<Value>>,
-}
-
-impl Application {
-    async fn start() -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}/hook?key=hunter2", listener.local_addr().expect("an address"));
-        let application =
-            Arc::new(Self { url, refusals: Mutex::default(), taken: Mutex::default() });
-        let taking = application.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(taking.clone().serve(stream));
-            }
-        });
-        application
-    }
-
-    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
-        let mut received = Vec::new();
-        loop {
-            let head = received.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-            if let Some(head) = head {
-                let text = String::from_utf8(received[..head].to_vec()).expect("a head");
-                let header = |name: &str| {
-                    let lines = text.lines().filter_map(|line| line.split_once(": "));
-                    let mut found = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name));
-                    found.next().expect("the header").1.to_owned()
-                };
-                let length: usize = header("content-length").parse().expect("a length");
-                if received.len() >= head + 4 + length {
-                    let body = received[head + 4..head + 4 + length].to_vec();
-                    received.drain(..head + 4 + length);
-                    let status = self.take(&header, &body);
-                    let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-                    if stream.write_all(answer.as_bytes()).await.is_err() {
-                        return;
-                    }
-                    continue;
-                }
-            }
-            let mut bytes = [0; 4_096];
-            match stream.read(&mut bytes).await {
-                Ok(read @ 1..) => received.extend_from_slice(&bytes[..read]),
-                _ => return,
-            }
-        }
-    }
-
-    fn take(&self, header: &dyn Fn(&str) -> String, body: &[u8]) -> &'static str {
-        let (id, seconds) = (header("webhook-id"), header("webhook-timestamp"));
-        let signature = header("webhook-signature");
-        let tag = BASE64_STANDARD.decode(signature.strip_prefix("v1,").expect("a version"));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
-        let signed = [id.as_bytes(), b".", seconds.as_bytes(), b".", body].concat();
-        hmac::verify(&key, &signed, &tag.expect("base64")).expect("the signature is right");
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        if *refusals > 0 {
-            *refusals -= 1;
-            return "503 Later";
-        }
-        let body: Value = serde_json::from_slice(body).expect("JSON");
-        let events = body["events"].as_array().expect("events").clone();
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
-        "204 Taken"
-    }
-
-    fn refuse(&self, times: usize) {
-        *self.refusals.lock().unwrap_or_else(PoisonError::into_inner) = times;
-    }
-
-    fn taken(&self) -> Vec<Value> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The users of whom some kind of notice was taken, in the order in which they came, each once.
-    fn users(&self, kind: NoticeKind) -> Vec<String> {
-        let (mut seen, mut users) = (BTreeSet::new(), Vec::new());
-        for event in self.taken().iter().filter(|event| event["type"] == kind.name()) {
-            if seen.insert(event["id"].as_str().expect("an id").to_owned()) {
-                users.push(event["data"]["user"].as_str().unwrap_or_default().to_owned());
-            }
-        }
-        users
-    }
-
-    fn hook(&self, events: &[NoticeKind]) -> Webhook {
-        Webhook {
-            name: "application".to_owned(),
-            url: Hidden(self.url.clone()),
-            secret: WebhookSecret(SECRET.to_vec()),
-            events: events.to_vec(),
-            topics: vec![Pattern::parse("room.>").expect("a pattern")],
-        }
-    }
-}
 
 /// Credentials, rooms with presence, and every notice.
 fn noticing(config: &mut Config) {
@@ -251,6 +141,55 @@ async fn what_was_not_taken_is_posted_after_a_restart() {
     let _server = start();
     eventually("nothing is missing", || async {
         seen().await == ["before", "during", "the", "outage"]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_place_of_a_webhook_outlives_any_amount_of_other_events() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let application = Application::start().await;
+    let hook = application.hook(&[NoticeKind::SessionConnected]);
+    let start = || {
+        TestServer::durable(directory.path(), |config| {
+            noticing(config);
+            config.webhooks = vec![hook.clone()];
+            config.rules.notices.storage = Storage::Disk;
+            config.history.disk_bytes = 100_000;
+        })
+    };
+    let server = start();
+    let steps = async || {
+        let place = server.get("/v1/topics/$sys.webhooks.application").bearer_auth(API_KEY);
+        let place: Value = place.send().await.expect("an answer").json().await.expect("JSON");
+        place["retained"].as_u64().expect("a number")
+    };
+    eventually("it has a place", || async { steps().await > 0 }).await;
+    drop(join(&server, "before", "?topic=x").await);
+    eventually("the notice is taken and that is noted", || async { steps().await > 1 }).await;
+    application.refuse(usize::MAX);
+    for n in 0..20 {
+        let data = vec!["x".repeat(1_000); 20];
+        let publish = server.post(&format!("/v1/topics/t.{n}/events")).bearer_auth(API_KEY);
+        publish
+            .json(&data)
+            .send()
+            .await
+            .expect("an answer")
+            .error_for_status()
+            .expect("it is kept");
+    }
+    drop(join(&server, "after", "?topic=x").await);
+    eventually("the notice is kept", || async {
+        let notices = server.get("/v1/topics/$sys.sessions/events").bearer_auth(API_KEY);
+        notices.send().await.expect("an answer").text().await.expect("text").contains("after")
+    })
+    .await;
+    server.stop();
+    application.refuse(0);
+    let _server = start();
+    eventually("what is kept is posted", || async {
+        application.users(NoticeKind::SessionConnected) == ["before", "after"]
     })
     .await;
 }

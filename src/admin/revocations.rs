@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::json;
-use tracing::{debug, warn};
+use tokio::sync::oneshot;
+use tracing::debug;
 
 use super::read_body;
 use crate::auth::{Access, Auth, TooManyRevocations};
@@ -70,9 +71,10 @@ pub async fn revoke(
     };
     let revocation = Revocation { what, at: Timestamp::from(SystemTime::now()) };
     let full = |error: TooManyRevocations| Problem::new(Code::TooMany, error.to_string());
-    auth.revocations().check_room(&revocation).map_err(full)?;
+    let stored = broker.history().topic(Topic::revocations()).await?.retained;
+    auth.revocations().check_room(&revocation, stored).map_err(full)?;
     store(&broker, &revocation).await?;
-    auth.revocations().add(&revocation).map_err(full)?;
+    auth.revocations().add(&revocation);
     let ended = broker.end_revoked(revocation.clone()).await?;
     let mut answer = body(&revocation);
     answer["ended"] = ended.all.into();
@@ -110,11 +112,11 @@ async fn store(broker: &BrokerHandle, revocation: &Revocation) -> Result<(), Pro
     Ok(())
 }
 
-/// Follows the log for revocations, for good: those from before the start of this node, and those
-/// that other nodes make.
-pub async fn follow(broker: BrokerHandle, auth: Arc<Auth>) {
+/// Follows the log for revocations, for good: those from before the start of this node, of which it says
+/// once it knows them all, and those that other nodes make.
+pub async fn follow(broker: BrokerHandle, auth: Arc<Auth>, known: oneshot::Sender<()>) {
     let patterns: Arc<[_]> = Arc::new([Pattern::from(&Topic::revocations())]);
-    let mut after = None;
+    let (mut after, mut known) = (None, Some(known));
     loop {
         match read(&broker, patterns.clone(), after).await {
             Ok(page) => {
@@ -127,6 +129,9 @@ pub async fn follow(broker: BrokerHandle, auth: Arc<Auth>) {
                 after = Some(page.next);
                 if !page.done {
                     continue;
+                }
+                if let Some(known) = known.take() {
+                    _ = known.send(());
                 }
             }
             Err(problem) => debug!(%problem, "revocations can't be read"),
@@ -145,9 +150,7 @@ async fn read(
 }
 
 async fn apply(broker: &BrokerHandle, auth: &Auth, revocation: Revocation) {
-    match auth.revocations().add(&revocation) {
-        Ok(true) => broker.end_revoked_here(revocation).await,
-        Ok(false) => {}
-        Err(error) => warn!("a revocation of another node is not in force here: {error}"),
+    if auth.revocations().add(&revocation) {
+        broker.end_revoked_here(revocation).await;
     }
 }

@@ -146,6 +146,20 @@ impl Access {
         }
     }
 
+    /// Refuses callers that may not have the events of `topic` forgotten. Nobody may where the broker
+    /// keeps what it has to know: a revocation that is forgotten makes its tokens good again.
+    pub fn require_forget(&self, topic: &Topic) -> Result<(), Problem> {
+        self.require_admin()?;
+        match topic.is_state() {
+            true => {
+                let detail =
+                    format!("{topic} is what the broker has to know, and is not forgotten");
+                Err(Problem::new(Code::Forbidden, detail))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// Refuses callers that may not receive events of `topic`.
     pub fn require_subscribe(&self, topic: &Topic) -> Result<(), Problem> {
         match self.may_subscribe(topic) {
@@ -290,6 +304,20 @@ mod tests {
         let problem =
             access(Caller::Application(Proof::default())).require_publish(&topic).unwrap_err();
         assert_eq!(problem.code, Code::Forbidden);
+    }
+
+    #[test]
+    fn what_the_broker_has_to_know_is_nobodys_to_forget() {
+        let access = access(Caller::Application(Proof::default()));
+        for (topic, is_allowed) in [
+            ("$sys.revoked", false),
+            ("$sys.webhooks.a", false),
+            ("$sys.topics", true),
+            ("a", true),
+        ] {
+            let allowed = access.require_forget(&Topic::parse(topic).unwrap());
+            assert_eq!(allowed.is_ok(), is_allowed, "{topic}");
+        }
     }
 
     #[test]

@@ -194,7 +194,11 @@ impl Auth {
             Caller::User(user) if self.revocations.cover(&user.bearer) => {
                 Err(unauthorized("the token was revoked"))
             }
-            _ => Ok(caller),
+            Caller::User(user) => {
+                self.revocations.warn_of_outliving(&user.bearer, user.expires);
+                Ok(caller)
+            }
+            Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => Ok(caller),
         }
     }
 

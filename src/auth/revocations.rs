@@ -1,11 +1,14 @@
 //! What is accepted no longer, as this node knows it.
 //!
 //! Looked at for each token that is shown; kept for a stated time, which is to be longer than tokens
-//! live. A revocation that is known already changes nothing, so that it may be heard of twice.
+//! live. A revocation that is known already changes nothing, so that it may be heard of twice. How many
+//! there may be is asked before one is made: what was made is in force, whoever made it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::warn;
 
 use crate::model::{Bearer, Revocation, Revoked, Timestamp};
 
@@ -15,7 +18,19 @@ pub struct Revocations {
     window: Duration,
     max: usize,
     since: Mutex<HashMap<Revoked, Timestamp>>,
+    /// When it was last warned of a token that outlives its revocation.
+    warned: Mutex<Option<Instant>>,
 }
+
+/// How many revocations are stored at most for each that may be in force: who is revoked again and again is
+/// stored each time.
+const STORED_OF_EACH: usize = 4;
+
+/// How often it is warned of tokens that outlive their revocation.
+const WARNED_EVERY: Duration = Duration::from_secs(60);
+
+/// A token that is good for longer than this is hardly meant to be.
+const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// As much is revoked as may be at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +38,9 @@ pub struct Revocations {
 pub struct TooManyRevocations;
 
 impl Revocations {
-    /// None yet. Each is kept for `window`, and at most `max` of them.
+    /// None yet. Each is kept for `window`; one more is refused where `max` of them are in force.
     pub(super) fn new(window: Duration, max: usize) -> Self {
-        Self { window, max, since: Mutex::default() }
+        Self { window, max, since: Mutex::default(), warned: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Revoked, Timestamp>> {
@@ -45,36 +60,70 @@ impl Revocations {
         })
     }
 
-    /// Whether there is room for one more.
-    pub fn check_room(&self, revocation: &Revocation) -> Result<(), TooManyRevocations> {
-        self.make_room(&mut self.lock(), &revocation.what)
+    /// Warns, once a minute at most, of a token that is good for longer than it would be remembered that
+    /// it was revoked. Returns whether it did; says nothing of the token itself.
+    pub(super) fn warn_of_outliving(&self, bearer: &Bearer, expires: SystemTime) -> bool {
+        let now = SystemTime::now();
+        let issued = bearer.issued.map_or(now, |issued| {
+            let since = Duration::from_millis(u64::try_from(issued.millis()).unwrap_or(0));
+            SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(now)
+        });
+        let lifetime = expires.duration_since(issued).unwrap_or_default();
+        if lifetime <= self.window {
+            return false;
+        }
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_some_and(|at| at.elapsed() < WARNED_EVERY) {
+            return false;
+        }
+        *warned = Some(Instant::now());
+        let (lifetime, window) = (lifetime.as_secs(), self.window.as_secs());
+        let hint = match lifetime > A_CENTURY.as_secs() {
+            true => "; exp is in seconds (RFC 7519), and this one looks like milliseconds",
+            false => "",
+        };
+        warn!(
+            lifetime,
+            window,
+            "a token lives longer than auth.revocation_window, in seconds: once revoked, it is good \
+             again when that is over{hint}"
+        );
+        true
     }
 
-    fn make_room(
+    /// Whether there is room for one more where so many are stored, those of the same among them.
+    pub fn check_room(
         &self,
-        since: &mut HashMap<Revoked, Timestamp>,
-        what: &Revoked,
+        revocation: &Revocation,
+        stored: usize,
     ) -> Result<(), TooManyRevocations> {
-        if since.len() < self.max || since.contains_key(what) {
-            return Ok(());
+        let mut since = self.lock();
+        self.forget(&mut since);
+        let has_room = since.len() < self.max || since.contains_key(&revocation.what);
+        let is_stored = stored < self.max.saturating_mul(STORED_OF_EACH);
+        if has_room && is_stored { Ok(()) } else { Err(TooManyRevocations) }
+    }
+
+    /// Forgets those that are in force no longer, where there are many.
+    fn forget(&self, since: &mut HashMap<Revoked, Timestamp>) {
+        if since.len() >= self.max {
+            let oldest = self.oldest();
+            since.retain(|_, at| *at >= oldest);
         }
-        let oldest = self.oldest();
-        since.retain(|_, at| *at >= oldest);
-        if since.len() < self.max { Ok(()) } else { Err(TooManyRevocations) }
     }
 
     /// Takes one more; false if it says nothing new.
-    pub fn add(&self, revocation: &Revocation) -> Result<bool, TooManyRevocations> {
+    pub fn add(&self, revocation: &Revocation) -> bool {
         if revocation.at < self.oldest() {
-            return Ok(false);
+            return false;
         }
         let mut since = self.lock();
         if since.get(&revocation.what).is_some_and(|known| *known >= revocation.at) {
-            return Ok(false);
+            return false;
         }
-        self.make_room(&mut since, &revocation.what)?;
+        self.forget(&mut since);
         since.insert(revocation.what.clone(), revocation.at);
-        Ok(true)
+        true
     }
 
     /// All that are in force, the newest first.
@@ -116,12 +165,12 @@ mod tests {
     fn what_was_revoked_is_covered_and_heard_of_once() {
         let revocations = Revocations::new(Duration::from_secs(60), 10);
         assert!(!revocations.cover(&bearer("a")));
-        assert_eq!(revocations.add(&token("a", now())), Ok(true));
-        assert_eq!(revocations.add(&token("a", now() - 5)), Ok(false));
+        assert!(revocations.add(&token("a", now())));
+        assert!(!revocations.add(&token("a", now() - 5)));
         assert!(revocations.cover(&bearer("a")) && !revocations.cover(&bearer("b")));
         let what = Revoked::User("ada".to_owned());
         let all = Revocation { what, at: Timestamp::from_millis(now()) };
-        assert_eq!(revocations.add(&all), Ok(true));
+        assert!(revocations.add(&all));
         assert!(revocations.cover(&bearer("b")));
     }
 
@@ -129,11 +178,35 @@ mod tests {
     fn one_too_many_is_refused_until_old_ones_are_forgotten() {
         let revocations = Revocations::new(Duration::from_secs(60), 2);
         revocations.lock().insert(Revoked::Token("old".to_owned()), Timestamp::from_millis(0));
-        assert_eq!(revocations.add(&token("a", now())), Ok(true));
-        assert_eq!(revocations.add(&token("b", now())), Ok(true));
-        assert_eq!(revocations.add(&token("c", now())), Err(TooManyRevocations));
-        assert_eq!(revocations.add(&token("a", now() + 5)), Ok(true));
+        let room = |id, stored| revocations.check_room(&token(id, now()), stored);
+        assert_eq!(room("a", 1), Ok(()));
+        assert!(revocations.add(&token("a", now())) && revocations.add(&token("b", now())));
+        assert_eq!(room("c", 2), Err(TooManyRevocations));
+        assert_eq!(room("a", 2), Ok(()), "what is revoked already may be again");
+        assert_eq!(room("a", 8), Err(TooManyRevocations), "but not without end");
+        assert!(!revocations.add(&token("ancient", 0)));
         assert_eq!(revocations.list().len(), 2);
-        assert_eq!(revocations.add(&token("ancient", 0)), Ok(false));
+    }
+
+    #[test]
+    fn what_another_node_has_revoked_is_in_force_though_there_is_no_room() {
+        let revocations = Revocations::new(Duration::from_secs(60), 1);
+        assert!(revocations.add(&token("a", now())) && revocations.add(&token("b", now())));
+        assert!(revocations.cover(&bearer("a")) && revocations.cover(&bearer("b")));
+    }
+
+    #[test]
+    fn a_token_that_outlives_its_revocation_is_warned_of_once_a_minute() {
+        let revocations = Revocations::new(Duration::from_secs(60), 1);
+        let warned = |issued: Option<i64>, seconds: u64| {
+            let issued = issued.map(Timestamp::from_millis);
+            let expires = SystemTime::now() + Duration::from_secs(seconds);
+            revocations.warn_of_outliving(&Bearer { issued, ..bearer("a") }, expires)
+        };
+        assert!(!warned(None, 59) && !warned(Some(now()), 59));
+        assert!(warned(Some(now() - 30_000), 45), "the whole of its life counts");
+        assert!(!warned(None, 3_600), "a minute is not over");
+        *revocations.warned.lock().unwrap() = Instant::now().checked_sub(WARNED_EVERY);
+        assert!(warned(None, 1_800_000_000_000));
     }
 }

@@ -46,6 +46,16 @@ struct Claims {
     fanfare: Grants,
 }
 
+impl Claims {
+    /// Takes an `iat` that lies further ahead of `now` than clocks may differ as not said: a token that
+    /// was not issued yet would be younger than every revocation of its user. (RFC 7519, section 4.1.6,
+    /// leaves it to us.)
+    fn believe_no_future(&mut self, now: SystemTime, leeway_seconds: u64) {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.iat = self.iat.filter(|issued| *issued <= now + leeway_seconds as f64);
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Grants {
@@ -91,7 +101,10 @@ impl TokenCheck {
 
     pub(super) fn check(&self, token: &str) -> Checked {
         let refusal = match self.claims(token) {
-            Ok((claims, proof)) => return Checked::Settled(user(claims, proof, token)),
+            Ok((mut claims, proof)) => {
+                claims.believe_no_future(SystemTime::now(), self.validation.leeway);
+                return Checked::Settled(user(claims, proof, token));
+            }
             Err(refusal) => refusal,
         };
         let error = match (refusal, self.jwks()) {
@@ -241,6 +254,19 @@ mod tests {
         assert_eq!(user.bearer.user, "ada");
         assert_eq!(user.subscribe, [Pattern::parse("a.>").unwrap()]);
         assert_eq!(user.publish, [Pattern::parse("b").unwrap()]);
+    }
+
+    #[test]
+    fn a_token_from_the_future_does_not_say_when_it_was_issued() {
+        let check = TokenCheck::new(&config(), None);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let issued = |iat: u64| {
+            let claims = json!({"sub": "ada", "exp": FAR, "iat": iat});
+            settled(&check, &token(&claims)).unwrap().bearer.issued
+        };
+        assert_eq!(issued(now), Some(Timestamp::from_millis(now as i64 * 1_000)));
+        assert!(issued(now + 4).is_some(), "clocks differ");
+        assert_eq!([now + 3_600, now * 1_000, u64::MAX].map(issued), [None; 3]);
     }
 
     #[test]

@@ -248,6 +248,7 @@ fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
     Rules {
         listed,
         revocations: revocations(&default, safest, &typed.auth),
+        places: places(&default, safest),
         notices: notices(&default, safest, !typed.webhooks.is_empty()),
         default,
     }
@@ -265,17 +266,29 @@ fn notices(default: &Rule, safest: Storage, are_posted: bool) -> Rule {
     }
 }
 
-/// What is kept of revocations: in the safest place there is, and as long and as many as are
-/// remembered.
+/// What is kept of revocations: in the safest place there is, and as long as they are remembered. How many
+/// there may be is looked at where they are made, for none that is in force may be removed.
 fn revocations(default: &Rule, storage: Storage, auth: &schema::Auth) -> Rule {
     Rule {
         pattern: Pattern::from(&Topic::revocations()),
         storage,
-        max_events: auth.revocations.max(1),
+        max_events: usize::MAX,
         max_bytes: usize::MAX,
         max_age: auth.revocation_window.0.max(Duration::from_secs(1)),
         subscribe: Who::Nobody,
         publish: Who::Nobody,
+        ..default.clone()
+    }
+}
+
+/// What is kept of how far webhooks got: the last steps of each, for good, in the safest place there is.
+fn places(default: &Rule, storage: Storage) -> Rule {
+    Rule {
+        pattern: Pattern::everything(),
+        storage,
+        max_events: 1_000,
+        max_bytes: usize::MAX,
+        max_age: Duration::MAX,
         ..default.clone()
     }
 }

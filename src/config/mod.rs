@@ -339,6 +339,8 @@ pub struct Rules {
     pub default: Rule,
     /// For what is accepted no longer, which only applications may see.
     pub revocations: Rule,
+    /// For how far webhooks got.
+    pub places: Rule,
     /// For what the broker says about itself, where no listed rule says otherwise.
     pub notices: Rule,
 }
@@ -346,14 +348,25 @@ pub struct Rules {
 impl Rules {
     /// The rule that decides about `topic`.
     pub fn of(&self, topic: &Topic) -> &Rule {
-        if self.revocations.pattern.matches(topic) {
-            return &self.revocations;
+        if topic.is_state() {
+            let is_revocations = self.revocations.pattern.matches(topic);
+            return if is_revocations { &self.revocations } else { &self.places };
         }
         let other = if topic.is_reserved() { &self.notices } else { &self.default };
         self.listed.iter().find(|rule| rule.pattern.matches(topic)).unwrap_or(other)
     }
 
-    /// Every rule, in the order in which they decide.
+    /// The different ages that events are kept for, where they are not kept for good.
+    pub fn ages(&self) -> Vec<Duration> {
+        let own = [&self.revocations, &self.places, &self.notices];
+        let mut ages: Vec<_> = self.all().chain(own).map(|rule| rule.max_age).collect();
+        ages.retain(|age| *age != Duration::MAX);
+        ages.sort_unstable();
+        ages.dedup();
+        ages
+    }
+
+    /// Every rule for events of others, in the order in which they decide.
     pub fn all(&self) -> impl Iterator<Item = &Rule> {
         self.listed.iter().chain([&self.default])
     }
@@ -368,7 +381,7 @@ impl Rules {
                 return false;
             }
         }
-        let others = [&self.default, &self.revocations, &self.notices];
+        let others = [&self.default, &self.revocations, &self.places, &self.notices];
         others.iter().any(|rule| rule.storage == storage)
     }
 }

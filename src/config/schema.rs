@@ -213,7 +213,8 @@ sections! {
         /// How long it is remembered that a token was revoked, 1s to 365d. No token should live
         /// longer.
         revocation_window: Span = seconds(86_400);
-        /// The most revocations remembered at a time; one more is refused with 429 `too_many`.
+        /// The most users and tokens that are revoked at a time; one more is refused with 429 `too_many`.
+        /// Who is revoked again is stored again, up to four times as many in all; then likewise.
         revocations: usize = 10_000;
         /// Events that may be published a second with one API key or by one user, and as many at once; more
         /// is answered 429 `too_many`. 0 for any number.
@@ -238,11 +239,12 @@ sections! {
         max_bytes: Size = Size(64 * MIB);
         /// The oldest event kept.
         max_age: Span = seconds(24 * 3_600);
-        /// The most bytes kept on disk of all topics together.
+        /// The most bytes kept on disk of all topics together, beside what the broker itself has to know:
+        /// revocations, and how far webhooks got.
         disk_bytes: Size = Size(8 * GIB);
-        /// The most bytes kept in memory of all topics together.
+        /// The most bytes kept in memory of all topics together, likewise.
         memory_bytes: Size = Size(256 * MIB);
-        /// The most bytes kept in Redis of all topics together.
+        /// The most bytes kept in Redis of all topics together, likewise.
         redis_bytes: Size = Size(GIB);
         /// The most bytes of events that wait for the disk or for Redis; a publish beyond them is
         /// answered 503.

@@ -108,7 +108,7 @@ pub async fn forget_events(
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     let topic = Topic::parse(&topic)?;
-    access.require_admin()?;
+    access.require_forget(&topic)?;
     let removed = broker.history().forget(topic).await?;
     Ok(HttpResponse::Ok().json(ForgottenBody { removed }))
 }

@@ -8,6 +8,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+/// Where the broker keeps what is accepted no longer.
+const REVOCATIONS: &str = "$sys.revoked";
+
+/// What the topics begin with where the broker keeps how far webhooks got.
+const PLACES: &str = "$sys.webhooks.";
+
 /// A topic: 1 to 255 bytes of visible ASCII, in non-empty segments joined by `.`, without
 /// `*`, `>`, `"`, `\` or space. Cloning shares the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,7 +45,19 @@ impl Topic {
 
     /// Where the broker keeps what is accepted no longer.
     pub fn revocations() -> Self {
-        Self("$sys.revoked".into())
+        Self(REVOCATIONS.into())
+    }
+
+    /// Where the broker keeps how far a webhook got, whose name is a segment.
+    pub fn place_of_webhook(name: &str) -> Result<Self, TopicError> {
+        Self::parse(&format!("{PLACES}{name}"))
+    }
+
+    /// Whether this topic holds what the broker itself has to know. That is bounded by its own rules and
+    /// outside every bound on all topics together, so that no amount of other events removes it, and
+    /// nobody can have it forgotten.
+    pub fn is_state(&self) -> bool {
+        *self.0 == *REVOCATIONS || self.0.starts_with(PLACES)
     }
 
     /// Whether this topic is the broker's own: its first segment begins with `$`.

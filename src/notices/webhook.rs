@@ -74,7 +74,7 @@ impl Webhook {
     pub fn new(hook: config::Webhook, broker: BrokerHandle) -> Result<Self, Problem> {
         let patterns = [SESSIONS, TOPICS, &format!("{PRESENCE}>")].map(Pattern::parse);
         let patterns: Vec<_> = patterns.into_iter().collect::<Result<_, _>>()?;
-        let place = Topic::parse(&format!("$sys.webhooks.{}", hook.name))?;
+        let place = Topic::place_of_webhook(&hook.name)?;
         Ok(Self { hook, broker, patterns: patterns.into(), place })
     }
 

@@ -1,6 +1,7 @@
 //! A real broker in this process, and real clients to try it with.
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub mod application;
 pub mod cgroup;
 pub mod checker;
 pub mod deflate;

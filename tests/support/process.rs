@@ -6,17 +6,24 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use tempfile::TempDir;
+
 /// A running broker; killed when dropped.
 pub struct Process {
     pub child: Child,
     pub address: String,
+    /// Where it keeps its data, if that is its own; without it, it could not read what it stored.
+    directory: Option<TempDir>,
 }
 
 impl Process {
     /// Starts a broker on a free port, with more arguments, in a directory of its own.
     pub fn start(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        Self::run(Command::new(env!("CARGO_BIN_EXE_fanfare")), directory.path(), 0, arguments)
+        let command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        let mut process = Self::run(command, directory.path(), 0, arguments);
+        process.directory = Some(directory);
+        process
     }
 
     /// Starts a broker that keeps its data in a directory, on a port.
@@ -46,7 +53,7 @@ impl Process {
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
         let first = lines.next().expect("a line").expect("text");
         let (_, address) = first.split_once("://").expect("an address");
-        Self { address: address.to_owned(), child }
+        Self { address: address.to_owned(), child, directory: None }
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -28,6 +28,26 @@ fn the_defaults_have_nothing_to_complain_about() {
 }
 
 #[test]
+fn revocations_are_removed_by_their_age_alone_however_few_there_may_be() {
+    let rules = with(&["auth.revocations=2", "auth.revocation_window=2h"]).unwrap().rules;
+    let rule = rules.of(&Topic::revocations());
+    assert_eq!((rule.max_events, rule.max_bytes), (usize::MAX, usize::MAX));
+    assert_eq!(rule.max_age, Duration::from_secs(7_200));
+    assert!(rules.ages().contains(&rule.max_age), "and somebody looks at that age");
+}
+
+#[test]
+fn no_rule_for_topics_is_about_what_the_broker_has_to_know() {
+    let rules =
+        with(&[r#"topics=[{match="$sys.>", history="none", max_events=1}]"#]).unwrap().rules;
+    for topic in [Topic::revocations(), Topic::place_of_webhook("a").unwrap()] {
+        let rule = rules.of(&topic);
+        assert!(rule.storage == Storage::Disk && rule.max_events > 1, "{topic}");
+    }
+    assert_eq!(rules.of(&Topic::parse("$sys.topics").unwrap()).storage, Storage::None);
+}
+
+#[test]
 fn other_addresses_than_loopback_need_a_credential() {
     for address in ["0.0.0.0:8080", "[::]:8080", "192.168.1.7:80"] {
         let listen = format!("server.listen={address}");

@@ -27,8 +27,11 @@ pub(in crate::history) struct Kept {
     emptied: VecDeque<Topic>,
     /// Nothing up to here is known of topics that are not in `topics`.
     floor: u64,
+    /// What all events cost, but for the broker's own state.
     bytes: usize,
     max_bytes: usize,
+    /// Of what is kept up to here, all is state of the broker's own.
+    spared: u64,
 }
 
 /// What may be kept of one topic. One event is kept however large it is.
@@ -62,6 +65,7 @@ impl Kept {
             floor,
             bytes: 0,
             max_bytes,
+            spared: 0,
         }
     }
 
@@ -84,7 +88,9 @@ impl Kept {
         let log = self.topics.entry(topic.clone()).or_insert_with(|| TopicLog::new(floor));
         log.events.push_back((sequence, event));
         log.bytes += cost;
-        self.bytes += cost;
+        if !topic.is_state() {
+            self.bytes += cost;
+        }
         self.topic_by_sequence.insert(sequence, topic.clone());
         while let Some(log) = self.topics.get(&topic)
             && log.events.len() > 1
@@ -92,12 +98,26 @@ impl Kept {
         {
             self.remove_oldest(&topic);
         }
+        // The newest event of all is kept however large it is.
         while self.bytes > self.max_bytes
-            && self.topic_by_sequence.len() > 1
-            && let Some((_, oldest)) = self.topic_by_sequence.first_key_value()
+            && let Some(oldest) = self.oldest_of_others()
+            && oldest < sequence
+            && let Some(topic) = self.topic_by_sequence.get(&oldest).cloned()
         {
-            self.remove_oldest(&oldest.clone());
+            self.remove_oldest(&topic);
         }
+    }
+
+    /// The oldest event that is not state of the broker's own.
+    fn oldest_of_others(&mut self) -> Option<u64> {
+        let left = (Bound::Excluded(self.spared), Bound::Unbounded);
+        for (sequence, topic) in self.topic_by_sequence.range(left) {
+            if !topic.is_state() {
+                return Some(*sequence);
+            }
+            self.spared = *sequence;
+        }
+        None
     }
 
     /// Removes every event of `topic`; returns how many.
@@ -271,7 +291,9 @@ impl Kept {
         log.bytes -= event.cost();
         log.last_removed = sequence;
         let emptied = log.events.is_empty();
-        self.bytes -= event.cost();
+        if !topic.is_state() {
+            self.bytes -= event.cost();
+        }
         self.topic_by_sequence.remove(&sequence);
         if emptied {
             self.emptied.push_back(topic.clone());

@@ -37,10 +37,8 @@ pub(super) struct Sweeper {
 
 impl Sweeper {
     pub(super) fn new(server: Arc<Server>, rules: Rules) -> Self {
-        let mut ages: Vec<_> = rules.all().map(|rule| rule.max_age).collect();
-        ages.sort_unstable();
-        ages.dedup();
-        let expiries = ages.into_iter().map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
+        let ages = rules.ages().into_iter();
+        let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
         let turn = Turn::new(server.keys.sweeper(), server.node.to_string());
         Self { server, rules, expiries, turn }
     }

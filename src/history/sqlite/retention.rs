@@ -79,6 +79,27 @@ impl Expiry {
     }
 }
 
+/// What is kept of the broker's own state, outside the bound on all topics together.
+pub(super) struct State {
+    topics: Vec<i64>,
+    /// What it costs.
+    pub(super) bytes: u64,
+}
+
+impl State {
+    /// As the database has it; `topics` are those that a transaction has yet to write.
+    pub(super) fn read(db: &Connection, topics: &Topics) -> RowResult<Self> {
+        let sql = format!(
+            "SELECT {} FROM topics WHERE name >= '$sys.' AND name < '$sys/'",
+            TopicRow::COLUMNS
+        );
+        let mut rows = collect(db, &sql, (), TopicRow::read)?;
+        rows.retain(|row| row.name.is_state());
+        let bytes = rows.iter().map(|row| topics.rows.get(&row.id).unwrap_or(row).bytes);
+        Ok(Self { bytes: bytes.sum(), topics: rows.iter().map(|row| row.id).collect() })
+    }
+}
+
 /// The removing side of one transaction.
 pub(super) struct Removal<'a> {
     pub(super) transaction: &'a Transaction<'a>,
@@ -125,15 +146,27 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Removes the oldest events of all until they are within their bound.
-    pub(super) fn over_all(&mut self, max_bytes: u64) -> RowResult<()> {
-        while self.left > 0 && self.log.bytes > max_bytes {
-            let sql =
-                format!("SELECT {} FROM events ORDER BY sequence LIMIT 2", Removable::COLUMNS);
-            let oldest = collect(self.transaction, &sql, (), Removable::read)?;
+    /// Removes the oldest events of all until they are within their bound; the broker's own state is not
+    /// among them. Of what is kept up to number `spared`, all is such state.
+    pub(super) fn over_all(&mut self, max_bytes: u64, spared: &mut u64) -> RowResult<()> {
+        if self.log.bytes <= max_bytes {
+            return Ok(());
+        }
+        let state = State::read(self.transaction, self.topics)?;
+        while self.left > 0 && self.log.bytes > max_bytes + state.bytes {
+            let sql = format!(
+                "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 2",
+                Removable::COLUMNS
+            );
+            let oldest = collect(self.transaction, &sql, (*spared as i64,), Removable::read)?;
             // The newest event of all is kept however large it is.
             let [oldest, _] = &oldest[..] else { return Ok(()) };
-            self.remove(oldest)?;
+            if state.topics.contains(&oldest.topic) {
+                *spared = oldest.sequence;
+                self.left -= 1;
+            } else {
+                self.remove(oldest)?;
+            }
         }
         Ok(())
     }

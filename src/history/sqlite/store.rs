@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::open::{Directory, OpenError};
-use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, Topics, collect, millis};
+use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
 use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
 use super::verify::{corrupt, verify};
 use crate::config::{self, Rules, Storage};
@@ -51,6 +51,8 @@ pub(super) struct Store {
     max_bytes: u64,
     receipts_window: Duration,
     expiries: Vec<Expiry>,
+    /// Of what is kept up to here, all is state of the broker's own.
+    spared: u64,
 }
 
 impl Store {
@@ -64,11 +66,8 @@ impl Store {
         let mut db = directory.writer(config.fsync)?;
         verify(&db).map_err(damaged)?;
         let (log, epochs) = load_or_create(&mut db, rules).map_err(damaged)?;
-        let ages = rules.all().map(|rule| rule.max_age);
-        let mut expiries: Vec<Expiry> =
-            ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
-        expiries.sort_by_key(|expiry| expiry.max_age);
-        expiries.dedup_by_key(|expiry| expiry.max_age);
+        let ages = rules.ages().into_iter();
+        let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
         Ok(Self {
             db,
             log,
@@ -77,6 +76,7 @@ impl Store {
             max_bytes: config.disk_bytes as u64,
             receipts_window: config.idempotency_window,
             expiries,
+            spared: 0,
         })
     }
 
@@ -123,7 +123,7 @@ impl Store {
     /// Stores a group, with some of the retention that is due.
     pub(super) fn commit(&mut self, group: &Group, now: SystemTime) -> Result<(), Failure> {
         let budget = REMOVED_AT_A_TIME + 2 * group.events.len();
-        let mut expiries = self.expiries.clone();
+        let (mut expiries, mut spared) = (self.expiries.clone(), self.spared);
         let oldest_receipt = millis(now) - self.receipts_window.as_millis() as i64;
         self.transact(|transaction, log, topics, bounds| {
             for event in &group.events {
@@ -138,7 +138,7 @@ impl Store {
             }
             let mut removal = Removal { transaction, log, topics, left: budget };
             removal.over_bounds(bounds.rules)?;
-            removal.over_all(bounds.max_bytes)?;
+            removal.over_all(bounds.max_bytes, &mut spared)?;
             for expiry in &mut expiries {
                 removal.too_old(bounds.rules, expiry, now)?;
             }
@@ -150,7 +150,7 @@ impl Store {
                 .execute((oldest_receipt, budget as i64))?;
             Ok(())
         })?;
-        self.expiries = expiries;
+        (self.expiries, self.spared) = (expiries, spared);
         Ok(())
     }
 
@@ -167,7 +167,10 @@ impl Store {
     /// Whether retention has something to do.
     fn is_untidy(&self, now: SystemTime) -> RowResult<bool> {
         if self.log.bytes > self.max_bytes {
-            return Ok(true);
+            let state = State::read(&self.db, &Topics::default())?;
+            if self.log.bytes > self.max_bytes + state.bytes {
+                return Ok(true);
+            }
         }
         for expiry in &self.expiries {
             if expiry.is_due(&self.db, now)? {

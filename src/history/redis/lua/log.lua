@@ -10,7 +10,9 @@
 local LOG, ORDER, TOPICS, LOST, BYTES, RECEIPTS = unpack(KEYS, 1, 6)
 local RUN, CHANNEL = ARGV[1], ARGV[5]
 local PRESENTED = { name = ARGV[2], epoch = tonumber(ARGV[3]), seq = tonumber(ARGV[4]) }
-local FIELDS = { 'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'time', 'run', 'bytes' }
+local FIELDS = {
+  'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'time', 'run', 'bytes', 'spared',
+}
 
 -- How many ended epochs are remembered; a cursor of an older one is a gap.
 local ENDED_EPOCHS = 32
@@ -34,6 +36,8 @@ local function load()
   for at, field in ipairs(FIELDS) do log[field] = tonumber(values[at]) or values[at] end
   -- These may look like numbers and are none.
   log.name, log.run, log.ended = values[1], values[9], values[7]
+  -- Earlier releases had none.
+  log.spared = log.spared or 0
   return log
 end
 
@@ -83,7 +87,7 @@ local function create()
   return {
     name = is_known and PRESENTED.name or ARGV[6],
     epoch = PRESENTED.epoch + 1, start = start, seq = start,
-    breach = start, floor = 0, ended = '', time = 0, run = RUN, bytes = 0,
+    breach = start, floor = 0, ended = '', time = 0, run = RUN, bytes = 0, spared = 0,
   }
 end
 

@@ -124,14 +124,18 @@ for _, topic in ipairs(topics) do
 end
 
 -- The topics of the oldest events are named by the index, so their keys are made here. They carry the
--- tag of all the others.
+-- tag of all the others. Of what is kept up to number `spared`, all is state of the broker's own.
 local tag = string.match(LOG, '^{.-}')
+if log.bytes > max_bytes then max_bytes = max_bytes + state_bytes() end
 while left > 0 and log.bytes > max_bytes do
-  local oldest = redis.call('XRANGE', ORDER, '-', '+', 'COUNT', 2)
+  local oldest = redis.call('XRANGE', ORDER, '(' .. whole(log.spared) .. '-0', '+', 'COUNT', 2)
   if #oldest < 2 then break end
   local id, name = oldest[1][1], oldest[1][2][2]
-  local removed = remove(log, name, tag .. ':t:' .. name, 1, id)
-  if removed == 0 then redis.call('XDEL', ORDER, id) end
+  if is_state(name) then
+    log.spared = tonumber(string.match(id, '%d+'))
+  elseif remove(log, name, tag .. ':t:' .. name, 1, id) == 0 then
+    redis.call('XDEL', ORDER, id)
+  end
   left = left - 1
 end
 

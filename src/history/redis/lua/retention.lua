@@ -5,6 +5,22 @@ local function cost_of(name, entry)
   return #name + #entry + 254
 end
 
+-- Whether a topic holds state of the broker's own, as `Topic::is_state` says: outside the bound on all
+-- topics together, and removed by nothing else's bytes.
+local function is_state(name)
+  return name == '$sys.revoked' or string.sub(name, 1, 14) == '$sys.webhooks.'
+end
+
+-- What all that costs.
+local function state_bytes()
+  local names = redis.call('ZRANGEBYLEX', TOPICS, '[$sys.', '($sys/')
+  local sum = 0
+  for _, name in ipairs(names) do
+    if is_state(name) then sum = sum + (tonumber(redis.call('HGET', BYTES, name)) or 0) end
+  end
+  return sum
+end
+
 -- Forgets the oldest removals of so many topics that lost theirs; what they say goes into the floor.
 local function forget_lost(log)
   local most = redis.call('ZCARD', TOPICS) + EMPTIED_TOPICS

@@ -1,0 +1,340 @@
+//! What earlier releases stored is read by this one: without loss, or a gap is told.
+//!
+//! `tests/fixtures/RELEASE` was written by that release (`tests/fixtures/make`) and is never written
+//! anew. What ages would age away, so it is read with windows of decades; the rule of `brief.>`
+//! alone, whose events are always too old, stays as it was.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fanfare::config::{Config, Redis as RedisConfig, Sources, load};
+use jsonwebtoken::{EncodingKey, Header, encode};
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use support::application::Application;
+use support::redis::Redis;
+use support::ws::WsClient;
+use support::{API_KEY, JWT_SECRET, TestServer, eventually, expect};
+use tempfile::TempDir;
+
+/// Longer than anybody will run this.
+const DECADES: Duration = Duration::from_secs(40 * 365 * 86_400);
+
+/// What must be read.
+#[derive(Deserialize)]
+struct Manifest {
+    topics: BTreeMap<String, Vec<Event>>,
+    gone: Vec<String>,
+    cursors: Vec<Since>,
+    receipts: Vec<Receipt>,
+    revoked: Vec<Revoked>,
+    revoked_at: u64,
+    posted: Vec<String>,
+    unposted: Vec<String>,
+}
+
+/// An event, with its data as the text that it came as.
+#[derive(Debug, PartialEq, Deserialize)]
+struct Event {
+    id: String,
+    topic: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    time: String,
+    data: String,
+    encoding: Option<String>,
+}
+
+/// What somebody comes back with.
+#[derive(Deserialize)]
+struct Since {
+    since: String,
+    topic: String,
+    expect: Verdict,
+    why: String,
+    /// What is kept of what follows.
+    events: Vec<String>,
+}
+
+#[derive(PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    /// All that follows, and no gap.
+    Exact,
+    /// All that is kept of it, and perhaps a needless gap.
+    Kept,
+    /// The same, and a gap.
+    Gap,
+}
+
+/// A publish that may be repeated.
+#[derive(Deserialize)]
+struct Receipt {
+    key: String,
+    body: String,
+    answer: Value,
+}
+
+/// Whose token is accepted no longer.
+#[derive(Deserialize)]
+struct Revoked {
+    user: String,
+    token: String,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/8a1b31e")
+}
+
+fn manifest(name: &str) -> Manifest {
+    let text = fs::read_to_string(folder().join(name)).expect("a manifest");
+    serde_json::from_str(&text).expect("a manifest")
+}
+
+/// The broker as it was configured then, but for windows and addresses.
+fn server(file: &str, application: &Application, change: impl FnOnce(&mut Config)) -> TestServer {
+    let secret = "whsec_dHdlbnR5LWZvdXIgYnl0ZXMgb3IgbW9yZQ==";
+    let hook = format!(
+        "webhooks=[{{name=\"application\",url=\"{}\",secret=\"{secret}\"}}]",
+        application.url
+    );
+    let mut sets = vec![hook];
+    if file.starts_with("redis") {
+        sets.push("redis.url=redis://127.0.0.1:1".to_owned());
+    }
+    let sources = Sources { file: Some(folder().join(file)), env: Vec::new(), sets };
+    let loaded = load(&sources).expect("a configuration that is still one");
+    TestServer::with(|config| {
+        let server = config.server.clone();
+        *config = Config { server, ..loaded };
+        config.auth.revocation_window = DECADES;
+        config.history.idempotency_window = DECADES;
+        let rules = &mut config.rules;
+        let own = [&mut rules.default, &mut rules.revocations, &mut rules.notices];
+        let listed = rules.listed.iter_mut().filter(|rule| rule.pattern.as_str() != "brief.>");
+        listed.chain(own).for_each(|rule| rule.max_age = DECADES);
+        change(config);
+    })
+}
+
+/// What a topic keeps.
+async fn kept(server: &TestServer, topic: &str) -> Vec<Event> {
+    #[derive(Deserialize)]
+    struct Page {
+        events: Vec<Row>,
+    }
+    #[derive(Deserialize)]
+    struct Row {
+        id: String,
+        topic: String,
+        #[serde(rename = "type")]
+        kind: Option<String>,
+        time: String,
+        data: Box<RawValue>,
+        encoding: Option<String>,
+    }
+    let path = format!("/v1/topics/{topic}/events?limit=1000");
+    let answer = server.get(&path).bearer_auth(API_KEY).send().await.expect("an answer");
+    let page: Page = serde_json::from_str(&answer.text().await.expect("a body")).expect("a page");
+    let event = |Row { id, topic, kind, time, data, encoding }| {
+        let data = RawValue::get(&data).to_owned();
+        Event { id, topic, kind, time, data, encoding }
+    };
+    page.events.into_iter().map(event).collect()
+}
+
+/// Whether a gap is told, and the events that come up to `live`.
+async fn resumed(server: &TestServer, topic: &str, since: &str) -> (bool, Vec<String>) {
+    let query = format!("?topic={topic}&since={since}&access_token={API_KEY}");
+    let mut client = WsClient::connect(server, &query).await;
+    let (mut is_gap, mut ids) = (false, Vec::new());
+    loop {
+        let frame = client.next().await;
+        match frame["op"].as_str() {
+            Some("gap") => is_gap = true,
+            Some("event") => ids.push(frame["id"].as_str().expect("an id").to_owned()),
+            Some("live") => return (is_gap, ids),
+            _ => {}
+        }
+    }
+}
+
+async fn check_cursor(server: &TestServer, cursor: &Since) {
+    let Since { since, topic, expect, why, events } = cursor;
+    let what = format!("{topic} after {since}, {why}");
+    let (is_gap, mut ids) = resumed(server, topic, since).await;
+    match expect {
+        Verdict::Exact => assert!(!is_gap, "a gap for {what}"),
+        Verdict::Gap => assert!(is_gap, "no gap for {what}"),
+        Verdict::Kept => {}
+    }
+    if is_gap {
+        // What is left may be told from its beginning.
+        ids.drain(..ids.len().saturating_sub(events.len()));
+    }
+    assert_eq!(ids, *events, "{what}");
+}
+
+async fn check_receipt(server: &TestServer, Receipt { key, body, answer }: &Receipt) {
+    let publish = |body: &str| {
+        let request = server.post("/v1/events").bearer_auth(API_KEY);
+        let request = request.header("idempotency-key", key).body(body.to_owned());
+        request.header("content-type", "application/json").send()
+    };
+    let again = expect(publish(body).await.expect("an answer"), StatusCode::OK).await;
+    assert_eq!(again, *answer, "under the key {key}");
+    let other = publish(&body.replace("keyed.a", "keyed.b")).await.expect("an answer");
+    assert_eq!(other.status(), StatusCode::CONFLICT);
+}
+
+async fn status(server: &TestServer, user: &str, token: &str, issued: u64) -> u16 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time");
+    let claims = json!({
+        "sub": user, "jti": token, "iat": issued, "exp": now.as_secs() + 600,
+        "fanfare": { "subscribe": ["orders.>"] },
+    });
+    let key = EncodingKey::from_secret(JWT_SECRET);
+    let token = encode(&Header::default(), &claims, &key).expect("a token");
+    let request = server.get("/v1/topics/orders.eu/events").bearer_auth(token);
+    request.send().await.expect("an answer").status().as_u16()
+}
+
+async fn check_revoked(server: &TestServer, at: u64, Revoked { user, token }: &Revoked) {
+    assert_eq!(status(server, user, token, at - 60).await, 401, "{user} {token}");
+    assert_eq!(status(server, "somebody", "else", at - 60).await, 200);
+    assert_eq!(status(server, user, "new", at + 2).await, 200, "issued after it");
+}
+
+/// Everything that the manifest says.
+async fn check(server: &TestServer, application: &Application, manifest: &Manifest) {
+    for (topic, events) in &manifest.topics {
+        assert_eq!(kept(server, topic).await, *events, "{topic}");
+    }
+    for topic in &manifest.gone {
+        eventually("it is gone", || async { kept(server, topic).await.is_empty() }).await;
+    }
+    for cursor in &manifest.cursors {
+        check_cursor(server, cursor).await;
+    }
+    for receipt in &manifest.receipts {
+        check_receipt(server, receipt).await;
+    }
+    for revoked in &manifest.revoked {
+        check_revoked(server, manifest.revoked_at, revoked).await;
+    }
+    let taken = || {
+        let ids = application.taken().into_iter().map(|event| event["id"].clone());
+        ids.map(|id| id.as_str().expect("an id").to_owned()).collect::<Vec<_>>()
+    };
+    eventually("what was not posted is", || async {
+        let taken = taken();
+        manifest.unposted.iter().all(|id| taken.contains(id))
+    })
+    .await;
+    let again = taken().into_iter().filter(|id| manifest.posted.contains(id)).count();
+    assert_eq!(again, 0, "notices that were posted are posted again");
+}
+
+/// A data directory of the earlier release, for a test of its own.
+fn copy() -> TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    for entry in fs::read_dir(folder().join("disk")).expect("a fixture") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, directory.path().join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    directory
+}
+
+#[tokio::test]
+async fn a_data_directory_of_an_earlier_release_is_read_whole() {
+    let directory = copy();
+    let application = Application::start().await;
+    let start = || {
+        let path = directory.path().to_owned();
+        server("disk.toml", &application, |config| config.history.path = path)
+    };
+    let (first, manifest) = (start(), manifest("disk.json"));
+    check(&first, &application, &manifest).await;
+    first.stop();
+    // And what this release made of it is read as well.
+    let again = start();
+    check(&again, &application, &manifest).await;
+    again.stop();
+}
+
+/// Publishes more than may be kept.
+async fn flood(server: &TestServer) {
+    let data = vec!["x".repeat(1_000); 20];
+    for n in 0..20 {
+        let publish = server.post(&format!("/v1/topics/flood.{n}/events")).bearer_auth(API_KEY);
+        expect(publish.json(&data).send().await.expect("an answer"), StatusCode::CREATED).await;
+    }
+    assert!(kept(server, "orders.eu").await.is_empty(), "the oldest events are over the bound");
+}
+
+/// Floods a broker and starts it again, and looks who is revoked then.
+async fn check_revoked_after_flood(name: &str, change: impl Fn(&mut Config)) {
+    let manifest = manifest(&format!("{name}.json"));
+    let application = Application::start().await;
+    let start = || server(&format!("{name}.toml"), &application, &change);
+    let first = start();
+    flood(&first).await;
+    first.stop();
+    let again = start();
+    for revoked in &manifest.revoked {
+        check_revoked(&again, manifest.revoked_at, revoked).await;
+    }
+    again.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_earlier_release_revoked_outlives_any_amount_of_other_events() {
+    let (directory, redis) = (copy(), Redis::start());
+    check_revoked_after_flood("disk", |config| {
+        config.history.path = directory.path().to_owned();
+        config.history.disk_bytes = 50_000;
+    })
+    .await;
+    fill(&redis, &fs::read(folder().join("redis.resp")).expect("a fixture"));
+    check_revoked_after_flood("redis", |config| {
+        config.redis = Some(RedisConfig::at(&redis.url()));
+        config.history.redis_bytes = 50_000;
+    })
+    .await;
+}
+
+/// Fills a Redis with commands as `redis-cli --pipe` takes them.
+fn fill(redis: &Redis, commands: &[u8]) {
+    let mut connection = TcpStream::connect(("127.0.0.1", redis.port)).expect("a connection");
+    connection.write_all(commands).expect("they are sent");
+    connection.write_all(b"QUIT\r\n").expect("they are sent");
+    let mut answers = String::new();
+    connection.read_to_string(&mut answers).expect("answers");
+    let refused = answers.lines().find(|line| line.starts_with('-'));
+    assert_eq!(refused, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_of_an_earlier_release_is_read_whole() {
+    let redis = Redis::start();
+    fill(&redis, &fs::read(folder().join("redis.resp")).expect("a fixture"));
+    let application = Application::start().await;
+    let start = || {
+        let at = RedisConfig::at(&redis.url());
+        server("redis.toml", &application, |config| config.redis = Some(at))
+    };
+    let (first, manifest) = (start(), manifest("redis.json"));
+    check(&first, &application, &manifest).await;
+    first.stop();
+    let again = start();
+    check(&again, &application, &manifest).await;
+    again.stop();
+}
