@@ -4,7 +4,7 @@
 //! inbox in order, and answers what others ask about them. Sessions live on the same thread, so a
 //! delivery is a push into a queue, without a lock that anyone else wants.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use super::inbox::{Inbox, InboxStream, Item};
 use super::router::{Router, WorkerId};
 use super::topics::{Subscribed, Topics};
 use super::{MarkId, Observer, SessionInfo, SessionKey, Subscriber, Timing};
+use crate::history::{Loss, LostTopic};
 use crate::metrics::{Metrics, TransportLabel};
 use crate::model::{Bearer, Close, Cursor, Pattern, Revocation, Topic};
 
@@ -98,6 +99,26 @@ impl Fanout {
             }
         }
         self.metrics.events_delivered.inc_by(delivered);
+    }
+
+    /// Tells of a loss to those who want one of its topics, or to everybody where these are unknown.
+    fn broken(&mut self, loss: &Loss) {
+        let mark = self.new_mark();
+        let concerned = loss.topics.as_ref().map(|topics| {
+            let mut concerned = HashSet::new();
+            for LostTopic { topic, is_superseded } in topics.iter() {
+                concerned.extend(self.topics.subscribers(topic).filter(|session| {
+                    let entry = self.sessions.get(session.0);
+                    entry.is_some_and(|it| !is_superseded || it.subscriber.wants_each(topic))
+                }));
+            }
+            concerned
+        });
+        for (session, entry) in &self.sessions {
+            if concerned.as_ref().is_none_or(|them| them.contains(&SessionKey(session))) {
+                entry.subscriber.broken(loss.since, loss.place, mark);
+            }
+        }
     }
 
     /// Has what was delivered written, now or in the next round.
@@ -203,12 +224,7 @@ impl StreamHandler<Vec<Item>> for Fanout {
                 Item::Beat { position } => self.beat(position),
                 // Nobody waits for it any more where it can't be sent.
                 Item::Census(asked) => _ = asked.send(self.census()),
-                Item::Broken(loss) => {
-                    let mark = self.new_mark();
-                    for (_, entry) in &self.sessions {
-                        entry.subscriber.broken(loss.since, loss.place, mark);
-                    }
-                }
+                Item::Broken(loss) => self.broken(&loss),
                 Item::Mark { session, mark, position } => {
                     if let Some(entry) = self.sessions.get(session.0) {
                         entry.subscriber.marked(mark, position);

@@ -37,7 +37,7 @@ use self::tickets::Tickets;
 pub use self::topics::{Subscribed, Topics};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
 use crate::metrics::Metrics;
-use crate::model::{Bearer, Close, Code, Cursor, Pattern, Problem, Timestamp};
+use crate::model::{Bearer, Close, Code, Cursor, Pattern, Problem, Timestamp, Topic};
 
 /// How long a publisher waits for workers that are behind before it is refused.
 const MAX_WAIT: Duration = Duration::from_millis(800);
@@ -128,6 +128,9 @@ pub trait Subscriber: Send + Sync {
 
     /// Hears that a heartbeat is due; all up to `position` has been delivered.
     fn beat(&self, position: Cursor);
+
+    /// Whether it wants every event of a topic, and not the newest alone.
+    fn wants_each(&self, topic: &Topic) -> bool;
 
     /// Hears that events after `since` were lost; what follows comes after `position`. What it reads
     /// again because of that may have `mark`.

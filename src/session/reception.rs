@@ -562,6 +562,15 @@ impl Subscriber for Reception {
         }
     }
 
+    fn wants_each(&self, topic: &Topic) -> bool {
+        let state = self.lock();
+        let is_caught_up = |active: &Active| {
+            active.interval.is_none() && active.catchup.has_begun() && active.catchup.matches(topic)
+        };
+        let is_live = state.live.matches(topic) && state.interval(topic).is_none();
+        is_live || state.catchups.iter().any(is_caught_up)
+    }
+
     fn broken(&self, since: Cursor, position: Cursor, mark: MarkId) {
         let mut state = self.lock();
         // A subscribe that has not begun reads up to a place that comes after the loss.
