@@ -67,6 +67,11 @@ impl Ear {
         Ok(Self { messages, waiting, has_ended, run, _connection: connection })
     }
 
+    /// Whether no message waits.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// The messages that are there, in order and not many bytes, or else the next one; none once the
     /// connection is gone.
     pub(super) async fn next(&mut self) -> Option<Vec<Vec<u8>>> {

@@ -135,7 +135,6 @@ impl Follower {
                     sleep(RETRY).await;
                 }
             }
-            self.keep_back().await;
             tokio::select! {
                 messages = ear.next() => match messages {
                     // While something is missed, the streams will have it.
@@ -143,7 +142,7 @@ impl Follower {
                     Some(messages) => self.is_behind = self.hear(&messages).await.is_none(),
                     None => return,
                 },
-                _ = looks.tick() => self.is_behind |= self.look().await.is_none(),
+                _ = looks.tick() => self.is_behind |= self.look(ear).await.is_none(),
                 () = deaf.notified() => return,
                 // What runs elsewhere is not heard here.
                 () = self.server.moved_from(&run) => return,
@@ -161,6 +160,7 @@ impl Follower {
 
     /// Delivers what messages tell of, together what follows each other; none where something was missed.
     async fn hear(&mut self, messages: &[Vec<u8>]) -> Option<()> {
+        self.keep_back().await;
         let (mut mentions, mut end) = (Vec::new(), self.at);
         for message in messages {
             let message = Message::read(message);
@@ -182,14 +182,15 @@ impl Follower {
     }
 
     /// Looks for a last message that was lost; none where something was missed.
-    async fn look(&mut self) -> Option<()> {
+    async fn look(&mut self, ear: &Ear) -> Option<()> {
         let link = self.server.link().ok()?;
         let state = self.judge(&link, self.reads(&link).state().await)??;
         if state.head.at(0) != self.at.at(0) || state.breach != self.breach {
             return None;
         }
-        // What was there a moment ago should have been heard by now.
-        let is_late = self.head > self.at.sequence;
+        // What was there a moment ago should have been heard by now. While messages wait they say it
+        // better: what they bring may be gone from the streams.
+        let is_late = self.head > self.at.sequence && ear.is_quiet();
         self.head = state.head.sequence;
         if is_late { None } else { Some(()) }
     }
