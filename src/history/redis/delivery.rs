@@ -172,3 +172,55 @@ fn is_followed(gone: &Mention<'_>, later: &[Mention<'_>]) -> bool {
     let has_it = |mention: &Mention<'_>| mention.cursor.is_some() && mention.entry.is_some();
     later.iter().any(|mention| mention.topic == gone.topic && has_it(mention))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+
+    fn at(sequence: u64) -> Cursor {
+        Cursor::parse("abcdefgh-1-0").unwrap().at(sequence)
+    }
+
+    fn topic(name: &str) -> Topic {
+        Topic::parse(name).unwrap()
+    }
+
+    fn mention<'a>(name: &str, sequence: u64, entry: Option<&'a [u8]>) -> Mention<'a> {
+        let (cursor, time) = (Some(at(sequence)), Timestamp::from_millis(0));
+        Mention { cursor, topic: topic(name), time, entry }
+    }
+
+    #[test]
+    fn of_losses_that_follow_each_other_each_topic_is_told_once_as_it_was_last() {
+        let mut due = Due::default();
+        for (name, is_superseded, since) in [("a", true, 4), ("b", false, 5), ("a", false, 6)] {
+            due.add_loss(LostTopic { topic: topic(name), is_superseded }, at(since));
+        }
+        let lost = |name| LostTopic { topic: topic(name), is_superseded: false };
+        assert_eq!((due.lost, due.since), (vec![lost("a"), lost("b")], Some(at(4))));
+    }
+
+    #[test]
+    fn what_is_gone_is_followed_by_what_comes_whole_in_its_topic() {
+        let gone = mention("a", 1, None);
+        assert!(is_followed(&gone, &[mention("b", 2, Some(b"x")), mention("a", 3, Some(b"x"))]));
+        assert!(!is_followed(&gone, &[mention("a", 2, None), mention("b", 3, Some(b"x"))]));
+        let ephemeral = Mention { cursor: None, ..mention("a", 2, Some(b"x")) };
+        assert!(!is_followed(&gone, &[ephemeral]));
+    }
+
+    #[test]
+    fn an_event_is_read_from_what_came_or_from_what_was_fetched() {
+        let fetched = Fetched::Entry(b"\0\x002".to_vec());
+        let data = |event: Option<Arc<Event>>| event.map(|it| it.data.json().get().to_owned());
+        let (came, left_out) = (mention("a", 1, Some(b"\0\x001")), mention("a", 1, None));
+        assert_eq!(data(read(&came, None)).as_deref(), Some("1"));
+        assert_eq!(data(read(&left_out, Some(&fetched))).as_deref(), Some("2"));
+        for gone in
+            [None, Some(Fetched::Gone { is_superseded: true }), Some(Fetched::Entry(vec![]))]
+        {
+            assert_eq!(data(read(&left_out, gone.as_ref())), None);
+        }
+    }
+}

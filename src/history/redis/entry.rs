@@ -205,6 +205,24 @@ mod tests {
         assert_eq!(read, expected);
     }
 
+    #[test]
+    fn a_message_comes_next_or_repeats_or_shows_a_hole_or_another_log() {
+        let bytes = message(&[]);
+        let message = Message::read(&bytes).unwrap();
+        let step = |end, breach| message.step(Cursor::parse(end).unwrap(), breach);
+        for (end, breach, expected) in [
+            ("abcdefgh-2-40", 3, Step::Next),
+            ("abcdefgh-2-41", 3, Step::Next),
+            ("abcdefgh-2-39", 3, Step::Hole),
+            ("abcdefgh-3-40", 3, Step::Old),
+            ("abcdefgh-1-40", 3, Step::Elsewhere),
+            ("zzzzzzzz-2-40", 3, Step::Elsewhere),
+            ("abcdefgh-2-40", 2, Step::Elsewhere),
+        ] {
+            assert_eq!(step(end, breach), expected, "{end} {breach}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..99)) {

@@ -169,7 +169,7 @@ impl Follower {
                 self.deliver(&mentions).await?;
                 mentions.clear();
             }
-            let Some(message) = message.filter(|_| step != Step::Elsewhere) else { return None };
+            let message = message.filter(|_| step != Step::Elsewhere)?;
             if step == Step::Hole {
                 self.fill(message.previous.sequence, Instant::now()).await?;
             }

@@ -22,6 +22,9 @@ type Stored = (String, (String, Vec<u8>, String, i64));
 /// An event in the index: `id, [name, topic, name, time]`.
 type Indexed = (String, (String, String, String, i64));
 
+/// A topic and the number of its last removed event.
+type Removed = (String, f64);
+
 /// A kept event.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
@@ -87,9 +90,9 @@ fn exclusive(after: u64) -> String {
 }
 
 impl Losses {
-    fn read(lost: Vec<(String, f64)>, values: &[Option<String>], most: usize) -> Self {
+    fn read(lost: Vec<Removed>, values: &[Option<String>], most: usize) -> Self {
         let is_cut = lost.len() >= most;
-        let parse = |(name, score): (String, f64)| Some((Topic::parse(&name).ok()?, score as u64));
+        let parse = |(name, score): Removed| Some((Topic::parse(&name).ok()?, score as u64));
         let topics = lost.into_iter().filter_map(parse).collect();
         Self { state: State::read(values), topics, is_cut }
     }
@@ -250,7 +253,7 @@ impl Reads<'_> {
         let mut pipeline = pipe();
         self.read_places(&mut pipeline, after, upto, count);
         self.read_losses(&mut pipeline, after, most_losses);
-        let (places, lost, values): (Vec<Indexed>, Vec<(String, f64)>, Vec<Option<String>>) =
+        let (places, lost, values): (Vec<Indexed>, Vec<Removed>, Vec<Option<String>>) =
             pipeline.query_async(&mut self.connection).await?;
         let places = places.into_iter().filter_map(placed).collect();
         Ok((places, Losses::read(lost, &values, most_losses)))
@@ -285,7 +288,7 @@ impl Reads<'_> {
     pub(super) async fn losses(&mut self, after: u64, most: usize) -> RedisResult<Losses> {
         let mut pipeline = pipe();
         self.read_losses(&mut pipeline, after, most);
-        let (lost, values): (Vec<(String, f64)>, Vec<Option<String>>) =
+        let (lost, values): (Vec<Removed>, Vec<Option<String>>) =
             pipeline.query_async(&mut self.connection).await?;
         Ok(Losses::read(lost, &values, most))
     }
