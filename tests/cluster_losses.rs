@@ -262,6 +262,34 @@ async fn a_delete_that_overtakes_delivery_is_a_gap_for_sessions_of_that_topic_al
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hole_in_which_thousands_of_topics_lost_values_is_a_gap_for_their_sessions_alone() {
+    const TOPICS: usize = 3_000;
+    let redis = Redis::start();
+    let network = Proxy::to(redis.port).await;
+    let (here, there) = (node(network.port), node(redis.port));
+    let audience = Audience::of(&here, "value.7").await;
+    network.cut(true, true);
+    let mut published = BTreeMap::new();
+    for round in 0..2 {
+        let events: Vec<_> = (0..TOPICS).map(|n| (format!("value.{n}"), json!([round]))).collect();
+        let ids = there.publish_all(&events).await;
+        let ids = ids.iter().map(|id| cursor(&json!(id)));
+        published.extend(ids.zip(events.into_iter().map(|(topic, _)| topic)));
+    }
+    // Until each connection is given up, so that what was held back is never heard.
+    sleep(Duration::from_secs(4)).await;
+    network.cut(false, false);
+    there.publish("end", &json!([0])).await;
+    let (all, newest, wildcard, others) = audience.told().await;
+    wildcard.expect_nothing_unsaid(&published);
+    published.retain(|_, topic| topic == "value.7");
+    all.expect_nothing_unsaid(&published);
+    assert_eq!((all.gaps(), all.events()), (1, 1));
+    assert_eq!((newest.gaps(), newest.events()), (0, 1));
+    assert_eq!(others.iter().map(|other| other.gaps() + other.events()).sum::<usize>(), 0);
+}
+
 /// Publishes to a topic until it is told to stop, events of these sizes in turn, with whatever comes of each
 /// publish; what was acknowledged.
 async fn publish(
