@@ -5,7 +5,8 @@ mod support;
 
 use std::time::Duration;
 
-use fanfare::config::{Redis as RedisConfig, Storage};
+use fanfare::config::{Redis as RedisConfig, Rule, Storage};
+use fanfare::model::Pattern;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use support::proxy::Proxy;
@@ -98,6 +99,34 @@ async fn what_was_forgotten_on_one_node_comes_from_the_memory_of_none() {
     assert!(answer.status().is_success(), "{}", answer.status());
     assert_eq!(resumed(&here, "topic=a.0", &since).await, (vec![], true));
     assert_eq!(resumed(&here, "topic=a.1", &since).await.0.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_was_gone_leaves_the_others_at_hand_and_is_a_gap_for_its_own_topic() {
+    let redis = Redis::start();
+    let node = TestServer::with(|config| {
+        config.rules.default.storage = Storage::Redis;
+        let (pattern, default) =
+            (Pattern::parse("value").expect("a pattern"), &config.rules.default);
+        config.rules.listed = vec![Rule { pattern, max_events: 1, ..default.clone() }];
+        config.limits.event_bytes = 1 << 20;
+        config.redis = Some(RedisConfig::at(&redis.url()));
+    });
+    let mut watching = WsClient::live(&node, "?topic=value").await;
+    let since = publish(&node, 100).await;
+    // Too large to travel, and superseded before anybody can fetch the first of them.
+    let large = json!("x".repeat(300_000));
+    node.publish_all(&[("value".to_owned(), large.clone()), ("value".to_owned(), large)]).await;
+    watching.until("gap").await;
+    watching.until("event").await;
+    let before = stream_reads(&redis);
+    let (data, is_gap) = resumed(&node, "topic=a.*", &since).await;
+    assert_eq!((data.len(), is_gap), (99, false));
+    assert_eq!(stream_reads(&redis), before, "it is at hand");
+    let (data, is_gap) = resumed(&node, "topic=value", &since).await;
+    assert_eq!((data.len(), is_gap), (1, true));
+    let (data, is_gap) = resumed(&node, "topic=%3E", &since).await;
+    assert_eq!((data.len(), is_gap), (100, true));
 }
 
 /// A client that takes at most 4 MB/s: nothing much waits for it but in the broker.

@@ -120,6 +120,69 @@ async fn process_with_clients(redis: &Redis) -> (Process, Vec<impl Sized>) {
     (process, clients)
 }
 
+/// A node of the test's own that asks others in their words, and may ask again as one does that heard no
+/// answer.
+struct Asker {
+    asks: redis::Connection,
+    hears: redis::Connection,
+}
+
+impl Asker {
+    const NAME: &str = "zzzzzzzz";
+
+    fn at(redis: &Redis) -> Self {
+        let (asks, mut hears) = (redis.connect(), redis.connect());
+        let own = format!("{{fanfare}}:node:{}", Self::NAME);
+        let subscribe = redis::cmd("SSUBSCRIBE").arg(own).get_packed_command();
+        hears.send_packed_command(&subscribe).expect("it is sent");
+        hears.recv_response().expect("it is subscribed");
+        Self { asks, hears }
+    }
+
+    /// The answer of the one node that there is.
+    fn ask(&mut self, number: u64, what: &Value) -> Value {
+        let question = format!("?{}{}", Self::NAME, json!({ "number": number, "what": what }));
+        let mut say = redis::cmd("SPUBLISH");
+        let heard = say.arg("{fanfare}:nodes").arg(question).query::<i64>(&mut self.asks);
+        assert_eq!(heard.expect("it is said"), 1);
+        let letter = self.hears.recv_response().expect("an answer");
+        let (_, _, said): (String, String, String) =
+            redis::from_redis_value(letter).expect("a message");
+        // Who says it comes first.
+        let answer: Value = serde_json::from_str(&said[9..]).expect("JSON");
+        assert_eq!(answer["number"], number);
+        answer["what"].clone()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_is_asked_again_because_its_answer_was_lost_is_answered_as_before() {
+    let redis = Redis::start();
+    let node = node(&redis);
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        clients.push(client(&node, "ada", "?topic=room.a").await);
+    }
+    let request = node.post("/v1/tickets").bearer_auth(token("eve", &["room.a"], &[], 60));
+    let answer = request.send().await.expect("an answer");
+    let ticket = support::expect(answer, reqwest::StatusCode::CREATED).await;
+    let mut asker = Asker::at(&redis);
+    let redeem = json!({ "Redeem": ticket["ticket"] });
+    let first = asker.ask(1, &redeem);
+    assert!(first["Redeemed"].as_str().expect("what was left").contains("eve"), "{first}");
+    assert_eq!(asker.ask(1, &redeem), first, "the ticket is not burnt by a lost answer");
+    assert_eq!(asker.ask(2, &redeem), json!({ "Redeemed": null }), "and good for one use");
+    let end = json!({ "EndUser": "ada" });
+    assert_eq!(asker.ask(3, &end), json!({ "Ended": 2 }));
+    for mut client in clients {
+        assert_eq!(client.closed().await.1, Some(1008));
+    }
+    assert_eq!(asker.ask(3, &end), json!({ "Ended": 2 }));
+    let gone = async || ask(&node, "/v1/sessions?user=ada").await["sessions"] == json!([]);
+    eventually("they are gone", gone).await;
+    assert_eq!(asker.ask(4, &end), json!({ "Ended": 0 }));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_node_vanishes_within_one_lease_and_is_told_of_until_then() {
     let redis = Redis::start();

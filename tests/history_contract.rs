@@ -3,7 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -23,6 +23,9 @@ use support::redis::Redis;
 struct Heard {
     events: Mutex<Vec<Arc<Event>>>,
     is_full: AtomicBool,
+    /// How often it is full after each time it has heard something.
+    slowness: AtomicUsize,
+    rests: AtomicUsize,
 }
 
 impl Feed for Heard {
@@ -36,10 +39,13 @@ impl Feed for Heard {
 
     fn committed(&self, events: Vec<Arc<Event>>) {
         self.events.lock().unwrap().extend(events);
+        self.rests.store(self.slowness.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 
     fn is_full(&self) -> bool {
-        self.is_full.load(Ordering::SeqCst)
+        let rest = |rests: usize| rests.checked_sub(1);
+        let rests = self.rests.fetch_update(Ordering::SeqCst, Ordering::SeqCst, rest).is_ok();
+        rests || self.is_full.load(Ordering::SeqCst)
     }
 }
 
@@ -651,4 +657,17 @@ async fn what_comes_from_redis_waits_while_a_node_is_full_and_is_heard_in_order_
     log.heard.is_full.store(false, Ordering::SeqCst);
     let expected: Vec<_> = (0..300).map(|n| n.to_string()).collect();
     assert_eq!(data(&log.heard(300).await), expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_behind_hears_what_waits_for_it_and_not_what_the_streams_have_left_of_it() {
+    const COUNT: usize = 300;
+    let log = open(REDIS, |config| config.rules.default.max_events = 1);
+    log.heard.slowness.store(50, Ordering::SeqCst);
+    let text = "x".repeat(10_000);
+    for n in 0..COUNT {
+        log.put("a", format!("[{n},\"{text}\"]")).await;
+    }
+    let heard = log.heard(COUNT).await;
+    assert!(heard.iter().map(|event| event.cursor.unwrap().sequence).eq(1..=COUNT as u64));
 }

@@ -1,13 +1,15 @@
 //! The other nodes: how what is asked of all sessions reaches theirs.
 //!
 //! A question goes out over the log's own connections, to whoever has a lease, and again and again until each
-//! has answered or the time is over: a node that has just come back may have missed it. Redis carries the
-//! letters and keeps none.
+//! has answered or the time is over: a node that has just come back may have missed it. Who hears it again
+//! gives the answer it gave before. Redis carries the letters and keeps none.
+
+mod answered;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant as Moment};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
+use self::answered::{Answered, Known};
 use crate::broker::{Answer, Answers, BrokerHandle, Question, Relay};
 use crate::history::redis::{Letter, Nodes};
 use crate::model::{Code, LogName, Problem};
@@ -25,9 +28,16 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How long until those who did not answer are asked again.
 const AGAIN: Duration = Duration::from_millis(400);
 
+/// How long an answer is remembered from when its question was heard: longer than anybody asks again.
+const ANSWER_LIFE: Duration = PATIENCE.saturating_mul(2);
+
+/// How many answers are remembered.
+const ANSWERS: usize = 16_384;
+
 /// The relay over the Redis of the log.
 pub struct RedisRelay {
     nodes: Nodes,
+    answered: Mutex<Answered>,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, UnboundedSender<(LogName, Answer)>>>,
 }
@@ -42,7 +52,8 @@ struct Numbered<T> {
 impl RedisRelay {
     /// A relay between the nodes of a log.
     pub fn new(nodes: Nodes) -> Arc<Self> {
-        Arc::new(Self { nodes, next: AtomicU64::new(0), waiting: Mutex::default() })
+        let answered = Mutex::new(Answered::new(ANSWER_LIFE, ANSWERS));
+        Arc::new(Self { nodes, answered, next: AtomicU64::new(0), waiting: Mutex::default() })
     }
 
     /// Answers what other nodes ask, for good, and takes their answers.
@@ -52,8 +63,8 @@ impl RedisRelay {
                 self.take(from, &body);
                 continue;
             }
-            let (nodes, broker) = (self.nodes.clone(), broker.clone());
-            tokio::spawn(async move { answer(&nodes, &broker, from, &body).await });
+            let (relay, broker) = (self.clone(), broker.clone());
+            tokio::spawn(async move { relay.answer(&broker, from, &body).await });
         }
     }
 
@@ -61,14 +72,39 @@ impl RedisRelay {
         let Ok(Numbered { number, what }) = serde_json::from_slice(body) else {
             return debug!(%from, "an answer that is not one");
         };
-        if let Some(waiting) = self.lock().get(&number) {
+        if let Some(waiting) = lock(&self.waiting).get(&number) {
             // Whoever asked may have stopped waiting.
             _ = waiting.send((from, what));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, UnboundedSender<(LogName, Answer)>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Answers a question: as before where it was heard before, else as this node's sessions do.
+    async fn answer(&self, broker: &BrokerHandle, from: LogName, body: &[u8]) {
+        let Ok(Numbered { number, what }) = serde_json::from_slice::<Numbered<Question>>(body)
+        else {
+            return debug!(%from, "a question that is not one");
+        };
+        let is_remembered = changes_something(&what);
+        let known = match is_remembered {
+            true => lock(&self.answered).hear(from, number, Moment::now()),
+            false => Known::New,
+        };
+        let body = match known {
+            Known::Answered(body) => body,
+            // Its answer will be heard where this one would.
+            Known::UnderWay => return,
+            Known::New => {
+                let what = broker.answer(what).await;
+                let Ok(body) = serde_json::to_vec(&Numbered { number, what }) else { return };
+                let body: Arc<[u8]> = body.into();
+                if is_remembered {
+                    lock(&self.answered).note(from, number, body.clone());
+                }
+                body
+            }
+        };
+        // Where it is lost, it is asked again.
+        _ = self.nodes.answer(from, &body).await;
     }
 
     /// Asks until every node that is there has answered, or the time is over.
@@ -79,8 +115,14 @@ impl RedisRelay {
     ) -> Result<Answers, Problem> {
         let (mut silent, mut answers) = (self.nodes.others(), Vec::new());
         let give_up = Instant::now() + PATIENCE;
+        let mut is_asked = false;
         while !silent.is_empty() && Instant::now() < give_up {
-            self.nodes.ask(question).await?;
+            // What was answered holds, and may yet be, where asking again fails.
+            self.nodes.ask(question).await.or_else(|problem| match is_asked {
+                true => Ok(()),
+                false => Err(problem),
+            })?;
+            is_asked = true;
             let again = give_up.min(Instant::now() + AGAIN);
             while !silent.is_empty()
                 && let Ok(Some((from, answer))) = timeout_at(again, answered.recv()).await
@@ -106,20 +148,26 @@ struct Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.relay.lock().remove(&self.number);
+        lock(&self.relay.waiting).remove(&self.number);
     }
 }
 
-/// Lets this node's sessions answer.
-async fn answer(nodes: &Nodes, broker: &BrokerHandle, from: LogName, body: &[u8]) {
-    let Ok(Numbered { number, what }) = serde_json::from_slice::<Numbered<Question>>(body) else {
-        return debug!(%from, "a question that is not one");
-    };
-    let what = broker.answer(what).await;
-    if let Ok(body) = serde_json::to_vec(&Numbered { number, what }) {
-        // Where it is lost, it is asked again.
-        _ = nodes.answer(from, &body).await;
+/// Whether a question does more than ask, so that it must not be answered twice.
+fn changes_something(question: &Question) -> bool {
+    match question {
+        Question::EndSession(_)
+        | Question::EndUser(_)
+        | Question::EndRevoked(_)
+        | Question::Redeem(_) => true,
+        Question::Count(_)
+        | Question::Topics(_)
+        | Question::Members(..)
+        | Question::Sessions(..) => false,
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Relay for RedisRelay {
@@ -129,7 +177,7 @@ impl Relay for RedisRelay {
             let question = serde_json::to_vec(&Numbered { number, what })
                 .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
             let (sender, answered) = unbounded_channel();
-            self.lock().insert(number, sender);
+            lock(&self.waiting).insert(number, sender);
             let _asked = Asked { relay: self, number };
             self.gather(&question, answered).await
         })

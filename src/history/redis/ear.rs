@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Value, cmd};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::timeout;
 use tracing::debug;
@@ -19,10 +20,14 @@ use crate::model::LogName;
 /// The most bytes of messages that wait.
 const WAITING_BYTES: usize = 32 << 20;
 
+/// About how many bytes of messages are taken together.
+const RUN_BYTES: usize = 256 << 10;
+
 /// A connection that hears the log's channel.
 pub(super) struct Ear {
     messages: UnboundedReceiver<Heard>,
     waiting: Arc<AtomicUsize>,
+    has_ended: bool,
     /// The run of the server that it hears.
     pub(super) run: String,
     /// Hears as long as it is there.
@@ -58,18 +63,39 @@ impl Ear {
             Err(_) => return Err(Away("it does not answer".to_owned())),
         };
         server.nodes.hear_myself();
-        Ok(Self { messages, waiting, run: link.run.clone(), _connection: connection })
+        let (run, has_ended) = (link.run.clone(), false);
+        Ok(Self { messages, waiting, has_ended, run, _connection: connection })
     }
 
-    /// The next message; none once the connection is gone.
-    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
-        match self.messages.recv().await? {
-            Heard::Message(message) => {
-                self.waiting.fetch_sub(message.len(), Ordering::Relaxed);
-                Some(message)
-            }
-            Heard::End => None,
+    /// Whether no message waits.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// The messages that are there, in order and not many bytes, or else the next one; none once the
+    /// connection is gone.
+    pub(super) async fn next(&mut self) -> Option<Vec<Vec<u8>>> {
+        if self.has_ended {
+            return None;
         }
+        let (mut run, mut bytes) = (Vec::new(), 0);
+        // What was taken is given: there is nothing to wait for once something was.
+        let mut next = self.messages.recv().await;
+        while let Some(Heard::Message(message)) = next {
+            self.waiting.fetch_sub(message.len(), Ordering::Relaxed);
+            bytes += message.len();
+            run.push(message);
+            if bytes >= RUN_BYTES {
+                return Some(run);
+            }
+            next = match self.messages.try_recv() {
+                Ok(heard) => Some(heard),
+                Err(TryRecvError::Empty) => return Some(run),
+                Err(TryRecvError::Disconnected) => None,
+            };
+        }
+        self.has_ended = true;
+        (!run.is_empty()).then_some(run)
     }
 }
 

@@ -58,6 +58,19 @@ pub(super) struct Message<'a> {
     rest: &'a [u8],
 }
 
+/// How a message stands to what was heard before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is of an epoch that has ended.
+    Old,
+    /// It comes next, or repeats.
+    Next,
+    /// Something is missing before it.
+    Hole,
+    /// The log is not the one it was.
+    Elsewhere,
+}
+
 /// An event in a message.
 #[derive(Debug)]
 pub(super) struct Mention<'a> {
@@ -85,6 +98,20 @@ impl<'a> Message<'a> {
         let count = u32::from_be_bytes(take(&mut rest, 4)?.try_into().ok()?);
         let previous = Cursor { log, epoch, sequence };
         Some(Self { previous, breach, time, count, rest })
+    }
+
+    /// How it stands to a place up to which all was heard, and to the breach that was told.
+    pub(super) fn step(&self, end: Cursor, breach: u64) -> Step {
+        let previous = self.previous;
+        if previous.log == end.log && previous.epoch < end.epoch {
+            Step::Old
+        } else if previous.at(0) != end.at(0) || self.breach > breach {
+            Step::Elsewhere
+        } else if previous.sequence > end.sequence {
+            Step::Hole
+        } else {
+            Step::Next
+        }
     }
 
     /// Its events in order; ends early where it is damaged.
@@ -176,6 +203,24 @@ mod tests {
             (Some(42), "b".to_owned(), None),
         ];
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_message_comes_next_or_repeats_or_shows_a_hole_or_another_log() {
+        let bytes = message(&[]);
+        let message = Message::read(&bytes).unwrap();
+        let step = |end, breach| message.step(Cursor::parse(end).unwrap(), breach);
+        for (end, breach, expected) in [
+            ("abcdefgh-2-40", 3, Step::Next),
+            ("abcdefgh-2-41", 3, Step::Next),
+            ("abcdefgh-2-39", 3, Step::Hole),
+            ("abcdefgh-3-40", 3, Step::Old),
+            ("abcdefgh-1-40", 3, Step::Elsewhere),
+            ("zzzzzzzz-2-40", 3, Step::Elsewhere),
+            ("abcdefgh-2-40", 2, Step::Elsewhere),
+        ] {
+            assert_eq!(step(end, breach), expected, "{end} {breach}");
+        }
     }
 
     proptest! {

@@ -17,12 +17,13 @@ use tracing::{info, warn};
 
 use super::super::{Feed, Loss};
 use super::ear::Ear;
-use super::entry::{self, Mention, Message};
+use super::entry::{Mention, Message, Step};
 use super::link::{Link, Server, away};
-use super::reads::{Placed, Reads};
+use super::losses::Told;
+use super::reads::{Losses, Placed, Reads};
 use super::recent::Recent;
 use super::state::State;
-use crate::model::{Cursor, Event, Topic};
+use crate::model::Cursor;
 
 /// How often the head of the log is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -42,16 +43,19 @@ const PAGE: usize = 512;
 /// How many a later one does, by how large the events are.
 const PAGES: RangeInclusive<usize> = 16..=2_048;
 
+/// Of how many topics it is looked up how far they were removed.
+const LOSSES: usize = 10_000;
+
 /// How large a page should be, in bytes of entries.
 const PAGE_BYTES: RangeInclusive<usize> = 64 * 1024..=256 * 1024;
 
 /// One node's place in the log.
 pub(super) struct Follower {
-    server: Arc<Server>,
-    feed: Arc<dyn Feed>,
-    recent: Arc<Recent>,
-    /// All up to here has been delivered.
-    at: Cursor,
+    pub(super) server: Arc<Server>,
+    pub(super) feed: Arc<dyn Feed>,
+    pub(super) recent: Arc<Recent>,
+    /// All up to here has been told.
+    pub(super) at: Cursor,
     breach: u64,
     /// The head when it was last looked at.
     head: u64,
@@ -65,6 +69,8 @@ struct Stretch {
     places: Vec<Placed>,
     /// By number; not of what nobody here wants, nor of what was removed.
     entries: HashMap<u64, Vec<u8>>,
+    /// What had been removed after its beginning.
+    losses: Losses,
     /// All up to here was looked at.
     end: u64,
 }
@@ -129,15 +135,14 @@ impl Follower {
                     sleep(RETRY).await;
                 }
             }
-            self.keep_back().await;
             tokio::select! {
-                message = ear.next() => match message {
+                messages = ear.next() => match messages {
                     // While something is missed, the streams will have it.
                     Some(_) if self.is_behind => {}
-                    Some(message) => self.is_behind = self.hear(&message).await.is_none(),
+                    Some(messages) => self.is_behind = self.hear(&messages).await.is_none(),
                     None => return,
                 },
-                _ = looks.tick() => self.is_behind |= self.look().await.is_none(),
+                _ = looks.tick() => self.is_behind |= self.look(ear).await.is_none(),
                 () = deaf.notified() => return,
                 // What runs elsewhere is not heard here.
                 () = self.server.moved_from(&run) => return,
@@ -153,31 +158,39 @@ impl Follower {
         }
     }
 
-    /// Delivers what a message tells of; none where something was missed.
-    async fn hear(&mut self, bytes: &[u8]) -> Option<()> {
-        let message = Message::read(bytes)?;
-        let previous = message.previous;
-        if previous.log == self.at.log && previous.epoch < self.at.epoch {
-            return Some(());
+    /// Delivers what messages tell of, together what follows each other; none where something was missed.
+    async fn hear(&mut self, messages: &[Vec<u8>]) -> Option<()> {
+        self.keep_back().await;
+        let (mut mentions, mut end) = (Vec::new(), self.at);
+        for message in messages {
+            let message = Message::read(message);
+            let step = message.as_ref().map_or(Step::Elsewhere, |it| it.step(end, self.breach));
+            if let Step::Elsewhere | Step::Hole = step {
+                self.deliver(&mentions).await?;
+                mentions.clear();
+            }
+            let message = message.filter(|_| step != Step::Elsewhere)?;
+            if step == Step::Hole {
+                self.fill(message.previous.sequence, Instant::now()).await?;
+            }
+            if step != Step::Old {
+                mentions.extend(message.mentions());
+                end = mentions.iter().rev().find_map(|mention| mention.cursor).unwrap_or(self.at);
+            }
         }
-        if previous.at(0) != self.at.at(0) || message.breach > self.breach {
-            return None;
-        }
-        if previous.sequence > self.at.sequence {
-            self.fill(previous.sequence, Instant::now()).await?;
-        }
-        self.deliver(message.mentions()).await
+        self.deliver(&mentions).await
     }
 
     /// Looks for a last message that was lost; none where something was missed.
-    async fn look(&mut self) -> Option<()> {
+    async fn look(&mut self, ear: &Ear) -> Option<()> {
         let link = self.server.link().ok()?;
         let state = self.judge(&link, self.reads(&link).state().await)??;
         if state.head.at(0) != self.at.at(0) || state.breach != self.breach {
             return None;
         }
-        // What was there a moment ago should have been heard by now.
-        let is_late = self.head > self.at.sequence;
+        // What was there a moment ago should have been heard by now. While messages wait they say it
+        // better: what they bring may be gone from the streams.
+        let is_late = self.head > self.at.sequence && ear.is_quiet();
         self.head = state.head.sequence;
         if is_late { None } else { Some(()) }
     }
@@ -226,130 +239,62 @@ impl Follower {
         if self.at.sequence >= upto {
             return Some(());
         }
-        let since = self.at;
-        let (mut is_told, mut page) = (false, PAGE);
-        let mut stretch = self.stretch(since.sequence, upto, page).await?;
+        let (mut told, mut page) = (Told::default(), PAGE);
+        let mut stretch = self.stretch(self.at.sequence, upto, page).await?;
         loop {
             self.keep_back().await;
-            let state;
-            (is_told, state) = self.tell_losses(since, is_told).await?;
-            self.deliver(stretch.mentions(&state)).await?;
-            self.at = state.at(stretch.end);
-            if stretch.end >= upto {
-                break;
+            let since = self.at;
+            let Stretch { losses, end, .. } = &stretch;
+            let state = losses.state.as_ref().filter(|now| self.is_whole(now))?;
+            self.tell_removed(losses, since, &mut told).await?;
+            let mentions: Vec<_> = stretch.mentions(state).collect();
+            self.deliver(&mentions).await?;
+            self.at = state.at(*end);
+            // For who has subscribed since the page was read.
+            self.tell_removed(losses, since, &mut told).await?;
+            if *end >= upto {
+                return Some(());
             }
             page = next_page(page, stretch.bytes());
             // What comes next is read while clients take this.
             let room = timeout_at(patience, self.feed.room());
-            let (next, _) = join!(self.stretch(stretch.end, upto, page), room);
+            let (next, _) = join!(self.stretch(*end, upto, page), room);
             stretch = next?;
         }
-        // For who has subscribed since the last page was looked at.
-        self.tell_losses(since, is_told).await?;
-        Some(())
     }
 
     /// Reads what comes after a number, up to another, of so many places at most.
     async fn stretch(&self, after: u64, upto: u64, page: usize) -> Option<Stretch> {
         let link = self.server.link().ok()?;
-        let places = self.judge(&link, self.reads(&link).places(after, upto, page).await)?;
+        let mut reads = self.reads(&link);
+        let read = reads.places_and_losses(after, upto, page, LOSSES).await;
+        let (places, losses) = self.judge(&link, read)?;
         let end = if places.len() < page { upto } else { places.last()?.sequence };
         let wanted = |place: &&Placed| !self.feed.skip(&place.topic, None);
         let fetch: Vec<_> = places.iter().filter(wanted).cloned().collect();
         let found = self.judge(&link, self.reads(&link).events(&fetch).await)?;
         let entries = found.into_iter().flatten().map(|found| (found.sequence, found.entry));
-        Some(Stretch { places, entries: entries.collect(), end })
+        Some(Stretch { places, entries: entries.collect(), losses, end })
     }
 
-    /// Tells of a gap where events that somebody here wants were removed before they could be
-    /// delivered, unless it is told; whether it is now, and how the log stands.
-    async fn tell_losses(&self, since: Cursor, is_told: bool) -> Option<(bool, State)> {
-        let link = self.server.link().ok()?;
-        let losses = self.judge(&link, self.reads(&link).losses(since.sequence).await)?;
-        let now =
-            losses.state.filter(|now| now.head.log == since.log && now.breach == self.breach)?;
-        let is_wanted = |(topic, _): &(Topic, u64)| !self.feed.skip(topic, None);
-        let is_lost =
-            losses.is_cut || now.floor > since.sequence || losses.topics.iter().any(is_wanted);
-        if is_lost && !is_told {
-            warn!(%since, "retention has removed events that were not delivered yet");
-            self.feed.broken(Loss { since, place: self.at, topics: None });
-        }
-        Some((is_lost || is_told, now))
-    }
-
-    /// Delivers events in order, those that have been already left out; none where one could not be
-    /// fetched.
-    async fn deliver<'a>(&mut self, mentions: impl Iterator<Item = Mention<'a>>) -> Option<()> {
-        let mut run = Vec::new();
-        for mention in mentions {
-            let Mention { cursor, topic, time, entry } = mention;
-            if cursor.is_some_and(|cursor| cursor.sequence <= self.at.sequence) {
-                continue;
-            }
-            if self.feed.skip(&topic, None) {
-                self.flush(&mut run);
-                // Noted first: who finds the feed here reads what came before.
-                cursor.inspect(|cursor| self.recent.pass(&topic, *cursor));
-                if self.feed.skip(&topic, cursor) {
-                    self.passed(cursor);
-                    continue;
-                }
-            }
-            let fetched;
-            let entry = match (entry, cursor) {
-                (Some(entry), _) => Some(entry),
-                (None, Some(cursor)) => {
-                    self.flush(&mut run);
-                    let place = Placed { sequence: cursor.sequence, topic: topic.clone(), time };
-                    fetched = self.fetch(place).await?;
-                    fetched.as_deref()
-                }
-                (None, None) => None,
-            };
-            match entry.and_then(|entry| entry::decode(entry, &topic, time, cursor)) {
-                Some(event) => run.push(event),
-                None => {
-                    self.flush(&mut run);
-                    warn!(%topic, "an event is gone before it was delivered");
-                    let place = cursor.unwrap_or(self.at);
-                    self.recent.restart(place);
-                    self.feed.broken(Loss { since: self.at, place, topics: None });
-                }
-            }
-            self.at = cursor.unwrap_or(self.at);
-        }
-        self.flush(&mut run);
-        Some(())
-    }
-
-    async fn fetch(&self, place: Placed) -> Option<Option<Vec<u8>>> {
-        let link = self.server.link().ok()?;
-        let found = self.reads(&link).events(&[place]).await;
-        let found = self.judge(&link, found)?.into_iter().next().flatten();
-        Some(found.map(|found| found.entry))
-    }
-
-    fn flush(&mut self, run: &mut Vec<Arc<Event>>) {
-        if !run.is_empty() {
-            self.recent.add(run);
-            self.feed.committed(std::mem::take(run));
-            self.server.saw(self.at);
-        }
-    }
-
-    fn passed(&mut self, cursor: Option<Cursor>) {
+    /// All up to an event was passed by.
+    pub(super) fn reach(&mut self, cursor: Option<Cursor>) {
         if let Some(cursor) = cursor {
             self.at = cursor;
             self.server.saw(cursor);
         }
     }
 
-    fn reads(&self, link: &Link) -> Reads<'_> {
+    /// Whether Redis has lost nothing that this node has not told of yet.
+    pub(super) fn is_whole(&self, now: &State) -> bool {
+        now.head.log == self.at.log && now.breach == self.breach
+    }
+
+    pub(super) fn reads(&self, link: &Link) -> Reads<'_> {
         Reads { connection: link.reads.clone(), keys: &self.server.keys }
     }
 
-    fn judge<T>(&self, link: &Arc<Link>, answer: RedisResult<T>) -> Option<T> {
+    pub(super) fn judge<T>(&self, link: &Arc<Link>, answer: RedisResult<T>) -> Option<T> {
         let answer = self.server.judge(link, answer);
         answer.inspect_err(|error| warn!(reason = %away(error), "the log can't be read")).ok()
     }

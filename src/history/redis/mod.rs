@@ -4,12 +4,14 @@
 //! channel and delivers in the order of the log. All of it runs on a thread of its own, whose tasks
 //! publish, follow, probe, sweep and keep the connections. `docs/cluster.md` says it from the outside.
 
+mod delivery;
 mod ear;
 mod entry;
 mod follower;
 mod keys;
 mod leases;
 mod link;
+mod losses;
 mod nodes;
 mod place;
 mod probe;

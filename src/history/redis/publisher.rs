@@ -203,7 +203,7 @@ impl Publisher {
         self.server.publish(link, &invocation).await
     }
 
-    /// Says which topics there are and what is kept of each; their places, from 1.
+    /// Says which topics there are, what is kept of each and how many events come; their places, from 1.
     fn topics<'a>(
         &self,
         invocation: &mut ScriptInvocation<'_>,
@@ -212,18 +212,19 @@ impl Publisher {
         let mut places = HashMap::new();
         let mut topics = Vec::new();
         for event in group.iter().flat_map(|pending| &pending.append.events) {
-            let next = places.len() + 1;
-            places.entry(&event.topic).or_insert_with(|| {
-                topics.push(&event.topic);
-                next
+            let place = *places.entry(&event.topic).or_insert_with(|| {
+                topics.push((&event.topic, 0));
+                topics.len()
             });
+            topics[place - 1].1 += 1;
         }
         invocation.arg(topics.len()).arg(group.len());
-        for topic in topics {
+        for (topic, count) in topics {
             let rule = self.rules.of(topic);
             let is_kept = usize::from(rule.storage != Storage::None);
             invocation.key(self.server.keys.stream(topic));
-            invocation.arg(topic.as_str()).arg(rule.max_events).arg(rule.max_bytes).arg(is_kept);
+            invocation.arg(topic.as_str()).arg(rule.max_events).arg(rule.max_bytes);
+            invocation.arg(is_kept).arg(count);
         }
         places
     }

@@ -10,7 +10,7 @@ use redis::{RedisError, RedisResult};
 use super::super::{ListTopics, Newest, NewestPage, Page, Read, TopicSummary};
 use super::entry;
 use super::link::{Away, Link, Server, away};
-use super::reads::{Found, Placed, Reads};
+use super::reads::{Found, LOSSES_OF_A_PAGE, Placed, Reads};
 use super::recent::Recent;
 use super::state::State;
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
@@ -343,7 +343,7 @@ async fn removed(
             (state, removed.into_iter().map(|removed| removed.unwrap_or(floor)).max())
         }
         None => {
-            let losses = reads.losses(after).await?;
+            let losses = reads.losses(after, LOSSES_OF_A_PAGE).await?;
             let matches = |topic| patterns.iter().any(|pattern| pattern.matches(topic));
             let matching = losses.topics.iter().filter(|(topic, _)| matches(topic));
             let newest = matching.map(|(_, sequence)| *sequence).max();

@@ -3,24 +3,27 @@
 //! Events are read first and what was removed after them, so that nothing can be removed unnoticed
 //! between the two; the other way round a loss could be missed, this way one may be told in vain.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisResult, cmd, pipe};
+use redis::{RedisResult, Value, cmd, from_redis_value, pipe};
 
 use super::keys::Keys;
 use super::state::{FIELDS, State};
 use crate::model::{Timestamp, Topic};
 
-/// How many removals of one read are looked at; where there are more, one that matches is assumed.
-const LOSSES_LOOKED_AT: usize = 1_000;
+/// How many removals a page of history looks at; where there are more, one that matches is assumed.
+pub(super) const LOSSES_OF_A_PAGE: usize = 1_000;
 
 /// An event in its stream: `id, [name, entry, name, time]`.
 type Stored = (String, (String, Vec<u8>, String, i64));
 
 /// An event in the index: `id, [name, topic, name, time]`.
 type Indexed = (String, (String, String, String, i64));
+
+/// A topic and the number of its last removed event.
+type Removed = (String, f64);
 
 /// A kept event.
 #[derive(Debug, Clone)]
@@ -39,13 +42,22 @@ pub(super) struct Placed {
 }
 
 /// How the log stands, and what was removed after some place.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Losses {
     pub(super) state: Option<State>,
-    /// Topics that lost an event after the place, with the number of the last one.
+    /// Topics that lost an event after the place, with the number of the last one, the highest first.
     pub(super) topics: Vec<(Topic, u64)>,
     /// There are more than were looked at.
     pub(super) is_cut: bool,
+}
+
+/// What came of the attempt to fetch an event.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// Its entry.
+    Entry(Vec<u8>),
+    /// It was removed, and newer events of its topic are kept or not.
+    Gone { is_superseded: bool },
 }
 
 /// Reads one log over one connection.
@@ -67,9 +79,23 @@ fn placed((id, (_, topic, _, time)): Indexed) -> Option<Placed> {
     Some(Placed { sequence: sequence(&id), topic, time: Timestamp::from_millis(time) })
 }
 
+fn by_number(all: Vec<Vec<Stored>>) -> HashMap<u64, Found> {
+    let all = all.into_iter().flatten().map(found);
+    all.map(|found| (found.sequence, found)).collect()
+}
+
 /// `(after` in the words of a stream.
 fn exclusive(after: u64) -> String {
     format!("({after}-18446744073709551615")
+}
+
+impl Losses {
+    fn read(lost: Vec<Removed>, values: &[Option<String>], most: usize) -> Self {
+        let is_cut = lost.len() >= most;
+        let parse = |(name, score): Removed| Some((Topic::parse(&name).ok()?, score as u64));
+        let topics = lost.into_iter().filter_map(parse).collect();
+        Self { state: State::read(values), topics, is_cut }
+    }
 }
 
 impl Reads<'_> {
@@ -103,20 +129,72 @@ impl Reads<'_> {
     /// The events at some places, which are in order; none where they were removed. Of each topic the
     /// stretch from its first place to its last is read, so there should be few others in it.
     pub(super) async fn events(&mut self, places: &[Placed]) -> RedisResult<Vec<Option<Found>>> {
+        let mut pipeline = pipe();
+        self.read_spans(&mut pipeline, places);
+        let all: Vec<Vec<Stored>> = self.query(&pipeline, places.is_empty()).await?;
+        let mut all = by_number(all);
+        Ok(places.iter().map(|place| all.remove(&place.sequence)).collect())
+    }
+
+    /// The events at some places, likewise, and what became of those that are not there; with how the log
+    /// stood then.
+    pub(super) async fn fetch(
+        &mut self,
+        places: &[Placed],
+    ) -> RedisResult<(HashMap<u64, Fetched>, Option<State>)> {
+        let mut pipeline = pipe();
+        let topics = self.read_spans(&mut pipeline, places);
+        // Looked at last: what is removed is always older than what stays, so any event that is kept of a
+        // topic now is newer than one that was gone before.
+        let scores = pipeline.cmd("ZMSCORE").arg(self.keys.topics());
+        topics.iter().for_each(|topic| _ = scores.arg(topic.as_str()));
+        pipeline.cmd("HMGET").arg(self.keys.log()).arg(&FIELDS);
+        let mut answers: Vec<Value> = pipeline.query_async(&mut self.connection).await?;
+        let rest = answers.split_off(topics.len());
+        let (scores, values): (Vec<Option<f64>>, Vec<Option<String>>) =
+            from_redis_value(Value::Array(rest))?;
+        let kept = topics.into_iter().zip(scores).filter(|(_, score)| score.is_some());
+        let kept: HashSet<_> = kept.map(|(topic, _)| topic).collect();
+        let mut all = by_number(from_redis_value(Value::Array(answers))?);
+        let fetched = places.iter().map(|place| {
+            let fetched = match all.remove(&place.sequence) {
+                Some(found) => Fetched::Entry(found.entry),
+                None => Fetched::Gone { is_superseded: kept.contains(&place.topic) },
+            };
+            (place.sequence, fetched)
+        });
+        Ok((fetched.collect(), State::read(&values)))
+    }
+
+    /// Reads the stretch of each topic from its first place to its last; which topics, in order.
+    fn read_spans<'p>(
+        &self,
+        pipeline: &mut redis::Pipeline,
+        places: &'p [Placed],
+    ) -> Vec<&'p Topic> {
         let mut spans: HashMap<&Topic, RangeInclusive<u64>> = HashMap::new();
         for place in places {
             let span = spans.entry(&place.topic).or_insert(place.sequence..=place.sequence);
             *span = *span.start()..=place.sequence;
         }
-        let mut pipeline = pipe();
-        for (topic, span) in &spans {
+        let read = spans.into_iter().map(|(topic, span)| {
             let range = pipeline.cmd("XRANGE").arg(self.keys.stream(topic));
             range.arg(*span.start()).arg(*span.end());
+            topic
+        });
+        read.collect()
+    }
+
+    /// Which of some topics have events.
+    pub(super) async fn are_kept(&mut self, topics: &[Topic]) -> RedisResult<Vec<bool>> {
+        if topics.is_empty() {
+            return Ok(Vec::new());
         }
-        let all: Vec<Vec<Stored>> = self.query(&pipeline, places.is_empty()).await?;
-        let all = all.into_iter().flatten().map(found);
-        let mut all: HashMap<_, _> = all.map(|found| (found.sequence, found)).collect();
-        Ok(places.iter().map(|place| all.remove(&place.sequence)).collect())
+        let mut scores = cmd("ZMSCORE");
+        scores.arg(self.keys.topics());
+        topics.iter().for_each(|topic| _ = scores.arg(topic.as_str()));
+        let scores: Vec<Option<f64>> = scores.query_async(&mut self.connection).await?;
+        Ok(scores.iter().map(Option::is_some).collect())
     }
 
     /// The newest event of each topic; none where it has none.
@@ -157,10 +235,33 @@ impl Reads<'_> {
         upto: u64,
         count: usize,
     ) -> RedisResult<Vec<Placed>> {
-        let mut range = cmd("XRANGE");
-        range.arg(self.keys.order()).arg(exclusive(after)).arg(upto).arg("COUNT").arg(count);
-        let places: Vec<Indexed> = range.query_async(&mut self.connection).await?;
+        let mut pipeline = pipe();
+        self.read_places(&mut pipeline, after, upto, count);
+        let (places,): (Vec<Indexed>,) = pipeline.query_async(&mut self.connection).await?;
         Ok(places.into_iter().filter_map(placed).collect())
+    }
+
+    /// The same, and then what was removed after that number, as [`Self::losses`] reads it: of what is
+    /// removed at the same moment one or the other tells, and hardly ever both.
+    pub(super) async fn places_and_losses(
+        &mut self,
+        after: u64,
+        upto: u64,
+        count: usize,
+        most_losses: usize,
+    ) -> RedisResult<(Vec<Placed>, Losses)> {
+        let mut pipeline = pipe();
+        self.read_places(&mut pipeline, after, upto, count);
+        self.read_losses(&mut pipeline, after, most_losses);
+        let (places, lost, values): (Vec<Indexed>, Vec<Removed>, Vec<Option<String>>) =
+            pipeline.query_async(&mut self.connection).await?;
+        let places = places.into_iter().filter_map(placed).collect();
+        Ok((places, Losses::read(lost, &values, most_losses)))
+    }
+
+    fn read_places(&self, pipeline: &mut redis::Pipeline, after: u64, upto: u64, count: usize) {
+        let range = pipeline.cmd("XRANGE").arg(self.keys.order());
+        range.arg(exclusive(after)).arg(upto).arg("COUNT").arg(count);
     }
 
     /// Topics with events by name, that begin with `prefix` and come after `after`.
@@ -183,18 +284,19 @@ impl Reads<'_> {
         Ok(names.iter().filter_map(|name| Topic::parse(name).ok()).collect())
     }
 
-    /// How the log stands, and what was removed after a number.
-    pub(super) async fn losses(&mut self, after: u64) -> RedisResult<Losses> {
+    /// How the log stands, and what was removed after a number, of so many topics at most.
+    pub(super) async fn losses(&mut self, after: u64, most: usize) -> RedisResult<Losses> {
         let mut pipeline = pipe();
-        let lost = pipeline.cmd("ZREVRANGEBYSCORE").arg(self.keys.lost()).arg("+inf");
-        lost.arg(format!("({after}")).arg("WITHSCORES").arg("LIMIT").arg(0).arg(LOSSES_LOOKED_AT);
-        pipeline.cmd("HMGET").arg(self.keys.log()).arg(&FIELDS);
-        let (lost, values): (Vec<(String, f64)>, Vec<Option<String>>) =
+        self.read_losses(&mut pipeline, after, most);
+        let (lost, values): (Vec<Removed>, Vec<Option<String>>) =
             pipeline.query_async(&mut self.connection).await?;
-        let is_cut = lost.len() >= LOSSES_LOOKED_AT;
-        let parse = |(name, score): (String, f64)| Some((Topic::parse(&name).ok()?, score as u64));
-        let topics = lost.into_iter().filter_map(parse).collect();
-        Ok(Losses { state: State::read(&values), topics, is_cut })
+        Ok(Losses::read(lost, &values, most))
+    }
+
+    fn read_losses(&self, pipeline: &mut redis::Pipeline, after: u64, most: usize) {
+        let lost = pipeline.cmd("ZREVRANGEBYSCORE").arg(self.keys.lost()).arg("+inf");
+        lost.arg(format!("({after}")).arg("WITHSCORES").arg("LIMIT").arg(0).arg(most);
+        pipeline.cmd("HMGET").arg(self.keys.log()).arg(&FIELDS);
     }
 
     /// How the log stands, and the number of the last removed event of each topic, where that is listed.

@@ -3,14 +3,17 @@
 -- KEYS: 7 and on, the streams of the topics, then the receipts of the idempotency keys.
 -- ARGV: 7 the window of a key in milliseconds, 8 how many keys there may be, 9 the most bytes of all
 -- topics, 10 how many topics, 11 how many publishes; then for each topic its name, most events, most
--- bytes and whether it is kept; then for each publish how many events, which key (0 for none) and
--- the digest of the request, and for each of its events the topic and the entry.
+-- bytes, whether it is kept and how many events of it come; then for each publish how many events, which
+-- key (0 for none) and the digest of the request, and for each of its events the topic and the entry.
 
 -- How many events one call removes beside as many as it adds.
 local REMOVED = 512
 
--- About how large a message may become, and how large an entry that travels with it.
+-- About how large a message may become, and how large an entry that travels with it whatever its topic.
 local MESSAGE_BYTES, ENTRY_BYTES = 262144, 16384
+
+-- How many newer events of its topic one that is to be fetched has to survive: nodes need time for it.
+local FETCHABLE = 128
 
 -- How many idempotency keys whose window is over one call forgets.
 local FORGOTTEN_KEYS = 1000
@@ -26,9 +29,9 @@ local topics = {}
 for n = 1, topic_count do
   topics[n] = {
     stream = KEYS[6 + n], name = ARGV[at], max_events = tonumber(ARGV[at + 1]),
-    max_bytes = tonumber(ARGV[at + 2]), is_kept = ARGV[at + 3] == '1',
+    max_bytes = tonumber(ARGV[at + 2]), is_kept = ARGV[at + 3] == '1', coming = tonumber(ARGV[at + 4]),
   }
-  at = at + 4
+  at = at + 5
 end
 
 local message = { previous = log.seq, bytes = 0, parts = {} }
@@ -40,9 +43,18 @@ local function flush()
   message = { previous = log.seq, bytes = 0, parts = {} }
 end
 
--- Puts an event into the message: whole, or where it is large and kept by its place alone.
+-- Whether an event will be there when nodes come to fetch it, as far as the bounds of its topic go.
+local function is_fetchable(topic, entry)
+  local newer = topic.coming + FETCHABLE
+  return topic.is_kept and newer < topic.max_events and newer * #entry < topic.max_bytes
+end
+
+-- Puts an event into the message: whole, or by its place alone where it is large and can be fetched, or
+-- where it would be a message of its own.
 local function mention(topic, entry)
+  topic.coming = topic.coming - 1
   local is_left_out = topic.is_kept and #entry > ENTRY_BYTES
+    and (#entry > MESSAGE_BYTES or is_fetchable(topic, entry))
   local flags = (topic.is_kept and 1 or 0) + (is_left_out and 2 or 0)
   local body = is_left_out and '' or entry
   local part = struct.pack('>BBI4', flags, #topic.name, #body) .. topic.name .. body

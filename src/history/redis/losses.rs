@@ -1,0 +1,110 @@
+//! Which losses of a hole are to be told, and to whom: each once, to those who want its topic.
+//!
+//! Pure state. Redis says of each topic how far it was removed, so what was told of a topic holds up to a
+//! number, and is news again above it.
+
+use std::collections::HashMap;
+
+use super::reads::Losses;
+use crate::model::Topic;
+
+/// The losses of a hole that were told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// To everybody, up to here.
+    all: u64,
+    /// To those who want the topic, up to here.
+    by_topic: HashMap<Topic, u64>,
+}
+
+/// Losses that were not told yet.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// There are none that anybody wants to hear of.
+    None,
+    /// Nobody can say which topics they are of.
+    OfAnyTopic,
+    /// They are of these topics.
+    Of(Vec<Topic>),
+}
+
+impl Told {
+    /// What there is to tell of what was removed after a number; it counts as told from here on.
+    pub(super) fn news(
+        &mut self,
+        losses: &Losses,
+        after: u64,
+        is_wanted: impl Fn(&Topic) -> bool,
+    ) -> News {
+        let floor = losses.state.as_ref().map_or(0, |state| state.floor);
+        // Those that were not listed come behind the last that was.
+        let unlisted = losses.topics.last().filter(|_| losses.is_cut).map_or(0, |(_, last)| *last);
+        let unknown = floor.max(unlisted);
+        if unknown > after.max(self.all) {
+            let highest = losses.topics.first().map_or(0, |(_, highest)| *highest);
+            self.all = unknown.max(highest);
+            return News::OfAnyTopic;
+        }
+        let mut topics = Vec::new();
+        for (topic, last) in &losses.topics {
+            let told = self.by_topic.get(topic).copied().unwrap_or(0);
+            if *last > told.max(self.all) && is_wanted(topic) {
+                self.by_topic.insert(topic.clone(), *last);
+                topics.push(topic.clone());
+            }
+        }
+        if topics.is_empty() { News::None } else { News::Of(topics) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::State;
+    use super::*;
+
+    fn topic(name: &str) -> Topic {
+        Topic::parse(name).unwrap()
+    }
+
+    fn losses(topics: &[(&str, u64)], is_cut: bool, floor: u64) -> Losses {
+        let floor = floor.to_string();
+        let values = ["abcdefgh", "1", "0", "99", "0", &floor, ""];
+        let state = State::read(&values.map(|value| Some(value.to_owned())));
+        let topics = topics.iter().map(|(name, last)| (topic(name), *last)).collect();
+        Losses { state: Some(state.unwrap()), topics, is_cut }
+    }
+
+    fn of(names: &[&str]) -> News {
+        News::Of(names.iter().map(|name| topic(name)).collect())
+    }
+
+    #[test]
+    fn a_loss_is_told_once_and_again_where_more_was_lost_of_its_topic() {
+        let (mut told, all) = (Told::default(), |_: &Topic| true);
+        assert_eq!(told.news(&losses(&[], false, 0), 10, all), News::None);
+        assert_eq!(told.news(&losses(&[("b", 13), ("a", 12)], false, 0), 10, all), of(&["b", "a"]));
+        assert_eq!(told.news(&losses(&[("b", 13), ("a", 12)], false, 0), 10, all), News::None);
+        assert_eq!(told.news(&losses(&[("a", 14), ("b", 13)], false, 0), 12, all), of(&["a"]));
+    }
+
+    #[test]
+    fn what_nobody_wanted_is_told_to_who_wants_it_before_the_page_is_done() {
+        let mut told = Told::default();
+        let page = losses(&[("b", 13), ("a", 12)], false, 0);
+        assert_eq!(told.news(&page, 10, |topic| topic.as_str() == "a"), of(&["a"]));
+        assert_eq!(told.news(&page, 10, |_| true), of(&["b"]));
+    }
+
+    #[test]
+    fn where_topics_are_not_listed_everybody_is_told_once() {
+        let (mut told, all) = (Told::default(), |_: &Topic| true);
+        let cut = losses(&[("b", 13), ("a", 12)], true, 0);
+        assert_eq!(told.news(&cut, 10, all), News::OfAnyTopic);
+        assert_eq!(told.news(&cut, 10, all), News::None);
+        assert_eq!(told.news(&losses(&[("b", 14)], false, 0), 12, all), of(&["b"]));
+        let (mut told, forgotten) = (Told::default(), losses(&[], false, 11));
+        assert_eq!(told.news(&forgotten, 11, all), News::None, "before the hole");
+        assert_eq!(told.news(&forgotten, 10, all), News::OfAnyTopic);
+        assert_eq!(told.news(&forgotten, 10, all), News::None);
+    }
+}
