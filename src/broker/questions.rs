@@ -300,7 +300,10 @@ impl BrokerHandle {
         if here.is_some() {
             return Ok(here);
         }
-        let elsewhere = self.shared.relay.ask(Question::Redeem(ticket.to_owned())).await?;
-        Ok(elsewhere.answers.into_iter().find_map(Answer::into_left))
+        let Answers { answers, silent } =
+            self.shared.relay.ask(Question::Redeem(ticket.to_owned())).await?;
+        let left = answers.into_iter().find_map(Answer::into_left);
+        // A node that was silent may have given it out, and keep it still.
+        if left.is_none() { Gathered { all: None, silent }.whole() } else { Ok(left) }
     }
 }

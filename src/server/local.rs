@@ -14,6 +14,7 @@ use actix_server::ServerBuilder;
 use actix_service::boxed::{self, RcService};
 use actix_service::{Service as _, ServiceFactory};
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 
 use super::service::{Connection, http1};
 use super::{Parts, Patience, Reload, Service, always, say_good_bye};
@@ -90,7 +91,9 @@ impl Local {
         let listeners = ServerBuilder::default();
         let workers = (0..config.server.workers).map(|_| worker(&parts, &listeners));
         let workers = join_all(workers).await.into_iter().flatten().collect();
-        let services = always(&auth, &broker, &history, noticed).into();
+        // Who is handed connections by a test need not wait for what was revoked before.
+        let (known, _) = oneshot::channel();
+        let services = always(&auth, &broker, &history, noticed, known).into();
         let reload = Reload { auth, broker, tls: None, rules: config.rules.clone() };
         Self {
             reload,
