@@ -4,7 +4,7 @@
 //! wants is the same pure [`Topics`] as what a session wants, one level up. Marks are placed under
 //! the lock that routes, which is what makes them a boundary: before it, or after it, never both.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const ROOM: Duration = Duration::from_millis(250);
 const ROOM_STEP: Duration = Duration::from_millis(5);
 
 /// A worker thread, as the router knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct WorkerId(usize);
 
 /// Routes events to the workers of one node.
@@ -43,7 +43,7 @@ struct Routes {
     /// The newest event that was routed.
     head: Cursor,
     topics: Topics<WorkerId>,
-    inboxes: HashMap<WorkerId, Arc<Inbox>>,
+    inboxes: BTreeMap<WorkerId, Arc<Inbox>>,
     next_worker: usize,
     observer: Arc<dyn Observer>,
 }
@@ -54,7 +54,7 @@ impl Router {
         let routes = Routes {
             head,
             topics: Topics::default(),
-            inboxes: HashMap::new(),
+            inboxes: BTreeMap::new(),
             next_worker: 0,
             observer: Arc::new(NoObserver),
         };
@@ -149,7 +149,7 @@ impl Routes {
 impl Feed for Router {
     fn committed(&self, events: Vec<Arc<Event>>) {
         let mut routes = self.lock();
-        let mut items_by_worker: HashMap<WorkerId, Vec<Item>> = HashMap::new();
+        let mut items_by_worker: BTreeMap<WorkerId, Vec<Item>> = BTreeMap::new();
         for event in events {
             routes.head = event.cursor.unwrap_or(routes.head);
             let mut workers = routes.topics.subscribers(&event.topic).peekable();

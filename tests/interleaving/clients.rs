@@ -15,6 +15,9 @@ use crate::seed::Dice;
 use crate::watch::Asked;
 use crate::world::{Fate, World};
 
+/// A place of another log, beyond all of ours.
+const FOREIGN: &str = "zzzzzzzz-1-7";
+
 /// What a client is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -57,7 +60,7 @@ fn any_place(world: &World, dice: &mut Dice) -> String {
     let head = fanfare::history::History::head(&*world.history);
     match dice.below(4) {
         0 => "aaaaaaaa-1-7".to_owned(),
-        1 => "zzzzzzzz-1-7".to_owned(),
+        1 => FOREIGN.to_owned(),
         2 => head.at(head.sequence + 1 + dice.below(50) as u64).to_string(),
         _ => {
             SimulatedHistory::start().at(dice.below(head.sequence as usize + 1) as u64).to_string()
@@ -103,7 +106,9 @@ async fn hasty(world: &Rc<World>, mut dice: Dice) {
         _ => (Some(any_place(world, &mut dice)), false),
     };
     let topics = vec![pattern(topics)];
-    let asks_later = !is_stream && dice.percent(60);
+    let asks_later = !is_stream && dice.percent(75);
+    // The log is asked whether this is a place of it, which takes its time.
+    let since = if asks_later && dice.percent(50) { Some(FOREIGN.to_owned()) } else { since };
     let knock = match asks_later {
         true => Knock { credential, ..Knock::default() },
         false => {
@@ -289,8 +294,7 @@ async fn waiter(world: &Rc<World>, mut dice: Dice) {
         }
         let options = match dice.below(4) {
             0 => json!({}),
-            // The log is asked whether this is a place of it, which takes its time.
-            _ => json!({ "since": "zzzzzzzz-1-7" }),
+            _ => json!({ "since": FOREIGN }),
         };
         line.subscribe(&[pattern(dice.pick(&["open.a", "open.>"]))], options);
         line.listen(dice.wait(60)).await;

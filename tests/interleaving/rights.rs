@@ -111,7 +111,6 @@ impl Gate {
 /// The configuration of a run.
 pub fn config(gate_is_open: bool, max_user_connections: usize) -> Config {
     let mut config = Config::default();
-    config.server.workers = 1;
     config.server.shutdown_grace = Duration::from_millis(200);
     config.server.flush_interval = Duration::ZERO;
     config.rules.default.storage = Storage::Memory;

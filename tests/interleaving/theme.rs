@@ -48,8 +48,8 @@ const LATE: Temper = Temper { late: 30, errors: 0, kept: 30 };
 pub static THEMES: [Theme; 8] = [
     Theme {
         name: "cuts",
-        crowd: &[(Kind::Hasty, 25), (Kind::Idle, 15)],
-        publishers: 2,
+        crowd: &[(Kind::Hasty, 25), (Kind::Idle, 25)],
+        publishers: 3,
         acts: &[],
         temper: LATE,
         user_connections: 3,
@@ -245,11 +245,11 @@ async fn everyone_has_room(world: &Rc<World>) {
 /// Whoever is welcomed while the broker stops is told to go.
 async fn drain(world: &Rc<World>) {
     let mut dice = world.dice();
-    let mut comers = Vec::new();
+    let (mut comers, hurry) = (Vec::new(), dice.pick(&[0, 0, 2, 8]));
     for _ in 0..150 {
         let (world, mut dice) = (world.clone(), dice.part());
         comers.push(actix_rt::spawn(async move {
-            dice.pause(8).await;
+            dice.pause(hurry).await;
             let topics = if dice.percent(50) { vec![pattern("open.>")] } else { Vec::new() };
             let is_stream = !topics.is_empty() && dice.percent(60);
             let snapshot = !topics.is_empty() && dice.percent(50);
@@ -261,7 +261,10 @@ async fn drain(world: &Rc<World>) {
             }
         }));
     }
-    dice.pause(6).await;
+    dice.pause(hurry).await;
+    for _ in 0..dice.below(12) {
+        tokio::task::yield_now().await;
+    }
     world.trace.step("operator", "drains");
     world.local.drain().await;
     join_all(comers).await;

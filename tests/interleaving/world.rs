@@ -67,6 +67,7 @@ impl World {
         shows_all: bool,
     ) -> Rc<Self> {
         let mut config: Config = rights::config(false, max_user_connections);
+        config.server.workers = 1 + dice.below(2);
         config.limits.catchup_bytes = dice.pick(&[1_000, 20_000, 1 << 20]);
         config.limits.outbox_bytes = dice.pick(&[8_000, 100_000, 1 << 20]);
         let inbox_events = config.limits.inbox_events;
