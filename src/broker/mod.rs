@@ -205,6 +205,12 @@ impl BrokerHandle {
         self.ask_all(|worker| worker.look_again.send(fanout::LookAgain)).await;
     }
 
+    /// How many hold this broker: each reader of a history does, so that what is left of those that are gone
+    /// can be counted.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.shared)
+    }
+
     /// Whether the broker is about to stop.
     pub fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Acquire)

@@ -112,10 +112,10 @@ impl Local {
         self.reload.clone()
     }
 
-    /// What it counts. Each session, and each reader of history for one, holds this: the number of
-    /// its owners says what is left of those that are gone.
-    pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
+    /// What is left of sessions, outboxes and readers of histories: each holds one of these.
+    pub fn holders(&self) -> usize {
+        let sessions = Arc::strong_count(&self.metrics) + self.places.unparted();
+        sessions + self.reload.broker.holders()
     }
 
     /// How many sessions have a place.

@@ -175,6 +175,11 @@ impl Catchups {
             let anew = std::mem::take(again);
             if is_missing || anew != Again::Nothing {
                 let (boundary, sent) = (position, catchup.sent());
+                match &anew {
+                    Again::Nothing => {}
+                    Again::Of(topics) => catchup.begin_values_again(Some(topics)),
+                    Again::All => catchup.begin_values_again(None),
+                }
                 if is_missing {
                     catchup.begin(position);
                 }

@@ -1,7 +1,6 @@
 //! What a run is about: which clients there are, what is done to them, and how it ends.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -149,7 +148,7 @@ impl Theme {
         actix_rt::spawn(async move { beside.local.run().await });
         sleep(Duration::from_millis(10)).await;
         // Whoever is there holds this, and nobody is.
-        let owners = Arc::strong_count(world.local.metrics());
+        let owners = world.local.holders();
         let mut lives = Vec::new();
         for (kind, count) in self.crowd {
             for _ in 0..*count {
@@ -218,10 +217,8 @@ async fn quiet(world: &Rc<World>, owners: usize) {
     if world.history.waiting() > 0 {
         world.fails("quiet", "A3: somebody who is gone reads the log".to_owned());
     }
-    let holds = |owned: usize| move || owned == owners;
-    let metrics = world.local.metrics().clone();
-    if !world.eventually(|| holds(Arc::strong_count(&metrics) - 1)()).await {
-        let more = Arc::strong_count(&metrics) - 1;
+    if !world.eventually(|| world.local.holders() == owners).await {
+        let more = world.local.holders();
         world.fails("quiet", format!("A3: {more} owners instead of {owners}: a replay is left"));
     }
     everyone_has_room(world).await;
