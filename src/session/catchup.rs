@@ -100,12 +100,7 @@ impl Catchup {
         let is_lost = |topic: &Topic| lost.is_none_or(|lost| lost.contains(topic));
         self.held.retain(|delivery| !is_lost(&delivery.event.topic));
         self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
-    }
-
-    /// Values of some topics, or of all, are read again: those that were sent may have been lost, so that
-    /// what comes now is not older than they are.
-    pub fn begin_values_again(&mut self, of: Option<&[Topic]>) {
-        self.snapshot.retain(|topic, _| of.is_some_and(|of| !of.contains(topic)));
+        self.snapshot.retain(|topic, _| !is_lost(topic));
     }
 
     /// Whether events that waited were dropped and have to be read again.
@@ -235,11 +230,7 @@ mod tests {
         for (topic, sequence) in [("a.x", 1), ("a.y", 2), ("a.x", 3)] {
             catchup.hold(&delivery(topic, sequence));
         }
-        let lost = [Topic::parse("a.x").unwrap()];
-        catchup.forget(Some(&lost));
-        // It was read before the loss and is sent after it.
-        catchup.sent_snapshot(&delivery("a.x", 9).event);
-        catchup.begin_values_again(Some(&lost));
+        catchup.forget(Some(&[Topic::parse("a.x").unwrap()]));
         catchup.hold(&delivery("a.x", 4));
         assert_eq!(held(&mut catchup), [2, 4]);
         catchup.hold(&delivery("a.y", 5));

@@ -97,6 +97,15 @@ impl Reader {
 }
 
 impl Again {
+    /// Whether the value of a topic is to be read again.
+    pub fn covers(&self, topic: &Topic) -> bool {
+        match self {
+            Again::Nothing => false,
+            Again::Of(topics) => topics.contains(topic),
+            Again::All => true,
+        }
+    }
+
     fn and(&mut self, lost: Option<&[Topic]>) {
         match (&mut *self, lost) {
             (_, None) => *self = Again::All,
@@ -175,11 +184,6 @@ impl Catchups {
             let anew = std::mem::take(again);
             if is_missing || anew != Again::Nothing {
                 let (boundary, sent) = (position, catchup.sent());
-                match &anew {
-                    Again::Nothing => {}
-                    Again::Of(topics) => catchup.begin_values_again(Some(topics)),
-                    Again::All => catchup.begin_values_again(None),
-                }
                 if is_missing {
                     catchup.begin(position);
                 }

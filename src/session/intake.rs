@@ -197,6 +197,10 @@ impl Intake {
     /// once there is no such subscribe.
     pub fn replay(&mut self, mark: MarkId, event: &Event, kind: Kind) -> bool {
         let Some(active) = self.catchups.get(mark) else { return false };
+        if kind != Kind::Replayed && active.again.covers(&event.topic) {
+            // It was read before events were lost, perhaps itself among them, and is read again.
+            return true;
+        }
         if self.access.may_subscribe(&event.topic) && active.catchup.wants(event) {
             if kind != Kind::Replayed {
                 active.catchup.sent_snapshot(event);
