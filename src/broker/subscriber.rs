@@ -115,8 +115,9 @@ pub trait Subscriber: Sized + 'static {
     /// Takes an event that one of its patterns matches, as far as it may receive it.
     fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered;
 
-    /// Has what it took written; says when it has more to send by the clock, if it has.
-    fn flush(&mut self) -> Option<Instant>;
+    /// Has what it took written; says when it has more to send by the clock, if it has. A reason to end it,
+    /// where more waits than may.
+    fn flush(&mut self) -> Result<Option<Instant>, Close>;
 
     /// Hears that all before `mark` has been delivered, up to `position`.
     fn marked(&mut self, mark: MarkId, position: Cursor);

@@ -389,12 +389,10 @@ impl<S: Subscriber> Worker<S> {
         for key in waiting.drain(..TURN.min(waiting.len())) {
             let Some(entry) = self.entry(key) else { continue };
             entry.wrote = round;
-            let more_at = entry.subscriber.flush();
-            if more_at.is_some() {
-                self.alarms.set(key, more_at);
-            }
-            if let Some(close) = self.entry(key).and_then(|entry| entry.subscriber.verdict()) {
-                self.end(key, close);
+            match entry.subscriber.flush() {
+                Ok(None) => {}
+                Ok(more_at) => self.alarms.set(key, more_at),
+                Err(close) => self.end(key, close),
             }
         }
     }

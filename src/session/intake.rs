@@ -22,7 +22,7 @@ use crate::auth::{Access, Coverage};
 use crate::broker::{Delivered, Delivery, MarkId};
 use crate::clock::Instant;
 use crate::history::Loss;
-use crate::model::{Cursor, Event, Pattern, Topic};
+use crate::model::{Close, Cursor, Event, Pattern, Topic};
 use crate::protocol::{Marks, Reply};
 
 /// The most topics that a gap names.
@@ -138,6 +138,7 @@ impl Intake {
     }
 
     /// Takes an event that one of the patterns matches.
+    #[inline]
     pub fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered {
         if self.plain { self.voice.live(delivery) } else { self.deliver_with_a_look(delivery) }
     }
@@ -163,13 +164,26 @@ impl Intake {
         }
     }
 
-    /// Has what it took written; says when it has more to send by the clock, if it has.
-    pub fn flush(&mut self) -> Option<Instant> {
+    /// Has what it took written; says when it has more to send by the clock, if it has. A reason to end,
+    /// where more waits than may.
+    #[inline]
+    pub fn flush(&mut self) -> Result<Option<Instant>, Close> {
+        if self.pump.is_idle() {
+            self.voice.outgoing().flush();
+            return Ok(None);
+        }
+        self.pump_out()
+    }
+
+    fn pump_out(&mut self) -> Result<Option<Instant>, Close> {
         loop {
             let more_at = self.pump.send_due(&mut self.voice, &self.access, &self.live);
+            if self.is_full() {
+                return Err(Close::SlowConsumer);
+            }
             self.voice.outgoing().flush();
-            if self.pump.is_idle() || !self.voice.outgoing().wants_more() {
-                return more_at;
+            if !self.voice.outgoing().wants_more() {
+                return Ok(more_at);
             }
         }
     }

@@ -340,11 +340,13 @@ impl Subscriber for Receiver {
         self.access().may_subscribe(topic)
     }
 
+    #[inline]
     fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered {
         self.intake.deliver(delivery)
     }
 
-    fn flush(&mut self) -> Option<Instant> {
+    #[inline]
+    fn flush(&mut self) -> Result<Option<Instant>, Close> {
         self.intake.flush()
     }
 

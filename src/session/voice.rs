@@ -85,6 +85,7 @@ impl Voice {
     }
 
     /// Sends a live event, in bytes that sessions share.
+    #[inline]
     pub fn live(&mut self, delivery: &Delivery) -> Delivered {
         self.push_quietly(self.wire.live(delivery))
     }
@@ -131,6 +132,7 @@ impl Voice {
         }
     }
 
+    #[inline]
     fn push_quietly(&mut self, message: Bytes) -> Delivered {
         match self.outgoing.push_quietly(message) {
             Ok(true) => Delivered::ToFlush,

@@ -53,8 +53,8 @@ impl Subscriber for Fake {
         Delivered::Quietly
     }
 
-    fn flush(&mut self) -> Option<Instant> {
-        None
+    fn flush(&mut self) -> Result<Option<Instant>, Close> {
+        Ok(None)
     }
 
     fn marked(&mut self, _: MarkId, _: Cursor) {
