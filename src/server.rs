@@ -29,6 +29,7 @@ use self::service::{encrypted, plain};
 use self::tls::Tls;
 use crate::admin;
 use crate::auth::{Auth, Entrance};
+use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Relay, Router, Timing};
 use crate::cluster::RedisRelay;
 use crate::config::{Config, Limits, Storage};
@@ -99,6 +100,7 @@ struct Parts {
     heartbeat: Duration,
     compression: Option<usize>,
     places: Places,
+    bodies: Arc<Bodies>,
     entrance: Entrance,
     /// Whether what is for operators and publishers is served too.
     is_inside: bool,
@@ -174,6 +176,7 @@ impl Server {
             heartbeat: config.server.heartbeat,
             compression: config.server.compression,
             places: places.clone(),
+            bodies: Arc::new(Bodies::new(&config.limits)),
             entrance: Entrance::new(tls.is_some(), &config.server),
             is_inside: inside.is_none(),
             is_local: is_local(address),

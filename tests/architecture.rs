@@ -13,13 +13,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &["model"]),
     ("protocol", &["model"]),
     ("auth", &["config", "http", "model"]),
+    ("body", &["auth", "config", "http", "model"]),
     ("history", &["config", "model"]),
     ("broker", &["history", "metrics", "model"]),
     ("cluster", &["broker", "config", "history", "model"]),
     ("session", &["auth", "broker", "config", "history", "http", "metrics", "model", "protocol"]),
-    ("ingress", &["auth", "broker", "config", "history", "http", "model", "protocol"]),
+    ("ingress", &["auth", "body", "broker", "config", "history", "http", "model", "protocol"]),
     ("notices", &["auth", "broker", "config", "history", "metrics", "model"]),
-    ("admin", &["auth", "broker", "history", "http", "metrics", "model"]),
+    ("admin", &["auth", "body", "broker", "history", "http", "metrics", "model"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -412,8 +412,11 @@ impl Session {
             return self.refuse(reference, &problem);
         }
         let (reception, broker) = (self.reception.clone(), self.broker.clone());
+        let (auth, topic) = (self.auth.clone(), event.topic.clone());
         Box::pin(async move {
-            match broker.publish(Append { events: vec![event], key: None }).await {
+            let append = Append { events: vec![event], key: None };
+            let allowed = |_: &Append| auth.still(&reception.access())?.require_publish(&topic);
+            match broker.publish(append, allowed).await {
                 Ok(receipt) => {
                     let id = receipt.events.first().and_then(|event| event.cursor);
                     reception.reply(&Reply::Ack { reference, id });
