@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use fanfare::config::Config;
 use fanfare::history::sqlite::Opened;
-use fanfare::history::{Append, Feed, History, Read};
+use fanfare::history::{Append, Feed, History, Loss, Read};
 use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Topic};
 
 /// Events of one publish.
@@ -23,7 +23,7 @@ impl Feed for Nobody {
         true
     }
 
-    fn broken(&self, _: Cursor, _: Cursor) {}
+    fn broken(&self, _: Loss) {}
 
     fn committed(&self, events: Vec<Arc<Event>>) {
         black_box(events);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use fanfare::broker::Topics;
 use fanfare::config::Config;
 use fanfare::history::memory::MemoryHistory;
-use fanfare::history::{Append, Feed, History};
+use fanfare::history::{Append, Feed, History, Loss};
 use fanfare::model::{Cursor, Data, Event, LogName, NewEvent, Pattern, Timestamp, Topic};
 use fanfare::protocol::{Encoder, Marks, PROTOCOLS, SSE};
 use fanfare::session::{Outgoing, Sink};
@@ -57,7 +57,7 @@ impl Feed for Nobody {
         false
     }
 
-    fn broken(&self, _: Cursor, _: Cursor) {}
+    fn broken(&self, _: Loss) {}
 }
 
 /// Takes whatever is written.

@@ -4,12 +4,16 @@
 //! elsewhere (1012), spread over the grace time; then the listener closes and what still runs is
 //! given a moment.
 
+mod course;
 mod headers;
 mod http2;
+mod line;
 mod listener;
 mod reload;
+mod requests;
 mod routes;
 mod service;
+mod sockets;
 mod tls;
 
 use std::future::Future;
@@ -26,6 +30,7 @@ use tracing::{info, warn};
 
 pub use self::reload::{Reload, ReloadError};
 use self::service::{encrypted, plain};
+use self::sockets::Sockets;
 use self::tls::Tls;
 use crate::admin;
 use crate::auth::{Auth, Entrance};
@@ -101,6 +106,7 @@ struct Parts {
     compression: Option<usize>,
     places: Places,
     bodies: Arc<Bodies>,
+    sockets: Sockets,
     entrance: Entrance,
     /// Whether what is for operators and publishers is served too.
     is_inside: bool,
@@ -177,6 +183,7 @@ impl Server {
             compression: config.server.compression,
             places: places.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
+            sockets: Sockets::new(&config.limits),
             entrance: Entrance::new(tls.is_some(), &config.server),
             is_inside: inside.is_none(),
             is_local: is_local(address),
@@ -323,8 +330,8 @@ struct Listeners {
 fn serve(listeners: Listeners, config: &Config, parts: Parts) -> io::Result<dev::Server> {
     let mut server = dev::Server::build()
         .workers(config.server.workers)
-        // A margin over our own limit, so that the refusal is ours to explain.
-        .max_concurrent_connections(config.limits.connections.saturating_add(1_000))
+        // It would count for each worker by itself: `Sockets` counts for all.
+        .max_concurrent_connections(usize::MAX)
         .shutdown_timeout(LAST_REQUESTS_SECONDS)
         .disable_signals();
     let Listeners { public, tls, inside } = listeners;

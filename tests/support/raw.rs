@@ -48,6 +48,13 @@ impl Raw {
         String::from_utf8(head).expect("text")
     }
 
+    /// Passes over so many bytes.
+    pub async fn skip(&mut self, bytes: usize) {
+        let mut passed = vec![0; bytes];
+        let read = self.0.read_exact(&mut passed);
+        timeout(PATIENCE, read).await.expect("bytes in time").expect("as many");
+    }
+
     /// All that comes until the broker ends the connection.
     pub async fn rest(&mut self) -> String {
         let mut rest = Vec::new();
