@@ -304,7 +304,8 @@ async fn bodies_over_http_2_have_their_time_and_are_refused_from_the_head() {
     for (headers, status) in [(&[("authorization", key.as_str())][..], 408), (&[][..], 401)] {
         let (answer, mut body) = http.begin("/v1/events", headers);
         body.send_data("1".into(), false).expect("sent");
-        assert_eq!(whole(answer).await.status, status);
+        let answer = timeout(PATIENCE, whole(answer)).await.expect("an answer in time");
+        assert_eq!(answer.status, status);
         let reset = timeout(PATIENCE, poll_fn(|cx| body.poll_reset(cx))).await;
         assert!(reset.expect("it ends").is_ok(), "no more of the body is taken");
     }
