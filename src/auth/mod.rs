@@ -115,10 +115,9 @@ impl Auth {
         access_token: Option<&str>,
     ) -> Result<Access, Problem> {
         self.check_page(entrance, head)?;
-        // Where another one comes into force meanwhile, it shows that these are rights of before.
-        let policy = self.policy();
         let caller = self.identify(http::credential(&head.headers, access_token)?).await?;
-        Ok(Access::new(policy, caller))
+        // It may have taken a while.
+        self.still(&self.access(caller))
     }
 
     /// The rights behind a request that was vouched for before: refuses pages of foreign origins,

@@ -68,8 +68,13 @@ where
         .max_send_buffer_size(MAX_WAITING_BYTES)
         .initial_connection_window_size(MAX_UNREAD_BYTES)
         .handshake(io);
-    let Ok(connection) = timeout(limits.request_timeout, handshake).await else { return Ok(()) };
-    let mut connection = connection?;
+    let mut connection = tokio::select! {
+        connection = timeout(limits.request_timeout, handshake) => match connection {
+            Ok(connection) => connection?,
+            Err(_) => return Ok(()),
+        },
+        () = socket.closing() => return Ok(()),
+    };
     let course = Course::new(socket.activity().clone());
     let mut stopping = pin!(stopping);
     let mut is_stopping = false;
