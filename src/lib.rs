@@ -16,6 +16,7 @@ pub mod protocol; // 4. bytes to meaning and back: native JSON, CBOR, SSE
 pub mod history; // what was said before: the log, numbered and kept
 pub mod cluster; // the other nodes, and what is asked of their sessions
 pub mod auth; // who asks, and what they may do
+pub mod body; // the body of a request, and what its sender may do once it is whole
 pub mod http; // what every HTTP path shares: queries, credentials, problems
 pub mod admin; // sessions, presence, tickets, revocations, health, metrics
 pub mod notices; // what the broker says about itself, and webhooks

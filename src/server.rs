@@ -4,13 +4,17 @@
 //! elsewhere (1012), spread over the grace time; then the listener closes and what still runs is
 //! given a moment.
 
+mod course;
 mod headers;
 mod http2;
+mod line;
 mod listener;
 mod local;
 mod reload;
+mod requests;
 mod routes;
 mod service;
+mod sockets;
 mod tls;
 
 use std::future::Future;
@@ -29,9 +33,11 @@ use tracing::{info, warn};
 pub use self::local::{AnyStream, Local};
 pub use self::reload::{Reload, ReloadError};
 use self::service::{encrypted, plain};
+use self::sockets::Sockets;
 use self::tls::Tls;
 use crate::admin;
 use crate::auth::{Auth, Entrance};
+use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Relay, Router, Timing};
 use crate::clock::Clock;
 use crate::cluster::RedisRelay;
@@ -124,6 +130,8 @@ struct Parts {
     clock: Clock,
     compression: Option<usize>,
     places: Places,
+    bodies: Arc<Bodies>,
+    sockets: Sockets,
     entrance: Entrance,
     /// Whether what is for operators and publishers is served too.
     is_inside: bool,
@@ -159,7 +167,8 @@ impl Server {
             None => Arc::new(NoRelay),
         };
         let origins = config.server.allowed_origins.clone();
-        let auth = Arc::new(Auth::new(&config.auth, config.rules.clone(), origins));
+        let auth = Auth::new(&config.auth, config.rules.clone(), origins).timed_by(clock);
+        let auth = Arc::new(auth);
         let (notices, noticed) = Notices::new(config.notices, auth.clone(), metrics.clone());
         let broker = BrokerHandle::new(
             history.clone(),
@@ -197,6 +206,8 @@ impl Server {
             clock,
             compression: config.server.compression,
             places: places.clone(),
+            bodies: Arc::new(Bodies::new(&config.limits)),
+            sockets: Sockets::new(&config.limits),
             entrance: Entrance::new(tls.is_some(), &config.server),
             is_inside: inside.is_none(),
             is_local: is_local(address),
@@ -345,8 +356,8 @@ struct Listeners {
 fn serve(listeners: Listeners, config: &Config, parts: Parts) -> io::Result<dev::Server> {
     let mut server = dev::Server::build()
         .workers(config.server.workers)
-        // A margin over our own limit, so that the refusal is ours to explain.
-        .max_concurrent_connections(config.limits.connections.saturating_add(1_000))
+        // It would count for each worker by itself: `Sockets` counts for all.
+        .max_concurrent_connections(usize::MAX)
         .shutdown_timeout(LAST_REQUESTS_SECONDS)
         .disable_signals();
     let Listeners { public, tls, inside } = listeners;

@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("http", &["model"]),
     ("protocol", &["model"]),
-    ("auth", &["config", "http", "model"]),
+    ("auth", &["clock", "config", "http", "model"]),
+    ("body", &["auth", "config", "http", "model"]),
     ("history", &["config", "model"]),
     ("broker", &["clock", "history", "metrics", "model"]),
     ("cluster", &["broker", "config", "history", "model"]),
@@ -21,9 +22,9 @@ const ARROWS: &[(&str, &[&str])] = &[
         "session",
         &["auth", "broker", "clock", "config", "history", "http", "metrics", "model", "protocol"],
     ),
-    ("ingress", &["auth", "broker", "config", "history", "http", "model", "protocol"]),
+    ("ingress", &["auth", "body", "broker", "config", "history", "http", "model", "protocol"]),
     ("notices", &["auth", "broker", "config", "history", "metrics", "model"]),
-    ("admin", &["auth", "broker", "history", "http", "metrics", "model"]),
+    ("admin", &["auth", "body", "broker", "history", "http", "metrics", "model"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

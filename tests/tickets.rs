@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::sse::SseClient;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, expect, problem, token};
+use support::{API_KEY, TestServer, eventually, expect, problem, token};
 use tokio_tungstenite::tungstenite::Error;
 
 async fn ticket(server: &TestServer, credential: &str, wanted: Option<Value>) -> String {
@@ -146,4 +146,20 @@ async fn who_may_not_have_a_ticket_is_told_why() {
     let ticket = ticket(&server, &token, None).await;
     let two = server.get(&format!("/v1/sse?topic=a&ticket={ticket}&access_token={token}"));
     assert_eq!(problem(two).await.0, 400, "one credential is enough");
+}
+
+#[tokio::test]
+async fn a_ticket_whose_token_has_expired_since_is_refused_at_the_door() {
+    let server = TestServer::closed();
+    let token = token("ada", &["a"], &[], 2);
+    let (first, second) =
+        (ticket(&server, &token, None).await, ticket(&server, &token, None).await);
+    eventually("the token expires", || async {
+        let read = server.get("/v1/topics/a").bearer_auth(&token).send().await;
+        read.expect("an answer").status() == 401
+    })
+    .await;
+    assert!(is_refused(&server, &format!("?topic=a&snapshot=true&ticket={first}")).await);
+    let stream = server.get(&format!("/v1/sse?topic=a&snapshot=true&ticket={second}"));
+    assert_eq!(problem(stream).await, (401, "unauthorized".to_owned()));
 }

@@ -5,13 +5,15 @@ mod support;
 use std::time::{Duration, Instant};
 
 use fanfare::config::{Sources, load};
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::future::{join_all, poll_fn};
+use futures_util::stream::FuturesUnordered;
 use http::Method;
 use serde_json::{Value, json};
 use support::http2::{Http2, whole};
 use support::tls::{Issuer, shake, trusting};
 use support::ws::WsClient;
-use support::{TestServer, eventually};
+use support::{API_KEY, PATIENCE, TestServer, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -31,7 +33,7 @@ async fn exchange(server: &TestServer, protocols: &[&str], request: &str) -> Str
     let mut stream = shake(stream, tls).await.expect("a handshake");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = Vec::new();
-    let read = timeout(support::PATIENCE, stream.read_to_end(&mut answer)).await;
+    let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
     read.expect("it ends in time").expect("it ends with a notice");
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -87,7 +89,7 @@ async fn who_does_not_speak_tls_gets_nothing() {
     let mut stream = TcpStream::connect(server.addr).await.expect("connected");
     stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
     let mut answer = Vec::new();
-    _ = timeout(support::PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
+    _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
     assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
     let other = Issuer::new().certificate();
     let stream = TcpStream::connect(server.addr).await.expect("connected");
@@ -111,7 +113,7 @@ async fn requests_over_http_2_have_the_limits_and_refusals_of_all_others() {
     assert_eq!(answer.json()["events"][0]["data"].as_str().map(str::len), Some(20_000));
     let answer = http.get("/nowhere").await;
     assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("not_found")));
-    let long = "x".repeat(40 * 1024);
+    let long = "x".repeat(10 * 1024);
     let headers = [("x-long", long.as_str()), ("x-longer", long.as_str())];
     let answer = whole(http.ask(Method::GET, "/health/live", &headers)).await;
     assert_eq!(answer.status, 431);
@@ -287,4 +289,93 @@ async fn a_handshake_that_does_not_come_to_an_end_is_cut() {
     let (ends, served) = tokio::join!(join_all(ends), served);
     assert!(served < Duration::from_secs(5), "{served:?}");
     assert!(ends.iter().all(|end| *end < Duration::from_secs(5)), "{ends:?}");
+}
+
+#[tokio::test]
+async fn bodies_over_http_2_have_their_time_and_are_refused_from_the_head() {
+    let issuer = Issuer::new();
+    let server = TestServer::with(|config| {
+        support::close(config);
+        config.server.certificate = Some(issuer.certificate());
+        config.limits.body_timeout = Duration::from_millis(300);
+    });
+    let http = Http2::connect(&server).await;
+    let key = format!("Bearer {API_KEY}");
+    for (headers, status) in [(&[("authorization", key.as_str())][..], 408), (&[][..], 401)] {
+        let (answer, mut body) = http.begin("/v1/events", headers);
+        body.send_data("1".into(), false).expect("sent");
+        let answer = timeout(PATIENCE, whole(answer)).await.expect("an answer in time");
+        assert_eq!(answer.status, status);
+        let reset = timeout(PATIENCE, poll_fn(|cx| body.poll_reset(cx))).await;
+        assert!(reset.expect("it ends").is_ok(), "no more of the body is taken");
+    }
+    assert_eq!(http.get("/health/live").await.status, 200);
+}
+
+#[tokio::test]
+async fn bodies_over_http_2_are_bounded_together() {
+    let issuer = Issuer::new();
+    let server = TestServer::with(|config| {
+        config.server.certificate = Some(issuer.certificate());
+        config.limits.batch_bytes = 60_000;
+        config.limits.event_bytes = 1_000;
+        config.limits.bodies_bytes_per_address = 150_000;
+    });
+    let http = Http2::connect(&server).await;
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        let (answer, mut body) = http.begin("/v1/events", &[]);
+        body.send_data(vec![b' '; 50_000].into(), false).expect("sent");
+        held.push((answer, body));
+    }
+    // Those that are too many are refused, whichever they are.
+    let (answers, _bodies): (Vec<_>, Vec<_>) = held.into_iter().unzip();
+    let refused = FuturesUnordered::from_iter(answers.into_iter().map(whole)).take(8);
+    let statuses = timeout(PATIENCE, refused.map(|answer| answer.status).collect::<Vec<_>>());
+    assert_eq!(statuses.await.expect("in time"), [429; 8]);
+}
+
+#[tokio::test]
+async fn a_head_of_many_small_references_is_refused_over_http_2() {
+    let server = TestServer::encrypted(|_| {});
+    let http = Http2::connect(&server).await;
+    for (fields, status) in [(90, 200), (120, 431), (350, 431), (450, 431)] {
+        let headers = vec![("x", "1"); fields];
+        let answer = whole(http.ask(Method::GET, "/health/live", &headers)).await;
+        assert_eq!(answer.status, status, "{fields} fields");
+        if fields == 120 {
+            assert_eq!(answer.json()["code"], "head_too_large");
+        }
+    }
+    assert_eq!(http.get("/health/live").await.status, 200);
+}
+
+#[tokio::test]
+async fn idle_connections_over_tls_make_room_and_who_waits_for_an_answer_stays() {
+    let issuer = Issuer::new();
+    let server = TestServer::with(|config| {
+        config.server.certificate = Some(issuer.certificate());
+        config.limits.connections = 10;
+    });
+    let busy = Http2::connect(&server).await;
+    let mut stream = busy.sse("?topic=a").await;
+    assert_eq!(stream.next().await.expect("an event").event, "fanfare.live");
+    let idle = Http2::connect(&server).await;
+    assert_eq!(idle.get("/health/live").await.status, 200);
+    let mut silent = TcpStream::connect(server.addr).await.expect("a connection");
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        let other = Http2::connect(&server).await;
+        assert_eq!(other.get("/health/live").await.status, 200);
+        others.push(other);
+    }
+    let mut nothing = Vec::new();
+    let ended = timeout(PATIENCE, silent.read_to_end(&mut nothing)).await;
+    _ = ended.expect("who says nothing makes room");
+    eventually("the idle one makes room", || async {
+        idle.requests.clone().ready().await.is_err()
+    })
+    .await;
+    busy.post("/v1/topics/a/events", &json!(1)).await;
+    assert_eq!(stream.next().await.expect("an event").json()["data"], 1);
 }

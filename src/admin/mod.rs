@@ -3,24 +3,20 @@
 pub mod revocations;
 mod tickets;
 
-use actix_web::http::header::{self, HeaderMap};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
 
 pub use self::revocations::{list_revocations, revoke};
 pub use self::tickets::make_ticket;
-use crate::auth::Access;
+use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered, Range, SessionInfo, SessionView};
-use crate::http::{self, Query};
+use crate::http::Query;
 use crate::metrics::{self, Metrics};
 use crate::model::{Code, Problem, Topic};
 
 /// The most items of one page.
 const MAX_LIMIT: usize = 1_000;
-
-/// The longest body of a request here, in bytes.
-const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The items of a page where no limit is asked for.
 const DEFAULT_LIMIT: usize = 100;
@@ -75,12 +71,14 @@ pub async fn list_sessions(
     access: Access,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::parse(request.query_string(), &["user", "limit", "after"])?;
     access.require_admin()?;
     let user = query.one("user")?.map(str::to_owned);
     let range = range(&query)?;
     let sessions = broker.sessions(user, one_more(&range)).await?;
+    auth.still_may(&access, Access::require_admin)?;
     Ok(page("sessions", sessions, &range, |view| &view.info.id, SessionBody::from))
 }
 
@@ -118,35 +116,24 @@ pub async fn presence(
     topic: web::Path<String>,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::parse(request.query_string(), &["limit", "after"])?;
     let topic = Topic::parse(&topic)?;
-    access.require_subscribe(&topic)?;
-    if !access.rules().of(&topic).presence {
-        let detail = format!("presence is off for {topic}; a [[topics]] rule can turn it on");
-        return Err(Problem::new(Code::NotFound, detail));
-    }
+    require_presence(&access, &topic)?;
     let range = range(&query)?;
-    let members = broker.presence(topic, one_more(&range)).await?;
+    let members = broker.presence(topic.clone(), one_more(&range)).await?;
+    auth.still_may(&access, |now| require_presence(now, &topic))?;
     Ok(page("members", members, &range, |info| &info.id, MemberBody::from))
 }
 
-/// The body of a small request: JSON, if anything.
-async fn read_body(headers: &HeaderMap, payload: web::Payload) -> Result<web::Bytes, Problem> {
-    let form = http::header(headers, &header::CONTENT_TYPE)?.unwrap_or("application/json");
-    let form = form.split(';').next().unwrap_or_default().trim();
-    // The last is what curl says of any data.
-    if !["application/json", "application/x-www-form-urlencoded"].contains(&form) {
-        return Err(Problem::new(Code::UnsupportedMediaType, "send application/json"));
+fn require_presence(access: &Access, topic: &Topic) -> Result<(), Problem> {
+    access.require_subscribe(topic)?;
+    if access.rules().of(topic).presence {
+        return Ok(());
     }
-    match payload.to_bytes_limited(MAX_BODY_BYTES).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(error)) => Err(Problem::new(Code::BadRequest, error.to_string())),
-        Err(_) => {
-            let detail = format!("the body is longer than {MAX_BODY_BYTES} bytes");
-            Err(Problem::new(Code::TooLarge, detail))
-        }
-    }
+    let detail = format!("presence is off for {topic}; a [[topics]] rule can turn it on");
+    Err(Problem::new(Code::NotFound, detail))
 }
 
 /// Which page is asked for.

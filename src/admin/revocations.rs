@@ -12,8 +12,8 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::read_body;
 use crate::auth::{Access, Auth, TooManyRevocations};
+use crate::body::Sending;
 use crate::broker::BrokerHandle;
 use crate::history::{Append, Page, Read};
 use crate::http::Query;
@@ -45,25 +45,26 @@ pub async fn list_revocations(
     Query::parse(request.query_string(), &[])?;
     access.require_admin()?;
     let all = auth.revocations().list();
-    let all: Vec<_> = all.iter().map(body).collect();
+    let all: Vec<_> = all.iter().map(shown).collect();
     Ok(HttpResponse::Ok().json(json!({ "revocations": all })))
 }
 
 /// `POST /v1/revocations`: refuses tokens from here on, and ends the sessions that came in with them.
 pub async fn revoke(
-    access: Access,
+    sending: Sending,
     request: HttpRequest,
-    payload: web::Payload,
     broker: web::Data<BrokerHandle>,
     auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
+    sending.check(Access::require_admin)?;
+    let (body, access) = sending.small_json().await?;
     access.require_admin()?;
-    let wanted =
-        serde_json::from_slice(&read_body(request.headers(), payload).await?).map_err(|_| {
-            let detail = "the body must be {\"user\":…}, {\"token\":…} or {\"session\":…}";
-            Problem::new(Code::BadRequest, detail)
-        })?;
+    let wanted = serde_json::from_slice(&body).map_err(|_| {
+        let detail = "the body must be {\"user\":…}, {\"token\":…} or {\"session\":…}";
+        Problem::new(Code::BadRequest, detail)
+    })?;
+    drop(body);
     let what = match wanted {
         Wanted::User(user) => Revoked::User(user),
         Wanted::Token(id) => Revoked::Token(id),
@@ -73,10 +74,10 @@ pub async fn revoke(
     let full = |error: TooManyRevocations| Problem::new(Code::TooMany, error.to_string());
     let stored = broker.history().topic(Topic::revocations()).await?.retained;
     auth.revocations().check_room(&revocation, stored).map_err(full)?;
-    store(&broker, &revocation).await?;
+    store(&broker, &revocation, || auth.still_may(&access, Access::require_admin)).await?;
     auth.revocations().add(&revocation);
     let ended = broker.end_revoked(revocation.clone()).await?;
-    let mut answer = body(&revocation);
+    let mut answer = shown(&revocation);
     answer["ended"] = ended.all.into();
     if ended.silent > 0 {
         answer["silent_nodes"] = ended.silent.into();
@@ -84,7 +85,7 @@ pub async fn revoke(
     Ok(HttpResponse::Created().json(answer))
 }
 
-fn body(revocation: &Revocation) -> serde_json::Value {
+fn shown(revocation: &Revocation) -> serde_json::Value {
     let at = revocation.at.to_string();
     match &revocation.what {
         Revoked::User(user) => json!({ "user": user, "at": at }),
@@ -103,12 +104,16 @@ async fn token_of(broker: &BrokerHandle, session: String) -> Result<String, Prob
     })
 }
 
-async fn store(broker: &BrokerHandle, revocation: &Revocation) -> Result<(), Problem> {
+async fn store(
+    broker: &BrokerHandle,
+    revocation: &Revocation,
+    allowed: impl FnOnce() -> Result<(), Problem>,
+) -> Result<(), Problem> {
     let internal = |error: String| Problem::new(Code::Internal, error);
     let json = serde_json::to_vec(revocation).map_err(|error| internal(error.to_string()))?;
     let data = Data::from_json(&json, 8).map_err(|error| internal(error.to_string()))?;
     let event = NewEvent { topic: Topic::revocations(), kind: None, data };
-    broker.publish(Append { events: vec![event], key: None }).await?;
+    broker.publish(Append { events: vec![event], key: None }, |_| allowed()).await?;
     Ok(())
 }
 

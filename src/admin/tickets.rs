@@ -12,8 +12,8 @@ use rand::RngExt;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::read_body;
 use crate::auth::{Access, Caller, User};
+use crate::body::Sending;
 use crate::broker::{BrokerHandle, TICKET_LIFE};
 use crate::http::Query;
 use crate::model::{Bearer, Code, Pattern, Problem, Timestamp};
@@ -46,13 +46,13 @@ fn default_seconds() -> u64 {
 
 /// `POST /v1/tickets`: a ticket for `?ticket=`.
 pub async fn make_ticket(
-    access: Access,
+    sending: Sending,
     request: HttpRequest,
-    payload: web::Payload,
     broker: web::Data<BrokerHandle>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
-    let body = read_body(request.headers(), payload).await?;
+    sending.check(require_credential)?;
+    let (body, access) = sending.small_json().await?;
     let user = match access.caller() {
         Caller::User(user) if body.is_empty() => (**user).clone(),
         Caller::User(_) => {
@@ -60,7 +60,7 @@ pub async fn make_ticket(
             return Err(Problem::new(Code::BadRequest, detail));
         }
         Caller::Application(_) | Caller::Key(_) => user_of(&access, &body)?,
-        Caller::Anonymous => return Err(access.refusal("a ticket needs a token or an API key")),
+        Caller::Anonymous => return Err(without_credential(&access)),
     };
     let left = serde_json::to_string(&user)
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
@@ -68,6 +68,17 @@ pub async fn make_ticket(
     Ok(HttpResponse::Created()
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(json!({ "ticket": ticket, "expires_in": TICKET_LIFE.as_secs() })))
+}
+
+fn require_credential(access: &Access) -> Result<(), Problem> {
+    match access.caller() {
+        Caller::Anonymous => Err(without_credential(access)),
+        Caller::User(_) | Caller::Application(_) | Caller::Key(_) => Ok(()),
+    }
+}
+
+fn without_credential(access: &Access) -> Problem {
+    access.refusal("a ticket needs a token or an API key")
 }
 
 /// Whom an application vouches for.

@@ -39,6 +39,11 @@ impl Access {
         Arc::ptr_eq(&self.policy, policy)
     }
 
+    /// Whether both are rights under the same policy.
+    pub(super) fn has_policy_of(&self, other: &Self) -> bool {
+        self.is_of(&other.policy)
+    }
+
     /// Whose rights these are.
     pub fn caller(&self) -> &Caller {
         &self.caller
@@ -68,6 +73,26 @@ impl Access {
     pub fn may_publish(&self, topic: &Topic) -> bool {
         !topic.is_reserved()
             && self.may(topic, |key| &key.publish, |rule| rule.publish, |user| &user.publish)
+    }
+
+    /// Whether there may be a topic that the caller may publish to: what is asked before a body is read
+    /// that says the topics. Never false where there is one.
+    pub fn may_publish_somewhere(&self) -> bool {
+        let rules = &self.policy.rules;
+        let mut all = rules.all();
+        match &self.caller {
+            Caller::Application(_) => true,
+            Caller::Key(key) if !key.publish.is_empty() => true,
+            Caller::User(user) if !user.publish.is_empty() => true,
+            Caller::Key(_) | Caller::Anonymous => all.any(|rule| rule.publish == Who::Anyone),
+            Caller::User(user) => all.any(|rule| match rule.publish {
+                Who::Anyone => true,
+                Who::Token => {
+                    rule.own.as_ref().is_some_and(|own| own.of(&user.bearer.user).is_some())
+                }
+                Who::Nobody => false,
+            }),
+        }
     }
 
     fn may(
@@ -179,6 +204,14 @@ impl Access {
         match self.may_publish(topic) {
             true => Ok(()),
             false => Err(self.refusal(format!("no right to publish to {topic}"))),
+        }
+    }
+
+    /// Refuses callers that may not publish to any topic, whatever it is.
+    pub fn require_publish_somewhere(&self) -> Result<(), Problem> {
+        match self.may_publish_somewhere() {
+            true => Ok(()),
+            false => Err(self.refusal("no right to publish to any topic")),
         }
     }
 
@@ -317,6 +350,42 @@ mod tests {
         ] {
             let allowed = access.require_forget(&Topic::parse(topic).unwrap());
             assert_eq!(allowed.is_ok(), is_allowed, "{topic}");
+        }
+    }
+
+    #[test]
+    fn who_may_publish_nowhere_is_known_without_a_topic() {
+        let somewhere = |access: Access| access.may_publish_somewhere();
+        // `a.public.*` is open to anyone.
+        assert!(somewhere(access(Caller::Anonymous)));
+        let config = |topics: &str| {
+            let sets = vec!["auth.api_keys=sixteen-bytes-key".to_owned(), topics.to_owned()];
+            let sources = crate::config::Sources { sets, ..Default::default() };
+            let config = crate::config::load(&sources).unwrap();
+            Arc::new(Policy::new(&config.auth, config.rules, Vec::new(), None))
+        };
+        let user = |name: &str, publish: &[&str]| {
+            Caller::User(Box::new(User {
+                bearer: Bearer { user: name.to_owned(), ..bearer() },
+                proof: Proof::default(),
+                expires: SystemTime::UNIX_EPOCH,
+                subscribe: Vec::new(),
+                publish: publish.iter().map(|text| pattern(text)).collect(),
+            }))
+        };
+        let own = config("topics=[{match = \"users.{sub}.>\"}]");
+        let none = config("topics=[]");
+        for (policy, caller, expected) in [
+            (&none, Caller::Application(Proof::default()), true),
+            (&none, Caller::Anonymous, false),
+            (&none, user("ada", &[]), false),
+            (&none, user("ada", &["a"]), true),
+            (&own, Caller::Anonymous, false),
+            (&own, user("ada", &[]), true),
+            (&own, user("a.b", &[]), false),
+        ] {
+            let access = Access::new(policy.clone(), caller);
+            assert_eq!(access.may_publish_somewhere(), expected, "{:?}", access.caller());
         }
     }
 

@@ -4,7 +4,7 @@
 //! believed where a listed proxy says it, and is otherwise what the connection itself shows. Only one
 //! family of headers is read, for a proxy passes on those that it does not set.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use actix_http::RequestHead;
@@ -68,8 +68,10 @@ impl Entrance {
         }
     }
 
-    fn trusts(&self, address: &IpAddr) -> bool {
-        self.proxies.iter().any(|network| network.contains(address))
+    /// Whether a proxy has this address, so that it comes with the requests of many.
+    pub fn trusts(&self, address: &IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.proxies.iter().any(|network| network.contains(&address))
     }
 
     /// Who sent a request that came through `proxy`: the last one in the chain that is no proxy of ours.
@@ -94,6 +96,17 @@ impl Entrance {
             }
         }
         client
+    }
+}
+
+/// What counts as one address: of IPv6 the network that one customer gets (RFC 6177).
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
     }
 }
 

@@ -26,13 +26,14 @@ use futures_util::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
 pub use self::access::{Access, Coverage};
-pub use self::entrance::{Client, Entrance};
+pub use self::entrance::{Client, Entrance, network};
 pub use self::key_set::{KeySet, KeySetError};
 use self::origin::check_origin;
 use self::policy::Look;
 pub use self::policy::Policy;
 pub use self::proof::Proof;
 pub use self::revocations::{Revocations, TooManyRevocations};
+use crate::clock::Clock;
 use crate::config::{self, ApiKey, Rules};
 use crate::http;
 use crate::model::{Bearer, Code, Pattern, Problem};
@@ -67,7 +68,7 @@ pub struct User {
     pub bearer: Bearer,
     /// What it was checked with.
     pub proof: Proof,
-    /// Its `exp`.
+    /// When it ends to hold: its `exp`, and as much later as clocks may differ (`auth.leeway`).
     pub expires: SystemTime,
     /// Patterns that it may subscribe to.
     pub subscribe: Vec<Pattern>,
@@ -80,6 +81,7 @@ pub struct User {
 pub struct Auth {
     policy: RwLock<Arc<Policy>>,
     revocations: Revocations,
+    clock: Clock,
 }
 
 impl Auth {
@@ -88,7 +90,12 @@ impl Auth {
     pub fn new(config: &config::Auth, rules: Rules, allowed_origins: Vec<String>) -> Self {
         let policy = Policy::new(config, rules, allowed_origins, None);
         let revocations = Revocations::new(config.revocation_window, config.revocations);
-        Self { policy: RwLock::new(Arc::new(policy)), revocations }
+        Self { policy: RwLock::new(Arc::new(policy)), revocations, clock: Clock::default() }
+    }
+
+    /// The same, by another clock.
+    pub fn timed_by(self, clock: Clock) -> Self {
+        Self { clock, ..self }
     }
 
     /// What is in force.
@@ -115,14 +122,13 @@ impl Auth {
         access_token: Option<&str>,
     ) -> Result<Access, Problem> {
         self.check_page(entrance, head)?;
-        // Where another one comes into force meanwhile, it shows that these are rights of before.
-        let policy = self.policy();
         let caller = self.identify(http::credential(&head.headers, access_token)?).await?;
-        Ok(Access::new(policy, caller))
+        // It may have taken a while.
+        self.still(&self.access(caller))
     }
 
     /// The rights behind a request that was vouched for before: refuses pages of foreign origins,
-    /// a second credential, and whoever was revoked since.
+    /// a second credential, and whose token was revoked or has expired since.
     pub fn admit_as(
         &self,
         entrance: &Entrance,
@@ -134,10 +140,28 @@ impl Auth {
             let detail = "a ticket is a credential: send no other one beside it";
             return Err(Problem::new(Code::BadRequest, detail));
         }
-        let caller = self.again(&Caller::User(Box::new(user)));
-        let gone = "the key that the ticket was made with is known no longer";
-        let caller = self.unless_revoked(caller.ok_or_else(|| unauthorized(gone))?)?;
-        Ok(self.access(caller))
+        self.still(&self.access(Caller::User(Box::new(user))))
+    }
+
+    /// The rights of a caller who was admitted before, as they are now. Refuses whose token was revoked
+    /// or has expired since, and who is known by a key that is known no longer (401).
+    pub fn still(&self, access: &Access) -> Result<Access, Problem> {
+        let policy = self.policy();
+        let gone = "the key that this credential is known by is known no longer";
+        let caller = policy.again(access.caller()).ok_or_else(|| unauthorized(gone))?;
+        Ok(Access::new(policy, self.unless_over(caller)?))
+    }
+
+    /// Whether a caller who was admitted before, and passed `check` then, still would: what is asked
+    /// after each wait and before what it was asked for.
+    pub fn still_may(
+        &self,
+        access: &Access,
+        check: impl FnOnce(&Access) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        let now = self.still(access)?;
+        // Rights are a matter of the caller and the policy alone.
+        if now.has_policy_of(access) { Ok(()) } else { check(&now) }
     }
 
     /// A caller who came in before, as it is under what is in force now; nobody if what it is known by
@@ -186,19 +210,25 @@ impl Auth {
                 }
             }
         }?;
-        self.unless_revoked(caller)
+        self.unless_over(caller)
     }
 
-    fn unless_revoked(&self, caller: Caller) -> Result<Caller, Problem> {
-        match &caller {
-            Caller::User(user) if self.revocations.cover(&user.bearer) => {
-                Err(unauthorized("the token was revoked"))
-            }
-            Caller::User(user) => {
-                self.revocations.warn_of_outliving(&user.bearer, user.expires);
-                Ok(caller)
-            }
-            Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => Ok(caller),
+    fn unless_over(&self, caller: Caller) -> Result<Caller, Problem> {
+        if let Some(user) = caller.user() {
+            self.holds(user).map_err(unauthorized)?;
+            self.revocations.warn_of_outliving(&user.bearer, user.expires);
+        }
+        Ok(caller)
+    }
+
+    /// Whether a token that was valid once is so at this moment, or why not.
+    pub fn holds(&self, user: &User) -> Result<(), &'static str> {
+        if user.expires <= self.clock.time() {
+            Err("the token has expired")
+        } else if self.revocations.cover(&user.bearer) {
+            Err("the token was revoked")
+        } else {
+            Ok(())
         }
     }
 

@@ -23,8 +23,9 @@ const FEW_PUBLISHERS: usize = 1_024;
 #[derive(Debug)]
 pub struct Policy {
     pub(super) open: bool,
-    api_keys: Vec<KeyHash>,
-    scoped_keys: Vec<Arc<ApiKey>>,
+    /// With what who has them is known by.
+    api_keys: Vec<(KeyHash, Proof)>,
+    scoped_keys: Vec<(Arc<ApiKey>, Proof)>,
     tokens: Option<TokenCheck>,
     pub(super) rules: Rules,
     pub(super) allowed_origins: Vec<String>,
@@ -59,10 +60,12 @@ impl Policy {
     ) -> Self {
         let known = before.and_then(|policy| policy.jwks());
         let tokens = config.jwt.as_ref().map(|jwt| TokenCheck::new(jwt, known));
-        let (open, api_keys) = (config.is_open(), config.api_keys.clone());
-        let scoped_keys = config.scoped_keys.clone();
+        let api_keys = config.api_keys.iter().map(|key| (*key, Proof::of_api_key(key))).collect();
+        let scoped_keys = config.scoped_keys.iter();
+        let scoped_keys =
+            scoped_keys.map(|key| (key.clone(), Proof::of_api_key(&key.hash))).collect();
         Self {
-            open,
+            open: config.is_open(),
             api_keys,
             scoped_keys,
             tokens,
@@ -132,21 +135,23 @@ impl Policy {
     /// Looks at every key in constant time, so that timing tells nothing of how near a guess was.
     fn application(&self, credential: &str) -> Option<Caller> {
         let hash = digest(&SHA256, credential.as_bytes());
-        self.with_key(|key| verify_slices_are_equal(&key.0, hash.as_ref()).is_ok())
+        self.with_key(|key, _| verify_slices_are_equal(&key.0, hash.as_ref()).is_ok())
     }
 
     /// The application whose key it is; looks at all of them.
-    fn with_key(&self, is_it: impl Fn(&KeyHash) -> bool) -> Option<Caller> {
-        let full = self
-            .api_keys
-            .iter()
-            .fold(None, |known, key| if is_it(key) { Some(key) } else { known });
-        let scoped = self
-            .scoped_keys
-            .iter()
-            .fold(None, |known, key| if is_it(&key.hash) { Some(key) } else { known });
+    fn with_key(&self, is_it: impl Fn(&KeyHash, Proof) -> bool) -> Option<Caller> {
+        let full =
+            self.api_keys.iter().fold(
+                None,
+                |known, (hash, proof)| {
+                    if is_it(hash, *proof) { Some(*proof) } else { known }
+                },
+            );
+        let scoped = self.scoped_keys.iter().fold(None, |known, (key, proof)| {
+            if is_it(&key.hash, *proof) { Some(key) } else { known }
+        });
         match (full, scoped) {
-            (Some(hash), _) => Some(Caller::Application(Proof::of_api_key(hash))),
+            (Some(proof), _) => Some(Caller::Application(proof)),
             (None, scoped) => scoped.map(|key| Caller::Key(key.clone())),
         }
     }
@@ -157,11 +162,11 @@ impl Policy {
         if self.open {
             return Some(Caller::Application(Proof::default()));
         }
-        let with = |proof: Proof| self.with_key(|key| Proof::of_api_key(key) == proof);
+        let with = |proof: Proof| self.with_key(|_, known| known == proof);
         match caller {
             Caller::Anonymous => Some(Caller::Anonymous),
             Caller::Application(proof) => with(*proof),
-            Caller::Key(key) => self.with_key(|hash| *hash == key.hash),
+            Caller::Key(key) => self.with_key(|hash, _| *hash == key.hash),
             Caller::User(user) => {
                 let by_token = self.tokens.as_ref().is_some_and(|tokens| tokens.knows(user.proof));
                 // A ticket is known by the key of the application that asked for it.
@@ -172,7 +177,7 @@ impl Policy {
 
     /// Whether some key may do what is for operators, or everyone may.
     pub fn has_operators(&self) -> bool {
-        self.open || !self.api_keys.is_empty() || self.scoped_keys.iter().any(|key| key.admin)
+        self.open || !self.api_keys.is_empty() || self.scoped_keys.iter().any(|(key, _)| key.admin)
     }
 
     /// Whether pages of this origin are listed.

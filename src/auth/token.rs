@@ -26,6 +26,8 @@ pub(super) struct TokenCheck {
     keys: Vec<(Proof, TokenKey)>,
     published: Option<(Proof, Arc<Jwks>)>,
     validation: Validation,
+    /// How long beyond its `exp` a token holds.
+    leeway: Duration,
 }
 
 /// What the check of a token tells.
@@ -85,7 +87,7 @@ impl TokenCheck {
         });
         let proved = |key: &TokenKey| (Proof::of_token_key(&key.key, config), key.clone());
         let keys = config.keys.iter().map(proved).collect();
-        Self { keys, published, validation: validation(config) }
+        Self { keys, published, validation: validation(config), leeway: config.leeway }
     }
 
     pub(super) fn jwks(&self) -> Option<&Arc<Jwks>> {
@@ -103,7 +105,7 @@ impl TokenCheck {
         let refusal = match self.claims(token) {
             Ok((mut claims, proof)) => {
                 claims.believe_no_future(SystemTime::now(), self.validation.leeway);
-                return Checked::Settled(user(claims, proof, token));
+                return Checked::Settled(self.user(claims, proof, token));
             }
             Err(refusal) => refusal,
         };
@@ -152,26 +154,28 @@ impl TokenCheck {
         }
         of_that_name.find_map(|key| with(*proof, key)).unwrap_or(Err(refusal))
     }
-}
 
-/// Who a token is about.
-fn user(claims: Claims, proof: Proof, token: &str) -> Result<User, Problem> {
-    let expires = SystemTime::UNIX_EPOCH
-        .checked_add(Duration::from_secs(claims.exp))
-        .ok_or_else(|| unauthorized("the token is not valid: exp is out of range"))?;
-    if claims.jti.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
-        let detail =
-            format!("the token is not valid: jti is empty or has more than {MAX_ID_BYTES} bytes");
-        return Err(unauthorized(detail));
+    /// Who a token is about.
+    fn user(&self, claims: Claims, proof: Proof, token: &str) -> Result<User, Problem> {
+        let expires = Duration::from_secs(claims.exp)
+            .checked_add(self.leeway)
+            .and_then(|after_epoch| SystemTime::UNIX_EPOCH.checked_add(after_epoch))
+            .ok_or_else(|| unauthorized("the token is not valid: exp is out of range"))?;
+        if claims.jti.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
+            let detail = format!(
+                "the token is not valid: jti is empty or has more than {MAX_ID_BYTES} bytes"
+            );
+            return Err(unauthorized(detail));
+        }
+        let bearer = Bearer {
+            user: claims.sub,
+            token: claims.jti.unwrap_or_else(|| fingerprint(token)),
+            issued: claims.iat.map(|seconds| Timestamp::from_millis((seconds * 1e3) as i64)),
+        };
+        let subscribe = patterns(&claims.fanfare.subscribe)?;
+        let publish = patterns(&claims.fanfare.publish)?;
+        Ok(User { bearer, proof, expires, subscribe, publish })
     }
-    let bearer = Bearer {
-        user: claims.sub,
-        token: claims.jti.unwrap_or_else(|| fingerprint(token)),
-        issued: claims.iat.map(|seconds| Timestamp::from_millis((seconds * 1e3) as i64)),
-    };
-    let subscribe = patterns(&claims.fanfare.subscribe)?;
-    let publish = patterns(&claims.fanfare.publish)?;
-    Ok(User { bearer, proof, expires, subscribe, publish })
 }
 
 /// What a token without a `jti` is called: so many bits of its hash that no two are alike, and too few
@@ -387,6 +391,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_token_holds_as_long_at_its_end_as_at_the_door() {
+        let check = TokenCheck::new(&config(), None);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let user = settled(&check, &token(&json!({"sub": "ada", "exp": now - 3}))).unwrap();
+        let leeway = Duration::from_secs(5);
+        assert_eq!(user.expires, SystemTime::UNIX_EPOCH + Duration::from_secs(now - 3) + leeway);
     }
 
     #[test]

@@ -125,9 +125,15 @@ impl BrokerHandle {
     }
 
     /// Stores events, whole or not at all; they reach subscribers through the feed. Waits a moment
-    /// where workers are behind, then refuses.
-    pub async fn publish(&self, append: Append) -> Result<Receipt, Problem> {
+    /// where workers are behind, then refuses. Whether it may be done is asked of `allowed` after the
+    /// wait, at the last moment before it is.
+    pub async fn publish(
+        &self,
+        append: Append,
+        allowed: impl FnOnce(&Append) -> Result<(), Problem>,
+    ) -> Result<Receipt, Problem> {
         self.wait_for_room().await?;
+        allowed(&append)?;
         let events = append.events.len() as u64;
         let receipt = self.shared.history.append(append).await.map_err(refused)?;
         if !receipt.repeated {

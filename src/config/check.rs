@@ -403,6 +403,10 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
         close_timeout: timeout(complaints, "close_timeout", typed.close_timeout),
         stall_timeout: timeout(complaints, "stall_timeout", typed.stall_timeout),
         request_timeout: timeout(complaints, "request_timeout", typed.request_timeout),
+        body_timeout: timeout(complaints, "body_timeout", typed.body_timeout),
+        // One body at a time is always taken.
+        bodies_bytes: typed.bodies_bytes.0.max(batch_bytes),
+        bodies_bytes_per_address: typed.bodies_bytes_per_address.0.max(batch_bytes),
         handshake_timeout: timeout(complaints, "handshake_timeout", typed.handshake_timeout),
         http2_streams,
     };

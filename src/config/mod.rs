@@ -436,9 +436,10 @@ pub enum Who {
 /// The limits on what comes from outside. Each has its verdict beside it.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Open sessions of this node; one more gets 503 `unavailable` (SSE: `fanfare.bye`).
+    /// Open sessions of this node; one more gets 503 `unavailable` (SSE: `fanfare.bye`). At so many
+    /// sockets, one that does nothing is closed for each that comes.
     pub connections: usize,
-    /// Of those, from one address; one more gets 503. 0 for any number, as below.
+    /// Of both, from one address. 0 for any number, as below.
     pub connections_per_address: usize,
     /// Of those, of one user; one more gets 503, or `unavailable`.
     pub connections_per_user: usize,
@@ -484,10 +485,27 @@ pub struct Limits {
     pub send_buffer_bytes: usize,
     /// Time to send the head of a request; then 408.
     pub request_timeout: Duration,
+    /// Time to send the body of a request; then 408.
+    pub body_timeout: Duration,
+    /// Bytes of all bodies that are being read; more get 503 `unavailable`.
+    pub bodies_bytes: usize,
+    /// Of those, from one address; more get 429 `too_many`.
+    pub bodies_bytes_per_address: usize,
     /// Time to agree upon TLS; then the connection is cut.
     pub handshake_timeout: Duration,
     /// Requests open at a time on one connection of HTTP/2; one more is refused by a reset.
     pub http2_streams: usize,
+}
+
+impl Limits {
+    /// The sockets that there may be where `limit` are to be used: a tenth more, for who publishes and
+    /// who is refused while sessions take all of the others.
+    pub fn with_spare(limit: usize) -> usize {
+        limit.saturating_add((limit / 10).max(Self::LEAST_SPARE))
+    }
+
+    /// The fewest sockets that are spare.
+    const LEAST_SPARE: usize = 16;
 }
 
 /// What is logged, and how.

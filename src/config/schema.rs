@@ -282,9 +282,11 @@ sections! {
 
     /// The limits on what comes from outside, and what happens at each.
     limits: Limits {
-        /// Open connections of subscribers; one more is answered 503.
+        /// Sessions of subscribers; one more is answered 503. Sockets too, of whatever kind: at one more
+        /// the one that has done nothing for longest is closed; where all are busy there may be a
+        /// tenth more (at least 16), to publish and to be refused on.
         connections: usize = 10_000;
-        /// Of those, from one address (of IPv6, from one /64); one more is answered 503. 0 for as many
+        /// Of those, from one address (of IPv6, from one /64), sessions and sockets alike. 0 for as many
         /// as there may be. Set it where clients have addresses of their own.
         connections_per_address: usize = 0;
         /// Of those, of one user; one more is answered 503, or its `auth` refused. 0 for as many as
@@ -338,6 +340,14 @@ sections! {
         send_buffer_bytes: Size = Size(256 * KIB);
         /// Time to send the head of a request; then 408.
         request_timeout: Span = seconds(10);
+        /// Time to send the body of a request; then 408.
+        body_timeout: Span = seconds(30);
+        /// Bytes of all bodies of requests together that are being read; more are answered 503. At least
+        /// `batch_bytes` in any case.
+        bodies_bytes: Size = Size(64 * MIB);
+        /// Of those, from one address (of IPv6, from one /64); more are answered 429. At least
+        /// `batch_bytes` in any case.
+        bodies_bytes_per_address: Size = Size(16 * MIB);
         /// Time to agree upon TLS; then the connection is cut.
         handshake_timeout: Span = seconds(5);
         /// Requests that are open at a time on one connection of HTTP/2, event streams among them;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::body::require_size;
+use super::form::require_size;
 use crate::config::Limits;
 use crate::model::{Code, Data, EventType, NewEvent, Problem, Topic};
 

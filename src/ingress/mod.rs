@@ -5,13 +5,13 @@
 //! A batch is validated whole before any of it is stored.
 
 mod batch;
-mod body;
+mod form;
 mod idempotency;
 mod publish;
 mod read;
 pub mod redis;
 
 pub use self::batch::Batch;
-pub use self::body::Form;
+pub use self::form::Form;
 pub use self::publish::{publish_batch, publish_event};
 pub use self::read::{forget_events, list_topics, read_events, read_topic};

@@ -7,9 +7,10 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde::{Serialize, Serializer};
 
 use super::batch::Batch;
-use super::body::{self, Form};
+use super::form::Form;
 use super::idempotency;
-use crate::auth::Access;
+use crate::auth::{Access, Auth};
+use crate::body::Sending;
 use crate::broker::BrokerHandle;
 use crate::config::Limits;
 use crate::history::{Append, EventReceipt, Receipt};
@@ -48,25 +49,27 @@ impl From<EventReceipt> for ReceiptBody {
 
 /// `POST /v1/topics/{topic}/events`: the body is the data.
 pub async fn publish_event(
-    access: Access,
+    sending: Sending,
     topic: web::Path<String>,
     request: HttpRequest,
-    payload: web::Payload,
     broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
     limits: web::Data<Limits>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     let topic = Topic::parse(&topic)?;
-    access.require_publish(&topic)?;
-    access.require_rate(1)?;
+    sending.check(|access| access.require_publish(&topic))?;
+    sending.check(|access| access.require_rate(1))?;
     let form = Form::of(request.headers())?;
     let kind =
         http::header(request.headers(), &http::X_EVENT_TYPE)?.map(EventType::parse).transpose()?;
-    let body = body::read(payload, limits.event_bytes, "event_bytes").await?;
+    let (body, access) = sending.whole(limits.event_bytes, "limits.event_bytes").await?;
     let data = form.data(&body, &limits)?;
     let key = idempotency::key(&request, &access, &body)?;
+    drop(body);
     let events = vec![NewEvent { topic, kind, data }];
-    let receipt = broker.publish(Append { events, key }).await?;
+    require_publish(&access, &events)?;
+    let receipt = publish(&broker, &auth, &access, Append { events, key }).await?;
     let mut response = created(&receipt);
     match receipt.events.into_iter().next() {
         Some(event) => Ok(response.json(ReceiptBody::from(event))),
@@ -76,15 +79,16 @@ pub async fn publish_event(
 
 /// `POST /v1/events`: one event, a batch, or one event a line.
 pub async fn publish_batch(
-    access: Access,
+    sending: Sending,
     request: HttpRequest,
-    payload: web::Payload,
     broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
     limits: web::Data<Limits>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
+    sending.check(Access::require_publish_somewhere)?;
     let form = Form::of(request.headers())?;
-    let body = body::read(payload, limits.batch_bytes, "batch_bytes").await?;
+    let (body, access) = sending.whole(limits.batch_bytes, "limits.batch_bytes").await?;
     let batch = match form {
         Form::Json | Form::Guess => Batch::from_json(&body, &limits)?,
         Form::Lines => Batch::from_lines(&body, &limits)?,
@@ -93,13 +97,30 @@ pub async fn publish_batch(
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
     };
-    batch.events.iter().try_for_each(|event| access.require_publish(&event.topic))?;
+    require_publish(&access, &batch.events)?;
     access.require_rate(batch.events.len())?;
     let key = idempotency::key(&request, &access, &body)?;
-    let receipt = broker.publish(Append { events: batch.events, key }).await?;
+    drop(body);
+    let receipt = publish(&broker, &auth, &access, Append { events: batch.events, key }).await?;
     let mut response = created(&receipt);
     let events = receipt.events.into_iter().map(ReceiptBody::from).collect();
     Ok(response.json(BatchBody { events }))
+}
+
+fn require_publish(access: &Access, events: &[NewEvent]) -> Result<(), Problem> {
+    events.iter().try_for_each(|event| access.require_publish(&event.topic))
+}
+
+/// Publishes for who may, and still may when it is done.
+async fn publish(
+    broker: &BrokerHandle,
+    auth: &Auth,
+    access: &Access,
+    append: Append,
+) -> Result<Receipt, Problem> {
+    let still_allowed =
+        |append: &Append| auth.still_may(access, |now| require_publish(now, &append.events));
+    broker.publish(append, still_allowed).await
 }
 
 /// 201, or 200 for the result of an earlier request.

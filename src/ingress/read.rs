@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::auth::{Access, Coverage};
+use crate::auth::{Access, Auth, Coverage};
 use crate::broker::{BrokerHandle, Gathered};
 use crate::config::Span;
 use crate::history::{ListTopics, Read, TopicSummary};
@@ -62,6 +62,7 @@ pub async fn read_events(
     topic: web::Path<String>,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::parse(request.query_string(), &["since", "limit"])?;
     let topic = Topic::parse(&topic)?;
@@ -74,6 +75,7 @@ pub async fn read_events(
         max_bytes: PAGE_BYTES,
     };
     let page = broker.history().read(read).await?;
+    auth.still_may(&access, |now| now.require_subscribe(&topic))?;
     let events = page.events.iter().map(|event| object(event)).collect::<Result<_, _>>()?;
     let (next, gap) = (page.next.to_string(), page.gap.is_some());
     Ok(HttpResponse::Ok().json(EventsBody { events, next, gap }))
@@ -119,12 +121,14 @@ pub async fn read_topic(
     topic: web::Path<String>,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     let topic = Topic::parse(&topic)?;
     access.require_subscribe(&topic)?;
     let summary = broker.history().topic(topic.clone()).await?;
-    let Gathered { all, silent } = broker.subscribers(vec![topic]).await?;
+    let Gathered { all, silent } = broker.subscribers(vec![topic.clone()]).await?;
+    auth.still_may(&access, |now| now.require_subscribe(&topic))?;
     let subscribers = all.into_iter().sum();
     Ok(HttpResponse::Ok().json(TopicBody {
         topic: summary.topic.to_string(),
@@ -140,6 +144,7 @@ pub async fn list_topics(
     access: Access,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::parse(request.query_string(), &["match", "limit", "after"])?;
     let pattern = match query.one("match")? {
@@ -153,6 +158,7 @@ pub async fn list_topics(
     let after = query.topic("after")?;
     let Gathered { all: listed, silent } =
         broker.topics(ListTopics { pattern, after, limit }).await?;
+    let access = auth.still(&access)?;
     let is_full = listed.len() == limit;
     let next = listed.last().filter(|_| is_full).map(|(summary, _)| summary.topic.to_string());
     let visible = listed.into_iter().filter(|(summary, _)| access.may_subscribe(&summary.topic));

@@ -29,6 +29,10 @@ pub enum Code {
     InProgress,
     /// Over a limit of size.
     TooLarge,
+    /// Over the limit of size of a request's head, or of the number of its fields.
+    HeadTooLarge,
+    /// The request did not come in time.
+    TooSlow,
     /// A media type that this path does not take.
     UnsupportedMediaType,
     /// The path speaks WebSocket alone.
@@ -53,7 +57,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 21] = [
+    pub const ALL: [Code; 23] = [
         Code::BadRequest,
         Code::InvalidJson,
         Code::InvalidCursor,
@@ -65,6 +69,8 @@ impl Code {
         Code::IdempotencyMismatch,
         Code::InProgress,
         Code::TooLarge,
+        Code::HeadTooLarge,
+        Code::TooSlow,
         Code::UnsupportedMediaType,
         Code::UpgradeRequired,
         Code::InvalidTopic,
@@ -91,6 +97,8 @@ impl Code {
             Code::IdempotencyMismatch => "idempotency_mismatch",
             Code::InProgress => "in_progress",
             Code::TooLarge => "too_large",
+            Code::HeadTooLarge => "head_too_large",
+            Code::TooSlow => "too_slow",
             Code::UnsupportedMediaType => "unsupported_media_type",
             Code::UpgradeRequired => "upgrade_required",
             Code::InvalidTopic => "invalid_topic",

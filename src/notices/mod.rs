@@ -129,7 +129,7 @@ impl Noticed {
         let mut events = Vec::new();
         while self.0.recv_many(&mut events, TOGETHER).await > 0 {
             let append = Append { events: std::mem::take(&mut events), key: None };
-            while let Err(problem) = broker.publish(append.clone()).await {
+            while let Err(problem) = broker.publish(append.clone(), |_| Ok(())).await {
                 debug!(%problem, "notices can't be stored yet");
                 tokio::time::sleep(AGAIN).await;
             }

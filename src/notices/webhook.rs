@@ -135,7 +135,7 @@ impl Webhook {
         let place = json!({ "cursor": cursor.to_string() }).to_string();
         let Ok(data) = Data::from_json(place.as_bytes(), 8) else { return Ok(()) };
         let event = NewEvent { topic: self.place.clone(), kind: None, data };
-        self.broker.publish(Append { events: vec![event], key: None }).await?;
+        self.broker.publish(Append { events: vec![event], key: None }, |_| Ok(())).await?;
         Ok(())
     }
 

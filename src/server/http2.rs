@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::error::PayloadError;
-use actix_http::{BoxedPayloadStream, Payload, Request, Response};
+use actix_http::{BoxedPayloadStream, HttpMessage, Payload, Request, Response};
 use actix_service::Service;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::Method;
@@ -29,10 +29,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::course::Course;
+use super::line::MAX_HEAD_BYTES;
+use super::sockets::Socket;
 use crate::config::Limits;
-
-/// The most bytes of the head of a request, counted as RFC 9113 does; more is answered 431.
-const MAX_HEAD_BYTES: u32 = 64 * 1024;
 
 /// The most bytes of one response that wait for the connection.
 const MAX_WAITING_BYTES: usize = 64 * 1024;
@@ -51,6 +51,7 @@ pub(super) async fn serve<IO, S, B>(
     io: IO,
     peer: Option<SocketAddr>,
     app: Rc<S>,
+    socket: Socket,
     limits: &Limits,
     stopping: impl Future<Output = ()>,
 ) -> Result<(), h2::Error>
@@ -63,12 +64,18 @@ where
 {
     let handshake = Builder::new()
         .max_concurrent_streams(u32::try_from(limits.http2_streams).unwrap_or(u32::MAX))
-        .max_header_list_size(MAX_HEAD_BYTES)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
         .max_send_buffer_size(MAX_WAITING_BYTES)
         .initial_connection_window_size(MAX_UNREAD_BYTES)
         .handshake(io);
-    let Ok(connection) = timeout(limits.request_timeout, handshake).await else { return Ok(()) };
-    let mut connection = connection?;
+    let mut connection = tokio::select! {
+        connection = timeout(limits.request_timeout, handshake) => match connection {
+            Ok(connection) => connection?,
+            Err(_) => return Ok(()),
+        },
+        () = socket.closing() => return Ok(()),
+    };
+    let course = Course::new(socket.activity().clone());
     let mut stopping = pin!(stopping);
     let mut is_stopping = false;
     let open = Rc::new(Cell::new(0_usize));
@@ -80,11 +87,12 @@ where
                 connection.graceful_shutdown();
                 continue;
             }
+            () = socket.closing() => return end(connection).await,
         };
         match accepted {
             Ok(Some(request)) => {
                 let (request, mut respond) = request?;
-                let Ok(request) = received(request, peer) else {
+                let Ok(request) = received(request, peer, course.clone()) else {
                     respond.send_reset(Reason::PROTOCOL_ERROR);
                     continue;
                 };
@@ -112,10 +120,12 @@ where
 fn received(
     request: http::Request<RecvStream>,
     peer: Option<SocketAddr>,
+    course: Rc<Course>,
 ) -> Result<Request, heads::Untold> {
     let (parts, body) = request.into_parts();
     let payload: BoxedPayloadStream = Box::pin(Incoming(body));
     let mut request = Request::with_payload(Payload::Stream { payload });
+    request.extensions_mut().insert(course);
     heads::read(request.head_mut(), &parts)?;
     request.head_mut().peer_addr = peer;
     Ok(request)

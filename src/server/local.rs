@@ -16,9 +16,12 @@ use actix_service::{Service as _, ServiceFactory};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
+use super::line::Line;
 use super::service::{Connection, http1};
+use super::sockets::Sockets;
 use super::{Parts, Patience, Reload, Service, always, say_good_bye};
 use crate::auth::{Auth, Entrance};
+use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Router, Timing};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -31,13 +34,15 @@ use crate::session::{Places, Stream};
 pub type AnyStream = Box<dyn Stream>;
 
 /// What answers connections, as one worker of the broker.
-type Worker = RcService<Connection<AnyStream>, (), DispatchError>;
+type Worker = RcService<Connection<Line<AnyStream>>, (), DispatchError>;
 
 /// A broker that serves, on the current thread, the connections that it is handed.
 pub struct Local {
     reload: Reload,
     metrics: Arc<Metrics>,
     places: Places,
+    sockets: Sockets,
+    entrance: Entrance,
     workers: Vec<Worker>,
     /// Connections taken so far.
     taken: Cell<usize>,
@@ -59,7 +64,8 @@ impl Local {
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
         let origins = config.server.allowed_origins.clone();
-        let auth = Arc::new(Auth::new(&config.auth, config.rules.clone(), origins));
+        let auth = Auth::new(&config.auth, config.rules.clone(), origins).timed_by(clock);
+        let auth = Arc::new(auth);
         let (notices, noticed) = Notices::new(config.notices, auth.clone(), metrics.clone());
         let broker = BrokerHandle::new(
             history.clone(),
@@ -74,7 +80,7 @@ impl Local {
                 clock,
             },
         );
-        let places = Places::default();
+        let (places, sockets) = (Places::default(), Sockets::new(&config.limits));
         let parts = Parts {
             auth: auth.clone(),
             broker: broker.clone(),
@@ -85,6 +91,8 @@ impl Local {
             compression: config.server.compression,
             places: places.clone(),
             entrance: Entrance::new(false, &config.server),
+            bodies: Arc::new(Bodies::new(&config.limits)),
+            sockets: sockets.clone(),
             is_inside: true,
             is_local: true,
         };
@@ -99,6 +107,8 @@ impl Local {
             reload,
             metrics,
             places,
+            sockets,
+            entrance: parts.entrance,
             workers,
             taken: Cell::new(0),
             services: RefCell::new(services),
@@ -134,8 +144,10 @@ impl Local {
     pub async fn serve(&self, io: AnyStream, peer: Option<SocketAddr>) {
         let taken = self.taken.replace(self.taken.get().wrapping_add(1));
         if let Some(worker) = self.workers.get(taken % self.workers.len().max(1)) {
+            let Ok(socket) = self.sockets.take(peer, &self.entrance) else { return };
+            let line = Line::new(io, socket, &self.config.limits);
             // How it ended is the client's to see.
-            _ = worker.call((io, Protocol::Http1, peer)).await;
+            _ = worker.call((line, Protocol::Http1, peer)).await;
         }
     }
 

@@ -16,13 +16,14 @@ use crate::{admin, console, ingress};
 
 /// Routes the requests of one listener on one worker thread.
 pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: Sessions) {
-    let Parts { auth, broker, metrics, limits, entrance, .. } = parts.clone();
+    let Parts { auth, broker, bodies, metrics, limits, entrance, .. } = parts.clone();
     services
         .app_data(web::Data::new(sessions))
         .app_data(web::Data::new(entrance))
         .app_data(web::Data::new(broker))
         .app_data(web::Data::from(auth))
         .app_data(web::Data::from(metrics))
+        .app_data(web::Data::from(bodies))
         .app_data(web::Data::from(limits));
     for_everyone(services);
     if parts.is_inside {

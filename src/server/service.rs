@@ -1,8 +1,8 @@
 //! What answers a connection: plain or over TLS, in HTTP/1.1 or HTTP/2.
 //!
-//! It is what `actix_web::HttpServer` does, with three things more that it has no word for: upgrade
-//! requests come with their sockets, before the application's routing; the certificate may change while
-//! it serves; and HTTP/2 has limits.
+//! It is what `actix_web::HttpServer` does, with four things more that it has no word for: sockets are
+//! counted; upgrade requests come with theirs, before the application's routing; the certificate may
+//! change while it serves; and HTTP/2 has limits.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -24,18 +24,17 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpResponse, web};
+use futures_util::future::Either;
 use tracing::debug;
 
 use super::headers::with_headers;
+use super::line::{HANG_UP, Line, written};
+use super::requests::{require_small, within_limits};
 use super::routes::{configure, not_found};
 use super::tls::{Tls, is_http2};
 use super::{Parts, http2, listener};
 use crate::model::{Code, Problem};
 use crate::session::{self, Sessions, SharedTcp, Upgrade};
-
-/// How long a client that was answered, and has not sent all it announced, is still read from; its
-/// connection is cut then. Long enough for it to see the answer.
-const HANG_UP: Duration = Duration::from_millis(700);
 
 /// A connection, as `HttpService` takes it.
 pub(super) type Connection<IO> = (IO, Protocol, Option<SocketAddr>);
@@ -46,13 +45,31 @@ pub(super) fn plain(
     stopping: &GracefulShutdownSignal,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 + use<> {
-    let limits = parts.limits.clone();
-    fn_service(move |io: TcpStream| {
-        listener::prepare(&io, &limits);
-        let peer = io.peer_addr().ok();
-        ready(Ok((io, Protocol::Http1, peer)))
+    let http1 = http1(parts, parts.sessions(), stopping, SharedTcp::new);
+    let (sockets, entrance, limits) =
+        (parts.sockets.clone(), parts.entrance.clone(), parts.limits.clone());
+    fn_factory(move || {
+        let http1 = http1.new_service(());
+        let (sockets, entrance, limits) = (sockets.clone(), entrance.clone(), limits.clone());
+        async move {
+            let http1 = Rc::new(http1.await?);
+            Ok(fn_service(move |io: TcpStream| {
+                listener::prepare(&io, &limits);
+                let peer = io.peer_addr().ok();
+                match sockets.take(peer, &entrance) {
+                    Ok(socket) => {
+                        let line = Line::new(io, socket, &limits);
+                        Either::Left(http1.call((line, Protocol::Http1, peer)))
+                    }
+                    Err(problem) => {
+                        // What can't be written at once is not worth a socket.
+                        _ = io.try_write(&written(&problem));
+                        Either::Right(ready(Ok(())))
+                    }
+                }
+            }))
+        }
     })
-    .and_then(http1(parts, parts.sessions(), stopping, SharedTcp::new))
 }
 
 /// Serves connections over TLS on one worker thread.
@@ -65,26 +82,35 @@ pub(super) fn encrypted(
     let sessions = parts.sessions();
     let http1 = http1(parts, sessions.clone(), stopping, |io| io);
     let http2 = application(parts, sessions);
-    let (tls, limits, stopping) = (tls.clone(), parts.limits.clone(), stopping.clone());
+    let (tls, parts, stopping) = (tls.clone(), parts.clone(), stopping.clone());
     fn_factory(move || {
         let (http1, http2) = (http1.new_service(()), http2.new_service(()));
-        let (tls, limits, stopping) = (tls.clone(), limits.clone(), stopping.clone());
+        let (tls, parts, stopping) = (tls.clone(), parts.clone(), stopping.clone());
         async move {
             let (http1, http2) = (Rc::new(http1.await?), Rc::new(http2.await?));
             Ok(fn_service(move |io: TcpStream| {
                 let (http1, http2) = (http1.clone(), http2.clone());
-                let (tls, limits, stopping) = (tls.clone(), limits.clone(), stopping.clone());
+                let (tls, limits, stopping) = (tls.clone(), parts.limits.clone(), stopping.clone());
+                let peer = io.peer_addr().ok();
+                let taken = parts.sockets.take(peer, &parts.entrance);
                 async move {
+                    // Who can't be served before a handshake can't be told so.
+                    let Ok(socket) = taken else { return Ok(()) };
                     listener::prepare(&io, &limits);
-                    let peer = io.peer_addr().ok();
-                    let served = match tls.accept(io).await {
+                    let io = tokio::select! {
+                        io = tls.accept(io) => io,
+                        () = socket.closing() => return Ok(()),
+                    };
+                    let served = match io {
                         Ok(io) if is_http2(&io) => {
                             let stopping = stopping.notified();
-                            let served = http2::serve(io, peer, http2, &limits, stopping).await;
+                            let served =
+                                http2::serve(io, peer, http2, socket, &limits, stopping).await;
                             served.map_err(io::Error::other)
                         }
                         Ok(io) => {
-                            let served = http1.call((io, Protocol::Http1, peer)).await;
+                            let line = Line::new(io, socket, &limits);
+                            let served = http1.call((line, Protocol::Http1, peer)).await;
                             served.map_err(|error| io::Error::other(error.to_string()))
                         }
                         Err(error) => Err(error),
@@ -106,7 +132,7 @@ pub(super) fn http1<IO, S>(
     stopping: &GracefulShutdownSignal,
     take: fn(IO) -> S,
 ) -> impl ServiceFactory<
-    Connection<IO>,
+    Connection<Line<IO>>,
     Config = (),
     Response = (),
     Error = DispatchError,
@@ -119,17 +145,19 @@ where
     let stopping = stopping.clone();
     let application = application(parts, sessions.clone());
     HttpService::build()
-        .client_request_timeout(parts.limits.request_timeout)
+        // It would be that of the first head alone: `Line` looks at all of them.
+        .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(HANG_UP)
+        .on_connect_ext(|line: &Line<IO>, data| _ = data.insert(line.course().clone()))
         // A client that hangs up its half has gone: an event stream has no other sign of it.
         .h1_allow_half_closed(false)
         .graceful_shutdown_signal(move || {
             let stopping = stopping.clone();
             async move { stopping.notified().await }
         })
-        .upgrade(fn_service(move |(request, framed): (_, Framed<IO, _>)| {
+        .upgrade(fn_service(move |(request, framed): (_, Framed<Line<IO>, _>)| {
             // In a box, or each connection would keep room for it.
-            let framed = framed.into_map_io(take);
+            let framed = framed.into_map_io(|line| line.take(take));
             Box::pin(upgrade(sessions.clone(), Upgrade::new(request, framed)))
         }))
         .finish(application)
@@ -140,9 +168,10 @@ async fn upgrade<S>(sessions: Sessions, upgrade: Upgrade<S>) -> Result<(), Infal
 where
     S: session::Stream + 'static,
 {
-    match upgrade.head().uri.path() {
-        "/v1/ws" => sessions.websocket(upgrade).await,
-        _ => {
+    match (require_small(upgrade.head()), upgrade.head().uri.path()) {
+        (Err(problem), _) => upgrade.refuse(&problem).await,
+        (Ok(()), "/v1/ws") => sessions.websocket(upgrade).await,
+        (Ok(()), _) => {
             let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
             upgrade.refuse(&problem).await;
         }
@@ -165,6 +194,7 @@ fn application(
     let app = App::new()
         .configure(|services| configure(services, parts, sessions))
         .default_service(web::to(not_found))
+        .wrap(from_fn(within_limits))
         .wrap(from_fn(move |request, next| {
             with_headers(auth.clone(), is_encrypted, request, next)
         }));

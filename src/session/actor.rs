@@ -15,7 +15,7 @@ use super::receiver::{Becoming, Receiver, Wish};
 use super::socket::Said;
 use crate::broker::{SessionKey, WorkerHandle};
 use crate::history::Append;
-use crate::model::{Allowance, Close, NewEvent, Problem};
+use crate::model::{Allowance, Close, Code, NewEvent, Problem};
 use crate::protocol::{Message, Op, ParseLimits, Protocol, Reply, Request};
 
 /// The actor of one WebSocket client.
@@ -155,7 +155,16 @@ impl Session {
         }
         let house = self.house.clone();
         let publishing = async move {
-            let published = house.broker.publish(Append { events: vec![event], key: None }).await;
+            let topic = event.topic.clone();
+            // What was true before the wait may not be true now.
+            let allowed = |_: &Append| match worker.look_again(key) {
+                true => worker.with(key, |receiver| receiver.access().require_publish(&topic)),
+                false => None,
+            };
+            let gone = || Problem::new(Code::Unauthorized, "the session has ended");
+            let append = Append { events: vec![event], key: None };
+            let allowed = |append: &Append| allowed(append).unwrap_or_else(|| Err(gone()));
+            let published = house.broker.publish(append, allowed).await;
             worker.with(key, |receiver| match published {
                 Ok(receipt) => {
                     let id = receipt.events.first().and_then(|event| event.cursor);

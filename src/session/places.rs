@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::auth::network;
 use crate::config::Limits;
 use crate::model::{Allowance, Code, Problem};
 
@@ -111,17 +112,6 @@ impl Places {
             arrivals.retain(|_, allowance| !allowance.is_idle(now));
         }
         arrivals.entry(address).or_default().take(1, per_second, now)
-    }
-}
-
-/// What counts as one address: of IPv6 the network that one customer gets (RFC 6177).
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address => address,
     }
 }
 

@@ -19,7 +19,7 @@ use super::places::UserPlace;
 use super::replay::Kind;
 use super::term::{Term, Up};
 use super::voice::Voice;
-use crate::auth::{Access, Caller, User};
+use crate::auth::{Access, Caller};
 use crate::broker::{
     BrokerHandle, Changed, Delivered, Delivery, Joined, MarkId, SessionKey, Subscriber, Transport,
     WorkerHandle,
@@ -214,23 +214,13 @@ impl Receiver {
     fn rights_of(&mut self, caller: &Caller) -> Result<Access, Problem> {
         self.may_become(caller)?;
         let House { auth, places, limits, .. } = &*self.house;
-        let unauthorized = |why| Problem::new(Code::Unauthorized, why);
-        if caller.user().is_some_and(|user| self.is_over(user)) {
-            return Err(unauthorized("the token has expired or was revoked"));
-        }
-        let gone = "the key that the token was checked with is known no longer";
-        let caller = auth.again(caller).ok_or_else(|| unauthorized(gone))?;
+        let access = auth.still(&auth.access(caller.clone()))?;
         if self.user_place.is_none()
             && let Some(user) = caller.user()
         {
             self.user_place = places.take_user(&user.bearer.user, limits)?;
         }
-        Ok(auth.access(caller))
-    }
-
-    fn is_over(&self, user: &User) -> bool {
-        let House { auth, clock, .. } = &*self.house;
-        user.expires <= clock.time() || auth.revocations().cover(&user.bearer)
+        Ok(access)
     }
 
     fn set_access(&mut self, access: Access) -> Vec<Pattern> {
@@ -261,15 +251,13 @@ impl Subscriber for Receiver {
     type Errand = Errand;
 
     fn look_again(&mut self) -> Result<Changed<Errand>, Close> {
-        if self.caller().user().is_some_and(|user| self.is_over(user)) {
-            return Err(Close::Unauthorized);
-        }
         let auth = &self.house.auth;
         if auth.is_current(self.access()) {
+            let held = self.caller().user().map(|user| auth.holds(user));
+            held.transpose().map_err(|_| Close::Unauthorized)?;
             return Ok(Changed { lost: Vec::new(), errand: self.admitted() });
         }
-        let caller = auth.again(self.caller()).ok_or(Close::Unauthorized)?;
-        let access = auth.access(caller);
+        let access = auth.still(self.access()).map_err(|_| Close::Unauthorized)?;
         let lost = self.set_access(access);
         if self.transport == Transport::Sse && !lost.is_empty() && self.intake.is_empty() {
             return Err(Close::Forbidden);

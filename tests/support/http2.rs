@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use futures_util::future::poll_fn;
 use futures_util::stream;
-use h2::RecvStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -56,6 +56,31 @@ impl Http2 {
         self.send(method, path, headers, Bytes::new())
     }
 
+    /// Sends the head of a `POST` whose body is still to come.
+    pub fn begin(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (ResponseFuture, SendStream<Bytes>) {
+        self.head(Method::POST, path, headers, false)
+    }
+
+    fn head(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        is_all: bool,
+    ) -> (ResponseFuture, SendStream<Bytes>) {
+        let mut request = Request::builder().method(method);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.uri(format!("https://{}{path}", self.host)).body(());
+        let request = request.expect("a request");
+        self.requests.clone().send_request(request, is_all).expect("sent")
+    }
+
     fn send(
         &self,
         method: Method,
@@ -63,16 +88,7 @@ impl Http2 {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> ResponseFuture {
-        let mut request = Request::builder().method(method);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.uri(format!("https://{}{path}", self.host)).body(());
-        let (answer, mut stream) = self
-            .requests
-            .clone()
-            .send_request(request.expect("a request"), body.is_empty())
-            .expect("sent");
+        let (answer, mut stream) = self.head(method, path, headers, body.is_empty());
         if !body.is_empty() {
             // A request that is refused may not be read to its end.
             _ = stream.send_data(body, true);

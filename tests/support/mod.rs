@@ -10,6 +10,7 @@ pub mod group;
 pub mod http2;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod redis;
 pub mod run;
 pub mod sse;

@@ -14,7 +14,7 @@ use redis::{AsyncConnectionConfig, RedisResult};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::body::Form;
+use super::form::Form;
 use crate::broker::BrokerHandle;
 use crate::config::{Limits, RedisSource, Tap};
 use crate::history::redis::{Away, Place, Turn};
@@ -114,7 +114,7 @@ impl Source {
     ) -> Result<bool, Away> {
         let mut append = Append { events, key };
         while !append.events.is_empty() {
-            let Err(problem) = self.broker.publish(append.clone()).await else { break };
+            let Err(problem) = self.broker.publish(append.clone(), |_| Ok(())).await else { break };
             match problem.code {
                 Code::IdempotencyMismatch => append.key = None,
                 Code::Unavailable | Code::OutcomeUnknown | Code::StorageFull | Code::TooMany => {

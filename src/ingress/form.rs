@@ -1,9 +1,7 @@
-//! From a request's body to the data of an event, by its media type.
+//! From the body of a request to the data of an event, by its media type.
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::mime::{self, Mime};
-use actix_web::web;
-use bytes::Bytes;
 
 use crate::config::Limits;
 use crate::http;
@@ -56,7 +54,6 @@ impl Form {
         }
     }
 
-    /// The data of one event.
     /// The body as the data of an event.
     pub fn data(&self, body: &[u8], limits: &Limits) -> Result<Data, Problem> {
         let data = match self {
@@ -81,22 +78,6 @@ pub(super) fn require_size(data: &Data, limits: &Limits) -> Result<(), Problem> 
     }
     let detail = format!("the data has {bytes} bytes as JSON, and limits.event_bytes is {limit}");
     Err(Problem::new(Code::TooLarge, detail))
-}
-
-/// Reads a whole body of at most `limit` bytes.
-pub(super) async fn read(
-    payload: web::Payload,
-    limit: usize,
-    name: &str,
-) -> Result<Bytes, Problem> {
-    match payload.to_bytes_limited(limit).await {
-        Ok(Ok(body)) => Ok(body),
-        Ok(Err(_)) => Err(Problem::new(Code::BadRequest, "the body ended early")),
-        Err(_) => {
-            let detail = format!("the body has more than {limit} bytes (limits.{name})");
-            Err(Problem::new(Code::TooLarge, detail))
-        }
-    }
 }
 
 fn text(body: &[u8]) -> Result<Data, Problem> {

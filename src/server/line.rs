@@ -1,0 +1,281 @@
+//! A connection of HTTP/1.1 beneath its dispatcher, which bounds by itself neither how long a head takes
+//! that is not the first, nor how much of one is kept, nor what is read of a body that nobody wants.
+//!
+//! It gives the dispatcher no more than the phase of the connection allows, and ends what takes too
+//! long. Once a WebSocket takes the connection over, only its count is left of this.
+
+use std::fmt::Write;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_web::ResponseError;
+use actix_web::body::MessageBody;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::course::{Course, Phase};
+use super::sockets::Socket;
+use crate::config::Limits;
+use crate::http::secure;
+use crate::model::{Code, Problem};
+use crate::session::{Sink, Stream};
+
+/// The most bytes of the head of a request.
+pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// The most bytes that are taken of what comes behind a request while that is being answered.
+const MAX_AHEAD_BYTES: usize = 64 * 1024;
+
+/// How long a client that was answered, and has not sent all it announced, is still read from; its
+/// connection is cut then. Long enough for it to see the answer.
+pub(super) const HANG_UP: Duration = Duration::from_millis(700);
+
+/// One connection.
+pub(super) struct Line<IO> {
+    io: IO,
+    socket: Socket,
+    course: Rc<Course>,
+    head_timeout: Duration,
+    /// The most that is read of a body that nobody wants: as much as any may have, so that whoever sends
+    /// one that could have been wanted sees the answer.
+    max_unread: usize,
+    /// The end of a head that does not come, or of a client that was refused because of that.
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// The kernel took less than there was, so that what is written now would come in between.
+    is_clogged: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing came yet.
+    New,
+    /// It is used.
+    Used,
+    /// A whole head could be in what was given out: the dispatcher is to look.
+    Full,
+    /// It was refused here, and what comes is thrown away.
+    Refused,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
+    /// A connection that was just accepted.
+    pub(super) fn new(io: IO, socket: Socket, limits: &Limits) -> Self {
+        Self {
+            io,
+            course: Course::new(socket.activity().clone()),
+            socket,
+            head_timeout: limits.request_timeout,
+            max_unread: limits.batch_bytes,
+            deadline: None,
+            is_clogged: false,
+            state: State::New,
+        }
+    }
+
+    /// How far it is.
+    pub(super) fn course(&self) -> &Rc<Course> {
+        &self.course
+    }
+
+    /// Takes over the socket, which is busy from here on.
+    pub(super) fn take<S>(self, take: fn(IO) -> S) -> Taken<S> {
+        self.socket.activity().begin();
+        Taken { io: take(self.io), _socket: self.socket }
+    }
+
+    /// Reads up to `most` bytes.
+    fn poll_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        most: usize,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let mut some = (&mut self.io).take(most as u64);
+        ready!(Pin::new(&mut some).poll_read(cx, buffer))?;
+        self.course.came(buffer.filled().len() - before);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        came: usize,
+    ) -> Poll<io::Result<()>> {
+        if came >= MAX_HEAD_BYTES {
+            if self.state != State::Full {
+                self.state = State::Full;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let detail = format!("the head of a request may have {MAX_HEAD_BYTES} bytes");
+            return self.refuse(cx, &Problem::new(Code::HeadTooLarge, detail));
+        }
+        if came > 0 || self.state == State::New {
+            let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(self.head_timeout)));
+            if deadline.as_mut().poll(cx).is_ready() {
+                let seconds = self.head_timeout.as_secs_f64();
+                let detail =
+                    format!("the head did not come in {seconds} s (limits.request_timeout)");
+                return self.refuse(cx, &Problem::new(Code::TooSlow, detail));
+            }
+        }
+        self.poll_some(cx, buffer, MAX_HEAD_BYTES - came)
+    }
+
+    /// Answers what the dispatcher never saw, and hangs up.
+    fn refuse(&mut self, cx: &mut Context<'_>, problem: &Problem) -> Poll<io::Result<()>> {
+        if !self.is_clogged {
+            _ = Pin::new(&mut self.io).poll_write(cx, &written(problem));
+        }
+        self.state = State::Refused;
+        self.course.enter(Phase::Unread(0));
+        self.deadline = Some(Box::pin(sleep(HANG_UP)));
+        self.poll_end(cx)
+    }
+
+    /// Throws away what a refused client still sends, until it has seen the answer.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut ignored = [0; 4_096];
+        loop {
+            let is_over = self.deadline.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_ready());
+            let Phase::Unread(came) = self.course.phase() else { return Poll::Ready(Ok(())) };
+            if is_over || came >= self.max_unread {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = ReadBuf::new(&mut ignored);
+            ready!(self.poll_some(cx, &mut buffer, 4_096))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Line<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let line = self.get_mut();
+        if line.course.activity().poll_closing(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if line.state == State::Refused {
+            return line.poll_end(cx);
+        }
+        let phase = line.course.phase();
+        if let Phase::Head(came) = phase {
+            return line.poll_head(cx, buffer, came);
+        }
+        (line.state, line.deadline) = (State::Used, None);
+        match phase {
+            Phase::Ahead(came) if came >= MAX_AHEAD_BYTES => {
+                line.course.wait(cx);
+                Poll::Pending
+            }
+            // As if the client had hung up: the dispatcher does so then.
+            Phase::Unread(came) if came >= line.max_unread => Poll::Ready(Ok(())),
+            Phase::Unread(came) => line.poll_some(cx, buffer, line.max_unread - came),
+            Phase::Ahead(came) => line.poll_some(cx, buffer, MAX_AHEAD_BYTES - came),
+            Phase::Head(_) | Phase::Body => Pin::new(&mut line.io).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let line = self.get_mut();
+        let written = Pin::new(&mut line.io).poll_write(cx, bytes);
+        line.is_clogged = !matches!(written, Poll::Ready(Ok(taken)) if taken == bytes.len());
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+/// A problem as the response that ends a connection of HTTP/1.1.
+pub(super) fn written(problem: &Problem) -> Vec<u8> {
+    let mut response = problem.error_response();
+    secure(response.headers_mut());
+    let status = response.status();
+    let (response, body) = response.into_parts();
+    let body = body.try_into_bytes().unwrap_or_default();
+    let mut head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n");
+    for (name, value) in response.headers() {
+        // Writing to a string does not fail.
+        _ = write!(head, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    _ = write!(head, "content-length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), &body].concat()
+}
+
+/// A socket that was taken over from HTTP, counted until it is dropped.
+pub(super) struct Taken<IO> {
+    io: IO,
+    _socket: Socket,
+}
+
+impl<IO: Stream> Stream for Taken<IO> {
+    fn sink(&self) -> Option<Arc<dyn Sink>> {
+        self.io.sink()
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Taken<IO> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buffer)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Taken<IO> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,54 @@
+//! What every request goes through before its handler, over HTTP/1.1 and HTTP/2 alike: how large its head
+//! may be, and what becomes of a body that its handler leaves.
+
+use std::rc::Rc;
+
+use actix_http::RequestHead;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage, ResponseError};
+
+use super::course::{Answer, Course, Underway};
+use super::line::MAX_HEAD_BYTES;
+use crate::model::{Code, Problem};
+
+/// The most fields of the head of a request. The parser of HTTP/1.1 takes 96 and refuses more itself.
+const MAX_FIELDS: usize = 100;
+
+/// Has a request answered within its limits.
+pub(super) async fn within_limits(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let of_request = request.extensions().get::<Rc<Course>>().cloned();
+    let course = of_request.or_else(|| request.conn_data::<Rc<Course>>().cloned());
+    let underway = Underway::begin(course, request.take_payload());
+    request.set_payload(Underway::body(&underway));
+    let response = match require_small(request.head()) {
+        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+        Err(problem) => request.into_response(problem.error_response()),
+    };
+    Ok(response.map_body(|_, body| BoxBody::new(Answer { body, _underway: underway })))
+}
+
+/// Refuses a head with too many fields or bytes.
+pub(super) fn require_small(head: &RequestHead) -> Result<(), Problem> {
+    let too_large = |detail| Err(Problem::new(Code::HeadTooLarge, detail));
+    let fields = head.headers.len();
+    if fields > MAX_FIELDS {
+        return too_large(format!(
+            "the head of a request may have {MAX_FIELDS} fields, and this one has {fields}"
+        ));
+    }
+    let target = head.uri.path().len() + head.uri.query().map_or(0, str::len);
+    // With what stands between name and value, and at the end.
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let bytes = target + fields.sum::<usize>();
+    if bytes > MAX_HEAD_BYTES {
+        return too_large(format!(
+            "the head of a request may have {MAX_HEAD_BYTES} bytes, and this one has {bytes}"
+        ));
+    }
+    Ok(())
+}
