@@ -193,11 +193,11 @@ impl Auth {
     /// are needed.
     pub async fn identify(&self, credential: Option<&str>) -> Result<Caller, Problem> {
         let policy = self.policy();
-        let caller = match policy.look(credential) {
+        let caller = match policy.look(credential, self.clock.time()) {
             Look::Settled(caller) => caller,
             Look::KeyMissing(jwks) => {
                 jwks.fetch().await;
-                match policy.look(credential) {
+                match policy.look(credential, self.clock.time()) {
                     Look::Settled(caller) => caller,
                     Look::KeyMissing(jwks) if jwks.keys().is_none() => {
                         let detail =

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -112,7 +112,7 @@ impl Policy {
 
     /// Whose credential this is: an application's key, or a token. A credential that is shown must
     /// be valid; an open broker asks for none and looks at none.
-    pub(super) fn look(&self, credential: Option<&str>) -> Look {
+    pub(super) fn look(&self, credential: Option<&str>, now: SystemTime) -> Look {
         if self.open {
             return Look::Settled(Ok(Caller::Application(Proof::default())));
         }
@@ -126,7 +126,7 @@ impl Policy {
         let Some(tokens) = &self.tokens else {
             return Look::Settled(Err(unauthorized("the credential is not a known API key")));
         };
-        match tokens.check(credential) {
+        match tokens.check(credential, now) {
             Checked::Settled(user) => Look::Settled(user.map(|user| Caller::User(Box::new(user)))),
             Checked::KeyMissing(jwks) => Look::KeyMissing(jwks),
         }

@@ -101,11 +101,12 @@ impl TokenCheck {
             || self.published.as_ref().is_some_and(|(known, _)| *known == proof)
     }
 
-    pub(super) fn check(&self, token: &str) -> Checked {
+    /// What a token says at a time of day.
+    pub(super) fn check(&self, token: &str, now: SystemTime) -> Checked {
         let refusal = match self.claims(token) {
             Ok((mut claims, proof)) => {
-                claims.believe_no_future(SystemTime::now(), self.validation.leeway);
-                return Checked::Settled(self.user(claims, proof, token));
+                claims.believe_no_future(now, self.validation.leeway);
+                return Checked::Settled(self.user(claims, proof, token, now));
             }
             Err(refusal) => refusal,
         };
@@ -156,11 +157,20 @@ impl TokenCheck {
     }
 
     /// Who a token is about.
-    fn user(&self, claims: Claims, proof: Proof, token: &str) -> Result<User, Problem> {
+    fn user(
+        &self,
+        claims: Claims,
+        proof: Proof,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<User, Problem> {
         let expires = Duration::from_secs(claims.exp)
             .checked_add(self.leeway)
             .and_then(|after_epoch| SystemTime::UNIX_EPOCH.checked_add(after_epoch))
             .ok_or_else(|| unauthorized("the token is not valid: exp is out of range"))?;
+        if expires <= now {
+            return Err(unauthorized("the token has expired"));
+        }
         if claims.jti.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
             let detail = format!(
                 "the token is not valid: jti is empty or has more than {MAX_ID_BYTES} bytes"
@@ -191,6 +201,8 @@ fn validation(config: &config::Jwt) -> Validation {
     let mut validation = Validation::new(Algorithm::default());
     validation.leeway = config.leeway.as_secs();
     validation.validate_nbf = true;
+    // It is looked at here, by the broker's clock, and again for as long as a session lives by it.
+    validation.validate_exp = false;
     validation.set_required_spec_claims(&["exp", "sub"]);
     match &config.audience {
         Some(audience) => {
@@ -236,7 +248,7 @@ mod tests {
     }
 
     fn settled(check: &TokenCheck, token: &str) -> Result<User, Problem> {
-        match check.check(token) {
+        match check.check(token, SystemTime::now()) {
             Checked::Settled(user) => user,
             Checked::KeyMissing(_) => panic!("no keys are published"),
         }

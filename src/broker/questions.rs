@@ -7,7 +7,6 @@
 
 use std::future::ready;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::future::{BoxFuture, join};
 use serde::{Deserialize, Serialize};
@@ -194,7 +193,7 @@ impl BrokerHandle {
     /// What the sessions of this node answer.
     pub async fn answer(&self, question: Question) -> Answer {
         if let Question::Redeem(ticket) = &question {
-            return Answer::Redeemed(self.shared.tickets.take(ticket, Instant::now()));
+            return Answer::Redeemed(self.shared.tickets.take(ticket, self.now()));
         }
         let question = Arc::new(question);
         let answers = self.ask_all(|worker| worker.asked.send(Asked(question.clone()))).await;
@@ -287,7 +286,7 @@ impl BrokerHandle {
 
     /// Leaves something for whoever shows a ticket, once, at any node.
     pub fn leave(&self, left: String) -> Result<String, Problem> {
-        let ticket = self.shared.tickets.leave(left, Instant::now());
+        let ticket = self.shared.tickets.leave(left, self.now());
         ticket.ok_or_else(|| Problem::new(Code::TooMany, "too many tickets wait to be used"))
     }
 
@@ -296,7 +295,7 @@ impl BrokerHandle {
         if !Tickets::may_be(ticket) {
             return Ok(None);
         }
-        let here = self.shared.tickets.take(ticket, Instant::now());
+        let here = self.shared.tickets.take(ticket, self.now());
         if here.is_some() {
             return Ok(here);
         }

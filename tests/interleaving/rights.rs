@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use fanfare::clock::Clock;
 use fanfare::config::{Config, Jwt, KeyHash, Rule, Storage, TokenKey, Who};
 use fanfare::model::{Pattern, Topic};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
@@ -28,12 +29,26 @@ const SECRET: &[u8] = b"a secret of at least thirty-two bytes";
 
 /// What the time is, to the broker and so to this test.
 pub fn wall() -> SystemTime {
-    SystemTime::now()
+    CLOCK.with(|clock| clock.get().time())
+}
+
+/// The clock of a run that begins. Its time of day begins with a whole second, for tokens have no parts
+/// of one.
+pub fn begin() -> Clock {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
+    let second = SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs());
+    CLOCK.with(|clock| {
+        clock.set(Clock::starting_at(second));
+        clock.get()
+    })
+}
+
+thread_local! {
+    static CLOCK: Cell<Clock> = Cell::default();
 }
 
 /// Lets the time that [`wall`] tells go by.
 pub async fn pass(time: Duration) {
-    std::thread::sleep(time);
     tokio::time::sleep(time).await;
 }
 

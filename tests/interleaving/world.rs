@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use fanfare::broker::Router;
-use fanfare::clock::Clock;
 use fanfare::config::Config;
 use fanfare::server::Local;
 use serde_json::Value;
@@ -73,7 +72,7 @@ impl World {
         let inbox_events = config.limits.inbox_events;
         let router = Arc::new(Router::new(SimulatedHistory::start(), inbox_events));
         let history = Arc::new(SimulatedHistory::new(router.clone(), temper, dice.part()));
-        let clock = Clock::starting_at(SystemTime::now());
+        let clock = rights::begin();
         let local = Local::build(config, history.clone(), router, clock).await;
         Rc::new(Self {
             local,
