@@ -21,7 +21,7 @@ class Connection {
   /**
    * @param {string} url where to connect
    * @param {object} hooks `state(name, text)`, `event(event, frameText)`, `note(kind, text)`,
-   *   `gap(since)`, `patterns()`, `facts({session, roundTrip})`
+   *   `gap(since, topics)`, `patterns()`, `facts({session, roundTrip})`
    */
   constructor(url, hooks) {
     this.url = url;
@@ -187,7 +187,7 @@ class Connection {
       case "welcome": this.#welcome(frame); break;
       case "ack": this.#ack(frame); break;
       case "error": this.#refused(frame); break;
-      case "gap": this.hooks.gap(frame.since); break;
+      case "gap": this.hooks.gap(frame.since, frame.topics); break;
       case "live": this.#live(frame); break;
       case "cursor": if (this.replaying.size === 0) this.cursor = frame.cursor; break;
       case "pong": this.#pong(); break;
@@ -577,9 +577,10 @@ const connection = new Connection(
     state: showState,
     event(event, frameText) { rate.count(); table.add(event, frameText); },
     note: logLine,
-    gap(since) {
-      logLine("bad", `gap: events after ${since} are no longer kept`);
-      table.mark(`Gap: events after ${since} are no longer kept. What follows is what is left.`);
+    gap(since, topics) {
+      const what = `events ${topics ? `of ${topics.join(", ")} ` : ""}after ${since} are no longer kept`;
+      logLine("bad", `gap: ${what}`);
+      table.mark(`Gap: ${what}. What follows is what is left.`);
     },
     patterns: showPatterns,
     facts: showFacts,

@@ -30,6 +30,12 @@ impl<'a> Message<'a> {
         serde_json::from_str(self.member(name)?.get()).ok()
     }
 
+    /// A member that is a list of texts; an empty one where it is missing.
+    pub fn texts(&self, name: &str) -> Vec<String> {
+        let list = self.member(name).and_then(|list| serde_json::from_str(list.get()).ok());
+        list.unwrap_or_default()
+    }
+
     /// A member that is a whole number.
     pub fn number(&self, name: &str) -> Option<u64> {
         serde_json::from_str(self.member(name)?.get()).ok()

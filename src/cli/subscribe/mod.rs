@@ -175,7 +175,11 @@ impl Subscriber {
             }
             "gap" => {
                 let since = message.text("since").unwrap_or_default();
-                note(format_args!("gap: events after {since} are missing"));
+                let of = match message.texts("topics") {
+                    topics if topics.is_empty() => String::new(),
+                    topics => format!("of {} ", topics.join(", ")),
+                };
+                note(format_args!("gap: events {of}after {since} are missing"));
             }
             "live" => {
                 self.backoff.reset();
