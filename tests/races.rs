@@ -299,3 +299,43 @@ async fn whoever_was_welcomed_is_told_of_a_stop() {
         assert!(broker.wait().success());
     }
 }
+
+#[tokio::test]
+async fn presence_and_counts_show_who_would_receive_an_event_and_nobody_else() {
+    let server = TestServer::with(|config| {
+        close(config);
+        config.rules.default.presence = true;
+    });
+    let token = token("ada", &["eu.>"], &[], 600);
+    let client = WsClient::live(&server, &format!("?topic=%3E&access_token={token}")).await;
+    for (topic, expected) in [("eu.x", vec![client.session.clone()]), ("us.x", Vec::new())] {
+        let path = format!("/v1/topics/{topic}/presence");
+        let members = server.get(&path).bearer_auth(API_KEY).send().await.expect("an answer");
+        let members = expect(members, StatusCode::OK).await;
+        let members = members["members"].as_array().expect("members").clone();
+        let sessions: Vec<_> = members.iter().map(|member| member["session"].clone()).collect();
+        assert_eq!(json!(sessions), json!(expected), "{topic}");
+        let path = format!("/v1/topics/{topic}");
+        let summary = server.get(&path).bearer_auth(API_KEY).send().await.expect("an answer");
+        let summary = expect(summary, StatusCode::OK).await;
+        assert_eq!(summary["subscribers"], json!(expected.len()), "{topic}");
+    }
+}
+
+#[tokio::test]
+async fn who_unsubscribed_from_what_is_open_is_asked_again_who_it_is() {
+    let server = TestServer::with(|config| {
+        close(config);
+        let mut rule = config.rules.default.clone();
+        rule.pattern = fanfare::model::Pattern::parse("open.>").expect("a pattern");
+        rule.subscribe = fanfare::config::Who::Anyone;
+        config.rules.listed.push(rule);
+        config.limits.auth_timeout = Duration::from_millis(300);
+    });
+    let mut client = WsClient::connect(&server, "").await;
+    client.ask(1, json!({"op": "subscribe", "topics": ["open.a"]})).await;
+    client.until("live").await;
+    assert!(client.is_quiet(600).await, "who listens to what is open may stay");
+    client.ask(2, json!({"op": "unsubscribe", "topics": ["open.a"]})).await;
+    assert_eq!(client.closed().await.1, Some(4401));
+}

@@ -123,7 +123,8 @@ impl Auth {
     ) -> Result<Access, Problem> {
         self.check_page(entrance, head)?;
         let caller = self.identify(http::credential(&head.headers, access_token)?).await?;
-        // It may have taken a while.
+        // It may have taken a while, and another configuration be in force.
+        self.check_page(entrance, head)?;
         self.still(&self.access(caller))
     }
 

@@ -174,7 +174,7 @@ fn juggle(
     patterns: &[Pattern],
     dice: &mut Dice,
 ) {
-    match dice.below(7) {
+    match dice.below(8) {
         0 => line.auth(&dice.pick(tokens)),
         1 => {
             let mut options = json!({});
@@ -188,6 +188,11 @@ fn juggle(
         }
         2 => line.unsubscribe(&[dice.pick(patterns)]),
         3 => _ = line.ask("ping", json!({}), Asked::Other),
+        4 => {
+            let (topic, number) = (dice.pick(&["eu.a", "us.b"]), world.publishes());
+            let event = json!({ "topic": topic, "data": { "n": number } });
+            line.ask("publish", event, Asked::Other);
+        }
         _ => {
             // Pairs, so that one is under way when the next is asked.
             let wanted = dice.pick(&patterns[..3]);

@@ -72,8 +72,8 @@ impl Credential {
     pub fn new(user: &str, id: &str, grants: &[&str], seconds: i64) -> Rc<Self> {
         let since_1970 = wall().duration_since(SystemTime::UNIX_EPOCH).expect("a time").as_secs();
         let exp = since_1970.saturating_add_signed(seconds);
-        let claims =
-            json!({ "sub": user, "jti": id, "exp": exp, "fanfare": { "subscribe": grants } });
+        let rights = json!({ "subscribe": grants, "publish": grants });
+        let claims = json!({ "sub": user, "jti": id, "exp": exp, "fanfare": rights });
         let key = EncodingKey::from_secret(SECRET);
         Rc::new(Self {
             id: id.to_owned(),
