@@ -126,7 +126,7 @@ pub trait Subscriber: Sized + 'static {
     /// nothing is heard from its client any more.
     fn beat(&mut self, position: Cursor) -> Result<(), Close>;
 
-    /// Hears that events were lost. What it reads again because of that may have `mark`.
+    /// Hears that events were lost: of topics that its patterns match, or of any. What it reads again because of that may have `mark`.
     fn broken(&mut self, loss: &Loss, mark: MarkId) -> Option<Self::Errand>;
 
     /// When it is to be asked whether it may stay.

@@ -5,7 +5,7 @@
 //! another does not. What a call finds out about others (that they must end, that something is to be
 //! read) is done after it, in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +22,7 @@ use super::subscriber::{Changed, Delivered, Joined, SessionKey, SessionView, Sub
 use super::topics::{Subscribed, Topics};
 use super::{Answer, MarkId, Observer, Question, SessionInfo, Timing};
 use crate::clock::{Clock, Instant};
-use crate::history::{ListTopics, Loss};
+use crate::history::{ListTopics, Loss, LostTopic};
 use crate::metrics::{Metrics, TransportLabel};
 use crate::model::{Close, Cursor, Pattern, Topic};
 
@@ -336,21 +336,25 @@ impl<S: Subscriber> Worker<S> {
     }
 
     fn broken(&mut self, loss: &Loss) {
-        let concerned: Vec<SessionKey> = match &loss.topics {
-            None => self.keys(),
-            Some(topics) => {
-                let of = topics.iter().flat_map(|lost| self.topics.subscribers(&lost.topic));
-                let mut concerned: Vec<_> = of.collect();
-                concerned.sort_unstable();
-                concerned.dedup();
-                concerned
-            }
-        };
         let mark = self.new_mark();
-        for key in concerned {
-            let errand = self.with(key, |subscriber| subscriber.broken(loss, mark)).flatten();
-            self.errands.extend(errand.map(|errand| (key, errand)));
+        let Some(topics) = &loss.topics else {
+            return self.keys().into_iter().for_each(|key| self.tell_loss(key, loss, mark));
+        };
+        let mut lost_by_session: BTreeMap<SessionKey, Vec<LostTopic>> = BTreeMap::new();
+        for lost in topics.iter() {
+            for key in self.topics.subscribers(&lost.topic) {
+                lost_by_session.entry(key).or_default().push(lost.clone());
+            }
         }
+        for (key, theirs) in lost_by_session {
+            let loss = Loss { topics: Some(theirs.into()), ..*loss };
+            self.tell_loss(key, &loss, mark);
+        }
+    }
+
+    fn tell_loss(&mut self, key: SessionKey, loss: &Loss, mark: MarkId) {
+        let errand = self.with(key, |subscriber| subscriber.broken(loss, mark)).flatten();
+        self.errands.extend(errand.map(|errand| (key, errand)));
     }
 
     /// Asks those whose time has come whether they may stay.

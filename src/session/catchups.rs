@@ -10,6 +10,9 @@ use super::catchup::Catchup;
 use crate::broker::{Delivery, MarkId};
 use crate::model::{Cursor, Pattern, Topic};
 
+/// Where the values of more topics than this are to be read again, all are.
+const MANY_TOPICS: usize = 10_000;
+
 /// The subscribes of one session that are not live yet.
 #[derive(Default)]
 pub struct Catchups(Vec<Active>);
@@ -115,6 +118,9 @@ impl Again {
                 known.extend(topics.iter().cloned());
                 known.sort_unstable();
                 known.dedup();
+                if known.len() > MANY_TOPICS {
+                    *self = Again::All;
+                }
             }
         }
     }
