@@ -220,10 +220,9 @@ fn a_loss_is_told_to_those_whose_topics_it_is_of() {
     }
     let since = room.worker.router.head();
     let lost = |topics: &[&str]| {
-        let lost = topics.iter().map(|topic| crate::history::LostTopic {
-            topic: Topic::parse(topic).unwrap(),
-            is_superseded: false,
-        });
+        let lost = topics
+            .iter()
+            .map(|topic| LostTopic { topic: Topic::parse(topic).unwrap(), is_superseded: false });
         Item::Broken(Loss { since, place: since, topics: Some(lost.collect()) })
     };
     room.worker.handle(vec![lost(&["a", "c"])]);
