@@ -215,6 +215,25 @@ async fn a_later_head_on_a_connection_has_its_time_too() {
     assert_eq!((status, &problem["code"]), (408, &json!("too_slow")));
 }
 
+#[tokio::test]
+async fn a_connection_that_is_kept_alive_outlives_the_time_of_each_of_its_heads() {
+    let server =
+        TestServer::with(|config| config.limits.request_timeout = Duration::from_millis(300));
+    let mut kept = Raw::connect(server.addr).await;
+    for _ in 0..10 {
+        kept.send("GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(kept.head().await.starts_with("HTTP/1.1 200"));
+        kept.skip(r#"{"status":"ok"}"#.len()).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    kept.send("GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(
+        kept.head().await.starts_with("HTTP/1.1 200"),
+        "nor does it matter how long it was idle"
+    );
+}
+
 /// A broker of which bodies hold little, behind a proxy that says from whom they are.
 fn narrow() -> TestServer {
     TestServer::with(|config| {

@@ -34,6 +34,8 @@ pub(super) enum Phase {
 pub(super) struct Course {
     activity: Arc<Activity>,
     phase: Cell<Phase>,
+    /// How many requests have begun with a whole head.
+    requests: Cell<usize>,
     /// The reading end, where it waits for the phase to end.
     reader: Cell<Option<Waker>>,
 }
@@ -41,7 +43,8 @@ pub(super) struct Course {
 impl Course {
     /// A connection of which nothing came yet.
     pub(super) fn new(activity: Arc<Activity>) -> Rc<Self> {
-        Rc::new(Self { activity, phase: Cell::new(Phase::Head(0)), reader: Cell::default() })
+        let (phase, requests, reader) = (Cell::new(Phase::Head(0)), Cell::new(0), Cell::default());
+        Rc::new(Self { activity, phase, requests, reader })
     }
 
     pub(super) fn activity(&self) -> &Activity {
@@ -50,6 +53,11 @@ impl Course {
 
     pub(super) fn phase(&self) -> Phase {
         self.phase.get()
+    }
+
+    /// How many requests have begun.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.get()
     }
 
     /// Goes over to another phase.
@@ -93,6 +101,7 @@ impl Underway {
     pub(super) fn begin(course: Option<Rc<Course>>, body: Payload) -> Rc<RefCell<Self>> {
         if let Some(course) = &course {
             course.activity.begin();
+            course.requests.set(course.requests.get().wrapping_add(1));
             course.enter(Phase::Ahead(0));
         }
         let body = Some(body).filter(|body| !matches!(body, Payload::None));

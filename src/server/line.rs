@@ -49,6 +49,9 @@ pub(super) struct Line<IO> {
     /// The kernel took less than there was, so that what is written now would come in between.
     is_clogged: bool,
     state: State,
+    /// The requests whose heads were whole when it was looked last: one may be answered before anything
+    /// more is read.
+    requests: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
             deadline: None,
             is_clogged: false,
             state: State::New,
+            requests: 0,
         }
     }
 
@@ -118,6 +122,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
             let detail = format!("the head of a request may have {MAX_HEAD_BYTES} bytes");
             return self.refuse(cx, &Problem::new(Code::HeadTooLarge, detail));
         }
+        // What has come in time counts, however late it is looked at.
+        if let Poll::Ready(read) = self.poll_some(cx, buffer, MAX_HEAD_BYTES - came) {
+            return Poll::Ready(read);
+        }
         if came > 0 || self.state == State::New {
             let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(self.head_timeout)));
             if deadline.as_mut().poll(cx).is_ready() {
@@ -127,7 +135,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
                 return self.refuse(cx, &Problem::new(Code::TooSlow, detail));
             }
         }
-        self.poll_some(cx, buffer, MAX_HEAD_BYTES - came)
+        Poll::Pending
     }
 
     /// Answers what the dispatcher never saw, and hangs up.
@@ -171,6 +179,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Line<IO> {
         }
         if line.state == State::Refused {
             return line.poll_end(cx);
+        }
+        if line.requests != line.course.requests() {
+            line.requests = line.course.requests();
+            (line.state, line.deadline) = (State::Used, None);
         }
         let phase = line.course.phase();
         if let Phase::Head(came) = phase {
