@@ -14,8 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::timeout;
 
 use crate::auth::{Access, Auth, Entrance, network};
@@ -119,11 +119,11 @@ impl Drop for Share {
     }
 }
 
-/// A whole body, counted until it is dropped.
+/// A whole body, counted until it is dropped where it came in more than one piece.
 #[derive(Debug)]
 pub struct Body {
-    bytes: Vec<u8>,
-    share: Share,
+    bytes: Bytes,
+    _share: Option<Share>,
 }
 
 impl Deref for Body {
@@ -134,7 +134,14 @@ impl Deref for Body {
     }
 }
 
-impl Body {
+/// A body that comes in pieces.
+#[derive(Debug)]
+struct Pieces {
+    bytes: Vec<u8>,
+    share: Share,
+}
+
+impl Pieces {
     /// Adds a chunk to a body that will have `max` bytes at most.
     fn push(&mut self, chunk: &[u8], max: usize) -> Result<(), Problem> {
         let needed = self.bytes.len() + chunk.len();
@@ -166,10 +173,8 @@ impl Sending {
     /// 408 where it does not come in `limits.body_timeout`, 413 where it is longer, 429 and 503 where
     /// too much is being read, 401 where the credential holds no longer.
     pub async fn whole(self, max: usize, name: &str) -> Result<(Body, Access), Problem> {
-        let Self { access, payload, request } = self;
+        let Self { access, mut payload, request } = self;
         let auth = given::<Auth>(&request)?;
-        let body_timeout = given::<Limits>(&request)?.body_timeout;
-        let entrance = given::<Entrance>(&request)?;
         let too_large = || {
             let detail = format!("the body has more than {max} bytes ({name})");
             Problem::new(Code::TooLarge, detail)
@@ -178,13 +183,28 @@ impl Sending {
         if announced.is_some_and(|bytes| bytes > max) {
             return Err(too_large());
         }
+        // Most bodies are there already, in one piece, which is handed on as it is.
+        let first = next_at_once(&mut payload)?;
+        let second = match &first {
+            Some(Some(piece)) if piece.len() > max => return Err(too_large()),
+            Some(Some(_)) => next_at_once(&mut payload)?,
+            // It has ended, or nothing is there yet.
+            ended => ended.clone(),
+        };
+        if second == Some(None) {
+            let bytes = first.flatten().unwrap_or_default();
+            return Ok((Body { bytes, _share: None }, auth.still(&access)?));
+        }
+        let entrance = given::<Entrance>(&request)?;
         let share = Share::new(given(&request)?, entrance.client(request.head())?.address);
-        let mut body = Body { bytes: Vec::new(), share };
-        let reading = read(payload, |chunk| match body.len() + chunk.len() > max {
+        let mut body = Pieces { bytes: Vec::new(), share };
+        let mut push = |chunk: Bytes| match body.bytes.len() + chunk.len() > max {
             true => Err(too_large()),
             false => body.push(&chunk, announced.unwrap_or(max)),
-        });
-        match timeout(body_timeout, reading).await {
+        };
+        [first, second].into_iter().flatten().flatten().try_for_each(&mut push)?;
+        let body_timeout = given::<Limits>(&request)?.body_timeout;
+        match timeout(body_timeout, read(payload, push)).await {
             Ok(read) => read?,
             Err(_) => {
                 let seconds = body_timeout.as_secs_f64();
@@ -192,7 +212,8 @@ impl Sending {
                 return Err(Problem::new(Code::TooSlow, detail));
             }
         }
-        Ok((body, auth.still(&access)?))
+        let Pieces { bytes, share } = body;
+        Ok((Body { bytes: bytes.into(), _share: Some(share) }, auth.still(&access)?))
     }
 
     /// The whole of a small body of JSON, or of none. What does not say its type is taken for JSON, and
@@ -207,12 +228,22 @@ impl Sending {
     }
 }
 
+/// The next piece of a body, or its end, where that is there already; what is not is waited for elsewhere.
+fn next_at_once(payload: &mut dev::Payload) -> Result<Option<Option<Bytes>>, Problem> {
+    let next = payload.next().now_or_never();
+    next.map(|next| next.transpose().map_err(|_| ended_early())).transpose()
+}
+
+fn ended_early() -> Problem {
+    Problem::new(Code::BadRequest, "the body ended early")
+}
+
 async fn read(
     mut payload: dev::Payload,
     mut chunk: impl FnMut(Bytes) -> Result<(), Problem>,
 ) -> Result<(), Problem> {
     while let Some(read) = payload.next().await {
-        chunk(read.map_err(|_| Problem::new(Code::BadRequest, "the body ended early"))?)?;
+        chunk(read.map_err(|_| ended_early())?)?;
     }
     Ok(())
 }
@@ -251,9 +282,9 @@ mod tests {
         web::Data::new(Bodies::new(&limits))
     }
 
-    fn body(bodies: &web::Data<Bodies>, address: &str) -> Body {
+    fn body(bodies: &web::Data<Bodies>, address: &str) -> Pieces {
         let share = Share::new(bodies, Some(address.parse().unwrap()));
-        Body { bytes: Vec::new(), share }
+        Pieces { bytes: Vec::new(), share }
     }
 
     #[test]
@@ -264,7 +295,7 @@ mod tests {
             one.push(&[7; 1_000], 40_000).unwrap();
             assert_eq!(bodies.held(), one.bytes.capacity());
         }
-        assert_eq!(one.len(), 30_000);
+        assert_eq!(one.bytes.len(), 30_000);
         assert!(one.bytes.capacity() <= 40_000, "no more than the body may have");
         drop(one);
         assert_eq!(bodies.held(), 0);
@@ -274,7 +305,7 @@ mod tests {
     #[test]
     fn an_address_has_its_share_and_all_have_a_bound() {
         let bodies = bodies(10_000, 6_000);
-        let code = |body: &mut Body, bytes| {
+        let code = |body: &mut Pieces, bytes| {
             let refused = body.push(&vec![0; bytes], bytes).err();
             refused.map(|problem| problem.code)
         };

@@ -92,6 +92,14 @@ impl<T: Eq + Hash> Members<T> {
         self.len() == 0
     }
 
+    /// Visits each member.
+    pub fn each(&self, visit: impl FnMut(&T)) {
+        match self {
+            Self::Few(few) => few.iter().for_each(visit),
+            Self::Many(many) => many.iter().for_each(visit),
+        }
+    }
+
     /// The members.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         let (few, many) = match self {

@@ -79,6 +79,21 @@ impl<S: Copy + Eq + Hash> Topics<S> {
         })
     }
 
+    /// Visits each subscriber of `topic` once, as [`Topics::subscribers`] gives them, at the least cost for each.
+    pub fn each_subscriber(&self, topic: &Topic, mut visit: impl FnMut(S)) {
+        let matching = self.subscribers.matching(topic);
+        if let [only] = matching[..] {
+            return only.each(|subscriber| visit(*subscriber));
+        }
+        for (index, set) in matching.iter().enumerate() {
+            set.each(|subscriber| {
+                if !matching[..index].iter().any(|earlier| earlier.contains(subscriber)) {
+                    visit(*subscriber);
+                }
+            });
+        }
+    }
+
     /// Whether `subscriber` wants this very pattern.
     pub fn has(&self, subscriber: S, pattern: &Pattern) -> bool {
         let patterns = self.patterns_by_subscriber.get(&subscriber);
@@ -251,6 +266,9 @@ mod tests {
 
     fn found(topics: &Topics<u32>, text: &str) -> Vec<u32> {
         let mut all: Vec<_> = topics.subscribers(&topic(text)).collect();
+        let mut visited = Vec::new();
+        topics.each_subscriber(&topic(text), |subscriber| visited.push(subscriber));
+        assert_eq!(visited, all);
         all.sort_unstable();
         all
     }

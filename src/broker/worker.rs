@@ -307,15 +307,16 @@ impl<S: Subscriber> Worker<S> {
 
     fn deliver(&mut self, delivery: &Arc<Delivery>) {
         let (mut delivered, mut full) = (0, Vec::new());
-        for key in self.topics.subscribers(&delivery.event.topic) {
-            let Some(entry) = self.sessions.get_mut(key.slot as usize) else { continue };
+        let Self { topics, sessions, flush, .. } = self;
+        topics.each_subscriber(&delivery.event.topic, |key| {
+            let Some(entry) = sessions.get_mut(key.slot as usize) else { return };
             match entry.subscriber.deliver(delivery) {
                 Delivered::Quietly => {}
-                Delivered::ToFlush => self.flush.add(key, entry.wrote),
+                Delivered::ToFlush => flush.add(key, entry.wrote),
                 Delivered::Full => full.push(key),
             }
             delivered += 1;
-        }
+        });
         self.metrics.events_delivered.inc_by(delivered);
         full.into_iter().for_each(|key| self.settle(key));
     }

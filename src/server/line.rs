@@ -89,7 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
 
     /// Takes over the socket, which is busy from here on.
     pub(super) fn take<S>(self, take: fn(IO) -> S) -> Taken<S> {
-        self.socket.activity().begin();
+        self.socket.activity().hand_over();
         Taken { io: take(self.io), _socket: self.socket }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! At a limit the socket that has let the broker wait for longest makes room for the one that comes:
 //! waiting is a socket on which no request is being answered, whether it sends nothing or a head or a
-//! body that does not come to an end. Sessions wait for us, never we for them. Where nobody can make
+//! body that does not come to an end; first those on which none ever was. Sessions wait for us, never we for them. Where nobody can make
 //! room, a few more are taken (`Limits::with_spare`), and the next is turned away.
 
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +23,10 @@ const MAX_LOOKS: usize = 64;
 
 /// What is added to the count of what a socket does once it is to be closed.
 const CLOSING: usize = 1 << (usize::BITS - 1);
+
+/// What is added to the time of a socket on which a request has been answered: those on which none ever was make
+/// room before, so that a crowd that only connects costs nobody who is known a connection.
+const KNOWN: u64 = 1 << 63;
 
 /// The files that are kept for others than sockets: listeners, the history, the log.
 const FILES_BESIDE: u64 = 100;
@@ -209,7 +213,7 @@ impl Crowd {
                 return Some(activity);
             } else if !activity.is_closing() {
                 // Busy: if it comes to wait again, that will be after now.
-                self.list(activity, order, sockets.now());
+                self.list(activity, order, KNOWN + sockets.now());
             }
         }
         None
@@ -249,6 +253,13 @@ impl Activity {
         self.busy.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Whoever waited for the end of the connection has handed it over: what is kept of it would be kept for
+    /// as long as the socket is open.
+    pub(super) fn hand_over(&self) {
+        self.begin();
+        self.waker.take();
+    }
+
     /// A request waits for the rest of its body. That is no new time: what came in between was the
     /// client's to hurry.
     pub(super) fn pause(&self) {
@@ -257,7 +268,7 @@ impl Activity {
 
     /// A request is answered.
     pub(super) fn end(&self) {
-        self.since.store(self.sockets.now(), Ordering::Release);
+        self.since.store(KNOWN + self.sockets.now(), Ordering::Release);
         self.leave_off();
     }
 
@@ -327,11 +338,19 @@ mod tests {
         assert_eq!(closing([&first, &second, &third, &fourth]), [false, false, true, false]);
         drop(third);
         let fifth = take(&sockets, "10.0.0.5").unwrap();
-        assert_eq!(closing([&first, &second, &fourth, &fifth]), [true, false, false, false]);
-        // Its body has not come since it began, which was before the others came.
+        // On the first one a request was answered once.
+        assert_eq!(closing([&first, &second, &fourth, &fifth]), [false, false, true, false]);
+        fifth.activity().begin();
+        fifth.activity().end();
+        drop(fourth);
+        // It was busy when it was looked at, so that those come first that waited then.
         second.activity().pause();
-        let _sixth = take(&sockets, "10.0.0.6").unwrap();
-        assert_eq!(closing([&first, &second, &fourth, &fifth]), [true, true, false, false]);
+        let sixth = take(&sockets, "10.0.0.6").unwrap();
+        assert_eq!(closing([&first, &second, &fifth, &sixth]), [true, false, false, false]);
+        sixth.activity().begin();
+        drop(first);
+        let seventh = take(&sockets, "10.0.0.7").unwrap();
+        assert_eq!(closing([&second, &fifth, &sixth, &seventh]), [true, false, false, false]);
     }
 
     #[test]
