@@ -174,9 +174,26 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Line<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let line = self.get_mut();
-        if line.course.activity().poll_closing(cx).is_ready() {
+        if line.course.activity().is_to_close() {
             return Poll::Ready(Ok(()));
         }
+        let read = line.poll_phase(cx, buffer);
+        // Only who waits has to hear of it.
+        if read.is_pending() && line.course.activity().poll_closing(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        read
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
+    /// Reads as much as the phase of the connection allows.
+    fn poll_phase(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let line = self;
         if line.state == State::Refused {
             return line.poll_end(cx);
         }

@@ -295,10 +295,12 @@ impl Activity {
     /// Whether it is to be closed now. A request that came just before that is answered first.
     pub(super) fn poll_closing(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.waker.register(cx.waker());
-        match self.busy.load(Ordering::Acquire) {
-            CLOSING => Poll::Ready(()),
-            _ => Poll::Pending,
-        }
+        if self.is_to_close() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether it is to be closed, and nothing is being answered any more.
+    pub(super) fn is_to_close(&self) -> bool {
+        self.busy.load(Ordering::Acquire) == CLOSING
     }
 }
 
