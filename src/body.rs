@@ -14,8 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use futures_util::{FutureExt, StreamExt};
 use tokio::time::timeout;
 
 use crate::auth::{Access, Auth, Entrance, network};
@@ -173,7 +173,7 @@ impl Sending {
     /// 408 where it does not come in `limits.body_timeout`, 413 where it is longer, 429 and 503 where
     /// too much is being read, 401 where the credential holds no longer.
     pub async fn whole(self, max: usize, name: &str) -> Result<(Body, Access), Problem> {
-        let Self { access, mut payload, request } = self;
+        let Self { access, payload, request } = self;
         let auth = given::<Auth>(&request)?;
         let too_large = || {
             let detail = format!("the body has more than {max} bytes ({name})");
@@ -183,37 +183,23 @@ impl Sending {
         if announced.is_some_and(|bytes| bytes > max) {
             return Err(too_large());
         }
-        // Most bodies are there already, in one piece, which is handed on as it is.
-        let first = next_at_once(&mut payload)?;
-        let second = match &first {
-            Some(Some(piece)) if piece.len() > max => return Err(too_large()),
-            Some(Some(_)) => next_at_once(&mut payload)?,
-            // It has ended, or nothing is there yet.
-            ended => ended.clone(),
+        let share = || {
+            let client = given::<Entrance>(&request)?.client(request.head())?;
+            Ok(Share::new(given(&request)?, client.address))
         };
-        if second == Some(None) {
-            let bytes = first.flatten().unwrap_or_default();
-            return Ok((Body { bytes, _share: None }, auth.still(&access)?));
-        }
-        let entrance = given::<Entrance>(&request)?;
-        let share = Share::new(given(&request)?, entrance.client(request.head())?.address);
-        let mut body = Pieces { bytes: Vec::new(), share };
-        let mut push = |chunk: Bytes| match body.bytes.len() + chunk.len() > max {
+        let reading = read(payload, announced, share, |bytes| match bytes > max {
             true => Err(too_large()),
-            false => body.push(&chunk, announced.unwrap_or(max)),
-        };
-        [first, second].into_iter().flatten().flatten().try_for_each(&mut push)?;
+            false => Ok(announced.unwrap_or(max)),
+        });
         let body_timeout = given::<Limits>(&request)?.body_timeout;
-        match timeout(body_timeout, read(payload, push)).await {
-            Ok(read) => read?,
+        match timeout(body_timeout, reading).await {
+            Ok(read) => Ok((read?, auth.still(&access)?)),
             Err(_) => {
                 let seconds = body_timeout.as_secs_f64();
                 let detail = format!("the body did not come in {seconds} s (limits.body_timeout)");
-                return Err(Problem::new(Code::TooSlow, detail));
+                Err(Problem::new(Code::TooSlow, detail))
             }
         }
-        let Pieces { bytes, share } = body;
-        Ok((Body { bytes: bytes.into(), _share: Some(share) }, auth.still(&access)?))
     }
 
     /// The whole of a small body of JSON, or of none. What does not say its type is taken for JSON, and
@@ -228,24 +214,41 @@ impl Sending {
     }
 }
 
-/// The next piece of a body, or its end, where that is there already; what is not is waited for elsewhere.
-fn next_at_once(payload: &mut dev::Payload) -> Result<Option<Option<Bytes>>, Problem> {
-    let next = payload.next().now_or_never();
-    next.map(|next| next.transpose().map_err(|_| ended_early())).transpose()
-}
-
-fn ended_early() -> Problem {
-    Problem::new(Code::BadRequest, "the body ended early")
-}
-
+/// Reads a body, of which `room` says how much may come where so many bytes are there.
 async fn read(
     mut payload: dev::Payload,
-    mut chunk: impl FnMut(Bytes) -> Result<(), Problem>,
-) -> Result<(), Problem> {
-    while let Some(read) = payload.next().await {
-        chunk(read.map_err(|_| ended_early())?)?;
+    announced: Option<usize>,
+    share: impl FnOnce() -> Result<Share, Problem>,
+    room: impl Fn(usize) -> Result<usize, Problem>,
+) -> Result<Body, Problem> {
+    let first = next(&mut payload).await?.unwrap_or_default();
+    room(first.len())?;
+    // Most are one piece, which is handed on as it is: there is nothing to wait for with it in hand.
+    let mut second = None;
+    if announced.unwrap_or_default() == first.len() {
+        second = next(&mut payload).await?;
+        if second.is_none() {
+            return Ok(Body { bytes: first, _share: None });
+        }
     }
-    Ok(())
+    let mut body = Pieces { bytes: Vec::new(), share: share()? };
+    let mut more = Some(first);
+    while let Some(piece) = more {
+        let max = room(body.bytes.len() + piece.len())?;
+        body.push(&piece, max)?;
+        more = match second.take() {
+            None => next(&mut payload).await?,
+            second => second,
+        };
+    }
+    let Pieces { bytes, share } = body;
+    Ok(Body { bytes: bytes.into(), _share: Some(share) })
+}
+
+/// The next piece of a body.
+async fn next(payload: &mut dev::Payload) -> Result<Option<Bytes>, Problem> {
+    let ended_early = |_| Problem::new(Code::BadRequest, "the body ended early");
+    payload.next().await.transpose().map_err(ended_early)
 }
 
 /// How long a body will be, where its head says so.
