@@ -169,12 +169,6 @@ impl Auth {
         if now.has_policy_of(access) { Ok(()) } else { check(&now) }
     }
 
-    /// A caller who came in before, as it is under what is in force now; nobody if what it is known by
-    /// is known no longer.
-    pub fn again(&self, caller: &Caller) -> Option<Caller> {
-        self.policy().again(caller)
-    }
-
     /// Refuses requests from pages of foreign origins.
     pub fn check_page(&self, entrance: &Entrance, head: &RequestHead) -> Result<(), Problem> {
         let policy = self.policy();

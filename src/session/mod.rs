@@ -1,8 +1,9 @@
 //! One connected client: from the upgrade to the good-bye.
 //!
-//! [`Door`] decides who comes in, [`Sessions`] makes a session of them: an actor for what the client
-//! asks, a `Reception` for what it receives, and a transport that moves bytes. The pure parts
-//! (`Outbox`, `Catchup`, `FrameReader`) know of no actor, clock or socket.
+//! [`Door`] decides who comes in, [`Sessions`] makes a session of them: a seat at the thread's worker, a
+//! `Receiver` for what it receives, which the worker owns, an actor for what a WebSocket client asks, and a
+//! transport that moves bytes and holds the seat. The pure parts (`Outbox`, `Catchup`, `FrameReader`) know of
+//! no actor, clock or socket.
 
 mod actor;
 mod catchup;
