@@ -145,11 +145,16 @@ async fn what_a_cut_client_was_to_be_replayed_is_not_kept() {
         .await;
         broker.memory()
     };
-    storm().await;
-    let before = storm().await;
-    let after = storm().await;
-    // Each that is kept takes some 4 KB.
-    assert!(after < before + 6_000 * 1_000, "{before} bytes and then {after}");
+    // Each that is kept takes some 4 KB. How many are served at a time differs from storm to storm, and the
+    // allocator keeps what the largest took, so one without growth says that none is kept.
+    let mut held = vec![storm().await];
+    for _ in 0..8 {
+        held.push(storm().await);
+        if held[held.len() - 1] < held[held.len() - 2] + 6_000 * 500 {
+            return;
+        }
+    }
+    panic!("it grows with each storm: {held:?} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
