@@ -283,8 +283,9 @@ sections! {
     /// The limits on what comes from outside, and what happens at each.
     limits: Limits {
         /// Sessions of subscribers; one more is answered 503. Sockets too, of whatever kind: at one more
-        /// the one that has done nothing for longest is closed; where all are busy there may be a
-        /// tenth more (at least 16), to publish and to be refused on.
+        /// the one that has done nothing for longest is closed, first of those on which no request was
+        /// ever answered; where all are busy there may be a tenth more (at least 16), to publish and to
+        /// be refused on.
         connections: usize = 10_000;
         /// Of those, from one address (of IPv6, from one /64), sessions and sockets alike. 0 for as many
         /// as there may be. Set it where clients have addresses of their own.
