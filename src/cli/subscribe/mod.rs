@@ -17,9 +17,10 @@ use tokio::time::sleep;
 use self::connection::{Connection, Incoming};
 use self::ending::{Bye, Ending};
 use self::message::Message;
-use self::output::Output;
+use self::output::{Output, Written};
 use self::resume::Resume;
 use super::backoff::Backoff;
+use super::print::unread;
 use super::remote::{self, Remote, UrlArgs};
 use super::signals::Signals;
 use super::{Failure, note};
@@ -92,16 +93,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
         };
         let (result, patience) = tokio::select! {
             result = subscriber.run() => (result, Duration::MAX),
+            () = unread() => (Err(Failure::Unread), Duration::ZERO),
             _ = signals.next() => (Ok(()), Duration::from_secs(1)),
         };
         // A signal must end this even where nobody takes what is still to be written.
-        let all_written = tokio::select! {
-            all_written = subscriber.output.finish(patience) => all_written,
-            _ = signals.next() => false,
+        let written = tokio::select! {
+            written = subscriber.output.finish(patience) => written?,
+            _ = signals.next() => Written::Some,
         };
         let begun = args.since.as_deref();
         if let Some(cursor) = subscriber.resume.since().filter(|cursor| Some(*cursor) != begun)
-            && all_written
+            && matches!((&result, written), (Ok(()) | Err(Failure::Failed(_)), Written::All))
         {
             note(format_args!("to go on from here: --since {cursor}"));
         }
