@@ -15,6 +15,7 @@ use tokio_tungstenite::{
     Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
 };
 
+use super::process::Process;
 use super::{PATIENCE, TestServer};
 
 /// One connected client.
@@ -38,12 +39,28 @@ impl WsClient {
     ) -> Result<Self, Error> {
         let scheme = if server.tls.is_some() { "wss" } else { "ws" };
         let url = format!("{scheme}://{}/v1/ws{query}", server.addr);
+        let connector = server.tls.clone().map(|tls| Connector::Rustls(Arc::new(tls)));
+        Self::open(url, headers, connector).await
+    }
+
+    /// Connects to a broker of its own process, and waits until the topics of the query are live.
+    pub async fn live_at(broker: &Process, query: &str) -> Self {
+        let url = format!("ws://{}/v1/ws{query}", broker.address);
+        let mut client = Self::open(url, &[], None).await.expect("the connection opens");
+        client.until("live").await;
+        client
+    }
+
+    async fn open(
+        url: String,
+        headers: &[(&'static str, &str)],
+        connector: Option<Connector>,
+    ) -> Result<Self, Error> {
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
             let value = HeaderValue::from_str(value).expect("a header value");
             request.headers_mut().insert(HeaderName::from_static(name), value);
         }
-        let connector = server.tls.clone().map(|tls| Connector::Rustls(Arc::new(tls)));
         let (socket, _) = connect_async_tls_with_config(request, None, false, connector).await?;
         let mut client = Self { socket, session: String::new(), waiting: VecDeque::new() };
         let welcome = client.next().await;

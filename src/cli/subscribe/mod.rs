@@ -91,7 +91,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
             backoff: Backoff::default(),
             output: Output::new(std::io::stdout()),
         };
+        let gone = subscriber.output.gone();
         let (result, patience) = tokio::select! {
+            () = gone => (Ok(()), Duration::MAX),
             result = subscriber.run() => (result, Duration::MAX),
             () = unread() => (Err(Failure::Unread), Duration::ZERO),
             _ = signals.next() => (Ok(()), Duration::from_secs(1)),

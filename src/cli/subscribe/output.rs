@@ -58,6 +58,12 @@ impl Output {
         self.lines.send(line).await.map_err(|_| Gone)
     }
 
+    /// Waits until no more can be written.
+    pub fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let lines = self.lines.clone();
+        async move { lines.closed().await }
+    }
+
     /// Waits until all is written, no more can be, or `patience` ends.
     pub async fn finish(self, patience: Duration) -> Result<Written, Failure> {
         drop(self.lines);
