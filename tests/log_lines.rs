@@ -43,7 +43,7 @@ impl Scene {
         let mut scene = Self { broker, clients: Vec::new(), published: 0, directory };
         for _ in 0..8 {
             let query = format!("?topic=a.%3E&access_token={API_KEY}");
-            scene.clients.push(WsClient::live_at(&scene.broker, &query).await);
+            scene.clients.push(WsClient::live_at(&scene.broker.address, &query).await);
         }
         scene
     }

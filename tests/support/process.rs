@@ -51,7 +51,7 @@ impl Process {
                 command.env_remove(name);
             }
         }
-        let mut child = command
+        let child = command
             .args(["serve", "--set", &format!("server.listen=127.0.0.1:{port}")])
             .args(["--set", &format!("history.path={}", directory.display())])
             .args(arguments)
@@ -60,10 +60,17 @@ impl Process {
             .stderr(stderr)
             .spawn()
             .expect("the broker starts");
+        Self::greeting(child)
+    }
+
+    /// A broker that is about to say where it serves.
+    pub fn greeting(mut child: Child) -> Self {
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let first = lines.next().expect("a line").expect("text");
-        let (_, address) = first.split_once("://").expect("an address");
-        Self { address: address.to_owned(), child, directory: None }
+        let address = lines.find_map(|line| {
+            let line = line.expect("text");
+            line.split_once("://").map(|(_, address)| address.to_owned())
+        });
+        Self { address: address.expect("an address"), child, directory: None }
     }
 
     pub fn url(&self, path: &str) -> String {

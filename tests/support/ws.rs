@@ -15,7 +15,6 @@ use tokio_tungstenite::{
     Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
 };
 
-use super::process::Process;
 use super::{PATIENCE, TestServer};
 
 /// One connected client.
@@ -43,12 +42,17 @@ impl WsClient {
         Self::open(url, headers, connector).await
     }
 
-    /// Connects to a broker of its own process, and waits until the topics of the query are live.
-    pub async fn live_at(broker: &Process, query: &str) -> Self {
-        let url = format!("ws://{}/v1/ws{query}", broker.address);
-        let mut client = Self::open(url, &[], None).await.expect("the connection opens");
+    /// Connects to a broker at an address, and waits until the topics of the query are live.
+    pub async fn live_at(address: &str, query: &str) -> Self {
+        let mut client = Self::at(address, query).await;
         client.until("live").await;
         client
+    }
+
+    /// Connects to a broker at an address.
+    pub async fn at(address: &str, query: &str) -> Self {
+        let url = format!("ws://{address}/v1/ws{query}");
+        Self::open(url, &[], None).await.expect("the connection opens")
     }
 
     async fn open(
