@@ -259,7 +259,10 @@ async fn sessions_whose_worker_panics_are_told() {
     let (cursor, topic) = (Some(head.at(8)), Topic::parse("bad").unwrap());
     let event = Event { cursor, topic, kind: None, time: Timestamp::from_millis(0), data };
     router.committed(vec![Arc::new(event)]);
-    while heard.borrow().iter().filter(|heard| heard.ends_with("restart")).count() < seats.len() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let told = async {
+        while heard.borrow().iter().filter(|heard| heard.ends_with("restart")).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("both are told");
 }

@@ -38,7 +38,8 @@ With a token (or an API key): FANFARE_TOKEN=... fanfare subscribe ... (better th
 others on this machine can see in the list of processes).
 
 Events go to standard output, each as a JSON object on a line of its own; everything else that is to
-be said goes to standard error: where events are missing, for instance (gap).";
+be said goes to standard error: where events are missing, for instance (gap). It ends once nobody
+reads them any more, also while none come.";
 
 /// What `subscribe` takes.
 #[derive(Debug, clap::Args)]
