@@ -370,7 +370,7 @@ sections! {
         presence: bool = true;
     }
 
-    /// What is logged on standard error, and how.
+    /// What is logged on standard error, and how. A line that can't be written is lost and counted.
     log: Log {
         /// How much: `error`, `warn`, `info`, `debug`, `trace`, or by module as in
         /// `info,fanfare=debug`.
