@@ -87,6 +87,7 @@ impl Local {
             broker: broker.clone(),
             metrics: metrics.clone(),
             limits: Arc::new(config.limits.clone()),
+            keep_alive: config.server.keep_alive,
             heartbeat: config.server.heartbeat,
             clock,
             compression: config.server.compression,

@@ -151,8 +151,7 @@ where
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(HANG_UP)
         .on_connect_ext(|line: &Line<IO>, data| _ = data.insert(line.course().clone()))
-        // A client that hangs up its half has gone: an event stream has no other sign of it.
-        .h1_allow_half_closed(false)
+        .keep_alive(parts.keep_alive)
         .graceful_shutdown_signal(move || {
             let stopping = stopping.clone();
             async move { stopping.notified().await }
