@@ -4,6 +4,7 @@
 //! publishes to one in memory waits only while a commit runs, so that nothing overtakes it. Reads
 //! join both, each from its own place, in the order of the log.
 
+pub mod backup;
 mod checkpoints;
 mod convert;
 mod open;

@@ -16,7 +16,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::rows::RowError;
 
 /// The schema, one step a file, each applied once and in order.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_history.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_history.sql")];
 
 /// How long a statement waits for a lock. The broker's own connections never wait for one another, so
 /// it is another process that has it, and may keep it.
