@@ -359,3 +359,55 @@ async fn a_power_failure_without_fsync_does_lose_something() {
     let (acknowledged, left) = after_a_power_failure(false).await;
     assert!(left.len() < acknowledged.len(), "all {} were left", left.len());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_still_waits_when_the_disk_hangs_is_certainly_not_stored() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    command.args(["-e", "inject=fsync,fdatasync:delay_enter=4000000:when=40..41"]);
+    command.arg(env!("CARGO_BIN_EXE_fanfare"));
+    let broker =
+        Process::run(command, directory.path(), 0, &["--set", "history.commit_timeout=1s"]);
+    let http = client();
+    let (mut acknowledged, mut n) = (Vec::new(), 0);
+    let later = async |n: i32| {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        publish(&http, &broker, json!(n)).await
+    };
+    let (unknown, waiting) = loop {
+        let (first, second) = tokio::join!(publish(&http, &broker, json!(n)), later(n + 1));
+        for (answer, n) in [(&first, n), (&second, n + 1)] {
+            if answer.0 == 201 {
+                acknowledged.push(json!(n));
+            }
+        }
+        if first.0 != 201 || second.0 != 201 {
+            break (first, second);
+        }
+        n += 2;
+        assert!(n < 1_000, "it never hung");
+    };
+    // The one was on its way, the other one behind it.
+    assert!(
+        unknown.1 != "outcome_unknown" || waiting.1 == "unavailable",
+        "{unknown:?} {waiting:?}"
+    );
+    let codes = [(unknown.1, n), (waiting.1, n + 1)];
+    support::eventually("the disk answers again", async || {
+        [200, 201].contains(&publish(&http, &broker, json!("again")).await.0)
+    })
+    .await;
+    let kept = kept(&http, &broker).await;
+    for (code, n) in codes {
+        match &*code {
+            "unavailable" => assert!(!kept.contains(&json!(n)), "{n} was refused, and is kept"),
+            "outcome_unknown" => assert!(kept.contains(&json!(n)), "it was on its way"),
+            _ => {}
+        }
+    }
+    assert!(acknowledged.iter().all(|data| kept.contains(data)));
+}

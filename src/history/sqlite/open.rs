@@ -20,7 +20,7 @@ pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_
 
 /// How long a statement waits for a lock. The broker's own connections never wait for one another, so
 /// it is another process that has it, and may keep it.
-const BUSY: Duration = Duration::from_millis(500);
+pub(super) const BUSY: Duration = Duration::from_millis(500);
 
 /// The same where the database is opened, for the other process may be a backup that just begins.
 const OPENING: Duration = Duration::from_secs(5);
