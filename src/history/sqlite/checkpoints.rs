@@ -17,11 +17,16 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// Makes checkpoints of a log that is as long as that, in bytes, while the readers are there.
 pub(super) fn start(readers: Weak<Readers>, fsync: bool, long: u64) -> std::io::Result<()> {
     let work = move || {
+        let mut is_failing = false;
         while let Some(readers) = readers.upgrade() {
-            if let Err(error) = checkpoint(&readers, fsync, long) {
+            let made = checkpoint(&readers, fsync, long);
+            if let Err(error) = &made
+                && !is_failing
+            {
                 // What could not be moved stays in the log, which is as good.
                 warn!(%error, "no checkpoint was made");
             }
+            is_failing = made.is_err();
             drop(readers);
             thread::sleep(INTERVAL);
         }

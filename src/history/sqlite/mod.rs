@@ -92,18 +92,20 @@ impl Opened {
             Some(_) | None => None,
         };
         store.convert(&directory).map_err(|error| directory.unusable(error))?;
-        let failed = |failure| match failure {
-            Failure::Full => directory.full(),
-            Failure::Busy(_) => OpenError::Locked(config.path.clone()),
-            Failure::NotStored(reason) | Failure::Unknown(reason) => directory.damaged(reason),
-        };
+        let mut growth = 0;
         let sequence = match store.begin(lost) {
             Err(Failure::Full) => {
                 reserve.give_up();
-                store.empty_log().map_err(|error| directory.unusable(error))?;
+                store.empty_log();
+                growth = directory.growth(&store.db).unwrap_or(0);
                 store.begin(lost)
             }
             begun => begun,
+        };
+        let failed = |failure| match failure {
+            Failure::Full => directory.full(growth),
+            Failure::Busy(_) => OpenError::Locked(config.path.clone()),
+            Failure::NotStored(reason) | Failure::Unknown(reason) => directory.damaged(reason),
         };
         let sequence = sequence.map_err(failed)?;
         let synced = directory.set_head(store.log().committed).and_then(|()| directory.sync());

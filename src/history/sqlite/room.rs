@@ -186,6 +186,12 @@ impl Writer {
         if growth + bytes <= left + reserve / 2 { Ok(()) } else { Err(Failure::Full) }
     }
 
+    /// What has to be free so that events are taken again, in bytes.
+    pub(super) fn needed(&self) -> u64 {
+        let growth = self.store.as_ref().map(|store| self.directory.growth(&store.db));
+        growth.and_then(Result::ok).unwrap_or(0).max(self.room.reserve.bytes())
+    }
+
     /// Does something that removes. On a full disk it has an empty log and less to do at once, then the reserve
     /// as well.
     pub(super) fn remove<T>(

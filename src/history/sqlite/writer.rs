@@ -145,12 +145,12 @@ impl Writer {
             Err(Failure::Full | Failure::Busy(_)) if self.is_failing => {}
             Err(Failure::Full) => {
                 self.is_failing = true;
-                let (free, reserve) = (self.directory.free(), self.room.reserve.bytes());
+                let (free, needed) = (self.directory.free(), self.needed());
                 warn!(
                     free,
-                    reserve,
-                    "there is no space left for the history: events are refused until what is free is more \
-                     than history.reserve_bytes; DELETE, retention and a smaller history.disk_bytes free some"
+                    needed,
+                    "there is no space left for the history: events are refused until there is; DELETE, \
+                     retention and a smaller history.disk_bytes make some"
                 );
             }
             Err(Failure::Busy(reason)) => {
