@@ -109,7 +109,7 @@ impl Writer {
         let bounds = self.room.bounds;
         let Some(store) = &self.store else { return Ok(()) };
         let mut log = space::checkpoint(&store.db, "NOOP").map_err(not_stored)?;
-        let is_file_long = length(&self.directory.wal()) > 2 * bounds.log;
+        let is_file_long = length(&self.directory.wal()) > bounds.log_file;
         if log.written < bounds.log && !is_file_long {
             self.room.log = Held::default();
             return Ok(());

@@ -10,20 +10,21 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::open::{Directory, length, pragma};
+use super::retention::{Removal, collect};
+use super::store::{Failure, Store};
 use crate::config;
 
 /// The most of a file system that is kept back, as a divisor.
 const RESERVED_SHARE: u64 = 8;
 
-/// The length from which SQLite's log begins anew, in bytes. Its file may be twice as long, for one group
-/// may be long.
-const LOG: u64 = 32 << 20;
+/// The longest that the file of SQLite's log should be, in bytes.
+const LOG: u64 = 64 << 20;
 
 /// The shortest that matters, in bytes.
-const SHORT_LOG: u64 = 1 << 20;
+const SHORT_LOG: u64 = 2 << 20;
 
 /// The length from which the log is moved into the database, in bytes.
 const MOVED: u64 = 4 << 20;
@@ -82,6 +83,44 @@ impl Directory {
     }
 }
 
+impl Store {
+    /// By how much the database will be over its bound with what comes, in bytes.
+    pub(super) fn excess(&self, coming: u64) -> rusqlite::Result<u64> {
+        Ok((used(&self.db)? + coming).saturating_sub(self.max.database))
+    }
+
+    /// Removes some of the oldest events where the database will be over its bound with what comes; how
+    /// many.
+    pub(super) fn remove_excess(&mut self, coming: u64, most: usize) -> Result<usize, Failure> {
+        let excess = self.excess(coming).map_err(|error| Failure::before_commit(error.into()))?;
+        let (max_bytes, mut spared, mut left) = (self.max.cost, self.spared, most);
+        self.transact(|transaction, log, topics, _| {
+            let mut removal = Removal { transaction, log, topics, left };
+            removal.over_all(max_bytes, excess, &mut spared)?;
+            left = removal.left;
+            Ok(())
+        })?;
+        self.spared = spared;
+        Ok(most - left)
+    }
+
+    /// Gives some free pages of the database back.
+    pub(super) fn vacuum(&mut self, pages: usize) -> Result<(), Failure> {
+        self.transact(|transaction, _, _, _| {
+            // Each step gives one page back.
+            collect(transaction, &format!("PRAGMA incremental_vacuum({pages})"), (), |_| Ok(()))?;
+            Ok(())
+        })
+    }
+
+    /// Moves all of SQLite's log into the database, so that it begins anew, if that can be.
+    pub(super) fn empty_log(&self) {
+        if let Err(error) = checkpoint(&self.db, "TRUNCATE") {
+            warn!(%error, "no checkpoint was made");
+        }
+    }
+}
+
 /// The bounds on the files, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -89,8 +128,10 @@ pub(super) struct Bounds {
     pub(super) cost: u64,
     /// What the database may have in use, beside the broker's own state.
     pub(super) database: u64,
-    /// From where the log begins anew; its file has twice that at most, unless another process uses it.
+    /// From where the log begins anew.
     pub(super) log: u64,
+    /// What its file has at most, unless another process uses it.
+    pub(super) log_file: u64,
     /// What it must not, whoever else uses it.
     pub(super) longest_log: u64,
     /// From where the log is moved into the database.
@@ -101,10 +142,12 @@ impl Bounds {
     /// As configured.
     pub(super) fn new(config: &config::History) -> Self {
         let cost = config.disk_bytes as u64;
-        let log = (cost / 16).clamp(SHORT_LOG, LOG);
-        let longest_log = (config.wal_bytes as u64).max(2 * log);
-        let database = cost.saturating_sub(2 * log).max(SHORT_LOG);
-        Self { cost, database, log, longest_log, moved: MOVED.min(log / 4) }
+        let log_file = (cost / 8).clamp(SHORT_LOG, LOG);
+        // Where it begins anew, there is room for one more group.
+        let log = log_file / 4 * 3;
+        let longest_log = (config.wal_bytes as u64).max(log_file);
+        let database = cost.saturating_sub(log_file).max(SHORT_LOG);
+        Self { cost, database, log, log_file, longest_log, moved: MOVED.min(log / 4) }
     }
 }
 

@@ -10,7 +10,7 @@ use super::convert;
 use super::open::{COPY, Directory, OpenError, pragma};
 use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
 use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
-use super::space::{self, Bounds};
+use super::space::Bounds;
 use super::verify::{corrupt, verify};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Event, LogName, Topic};
@@ -68,11 +68,11 @@ pub(super) struct Store {
     log: LogRow,
     epochs: Epochs,
     rules: Rules,
-    max: Bounds,
+    pub(super) max: Bounds,
     receipts_window: Duration,
     expiries: Vec<Expiry>,
     /// Of what is kept up to here, all is state of the broker's own.
-    spared: u64,
+    pub(super) spared: u64,
 }
 
 impl Store {
@@ -109,13 +109,6 @@ impl Store {
     /// Lets the file shrink from now on, where an older release made it and there is room for that.
     pub(super) fn convert(&self, directory: &Directory) -> RowResult<()> {
         convert::convert(&self.db, directory)
-    }
-
-    /// Moves all of SQLite's log into the database, so that it begins anew, if that can be.
-    pub(super) fn empty_log(&self) {
-        if let Err(error) = space::checkpoint(&self.db, "TRUNCATE") {
-            tracing::warn!(%error, "no checkpoint was made");
-        }
     }
 
     pub(super) fn log(&self) -> &LogRow {
@@ -208,35 +201,6 @@ impl Store {
         })?;
         (self.expiries, self.spared) = (expiries, spared);
         Ok(())
-    }
-
-    /// By how much the database will be over its bound with what comes, in bytes.
-    fn excess(&self, coming: u64) -> rusqlite::Result<u64> {
-        Ok((space::used(&self.db)? + coming).saturating_sub(self.max.database))
-    }
-
-    /// Removes some of the oldest events where the database will be over its bound with what comes; how
-    /// many.
-    pub(super) fn remove_excess(&mut self, coming: u64, most: usize) -> Result<usize, Failure> {
-        let excess = self.excess(coming).map_err(|error| Failure::before_commit(error.into()))?;
-        let (max_bytes, mut spared, mut left) = (self.max.cost, self.spared, most);
-        self.transact(|transaction, log, topics, _| {
-            let mut removal = Removal { transaction, log, topics, left };
-            removal.over_all(max_bytes, excess, &mut spared)?;
-            left = removal.left;
-            Ok(())
-        })?;
-        self.spared = spared;
-        Ok(most - left)
-    }
-
-    /// Gives some free pages of the database back.
-    pub(super) fn vacuum(&mut self, pages: usize) -> Result<(), Failure> {
-        self.transact(|transaction, _, _, _| {
-            // Each step gives one page back.
-            collect(transaction, &format!("PRAGMA incremental_vacuum({pages})"), (), |_| Ok(()))?;
-            Ok(())
-        })
     }
 
     /// Does some of the retention that is due, removing as many events at most; whether there may be more to
@@ -342,7 +306,7 @@ impl Store {
     }
 
     /// Does something to the database, whole or not at all.
-    fn transact(
+    pub(super) fn transact(
         &mut self,
         act: impl FnOnce(&Transaction<'_>, &mut LogRow, &mut Topics, &Rules) -> RowResult<()>,
     ) -> Result<(), Failure> {
