@@ -7,7 +7,7 @@ mod kept;
 pub(super) mod log;
 mod receipts;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use futures_util::future::{BoxFuture, ready};
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::config::{self, Rules};
 use crate::model::{Cursor, LogName, Problem, Timestamp, Topic};
+use crate::panics::half_done;
 
 /// The log in memory.
 pub struct MemoryHistory {
@@ -39,9 +40,8 @@ impl MemoryHistory {
         Cursor { log: LogName::random(), epoch: 1, sequence: 0 }
     }
 
-    /// A panic while the log was locked leaves whole entries behind, so the lock stays usable.
     fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock().unwrap_or_else(half_done)
     }
 
     fn append_now(&self, append: Append) -> Result<Receipt, AppendError> {

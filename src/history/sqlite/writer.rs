@@ -7,6 +7,7 @@
 //! written to again before anyone may publish.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tracing::{error, info, warn};
@@ -305,6 +306,14 @@ impl Writer {
             head,
         };
         reader.committed_after(&wanted)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.abandon("the writer of the history has ended");
+        }
     }
 }
 
