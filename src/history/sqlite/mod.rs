@@ -4,15 +4,20 @@
 //! publishes to one in memory waits only while a commit runs, so that nothing overtakes it. Reads
 //! join both, each from its own place, in the order of the log.
 
+pub mod backup;
 mod checkpoints;
+mod convert;
 mod open;
 mod page;
 mod reader;
 mod readers;
 mod retention;
+mod room;
 mod rows;
+mod space;
 mod state;
 mod store;
+mod strangers;
 mod verify;
 mod writer;
 
@@ -22,13 +27,15 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{error, info};
 
 use self::open::Directory;
 pub use self::open::OpenError;
 use self::reader::Wanted;
 use self::readers::Readers;
+use self::room::Room;
 use self::rows::{Epochs, ReceiptRow};
+use self::space::{Bounds, Reserve};
 use self::state::{Admission, Forget, Shared, Trouble};
 use self::store::{Failure, Store};
 use self::writer::Writer;
@@ -47,6 +54,7 @@ pub struct Opened {
     directory: Arc<Directory>,
     store: Store,
     log: Log,
+    reserve: Reserve,
     config: config::History,
 }
 
@@ -66,6 +74,7 @@ impl Opened {
     /// and whoever comes with an older cursor is told of a gap.
     pub fn open(config: &config::History, rules: Rules) -> Result<Self, OpenError> {
         let directory = Arc::new(Directory::open(&config.path)?);
+        let reserve = Reserve::new(&directory, config);
         let mut store = Store::open(&directory, config, &rules)?;
         let committed = store.log().committed;
         let lost = match directory.head() {
@@ -73,17 +82,33 @@ impl Opened {
                 error!(noted, committed, "acknowledged events are missing from the history");
                 Some(noted)
             }
+            _ if store.is_copy().map_err(|error| directory.unusable(error))? => {
+                info!(committed, "this is a copy of a history: a new epoch begins");
+                Some(committed)
+            }
             None if committed > 0 => {
                 error!(committed, "what the history should hold is not known: head is missing");
                 Some(committed)
             }
             Some(_) | None => None,
         };
+        store.convert(&directory).map_err(|error| directory.unusable(error))?;
+        let mut growth = 0;
+        let sequence = match store.begin(lost) {
+            Err(Failure::Full) => {
+                reserve.give_up();
+                store.empty_log();
+                growth = directory.growth(&store.db).unwrap_or(0);
+                store.begin(lost)
+            }
+            begun => begun,
+        };
         let failed = |failure| match failure {
-            Failure::Full => directory.damaged("there is no space left"),
+            Failure::Full => directory.full(growth),
+            Failure::Busy(_) => OpenError::Locked(config.path.clone()),
             Failure::NotStored(reason) | Failure::Unknown(reason) => directory.damaged(reason),
         };
-        let sequence = store.begin(lost).map_err(failed)?;
+        let sequence = sequence.map_err(failed)?;
         let synced = directory.set_head(store.log().committed).and_then(|()| directory.sync());
         synced.map_err(|error| directory.damaged(error))?;
         let head = Cursor { log: store.log().name, epoch: store.epochs().newest(), sequence };
@@ -93,7 +118,7 @@ impl Opened {
         for receipt in receipts {
             remember(&mut log, receipt, head, store.epochs());
         }
-        Ok(Self { directory, store, log, config: config.clone() })
+        Ok(Self { directory, store, log, reserve, config: config.clone() })
     }
 
     /// The place above which new events are numbered.
@@ -103,10 +128,11 @@ impl Opened {
 
     /// Starts to write, and to tell `feed`.
     pub fn start(self, feed: Arc<dyn Feed>) -> std::io::Result<SqliteHistory> {
-        let Self { directory, store, log, config } = self;
+        let Self { directory, store, log, reserve, config } = self;
         let rules = log.rules().clone();
         let readers = Arc::new(Readers::start(directory.clone())?);
-        checkpoints::start(Arc::downgrade(&readers), config.fsync)?;
+        let bounds = Bounds::new(&config);
+        checkpoints::start(Arc::downgrade(&readers), config.fsync, reserve.bound(bounds.moved))?;
         let reserved = store.log().reserved;
         let shared = Arc::new(Shared::new(log, reserved, config.pending_bytes, feed));
         let commit_timeout = config.commit_timeout;
@@ -117,6 +143,8 @@ impl Opened {
             acknowledged: store.log().committed,
             store: Some(store),
             rules: rules.clone(),
+            room: Room::new(reserve, bounds),
+            is_failing: false,
             config,
         };
         let thread = thread::Builder::new().name("history-writer".to_owned());
@@ -256,9 +284,9 @@ impl History for SqliteHistory {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         let admission = self.shared.admit(append);
         Box::pin(async move {
-            let receiver = match admission {
+            let (ticket, receiver) = match admission {
                 Admission::Done(result) => return result,
-                Admission::Waiting(receiver) => receiver,
+                Admission::Waiting(ticket, receiver) => (ticket, receiver),
             };
             match within(self.commit_timeout, receiver).await {
                 Ok(Ok(result)) => result,
@@ -268,6 +296,9 @@ impl History for SqliteHistory {
                 }
                 Err(_) => {
                     let reason = format!("the disk did not answer in {:?}", self.commit_timeout);
+                    if self.shared.withdraw(ticket) {
+                        return Err(AppendError::Unavailable(reason));
+                    }
                     Err(AppendError::OutcomeUnknown(reason))
                 }
             }
@@ -316,7 +347,11 @@ impl History for SqliteHistory {
     fn trouble(&self) -> Option<String> {
         let state = self.shared.lock();
         match &state.trouble {
-            Some(Trouble::Full) => Some("there is no space left for the history".to_owned()),
+            Some(Trouble::Full) => Some(
+                "there is no space left for the history, or less than history.reserve_bytes"
+                    .to_owned(),
+            ),
+            Some(Trouble::Busy(reason)) => Some(reason.clone()),
             Some(Trouble::Broken(reason)) => Some(format!("the disk has failed: {reason}")),
             None => state
                 .slow_commit()

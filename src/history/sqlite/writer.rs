@@ -15,16 +15,20 @@ use tracing::{error, info, warn};
 use super::open::Directory;
 use super::reader::{Reader, Wanted};
 use super::readers::Readers;
-use super::rows::ReceiptRow;
-use super::rows::RowError;
+use super::room::Room;
+use super::rows::{ReceiptRow, RowError};
 use super::state::{Forget, Numbered, Shared, Trouble, Work};
 use super::store::{Failure, Group, Store};
+use super::strangers;
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Event, Problem, Timestamp};
 
 /// How long the writer waits for something to write before it tidies up, and how often it tries a
 /// disk that has failed.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long it waits where there is more to tidy up.
+const SOON: Duration = Duration::from_millis(10);
 
 /// How long it tidies up before it looks whether someone wants to write.
 const TIDY: Duration = Duration::from_millis(50);
@@ -36,6 +40,9 @@ pub(super) struct Writer {
     pub(super) readers: Arc<Readers>,
     pub(super) config: config::History,
     pub(super) rules: Rules,
+    pub(super) room: Room,
+    /// Whether the last thing that was written failed, and the log said so.
+    pub(super) is_failing: bool,
     /// None while the disk can't be trusted.
     pub(super) store: Option<Store>,
     /// The newest number of an acknowledged publish.
@@ -45,14 +52,20 @@ pub(super) struct Writer {
 impl Writer {
     /// Writes until the history stops.
     pub(super) fn run(mut self) {
+        let mut patience = Duration::ZERO;
         loop {
-            match self.shared.next_work(IDLE) {
+            let work = self.shared.next_work(patience);
+            patience = IDLE;
+            match work {
                 Work::Group(group) => self.commit(group),
                 Work::Forget(forget) => self.forget(forget),
-                Work::Idle => self.idle(),
+                Work::Idle if self.idle() => patience = SOON,
+                Work::Idle => {}
                 Work::Stop => break,
             }
         }
+        // What nobody has verified stays as it is.
+        self.checkpoint("TRUNCATE");
         if let Err(error) = self.directory.sync() {
             warn!(%error, "the head of the history was not synced");
         }
@@ -68,12 +81,18 @@ impl Writer {
                     false => store.commit(&group, SystemTime::now()),
                 }
             }
-            Some(store) => store.commit(&group, SystemTime::now()),
+            Some(_) => self.make_room(&group).and_then(|()| self.store(&group)),
             None => Err(Failure::NotStored("the disk has failed".to_owned())),
         };
         self.note(&outcome);
         let reserved = self.reserved();
         self.shared.committed(numbered, outcome, reserved);
+        self.shrink_now_and_then();
+    }
+
+    fn store(&mut self, group: &Group) -> Result<(), Failure> {
+        let failed = || Failure::NotStored("the disk has failed".to_owned());
+        self.store.as_mut().ok_or_else(failed)?.commit(group, SystemTime::now())
     }
 
     /// What of these publishes goes to the disk.
@@ -116,13 +135,30 @@ impl Writer {
     fn note(&mut self, outcome: &Result<(), Failure>) {
         match outcome {
             Ok(()) => {
+                self.is_failing = false;
                 let Some(store) = &self.store else { return };
                 self.acknowledged = store.log().committed;
                 if let Err(error) = self.directory.set_head(self.acknowledged) {
                     warn!(%error, "the head of the history was not noted");
                 }
             }
-            Err(Failure::Full) => warn!("there is no space left for the history"),
+            // Whoever publishes is told each time; the log is told once.
+            Err(Failure::Full | Failure::Busy(_)) if self.is_failing => {}
+            Err(Failure::Full) => {
+                self.is_failing = true;
+                let (free, needed) = (self.directory.free(), self.needed());
+                warn!(
+                    free,
+                    needed,
+                    "there is no space left for the history: events are refused until there is; DELETE, \
+                     retention and a smaller history.disk_bytes make some"
+                );
+            }
+            Err(Failure::Busy(reason)) => {
+                self.is_failing = true;
+                let who = strangers::named(&self.directory);
+                warn!(%reason, "{who} is in the way of the history: events are refused until it ends");
+            }
             Err(Failure::NotStored(reason) | Failure::Unknown(reason)) => {
                 error!(%reason, "the history can't be written to");
                 self.store = None;
@@ -141,8 +177,8 @@ impl Writer {
                 *forget.upto.insert(state.log.last())
             }
         };
-        let Some(store) = &mut self.store else { return };
-        let result = match store.forget(&forget.topic, upto) {
+        let removed = self.remove(|store, events| store.forget(&forget.topic, upto, events));
+        let result = match removed {
             Ok(0) => Ok(forget.removed),
             Ok(more) => {
                 forget.removed += more;
@@ -152,7 +188,9 @@ impl Writer {
                 self.fail(&failure);
                 Err(match failure {
                     Failure::Full => Problem::new(Code::StorageFull, "there is no space left"),
-                    Failure::NotStored(reason) => Problem::new(Code::Unavailable, reason),
+                    Failure::Busy(reason) | Failure::NotStored(reason) => {
+                        Problem::new(Code::Unavailable, reason)
+                    }
                     Failure::Unknown(reason) => Problem::new(Code::OutcomeUnknown, reason),
                 })
             }
@@ -161,48 +199,55 @@ impl Writer {
     }
 
     /// Takes a failure without a group as [`Shared::committed`] takes one with it.
-    fn fail(&mut self, failure: &Failure) {
+    pub(super) fn fail(&mut self, failure: &Failure) {
         self.note(&Err(failure.clone()));
         self.shared.committed(Vec::new(), Err(failure.clone()), self.reserved());
     }
 
-    fn idle(&mut self) {
+    /// Does what is to be done when nobody publishes; whether there is more of it.
+    fn idle(&mut self) -> bool {
         let trouble = self.shared.lock().trouble.clone();
-        match trouble {
-            Some(Trouble::Broken(_)) => self.mend(),
-            Some(Trouble::Full) => self.try_again(),
-            None => self.tidy(),
+        if let Some(Trouble::Broken(_)) = trouble {
+            self.mend();
+            return false;
         }
+        let tidied = self.tidy();
+        let more = *tidied.as_ref().unwrap_or(&false);
+        match tidied.and_then(|_| self.keep_reserve()) {
+            Ok(()) if trouble.is_some() => self.try_again(),
+            Ok(()) if more => {}
+            Ok(()) => self.rest(),
+            Err(failure) => self.fail(&failure),
+        }
+        more
     }
 
-    /// Tries whether there is space again.
+    /// Tries whether the disk can be written to again.
     fn try_again(&mut self) {
-        let Some(store) = &mut self.store else { return };
-        let group = Group { last: store.log().committed, ..Group::default() };
-        let outcome = store.commit(&group, SystemTime::now());
+        let last = self.store.as_ref().map_or(0, |store| store.log().committed);
+        let outcome = self.store(&Group { last, ..Group::default() });
         self.note(&outcome);
         self.shared.committed(Vec::new(), outcome, self.reserved());
     }
 
-    /// Reserves numbers and does what retention is due, as long as nobody wants to write.
-    fn tidy(&mut self) {
+    /// Reserves numbers and does what retention is due, as long as nobody wants to write; whether there is
+    /// more to do.
+    fn tidy(&mut self) -> Result<bool, Failure> {
         let since = SystemTime::now();
         let last = self.shared.lock().log.last();
         loop {
-            let Some(store) = &mut self.store else { return };
-            let group = Group { last, ..Group::default() };
-            let outcome = match self.shared.lock().is_low() {
-                true => store.commit(&group, since).map(|()| false),
-                false => store.tidy(since),
+            let is_low = self.shared.lock().is_low();
+            let more = if is_low {
+                self.store(&Group { last, ..Group::default() })?;
+                false
+            } else {
+                self.remove(|store, events| store.tidy(events, since))? || self.shrink()?
             };
-            match outcome {
-                Ok(more) => {
-                    self.shared.lock().reserved = self.reserved();
-                    if !more || since.elapsed().is_ok_and(|elapsed| elapsed > TIDY) {
-                        return;
-                    }
-                }
-                Err(failure) => return self.fail(&failure),
+            if self.store.is_some() {
+                self.shared.lock().reserved = self.reserved();
+            }
+            if !more || since.elapsed().is_ok_and(|elapsed| elapsed > TIDY) {
+                return Ok(more);
             }
         }
     }
