@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["model"]),
     ("auth", &["clock", "config", "http", "model"]),
     ("body", &["auth", "config", "http", "model"]),
-    ("history", &["config", "model"]),
+    ("history", &["clock", "config", "model"]),
     ("broker", &["clock", "history", "metrics", "model"]),
     ("cluster", &["broker", "config", "history", "model"]),
     (

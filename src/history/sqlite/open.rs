@@ -14,7 +14,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// The schema, one step a file, each applied once and in order.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_history.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/0001_history.sql"),
+    include_str!("../../../migrations/0002_clocks_and_epochs.sql"),
+];
 
 /// How long a statement waits for another connection's lock. Only checkpoints take one that the
 /// writer has to wait for, and they take milliseconds.

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use super::super::clock_steps::ClockSteps;
 use super::open::{Directory, OpenError};
 use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
 use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
+use super::rows::{read_steps, write_steps};
 use super::verify::{corrupt, verify};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Event, LogName, Topic};
@@ -40,6 +42,8 @@ pub(super) struct Group {
     pub(super) receipts: Vec<ReceiptRow>,
     /// The newest number given to any event, kept or not.
     pub(super) last: u64,
+    /// Where the clock went back so far.
+    pub(super) steps: ClockSteps,
 }
 
 /// The database, as its one writer has it.
@@ -47,6 +51,7 @@ pub(super) struct Store {
     db: Connection,
     log: LogRow,
     epochs: Epochs,
+    steps: ClockSteps,
     rules: Rules,
     max_bytes: u64,
     receipts_window: Duration,
@@ -66,12 +71,14 @@ impl Store {
         let mut db = directory.writer(config.fsync)?;
         verify(&db).map_err(damaged)?;
         let (log, epochs) = load_or_create(&mut db, rules).map_err(damaged)?;
+        let steps = read_steps(&db).map_err(damaged)?;
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
         Ok(Self {
             db,
             log,
             epochs,
+            steps,
             rules: rules.clone(),
             max_bytes: config.disk_bytes as u64,
             receipts_window: config.idempotency_window,
@@ -86,6 +93,11 @@ impl Store {
 
     pub(super) fn epochs(&self) -> &Epochs {
         &self.epochs
+    }
+
+    /// Where the clock went back, as far as that is stored.
+    pub(super) fn steps(&self) -> &ClockSteps {
+        &self.steps
     }
 
     /// Begins to give numbers above all that were ever given; in a new epoch where acknowledged
@@ -124,8 +136,12 @@ impl Store {
     pub(super) fn commit(&mut self, group: &Group, now: SystemTime) -> Result<(), Failure> {
         let budget = REMOVED_AT_A_TIME + 2 * group.events.len();
         let (mut expiries, mut spared) = (self.expiries.clone(), self.spared);
-        let oldest_receipt = millis(now) - self.receipts_window.as_millis() as i64;
+        let (steps, window) = (&group.steps, self.receipts_window);
+        let are_new_steps = *steps != self.steps;
         self.transact(|transaction, log, topics, bounds| {
+            if are_new_steps {
+                write_steps(transaction, steps)?;
+            }
             for event in &group.events {
                 add(transaction, log, topics, event)?;
             }
@@ -140,17 +156,12 @@ impl Store {
             removal.over_bounds(bounds.rules)?;
             removal.over_all(bounds.max_bytes, &mut spared)?;
             for expiry in &mut expiries {
-                removal.too_old(bounds.rules, expiry, now)?;
+                removal.too_old(bounds.rules, expiry, steps, now)?;
             }
-            transaction
-                .prepare_cached(
-                    "DELETE FROM receipts WHERE scope IN \
-                     (SELECT scope FROM receipts WHERE time < ?1 ORDER BY time LIMIT ?2)",
-                )?
-                .execute((oldest_receipt, budget as i64))?;
-            Ok(())
+            forget_receipts(transaction, window, steps, now, budget)
         })?;
         (self.expiries, self.spared) = (expiries, spared);
+        self.steps.clone_from(&group.steps);
         Ok(())
     }
 
@@ -160,7 +171,8 @@ impl Store {
             return Ok(false);
         }
         self.forget_topics()?;
-        self.commit(&Group { last: self.log.committed, ..Group::default() }, now)?;
+        let (last, steps) = (self.log.committed, self.steps.clone());
+        self.commit(&Group { last, steps, ..Group::default() }, now)?;
         Ok(true)
     }
 
@@ -173,17 +185,12 @@ impl Store {
             }
         }
         for expiry in &self.expiries {
-            if expiry.is_due(&self.db, now)? {
+            if expiry.is_due(&self.db, &self.steps, now)? {
                 return Ok(true);
             }
         }
-        let oldest = millis(now) - self.receipts_window.as_millis() as i64;
-        let old: Option<i64> = self
-            .db
-            .prepare_cached("SELECT time FROM receipts ORDER BY time LIMIT 1")?
-            .query_row((), |row| row.get(0))
-            .optional()?;
-        Ok(old.is_some_and(|time| time < oldest) || self.emptied_topics()? > EMPTIED_TOPICS)
+        let old = old_receipts(&self.db, self.receipts_window, &self.steps, now, 1)?;
+        Ok(!old.is_empty() || self.emptied_topics()? > EMPTIED_TOPICS)
     }
 
     fn emptied_topics(&self) -> rusqlite::Result<u32> {
@@ -230,7 +237,8 @@ impl Store {
 
     /// The results that are remembered, oldest first. A damaged one is reported and left out.
     pub(super) fn receipts(&self) -> RowResult<Vec<ReceiptRow>> {
-        let mut statement = self.db.prepare(ReceiptRow::SELECT)?;
+        let sql = format!("SELECT {} FROM receipts ORDER BY time", ReceiptRow::COLUMNS);
+        let mut statement = self.db.prepare(&sql)?;
         let mut rows = statement.query(())?;
         let mut receipts = Vec::new();
         while let Some(row) = rows.next()? {
@@ -348,6 +356,43 @@ fn add(
     topic.retained += 1;
     topic.bytes += event.cost() as u64;
     log.bytes += event.cost() as u64;
-    log.time = log.time.max(event.time.millis());
+    log.time = event.time.millis();
+    Ok(())
+}
+
+/// Scopes of receipts whose window is over. Those whose date says so are looked at, and those that are
+/// dated after the clock.
+fn old_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<Vec<[u8; 32]>> {
+    let now = millis(now);
+    let oldest = now - window.as_millis() as i64;
+    let sql = format!(
+        "SELECT {} FROM receipts WHERE time < ?1 OR time > ?2 ORDER BY time LIMIT ?3",
+        ReceiptRow::COLUMNS
+    );
+    let is_old = |receipt: &ReceiptRow| receipt.aged(steps, now) < oldest;
+    let found = collect(db, &sql, (oldest, now, limit as i64), |row| {
+        let scope = row.get(0)?;
+        // A damaged one goes by its date.
+        Ok((scope, ReceiptRow::read(row).map_or(true, |receipt| is_old(&receipt))))
+    })?;
+    Ok(found.into_iter().filter(|(_, is_old)| *is_old).map(|(scope, _)| scope).collect())
+}
+
+fn forget_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<()> {
+    for scope in old_receipts(db, window, steps, now, limit)? {
+        db.prepare_cached("DELETE FROM receipts WHERE scope = ?1")?.execute((scope,))?;
+    }
     Ok(())
 }
