@@ -21,7 +21,8 @@ pub(in crate::history) struct Step {
     pub(in crate::history) after: u64,
     /// What time it was before, by the date of the newest event; in milliseconds since 1970.
     pub(in crate::history) from: i64,
-    /// What time it was when that was noticed, in milliseconds since 1970.
+    /// What time it was when that was noticed, in milliseconds since 1970; later where the clock had been
+    /// right before, and went ahead again.
     pub(in crate::history) to: i64,
 }
 
@@ -62,21 +63,11 @@ impl ClockSteps {
         &self.0
     }
 
-    /// From when the age of an event counts; both times in milliseconds since 1970.
-    ///
-    /// What the clock has not reached again counts from when it went back. What came after something
-    /// that the clock has reached since is no older than that, whatever its date. So ages never rise along
-    /// the log, and a clock that is wrong for a while makes nothing older than it is.
-    pub(in crate::history) fn aged(&self, sequence: u64, date: i64, now: i64) -> i64 {
-        let (mut lowest, mut highest) = (i64::MIN, i64::MAX);
-        for step in &self.0 {
-            if step.from > now && step.after >= sequence {
-                highest = highest.min(step.to);
-            } else if step.from <= now && step.after < sequence {
-                lowest = lowest.max(step.from);
-            }
-        }
-        date.max(lowest).min(highest)
+    /// From when the age of an event counts, by its number and its date, in milliseconds since 1970: what
+    /// is dated after the clock ages from when that was noticed.
+    pub(in crate::history) fn aged(&self, number: u64, date: i64) -> i64 {
+        let since = self.0.iter().filter(|step| step.after >= number).map(|step| step.to);
+        since.fold(date, i64::min)
     }
 
     /// Looks for a moment among the events up to number `head`; `next` tells the number and the date of the
@@ -143,11 +134,13 @@ impl Dating {
             time - seen - i64::try_from(passed.as_millis()).unwrap_or(i64::MAX)
         };
         let mut stepped = self.seen.map_or(0, went);
-        self.seen = Some((now, time));
-        if stepped >= NOTICED {
-            // What was dated after the clock ages by as much as has passed, not by what was set.
-            for step in self.steps.0.iter_mut().filter(|step| step.from > time) {
-                step.to = step.to.saturating_add(stepped).min(time);
+        let is_first = self.seen.replace((now, time)).is_none();
+        for step in &mut self.steps.0 {
+            // It was right before it went back, or may have been: nothing is older for that.
+            if is_first && self.newest < step.from && step.from <= time {
+                step.to = step.from;
+            } else if stepped >= NOTICED && stepped >= (step.from - step.to) / 2 {
+                step.to = step.to.saturating_add(stepped).min(step.from);
             }
         }
         if self.is_ahead_of(time) && self.steps.0.len() < MAX_STEPS {
@@ -222,7 +215,7 @@ mod tests {
 
         fn aged(&self, number: u64) -> i64 {
             let (_, date) = self.events[number as usize - 1];
-            self.dating.steps().aged(number, date, self.time)
+            self.dating.steps().aged(number, date)
         }
     }
 
@@ -239,6 +232,7 @@ mod tests {
             assert_eq!(log.dating.steps().all().len(), 1);
             // And what was dated after the clock ages from when that was found.
             assert_eq!((log.aged(2), log.aged(3)), (log.time, log.time));
+            assert_eq!(log.aged(1), log.time - 2_000);
             assert_eq!(log.pass(60_000, 0), None);
             assert_eq!(log.aged(2), log.time - 60_000);
         }
@@ -267,23 +261,30 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_lost_for_a_while_makes_nothing_old() {
-        let mut log = Log::new();
-        log.pass(1_000, 0);
-        log.publish();
-        let lost = 50 * YEAR;
-        log.pass(1_000, -lost);
-        log.publish();
-        assert_eq!(log.aged(1), log.time, "what came before is as old as the clock's fall");
-        // Set right, but a little before where it was, for it was ahead then.
-        log.pass(2_000, lost - 30_000);
-        log.publish();
-        for number in 1..=3 {
-            let age = log.time - log.aged(number);
-            assert!(age <= 40_000 || number == 2, "{number}: {age}");
+        for was_ahead_by in [0, 30_000] {
+            let mut log = Log::new();
+            log.pass(1_000, 0);
+            log.publish();
+            let lost = 50 * YEAR;
+            log.pass(1_000, -lost);
+            log.publish();
+            assert_eq!(log.aged(1), log.time);
+            log.pass(2_000, lost - was_ahead_by);
+            assert!(log.time - log.aged(1) <= 3_000);
         }
-        log.pass(60_000, 0);
-        let ages: Vec<_> = (1..=3).map(|number| log.time - log.aged(number)).collect();
-        assert!(ages.iter().all(|age| *age <= 120_000), "{ages:?}");
+    }
+
+    #[test]
+    fn a_clock_that_was_lost_until_a_restart_makes_nothing_old() {
+        let lost = Step { after: 7, from: 50 * YEAR, to: 1_000 };
+        let mut dating = Dating::new(9_000, ClockSteps::new(vec![lost]));
+        dating.look(9, Instant::now(), 50 * YEAR + 60_000);
+        assert_eq!(dating.steps().aged(7, 50 * YEAR), 50 * YEAR);
+        // While one that was ahead by ten years, and is right since, is not taken for that.
+        let ahead = Step { after: 7, from: 60 * YEAR, to: 50 * YEAR };
+        let mut dating = Dating::new(50 * YEAR + 9_000, ClockSteps::new(vec![ahead]));
+        dating.look(9, Instant::now(), 51 * YEAR);
+        assert_eq!(dating.steps().aged(7, 60 * YEAR), 50 * YEAR);
     }
 
     #[test]

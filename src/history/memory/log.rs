@@ -67,7 +67,7 @@ impl Log {
                 warn!(by = ?span(millis), "the clock went back: new events carry the time it shows now");
             }
             Some(millis) => {
-                warn!(by = ?span(millis), "the clock went ahead, or the system stood still")
+                warn!(by = ?span(millis), "the clock went ahead, or the system stood still");
             }
             None => {}
         }
@@ -226,7 +226,7 @@ impl Log {
             now.saturating_sub(age)
         };
         let from = self.swept.take();
-        let aged = |sequence, date: Timestamp| steps.aged(sequence, date.millis(), now);
+        let aged = |sequence, date: Timestamp| steps.aged(sequence, date.millis());
         self.swept = self.kept.expire(from.as_ref(), SWEPT_TOPICS, oldest, aged);
         self.receipts.expire(self.clock.now().into_std());
     }

@@ -133,7 +133,7 @@ impl Opened {
 fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock: Clock) {
     let time = Timestamp::from_millis(row.time);
     let now = Timestamp::from(clock.time()).millis();
-    let age = now.saturating_sub(row.aged(log.steps(), now));
+    let age = now.saturating_sub(row.aged(log.steps()));
     let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
     let events = row.events.into_iter().map(|(topic, sequence)| {
         let cursor =

@@ -81,7 +81,7 @@ impl Expiry {
         )?;
         let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?));
         let next: Option<(u64, i64)> = next.query_row((self.looked_at as i64,), read).optional()?;
-        let aged = next.map(|(sequence, date)| steps.aged(sequence, date, millis(now)));
+        let aged = next.map(|(sequence, date)| steps.aged(sequence, date));
         Ok(aged.is_some_and(|aged| aged < self.before(now)))
     }
 }
@@ -197,7 +197,7 @@ impl Removal<'_> {
         let parameters = (expiry.looked_at as i64, REMOVED_AT_A_TIME as i64);
         let candidates = collect(self.transaction, &sql, parameters, Removable::read)?;
         for event in candidates {
-            let aged = steps.aged(event.sequence, event.time, millis(now));
+            let aged = steps.aged(event.sequence, event.time);
             if self.left == 0 || aged >= before {
                 break;
             }

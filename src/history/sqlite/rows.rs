@@ -367,9 +367,9 @@ impl ReceiptRow {
     }
 
     /// From when its age counts, in milliseconds since 1970.
-    pub(super) fn aged(&self, steps: &ClockSteps, now: i64) -> i64 {
+    pub(super) fn aged(&self, steps: &ClockSteps) -> i64 {
         let number = self.events.iter().find_map(|(_, number)| *number);
-        steps.aged(number.unwrap_or(u64::MAX), self.time, now)
+        steps.aged(number.unwrap_or(u64::MAX), self.time)
     }
 
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {

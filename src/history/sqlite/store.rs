@@ -375,7 +375,7 @@ fn old_receipts(
         "SELECT {} FROM receipts WHERE time < ?1 OR time > ?2 ORDER BY time LIMIT ?3",
         ReceiptRow::COLUMNS
     );
-    let is_old = |receipt: &ReceiptRow| receipt.aged(steps, now) < oldest;
+    let is_old = |receipt: &ReceiptRow| receipt.aged(steps) < oldest;
     let found = collect(db, &sql, (oldest, now, limit as i64), |row| {
         let scope = row.get(0)?;
         // A damaged one goes by its date.
