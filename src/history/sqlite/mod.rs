@@ -4,13 +4,16 @@
 //! publishes to one in memory waits only while a commit runs, so that nothing overtakes it. Reads
 //! join both, each from its own place, in the order of the log.
 
+pub mod backup;
 mod checkpoints;
+mod convert;
 mod open;
 mod page;
 mod reader;
 mod readers;
 mod retention;
 mod rows;
+mod space;
 mod state;
 mod store;
 mod verify;
@@ -23,7 +26,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tracing::error;
+use tracing::{error, info};
 
 use self::open::Directory;
 pub use self::open::OpenError;
@@ -80,10 +83,15 @@ impl Opened {
                 error!(committed, "what the history should hold is not known: head is missing");
                 Some(committed)
             }
+            _ if store.is_copy().map_err(|error| directory.unusable(error))? => {
+                info!(committed, "this is a copy of a history: a new epoch begins");
+                Some(committed)
+            }
             Some(_) | None => None,
         };
+        store.convert(&directory).map_err(|error| directory.unusable(error))?;
         let failed = |failure| match failure {
-            Failure::Full => directory.damaged("there is no space left"),
+            Failure::Full => directory.full(),
             Failure::NotStored(reason) | Failure::Unknown(reason) => directory.damaged(reason),
         };
         let sequence = store.begin(lost).map_err(failed)?;

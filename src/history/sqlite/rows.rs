@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, ErrorCode, Row};
 
 use super::super::clock_steps::{ClockSteps, Step};
 use crate::model::{Cursor, Data, Event, EventType, LogName, Timestamp, Topic};
@@ -30,6 +30,14 @@ fn damaged(row: impl Into<String>) -> RowError {
 }
 
 impl RowError {
+    /// What SQLite calls it, where it comes from there.
+    pub(super) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code(),
+            Self::Damaged(_) => None,
+        }
+    }
+
     /// An event that should be there is not.
     pub(super) fn missing(sequence: u64, topic: &Topic) -> Self {
         damaged(format!("event {sequence} of {topic}"))

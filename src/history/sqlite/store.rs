@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::super::clock_steps::ClockSteps;
-use super::open::{Directory, OpenError};
+use super::convert;
+use super::open::{COPY, Directory, OpenError, pragma};
 use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
 use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
 use super::rows::{read_steps, write_steps};
@@ -67,7 +68,7 @@ impl Store {
         config: &config::History,
         rules: &Rules,
     ) -> Result<Self, OpenError> {
-        let damaged = |error: RowError| directory.damaged(error);
+        let damaged = |error: RowError| directory.unusable(error);
         let mut db = directory.writer(config.fsync)?;
         verify(&db).map_err(damaged)?;
         let (log, epochs) = load_or_create(&mut db, rules).map_err(damaged)?;
@@ -85,6 +86,17 @@ impl Store {
             expiries,
             spared: 0,
         })
+    }
+
+    /// Whether this is a copy that has not been used yet: another one may have been, or what was copied
+    /// is in use itself, so what is numbered from here on is not what they number.
+    pub(super) fn is_copy(&self) -> RowResult<bool> {
+        Ok(pragma(&self.db, "application_id")? == COPY as u64)
+    }
+
+    /// Lets the file shrink from now on, where an older release made it and there is room for that.
+    pub(super) fn convert(&self, directory: &Directory) -> RowResult<()> {
+        convert::convert(&self.db, directory)
     }
 
     pub(super) fn log(&self) -> &LogRow {
@@ -124,6 +136,8 @@ impl Store {
         self.transact(|transaction, current, _, _| {
             if new_epoch {
                 epochs.write_newest(transaction)?;
+                // A copy is used now, and is none any more.
+                transaction.pragma_update(None, "application_id", 0)?;
             }
             *current = log.clone();
             Ok(())
