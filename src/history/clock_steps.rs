@@ -1,9 +1,9 @@
-//! Where the clock of a log went back, and what that makes of the dates of its events.
+//! Where the clock of a log stepped, and what that makes of the dates of its events.
 //!
 //! Pure state, shared by the backends. A clock may be wrong and be set right: dates rise from one step
-//! back to the next and no further, while numbers rise always. So a moment is looked for in each such
-//! stretch, and an event's age goes by its place among the steps as well as by its date. A clock that went
-//! ahead leaves dates that rise; it is only noticed.
+//! to the next and no further, while numbers rise always. So a moment is looked for in each such stretch, and an
+//! event's age goes by its place among the steps as well as by its date. A step ahead leaves dates that rise;
+//! it is kept only once the clock goes back, for then it tells what was dated wrongly.
 
 use std::time::{Duration, Instant};
 
@@ -11,46 +11,28 @@ use std::time::{Duration, Instant};
 /// dates stand still until it has caught up.
 const NOTICED: i64 = 1_000;
 
-/// How many steps back a log tells apart; at one more its dates stand still.
+/// How many steps a log tells apart; at one more its dates stand still.
 const MAX_STEPS: usize = 256;
 
-/// One time that the clock went back.
+/// How many of the last steps ahead are remembered until the clock goes back.
+const AHEAD: usize = 16;
+
+/// One time that the clock stepped. Times are in milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::history) struct Step {
     /// The newest number that was given before.
     pub(in crate::history) after: u64,
-    /// What time it was before, by the date of the newest event; in milliseconds since 1970.
+    /// The date of the newest event before: none has a later one since the step before this.
     pub(in crate::history) from: i64,
-    /// What time it was when that was noticed, in milliseconds since 1970; later where the clock had been
-    /// right before, and went ahead again.
+    /// What time it was when that was noticed: no event has an earlier date until the next step.
     pub(in crate::history) to: i64,
+    /// What stands before it ages from then at the latest, for it can't have been later.
+    pub(in crate::history) ages_from: i64,
 }
 
-/// Every time that the clock of one log went back, oldest first.
+/// The steps of the clock of one log, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::history) struct ClockSteps(Vec<Step>);
-
-/// What a log, or a part of it, knows of a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::history) struct Survey {
-    /// The number of the newest event that is older; 0 where none is.
-    pub(in crate::history) place: u64,
-    /// The lowest number at which an event is dated between the moment and now.
-    pub(in crate::history) dated: Option<u64>,
-}
-
-impl Survey {
-    /// What two parts of one log know together.
-    pub(in crate::history) fn and(self, other: Self) -> Self {
-        let dated = [self.dated, other.dated].into_iter().flatten().min();
-        Self { place: self.place.max(other.place), dated }
-    }
-
-    /// Whether somebody who begins behind the place misses events that are dated since the moment.
-    pub(in crate::history) fn hides_some(self) -> bool {
-        self.dated.is_some_and(|dated| dated < self.place)
-    }
-}
 
 impl ClockSteps {
     /// These steps, oldest first.
@@ -66,22 +48,22 @@ impl ClockSteps {
     /// From when the age of an event counts, by its number and its date, in milliseconds since 1970: what
     /// is dated after the clock ages from when that was noticed.
     pub(in crate::history) fn aged(&self, number: u64, date: i64) -> i64 {
-        let since = self.0.iter().filter(|step| step.after >= number).map(|step| step.to);
+        let since = self.0.iter().filter(|step| step.after >= number).map(|step| step.ages_from);
         since.fold(date, i64::min)
     }
 
-    /// Looks for a moment among the events up to number `head`; `next` tells the number and the date of the
-    /// first event from a number on. Halves each stretch within which dates rise.
-    pub(in crate::history) fn survey<E>(
+    /// The number of the newest event up to number `head` that is older than a moment, or 0; `next` tells the
+    /// number and the date of the first event from a number on. Halves each stretch within which dates
+    /// rise, the newest first.
+    pub(in crate::history) fn newest_before<E>(
         &self,
         moment: i64,
-        now: i64,
         head: u64,
         mut next: impl FnMut(u64) -> Result<Option<(u64, i64)>, E>,
-    ) -> Result<Survey, E> {
-        let ends = self.0.iter().map(|step| step.after).filter(|end| *end < head).chain([head]);
-        let (mut place, mut dated, mut begin) = (0, None, 0);
-        for end in ends {
+    ) -> Result<u64, E> {
+        let mut end = head;
+        let begins = self.0.iter().rev().map(|step| step.after).chain([0]);
+        for begin in begins.filter(|begin| *begin <= head) {
             // Everything of this stretch up to `low` is earlier; nothing from `high` on is.
             let (mut low, mut high) = (begin, end + 1);
             while low + 1 < high {
@@ -94,13 +76,19 @@ impl ClockSteps {
                 }
             }
             if low > begin {
-                place = low;
+                return Ok(low);
             }
-            let later = next(high)?.filter(|(number, date)| *number <= end && *date <= now);
-            dated = dated.or(later.map(|(number, _)| number));
-            begin = end;
+            end = begin;
         }
-        Ok(Survey { place, dated })
+        Ok(0)
+    }
+
+    /// Whether an event before `place`, the newest older one, may be dated between a moment and now.
+    pub(in crate::history) fn hides_some(&self, place: u64, moment: i64, now: i64) -> bool {
+        let begins = std::iter::once(i64::MIN).chain(self.0.iter().map(|step| step.to));
+        let stretches = begins.zip(&self.0).filter(|(_, step)| step.after < place);
+        let mut dates = stretches.map(|(first, step)| (first, step.from));
+        dates.any(|(first, last)| first <= now && last >= moment)
     }
 }
 
@@ -112,15 +100,17 @@ pub(in crate::history) struct Dating {
     newest: i64,
     /// When the clock was looked at last, and what it said.
     seen: Option<(Instant, i64)>,
+    /// The last steps ahead since the clock went back.
+    ahead: Vec<Step>,
 }
 
 impl Dating {
     /// Goes on where the newest event has this date, in milliseconds since 1970.
     pub(in crate::history) fn new(newest: i64, steps: ClockSteps) -> Self {
-        Self { steps, newest, seen: None }
+        Self { steps, newest, seen: None, ahead: Vec::new() }
     }
 
-    /// Where the clock went back so far.
+    /// The steps that are kept.
     pub(in crate::history) fn steps(&self) -> &ClockSteps {
         &self.steps
     }
@@ -133,22 +123,43 @@ impl Dating {
             let passed = now.saturating_duration_since(then);
             time - seen - i64::try_from(passed.as_millis()).unwrap_or(i64::MAX)
         };
-        let mut stepped = self.seen.map_or(0, went);
+        let stepped = self.seen.map_or(0, went);
         let is_first = self.seen.replace((now, time)).is_none();
-        for step in &mut self.steps.0 {
-            // It was right before it went back, or may have been: nothing is older for that.
+        self.right_ages(is_first, stepped, time);
+        // While the log was away, nobody knows what the clock did.
+        if stepped >= NOTICED || (is_first && time - self.newest >= NOTICED) {
+            if self.ahead.len() == AHEAD {
+                self.ahead.remove(0);
+            }
+            self.ahead.push(Step { after: last, from: self.newest, to: time, ages_from: i64::MAX });
+        }
+        let behind = self.newest - time;
+        if self.is_ahead_of(time) {
+            self.go_back(last, time);
+        }
+        let stepped = if is_first && behind >= NOTICED { -behind } else { stepped };
+        (stepped.abs() >= NOTICED).then_some(stepped)
+    }
+
+    /// What was right before the clock went back, or may have been, is no older for that.
+    fn right_ages(&mut self, is_first: bool, stepped: i64, time: i64) {
+        for step in self.steps.0.iter_mut().filter(|step| step.ages_from < step.from) {
             if is_first && self.newest < step.from && step.from <= time {
-                step.to = step.from;
+                step.ages_from = step.from;
             } else if stepped >= NOTICED && stepped >= (step.from - step.to) / 2 {
-                step.to = step.to.saturating_add(stepped).min(step.from);
+                step.ages_from = step.ages_from.saturating_add(stepped).min(step.from);
             }
         }
-        if self.is_ahead_of(time) && self.steps.0.len() < MAX_STEPS {
-            self.steps.0.push(Step { after: last, from: self.newest, to: time });
-            stepped = stepped.min(time - self.newest);
+    }
+
+    fn go_back(&mut self, after: u64, time: i64) {
+        let wrong = std::mem::take(&mut self.ahead).into_iter().filter(|step| step.to > time);
+        let mut steps: Vec<_> = wrong.collect();
+        steps.push(Step { after, from: self.newest, to: time, ages_from: time });
+        if self.steps.0.len() + steps.len() <= MAX_STEPS {
+            self.steps.0.extend(steps);
             self.newest = time;
         }
-        (stepped.abs() >= NOTICED).then_some(stepped)
     }
 
     /// Whether the clock is so far behind the newest date that it must have stepped.
@@ -206,11 +217,14 @@ mod tests {
             date
         }
 
-        fn survey(&self, moment: i64) -> Survey {
+        /// The place before a moment, and whether events are hidden by it.
+        fn place_before(&self, moment: i64) -> (u64, bool) {
             let next = |from: u64| -> Result<_, ()> {
                 Ok(self.events.iter().find(|(number, _)| *number >= from).copied())
             };
-            self.dating.steps().survey(moment, self.time, self.last(), next).unwrap()
+            let steps = self.dating.steps();
+            let place = steps.newest_before(moment, self.last(), next).unwrap();
+            (place, steps.hides_some(place, moment, self.time))
         }
 
         fn aged(&self, number: u64) -> i64 {
@@ -229,7 +243,6 @@ mod tests {
             log.publish();
             assert_eq!(log.pass(1_000, -ahead), Some(-ahead));
             assert_eq!(log.publish(), log.time);
-            assert_eq!(log.dating.steps().all().len(), 1);
             // And what was dated after the clock ages from when that was found.
             assert_eq!((log.aged(2), log.aged(3)), (log.time, log.time));
             assert_eq!(log.aged(1), log.time - 2_000);
@@ -242,7 +255,7 @@ mod tests {
     fn a_step_back_while_the_log_was_away_is_noticed_at_the_first_look() {
         let mut dating = Dating::new(1_000_000, ClockSteps::default());
         assert_eq!(dating.look(7, Instant::now(), 400_000), Some(-600_000));
-        let step = Step { after: 7, from: 1_000_000, to: 400_000 };
+        let step = Step { after: 7, from: 1_000_000, to: 400_000, ages_from: 400_000 };
         assert_eq!(dating.steps().all(), [step]);
     }
 
@@ -276,12 +289,12 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_lost_until_a_restart_makes_nothing_old() {
-        let lost = Step { after: 7, from: 50 * YEAR, to: 1_000 };
+        let lost = Step { after: 7, from: 50 * YEAR, to: 1_000, ages_from: 1_000 };
         let mut dating = Dating::new(9_000, ClockSteps::new(vec![lost]));
         dating.look(9, Instant::now(), 50 * YEAR + 60_000);
         assert_eq!(dating.steps().aged(7, 50 * YEAR), 50 * YEAR);
         // While one that was ahead by ten years, and is right since, is not taken for that.
-        let ahead = Step { after: 7, from: 60 * YEAR, to: 50 * YEAR };
+        let ahead = Step { after: 7, from: 60 * YEAR, to: 50 * YEAR, ages_from: 50 * YEAR };
         let mut dating = Dating::new(50 * YEAR + 9_000, ClockSteps::new(vec![ahead]));
         dating.look(9, Instant::now(), 51 * YEAR);
         assert_eq!(dating.steps().aged(7, 60 * YEAR), 50 * YEAR);
@@ -302,14 +315,31 @@ mod tests {
         log.pass(180_000, 0);
         log.publish();
         // Before the step: all that came since stands behind the place.
-        let before = log.survey(true_time - 90_000);
-        assert_eq!((before.place, before.hides_some()), (3, false));
-        // After it, while the event of the clock that was ahead is dated later still.
-        let after = log.survey(true_time + 10_000);
-        assert_eq!((after.place, after.hides_some()), (7, true));
+        assert_eq!(log.place_before(true_time - 90_000), (3, false));
+        // After it, while the event of the clock that was ahead may be dated later still.
+        assert_eq!(log.place_before(true_time + 10_000), (7, true));
         // After that as well.
-        let long_after = log.survey(true_time + 150_000);
-        assert_eq!((long_after.place, long_after.hides_some()), (7, false));
+        assert_eq!(log.place_before(true_time + 150_000), (7, false));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_by_years_hides_nothing_from_who_asks_for_what_came_later() {
+        for is_noticed in [true, false] {
+            let mut log = Log::new();
+            log.pass(1_000, 0);
+            log.publish();
+            if !is_noticed {
+                // The log was away meanwhile.
+                log.dating = Dating::new(log.time, ClockSteps::default());
+            }
+            log.pass(1_000, 10 * YEAR);
+            log.publish();
+            log.pass(60_000, -10 * YEAR);
+            log.publish();
+            log.pass(60_000, 0);
+            log.publish();
+            assert_eq!(log.place_before(log.time - 30_000), (3, false));
+        }
     }
 
     proptest! {
@@ -325,38 +355,13 @@ mod tests {
                 log.publish();
             }
             let moment = log.time - back;
-            let survey = log.survey(moment);
+            let (place, hides_some) = log.place_before(moment);
             let newest = log.events.iter().filter(|(_, date)| *date < moment).map(|(n, _)| *n).max();
-            prop_assert_eq!(survey.place, newest.unwrap_or(0));
+            prop_assert_eq!(place, newest.unwrap_or(0));
             let hidden = |(number, date): &(u64, i64)| {
-                *number < survey.place && *date >= moment && *date <= log.time
+                *number < place && *date >= moment && *date <= log.time
             };
-            prop_assert_eq!(survey.hides_some(), log.events.iter().any(hidden));
-        }
-
-        /// Two parts of a log know together what the whole does.
-        #[test]
-        fn parts_know_together_what_the_whole_does(
-            moves in prop::collection::vec((0_u64..5_000, -20_000_i64..20_000, any::<bool>()), 1..60),
-            back in 0_i64..100_000,
-        ) {
-            let mut log = Log::new();
-            for (millis, step, _) in &moves {
-                log.pass(*millis, *step);
-                log.publish();
-            }
-            let moment = log.time - back;
-            let part = |of: bool| {
-                let events: Vec<_> = log.events.iter().zip(&moves)
-                    .filter(|(_, (_, _, side))| *side == of).map(|(event, _)| *event).collect();
-                let next = |from: u64| -> Result<_, ()> {
-                    Ok(events.iter().find(|(number, _)| *number >= from).copied())
-                };
-                log.dating.steps().survey(moment, log.time, log.last(), next).unwrap()
-            };
-            let (whole, parts) = (log.survey(moment), part(true).and(part(false)));
-            prop_assert_eq!(parts.place, whole.place);
-            prop_assert_eq!(parts.hides_some(), whole.hides_some());
+            prop_assert!(hides_some || !log.events.iter().any(hidden));
         }
     }
 }

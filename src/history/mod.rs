@@ -8,6 +8,7 @@
 mod clock_steps;
 pub mod memory;
 pub mod redis;
+mod rules;
 pub mod sqlite;
 
 use std::future::ready;

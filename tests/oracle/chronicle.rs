@@ -23,7 +23,13 @@ pub struct Entry {
 
 /// What a log has acknowledged.
 #[derive(Debug, Clone, Default)]
-pub struct Chronicle(pub Vec<Entry>);
+pub struct Chronicle {
+    entries: Vec<Entry>,
+    /// The places at which the log was opened, and how many events there were then.
+    opened: Vec<(Cursor, usize)>,
+    /// How many events there were when the end of the log was lost, and what time it was.
+    lost: Vec<(usize, Timestamp)>,
+}
 
 /// What a reader was given.
 #[derive(Debug, Clone, Default)]
@@ -65,23 +71,58 @@ fn matches(patterns: &[Pattern], topic: &Topic) -> bool {
 }
 
 impl Chronicle {
-    /// How many events there are up to a number.
-    pub fn upto(&self, number: u64) -> usize {
-        self.0.partition_point(|entry| entry.cursor.sequence <= number)
+    /// The log is opened, and its newest place is this.
+    pub fn open(&mut self, head: Cursor) {
+        self.opened.push((head, self.entries.len()));
+    }
+
+    /// The end of the log is lost, nobody knows how much. What was dated after the clock by then can't be
+    /// told by its date any more.
+    pub fn lose_end(&mut self, now: Timestamp) {
+        self.lost.push((self.entries.len(), now));
+    }
+
+    /// An event is acknowledged.
+    pub fn add(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// All events, in order.
+    pub fn all(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// What was acknowledged up to a place of the log that runs.
+    pub fn until(&self, place: Cursor) -> Self {
+        let entries = self.entries[..self.upto(place)].to_vec();
+        Self { entries, opened: self.opened.clone(), lost: Vec::new() }
+    }
+
+    /// How many events there are up to a place of the log that runs. Where its end was lost, numbers of it
+    /// may have been given again in a later epoch.
+    pub fn upto(&self, place: Cursor) -> usize {
+        let is_upto = |entry: &Entry| entry.cursor.sequence <= place.sequence;
+        let (head, before) = *self.opened.last().expect("it was opened");
+        match place.sequence >= head.sequence {
+            true => {
+                before + self.entries[before..].iter().take_while(|entry| is_upto(entry)).count()
+            }
+            false => self.entries[..before].iter().rposition(is_upto).map_or(0, |at| at + 1),
+        }
     }
 
     /// How many events two logs have in common, from the beginning.
     pub fn in_common(&self, other: &Self) -> usize {
-        self.0.iter().zip(&other.0).take_while(|(a, b)| a.id == b.id).count()
+        self.entries.iter().zip(&other.entries).take_while(|(a, b)| a.id == b.id).count()
     }
 
     fn matching(&self, from: usize, patterns: &[Pattern]) -> Vec<&Entry> {
-        self.0.iter().skip(from).filter(|entry| matches(patterns, &entry.topic)).collect()
+        self.entries.iter().skip(from).filter(|entry| matches(patterns, &entry.topic)).collect()
     }
 
     /// Whether every event that was given was acknowledged, as that, and in that order.
     fn knows(&self, given: &Given, patterns: &[Pattern]) -> Result<(), Fault> {
-        let mut rest = self.0.iter();
+        let mut rest = self.entries.iter();
         for event in &given.events {
             let Some(entry) = rest.find(|entry| entry.id == id(event)) else {
                 let place = event.cursor.map_or(String::new(), |cursor| cursor.to_string());
@@ -133,8 +174,13 @@ impl Chronicle {
     ) -> Result<Verdict, Fault> {
         self.knows(given, patterns)?;
         let all = self.matching(0, patterns);
+        let is_known = |entry: &Entry| {
+            let place = self.entries.partition_point(|other| other.id < entry.id);
+            self.lost.iter().all(|(upto, then)| place >= *upto || entry.date <= *then)
+        };
         let got: Vec<_> = given.events.iter().map(|event| id(event)).collect();
-        let is_since = |entry: &&&Entry| entry.date >= since && entry.date <= now;
+        let is_since =
+            |entry: &&&Entry| entry.date >= since && entry.date <= now && is_known(entry);
         let missed: Vec<_> =
             all.iter().filter(is_since).map(|e| e.id).filter(|id| !got.contains(id)).collect();
         let newest: Vec<_> =

@@ -1,6 +1,6 @@
 //! One life: what is done follows from a seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::AddAssign;
 use std::time::{Duration, SystemTime};
 
@@ -78,6 +78,8 @@ pub struct Life {
     places: Vec<Place>,
     backups: Vec<Backup>,
     events: usize,
+    /// Every place that an event of any log was given.
+    given: HashSet<Cursor>,
 }
 
 impl Life {
@@ -98,6 +100,7 @@ impl Life {
             places: Vec::new(),
             backups: Vec::new(),
             events: 0,
+            given: HashSet::new(),
         }
     }
 
@@ -158,6 +161,7 @@ impl Life {
     fn open(&mut self, line: usize, directory: Option<TempDir>) -> Result<(), Fault> {
         let rules = log::rules(&mut self.dice, self.is_on_disk);
         let log = Log::open(directory, rules, self.clock).map_err(Fault)?;
+        self.lines[line].chronicle.open(log.history.head());
         self.disturbed = self.clock.now();
         self.lines[line].log = Some(log);
         self.lines[line].keyed = None;
@@ -167,13 +171,14 @@ impl Life {
 
     /// A reader takes the newest place.
     fn see_head(&mut self, line: usize) {
-        let (cursor, seen) = (self.log(line).history.head(), self.lines[line].chronicle.0.len());
+        let (cursor, seen) =
+            (self.log(line).history.head(), self.lines[line].chronicle.all().len());
         self.places.push(Place { cursor, line, seen });
     }
 
-    fn event(&mut self) -> NewEvent {
+    fn event(&mut self, topic: &str) -> NewEvent {
         self.events += 1;
-        let topic = Topic::parse(self.dice.pick(&TOPICS)).expect("a topic");
+        let topic = Topic::parse(topic).expect("a topic");
         let text = match self.dice.below(30) {
             0 => "x".repeat(self.dice.below(40_000)),
             1..10 => "x".repeat(self.dice.below(200)),
@@ -186,8 +191,12 @@ impl Life {
 
     async fn publish(&mut self, line: usize) -> Result<(), Fault> {
         let count = self.dice.pick(&[1, 1, 1, 2, 4, 9]);
-        let events: Vec<_> = (0..count).map(|_| self.event()).collect();
-        let names: Vec<_> = events.iter().map(|event| event.topic.to_string()).collect();
+        let topics: Vec<_> = (0..count).map(|_| self.dice.pick(&TOPICS)).collect();
+        self.publish_to(line, &topics).await
+    }
+
+    async fn publish_to(&mut self, line: usize, topics: &[&str]) -> Result<(), Fault> {
+        let events: Vec<_> = topics.iter().map(|topic| self.event(topic)).collect();
         let scope = self.dice.percent(20).then_some(self.events as u8);
         let key = scope.map(|_| {
             let mut scope = [0; 32];
@@ -196,8 +205,8 @@ impl Life {
         });
         self.trace.step(format!(
             "line {line}: {} from {} on",
-            names.join(" "),
-            self.events + 1 - count
+            topics.join(" "),
+            self.events + 1 - topics.len()
         ));
         let append = Append { events, key };
         let receipt = self.log(line).history.append(append.clone()).await;
@@ -231,11 +240,11 @@ impl Life {
                 return Err(Fault(format!("{id} is dated {} at {now}", receipt.time)));
             }
             let Some(cursor) = receipt.cursor else { continue };
-            if chronicle.0.last().is_some_and(|last| last.cursor >= cursor) {
-                return Err(Fault(format!("the number of {id} was given before")));
+            if !self.given.insert(cursor) {
+                return Err(Fault(format!("{cursor}, the place of {id}, was given before")));
             }
             let (topic, date) = (receipt.topic.clone(), receipt.time);
-            chronicle.0.push(Entry { id, topic, cursor, date, born });
+            chronicle.add(Entry { id, topic, cursor, date, born });
         }
         Ok(())
     }
@@ -297,13 +306,13 @@ impl Life {
         let due = self.disturbed.max(self.began);
         let is_due = self.clock.now() - due > AGE + Duration::from_secs(1);
         for _ in 0..3 {
-            self.publish(line).await?;
+            self.publish_to(line, &["d.a"]).await?;
         }
         let texts = patterns(&["old.a", "mold.a"]);
         let (given, _) = pages(&*self.log(line).history, &texts, None, 1_000, 100).await?;
         let chronicle = &self.lines[line].chronicle;
         let is_late = |entry: &&Entry| self.clock.now() - entry.born > AGE + Duration::from_secs(1);
-        let late: Vec<_> = chronicle.0.iter().filter(is_late).map(|entry| entry.id).collect();
+        let late: Vec<_> = chronicle.all().iter().filter(is_late).map(|entry| entry.id).collect();
         match given.events.iter().find(|event| is_due && late.contains(&id(event))) {
             Some(event) => Err(Fault(format!("{} is too old and kept", id(event)))),
             None => Ok(()),
@@ -346,7 +355,16 @@ impl Life {
         if let Some(left) = &left {
             log::cut(left.path(), &mut self.dice);
         }
-        self.reopen(line, left)
+        let now = self.time();
+        self.lines[line].chronicle.lose_end(now);
+        match self.reopen(line, left) {
+            // It may be refused, loudly.
+            Err(fault) if fault.0.contains("can't be used") => {
+                let directory = tempfile::tempdir().expect("a directory");
+                self.begin(Some(directory), Chronicle::default())
+            }
+            reopened => reopened,
+        }
     }
 
     fn back_up(&mut self, line: usize) -> Result<(), Fault> {
@@ -369,14 +387,10 @@ impl Life {
         let at = self.dice.below(self.backups.len());
         let is_in_place = running == RUNNING || self.dice.percent(50);
         self.trace.step(format!("line {line}: backup {at} is restored, in place: {is_in_place}"));
-        let directory = match is_in_place {
-            false => log::copy(self.backups[at].directory.path()),
-            true => {
-                let directory = self.stop(line).expect("it is on disk");
-                log::overwrite(directory.path(), self.backups[at].directory.path());
-                directory
-            }
-        };
+        if is_in_place {
+            self.stop(line);
+        }
+        let directory = log::copy(self.backups[at].directory.path());
         self.begin(Some(directory), self.backups[at].chronicle.clone())
     }
 
@@ -411,9 +425,9 @@ impl Life {
         };
         // A reader that stopped early was promised what comes up to there.
         let end = end.unwrap_or(cursor);
-        let reached = Chronicle(chronicle.0[..chronicle.upto(end.sequence)].to_vec());
+        let reached = chronicle.until(end);
         let verdict = reached.judge(&given, &texts, seen, in_common)?;
-        self.places.push(Place { cursor: end, line, seen: reached.0.len() });
+        self.places.push(Place { cursor: end, line, seen: reached.all().len() });
         self.count(verdict);
         Ok(())
     }
@@ -455,7 +469,7 @@ impl Life {
             let cursor = event.cursor.expect("it is kept");
             let (given, _) = pages(&*history, &texts, Some(cursor), 50, 1_000).await?;
             let chronicle = &self.lines[line].chronicle;
-            let seen = chronicle.upto(cursor.sequence);
+            let seen = chronicle.upto(cursor);
             let verdict = chronicle.judge(&given, &texts, seen, usize::MAX)?;
             self.count(verdict);
         }

@@ -140,20 +140,12 @@ impl Log {
 /// A copy of a data directory, as a kill leaves it if the log still runs.
 pub fn copy(from: &Path) -> TempDir {
     let copy = tempfile::tempdir().expect("a directory");
-    overwrite(copy.path(), from);
-    copy
-}
-
-/// Puts the files of one data directory in the place of another's, as `cp` does.
-pub fn overwrite(to: &Path, from: &Path) {
     for name in ["head", "history.db", "history.db-wal"] {
         if from.join(name).exists() {
-            fs::copy(from.join(name), to.join(name)).expect("a copy");
-        } else {
-            _ = fs::remove_file(to.join(name));
+            fs::copy(from.join(name), copy.path().join(name)).expect("a copy");
         }
     }
-    _ = fs::remove_file(to.join("history.db-shm"));
+    copy
 }
 
 /// Cuts off some of the end of the database's log.

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::clock_steps::{ClockSteps, Survey};
+use super::super::clock_steps::ClockSteps;
 use super::super::{NewestPage, TopicSummary};
 use crate::model::{Event, Pattern, Timestamp, Topic};
 
@@ -58,27 +58,26 @@ struct TopicLog {
 }
 
 impl Kept {
-    /// Nothing kept, room for `max_bytes`, and nothing known of what came up to `floor`.
-    pub(in crate::history) fn new(max_bytes: usize, floor: u64) -> Self {
+    /// Nothing kept, and room for `max_bytes`.
+    pub(in crate::history) fn new(max_bytes: usize) -> Self {
         Self {
             topics: BTreeMap::new(),
             topic_by_sequence: BTreeMap::new(),
             emptied: VecDeque::new(),
-            floor,
+            floor: 0,
             bytes: 0,
             max_bytes,
             spared: 0,
         }
     }
 
-    /// What is known here of a moment; both times in milliseconds since 1970.
-    pub(in crate::history) fn survey(
+    /// The number of the newest event before a moment, in milliseconds since 1970.
+    pub(in crate::history) fn newest_before(
         &self,
         steps: &ClockSteps,
         moment: i64,
-        now: i64,
         head: u64,
-    ) -> Survey {
+    ) -> u64 {
         let next = |from: u64| -> Result<_, Infallible> {
             let event = |(sequence, topic): (&u64, &Topic)| {
                 let event = self.topics.get(topic)?.event(*sequence)?;
@@ -86,8 +85,8 @@ impl Kept {
             };
             Ok(self.topic_by_sequence.range(from..).find_map(event))
         };
-        let Ok(survey) = steps.survey(moment, now, head, next);
-        survey
+        let Ok(newest) = steps.newest_before(moment, head, next);
+        newest
     }
 
     /// Keeps an event, which must have the highest number so far, and removes what is then over a
@@ -380,7 +379,7 @@ mod tests {
 
     /// Keeps one event for each topic, numbered from 1, a second apart.
     fn kept(names: &[&str], bounds: Bounds) -> Kept {
-        let mut kept = Kept::new(1 << 30, 0);
+        let mut kept = Kept::new(1 << 30);
         for (sequence, name) in (1..).zip(names) {
             kept.keep(sequence, event(name, sequence), &bounds);
         }
@@ -423,7 +422,7 @@ mod tests {
 
     #[test]
     fn over_the_bytes_of_all_topics_the_oldest_event_goes_first() {
-        let mut kept = Kept::new(3 * event("a", 1).cost(), 0);
+        let mut kept = Kept::new(3 * event("a", 1).cost());
         for (sequence, name) in (1..).zip(["a", "b", "a", "c"]) {
             kept.keep(sequence, event(name, sequence), &WIDE);
         }
@@ -449,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_topic_raises_the_floor_for_all_that_could_match_it() {
-        let mut kept = Kept::new(1 << 30, 0);
+        let mut kept = Kept::new(1 << 30);
         let count = EMPTIED_TOPICS as u64 + 1;
         for sequence in 1..=count {
             kept.keep(sequence, event(&format!("t.{sequence}"), sequence), &WIDE);

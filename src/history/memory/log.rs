@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::super::clock_steps::{ClockSteps, Dating, Survey, span};
+use super::super::clock_steps::{ClockSteps, Dating, span};
 use super::super::{
     AppendError, EventReceipt, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
     TopicSummary,
@@ -51,7 +51,7 @@ impl Log {
             clock,
             dating,
             rules,
-            kept: Kept::new(config.memory_bytes, head.sequence),
+            kept: Kept::new(config.memory_bytes),
             receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
             swept: None,
         };
@@ -78,7 +78,14 @@ impl Log {
         Timestamp::from(self.clock.time()).millis()
     }
 
-    /// Where the clock went back so far.
+    /// Takes back the numbers of a group that nobody was told of; none of those that the clock's steps
+    /// go by.
+    pub(in crate::history) fn take_back(&mut self) {
+        let stepped = self.steps().all().last().map_or(0, |step| step.after);
+        self.last = self.head.sequence.max(stepped);
+    }
+
+    /// Where the clock stepped, as far as that is kept.
     pub(in crate::history) fn steps(&self) -> &ClockSteps {
         self.dating.steps()
     }
@@ -191,9 +198,14 @@ impl Log {
         self.kept.lost_after(sequence, patterns)
     }
 
-    /// What is known in memory of a time.
-    pub(in crate::history) fn survey(&self, time: Timestamp) -> Survey {
-        self.kept.survey(self.steps(), time.millis(), self.now(), self.head.sequence)
+    /// The number of the newest event in memory before a time; 0 where there is none.
+    pub(in crate::history) fn newest_before(&self, time: Timestamp) -> u64 {
+        self.kept.newest_before(self.steps(), time.millis(), self.head.sequence)
+    }
+
+    /// Whether an event before this number, the newest one before a time, may be dated since.
+    pub(in crate::history) fn hides_some(&self, place: u64, time: Timestamp) -> bool {
+        self.steps().hides_some(place, time.millis(), self.now())
     }
 
     /// The newest event in memory of each matching topic.

@@ -101,9 +101,10 @@ impl History for MemoryHistory {
     }
 
     fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
-        let survey = self.lock().survey(time);
-        let moment = Moment { place: self.start.at(survey.place), gap: survey.hides_some() };
-        Box::pin(ready(Ok(moment)))
+        let log = self.lock();
+        let newest = log.newest_before(time);
+        let gap = log.hides_some(newest, time);
+        Box::pin(ready(Ok(Moment { place: self.start.at(newest), gap })))
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {

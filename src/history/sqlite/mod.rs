@@ -7,8 +7,11 @@
 pub mod backup;
 mod checkpoints;
 mod convert;
+mod epochs;
+mod legacy;
 mod open;
 mod page;
+mod past;
 mod reader;
 mod readers;
 mod retention;
@@ -28,11 +31,13 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{error, info};
 
-use self::open::Directory;
+use self::epochs::Epochs;
 pub use self::open::OpenError;
+use self::open::{Directory, Noted};
+use self::past::{Memories, Past};
 use self::reader::Wanted;
 use self::readers::Readers;
-use self::rows::{Epochs, ReceiptRow};
+use self::rows::ReceiptRow;
 use self::state::{Admission, Forget, Shared, Trouble};
 use self::store::{Failure, Store};
 use self::writer::Writer;
@@ -61,33 +66,34 @@ pub struct SqliteHistory {
     readers: Arc<Readers>,
     directory: Arc<Directory>,
     rules: Rules,
-    clock: Clock,
+    epochs: Epochs,
+    memories: Memories,
     commit_timeout: Duration,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Opened {
-    /// Opens the data directory, checks what is in it, and begins to number above all that any
-    /// client may have seen. Where acknowledged events are proven to be missing, a new epoch begins,
-    /// and whoever comes with an older cursor is told of a gap.
+    /// Opens the data directory, checks what is in it, and begins an epoch, which numbers above all that any
+    /// client may have seen. Where acknowledged events are proven to be missing, whoever comes with an older
+    /// cursor is told of a gap.
     pub fn open(config: &config::History, rules: Rules, clock: Clock) -> Result<Self, OpenError> {
         let directory = Arc::new(Directory::open(&config.path)?);
         let mut store = Store::open(&directory, config, &rules)?;
         let committed = store.log().committed;
         let lost = match directory.head() {
-            Some(noted) if noted > committed => {
+            Noted::Number(noted) if noted > committed => {
                 error!(noted, committed, "acknowledged events are missing from the history");
                 Some(noted)
             }
-            None if committed > 0 => {
-                error!(committed, "what the history should hold is not known: head is missing");
+            Noted::Damaged => {
+                error!(committed, "what the history should hold is not known: head is damaged");
                 Some(committed)
             }
-            _ if store.is_copy().map_err(|error| directory.unusable(error))? => {
-                info!(committed, "this is a copy of a history: a new epoch begins");
-                Some(committed)
+            Noted::Nothing if committed > 0 => {
+                info!(committed, "this is taken for a copy of a history, for it has no head");
+                None
             }
-            Some(_) | None => None,
+            Noted::Nothing | Noted::Number(_) => None,
         };
         store.convert(&directory).map_err(|error| directory.unusable(error))?;
         let failed = |failure| match failure {
@@ -97,12 +103,12 @@ impl Opened {
         let sequence = store.begin(lost).map_err(failed)?;
         let synced = directory.set_head(store.log().committed).and_then(|()| directory.sync());
         synced.map_err(|error| directory.damaged(error))?;
-        let head = Cursor { log: store.log().name, epoch: store.epochs().newest(), sequence };
-        let dating = Dating::new(store.log().time, store.steps().clone());
+        let head = Cursor { log: store.log().name, epoch: store.past().epochs.newest(), sequence };
+        let dating = Dating::new(store.log().time, store.past().steps.clone());
         let mut log = Log::new(head, dating, config, rules, clock);
         let receipts = store.receipts().map_err(|error| directory.damaged(error))?;
         for receipt in receipts {
-            remember(&mut log, receipt, head, store.epochs(), clock);
+            remember(&mut log, receipt, head, &store.past().epochs, clock);
         }
         Ok(Self { directory, store, log, config: config.clone(), clock })
     }
@@ -121,6 +127,7 @@ impl Opened {
         let reserved = store.log().reserved;
         let shared = Arc::new(Shared::new(log, reserved, config.pending_bytes, feed));
         let commit_timeout = config.commit_timeout;
+        let Past { epochs, memories, .. } = store.past().clone();
         let writer = Writer {
             shared: shared.clone(),
             directory: directory.clone(),
@@ -133,7 +140,16 @@ impl Opened {
         };
         let thread = thread::Builder::new().name("history-writer".to_owned());
         let writer = Mutex::new(Some(thread.spawn(move || writer.run())?));
-        Ok(SqliteHistory { shared, readers, directory, rules, clock, commit_timeout, writer })
+        Ok(SqliteHistory {
+            shared,
+            readers,
+            directory,
+            rules,
+            epochs,
+            memories,
+            commit_timeout,
+            writer,
+        })
     }
 }
 
@@ -154,24 +170,24 @@ fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock
 
 impl SqliteHistory {
     /// Where reading after a cursor begins, and whether events after it are known to be missing.
-    fn position(head: Cursor, after: Option<Cursor>) -> (u64, bool) {
+    fn position(&self, head: Cursor, after: Option<Cursor>) -> (u64, bool) {
         match after {
             None => (0, false),
-            Some(cursor) if cursor.log != head.log || cursor.sequence > head.sequence => (0, true),
-            Some(cursor) if cursor.epoch > head.epoch => (0, true),
-            Some(cursor) => (cursor.sequence, cursor.epoch < head.epoch),
+            Some(cursor) if cursor.log != head.log => (0, true),
+            Some(cursor) => self.epochs.position(cursor, head.sequence),
         }
     }
 
     async fn read_page(&self, read: Read) -> Result<Page, Problem> {
         let head = self.head();
-        let (after, foreign) = Self::position(head, read.after);
+        let (after, foreign) = self.position(head, read.after);
         let upto = read.upto.map_or(head, |upto| upto.min(head)).sequence;
         let Read { patterns, max_events, max_bytes, .. } = read;
         let wanted =
             Wanted { patterns: patterns.clone(), after, upto, max_events, max_bytes, head };
         let disk = self.readers.read(move |reader| reader.events(&wanted)).await?;
-        // Only topics that are kept in memory lose it with the process.
+        // What was in memory went with the process; what is there now is lost by topic.
+        let went = self.memories.lost(&patterns, after);
         let in_memory = |pattern: &&Pattern| self.rules.may_match(pattern, Storage::Memory);
         let in_memory: Vec<_> = patterns.iter().filter(in_memory).cloned().collect();
         let (memory, forgotten) = {
@@ -179,7 +195,7 @@ impl SqliteHistory {
             let found = state.log.read(&patterns, after, upto, max_events, max_bytes);
             (found, state.log.lost_after(after, &in_memory))
         };
-        let lost = disk.lost.max(forgotten).or(foreign.then_some(after));
+        let lost = disk.lost.max(forgotten).max(went).or(foreign.then_some(after));
         let mut end = disk.upto.min(memory.upto);
         let mut events = disk.events;
         events.extend(memory.events);
@@ -295,17 +311,17 @@ impl History for SqliteHistory {
 
     fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
         Box::pin(async move {
-            let now = Timestamp::from(self.clock.time()).millis();
             let (head, steps, in_memory) = {
                 let state = self.shared.lock();
-                (state.log.head(), state.log.steps().clone(), state.log.survey(time))
+                (state.log.head(), state.log.steps().clone(), state.log.newest_before(time))
             };
             let on_disk = self.readers.read(move |reader| {
                 let next = |from| reader.next_date(from);
-                steps.survey(time.millis(), now, head.sequence, next)
+                steps.newest_before(time.millis(), head.sequence, next)
             });
-            let survey = on_disk.await?.and(in_memory);
-            Ok(Moment { place: head.at(survey.place), gap: survey.hides_some() })
+            let newest = on_disk.await?.max(in_memory);
+            let gap = self.shared.lock().log.hides_some(newest, time);
+            Ok(Moment { place: head.at(newest), gap })
         })
     }
 

@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::epochs::Epochs;
 use super::page::Page;
-use super::rows::{Epochs, EventRow, LogRow, Place, RowError, RowResult, TopicRow};
+use super::past::Past;
+use super::retention::collect;
+use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow};
 use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// The most topics that are followed one by one.
@@ -56,7 +59,11 @@ pub(super) struct ByTopic<T> {
 
 impl Reader {
     pub(super) fn new(db: Connection) -> RowResult<Self> {
-        let epochs = Epochs::read(&db)?;
+        // Both are of one state of the database.
+        let transaction = db.unchecked_transaction()?;
+        let log = collect(&db, LogRow::SELECT, (), LogRow::read)?.into_iter().next();
+        let epochs = Past::read(&db, log.map_or(0, |log| log.past))?.epochs;
+        transaction.finish()?;
         Ok(Self { db, epochs })
     }
 

@@ -7,13 +7,16 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::super::clock_steps::ClockSteps;
+use super::super::rules::InMemory;
 use super::convert;
-use super::open::{COPY, Directory, OpenError, pragma};
+use super::epochs::KEPT_APART;
+use super::legacy;
+use super::open::{Directory, OpenError};
+use super::past::Past;
 use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
-use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
-use super::rows::{read_steps, write_steps};
+use super::rows::{EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer};
 use super::verify::{corrupt, verify};
-use crate::config::{self, Rules, Storage};
+use crate::config::{self, Rules};
 use crate::model::{Event, LogName, Topic};
 
 /// How many numbers are reserved ahead, so that those of events that are kept in memory alone are
@@ -51,8 +54,7 @@ pub(super) struct Group {
 pub(super) struct Store {
     db: Connection,
     log: LogRow,
-    epochs: Epochs,
-    steps: ClockSteps,
+    past: Past,
     rules: Rules,
     max_bytes: u64,
     receipts_window: Duration,
@@ -71,27 +73,19 @@ impl Store {
         let damaged = |error: RowError| directory.unusable(error);
         let mut db = directory.writer(config.fsync)?;
         verify(&db).map_err(damaged)?;
-        let (log, epochs) = load_or_create(&mut db, rules).map_err(damaged)?;
-        let steps = read_steps(&db).map_err(damaged)?;
+        let (log, past) = load_or_create(&mut db).map_err(damaged)?;
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
         Ok(Self {
             db,
             log,
-            epochs,
-            steps,
+            past,
             rules: rules.clone(),
             max_bytes: config.disk_bytes as u64,
             receipts_window: config.idempotency_window,
             expiries,
             spared: 0,
         })
-    }
-
-    /// Whether this is a copy that has not been used yet: another one may have been, or what was copied
-    /// is in use itself, so what is numbered from here on is not what they number.
-    pub(super) fn is_copy(&self) -> RowResult<bool> {
-        Ok(pragma(&self.db, "application_id")? == COPY as u64)
     }
 
     /// Lets the file shrink from now on, where an older release made it and there is room for that.
@@ -103,47 +97,65 @@ impl Store {
         &self.log
     }
 
-    pub(super) fn epochs(&self) -> &Epochs {
-        &self.epochs
+    /// What the log knows of its past, as far as that is stored.
+    pub(super) fn past(&self) -> &Past {
+        &self.past
     }
 
-    /// Where the clock went back, as far as that is stored.
-    pub(super) fn steps(&self) -> &ClockSteps {
-        &self.steps
-    }
-
-    /// Begins to give numbers above all that were ever given; in a new epoch where acknowledged
-    /// events are missing. Where topics were kept elsewhere before, whoever has a cursor from then
-    /// gets a gap, for what was kept in memory then is gone.
+    /// Begins an epoch, and to give numbers above all that were ever given. Where it is proven that events
+    /// up to `lost` were acknowledged and are missing, every place before is a gap.
     /// Returns the number above which new ones begin.
-    pub(super) fn begin(&mut self, lost_up_to: Option<u64>) -> Result<u64, Failure> {
-        let mut log = self.log.clone();
-        let mut epochs = self.epochs.clone();
-        if let Some(lost) = lost_up_to {
-            log.reserved = log.reserved.max(lost);
-            log.committed = log.committed.max(lost);
-            log.floor = log.reserved;
-            epochs.begin(log.reserved);
-        }
-        let rules = rules_checksum(&self.rules);
-        if log.rules != rules {
-            log.rules = rules;
-            log.floor = log.reserved;
-        }
-        let begins_after = log.reserved;
-        log.reserved += RESERVED_AHEAD;
-        let new_epoch = epochs != self.epochs;
-        self.transact(|transaction, current, _, _| {
-            if new_epoch {
-                epochs.write_newest(transaction)?;
-                // A copy is used now, and is none any more.
-                transaction.pragma_update(None, "application_id", 0)?;
+    pub(super) fn begin(&mut self, lost: Option<u64>) -> Result<u64, Failure> {
+        let (mut log, mut past) = (self.log.clone(), self.past.clone());
+        let begins_after = log.reserved.max(lost.unwrap_or(0));
+        let rules = InMemory::of(&self.rules);
+        if begins_after > 0 {
+            if past.memories.is_empty() {
+                // An earlier release knew no more than whether its rules were these, and of those before
+                // them only that they had been others.
+                past.memories.add(InMemory::everything(), log.floor);
+                let same = log.past == legacy::rules_checksum(&self.rules);
+                past.memories.add(if same { rules.clone() } else { InMemory::everything() }, 0);
             }
+            past.epochs.begin(begins_after, log.committed, lost);
+            self.forget_epochs(&mut past).map_err(|error| Failure::NotStored(error.to_string()))?;
+        }
+        past.memories.begin(rules, begins_after);
+        log.past = past.checksum();
+        log.committed = log.committed.max(lost.unwrap_or(0));
+        log.reserved = begins_after + RESERVED_AHEAD;
+        self.transact(|transaction, current, _, _| {
+            past.write(transaction)?;
+            // A copy is used now, and is none any more.
+            transaction.pragma_update(None, "application_id", 0)?;
             *current = log.clone();
             Ok(())
         })?;
-        self.epochs = epochs;
+        self.past = past;
         Ok(begins_after)
+    }
+
+    /// Forgets the oldest epochs that no event is of, where there are very many.
+    fn forget_epochs(&self, past: &mut Past) -> RowResult<()> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE sequence > ?1 AND sequence <= ?2)";
+        let mut has_events = self.db.prepare(sql)?;
+        while past.epochs.all().len() > KEPT_APART {
+            let has_events = |after, upto| -> RowResult<bool> {
+                Ok(has_events.query_row((integer(after), integer(upto)), |row| row.get(0))?)
+            };
+            if !past.epochs.forget_one(has_events)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves more numbers, which proves that the database can be written to.
+    pub(super) fn reserve(&mut self) -> Result<(), Failure> {
+        self.transact(|_, log, _, _| {
+            log.reserved += RESERVED_AHEAD;
+            Ok(())
+        })
     }
 
     /// Stores a group, with some of the retention that is due.
@@ -151,10 +163,13 @@ impl Store {
         let budget = REMOVED_AT_A_TIME + 2 * group.events.len();
         let (mut expiries, mut spared) = (self.expiries.clone(), self.spared);
         let (steps, window) = (&group.steps, self.receipts_window);
-        let are_new_steps = *steps != self.steps;
+        let mut past = self.past.clone();
+        past.steps.clone_from(steps);
+        let is_new_past = past != self.past;
         self.transact(|transaction, log, topics, bounds| {
-            if are_new_steps {
-                write_steps(transaction, steps)?;
+            if is_new_past {
+                past.write(transaction)?;
+                log.past = past.checksum();
             }
             for event in &group.events {
                 add(transaction, log, topics, event)?;
@@ -175,7 +190,7 @@ impl Store {
             forget_receipts(transaction, window, steps, now, budget)
         })?;
         (self.expiries, self.spared) = (expiries, spared);
-        self.steps.clone_from(&group.steps);
+        self.past = past;
         Ok(())
     }
 
@@ -185,7 +200,7 @@ impl Store {
             return Ok(false);
         }
         self.forget_topics()?;
-        let (last, steps) = (self.log.committed, self.steps.clone());
+        let (last, steps) = (self.log.committed, self.past.steps.clone());
         self.commit(&Group { last, steps, ..Group::default() }, now)?;
         Ok(true)
     }
@@ -199,11 +214,11 @@ impl Store {
             }
         }
         for expiry in &self.expiries {
-            if expiry.is_due(&self.db, &self.steps, now)? {
+            if expiry.is_due(&self.db, &self.past.steps, now)? {
                 return Ok(true);
             }
         }
-        let old = old_receipts(&self.db, self.receipts_window, &self.steps, now, 1)?;
+        let old = old_receipts(&self.db, self.receipts_window, &self.past.steps, now, 1)?;
         Ok(!old.is_empty() || self.emptied_topics()? > EMPTIED_TOPICS)
     }
 
@@ -306,41 +321,31 @@ fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
-/// A checksum of where events are kept, by which a change of the rules is known.
-fn rules_checksum(rules: &Rules) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for rule in rules.all() {
-        let on_disk = rule.storage == Storage::Disk;
-        hasher.update(format!("{} {on_disk}\n", rule.pattern).as_bytes());
-    }
-    hasher.finalize()
-}
-
-fn load_or_create(db: &mut Connection, rules: &Rules) -> RowResult<(LogRow, Epochs)> {
+fn load_or_create(db: &mut Connection) -> RowResult<(LogRow, Past)> {
     let found = db.prepare(LogRow::SELECT)?.query_and_then((), LogRow::read)?.next().transpose()?;
     if let Some(log) = found {
-        let epochs = Epochs::read(db)?;
-        return Ok((log, epochs));
+        let past = Past::read(db, log.past)?;
+        return Ok((log, past));
     }
     let events: i64 = db.query_row("SELECT COUNT(*) FROM topics", (), |row| row.get(0))?;
     if events > 0 {
         return Err(corrupt("the record of the log is missing"));
     }
+    let past = Past::none();
     let log = LogRow {
         name: LogName::random(),
-        rules: rules_checksum(rules),
+        past: past.checksum(),
         committed: 0,
         reserved: 0,
         floor: 0,
         time: 0,
         bytes: 0,
     };
-    let epochs = Epochs::first();
     let transaction = db.transaction()?;
     log.write(&transaction)?;
-    epochs.write_newest(&transaction)?;
+    past.write(&transaction)?;
     transaction.commit()?;
-    Ok((log, epochs))
+    Ok((log, past))
 }
 
 fn add(

@@ -16,12 +16,12 @@ use super::open::Directory;
 use super::reader::{Reader, Wanted};
 use super::readers::Readers;
 use super::rows::ReceiptRow;
-use super::rows::RowError;
+use super::rows::RowResult;
 use super::state::{Forget, Numbered, Shared, Trouble, Work};
 use super::store::{Failure, Group, Store};
 use crate::clock::Clock;
 use crate::config::{self, Rules, Storage};
-use crate::model::{Code, Cursor, Event, Problem};
+use crate::model::{Code, Cursor, Problem};
 
 /// How long the writer waits for something to write before it tidies up, and how often it tries a
 /// disk that has failed.
@@ -55,8 +55,24 @@ impl Writer {
                 Work::Stop => break,
             }
         }
+        self.finish();
         if let Err(error) = self.directory.sync() {
             warn!(%error, "the head of the history was not synced");
+        }
+    }
+
+    /// Notes the newest number that was given, so that places of events in memory alone are known to be
+    /// some after the next start.
+    fn finish(&mut self) {
+        let (last, steps) = {
+            let state = self.shared.lock();
+            (state.log.last(), state.log.steps().clone())
+        };
+        let Some(store) = &mut self.store else { return };
+        if last > store.log().committed {
+            let group = Group { last, steps, ..Group::default() };
+            let outcome = store.commit(&group, self.clock.time());
+            self.note(&outcome);
         }
     }
 
@@ -202,7 +218,7 @@ impl Writer {
         let group = Group { last, steps, ..Group::default() };
         loop {
             let Some(store) = &mut self.store else { return };
-            let is_due = self.shared.lock().is_low() || *store.steps() != group.steps;
+            let is_due = self.shared.lock().is_low() || store.past().steps != group.steps;
             let outcome = match is_due {
                 true => store.commit(&group, now).map(|()| false),
                 false => store.tidy(now),
@@ -247,22 +263,29 @@ impl Writer {
             ));
         }
         // Proves that it can be written to.
-        store.begin(None).map_err(|failure| format!("{failure:?}"))?;
+        store.reserve().map_err(|failure| format!("{failure:?}"))?;
         let head = self.shared.lock().log.head();
-        let recovered = self.recovered(head).map_err(|error| error.to_string())?;
-        self.acknowledged = store.log().committed;
+        // A group of unknown outcome is there, or nothing of it.
+        let has_turned_up = self.has_any_after(head).map_err(|error| error.to_string())?;
         for row in store.receipts().map_err(|error| error.to_string())? {
-            super::remember(&mut self.shared.lock().log, row, head, store.epochs(), self.clock);
+            super::remember(
+                &mut self.shared.lock().log,
+                row,
+                head,
+                &store.past().epochs,
+                self.clock,
+            );
         }
         let reserved = store.log().reserved;
+        self.acknowledged = store.log().committed;
         self.store = Some(store);
         drop(closed);
-        self.shared.mended(recovered, reserved);
+        self.shared.mended(has_turned_up, reserved);
         Ok(())
     }
 
-    /// Events of the group of unknown outcome, where the disk has them.
-    fn recovered(&self, head: Cursor) -> Result<Vec<Arc<Event>>, RowError> {
+    /// Whether the disk has events that were not let out, each as it was written.
+    fn has_any_after(&self, head: Cursor) -> RowResult<bool> {
         let reader = Reader::new(self.directory.reader()?)?;
         let wanted = Wanted {
             patterns: Arc::new([]),
@@ -272,6 +295,6 @@ impl Writer {
             max_bytes: usize::MAX,
             head,
         };
-        reader.committed_after(&wanted)
+        Ok(!reader.committed_after(&wanted)?.is_empty())
     }
 }
