@@ -96,7 +96,8 @@ impl ClockSteps {
 #[derive(Debug, Clone)]
 pub(in crate::history) struct Dating {
     steps: ClockSteps,
-    /// The date of the newest event, in milliseconds since 1970.
+    /// The date of the newest event, in milliseconds since 1970; not below what time it was when the log began
+    /// to run, for what it lost by then has no later date.
     newest: i64,
     /// When the clock was looked at last, and what it said.
     seen: Option<(Instant, i64)>,
@@ -136,6 +137,9 @@ impl Dating {
         let behind = self.newest - time;
         if self.is_ahead_of(time) {
             self.go_back(last, time);
+        }
+        if is_first {
+            self.newest = self.newest.max(time);
         }
         let stepped = if is_first && behind >= NOTICED { -behind } else { stepped };
         (stepped.abs() >= NOTICED).then_some(stepped)

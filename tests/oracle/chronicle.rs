@@ -27,8 +27,8 @@ pub struct Chronicle {
     entries: Vec<Entry>,
     /// The places at which the log was opened, and how many events there were then.
     opened: Vec<(Cursor, usize)>,
-    /// How many events there were when the end of the log was lost, and what time it was.
-    lost: Vec<(usize, Timestamp)>,
+    /// How many events there were when the log was cut off, and what time it was.
+    cut_off: Vec<(usize, Timestamp)>,
 }
 
 /// What a reader was given.
@@ -76,10 +76,10 @@ impl Chronicle {
         self.opened.push((head, self.entries.len()));
     }
 
-    /// The end of the log is lost, nobody knows how much. What was dated after the clock by then can't be
-    /// told by its date any more.
-    pub fn lose_end(&mut self, now: Timestamp) {
-        self.lost.push((self.entries.len(), now));
+    /// The log is cut off and loses events. Of those that were dated after the clock nobody can know the date
+    /// any more.
+    pub fn cut_off(&mut self, now: Timestamp) {
+        self.cut_off.push((self.entries.len(), now));
     }
 
     /// An event is acknowledged.
@@ -95,7 +95,7 @@ impl Chronicle {
     /// What was acknowledged up to a place of the log that runs.
     pub fn until(&self, place: Cursor) -> Self {
         let entries = self.entries[..self.upto(place)].to_vec();
-        Self { entries, opened: self.opened.clone(), lost: Vec::new() }
+        Self { entries, opened: self.opened.clone(), cut_off: Vec::new() }
     }
 
     /// How many events there are up to a place of the log that runs. Where its end was lost, numbers of it
@@ -176,7 +176,7 @@ impl Chronicle {
         let all = self.matching(0, patterns);
         let is_known = |entry: &Entry| {
             let place = self.entries.partition_point(|other| other.id < entry.id);
-            self.lost.iter().all(|(upto, then)| place >= *upto || entry.date <= *then)
+            self.cut_off.iter().all(|(upto, then)| place >= *upto || entry.date <= *then)
         };
         let got: Vec<_> = given.events.iter().map(|event| id(event)).collect();
         let is_since =

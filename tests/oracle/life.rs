@@ -331,6 +331,11 @@ impl Life {
         self.reopen(line, directory)
     }
 
+    fn cut_off(&mut self, line: usize) {
+        let now = self.time();
+        self.lines[line].chronicle.cut_off(now);
+    }
+
     /// What runs in memory alone is another log afterwards.
     fn reopen(&mut self, line: usize, directory: Option<TempDir>) -> Result<(), Fault> {
         match self.is_on_disk {
@@ -344,6 +349,7 @@ impl Life {
         self.trace.step(format!("line {line}: a kill"));
         let left = self.log(line).directory.as_ref().map(|of| log::copy(of.path()));
         self.stop(line);
+        self.cut_off(line);
         self.reopen(line, left)
     }
 
@@ -352,11 +358,10 @@ impl Life {
         self.trace.step(format!("line {line}: a kill that loses the end"));
         let left = self.log(line).directory.as_ref().map(|of| log::copy(of.path()));
         self.stop(line);
+        self.cut_off(line);
         if let Some(left) = &left {
             log::cut(left.path(), &mut self.dice);
         }
-        let now = self.time();
-        self.lines[line].chronicle.lose_end(now);
         match self.reopen(line, left) {
             // It may be refused, loudly.
             Err(fault) if fault.0.contains("can't be used") => {
@@ -391,7 +396,9 @@ impl Life {
             self.stop(line);
         }
         let directory = log::copy(self.backups[at].directory.path());
-        self.begin(Some(directory), self.backups[at].chronicle.clone())
+        let mut chronicle = self.backups[at].chronicle.clone();
+        chronicle.cut_off(self.time());
+        self.begin(Some(directory), chronicle)
     }
 
     // What is read.

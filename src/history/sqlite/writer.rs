@@ -69,7 +69,7 @@ impl Writer {
             (state.log.last(), state.log.steps().clone())
         };
         let Some(store) = &mut self.store else { return };
-        if last > store.log().committed {
+        if last > store.log().committed || steps != store.past().steps {
             let group = Group { last, steps, ..Group::default() };
             let outcome = store.commit(&group, self.clock.time());
             self.note(&outcome);
