@@ -71,6 +71,11 @@ fn matches(patterns: &[Pattern], topic: &Topic) -> bool {
 }
 
 impl Chronicle {
+    /// Whether this is about the log of a place.
+    pub fn is_of(&self, place: Cursor) -> bool {
+        self.opened.last().is_none_or(|(head, _)| head.log == place.log)
+    }
+
     /// The log is opened, and its newest place is this.
     pub fn open(&mut self, head: Cursor) {
         self.opened.push((head, self.entries.len()));

@@ -161,7 +161,16 @@ impl Life {
     fn open(&mut self, line: usize, directory: Option<TempDir>) -> Result<(), Fault> {
         let rules = log::rules(&mut self.dice, self.is_on_disk);
         let log = Log::open(directory, rules, self.clock).map_err(Fault)?;
-        self.lines[line].chronicle.open(log.history.head());
+        let head = log.history.head();
+        // Where nothing was left it is another log, which can know nothing of this one.
+        let line = match self.lines[line].chronicle.is_of(head) {
+            true => line,
+            false => {
+                self.lines.push(Line { log: None, chronicle: Chronicle::default(), keyed: None });
+                self.lines.len() - 1
+            }
+        };
+        self.lines[line].chronicle.open(head);
         self.disturbed = self.clock.now();
         self.lines[line].log = Some(log);
         self.lines[line].keyed = None;
