@@ -9,6 +9,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -410,4 +411,38 @@ async fn a_power_failure_without_fsync_does_lose_something() {
     }
     let (acknowledged, left) = after_a_power_failure(false).await;
     assert!(left.len() < acknowledged.len(), "all {} were left", left.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_still_waits_when_the_disk_hangs_is_certainly_not_stored() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    command.args(["-e", "inject=fsync,fdatasync:delay_enter=5000000:when=20"]);
+    command.arg(env!("CARGO_BIN_EXE_fanfare"));
+    let timeout = ["--set", "history.commit_timeout=1s"];
+    let broker = Arc::new(Process::run(command, directory.path(), 0, &timeout));
+    let http = client();
+    let mut publishes = Vec::new();
+    for n in 0..60 {
+        let (http, broker) = (http.clone(), broker.clone());
+        publishes.push(tokio::spawn(async move { publish(&http, &broker, json!(n)).await }));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut codes = Vec::new();
+    for publish in publishes {
+        let (status, code, _) = publish.await.expect("it ran");
+        codes.push(if status == 201 { "stored".to_owned() } else { code });
+    }
+    let count = |code: &str| codes.iter().filter(|found| *found == code).count();
+    assert!(count("outcome_unknown") <= 2, "one was on its way, and what was beside it: {codes:?}");
+    assert!(count("unavailable") >= 5, "many waited behind it: {codes:?}");
+    let kept = kept(&http, &broker).await;
+    for (n, code) in codes.iter().enumerate() {
+        let is_kept = kept.contains(&json!(n));
+        assert_eq!(is_kept, code != "unavailable", "{n} is {code}: {codes:?}");
+    }
 }

@@ -295,7 +295,8 @@ async fn retention_on_disk_goes_on_after_a_restart() {
     server.stop();
 }
 
-/// Some history in a directory: its files, and what was acknowledged of each topic.
+/// Some history in a directory: its files as a broker that is killed leaves them, and what was
+/// acknowledged of each topic.
 struct Kept {
     directory: tempfile::TempDir,
     ids: Vec<String>,
@@ -315,8 +316,11 @@ impl Kept {
                 .collect();
             ids.extend(server.publish_all(&events).await);
         }
+        // A clean stop would leave SQLite's log empty.
+        let running = Self { directory, ids };
+        let killed = running.copy();
         server.stop();
-        Self { directory, ids }
+        Self { directory: killed, ids: running.ids }
     }
 
     fn copy(&self) -> tempfile::TempDir {

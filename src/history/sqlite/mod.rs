@@ -15,10 +15,12 @@ mod past;
 mod reader;
 mod readers;
 mod retention;
+mod room;
 mod rows;
 mod space;
 mod state;
 mod store;
+mod strangers;
 mod verify;
 mod writer;
 
@@ -28,7 +30,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tracing::{error, info};
 
 use self::epochs::Epochs;
@@ -37,7 +38,9 @@ use self::open::{Directory, Noted};
 use self::past::{Memories, Past};
 use self::reader::Wanted;
 use self::readers::Readers;
+use self::room::Room;
 use self::rows::ReceiptRow;
+use self::space::{Bounds, Reserve};
 use self::state::{Admission, Forget, Shared, Trouble};
 use self::store::{Failure, Store};
 use self::writer::Writer;
@@ -47,7 +50,7 @@ use super::{
     Append, AppendError, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Moment, Newest,
     NewestPage, Page, Read, Receipt, TopicSummary,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
 
@@ -56,6 +59,7 @@ pub struct Opened {
     directory: Arc<Directory>,
     store: Store,
     log: Log,
+    reserve: Reserve,
     config: config::History,
     clock: Clock,
 }
@@ -78,6 +82,7 @@ impl Opened {
     /// cursor is told of a gap.
     pub fn open(config: &config::History, rules: Rules, clock: Clock) -> Result<Self, OpenError> {
         let directory = Arc::new(Directory::open(&config.path)?);
+        let reserve = Reserve::new(&directory, config);
         let mut store = Store::open(&directory, config, &rules)?;
         let committed = store.log().committed;
         let lost = match directory.head() {
@@ -96,11 +101,22 @@ impl Opened {
             Noted::Nothing | Noted::Number(_) => None,
         };
         store.convert(&directory).map_err(|error| directory.unusable(error))?;
+        let mut growth = 0;
+        let sequence = match store.begin(lost) {
+            Err(Failure::Full) => {
+                reserve.give_up();
+                store.empty_log();
+                growth = directory.growth(&store.db).unwrap_or(0);
+                store.begin(lost)
+            }
+            begun => begun,
+        };
         let failed = |failure| match failure {
-            Failure::Full => directory.full(),
+            Failure::Full => directory.full(growth),
+            Failure::Busy(_) => OpenError::Locked(config.path.clone()),
             Failure::NotStored(reason) | Failure::Unknown(reason) => directory.damaged(reason),
         };
-        let sequence = store.begin(lost).map_err(failed)?;
+        let sequence = sequence.map_err(failed)?;
         let synced = directory.set_head(store.log().committed).and_then(|()| directory.sync());
         synced.map_err(|error| directory.damaged(error))?;
         let head = Cursor { log: store.log().name, epoch: store.past().epochs.newest(), sequence };
@@ -110,7 +126,7 @@ impl Opened {
         for receipt in receipts {
             remember(&mut log, receipt, head, &store.past().epochs, clock);
         }
-        Ok(Self { directory, store, log, config: config.clone(), clock })
+        Ok(Self { directory, store, log, reserve, config: config.clone(), clock })
     }
 
     /// The place above which new events are numbered.
@@ -120,10 +136,11 @@ impl Opened {
 
     /// Starts to write, and to tell `feed`.
     pub fn start(self, feed: Arc<dyn Feed>) -> std::io::Result<SqliteHistory> {
-        let Self { directory, store, log, config, clock } = self;
+        let Self { directory, store, log, reserve, config, clock } = self;
         let rules = log.rules().clone();
         let readers = Arc::new(Readers::start(directory.clone())?);
-        checkpoints::start(Arc::downgrade(&readers), config.fsync)?;
+        let bounds = Bounds::new(&config);
+        checkpoints::start(Arc::downgrade(&readers), config.fsync, reserve.bound(bounds.moved))?;
         let reserved = store.log().reserved;
         let shared = Arc::new(Shared::new(log, reserved, config.pending_bytes, feed));
         let commit_timeout = config.commit_timeout;
@@ -135,6 +152,8 @@ impl Opened {
             acknowledged: store.log().committed,
             store: Some(store),
             rules: rules.clone(),
+            room: Room::new(reserve, bounds),
+            is_failing: false,
             config,
             clock,
         };
@@ -287,11 +306,11 @@ impl History for SqliteHistory {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         let admission = self.shared.admit(append);
         Box::pin(async move {
-            let receiver = match admission {
+            let (ticket, receiver) = match admission {
                 Admission::Done(result) => return result,
-                Admission::Waiting(receiver) => receiver,
+                Admission::Waiting(ticket, receiver) => (ticket, receiver),
             };
-            match timeout(self.commit_timeout, receiver).await {
+            match within(self.commit_timeout, receiver).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_)) => {
                     let reason = "the writer of the history has ended".to_owned();
@@ -299,6 +318,9 @@ impl History for SqliteHistory {
                 }
                 Err(_) => {
                     let reason = format!("the disk did not answer in {:?}", self.commit_timeout);
+                    if self.shared.withdraw(ticket) {
+                        return Err(AppendError::Unavailable(reason));
+                    }
                     Err(AppendError::OutcomeUnknown(reason))
                 }
             }
@@ -353,7 +375,11 @@ impl History for SqliteHistory {
     fn trouble(&self) -> Option<String> {
         let state = self.shared.lock();
         match &state.trouble {
-            Some(Trouble::Full) => Some("there is no space left for the history".to_owned()),
+            Some(Trouble::Full) => Some(
+                "there is no space left for the history, or less than history.reserve_bytes"
+                    .to_owned(),
+            ),
+            Some(Trouble::Busy(reason)) => Some(reason.clone()),
             Some(Trouble::Broken(reason)) => Some(format!("the disk has failed: {reason}")),
             None => state
                 .slow_commit()

@@ -23,10 +23,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
 
 /// How long a statement waits for a lock. The broker's own connections never wait for one another, so
 /// it is another process that has it, and may keep it.
-const BUSY: Duration = Duration::from_millis(500);
+pub(super) const BUSY: Duration = Duration::from_millis(500);
 
 /// The same where the database is opened, for the other process may be a backup that just begins.
 const OPENING: Duration = Duration::from_secs(5);
+
+/// What a start needs beside the growth of the database, in bytes.
+const BEGINNING: u64 = 1 << 20;
 
 /// The `application_id` of a copy that has not been used yet: "copy".
 pub(super) const COPY: i32 = i32::from_be_bytes(*b"copy");
@@ -136,16 +139,15 @@ impl Directory {
         let (error, path) = (error.into(), self.path.clone());
         match error.code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path),
-            Some(ErrorCode::DiskFull) => self.full(),
+            // All of the log may have to be moved into the database.
+            Some(ErrorCode::DiskFull) => self.full(length(&self.wal())),
             _ => self.damaged(error),
         }
     }
 
-    /// Says that there is no space to begin.
-    pub(super) fn full(&self) -> OpenError {
-        // All of the log may have to be moved, and written to.
-        let needed = length(&self.wal()) + (4 << 20);
-        OpenError::Full { path: self.path.clone(), needed }
+    /// Says that there is no space to begin, where the database has to grow.
+    pub(super) fn full(&self, growth: u64) -> OpenError {
+        OpenError::Full { path: self.path.clone(), needed: growth + BEGINNING }
     }
 
     /// Where it is.

@@ -153,14 +153,26 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Removes the oldest events of all until they are within their bound; the broker's own state is not
-    /// among them. Of what is kept up to number `spared`, all is such state.
-    pub(super) fn over_all(&mut self, max_bytes: u64, spared: &mut u64) -> RowResult<()> {
-        if self.log.bytes <= max_bytes {
+    /// Removes the oldest events of all until they cost no more than their bound and `excess` bytes of them
+    /// are gone; the broker's own state is not among them. Of what is kept up to number `spared`, all is
+    /// such state. For an excess no more than three quarters of the bound go: what else the database has
+    /// may be keys, which are never forgotten early.
+    pub(super) fn over_all(
+        &mut self,
+        max_bytes: u64,
+        excess: u64,
+        spared: &mut u64,
+    ) -> RowResult<()> {
+        if self.log.bytes <= max_bytes && excess == 0 {
             return Ok(());
         }
         let state = State::read(self.transaction, self.topics)?;
-        while self.left > 0 && self.log.bytes > max_bytes + state.bytes {
+        let (before, least) = (self.log.bytes, max_bytes / 4);
+        let excess = excess.saturating_sub(state.bytes);
+        let is_over = |bytes: u64| {
+            bytes > max_bytes + state.bytes || (before - bytes < excess && bytes > least)
+        };
+        while self.left > 0 && is_over(self.log.bytes) {
             let sql = format!(
                 "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 2",
                 Removable::COLUMNS

@@ -15,6 +15,7 @@ use super::open::{Directory, OpenError};
 use super::past::Past;
 use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
 use super::rows::{EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer};
+use super::space::Bounds;
 use super::verify::{corrupt, verify};
 use crate::config::{self, Rules};
 use crate::model::{Event, LogName, Topic};
@@ -26,15 +27,33 @@ pub(super) const RESERVED_AHEAD: u64 = 1 << 20;
 /// How many topics without events keep the number of their last removed event to themselves.
 const EMPTIED_TOPICS: u32 = 10_000;
 
+/// How many events one transaction removes where there is hardly any space for it.
+pub(super) const REMOVED_ON_A_FULL_DISK: usize = 32;
+
 /// Why nothing, or perhaps something, was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Certainly nothing: there is no space.
     Full,
+    /// Certainly nothing: another process is in the way.
+    Busy(String),
     /// Certainly nothing.
     NotStored(String),
     /// All of it or nothing.
     Unknown(String),
+}
+
+impl Failure {
+    /// What it is that something failed before anything was committed.
+    pub(super) fn before_commit(error: RowError) -> Self {
+        match error.code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseBusy) => {
+                Self::Busy("another process has locked history.db".to_owned())
+            }
+            _ => Self::NotStored(error.to_string()),
+        }
+    }
 }
 
 /// What one transaction adds.
@@ -52,15 +71,15 @@ pub(super) struct Group {
 
 /// The database, as its one writer has it.
 pub(super) struct Store {
-    db: Connection,
+    pub(super) db: Connection,
     log: LogRow,
     past: Past,
     rules: Rules,
-    max_bytes: u64,
+    pub(super) max: Bounds,
     receipts_window: Duration,
     expiries: Vec<Expiry>,
     /// Of what is kept up to here, all is state of the broker's own.
-    spared: u64,
+    pub(super) spared: u64,
 }
 
 impl Store {
@@ -81,7 +100,7 @@ impl Store {
             log,
             past,
             rules: rules.clone(),
-            max_bytes: config.disk_bytes as u64,
+            max: Bounds::new(config),
             receipts_window: config.idempotency_window,
             expiries,
             spared: 0,
@@ -160,17 +179,33 @@ impl Store {
 
     /// Stores a group, with some of the retention that is due.
     pub(super) fn commit(&mut self, group: &Group, now: SystemTime) -> Result<(), Failure> {
-        let budget = REMOVED_AT_A_TIME + 2 * group.events.len();
+        self.commit_removing(group, REMOVED_AT_A_TIME, now)
+    }
+
+    /// The same, removing as many events and twice those that are added.
+    pub(super) fn commit_removing(
+        &mut self,
+        group: &Group,
+        events: usize,
+        now: SystemTime,
+    ) -> Result<(), Failure> {
+        let budget = events + 2 * group.events.len();
+        let coming = group.events.iter().map(|event| event.cost() as u64).sum();
+        let excess = self.excess(coming).map_err(|error| Failure::before_commit(error.into()))?;
         let (mut expiries, mut spared) = (self.expiries.clone(), self.spared);
         let (steps, window) = (&group.steps, self.receipts_window);
         let mut past = self.past.clone();
         past.steps.clone_from(steps);
         let is_new_past = past != self.past;
-        self.transact(|transaction, log, topics, bounds| {
+        let max_bytes = self.max.cost;
+        self.transact(|transaction, log, topics, rules| {
             if is_new_past {
                 past.write(transaction)?;
                 log.past = past.checksum();
             }
+            // First, so that what comes finds its place in what is freed.
+            let mut removal = Removal { transaction, log, topics, left: budget };
+            removal.over_all(max_bytes, excess, &mut spared)?;
             for event in &group.events {
                 add(transaction, log, topics, event)?;
             }
@@ -182,10 +217,10 @@ impl Store {
                 log.reserved = group.last + RESERVED_AHEAD;
             }
             let mut removal = Removal { transaction, log, topics, left: budget };
-            removal.over_bounds(bounds.rules)?;
-            removal.over_all(bounds.max_bytes, &mut spared)?;
+            removal.over_bounds(rules)?;
+            removal.over_all(max_bytes, 0, &mut spared)?;
             for expiry in &mut expiries {
-                removal.too_old(bounds.rules, expiry, steps, now)?;
+                removal.too_old(rules, expiry, steps, now)?;
             }
             forget_receipts(transaction, window, steps, now, budget)
         })?;
@@ -194,25 +229,34 @@ impl Store {
         Ok(())
     }
 
-    /// Does some of the retention that is due; whether there may be more to do.
-    pub(super) fn tidy(&mut self, now: SystemTime) -> Result<bool, Failure> {
-        if !self.is_untidy(now).map_err(|error| Failure::NotStored(error.to_string()))? {
+    /// Does some of the retention that is due, removing as many events at most; whether there may be more to
+    /// do.
+    pub(super) fn tidy(&mut self, events: usize, now: SystemTime) -> Result<bool, Failure> {
+        if !self.is_untidy(now).map_err(Failure::before_commit)? {
             return Ok(false);
         }
+        let before = self.log.bytes;
         self.forget_topics()?;
         let (last, steps) = (self.log.committed, self.past.steps.clone());
-        self.commit(&Group { last, steps, ..Group::default() }, now)?;
-        Ok(true)
+        let group = Group { last, steps, ..Group::default() };
+        self.commit_removing(&group, events, now)?;
+        Ok(self.log.bytes < before
+            || self.is_untidy_but_for_space(now).map_err(Failure::before_commit)?)
     }
 
     /// Whether retention has something to do.
     fn is_untidy(&self, now: SystemTime) -> RowResult<bool> {
-        if self.log.bytes > self.max_bytes {
+        let excess = self.excess(0)?;
+        if self.log.bytes > self.max.cost || (excess > 0 && self.log.bytes > self.max.cost / 4) {
             let state = State::read(&self.db, &Topics::default())?;
-            if self.log.bytes > self.max_bytes + state.bytes {
+            if self.log.bytes > self.max.cost + state.bytes || excess > state.bytes {
                 return Ok(true);
             }
         }
+        self.is_untidy_but_for_space(now)
+    }
+
+    fn is_untidy_but_for_space(&self, now: SystemTime) -> RowResult<bool> {
         for expiry in &self.expiries {
             if expiry.is_due(&self.db, &self.past.steps, now)? {
                 return Ok(true);
@@ -231,7 +275,7 @@ impl Store {
     /// Forgets topics that have had no events for longest, where there are very many.
     fn forget_topics(&mut self) -> Result<(), Failure> {
         let emptied =
-            self.emptied_topics().map_err(|error| Failure::NotStored(error.to_string()))?;
+            self.emptied_topics().map_err(|error| Failure::before_commit(error.into()))?;
         let surplus = emptied.saturating_sub(EMPTIED_TOPICS).min(REMOVED_AT_A_TIME as u32);
         if surplus == 0 {
             return Ok(());
@@ -253,12 +297,17 @@ impl Store {
     }
 
     /// Removes some of the oldest events of a topic, up to a number; how many it removed.
-    pub(super) fn forget(&mut self, topic: &Topic, upto: u64) -> Result<usize, Failure> {
+    pub(super) fn forget(
+        &mut self,
+        topic: &Topic,
+        upto: u64,
+        events: usize,
+    ) -> Result<usize, Failure> {
         let mut removed = 0;
         self.transact(|transaction, log, topics, _| {
-            let mut removal = Removal { transaction, log, topics, left: REMOVED_AT_A_TIME };
+            let mut removal = Removal { transaction, log, topics, left: events };
             removal.forget(topic, upto)?;
-            removed = REMOVED_AT_A_TIME - removal.left;
+            removed = events - removal.left;
             Ok(())
         })?;
         Ok(removed)
@@ -280,20 +329,15 @@ impl Store {
     }
 
     /// Does something to the database, whole or not at all.
-    fn transact(
+    pub(super) fn transact(
         &mut self,
-        act: impl FnOnce(&Transaction<'_>, &mut LogRow, &mut Topics, &Bounds<'_>) -> RowResult<()>,
+        act: impl FnOnce(&Transaction<'_>, &mut LogRow, &mut Topics, &Rules) -> RowResult<()>,
     ) -> Result<(), Failure> {
         let (mut log, mut topics) = (self.log.clone(), Topics::default());
-        let bounds = Bounds { rules: &self.rules, max_bytes: self.max_bytes };
-        let not_stored = |error: RowError| match &error {
-            RowError::Sqlite(error) if is_full(error) => Failure::Full,
-            _ => Failure::NotStored(error.to_string()),
-        };
         let begun = self.db.transaction_with_behavior(TransactionBehavior::Immediate);
-        let transaction = begun.map_err(|error| not_stored(error.into()))?;
+        let transaction = begun.map_err(|error| Failure::before_commit(error.into()))?;
         let prepare = || -> RowResult<()> {
-            act(&transaction, &mut log, &mut topics, &bounds)?;
+            act(&transaction, &mut log, &mut topics, &self.rules)?;
             for topic in topics.rows.values() {
                 topic.write(&transaction)?;
             }
@@ -301,7 +345,7 @@ impl Store {
             Ok(())
         };
         // Dropped unless committed, which rolls back.
-        prepare().map_err(not_stored)?;
+        prepare().map_err(Failure::before_commit)?;
         transaction.commit().map_err(|error| match is_full(&error) {
             true => Failure::Full,
             false => Failure::Unknown(error.to_string()),
@@ -309,12 +353,6 @@ impl Store {
         self.log = log;
         Ok(())
     }
-}
-
-/// What retention goes by.
-struct Bounds<'a> {
-    rules: &'a Rules,
-    max_bytes: u64,
 }
 
 fn is_full(error: &rusqlite::Error) -> bool {

@@ -15,10 +15,11 @@ use super::super::clock_steps::ClockSteps;
 use super::open::Directory;
 use super::reader::{Reader, Wanted};
 use super::readers::Readers;
-use super::rows::ReceiptRow;
-use super::rows::RowResult;
+use super::room::Room;
+use super::rows::{ReceiptRow, RowResult};
 use super::state::{Forget, Numbered, Shared, Trouble, Work};
 use super::store::{Failure, Group, Store};
+use super::strangers;
 use crate::clock::Clock;
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Problem};
@@ -26,6 +27,9 @@ use crate::model::{Code, Cursor, Problem};
 /// How long the writer waits for something to write before it tidies up, and how often it tries a
 /// disk that has failed.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long it waits where there is more to tidy up.
+const SOON: Duration = Duration::from_millis(10);
 
 /// How long it tidies up before it looks whether someone wants to write.
 const TIDY: Duration = Duration::from_millis(50);
@@ -38,6 +42,9 @@ pub(super) struct Writer {
     pub(super) config: config::History,
     pub(super) rules: Rules,
     pub(super) clock: Clock,
+    pub(super) room: Room,
+    /// Whether the last thing that was written failed, and the log said so.
+    pub(super) is_failing: bool,
     /// None while the disk can't be trusted.
     pub(super) store: Option<Store>,
     /// The newest number of an acknowledged publish.
@@ -47,15 +54,21 @@ pub(super) struct Writer {
 impl Writer {
     /// Writes until the history stops.
     pub(super) fn run(mut self) {
+        let mut patience = Duration::ZERO;
         loop {
-            match self.shared.next_work(IDLE) {
+            let work = self.shared.next_work(patience);
+            patience = IDLE;
+            match work {
                 Work::Group(group) => self.commit(group),
                 Work::Forget(forget) => self.forget(forget),
-                Work::Idle => self.idle(),
+                Work::Idle if self.idle() => patience = SOON,
+                Work::Idle => {}
                 Work::Stop => break,
             }
         }
         self.finish();
+        // What nobody has verified stays as it is.
+        self.checkpoint("TRUNCATE");
         if let Err(error) = self.directory.sync() {
             warn!(%error, "the head of the history was not synced");
         }
@@ -86,12 +99,18 @@ impl Writer {
                     false => store.commit(&group, self.clock.time()),
                 }
             }
-            Some(store) => store.commit(&group, self.clock.time()),
+            Some(_) => self.make_room(&group).and_then(|()| self.store(&group)),
             None => Err(Failure::NotStored("the disk has failed".to_owned())),
         };
         self.note(&outcome);
         let reserved = self.reserved();
         self.shared.committed(numbered, outcome, reserved);
+        self.shrink_now_and_then();
+    }
+
+    fn store(&mut self, group: &Group) -> Result<(), Failure> {
+        let failed = || Failure::NotStored("the disk has failed".to_owned());
+        self.store.as_mut().ok_or_else(failed)?.commit(group, self.clock.time())
     }
 
     /// What of these publishes goes to the disk.
@@ -139,13 +158,30 @@ impl Writer {
     fn note(&mut self, outcome: &Result<(), Failure>) {
         match outcome {
             Ok(()) => {
+                self.is_failing = false;
                 let Some(store) = &self.store else { return };
                 self.acknowledged = store.log().committed;
                 if let Err(error) = self.directory.set_head(self.acknowledged) {
                     warn!(%error, "the head of the history was not noted");
                 }
             }
-            Err(Failure::Full) => warn!("there is no space left for the history"),
+            // Whoever publishes is told each time; the log is told once.
+            Err(Failure::Full | Failure::Busy(_)) if self.is_failing => {}
+            Err(Failure::Full) => {
+                self.is_failing = true;
+                let (free, needed) = (self.directory.free(), self.needed());
+                warn!(
+                    free,
+                    needed,
+                    "there is no space left for the history: events are refused until there is; DELETE, \
+                     retention and a smaller history.disk_bytes make some"
+                );
+            }
+            Err(Failure::Busy(reason)) => {
+                self.is_failing = true;
+                let who = strangers::named(&self.directory);
+                warn!(%reason, "{who} is in the way of the history: events are refused until it ends");
+            }
             Err(Failure::NotStored(reason) | Failure::Unknown(reason)) => {
                 error!(%reason, "the history can't be written to");
                 self.store = None;
@@ -164,8 +200,8 @@ impl Writer {
                 *forget.upto.insert(state.log.last())
             }
         };
-        let Some(store) = &mut self.store else { return };
-        let result = match store.forget(&forget.topic, upto) {
+        let removed = self.remove(|store, events| store.forget(&forget.topic, upto, events));
+        let result = match removed {
             Ok(0) => Ok(forget.removed),
             Ok(more) => {
                 forget.removed += more;
@@ -175,7 +211,9 @@ impl Writer {
                 self.fail(&failure);
                 Err(match failure {
                     Failure::Full => Problem::new(Code::StorageFull, "there is no space left"),
-                    Failure::NotStored(reason) => Problem::new(Code::Unavailable, reason),
+                    Failure::Busy(reason) | Failure::NotStored(reason) => {
+                        Problem::new(Code::Unavailable, reason)
+                    }
                     Failure::Unknown(reason) => Problem::new(Code::OutcomeUnknown, reason),
                 })
             }
@@ -184,53 +222,61 @@ impl Writer {
     }
 
     /// Takes a failure without a group as [`Shared::committed`] takes one with it.
-    fn fail(&mut self, failure: &Failure) {
+    pub(super) fn fail(&mut self, failure: &Failure) {
         self.note(&Err(failure.clone()));
         self.shared.committed(Vec::new(), Err(failure.clone()), self.reserved());
     }
 
-    fn idle(&mut self) {
+    /// Does what is to be done when nobody publishes; whether there is more of it.
+    fn idle(&mut self) -> bool {
         let trouble = self.shared.lock().trouble.clone();
-        match trouble {
-            Some(Trouble::Broken(_)) => self.mend(),
-            Some(Trouble::Full) => self.try_again(),
-            None => self.tidy(),
+        if let Some(Trouble::Broken(_)) = trouble {
+            self.mend();
+            return false;
         }
+        let tidied = self.tidy();
+        let more = *tidied.as_ref().unwrap_or(&false);
+        match tidied.and_then(|_| self.keep_reserve()) {
+            Ok(()) if trouble.is_some() => self.try_again(),
+            Ok(()) if more => {}
+            Ok(()) => self.rest(),
+            Err(failure) => self.fail(&failure),
+        }
+        more
     }
 
-    /// Tries whether there is space again.
+    /// Tries whether the disk can be written to again.
     fn try_again(&mut self) {
-        let Some(store) = &mut self.store else { return };
-        let (last, steps) = (store.log().committed, self.shared.lock().log.steps().clone());
-        let group = Group { last, steps, ..Group::default() };
-        let outcome = store.commit(&group, self.clock.time());
+        let last = self.store.as_ref().map_or(0, |store| store.log().committed);
+        let steps = self.steps();
+        let outcome = self.store(&Group { last, steps, ..Group::default() });
         self.note(&outcome);
         self.shared.committed(Vec::new(), outcome, self.reserved());
     }
 
-    /// Reserves numbers and does what retention is due, as long as nobody wants to write.
-    fn tidy(&mut self) {
+    /// Reserves numbers and does what retention is due, as long as nobody wants to write; whether there is
+    /// more to do.
+    fn tidy(&mut self) -> Result<bool, Failure> {
         let (since, now) = (Instant::now(), self.clock.time());
         let (last, steps) = {
             let state = self.shared.lock();
             (state.log.last(), state.log.steps().clone())
         };
         let group = Group { last, steps, ..Group::default() };
+        let is_stored = |store: &Store| store.past().steps == group.steps;
         loop {
-            let Some(store) = &mut self.store else { return };
-            let is_due = self.shared.lock().is_low() || store.past().steps != group.steps;
-            let outcome = match is_due {
-                true => store.commit(&group, now).map(|()| false),
-                false => store.tidy(now),
+            let is_due = !self.store.as_ref().is_none_or(is_stored) || self.shared.lock().is_low();
+            let more = if is_due {
+                self.store(&group)?;
+                false
+            } else {
+                self.remove(|store, events| store.tidy(events, now))? || self.shrink()?
             };
-            match outcome {
-                Ok(more) => {
-                    self.shared.lock().reserved = self.reserved();
-                    if !more || since.elapsed() > TIDY {
-                        return;
-                    }
-                }
-                Err(failure) => return self.fail(&failure),
+            if self.store.is_some() {
+                self.shared.lock().reserved = self.reserved();
+            }
+            if !more || since.elapsed() > TIDY {
+                return Ok(more);
             }
         }
     }

@@ -50,7 +50,7 @@ type Answered = oneshot::Receiver<Result<Receipt, AppendError>>;
 /// Admits what has to wait for the writer.
 fn waiting(shared: &Shared, topics: &[&str]) -> Answered {
     match shared.admit(append(topics)) {
-        Admission::Waiting(receiver) => receiver,
+        Admission::Waiting(_, receiver) => receiver,
         Admission::Done(result) => panic!("it did not wait: {result:?}"),
     }
 }
