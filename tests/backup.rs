@@ -169,7 +169,11 @@ async fn a_history_of_a_later_release_is_refused_with_the_way_back() {
     db.pragma_update(None, "user_version", 1_000).expect("changed");
     let mut config = fanfare::config::Config::default();
     config.history.path = directory.path().to_owned();
-    let opened = fanfare::history::sqlite::Opened::open(&config.history, config.rules);
+    let opened = fanfare::history::sqlite::Opened::open(
+        &config.history,
+        config.rules,
+        fanfare::clock::Clock::default(),
+    );
     let refused = opened.err().expect("refused").to_string();
     assert!(refused.contains("`fanfare backup` made before the upgrade"), "{refused}");
 }

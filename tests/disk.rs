@@ -228,6 +228,58 @@ async fn after_a_failed_fsync_nothing_is_acknowledged_until_the_disk_is_proven()
     assert_eq!(numbers(received), kept);
 }
 
+/// Publishes a number to a topic on disk and one in memory, in one batch under a key of its own.
+async fn publish_both(http: &Client, broker: &Process, n: usize) -> (u16, String) {
+    let events = json!([{ "topic": "a", "data": n }, { "topic": "mem.a", "data": n }]);
+    let request = http.post(broker.url("/v1/events")).json(&json!({ "events": events }));
+    let response = request.header("idempotency-key", n.to_string()).send().await;
+    let response = response.expect("an answer");
+    let status = response.status().as_u16();
+    let body: Value = response.json().await.expect("JSON");
+    (status, body["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_over_disk_and_memory_is_whole_or_nothing_whatever_becomes_of_its_fsync() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    command.args(["-e", "inject=fsync,fdatasync:error=EIO:when=30..36"]);
+    command.arg(env!("CARGO_BIN_EXE_fanfare"));
+    let rules = ["--set", r#"topics=[{match="mem.>", history="memory"}]"#];
+    let broker = Process::run(command, directory.path(), 0, &rules);
+    let http = client();
+    let (mut acknowledged, mut unknown, mut n) = (Vec::new(), Vec::new(), 0);
+    while unknown.is_empty() || acknowledged.last().is_none_or(|last| *last < unknown[0] + 50) {
+        match publish_both(&http, &broker, n).await {
+            (201, _) => acknowledged.push(n),
+            (503, code) if code == "outcome_unknown" => unknown.push(n),
+            (503, _) => tokio::time::sleep(Duration::from_millis(20)).await,
+            other => panic!("{other:?}"),
+        }
+        n += 1;
+        assert!(n < 20_000, "it never failed, or never worked again");
+    }
+    // A repeat is answered with what became of it, and both topics have the same.
+    for n in &unknown {
+        let (status, code) = publish_both(&http, &broker, *n).await;
+        assert!(status < 300, "{status} {code}");
+    }
+    let kept = async |topic: &str| {
+        let url = broker.url(&format!("/v1/topics/{topic}/events?limit=1000"));
+        let page: Value =
+            http.get(url).send().await.expect("an answer").json().await.expect("JSON");
+        let events = page["events"].as_array().expect("events");
+        events.iter().map(|event| event["data"].clone()).collect::<Vec<_>>()
+    };
+    let on_disk = kept("a").await;
+    assert_eq!(on_disk, kept("mem.a").await);
+    assert_eq!(on_disk.len(), acknowledged.len() + unknown.len());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_commits_put_nothing_out_of_order_between_disk_and_memory() {
     if !is_root() {

@@ -345,7 +345,11 @@ async fn a_start_beside_a_process_that_has_locked_the_database_says_so() {
         Stranger::new(directory.path(), "PRAGMA locking_mode = EXCLUSIVE;BEGIN IMMEDIATE");
     let mut config = fanfare::config::Config::default();
     config.history.path = directory.path().to_owned();
-    let opened = fanfare::history::sqlite::Opened::open(&config.history, config.rules);
+    let opened = fanfare::history::sqlite::Opened::open(
+        &config.history,
+        config.rules,
+        fanfare::clock::Clock::default(),
+    );
     let refused = opened.err().expect("refused").to_string();
     assert!(refused.contains("is locked by another process"), "{refused}");
 }

@@ -49,8 +49,8 @@ use self::state::State;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::{
-    Append, AppendError, Feed, History, ListTopics, Newest, NewestPage, Page, Read, Receipt,
-    TopicSummary,
+    Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
+    Receipt, TopicSummary,
 };
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Timestamp, Topic};
@@ -207,8 +207,10 @@ impl History for RedisHistory {
         Box::pin(self.reader.page(read))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
-        Box::pin(self.reader.place_before(time))
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
+        Box::pin(
+            async move { Ok(Moment { place: self.reader.place_before(time).await?, gap: false }) },
+        )
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {

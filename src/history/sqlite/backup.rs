@@ -16,8 +16,9 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
 use super::open::{COPY, MIGRATIONS, pragma};
+use super::past::Past;
 use super::retention::collect;
-use super::rows::{Epochs, EventRow, LogRow, RowError, RowResult, TopicRow};
+use super::rows::{EventRow, LogRow, RowError, RowResult, TopicRow};
 use super::verify::{corrupt, verify};
 use crate::model::Cursor;
 
@@ -302,7 +303,7 @@ impl<'a> Copy<'a> {
         verify(&self.db)?;
         let log = collect(&self.db, LogRow::SELECT, (), LogRow::read)?.into_iter().next();
         let log = log.ok_or_else(|| corrupt("the record of the log is missing"))?;
-        let epochs = Epochs::read(&self.db)?;
+        let epochs = Past::read(&self.db, log.past)?.epochs;
         let newest = Cursor { log: log.name, epoch: epochs.newest(), sequence: log.committed };
         let sql = format!("SELECT {} FROM topics", TopicRow::COLUMNS);
         let topics = collect(&self.db, &sql, (), TopicRow::read)?;

@@ -16,7 +16,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::rows::RowError;
 
 /// The schema, one step a file, each applied once and in order.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_history.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/0001_history.sql"),
+    include_str!("../../../migrations/0002_past.sql"),
+];
 
 /// How long a statement waits for a lock. The broker's own connections never wait for one another, so
 /// it is another process that has it, and may keep it.
@@ -88,6 +91,17 @@ pub enum OpenError {
     },
 }
 
+/// What `head` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It is new, or was left out of a copy.
+    Nothing,
+    /// It is not what was written.
+    Damaged,
+    /// The number of the newest commit.
+    Number(u64),
+}
+
 /// The data directory, held by this process.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -151,13 +165,19 @@ impl Directory {
         self.path.join("history.db-wal")
     }
 
-    /// The number of the newest commit; none where the file is new or not what was written.
-    pub(super) fn head(&self) -> Option<u64> {
+    /// What stands beside the database about its newest commit.
+    pub(super) fn head(&self) -> Noted {
+        if self.head.metadata().is_ok_and(|file| file.len() == 0) {
+            return Noted::Nothing;
+        }
         let mut record = [0; 12];
-        self.head.read_exact_at(&mut record, 0).ok()?;
-        let (number, checksum) = record.split_first_chunk()?;
-        let number = u64::from_le_bytes(*number);
-        (*checksum == head_checksum(number)).then_some(number)
+        let read = self.head.read_exact_at(&mut record, 0).ok();
+        let parts = read.and_then(|()| record.split_first_chunk());
+        let number = parts.map(|(number, checksum)| (u64::from_le_bytes(*number), checksum));
+        match number {
+            Some((number, checksum)) if *checksum == head_checksum(number) => Noted::Number(number),
+            Some(_) | None => Noted::Damaged,
+        }
     }
 
     /// Notes the number of the newest commit. Not forced to disk: it need only outlive the process,

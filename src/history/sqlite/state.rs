@@ -41,6 +41,8 @@ pub(super) struct State {
     /// No number above this one may be given.
     pub(super) reserved: u64,
     pub(super) trouble: Option<Trouble>,
+    /// What was to go to the disk with a commit of unknown outcome.
+    doubtful: Vec<Vec<Arc<Event>>>,
     queue: VecDeque<Pending>,
     queued_bytes: usize,
     /// How many publishes have been queued.
@@ -113,6 +115,7 @@ impl Shared {
             log,
             reserved,
             trouble: None,
+            doubtful: Vec::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
             tickets: 0,
@@ -186,7 +189,8 @@ impl Shared {
     ) {
         let mut state = self.lock();
         state.committing = None;
-        state.reserved = reserved;
+        // What could not be stored reserved nothing either.
+        let were_reserved = mem::replace(&mut state.reserved, reserved);
         state.trouble = match &outcome {
             Ok(()) => None,
             Err(Failure::Full) => Some(Trouble::Full),
@@ -199,13 +203,15 @@ impl Shared {
         let mut answers = Vec::new();
         for Numbered { events, key, answer } in group {
             let needs_disk = state.needs_disk(events.iter().map(|event| &event.topic));
+            let newest = events.iter().filter_map(|event| event.cursor).max();
+            let is_reserved = newest.is_none_or(|newest| newest.sequence <= were_reserved);
             let result = match &outcome {
                 Ok(()) => Ok(state.log.commit(&events, key)),
                 // What is numbered among events that may yet turn up can't go out before them.
                 Err(Failure::Unknown(reason)) if !needs_disk => {
                     Err(AppendError::Unavailable(reason.clone()))
                 }
-                Err(_) if !needs_disk => Ok(state.log.commit(&events, key)),
+                Err(_) if !needs_disk && is_reserved => Ok(state.log.commit(&events, key)),
                 Err(Failure::Full) => Err(AppendError::StorageFull),
                 Err(Failure::Busy(reason) | Failure::NotStored(reason)) => {
                     Err(AppendError::Unavailable(reason.clone()))
@@ -214,8 +220,13 @@ impl Shared {
             };
             if result.is_ok() {
                 out.extend(events);
+            } else if needs_disk && matches!(outcome, Err(Failure::Unknown(_))) {
+                state.doubtful.push(events);
             }
             answers.push((answer, result));
+        }
+        if matches!(outcome, Err(Failure::Full | Failure::Busy(_) | Failure::NotStored(_))) {
+            state.log.take_back();
         }
         if !out.is_empty() {
             self.feed.committed(out);
@@ -227,9 +238,13 @@ impl Shared {
         }
     }
 
-    /// Lets events out that turned up on the disk after all, and takes the history as mended.
-    pub(super) fn mended(&self, recovered: Vec<Arc<Event>>, reserved: u64) {
+    /// Takes the history as mended. Where the group of unknown outcome turned up on the disk after all, its
+    /// publishes are let out whole, with what of them is kept in memory.
+    pub(super) fn mended(&self, has_turned_up: bool, reserved: u64) {
         let mut state = self.lock();
+        let doubtful = mem::take(&mut state.doubtful);
+        let recovered: Vec<_> =
+            if has_turned_up { doubtful.into_iter().flatten().collect() } else { Vec::new() };
         state.log.commit(&recovered, None);
         state.trouble = None;
         state.reserved = reserved;
@@ -376,3 +391,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,15 +4,20 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use super::super::clock_steps::ClockSteps;
+use super::super::rules::InMemory;
 use super::convert;
-use super::open::{COPY, Directory, OpenError, pragma};
+use super::epochs::KEPT_APART;
+use super::legacy;
+use super::open::{Directory, OpenError};
+use super::past::Past;
 use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
-use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
+use super::rows::{EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer};
 use super::space::Bounds;
 use super::verify::{corrupt, verify};
-use crate::config::{self, Rules, Storage};
+use crate::config::{self, Rules};
 use crate::model::{Event, LogName, Topic};
 
 /// How many numbers are reserved ahead, so that those of events that are kept in memory alone are
@@ -60,13 +65,15 @@ pub(super) struct Group {
     pub(super) receipts: Vec<ReceiptRow>,
     /// The newest number given to any event, kept or not.
     pub(super) last: u64,
+    /// Where the clock went back so far.
+    pub(super) steps: ClockSteps,
 }
 
 /// The database, as its one writer has it.
 pub(super) struct Store {
     pub(super) db: Connection,
     log: LogRow,
-    epochs: Epochs,
+    past: Past,
     rules: Rules,
     pub(super) max: Bounds,
     receipts_window: Duration,
@@ -85,25 +92,19 @@ impl Store {
         let damaged = |error: RowError| directory.unusable(error);
         let mut db = directory.writer(config.fsync)?;
         verify(&db).map_err(damaged)?;
-        let (log, epochs) = load_or_create(&mut db, rules).map_err(damaged)?;
+        let (log, past) = load_or_create(&mut db).map_err(damaged)?;
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
         Ok(Self {
             db,
             log,
-            epochs,
+            past,
             rules: rules.clone(),
             max: Bounds::new(config),
             receipts_window: config.idempotency_window,
             expiries,
             spared: 0,
         })
-    }
-
-    /// Whether this is a copy that has not been used yet: another one may have been, or what was copied
-    /// is in use itself, so what is numbered from here on is not what they number.
-    pub(super) fn is_copy(&self) -> RowResult<bool> {
-        Ok(pragma(&self.db, "application_id")? == COPY as u64)
     }
 
     /// Lets the file shrink from now on, where an older release made it and there is room for that.
@@ -115,42 +116,65 @@ impl Store {
         &self.log
     }
 
-    pub(super) fn epochs(&self) -> &Epochs {
-        &self.epochs
+    /// What the log knows of its past, as far as that is stored.
+    pub(super) fn past(&self) -> &Past {
+        &self.past
     }
 
-    /// Begins to give numbers above all that were ever given; in a new epoch where acknowledged
-    /// events are missing. Where topics were kept elsewhere before, whoever has a cursor from then
-    /// gets a gap, for what was kept in memory then is gone.
+    /// Begins an epoch, and to give numbers above all that were ever given. Where it is proven that events
+    /// up to `lost` were acknowledged and are missing, every place before is a gap.
     /// Returns the number above which new ones begin.
-    pub(super) fn begin(&mut self, lost_up_to: Option<u64>) -> Result<u64, Failure> {
-        let mut log = self.log.clone();
-        let mut epochs = self.epochs.clone();
-        if let Some(lost) = lost_up_to {
-            log.reserved = log.reserved.max(lost);
-            log.committed = log.committed.max(lost);
-            log.floor = log.reserved;
-            epochs.begin(log.reserved);
-        }
-        let rules = rules_checksum(&self.rules);
-        if log.rules != rules {
-            log.rules = rules;
-            log.floor = log.reserved;
-        }
-        let begins_after = log.reserved;
-        log.reserved += RESERVED_AHEAD;
-        let new_epoch = epochs != self.epochs;
-        self.transact(|transaction, current, _, _| {
-            if new_epoch {
-                epochs.write_newest(transaction)?;
-                // A copy is used now, and is none any more.
-                transaction.pragma_update(None, "application_id", 0)?;
+    pub(super) fn begin(&mut self, lost: Option<u64>) -> Result<u64, Failure> {
+        let (mut log, mut past) = (self.log.clone(), self.past.clone());
+        let begins_after = log.reserved.max(lost.unwrap_or(0));
+        let rules = InMemory::of(&self.rules);
+        if begins_after > 0 {
+            if past.memories.is_empty() {
+                // An earlier release knew no more than whether its rules were these, and of those before
+                // them only that they had been others.
+                past.memories.add(InMemory::everything(), log.floor);
+                let same = log.past == legacy::rules_checksum(&self.rules);
+                past.memories.add(if same { rules.clone() } else { InMemory::everything() }, 0);
             }
+            past.epochs.begin(begins_after, log.committed, lost);
+            self.forget_epochs(&mut past).map_err(|error| Failure::NotStored(error.to_string()))?;
+        }
+        past.memories.begin(rules, begins_after);
+        log.past = past.checksum();
+        log.committed = log.committed.max(lost.unwrap_or(0));
+        log.reserved = begins_after + RESERVED_AHEAD;
+        self.transact(|transaction, current, _, _| {
+            past.write(transaction)?;
+            // A copy is used now, and is none any more.
+            transaction.pragma_update(None, "application_id", 0)?;
             *current = log.clone();
             Ok(())
         })?;
-        self.epochs = epochs;
+        self.past = past;
         Ok(begins_after)
+    }
+
+    /// Forgets the oldest epochs that no event is of, where there are very many.
+    fn forget_epochs(&self, past: &mut Past) -> RowResult<()> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE sequence > ?1 AND sequence <= ?2)";
+        let mut has_events = self.db.prepare(sql)?;
+        while past.epochs.all().len() > KEPT_APART {
+            let has_events = |after, upto| -> RowResult<bool> {
+                Ok(has_events.query_row((integer(after), integer(upto)), |row| row.get(0))?)
+            };
+            if !past.epochs.forget_one(has_events)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves more numbers, which proves that the database can be written to.
+    pub(super) fn reserve(&mut self) -> Result<(), Failure> {
+        self.transact(|_, log, _, _| {
+            log.reserved += RESERVED_AHEAD;
+            Ok(())
+        })
     }
 
     /// Stores a group, with some of the retention that is due.
@@ -169,9 +193,16 @@ impl Store {
         let coming = group.events.iter().map(|event| event.cost() as u64).sum();
         let excess = self.excess(coming).map_err(|error| Failure::before_commit(error.into()))?;
         let (mut expiries, mut spared) = (self.expiries.clone(), self.spared);
-        let oldest_receipt = millis(now) - self.receipts_window.as_millis() as i64;
+        let (steps, window) = (&group.steps, self.receipts_window);
+        let mut past = self.past.clone();
+        past.steps.clone_from(steps);
+        let is_new_past = past != self.past;
         let max_bytes = self.max.cost;
         self.transact(|transaction, log, topics, rules| {
+            if is_new_past {
+                past.write(transaction)?;
+                log.past = past.checksum();
+            }
             // First, so that what comes finds its place in what is freed.
             let mut removal = Removal { transaction, log, topics, left: budget };
             removal.over_all(max_bytes, excess, &mut spared)?;
@@ -189,17 +220,12 @@ impl Store {
             removal.over_bounds(rules)?;
             removal.over_all(max_bytes, 0, &mut spared)?;
             for expiry in &mut expiries {
-                removal.too_old(rules, expiry, now)?;
+                removal.too_old(rules, expiry, steps, now)?;
             }
-            transaction
-                .prepare_cached(
-                    "DELETE FROM receipts WHERE scope IN \
-                     (SELECT scope FROM receipts WHERE time < ?1 ORDER BY time LIMIT ?2)",
-                )?
-                .execute((oldest_receipt, budget as i64))?;
-            Ok(())
+            forget_receipts(transaction, window, steps, now, budget)
         })?;
         (self.expiries, self.spared) = (expiries, spared);
+        self.past = past;
         Ok(())
     }
 
@@ -211,7 +237,8 @@ impl Store {
         }
         let before = self.log.bytes;
         self.forget_topics()?;
-        let group = Group { last: self.log.committed, ..Group::default() };
+        let (last, steps) = (self.log.committed, self.past.steps.clone());
+        let group = Group { last, steps, ..Group::default() };
         self.commit_removing(&group, events, now)?;
         Ok(self.log.bytes < before
             || self.is_untidy_but_for_space(now).map_err(Failure::before_commit)?)
@@ -231,17 +258,12 @@ impl Store {
 
     fn is_untidy_but_for_space(&self, now: SystemTime) -> RowResult<bool> {
         for expiry in &self.expiries {
-            if expiry.is_due(&self.db, now)? {
+            if expiry.is_due(&self.db, &self.past.steps, now)? {
                 return Ok(true);
             }
         }
-        let oldest = millis(now) - self.receipts_window.as_millis() as i64;
-        let old: Option<i64> = self
-            .db
-            .prepare_cached("SELECT time FROM receipts ORDER BY time LIMIT 1")?
-            .query_row((), |row| row.get(0))
-            .optional()?;
-        Ok(old.is_some_and(|time| time < oldest) || self.emptied_topics()? > EMPTIED_TOPICS)
+        let old = old_receipts(&self.db, self.receipts_window, &self.past.steps, now, 1)?;
+        Ok(!old.is_empty() || self.emptied_topics()? > EMPTIED_TOPICS)
     }
 
     fn emptied_topics(&self) -> rusqlite::Result<u32> {
@@ -293,7 +315,8 @@ impl Store {
 
     /// The results that are remembered, oldest first. A damaged one is reported and left out.
     pub(super) fn receipts(&self) -> RowResult<Vec<ReceiptRow>> {
-        let mut statement = self.db.prepare(ReceiptRow::SELECT)?;
+        let sql = format!("SELECT {} FROM receipts ORDER BY time", ReceiptRow::COLUMNS);
+        let mut statement = self.db.prepare(&sql)?;
         let mut rows = statement.query(())?;
         let mut receipts = Vec::new();
         while let Some(row) = rows.next()? {
@@ -336,41 +359,31 @@ fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
-/// A checksum of where events are kept, by which a change of the rules is known.
-fn rules_checksum(rules: &Rules) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for rule in rules.all() {
-        let on_disk = rule.storage == Storage::Disk;
-        hasher.update(format!("{} {on_disk}\n", rule.pattern).as_bytes());
-    }
-    hasher.finalize()
-}
-
-fn load_or_create(db: &mut Connection, rules: &Rules) -> RowResult<(LogRow, Epochs)> {
+fn load_or_create(db: &mut Connection) -> RowResult<(LogRow, Past)> {
     let found = db.prepare(LogRow::SELECT)?.query_and_then((), LogRow::read)?.next().transpose()?;
     if let Some(log) = found {
-        let epochs = Epochs::read(db)?;
-        return Ok((log, epochs));
+        let past = Past::read(db, log.past)?;
+        return Ok((log, past));
     }
     let events: i64 = db.query_row("SELECT COUNT(*) FROM topics", (), |row| row.get(0))?;
     if events > 0 {
         return Err(corrupt("the record of the log is missing"));
     }
+    let past = Past::none();
     let log = LogRow {
         name: LogName::random(),
-        rules: rules_checksum(rules),
+        past: past.checksum(),
         committed: 0,
         reserved: 0,
         floor: 0,
         time: 0,
         bytes: 0,
     };
-    let epochs = Epochs::first();
     let transaction = db.transaction()?;
     log.write(&transaction)?;
-    epochs.write_newest(&transaction)?;
+    past.write(&transaction)?;
     transaction.commit()?;
-    Ok((log, epochs))
+    Ok((log, past))
 }
 
 fn add(
@@ -400,6 +413,43 @@ fn add(
     topic.retained += 1;
     topic.bytes += event.cost() as u64;
     log.bytes += event.cost() as u64;
-    log.time = log.time.max(event.time.millis());
+    log.time = event.time.millis();
+    Ok(())
+}
+
+/// Scopes of receipts whose window is over. Those whose date says so are looked at, and those that are
+/// dated after the clock.
+fn old_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<Vec<[u8; 32]>> {
+    let now = millis(now);
+    let oldest = now - window.as_millis() as i64;
+    let sql = format!(
+        "SELECT {} FROM receipts WHERE time < ?1 OR time > ?2 ORDER BY time LIMIT ?3",
+        ReceiptRow::COLUMNS
+    );
+    let is_old = |receipt: &ReceiptRow| receipt.aged(steps) < oldest;
+    let found = collect(db, &sql, (oldest, now, limit as i64), |row| {
+        let scope = row.get(0)?;
+        // A damaged one goes by its date.
+        Ok((scope, ReceiptRow::read(row).map_or(true, |receipt| is_old(&receipt))))
+    })?;
+    Ok(found.into_iter().filter(|(_, is_old)| *is_old).map(|(scope, _)| scope).collect())
+}
+
+fn forget_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<()> {
+    for scope in old_receipts(db, window, steps, now, limit)? {
+        db.prepare_cached("DELETE FROM receipts WHERE scope = ?1")?.execute((scope,))?;
+    }
     Ok(())
 }

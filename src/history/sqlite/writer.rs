@@ -8,20 +8,22 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::super::clock_steps::ClockSteps;
 use super::open::Directory;
 use super::reader::{Reader, Wanted};
 use super::readers::Readers;
 use super::room::Room;
-use super::rows::{ReceiptRow, RowError};
+use super::rows::{ReceiptRow, RowResult};
 use super::state::{Forget, Numbered, Shared, Trouble, Work};
 use super::store::{Failure, Group, Store};
 use super::strangers;
+use crate::clock::Clock;
 use crate::config::{self, Rules, Storage};
-use crate::model::{Code, Cursor, Event, Problem, Timestamp};
+use crate::model::{Code, Cursor, Problem};
 
 /// How long the writer waits for something to write before it tidies up, and how often it tries a
 /// disk that has failed.
@@ -40,6 +42,7 @@ pub(super) struct Writer {
     pub(super) readers: Arc<Readers>,
     pub(super) config: config::History,
     pub(super) rules: Rules,
+    pub(super) clock: Clock,
     pub(super) room: Room,
     /// Whether the last thing that was written failed, and the log said so.
     pub(super) is_failing: bool,
@@ -64,10 +67,26 @@ impl Writer {
                 Work::Stop => break,
             }
         }
+        self.finish();
         // What nobody has verified stays as it is.
         self.checkpoint("TRUNCATE");
         if let Err(error) = self.directory.sync() {
             warn!(%error, "the head of the history was not synced");
+        }
+    }
+
+    /// Notes the newest number that was given, so that places of events in memory alone are known to be
+    /// some after the next start.
+    fn finish(&mut self) {
+        let (last, steps) = {
+            let state = self.shared.lock();
+            (state.log.last(), state.log.steps().clone())
+        };
+        let Some(store) = &mut self.store else { return };
+        if last > store.log().committed || steps != store.past().steps {
+            let group = Group { last, steps, ..Group::default() };
+            let outcome = store.commit(&group, self.clock.time());
+            self.note(&outcome);
         }
     }
 
@@ -78,7 +97,7 @@ impl Writer {
             Some(store) if group.events.is_empty() && group.receipts.is_empty() => {
                 match store.log().reserved >= group.last {
                     true => Ok(()),
-                    false => store.commit(&group, SystemTime::now()),
+                    false => store.commit(&group, self.clock.time()),
                 }
             }
             Some(_) => self.make_room(&group).and_then(|()| self.store(&group)),
@@ -92,12 +111,12 @@ impl Writer {
 
     fn store(&mut self, group: &Group) -> Result<(), Failure> {
         let failed = || Failure::NotStored("the disk has failed".to_owned());
-        self.store.as_mut().ok_or_else(failed)?.commit(group, SystemTime::now())
+        self.store.as_mut().ok_or_else(failed)?.commit(group, self.clock.time())
     }
 
     /// What of these publishes goes to the disk.
     fn group(&self, numbered: &[Numbered]) -> Group {
-        let mut group = Group::default();
+        let mut group = Group { steps: self.steps(), ..Group::default() };
         let on_disk = |storage| storage == Storage::Disk;
         for publish in numbered {
             let storages = publish.events.iter().map(|event| self.rules.of(&event.topic).storage);
@@ -125,6 +144,11 @@ impl Writer {
             }));
         }
         group
+    }
+
+    /// Where the clock went back so far.
+    fn steps(&self) -> ClockSteps {
+        self.shared.lock().log.steps().clone()
     }
 
     fn reserved(&self) -> u64 {
@@ -225,7 +249,8 @@ impl Writer {
     /// Tries whether the disk can be written to again.
     fn try_again(&mut self) {
         let last = self.store.as_ref().map_or(0, |store| store.log().committed);
-        let outcome = self.store(&Group { last, ..Group::default() });
+        let steps = self.steps();
+        let outcome = self.store(&Group { last, steps, ..Group::default() });
         self.note(&outcome);
         self.shared.committed(Vec::new(), outcome, self.reserved());
     }
@@ -233,20 +258,25 @@ impl Writer {
     /// Reserves numbers and does what retention is due, as long as nobody wants to write; whether there is
     /// more to do.
     fn tidy(&mut self) -> Result<bool, Failure> {
-        let since = SystemTime::now();
-        let last = self.shared.lock().log.last();
+        let (since, now) = (Instant::now(), self.clock.time());
+        let (last, steps) = {
+            let state = self.shared.lock();
+            (state.log.last(), state.log.steps().clone())
+        };
+        let group = Group { last, steps, ..Group::default() };
+        let is_stored = |store: &Store| store.past().steps == group.steps;
         loop {
-            let is_low = self.shared.lock().is_low();
-            let more = if is_low {
-                self.store(&Group { last, ..Group::default() })?;
+            let is_due = !self.store.as_ref().is_none_or(is_stored) || self.shared.lock().is_low();
+            let more = if is_due {
+                self.store(&group)?;
                 false
             } else {
-                self.remove(|store, events| store.tidy(events, since))? || self.shrink()?
+                self.remove(|store, events| store.tidy(events, now))? || self.shrink()?
             };
             if self.store.is_some() {
                 self.shared.lock().reserved = self.reserved();
             }
-            if !more || since.elapsed().is_ok_and(|elapsed| elapsed > TIDY) {
+            if !more || since.elapsed() > TIDY {
                 return Ok(more);
             }
         }
@@ -280,22 +310,29 @@ impl Writer {
             ));
         }
         // Proves that it can be written to.
-        store.begin(None).map_err(|failure| format!("{failure:?}"))?;
+        store.reserve().map_err(|failure| format!("{failure:?}"))?;
         let head = self.shared.lock().log.head();
-        let recovered = self.recovered(head).map_err(|error| error.to_string())?;
-        self.acknowledged = store.log().committed;
+        // A group of unknown outcome is there, or nothing of it.
+        let has_turned_up = self.has_any_after(head).map_err(|error| error.to_string())?;
         for row in store.receipts().map_err(|error| error.to_string())? {
-            super::remember(&mut self.shared.lock().log, row, head, store.epochs());
+            super::remember(
+                &mut self.shared.lock().log,
+                row,
+                head,
+                &store.past().epochs,
+                self.clock,
+            );
         }
         let reserved = store.log().reserved;
+        self.acknowledged = store.log().committed;
         self.store = Some(store);
         drop(closed);
-        self.shared.mended(recovered, reserved);
+        self.shared.mended(has_turned_up, reserved);
         Ok(())
     }
 
-    /// Events of the group of unknown outcome, where the disk has them.
-    fn recovered(&self, head: Cursor) -> Result<Vec<Arc<Event>>, RowError> {
+    /// Whether the disk has events that were not let out, each as it was written.
+    fn has_any_after(&self, head: Cursor) -> RowResult<bool> {
         let reader = Reader::new(self.directory.reader()?)?;
         let wanted = Wanted {
             patterns: Arc::new([]),
@@ -305,7 +342,7 @@ impl Writer {
             max_bytes: usize::MAX,
             head,
         };
-        reader.committed_after(&wanted)
+        Ok(!reader.committed_after(&wanted)?.is_empty())
     }
 }
 
@@ -315,10 +352,4 @@ impl Drop for Writer {
             self.shared.abandon("the writer of the history has ended");
         }
     }
-}
-
-/// The age of something that happened at a time, as far as the clock can tell.
-pub(super) fn age(millis: i64) -> Duration {
-    let now = Timestamp::from(SystemTime::now()).millis();
-    Duration::from_millis(u64::try_from(now.saturating_sub(millis)).unwrap_or(0))
 }
