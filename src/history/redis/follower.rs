@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tracing::{info, warn};
 
+use super::super::clock_steps::ClockStep;
 use super::super::{Feed, Loss};
 use super::ear::Ear;
 use super::entry::{Mention, Message, Step};
@@ -57,6 +58,8 @@ pub(super) struct Follower {
     /// All up to here has been told.
     pub(super) at: Cursor,
     breach: u64,
+    /// The last step of the clock that was logged.
+    step: Option<ClockStep>,
     /// The head when it was last looked at.
     head: u64,
     /// Something was missed, so that the next thing to do is to catch up.
@@ -100,7 +103,8 @@ impl Follower {
         deaf: Arc<Notify>,
     ) -> Self {
         let (at, breach, head) = (state.head, state.breach, state.head.sequence);
-        Self { server, feed, recent, at, breach, head, is_behind: false, deaf }
+        let step = state.steps.last();
+        Self { server, feed, recent, at, breach, step, head, is_behind: false, deaf }
     }
 
     /// Follows for good, first over `ear`.
@@ -185,6 +189,7 @@ impl Follower {
     async fn look(&mut self, ear: &Ear) -> Option<()> {
         let link = self.server.link().ok()?;
         let state = self.judge(&link, self.reads(&link).state().await)??;
+        self.log_step(&state);
         if state.head.at(0) != self.at.at(0) || state.breach != self.breach {
             return None;
         }
@@ -193,6 +198,16 @@ impl Follower {
         let is_late = self.head > self.at.sequence && ear.is_quiet();
         self.head = state.head.sequence;
         if is_late { None } else { Some(()) }
+    }
+
+    /// Says that the clock by which events are dated was ahead.
+    fn log_step(&mut self, state: &State) {
+        let last = state.steps.last();
+        if let Some(ClockStep { after, from, to }) = last.filter(|_| last != self.step) {
+            let until = state.at(after);
+            warn!(%from, %to, %until, "the clock of Redis went back; events up to there are dated ahead of it");
+        }
+        self.step = last;
     }
 
     /// Presents what was seen, tells of what was lost, and delivers all that was missed.
@@ -291,7 +306,7 @@ impl Follower {
     }
 
     pub(super) fn reads(&self, link: &Link) -> Reads<'_> {
-        Reads { connection: link.reads.clone(), keys: &self.server.keys }
+        self.server.reads(link)
     }
 
     pub(super) fn judge<T>(&self, link: &Arc<Link>, answer: RedisResult<T>) -> Option<T> {

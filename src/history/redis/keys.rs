@@ -24,8 +24,9 @@ impl Keys {
     }
 
     /// What every script works with, in its order.
-    pub(super) fn of_every_script(&self) -> [String; 6] {
-        ["log", "order", "topics", "lost", "bytes", "receipts"].map(|name| self.named(name))
+    pub(super) fn of_every_script(&self) -> [String; 7] {
+        ["log", "order", "topics", "lost", "bytes", "receipts", "epochs"]
+            .map(|name| self.named(name))
     }
 
     /// The record of the log: a hash.
@@ -46,6 +47,11 @@ impl Keys {
     /// The number of the last removed event by topic: a sorted set.
     pub(super) fn lost(&self) -> String {
         self.named("lost")
+    }
+
+    /// The epochs that have ended, by number: a sorted set.
+    pub(super) fn epochs(&self) -> String {
+        self.named("epochs")
     }
 
     /// The events of a topic, by number: a stream.

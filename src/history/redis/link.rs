@@ -15,9 +15,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::epochs::Epochs;
 use super::keys::Keys;
 use super::nodes::Neighbours;
 use super::place::Place;
+use super::reads::Reads;
 use super::state::State;
 use crate::config;
 use crate::model::{Cursor, LogName};
@@ -61,6 +63,7 @@ pub struct Away(pub String);
 pub(super) struct Server {
     place: Place,
     pub(super) keys: Keys,
+    epochs: Epochs,
     /// How many replicas a publish waits for.
     pub(super) wait_replicas: usize,
     /// The name of this node, different at each start.
@@ -82,6 +85,7 @@ impl Server {
         Ok(Self {
             place: Place::new(redis)?,
             keys: Keys::new(&redis.prefix),
+            epochs: Epochs::default(),
             wait_replicas: redis.wait_replicas,
             node,
             nodes: Neighbours::new(node),
@@ -284,7 +288,14 @@ impl Server {
         self.prepare(link, &mut invocation);
         let state: State = self.invoke(link, &invocation).await?;
         self.adopt(state.head);
-        Ok(state)
+        let completed = self.epochs.complete(state, &mut link.reads.clone(), &self.keys).await;
+        self.judge(link, completed)
+    }
+
+    /// Reads over a link.
+    pub(super) fn reads(&self, link: &Link) -> Reads<'_> {
+        let Self { keys, epochs, .. } = self;
+        Reads { connection: link.reads.clone(), keys, epochs }
     }
 }
 

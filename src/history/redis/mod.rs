@@ -7,6 +7,7 @@
 mod delivery;
 mod ear;
 mod entry;
+mod epochs;
 mod follower;
 mod keys;
 mod leases;
@@ -169,7 +170,7 @@ async fn work(
     let follower = Follower::new(server.clone(), feed, recent, &state, deaf);
     tokio::spawn(follower.run(ear));
     tokio::spawn(probe.run());
-    tokio::spawn(Sweeper::new(server.clone(), rules.clone()).run(due));
+    tokio::spawn(Sweeper::new(server.clone(), rules.clone(), config.clone()).run(due));
     Publisher { server: server.clone(), queue, rules, config }.run().await;
     server.say_good_bye().await;
 }

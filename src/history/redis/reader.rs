@@ -64,8 +64,7 @@ impl Reader {
         read: impl AsyncFnOnce(Reads<'_>) -> RedisResult<Result<T, Problem>>,
     ) -> Result<T, Problem> {
         let link: Arc<Link> = self.server.link()?;
-        let reads = Reads { connection: link.reads.clone(), keys: &self.server.keys };
-        let answer = read(reads).await;
+        let answer = read(self.server.reads(&link)).await;
         self.server.judge(&link, answer).map_err(|error| problem(&error))?
     }
 
@@ -118,23 +117,34 @@ impl Reader {
         Ok((is_whole && lost.is_none()).then_some(page))
     }
 
-    /// The place up to which every kept event happened before a moment.
+    /// The place of the newest event, by number, that is dated before a moment. Where an event below it is dated
+    /// between the moment and now, or may be, it is a place of no log, which is a gap.
     pub(super) async fn place_before(&self, time: Timestamp) -> Result<Cursor, Problem> {
         self.with(async |mut reads| {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
-            // Times never go back along the log, so its places can be halved: all up to `before`
-            // happened before, all above `since` did not.
-            let (mut before, mut since) = (0, state.head.sequence);
-            while before < since {
-                let middle = before + (since - before) / 2;
-                match reads.places(middle, since, 1).await?.first() {
-                    Some(place) if place.time < time => before = place.sequence,
-                    Some(_) | None if middle > before => since = middle,
-                    Some(_) | None => since = before,
+            let (mut place, mut is_lost) = (0, false);
+            let mut now = None;
+            for stretch in state.steps.stretches(state.head.sequence) {
+                let before = reads.newest_before(time, stretch).await?;
+                if place == 0 {
+                    place = if before > stretch.0 { before } else { 0 };
+                    continue;
                 }
+                // Below the place: what is not older there is missed by who goes on after it.
+                let Some(next) = reads.places(before, stretch.1, 1).await?.pop() else { continue };
+                let now = match now {
+                    Some(now) => now,
+                    None => *now.insert(reads.clock().await?),
+                };
+                is_lost |= next.time <= now;
             }
-            let first = state.ended.first().map_or(state.start, |ended| ended.start());
-            Ok(Ok(state.place_from(before.max(first))))
+            let unknown = state.steps.unknown_upto();
+            is_lost |= unknown > 0 && place <= unknown;
+            // Nothing that is kept is older: whether something was, the beginning of the log says.
+            let oldest = state.ended.first().map_or(state.start, |ended| ended.start());
+            is_lost |= place < oldest && state.breach >= oldest && oldest > 0;
+            let foreign = Cursor { log: self.server.node, ..state.head };
+            Ok(Ok(if is_lost { foreign } else { state.place_from(place.max(oldest)) }))
         })
         .await
     }
