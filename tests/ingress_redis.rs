@@ -149,6 +149,8 @@ async fn a_message_that_the_log_took_without_an_answer_is_kept_once() {
         listeners == 1
     };
     eventually("the node listens", is_heard).await;
+    // So that Redis has the script.
+    node.publish("other", &json!(0)).await;
     own.signal("-STOP");
     let _: usize = app.run(&["PUBLISH", "prices", "1"]);
     eventually("nobody knows what became of it", async || {
