@@ -69,9 +69,9 @@ impl Keys {
         name
     }
 
-    /// Which node removes what is too old.
-    pub(super) fn sweeper(&self) -> String {
-        self.named("sweeper")
+    /// Which node makes room. Not `sweeper`, which a node of an earlier release holds, who does less.
+    pub(super) fn sweep(&self) -> String {
+        self.named("sweep")
     }
 
     /// The channel of the log.

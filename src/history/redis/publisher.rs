@@ -169,7 +169,7 @@ impl Publisher {
             match self.publish(&link, &scripts::PUBLISH, &group).await {
                 Ok((state, results)) => self.answer(&link, &state, group, results).await,
                 Err(error) if error.code() == Some(OUT_OF_MEMORY) => {
-                    self.keep_state(&link, group).await
+                    self.keep_state(&link, group).await;
                 }
                 Err(error) => refuse(group, &refusal(&error)),
             }
@@ -201,6 +201,7 @@ impl Publisher {
         self.server.prepare(link, &mut invocation);
         invocation.arg(self.config.idempotency_window.as_millis() as u64);
         invocation.arg(self.config.idempotency_keys).arg(self.config.redis_bytes);
+        invocation.arg(entry::WRITES);
         let places = self.topics(&mut invocation, group);
         let mut keys = 0;
         for Pending { append, .. } in group {

@@ -37,6 +37,8 @@ pub(super) struct Reader {
 struct Part {
     events: Vec<Arc<Event>>,
     upto: u64,
+    /// The number of the last event that is there and can't be read by this release.
+    unread: Option<u64>,
 }
 
 /// Where a page is to begin and end.
@@ -94,7 +96,7 @@ impl Reader {
             let is_lost = position.is_some_and(|position| position.is_lost);
             // The same on each page, so that one gap is told of it.
             let breach = is_lost.then_some(after.max(state.breach));
-            let lost = lost.max(breach).filter(|_| read.after.is_some());
+            let lost = lost.max(breach).filter(|_| read.after.is_some()).max(part.unread);
             Ok(Ok(Page {
                 gap: lost.map(|lost| state.place_from(lost)),
                 next: state.place_from(part.upto.max(after)),
@@ -281,10 +283,8 @@ impl Span<'_> {
             all.flat_map(|(topic, range)| range.iter().map(move |found| (topic, found))).collect();
         all.retain(|(_, found)| found.sequence <= end);
         all.sort_unstable_by_key(|(_, found)| found.sequence);
-        Ok(self.fit(
-            all.into_iter().map(|(topic, found)| (found.sequence, event(found, topic, self.state))),
-            end,
-        ))
+        let all = all.into_iter().map(|(topic, found)| (found.sequence, topic, Some(found)));
+        Ok(self.fit(all, end))
     }
 
     async fn along(&self, reads: &mut Reads<'_>) -> RedisResult<Part> {
@@ -306,26 +306,32 @@ impl Span<'_> {
             end = places.last().map_or(end, |place| place.sequence);
         }
         let found = reads.events(&places).await?;
-        let events = places.iter().zip(&found).map(|(place, found)| {
-            let event = found.as_ref().and_then(|found| event(found, &place.topic, self.state));
-            (place.sequence, event)
-        });
-        Ok(self.fit(events, end))
+        let all = places.iter().zip(&found);
+        let all = all.map(|(place, found)| (place.sequence, &place.topic, found.as_ref()));
+        Ok(self.fit(all, end))
     }
 
-    /// As many events as the page may hold; those that are gone are left out.
-    fn fit(&self, found: impl Iterator<Item = (u64, Option<Arc<Event>>)>, end: u64) -> Part {
-        let (mut events, mut bytes) = (Vec::new(), 0);
+    /// As many events as the page may hold; those that are gone are left out, or can't be read.
+    fn fit<'f>(
+        &self,
+        found: impl Iterator<Item = (u64, &'f Topic, Option<&'f Found>)>,
+        end: u64,
+    ) -> Part {
+        let (mut events, mut bytes, mut unread) = (Vec::new(), 0, None);
         let mut found = found.peekable();
-        while let Some((sequence, event)) = found.next() {
+        while let Some((sequence, topic, found_there)) = found.next() {
+            let event = found_there.and_then(|found| event(found, topic, self.state));
+            if found_there.is_some() && event.is_none() {
+                unread = Some(sequence);
+            }
             bytes += event.as_ref().map_or(0, |event| event.cost());
             events.extend(event);
             let is_full = events.len() >= self.read.max_events || bytes >= self.read.max_bytes;
             if is_full && found.peek().is_some() {
-                return Part { events, upto: sequence };
+                return Part { events, upto: sequence, unread };
             }
         }
-        Part { events, upto: end.max(self.after) }
+        Part { events, upto: end.max(self.after), unread }
     }
 
     /// The number of the newest event after the span's beginning that matches and was, or may have

@@ -12,8 +12,8 @@ use super::super::clock_steps::{ClockStep, ClockSteps};
 use crate::model::{Cursor, LogName, Timestamp};
 
 /// The fields of the log's record that a node reads, in order.
-pub(super) const FIELDS: [&str; 8] =
-    ["name", "epoch", "start", "seq", "breach", "floor", "ended", "steps"];
+pub(super) const FIELDS: [&str; 9] =
+    ["name", "epoch", "start", "seq", "breach", "floor", "ended", "steps", "form"];
 
 /// How many ended epochs the record names.
 const NAMED_EPOCHS: usize = 32;
@@ -33,6 +33,8 @@ pub(super) struct State {
     pub(super) ended: Arc<[Ended]>,
     /// Where the clock of the server went back.
     pub(super) steps: ClockSteps,
+    /// The highest form of its entries.
+    pub(super) form: u8,
 }
 
 /// An epoch that has ended.
@@ -56,14 +58,16 @@ impl State {
     /// The log that the server has, from the values of [`FIELDS`]; none where it has none.
     pub(super) fn read(values: &[Option<String>]) -> Option<Self> {
         let text = |at: usize| values.get(at).and_then(Option::as_deref);
-        let number = |at: usize| text(at).and_then(|text| text.parse().ok());
+        let number = |at: usize| text(at).and_then(|text| text.parse::<u64>().ok());
         let log = text(0).and_then(LogName::parse)?;
         let head = Cursor { log, epoch: number(1)?, sequence: number(3)? };
         let ended = text(6)?.split_terminator(';').map(Ended::read).collect::<Option<_>>()?;
         // Earlier releases noted none.
         let steps = text(7).unwrap_or_default().split_terminator(';').map(step);
         let steps = ClockSteps::new(steps.collect::<Option<_>>()?);
-        Some(Self { head, start: number(2)?, breach: number(4)?, floor: number(5)?, ended, steps })
+        let form = number(8).map_or(1, |form| u8::try_from(form).unwrap_or(u8::MAX));
+        let (start, breach, floor) = (number(2)?, number(4)?, number(5)?);
+        Some(Self { head, start, breach, floor, ended, steps, form })
     }
 
     /// Whether the record may not name all epochs that have ended.
@@ -256,7 +260,7 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_none() {
-        assert_eq!(State::read(&[const { None }; 8]), None);
-        assert_eq!(State::read(&["x"; 8].map(|value| Some(value.to_owned()))), None);
+        assert_eq!(State::read(&[const { None }; 9]), None);
+        assert_eq!(State::read(&["x"; 9].map(|value| Some(value.to_owned()))), None);
     }
 }

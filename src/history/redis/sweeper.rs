@@ -46,7 +46,7 @@ impl Sweeper {
     pub(super) fn new(server: Arc<Server>, rules: Rules, config: config::History) -> Self {
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
-        let turn = Turn::new(server.keys.sweeper(), server.node.to_string());
+        let turn = Turn::new(server.keys.sweep(), server.node.to_string());
         Self { server, rules, config, expiries, epoch: None, turn }
     }
 

@@ -15,7 +15,7 @@ local PRESENTED = { name = ARGV[2], epoch = tonumber(ARGV[3]), seq = tonumber(AR
 -- The record: what it holds of the log, and what each is where there is nothing (where an earlier release
 -- wrote it). A node reads the first ones in this order.
 local FIELDS = {
-  'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps',
+  'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps', 'form',
   'time', 'run', 'bytes', 'spared', 'listed',
 }
 local TEXTS = { name = true, ended = true, steps = true, run = true }
@@ -164,7 +164,7 @@ local function create()
   local log = {
     name = is_known and PRESENTED.name or ARGV[6],
     epoch = PRESENTED.epoch + 1, start = start, seq = start,
-    breach = start, floor = 0, ended = '', steps = '', time = 0, run = RUN, bytes = 0, spared = 0,
+    breach = start, floor = 0, ended = '', steps = '', form = 1, time = 0, run = RUN, bytes = 0, spared = 0,
     listed = PRESENTED.epoch + 1,
   }
   redis.call('DEL', EPOCHS)

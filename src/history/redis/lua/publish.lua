@@ -2,7 +2,7 @@
 --
 -- KEYS: 8 and on, the streams of the topics, then the receipts of the idempotency keys.
 -- ARGV: 7 the window of a key in milliseconds, 8 how many keys there may be, 9 the most bytes of all
--- topics, 10 how many topics, 11 how many publishes; then for each topic its name, most events, most
+-- topics, 10 the form of the entries, 11 how many topics, 12 how many publishes; then for each topic its name, most events, most
 -- bytes, whether it is kept and how many events of it come; then for each publish how many events, which
 -- key (0 for none), whether it is one of a series and the digest of the request, and for each of its events the
 -- topic and the entry.
@@ -15,10 +15,12 @@ local FETCHABLE = 128
 
 local log = enter()
 local window, max_keys, max_bytes = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
-local topic_count, publish_count = tonumber(ARGV[10]), tonumber(ARGV[11])
+local topic_count, publish_count = tonumber(ARGV[11]), tonumber(ARGV[12])
 local now = tick(log)
 
-local at = 12
+log.form = math.max(log.form, tonumber(ARGV[10]))
+
+local at = 13
 local topics = {}
 for n = 1, topic_count do
   topics[n] = {
