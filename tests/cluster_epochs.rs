@@ -119,3 +119,28 @@ async fn where_even_listed_epochs_are_forgotten_their_cursors_are_a_gap_and_what
     assert_eq!(all(&node, Some(&ids[1]), 2).await, (ids[2..].to_vec(), false));
     assert_eq!(all(&node, Some("-1h"), 2).await, (ids.clone(), false));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_a_replica_and_comes_back_with_less_begins_an_epoch_though_it_ran_on() {
+    let server = Redis::start();
+
+    let first = node(&server);
+    publish(&first, 0).await;
+    let other = Redis::replica_of(server.port);
+    let copied = async || other.run::<usize>(&["XLEN", "{fanfare}:t:a"]) == 1;
+    eventually("the other has it", copied).await;
+    let _: String = other.run(&["REPLICAOF", "NO", "ONE"]);
+    let lost = publish(&first, 1).await;
+    first.stop();
+    // It takes over what the other has, and is a master again, before anybody looks.
+    let _: String = server.run(&["REPLICAOF", "127.0.0.1", &other.port.to_string()]);
+    let has_less = async || server.run::<usize>(&["XLEN", "{fanfare}:t:a"]) == 1;
+    eventually("it has less", has_less).await;
+    let _: String = server.run(&["REPLICAOF", "NO", "ONE"]);
+    let second = node(&server);
+    let (next, later) = (publish(&second, 2).await, publish(&second, 3).await);
+    assert!(Cursor::parse(&next).expect("an id") > Cursor::parse(&lost).expect("an id"));
+    let (ids, is_gap) = all(&second, Some(&lost), 9).await;
+    assert!(is_gap, "what a client saw of it is gone");
+    assert!(ids.ends_with(&[next, later]), "{ids:?}");
+}

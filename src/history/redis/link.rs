@@ -4,6 +4,7 @@
 //! true of the one that runs it. One is for what must not wait, one for reading. Nothing is sent twice:
 //! who uses a link that fails reports it, and hears of the next one here.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +53,16 @@ pub(super) struct Link {
     pub(super) reads: MultiplexedConnection,
     /// The server's run id.
     pub(super) run: String,
+    /// Its replication id, which is another one each time that it was a replica and is none any more.
+    replication: String,
+    /// Whether a script was told of that.
+    is_told: AtomicBool,
+}
+
+/// Which server it is.
+pub(super) struct Identity {
+    run: String,
+    replication: String,
 }
 
 /// Redis can't be used at the moment.
@@ -163,20 +174,21 @@ impl Server {
             client.get_multiplexed_async_connection_with_config(&config).await
         };
         let mut commands = connect(ANSWER).await.map_err(|error| away(&error))?;
-        let run = self.look_at(&mut commands).await?;
+        let Identity { run, replication } = self.look_at(&mut commands).await?;
         let reads = connect(READ).await.map_err(|error| away(&error))?;
         let publishes = match self.wait_replicas {
             0 => commands.clone(),
             _ => connect(ANSWER).await.map_err(|error| away(&error))?,
         };
-        Ok(Link { client, commands, publishes, reads, run })
+        let is_told = AtomicBool::new(false);
+        Ok(Link { client, commands, publishes, reads, run, replication, is_told })
     }
 
-    /// Looks at the server behind a connection; its run id, where it can be used.
+    /// Looks at the server behind a connection; which it is, where it can be used.
     pub(super) async fn look_at(
         &self,
         connection: &mut MultiplexedConnection,
-    ) -> Result<String, Away> {
+    ) -> Result<Identity, Away> {
         let info: String =
             cmd("INFO").query_async(connection).await.map_err(|error| away(&error))?;
         let field = |name: &str| {
@@ -186,7 +198,8 @@ impl Server {
         if field("role").is_some_and(|role| role != "master") {
             return Err(Away("the server is a replica".to_owned()));
         }
-        field("run_id").map(str::to_owned).ok_or_else(|| Away("INFO has no run_id".to_owned()))
+        let run = field("run_id").ok_or_else(|| Away("INFO has no run_id".to_owned()))?.to_owned();
+        Ok(Identity { run, replication: field("master_replid").unwrap_or_default().to_owned() })
     }
 
     /// Why the server must not be relied on, though it answers.
@@ -206,6 +219,8 @@ impl Server {
         let (epoch, sequence) = presented.map_or((0, 0), |cursor| (cursor.epoch, cursor.sequence));
         script.arg(&link.run).arg(name).arg(epoch).arg(sequence);
         script.arg(self.keys.channel()).arg(LogName::random().to_string());
+        let is_told = link.is_told.load(Ordering::Acquire);
+        script.arg(if is_told { "" } else { &link.replication });
     }
 
     /// Asks over the link for commands, and gives it up where it fails.
@@ -215,6 +230,7 @@ impl Server {
         script: &ScriptInvocation<'_>,
     ) -> RedisResult<T> {
         let answer = script.invoke_async(&mut link.commands.clone()).await;
+        link.is_told.fetch_or(answer.is_ok(), Ordering::Release);
         self.judge(link, answer)
     }
 
@@ -225,6 +241,7 @@ impl Server {
         script: &ScriptInvocation<'_>,
     ) -> RedisResult<T> {
         let answer = script.invoke_async(&mut link.publishes.clone()).await;
+        link.is_told.fetch_or(answer.is_ok(), Ordering::Release);
         self.judge(link, answer)
     }
 

@@ -2,23 +2,24 @@
 --
 -- KEYS: 1 log, 2 order, 3 topics, 4 lost, 5 bytes, 6 receipts, 7 epochs, then those of the script.
 -- ARGV: 1 the server's run id, 2-4 the place that the node presents (name, epoch, number; empty and 0
--- where it has none), 5 the channel, 6 a name for a new log, then those of the script.
+-- where it has none), 5 the channel, 6 a name for a new log, 7 the server's replication id, until the node was
+-- answered over its connection, then those of the script.
 --
 -- Numbers are Lua's doubles, exact up to 2^53; a new epoch begins at the clock in microseconds, which
 -- gets there in the year 2255.
 
 local LOG, ORDER, TOPICS, LOST, BYTES, RECEIPTS, EPOCHS = unpack(KEYS, 1, 7)
 local OWN_KEYS = 7
-local RUN, CHANNEL = ARGV[1], ARGV[5]
+local RUN, CHANNEL, REPLICATION = ARGV[1], ARGV[5], ARGV[7]
 local PRESENTED = { name = ARGV[2], epoch = tonumber(ARGV[3]), seq = tonumber(ARGV[4]) }
 
 -- The record: what it holds of the log, and what each is where there is nothing (where an earlier release
 -- wrote it). A node reads the first ones in this order.
 local FIELDS = {
   'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps', 'form',
-  'time', 'run', 'bytes', 'spared', 'listed',
+  'time', 'run', 'bytes', 'spared', 'listed', 'replication',
 }
-local TEXTS = { name = true, ended = true, steps = true, run = true }
+local TEXTS = { name = true, ended = true, steps = true, run = true, replication = true }
 
 -- How many ended epochs the record names, for nodes of earlier releases, and how many are listed.
 local NAMED_EPOCHS, LISTED_EPOCHS = 32, 4096
@@ -154,6 +155,13 @@ local function begin_epoch(log, is_behind)
   log.run = RUN
 end
 
+-- Whether the server may have another past than when the log was last entered: it was started anew, or was a
+-- replica meanwhile, which the same run of it may be and come back with less.
+local function is_another(log)
+  if log.run ~= RUN then return true end
+  return REPLICATION ~= '' and log.replication ~= '' and log.replication ~= REPLICATION
+end
+
 -- A new log, or the next epoch of the one that the node knew and Redis forgot.
 local function create()
   local is_known = PRESENTED.name ~= ''
@@ -165,7 +173,7 @@ local function create()
     name = is_known and PRESENTED.name or ARGV[6],
     epoch = PRESENTED.epoch + 1, start = start, seq = start,
     breach = start, floor = 0, ended = '', steps = '', form = 1, time = 0, run = RUN, bytes = 0, spared = 0,
-    listed = PRESENTED.epoch + 1,
+    listed = PRESENTED.epoch + 1, replication = REPLICATION,
   }
   redis.call('DEL', EPOCHS)
   if newest_kept then
@@ -207,10 +215,13 @@ local function enter()
     local is_behind = is_ours and (PRESENTED.epoch > log.epoch
       or (PRESENTED.epoch == log.epoch and PRESENTED.seq > log.seq))
     local is_news = is_ours and not is_behind and claim(log)
-    if log.run ~= RUN or is_behind then
+    local is_moved = is_another(log)
+    local is_same = REPLICATION == '' or log.replication == REPLICATION
+    if not is_same then log.replication = REPLICATION end
+    if is_moved or is_behind then
       begin_epoch(log, is_behind)
     elseif not is_news then
-      if not is_listed then save(log) end
+      if not (is_listed and is_same) then save(log) end
       return log
     end
     if is_behind or is_news then log.breach = log.seq end

@@ -1,8 +1,8 @@
 -- Numbers, stores and tells a group of publishes, each of them whole or not at all.
 --
 -- KEYS: 8 and on, the streams of the topics, then the receipts of the idempotency keys.
--- ARGV: 7 the window of a key in milliseconds, 8 how many keys there may be, 9 the most bytes of all
--- topics, 10 the form of the entries, 11 how many topics, 12 how many publishes; then for each topic its name, most events, most
+-- ARGV: 8 the window of a key in milliseconds, 9 how many keys there may be, 10 the most bytes of all
+-- topics, 11 the form of the entries, 12 how many topics, 13 how many publishes; then for each topic its name, most events, most
 -- bytes, whether it is kept and how many events of it come; then for each publish how many events, which
 -- key (0 for none), whether it is one of a series and the digest of the request, and for each of its events the
 -- topic and the entry.
@@ -14,13 +14,13 @@ local MESSAGE_BYTES, ENTRY_BYTES = 262144, 16384
 local FETCHABLE = 128
 
 local log = enter()
-local window, max_keys, max_bytes = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
-local topic_count, publish_count = tonumber(ARGV[11]), tonumber(ARGV[12])
+local window, max_keys, max_bytes = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+local topic_count, publish_count = tonumber(ARGV[12]), tonumber(ARGV[13])
 local now = tick(log)
 
-log.form = math.max(log.form, tonumber(ARGV[10]))
+log.form = math.max(log.form, tonumber(ARGV[11]))
 
-local at = 13
+local at = 14
 local topics = {}
 for n = 1, topic_count do
   topics[n] = {
