@@ -16,9 +16,9 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use tokio::time::timeout;
 
 use crate::auth::{Access, Auth, Entrance, network};
+use crate::clock::within;
 use crate::config::Limits;
 use crate::http;
 use crate::model::{Code, Problem};
@@ -192,7 +192,7 @@ impl Sending {
             false => Ok(announced.unwrap_or(max)),
         });
         let body_timeout = given::<Limits>(&request)?.body_timeout;
-        match timeout(body_timeout, reading).await {
+        match within(body_timeout, reading).await {
             Ok(read) => Ok((read?, auth.still(&access)?)),
             Err(_) => {
                 let seconds = body_timeout.as_secs_f64();

@@ -2,11 +2,16 @@
 //!
 //! Deadlines are moments of a clock that never steps ([`Clock::now`]); what is written into events and
 //! compared with tokens is the time of day ([`Clock::time`]), which may. Whoever waits does so by tokio's timers,
-//! which go by the same clock, so that a test that holds time still holds all of it still.
+//! which go by the same clock, so that a test that holds time still holds all of it still. How long
+//! others are waited for is a [`Deadline`].
+
+mod deadline;
 
 use std::time::SystemTime;
 
 pub use tokio::time::Instant;
+
+pub use deadline::{Deadline, TICK, Timer, tick, within};
 
 /// Tells the time. Copies are the same clock.
 #[derive(Debug, Clone, Copy, Default)]

@@ -27,7 +27,7 @@ use actix_web::dev::{self, ServerHandle};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{info, warn};
 
 pub use self::local::{AnyStream, Local};
@@ -391,6 +391,7 @@ fn is_local(address: SocketAddr) -> bool {
 
 async fn sweep(history: Arc<dyn History>) {
     let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         history.sweep();

@@ -14,8 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &["model"]),
     ("protocol", &["model"]),
     ("auth", &["clock", "config", "http", "model"]),
-    ("body", &["auth", "config", "http", "model"]),
-    ("history", &["config", "model"]),
+    ("body", &["auth", "clock", "config", "http", "model"]),
+    ("history", &["clock", "config", "model"]),
     ("broker", &["clock", "history", "metrics", "model"]),
     ("cluster", &["broker", "config", "history", "model"]),
     (

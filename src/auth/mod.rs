@@ -195,7 +195,8 @@ impl Auth {
         let caller = match policy.look(credential, self.clock.time()) {
             Look::Settled(caller) => caller,
             Look::KeyMissing(jwks) => {
-                jwks.fetch().await;
+                // Rare, and in a box, or all who ask would keep room for it.
+                Box::pin(jwks.fetch()).await;
                 match policy.look(credential, self.clock.time()) {
                     Look::Settled(caller) => caller,
                     Look::KeyMissing(jwks) if jwks.keys().is_none() => {

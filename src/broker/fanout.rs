@@ -16,12 +16,9 @@ use super::seat::WorkerHandle;
 use super::subscriber::{SessionKey, Subscriber};
 use super::worker::Worker;
 use super::{Answer, Observer, Question, Timing};
-use crate::clock::Instant;
+use crate::clock::{self, Instant, TICK};
 use crate::metrics::Metrics;
 use crate::model::Close;
-
-/// How often sessions whose heartbeat is due are looked at.
-const TICK: Duration = Duration::from_secs(1);
 
 /// How often a drain ends a share of the sessions.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
@@ -51,6 +48,20 @@ impl<S: Subscriber> Fanout<S> {
         let handle = WorkerHandle::new(worker, ctx.address());
         ctx.run(Self { worker: handle.clone(), router, inbox, timer: None });
         handle
+    }
+
+    /// Looks at the sessions whose heartbeat is due, and does so again and again.
+    fn tick_later(&mut self, ctx: &mut Context<Self>) {
+        clock::tick();
+        let due = Instant::now() + TICK;
+        ctx.run_later(TICK, move |fanout, ctx| {
+            // Who comes late has not heard yet what sessions said meanwhile, and judges them the next time.
+            if due.elapsed() < TICK {
+                let id = fanout.worker.call(|worker| worker.id());
+                fanout.router.beat(id);
+            }
+            fanout.tick_later(ctx);
+        });
     }
 
     /// Has what was delivered written, now or in the next round.
@@ -112,8 +123,7 @@ impl<S: Subscriber> Actor for Fanout<S> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.add_stream(InboxStream::new(self.inbox.clone()));
-        let id = self.worker.call(|worker| worker.id());
-        ctx.run_interval(TICK, move |fanout, _| fanout.router.beat(id));
+        self.tick_later(ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::config::{Loaded, Sources, load_with_origins, needs_restart};
@@ -58,6 +58,7 @@ impl Watch {
     /// Watches for good.
     pub async fn run(mut self) {
         let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 heard = self.hangup.recv() => {

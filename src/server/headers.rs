@@ -3,48 +3,52 @@
 //! Pages of listed origins may read what they may ask for, as the Fetch standard says; the browser
 //! keeps all others from it.
 
-use std::sync::Arc;
-
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_http::RequestHead;
+use actix_web::HttpResponse;
 use actix_web::http::Method;
-use actix_web::http::header::{self, HeaderValue};
-use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 
 use crate::auth::Auth;
 use crate::http::secure;
 
 /// For how long browsers come back over TLS alone (RFC 6797).
-const A_YEAR: &str = "max-age=31536000";
+const A_YEAR: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Adds the headers to the response, or answers the question that a browser asks before a request.
-pub(super) async fn with_headers(
-    auth: Arc<Auth>,
+/// The headers that the answer to one request gets.
+pub(super) struct Headers {
     is_encrypted: bool,
-    request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let headers = request.headers();
-    let origin = headers.get(header::ORIGIN);
-    let origin = origin.filter(|origin| auth.policy().lists_origin(origin.as_bytes())).cloned();
-    let is_preflight = origin.is_some()
-        && request.method() == Method::OPTIONS
-        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = match is_preflight {
-        true => request.into_response(preflight()),
-        false => next.call(request).await?.map_into_boxed_body(),
-    };
-    let headers = response.headers_mut();
-    secure(headers);
-    if is_encrypted {
-        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(A_YEAR));
+    /// The origin of the page that asks, where it is a listed one.
+    origin: Option<HeaderValue>,
+    is_preflight: bool,
+}
+
+impl Headers {
+    /// Those of the answer to a request with this head.
+    pub(super) fn of(head: &RequestHead, auth: &Auth, is_encrypted: bool) -> Self {
+        let origin = head.headers.get(header::ORIGIN);
+        let origin = origin.filter(|origin| auth.policy().lists_origin(origin.as_bytes())).cloned();
+        let is_preflight = origin.is_some()
+            && head.method == Method::OPTIONS
+            && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        Self { is_encrypted, origin, is_preflight }
     }
-    if let Some(origin) = origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+
+    /// The answer to the question that a browser asks before a request, where this is one.
+    pub(super) fn preflight(&self) -> Option<HttpResponse> {
+        self.is_preflight.then(preflight)
     }
-    Ok(response)
+
+    /// Adds them.
+    pub(super) fn add_to(self, headers: &mut HeaderMap) {
+        secure(headers);
+        if self.is_encrypted {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, A_YEAR);
+        }
+        if let Some(origin) = self.origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+    }
 }
 
 fn preflight() -> HttpResponse {

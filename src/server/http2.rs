@@ -26,12 +26,12 @@ use futures_util::future::poll_fn;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 use tracing::debug;
 
 use super::course::Course;
 use super::line::MAX_HEAD_BYTES;
 use super::sockets::Socket;
+use crate::clock::within;
 use crate::config::Limits;
 
 /// The most bytes of one response that wait for the connection.
@@ -69,7 +69,7 @@ where
         .initial_connection_window_size(MAX_UNREAD_BYTES)
         .handshake(io);
     let mut connection = tokio::select! {
-        connection = timeout(limits.request_timeout, handshake) => match connection {
+        connection = within(limits.request_timeout, handshake) => match connection {
             Ok(connection) => connection?,
             Err(_) => return Ok(()),
         },
@@ -81,7 +81,7 @@ where
     let open = Rc::new(Cell::new(0_usize));
     loop {
         let accepted = tokio::select! {
-            accepted = timeout(IDLE, connection.accept()) => accepted,
+            accepted = within(IDLE, connection.accept()) => accepted,
             () = &mut stopping, if !is_stopping => {
                 is_stopping = true;
                 connection.graceful_shutdown();
@@ -113,7 +113,7 @@ where
 {
     connection.graceful_shutdown();
     let ended = poll_fn(|cx| connection.poll_closed(cx));
-    timeout(LAST_FRAMES, ended).await.unwrap_or(Ok(()))
+    within(LAST_FRAMES, ended).await.unwrap_or(Ok(()))
 }
 
 /// A request as the application knows it.
@@ -238,7 +238,7 @@ impl Exchange {
             stream.reserve_capacity(chunk.len());
             while stream.capacity() == 0 {
                 let room = poll_fn(|cx| stream.poll_capacity(cx));
-                match timeout(self.stall_timeout, room).await {
+                match within(self.stall_timeout, room).await {
                     Ok(Some(room)) => _ = room?,
                     Ok(None) | Err(_) => return Ok(false),
                 }

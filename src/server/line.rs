@@ -16,10 +16,10 @@ use std::time::Duration;
 use actix_web::ResponseError;
 use actix_web::body::MessageBody;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 
 use super::course::{Course, Phase};
 use super::sockets::Socket;
+use crate::clock::Timer;
 use crate::config::Limits;
 use crate::http::secure;
 use crate::model::{Code, Problem};
@@ -45,7 +45,7 @@ pub(super) struct Line<IO> {
     /// one that could have been wanted sees the answer.
     max_unread: usize,
     /// The end of a head that does not come, or of a client that was refused because of that.
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Timer>,
     /// The kernel took less than there was, so that what is written now would come in between.
     is_clogged: bool,
     state: State,
@@ -127,8 +127,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
             return Poll::Ready(read);
         }
         if came > 0 || self.state == State::New {
-            let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(self.head_timeout)));
-            if deadline.as_mut().poll(cx).is_ready() {
+            let deadline = self.deadline.get_or_insert_with(|| Timer::after(self.head_timeout));
+            if Pin::new(deadline).poll(cx).is_ready() {
                 let seconds = self.head_timeout.as_secs_f64();
                 let detail =
                     format!("the head did not come in {seconds} s (limits.request_timeout)");
@@ -145,7 +145,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         }
         self.state = State::Refused;
         self.course.enter(Phase::Unread(0));
-        self.deadline = Some(Box::pin(sleep(HANG_UP)));
+        self.deadline = Some(Timer::after(HANG_UP));
         self.poll_end(cx)
     }
 
@@ -153,7 +153,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut ignored = [0; 4_096];
         loop {
-            let is_over = self.deadline.as_mut().is_none_or(|end| end.as_mut().poll(cx).is_ready());
+            let is_over =
+                self.deadline.as_mut().is_none_or(|end| Pin::new(end).poll(cx).is_ready());
             let Phase::Unread(came) = self.course.phase() else { return Poll::Ready(Ok(())) };
             if is_over || came >= self.max_unread {
                 return Poll::Ready(Ok(()));

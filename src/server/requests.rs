@@ -1,34 +1,42 @@
-//! What every request goes through before its handler, over HTTP/1.1 and HTTP/2 alike: how large its head
-//! may be, and what becomes of a body that its handler leaves.
+//! What every request goes through around its handler, over HTTP/1.1 and HTTP/2 alike: how large its head
+//! may be, what becomes of a body that its handler leaves, and the headers that its answer gets.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_http::RequestHead;
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError};
 
 use super::course::{Answer, Course, Underway};
+use super::headers::Headers;
 use super::line::MAX_HEAD_BYTES;
+use crate::auth::Auth;
 use crate::model::{Code, Problem};
 
 /// The most fields of the head of a request. The parser of HTTP/1.1 takes 96 and refuses more itself.
 const MAX_FIELDS: usize = 100;
 
-/// Has a request answered within its limits.
-pub(super) async fn within_limits(
+/// Has a request answered.
+pub(super) async fn attend(
+    auth: Arc<Auth>,
+    is_encrypted: bool,
     mut request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
+    next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let of_request = request.extensions().get::<Rc<Course>>().cloned();
     let course = of_request.or_else(|| request.conn_data::<Rc<Course>>().cloned());
     let underway = Underway::begin(course, request.take_payload());
     request.set_payload(Underway::body(&underway));
-    let response = match require_small(request.head()) {
-        Ok(()) => next.call(request).await?.map_into_boxed_body(),
-        Err(problem) => request.into_response(problem.error_response()),
+    let headers = Headers::of(request.head(), &auth, is_encrypted);
+    let mut response = match (require_small(request.head()), headers.preflight()) {
+        (Err(problem), _) => request.into_response(problem.error_response()),
+        (Ok(()), Some(preflight)) => request.into_response(preflight),
+        (Ok(()), None) => next.call(request).await?,
     };
+    headers.add_to(response.headers_mut());
     Ok(response.map_body(|_, body| BoxBody::new(Answer { body, _underway: underway })))
 }
 

@@ -25,13 +25,16 @@ pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: S
         .app_data(web::Data::from(metrics))
         .app_data(web::Data::from(bodies))
         .app_data(web::Data::from(limits));
-    for_everyone(services);
+    // They are tried in order, and those of publishers are asked for most.
     if parts.is_inside {
         for_publishers(services);
-        for_operators(services, parts.is_local);
     } else {
         let events = path("/v1/topics/{topic}/events", "GET");
         services.service(events.route(get().to(ingress::read_events)));
+    }
+    for_everyone(services);
+    if parts.is_inside {
+        for_operators(services, parts.is_local);
     }
 }
 
@@ -52,12 +55,14 @@ fn for_everyone(services: &mut ServiceConfig) {
 }
 
 fn for_publishers(services: &mut ServiceConfig) {
-    services.service(path("/v1/events", "POST").route(post().to(ingress::publish_batch))).service(
-        path("/v1/topics/{topic}/events", "GET, POST, DELETE")
-            .route(get().to(ingress::read_events))
-            .route(post().to(ingress::publish_event))
-            .route(delete().to(ingress::forget_events)),
-    );
+    services
+        .service(
+            path("/v1/topics/{topic}/events", "GET, POST, DELETE")
+                .route(post().to(ingress::publish_event))
+                .route(get().to(ingress::read_events))
+                .route(delete().to(ingress::forget_events)),
+        )
+        .service(path("/v1/events", "POST").route(post().to(ingress::publish_batch)));
 }
 
 fn for_operators(services: &mut ServiceConfig, is_local: bool) {

@@ -27,9 +27,8 @@ use actix_web::{App, HttpResponse, web};
 use futures_util::future::Either;
 use tracing::debug;
 
-use super::headers::with_headers;
 use super::line::{HANG_UP, Line, written};
-use super::requests::{require_small, within_limits};
+use super::requests::{attend, require_small};
 use super::routes::{configure, not_found};
 use super::tls::{Tls, is_http2};
 use super::{Parts, http2, listener};
@@ -194,10 +193,7 @@ fn application(
     let app = App::new()
         .configure(|services| configure(services, parts, sessions))
         .default_service(web::to(not_found))
-        .wrap(from_fn(within_limits))
-        .wrap(from_fn(move |request, next| {
-            with_headers(auth.clone(), is_encrypted, request, next)
-        }));
+        .wrap(from_fn(move |request, next| attend(auth.clone(), is_encrypted, request, next)));
     // It would say where we are; we ask the request.
     let config = |()| AppConfig::default();
     map_config(app.into_factory().map_err(|error| error.error_response()), config)

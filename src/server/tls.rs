@@ -12,10 +12,10 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::clock::within;
 use crate::config::Certificate;
 
 /// How HTTP/2 is called in a handshake (RFC 9113, section 3.2).
@@ -65,7 +65,7 @@ impl Tls {
 
     /// Shakes hands with a client, in time.
     pub(super) async fn accept(&self, io: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        timeout(self.handshake_timeout, self.acceptor.accept(io)).await?
+        within(self.handshake_timeout, self.acceptor.accept(io)).await?
     }
 }
 

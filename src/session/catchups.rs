@@ -139,6 +139,10 @@ impl Catchups {
 
     /// Adds one.
     pub fn add(&mut self, active: Active) {
+        // Most sessions have one at a time: a crowd that comes at once takes no room for four each.
+        if self.0.is_empty() {
+            self.0.reserve_exact(1);
+        }
         self.0.push(active);
     }
 

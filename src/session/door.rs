@@ -119,7 +119,7 @@ impl Door {
             return Err(Problem::new(Code::BadRequest, detail));
         }
         self.auth.check_page(&self.entrance, head)?;
-        let left = self.broker.redeem(ticket).await?;
+        let left = Box::pin(self.broker.redeem(ticket)).await?;
         let user = left.and_then(|left| serde_json::from_str(&left).ok()).ok_or_else(|| {
             Problem::new(Code::Unauthorized, "the ticket was used, has expired or never was one")
         })?;

@@ -240,8 +240,7 @@ impl Receiver {
     /// A WebSocket client that may say who it is, and wants nothing before that, is waited for some time.
     fn watch_idleness(&mut self) {
         let is_idle = self.may_identify() && self.intake.is_empty();
-        let until = is_idle.then(|| self.house.clock.now() + self.house.limits.auth_timeout);
-        self.term.introduce(until);
+        self.term.introduce(is_idle.then_some(self.house.limits.auth_timeout));
     }
 }
 

@@ -16,11 +16,12 @@ use actix_http::ws::OpCode;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 
 use super::frames::{FrameLimits, FrameReader, Incoming};
 use super::outgoing::{Outgoing, Sink};
 use super::wire::{close_echo, message_frame};
+use crate::clock::Timer;
 use crate::model::Close;
 
 /// The most that is read at a time, in bytes.
@@ -102,7 +103,7 @@ pub struct Socket<IO, L> {
     /// Only our half is still to be ended.
     is_over: bool,
     /// When the client is given up, unless something happens before.
-    deadline: Option<(Patience, Pin<Box<Sleep>>)>,
+    deadline: Option<(Patience, Timer)>,
 }
 
 /// What is done with what the client sends.
@@ -311,10 +312,10 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
         };
         let waiting_for = self.deadline.as_ref().map(|(patience, _)| *patience);
         if waiting_for != wanted.map(|(patience, _)| patience) {
-            self.deadline = wanted.map(|(patience, time)| (patience, Box::pin(sleep(time))));
+            self.deadline = wanted.map(|(patience, time)| (patience, Timer::after(time)));
         }
-        let Some((patience, sleep)) = &mut self.deadline else { return Poll::Pending };
-        sleep.as_mut().poll(cx).map(|()| *patience)
+        let Some((patience, timer)) = &mut self.deadline else { return Poll::Pending };
+        Pin::new(timer).poll(cx).map(|()| *patience)
     }
 
     /// Ready when our half is ended, or the client was waited for long enough.

@@ -18,8 +18,8 @@ use actix_web::http::header::{self, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
 
+use crate::clock::within;
 use crate::http::secure;
 use crate::model::{Code, Problem};
 
@@ -90,7 +90,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Upgrade<IO> {
         };
         if sent.await.is_ok() {
             let mut io = self.framed.into_parts().io;
-            _ = timeout(LINGER, hang_up(&mut io)).await;
+            _ = within(LINGER, hang_up(&mut io)).await;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::auth::Caller;
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Deadline, Instant};
 
 /// How long before its token expires a client is told, if the token lives that long twice.
 const WARNING: Duration = Duration::from_secs(60);
@@ -14,7 +14,7 @@ pub enum Term {
     /// It may stay.
     Open,
     /// Until then it is to say who it is, or to subscribe to what needs no credential.
-    Introduction(Instant),
+    Introduction(Deadline),
     /// Then it is to be told that it expires.
     Warning {
         /// When it is told.
@@ -46,10 +46,10 @@ impl Term {
         Self::Warning { at: expires - warning, expires }
     }
 
-    /// Gives who has to introduce itself until `until` for that, and who no longer has to all its time.
-    pub fn introduce(&mut self, until: Option<Instant>) {
-        match (&self, until) {
-            (Self::Open, Some(until)) => *self = Self::Introduction(until),
+    /// Gives who has to introduce itself so much time for that, and who no longer has to all its time.
+    pub fn introduce(&mut self, time: Option<Duration>) {
+        match (&self, time) {
+            (Self::Open, Some(time)) => *self = Self::Introduction(Deadline::after(time)),
             (Self::Introduction(_), None) => *self = Self::Open,
             _ => {}
         }
@@ -59,19 +59,25 @@ impl Term {
     pub fn ends(&self) -> Option<Instant> {
         match *self {
             Self::Open => None,
-            Self::Introduction(at) | Self::Warning { at, .. } | Self::Expiry(at) => Some(at),
+            Self::Introduction(deadline) => Some(deadline.at()),
+            Self::Warning { at, .. } | Self::Expiry(at) => Some(at),
         }
     }
 
     /// It is up: what comes with that, and what the next one is.
     pub fn pass(&mut self, now: Instant) -> Up {
-        match *self {
+        match self {
             Self::Open => Up::Nothing,
+            Self::Introduction(deadline) => match deadline.has_passed() {
+                true => Up::Over,
+                false => Up::Nothing,
+            },
             Self::Warning { expires, .. } => {
+                let expires = *expires;
                 *self = Self::Expiry(expires);
                 Up::Warn(expires.saturating_duration_since(now))
             }
-            Self::Introduction(_) | Self::Expiry(_) => Up::Over,
+            Self::Expiry(_) => Up::Over,
         }
     }
 }
@@ -82,12 +88,12 @@ mod tests {
 
     #[test]
     fn who_has_to_introduce_itself_has_one_time_for_it_and_then_all() {
-        let until = Instant::now();
         let mut term = Term::Open;
-        term.introduce(Some(until));
-        term.introduce(Some(until + WARNING));
-        assert_eq!(term.ends(), Some(until), "asking again does not prolong it");
-        assert_eq!(term.pass(until), Up::Over);
+        term.introduce(Some(Duration::ZERO));
+        let until = term.ends();
+        term.introduce(Some(WARNING));
+        assert_eq!(term.ends(), until, "asking again does not prolong it");
+        assert_eq!(term.pass(Instant::now()), Up::Over);
         term.introduce(None);
         assert_eq!((term, term.ends()), (Term::Open, None));
     }
@@ -96,7 +102,7 @@ mod tests {
     fn who_expires_is_warned_and_then_gone() {
         let (at, expires) = (Instant::now(), Instant::now() + WARNING);
         let mut term = Term::Warning { at, expires };
-        term.introduce(Some(at));
+        term.introduce(Some(Duration::ZERO));
         assert_eq!(term.ends(), Some(at));
         assert_eq!(term.pass(expires - WARNING / 2), Up::Warn(WARNING / 2));
         assert_eq!((term.ends(), term.pass(expires)), (Some(expires), Up::Over));

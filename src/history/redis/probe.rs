@@ -30,8 +30,9 @@ impl Probe {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for turn in 0_u32.. {
-            ticks.tick().await;
-            if self.server.nodes.is_silent() {
+            let due = ticks.tick().await;
+            // Who comes late may have been stopped, and has not heard yet what was said meanwhile.
+            if due.elapsed() < EVERY && self.server.nodes.is_silent() {
                 self.deaf.notify_one();
             }
             let Ok(link) = self.server.link() else { continue };

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use redis::{RedisError, Script, ScriptInvocation};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
 use tracing::error;
 
 use super::super::{Append, AppendError, EventReceipt, Receipt};
@@ -20,6 +19,7 @@ use super::entry;
 use super::link::{Away, Link, Server, away};
 use super::scripts;
 use super::state::State;
+use crate::clock::within;
 use crate::config::{self, Rules, Storage};
 use crate::model::{Cursor, Event, Timestamp, Topic};
 
@@ -70,7 +70,7 @@ impl Queue {
     pub(super) async fn append(&self, append: Append) -> Outcome {
         let decided = Arc::new(AtomicBool::new(false));
         let receiver = self.push(append, decided.clone())?;
-        match timeout(PATIENCE, receiver).await {
+        match within(PATIENCE, receiver).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(AppendError::OutcomeUnknown("the broker is stopping".to_owned())),
             Err(_) if decided.swap(true, Ordering::AcqRel) => {

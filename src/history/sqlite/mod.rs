@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tracing::error;
 
 use self::open::Directory;
@@ -38,6 +37,7 @@ use super::{
     Append, AppendError, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Newest,
     NewestPage, Page, Read, Receipt, TopicSummary,
 };
+use crate::clock::within;
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
 
@@ -259,7 +259,7 @@ impl History for SqliteHistory {
                 Admission::Done(result) => return result,
                 Admission::Waiting(receiver) => receiver,
             };
-            match timeout(self.commit_timeout, receiver).await {
+            match within(self.commit_timeout, receiver).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_)) => {
                     let reason = "the writer of the history has ended".to_owned();

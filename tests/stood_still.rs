@@ -1,0 +1,178 @@
+//! A broker that stood still for a while (SIGSTOP, a frozen cgroup, a machine that moves) and goes on:
+//! nobody is judged by time in which it did not run.
+
+mod support;
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use support::PATIENCE;
+use support::process::Process;
+use support::raw::Raw;
+use support::redis::Redis;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// Longer than any limit that these brokers are given.
+const STILL: Duration = Duration::from_secs(5);
+
+const KEY: &str = "a-key-of-sixteen-characters";
+
+type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+
+fn broker(settings: &[&str]) -> Process {
+    let keys = format!("auth.api_keys=[\"{KEY}\"]");
+    let mut arguments = vec!["--set", keys.as_str(), "--set", "server.workers=1"];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    Process::start(&arguments)
+}
+
+/// Lets a broker stand still while something is done to it.
+async fn stand_still(broker: &Process, meanwhile: impl Future<Output = ()>) {
+    broker.signal("-STOP");
+    meanwhile.await;
+    sleep(STILL).await;
+    broker.signal("-CONT");
+}
+
+async fn connect(broker: &Process) -> Socket {
+    let (socket, _) =
+        connect_async(format!("ws://{}/v1/ws", broker.address)).await.expect("a socket");
+    socket
+}
+
+async fn say(socket: &mut Socket, said: Value) {
+    socket.send(Message::text(said.to_string())).await.expect("it is sent");
+}
+
+/// The next frame with one of these ops, or the end.
+async fn until(socket: &mut Socket, ops: &[&str]) -> Value {
+    loop {
+        let message = timeout(PATIENCE, socket.next()).await.expect("a message in time");
+        match message.expect("an open socket").expect("a message") {
+            Message::Text(text) => {
+                let frame: Value = serde_json::from_str(&text).expect("JSON");
+                if ops.iter().any(|op| frame["op"] == *op) {
+                    return frame;
+                }
+            }
+            Message::Close(close) => panic!("closed: {close:?}"),
+            _ => {}
+        }
+    }
+}
+
+fn auth() -> Value {
+    json!({"op": "auth", "token": KEY, "ref": 1})
+}
+
+#[tokio::test]
+async fn who_says_who_it_is_while_the_broker_stands_still_or_soon_after_is_in_time() {
+    let broker = broker(&["limits.auth_timeout=1500ms"]);
+    let (mut early, mut late, mut never) =
+        (connect(&broker).await, connect(&broker).await, connect(&broker).await);
+    for socket in [&mut early, &mut late, &mut never] {
+        until(socket, &["welcome"]).await;
+    }
+    stand_still(&broker, say(&mut early, auth())).await;
+    sleep(Duration::from_millis(300)).await;
+    say(&mut late, auth()).await;
+    for socket in [&mut early, &mut late] {
+        assert_eq!(until(socket, &["ack", "bye"]).await["op"], "ack");
+    }
+    let bye = until(&mut never, &["bye"]).await;
+    assert_eq!(bye["code"], "unauthorized", "who says nothing is not waited for without end");
+}
+
+#[tokio::test]
+async fn a_head_that_is_completed_while_the_broker_stands_still_or_soon_after_is_answered() {
+    let broker = broker(&["limits.request_timeout=1500ms"]);
+    let address = broker.address.parse().expect("an address");
+    let (mut early, mut late, mut never) =
+        (Raw::connect(address).await, Raw::connect(address).await, Raw::connect(address).await);
+    for raw in [&mut early, &mut late, &mut never] {
+        raw.send("GET /health/live HTTP/1.1\r\n").await;
+    }
+    // Its time begins once the broker has read it.
+    sleep(Duration::from_millis(500)).await;
+    let rest = "Host: a\r\nConnection: close\r\n\r\n";
+    stand_still(&broker, early.send(rest)).await;
+    sleep(Duration::from_millis(300)).await;
+    late.send(rest).await;
+    for raw in [&mut early, &mut late] {
+        let rest = raw.rest().await;
+        assert!(rest.contains("HTTP/1.1 200"), "{rest:?}");
+    }
+    let rest = never.rest().await;
+    assert!(rest.contains("HTTP/1.1 408"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_completed_while_the_broker_stands_still_or_soon_after_is_taken() {
+    let broker = broker(&["limits.body_timeout=1500ms"]);
+    let address = broker.address.parse().expect("an address");
+    let path = "/v1/topics/a/events";
+    let (mut early, mut late, mut never) = (
+        Raw::begin(address, path, KEY, "[1,2]").await,
+        Raw::begin(address, path, KEY, "[1,2]").await,
+        Raw::begin(address, path, KEY, "[1,2]").await,
+    );
+    for raw in [&mut early, &mut late, &mut never] {
+        raw.send("[1,").await;
+    }
+    stand_still(&broker, early.send("2]")).await;
+    sleep(Duration::from_millis(300)).await;
+    late.send("2]").await;
+    assert_eq!((early.status().await, late.status().await), (201, 201));
+    assert_eq!(never.status().await, 408);
+}
+
+#[tokio::test]
+async fn who_answers_heartbeats_stays_when_the_broker_goes_on() {
+    let broker = broker(&[
+        "server.heartbeat=1s",
+        "topics=[{match=\"a\", publish=\"anyone\", subscribe=\"anyone\"}]",
+    ]);
+    let mut socket = connect(&broker).await;
+    say(&mut socket, json!({"op": "subscribe", "topics": ["a"], "ref": 1})).await;
+    until(&mut socket, &["live"]).await;
+    // Its library answers pings while it is read from.
+    let reader = tokio::spawn(async move {
+        until(&mut socket, &["event"]).await;
+    });
+    for _ in 0..2 {
+        sleep(Duration::from_millis(1_500)).await;
+        stand_still(&broker, async {}).await;
+    }
+    // Three heartbeats more.
+    sleep(Duration::from_millis(3_500)).await;
+    assert!(!reader.is_finished(), "it was closed");
+    let published = reqwest::Client::new().post(broker.url("/v1/topics/a/events")).json(&1).send();
+    assert_eq!(published.await.expect("an answer").status(), 201);
+    reader.await.expect("the event comes");
+}
+
+#[tokio::test]
+async fn a_node_that_stood_still_keeps_the_connection_over_which_it_hears() {
+    let redis = Redis::start();
+    let settings = redis.settings();
+    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+    let broker = broker(&settings);
+    let subscribed = || {
+        let clients: String = redis.run(&["CLIENT", "LIST", "TYPE", "pubsub"]);
+        clients.lines().map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let ready = async || {
+        let ready = reqwest::get(broker.url("/health/ready")).await;
+        ready.is_ok_and(|response| response.status() == 200)
+    };
+    support::eventually("ready", ready).await;
+    let before = subscribed();
+    assert_eq!(before.len(), 1);
+    stand_still(&broker, async {}).await;
+    sleep(Duration::from_millis(2_500)).await;
+    support::eventually("ready again", ready).await;
+    assert_eq!(subscribed(), before);
+}
