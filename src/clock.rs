@@ -7,7 +7,8 @@
 
 mod deadline;
 
-use std::time::SystemTime;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 pub use tokio::time::Instant;
 
@@ -15,27 +16,60 @@ pub use deadline::{Deadline, TICK, Timer, tick, within};
 
 /// Tells the time. Copies are the same clock.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Clock {
-    /// Where the time of day is made up: what it was at a moment.
-    made_up: Option<(Instant, SystemTime)>,
+pub struct Clock(Source);
+
+/// Where a clock has it from.
+#[derive(Debug, Clone, Copy, Default)]
+enum Source {
+    /// The system.
+    #[default]
+    System,
+    /// What the time of day was at a moment, from which it goes on.
+    Since(Instant, SystemTime),
+    /// Hands that somebody moves.
+    Hands(&'static Mutex<(Instant, SystemTime)>),
 }
 
 impl Clock {
     /// A clock whose time of day is `time` now and goes on as [`Clock::now`] does.
     pub fn starting_at(time: SystemTime) -> Self {
-        Self { made_up: Some((Instant::now(), time)) }
+        Self(Source::Since(Instant::now(), time))
+    }
+
+    /// A clock that stands until it is moved, for tests: no timer goes by it, and it is there for good.
+    pub fn by_hand(time: SystemTime) -> Self {
+        Self(Source::Hands(Box::leak(Box::new(Mutex::new((Instant::now(), time))))))
     }
 
     /// This moment, to measure from and to wait for.
     pub fn now(&self) -> Instant {
-        Instant::now()
+        match self.0 {
+            Source::System | Source::Since(..) => Instant::now(),
+            Source::Hands(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).0,
+        }
     }
 
     /// The time of day.
     pub fn time(&self) -> SystemTime {
-        match self.made_up {
-            None => SystemTime::now(),
-            Some((began, time)) => time + began.elapsed(),
+        match self.0 {
+            Source::System => SystemTime::now(),
+            Source::Since(began, time) => time + began.elapsed(),
+            Source::Hands(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).1,
+        }
+    }
+
+    /// Lets so much time pass on a clock that stands.
+    pub fn pass(&self, time: Duration) {
+        if let Source::Hands(hands) = self.0 {
+            let mut hands = hands.lock().unwrap_or_else(PoisonError::into_inner);
+            *hands = (hands.0 + time, hands.1 + time);
+        }
+    }
+
+    /// Sets the time of day on a clock that stands, as if somebody had found it wrong.
+    pub fn set(&self, time: SystemTime) {
+        if let Source::Hands(hands) = self.0 {
+            hands.lock().unwrap_or_else(PoisonError::into_inner).1 = time;
         }
     }
 
@@ -50,18 +84,31 @@ impl Clock {
 }
 
 /// Further ahead than any process lives.
-const FAR: std::time::Duration = std::time::Duration::from_secs(30 * 365 * 24 * 3_600);
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_made_up_time_of_day_goes_on_by_itself() {
         let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         let clock = Clock::starting_at(begin);
         assert!(clock.time() >= begin && clock.time() < begin + Duration::from_secs(600));
+    }
+
+    #[test]
+    fn a_clock_that_stands_is_moved_by_hand() {
+        let begin = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let clock = Clock::by_hand(begin);
+        let now = clock.now();
+        clock.pass(Duration::from_secs(5));
+        assert_eq!(
+            (clock.now() - now, clock.time()),
+            (Duration::from_secs(5), begin + Duration::from_secs(5))
+        );
+        clock.set(begin);
+        assert_eq!((clock.now() - now, clock.time()), (Duration::from_secs(5), begin));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use fanfare::clock::Clock;
 use fanfare::config::{Config, Storage};
 use fanfare::history::sqlite::Opened;
 use fanfare::model::Pattern;
@@ -73,10 +74,12 @@ async fn a_second_broker_on_the_same_directory_is_refused() {
     let server = TestServer::durable(directory.path(), |_| {});
     let mut config = Config::default();
     config.history.path = directory.path().to_owned();
-    let refused = Opened::open(&config.history, config.rules.clone()).err().expect("refused");
+    let refused = Opened::open(&config.history, config.rules.clone(), Clock::default())
+        .err()
+        .expect("refused");
     assert!(refused.to_string().contains("in use by another process"), "{refused}");
     server.stop();
-    assert!(Opened::open(&config.history, config.rules).is_ok());
+    assert!(Opened::open(&config.history, config.rules, Clock::default()).is_ok());
 }
 
 #[tokio::test]
@@ -234,7 +237,7 @@ impl Kept {
     async fn is_never_silently_wrong(&self, path: &Path) {
         let mut config = Config::default();
         config.history.path = path.to_owned();
-        match Opened::open(&config.history, config.rules) {
+        match Opened::open(&config.history, config.rules, Clock::default()) {
             Ok(opened) => drop(opened),
             Err(error) => {
                 assert!(error.to_string().contains("can't be used"), "{error}");

@@ -77,8 +77,8 @@ pub trait History: Send + Sync {
     /// Kept events, oldest first, a page at a time.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>>;
 
-    /// The place up to which every kept event happened before a moment.
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>>;
+    /// Where what has happened since a time begins.
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>>;
 
     /// The newest kept event of each matching topic, by topic, a page at a time.
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>>;
@@ -225,6 +225,15 @@ pub struct Page {
     pub next: Cursor,
     /// Whether `next` is the end of what was asked for.
     pub done: bool,
+}
+
+/// Where what has happened since a time begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The place of the newest kept event, by number, that is older; read on after it.
+    pub place: Cursor,
+    /// Events up to that place are dated between the time and now, for the clock went back.
+    pub gap: bool,
 }
 
 /// Which current values to read.

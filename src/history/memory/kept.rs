@@ -5,11 +5,13 @@
 //! told of a gap. A needless gap is possible, a missing one is not.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::super::clock_steps::{ClockSteps, Survey};
 use super::super::{NewestPage, TopicSummary};
-use crate::model::{Event, Pattern, Topic};
+use crate::model::{Event, Pattern, Timestamp, Topic};
 
 /// How many topics without events are remembered for the number of their last removed event.
 const EMPTIED_TOPICS: usize = 10_000;
@@ -69,14 +71,23 @@ impl Kept {
         }
     }
 
-    /// The number of the newest event before a moment, in milliseconds since 1970; times never go
-    /// back along the log.
-    pub(in crate::history) fn newest_before(&self, millis: i64) -> u64 {
-        let earlier = self.topics.values().filter_map(|log| {
-            let later = log.events.partition_point(|(_, event)| event.time.millis() < millis);
-            later.checked_sub(1).and_then(|at| log.events.get(at)).map(|(sequence, _)| *sequence)
-        });
-        earlier.max().unwrap_or(0)
+    /// What is known here of a moment; both times in milliseconds since 1970.
+    pub(in crate::history) fn survey(
+        &self,
+        steps: &ClockSteps,
+        moment: i64,
+        now: i64,
+        head: u64,
+    ) -> Survey {
+        let next = |from: u64| -> Result<_, Infallible> {
+            let event = |(sequence, topic): (&u64, &Topic)| {
+                let event = self.topics.get(topic)?.event(*sequence)?;
+                Some((*sequence, event.time.millis()))
+            };
+            Ok(self.topic_by_sequence.range(from..).find_map(event))
+        };
+        let Ok(survey) = steps.survey(moment, now, head, next);
+        survey
     }
 
     /// Keeps an event, which must have the highest number so far, and removes what is then over a
@@ -126,19 +137,21 @@ impl Kept {
     }
 
     /// Removes events that came before `oldest(topic)`, in milliseconds since 1970, from up to
-    /// `limit` topics after `from`; returns where to go on, or nothing at the end.
+    /// `limit` topics after `from`; returns where to go on, or nothing at the end. `aged` tells from when
+    /// the age of an event counts, by its number and its date.
     pub(in crate::history) fn expire(
         &mut self,
         from: Option<&Topic>,
         limit: usize,
         oldest: impl Fn(&Topic) -> i64,
+        aged: impl Fn(u64, Timestamp) -> i64,
     ) -> Option<Topic> {
         let looked_at: Vec<Topic> =
             self.after(from).take(limit).map(|(topic, _)| topic.clone()).collect();
         for topic in &looked_at {
             let oldest = oldest(topic);
-            while let Some(event) = self.topics.get(topic).and_then(TopicLog::oldest)
-                && event.time.millis() < oldest
+            while let Some((sequence, event)) = self.topics.get(topic).and_then(TopicLog::oldest)
+                && aged(*sequence, event.time) < oldest
             {
                 self.remove_oldest(topic);
             }
@@ -330,8 +343,8 @@ impl TopicLog {
         self.events.get(at).map(|(_, event)| event)
     }
 
-    fn oldest(&self) -> Option<&Arc<Event>> {
-        self.events.front().map(|(_, event)| event)
+    fn oldest(&self) -> Option<&(u64, Arc<Event>)> {
+        self.events.front()
     }
 
     fn newest(&self) -> Option<&Arc<Event>> {
@@ -346,7 +359,7 @@ impl TopicLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Data, Timestamp};
+    use crate::model::Data;
     use std::time::{Duration, SystemTime};
 
     const WIDE: Bounds = Bounds { max_events: 1_000, max_bytes: 1 << 20 };
@@ -454,9 +467,10 @@ mod tests {
     #[test]
     fn what_is_too_old_goes_in_steps_over_the_topics() {
         let mut kept = kept(&["a", "b", "a", "c"], WIDE);
-        let next = kept.expire(None, 2, |_| 3_000);
+        let by_date = |_, date: Timestamp| date.millis();
+        let next = kept.expire(None, 2, |_| 3_000, by_date);
         assert_eq!(next, Some(topic("b")));
-        assert_eq!(kept.expire(next.as_ref(), 2, |_| 3_000), None);
+        assert_eq!(kept.expire(next.as_ref(), 2, |_| 3_000, by_date), None);
         assert_eq!(read(&kept, &[">"], 0), [3, 4]);
     }
 

@@ -92,7 +92,7 @@ pub(super) struct Message<'a> {
 
 /// How a message stands to what was heard before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Standing {
     /// It is of an epoch that has ended.
     Old,
     /// It comes next, or repeats.
@@ -133,16 +133,16 @@ impl<'a> Message<'a> {
     }
 
     /// How it stands to a place up to which all was heard, and to the breach that was told.
-    pub(super) fn step(&self, end: Cursor, breach: u64) -> Step {
+    pub(super) fn step(&self, end: Cursor, breach: u64) -> Standing {
         let previous = self.previous;
         if previous.log == end.log && previous.epoch < end.epoch {
-            Step::Old
+            Standing::Old
         } else if previous.at(0) != end.at(0) || self.breach > breach {
-            Step::Elsewhere
+            Standing::Elsewhere
         } else if previous.sequence > end.sequence {
-            Step::Hole
+            Standing::Hole
         } else {
-            Step::Next
+            Standing::Next
         }
     }
 
@@ -274,13 +274,13 @@ mod tests {
         let message = Message::read(&bytes).unwrap();
         let step = |end, breach| message.step(Cursor::parse(end).unwrap(), breach);
         for (end, breach, expected) in [
-            ("abcdefgh-2-40", 3, Step::Next),
-            ("abcdefgh-2-41", 3, Step::Next),
-            ("abcdefgh-2-39", 3, Step::Hole),
-            ("abcdefgh-3-40", 3, Step::Old),
-            ("abcdefgh-1-40", 3, Step::Elsewhere),
-            ("zzzzzzzz-2-40", 3, Step::Elsewhere),
-            ("abcdefgh-2-40", 2, Step::Elsewhere),
+            ("abcdefgh-2-40", 3, Standing::Next),
+            ("abcdefgh-2-41", 3, Standing::Next),
+            ("abcdefgh-2-39", 3, Standing::Hole),
+            ("abcdefgh-3-40", 3, Standing::Old),
+            ("abcdefgh-1-40", 3, Standing::Elsewhere),
+            ("zzzzzzzz-2-40", 3, Standing::Elsewhere),
+            ("abcdefgh-2-40", 2, Standing::Elsewhere),
         ] {
             assert_eq!(step(end, breach), expected, "{end} {breach}");
         }

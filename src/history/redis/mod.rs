@@ -50,8 +50,8 @@ use self::state::State;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::{
-    Append, AppendError, Feed, History, ListTopics, Newest, NewestPage, Page, Read, Receipt,
-    TopicSummary,
+    Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
+    Receipt, TopicSummary,
 };
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Timestamp, Topic};
@@ -219,7 +219,7 @@ impl History for RedisHistory {
         Box::pin(self.reader.page(read))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
         Box::pin(self.reader.place_before(time))
     }
 

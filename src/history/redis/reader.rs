@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use redis::{RedisError, RedisResult};
 
-use super::super::{ListTopics, Newest, NewestPage, Page, Read, TopicSummary};
+use super::super::clock_steps::Survey;
+use super::super::{ListTopics, Moment, Newest, NewestPage, Page, Read, TopicSummary};
 use super::entry;
 use super::link::{Away, Link, Server, away};
 use super::reads::{Found, LOSSES_OF_A_PAGE, Placed, Reads};
 use super::recent::Recent;
 use super::state::State;
-use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
+use crate::model::{Code, Event, Pattern, Problem, Timestamp, Topic};
 
 /// How many topics are read from their own streams.
 const FEW_TOPICS: usize = 64;
@@ -119,34 +120,23 @@ impl Reader {
         Ok((is_whole && lost.is_none()).then_some(page))
     }
 
-    /// The place of the newest event, by number, that is dated before a moment. Where an event below it is dated
-    /// between the moment and now, or may be, it is a place of no log, which is a gap.
-    pub(super) async fn place_before(&self, time: Timestamp) -> Result<Cursor, Problem> {
+    /// Where what has happened since a time begins. Times rise along each stretch between steps back of the
+    /// clock, so each is halved.
+    pub(super) async fn place_before(&self, time: Timestamp) -> Result<Moment, Problem> {
         self.with(async |mut reads| {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
-            let (mut place, mut is_lost) = (0, false);
-            let mut now = None;
-            for stretch in state.steps.stretches(state.head.sequence) {
-                let before = reads.newest_before(time, stretch).await?;
-                if place == 0 {
-                    place = if before > stretch.0 { before } else { 0 };
-                    continue;
-                }
-                // Below the place: what is not older there is missed by who goes on after it.
-                let Some(next) = reads.places(before, stretch.1, 1).await?.pop() else { continue };
-                let now = match now {
-                    Some(now) => now,
-                    None => *now.insert(reads.clock().await?),
-                };
-                is_lost |= next.time <= now;
+            let head = state.head.sequence;
+            let steps = state.steps.all().iter().map(|step| step.after.min(head));
+            let (mut survey, mut begin) = (Survey { place: 0, dated: None }, 0);
+            for end in steps.chain([head]) {
+                survey = survey.and(reads.survey(time, begin, end).await?);
+                begin = end;
             }
-            let unknown = state.steps.unknown_upto();
-            is_lost |= unknown > 0 && place <= unknown;
             // Nothing that is kept is older: whether something was, the beginning of the log says.
             let oldest = state.ended.first().map_or(state.start, |ended| ended.start());
-            is_lost |= place < oldest && state.breach >= oldest && oldest > 0;
-            let foreign = Cursor { log: self.server.node, ..state.head };
-            Ok(Ok(if is_lost { foreign } else { state.place_from(place.max(oldest)) }))
+            let is_lost = survey.place < oldest && state.breach >= oldest && oldest > 0;
+            let place = state.place_from(survey.place.max(oldest));
+            Ok(Ok(Moment { place, gap: is_lost || survey.hides_some() }))
         })
         .await
     }

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value, cmd, from_redis_value, pipe};
 
+use super::super::clock_steps::Survey;
 use super::epochs::Epochs;
 use super::keys::Keys;
 use super::state::{FIELDS, State};
@@ -278,24 +279,33 @@ impl Reads<'_> {
         Ok((places, Losses::read(lost, self.state_of(&values).await?, most_losses)))
     }
 
-    /// The number of the newest event dated before a moment in a stretch of the log in which times rise, after one
-    /// number and up to another; where it begins if there is none.
-    pub(super) async fn newest_before(
+    /// What is known of a moment in a stretch of the log in which times rise, after one number and up to another.
+    pub(super) async fn survey(
         &mut self,
         time: Timestamp,
-        (after, upto): (u64, u64),
-    ) -> RedisResult<u64> {
-        // All up to `before` are, all above `since` are not.
-        let (mut before, mut since) = (after, upto);
+        after: u64,
+        upto: u64,
+    ) -> RedisResult<Survey> {
+        // All up to `before` are earlier, all above `since` are not, and the lowest of these is `first`.
+        let (mut before, mut since, mut first) = (after, upto, None);
         while before < since {
             let middle = before + (since - before) / 2;
-            match self.places(middle, since, 1).await?.first() {
+            match self.places(middle, since, 1).await?.pop() {
                 Some(place) if place.time < time => before = place.sequence,
-                Some(_) | None if middle > before => since = middle,
-                Some(_) | None => since = before,
+                Some(place) => {
+                    first = Some(place);
+                    since = middle;
+                }
+                None if middle > before => since = middle,
+                None => since = before,
             }
         }
-        Ok(before)
+        let place = if before > after { before } else { 0 };
+        let dated = match first {
+            Some(first) if first.time <= self.clock().await? => Some(first.sequence),
+            Some(_) | None => None,
+        };
+        Ok(Survey { place, dated })
     }
 
     fn read_places(&self, pipeline: &mut redis::Pipeline, after: u64, upto: u64, count: usize) {

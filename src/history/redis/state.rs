@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use redis::{FromRedisValue, ParsingError, Value};
 
-use super::super::clock_steps::{ClockStep, ClockSteps};
-use crate::model::{Cursor, LogName, Timestamp};
+use super::super::clock_steps::{ClockSteps, Step};
+use crate::model::{Cursor, LogName};
 
 /// The fields of the log's record that a node reads, in order.
 pub(super) const FIELDS: [&str; 9] =
@@ -151,11 +151,10 @@ impl Ended {
 }
 
 /// `number from to`
-fn step(text: &str) -> Option<ClockStep> {
+fn step(text: &str) -> Option<Step> {
     let mut numbers = text.split(' ').map(|number| number.parse::<i64>().ok());
     let after = u64::try_from(numbers.next()??).ok()?;
-    let mut time = || Some(Timestamp::from_millis(numbers.next()??));
-    Some(ClockStep { after, from: time()?, to: time()? })
+    Some(Step { after, from: numbers.next()??, to: numbers.next()?? })
 }
 
 impl FromRedisValue for State {
@@ -252,8 +251,8 @@ mod tests {
     fn steps_of_the_clock_are_read_from_the_record() {
         let mut values = ["abcdefgh", "1", "0", "9", "0", "0", "", "5 9000 1000;"];
         let read = |values: [&str; 8]| State::read(&values.map(|value| Some(value.to_owned())));
-        let step = read(values).unwrap().steps.last().unwrap();
-        assert_eq!((step.after, step.from.millis(), step.to.millis()), (5, 9_000, 1_000));
+        let step = Step { after: 5, from: 9_000, to: 1_000 };
+        assert_eq!(read(values).unwrap().steps.all(), [step]);
         values[7] = "5 x 1000;";
         assert_eq!(read(values), None);
     }

@@ -106,7 +106,7 @@ impl Expiry {
         let age = i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(age);
         let is_old =
-            |place: &Placed| state.steps.age_from(place.sequence, place.time).millis() < before;
+            |place: &Placed| state.steps.aged(place.sequence, place.time.millis()) < before;
         for _ in 0..STEPS {
             let places = server.reads(link).places(self.looked_at, u64::MAX, STEP).await?;
             let old: Vec<_> = places.into_iter().take_while(is_old).collect();

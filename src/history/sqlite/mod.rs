@@ -4,13 +4,16 @@
 //! publishes to one in memory waits only while a commit runs, so that nothing overtakes it. Reads
 //! join both, each from its own place, in the order of the log.
 
+pub mod backup;
 mod checkpoints;
+mod convert;
 mod open;
 mod page;
 mod reader;
 mod readers;
 mod retention;
 mod rows;
+mod space;
 mod state;
 mod store;
 mod verify;
@@ -22,7 +25,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{error, info};
 
 use self::open::Directory;
 pub use self::open::OpenError;
@@ -32,12 +35,13 @@ use self::rows::{Epochs, ReceiptRow};
 use self::state::{Admission, Forget, Shared, Trouble};
 use self::store::{Failure, Store};
 use self::writer::Writer;
+use super::clock_steps::Dating;
 use super::memory::log::Log;
 use super::{
-    Append, AppendError, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Newest,
+    Append, AppendError, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Moment, Newest,
     NewestPage, Page, Read, Receipt, TopicSummary,
 };
-use crate::clock::within;
+use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
 
@@ -47,6 +51,7 @@ pub struct Opened {
     store: Store,
     log: Log,
     config: config::History,
+    clock: Clock,
 }
 
 /// The durable log.
@@ -55,6 +60,7 @@ pub struct SqliteHistory {
     readers: Arc<Readers>,
     directory: Arc<Directory>,
     rules: Rules,
+    clock: Clock,
     commit_timeout: Duration,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -63,7 +69,7 @@ impl Opened {
     /// Opens the data directory, checks what is in it, and begins to number above all that any
     /// client may have seen. Where acknowledged events are proven to be missing, a new epoch begins,
     /// and whoever comes with an older cursor is told of a gap.
-    pub fn open(config: &config::History, rules: Rules) -> Result<Self, OpenError> {
+    pub fn open(config: &config::History, rules: Rules, clock: Clock) -> Result<Self, OpenError> {
         let directory = Arc::new(Directory::open(&config.path)?);
         let mut store = Store::open(&directory, config, &rules)?;
         let committed = store.log().committed;
@@ -76,23 +82,28 @@ impl Opened {
                 error!(committed, "what the history should hold is not known: head is missing");
                 Some(committed)
             }
+            _ if store.is_copy().map_err(|error| directory.unusable(error))? => {
+                info!(committed, "this is a copy of a history: a new epoch begins");
+                Some(committed)
+            }
             Some(_) | None => None,
         };
+        store.convert(&directory).map_err(|error| directory.unusable(error))?;
         let failed = |failure| match failure {
-            Failure::Full => directory.damaged("there is no space left"),
+            Failure::Full => directory.full(),
             Failure::NotStored(reason) | Failure::Unknown(reason) => directory.damaged(reason),
         };
         let sequence = store.begin(lost).map_err(failed)?;
         let synced = directory.set_head(store.log().committed).and_then(|()| directory.sync());
         synced.map_err(|error| directory.damaged(error))?;
         let head = Cursor { log: store.log().name, epoch: store.epochs().newest(), sequence };
-        let time = Timestamp::from_millis(store.log().time);
-        let mut log = Log::new(head, time, config, rules);
+        let dating = Dating::new(store.log().time, store.steps().clone());
+        let mut log = Log::new(head, dating, config, rules, clock);
         let receipts = store.receipts().map_err(|error| directory.damaged(error))?;
         for receipt in receipts {
-            remember(&mut log, receipt, head, store.epochs());
+            remember(&mut log, receipt, head, store.epochs(), clock);
         }
-        Ok(Self { directory, store, log, config: config.clone() })
+        Ok(Self { directory, store, log, config: config.clone(), clock })
     }
 
     /// The place above which new events are numbered.
@@ -102,7 +113,7 @@ impl Opened {
 
     /// Starts to write, and to tell `feed`.
     pub fn start(self, feed: Arc<dyn Feed>) -> std::io::Result<SqliteHistory> {
-        let Self { directory, store, log, config } = self;
+        let Self { directory, store, log, config, clock } = self;
         let rules = log.rules().clone();
         let readers = Arc::new(Readers::start(directory.clone())?);
         checkpoints::start(Arc::downgrade(&readers), config.fsync)?;
@@ -117,23 +128,27 @@ impl Opened {
             store: Some(store),
             rules: rules.clone(),
             config,
+            clock,
         };
         let thread = thread::Builder::new().name("history-writer".to_owned());
         let writer = Mutex::new(Some(thread.spawn(move || writer.run())?));
-        Ok(SqliteHistory { shared, readers, directory, rules, commit_timeout, writer })
+        Ok(SqliteHistory { shared, readers, directory, rules, clock, commit_timeout, writer })
     }
 }
 
 /// Remembers the result of a publish from before a restart.
-fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs) {
+fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock: Clock) {
     let time = Timestamp::from_millis(row.time);
+    let now = Timestamp::from(clock.time()).millis();
+    let age = now.saturating_sub(row.aged(log.steps()));
+    let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
     let events = row.events.into_iter().map(|(topic, sequence)| {
         let cursor =
             sequence.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
         EventReceipt { cursor, topic, time }
     });
     let key = IdempotencyKey { scope: row.scope, request: row.request, is_in_series: false };
-    log.remember(key, events.collect(), writer::age(row.time));
+    log.remember(key, events.collect(), age);
 }
 
 impl SqliteHistory {
@@ -277,13 +292,19 @@ impl History for SqliteHistory {
         Box::pin(self.read_page(read))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
         Box::pin(async move {
-            let head = self.head();
-            let in_memory = self.shared.lock().log.newest_before(time);
-            let (millis, upto) = (time.millis(), head.sequence);
-            let on_disk = self.readers.read(move |reader| reader.newest_before(millis, upto));
-            Ok(head.at(on_disk.await?.max(in_memory)))
+            let now = Timestamp::from(self.clock.time()).millis();
+            let (head, steps, in_memory) = {
+                let state = self.shared.lock();
+                (state.log.head(), state.log.steps().clone(), state.log.survey(time))
+            };
+            let on_disk = self.readers.read(move |reader| {
+                let next = |from| reader.next_date(from);
+                steps.survey(time.millis(), now, head.sequence, next)
+            });
+            let survey = on_disk.await?.and(in_memory);
+            Ok(Moment { place: head.at(survey.place), gap: survey.hides_some() })
         })
     }
 

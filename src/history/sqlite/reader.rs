@@ -276,29 +276,13 @@ impl Reader {
         Ok(ByTopic { found, upto })
     }
 
-    /// The number of the newest event before a moment, in milliseconds since 1970; times never go
-    /// back along the log.
-    pub(super) fn newest_before(&self, millis: i64, head: u64) -> RowResult<u64> {
-        let mut at_or_after = self.db.prepare_cached(
+    /// The number and the date of the first event from a number on.
+    pub(super) fn next_date(&self, from: u64) -> RowResult<Option<(u64, i64)>> {
+        let mut next = self.db.prepare_cached(
             "SELECT sequence, time FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1",
         )?;
-        // Everything up to `low` is earlier; nothing from `high` on is.
-        let (mut low, mut high) = (0, head + 1);
-        while low + 1 < high {
-            let middle = low + (high - low) / 2;
-            let found: Option<(i64, i64)> = at_or_after
-                .query_row((middle as i64,), |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            match found {
-                Some((sequence, time))
-                    if time < millis && (middle..high).contains(&(sequence as u64)) =>
-                {
-                    low = sequence as u64;
-                }
-                _ => high = middle,
-            }
-        }
-        Ok(low)
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?));
+        Ok(next.query_row((from as i64,), read).optional()?)
     }
 
     /// Every event after a place, whichever topic it is of.

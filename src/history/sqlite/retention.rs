@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
+use super::super::clock_steps::ClockSteps;
 use super::rows::{LogRow, RowResult, TopicRow};
 use crate::config::{Rule, Rules};
 use crate::model::{Event, Timestamp, Topic};
@@ -69,13 +70,19 @@ impl Expiry {
     }
 
     /// Whether the next event to look at is old enough for that.
-    pub(super) fn is_due(&self, db: &Connection, now: SystemTime) -> rusqlite::Result<bool> {
+    pub(super) fn is_due(
+        &self,
+        db: &Connection,
+        steps: &ClockSteps,
+        now: SystemTime,
+    ) -> rusqlite::Result<bool> {
         let mut next = db.prepare_cached(
-            "SELECT time FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 1",
+            "SELECT sequence, time FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 1",
         )?;
-        let time: Option<i64> =
-            next.query_row((self.looked_at as i64,), |row| row.get(0)).optional()?;
-        Ok(time.is_some_and(|time| time < self.before(now)))
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?));
+        let next: Option<(u64, i64)> = next.query_row((self.looked_at as i64,), read).optional()?;
+        let aged = next.map(|(sequence, date)| steps.aged(sequence, date));
+        Ok(aged.is_some_and(|aged| aged < self.before(now)))
     }
 }
 
@@ -176,9 +183,10 @@ impl Removal<'_> {
         &mut self,
         rules: &Rules,
         expiry: &mut Expiry,
+        steps: &ClockSteps,
         now: SystemTime,
     ) -> RowResult<()> {
-        if !expiry.is_due(self.transaction, now)? {
+        if !expiry.is_due(self.transaction, steps, now)? {
             return Ok(());
         }
         let before = expiry.before(now);
@@ -189,7 +197,8 @@ impl Removal<'_> {
         let parameters = (expiry.looked_at as i64, REMOVED_AT_A_TIME as i64);
         let candidates = collect(self.transaction, &sql, parameters, Removable::read)?;
         for event in candidates {
-            if self.left == 0 || event.time >= before {
+            let aged = steps.aged(event.sequence, event.time);
+            if self.left == 0 || aged >= before {
                 break;
             }
             let topic = self.topics.numbered(self.transaction, event.topic)?;

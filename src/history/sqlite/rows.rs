@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, ErrorCode, Row};
 
+use super::super::clock_steps::{ClockSteps, Step};
 use crate::model::{Cursor, Data, Event, EventType, LogName, Timestamp, Topic};
 
 /// A row that is not what was written, or can't be read at all.
@@ -29,6 +30,14 @@ fn damaged(row: impl Into<String>) -> RowError {
 }
 
 impl RowError {
+    /// What SQLite calls it, where it comes from there.
+    pub(super) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code(),
+            Self::Damaged(_) => None,
+        }
+    }
+
     /// An event that should be there is not.
     pub(super) fn missing(sequence: u64, topic: &Topic) -> Self {
         damaged(format!("event {sequence} of {topic}"))
@@ -346,8 +355,8 @@ pub(super) struct ReceiptRow {
 }
 
 impl ReceiptRow {
-    pub(super) const SELECT: &str =
-        "SELECT scope, request, time, events, checksum FROM receipts ORDER BY time";
+    /// The columns that [`ReceiptRow::read`] reads.
+    pub(super) const COLUMNS: &str = "scope, request, time, events, checksum";
     const WRITE: &str = "INSERT OR REPLACE INTO receipts \
         (scope, request, time, events, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
 
@@ -363,6 +372,12 @@ impl ReceiptRow {
         let events = events.into_iter().map(|(name, at)| Ok((Topic::parse(&name)?, at)));
         let events: Result<_, crate::model::TopicError> = events.collect();
         Ok(Self { scope, request, time, events: events.map_err(|_| broken())? })
+    }
+
+    /// From when its age counts, in milliseconds since 1970.
+    pub(super) fn aged(&self, steps: &ClockSteps) -> i64 {
+        let number = self.events.iter().find_map(|(_, number)| *number);
+        steps.aged(number.unwrap_or(u64::MAX), self.time)
     }
 
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
@@ -387,4 +402,39 @@ impl ReceiptRow {
             .text(events.as_bytes())
             .finish()
     }
+}
+
+/// One time that the clock went back.
+impl Step {
+    const WRITE: &str =
+        "INSERT INTO clock_steps (after, was, became, checksum) VALUES (?1, ?2, ?3, ?4)";
+
+    fn read(row: &Row<'_>) -> RowResult<Self> {
+        let step = Self { after: number(row, 0)?, from: row.get(1)?, to: row.get(2)? };
+        let is_whole = step.checksum() == row.get::<_, u32>(3)?;
+        if is_whole { Ok(step) } else { Err(damaged("record of a step of the clock")) }
+    }
+
+    fn checksum(self) -> u32 {
+        let Self { after, from, to } = self;
+        Checksum::default().number(after).number(from as u64).number(to as u64).finish()
+    }
+}
+
+/// Where the clock went back, as the database has it.
+pub(super) fn read_steps(db: &Connection) -> RowResult<ClockSteps> {
+    let mut statement =
+        db.prepare("SELECT after, was, became, checksum FROM clock_steps ORDER BY rowid")?;
+    let steps = statement.query_and_then((), Step::read)?.collect::<RowResult<_>>()?;
+    Ok(ClockSteps::new(steps))
+}
+
+/// Writes all of them anew: there are few, and the newest may have changed.
+pub(super) fn write_steps(db: &Connection, steps: &ClockSteps) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM clock_steps", ())?;
+    let mut write = db.prepare(Step::WRITE)?;
+    for step in steps.all() {
+        write.execute((integer(step.after), step.from, step.to, step.checksum()))?;
+    }
+    Ok(())
 }

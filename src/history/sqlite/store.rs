@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use super::open::{Directory, OpenError};
+use super::super::clock_steps::ClockSteps;
+use super::convert;
+use super::open::{COPY, Directory, OpenError, pragma};
 use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
 use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
+use super::rows::{read_steps, write_steps};
 use super::verify::{corrupt, verify};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Event, LogName, Topic};
@@ -40,6 +43,8 @@ pub(super) struct Group {
     pub(super) receipts: Vec<ReceiptRow>,
     /// The newest number given to any event, kept or not.
     pub(super) last: u64,
+    /// Where the clock went back so far.
+    pub(super) steps: ClockSteps,
 }
 
 /// The database, as its one writer has it.
@@ -47,6 +52,7 @@ pub(super) struct Store {
     db: Connection,
     log: LogRow,
     epochs: Epochs,
+    steps: ClockSteps,
     rules: Rules,
     max_bytes: u64,
     receipts_window: Duration,
@@ -62,16 +68,18 @@ impl Store {
         config: &config::History,
         rules: &Rules,
     ) -> Result<Self, OpenError> {
-        let damaged = |error: RowError| directory.damaged(error);
+        let damaged = |error: RowError| directory.unusable(error);
         let mut db = directory.writer(config.fsync)?;
         verify(&db).map_err(damaged)?;
         let (log, epochs) = load_or_create(&mut db, rules).map_err(damaged)?;
+        let steps = read_steps(&db).map_err(damaged)?;
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
         Ok(Self {
             db,
             log,
             epochs,
+            steps,
             rules: rules.clone(),
             max_bytes: config.disk_bytes as u64,
             receipts_window: config.idempotency_window,
@@ -80,12 +88,28 @@ impl Store {
         })
     }
 
+    /// Whether this is a copy that has not been used yet: another one may have been, or what was copied
+    /// is in use itself, so what is numbered from here on is not what they number.
+    pub(super) fn is_copy(&self) -> RowResult<bool> {
+        Ok(pragma(&self.db, "application_id")? == COPY as u64)
+    }
+
+    /// Lets the file shrink from now on, where an older release made it and there is room for that.
+    pub(super) fn convert(&self, directory: &Directory) -> RowResult<()> {
+        convert::convert(&self.db, directory)
+    }
+
     pub(super) fn log(&self) -> &LogRow {
         &self.log
     }
 
     pub(super) fn epochs(&self) -> &Epochs {
         &self.epochs
+    }
+
+    /// Where the clock went back, as far as that is stored.
+    pub(super) fn steps(&self) -> &ClockSteps {
+        &self.steps
     }
 
     /// Begins to give numbers above all that were ever given; in a new epoch where acknowledged
@@ -112,6 +136,8 @@ impl Store {
         self.transact(|transaction, current, _, _| {
             if new_epoch {
                 epochs.write_newest(transaction)?;
+                // A copy is used now, and is none any more.
+                transaction.pragma_update(None, "application_id", 0)?;
             }
             *current = log.clone();
             Ok(())
@@ -124,8 +150,12 @@ impl Store {
     pub(super) fn commit(&mut self, group: &Group, now: SystemTime) -> Result<(), Failure> {
         let budget = REMOVED_AT_A_TIME + 2 * group.events.len();
         let (mut expiries, mut spared) = (self.expiries.clone(), self.spared);
-        let oldest_receipt = millis(now) - self.receipts_window.as_millis() as i64;
+        let (steps, window) = (&group.steps, self.receipts_window);
+        let are_new_steps = *steps != self.steps;
         self.transact(|transaction, log, topics, bounds| {
+            if are_new_steps {
+                write_steps(transaction, steps)?;
+            }
             for event in &group.events {
                 add(transaction, log, topics, event)?;
             }
@@ -140,17 +170,12 @@ impl Store {
             removal.over_bounds(bounds.rules)?;
             removal.over_all(bounds.max_bytes, &mut spared)?;
             for expiry in &mut expiries {
-                removal.too_old(bounds.rules, expiry, now)?;
+                removal.too_old(bounds.rules, expiry, steps, now)?;
             }
-            transaction
-                .prepare_cached(
-                    "DELETE FROM receipts WHERE scope IN \
-                     (SELECT scope FROM receipts WHERE time < ?1 ORDER BY time LIMIT ?2)",
-                )?
-                .execute((oldest_receipt, budget as i64))?;
-            Ok(())
+            forget_receipts(transaction, window, steps, now, budget)
         })?;
         (self.expiries, self.spared) = (expiries, spared);
+        self.steps.clone_from(&group.steps);
         Ok(())
     }
 
@@ -160,7 +185,8 @@ impl Store {
             return Ok(false);
         }
         self.forget_topics()?;
-        self.commit(&Group { last: self.log.committed, ..Group::default() }, now)?;
+        let (last, steps) = (self.log.committed, self.steps.clone());
+        self.commit(&Group { last, steps, ..Group::default() }, now)?;
         Ok(true)
     }
 
@@ -173,17 +199,12 @@ impl Store {
             }
         }
         for expiry in &self.expiries {
-            if expiry.is_due(&self.db, now)? {
+            if expiry.is_due(&self.db, &self.steps, now)? {
                 return Ok(true);
             }
         }
-        let oldest = millis(now) - self.receipts_window.as_millis() as i64;
-        let old: Option<i64> = self
-            .db
-            .prepare_cached("SELECT time FROM receipts ORDER BY time LIMIT 1")?
-            .query_row((), |row| row.get(0))
-            .optional()?;
-        Ok(old.is_some_and(|time| time < oldest) || self.emptied_topics()? > EMPTIED_TOPICS)
+        let old = old_receipts(&self.db, self.receipts_window, &self.steps, now, 1)?;
+        Ok(!old.is_empty() || self.emptied_topics()? > EMPTIED_TOPICS)
     }
 
     fn emptied_topics(&self) -> rusqlite::Result<u32> {
@@ -230,7 +251,8 @@ impl Store {
 
     /// The results that are remembered, oldest first. A damaged one is reported and left out.
     pub(super) fn receipts(&self) -> RowResult<Vec<ReceiptRow>> {
-        let mut statement = self.db.prepare(ReceiptRow::SELECT)?;
+        let sql = format!("SELECT {} FROM receipts ORDER BY time", ReceiptRow::COLUMNS);
+        let mut statement = self.db.prepare(&sql)?;
         let mut rows = statement.query(())?;
         let mut receipts = Vec::new();
         while let Some(row) = rows.next()? {
@@ -348,6 +370,43 @@ fn add(
     topic.retained += 1;
     topic.bytes += event.cost() as u64;
     log.bytes += event.cost() as u64;
-    log.time = log.time.max(event.time.millis());
+    log.time = event.time.millis();
+    Ok(())
+}
+
+/// Scopes of receipts whose window is over. Those whose date says so are looked at, and those that are
+/// dated after the clock.
+fn old_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<Vec<[u8; 32]>> {
+    let now = millis(now);
+    let oldest = now - window.as_millis() as i64;
+    let sql = format!(
+        "SELECT {} FROM receipts WHERE time < ?1 OR time > ?2 ORDER BY time LIMIT ?3",
+        ReceiptRow::COLUMNS
+    );
+    let is_old = |receipt: &ReceiptRow| receipt.aged(steps) < oldest;
+    let found = collect(db, &sql, (oldest, now, limit as i64), |row| {
+        let scope = row.get(0)?;
+        // A damaged one goes by its date.
+        Ok((scope, ReceiptRow::read(row).map_or(true, |receipt| is_old(&receipt))))
+    })?;
+    Ok(found.into_iter().filter(|(_, is_old)| *is_old).map(|(scope, _)| scope).collect())
+}
+
+fn forget_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<()> {
+    for scope in old_receipts(db, window, steps, now, limit)? {
+        db.prepare_cached("DELETE FROM receipts WHERE scope = ?1")?.execute((scope,))?;
+    }
     Ok(())
 }

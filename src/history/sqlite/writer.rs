@@ -7,10 +7,11 @@
 //! written to again before anyone may publish.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::super::clock_steps::ClockSteps;
 use super::open::Directory;
 use super::reader::{Reader, Wanted};
 use super::readers::Readers;
@@ -18,8 +19,9 @@ use super::rows::ReceiptRow;
 use super::rows::RowError;
 use super::state::{Forget, Numbered, Shared, Trouble, Work};
 use super::store::{Failure, Group, Store};
+use crate::clock::Clock;
 use crate::config::{self, Rules, Storage};
-use crate::model::{Code, Cursor, Event, Problem, Timestamp};
+use crate::model::{Code, Cursor, Event, Problem};
 
 /// How long the writer waits for something to write before it tidies up, and how often it tries a
 /// disk that has failed.
@@ -35,6 +37,7 @@ pub(super) struct Writer {
     pub(super) readers: Arc<Readers>,
     pub(super) config: config::History,
     pub(super) rules: Rules,
+    pub(super) clock: Clock,
     /// None while the disk can't be trusted.
     pub(super) store: Option<Store>,
     /// The newest number of an acknowledged publish.
@@ -64,10 +67,10 @@ impl Writer {
             Some(store) if group.events.is_empty() && group.receipts.is_empty() => {
                 match store.log().reserved >= group.last {
                     true => Ok(()),
-                    false => store.commit(&group, SystemTime::now()),
+                    false => store.commit(&group, self.clock.time()),
                 }
             }
-            Some(store) => store.commit(&group, SystemTime::now()),
+            Some(store) => store.commit(&group, self.clock.time()),
             None => Err(Failure::NotStored("the disk has failed".to_owned())),
         };
         self.note(&outcome);
@@ -77,7 +80,7 @@ impl Writer {
 
     /// What of these publishes goes to the disk.
     fn group(&self, numbered: &[Numbered]) -> Group {
-        let mut group = Group::default();
+        let mut group = Group { steps: self.steps(), ..Group::default() };
         let on_disk = |storage| storage == Storage::Disk;
         for publish in numbered {
             let storages = publish.events.iter().map(|event| self.rules.of(&event.topic).storage);
@@ -105,6 +108,11 @@ impl Writer {
             }));
         }
         group
+    }
+
+    /// Where the clock went back so far.
+    fn steps(&self) -> ClockSteps {
+        self.shared.lock().log.steps().clone()
     }
 
     fn reserved(&self) -> u64 {
@@ -177,27 +185,32 @@ impl Writer {
     /// Tries whether there is space again.
     fn try_again(&mut self) {
         let Some(store) = &mut self.store else { return };
-        let group = Group { last: store.log().committed, ..Group::default() };
-        let outcome = store.commit(&group, SystemTime::now());
+        let (last, steps) = (store.log().committed, self.shared.lock().log.steps().clone());
+        let group = Group { last, steps, ..Group::default() };
+        let outcome = store.commit(&group, self.clock.time());
         self.note(&outcome);
         self.shared.committed(Vec::new(), outcome, self.reserved());
     }
 
     /// Reserves numbers and does what retention is due, as long as nobody wants to write.
     fn tidy(&mut self) {
-        let since = SystemTime::now();
-        let last = self.shared.lock().log.last();
+        let (since, now) = (Instant::now(), self.clock.time());
+        let (last, steps) = {
+            let state = self.shared.lock();
+            (state.log.last(), state.log.steps().clone())
+        };
+        let group = Group { last, steps, ..Group::default() };
         loop {
             let Some(store) = &mut self.store else { return };
-            let group = Group { last, ..Group::default() };
-            let outcome = match self.shared.lock().is_low() {
-                true => store.commit(&group, since).map(|()| false),
-                false => store.tidy(since),
+            let is_due = self.shared.lock().is_low() || *store.steps() != group.steps;
+            let outcome = match is_due {
+                true => store.commit(&group, now).map(|()| false),
+                false => store.tidy(now),
             };
             match outcome {
                 Ok(more) => {
                     self.shared.lock().reserved = self.reserved();
-                    if !more || since.elapsed().is_ok_and(|elapsed| elapsed > TIDY) {
+                    if !more || since.elapsed() > TIDY {
                         return;
                     }
                 }
@@ -239,7 +252,7 @@ impl Writer {
         let recovered = self.recovered(head).map_err(|error| error.to_string())?;
         self.acknowledged = store.log().committed;
         for row in store.receipts().map_err(|error| error.to_string())? {
-            super::remember(&mut self.shared.lock().log, row, head, store.epochs());
+            super::remember(&mut self.shared.lock().log, row, head, store.epochs(), self.clock);
         }
         let reserved = store.log().reserved;
         self.store = Some(store);
@@ -261,10 +274,4 @@ impl Writer {
         };
         reader.committed_after(&wanted)
     }
-}
-
-/// The age of something that happened at a time, as far as the clock can tell.
-pub(super) fn age(millis: i64) -> Duration {
-    let now = Timestamp::from(SystemTime::now()).millis();
-    Duration::from_millis(u64::try_from(now.saturating_sub(millis)).unwrap_or(0))
 }

@@ -30,6 +30,9 @@ local CLOCK_STEPS = 32
 -- How far the clock may fall behind the newest event before times follow it back, in milliseconds.
 local STEADY = 5000
 
+-- After how long nobody can have looked at the clock, in milliseconds; somebody does each second.
+local UNSEEN = 10000
+
 -- How many topics without events are remembered for the number of their last removed event.
 local EMPTIED_TOPICS = 10000
 
@@ -78,15 +81,36 @@ local function newest(list, count)
   return table.concat(parts, '', math.max(1, #parts - count + 1))
 end
 
--- The time of the clock in milliseconds, which the log's own follows: never back by a little, and where the
--- clock has gone back by more, with a note of up to which number events are dated ahead of it, and by what.
+-- Notes up to which number events are dated ahead of the clock, and by what it went back. Where nothing is
+-- kept any more of what stands before a step it is forgotten; where there are too many times stand still.
+local function note_step(log, now)
+  local oldest = redis.call('XRANGE', ORDER, '-', '+', 'COUNT', 1)[1]
+  local begin = oldest and tonumber(string.match(oldest[1], '%d+')) or log.seq
+  local steps = {}
+  for after, from, to in string.gmatch(log.steps, '(%d+) (%d+) (%d+);') do
+    if tonumber(after) >= begin then steps[#steps + 1] = after .. ' ' .. from .. ' ' .. to .. ';' end
+  end
+  if #steps == CLOCK_STEPS then return end
+  steps[#steps + 1] = string.format('%.0f %.0f %.0f;', log.seq, log.time, now)
+  log.steps = table.concat(steps)
+  log.time = now
+end
+
+-- The clock went ahead, or nobody looked at it: it may have been right before it went back, and then nothing
+-- is older for that.
+local function raise_steps(log, elapsed)
+  log.steps = string.gsub(log.steps, '(%d+) (%d+) (%d+);', function(after, from, to)
+    local raised = math.min(tonumber(from), tonumber(to) + elapsed)
+    return string.format('%s %s %.0f;', after, from, raised)
+  end)
+end
+
+-- The time of the clock in milliseconds. The log's own follows it: back too, where that is by more than a little.
 local function tick(log)
   local now = math.floor(clock() / 1000)
-  if now < log.time - STEADY then
-    local step = string.format('%.0f %.0f %.0f;', log.seq, log.time, now)
-    log.steps = newest(log.steps .. step, CLOCK_STEPS)
-    log.time = now
-  end
+  local elapsed = now - log.time
+  if elapsed > UNSEEN then raise_steps(log, elapsed) end
+  if elapsed < -STEADY then note_step(log, now) end
   log.time = math.max(log.time, now)
   return now
 end
