@@ -144,3 +144,56 @@ async fn a_server_that_was_a_replica_and_comes_back_with_less_begins_an_epoch_th
     assert!(is_gap, "what a client saw of it is gone");
     assert!(ids.ends_with(&[next, later]), "{ids:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn since_a_moment_before_redis_lost_events_is_a_gap() {
+    let mut redis = Redis::start();
+    let node = node(&redis);
+    publish(&node, 0).await;
+    assert!(!all(&node, Some("-1h"), 9).await.1);
+    let _: String = redis.run(&["SAVE"]);
+    publish(&node, 1).await;
+    redis.kill();
+    redis.restart();
+    let after = publish(&node, 2).await;
+    let (ids, is_gap) = all(&node, Some("-1h"), 9).await;
+    assert!(is_gap && ids.contains(&after), "it came back with less: {ids:?}");
+    let _: String = redis.run(&["FLUSHALL"]);
+    let after = publish(&node, 3).await;
+    assert_eq!(all(&node, Some("-1h"), 9).await, (vec![after], true), "and lost everything");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_epoch_that_begins_by_a_clock_that_went_back_takes_no_event_of_the_last_one() {
+    let mut redis = Redis::ahead_by(86_400);
+    let node = node(&redis);
+    let mut ids = vec![publish(&node, 0).await];
+    for (n, seconds) in [(1, 86_400), (2, 0), (3, 0)] {
+        redis.kill();
+        redis.set_ahead(seconds);
+        redis.restart();
+        ids.push(publish(&node, n).await);
+    }
+    assert_eq!(all(&node, None, 1).await, (ids.clone(), false));
+    assert_eq!(all(&node, Some(&ids[1]), 1).await, (ids[2..].to_vec(), false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_record_of_the_log_is_gone_what_is_kept_is_read_whole_and_told_as_a_gap() {
+    let redis = Redis::start();
+    let first = node(&redis);
+    let mut old = Vec::new();
+    for n in 0..5 {
+        old.push(publish(&first, n).await);
+    }
+    first.stop();
+    let _: usize = redis.run(&["DEL", "{fanfare}:log"]);
+    let node = node(&redis);
+    let next = publish(&node, 5).await;
+    let (ids, _) = all(&node, None, 2).await;
+    assert_eq!(ids.len(), 6, "{ids:?}");
+    assert_eq!(ids[5], next);
+    let (since_old, is_gap) = all(&node, Some(&old[2]), 2).await;
+    assert!(is_gap);
+    assert_eq!(since_old, ids);
+}

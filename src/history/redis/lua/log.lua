@@ -155,12 +155,12 @@ local function list_epochs(log)
     redis.call('DEL', EPOCHS)
     last = nil
   end
-  local known = last and epoch_of(last) or { epoch = -1, last = 0 }
+  local known = last and epoch_of(last) or { epoch = -1, last = -1 }
   local ended = {}
   for text in string.gmatch(log.ended, '[^;]+') do ended[#ended + 1] = epoch_of(text) end
   for at, one in ipairs(ended) do
     if one.epoch > known.epoch then
-      if at == 1 and #ended >= NAMED_EPOCHS then one.start = known.last end
+      if at == 1 and #ended >= NAMED_EPOCHS then one.start = known.last + 1 end
       list_epoch(one)
     end
   end
@@ -174,7 +174,7 @@ local function begin_epoch(log, is_behind)
   log.ended = newest(log.ended .. text_of(ended) .. ';', NAMED_EPOCHS)
   log.epoch = math.max(log.epoch, PRESENTED.epoch) + 1
   log.listed = log.epoch
-  log.start = math.max(log.seq, PRESENTED.seq, clock())
+  log.start = math.max(log.seq + 1, PRESENTED.seq, clock())
   log.seq = log.start
   log.run = RUN
 end
@@ -191,8 +191,9 @@ local function create()
   local is_known = PRESENTED.name ~= ''
   -- Where only the record is gone, numbers that stand in the streams must not come again.
   local newest_kept = redis.call('XREVRANGE', ORDER, '+', '-', 'COUNT', 1)[1]
+  local last = newest_kept and tonumber(string.match(newest_kept[1], '%d+')) or -1
   local is_used = is_known or newest_kept
-  local start = is_used and math.max(PRESENTED.seq, clock()) or 0
+  local start = is_used and math.max(last + 1, PRESENTED.seq, clock()) or 0
   local log = {
     name = is_known and PRESENTED.name or ARGV[6],
     epoch = PRESENTED.epoch + 1, start = start, seq = start,
@@ -202,7 +203,7 @@ local function create()
   redis.call('DEL', EPOCHS)
   if newest_kept then
     -- Nobody knows any more in which epochs they were given.
-    local before = { epoch = 0, start = 0, last = tonumber(string.match(newest_kept[1], '%d+')) }
+    local before = { epoch = 0, start = 0, last = last }
     log.ended = text_of(before) .. ';'
     list_epoch(before)
   end
