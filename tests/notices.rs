@@ -3,10 +3,13 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare::config::{Config, Notices, Redis as RedisConfig, Storage};
-use fanfare::model::{NoticeKind, Pattern};
+use fanfare::history::sqlite::Opened;
+use fanfare::history::{Feed, History, Loss};
+use fanfare::model::{Cursor, Event, NoticeKind, Pattern, Topic};
 use serde_json::{Value, json};
 use support::application::Application;
 use support::redis::Redis;
@@ -192,6 +195,66 @@ async fn the_place_of_a_webhook_outlives_any_amount_of_other_events() {
         application.users(NoticeKind::SessionConnected) == ["before", "after"]
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_webhook_whose_place_is_gone_begins_with_the_oldest_notice_that_is_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let application = Application::start().await;
+    let hook = application.hook(&[NoticeKind::SessionConnected]);
+    let configure = |config: &mut Config| {
+        noticing(config);
+        config.webhooks = vec![hook.clone()];
+        config.rules.notices.storage = Storage::Disk;
+    };
+    let mut used = Config::default();
+    let server = TestServer::durable(directory.path(), |config| {
+        configure(config);
+        used = config.clone();
+    });
+    let seen = || async { application.users(NoticeKind::SessionConnected) };
+    let place = async || {
+        let place = server.get("/v1/topics/$sys.webhooks.application").bearer_auth(API_KEY);
+        let place: Value = place.send().await.expect("an answer").json().await.expect("JSON");
+        place["retained"].as_u64().expect("a number")
+    };
+    eventually("it has a place", || async { place().await > 0 }).await;
+    drop(join(&server, "taken", "?topic=x").await);
+    eventually("the first is taken", || async { seen().await == ["taken"] }).await;
+    application.refuse(usize::MAX);
+    drop(join(&server, "kept", "?topic=x").await);
+    eventually("the second is kept", || async {
+        let notices = server.get("/v1/topics/$sys.sessions/events").bearer_auth(API_KEY);
+        notices.send().await.expect("an answer").text().await.expect("text").contains("kept")
+    })
+    .await;
+    server.stop();
+    forget(&used, "$sys.webhooks.application").await;
+    application.refuse(0);
+    let _server = TestServer::durable(directory.path(), configure);
+    eventually("what is kept is posted", || async { seen().await == ["taken", "kept"] }).await;
+}
+
+/// Has a history forget a topic, as releases did that evicted what they had to know.
+async fn forget(config: &Config, topic: &str) {
+    let opened = Opened::open(&config.history, config.rules.clone()).expect("the history opens");
+    let history = opened.start(Arc::new(Nobody)).expect("the history starts");
+    let topic = Topic::parse(topic).expect("a topic");
+    assert!(history.forget(topic).await.expect("it is forgotten") > 0);
+    history.stop();
+}
+
+/// Whom a history tells that nobody listens to.
+struct Nobody;
+
+impl Feed for Nobody {
+    fn committed(&self, _: Vec<Arc<Event>>) {}
+
+    fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
+        false
+    }
+
+    fn broken(&self, _: Loss) {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use fanfare::config::{Config, Rule};
+use fanfare::config::{Config, Rule, Who};
 use fanfare::model::Pattern;
 use futures_util::future::join_all;
 use reqwest::StatusCode;
@@ -199,6 +199,27 @@ async fn problem_code(server: &TestServer, path: &str) -> String {
         Ok(body) => body["code"].as_str().unwrap_or_default().to_owned(),
         Err(_) => String::new(),
     }
+}
+
+#[tokio::test]
+async fn a_key_of_one_anonymous_client_is_not_that_of_another() {
+    let server = TestServer::with(|config| {
+        support::close(config);
+        rule(config, "open", |rule| rule.publish = Who::Anyone);
+        config.server.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    });
+    let publish = async |address: &str| {
+        let request = server.post("/v1/topics/open/events").header("idempotency-key", "one");
+        let response = request.header("x-forwarded-for", address).body("1").send().await;
+        let response = response.expect("an answer");
+        (response.status().as_u16(), response.json::<Value>().await.expect("JSON"))
+    };
+    let first = publish("203.0.113.1").await;
+    assert_eq!(first.0, 201);
+    assert_eq!(publish("203.0.113.1").await, (200, first.1.clone()));
+    let other = publish("203.0.113.2").await;
+    assert_eq!(other.0, 201);
+    assert_ne!(other.1["id"], first.1["id"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

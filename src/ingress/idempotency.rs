@@ -4,7 +4,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header;
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::auth::{Access, Caller};
+use crate::auth::{Access, Caller, Entrance};
 use crate::history::IdempotencyKey;
 use crate::http;
 use crate::model::{Code, Problem};
@@ -13,9 +13,11 @@ use crate::model::{Code, Problem};
 const MAX_KEY_BYTES: usize = 255;
 
 /// Reads `Idempotency-Key`: 1 to 255 characters of visible ASCII. Its scope is who asks: a user by
-/// name, because tokens are renewed, anyone else by credential.
+/// name, because tokens are renewed; anonymous clients by their address, or one would be told what became of
+/// another's event; anyone else by credential.
 pub(super) fn key(
     request: &HttpRequest,
+    entrance: &Entrance,
     access: &Access,
     body: &[u8],
 ) -> Result<Option<IdempotencyKey>, Problem> {
@@ -26,9 +28,14 @@ pub(super) fn key(
             format!("Idempotency-Key must be 1 to {MAX_KEY_BYTES} visible ASCII characters");
         return Err(Problem::new(Code::BadRequest, detail));
     }
+    let address;
     let who = match access.caller() {
         Caller::User(user) => ["user", &user.bearer.user],
-        Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => {
+        Caller::Anonymous => {
+            address = entrance.client(request.head())?.address.map(|address| address.to_string());
+            ["address", address.as_deref().unwrap_or_default()]
+        }
+        Caller::Application(_) | Caller::Key(_) => {
             ["credential", http::credential(headers, None)?.unwrap_or_default()]
         }
     };

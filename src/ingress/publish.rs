@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use super::batch::Batch;
 use super::form::Form;
 use super::idempotency;
-use crate::auth::{Access, Auth};
+use crate::auth::{Access, Auth, Entrance};
 use crate::body::Sending;
 use crate::broker::BrokerHandle;
 use crate::config::Limits;
@@ -53,6 +53,7 @@ pub async fn publish_event(
     topic: web::Path<String>,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
+    entrance: web::Data<Entrance>,
     auth: web::Data<Auth>,
     limits: web::Data<Limits>,
 ) -> Result<HttpResponse, Problem> {
@@ -65,7 +66,7 @@ pub async fn publish_event(
         http::header(request.headers(), &http::X_EVENT_TYPE)?.map(EventType::parse).transpose()?;
     let (body, access) = sending.whole(limits.event_bytes, "limits.event_bytes").await?;
     let data = form.data(&body, &limits)?;
-    let key = idempotency::key(&request, &access, &body)?;
+    let key = idempotency::key(&request, &entrance, &access, &body)?;
     drop(body);
     let events = vec![NewEvent { topic, kind, data }];
     require_publish(&access, &events)?;
@@ -82,6 +83,7 @@ pub async fn publish_batch(
     sending: Sending,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
+    entrance: web::Data<Entrance>,
     auth: web::Data<Auth>,
     limits: web::Data<Limits>,
 ) -> Result<HttpResponse, Problem> {
@@ -99,7 +101,7 @@ pub async fn publish_batch(
     };
     require_publish(&access, &batch.events)?;
     access.require_rate(batch.events.len())?;
-    let key = idempotency::key(&request, &access, &body)?;
+    let key = idempotency::key(&request, &entrance, &access, &body)?;
     drop(body);
     let receipt = publish(&broker, &auth, &access, Append { events: batch.events, key }).await?;
     let mut response = created(&receipt);

@@ -114,21 +114,32 @@ impl Webhook {
         Ok(())
     }
 
-    /// Where it left off; the end of the log if it never was anywhere.
+    /// Where it left off; the end of the log if it never was anywhere, and the beginning if nobody knows any
+    /// more where it was.
     async fn begin(&self) -> Result<Cursor, Problem> {
         let latest = self.broker.history().topic(self.place.clone()).await?.latest;
         let place = latest.and_then(|event| {
             let place: Place = serde_json::from_str(event.data.json().get()).ok()?;
             Cursor::parse(&place.cursor).ok()
         });
-        match place {
-            Some(place) => Ok(place),
-            None => {
-                let head = self.broker.history().head();
-                self.note(head).await?;
-                Ok(head)
-            }
+        if let Some(place) = place {
+            return Ok(place);
         }
+        let head = self.broker.history().head();
+        let begin = match self.has_been_somewhere(head).await? {
+            true => head.at(0),
+            false => head,
+        };
+        self.note(begin).await?;
+        Ok(begin)
+    }
+
+    /// Whether it noted places once that are gone.
+    async fn has_been_somewhere(&self, head: Cursor) -> Result<bool, Problem> {
+        let patterns = [Pattern::from(&self.place)].into();
+        let after = Some(head.at(0));
+        let read = Read { patterns, after, upto: None, max_events: 1, max_bytes: usize::MAX };
+        Ok(self.broker.history().read(read).await?.gap.is_some())
     }
 
     async fn note(&self, cursor: Cursor) -> Result<(), Problem> {
