@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare::clock::Clock;
 use fanfare::config::{Config, Notices, Redis as RedisConfig, Storage};
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{Feed, History, Loss};
@@ -237,7 +238,8 @@ async fn a_webhook_whose_place_is_gone_begins_with_the_oldest_notice_that_is_kep
 
 /// Has a history forget a topic, as releases did that evicted what they had to know.
 async fn forget(config: &Config, topic: &str) {
-    let opened = Opened::open(&config.history, config.rules.clone()).expect("the history opens");
+    let opened = Opened::open(&config.history, config.rules.clone(), Clock::default());
+    let opened = opened.expect("the history opens");
     let history = opened.start(Arc::new(Nobody)).expect("the history starts");
     let topic = Topic::parse(topic).expect("a topic");
     assert!(history.forget(topic).await.expect("it is forgotten") > 0);
