@@ -14,11 +14,12 @@ local RUN, CHANNEL, REPLICATION = ARGV[1], ARGV[5], ARGV[7]
 local PRESENTED = { name = ARGV[2], epoch = tonumber(ARGV[3]), seq = tonumber(ARGV[4]) }
 
 -- The record: what it holds of the log, and what each is where there is nothing (where an earlier release
--- wrote it). A node reads the first ones in this order.
+-- wrote it). A node reads the first READ_FIELDS in this order.
 local FIELDS = {
   'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps', 'form',
   'time', 'run', 'bytes', 'spared', 'listed', 'replication',
 }
+local READ_FIELDS = 9
 local TEXTS = { name = true, ended = true, steps = true, run = true, replication = true }
 
 -- How many ended epochs the record names, for nodes of earlier releases, and how many are listed.
@@ -45,33 +46,45 @@ local function clock()
   return time[1] * 1000000 + time[2]
 end
 
+-- The log, and beside it what the record held of each field, as text and as what it means.
 local function load()
-  local values = redis.call('HMGET', LOG, unpack(FIELDS))
-  if not values[1] then return nil end
-  local log = {}
+  local texts = redis.call('HMGET', LOG, unpack(FIELDS))
+  if not texts[1] then return nil end
+  local log, meant = { texts = texts }, {}
   for at, field in ipairs(FIELDS) do
-    local value = values[at]
-    if TEXTS[field] then log[field] = value or '' else log[field] = tonumber(value) or 0 end
+    local text = texts[at]
+    if TEXTS[field] then meant[at] = text or '' else meant[at] = tonumber(text) or 0 end
+    log[field] = meant[at]
   end
+  log.meant = meant
   return log
 end
 
+-- A field as the record holds it, and whether that is new.
+local function text_of(log, at)
+  local value = log[FIELDS[at]]
+  if value == log.meant[at] and log.texts[at] then return log.texts[at], false end
+  return type(value) == 'number' and whole(value) or value, true
+end
+
+-- What a node reads of the log.
 local function values_of(log)
   local values = {}
-  for at, field in ipairs(FIELDS) do
-    local value = log[field]
-    values[at] = type(value) == 'number' and whole(value) or value
-  end
+  for at = 1, READ_FIELDS do values[at] = text_of(log, at) end
   return values
 end
 
+-- Writes what is new of the record.
 local function save(log)
   local fields = {}
-  for at, value in ipairs(values_of(log)) do
-    fields[#fields + 1] = FIELDS[at]
-    fields[#fields + 1] = value
+  for at, field in ipairs(FIELDS) do
+    local text, is_new = text_of(log, at)
+    if is_new then
+      fields[#fields + 1] = field
+      fields[#fields + 1] = text
+    end
   end
-  redis.call('HSET', LOG, unpack(fields))
+  if #fields > 0 then redis.call('HSET', LOG, unpack(fields)) end
 end
 
 -- The newest `count` parts of a list of texts that each end with a semicolon.
@@ -130,7 +143,7 @@ local function epoch_of(text)
   }
 end
 
-local function text_of(ended)
+local function listing_of(ended)
   local broken = ended.is_broken and 1 or 0
   return string.format('%.0f %.0f %.0f %d', ended.epoch, ended.start, ended.last, broken)
 end
@@ -138,13 +151,13 @@ end
 -- Lists an ended epoch. Where there are too many, the oldest goes into the next one: its cursors are of no
 -- epoch from then on, which is a gap, and what is kept of it is still read.
 local function list_epoch(ended)
-  redis.call('ZADD', EPOCHS, ended.epoch, text_of(ended))
+  redis.call('ZADD', EPOCHS, ended.epoch, listing_of(ended))
   if redis.call('ZCARD', EPOCHS) <= LISTED_EPOCHS then return end
   local oldest = redis.call('ZRANGE', EPOCHS, 0, 1)
   local gone, next_one = epoch_of(oldest[1]), epoch_of(oldest[2])
   redis.call('ZREM', EPOCHS, gone.text, next_one.text)
   next_one.start = gone.start
-  redis.call('ZADD', EPOCHS, next_one.epoch, text_of(next_one))
+  redis.call('ZADD', EPOCHS, next_one.epoch, listing_of(next_one))
 end
 
 -- Lists what the record names and is not listed yet: a node of an earlier release lists none, and forgets
@@ -171,7 +184,7 @@ end
 local function begin_epoch(log, is_behind)
   local ended = { epoch = log.epoch, start = log.start, last = log.seq, is_broken = is_behind }
   list_epoch(ended)
-  log.ended = newest(log.ended .. text_of(ended) .. ';', NAMED_EPOCHS)
+  log.ended = newest(log.ended .. listing_of(ended) .. ';', NAMED_EPOCHS)
   log.epoch = math.max(log.epoch, PRESENTED.epoch) + 1
   log.listed = log.epoch
   log.start = math.max(log.seq + 1, PRESENTED.seq, clock())
@@ -195,7 +208,7 @@ local function create()
   local is_used = is_known or newest_kept
   local start = is_used and math.max(last + 1, PRESENTED.seq, clock()) or 0
   local log = {
-    name = is_known and PRESENTED.name or ARGV[6],
+    texts = {}, meant = {}, name = is_known and PRESENTED.name or ARGV[6],
     epoch = PRESENTED.epoch + 1, start = start, seq = start,
     breach = start, floor = 0, ended = '', steps = '', form = 1, time = 0, run = RUN, bytes = 0, spared = 0,
     listed = PRESENTED.epoch + 1, replication = REPLICATION,
@@ -204,7 +217,7 @@ local function create()
   if newest_kept then
     -- Nobody knows any more in which epochs they were given.
     local before = { epoch = 0, start = 0, last = last }
-    log.ended = text_of(before) .. ';'
+    log.ended = listing_of(before) .. ';'
     list_epoch(before)
   end
   return log
@@ -222,8 +235,8 @@ local function claim(log)
   if ended.is_broken or PRESENTED.seq <= ended.last then return false end
   redis.call('ZREM', EPOCHS, found)
   ended.is_broken = true
-  redis.call('ZADD', EPOCHS, ended.epoch, text_of(ended))
-  log.ended = string.gsub(log.ended, found .. ';', text_of(ended) .. ';')
+  redis.call('ZADD', EPOCHS, ended.epoch, listing_of(ended))
+  log.ended = string.gsub(log.ended, found .. ';', listing_of(ended) .. ';')
   return true
 end
 
