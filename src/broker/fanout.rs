@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -131,6 +132,15 @@ impl<S: Subscriber> Actor for Fanout<S> {
     }
 }
 
+impl<S: Subscriber> Drop for Fanout<S> {
+    fn drop(&mut self) {
+        // The process is about to end, and nobody else could tell these sessions.
+        if thread::panicking() {
+            actix::spawn(end_evenly(self.worker.clone(), Duration::ZERO));
+        }
+    }
+}
+
 impl<S: Subscriber> StreamHandler<Vec<Item>> for Fanout<S> {
     fn handle(&mut self, items: Vec<Item>, ctx: &mut Self::Context) {
         let now = self.worker.call(|worker| worker.handle(items));
@@ -207,19 +217,20 @@ impl<S: Subscriber> Handler<Drain> for Fanout<S> {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, drain: Drain, _: &mut Self::Context) -> Self::Result {
-        let worker = self.worker.clone();
-        let mut waiting = worker.call(|worker| worker.everyone());
-        let steps = (drain.over.as_millis() / DRAIN_STEP.as_millis()).max(1);
-        let share = waiting.len().div_ceil(steps as usize);
-        let ending = async move {
-            while !waiting.is_empty() {
-                for session in waiting.drain(..share.min(waiting.len())) {
-                    worker.end(session, Close::Restart);
-                }
-                tokio::time::sleep(DRAIN_STEP).await;
-            }
-        };
-        Box::pin(ending.into_actor(self))
+        Box::pin(end_evenly(self.worker.clone(), drain.over).into_actor(self))
+    }
+}
+
+/// Ends every session of a worker, evenly over some time.
+async fn end_evenly<S: Subscriber>(worker: WorkerHandle<S>, over: Duration) {
+    let mut waiting = worker.call(|worker| worker.everyone());
+    let steps = (over.as_millis() / DRAIN_STEP.as_millis()).max(1);
+    let share = waiting.len().div_ceil(steps as usize);
+    while !waiting.is_empty() {
+        for session in waiting.drain(..share.min(waiting.len())) {
+            worker.end(session, Close::Restart);
+        }
+        tokio::time::sleep(DRAIN_STEP).await;
     }
 }
 

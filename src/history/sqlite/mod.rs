@@ -19,7 +19,7 @@ mod store;
 mod verify;
 mod writer;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -44,6 +44,7 @@ use super::{
 use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
+use crate::panics::half_done;
 
 /// A history that is open and not yet written to.
 pub struct Opened {
@@ -350,7 +351,7 @@ impl History for SqliteHistory {
 
     fn stop(&self) {
         self.shared.stop();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.lock().unwrap_or_else(half_done).take();
         if let Some(writer) = writer {
             if writer.join().is_err() {
                 error!("the writer of the history has panicked");

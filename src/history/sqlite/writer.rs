@@ -7,6 +7,7 @@
 //! written to again before anyone may publish.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -273,5 +274,13 @@ impl Writer {
             head,
         };
         reader.committed_after(&wanted)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.abandon("the writer of the history has ended");
+        }
     }
 }
