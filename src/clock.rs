@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 pub use tokio::time::Instant;
 
 use crate::panics::half_done;
-pub use deadline::{Deadline, TICK, Timer, tick, within};
+pub use deadline::{Deadline, Pulse, TICK, Timer, within};
 
 /// Tells the time. Copies are the same clock.
 #[derive(Debug, Clone, Copy, Default)]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_setfl};
 use serde_json::json;
-use support::process::Process;
+use support::process::{Process, free_port, without_settings};
 use support::ws::WsClient;
 use support::{API_KEY, eventually};
 use tempfile::TempDir;
@@ -177,8 +177,8 @@ async fn once_a_log_is_read_again_it_says_how_many_lines_were_lost() {
 async fn a_broker_whose_output_nobody_takes_serves_all_the_same() {
     let full = || File::options().write(true).open("/dev/full").expect("a full disk");
     let directory = tempfile::tempdir().expect("a directory");
-    let port = support::process::free_port();
-    let mut broker = Command::new(env!("CARGO_BIN_EXE_fanfare"))
+    let port = free_port();
+    let mut broker = without_settings(&mut Command::new(env!("CARGO_BIN_EXE_fanfare")))
         .args(["serve", "--set", &format!("server.listen=127.0.0.1:{port}")])
         .current_dir(directory.path())
         .stdout(full())

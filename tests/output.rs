@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use support::process::without_settings;
 use support::{TestServer, eventually};
 
 /// How long a command may take to notice that nobody reads, on a machine that has much to do.
@@ -15,11 +16,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 fn start(arguments: &[&str], input: &str, output: impl Into<Stdio>) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FANFARE_") {
-            command.env_remove(name);
-        }
-    }
+    without_settings(&mut command);
     command.args(arguments).stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped());
     let mut child = command.current_dir(std::env::temp_dir()).spawn().expect("it starts");
     let mut stdin = child.stdin.take().expect("its input");
@@ -165,7 +162,8 @@ async fn notes_that_nobody_takes_keep_no_command_from_its_end() {
     let url = server.url("");
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     let arguments = ["subscribe", "--url", &url, "kept", "--snapshot", "--count", "1"];
-    let output = command.args(arguments).stderr(full()).stdout(Stdio::piped());
+    let output =
+        without_settings(&mut command).args(arguments).stderr(full()).stdout(Stdio::piped());
     let output = output.output().expect("it runs");
     assert!(output.status.success(), "{}", output.status);
     assert!(String::from_utf8_lossy(&output.stdout).contains("\"topic\":\"kept\""));

@@ -25,7 +25,7 @@ use fanfare::session::SharedTcp;
 use fanfare::{cli, panics};
 use futures_util::future::BoxFuture;
 use serde_json::json;
-use support::process::Process;
+use support::process::{Process, without_settings};
 use support::ws::WsClient;
 use tokio::net::TcpListener;
 
@@ -158,11 +158,7 @@ async fn a_panic_for_one_client_ends_its_connection_and_nothing_else() {
 fn child(test: &str, directory: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", test, "--ignored", "--nocapture"]).current_dir(directory);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FANFARE_") {
-            command.env_remove(name);
-        }
-    }
+    without_settings(&mut command);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command
 }

@@ -17,7 +17,7 @@ use super::seat::WorkerHandle;
 use super::subscriber::{SessionKey, Subscriber};
 use super::worker::Worker;
 use super::{Answer, Observer, Question, Timing};
-use crate::clock::{self, Instant, TICK};
+use crate::clock::{Instant, Pulse, TICK};
 use crate::metrics::Metrics;
 use crate::model::Close;
 
@@ -52,8 +52,8 @@ impl<S: Subscriber> Fanout<S> {
     }
 
     /// Looks at the sessions whose heartbeat is due, and does so again and again.
-    fn tick_later(&mut self, ctx: &mut Context<Self>) {
-        clock::tick();
+    fn tick_later(&mut self, pulse: Pulse, ctx: &mut Context<Self>) {
+        pulse.beat();
         let due = Instant::now() + TICK;
         ctx.run_later(TICK, move |fanout, ctx| {
             // Who comes late has not heard yet what sessions said meanwhile, and judges them the next time.
@@ -61,7 +61,7 @@ impl<S: Subscriber> Fanout<S> {
                 let id = fanout.worker.call(|worker| worker.id());
                 fanout.router.beat(id);
             }
-            fanout.tick_later(ctx);
+            fanout.tick_later(pulse, ctx);
         });
     }
 
@@ -124,7 +124,7 @@ impl<S: Subscriber> Actor for Fanout<S> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.add_stream(InboxStream::new(self.inbox.clone()));
-        self.tick_later(ctx);
+        self.tick_later(Pulse::begin(), ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

@@ -45,12 +45,7 @@ impl Process {
         port: u16,
         arguments: &[&str],
     ) -> Self {
-        // What the environment says to the tests is not meant for the broker.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("FANFARE_") {
-                command.env_remove(name);
-            }
-        }
+        without_settings(&mut command);
         let child = command
             .args(["serve", "--set", &format!("server.listen=127.0.0.1:{port}")])
             .args(["--set", &format!("history.path={}", directory.display())])
@@ -113,6 +108,16 @@ impl Drop for Process {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+/// Takes away what the environment says to the tests: it is not meant for what they start.
+pub fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FANFARE_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// A port that is free now.
