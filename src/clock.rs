@@ -7,11 +7,12 @@
 
 mod deadline;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 pub use tokio::time::Instant;
 
+use crate::panics::half_done;
 pub use deadline::{Deadline, Pulse, TICK, Timer, within};
 
 /// Tells the time. Copies are the same clock.
@@ -45,7 +46,7 @@ impl Clock {
     pub fn now(&self) -> Instant {
         match self.0 {
             Source::System | Source::Since(..) => Instant::now(),
-            Source::Hands(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).0,
+            Source::Hands(hands) => hands.lock().unwrap_or_else(half_done).0,
         }
     }
 
@@ -54,14 +55,14 @@ impl Clock {
         match self.0 {
             Source::System => SystemTime::now(),
             Source::Since(began, time) => time + began.elapsed(),
-            Source::Hands(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).1,
+            Source::Hands(hands) => hands.lock().unwrap_or_else(half_done).1,
         }
     }
 
     /// Lets so much time pass on a clock that stands.
     pub fn pass(&self, time: Duration) {
         if let Source::Hands(hands) = self.0 {
-            let mut hands = hands.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut hands = hands.lock().unwrap_or_else(half_done);
             *hands = (hands.0 + time, hands.1 + time);
         }
     }
@@ -69,7 +70,7 @@ impl Clock {
     /// Sets the time of day on a clock that stands, as if somebody had found it wrong.
     pub fn set(&self, time: SystemTime) {
         if let Source::Hands(hands) = self.0 {
-            hands.lock().unwrap_or_else(PoisonError::into_inner).1 = time;
+            hands.lock().unwrap_or_else(half_done).1 = time;
         }
     }
 

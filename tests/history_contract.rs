@@ -154,7 +154,8 @@ impl Log {
     }
 
     async fn keyed(&self, scope: u8, request: u8) -> Result<Receipt, AppendError> {
-        let key = Some(IdempotencyKey { scope: [scope; 32], request: [request; 32] });
+        let (scope, asked) = ([scope; 32], [request; 32]);
+        let key = Some(IdempotencyKey { scope, request: asked, is_in_series: false });
         self.history.append(Append { events: vec![event("keyed", request)], key }).await
     }
 

@@ -238,8 +238,8 @@ async fn a_webhook_whose_place_is_gone_begins_with_the_oldest_notice_that_is_kep
 
 /// Has a history forget a topic, as releases did that evicted what they had to know.
 async fn forget(config: &Config, topic: &str) {
-    let opened = Opened::open(&config.history, config.rules.clone(), Clock::default())
-        .expect("the history opens");
+    let opened = Opened::open(&config.history, config.rules.clone(), Clock::default());
+    let opened = opened.expect("the history opens");
     let history = opened.start(Arc::new(Nobody)).expect("the history starts");
     let topic = Topic::parse(topic).expect("a topic");
     assert!(history.forget(topic).await.expect("it is forgotten") > 0);
@@ -294,4 +294,41 @@ async fn one_node_posts_for_all_and_another_takes_over() {
     }
     let twice = application.taken().len() - expected.len();
     assert!(twice <= 4, "{twice} were posted more than once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_that_redis_took_without_an_answer_is_kept_once() {
+    let redis = Redis::start();
+    let node = TestServer::with(|config| {
+        noticing(config);
+        config.redis = Some(RedisConfig::at(&redis.url()));
+        for rule in [&mut config.rules.default, &mut config.rules.notices] {
+            rule.storage = Storage::Redis;
+        }
+        config.rules.listed.iter_mut().for_each(|rule| rule.storage = Storage::Redis);
+    });
+    let come = async |user: &str| {
+        let token = token(user, &[">"], &[], 600);
+        WsClient::connect(&node, &format!("?access_token={token}")).await
+    };
+    let came = async |user: &str| {
+        let kept = node.get("/v1/topics/$sys.sessions/events").bearer_auth(API_KEY).send().await;
+        let page: Value = kept.expect("an answer").json().await.expect("JSON");
+        let about =
+            |event: &&Value| event["type"] == "session.connected" && event["data"]["user"] == user;
+        page["events"].as_array().map_or(0, |events| events.iter().filter(about).count())
+    };
+    let _first = come("first").await;
+    eventually("the first is kept", async || came("first").await == 1).await;
+    redis.signal("-STOP");
+    let _second = come("second").await;
+    eventually("nobody knows what became of it", async || {
+        node.get("/health/ready").send().await.expect("an answer").status() == 503
+    })
+    .await;
+    redis.signal("-CONT");
+    eventually("the second is kept", async || came("second").await > 0).await;
+    let _third = come("third").await;
+    eventually("the third is kept", async || came("third").await > 0).await;
+    assert_eq!(came("second").await, 1);
 }

@@ -210,7 +210,7 @@ impl Life {
         let key = scope.map(|_| {
             let mut scope = [0; 32];
             scope[..8].copy_from_slice(&(self.events as u64).to_le_bytes());
-            IdempotencyKey { scope, request: scope }
+            IdempotencyKey { scope, request: scope, is_in_series: false }
         });
         self.trace.step(format!(
             "line {line}: {} from {} on",

@@ -11,6 +11,7 @@ use redis::{RedisResult, cmd};
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
+use super::entry;
 use super::leases::Leases;
 use super::link::{Link, Server, away, lock};
 use crate::model::{LogName, Problem};
@@ -61,6 +62,7 @@ impl Neighbours {
             HEARTBEAT if from == self.me => self.hear_myself(),
             _ if from == self.me => {}
             GOOD_BYE => lock(&self.leases).end(from),
+            HEARTBEAT => lock(&self.leases).hear_form(from, body.first().copied(), Instant::now()),
             _ => {
                 self.meet(from);
                 if let QUESTION | ANSWER = kind {
@@ -78,6 +80,12 @@ impl Neighbours {
         if node != self.me {
             lock(&self.leases).hear(node, Instant::now());
         }
+    }
+
+    /// Another node that does not read entries of a form; none where it is what all of them read.
+    pub(super) fn without(&self, form: u8) -> Option<LogName> {
+        // Every release reads the first.
+        if form > 1 { lock(&self.leases).without(form, Instant::now()) } else { None }
     }
 
     /// This node hears itself.
@@ -105,9 +113,9 @@ impl Neighbours {
 }
 
 impl Server {
-    /// Says to all nodes, this one included, that this one is there.
+    /// Says to all nodes, this one included, that this one is there, and which form of entries it reads.
     pub(super) async fn say_hello(&self, link: &Link) -> RedisResult<()> {
-        self.say(link, &self.keys.nodes(), HEARTBEAT, &[]).await
+        self.say(link, &self.keys.nodes(), HEARTBEAT, &[entry::READS]).await
     }
 
     /// Says to all nodes that this one ends.

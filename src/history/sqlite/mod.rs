@@ -184,7 +184,7 @@ fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock
             sequence.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
         EventReceipt { cursor, topic, time }
     });
-    let key = IdempotencyKey { scope: row.scope, request: row.request };
+    let key = IdempotencyKey { scope: row.scope, request: row.request, is_in_series: false };
     log.remember(key, events.collect(), age);
 }
 
