@@ -478,8 +478,8 @@ async fn a_writer_that_panics_leaves_no_publisher_waiting_and_can_be_stopped() {
     let mut config = Config::default();
     config.history.path = directory.path().to_owned();
     config.history.commit_timeout = Duration::from_secs(3_600);
-    let opened = Opened::open(&config.history, config.rules.clone(), Clock::default())
-        .expect("it opens");
+    let opened =
+        Opened::open(&config.history, config.rules.clone(), Clock::default()).expect("it opens");
     let history = Arc::new(opened.start(Arc::new(Broken)).expect("it starts"));
     let append = || {
         let data = Data::from_json(b"1", 8).expect("JSON");
