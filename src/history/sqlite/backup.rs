@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode};
 
-use super::open::{COPY, MIGRATIONS, pragma};
+use super::open::{MIGRATIONS, pragma};
 use super::past::Past;
 use super::retention::collect;
 use super::rows::{EventRow, LogRow, RowError, RowResult, TopicRow};
@@ -224,7 +224,6 @@ impl<'a> Copy<'a> {
             db.execute_batch(&statement)?;
         }
         db.pragma_update(None, "user_version", known as i64)?;
-        db.pragma_update(None, "application_id", COPY)?;
         Ok(Self { db, partial, copied: 0, events: 0, step: 256, synced: 0 })
     }
 

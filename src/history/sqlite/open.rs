@@ -31,9 +31,6 @@ const OPENING: Duration = Duration::from_secs(5);
 /// What a start needs beside the growth of the database, in bytes.
 const BEGINNING: u64 = 1 << 20;
 
-/// The `application_id` of a copy that has not been used yet: "copy".
-pub(super) const COPY: i32 = i32::from_be_bytes(*b"copy");
-
 /// Why the durable history can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -145,8 +145,6 @@ impl Store {
         log.reserved = begins_after + RESERVED_AHEAD;
         self.transact(|transaction, current, _, _| {
             past.write(transaction)?;
-            // A copy is used now, and is none any more.
-            transaction.pragma_update(None, "application_id", 0)?;
             *current = log.clone();
             Ok(())
         })?;
