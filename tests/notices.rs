@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare::clock::Clock;
-use fanfare::config::{Config, Notices, Redis as RedisConfig, Storage};
+use fanfare::config::{Config, Notices, Redis as RedisConfig, Storage, Webhook};
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{Feed, History, Loss};
 use fanfare::model::{Cursor, Event, NoticeKind, Pattern, Topic};
@@ -259,22 +259,44 @@ impl Feed for Nobody {
     fn broken(&self, _: Loss) {}
 }
 
+/// A node that shares this Redis.
+fn node(redis: &Redis, hooks: &[Webhook]) -> TestServer {
+    TestServer::with(|config| {
+        noticing(config);
+        config.redis = Some(RedisConfig::at(&redis.url()));
+        config.webhooks = hooks.to_vec();
+        for rule in [&mut config.rules.default, &mut config.rules.notices] {
+            rule.storage = Storage::Redis;
+        }
+        config.rules.listed.iter_mut().for_each(|rule| rule.storage = Storage::Redis);
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_knows_a_webhook_posts_though_others_that_do_not_come_first_by_name() {
+    let redis = Redis::start();
+    let application = Application::start().await;
+    let hook = application.hook(&[NoticeKind::SessionConnected]);
+    // One of these comes first by name but once in seven times.
+    let others: Vec<_> = (0..6).map(|_| node(&redis, &[])).collect();
+    let knowing = node(&redis, &[hook]);
+    let place = async || {
+        let place = knowing.get("/v1/topics/$sys.webhooks.application").bearer_auth(API_KEY);
+        let place: Value = place.send().await.expect("an answer").json().await.expect("JSON");
+        place["retained"].as_u64().expect("a number")
+    };
+    eventually("it has a place", || async { place().await > 0 }).await;
+    drop(join(&others[0], "ada", "?topic=x").await);
+    let seen = || async { application.users(NoticeKind::SessionConnected) };
+    eventually("it is posted", || async { seen().await == ["ada"] }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_node_posts_for_all_and_another_takes_over() {
     let redis = Redis::start();
     let application = Application::start().await;
     let hook = application.hook(&[NoticeKind::SessionConnected]);
-    let node = || {
-        TestServer::with(|config| {
-            noticing(config);
-            config.redis = Some(RedisConfig::at(&redis.url()));
-            config.webhooks = vec![hook.clone()];
-            for rule in [&mut config.rules.default, &mut config.rules.notices] {
-                rule.storage = Storage::Redis;
-            }
-            config.rules.listed.iter_mut().for_each(|rule| rule.storage = Storage::Redis);
-        })
-    };
+    let node = || node(&redis, std::slice::from_ref(&hook));
     let mut nodes = vec![node(), node(), node()];
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut expected = Vec::new();

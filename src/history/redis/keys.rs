@@ -74,6 +74,11 @@ impl Keys {
         self.named("sweep")
     }
 
+    /// Which node does what goes by this name.
+    pub(super) fn turn(&self, name: &str) -> String {
+        self.named(&format!("turn:{name}"))
+    }
+
     /// The channel of the log.
     pub(super) fn channel(&self) -> String {
         self.named("feed")

@@ -14,6 +14,7 @@ use tracing::debug;
 use super::entry;
 use super::leases::Leases;
 use super::link::{Link, Server, away, lock};
+use super::turn::Turn;
 use crate::model::{LogName, Problem};
 
 /// How many letters wait; what is over is dropped, and asked again.
@@ -142,10 +143,12 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Whether this node comes before all others that are there.
-    pub fn is_first(&self) -> bool {
-        let me = self.server.nodes.me;
-        self.others().iter().all(|other| me < *other)
+    /// Whether it is this node's turn to do what goes by this name. It is nobody's while Redis is away.
+    pub async fn has_turn(&self, name: String) -> bool {
+        let Ok(link) = self.server.link() else { return false };
+        let turn = Turn::new(self.server.keys.turn(&name), self.server.node.to_string());
+        let taken = turn.take(&mut link.commands.clone()).await;
+        self.server.judge(&link, taken).unwrap_or(false)
     }
 
     /// The other nodes that are there.
