@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, dev, web};
@@ -22,6 +22,7 @@ use crate::clock::within;
 use crate::config::Limits;
 use crate::http;
 use crate::model::{Code, Problem};
+use crate::panics::half_done;
 
 /// The least that a body which takes more than its first chunk has room for, in bytes.
 const LEAST_BYTES: usize = 1_024;
@@ -59,7 +60,7 @@ impl Bodies {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(half_done)
     }
 
     /// How many bytes are held now.

@@ -4,6 +4,8 @@
 
 // Tests and examples may give up, the broker may not: so these lints are not in Cargo.toml.
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+// Whoever serves must not wait for who reads: `lines` writes what is said, `cli::print` what was asked for.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 pub mod cli; // the commands: serve, publish, subscribe, check, bench
 pub mod config; // what the operator decided, checked
@@ -21,5 +23,7 @@ pub mod http; // what every HTTP path shares: queries, credentials, problems
 pub mod admin; // sessions, presence, tickets, revocations, health, metrics
 pub mod notices; // what the broker says about itself, and webhooks
 pub mod metrics; // what the broker counts about itself
+pub mod lines; // log lines, and the one thread that writes them
+pub mod panics; // what a panic means: the end of a connection, or of the process
 pub mod clock; // what time it is
 pub mod console; // the embedded pages

@@ -3,6 +3,8 @@
 //! One value made at start and handed to whoever counts; every counter is an atomic, so counting
 //! costs nanoseconds on any thread. Labels are few and fixed: no topic, user or address becomes one.
 
+use std::sync::LazyLock;
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 pub use prometheus_client::metrics::counter::Counter;
@@ -12,6 +14,9 @@ use prometheus_client::registry::Registry;
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Log lines that could not be written: of the process, which has one log.
+pub static LOG_LINES_LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// The counters of one node.
 #[derive(Debug)]
@@ -104,6 +109,11 @@ impl Metrics {
             "notices_lost",
             "Notices that could not be stored",
             self.notices_lost.clone(),
+        );
+        registry.register(
+            "log_lines_lost",
+            "Log lines that could not be written",
+            LOG_LINES_LOST.clone(),
         );
         registry.register(
             "subscriptions",

@@ -16,6 +16,7 @@ mod routes;
 mod service;
 mod sockets;
 mod tls;
+mod upgrades;
 
 use std::future::Future;
 use std::io;
@@ -126,6 +127,7 @@ struct Parts {
     broker: BrokerHandle,
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
+    keep_alive: Duration,
     heartbeat: Duration,
     clock: Clock,
     compression: Option<usize>,
@@ -202,6 +204,7 @@ impl Server {
             broker: broker.clone(),
             metrics,
             limits,
+            keep_alive: config.server.keep_alive,
             heartbeat: config.server.heartbeat,
             clock,
             compression: config.server.compression,

@@ -6,12 +6,14 @@ mod support;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare::clock::Clock;
 use fanfare::config::{Config, Storage, Who};
 use fanfare::history::sqlite::Opened;
-use fanfare::model::Pattern;
+use fanfare::history::{Append, AppendError, Feed, History, Loss};
+use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Topic};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::ws::WsClient;
@@ -453,6 +455,45 @@ async fn a_log_file_that_is_lost_is_a_gap_for_every_cursor_from_before() {
     let server = TestServer::durable(copy.path(), |_| {});
     assert_eq!(resumed(&server, "topic=t.0", &new).await, (0, vec![json!("newer")]));
     server.stop();
+}
+
+/// A feed that can't take what is committed.
+struct Broken;
+
+impl Feed for Broken {
+    fn committed(&self, _: Vec<Arc<Event>>) {
+        panic!("a part of a test");
+    }
+
+    fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
+        true
+    }
+
+    fn broken(&self, _: Loss) {}
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_leaves_no_publisher_waiting_and_can_be_stopped() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut config = Config::default();
+    config.history.path = directory.path().to_owned();
+    config.history.commit_timeout = Duration::from_secs(3_600);
+    let opened = Opened::open(&config.history, config.rules.clone(), Clock::default())
+        .expect("it opens");
+    let history = Arc::new(opened.start(Arc::new(Broken)).expect("it starts"));
+    let append = || {
+        let data = Data::from_json(b"1", 8).expect("JSON");
+        let topic = Topic::parse("a").expect("a topic");
+        history.append(Append { events: vec![NewEvent { topic, kind: None, data }], key: None })
+    };
+    // It is stored, and the one who was to say so is gone.
+    assert!(matches!(append().await, Err(AppendError::OutcomeUnknown(_))));
+    // Nothing is left waiting for it, nor taken any more.
+    assert!(matches!(append().await, Err(AppendError::Unavailable(_))));
+    assert!(history.trouble().is_some_and(|trouble| trouble.contains("writer")));
+    assert!(fanfare::panics::is_broken(), "what it was about is half done");
+    let stopping = history.clone();
+    tokio::task::spawn_blocking(move || stopping.stop()).await.expect("it stops");
 }
 
 #[tokio::test]

@@ -133,7 +133,6 @@ async fn what_is_no_handshake_is_refused_as_a_problem_and_the_connection_ends() 
         ),
         ("POST /v1/ws", format!("{upgrade}{version}{key}"), 426, "upgrade_required"),
         ("GET /v1/ws", format!("Upgrade: websocket\r\n{version}{key}"), 400, "bad_request"),
-        ("GET /v1/topics", format!("{upgrade}{version}{key}"), 404, "not_found"),
         ("GET /v1/wss", format!("{upgrade}{version}{key}"), 404, "not_found"),
     ] {
         let answer = raw(&server, &format!("{line} HTTP/1.1\r\nHost: a\r\n{headers}\r\n")).await;

@@ -4,7 +4,7 @@
 //! unknown key, but never more often than [`LEAST_BETWEEN`]: whoever makes up key names costs the
 //! issuer nothing. While the issuer does not answer, what is known stays in force for a stated time.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use actix_web::http::Version;
@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::key_set::KeySet;
 use crate::config;
+use crate::panics::half_done;
 
 /// The shortest time between two fetches.
 const LEAST_BETWEEN: Duration = Duration::from_secs(5);
@@ -53,13 +54,13 @@ impl Jwks {
 
     /// The keys that are in force; none where nothing is known that is young enough.
     pub(super) fn keys(&self) -> Option<Arc<KeySet>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let known = self.known.read().unwrap_or_else(half_done).clone()?;
         (known.since.elapsed() < self.at.keep).then_some(known.keys)
     }
 
     /// Whether it is time to look whether the keys are others by now.
     pub(super) fn is_old(&self) -> bool {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.read().unwrap_or_else(half_done);
         known.as_ref().is_none_or(|known| known.since.elapsed() >= self.at.refresh)
     }
 
@@ -79,7 +80,7 @@ impl Jwks {
             Ok(keys) => {
                 info!(url = %self.at.url, keys = keys.named(None).count(), "keys fetched");
                 let known = Known { keys: Arc::new(keys), since: Instant::now() };
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+                *self.known.write().unwrap_or_else(half_done) = Some(known);
             }
             Err(error) => warn!(url = %self.at.url, "keys for tokens can't be fetched: {error}"),
         }

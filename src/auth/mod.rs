@@ -15,7 +15,7 @@ mod proof;
 mod revocations;
 mod token;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
 use actix_http::RequestHead;
@@ -37,6 +37,7 @@ use crate::clock::Clock;
 use crate::config::{self, ApiKey, Rules};
 use crate::http;
 use crate::model::{Bearer, Code, Pattern, Problem};
+use crate::panics::half_done;
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -100,13 +101,13 @@ impl Auth {
 
     /// What is in force.
     pub fn policy(&self) -> Arc<Policy> {
-        self.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.policy.read().unwrap_or_else(half_done).clone()
     }
 
     /// Puts another configuration in force, for all who ask from here on.
     pub fn replace(&self, config: &config::Auth, rules: Rules, allowed_origins: Vec<String>) {
         let policy = Policy::new(config, rules, allowed_origins, Some(&self.policy()));
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        *self.policy.write().unwrap_or_else(half_done) = Arc::new(policy);
     }
 
     /// What is accepted no longer.

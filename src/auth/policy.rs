@@ -1,7 +1,7 @@
 //! What an operator decided: credentials, rules and origins, replaced as a whole.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -12,6 +12,7 @@ use super::token::{Checked, TokenCheck};
 use super::{Caller, Proof, unauthorized};
 use crate::config::{self, ApiKey, KeyHash, Rules};
 use crate::model::{Allowance, Problem};
+use crate::panics::half_done;
 
 /// The longest credential that is looked at, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
@@ -87,7 +88,7 @@ impl Policy {
             Caller::User(user) => Publisher::User(user.bearer.user.clone()),
             Caller::Anonymous => Publisher::Anonymous,
         };
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut published = self.published.lock().unwrap_or_else(half_done);
         let now = Instant::now();
         if published.len() >= FEW_PUBLISHERS && published.len().is_power_of_two() {
             published.retain(|_, allowance| !allowance.is_idle(now));

@@ -5,12 +5,13 @@
 //! there may be is asked before one is made: what was made is in force, whoever made it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 
 use crate::model::{Bearer, Revocation, Revoked, Timestamp};
+use crate::panics::half_done;
 
 /// What is accepted no longer.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Revocations {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Revoked, Timestamp>> {
-        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.since.lock().unwrap_or_else(half_done)
     }
 
     /// Whether one of them is about this token.
@@ -72,7 +73,7 @@ impl Revocations {
         if lifetime <= self.window {
             return false;
         }
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock().unwrap_or_else(half_done);
         if warned.is_some_and(|at| at.elapsed() < WARNED_EVERY) {
             return false;
         }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -16,7 +17,7 @@ use super::seat::WorkerHandle;
 use super::subscriber::{SessionKey, Subscriber};
 use super::worker::Worker;
 use super::{Answer, Observer, Question, Timing};
-use crate::clock::{self, Instant, TICK};
+use crate::clock::{Instant, Pulse, TICK};
 use crate::metrics::Metrics;
 use crate::model::Close;
 
@@ -51,8 +52,8 @@ impl<S: Subscriber> Fanout<S> {
     }
 
     /// Looks at the sessions whose heartbeat is due, and does so again and again.
-    fn tick_later(&mut self, ctx: &mut Context<Self>) {
-        clock::tick();
+    fn tick_later(&mut self, pulse: Pulse, ctx: &mut Context<Self>) {
+        pulse.beat();
         let due = Instant::now() + TICK;
         ctx.run_later(TICK, move |fanout, ctx| {
             // Who comes late has not heard yet what sessions said meanwhile, and judges them the next time.
@@ -60,7 +61,7 @@ impl<S: Subscriber> Fanout<S> {
                 let id = fanout.worker.call(|worker| worker.id());
                 fanout.router.beat(id);
             }
-            fanout.tick_later(ctx);
+            fanout.tick_later(pulse, ctx);
         });
     }
 
@@ -123,11 +124,20 @@ impl<S: Subscriber> Actor for Fanout<S> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.add_stream(InboxStream::new(self.inbox.clone()));
-        self.tick_later(ctx);
+        self.tick_later(Pulse::begin(), ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
         self.router.leave(self.worker.call(|worker| worker.id()));
+    }
+}
+
+impl<S: Subscriber> Drop for Fanout<S> {
+    fn drop(&mut self) {
+        // The process is about to end, and nobody else could tell these sessions.
+        if thread::panicking() {
+            actix::spawn(end_evenly(self.worker.clone(), Duration::ZERO));
+        }
     }
 }
 
@@ -207,19 +217,20 @@ impl<S: Subscriber> Handler<Drain> for Fanout<S> {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, drain: Drain, _: &mut Self::Context) -> Self::Result {
-        let worker = self.worker.clone();
-        let mut waiting = worker.call(|worker| worker.everyone());
-        let steps = (drain.over.as_millis() / DRAIN_STEP.as_millis()).max(1);
-        let share = waiting.len().div_ceil(steps as usize);
-        let ending = async move {
-            while !waiting.is_empty() {
-                for session in waiting.drain(..share.min(waiting.len())) {
-                    worker.end(session, Close::Restart);
-                }
-                tokio::time::sleep(DRAIN_STEP).await;
-            }
-        };
-        Box::pin(ending.into_actor(self))
+        Box::pin(end_evenly(self.worker.clone(), drain.over).into_actor(self))
+    }
+}
+
+/// Ends every session of a worker, evenly over some time.
+async fn end_evenly<S: Subscriber>(worker: WorkerHandle<S>, over: Duration) {
+    let mut waiting = worker.call(|worker| worker.everyone());
+    let steps = (over.as_millis() / DRAIN_STEP.as_millis()).max(1);
+    let share = waiting.len().div_ceil(steps as usize);
+    while !waiting.is_empty() {
+        for session in waiting.drain(..share.min(waiting.len())) {
+            worker.end(session, Close::Restart);
+        }
+        tokio::time::sleep(DRAIN_STEP).await;
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
@@ -18,6 +18,7 @@ use super::delivery::Delivery;
 use super::{MarkId, SessionKey};
 use crate::history::Loss;
 use crate::model::Cursor;
+use crate::panics::half_done;
 
 /// How much a worker takes at a time, so that a busy one still does other things.
 const BATCH: usize = 64;
@@ -48,7 +49,7 @@ pub(super) struct Inbox {
 impl Inbox {
     /// Puts items in and wakes the worker.
     pub(super) fn put(&self, items: impl IntoIterator<Item = Item>) {
-        let mut queue = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.items.lock().unwrap_or_else(half_done);
         queue.extend(items);
         self.waiting.store(queue.len(), Ordering::Relaxed);
         drop(queue);
@@ -62,7 +63,7 @@ impl Inbox {
 
     /// Takes what came first, at most [`BATCH`] items.
     fn take(&self) -> Vec<Item> {
-        let mut queue = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.items.lock().unwrap_or_else(half_done);
         let batch = queue.len().min(BATCH);
         let items = queue.drain(..batch).collect();
         self.waiting.store(queue.len(), Ordering::Relaxed);

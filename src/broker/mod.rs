@@ -21,7 +21,7 @@ mod topics;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use actix::dev::RecipientRequest;
@@ -45,6 +45,7 @@ use crate::clock::{Clock, Instant};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
 use crate::metrics::Metrics;
 use crate::model::{Code, Cursor, Problem};
+use crate::panics::half_done;
 
 /// How long a publisher waits for workers that are behind before it is refused.
 const MAX_WAIT: Duration = Duration::from_millis(800);
@@ -223,7 +224,7 @@ impl BrokerHandle {
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<WorkerAddress>> {
-        self.shared.workers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.workers.lock().unwrap_or_else(half_done)
     }
 
     /// Asks every worker the same; one that has stopped does not answer.

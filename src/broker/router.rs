@@ -5,7 +5,7 @@
 //! the lock that routes, which is what makes them a boundary: before it, or after it, never both.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -21,6 +21,7 @@ use super::topics::{Subscribed, Topics};
 use super::{MarkId, SessionKey};
 use crate::history::{Feed, Loss};
 use crate::model::{Cursor, Event, Pattern, Topic};
+use crate::panics::half_done;
 
 /// How long a backlog waits for room, a piece.
 const ROOM: Duration = Duration::from_millis(250);
@@ -67,7 +68,7 @@ impl Router {
     }
 
     fn lock(&self) -> MutexGuard<'_, Routes> {
-        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.routes.lock().unwrap_or_else(half_done)
     }
 
     /// Adds a worker, which wants nothing yet.

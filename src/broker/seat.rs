@@ -10,6 +10,7 @@ use super::subscriber::{MarkId, SessionInfo, SessionKey, Subscriber};
 use super::worker::Worker;
 use crate::clock::Instant;
 use crate::model::{Close, Pattern};
+use crate::panics::vital;
 
 /// The sessions of the current worker thread. Each call has happened when it returns, and what it has set
 /// off too.
@@ -38,10 +39,11 @@ impl<S: Subscriber> WorkerHandle<S> {
 
     /// Calls the worker, then does what that has set off.
     pub(super) fn call<R>(&self, call: impl FnOnce(&mut Worker<S>) -> R) -> R {
-        let (answer, next_alarm) = {
+        // What panics in here leaves all sessions of the thread half done, whoever called.
+        let (answer, next_alarm) = vital(|| {
             let mut worker = self.worker.borrow_mut();
             (call(&mut worker), worker.next_alarm())
-        };
+        });
         while let Some((session, errand)) = self.next_errand() {
             S::run(self, session, errand);
         }

@@ -4,12 +4,13 @@
 //! node that gave it out, so that it can't be used twice, and is gone with that node.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rand::RngExt;
 
 use crate::clock::Instant;
+use crate::panics::half_done;
 
 /// How long a ticket waits to be used.
 pub const TICKET_LIFE: Duration = Duration::from_secs(60);
@@ -48,7 +49,7 @@ impl Tickets {
     /// Leaves something for whoever shows the ticket, which nobody can guess; none where too many
     /// were given out.
     pub(super) fn leave(&self, what: String, now: Instant) -> Option<String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(half_done);
         state.forget_expired(now);
         if state.given.len() >= self.max {
             return None;
@@ -61,7 +62,7 @@ impl Tickets {
 
     /// Takes what was left for a ticket.
     pub(super) fn take(&self, ticket: &str, now: Instant) -> Option<String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(half_done);
         state.forget_expired(now);
         state.left.remove(ticket)
     }

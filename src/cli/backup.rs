@@ -53,6 +53,5 @@ pub fn run(args: Args, before: ConfigArgs) -> Result<(), Failure> {
         made.topics,
         made.bytes,
         made.newest
-    ));
-    Ok(())
+    ))
 }

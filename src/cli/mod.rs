@@ -3,13 +3,14 @@
 //! `serve` is the broker itself; `check` looks at its configuration; `backup` copies its history; `token` makes keys and tokens;
 //! `publish` and `subscribe` are clients, for scripts and for trying things out; `bench` is many of
 //! them. Standard output is for results, standard error for everything said about them. Exit codes:
-//! 0 done, 1 failed, 2 wrong usage or configuration.
+//! 0 done, or nobody reads the results any more; 1 failed; 2 wrong usage or configuration.
 
 mod backoff;
 mod backup;
 pub mod bench;
 mod check;
 mod open_files;
+mod print;
 mod publish;
 mod reload;
 mod remote;
@@ -18,14 +19,17 @@ mod signals;
 mod subscribe;
 mod token;
 
+use std::ffi::OsString;
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::print::{note, print};
 use crate::config::{ConfigError, Sources};
+use crate::lines::STANDARD_ERROR;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,7 +43,9 @@ Examples:
   fanfare subscribe 'demo.>'                      print events as they come
 
 Every key of the configuration can also be set in the environment, as
-FANFARE_<SECTION>_<KEY>: FANFARE_SERVER_LISTEN=127.0.0.1:9000.";
+FANFARE_<SECTION>_<KEY>: FANFARE_SERVER_LISTEN=127.0.0.1:9000.
+
+Exit codes: 0 done, or whoever read the output has left; 1 failed; 2 wrong usage or configuration.";
 
 /// Fanfare, a live-updates broker for dashboards.
 #[derive(Debug, Parser)]
@@ -116,6 +122,8 @@ enum Failure {
     Usage(String),
     /// It was tried, in vain.
     Failed(String),
+    /// Whoever read the results has left.
+    Unread,
 }
 
 impl Failure {
@@ -132,8 +140,18 @@ impl From<ConfigError> for Failure {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let Cli { config, command } = Cli::parse();
-    let result = match command {
+    run_with(std::env::args_os())
+}
+
+/// Runs a command line, whose first word is the name of the program. What was said last is written when this
+/// returns, if anyone takes it.
+pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let _last_words = LastWords;
+    let Cli { config, command } = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(answer) => return answered(&answer),
+    };
+    exit(match command {
         None => serve::run(config.sources()),
         Some(Command::Serve(args)) => serve::run(args.over(config).sources()),
         Some(Command::Check(args)) => check::run(&args.over(config).sources()),
@@ -142,29 +160,37 @@ pub fn run() -> ExitCode {
         Some(Command::Publish(args)) => config.absent().and_then(|()| publish::run(args)),
         Some(Command::Subscribe(args)) => config.absent().and_then(|()| subscribe::run(args)),
         Some(Command::Bench(args)) => config.absent().and_then(|()| bench::run(*args)),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Failed(reason)) => ends(1, &reason),
-        Err(Failure::Usage(reason)) => ends(2, &reason),
+    })
+}
+
+/// Has what was said last written, wherever a command ends.
+struct LastWords;
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        STANDARD_ERROR.settle();
     }
 }
 
-fn ends(code: u8, reason: &str) -> ExitCode {
+/// What clap answers by itself: help and the version are results, all else is wrong usage.
+fn answered(answer: &clap::Error) -> ExitCode {
+    let printed = answer.print().and_then(|()| io::stdout().flush());
+    match printed.map_err(print::failure) {
+        Err(failure) if !answer.use_stderr() => exit(Err(failure)),
+        _ => ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(2)),
+    }
+}
+
+fn exit(result: Result<(), Failure>) -> ExitCode {
+    let (code, reason) = match result {
+        Ok(()) | Err(Failure::Unread) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(reason)) => (1, reason),
+        Err(Failure::Usage(reason)) => (2, reason),
+    };
     for line in reason.lines() {
         note(format_args!("error: {line}"));
     }
     ExitCode::from(code)
-}
-
-/// Says something about what goes on. Whether anyone reads it makes no difference.
-fn note(text: impl Display) {
-    _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// Writes a result. Nobody being there any more to read it is no failure.
-fn print(text: impl Display) {
-    _ = writeln!(std::io::stdout(), "{text}");
 }
 
 #[cfg(test)]

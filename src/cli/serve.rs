@@ -1,8 +1,9 @@
 //! `fanfare serve`: the broker, from its configuration to its end.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use actix_web::rt;
 use tracing_subscriber::EnvFilter;
@@ -11,12 +12,19 @@ use super::reload::Watch;
 use super::signals::Signals;
 use super::{Failure, open_files};
 use crate::config::{Config, Loaded, Log, LogFormat, Sources, load_with_origins};
+use crate::lines::{Lines, STANDARD_ERROR};
+use crate::panics;
 use crate::server::Server;
 
-/// Serves until SIGTERM or SIGINT; a second one ends the process at once.
+/// How much longer than a stop an end after a panic may take before it is forced.
+const LAST_RESORT: Duration = Duration::from_secs(10);
+
+/// Serves until SIGTERM or SIGINT, or a panic; a second signal ends the process at once.
 pub fn run(sources: Sources) -> Result<(), Failure> {
     let loaded = load_with_origins(&sources)?;
     start_log(&loaded.config.log);
+    let (server, limits) = (&loaded.config.server, &loaded.config.limits);
+    panics::watch(server.shutdown_grace + limits.close_timeout + LAST_RESORT);
     let open_files = open_files::make_room(loaded.config.limits.connections);
     for warning in loaded.warnings.iter().chain(&open_files) {
         tracing::warn!("{warning}");
@@ -30,14 +38,22 @@ async fn serve(sources: Sources, loaded: Loaded) -> Result<(), Failure> {
     let greeting = greeting(server.addr(), &loaded.config, sources.file.as_deref());
     let watch = Watch::new(sources, loaded, server.reload()).map_err(Failure::failed)?;
     rt::spawn(watch.run());
-    _ = std::io::stdout().write_all(greeting.as_bytes());
-    server.run_until(stop(signals)).await.map_err(Failure::failed)
+    Lines::to("greeting", std::io::stdout()).say(greeting);
+    server.run_until(stop(signals)).await.map_err(Failure::failed)?;
+    match panics::is_broken() {
+        true => Err(Failure::failed("a part of the broker has panicked")),
+        false => Ok(()),
+    }
 }
 
-/// Waits for the first signal, and leaves a watch that takes the second one at its word.
+/// Waits for the first signal or a panic, and leaves a watch that takes the next signal at its word.
 async fn stop(mut signals: Signals) {
-    let first = signals.next().await;
-    tracing::info!("{first}: stopping; another one ends at once");
+    tokio::select! {
+        first = signals.next() => {
+            tracing::info!("{first}: stopping; another one ends at once");
+        }
+        () = panics::broken() => tracing::error!("a part of the broker has panicked: stopping"),
+    }
     rt::spawn(async move {
         signals.next().await;
         std::process::exit(1);
@@ -48,7 +64,9 @@ fn start_log(log: &Log) {
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_default();
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| &*STANDARD_ERROR)
+        // It would write of them by itself, and panic where it can't.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     // Refused only where a log was started before, which then goes on.
     _ = match log.format {

@@ -85,16 +85,14 @@ pub fn run(args: Args, before: ConfigArgs) -> Result<(), Failure> {
         Command::Key => new_key(),
         Command::Make(make) => {
             let loaded = load_with_origins(&make.config.clone().over(before).sources())?;
-            print(make.token(&loaded)?);
-            Ok(())
+            print(make.token(&loaded)?)
         }
         Command::Explain(explain) => {
             let loaded = load_with_origins(&explain.config.over(before).sources())?;
             let mut token = String::new();
             let input = std::io::stdin().take(MAX_TOKEN_BYTES);
             { input }.read_to_string(&mut token).map_err(Failure::failed)?;
-            print(explained(token.trim(), &loaded)?.trim_end());
-            Ok(())
+            print(explained(token.trim(), &loaded)?.trim_end())
         }
     }
 }
@@ -113,8 +111,7 @@ fn new_key() -> Result<(), Failure> {
     note(
         "The key is for the application, and is not shown again; its hash belongs into auth.api_keys, or into\nan entry of [[auth.keys]] where it is to have some rights only.",
     );
-    print(format_args!("key   {key}\nhash  sha256:{hex}"));
-    Ok(())
+    print(format_args!("key   {key}\nhash  sha256:{hex}"))
 }
 
 impl Make {

@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,13 +18,16 @@ use tracing::warn;
 
 use super::Instant;
 
-/// How often [`tick`] is called while the process runs.
+/// How often each [`Pulse`] beats.
 pub const TICK: Duration = Duration::from_secs(1);
 
 /// A deadline that is looked at so much too late was not looked at by a thread that had the time.
 const LATE: Duration = Duration::from_millis(50);
 
-/// When a tick came last, in milliseconds since [`began`].
+/// How many threads tell that the process runs.
+static PULSES: AtomicUsize = AtomicUsize::new(0);
+
+/// When one did last, in milliseconds since [`began`]; 0 where none does.
 static TICKED: AtomicU64 = AtomicU64::new(0);
 
 /// For how many milliseconds the process has stood still in all.
@@ -39,14 +42,36 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Says that the process runs. Each thread that serves does so every [`TICK`].
-pub fn tick() {
-    // At least 1, for 0 is never.
-    let now = millis(began().elapsed()).max(1);
-    let still = unticked(TICKED.fetch_max(now, Ordering::AcqRel), now);
-    if still > 0 {
-        STOOD.fetch_add(still, Ordering::AcqRel);
-        warn!(milliseconds = still, "this process stood still: deadlines are moved by as much");
+/// One thread's sign that the process runs, from its first beat until it is dropped.
+#[derive(Debug)]
+pub struct Pulse(());
+
+impl Pulse {
+    /// Begins to beat.
+    pub fn begin() -> Self {
+        PULSES.fetch_add(1, Ordering::AcqRel);
+        let pulse = Self(());
+        pulse.beat();
+        pulse
+    }
+
+    /// Says that the process runs, which is to be done every [`TICK`].
+    pub fn beat(&self) {
+        // At least 1, for 0 is never.
+        let now = millis(began().elapsed()).max(1);
+        let still = unticked(TICKED.fetch_max(now, Ordering::AcqRel), now);
+        if still > 0 {
+            STOOD.fetch_add(still, Ordering::AcqRel);
+            warn!(milliseconds = still, "this process stood still: deadlines are moved by as much");
+        }
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        if PULSES.fetch_sub(1, Ordering::AcqRel) == 1 {
+            TICKED.store(0, Ordering::Release);
+        }
     }
 }
 

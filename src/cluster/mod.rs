@@ -8,7 +8,7 @@ mod answered;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant as Moment};
 
 use futures_util::future::BoxFuture;
@@ -21,6 +21,7 @@ use self::answered::{Answered, Known};
 use crate::broker::{Answer, Answers, BrokerHandle, Question, Relay};
 use crate::history::redis::{Letter, Nodes};
 use crate::model::{Code, LogName, Problem};
+use crate::panics::half_done;
 
 /// How long nodes may take to answer.
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -167,7 +168,7 @@ fn changes_something(question: &Question) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(half_done)
 }
 
 impl Relay for RedisRelay {

@@ -74,6 +74,8 @@ pub struct Server {
     pub proxy_headers: ProxyHeaders,
     /// Threads that serve connections.
     pub workers: usize,
+    /// How long a connection without a request is kept.
+    pub keep_alive: Duration,
     /// Time between heartbeats.
     pub heartbeat: Duration,
     /// How long what an event brings may be held back while more comes.

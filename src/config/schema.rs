@@ -158,6 +158,9 @@ sections! {
         allowed_origins: Vec<String> = Vec::new();
         /// Threads that serve connections; 0 means one a processor.
         workers: usize = 0;
+        /// How long a connection without a request is kept, 1s to 1h. Longer than clients and proxies that reuse theirs
+        /// keep it, or they send requests into its end.
+        keep_alive: Span = seconds(90);
         /// Time between heartbeats, 1s to 5m; a client that is silent for two of them is cut off.
         heartbeat: Span = seconds(25);
         /// What a client gets leaves at once, unless something left for it just before: then it
@@ -374,7 +377,7 @@ sections! {
         presence: bool = true;
     }
 
-    /// What is logged on standard error, and how.
+    /// What is logged on standard error, and how. A line that can't be written is lost and counted.
     log: Log {
         /// How much: `error`, `warn`, `info`, `debug`, `trace`, or by module as in
         /// `info,fanfare=debug`.

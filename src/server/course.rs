@@ -36,6 +36,10 @@ pub(super) struct Course {
     phase: Cell<Phase>,
     /// How many requests have begun with a whole head.
     requests: Cell<usize>,
+    /// The last request has begun that there is to be.
+    is_last: Cell<bool>,
+    /// The client sends nothing more.
+    has_hung_up: Cell<bool>,
     /// The reading end, where it waits for the phase to end.
     reader: Cell<Option<Waker>>,
 }
@@ -43,8 +47,14 @@ pub(super) struct Course {
 impl Course {
     /// A connection of which nothing came yet.
     pub(super) fn new(activity: Arc<Activity>) -> Rc<Self> {
-        let (phase, requests, reader) = (Cell::new(Phase::Head(0)), Cell::new(0), Cell::default());
-        Rc::new(Self { activity, phase, requests, reader })
+        Rc::new(Self {
+            activity,
+            phase: Cell::new(Phase::Head(0)),
+            requests: Cell::new(0),
+            is_last: Cell::new(false),
+            has_hung_up: Cell::new(false),
+            reader: Cell::default(),
+        })
     }
 
     pub(super) fn activity(&self) -> &Activity {
@@ -58,6 +68,16 @@ impl Course {
     /// How many requests have begun.
     pub(super) fn requests(&self) -> usize {
         self.requests.get()
+    }
+
+    /// Whether a request may begin behind those that did, and, if it `is_last`, that none may behind it.
+    pub(super) fn may_begin(&self, is_last: bool) -> bool {
+        !self.is_last.replace(is_last || self.is_last.get())
+    }
+
+    /// Says that the client sends nothing more.
+    pub(super) fn hang_up(&self) {
+        self.has_hung_up.set(true);
     }
 
     /// Goes over to another phase.
@@ -125,6 +145,10 @@ impl Underway {
         polled
     }
 
+    fn has_hung_up(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.has_hung_up.get())
+    }
+
     /// Says whether the rest of the body is waited for.
     fn pause(&mut self, is_paused: bool) {
         if let Some(course) = self.course.as_ref().filter(|_| self.is_paused != is_paused) {
@@ -171,7 +195,7 @@ impl Stream for Reading {
 /// The body of a response, with the request that is under way until it is gone.
 pub(super) struct Answer {
     pub(super) body: BoxBody,
-    pub(super) _underway: Rc<RefCell<Underway>>,
+    pub(super) underway: Rc<RefCell<Underway>>,
 }
 
 impl MessageBody for Answer {
@@ -185,6 +209,11 @@ impl MessageBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        // A request is answered whole, though its client has ended its half (RFC 9112, section 9.6). A stream
+        // would never end, and has no other sign of a client that is gone.
+        if self.size() == BodySize::Stream && self.underway.borrow().has_hung_up() {
+            return Poll::Ready(None);
+        }
         Pin::new(&mut self.body).poll_next(cx)
     }
 }

@@ -33,6 +33,7 @@ use super::line::MAX_HEAD_BYTES;
 use super::sockets::Socket;
 use crate::clock::within;
 use crate::config::Limits;
+use crate::panics::contained;
 
 /// The most bytes of one response that wait for the connection.
 const MAX_WAITING_BYTES: usize = 64 * 1024;
@@ -97,7 +98,7 @@ where
                     continue;
                 };
                 let exchange = Exchange::new(respond, limits.stall_timeout, &open);
-                rt::spawn(exchange.run(app.clone(), request));
+                rt::spawn(contained(Box::pin(exchange.run(app.clone(), request))));
             }
             Ok(None) => return Ok(()),
             Err(_idle) if open.get() == 0 => return end(connection).await,

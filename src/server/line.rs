@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::course::{Course, Phase};
 use super::sockets::Socket;
+use super::upgrades::ignore_upgrade;
 use crate::clock::Timer;
 use crate::config::Limits;
 use crate::http::secure;
@@ -103,7 +104,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         let before = buffer.filled().len();
         let mut some = (&mut self.io).take(most as u64);
         ready!(Pin::new(&mut some).poll_read(cx, buffer))?;
-        self.course.came(buffer.filled().len() - before);
+        match buffer.filled().len() - before {
+            0 => self.course.hang_up(),
+            came => self.course.came(came),
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -123,7 +127,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
             return self.refuse(cx, &Problem::new(Code::HeadTooLarge, detail));
         }
         // What has come in time counts, however late it is looked at.
+        let before = buffer.filled().len();
         if let Poll::Ready(read) = self.poll_some(cx, buffer, MAX_HEAD_BYTES - came) {
+            if came == 0 {
+                ignore_upgrade(&mut buffer.filled_mut()[before..]);
+            }
             return Poll::Ready(read);
         }
         if came > 0 || self.state == State::New {
@@ -216,7 +224,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
             Phase::Unread(came) if came >= line.max_unread => Poll::Ready(Ok(())),
             Phase::Unread(came) => line.poll_some(cx, buffer, line.max_unread - came),
             Phase::Ahead(came) => line.poll_some(cx, buffer, MAX_AHEAD_BYTES - came),
-            Phase::Head(_) | Phase::Body => Pin::new(&mut line.io).poll_read(cx, buffer),
+            Phase::Head(_) | Phase::Body => line.poll_some(cx, buffer, usize::MAX),
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::history::History;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
+use crate::panics::contained;
 use crate::session::{Places, Stream};
 
 /// A connection of any kind.
@@ -86,6 +87,7 @@ impl Local {
             broker: broker.clone(),
             metrics: metrics.clone(),
             limits: Arc::new(config.limits.clone()),
+            keep_alive: config.server.keep_alive,
             heartbeat: config.server.heartbeat,
             clock,
             compression: config.server.compression,
@@ -147,7 +149,7 @@ impl Local {
             let Ok(socket) = self.sockets.take(peer, &self.entrance) else { return };
             let line = Line::new(io, socket, &self.config.limits);
             // How it ended is the client's to see.
-            _ = worker.call((line, Protocol::Http1, peer)).await;
+            _ = contained(worker.call((line, Protocol::Http1, peer))).await;
         }
     }
 

@@ -4,9 +4,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix_http::RequestHead;
+use actix_http::{ConnectionType, RequestHead};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Version;
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, ResponseError};
 
@@ -28,16 +29,35 @@ pub(super) async fn attend(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let of_request = request.extensions().get::<Rc<Course>>().cloned();
     let course = of_request.or_else(|| request.conn_data::<Rc<Course>>().cloned());
+    let turn = require_turn(request.head(), course.as_deref());
     let underway = Underway::begin(course, request.take_payload());
     request.set_payload(Underway::body(&underway));
     let headers = Headers::of(request.head(), &auth, is_encrypted);
-    let mut response = match (require_small(request.head()), headers.preflight()) {
+    // One that came in pieces. It is answered as if it asked for none, and the connection ends, for actix-http would
+    // say that it is upgraded.
+    let is_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
+    let checked = turn.and_then(|()| require_small(request.head()));
+    let mut response = match (checked, headers.preflight()) {
         (Err(problem), _) => request.into_response(problem.error_response()),
         (Ok(()), Some(preflight)) => request.into_response(preflight),
         (Ok(()), None) => next.call(request).await?,
     };
     headers.add_to(response.headers_mut());
-    Ok(response.map_body(|_, body| BoxBody::new(Answer { body, _underway: underway })))
+    if is_upgrade {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    Ok(response.map_body(|_, body| BoxBody::new(Answer { body, underway })))
+}
+
+/// Refuses what comes behind a request of HTTP/1.1 that was to be the last one (RFC 9112, section 9.6): another
+/// reader of the connection may take it for something else. actix-http 3.20 takes it for a request.
+fn require_turn(head: &RequestHead, course: Option<&Course>) -> Result<(), Problem> {
+    let is_kept = head.connection_type() == ConnectionType::KeepAlive;
+    let is_last = head.version <= Version::HTTP_11 && !is_kept;
+    match course.is_none_or(|course| course.may_begin(is_last)) {
+        true => Ok(()),
+        false => Err(Problem::new(Code::BadRequest, "the request before this one was the last")),
+    }
 }
 
 /// Refuses a head with too many fields or bytes.

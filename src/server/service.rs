@@ -24,7 +24,7 @@ use actix_web::dev::{AppConfig, ServiceResponse};
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpResponse, web};
-use futures_util::future::Either;
+use futures_util::future::{Either, FutureExt};
 use tracing::debug;
 
 use super::line::{HANG_UP, Line, written};
@@ -33,6 +33,7 @@ use super::routes::{configure, not_found};
 use super::tls::{Tls, is_http2};
 use super::{Parts, http2, listener};
 use crate::model::{Code, Problem};
+use crate::panics::contained;
 use crate::session::{self, Sessions, SharedTcp, Upgrade};
 
 /// A connection, as `HttpService` takes it.
@@ -58,7 +59,8 @@ pub(super) fn plain(
                 match sockets.take(peer, &entrance) {
                     Ok(socket) => {
                         let line = Line::new(io, socket, &limits);
-                        Either::Left(http1.call((line, Protocol::Http1, peer)))
+                        let served = contained(Box::pin(http1.call((line, Protocol::Http1, peer))));
+                        Either::Left(served.map(|served| served.unwrap_or(Ok(()))))
                     }
                     Err(problem) => {
                         // What can't be written at once is not worth a socket.
@@ -92,7 +94,7 @@ pub(super) fn encrypted(
                 let (tls, limits, stopping) = (tls.clone(), parts.limits.clone(), stopping.clone());
                 let peer = io.peer_addr().ok();
                 let taken = parts.sockets.take(peer, &parts.entrance);
-                async move {
+                let serving = async move {
                     // Who can't be served before a handshake can't be told so.
                     let Ok(socket) = taken else { return Ok(()) };
                     listener::prepare(&io, &limits);
@@ -118,7 +120,8 @@ pub(super) fn encrypted(
                         debug!(%error, "a connection over TLS was cut short");
                     }
                     Ok(())
-                }
+                };
+                contained(Box::pin(serving)).map(|served| served.unwrap_or(Ok(())))
             }))
         }
     })
@@ -148,8 +151,7 @@ where
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(HANG_UP)
         .on_connect_ext(|line: &Line<IO>, data| _ = data.insert(line.course().clone()))
-        // A client that hangs up its half has gone: an event stream has no other sign of it.
-        .h1_allow_half_closed(false)
+        .keep_alive(parts.keep_alive)
         .graceful_shutdown_signal(move || {
             let stopping = stopping.clone();
             async move { stopping.notified().await }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 
 use futures_util::future::poll_fn;
@@ -17,6 +17,7 @@ use futures_util::task::AtomicWaker;
 use crate::auth::{Entrance, network};
 use crate::config::Limits;
 use crate::model::{Code, Problem};
+use crate::panics::half_done;
 
 /// The most sockets that are looked at for one that can make room.
 const MAX_LOOKS: usize = 64;
@@ -104,7 +105,7 @@ impl Sockets {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.open.lock().unwrap_or_else(half_done)
     }
 
     fn now(&self) -> u64 {

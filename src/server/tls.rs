@@ -4,7 +4,7 @@
 //! saw. TLS 1.2 and 1.3, without anything older; HTTP/2 is offered before HTTP/1.1.
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::clock::within;
 use crate::config::Certificate;
+use crate::panics::half_done;
 
 /// How HTTP/2 is called in a handshake (RFC 9113, section 3.2).
 const HTTP2: &[u8] = b"h2";
@@ -38,7 +39,7 @@ struct InForce(RwLock<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for InForce {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(self.0.read().unwrap_or_else(half_done).clone())
     }
 }
 
@@ -59,7 +60,7 @@ impl Tls {
 
     /// Shows another certificate from the next handshake on.
     pub(super) fn replace(&self, certificate: &Certificate) {
-        let mut in_force = self.in_force.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut in_force = self.in_force.0.write().unwrap_or_else(half_done);
         *in_force = certificate.key.clone();
     }
 

@@ -9,13 +9,14 @@ use std::time::Instant;
 
 use actix::prelude::*;
 
-use super::errand::subscribe_when_there;
+use super::errand::{alone, subscribe_when_there};
 use super::house::House;
 use super::receiver::{Becoming, Receiver, Wish};
 use super::socket::Said;
 use crate::broker::{SessionKey, WorkerHandle};
 use crate::history::Append;
 use crate::model::{Allowance, Close, Code, NewEvent, Problem};
+use crate::panics::contain;
 use crate::protocol::{Message, Op, ParseLimits, Protocol, Reply, Request};
 
 /// The actor of one WebSocket client.
@@ -39,6 +40,19 @@ impl Actor for Session {
     type Context = Context<Self>;
 }
 
+/// The connection is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Gone;
+
+impl Handler<Gone> for Session {
+    type Result = ();
+
+    fn handle(&mut self, Gone: Gone, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
 /// The client said something; answered when the next thing may be said.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -48,7 +62,27 @@ impl Handler<Heard> for Session {
     type Result = Work;
 
     fn handle(&mut self, Heard(said): Heard, _: &mut Self::Context) -> Work {
-        let message = match &said {
+        contain(|| self.hear(&said)).unwrap_or_else(|| {
+            self.worker.end(self.key, Close::Internal);
+            self.done()
+        })
+    }
+}
+
+impl Session {
+    /// The actor of the client of a session that speaks `protocol`.
+    pub fn new(
+        key: SessionKey,
+        worker: WorkerHandle<Receiver>,
+        protocol: &'static dyn Protocol,
+        house: Rc<House>,
+    ) -> Self {
+        let (messages, bytes) = (Allowance::default(), Allowance::default());
+        Self { key, worker, protocol, house, bad_messages: 0, messages, bytes }
+    }
+
+    fn hear(&mut self, said: &Said) -> Work {
+        let message = match said {
             Said::Text(text) => Message::Text(text),
             Said::Binary(bytes) => Message::Binary(bytes),
         };
@@ -76,32 +110,6 @@ impl Handler<Heard> for Session {
             }
         }
     }
-}
-
-/// The connection is gone.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct Gone;
-
-impl Handler<Gone> for Session {
-    type Result = ();
-
-    fn handle(&mut self, Gone: Gone, ctx: &mut Self::Context) {
-        ctx.stop();
-    }
-}
-
-impl Session {
-    /// The actor of the client of a session that speaks `protocol`.
-    pub fn new(
-        key: SessionKey,
-        worker: WorkerHandle<Receiver>,
-        protocol: &'static dyn Protocol,
-        house: Rc<House>,
-    ) -> Self {
-        let (messages, bytes) = (Allowance::default(), Allowance::default());
-        Self { key, worker, protocol, house, bad_messages: 0, messages, bytes }
-    }
 
     fn act(&mut self, Request { reference, op }: Request) -> Work {
         match op {
@@ -113,7 +121,7 @@ impl Session {
             Op::Subscribe(subscribe) => {
                 let wish = Wish { reference, subscribe };
                 match subscribe_when_there(&self.worker, self.key, wish) {
-                    Some(subscribing) => Box::pin(subscribing.into_actor(self)),
+                    Some(subscribing) => self.work(subscribing),
                     None => self.done(),
                 }
             }
@@ -137,7 +145,7 @@ impl Session {
                 }
             }
         };
-        Box::pin(identifying.into_actor(self))
+        self.work(identifying)
     }
 
     fn publish(&self, reference: Option<u64>, event: NewEvent) -> Work {
@@ -173,7 +181,7 @@ impl Session {
                 Err(problem) => receiver.refuse(reference, &problem),
             });
         };
-        Box::pin(publishing.into_actor(self))
+        self.work(publishing)
     }
 
     fn reply(&self, reply: &Reply<'_>) {
@@ -182,6 +190,10 @@ impl Session {
 
     fn refuse(&self, reference: Option<u64>, problem: &Problem) {
         self.worker.with(self.key, |receiver| receiver.refuse(reference, problem));
+    }
+
+    fn work(&self, work: impl Future<Output = ()> + 'static) -> Work {
+        Box::pin(alone(self.worker.clone(), self.key, work).into_actor(self))
     }
 
     fn done(&self) -> Work {

@@ -9,6 +9,7 @@ use super::receiver::{Receiver, Wish};
 use super::replay::Replay;
 use crate::broker::{MarkId, SessionKey, WorkerHandle};
 use crate::model::{Close, Cursor, Pattern};
+use crate::panics::contained;
 use crate::protocol::Subscribe;
 
 /// The number of what a client subscribed to at connect.
@@ -53,17 +54,31 @@ impl Errand {
                 });
                 let Some((broker, outgoing)) = parts else { return };
                 let replay = Replay { outgoing, broker, worker: worker.clone(), session, reading };
-                let task = Running(actix::spawn(replay.run()).abort_handle());
+                let reading = alone(worker.clone(), session, replay.run());
+                let task = Running(actix::spawn(reading).abort_handle());
                 worker.with(session, |receiver| receiver.read_by(mark, task));
             }
             Errand::Subscribe(subscribe) => {
                 let wish = Wish { reference: Some(AT_CONNECT), subscribe: *subscribe };
                 if let Some(subscribing) = subscribe_when_there(worker, session, wish) {
+                    let subscribing = alone(worker.clone(), session, subscribing);
                     let task = Running(actix::spawn(subscribing).abort_handle());
                     worker.with(session, |receiver| receiver.wait_in(task));
                 }
             }
         }
+    }
+}
+
+/// Does something for a session alone: if it panics, the session ends, for it is not what its client takes it
+/// for any more, and its client comes back with its cursor.
+pub async fn alone(
+    worker: WorkerHandle<Receiver>,
+    session: SessionKey,
+    work: impl Future<Output = ()>,
+) {
+    if contained(Box::pin(work)).await.is_none() {
+        worker.end(session, Close::Internal);
     }
 }
 

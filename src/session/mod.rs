@@ -59,6 +59,7 @@ pub use self::wire::{Framing, Wire, close_frame, message_frame};
 use crate::broker::{Seat, SessionInfo, WorkerHandle};
 use crate::metrics::Metrics;
 use crate::model::{Close, Code, Problem, Timestamp};
+use crate::panics::contained;
 use crate::protocol::{Protocol, Reply, SSE, Subscribe};
 
 /// What clients are asked to wait before they reconnect after a lost connection, in milliseconds.
@@ -123,7 +124,8 @@ impl Sessions {
         let (key, worker) = (seat.session(), self.worker.clone());
         let session = Session::new(key, worker, protocol, self.house.clone()).start();
         let listener = Conversation { session, seat: Some(seat), _place: place };
-        actix_web::rt::spawn(Socket::new(io, early, outgoing, limits, listener));
+        let socket = Socket::new(io, early, outgoing, limits, listener);
+        actix_web::rt::spawn(contained(socket));
     }
 
     /// `GET /v1/sse`.

@@ -8,7 +8,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::outbox::{Full, Outbox};
 use super::places::Unparted;
+use crate::panics::half_done;
 
 /// The most messages in one system call.
 const MAX_SLICES: usize = 256;
@@ -74,7 +75,7 @@ impl Outgoing {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(half_done)
     }
 
     /// From now on a flush writes to `sink`; or nowhere, for the connection is gone.

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::auth::network;
 use crate::config::Limits;
 use crate::model::{Allowance, Code, Problem};
+use crate::panics::half_done;
 
 /// How many addresses that connected lately are remembered before the idle ones are forgotten.
 const FEW: usize = 1_024;
@@ -116,7 +117,7 @@ impl Places {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(half_done)
 }
 
 fn count<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K, max: usize) -> bool {

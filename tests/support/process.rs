@@ -32,28 +32,40 @@ impl Process {
     }
 
     /// Starts a broker through another command, such as `strace`.
-    pub fn run(mut command: Command, directory: &Path, port: u16, arguments: &[&str]) -> Self {
-        // What the environment says to the tests is not meant for the broker.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("FANFARE_") {
-                command.env_remove(name);
-            }
-        }
+    pub fn run(command: Command, directory: &Path, port: u16, arguments: &[&str]) -> Self {
         let log = File::options().create(true).append(true).open(directory.join("broker.log"));
-        let log = log.expect("a log");
-        let mut child = command
+        Self::saying(log.expect("a log"), command, directory, port, arguments)
+    }
+
+    /// Starts a broker with this standard error.
+    pub fn saying(
+        stderr: impl Into<Stdio>,
+        mut command: Command,
+        directory: &Path,
+        port: u16,
+        arguments: &[&str],
+    ) -> Self {
+        without_settings(&mut command);
+        let child = command
             .args(["serve", "--set", &format!("server.listen=127.0.0.1:{port}")])
             .args(["--set", &format!("history.path={}", directory.display())])
             .args(arguments)
             .current_dir(directory)
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(stderr)
             .spawn()
             .expect("the broker starts");
+        Self::greeting(child)
+    }
+
+    /// A broker that is about to say where it serves.
+    pub fn greeting(mut child: Child) -> Self {
         let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let first = lines.next().expect("a line").expect("text");
-        let (_, address) = first.split_once("://").expect("an address");
-        Self { address: address.to_owned(), child, directory: None }
+        let address = lines.find_map(|line| {
+            let line = line.expect("text");
+            line.split_once("://").map(|(_, address)| address.to_owned())
+        });
+        Self { address: address.expect("an address"), child, directory: None }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -96,6 +108,16 @@ impl Drop for Process {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+/// Takes away what the environment says to the tests: it is not meant for what they start.
+pub fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FANFARE_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// A port that is free now.

@@ -38,12 +38,33 @@ impl WsClient {
     ) -> Result<Self, Error> {
         let scheme = if server.tls.is_some() { "wss" } else { "ws" };
         let url = format!("{scheme}://{}/v1/ws{query}", server.addr);
+        let connector = server.tls.clone().map(|tls| Connector::Rustls(Arc::new(tls)));
+        Self::open(url, headers, connector).await
+    }
+
+    /// Connects to a broker at an address, and waits until the topics of the query are live.
+    pub async fn live_at(address: &str, query: &str) -> Self {
+        let mut client = Self::at(address, query).await;
+        client.until("live").await;
+        client
+    }
+
+    /// Connects to a broker at an address.
+    pub async fn at(address: &str, query: &str) -> Self {
+        let url = format!("ws://{address}/v1/ws{query}");
+        Self::open(url, &[], None).await.expect("the connection opens")
+    }
+
+    async fn open(
+        url: String,
+        headers: &[(&'static str, &str)],
+        connector: Option<Connector>,
+    ) -> Result<Self, Error> {
         let mut request = url.into_client_request()?;
         for (name, value) in headers {
             let value = HeaderValue::from_str(value).expect("a header value");
             request.headers_mut().insert(HeaderName::from_static(name), value);
         }
-        let connector = server.tls.clone().map(|tls| Connector::Rustls(Arc::new(tls)));
         let (socket, _) = connect_async_tls_with_config(request, None, false, connector).await?;
         let mut client = Self { socket, session: String::new(), waiting: VecDeque::new() };
         let welcome = client.next().await;

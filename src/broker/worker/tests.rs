@@ -3,8 +3,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
+use crate::broker::fanout::Fanout;
 use crate::broker::{NoObserver, Range, Transport, WorkerHandle};
-use crate::model::{Bearer, LogName, Timestamp};
+use crate::history::Feed;
+use crate::model::{Bearer, Data, Event, LogName, Timestamp};
 
 /// A session that notes what it hears.
 struct Fake {
@@ -49,7 +51,8 @@ impl Subscriber for Fake {
         !topic.as_str().contains("secret")
     }
 
-    fn deliver(&mut self, _: &Arc<Delivery>) -> Delivered {
+    fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered {
+        assert_ne!(delivery.event.topic.as_str(), "bad", "a part of a test");
         Delivered::Quietly
     }
 
@@ -129,15 +132,8 @@ impl Room {
         may_be_here: bool,
         deadline: Option<Instant>,
     ) -> Result<SessionKey, Close> {
-        let info = SessionInfo {
-            id: name.to_owned(),
-            bearer: None,
-            since: Timestamp::from_millis(0),
-            transport: Transport::Sse,
-            address: None,
-        };
         let heard = self.heard.clone();
-        self.worker.enter(info, Box::new(Fake { name, heard, may_be_here, deadline }))
+        self.worker.enter(info(name), Box::new(Fake { name, heard, may_be_here, deadline }))
     }
 
     fn names(&mut self) -> Vec<String> {
@@ -151,6 +147,16 @@ impl Room {
         let count = self.worker.answer(&Question::Count(vec![Topic::parse(topic).unwrap()]));
         let Answer::Counts(counts) = count else { panic!("{count:?}") };
         counts[0]
+    }
+}
+
+fn info(name: &str) -> SessionInfo {
+    SessionInfo {
+        id: name.to_owned(),
+        bearer: None,
+        since: Timestamp::from_millis(0),
+        transport: Transport::Sse,
+        address: None,
     }
 }
 
@@ -230,4 +236,33 @@ fn a_loss_is_told_to_those_whose_topics_it_is_of() {
     room.heard.borrow_mut().clear();
     room.worker.handle(vec![Item::Broken(Loss { since, place: since, topics: None })]);
     assert_eq!(room.heard.borrow().len(), 3);
+}
+
+#[actix_web::test]
+async fn sessions_whose_worker_panics_are_told() {
+    let head = Cursor { log: LogName::parse("abcdefgh").unwrap(), epoch: 1, sequence: 7 };
+    let router = Arc::new(Router::new(head, 10));
+    let timing = Timing {
+        heartbeat: Duration::from_secs(25),
+        flush_interval: Duration::ZERO,
+        clock: Clock::default(),
+    };
+    let (observer, metrics) = (Arc::new(NoObserver), Arc::new(Metrics::default()));
+    let worker = Fanout::start(router.clone(), observer, metrics, Arc::default(), timing);
+    let heard = Heard::default();
+    let seats = ["first", "second"].map(|name| {
+        let fake = Fake { name, heard: heard.clone(), may_be_here: true, deadline: None };
+        worker.enter(info(name), fake).unwrap_or_else(|close| panic!("{close:?}"))
+    });
+    worker.subscribe(seats[0].session(), patterns(&["bad"]));
+    let data = Data::from_json(b"1", 8).unwrap();
+    let (cursor, topic) = (Some(head.at(8)), Topic::parse("bad").unwrap());
+    let event = Event { cursor, topic, kind: None, time: Timestamp::from_millis(0), data };
+    router.committed(vec![Arc::new(event)]);
+    let told = async {
+        while heard.borrow().iter().filter(|heard| heard.ends_with("restart")).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("both are told");
 }

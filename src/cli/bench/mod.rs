@@ -75,9 +75,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     bar.finish_and_clear();
     let report = report.map_err(Failure::Failed)?;
     if args.json {
-        print(serde_json::to_string_pretty(&report).map_err(Failure::failed)?);
+        print(serde_json::to_string_pretty(&report).map_err(Failure::failed)?)?;
     } else {
-        print(&report);
+        print(&report)?;
     }
     let faults = report.faults();
     if faults.is_empty() { Ok(()) } else { Err(Failure::Failed(faults.join("\n"))) }

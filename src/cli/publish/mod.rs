@@ -95,10 +95,13 @@ async fn one(sender: &Sender<'_>, form: &Form, data: &str, quiet: bool) -> Resul
     let mut batch = Batch::default();
     batch.push(1, &event);
     let answer = sender.send(&mut batch).await.map_err(Failure::Failed)?;
-    if !quiet {
-        print(sender::receipt(&answer).unwrap_or(&answer));
+    if quiet {
+        return Ok(());
     }
-    Ok(())
+    print(sender::receipt(&answer).unwrap_or(&answer)).map_err(|failure| match failure {
+        Failure::Failed(reason) => Failure::Failed(format!("{reason}; the event was published")),
+        other => other,
+    })
 }
 
 /// Publishes standard input, a line an event.

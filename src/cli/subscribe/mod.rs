@@ -17,9 +17,10 @@ use tokio::time::sleep;
 use self::connection::{Connection, Incoming};
 use self::ending::{Bye, Ending};
 use self::message::Message;
-use self::output::Output;
+use self::output::{Output, Written};
 use self::resume::Resume;
 use super::backoff::Backoff;
+use super::print::unread;
 use super::remote::{self, Remote, UrlArgs};
 use super::signals::Signals;
 use super::{Failure, note};
@@ -37,7 +38,8 @@ With a token (or an API key): FANFARE_TOKEN=... fanfare subscribe ... (better th
 others on this machine can see in the list of processes).
 
 Events go to standard output, each as a JSON object on a line of its own; everything else that is to
-be said goes to standard error: where events are missing, for instance (gap).";
+be said goes to standard error: where events are missing, for instance (gap). It ends once nobody
+reads them any more, also while none come.";
 
 /// What `subscribe` takes.
 #[derive(Debug, clap::Args)]
@@ -90,18 +92,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
             backoff: Backoff::default(),
             output: Output::new(std::io::stdout()),
         };
+        let gone = subscriber.output.gone();
         let (result, patience) = tokio::select! {
+            () = gone => (Ok(()), Duration::MAX),
             result = subscriber.run() => (result, Duration::MAX),
+            () = unread() => (Err(Failure::Unread), Duration::ZERO),
             _ = signals.next() => (Ok(()), Duration::from_secs(1)),
         };
         // A signal must end this even where nobody takes what is still to be written.
-        let all_written = tokio::select! {
-            all_written = subscriber.output.finish(patience) => all_written,
-            _ = signals.next() => false,
+        let written = tokio::select! {
+            written = subscriber.output.finish(patience) => written?,
+            _ = signals.next() => Written::Some,
         };
         let begun = args.since.as_deref();
         if let Some(cursor) = subscriber.resume.since().filter(|cursor| Some(*cursor) != begun)
-            && all_written
+            && matches!((&result, written), (Ok(()) | Err(Failure::Failed(_)), Written::All))
         {
             note(format_args!("to go on from here: --since {cursor}"));
         }

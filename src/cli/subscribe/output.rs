@@ -3,12 +3,15 @@
 //! A pipe may take its time, so a thread of its own writes; the connection is meanwhile kept alive,
 //! and as few lines wait, a slow reader slows the broker down instead of filling our memory.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+
+use super::super::Failure;
+use super::super::print::write;
 
 /// How many lines may wait to be written.
 const WAITING: usize = 64;
@@ -16,30 +19,38 @@ const WAITING: usize = 64;
 /// Standard output.
 pub struct Output {
     lines: mpsc::Sender<String>,
-    all_written: oneshot::Receiver<bool>,
+    ended: oneshot::Receiver<Result<(), Failure>>,
 }
 
-/// Nobody reads any more.
+/// No more can be written; [`Output::finish`] says why.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Gone;
+
+/// How far it got.
+#[derive(Debug)]
+pub enum Written {
+    /// Everything is written.
+    All,
+    /// Some was still to be written when patience ended.
+    Some,
+}
 
 impl Output {
     /// Begins to write to `out`.
     pub fn new(mut out: impl Write + Send + 'static) -> Self {
-        let (lines, mut waiting) = mpsc::channel(WAITING);
-        let (ended, all_written) = oneshot::channel();
+        let (lines, mut waiting) = mpsc::channel::<String>(WAITING);
+        let (ending, ended) = oneshot::channel();
         thread::spawn(move || {
-            let mut good = true;
-            while let Some(line) = waiting.blocking_recv() {
-                good = write(&mut out, line).is_ok();
-                if !good {
-                    break;
-                }
+            let mut written = Ok(());
+            while written.is_ok()
+                && let Some(line) = waiting.blocking_recv()
+            {
+                written = write(&mut out, &(line + "\n"));
             }
             drop(waiting);
-            _ = ended.send(good);
+            _ = ending.send(written);
         });
-        Self { lines, all_written }
+        Self { lines, ended }
     }
 
     /// Hands a line over; waits where too many others do.
@@ -47,22 +58,26 @@ impl Output {
         self.lines.send(line).await.map_err(|_| Gone)
     }
 
-    /// Waits until all is written or `patience` ends, and says whether all is.
-    pub async fn finish(self, patience: Duration) -> bool {
-        drop(self.lines);
-        timeout(patience, self.all_written).await.is_ok_and(|written| written == Ok(true))
+    /// Waits until no more can be written.
+    pub fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let lines = self.lines.clone();
+        async move { lines.closed().await }
     }
-}
 
-fn write(out: &mut impl Write, mut line: String) -> io::Result<()> {
-    line.push('\n');
-    out.write_all(line.as_bytes())?;
-    out.flush()
+    /// Waits until all is written, no more can be, or `patience` ends.
+    pub async fn finish(self, patience: Duration) -> Result<Written, Failure> {
+        drop(self.lines);
+        match timeout(patience, self.ended).await {
+            Ok(Ok(written)) => written.map(|()| Written::All),
+            Ok(Err(_)) | Err(_) => Ok(Written::Some),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
@@ -97,7 +112,7 @@ mod tests {
         for number in 0..200 {
             output.line(number.to_string()).await.unwrap();
         }
-        assert!(output.finish(Duration::from_secs(5)).await);
+        assert!(matches!(output.finish(Duration::from_secs(5)).await, Ok(Written::All)));
         let written = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
         assert_eq!(written.lines().count(), 200);
         assert!(written.ends_with("199\n"));
@@ -109,6 +124,7 @@ mod tests {
         while output.line("x".to_owned()).await == Ok(()) {
             tokio::task::yield_now().await;
         }
-        assert!(!output.finish(Duration::from_secs(5)).await);
+        let ended = output.finish(Duration::from_secs(5)).await;
+        assert!(matches!(ended, Err(Failure::Unread)), "{ended:?}");
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Ser
             0 => available_parallelism().map_or(1, usize::from),
             workers => workers,
         },
+        keep_alive: between(complaints, "server.keep_alive", typed.keep_alive, 1, 3_600),
         heartbeat,
         flush_interval,
         compression: typed.compression.then_some(typed.compression_bytes.0),

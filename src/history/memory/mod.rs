@@ -7,7 +7,7 @@ mod kept;
 pub(super) mod log;
 mod receipts;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::{BoxFuture, ready};
 
@@ -20,6 +20,7 @@ use super::{
 use crate::clock::Clock;
 use crate::config::{self, Rules};
 use crate::model::{Cursor, LogName, Problem, Timestamp, Topic};
+use crate::panics::half_done;
 
 /// The log in memory.
 pub struct MemoryHistory {
@@ -47,9 +48,8 @@ impl MemoryHistory {
         Cursor { log: LogName::random(), epoch: 1, sequence: 0 }
     }
 
-    /// A panic while the log was locked leaves whole entries behind, so the lock stays usable.
     fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+        self.log.lock().unwrap_or_else(half_done)
     }
 
     fn append_now(&self, append: Append) -> Result<Receipt, AppendError> {

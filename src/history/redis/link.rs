@@ -4,7 +4,7 @@
 //! true of the one that runs it. One is for what must not wait, one for reading. Nothing is sent twice:
 //! who uses a link that fails reports it, and hears of the next one here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -21,6 +21,7 @@ use super::place::Place;
 use super::state::State;
 use crate::config;
 use crate::model::{Cursor, LogName};
+use crate::panics::half_done;
 
 /// How long a connection may take to stand.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
@@ -309,5 +310,5 @@ pub(super) fn away(error: &RedisError) -> Away {
 
 /// Locks, also where another thread has panicked.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(half_done)
 }

@@ -25,7 +25,7 @@ mod sweeper;
 mod turn;
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ use super::{
 };
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Timestamp, Topic};
+use crate::panics::half_done;
 
 /// How long a start waits for Redis.
 const START: Duration = Duration::from_secs(10);
@@ -243,7 +244,7 @@ impl History for RedisHistory {
 
     fn stop(&self) {
         self.queue.stop();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().unwrap_or_else(half_done).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use redis::{RedisError, ScriptInvocation};
@@ -22,6 +22,7 @@ use super::state::State;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
 use crate::model::{Cursor, Event, Timestamp, Topic};
+use crate::panics::half_done;
 
 /// How long a publisher waits.
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -63,7 +64,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(half_done)
     }
 
     /// Lets a publish wait for its turn, and for what became of it.

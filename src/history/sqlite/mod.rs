@@ -24,7 +24,7 @@ mod strangers;
 mod verify;
 mod writer;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ use super::{
 use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
+use crate::panics::half_done;
 
 /// A history that is open and not yet written to.
 pub struct Opened {
@@ -393,7 +394,7 @@ impl History for SqliteHistory {
 
     fn stop(&self) {
         self.shared.stop();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.lock().unwrap_or_else(half_done).take();
         if let Some(writer) = writer {
             if writer.join().is_err() {
                 error!("the writer of the history has panicked");

@@ -2,8 +2,7 @@
 //! and none holds up an async thread.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -13,6 +12,7 @@ use super::open::Directory;
 use super::reader::Reader;
 use super::rows::RowResult;
 use crate::model::{Code, Problem};
+use crate::panics::{contain, half_done};
 
 /// How many threads read.
 const READERS: usize = 2;
@@ -41,7 +41,7 @@ struct Jobs {
 type Job = Box<dyn FnOnce(RowResult<&Reader>) + Send>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(half_done)
 }
 
 impl Readers {
@@ -89,12 +89,12 @@ impl Readers {
 
     /// Holds the database open against [`Readers::close`], as a reader does.
     pub(super) fn hold(&self) -> std::sync::RwLockReadGuard<'_, ()> {
-        self.pool.gate.read().unwrap_or_else(PoisonError::into_inner)
+        self.pool.gate.read().unwrap_or_else(half_done)
     }
 
     /// Waits until nobody reads, and keeps everyone waiting as long as the guard is held.
     pub(super) fn pause(&self) -> RwLockWriteGuard<'_, ()> {
-        self.pool.gate.write().unwrap_or_else(PoisonError::into_inner)
+        self.pool.gate.write().unwrap_or_else(half_done)
     }
 
     /// As [`Readers::pause`], with every connection closed.
@@ -117,7 +117,7 @@ impl Drop for Readers {
 impl Pool {
     fn work(&self, number: usize) {
         while let Some(job) = self.next_job() {
-            let _gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+            let _gate = self.gate.read().unwrap_or_else(half_done);
             let mut connection = lock(&self.connections[number]);
             if connection.is_none() {
                 let opened = self.directory.reader().map_err(Into::into).and_then(Reader::new);
@@ -129,9 +129,12 @@ impl Pool {
                     }
                 }
             }
-            if let Some(reader) = &*connection {
-                // Whoever asked sees that no answer comes; the others still have this thread.
-                _ = catch_unwind(AssertUnwindSafe(|| job(Ok(reader))));
+            // Whoever asked sees that no answer comes; the others still have this thread, which changes
+            // nothing and opens the database again.
+            if let Some(reader) = &*connection
+                && contain(|| job(Ok(reader))).is_none()
+            {
+                *connection = None;
             }
         }
     }
@@ -145,7 +148,7 @@ impl Pool {
             if jobs.stopped {
                 return None;
             }
-            jobs = self.ready.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+            jobs = self.ready.wait(jobs).unwrap_or_else(half_done);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::mem;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -16,6 +16,7 @@ use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt};
 use super::store::{Failure, RESERVED_AHEAD};
 use crate::config::Storage;
 use crate::model::{Event, Problem, Topic};
+use crate::panics::half_done;
 
 /// The most events of one group, but for those of its last publish.
 const GROUP_EVENTS: usize = 10_000;
@@ -126,7 +127,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(half_done)
     }
 
     /// Stores events that need no disk, or lets them wait for the writer.
@@ -174,7 +175,7 @@ impl Shared {
         let mut state = self.lock();
         if state.queue.is_empty() && !state.stopping && !state.is_low() {
             let waited = self.work.wait_timeout(state, patience);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state = waited.unwrap_or_else(half_done).0;
         }
         state.take()
     }
@@ -250,6 +251,13 @@ impl Shared {
         if !recovered.is_empty() {
             self.feed.committed(recovered);
         }
+    }
+
+    /// Takes no more, and refuses what waits: nobody is left to write it.
+    pub(super) fn abandon(&self, reason: &str) {
+        let mut state = self.lock();
+        state.trouble = Some(Trouble::Broken(reason.to_owned()));
+        state.refuse_all();
     }
 
     /// Takes no more, and lets the writer stop once everything is stored.

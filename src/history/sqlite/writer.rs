@@ -7,6 +7,7 @@
 //! written to again before anyone may publish.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -342,5 +343,13 @@ impl Writer {
             head,
         };
         Ok(!reader.committed_after(&wanted)?.is_empty())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.abandon("the writer of the history has ended");
+        }
     }
 }

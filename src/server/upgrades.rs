@@ -1,0 +1,124 @@
+//! Upgrades that are none of ours.
+//!
+//! Copied configurations of proxies ask for an upgrade with every request, and some clients ask for one to
+//! HTTP/2 with their first. A server may ignore that (RFC 9110, section 7.8), and actix-http 3.20 does not: it says
+//! `connection: upgrade` in its answer and hangs up, and takes whatever comes behind `Upgrade: websocket` for the new
+//! protocol. So such a request is made one that asks for nothing, before actix-http sees it. After one that asked for a
+//! WebSocket the connection ends: a proxy that did not look at the answer would pass on as its frames what
+//! we took for requests.
+
+/// Where an upgrade to WebSocket is ours.
+const WEBSOCKET: &[u8] = b"/v1/ws";
+
+/// What stands in the place of `Upgrade:websocket`.
+const LAST: &[u8; 16] = b"Connection:close";
+
+/// Blanks out what asks for an upgrade in `head`, the first bytes of a request. What it does not see, for it came in
+/// pieces that end within such a line, costs the connection alone.
+pub(super) fn ignore_upgrade(head: &mut [u8]) {
+    let mut lines = head.split_mut(|byte| *byte == b'\n');
+    let Some(first) = lines.next() else { return };
+    if target(first).is_some_and(|target| target == WEBSOCKET) {
+        return;
+    }
+    for line in lines {
+        match line {
+            [] | [b'\r', ..] => return,
+            [b'c' | b'C', ..] => blank_option(value_of(line, b"connection")),
+            [b'u' | b'U', ..] => {
+                let value = value_of(line, b"upgrade");
+                let is_websocket = value.trim_ascii_start().eq_ignore_ascii_case(b"websocket");
+                value.fill(b' ');
+                if is_websocket && let Some(whole) = line.first_chunk_mut() {
+                    *whole = *LAST;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The path that the first line of a request asks for.
+fn target(line: &[u8]) -> Option<&[u8]> {
+    let target = line.split(|byte| *byte == b' ').nth(1)?;
+    let path = match target.iter().position(|byte| *byte == b'/')? {
+        0 => target,
+        // The absolute form (RFC 9112, section 3.2.2): behind the scheme and the authority.
+        at => {
+            let authority = target.get(at + 2..)?;
+            authority.get(authority.iter().position(|byte| *byte == b'/')?..)?
+        }
+    };
+    path.split(|byte| *byte == b'?').next()
+}
+
+/// The value in a line, where that is of the field of this name; else nothing.
+fn value_of<'a>(line: &'a mut [u8], name: &[u8]) -> &'a mut [u8] {
+    match line.split_at_mut_checked(name.len()) {
+        Some((named, [b':', value @ ..])) if named.eq_ignore_ascii_case(name) => {
+            let end = value.trim_ascii_end().len();
+            &mut value[..end]
+        }
+        _ => &mut [],
+    }
+}
+
+/// Blanks out the option of a connection that names the upgrade.
+fn blank_option(value: &mut [u8]) {
+    for option in value.split_mut(|byte| *byte == b',') {
+        if option.trim_ascii().eq_ignore_ascii_case(b"upgrade") {
+            option.fill(b' ');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ignored(head: &str) -> String {
+        let mut head = head.replace('|', "\r\n").into_bytes();
+        ignore_upgrade(&mut head);
+        String::from_utf8(head).unwrap().replace("\r\n", "|")
+    }
+
+    #[test]
+    fn what_asks_for_an_upgrade_is_blanked_out_and_nothing_else() {
+        for (head, expected) in [
+            (
+                "POST /v1/events HTTP/1.1|Host: a|Connection: upgrade|Content-Length: 1||1",
+                "POST /v1/events HTTP/1.1|Host: a|Connection:        |Content-Length: 1||1",
+            ),
+            (
+                "GET / HTTP/1.1|connection: keep-alive, Upgrade|UPGRADE:h2c|HTTP2-Settings: AA||",
+                "GET / HTTP/1.1|connection: keep-alive,        |UPGRADE:   |HTTP2-Settings: AA||",
+            ),
+            (
+                "GET /v1/wso HTTP/1.1|Upgrade-Insecure-Requests: 1|Upgrade: websocket||",
+                "GET /v1/wso HTTP/1.1|Upgrade-Insecure-Requests: 1|Connection:close  ||",
+            ),
+            (
+                "GET / HTTP/1.1|Upgrade:WebSocket|Connection: upgrade||",
+                "GET / HTTP/1.1|Connection:close |Connection:        ||",
+            ),
+            // A body is nobody's to change.
+            (
+                "POST /a HTTP/1.1|Content-Length: 19||Connection: upgrade",
+                "POST /a HTTP/1.1|Content-Length: 19||Connection: upgrade",
+            ),
+            ("GET / HTTP/1.1|Connection: close|||", "GET / HTTP/1.1|Connection: close|||"),
+            ("GET / HTTP/1.1|Conn", "GET / HTTP/1.1|Conn"),
+            ("", ""),
+        ] {
+            assert_eq!(ignored(head), expected);
+        }
+    }
+
+    #[test]
+    fn an_upgrade_where_it_is_ours_is_left_alone() {
+        for target in ["/v1/ws", "/v1/ws?topic=a/b", "http://a.example/v1/ws?topic=a"] {
+            let head = format!("GET {target} HTTP/1.1|Connection: upgrade|Upgrade: websocket||");
+            assert_eq!(ignored(&head), head);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What commands print: said where it can't be written, and no matter where nobody reads it any more.
+
+mod support;
+
+use std::fs::File;
+use std::io::{Read, Write, pipe};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::process::without_settings;
+use support::{TestServer, eventually};
+
+/// How long a command may take to notice that nobody reads, on a machine that has much to do.
+const SOON: Duration = Duration::from_secs(5);
+
+fn start(arguments: &[&str], input: &str, output: impl Into<Stdio>) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    without_settings(&mut command);
+    command.args(arguments).stdin(Stdio::piped()).stdout(output).stderr(Stdio::piped());
+    let mut child = command.current_dir(std::env::temp_dir()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("its input");
+    // It may not want any.
+    _ = stdin.write_all(input.as_bytes());
+    child
+}
+
+/// Runs a command to its end: its exit code, and what it said.
+async fn run(arguments: &[&str], input: &str, output: impl Into<Stdio>) -> (Option<i32>, String) {
+    ended(start(arguments, input, output)).await
+}
+
+async fn ended(child: Child) -> (Option<i32>, String) {
+    let ending = tokio::task::spawn_blocking(move || child.wait_with_output().expect("it ends"));
+    let output = ending.await.expect("no panic");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn full() -> File {
+    File::options().write(true).open("/dev/full").expect("a full disk")
+}
+
+/// A pipe whose reader has left.
+fn left() -> std::io::PipeWriter {
+    pipe().expect("a pipe").1
+}
+
+/// A token that nobody signed.
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2ln";
+
+const SECRET: &str = "auth.jwt_secret=a secret of at least thirty-two bytes";
+
+/// Every command that prints something, and comes to an end by itself.
+fn commands(url: &str) -> Vec<(Vec<&str>, &'static str)> {
+    let bench = ["bench", "--url", url, "--warmup", "50ms", "--duration", "100ms"];
+    vec![
+        (vec!["--help"], ""),
+        (vec!["--version"], ""),
+        (vec!["help", "serve"], ""),
+        (vec!["publish", "--help"], ""),
+        (vec!["token", "key"], ""),
+        (vec!["token", "make", "--sub", "ada", "--set", SECRET], ""),
+        (vec!["token", "explain"], TOKEN),
+        (vec!["check"], ""),
+        (vec!["check", "--set", "limits.connections=100"], ""),
+        (vec!["publish", "--url", url, "a", "1"], ""),
+        (vec!["subscribe", "--url", url, "kept", "--snapshot"], ""),
+        (vec!["subscribe", "--url", url, "kept", "--snapshot", "--count", "1"], ""),
+        (bench.to_vec(), ""),
+        ([&bench[..], &["--json"]].concat(), ""),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_can_not_be_written_is_said_and_fails() {
+    let server = TestServer::open();
+    server.publish("kept", &json!(1)).await;
+    for (arguments, input) in commands(&server.url("")) {
+        let (code, said) = run(&arguments, input, full()).await;
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("error: standard output: No space left"), "{arguments:?}: {said}");
+        if arguments[0] == "publish" && arguments.len() > 2 {
+            assert!(said.contains("the event was published"), "{said}");
+        }
+    }
+    let topic = server.get("/v1/topics/a").send().await.expect("an answer");
+    let topic: serde_json::Value = topic.json().await.expect("JSON");
+    assert_eq!(topic["retained"], 1, "{topic}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_left_is_a_quiet_end() {
+    let server = TestServer::open();
+    server.publish("kept", &json!(1)).await;
+    for (arguments, input) in commands(&server.url("")) {
+        let (code, said) = run(&arguments, input, left()).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+        assert!(!said.contains("error"), "{arguments:?}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_usage_is_said_whatever_becomes_of_the_output() {
+    for output in [Stdio::from(full()), Stdio::from(left()), Stdio::null()] {
+        let (code, said) = run(&["--no-such-flag"], "", output).await;
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("--no-such-flag"), "{said}");
+    }
+}
+
+/// Lets a subscriber's reader leave once it has said something, and waits for its quiet end.
+async fn ends_once_unread(url: &str, said: &str) {
+    let (reader, output) = pipe().expect("a pipe");
+    let mut child = start(&["subscribe", "--url", url, "a"], "", output);
+    let mut stderr = child.stderr.take().expect("its words");
+    let waiting = tokio::task::spawn_blocking({
+        let said = said.to_owned();
+        move || {
+            let mut heard = Vec::new();
+            let mut byte = [0];
+            while !String::from_utf8_lossy(&heard).contains(&said) {
+                assert_eq!(stderr.read(&mut byte).expect("words"), 1, "it ended too early");
+                heard.push(byte[0]);
+            }
+            stderr
+        }
+    });
+    let _stderr = waiting.await.expect("it said so");
+    let left = Instant::now();
+    drop(reader);
+    assert_eq!(ended(child).await.0, Some(0));
+    assert!(left.elapsed() < SOON, "{:?}", left.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_notices_that_nobody_reads_while_no_events_come() {
+    let server = TestServer::open();
+    ends_once_unread(&server.url(""), "live").await;
+    eventually("it is gone at the broker", async || {
+        let list = server.get("/v1/sessions").send().await.expect("an answer");
+        let list: serde_json::Value = list.json().await.expect("JSON");
+        list["sessions"].as_array().is_some_and(Vec::is_empty)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_notices_that_nobody_reads_while_it_is_not_connected() {
+    let port = support::process::free_port();
+    ends_once_unread(&format!("http://127.0.0.1:{port}"), "connecting again in").await;
+    // One that takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("its address"));
+    let (code, said) = run(&["subscribe", "--url", &url, "a"], "", left()).await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_that_nobody_takes_keep_no_command_from_its_end() {
+    let server = TestServer::open();
+    server.publish("kept", &json!(1)).await;
+    let url = server.url("");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    let arguments = ["subscribe", "--url", &url, "kept", "--snapshot", "--count", "1"];
+    let output =
+        without_settings(&mut command).args(arguments).stderr(full()).stdout(Stdio::piped());
+    let output = output.output().expect("it runs");
+    assert!(output.status.success(), "{}", output.status);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\"topic\":\"kept\""));
+}
