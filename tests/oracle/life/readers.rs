@@ -6,12 +6,10 @@ use std::sync::Arc;
 use fanfare::history::History;
 use fanfare::model::{Pattern, Timestamp, Topic};
 
+use super::{Life, Place};
 use crate::chronicle::{Fault, Given, Verdict, id};
-
 use crate::log::PATTERNS;
 use crate::reading::{newest, pages, patterns};
-
-use super::{Life, Place};
 
 impl Life {
     fn count(&mut self, verdict: Verdict) {
