@@ -7,12 +7,11 @@
 
 mod deadline;
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 pub use tokio::time::Instant;
 
-use crate::panics::half_done;
 pub use deadline::{Deadline, Pulse, TICK, Timer, within};
 
 /// Tells the time. Copies are the same clock.
@@ -28,7 +27,21 @@ enum Source {
     /// What the time of day was at a moment, from which it goes on.
     Since(Instant, SystemTime),
     /// Hands that somebody moves.
-    Hands(&'static Mutex<(Instant, SystemTime)>),
+    Hands(&'static Hands),
+}
+
+/// A clock that is moved by hand.
+#[derive(Debug)]
+struct Hands {
+    began: Instant,
+    /// How much has passed since, in nanoseconds.
+    passed: AtomicU64,
+    /// The time of day, in nanoseconds since 1970.
+    time: AtomicU64,
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Clock {
@@ -39,14 +52,20 @@ impl Clock {
 
     /// A clock that stands until it is moved, for tests: no timer goes by it, and it is there for good.
     pub fn by_hand(time: SystemTime) -> Self {
-        Self(Source::Hands(Box::leak(Box::new(Mutex::new((Instant::now(), time))))))
+        let hands =
+            Hands { began: Instant::now(), passed: AtomicU64::new(0), time: AtomicU64::new(0) };
+        let clock = Self(Source::Hands(Box::leak(Box::new(hands))));
+        clock.set(time);
+        clock
     }
 
     /// This moment, to measure from and to wait for.
     pub fn now(&self) -> Instant {
         match self.0 {
             Source::System | Source::Since(..) => Instant::now(),
-            Source::Hands(hands) => hands.lock().unwrap_or_else(half_done).0,
+            Source::Hands(hands) => {
+                hands.began + Duration::from_nanos(hands.passed.load(Ordering::SeqCst))
+            }
         }
     }
 
@@ -55,22 +74,25 @@ impl Clock {
         match self.0 {
             Source::System => SystemTime::now(),
             Source::Since(began, time) => time + began.elapsed(),
-            Source::Hands(hands) => hands.lock().unwrap_or_else(half_done).1,
+            Source::Hands(hands) => {
+                SystemTime::UNIX_EPOCH + Duration::from_nanos(hands.time.load(Ordering::SeqCst))
+            }
         }
     }
 
     /// Lets so much time pass on a clock that stands.
     pub fn pass(&self, time: Duration) {
         if let Source::Hands(hands) = self.0 {
-            let mut hands = hands.lock().unwrap_or_else(half_done);
-            *hands = (hands.0 + time, hands.1 + time);
+            hands.passed.fetch_add(nanos(time), Ordering::SeqCst);
+            hands.time.fetch_add(nanos(time), Ordering::SeqCst);
         }
     }
 
-    /// Sets the time of day on a clock that stands, as if somebody had found it wrong.
+    /// Sets the time of day, after 1970, on a clock that stands, as if somebody had found it wrong.
     pub fn set(&self, time: SystemTime) {
         if let Source::Hands(hands) = self.0 {
-            hands.lock().unwrap_or_else(half_done).1 = time;
+            let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            hands.time.store(nanos(since_1970), Ordering::SeqCst);
         }
     }
 

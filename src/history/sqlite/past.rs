@@ -254,7 +254,7 @@ mod tests {
             "UPDATE clock_steps SET became = 5",
         ] {
             past.write(&db).unwrap();
-            assert_eq!(db.execute(damage, ()).is_ok_and(|rows| rows > 0), true, "{damage}");
+            assert!(db.execute(damage, ()).is_ok_and(|rows| rows > 0), "{damage}");
             assert!(Past::read(&db, sum).is_err(), "{damage}");
         }
     }

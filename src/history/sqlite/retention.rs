@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::super::clock_steps::ClockSteps;
-use super::rows::{LogRow, RowResult, TopicRow};
+use super::rows::{LogRow, ReceiptRow, RowResult, TopicRow};
 use crate::config::{Rule, Rules};
 use crate::model::{Event, Timestamp, Topic};
 
@@ -276,6 +276,44 @@ fn surplus(topic: &TopicRow, rule: &Rule) -> Option<usize> {
     let retained = topic.retained as usize;
     (is_over && retained > 1)
         .then(|| retained.saturating_sub(rule.max_events).clamp(1, retained - 1))
+}
+
+/// Scopes of receipts whose window is over. Those whose date says so are looked at, and those that are
+/// dated after the clock.
+pub(super) fn old_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<Vec<[u8; 32]>> {
+    let now = millis(now);
+    let oldest = now - window.as_millis() as i64;
+    let sql = format!(
+        "SELECT {} FROM receipts WHERE time < ?1 OR time > ?2 ORDER BY time LIMIT ?3",
+        ReceiptRow::COLUMNS
+    );
+    let is_old = |receipt: &ReceiptRow| receipt.aged(steps) < oldest;
+    let found = collect(db, &sql, (oldest, now, limit as i64), |row| {
+        let scope = row.get(0)?;
+        // A damaged one goes by its date.
+        Ok((scope, ReceiptRow::read(row).map_or(true, |receipt| is_old(&receipt))))
+    })?;
+    Ok(found.into_iter().filter(|(_, is_old)| *is_old).map(|(scope, _)| scope).collect())
+}
+
+/// Forgets some of those whose window is over.
+pub(super) fn forget_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<()> {
+    for scope in old_receipts(db, window, steps, now, limit)? {
+        db.prepare_cached("DELETE FROM receipts WHERE scope = ?1")?.execute((scope,))?;
+    }
+    Ok(())
 }
 
 /// Every row of a query.

@@ -13,7 +13,9 @@ use super::epochs::KEPT_APART;
 use super::legacy;
 use super::open::{Directory, OpenError};
 use super::past::Past;
-use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
+use super::retention::{
+    Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, forget_receipts, old_receipts,
+};
 use super::rows::{EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer};
 use super::space::Bounds;
 use super::verify::{corrupt, verify};
@@ -412,42 +414,5 @@ fn add(
     topic.bytes += event.cost() as u64;
     log.bytes += event.cost() as u64;
     log.time = event.time.millis();
-    Ok(())
-}
-
-/// Scopes of receipts whose window is over. Those whose date says so are looked at, and those that are
-/// dated after the clock.
-fn old_receipts(
-    db: &Connection,
-    window: Duration,
-    steps: &ClockSteps,
-    now: SystemTime,
-    limit: usize,
-) -> RowResult<Vec<[u8; 32]>> {
-    let now = millis(now);
-    let oldest = now - window.as_millis() as i64;
-    let sql = format!(
-        "SELECT {} FROM receipts WHERE time < ?1 OR time > ?2 ORDER BY time LIMIT ?3",
-        ReceiptRow::COLUMNS
-    );
-    let is_old = |receipt: &ReceiptRow| receipt.aged(steps) < oldest;
-    let found = collect(db, &sql, (oldest, now, limit as i64), |row| {
-        let scope = row.get(0)?;
-        // A damaged one goes by its date.
-        Ok((scope, ReceiptRow::read(row).map_or(true, |receipt| is_old(&receipt))))
-    })?;
-    Ok(found.into_iter().filter(|(_, is_old)| *is_old).map(|(scope, _)| scope).collect())
-}
-
-fn forget_receipts(
-    db: &Connection,
-    window: Duration,
-    steps: &ClockSteps,
-    now: SystemTime,
-    limit: usize,
-) -> RowResult<()> {
-    for scope in old_receipts(db, window, steps, now, limit)? {
-        db.prepare_cached("DELETE FROM receipts WHERE scope = ?1")?.execute((scope,))?;
-    }
     Ok(())
 }
