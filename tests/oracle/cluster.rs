@@ -109,14 +109,15 @@ impl Life {
             72..75 => self.hear().await,
             75..78 => self.pass(),
             78..81 => self.set_clock(),
-            81..83 => self.grow_old(at).await,
+            81..82 => self.grow_old(at).await,
+            82..83 => self.grow_old_twice(at).await,
             83..85 => self.restart_node(at),
             85..87 => self.restart_all(),
             87..88 => self.join_or_leave(at),
             88..90 => self.kill(),
             90..92 => self.begin_epochs(at).await,
             92..94 => self.copy(),
-            94..97 => self.bring_back(),
+            94..97 => self.bring_back_some(),
             97..98 => self.flush(),
             _ => self.fill(),
         }
@@ -292,6 +293,15 @@ impl Life {
         }
     }
 
+    /// What went for its age comes back with a snapshot, and goes again.
+    async fn grow_old_twice(&mut self, at: usize) -> Result<(), Fault> {
+        self.publish_to(at, &["old.a", "mold.a"]).await?;
+        self.copy()?;
+        self.grow_old(at).await?;
+        self.bring_back(self.snapshots.len() - 1, false)?;
+        self.grow_old(at).await
+    }
+
     fn restart_node(&mut self, at: usize) -> Result<(), Fault> {
         self.book.trace.step(format!("node {at} is restarted"));
         drop(self.nodes.remove(at));
@@ -369,12 +379,16 @@ impl Life {
     }
 
     /// An old snapshot takes the place of what Redis has; at times while no node runs.
-    fn bring_back(&mut self) -> Result<(), Fault> {
+    fn bring_back_some(&mut self) -> Result<(), Fault> {
         if self.snapshots.is_empty() {
             return Ok(());
         }
         let at = self.book.dice.below(self.snapshots.len());
         let is_alone = self.book.dice.percent(40);
+        self.bring_back(at, is_alone)
+    }
+
+    fn bring_back(&mut self, at: usize, is_alone: bool) -> Result<(), Fault> {
         self.book.trace.step(format!("snapshot {at} is back; while no node runs: {is_alone}"));
         let count = if is_alone { self.stop_all() } else { 0 };
         self.redis.bring_back(&self.snapshots[at].directory);
