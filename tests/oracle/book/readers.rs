@@ -31,8 +31,9 @@ impl Book {
         let place = self.places[self.places.len() - 1 - self.dice.below(among)];
         let texts = patterns(self.dice.pick(&PATTERNS));
         let (max_events, max_pages) = self.dice.pick(&[(1, 2), (3, 2), (2, 1_000), (100, 1_000)]);
-        let upto = self.dice.percent(50).then(|| history.head());
         let Place { cursor, line: of, seen } = place;
+        // As a client that resumes asks, or one that reads pages.
+        let upto = seen.is_multiple_of(2).then(|| history.head());
         self.trace
             .step(format!("line {line}: {texts:?} after {seen} of line {of}, {max_events} each"));
         self.trace.note(cursor);
