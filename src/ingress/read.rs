@@ -83,7 +83,7 @@ pub async fn read_events(
 
 /// Where to read from: a cursor, a moment (RFC 3339), or as long ago as `-15m`.
 async fn since(query: &Query, broker: &BrokerHandle) -> Result<Option<Cursor>, Problem> {
-    let Some(text) = query.one("since")? else { return Ok(None) };
+    let Some(text) = query.one_filled("since")? else { return Ok(None) };
     // A `+` in an offset from UTC that was not encoded has become a space.
     let moment = match text.strip_prefix('-').map(str::parse) {
         Some(Ok(Span(ago))) => SystemTime::now().checked_sub(ago).map(Timestamp::from),
