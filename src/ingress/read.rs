@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::auth::{Access, Auth, Coverage};
+use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered};
 use crate::config::Span;
 use crate::history::{ListTopics, Read, TopicSummary};
@@ -151,9 +151,7 @@ pub async fn list_topics(
         Some(text) => Pattern::parse(text)?,
         None => Pattern::everything(),
     };
-    if access.coverage(&pattern) == Coverage::None {
-        return Err(access.refusal(format!("no right to subscribe to {pattern}")));
-    }
+    access.require_some_of(&pattern)?;
     let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
     let after = query.topic("after")?;
     let Gathered { all: listed, silent } =

@@ -14,7 +14,7 @@ use super::deflate::Deflate;
 use super::restarting;
 use super::takeover::require_handshake;
 use super::wire::{Framing, Wire};
-use crate::auth::{Access, Auth, Caller, Coverage, Entrance};
+use crate::auth::{Access, Auth, Caller, Entrance};
 use crate::broker::{BrokerHandle, Transport};
 use crate::http::{self, Query, grammar};
 use crate::model::{Code, Cursor, Pattern, Problem};
@@ -221,11 +221,7 @@ impl Language {
 
 /// Refuses a subscription of which the caller may receive nothing in some part.
 pub(super) fn require_coverage(access: &Access, subscribe: &Subscribe) -> Result<(), Problem> {
-    let mut patterns = subscribe.patterns.iter();
-    match patterns.find(|pattern| access.coverage(pattern) == Coverage::None) {
-        None => Ok(()),
-        Some(pattern) => Err(access.refusal(format!("no right to subscribe to {pattern}"))),
-    }
+    subscribe.patterns.iter().try_for_each(|pattern| access.require_some_of(pattern))
 }
 
 /// Where an event stream goes on. A browser that reconnects by itself repeats the URL and knows better in

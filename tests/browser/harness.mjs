@@ -7,7 +7,7 @@
 
 import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:http";
+import { createServer, request as ask } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -155,6 +155,38 @@ export async function startProxy(t, port) {
   const own = server.address().port;
   t.after(() => { if (server.listening) return cut(); });
   return { url: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}`, cut, mend: () => listen(own) };
+}
+
+/** A proxy that asks for a password by basic authentication, and passes it on with all else. */
+export async function startPasswordProxy(t, port, password) {
+  const expected = `Basic ${btoa(password)}`;
+  const server = createServer((request, response) => {
+    if (request.headers.authorization !== expected) {
+      response.writeHead(401, { "www-authenticate": "Basic realm=here" }).end();
+      return;
+    }
+    const { method, url: path, headers } = request;
+    const onward = ask({ port, method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    onward.on("error", () => response.destroy());
+    request.pipe(onward);
+  });
+  server.on("upgrade", (request, near, early) => {
+    const far = connect(port, "127.0.0.1");
+    const head = request.rawHeaders.map((text, at) => (at % 2 ? `${text}\r\n` : `${text}: `)).join("");
+    far.write(`${request.method} ${request.url} HTTP/1.1\r\n${head}\r\n`);
+    far.write(early);
+    for (const [from, to] of [[near, far], [far, near]]) {
+      from.on("close", () => to.destroy());
+      from.on("error", () => to.destroy());
+      from.pipe(to);
+    }
+  });
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  t.after(() => { server.closeAllConnections(); server.close(); });
+  return `http://127.0.0.1:${server.address().port}`;
 }
 
 /** An empty page on another port: another origin. */
