@@ -134,12 +134,43 @@ async fn a_ticket_is_not_used_up_by_a_request_that_is_refused_for_anything_else(
             assert_ne!(status(stream).await, 401, "{query}");
         }
     }
-    assert_eq!(
-        status(server.get(&format!("/v1/sse?topic=a.x&format=x&ticket={ticket}"))).await,
-        400
-    );
+    let form = format!("/v1/sse?topic=a.x&format=x&ticket={ticket}");
+    assert_eq!(status(server.get(&form)).await, 400);
     assert_eq!(status(server.get(&format!("/v1/sse?ticket={ticket}"))).await, 400);
     WsClient::connect(&server, &format!("?topic=a.x&ticket={ticket}")).await;
+}
+
+#[tokio::test]
+async fn a_ticket_is_not_used_up_where_there_is_no_room() {
+    for is_of_address in [true, false] {
+        let server = TestServer::with(|config| {
+            close(config);
+            if is_of_address {
+                config.limits.connections_per_address = 4;
+            } else {
+                config.limits.connections = 4;
+            }
+        });
+        let ticket = a_ticket(&server).await;
+        let query = format!("?topic=a.x&ticket={ticket}");
+        let mut others = Vec::new();
+        while let Ok(other) = WsClient::connect_with(&server, "", &[]).await {
+            others.push(other);
+        }
+        assert_eq!(refused(&server, &query, &[]).await, 503);
+        drop(others);
+        support::eventually("it is let in once there is room", async || {
+            match WsClient::connect_with(&server, &query, &[]).await {
+                Ok(_) => true,
+                Err(Error::Http(response)) => {
+                    assert_eq!(response.status(), 503);
+                    false
+                }
+                Err(error) => panic!("{error}"),
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -695,4 +726,14 @@ async fn a_claim_that_is_wrong_is_named_and_never_repeated() {
     for change in fine {
         assert_eq!(ask(change).await, (200, String::new()));
     }
+}
+
+#[tokio::test]
+async fn a_refused_upgrade_by_head_says_nothing_behind_its_head() {
+    let server = TestServer::open();
+    let request = "HEAD /v1/ws HTTP/1.1|Host: a|Connection: Upgrade|Upgrade: websocket|\
+                   Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==||";
+    let (status, text) = knock(&server, request).await;
+    assert_eq!(status, 426);
+    assert!(text.ends_with("\r\n\r\n"), "{text}");
 }

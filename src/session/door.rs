@@ -11,11 +11,13 @@ use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap};
 
 use super::deflate::Deflate;
+use super::places::Places;
 use super::restarting;
 use super::takeover::require_handshake;
 use super::wire::{Framing, Wire};
 use crate::auth::{Access, Auth, Caller, Entrance};
 use crate::broker::{BrokerHandle, Transport};
+use crate::config::Limits;
 use crate::http::{self, Query, grammar};
 use crate::model::{Code, Cursor, Pattern, Problem};
 use crate::protocol::{Encoder, Mode, PROTOCOLS, Protocol, SSE, SSE_DATA, Subscribe};
@@ -29,8 +31,10 @@ pub struct Door {
     pub entrance: Entrance,
     /// Who knows tickets.
     pub broker: BrokerHandle,
-    /// The most patterns of one session.
-    pub max_patterns: usize,
+    /// Where sessions are counted.
+    pub places: Places,
+    /// What a session may do.
+    pub limits: Arc<Limits>,
     /// From which length on messages are compressed for who offers it, in bytes; `None` for never.
     pub compression: Option<usize>,
 }
@@ -145,6 +149,7 @@ impl Door {
         if self.broker.is_draining() {
             return Err(restarting());
         }
+        self.places.require_room(self.address(head), &self.limits)?;
         let left = Box::pin(self.broker.redeem(ticket)).await?;
         let user = left.and_then(|left| serde_json::from_str(&left).ok()).ok_or_else(|| {
             Problem::new(Code::Unauthorized, "the ticket was used, has expired or never was one")
@@ -164,8 +169,9 @@ impl Door {
                 patterns.push(pattern);
             }
         }
-        if patterns.len() > self.max_patterns {
-            let detail = format!("more than {} topics", self.max_patterns);
+        let max = self.limits.subscriptions;
+        if patterns.len() > max {
+            let detail = format!("more than {max} topics");
             return Err(Problem::new(Code::TooMany, detail));
         }
         let snapshot = query.flag("snapshot")?;
