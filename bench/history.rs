@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
+use fanfare::clock::Clock;
 use fanfare::config::Config;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{Append, Feed, History, Loss, Read};
@@ -70,7 +71,8 @@ async fn main() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut config = Config::default();
     config.history.path = directory.path().to_owned();
-    let open = || Opened::open(&config.history, config.rules.clone()).expect("it opens");
+    let open =
+        || Opened::open(&config.history, config.rules.clone(), Clock::default()).expect("it opens");
 
     let history = open().start(Arc::new(Nobody)).expect("it starts");
     let rare = history.append(Append { events: vec![event("rare.0")], key: None }).await;

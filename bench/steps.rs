@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use fanfare::broker::Topics;
+use fanfare::clock::Clock;
 use fanfare::config::Config;
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::{Append, Feed, History, Loss};
@@ -80,7 +81,13 @@ fn read_data() -> Step {
 fn append() -> Step {
     let config = Config::default();
     let start = MemoryHistory::new_start();
-    let history = MemoryHistory::new(start, &config.history, config.rules, Arc::new(Nobody));
+    let history = MemoryHistory::new(
+        start,
+        &config.history,
+        config.rules,
+        Clock::default(),
+        Arc::new(Nobody),
+    );
     let data = Data::from_json(DATA.as_bytes(), 64).expect("JSON");
     let event = NewEvent { topic: topic("orders.eu.42"), kind: None, data };
     Box::new(move || {

@@ -164,7 +164,7 @@ impl Server {
     /// an actix system.
     pub fn build(config: Config) -> Result<Self, ServeError> {
         let (metrics, clock) = (Arc::new(Metrics::default()), Clock::default());
-        let Log { history, router, relay } = open_history(&config)?;
+        let Log { history, router, relay } = open_history(&config, clock)?;
         let to_others: Arc<dyn Relay> = match &relay {
             Some(relay) => relay.clone(),
             None => Arc::new(NoRelay),
@@ -326,7 +326,7 @@ struct Log {
 
 /// The log that the configuration asks for. A data directory is used only where a rule keeps events on
 /// disk.
-fn open_history(config: &Config) -> Result<Log, ServeError> {
+fn open_history(config: &Config, clock: Clock) -> Result<Log, ServeError> {
     let (rules, inbox_events) = (config.rules.clone(), config.limits.inbox_events);
     if let Some(redis) = &config.redis {
         let joined = Joined::open(redis)?;
@@ -336,14 +336,14 @@ fn open_history(config: &Config) -> Result<Log, ServeError> {
         return Ok(Log { history: Arc::new(history), router, relay });
     }
     if rules.all().any(|rule| rule.storage == Storage::Disk) {
-        let opened = Opened::open(&config.history, rules)?;
+        let opened = Opened::open(&config.history, rules, clock)?;
         let router = Arc::new(Router::new(opened.head(), inbox_events));
         let history = opened.start(router.clone())?;
         return Ok(Log { history: Arc::new(history), router, relay: None });
     }
     let start = MemoryHistory::new_start();
     let router = Arc::new(Router::new(start, inbox_events));
-    let history = MemoryHistory::new(start, &config.history, rules, router.clone());
+    let history = MemoryHistory::new(start, &config.history, rules, clock, router.clone());
     Ok(Log { history: Arc::new(history), router, relay: None })
 }
 

@@ -9,6 +9,7 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -227,6 +228,58 @@ async fn after_a_failed_fsync_nothing_is_acknowledged_until_the_disk_is_proven()
     assert_eq!(numbers(received), kept);
 }
 
+/// Publishes a number to a topic on disk and one in memory, in one batch under a key of its own.
+async fn publish_both(http: &Client, broker: &Process, n: usize) -> (u16, String) {
+    let events = json!([{ "topic": "a", "data": n }, { "topic": "mem.a", "data": n }]);
+    let request = http.post(broker.url("/v1/events")).json(&json!({ "events": events }));
+    let response = request.header("idempotency-key", n.to_string()).send().await;
+    let response = response.expect("an answer");
+    let status = response.status().as_u16();
+    let body: Value = response.json().await.expect("JSON");
+    (status, body["code"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_over_disk_and_memory_is_whole_or_nothing_whatever_becomes_of_its_fsync() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    command.args(["-e", "inject=fsync,fdatasync:error=EIO:when=30..36"]);
+    command.arg(env!("CARGO_BIN_EXE_fanfare"));
+    let rules = ["--set", r#"topics=[{match="mem.>", history="memory"}]"#];
+    let broker = Process::run(command, directory.path(), 0, &rules);
+    let http = client();
+    let (mut acknowledged, mut unknown, mut n) = (Vec::new(), Vec::new(), 0);
+    while unknown.is_empty() || acknowledged.last().is_none_or(|last| *last < unknown[0] + 50) {
+        match publish_both(&http, &broker, n).await {
+            (201, _) => acknowledged.push(n),
+            (503, code) if code == "outcome_unknown" => unknown.push(n),
+            (503, _) => tokio::time::sleep(Duration::from_millis(20)).await,
+            other => panic!("{other:?}"),
+        }
+        n += 1;
+        assert!(n < 20_000, "it never failed, or never worked again");
+    }
+    // A repeat is answered with what became of it, and both topics have the same.
+    for n in &unknown {
+        let (status, code) = publish_both(&http, &broker, *n).await;
+        assert!(status < 300, "{status} {code}");
+    }
+    let kept = async |topic: &str| {
+        let url = broker.url(&format!("/v1/topics/{topic}/events?limit=1000"));
+        let page: Value =
+            http.get(url).send().await.expect("an answer").json().await.expect("JSON");
+        let events = page["events"].as_array().expect("events");
+        events.iter().map(|event| event["data"].clone()).collect::<Vec<_>>()
+    };
+    let on_disk = kept("a").await;
+    assert_eq!(on_disk, kept("mem.a").await);
+    assert_eq!(on_disk.len(), acknowledged.len() + unknown.len());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_commits_put_nothing_out_of_order_between_disk_and_memory() {
     if !is_root() {
@@ -358,4 +411,38 @@ async fn a_power_failure_without_fsync_does_lose_something() {
     }
     let (acknowledged, left) = after_a_power_failure(false).await;
     assert!(left.len() < acknowledged.len(), "all {} were left", left.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_still_waits_when_the_disk_hangs_is_certainly_not_stored() {
+    if !is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync"]);
+    command.args(["-e", "inject=fsync,fdatasync:delay_enter=5000000:when=20"]);
+    command.arg(env!("CARGO_BIN_EXE_fanfare"));
+    let timeout = ["--set", "history.commit_timeout=1s"];
+    let broker = Arc::new(Process::run(command, directory.path(), 0, &timeout));
+    let http = client();
+    let mut publishes = Vec::new();
+    for n in 0..60 {
+        let (http, broker) = (http.clone(), broker.clone());
+        publishes.push(tokio::spawn(async move { publish(&http, &broker, json!(n)).await }));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut codes = Vec::new();
+    for publish in publishes {
+        let (status, code, _) = publish.await.expect("it ran");
+        codes.push(if status == 201 { "stored".to_owned() } else { code });
+    }
+    let count = |code: &str| codes.iter().filter(|found| *found == code).count();
+    assert!(count("outcome_unknown") <= 2, "one was on its way, and what was beside it: {codes:?}");
+    assert!(count("unavailable") >= 5, "many waited behind it: {codes:?}");
+    let kept = kept(&http, &broker).await;
+    for (n, code) in codes.iter().enumerate() {
+        let is_kept = kept.contains(&json!(n));
+        assert_eq!(is_kept, code != "unavailable", "{n} is {code}: {codes:?}");
+    }
 }

@@ -270,6 +270,21 @@ async fn a_data_directory_of_an_earlier_release_is_read_whole() {
     again.stop();
 }
 
+/// A number that SQLite says of a database.
+fn pragma(path: &Path, name: &str) -> i64 {
+    let db = rusqlite::Connection::open(path.join("history.db")).expect("opened");
+    db.pragma_query_value(None, name, |row| row.get(0)).expect("a number")
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_release_is_made_one_that_can_shrink() {
+    let directory = copy();
+    let path = directory.path();
+    assert_eq!(pragma(path, "auto_vacuum"), 0, "the fixture is not of such a release");
+    TestServer::durable(path, |_| {}).stop();
+    assert_eq!(pragma(path, "auto_vacuum"), 2);
+}
+
 /// Publishes more than may be kept.
 async fn flood(server: &TestServer) {
     let data = vec!["x".repeat(1_000); 20];

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
+use fanfare::clock::Clock;
 use fanfare::config::{self, Config, Storage};
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::redis::Joined;
@@ -71,7 +72,7 @@ const MEMORY: Backend = Backend {
     storage: Storage::Memory,
     open: |config, feed| {
         let (start, rules) = (MemoryHistory::new_start(), config.rules.clone());
-        Arc::new(MemoryHistory::new(start, &config.history, rules, feed))
+        Arc::new(MemoryHistory::new(start, &config.history, rules, Clock::default(), feed))
     },
 };
 
@@ -91,7 +92,8 @@ const REDIS: Backend = Backend {
 };
 
 fn sqlite(config: &Config, feed: Arc<dyn Feed>) -> Arc<dyn History> {
-    let opened = Opened::open(&config.history, config.rules.clone()).expect("the history opens");
+    let opened = Opened::open(&config.history, config.rules.clone(), Clock::default())
+        .expect("the history opens");
     Arc::new(opened.start(feed).expect("the history starts"))
 }
 
@@ -152,7 +154,8 @@ impl Log {
     }
 
     async fn keyed(&self, scope: u8, request: u8) -> Result<Receipt, AppendError> {
-        let key = Some(IdempotencyKey { scope: [scope; 32], request: [request; 32] });
+        let (scope, asked) = ([scope; 32], [request; 32]);
+        let key = Some(IdempotencyKey { scope, request: asked, is_in_series: false });
         self.history.append(Append { events: vec![event("keyed", request)], key }).await
     }
 
@@ -566,11 +569,12 @@ async fn a_moment_is_the_place_before_what_happened_since(backend: Backend) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for (n, moment) in moments.iter().enumerate() {
-        let place = log.history.place_before(*moment).await.unwrap();
+        let place = log.history.place_before(*moment).await.unwrap().place;
         let since: Vec<_> = (n + 1..5).map(|n| n.to_string()).collect();
         assert_eq!(log.all(&["t.*"], Some(place), 10).await, since);
     }
-    let place = log.history.place_before(Timestamp::from(SystemTime::UNIX_EPOCH)).await.unwrap();
+    let place =
+        log.history.place_before(Timestamp::from(SystemTime::UNIX_EPOCH)).await.unwrap().place;
     assert_eq!(log.all(&["t.*"], Some(place), 10).await.len(), 5);
     assert_eq!(log.page(&["t.*"], Some(place)).await.gap, None);
 }

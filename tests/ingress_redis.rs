@@ -133,3 +133,37 @@ async fn channels_become_topics_by_their_names() {
     let event = client.until("event").await;
     assert_eq!((&event["topic"], &event["data"]), (&json!("app.prices.usd"), &json!("plain text")));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_the_log_took_without_an_answer_is_kept_once() {
+    let (app, own) = (Redis::start(), Redis::start());
+    let source = RedisSource {
+        redis: RedisConfig::at(&app.url()),
+        tap: Tap::Channel("prices".to_owned()),
+        topic: "prices".to_owned(),
+        kind: None,
+    };
+    let node = node(&own, source);
+    let is_heard = async || {
+        let (_, listeners): (String, usize) = app.run(&["PUBSUB", "NUMSUB", "prices"]);
+        listeners == 1
+    };
+    eventually("the node listens", is_heard).await;
+    // So that Redis has the script.
+    node.publish("other", &json!(0)).await;
+    own.signal("-STOP");
+    let _: usize = app.run(&["PUBLISH", "prices", "1"]);
+    eventually("nobody knows what became of it", async || {
+        node.get("/health/ready").send().await.expect("an answer").status() == 503
+    })
+    .await;
+    own.signal("-CONT");
+    eventually("it is ready", async || {
+        node.get("/health/ready").send().await.expect("an answer").status() == 200
+    })
+    .await;
+    let _: usize = app.run(&["PUBLISH", "prices", "2"]);
+    eventually("the second is kept", async || kept(&node, "prices").await.contains(&json!(2)))
+        .await;
+    assert_eq!(kept(&node, "prices").await, [json!(1), json!(2)]);
+}

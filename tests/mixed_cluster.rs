@@ -7,7 +7,9 @@ mod support;
 
 use std::future::ready;
 use std::process::Command;
+use std::time::Duration;
 
+use fanfare::model::Timestamp;
 use futures_util::StreamExt;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ use support::process::Process;
 use support::redis::Redis;
 use support::sse::SseClient;
 use support::{API_KEY, JWT_SECRET, PATIENCE, eventually, expect, token};
+use tokio::time::sleep;
 
 /// One node of the two.
 struct Node {
@@ -150,12 +153,7 @@ async fn what_is_revoked_at_one_is_refused_at_both(here: &Node, there: &Node, us
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_earlier_release_and_this_one_are_one_broker() {
-    let Ok(earlier) = std::env::var("FANFARE_MIXED_CLUSTER") else {
-        println!(
-            "left out: FANFARE_MIXED_CLUSTER names no binary (scripts/mixed-cluster builds one)"
-        );
-        return;
-    };
+    let Some(earlier) = earlier() else { return };
     let redis = Redis::start();
     let old = Node::start(&earlier, &redis);
     let new = Node::start(env!("CARGO_BIN_EXE_fanfare"), &redis);
@@ -169,4 +167,68 @@ async fn an_earlier_release_and_this_one_are_one_broker() {
             "from {name}: events, cursors, keys, sessions and revocations are the other's too"
         );
     }
+}
+
+/// The binary of an earlier release, where one was built.
+fn earlier() -> Option<String> {
+    let earlier = std::env::var("FANFARE_MIXED_CLUSTER").ok();
+    if earlier.is_none() {
+        println!(
+            "left out: FANFARE_MIXED_CLUSTER names no binary (scripts/mixed-cluster builds one)"
+        );
+    }
+    earlier
+}
+
+/// Publishes until it is taken; the event's id and time.
+async fn taken(node: &Node, topic: &str) -> (String, Timestamp) {
+    loop {
+        let request = node.post(&format!("/v1/topics/{topic}/events")).json(&1);
+        let answer = request.send().await.expect("an answer");
+        if answer.status() == StatusCode::CREATED {
+            let receipt: Value = answer.json().await.expect("JSON");
+            let text = |name: &str| receipt[name].as_str().expect("text").to_owned();
+            return (text("id"), Timestamp::parse(&text("time")).expect("a time"));
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_an_earlier_release_this_one_reads_all_epochs_whoever_began_them() {
+    let Some(earlier) = earlier() else { return };
+    let mut redis = Redis::durable();
+    let old = Node::start(&earlier, &redis);
+    let new = Node::start(env!("CARGO_BIN_EXE_fanfare"), &redis);
+    let mut ids = vec![taken(&old, "a").await.0];
+    for n in 1..40 {
+        redis.kill();
+        redis.restart();
+        ids.push(taken([&old, &new][n % 2], "a").await.0);
+    }
+    let (mut all, mut since) = (Vec::new(), String::new());
+    while all.len() < ids.len() {
+        let page = new.ask(&format!("/v1/topics/a/events?limit=7{since}")).await;
+        assert_eq!(page["gap"], false);
+        let events = page["events"].as_array().expect("events");
+        assert!(!events.is_empty(), "{all:?}");
+        all.extend(events.iter().map(|event| event["id"].as_str().expect("an id").to_owned()));
+        since = format!("&since={}", page["next"].as_str().expect("a place"));
+    }
+    assert_eq!(all, ids);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn beside_this_release_events_of_an_earlier_one_are_dated_rightly_after_a_step_back() {
+    let Some(earlier) = earlier() else { return };
+    let redis = Redis::ahead_by(600);
+    let old = Node::start(&earlier, &redis);
+    let _new = Node::start(env!("CARGO_BIN_EXE_fanfare"), &redis);
+    let now = || Timestamp::from(std::time::SystemTime::now()).millis();
+    assert!(taken(&old, "a").await.1.millis() > now() + 500_000);
+    redis.set_ahead(0);
+    eventually("its events are dated by the clock", || async {
+        taken(&old, "a").await.1.millis() < now() + 60_000
+    })
+    .await;
 }

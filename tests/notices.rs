@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare::config::{Config, Notices, Redis as RedisConfig, Storage};
+use fanfare::clock::Clock;
+use fanfare::config::{Config, Notices, Redis as RedisConfig, Storage, Webhook};
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{Feed, History, Loss};
 use fanfare::model::{Cursor, Event, NoticeKind, Pattern, Topic};
@@ -237,7 +238,8 @@ async fn a_webhook_whose_place_is_gone_begins_with_the_oldest_notice_that_is_kep
 
 /// Has a history forget a topic, as releases did that evicted what they had to know.
 async fn forget(config: &Config, topic: &str) {
-    let opened = Opened::open(&config.history, config.rules.clone()).expect("the history opens");
+    let opened = Opened::open(&config.history, config.rules.clone(), Clock::default());
+    let opened = opened.expect("the history opens");
     let history = opened.start(Arc::new(Nobody)).expect("the history starts");
     let topic = Topic::parse(topic).expect("a topic");
     assert!(history.forget(topic).await.expect("it is forgotten") > 0);
@@ -257,22 +259,44 @@ impl Feed for Nobody {
     fn broken(&self, _: Loss) {}
 }
 
+/// A node that shares this Redis.
+fn node(redis: &Redis, hooks: &[Webhook]) -> TestServer {
+    TestServer::with(|config| {
+        noticing(config);
+        config.redis = Some(RedisConfig::at(&redis.url()));
+        config.webhooks = hooks.to_vec();
+        for rule in [&mut config.rules.default, &mut config.rules.notices] {
+            rule.storage = Storage::Redis;
+        }
+        config.rules.listed.iter_mut().for_each(|rule| rule.storage = Storage::Redis);
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_knows_a_webhook_posts_though_others_that_do_not_come_first_by_name() {
+    let redis = Redis::start();
+    let application = Application::start().await;
+    let hook = application.hook(&[NoticeKind::SessionConnected]);
+    // One of these comes first by name but once in seven times.
+    let others: Vec<_> = (0..6).map(|_| node(&redis, &[])).collect();
+    let knowing = node(&redis, &[hook]);
+    let place = async || {
+        let place = knowing.get("/v1/topics/$sys.webhooks.application").bearer_auth(API_KEY);
+        let place: Value = place.send().await.expect("an answer").json().await.expect("JSON");
+        place["retained"].as_u64().expect("a number")
+    };
+    eventually("it has a place", || async { place().await > 0 }).await;
+    drop(join(&others[0], "ada", "?topic=x").await);
+    let seen = || async { application.users(NoticeKind::SessionConnected) };
+    eventually("it is posted", || async { seen().await == ["ada"] }).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_node_posts_for_all_and_another_takes_over() {
     let redis = Redis::start();
     let application = Application::start().await;
     let hook = application.hook(&[NoticeKind::SessionConnected]);
-    let node = || {
-        TestServer::with(|config| {
-            noticing(config);
-            config.redis = Some(RedisConfig::at(&redis.url()));
-            config.webhooks = vec![hook.clone()];
-            for rule in [&mut config.rules.default, &mut config.rules.notices] {
-                rule.storage = Storage::Redis;
-            }
-            config.rules.listed.iter_mut().for_each(|rule| rule.storage = Storage::Redis);
-        })
-    };
+    let node = || node(&redis, std::slice::from_ref(&hook));
     let mut nodes = vec![node(), node(), node()];
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut expected = Vec::new();
@@ -292,4 +316,41 @@ async fn one_node_posts_for_all_and_another_takes_over() {
     }
     let twice = application.taken().len() - expected.len();
     assert!(twice <= 4, "{twice} were posted more than once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_that_redis_took_without_an_answer_is_kept_once() {
+    let redis = Redis::start();
+    let node = TestServer::with(|config| {
+        noticing(config);
+        config.redis = Some(RedisConfig::at(&redis.url()));
+        for rule in [&mut config.rules.default, &mut config.rules.notices] {
+            rule.storage = Storage::Redis;
+        }
+        config.rules.listed.iter_mut().for_each(|rule| rule.storage = Storage::Redis);
+    });
+    let come = async |user: &str| {
+        let token = token(user, &[">"], &[], 600);
+        WsClient::connect(&node, &format!("?access_token={token}")).await
+    };
+    let came = async |user: &str| {
+        let kept = node.get("/v1/topics/$sys.sessions/events").bearer_auth(API_KEY).send().await;
+        let page: Value = kept.expect("an answer").json().await.expect("JSON");
+        let about =
+            |event: &&Value| event["type"] == "session.connected" && event["data"]["user"] == user;
+        page["events"].as_array().map_or(0, |events| events.iter().filter(about).count())
+    };
+    let _first = come("first").await;
+    eventually("the first is kept", async || came("first").await == 1).await;
+    redis.signal("-STOP");
+    let _second = come("second").await;
+    eventually("nobody knows what became of it", async || {
+        node.get("/health/ready").send().await.expect("an answer").status() == 503
+    })
+    .await;
+    redis.signal("-CONT");
+    eventually("the second is kept", async || came("second").await > 0).await;
+    let _third = come("third").await;
+    eventually("the third is kept", async || came("third").await > 0).await;
+    assert_eq!(came("second").await, 1);
 }

@@ -16,7 +16,7 @@ use fanfare::clock::Clock;
 use fanfare::config::Config;
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::{
-    Append, AppendError, History, ListTopics, Newest, NewestPage, Page, Read as ReadEvents,
+    Append, AppendError, History, ListTopics, Moment, Newest, NewestPage, Page, Read as ReadEvents,
     Receipt, TopicSummary,
 };
 use fanfare::model::{Cursor, Problem, Timestamp, Topic};
@@ -49,7 +49,7 @@ impl History for Frail {
         self.0.read(read)
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
         self.0.place_before(time)
     }
 
@@ -93,7 +93,8 @@ async fn serve() -> SocketAddr {
     let router = Arc::new(Router::new(start, config.limits.inbox_events));
     let mut rules = config.rules.clone();
     rules.default.storage = fanfare::config::Storage::Memory;
-    let history = Frail(MemoryHistory::new(start, &config.history, rules, router.clone()));
+    let history =
+        Frail(MemoryHistory::new(start, &config.history, rules, Clock::default(), router.clone()));
     let local = Local::build(config, Arc::new(history), router, Clock::default()).await;
     let local = Rc::new(local);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

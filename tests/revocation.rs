@@ -6,6 +6,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use fanfare::clock::Clock;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{Append, Feed, History, Loss};
 use fanfare::model::{Cursor, Data, Event, NewEvent, Topic};
@@ -285,7 +286,7 @@ async fn the_first_request_after_a_start_is_refused_however_many_are_revoked() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut config = fanfare::config::Config::default();
     config.history.path = directory.path().to_owned();
-    let opened = Opened::open(&config.history, config.rules).expect("it opens");
+    let opened = Opened::open(&config.history, config.rules, Clock::default()).expect("it opens");
     let history = opened.start(Arc::new(Nobody)).expect("it starts");
     let event = |n: usize| {
         let user = if n + 1 == REVOKED { "ada".to_owned() } else { format!("user {n}") };

@@ -196,9 +196,10 @@ impl BrokerHandle {
         &*self.shared.history
     }
 
-    /// Whether this node is the one that does what one of all is to do.
-    pub fn is_first(&self) -> bool {
-        self.shared.relay.is_first()
+    /// Whether it is this node's turn to do what goes by this name, where one node of those that would do it does. The
+    /// turn is to be asked for again every second.
+    pub async fn has_turn(&self, name: &str) -> bool {
+        self.shared.relay.has_turn(name).await
     }
 
     /// Takes no new sessions from here on, and ends the others evenly over some time.

@@ -22,8 +22,9 @@ pub trait Relay: Send + Sync {
     /// Asks every other node.
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Answers, Problem>>;
 
-    /// Whether this node is the one that does what one of all is to do. For a moment two may think so.
-    fn is_first(&self) -> bool;
+    /// Whether it is this node's turn to do what goes by this name, where one node of those that would do it does. The
+    /// turn is to be asked for again every second; for a moment two may think that they have it.
+    fn has_turn(&self, name: &str) -> BoxFuture<'_, bool>;
 }
 
 /// The relay of a broker on its own.
@@ -35,8 +36,8 @@ impl Relay for NoRelay {
         Box::pin(ready(Ok(Answers::default())))
     }
 
-    fn is_first(&self) -> bool {
-        true
+    fn has_turn(&self, _: &str) -> BoxFuture<'_, bool> {
+        Box::pin(ready(true))
     }
 }
 

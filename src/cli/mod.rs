@@ -1,11 +1,12 @@
 //! The command line: what each command takes, and how it ends.
 //!
-//! `serve` is the broker itself; `check` looks at its configuration; `token` makes keys and tokens;
+//! `serve` is the broker itself; `check` looks at its configuration; `backup` copies its history; `token` makes keys and tokens;
 //! `publish` and `subscribe` are clients, for scripts and for trying things out; `bench` is many of
 //! them. Standard output is for results, standard error for everything said about them. Exit codes:
 //! 0 done, or nobody reads the results any more; 1 failed; 2 wrong usage or configuration.
 
 mod backoff;
+mod backup;
 pub mod bench;
 mod check;
 mod open_files;
@@ -36,6 +37,7 @@ Examples:
   fanfare --config fanfare.toml --listen 127.0.0.1:9000
   fanfare --set limits.connections=50000 --set log.format=json
   fanfare check --config fanfare.toml             look at a configuration
+  fanfare backup --to copy.db                     copy the history, also while it serves
   fanfare token key                               make an API key
   fanfare publish demo '{\"hello\":\"world\"}'        publish an event
   fanfare subscribe 'demo.>'                      print events as they come
@@ -61,6 +63,8 @@ enum Command {
     Serve(ConfigArgs),
     /// Look at the configuration without serving
     Check(ConfigArgs),
+    /// Copy the history, while the broker runs or stands still
+    Backup(backup::Args),
     /// Make API keys and tokens, and explain tokens
     Token(token::Args),
     /// Publish an event, or one a line from standard input
@@ -100,7 +104,8 @@ impl ConfigArgs {
         if self.config.is_none() && self.set.is_empty() && self.listen.is_none() {
             return Ok(());
         }
-        let reason = "--config, --set and --listen are for `serve`, `check` and `token` alone";
+        let reason =
+            "--config, --set and --listen are for `serve`, `check`, `backup` and `token` alone";
         Err(Failure::Usage(reason.to_owned()))
     }
 
@@ -150,6 +155,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         None => serve::run(config.sources()),
         Some(Command::Serve(args)) => serve::run(args.over(config).sources()),
         Some(Command::Check(args)) => check::run(&args.over(config).sources()),
+        Some(Command::Backup(args)) => backup::run(args, config),
         Some(Command::Token(args)) => token::run(args, config),
         Some(Command::Publish(args)) => config.absent().and_then(|()| publish::run(args)),
         Some(Command::Subscribe(args)) => config.absent().and_then(|()| subscribe::run(args)),

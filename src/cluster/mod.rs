@@ -184,7 +184,7 @@ impl Relay for RedisRelay {
         })
     }
 
-    fn is_first(&self) -> bool {
-        self.nodes.is_first()
+    fn has_turn(&self, name: &str) -> BoxFuture<'_, bool> {
+        Box::pin(self.nodes.has_turn(name.to_owned()))
     }
 }

@@ -198,6 +198,7 @@ fn bytes_of_hex(hex: &str) -> Option<Vec<u8>> {
 fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
     for (key, bytes) in [
         ("history.disk_bytes", typed.disk_bytes),
+        ("history.wal_bytes", typed.wal_bytes),
         ("history.memory_bytes", typed.memory_bytes),
         ("history.redis_bytes", typed.redis_bytes),
         ("history.pending_bytes", typed.pending_bytes),
@@ -209,6 +210,8 @@ fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
         path: typed.path.clone(),
         fsync: typed.fsync,
         disk_bytes: typed.disk_bytes.0,
+        reserve_bytes: typed.reserve_bytes.0,
+        wal_bytes: typed.wal_bytes.0,
         memory_bytes: typed.memory_bytes.0,
         redis_bytes: typed.redis_bytes.0,
         pending_bytes: typed.pending_bytes.0,

@@ -198,6 +198,10 @@ pub struct History {
     pub fsync: bool,
     /// The most bytes kept on disk of all topics: data, addresses and a flat charge an event.
     pub disk_bytes: usize,
+    /// Bytes of the disk that are kept back for removals.
+    pub reserve_bytes: usize,
+    /// The most bytes of SQLite's log while another process holds it.
+    pub wal_bytes: usize,
     /// The most bytes kept in memory of all topics, counted alike.
     pub memory_bytes: usize,
     /// The most bytes kept in Redis of all topics, counted alike.

@@ -243,8 +243,15 @@ sections! {
         /// The oldest event kept.
         max_age: Span = seconds(24 * 3_600);
         /// The most bytes kept on disk of all topics together, beside what the broker itself has to know:
-        /// revocations, and how far webhooks got.
+        /// revocations, and how far webhooks got. Counted are events, as in `max_bytes`, and what the
+        /// files really take, with SQLite's log.
         disk_bytes: Size = Size(8 * GIB);
+        /// Bytes of the disk that are kept back, so that removals work when it is full; at most an eighth of the
+        /// file system. Where they are not there, publishes are answered 503 `storage_full`. 0 for none.
+        reserve_bytes: Size = Size(16 * MIB);
+        /// The most bytes of SQLite's log while another process, such as a shell or a backup, keeps it from
+        /// being emptied; then publishes are answered 503 `unavailable`.
+        wal_bytes: Size = Size(256 * MIB);
         /// The most bytes kept in memory of all topics together, likewise.
         memory_bytes: Size = Size(256 * MIB);
         /// The most bytes kept in Redis of all topics together, likewise.

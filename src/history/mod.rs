@@ -5,14 +5,17 @@
 //! and [`redis`] are its backends, and each passes the one contract suite in
 //! `tests/history_contract.rs`.
 
+mod clock_steps;
 pub mod memory;
 pub mod redis;
+mod rules;
 pub mod sqlite;
 
 use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Cursor, Event, NewEvent, Pattern, Problem, Timestamp, Topic};
@@ -75,8 +78,8 @@ pub trait History: Send + Sync {
     /// Kept events, oldest first, a page at a time.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>>;
 
-    /// The place up to which every kept event happened before a moment.
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>>;
+    /// Where what has happened since a time begins.
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>>;
 
     /// The newest kept event of each matching topic, by topic, a page at a time.
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>>;
@@ -118,8 +121,42 @@ pub struct Append {
 pub struct IdempotencyKey {
     /// A digest of the credential and the key.
     pub scope: [u8; 32],
-    /// A digest of the request.
+    /// A digest of the request; in a series, its number.
     pub request: [u8; 32],
+    /// Whether it is of a [`Series`], so that a later one takes its place.
+    pub is_in_series: bool,
+}
+
+/// The keys of one who appends one thing after the other, each until it is stored. All of them take the room of
+/// one, for a number that is not above the last one is a repeat, however late it comes.
+#[derive(Debug)]
+pub struct Series {
+    scope: [u8; 32],
+    next: u64,
+}
+
+impl Series {
+    /// A series of nobody else.
+    pub fn new() -> Self {
+        Self { scope: rand::rng().random(), next: 0 }
+    }
+
+    /// The key of the next append.
+    pub fn next_key(&mut self) -> IdempotencyKey {
+        self.next += 1;
+        // Digits, whose order is that of the numbers in every language that compares them.
+        let mut request = [b'0'; 32];
+        for (digit, place) in request.iter_mut().rev().zip(0..20) {
+            *digit += (self.next / 10_u64.pow(place) % 10) as u8;
+        }
+        IdempotencyKey { scope: self.scope, request, is_in_series: true }
+    }
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What became of an append.
@@ -189,6 +226,15 @@ pub struct Page {
     pub next: Cursor,
     /// Whether `next` is the end of what was asked for.
     pub done: bool,
+}
+
+/// Where what has happened since a time begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The place of the newest kept event, by number, that is older; read on after it.
+    pub place: Cursor,
+    /// Events up to that place are dated between the time and now, for the clock went back.
+    pub gap: bool,
 }
 
 /// Which current values to read.

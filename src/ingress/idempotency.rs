@@ -44,7 +44,7 @@ pub(super) fn key(
     let (content_type, kind) = (value(&header::CONTENT_TYPE)?, value(&http::X_EVENT_TYPE)?);
     let path = request.path();
     let asked = digest(&[path.as_bytes(), content_type.as_bytes(), kind.as_bytes(), body]);
-    Ok(Some(IdempotencyKey { scope, request: asked }))
+    Ok(Some(IdempotencyKey { scope, request: asked, is_in_series: false }))
 }
 
 /// A digest of several texts that can't be shifted into one another.

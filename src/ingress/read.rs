@@ -67,9 +67,10 @@ pub async fn read_events(
     let query = Query::parse(request.query_string(), &["since", "limit"])?;
     let topic = Topic::parse(&topic)?;
     access.require_subscribe(&topic)?;
+    let (after, is_gap) = since(&query, &broker).await?;
     let read = Read {
         patterns: Arc::new([Pattern::from(&topic)]),
-        after: since(&query, &broker).await?,
+        after,
         upto: None,
         max_events: query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?,
         max_bytes: PAGE_BYTES,
@@ -77,13 +78,14 @@ pub async fn read_events(
     let page = broker.history().read(read).await?;
     auth.still_may(&access, |now| now.require_subscribe(&topic))?;
     let events = page.events.iter().map(|event| object(event)).collect::<Result<_, _>>()?;
-    let (next, gap) = (page.next.to_string(), page.gap.is_some());
+    let (next, gap) = (page.next.to_string(), is_gap || page.gap.is_some());
     Ok(HttpResponse::Ok().json(EventsBody { events, next, gap }))
 }
 
-/// Where to read from: a cursor, a moment (RFC 3339), or as long ago as `-15m`.
-async fn since(query: &Query, broker: &BrokerHandle) -> Result<Option<Cursor>, Problem> {
-    let Some(text) = query.one_filled("since")? else { return Ok(None) };
+/// Where to read from: a cursor, a moment (RFC 3339), or as long ago as `-15m`; and whether events are
+/// missed by that, for the clock went back.
+async fn since(query: &Query, broker: &BrokerHandle) -> Result<(Option<Cursor>, bool), Problem> {
+    let Some(text) = query.one_filled("since")? else { return Ok((None, false)) };
     // A `+` in an offset from UTC that was not encoded has become a space.
     let moment = match text.strip_prefix('-').map(str::parse) {
         Some(Ok(Span(ago))) => SystemTime::now().checked_sub(ago).map(Timestamp::from),
@@ -91,8 +93,11 @@ async fn since(query: &Query, broker: &BrokerHandle) -> Result<Option<Cursor>, P
         None => Timestamp::parse(&text.replace(' ', "+")),
     };
     match (moment, Cursor::parse(text)) {
-        (Some(moment), _) => broker.history().place_before(moment).await.map(Some),
-        (None, Ok(cursor)) => Ok(Some(cursor)),
+        (Some(moment), _) => {
+            let moment = broker.history().place_before(moment).await?;
+            Ok((Some(moment.place), moment.gap))
+        }
+        (None, Ok(cursor)) => Ok((Some(cursor), false)),
         (None, Err(_)) => {
             let detail = "since is neither a cursor given by this broker, nor a moment as RFC 3339 \
                           writes it, nor as long ago as -15m";

@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use crate::auth::Auth;
 use crate::broker::{BrokerHandle, Observer, SessionInfo};
 use crate::config;
-use crate::history::Append;
+use crate::history::{Append, Series};
 use crate::metrics::Metrics;
 use crate::model::{Data, EventType, NewEvent, NoticeKind, Pattern, Topic};
 
@@ -126,9 +126,11 @@ impl Observer for Notices {
 impl Noticed {
     /// Stores what was noticed, for good. What can't be stored now is tried again until it is.
     pub async fn store(mut self, broker: BrokerHandle) {
-        let mut events = Vec::new();
+        let (mut events, mut series) = (Vec::new(), Series::new());
         while self.0.recv_many(&mut events, TOGETHER).await > 0 {
-            let append = Append { events: std::mem::take(&mut events), key: None };
+            // What could not be known to be stored may be.
+            let key = Some(series.next_key());
+            let append = Append { events: std::mem::take(&mut events), key };
             while let Err(problem) = broker.publish(append.clone(), |_| Ok(())).await {
                 debug!(%problem, "notices can't be stored yet");
                 tokio::time::sleep(AGAIN).await;

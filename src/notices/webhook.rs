@@ -4,6 +4,7 @@
 //! log too: so each is posted at least once, in order, by one node at a time. Signed as the Standard
 //! Webhooks specification says (version 1.0.0), for which most languages have a library.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +27,9 @@ use crate::model::{Cursor, Data, Event, NewEvent, NoticeKind, Pattern, Problem, 
 /// How often a webhook looks for more.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How often the turn to post is kept while something takes its time.
+const TURN: Duration = Duration::from_secs(1);
+
 /// Notices that are posted together.
 const TOGETHER: usize = 100;
 
@@ -44,6 +48,7 @@ pub struct Webhook {
     broker: BrokerHandle,
     patterns: Arc<[Pattern]>,
     place: Topic,
+    turn: String,
 }
 
 /// How far it got.
@@ -75,7 +80,8 @@ impl Webhook {
         let patterns = [SESSIONS, TOPICS, &format!("{PRESENCE}>")].map(Pattern::parse);
         let patterns: Vec<_> = patterns.into_iter().collect::<Result<_, _>>()?;
         let place = Topic::place_of_webhook(&hook.name)?;
-        Ok(Self { hook, broker, patterns: patterns.into(), place })
+        let turn = format!("webhook:{}", hook.name);
+        Ok(Self { hook, broker, patterns: patterns.into(), place, turn })
     }
 
     /// Posts what is noticed, for good.
@@ -85,7 +91,7 @@ impl Webhook {
         let http1 = Client::builder().max_http_version(Version::HTTP_11);
         let client = http1.timeout(PATIENCE).disable_redirects().finish();
         loop {
-            if self.broker.is_first()
+            if self.has_turn().await
                 && let Err(problem) = self.post_all(&client).await
             {
                 debug!(webhook = self.hook.name, %problem, "the notices can't be read");
@@ -94,14 +100,33 @@ impl Webhook {
         }
     }
 
-    /// Posts until this node is not the one to do so any more.
+    /// Whether it is this node that posts. Only those have a turn that know this webhook.
+    async fn has_turn(&self) -> bool {
+        self.broker.has_turn(&self.turn).await
+    }
+
+    /// What `work` comes to, unless it is another node's turn before.
+    async fn in_turn<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                () = sleep(TURN) => if !self.has_turn().await {
+                    info!(webhook = self.hook.name, "another node posts from here on");
+                    return None;
+                },
+            }
+        }
+    }
+
+    /// Posts until it is another node's turn.
     async fn post_all(&self, client: &Client) -> Result<(), Problem> {
         let mut after = self.begin().await?;
-        while self.broker.is_first() {
+        while self.has_turn().await {
             let page = self.read(after).await?;
             let wanted: Vec<_> = page.events.iter().filter(|event| self.wants(event)).collect();
             if let Some(message) = Message::of(&wanted) {
-                if !self.post(client, &message).await {
+                if self.in_turn(self.post(client, &message)).await.is_none() {
                     return Ok(());
                 }
                 self.note(page.next).await?;
@@ -170,21 +195,13 @@ impl Webhook {
         }
     }
 
-    /// Posts until it was taken; false once this node is not the one to do so any more.
-    async fn post(&self, client: &Client, message: &Message) -> bool {
+    /// Posts until it was taken.
+    async fn post(&self, client: &Client, message: &Message) {
         let mut pause = FIRST_REPEAT;
-        loop {
-            let reason = match self.try_post(client, message).await {
-                Ok(()) => return true,
-                Err(reason) => reason,
-            };
+        while let Err(reason) = self.try_post(client, message).await {
             let wait = pause.mul_f64(rand::random_range(0.8..1.2));
             warn!(webhook = self.hook.name, ?wait, "not taken, to be posted again: {reason}");
             sleep(wait).await;
-            if !self.broker.is_first() {
-                info!(webhook = self.hook.name, "another node posts from here on");
-                return false;
-            }
             pause = (pause * 2).min(LAST_REPEAT);
         }
     }

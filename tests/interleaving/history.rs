@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use fanfare::history::{
-    Append, AppendError, EventReceipt, Feed, History, ListTopics, Loss, Newest, NewestPage, Page,
-    Read, Receipt, TopicSummary,
+    Append, AppendError, EventReceipt, Feed, History, ListTopics, Loss, Moment, Newest, NewestPage,
+    Page, Read, Receipt, TopicSummary,
 };
 use fanfare::model::{Code, Cursor, Event, Problem, Timestamp, Topic};
 use futures_util::future::BoxFuture;
@@ -267,10 +267,11 @@ impl History for SimulatedHistory {
         Box::pin(self.ask(move |log| log.read(&read)))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
         Box::pin(self.ask(move |log| {
             let older = log.kept.iter().rfind(|event| event.time < time);
-            older.and_then(|event| event.cursor).unwrap_or_else(Self::start)
+            let place = older.and_then(|event| event.cursor).unwrap_or_else(Self::start);
+            Moment { place, gap: false }
         }))
     }
 

@@ -15,6 +15,8 @@ pub struct Redis {
     pub port: u16,
     arguments: Vec<String>,
     directory: TempDir,
+    /// Where its clock is, if that is its own.
+    clock: Option<TempDir>,
     child: Child,
 }
 
@@ -47,8 +49,8 @@ impl Redis {
         let mut arguments: Vec<_> = tls.iter().map(ToString::to_string).collect();
         arguments.extend(["--tls-ca-cert-file".to_owned(), ca, "--tls-auth-clients".to_owned()]);
         arguments.extend(["no".to_owned(), "--tls-port".to_owned(), tls_port]);
-        let child = spawn(0, &arguments, directory.path());
-        let redis = Self { port, arguments, directory, child };
+        let child = spawn(0, &arguments, directory.path(), None);
+        let redis = Self { port, arguments, directory, clock: None, child };
         redis.wait();
         redis
     }
@@ -86,7 +88,7 @@ impl Redis {
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
-        let sentinel = Self { port, arguments: Vec::new(), directory, child };
+        let sentinel = Self { port, arguments: Vec::new(), directory, clock: None, child };
         sentinel.wait();
         sentinel
     }
@@ -97,10 +99,35 @@ impl Redis {
     }
 
     pub fn with(arguments: &[&str]) -> Self {
+        Self::by_clock(arguments, None)
+    }
+
+    /// A durable server whose clock is its own: ahead by so many seconds.
+    pub fn ahead_by(seconds: i64) -> Self {
+        let clock = tempfile::tempdir().expect("a directory");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clock.c");
+        let library = clock.path().join("clock.so");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&library)
+            .arg(source)
+            .arg("-ldl")
+            .status();
+        assert!(built.expect("cc is installed").success());
+        set_clock(&clock, seconds);
+        Self::by_clock(&["--appendonly", "yes", "--appendfsync", "always"], Some(clock))
+    }
+
+    /// Sets its clock ahead by so many seconds.
+    pub fn set_ahead(&self, seconds: i64) {
+        set_clock(self.clock.as_ref().expect("a clock of its own"), seconds);
+    }
+
+    fn by_clock(arguments: &[&str], clock: Option<TempDir>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (port, arguments) = (free_port(), arguments.iter().map(ToString::to_string).collect());
-        let child = spawn(port, &arguments, directory.path());
-        let redis = Self { port, arguments, directory, child };
+        let child = spawn(port, &arguments, directory.path(), clock.as_ref());
+        let redis = Self { port, arguments, directory, clock, child };
         redis.wait();
         redis
     }
@@ -157,7 +184,8 @@ impl Redis {
 
     /// Starts it again on the same port and data, after it was killed.
     pub fn restart(&mut self) {
-        self.child = spawn(self.port, &self.arguments, self.directory.path());
+        let (directory, clock) = (self.directory.path(), self.clock.as_ref());
+        self.child = spawn(self.port, &self.arguments, directory, clock);
         self.wait();
     }
 
@@ -174,8 +202,20 @@ impl Redis {
     }
 }
 
-fn spawn(port: u16, arguments: &Vec<String>, directory: &Path) -> Child {
-    Command::new("redis-server")
+fn set_clock(clock: &TempDir, seconds: i64) {
+    // Whole or not at all, for it is read at any moment.
+    let (new, file) = (clock.path().join("new"), clock.path().join("ahead"));
+    std::fs::write(&new, seconds.to_string()).expect("it is written");
+    std::fs::rename(new, file).expect("it is there");
+}
+
+fn spawn(port: u16, arguments: &Vec<String>, directory: &Path, clock: Option<&TempDir>) -> Child {
+    let mut command = Command::new("redis-server");
+    if let Some(clock) = clock {
+        command.env("LD_PRELOAD", clock.path().join("clock.so"));
+        command.env("CLOCK_AHEAD", clock.path().join("ahead"));
+    }
+    command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""])
         .args(["--maxmemory-policy", "noeviction", "--repl-diskless-sync-delay", "0"])
         .args(arguments)

@@ -173,3 +173,20 @@ impl WsClient {
         self.waiting.is_empty() && timeout(moment, self.socket.next()).await.is_err()
     }
 }
+
+/// The gaps and the data that come up to `live` after a cursor.
+pub async fn resumed(server: &TestServer, topics: &str, since: &str) -> (usize, Vec<Value>) {
+    let query = format!("?{topics}&since={since}");
+    let mut client = WsClient::connect(server, &query).await;
+    let (mut gaps, mut data) = (0, Vec::new());
+    loop {
+        let frame = client.next().await;
+        match frame["op"].as_str() {
+            Some("gap") => gaps += 1,
+            Some("event") => data.push(frame["data"].clone()),
+            Some("live") => return (gaps, data),
+            Some("ack") => {}
+            _ => panic!("unexpected: {frame}"),
+        }
+    }
+}

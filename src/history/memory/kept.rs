@@ -5,11 +5,13 @@
 //! told of a gap. A needless gap is possible, a missing one is not.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::super::clock_steps::ClockSteps;
 use super::super::{NewestPage, TopicSummary};
-use crate::model::{Event, Pattern, Topic};
+use crate::model::{Event, Pattern, Timestamp, Topic};
 
 /// How many topics without events are remembered for the number of their last removed event.
 const EMPTIED_TOPICS: usize = 10_000;
@@ -56,27 +58,35 @@ struct TopicLog {
 }
 
 impl Kept {
-    /// Nothing kept, room for `max_bytes`, and nothing known of what came up to `floor`.
-    pub(in crate::history) fn new(max_bytes: usize, floor: u64) -> Self {
+    /// Nothing kept, and room for `max_bytes`.
+    pub(in crate::history) fn new(max_bytes: usize) -> Self {
         Self {
             topics: BTreeMap::new(),
             topic_by_sequence: BTreeMap::new(),
             emptied: VecDeque::new(),
-            floor,
+            floor: 0,
             bytes: 0,
             max_bytes,
             spared: 0,
         }
     }
 
-    /// The number of the newest event before a moment, in milliseconds since 1970; times never go
-    /// back along the log.
-    pub(in crate::history) fn newest_before(&self, millis: i64) -> u64 {
-        let earlier = self.topics.values().filter_map(|log| {
-            let later = log.events.partition_point(|(_, event)| event.time.millis() < millis);
-            later.checked_sub(1).and_then(|at| log.events.get(at)).map(|(sequence, _)| *sequence)
-        });
-        earlier.max().unwrap_or(0)
+    /// The number of the newest event before a moment, in milliseconds since 1970.
+    pub(in crate::history) fn newest_before(
+        &self,
+        steps: &ClockSteps,
+        moment: i64,
+        head: u64,
+    ) -> u64 {
+        let next = |from: u64| -> Result<_, Infallible> {
+            let event = |(sequence, topic): (&u64, &Topic)| {
+                let event = self.topics.get(topic)?.event(*sequence)?;
+                Some((*sequence, event.time.millis()))
+            };
+            Ok(self.topic_by_sequence.range(from..).find_map(event))
+        };
+        let Ok(newest) = steps.newest_before(moment, head, next);
+        newest
     }
 
     /// Keeps an event, which must have the highest number so far, and removes what is then over a
@@ -126,19 +136,21 @@ impl Kept {
     }
 
     /// Removes events that came before `oldest(topic)`, in milliseconds since 1970, from up to
-    /// `limit` topics after `from`; returns where to go on, or nothing at the end.
+    /// `limit` topics after `from`; returns where to go on, or nothing at the end. `aged` tells from when
+    /// the age of an event counts, by its number and its date.
     pub(in crate::history) fn expire(
         &mut self,
         from: Option<&Topic>,
         limit: usize,
         oldest: impl Fn(&Topic) -> i64,
+        aged: impl Fn(u64, Timestamp) -> i64,
     ) -> Option<Topic> {
         let looked_at: Vec<Topic> =
             self.after(from).take(limit).map(|(topic, _)| topic.clone()).collect();
         for topic in &looked_at {
             let oldest = oldest(topic);
-            while let Some(event) = self.topics.get(topic).and_then(TopicLog::oldest)
-                && event.time.millis() < oldest
+            while let Some((sequence, event)) = self.topics.get(topic).and_then(TopicLog::oldest)
+                && aged(*sequence, event.time) < oldest
             {
                 self.remove_oldest(topic);
             }
@@ -330,8 +342,8 @@ impl TopicLog {
         self.events.get(at).map(|(_, event)| event)
     }
 
-    fn oldest(&self) -> Option<&Arc<Event>> {
-        self.events.front().map(|(_, event)| event)
+    fn oldest(&self) -> Option<&(u64, Arc<Event>)> {
+        self.events.front()
     }
 
     fn newest(&self) -> Option<&Arc<Event>> {
@@ -346,7 +358,7 @@ impl TopicLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Data, Timestamp};
+    use crate::model::Data;
     use std::time::{Duration, SystemTime};
 
     const WIDE: Bounds = Bounds { max_events: 1_000, max_bytes: 1 << 20 };
@@ -367,7 +379,7 @@ mod tests {
 
     /// Keeps one event for each topic, numbered from 1, a second apart.
     fn kept(names: &[&str], bounds: Bounds) -> Kept {
-        let mut kept = Kept::new(1 << 30, 0);
+        let mut kept = Kept::new(1 << 30);
         for (sequence, name) in (1..).zip(names) {
             kept.keep(sequence, event(name, sequence), &bounds);
         }
@@ -410,7 +422,7 @@ mod tests {
 
     #[test]
     fn over_the_bytes_of_all_topics_the_oldest_event_goes_first() {
-        let mut kept = Kept::new(3 * event("a", 1).cost(), 0);
+        let mut kept = Kept::new(3 * event("a", 1).cost());
         for (sequence, name) in (1..).zip(["a", "b", "a", "c"]) {
             kept.keep(sequence, event(name, sequence), &WIDE);
         }
@@ -436,7 +448,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_topic_raises_the_floor_for_all_that_could_match_it() {
-        let mut kept = Kept::new(1 << 30, 0);
+        let mut kept = Kept::new(1 << 30);
         let count = EMPTIED_TOPICS as u64 + 1;
         for sequence in 1..=count {
             kept.keep(sequence, event(&format!("t.{sequence}"), sequence), &WIDE);
@@ -454,9 +466,10 @@ mod tests {
     #[test]
     fn what_is_too_old_goes_in_steps_over_the_topics() {
         let mut kept = kept(&["a", "b", "a", "c"], WIDE);
-        let next = kept.expire(None, 2, |_| 3_000);
+        let by_date = |_, date: Timestamp| date.millis();
+        let next = kept.expire(None, 2, |_| 3_000, by_date);
         assert_eq!(next, Some(topic("b")));
-        assert_eq!(kept.expire(next.as_ref(), 2, |_| 3_000), None);
+        assert_eq!(kept.expire(next.as_ref(), 2, |_| 3_000, by_date), None);
         assert_eq!(read(&kept, &[">"], 0), [3, 4]);
     }
 

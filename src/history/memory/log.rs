@@ -5,14 +5,18 @@
 //! numbered may have to reach a disk in between.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
+use tracing::warn;
+
+use super::super::clock_steps::{ClockSteps, Dating, span};
 use super::super::{
     AppendError, EventReceipt, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
     TopicSummary,
 };
 use super::kept::{Bounds, Found, Kept};
 use super::receipts::{Known, Receipts};
+use crate::clock::Clock;
 use crate::config::{self, Rules, Storage};
 use crate::model::{Cursor, Event, NewEvent, Pattern, Timestamp, Topic};
 
@@ -24,7 +28,8 @@ pub(in crate::history) struct Log {
     head: Cursor,
     /// The newest number that was given.
     last: u64,
-    time: Timestamp,
+    clock: Clock,
+    dating: Dating,
     rules: Rules,
     kept: Kept,
     receipts: Receipts,
@@ -32,22 +37,57 @@ pub(in crate::history) struct Log {
 }
 
 impl Log {
-    /// A log whose newest event is at `head` and happened at `time`, and that has nothing in memory.
+    /// A log whose newest event is at `head`, and that has nothing in memory.
     pub(in crate::history) fn new(
         head: Cursor,
-        time: Timestamp,
+        dating: Dating,
         config: &config::History,
         rules: Rules,
+        clock: Clock,
     ) -> Self {
-        Self {
+        let mut log = Self {
             head,
             last: head.sequence,
-            time,
+            clock,
+            dating,
             rules,
-            kept: Kept::new(config.memory_bytes, head.sequence),
+            kept: Kept::new(config.memory_bytes),
             receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
             swept: None,
+        };
+        log.look_at_clock();
+        log
+    }
+
+    /// Notices and says where the clock has stepped.
+    fn look_at_clock(&mut self) {
+        let stepped = self.dating.look(self.last, self.clock.now().into_std(), self.now());
+        match stepped {
+            Some(millis) if millis < 0 => {
+                warn!(by = ?span(millis), "the clock went back: new events carry the time it shows now");
+            }
+            Some(millis) => {
+                warn!(by = ?span(millis), "the clock went ahead, or the system stood still");
+            }
+            None => {}
         }
+    }
+
+    /// The time of day, in milliseconds since 1970.
+    fn now(&self) -> i64 {
+        Timestamp::from(self.clock.time()).millis()
+    }
+
+    /// Takes back the numbers of a group that nobody was told of; none of those that the clock's steps
+    /// go by.
+    pub(in crate::history) fn take_back(&mut self) {
+        let stepped = self.steps().all().last().map_or(0, |step| step.after);
+        self.last = self.head.sequence.max(stepped);
+    }
+
+    /// Where the clock stepped, as far as that is kept.
+    pub(in crate::history) fn steps(&self) -> &ClockSteps {
+        self.dating.steps()
     }
 
     /// The newest committed place.
@@ -70,7 +110,7 @@ impl Log {
         &mut self,
         key: &IdempotencyKey,
     ) -> Result<Option<Receipt>, AppendError> {
-        match self.receipts.find(key, Instant::now()) {
+        match self.receipts.find(key, self.clock.now().into_std()) {
             Known::Same(events) => Ok(Some(Receipt { events, repeated: true })),
             Known::Other => Err(AppendError::Mismatch),
             Known::Full => Err(AppendError::TooManyKeys),
@@ -85,7 +125,7 @@ impl Log {
         events: Vec<EventReceipt>,
         age: Duration,
     ) {
-        let now = Instant::now();
+        let now = self.clock.now().into_std();
         let is_new = self.receipts.find(&key, now) == Known::New;
         if let Some(since) = now.checked_sub(age)
             && is_new
@@ -94,10 +134,13 @@ impl Log {
         }
     }
 
-    /// Gives events their time, and numbers to those that are kept anywhere. Time never goes back
-    /// along a log, whatever the clock does.
+    /// Gives events their time, and numbers to those that are kept anywhere.
     pub(in crate::history) fn number(&mut self, events: Vec<NewEvent>) -> Vec<Arc<Event>> {
-        self.time = self.time.max(Timestamp::from(SystemTime::now()));
+        let now = self.now();
+        if self.dating.is_ahead_of(now) {
+            self.look_at_clock();
+        }
+        let time = Timestamp::from_millis(self.dating.date(now));
         let events = events.into_iter().map(|NewEvent { topic, kind, data }| {
             let cursor = match self.rules.of(&topic).storage {
                 Storage::None => None,
@@ -106,7 +149,7 @@ impl Log {
                     Some(self.head.at(self.last))
                 }
             };
-            Arc::new(Event { cursor, topic, kind, time: self.time, data })
+            Arc::new(Event { cursor, topic, kind, time, data })
         });
         events.collect()
     }
@@ -128,7 +171,7 @@ impl Log {
         }
         let receipt = receipt(events);
         if let Some(key) = key {
-            self.receipts.remember(key, receipt.events.clone(), Instant::now());
+            self.receipts.remember(key, receipt.events.clone(), self.clock.now().into_std());
         }
         receipt
     }
@@ -155,9 +198,14 @@ impl Log {
         self.kept.lost_after(sequence, patterns)
     }
 
-    /// The number of the newest event in memory before a moment.
+    /// The number of the newest event in memory before a time; 0 where there is none.
     pub(in crate::history) fn newest_before(&self, time: Timestamp) -> u64 {
-        self.kept.newest_before(time.millis())
+        self.kept.newest_before(self.steps(), time.millis(), self.head.sequence)
+    }
+
+    /// Whether an event before this number, the newest one before a time, may be dated since.
+    pub(in crate::history) fn hides_some(&self, place: u64, time: Timestamp) -> bool {
+        self.steps().hides_some(place, time.millis(), self.now())
     }
 
     /// The newest event in memory of each matching topic.
@@ -182,15 +230,17 @@ impl Log {
 
     /// Removes some of what is too old.
     pub(in crate::history) fn sweep(&mut self) {
-        let now = Timestamp::from(SystemTime::now()).millis();
-        let rules = &self.rules;
+        self.look_at_clock();
+        let now = self.now();
+        let (rules, steps) = (&self.rules, self.dating.steps());
         let oldest = |topic: &Topic| {
             let age = i64::try_from(rules.of(topic).max_age.as_millis()).unwrap_or(i64::MAX);
             now.saturating_sub(age)
         };
         let from = self.swept.take();
-        self.swept = self.kept.expire(from.as_ref(), SWEPT_TOPICS, oldest);
-        self.receipts.expire(Instant::now());
+        let aged = |sequence, date: Timestamp| steps.aged(sequence, date.millis());
+        self.swept = self.kept.expire(from.as_ref(), SWEPT_TOPICS, oldest, aged);
+        self.receipts.expire(self.clock.now().into_std());
     }
 }
 

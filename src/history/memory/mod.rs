@@ -8,15 +8,16 @@ pub(super) mod log;
 mod receipts;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
 
 use futures_util::future::{BoxFuture, ready};
 
 use self::log::Log;
+use super::clock_steps::{ClockSteps, Dating};
 use super::{
-    Append, AppendError, Feed, History, ListTopics, Newest, NewestPage, Page, Read, Receipt,
-    TopicSummary,
+    Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
+    Receipt, TopicSummary,
 };
+use crate::clock::Clock;
 use crate::config::{self, Rules};
 use crate::model::{Cursor, LogName, Problem, Timestamp, Topic};
 use crate::panics::half_done;
@@ -30,8 +31,15 @@ pub struct MemoryHistory {
 
 impl MemoryHistory {
     /// A new, empty log. `feed` is called with the log locked.
-    pub fn new(start: Cursor, config: &config::History, rules: Rules, feed: Arc<dyn Feed>) -> Self {
-        let log = Log::new(start, Timestamp::from(SystemTime::UNIX_EPOCH), config, rules);
+    pub fn new(
+        start: Cursor,
+        config: &config::History,
+        rules: Rules,
+        clock: Clock,
+        feed: Arc<dyn Feed>,
+    ) -> Self {
+        let dating = Dating::new(0, ClockSteps::default());
+        let log = Log::new(start, dating, config, rules, clock);
         Self { log: Mutex::new(log), start, feed }
     }
 
@@ -92,8 +100,11 @@ impl History for MemoryHistory {
         Box::pin(ready(Ok(self.read_now(&read))))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
-        Box::pin(ready(Ok(self.start.at(self.lock().newest_before(time)))))
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
+        let log = self.lock();
+        let newest = log.newest_before(time);
+        let gap = log.hides_some(newest, time);
+        Box::pin(ready(Ok(Moment { place: self.start.at(newest), gap })))
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {

@@ -23,6 +23,7 @@ pub(super) struct Receipts {
 struct Remembered {
     request: [u8; 32],
     events: Vec<EventReceipt>,
+    since: Instant,
 }
 
 /// What is known of a key.
@@ -50,44 +51,60 @@ impl Receipts {
         self.expire(now);
         match self.by_scope.get(&key.scope) {
             Some(known) if known.request == key.request => Known::Same(known.events.clone()),
+            // One of a series that was there before, or the next one.
+            Some(known) if key.is_in_series && known.request > key.request => {
+                Known::Same(known.events.clone())
+            }
+            Some(_) | None if key.is_in_series => Known::New,
             Some(_) => Known::Other,
             None if self.results >= self.max_results => Known::Full,
             None => Known::New,
         }
     }
 
-    /// Remembers the result of a new key.
+    /// Remembers the result of a new key; in a series, instead of the last one.
     pub(super) fn remember(
         &mut self,
         key: IdempotencyKey,
         events: Vec<EventReceipt>,
         now: Instant,
     ) {
-        self.oldest_first.push_back((now, key.scope));
         self.results += events.len();
-        self.by_scope.insert(key.scope, Remembered { request: key.request, events });
+        let remembered = Remembered { request: key.request, events, since: now };
+        match self.by_scope.insert(key.scope, remembered) {
+            // It stands among the oldest already.
+            Some(replaced) => self.results -= replaced.events.len(),
+            None => self.oldest_first.push_back((now, key.scope)),
+        }
     }
 
     /// Forgets the keys whose window is over.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some((since, scope)) = self.oldest_first.front()
-            && now.duration_since(*since) >= self.window
+        while let Some(&(since, scope)) = self.oldest_first.front()
+            && now.duration_since(since) >= self.window
         {
-            let forgotten = self.by_scope.remove(scope);
-            self.results -= forgotten.map_or(0, |known| known.events.len());
             self.oldest_first.pop_front();
+            let is_over = |known: &Remembered| now.duration_since(known.since) >= self.window;
+            if self.by_scope.get(&scope).is_some_and(is_over) {
+                let forgotten = self.by_scope.remove(&scope);
+                self.results -= forgotten.map_or(0, |known| known.events.len());
+            } else {
+                // In a series a later one has taken its place.
+                self.oldest_first.push_back((now, scope));
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::Series;
     use super::*;
     use crate::model::{Timestamp, Topic};
     use std::time::SystemTime;
 
     fn key(scope: u8, request: u8) -> IdempotencyKey {
-        IdempotencyKey { scope: [scope; 32], request: [request; 32] }
+        IdempotencyKey { scope: [scope; 32], request: [request; 32], is_in_series: false }
     }
 
     fn result() -> Vec<EventReceipt> {
@@ -106,6 +123,22 @@ mod tests {
         assert_eq!(receipts.find(&key(1, 2), later), Known::Other);
         assert_eq!(receipts.find(&key(2, 1), later), Known::New);
         assert_eq!(receipts.find(&key(1, 1), now + Duration::from_secs(10)), Known::New);
+    }
+
+    #[test]
+    fn in_a_series_each_takes_the_place_of_the_last_and_what_comes_late_is_a_repeat() {
+        let (mut series, start) = (Series::new(), Instant::now());
+        let keys: Vec<_> = (0..12).map(|_| series.next_key()).collect();
+        let mut receipts = Receipts::new(Duration::from_secs(10), 1);
+        for (key, second) in keys.iter().zip(0..) {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(receipts.find(key, now), Known::New, "{second}");
+            receipts.remember(key.clone(), result(), now);
+            assert_eq!(receipts.find(&keys[0], now), Known::Same(result()), "{second}");
+            assert_eq!((receipts.results, receipts.oldest_first.len()), (1, 1));
+        }
+        receipts.expire(start + Duration::from_secs(30));
+        assert_eq!((receipts.results, receipts.oldest_first.len()), (0, 0));
     }
 
     #[test]

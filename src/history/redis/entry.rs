@@ -1,6 +1,8 @@
 //! The bytes of an event in Redis, and of the messages on the log's channel.
 //!
-//! An entry is what a stream keeps of an event: `flags, length of the type, type, data`. A message is
+//! An entry is what a stream keeps of an event: `flags, length of the type, type, data`. From form 2 on members may
+//! stand before the data, where a flag says so: `length of all`, and of each `tag, length, bytes`. What a node does
+//! not know of them it does not show, and where such a one is critical it does not deliver the event. A message is
 //! what a script tells of one or more events; a node looks at each topic first, and reads the entry
 //! behind it only where somebody wants it.
 
@@ -8,7 +10,18 @@ use std::sync::Arc;
 
 use crate::model::{Cursor, Data, Event, EventType, LogName, NewEvent, Timestamp, Topic};
 
+/// The highest form of entries that this release reads; nodes tell each other.
+pub(super) const READS: u8 = 2;
+
+/// The form of the entries that this release writes.
+pub(super) const WRITES: u8 = 1;
+
 const BASE64: u8 = 1;
+const MEMBERS: u8 = 2;
+
+/// In the tag of a member: who does not know it must not deliver the event.
+const CRITICAL: u8 = 0x80;
+
 const NUMBERED: u8 = 1;
 const LEFT_OUT: u8 = 2;
 
@@ -28,7 +41,8 @@ pub(super) fn encode(event: &NewEvent) -> Vec<u8> {
     entry
 }
 
-/// The event of an entry; none where it is damaged.
+/// The event of an entry; none where it is damaged, or is not to be delivered by who knows no more than this
+/// release does.
 pub(super) fn decode(
     entry: &[u8],
     topic: &Topic,
@@ -37,13 +51,31 @@ pub(super) fn decode(
 ) -> Option<Arc<Event>> {
     let (&flags, rest) = entry.split_first()?;
     let (&length, rest) = rest.split_first()?;
-    let (kind, data) = rest.split_at_checked(usize::from(length))?;
+    if flags & !(BASE64 | MEMBERS) != 0 {
+        return None;
+    }
+    let (kind, mut data) = rest.split_at_checked(usize::from(length))?;
+    if flags & MEMBERS != 0 {
+        pass_members(sized(&mut data)?)?;
+    }
     let kind = match std::str::from_utf8(kind).ok()? {
         "" => None,
         kind => Some(EventType::parse(kind).ok()?),
     };
     let data = Data::from_stored(std::str::from_utf8(data).ok()?, flags & BASE64 != 0).ok()?;
     Some(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data }))
+}
+
+/// Passes members by, of which this release knows none; none where one is critical, or they are damaged.
+fn pass_members(mut members: &[u8]) -> Option<()> {
+    while let &[tag, ..] = members {
+        if tag & CRITICAL != 0 {
+            return None;
+        }
+        take(&mut members, 1)?;
+        sized(&mut members)?;
+    }
+    Some(())
 }
 
 /// A message on the log's channel.
@@ -60,7 +92,7 @@ pub(super) struct Message<'a> {
 
 /// How a message stands to what was heard before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Standing {
     /// It is of an epoch that has ended.
     Old,
     /// It comes next, or repeats.
@@ -101,16 +133,16 @@ impl<'a> Message<'a> {
     }
 
     /// How it stands to a place up to which all was heard, and to the breach that was told.
-    pub(super) fn step(&self, end: Cursor, breach: u64) -> Step {
+    pub(super) fn step(&self, end: Cursor, breach: u64) -> Standing {
         let previous = self.previous;
         if previous.log == end.log && previous.epoch < end.epoch {
-            Step::Old
+            Standing::Old
         } else if previous.at(0) != end.at(0) || self.breach > breach {
-            Step::Elsewhere
+            Standing::Elsewhere
         } else if previous.sequence > end.sequence {
-            Step::Hole
+            Standing::Hole
         } else {
-            Step::Next
+            Standing::Next
         }
     }
 
@@ -140,6 +172,12 @@ fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     let (taken, left) = rest.split_at_checked(count)?;
     *rest = left;
     Some(taken)
+}
+
+/// What comes behind its length, of two bytes.
+fn sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = u16::from_be_bytes(take(rest, 2)?.try_into().ok()?);
+    take(rest, usize::from(length))
 }
 
 fn number(rest: &mut &[u8]) -> Option<u64> {
@@ -185,6 +223,31 @@ mod tests {
     }
 
     #[test]
+    fn members_of_a_later_release_are_not_shown_and_critical_ones_hold_the_event_back() {
+        let topic = Topic::parse("a").unwrap();
+        let read = |entry: &[u8]| {
+            let event = decode(entry, &topic, Timestamp::from_millis(5), None)?;
+            Some((
+                event.kind.as_ref().map(|kind| kind.as_str().to_owned()),
+                event.data.json().get().to_owned(),
+            ))
+        };
+        let known = |kind: Option<&str>| Some((kind.map(str::to_owned), "17".to_owned()));
+        assert_eq!(read(b"\x02\x01k\0\x05\x07\0\x02xy17"), known(Some("k")));
+        assert_eq!(read(b"\x02\0\0\x08\x07\0\x02xy\x7f\0\x0017"), known(None));
+        assert_eq!(read(b"\x02\0\x00\x0017"), known(None), "no members");
+        for (entry, why) in [
+            (&b"\x02\0\0\x05\x87\0\x02xy17"[..], "a critical one"),
+            (b"\x02\0\0\x08\x07\0\x02xy\x80\0\x0017", "a critical one behind another"),
+            (b"\x02\0\0\x05\x07\0\x09xy17", "one that is longer than all"),
+            (b"\x02\0\0\x04\x07\0\x02xy17", "one that ends behind all"),
+            (b"\x04\x0017", "a flag of a later form"),
+        ] {
+            assert_eq!(read(entry), None, "{why}");
+        }
+    }
+
+    #[test]
     fn a_message_numbers_what_is_kept_and_not_what_is_ephemeral() {
         let bytes = message(&[(1, "a", b"xx"), (0, "now", b"y"), (3, "b", b"")]);
         let message = Message::read(&bytes).unwrap();
@@ -211,13 +274,13 @@ mod tests {
         let message = Message::read(&bytes).unwrap();
         let step = |end, breach| message.step(Cursor::parse(end).unwrap(), breach);
         for (end, breach, expected) in [
-            ("abcdefgh-2-40", 3, Step::Next),
-            ("abcdefgh-2-41", 3, Step::Next),
-            ("abcdefgh-2-39", 3, Step::Hole),
-            ("abcdefgh-3-40", 3, Step::Old),
-            ("abcdefgh-1-40", 3, Step::Elsewhere),
-            ("zzzzzzzz-2-40", 3, Step::Elsewhere),
-            ("abcdefgh-2-40", 2, Step::Elsewhere),
+            ("abcdefgh-2-40", 3, Standing::Next),
+            ("abcdefgh-2-41", 3, Standing::Next),
+            ("abcdefgh-2-39", 3, Standing::Hole),
+            ("abcdefgh-3-40", 3, Standing::Old),
+            ("abcdefgh-1-40", 3, Standing::Elsewhere),
+            ("zzzzzzzz-2-40", 3, Standing::Elsewhere),
+            ("abcdefgh-2-40", 2, Standing::Elsewhere),
         ] {
             assert_eq!(step(end, breach), expected, "{end} {breach}");
         }

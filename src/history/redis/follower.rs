@@ -15,9 +15,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tracing::{info, warn};
 
+use super::super::clock_steps::{Step, span};
 use super::super::{Feed, Loss};
 use super::ear::Ear;
-use super::entry::{Mention, Message, Step};
+use super::entry::{Mention, Message, Standing};
 use super::link::{Link, Server, away};
 use super::losses::Told;
 use super::reads::{Losses, Placed, Reads};
@@ -57,6 +58,8 @@ pub(super) struct Follower {
     /// All up to here has been told.
     pub(super) at: Cursor,
     breach: u64,
+    /// The last step of the clock that was logged.
+    step: Option<Step>,
     /// The head when it was last looked at.
     head: u64,
     /// Something was missed, so that the next thing to do is to catch up.
@@ -100,7 +103,8 @@ impl Follower {
         deaf: Arc<Notify>,
     ) -> Self {
         let (at, breach, head) = (state.head, state.breach, state.head.sequence);
-        Self { server, feed, recent, at, breach, head, is_behind: false, deaf }
+        let step = state.steps.all().last().copied();
+        Self { server, feed, recent, at, breach, step, head, is_behind: false, deaf }
     }
 
     /// Follows for good, first over `ear`.
@@ -164,16 +168,16 @@ impl Follower {
         let (mut mentions, mut end) = (Vec::new(), self.at);
         for message in messages {
             let message = Message::read(message);
-            let step = message.as_ref().map_or(Step::Elsewhere, |it| it.step(end, self.breach));
-            if let Step::Elsewhere | Step::Hole = step {
+            let step = message.as_ref().map_or(Standing::Elsewhere, |it| it.step(end, self.breach));
+            if let Standing::Elsewhere | Standing::Hole = step {
                 self.deliver(&mentions).await?;
                 mentions.clear();
             }
-            let message = message.filter(|_| step != Step::Elsewhere)?;
-            if step == Step::Hole {
+            let message = message.filter(|_| step != Standing::Elsewhere)?;
+            if step == Standing::Hole {
                 self.fill(message.previous.sequence, Instant::now()).await?;
             }
-            if step != Step::Old {
+            if step != Standing::Old {
                 mentions.extend(message.mentions());
                 end = mentions.iter().rev().find_map(|mention| mention.cursor).unwrap_or(self.at);
             }
@@ -185,6 +189,7 @@ impl Follower {
     async fn look(&mut self, ear: &Ear) -> Option<()> {
         let link = self.server.link().ok()?;
         let state = self.judge(&link, self.reads(&link).state().await)??;
+        self.log_step(&state);
         if state.head.at(0) != self.at.at(0) || state.breach != self.breach {
             return None;
         }
@@ -193,6 +198,19 @@ impl Follower {
         let is_late = self.head > self.at.sequence && ear.is_quiet();
         self.head = state.head.sequence;
         if is_late { None } else { Some(()) }
+    }
+
+    /// Says where the clock by which events are dated went back.
+    fn log_step(&mut self, state: &State) {
+        let last = state.steps.all().last().copied();
+        let number = |step: Option<Step>| step.map(|step| step.after);
+        if let Some(Step { after, from, to, .. }) =
+            last.filter(|_| number(last) != number(self.step))
+        {
+            let (by, until) = (span(from - to), state.at(after));
+            warn!(?by, %until, "the clock of Redis went back: new events carry the time it shows now");
+        }
+        self.step = last;
     }
 
     /// Presents what was seen, tells of what was lost, and delivers all that was missed.
@@ -291,7 +309,7 @@ impl Follower {
     }
 
     pub(super) fn reads(&self, link: &Link) -> Reads<'_> {
-        Reads { connection: link.reads.clone(), keys: &self.server.keys }
+        self.server.reads(link)
     }
 
     pub(super) fn judge<T>(&self, link: &Arc<Link>, answer: RedisResult<T>) -> Option<T> {

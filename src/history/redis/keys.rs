@@ -24,8 +24,9 @@ impl Keys {
     }
 
     /// What every script works with, in its order.
-    pub(super) fn of_every_script(&self) -> [String; 6] {
-        ["log", "order", "topics", "lost", "bytes", "receipts"].map(|name| self.named(name))
+    pub(super) fn of_every_script(&self) -> [String; 7] {
+        ["log", "order", "topics", "lost", "bytes", "receipts", "epochs"]
+            .map(|name| self.named(name))
     }
 
     /// The record of the log: a hash.
@@ -48,6 +49,11 @@ impl Keys {
         self.named("lost")
     }
 
+    /// The epochs that have ended, by number: a sorted set.
+    pub(super) fn epochs(&self) -> String {
+        self.named("epochs")
+    }
+
     /// The events of a topic, by number: a stream.
     pub(super) fn stream(&self, topic: &Topic) -> String {
         format!("{}:t:{topic}", self.tag)
@@ -63,9 +69,14 @@ impl Keys {
         name
     }
 
-    /// Which node removes what is too old.
-    pub(super) fn sweeper(&self) -> String {
-        self.named("sweeper")
+    /// Which node makes room. Not `sweeper`, which a node of an earlier release holds, who does less.
+    pub(super) fn sweep(&self) -> String {
+        self.named("sweep")
+    }
+
+    /// Which node does what goes by this name.
+    pub(super) fn turn(&self, name: &str) -> String {
+        self.named(&format!("turn:{name}"))
     }
 
     /// The channel of the log.

@@ -19,14 +19,22 @@ pub(super) const SILENCE: Duration = Duration::from_millis(2_500);
 #[derive(Debug, Default)]
 pub(super) struct Leases {
     heard_myself: Option<Instant>,
-    heard_others: HashMap<LogName, Instant>,
+    others: HashMap<LogName, Other>,
+}
+
+/// Another node.
+#[derive(Debug)]
+struct Other {
+    heard: Instant,
+    /// The highest form of entries that it says it reads.
+    reads: u8,
 }
 
 impl Leases {
     /// This node hears itself.
     pub(super) fn hear_myself(&mut self, now: Instant) {
         if self.is_deaf(now) {
-            self.heard_others.values_mut().for_each(|heard| *heard = now);
+            self.others.values_mut().for_each(|other| other.heard = now);
         }
         self.heard_myself = Some(now);
     }
@@ -36,22 +44,38 @@ impl Leases {
         self.heard_myself = None;
     }
 
-    /// Another node is there.
+    /// Another node is there. Until it says what it reads, that is the first form.
     pub(super) fn hear(&mut self, node: LogName, now: Instant) {
-        self.heard_others.insert(node, now);
+        self.others.entry(node).or_insert(Other { heard: now, reads: 1 }).heard = now;
+    }
+
+    /// Another node is there, and says up to which form it reads entries; one of an earlier release says nothing.
+    pub(super) fn hear_form(&mut self, node: LogName, reads: Option<u8>, now: Instant) {
+        self.others.insert(node, Other { heard: now, reads: reads.unwrap_or(1) });
+    }
+
+    /// A node that does not read entries of a form.
+    pub(super) fn without(&mut self, form: u8, now: Instant) -> Option<LogName> {
+        self.end_leases(now);
+        let less = self.others.iter().filter(|(_, other)| other.reads < form);
+        less.map(|(node, _)| *node).min()
     }
 
     /// Another node has said good-bye.
     pub(super) fn end(&mut self, node: LogName) {
-        self.heard_others.remove(&node);
+        self.others.remove(&node);
     }
 
     /// The other nodes whose lease runs.
     pub(super) fn others(&mut self, now: Instant) -> Vec<LogName> {
+        self.end_leases(now);
+        self.others.keys().copied().collect()
+    }
+
+    fn end_leases(&mut self, now: Instant) {
         if !self.is_deaf(now) {
-            self.heard_others.retain(|_, heard| now.saturating_duration_since(*heard) <= LEASE);
+            self.others.retain(|_, other| now.saturating_duration_since(other.heard) <= LEASE);
         }
-        self.heard_others.keys().copied().collect()
     }
 
     /// Whether this node does not hear itself, or not for long.
@@ -111,5 +135,25 @@ mod tests {
         leases.hear_myself(start + 7 * SECOND);
         leases.hear_myself(start + 9 * SECOND);
         assert_eq!(leases.others(start + 10 * SECOND).len(), 1);
+    }
+
+    #[test]
+    fn the_form_that_all_read_is_that_of_the_node_that_says_least() {
+        let (mut leases, now) = (Leases::default(), Instant::now());
+        let (old, new, unknown) = (node("aaaaaaaa"), node("bbbbbbbb"), node("cccccccc"));
+        leases.hear_myself(now);
+        assert_eq!(leases.without(2, now), None, "nobody else is there");
+        leases.hear_form(new, Some(2), now);
+        assert_eq!((leases.without(2, now), leases.without(3, now)), (None, Some(new)));
+        // Who asks or answers has not said what it reads.
+        leases.hear(new, now);
+        leases.hear(unknown, now);
+        assert_eq!((leases.without(1, now), leases.without(2, now)), (None, Some(unknown)));
+        leases.hear_form(unknown, Some(2), now);
+        assert_eq!(leases.without(2, now), None);
+        leases.hear_form(old, None, now);
+        assert_eq!(leases.without(2, now), Some(old));
+        leases.end(old);
+        assert_eq!(leases.without(2, now), None);
     }
 }

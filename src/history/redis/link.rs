@@ -4,6 +4,7 @@
 //! true of the one that runs it. One is for what must not wait, one for reading. Nothing is sent twice:
 //! who uses a link that fails reports it, and hears of the next one here.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,9 +16,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::epochs::Epochs;
 use super::keys::Keys;
 use super::nodes::Neighbours;
 use super::place::Place;
+use super::reads::Reads;
 use super::state::State;
 use crate::config;
 use crate::model::{Cursor, LogName};
@@ -51,6 +54,16 @@ pub(super) struct Link {
     pub(super) reads: MultiplexedConnection,
     /// The server's run id.
     pub(super) run: String,
+    /// Its replication id, which is another one each time that it was a replica and is none any more.
+    replication: String,
+    /// Whether a script was told of that.
+    is_told: AtomicBool,
+}
+
+/// Which server it is.
+pub(super) struct Identity {
+    run: String,
+    replication: String,
 }
 
 /// Redis can't be used at the moment.
@@ -62,6 +75,7 @@ pub struct Away(pub String);
 pub(super) struct Server {
     place: Place,
     pub(super) keys: Keys,
+    epochs: Epochs,
     /// How many replicas a publish waits for.
     pub(super) wait_replicas: usize,
     /// The name of this node, different at each start.
@@ -83,6 +97,7 @@ impl Server {
         Ok(Self {
             place: Place::new(redis)?,
             keys: Keys::new(&redis.prefix),
+            epochs: Epochs::default(),
             wait_replicas: redis.wait_replicas,
             node,
             nodes: Neighbours::new(node),
@@ -160,20 +175,21 @@ impl Server {
             client.get_multiplexed_async_connection_with_config(&config).await
         };
         let mut commands = connect(ANSWER).await.map_err(|error| away(&error))?;
-        let run = self.look_at(&mut commands).await?;
+        let Identity { run, replication } = self.look_at(&mut commands).await?;
         let reads = connect(READ).await.map_err(|error| away(&error))?;
         let publishes = match self.wait_replicas {
             0 => commands.clone(),
             _ => connect(ANSWER).await.map_err(|error| away(&error))?,
         };
-        Ok(Link { client, commands, publishes, reads, run })
+        let is_told = AtomicBool::new(false);
+        Ok(Link { client, commands, publishes, reads, run, replication, is_told })
     }
 
-    /// Looks at the server behind a connection; its run id, where it can be used.
+    /// Looks at the server behind a connection; which it is, where it can be used.
     pub(super) async fn look_at(
         &self,
         connection: &mut MultiplexedConnection,
-    ) -> Result<String, Away> {
+    ) -> Result<Identity, Away> {
         let info: String =
             cmd("INFO").query_async(connection).await.map_err(|error| away(&error))?;
         let field = |name: &str| {
@@ -183,7 +199,8 @@ impl Server {
         if field("role").is_some_and(|role| role != "master") {
             return Err(Away("the server is a replica".to_owned()));
         }
-        field("run_id").map(str::to_owned).ok_or_else(|| Away("INFO has no run_id".to_owned()))
+        let run = field("run_id").ok_or_else(|| Away("INFO has no run_id".to_owned()))?.to_owned();
+        Ok(Identity { run, replication: field("master_replid").unwrap_or_default().to_owned() })
     }
 
     /// Why the server must not be relied on, though it answers.
@@ -203,6 +220,8 @@ impl Server {
         let (epoch, sequence) = presented.map_or((0, 0), |cursor| (cursor.epoch, cursor.sequence));
         script.arg(&link.run).arg(name).arg(epoch).arg(sequence);
         script.arg(self.keys.channel()).arg(LogName::random().to_string());
+        let is_told = link.is_told.load(Ordering::Acquire);
+        script.arg(if is_told { "" } else { &link.replication });
     }
 
     /// Asks over the link for commands, and gives it up where it fails.
@@ -212,6 +231,7 @@ impl Server {
         script: &ScriptInvocation<'_>,
     ) -> RedisResult<T> {
         let answer = script.invoke_async(&mut link.commands.clone()).await;
+        link.is_told.fetch_or(answer.is_ok(), Ordering::Release);
         self.judge(link, answer)
     }
 
@@ -222,6 +242,7 @@ impl Server {
         script: &ScriptInvocation<'_>,
     ) -> RedisResult<T> {
         let answer = script.invoke_async(&mut link.publishes.clone()).await;
+        link.is_told.fetch_or(answer.is_ok(), Ordering::Release);
         self.judge(link, answer)
     }
 
@@ -285,7 +306,14 @@ impl Server {
         self.prepare(link, &mut invocation);
         let state: State = self.invoke(link, &invocation).await?;
         self.adopt(state.head);
-        Ok(state)
+        let completed = self.epochs.complete(state, &mut link.reads.clone(), &self.keys).await;
+        self.judge(link, completed)
+    }
+
+    /// Reads over a link.
+    pub(super) fn reads(&self, link: &Link) -> Reads<'_> {
+        let Self { keys, epochs, .. } = self;
+        Reads { connection: link.reads.clone(), keys, epochs }
     }
 }
 

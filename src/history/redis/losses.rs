@@ -11,9 +11,9 @@ use crate::model::Topic;
 /// The losses of a hole that were told.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    /// To everybody, up to here.
-    all: u64,
-    /// To those who want the topic, up to here.
+    /// To everybody, up to here, and after which number that was.
+    all: Option<(u64, u64)>,
+    /// To those who want the topic, or to everybody, up to here.
     by_topic: HashMap<Topic, u64>,
 }
 
@@ -40,15 +40,19 @@ impl Told {
         // Those that were not listed come behind the last that was.
         let unlisted = losses.topics.last().filter(|_| losses.is_cut).map_or(0, |(_, last)| *last);
         let unknown = floor.max(unlisted);
-        if unknown > after.max(self.all) {
-            let highest = losses.topics.first().map_or(0, |(_, highest)| *highest);
-            self.all = unknown.max(highest);
+        // What is not listed may lose more by the next page, and stay unlisted.
+        let is_told = self
+            .all
+            .is_some_and(|(upto, since)| unknown <= upto && (since == after || !losses.is_cut));
+        if unknown > after && !is_told {
+            self.all = Some((unknown, after));
+            self.by_topic.extend(losses.topics.iter().cloned());
             return News::OfAnyTopic;
         }
         let mut topics = Vec::new();
         for (topic, last) in &losses.topics {
             let told = self.by_topic.get(topic).copied().unwrap_or(0);
-            if *last > told.max(self.all) && is_wanted(topic) {
+            if *last > told && is_wanted(topic) {
                 self.by_topic.insert(topic.clone(), *last);
                 topics.push(topic.clone());
             }
@@ -68,7 +72,7 @@ mod tests {
 
     fn losses(topics: &[(&str, u64)], is_cut: bool, floor: u64) -> Losses {
         let floor = floor.to_string();
-        let values = ["abcdefgh", "1", "0", "99", "0", &floor, ""];
+        let values = ["abcdefgh", "1", "0", "99", "0", &floor, "", ""];
         let state = State::read(&values.map(|value| Some(value.to_owned())));
         let topics = topics.iter().map(|(name, last)| (topic(name), *last)).collect();
         Losses { state: Some(state.unwrap()), topics, is_cut }
@@ -101,10 +105,24 @@ mod tests {
         let cut = losses(&[("b", 13), ("a", 12)], true, 0);
         assert_eq!(told.news(&cut, 10, all), News::OfAnyTopic);
         assert_eq!(told.news(&cut, 10, all), News::None);
+        assert_eq!(
+            told.news(&cut, 11, all),
+            News::OfAnyTopic,
+            "one that is not listed may have lost more"
+        );
         assert_eq!(told.news(&losses(&[("b", 14)], false, 0), 12, all), of(&["b"]));
         let (mut told, forgotten) = (Told::default(), losses(&[], false, 11));
         assert_eq!(told.news(&forgotten, 11, all), News::None, "before the hole");
         assert_eq!(told.news(&forgotten, 10, all), News::OfAnyTopic);
         assert_eq!(told.news(&forgotten, 10, all), News::None);
+    }
+
+    #[test]
+    fn a_later_page_that_lacks_more_of_a_topic_is_told_though_everybody_was_told_of_higher_numbers()
+    {
+        let (mut told, all) = (Told::default(), |_: &Topic| true);
+        assert_eq!(told.news(&losses(&[("a", 90)], false, 12), 10, all), News::OfAnyTopic);
+        assert_eq!(told.news(&losses(&[("a", 90), ("b", 50)], false, 12), 20, all), of(&["b"]));
+        assert_eq!(told.news(&losses(&[("a", 90), ("b", 50)], false, 12), 30, all), News::None);
     }
 }

@@ -7,6 +7,7 @@
 mod delivery;
 mod ear;
 mod entry;
+mod epochs;
 mod follower;
 mod keys;
 mod leases;
@@ -21,6 +22,7 @@ mod reads;
 mod recent;
 mod scripts;
 mod state;
+mod survey;
 mod sweeper;
 mod turn;
 
@@ -33,7 +35,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
-use tracing::error;
+use tracing::{error, info, warn};
 
 use self::ear::Ear;
 use self::follower::Follower;
@@ -49,8 +51,8 @@ use self::state::State;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::{
-    Append, AppendError, Feed, History, ListTopics, Newest, NewestPage, Page, Read, Receipt,
-    TopicSummary,
+    Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
+    Receipt, TopicSummary,
 };
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Timestamp, Topic};
@@ -163,6 +165,7 @@ async fn work(
             return;
         }
     };
+    info!(node = %server.node, "the log in Redis is joined");
     _ = joined.send(Ok(state.head));
     let Ok(Start { feed, recent, queue, due, config, rules }) = start.await else { return };
     let deaf = Arc::new(Notify::new());
@@ -170,7 +173,7 @@ async fn work(
     let follower = Follower::new(server.clone(), feed, recent, &state, deaf);
     tokio::spawn(follower.run(ear));
     tokio::spawn(probe.run());
-    tokio::spawn(Sweeper::new(server.clone(), rules.clone()).run(due));
+    tokio::spawn(Sweeper::new(server.clone(), rules.clone(), config.clone()).run(due));
     Publisher { server: server.clone(), queue, rules, config }.run().await;
     server.say_good_bye().await;
 }
@@ -182,6 +185,13 @@ async fn join(server: &Arc<Server>) -> (Ear, State) {
         if let Ok(ear) = Ear::open(server, &link).await
             && let Ok(state) = server.join(&link).await
         {
+            if state.form > entry::READS {
+                let form = state.form;
+                warn!(
+                    form,
+                    "the log has events of a later release: what this one can't read is a gap"
+                );
+            }
             return (ear, state);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -199,6 +209,10 @@ impl History for RedisHistory {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         Box::pin(async move {
             self.server.link().map_err(|away| AppendError::Unavailable(away.to_string()))?;
+            if let Some(node) = self.server.nodes.without(entry::WRITES) {
+                let reason = format!("node {node} is of a release that could not read it");
+                return Err(AppendError::Unavailable(reason));
+            }
             self.queue.append(append).await
         })
     }
@@ -207,7 +221,7 @@ impl History for RedisHistory {
         Box::pin(self.reader.page(read))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
         Box::pin(self.reader.place_before(time))
     }
 

@@ -11,8 +11,10 @@ use redis::{RedisResult, cmd};
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
+use super::entry;
 use super::leases::Leases;
 use super::link::{Link, Server, away, lock};
+use super::turn::Turn;
 use crate::model::{LogName, Problem};
 
 /// How many letters wait; what is over is dropped, and asked again.
@@ -61,6 +63,7 @@ impl Neighbours {
             HEARTBEAT if from == self.me => self.hear_myself(),
             _ if from == self.me => {}
             GOOD_BYE => lock(&self.leases).end(from),
+            HEARTBEAT => lock(&self.leases).hear_form(from, body.first().copied(), Instant::now()),
             _ => {
                 self.meet(from);
                 if let QUESTION | ANSWER = kind {
@@ -78,6 +81,12 @@ impl Neighbours {
         if node != self.me {
             lock(&self.leases).hear(node, Instant::now());
         }
+    }
+
+    /// Another node that does not read entries of a form; none where it is what all of them read.
+    pub(super) fn without(&self, form: u8) -> Option<LogName> {
+        // Every release reads the first.
+        if form > 1 { lock(&self.leases).without(form, Instant::now()) } else { None }
     }
 
     /// This node hears itself.
@@ -105,9 +114,9 @@ impl Neighbours {
 }
 
 impl Server {
-    /// Says to all nodes, this one included, that this one is there.
+    /// Says to all nodes, this one included, that this one is there, and which form of entries it reads.
     pub(super) async fn say_hello(&self, link: &Link) -> RedisResult<()> {
-        self.say(link, &self.keys.nodes(), HEARTBEAT, &[]).await
+        self.say(link, &self.keys.nodes(), HEARTBEAT, &[entry::READS]).await
     }
 
     /// Says to all nodes that this one ends.
@@ -134,10 +143,12 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Whether this node comes before all others that are there.
-    pub fn is_first(&self) -> bool {
-        let me = self.server.nodes.me;
-        self.others().iter().all(|other| me < *other)
+    /// Whether it is this node's turn to do what goes by this name. It is nobody's while Redis is away.
+    pub async fn has_turn(&self, name: String) -> bool {
+        let Ok(link) = self.server.link() else { return false };
+        let turn = Turn::new(self.server.keys.turn(&name), self.server.node.to_string());
+        let taken = turn.take(&mut link.commands.clone()).await;
+        self.server.judge(&link, taken).unwrap_or(false)
     }
 
     /// The other nodes that are there.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use redis::{RedisError, ScriptInvocation};
+use redis::{RedisError, Script, ScriptInvocation};
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
@@ -167,23 +167,42 @@ impl Publisher {
             if group.is_empty() {
                 continue;
             }
-            match self.publish(&link, &group).await {
+            match self.publish(&link, &scripts::PUBLISH, &group).await {
                 Ok((state, results)) => self.answer(&link, &state, group, results).await,
+                Err(error) if error.code() == Some(OUT_OF_MEMORY) => {
+                    self.keep_state(&link, group).await;
+                }
                 Err(error) => refuse(group, &refusal(&error)),
             }
+        }
+    }
+
+    /// Publishes what the broker itself has to know out of a group that found no room; the rest has none.
+    async fn keep_state(&self, link: &Arc<Link>, group: Vec<Pending>) {
+        let is_state =
+            |pending: &Pending| pending.append.events.iter().all(|event| event.topic.is_state());
+        let (group, rest) = group.into_iter().partition::<Vec<_>, _>(is_state);
+        refuse(rest, &AppendError::StorageFull);
+        if group.is_empty() {
+            return;
+        }
+        match self.publish(link, &scripts::PUBLISH_STATE, &group).await {
+            Ok((state, results)) => self.answer(link, &state, group, results).await,
+            Err(error) => refuse(group, &refusal(&error)),
         }
     }
 
     async fn publish(
         &self,
         link: &Arc<Link>,
+        script: &Script,
         group: &[Pending],
     ) -> Result<(State, Vec<Vec<String>>), RedisError> {
-        let script = &scripts::PUBLISH;
         let mut invocation = script.prepare_invoke();
         self.server.prepare(link, &mut invocation);
         invocation.arg(self.config.idempotency_window.as_millis() as u64);
         invocation.arg(self.config.idempotency_keys).arg(self.config.redis_bytes);
+        invocation.arg(entry::WRITES);
         let places = self.topics(&mut invocation, group);
         let mut keys = 0;
         for Pending { append, .. } in group {
@@ -192,9 +211,10 @@ impl Publisher {
                 Some(key) => {
                     keys += 1;
                     invocation.key(self.server.keys.receipt(&key.scope));
-                    invocation.arg(keys).arg(&key.request[..]);
+                    let is_in_series = u8::from(key.is_in_series);
+                    invocation.arg(keys).arg(is_in_series).arg(&key.request[..]);
                 }
-                None => _ = invocation.arg(0).arg(""),
+                None => _ = invocation.arg(0).arg(0).arg(""),
             }
             for event in &append.events {
                 let place = places.get(&event.topic).copied().unwrap_or_default();
@@ -294,6 +314,9 @@ fn refuse(group: Vec<Pending>, error: &AppendError) {
     }
 }
 
+/// What Redis answers where it is at its `maxmemory`, before it runs anything.
+const OUT_OF_MEMORY: &str = "OOM";
+
 /// Answers that Redis gives before it runs anything.
 const NOT_RUN: [&str; 13] = [
     "BUSY",
@@ -314,7 +337,7 @@ const NOT_RUN: [&str; 13] = [
 fn refusal(error: &RedisError) -> AppendError {
     let reason = away(error).to_string();
     match error.code() {
-        Some("OOM") => AppendError::StorageFull,
+        Some(OUT_OF_MEMORY) => AppendError::StorageFull,
         Some(code) if NOT_RUN.contains(&code) => AppendError::Unavailable(reason),
         Some(_) => {
             error!(detail = error.detail(), "a script has failed");

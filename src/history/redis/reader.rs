@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use redis::{RedisError, RedisResult};
 
-use super::super::{ListTopics, Newest, NewestPage, Page, Read, TopicSummary};
+use super::super::{ListTopics, Moment, Newest, NewestPage, Page, Read, TopicSummary};
 use super::entry;
 use super::link::{Away, Link, Server, away};
 use super::reads::{Found, LOSSES_OF_A_PAGE, Placed, Reads};
 use super::recent::Recent;
 use super::state::State;
-use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
+use super::survey::Survey;
+use crate::model::{Code, Event, Pattern, Problem, Timestamp, Topic};
 
 /// How many topics are read from their own streams.
 const FEW_TOPICS: usize = 64;
@@ -37,6 +38,8 @@ pub(super) struct Reader {
 struct Part {
     events: Vec<Arc<Event>>,
     upto: u64,
+    /// The number of the last event that is there and can't be read by this release.
+    unread: Option<u64>,
 }
 
 /// Where a page is to begin and end.
@@ -64,8 +67,7 @@ impl Reader {
         read: impl AsyncFnOnce(Reads<'_>) -> RedisResult<Result<T, Problem>>,
     ) -> Result<T, Problem> {
         let link: Arc<Link> = self.server.link()?;
-        let reads = Reads { connection: link.reads.clone(), keys: &self.server.keys };
-        let answer = read(reads).await;
+        let answer = read(self.server.reads(&link)).await;
         self.server.judge(&link, answer).map_err(|error| problem(&error))?
     }
 
@@ -95,7 +97,7 @@ impl Reader {
             let is_lost = position.is_some_and(|position| position.is_lost);
             // The same on each page, so that one gap is told of it.
             let breach = is_lost.then_some(after.max(state.breach));
-            let lost = lost.max(breach).filter(|_| read.after.is_some());
+            let lost = lost.max(breach).filter(|_| read.after.is_some()).max(part.unread);
             Ok(Ok(Page {
                 gap: lost.map(|lost| state.place_from(lost)),
                 next: state.place_from(part.upto.max(after)),
@@ -118,23 +120,23 @@ impl Reader {
         Ok((is_whole && lost.is_none()).then_some(page))
     }
 
-    /// The place up to which every kept event happened before a moment.
-    pub(super) async fn place_before(&self, time: Timestamp) -> Result<Cursor, Problem> {
+    /// Where what has happened since a time begins. Times rise along each stretch between steps back of the
+    /// clock, so each is halved.
+    pub(super) async fn place_before(&self, time: Timestamp) -> Result<Moment, Problem> {
         self.with(async |mut reads| {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
-            // Times never go back along the log, so its places can be halved: all up to `before`
-            // happened before, all above `since` did not.
-            let (mut before, mut since) = (0, state.head.sequence);
-            while before < since {
-                let middle = before + (since - before) / 2;
-                match reads.places(middle, since, 1).await?.first() {
-                    Some(place) if place.time < time => before = place.sequence,
-                    Some(_) | None if middle > before => since = middle,
-                    Some(_) | None => since = before,
-                }
+            let head = state.head.sequence;
+            let steps = state.steps.all().iter().map(|step| step.after.min(head));
+            let (mut survey, mut begin) = (Survey::default(), 0);
+            for end in steps.chain([head]) {
+                survey = survey.and(reads.survey(time, begin, end).await?);
+                begin = end;
             }
-            let first = state.ended.first().map_or(state.start, |ended| ended.start());
-            Ok(Ok(state.place_from(before.max(first))))
+            // Nothing that is kept is older: whether something was, the beginning of the log says.
+            let oldest = state.ended.first().map_or(state.start, |ended| ended.start());
+            let is_lost = survey.place < oldest && state.breach >= oldest && oldest > 0;
+            let place = state.place_from(survey.place.max(oldest));
+            Ok(Ok(Moment { place, gap: is_lost || survey.hides_some() }))
         })
         .await
     }
@@ -271,10 +273,8 @@ impl Span<'_> {
             all.flat_map(|(topic, range)| range.iter().map(move |found| (topic, found))).collect();
         all.retain(|(_, found)| found.sequence <= end);
         all.sort_unstable_by_key(|(_, found)| found.sequence);
-        Ok(self.fit(
-            all.into_iter().map(|(topic, found)| (found.sequence, event(found, topic, self.state))),
-            end,
-        ))
+        let all = all.into_iter().map(|(topic, found)| (found.sequence, topic, Some(found)));
+        Ok(self.fit(all, end))
     }
 
     async fn along(&self, reads: &mut Reads<'_>) -> RedisResult<Part> {
@@ -296,26 +296,32 @@ impl Span<'_> {
             end = places.last().map_or(end, |place| place.sequence);
         }
         let found = reads.events(&places).await?;
-        let events = places.iter().zip(&found).map(|(place, found)| {
-            let event = found.as_ref().and_then(|found| event(found, &place.topic, self.state));
-            (place.sequence, event)
-        });
-        Ok(self.fit(events, end))
+        let all = places.iter().zip(&found);
+        let all = all.map(|(place, found)| (place.sequence, &place.topic, found.as_ref()));
+        Ok(self.fit(all, end))
     }
 
-    /// As many events as the page may hold; those that are gone are left out.
-    fn fit(&self, found: impl Iterator<Item = (u64, Option<Arc<Event>>)>, end: u64) -> Part {
-        let (mut events, mut bytes) = (Vec::new(), 0);
+    /// As many events as the page may hold; those that are gone are left out, or can't be read.
+    fn fit<'f>(
+        &self,
+        found: impl Iterator<Item = (u64, &'f Topic, Option<&'f Found>)>,
+        end: u64,
+    ) -> Part {
+        let (mut events, mut bytes, mut unread) = (Vec::new(), 0, None);
         let mut found = found.peekable();
-        while let Some((sequence, event)) = found.next() {
+        while let Some((sequence, topic, found_there)) = found.next() {
+            let event = found_there.and_then(|found| event(found, topic, self.state));
+            if found_there.is_some() && event.is_none() {
+                unread = Some(sequence);
+            }
             bytes += event.as_ref().map_or(0, |event| event.cost());
             events.extend(event);
             let is_full = events.len() >= self.read.max_events || bytes >= self.read.max_bytes;
             if is_full && found.peek().is_some() {
-                return Part { events, upto: sequence };
+                return Part { events, upto: sequence, unread };
             }
         }
-        Part { events, upto: end.max(self.after) }
+        Part { events, upto: end.max(self.after), unread }
     }
 
     /// The number of the newest event after the span's beginning that matches and was, or may have

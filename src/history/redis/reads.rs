@@ -9,8 +9,10 @@ use std::ops::RangeInclusive;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value, cmd, from_redis_value, pipe};
 
+use super::epochs::Epochs;
 use super::keys::Keys;
 use super::state::{FIELDS, State};
+use super::survey::Survey;
 use crate::model::{Timestamp, Topic};
 
 /// How many removals a page of history looks at; where there are more, one that matches is assumed.
@@ -64,6 +66,7 @@ pub(super) enum Fetched {
 pub(super) struct Reads<'a> {
     pub(super) connection: MultiplexedConnection,
     pub(super) keys: &'a Keys,
+    pub(super) epochs: &'a Epochs,
 }
 
 fn sequence(id: &str) -> u64 {
@@ -90,11 +93,11 @@ fn exclusive(after: u64) -> String {
 }
 
 impl Losses {
-    fn read(lost: Vec<Removed>, values: &[Option<String>], most: usize) -> Self {
+    fn read(lost: Vec<Removed>, state: Option<State>, most: usize) -> Self {
         let is_cut = lost.len() >= most;
         let parse = |(name, score): Removed| Some((Topic::parse(&name).ok()?, score as u64));
         let topics = lost.into_iter().filter_map(parse).collect();
-        Self { state: State::read(values), topics, is_cut }
+        Self { state, topics, is_cut }
     }
 }
 
@@ -106,7 +109,23 @@ impl Reads<'_> {
             .arg(&FIELDS)
             .query_async(&mut self.connection)
             .await?;
-        Ok(State::read(&values))
+        self.state_of(&values).await
+    }
+
+    /// How the log stands by the values of its record.
+    async fn state_of(&mut self, values: &[Option<String>]) -> RedisResult<Option<State>> {
+        match State::read(values) {
+            Some(state) => {
+                self.epochs.complete(state, &mut self.connection, self.keys).await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The server's clock.
+    pub(super) async fn clock(&mut self) -> RedisResult<Timestamp> {
+        let (seconds, micros): (i64, i64) = cmd("TIME").query_async(&mut self.connection).await?;
+        Ok(Timestamp::from_millis(seconds * 1_000 + micros / 1_000))
     }
 
     /// Events of each topic after a number and up to another.
@@ -163,7 +182,8 @@ impl Reads<'_> {
             };
             (place.sequence, fetched)
         });
-        Ok((fetched.collect(), State::read(&values)))
+        let fetched = fetched.collect();
+        Ok((fetched, self.state_of(&values).await?))
     }
 
     /// Reads the stretch of each topic from its first place to its last; which topics, in order.
@@ -256,7 +276,36 @@ impl Reads<'_> {
         let (places, lost, values): (Vec<Indexed>, Vec<Removed>, Vec<Option<String>>) =
             pipeline.query_async(&mut self.connection).await?;
         let places = places.into_iter().filter_map(placed).collect();
-        Ok((places, Losses::read(lost, &values, most_losses)))
+        Ok((places, Losses::read(lost, self.state_of(&values).await?, most_losses)))
+    }
+
+    /// What is known of a moment in a stretch of the log in which times rise, after one number and up to another.
+    pub(super) async fn survey(
+        &mut self,
+        time: Timestamp,
+        after: u64,
+        upto: u64,
+    ) -> RedisResult<Survey> {
+        // All up to `before` are earlier, all above `since` are not, and the lowest of these is `first`.
+        let (mut before, mut since, mut first) = (after, upto, None);
+        while before < since {
+            let middle = before + (since - before) / 2;
+            match self.places(middle, since, 1).await?.pop() {
+                Some(place) if place.time < time => before = place.sequence,
+                Some(place) => {
+                    first = Some(place);
+                    since = middle;
+                }
+                None if middle > before => since = middle,
+                None => since = before,
+            }
+        }
+        let place = if before > after { before } else { 0 };
+        let dated = match first {
+            Some(first) if first.time <= self.clock().await? => Some(first.sequence),
+            Some(_) | None => None,
+        };
+        Ok(Survey { place, dated })
     }
 
     fn read_places(&self, pipeline: &mut redis::Pipeline, after: u64, upto: u64, count: usize) {
@@ -290,7 +339,7 @@ impl Reads<'_> {
         self.read_losses(&mut pipeline, after, most);
         let (lost, values): (Vec<Removed>, Vec<Option<String>>) =
             pipeline.query_async(&mut self.connection).await?;
-        Ok(Losses::read(lost, &values, most))
+        Ok(Losses::read(lost, self.state_of(&values).await?, most))
     }
 
     fn read_losses(&self, pipeline: &mut redis::Pipeline, after: u64, most: usize) {
@@ -314,6 +363,7 @@ impl Reads<'_> {
         let (scores, values): (Vec<Option<f64>>, Vec<Option<String>>) =
             pipeline.query_async(&mut self.connection).await?;
         let removed = scores.into_iter().map(|score| score.map(|score| score as u64));
-        Ok((State::read(&values), removed.collect()))
+        let removed = removed.collect();
+        Ok((self.state_of(&values).await?, removed))
     }
 }

@@ -1,5 +1,8 @@
-//! The scripts that run in Redis. Each is the common part and its own, and begins by looking whether the
-//! log is still the one that the node knows.
+//! The scripts that run in Redis. Each of the log's is the common part and its own, and begins by looking whether
+//! the log is still the one that the node knows.
+//!
+//! `allow-oom` lets a script write where the server is at its `maxmemory`: it is for what makes room, and for what
+//! the broker itself has to know.
 
 use std::sync::LazyLock;
 
@@ -15,6 +18,17 @@ pub(super) static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// The same for state of the broker's own, such as what is revoked: little, and bounded by count. Runs where
+/// memory is out too.
+pub(super) static PUBLISH_STATE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("lua/log.lua"),
+        include_str!("lua/retention.lua"),
+        include_str!("lua/publish.lua"),
+    ))
+});
+
 /// Removes events of some topics. Runs where memory is out too, for it makes room.
 pub(super) static REMOVE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(concat!(
@@ -24,6 +38,20 @@ pub(super) static REMOVE: LazyLock<Script> = LazyLock::new(|| {
         include_str!("lua/remove.lua"),
     ))
 });
+
+/// Makes room without a publish, and says what time it is.
+pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("lua/log.lua"),
+        include_str!("lua/retention.lua"),
+        include_str!("lua/sweep.lua"),
+    ))
+});
+
+/// Takes or keeps a turn.
+pub(super) static TURN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/turn.lua")));
 
 /// Presents what a node has seen, and says how the log stands. Writes little, and must not wait for room.
 pub(super) static JOIN: LazyLock<Script> = LazyLock::new(|| {

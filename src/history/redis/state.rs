@@ -3,12 +3,20 @@
 //! Pure state. Numbers rise over all epochs, so that a place is one number; which epoch it is of
 //! follows from where the epochs began and ended.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use redis::{FromRedisValue, ParsingError, Value};
 
+use super::super::clock_steps::{ClockSteps, Step};
 use crate::model::{Cursor, LogName};
 
 /// The fields of the log's record that a node reads, in order.
-pub(super) const FIELDS: [&str; 7] = ["name", "epoch", "start", "seq", "breach", "floor", "ended"];
+pub(super) const FIELDS: [&str; 9] =
+    ["name", "epoch", "start", "seq", "breach", "floor", "ended", "steps", "form"];
+
+/// How many ended epochs the record names.
+const NAMED_EPOCHS: usize = 32;
 
 /// How a log stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +30,11 @@ pub(super) struct State {
     /// Nothing up to here is known of topics whose removed events are not listed.
     pub(super) floor: u64,
     /// Epochs that have ended, oldest first.
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Arc<[Ended]>,
+    /// Where the clock of the server went back.
+    pub(super) steps: ClockSteps,
+    /// The highest form of its entries.
+    pub(super) form: u8,
 }
 
 /// An epoch that has ended.
@@ -46,11 +58,36 @@ impl State {
     /// The log that the server has, from the values of [`FIELDS`]; none where it has none.
     pub(super) fn read(values: &[Option<String>]) -> Option<Self> {
         let text = |at: usize| values.get(at).and_then(Option::as_deref);
-        let number = |at: usize| text(at).and_then(|text| text.parse().ok());
+        let number = |at: usize| text(at).and_then(|text| text.parse::<u64>().ok());
         let log = text(0).and_then(LogName::parse)?;
         let head = Cursor { log, epoch: number(1)?, sequence: number(3)? };
         let ended = text(6)?.split_terminator(';').map(Ended::read).collect::<Option<_>>()?;
-        Some(Self { head, start: number(2)?, breach: number(4)?, floor: number(5)?, ended })
+        // Earlier releases noted none.
+        let steps = text(7).unwrap_or_default().split_terminator(';').map(step);
+        let steps = ClockSteps::new(steps.collect::<Option<_>>()?);
+        let form = number(8).map_or(1, |form| u8::try_from(form).unwrap_or(u8::MAX));
+        let (start, breach, floor) = (number(2)?, number(4)?, number(5)?);
+        Some(Self { head, start, breach, floor, ended, steps, form })
+    }
+
+    /// Whether the record may not name all epochs that have ended.
+    pub(super) fn is_cut(&self) -> bool {
+        self.ended.len() >= NAMED_EPOCHS
+    }
+
+    /// The epochs that have ended, by what the record names and what is listed beside it, which also says how
+    /// far back those reach that took in older ones; and whether all that the record names was listed.
+    pub(super) fn all_ended(&self, listed: &[String]) -> (Arc<[Ended]>, bool) {
+        let listed = listed.iter().filter_map(|text| Ended::read(text));
+        let listed: BTreeMap<_, _> = listed
+            .filter(|ended| ended.epoch < self.head.epoch)
+            .map(|ended| (ended.epoch, ended))
+            .collect();
+        let is_whole = self.ended.iter().all(|ended| listed.contains_key(&ended.epoch));
+        let mut all: BTreeMap<_, _> =
+            self.ended.iter().map(|ended| (ended.epoch, *ended)).collect();
+        all.extend(listed);
+        (all.into_values().collect(), is_whole)
     }
 
     /// The cursor of a number.
@@ -106,10 +143,19 @@ impl Ended {
         self.start
     }
 
+    /// `epoch start end …`
     fn read(text: &str) -> Option<Self> {
         let mut numbers = text.split(' ').map(|number| number.parse().ok());
         Some(Self { epoch: numbers.next()??, start: numbers.next()??, end: numbers.next()?? })
     }
+}
+
+/// `number from to`
+fn step(text: &str) -> Option<Step> {
+    let mut numbers = text.split(' ').map(|number| number.parse::<i64>().ok());
+    let after = u64::try_from(numbers.next()??).ok()?;
+    let (from, to) = (numbers.next()??, numbers.next()??);
+    Some(Step { after, from, to, ages_from: to })
 }
 
 impl FromRedisValue for State {
@@ -124,7 +170,8 @@ mod tests {
     use super::*;
 
     fn state(values: [&str; 7]) -> State {
-        State::read(&values.map(|value| Some(value.to_owned()))).unwrap()
+        let values = values.into_iter().map(|value| Some(value.to_owned()));
+        State::read(&values.chain([None]).collect::<Vec<_>>()).unwrap()
     }
 
     fn cursor(text: &str) -> Cursor {
@@ -183,8 +230,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_listed_says_how_far_back_an_epoch_reaches_that_took_in_older_ones() {
+        let mut state =
+            state(["abcdefgh", "4", "900", "905", "0", "0", "2 400 420 0;3 500 520 0;"]);
+        let listed = ["2 0 420 0", "3 500 520 0", "4 900 930 0"].map(str::to_owned);
+        let (ended, is_whole) = state.all_ended(&listed);
+        assert!(is_whole, "the epoch that lasts is not among them");
+        state.ended = ended;
+        assert_eq!(
+            (state.at(7), state.at(905)),
+            (cursor("abcdefgh-2-7"), cursor("abcdefgh-4-905"))
+        );
+        assert_eq!(state.position(cursor("abcdefgh-2-7")), Position { after: 7, is_lost: false });
+        assert!(state.position(cursor("abcdefgh-1-7")).is_lost);
+        assert_eq!(state.place_from(7), cursor("abcdefgh-2-7"));
+        let (_, is_whole) = state.all_ended(&listed[1..]);
+        assert!(!is_whole);
+    }
+
+    #[test]
+    fn steps_of_the_clock_are_read_from_the_record() {
+        let mut values = ["abcdefgh", "1", "0", "9", "0", "0", "", "5 9000 1000;"];
+        let read = |values: [&str; 8]| State::read(&values.map(|value| Some(value.to_owned())));
+        let step = Step { after: 5, from: 9_000, to: 1_000, ages_from: 1_000 };
+        assert_eq!(read(values).unwrap().steps.all(), [step]);
+        values[7] = "5 x 1000;";
+        assert_eq!(read(values), None);
+    }
+
+    #[test]
     fn what_is_no_record_is_none() {
-        assert_eq!(State::read(&[const { None }; 7]), None);
-        assert_eq!(State::read(&["x"; 7].map(|value| Some(value.to_owned()))), None);
+        assert_eq!(State::read(&[const { None }; 9]), None);
+        assert_eq!(State::read(&["x"; 9].map(|value| Some(value.to_owned()))), None);
     }
 }

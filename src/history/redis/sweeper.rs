@@ -1,25 +1,29 @@
 //! Removing what is too old, and forgetting whole topics, in small steps.
 //!
 //! Which rule a topic falls under is known to nodes alone, so a node reads along the index what is old
-//! enough and has it removed by number. One node at a time does so; its lease ends with it.
+//! enough, by the clock that dated it, and has it removed by number. One node at a time does so; its lease ends
+//! with it. Nothing of it needs memory that a full server does not have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use redis::RedisResult;
 use tokio::sync::Notify;
 
 use super::link::{Link, Server, away};
-use super::reads::Reads;
+use super::reads::Placed;
 use super::scripts;
 use super::state::State;
 use super::turn::Turn;
-use crate::config::Rules;
-use crate::model::{Problem, Timestamp, Topic};
+use crate::config::{self, Rules};
+use crate::model::{Cursor, Problem, Topic};
 
 /// How many events one step looks at, and removes at most.
 const STEP: usize = 512;
+
+/// How many steps are made until it is looked again whose turn it is.
+const STEPS: usize = 64;
 
 /// How far the events of all rules with one age have been looked at.
 struct Expiry {
@@ -31,52 +35,95 @@ struct Expiry {
 pub(super) struct Sweeper {
     server: Arc<Server>,
     rules: Rules,
+    config: config::History,
     expiries: Vec<Expiry>,
+    /// Of which epoch that is: what is older may have come back with another one.
+    epoch: Option<Cursor>,
     turn: Turn,
 }
 
 impl Sweeper {
-    pub(super) fn new(server: Arc<Server>, rules: Rules) -> Self {
+    pub(super) fn new(server: Arc<Server>, rules: Rules, config: config::History) -> Self {
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
-        let turn = Turn::new(server.keys.sweeper(), server.node.to_string());
-        Self { server, rules, expiries, turn }
+        let turn = Turn::new(server.keys.sweep(), server.node.to_string());
+        Self { server, rules, config, expiries, epoch: None, turn }
     }
 
-    /// Sweeps a little each time it is asked to.
+    /// Sweeps each time it is asked to, until nothing is left to remove.
     pub(super) async fn run(mut self, due: Arc<Notify>) {
         loop {
             due.notified().await;
-            if let Ok(link) = self.server.link() {
+            while let Ok(link) = self.server.link() {
                 let swept = self.sweep(&link).await;
                 // What was not removed now will be the next time.
-                _ = self.server.judge(&link, swept);
+                if !self.server.judge(&link, swept).unwrap_or(false) {
+                    break;
+                }
             }
         }
     }
 
-    async fn sweep(&mut self, link: &Arc<Link>) -> RedisResult<()> {
+    /// Makes so many steps; whether there may be more to do.
+    async fn sweep(&mut self, link: &Arc<Link>) -> RedisResult<bool> {
         if !self.turn.take(&mut link.commands.clone()).await? {
-            return Ok(());
+            return Ok(false);
         }
-        let now = Timestamp::from(SystemTime::now()).millis();
-        let mut reads = Reads { connection: link.reads.clone(), keys: &self.server.keys };
+        let (state, looked_at, now) = self.make_room(link).await?;
+        let epoch = state.head.at(0);
+        if self.epoch != Some(epoch) {
+            self.epoch = Some(epoch);
+            self.expiries.iter_mut().for_each(|expiry| expiry.looked_at = 0);
+        }
+        let mut is_more = looked_at == STEP;
         for expiry in &mut self.expiries {
-            let age = i64::try_from(expiry.max_age.as_millis()).unwrap_or(i64::MAX);
-            let before = now.saturating_sub(age);
-            let places = reads.places(expiry.looked_at, u64::MAX, STEP).await?;
-            let mut upto_by_topic = BTreeMap::new();
-            for place in places.into_iter().take_while(|place| place.time.millis() < before) {
-                expiry.looked_at = place.sequence;
-                if self.rules.of(&place.topic).max_age == expiry.max_age {
-                    upto_by_topic.insert(place.topic, place.sequence);
-                }
-            }
+            is_more |= expiry.remove(&self.server, &self.rules, link, &state, now).await?;
+        }
+        Ok(is_more)
+    }
+
+    /// Removes what is over the bound on all topics, as far as one step goes. How the log stands, how many
+    /// events were looked at, and the time by the server's clock, in milliseconds.
+    async fn make_room(&self, link: &Arc<Link>) -> RedisResult<(State, usize, i64)> {
+        let mut invocation = scripts::SWEEP.prepare_invoke();
+        self.server.prepare(link, &mut invocation);
+        let config::History { redis_bytes, idempotency_window, .. } = &self.config;
+        invocation.arg(*redis_bytes).arg(idempotency_window.as_millis() as u64);
+        self.server.invoke(link, &invocation).await
+    }
+}
+
+impl Expiry {
+    /// Removes what is too old at a time, so many steps at most; whether there may be more.
+    async fn remove(
+        &mut self,
+        server: &Server,
+        rules: &Rules,
+        link: &Arc<Link>,
+        state: &State,
+        now: i64,
+    ) -> RedisResult<bool> {
+        let age = i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX);
+        let before = now.saturating_sub(age);
+        let is_old =
+            |place: &Placed| state.steps.aged(place.sequence, place.time.millis()) < before;
+        for _ in 0..STEPS {
+            let places = server.reads(link).places(self.looked_at, u64::MAX, STEP).await?;
+            let old: Vec<_> = places.into_iter().take_while(is_old).collect();
+            let Some(last) = old.last().map(|place| place.sequence) else { return Ok(false) };
+            let is_full = old.len() == STEP;
+            let due = old.into_iter().filter(|it| rules.of(&it.topic).max_age == self.max_age);
+            let upto_by_topic: BTreeMap<_, _> = due.map(|it| (it.topic, it.sequence)).collect();
             if !upto_by_topic.is_empty() {
-                remove(&self.server, link, &upto_by_topic).await?;
+                // There may be older ones of these topics, which came back since they were looked at.
+                while remove(server, link, &upto_by_topic).await? == STEP {}
+            }
+            self.looked_at = last;
+            if !is_full {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

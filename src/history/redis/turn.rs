@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use redis::{RedisResult, cmd};
+
+use super::scripts;
 
 /// How long a turn lasts without a word from its holder.
 const LEASE: Duration = Duration::from_secs(5);
@@ -24,19 +26,11 @@ impl Turn {
         Self { key, node }
     }
 
-    /// Takes or keeps the turn; false while it is another node's.
+    /// Takes or keeps the turn; false while it is another node's. Also where the server is out of memory, for
+    /// what is done in turns may be what makes room.
     pub async fn take(&self, connection: &mut MultiplexedConnection) -> RedisResult<bool> {
-        let lease = LEASE.as_millis() as u64;
-        let mut take = cmd("SET");
-        take.arg(&self.key).arg(&self.node).arg("NX").arg("PX").arg(lease);
-        if take.query_async::<Option<String>>(connection).await?.is_some() {
-            return Ok(true);
-        }
-        let holder: Option<String> = cmd("GET").arg(&self.key).query_async(connection).await?;
-        let is_ours = holder.as_ref() == Some(&self.node);
-        if is_ours {
-            () = cmd("PEXPIRE").arg(&self.key).arg(lease).query_async(connection).await?;
-        }
-        Ok(is_ours)
+        let mut take = scripts::TURN.key(&self.key);
+        take.arg(&self.node).arg(LEASE.as_millis() as u64);
+        take.invoke_async(connection).await
     }
 }

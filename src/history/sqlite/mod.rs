@@ -4,15 +4,23 @@
 //! publishes to one in memory waits only while a commit runs, so that nothing overtakes it. Reads
 //! join both, each from its own place, in the order of the log.
 
+pub mod backup;
 mod checkpoints;
+mod convert;
+mod epochs;
+mod legacy;
 mod open;
 mod page;
+mod past;
 mod reader;
 mod readers;
 mod retention;
+mod room;
 mod rows;
+mod space;
 mod state;
 mod store;
+mod strangers;
 mod verify;
 mod writer;
 
@@ -22,22 +30,27 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{error, info};
 
-use self::open::Directory;
+use self::epochs::Epochs;
 pub use self::open::OpenError;
+use self::open::{Directory, Noted};
+use self::past::{Memories, Past};
 use self::reader::Wanted;
 use self::readers::Readers;
-use self::rows::{Epochs, ReceiptRow};
+use self::room::Room;
+use self::rows::ReceiptRow;
+use self::space::{Bounds, Reserve};
 use self::state::{Admission, Forget, Shared, Trouble};
 use self::store::{Failure, Store};
 use self::writer::Writer;
+use super::clock_steps::Dating;
 use super::memory::log::Log;
 use super::{
-    Append, AppendError, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Newest,
+    Append, AppendError, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Moment, Newest,
     NewestPage, Page, Read, Receipt, TopicSummary,
 };
-use crate::clock::within;
+use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
 use crate::panics::half_done;
@@ -47,7 +60,9 @@ pub struct Opened {
     directory: Arc<Directory>,
     store: Store,
     log: Log,
+    reserve: Reserve,
     config: config::History,
+    clock: Clock,
 }
 
 /// The durable log.
@@ -56,44 +71,63 @@ pub struct SqliteHistory {
     readers: Arc<Readers>,
     directory: Arc<Directory>,
     rules: Rules,
+    epochs: Epochs,
+    memories: Memories,
     commit_timeout: Duration,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Opened {
-    /// Opens the data directory, checks what is in it, and begins to number above all that any
-    /// client may have seen. Where acknowledged events are proven to be missing, a new epoch begins,
-    /// and whoever comes with an older cursor is told of a gap.
-    pub fn open(config: &config::History, rules: Rules) -> Result<Self, OpenError> {
+    /// Opens the data directory, checks what is in it, and begins an epoch, which numbers above all that any
+    /// client may have seen. Where acknowledged events are proven to be missing, whoever comes with an older
+    /// cursor is told of a gap.
+    pub fn open(config: &config::History, rules: Rules, clock: Clock) -> Result<Self, OpenError> {
         let directory = Arc::new(Directory::open(&config.path)?);
+        let reserve = Reserve::new(&directory, config);
         let mut store = Store::open(&directory, config, &rules)?;
         let committed = store.log().committed;
         let lost = match directory.head() {
-            Some(noted) if noted > committed => {
+            Noted::Number(noted) if noted > committed => {
                 error!(noted, committed, "acknowledged events are missing from the history");
                 Some(noted)
             }
-            None if committed > 0 => {
-                error!(committed, "what the history should hold is not known: head is missing");
+            Noted::Damaged => {
+                error!(committed, "what the history should hold is not known: head is damaged");
                 Some(committed)
             }
-            Some(_) | None => None,
+            Noted::Nothing if committed > 0 => {
+                info!(committed, "this is taken for a copy of a history, for it has no head");
+                None
+            }
+            Noted::Nothing | Noted::Number(_) => None,
+        };
+        store.convert(&directory).map_err(|error| directory.unusable(error))?;
+        let mut growth = 0;
+        let sequence = match store.begin(lost) {
+            Err(Failure::Full) => {
+                reserve.give_up();
+                store.empty_log();
+                growth = directory.growth(&store.db).unwrap_or(0);
+                store.begin(lost)
+            }
+            begun => begun,
         };
         let failed = |failure| match failure {
-            Failure::Full => directory.damaged("there is no space left"),
+            Failure::Full => directory.full(growth),
+            Failure::Busy(_) => OpenError::Locked(config.path.clone()),
             Failure::NotStored(reason) | Failure::Unknown(reason) => directory.damaged(reason),
         };
-        let sequence = store.begin(lost).map_err(failed)?;
+        let sequence = sequence.map_err(failed)?;
         let synced = directory.set_head(store.log().committed).and_then(|()| directory.sync());
         synced.map_err(|error| directory.damaged(error))?;
-        let head = Cursor { log: store.log().name, epoch: store.epochs().newest(), sequence };
-        let time = Timestamp::from_millis(store.log().time);
-        let mut log = Log::new(head, time, config, rules);
+        let head = Cursor { log: store.log().name, epoch: store.past().epochs.newest(), sequence };
+        let dating = Dating::new(store.log().time, store.past().steps.clone());
+        let mut log = Log::new(head, dating, config, rules, clock);
         let receipts = store.receipts().map_err(|error| directory.damaged(error))?;
         for receipt in receipts {
-            remember(&mut log, receipt, head, store.epochs());
+            remember(&mut log, receipt, head, &store.past().epochs, clock);
         }
-        Ok(Self { directory, store, log, config: config.clone() })
+        Ok(Self { directory, store, log, reserve, config: config.clone(), clock })
     }
 
     /// The place above which new events are numbered.
@@ -103,13 +137,15 @@ impl Opened {
 
     /// Starts to write, and to tell `feed`.
     pub fn start(self, feed: Arc<dyn Feed>) -> std::io::Result<SqliteHistory> {
-        let Self { directory, store, log, config } = self;
+        let Self { directory, store, log, reserve, config, clock } = self;
         let rules = log.rules().clone();
         let readers = Arc::new(Readers::start(directory.clone())?);
-        checkpoints::start(Arc::downgrade(&readers), config.fsync)?;
+        let bounds = Bounds::new(&config);
+        checkpoints::start(Arc::downgrade(&readers), config.fsync, reserve.bound(bounds.moved))?;
         let reserved = store.log().reserved;
         let shared = Arc::new(Shared::new(log, reserved, config.pending_bytes, feed));
         let commit_timeout = config.commit_timeout;
+        let Past { epochs, memories, .. } = store.past().clone();
         let writer = Writer {
             shared: shared.clone(),
             directory: directory.clone(),
@@ -117,46 +153,61 @@ impl Opened {
             acknowledged: store.log().committed,
             store: Some(store),
             rules: rules.clone(),
+            room: Room::new(reserve, bounds),
+            is_failing: false,
             config,
+            clock,
         };
         let thread = thread::Builder::new().name("history-writer".to_owned());
         let writer = Mutex::new(Some(thread.spawn(move || writer.run())?));
-        Ok(SqliteHistory { shared, readers, directory, rules, commit_timeout, writer })
+        Ok(SqliteHistory {
+            shared,
+            readers,
+            directory,
+            rules,
+            epochs,
+            memories,
+            commit_timeout,
+            writer,
+        })
     }
 }
 
 /// Remembers the result of a publish from before a restart.
-fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs) {
+fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock: Clock) {
     let time = Timestamp::from_millis(row.time);
+    let now = Timestamp::from(clock.time()).millis();
+    let age = now.saturating_sub(row.aged(log.steps()));
+    let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
     let events = row.events.into_iter().map(|(topic, sequence)| {
         let cursor =
             sequence.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
         EventReceipt { cursor, topic, time }
     });
-    let key = IdempotencyKey { scope: row.scope, request: row.request };
-    log.remember(key, events.collect(), writer::age(row.time));
+    let key = IdempotencyKey { scope: row.scope, request: row.request, is_in_series: false };
+    log.remember(key, events.collect(), age);
 }
 
 impl SqliteHistory {
     /// Where reading after a cursor begins, and whether events after it are known to be missing.
-    fn position(head: Cursor, after: Option<Cursor>) -> (u64, bool) {
+    fn position(&self, head: Cursor, after: Option<Cursor>) -> (u64, bool) {
         match after {
             None => (0, false),
-            Some(cursor) if cursor.log != head.log || cursor.sequence > head.sequence => (0, true),
-            Some(cursor) if cursor.epoch > head.epoch => (0, true),
-            Some(cursor) => (cursor.sequence, cursor.epoch < head.epoch),
+            Some(cursor) if cursor.log != head.log => (0, true),
+            Some(cursor) => self.epochs.position(cursor, head.sequence),
         }
     }
 
     async fn read_page(&self, read: Read) -> Result<Page, Problem> {
         let head = self.head();
-        let (after, foreign) = Self::position(head, read.after);
+        let (after, foreign) = self.position(head, read.after);
         let upto = read.upto.map_or(head, |upto| upto.min(head)).sequence;
         let Read { patterns, max_events, max_bytes, .. } = read;
         let wanted =
             Wanted { patterns: patterns.clone(), after, upto, max_events, max_bytes, head };
         let disk = self.readers.read(move |reader| reader.events(&wanted)).await?;
-        // Only topics that are kept in memory lose it with the process.
+        // What was in memory went with the process; what is there now is lost by topic.
+        let went = self.memories.lost(&patterns, after);
         let in_memory = |pattern: &&Pattern| self.rules.may_match(pattern, Storage::Memory);
         let in_memory: Vec<_> = patterns.iter().filter(in_memory).cloned().collect();
         let (memory, forgotten) = {
@@ -164,7 +215,7 @@ impl SqliteHistory {
             let found = state.log.read(&patterns, after, upto, max_events, max_bytes);
             (found, state.log.lost_after(after, &in_memory))
         };
-        let lost = disk.lost.max(forgotten).or(foreign.then_some(after));
+        let lost = disk.lost.max(forgotten).max(went).or(foreign.then_some(after));
         let mut end = disk.upto.min(memory.upto);
         let mut events = disk.events;
         events.extend(memory.events);
@@ -256,9 +307,9 @@ impl History for SqliteHistory {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         let admission = self.shared.admit(append);
         Box::pin(async move {
-            let receiver = match admission {
+            let (ticket, receiver) = match admission {
                 Admission::Done(result) => return result,
-                Admission::Waiting(receiver) => receiver,
+                Admission::Waiting(ticket, receiver) => (ticket, receiver),
             };
             match within(self.commit_timeout, receiver).await {
                 Ok(Ok(result)) => result,
@@ -268,6 +319,9 @@ impl History for SqliteHistory {
                 }
                 Err(_) => {
                     let reason = format!("the disk did not answer in {:?}", self.commit_timeout);
+                    if self.shared.withdraw(ticket) {
+                        return Err(AppendError::Unavailable(reason));
+                    }
                     Err(AppendError::OutcomeUnknown(reason))
                 }
             }
@@ -278,13 +332,19 @@ impl History for SqliteHistory {
         Box::pin(self.read_page(read))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Cursor, Problem>> {
+    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
         Box::pin(async move {
-            let head = self.head();
-            let in_memory = self.shared.lock().log.newest_before(time);
-            let (millis, upto) = (time.millis(), head.sequence);
-            let on_disk = self.readers.read(move |reader| reader.newest_before(millis, upto));
-            Ok(head.at(on_disk.await?.max(in_memory)))
+            let (head, steps, in_memory) = {
+                let state = self.shared.lock();
+                (state.log.head(), state.log.steps().clone(), state.log.newest_before(time))
+            };
+            let on_disk = self.readers.read(move |reader| {
+                let next = |from| reader.next_date(from);
+                steps.newest_before(time.millis(), head.sequence, next)
+            });
+            let newest = on_disk.await?.max(in_memory);
+            let gap = self.shared.lock().log.hides_some(newest, time);
+            Ok(Moment { place: head.at(newest), gap })
         })
     }
 
@@ -316,7 +376,11 @@ impl History for SqliteHistory {
     fn trouble(&self) -> Option<String> {
         let state = self.shared.lock();
         match &state.trouble {
-            Some(Trouble::Full) => Some("there is no space left for the history".to_owned()),
+            Some(Trouble::Full) => Some(
+                "there is no space left for the history, or less than history.reserve_bytes"
+                    .to_owned(),
+            ),
+            Some(Trouble::Busy(reason)) => Some(reason.clone()),
             Some(Trouble::Broken(reason)) => Some(format!("the disk has failed: {reason}")),
             None => state
                 .slow_commit()

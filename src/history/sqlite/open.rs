@@ -11,14 +11,25 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::rows::RowError;
 
 /// The schema, one step a file, each applied once and in order.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/0001_history.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/0001_history.sql"),
+    include_str!("../../../migrations/0002_past.sql"),
+];
 
-/// How long a statement waits for another connection's lock. Only checkpoints take one that the
-/// writer has to wait for, and they take milliseconds.
-const BUSY: Duration = Duration::from_secs(10);
+/// How long a statement waits for a lock. The broker's own connections never wait for one another, so
+/// it is another process that has it, and may keep it.
+pub(super) const BUSY: Duration = Duration::from_millis(500);
+
+/// The same where the database is opened, for the other process may be a backup that just begins.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// What a start needs beside the growth of the database, in bytes.
+const BEGINNING: u64 = 1 << 20;
 
 /// Why the durable history can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -34,10 +45,27 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("the data directory {0} is in use by another process")]
     InUse(PathBuf),
+    /// Another process, which is no broker, has locked the database.
+    #[error(
+        "the history in {0} is locked by another process, such as a shell of SQLite or a backup: end it"
+    )]
+    Locked(PathBuf),
+    /// There is not even the space to begin.
+    #[error(
+        "there is no space left for the history in {path}, not even to remove what is over \
+         history.disk_bytes: free {needed} bytes on its file system, or move the directory to a larger one"
+    )]
+    Full {
+        /// `history.path`.
+        path: PathBuf,
+        /// Bytes that are enough.
+        needed: u64,
+    },
     /// It was written by a later version.
     #[error(
         "the history in {path} has schema version {found}, and this version of Fanfare knows \
-         {known}: use the version that wrote it, or a later one"
+         {known}: use the version that wrote it, or a later one; or restore a copy that `fanfare \
+         backup` made before the upgrade (docs/operating.md)"
     )]
     TooNew {
         /// `history.path`.
@@ -58,6 +86,17 @@ pub enum OpenError {
         /// What was found.
         reason: String,
     },
+}
+
+/// What `head` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Noted {
+    /// It is new, or was left out of a copy.
+    Nothing,
+    /// It is not what was written.
+    Damaged,
+    /// The number of the newest commit.
+    Number(u64),
 }
 
 /// The data directory, held by this process.
@@ -92,7 +131,29 @@ impl Directory {
         OpenError::Damaged { path: self.path.clone(), reason: reason.to_string() }
     }
 
-    fn database(&self) -> PathBuf {
+    /// Says why a history here can't be used.
+    pub(super) fn unusable(&self, error: impl Into<RowError>) -> OpenError {
+        let (error, path) = (error.into(), self.path.clone());
+        match error.code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path),
+            // All of the log may have to be moved into the database.
+            Some(ErrorCode::DiskFull) => self.full(length(&self.wal())),
+            _ => self.damaged(error),
+        }
+    }
+
+    /// Says that there is no space to begin, where the database has to grow.
+    pub(super) fn full(&self, growth: u64) -> OpenError {
+        OpenError::Full { path: self.path.clone(), needed: growth + BEGINNING }
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The database.
+    pub(super) fn database(&self) -> PathBuf {
         self.path.join("history.db")
     }
 
@@ -101,13 +162,19 @@ impl Directory {
         self.path.join("history.db-wal")
     }
 
-    /// The number of the newest commit; none where the file is new or not what was written.
-    pub(super) fn head(&self) -> Option<u64> {
+    /// What stands beside the database about its newest commit.
+    pub(super) fn head(&self) -> Noted {
+        if self.head.metadata().is_ok_and(|file| file.len() == 0) {
+            return Noted::Nothing;
+        }
         let mut record = [0; 12];
-        self.head.read_exact_at(&mut record, 0).ok()?;
-        let (number, checksum) = record.split_first_chunk()?;
-        let number = u64::from_le_bytes(*number);
-        (*checksum == head_checksum(number)).then_some(number)
+        let read = self.head.read_exact_at(&mut record, 0).ok();
+        let parts = read.and_then(|()| record.split_first_chunk());
+        let number = parts.map(|(number, checksum)| (u64::from_le_bytes(*number), checksum));
+        match number {
+            Some((number, checksum)) if *checksum == head_checksum(number) => Noted::Number(number),
+            Some(_) | None => Noted::Damaged,
+        }
     }
 
     /// Notes the number of the newest commit. Not forced to disk: it need only outlive the process,
@@ -133,6 +200,11 @@ impl Directory {
         let open = || -> Result<(Connection, u32), rusqlite::Error> {
             let db = Connection::open(self.database())?;
             prepare(&db)?;
+            db.busy_timeout(OPENING)?;
+            if pragma(&db, "page_count")? == 0 {
+                // A new file can shrink from the first; an older one has to be converted.
+                db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+            }
             db.pragma_update(None, "journal_mode", "WAL")?;
             db.pragma_update(None, "synchronous", if fsync { "FULL" } else { "NORMAL" })?;
             // Checkpoints are made beside the writer, so that no publisher waits for one.
@@ -141,12 +213,13 @@ impl Directory {
             let version = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
             Ok((db, version))
         };
-        let (mut db, version) = open().map_err(|error| self.damaged(error))?;
+        let (mut db, version) = open().map_err(|error| self.unusable(error))?;
         let known = MIGRATIONS.len() as u32;
         if version > known {
             return Err(OpenError::TooNew { path: self.path.clone(), found: version, known });
         }
-        migrate(&mut db, version).map_err(|error| self.damaged(error))?;
+        migrate(&mut db, version).map_err(|error| self.unusable(error))?;
+        db.busy_timeout(BUSY).map_err(|error| self.unusable(error))?;
         Ok(db)
     }
 
@@ -196,6 +269,18 @@ fn prepare(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(BUSY)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(())
+}
+
+/// The number that a pragma of the database says.
+pub(super) fn pragma(db: &Connection, name: &str) -> rusqlite::Result<u64> {
+    let mut statement = db.prepare_cached(&format!("PRAGMA {name}"))?;
+    statement.query_row((), |row| row.get::<_, i64>(0)).map(|number| number as u64)
+}
+
+/// The length of a file, in bytes; none where there is no such file. It is never opened for that: the
+/// system would drop all locks of this process on it when it is closed (POSIX fcntl).
+pub(super) fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
 }
 
 fn head_checksum(number: u64) -> [u8; 4] {

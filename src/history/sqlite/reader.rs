@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::epochs::Epochs;
 use super::page::Page;
-use super::rows::{Epochs, EventRow, LogRow, Place, RowError, RowResult, TopicRow};
+use super::past::Past;
+use super::retention::collect;
+use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow};
 use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// The most topics that are followed one by one.
@@ -56,7 +59,11 @@ pub(super) struct ByTopic<T> {
 
 impl Reader {
     pub(super) fn new(db: Connection) -> RowResult<Self> {
-        let epochs = Epochs::read(&db)?;
+        // Both are of one state of the database.
+        let transaction = db.unchecked_transaction()?;
+        let log = collect(&db, LogRow::SELECT, (), LogRow::read)?.into_iter().next();
+        let epochs = Past::read(&db, log.map_or(0, |log| log.past))?.epochs;
+        transaction.finish()?;
         Ok(Self { db, epochs })
     }
 
@@ -276,29 +283,13 @@ impl Reader {
         Ok(ByTopic { found, upto })
     }
 
-    /// The number of the newest event before a moment, in milliseconds since 1970; times never go
-    /// back along the log.
-    pub(super) fn newest_before(&self, millis: i64, head: u64) -> RowResult<u64> {
-        let mut at_or_after = self.db.prepare_cached(
+    /// The number and the date of the first event from a number on.
+    pub(super) fn next_date(&self, from: u64) -> RowResult<Option<(u64, i64)>> {
+        let mut next = self.db.prepare_cached(
             "SELECT sequence, time FROM events WHERE sequence >= ?1 ORDER BY sequence LIMIT 1",
         )?;
-        // Everything up to `low` is earlier; nothing from `high` on is.
-        let (mut low, mut high) = (0, head + 1);
-        while low + 1 < high {
-            let middle = low + (high - low) / 2;
-            let found: Option<(i64, i64)> = at_or_after
-                .query_row((middle as i64,), |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            match found {
-                Some((sequence, time))
-                    if time < millis && (middle..high).contains(&(sequence as u64)) =>
-                {
-                    low = sequence as u64;
-                }
-                _ => high = middle,
-            }
-        }
-        Ok(low)
+        let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?));
+        Ok(next.query_row((from as i64,), read).optional()?)
     }
 
     /// Every event after a place, whichever topic it is of.

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
-use super::rows::{LogRow, RowResult, TopicRow};
+use super::super::clock_steps::ClockSteps;
+use super::rows::{LogRow, ReceiptRow, RowResult, TopicRow};
 use crate::config::{Rule, Rules};
 use crate::model::{Event, Timestamp, Topic};
 
@@ -69,13 +70,19 @@ impl Expiry {
     }
 
     /// Whether the next event to look at is old enough for that.
-    pub(super) fn is_due(&self, db: &Connection, now: SystemTime) -> rusqlite::Result<bool> {
+    pub(super) fn is_due(
+        &self,
+        db: &Connection,
+        steps: &ClockSteps,
+        now: SystemTime,
+    ) -> rusqlite::Result<bool> {
         let mut next = db.prepare_cached(
-            "SELECT time FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 1",
+            "SELECT sequence, time FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 1",
         )?;
-        let time: Option<i64> =
-            next.query_row((self.looked_at as i64,), |row| row.get(0)).optional()?;
-        Ok(time.is_some_and(|time| time < self.before(now)))
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?));
+        let next: Option<(u64, i64)> = next.query_row((self.looked_at as i64,), read).optional()?;
+        let aged = next.map(|(sequence, date)| steps.aged(sequence, date));
+        Ok(aged.is_some_and(|aged| aged < self.before(now)))
     }
 }
 
@@ -146,14 +153,26 @@ impl Removal<'_> {
         Ok(())
     }
 
-    /// Removes the oldest events of all until they are within their bound; the broker's own state is not
-    /// among them. Of what is kept up to number `spared`, all is such state.
-    pub(super) fn over_all(&mut self, max_bytes: u64, spared: &mut u64) -> RowResult<()> {
-        if self.log.bytes <= max_bytes {
+    /// Removes the oldest events of all until they cost no more than their bound and `excess` bytes of them
+    /// are gone; the broker's own state is not among them. Of what is kept up to number `spared`, all is
+    /// such state. For an excess no more than three quarters of the bound go: what else the database has
+    /// may be keys, which are never forgotten early.
+    pub(super) fn over_all(
+        &mut self,
+        max_bytes: u64,
+        excess: u64,
+        spared: &mut u64,
+    ) -> RowResult<()> {
+        if self.log.bytes <= max_bytes && excess == 0 {
             return Ok(());
         }
         let state = State::read(self.transaction, self.topics)?;
-        while self.left > 0 && self.log.bytes > max_bytes + state.bytes {
+        let (before, least) = (self.log.bytes, max_bytes / 4);
+        let excess = excess.saturating_sub(state.bytes);
+        let is_over = |bytes: u64| {
+            bytes > max_bytes + state.bytes || (before - bytes < excess && bytes > least)
+        };
+        while self.left > 0 && is_over(self.log.bytes) {
             let sql = format!(
                 "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 2",
                 Removable::COLUMNS
@@ -176,9 +195,10 @@ impl Removal<'_> {
         &mut self,
         rules: &Rules,
         expiry: &mut Expiry,
+        steps: &ClockSteps,
         now: SystemTime,
     ) -> RowResult<()> {
-        if !expiry.is_due(self.transaction, now)? {
+        if !expiry.is_due(self.transaction, steps, now)? {
             return Ok(());
         }
         let before = expiry.before(now);
@@ -189,7 +209,8 @@ impl Removal<'_> {
         let parameters = (expiry.looked_at as i64, REMOVED_AT_A_TIME as i64);
         let candidates = collect(self.transaction, &sql, parameters, Removable::read)?;
         for event in candidates {
-            if self.left == 0 || event.time >= before {
+            let aged = steps.aged(event.sequence, event.time);
+            if self.left == 0 || aged >= before {
                 break;
             }
             let topic = self.topics.numbered(self.transaction, event.topic)?;
@@ -255,6 +276,44 @@ fn surplus(topic: &TopicRow, rule: &Rule) -> Option<usize> {
     let retained = topic.retained as usize;
     (is_over && retained > 1)
         .then(|| retained.saturating_sub(rule.max_events).clamp(1, retained - 1))
+}
+
+/// Scopes of receipts whose window is over. Those whose date says so are looked at, and those that are
+/// dated after the clock.
+pub(super) fn old_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<Vec<[u8; 32]>> {
+    let now = millis(now);
+    let oldest = now - window.as_millis() as i64;
+    let sql = format!(
+        "SELECT {} FROM receipts WHERE time < ?1 OR time > ?2 ORDER BY time LIMIT ?3",
+        ReceiptRow::COLUMNS
+    );
+    let is_old = |receipt: &ReceiptRow| receipt.aged(steps) < oldest;
+    let found = collect(db, &sql, (oldest, now, limit as i64), |row| {
+        let scope = row.get(0)?;
+        // A damaged one goes by its date.
+        Ok((scope, ReceiptRow::read(row).map_or(true, |receipt| is_old(&receipt))))
+    })?;
+    Ok(found.into_iter().filter(|(_, is_old)| *is_old).map(|(scope, _)| scope).collect())
+}
+
+/// Forgets some of those whose window is over.
+pub(super) fn forget_receipts(
+    db: &Connection,
+    window: Duration,
+    steps: &ClockSteps,
+    now: SystemTime,
+    limit: usize,
+) -> RowResult<()> {
+    for scope in old_receipts(db, window, steps, now, limit)? {
+        db.prepare_cached("DELETE FROM receipts WHERE scope = ?1")?.execute((scope,))?;
+    }
+    Ok(())
 }
 
 /// Every row of a query.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, ErrorCode, Row};
 
+use super::super::clock_steps::ClockSteps;
+use super::epochs::Epochs;
 use crate::model::{Cursor, Data, Event, EventType, LogName, Timestamp, Topic};
 
 /// A row that is not what was written, or can't be read at all.
@@ -24,11 +26,19 @@ pub(super) enum RowError {
 
 pub(super) type RowResult<T> = Result<T, RowError>;
 
-fn damaged(row: impl Into<String>) -> RowError {
+pub(super) fn damaged(row: impl Into<String>) -> RowError {
     Damaged { row: row.into() }.into()
 }
 
 impl RowError {
+    /// What SQLite calls it, where it comes from there.
+    pub(super) fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code(),
+            Self::Damaged(_) => None,
+        }
+    }
+
     /// An event that should be there is not.
     pub(super) fn missing(sequence: u64, topic: &Topic) -> Self {
         damaged(format!("event {sequence} of {topic}"))
@@ -42,31 +52,31 @@ impl RowError {
 
 /// CRC-32 over values that can't be shifted into one another.
 #[derive(Default)]
-struct Checksum(crc32fast::Hasher);
+pub(super) struct Checksum(crc32fast::Hasher);
 
 impl Checksum {
-    fn number(mut self, number: u64) -> Self {
+    pub(super) fn number(mut self, number: u64) -> Self {
         self.0.update(&number.to_le_bytes());
         self
     }
 
-    fn text(self, text: &[u8]) -> Self {
+    pub(super) fn text(self, text: &[u8]) -> Self {
         let mut checksum = self.number(text.len() as u64);
         checksum.0.update(text);
         checksum
     }
 
-    fn finish(self) -> u32 {
+    pub(super) fn finish(self) -> u32 {
         self.0.finalize()
     }
 }
 
 /// Numbers are kept as SQLite's 64-bit integers; those that a log gives are far below the sign.
-fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
+pub(super) fn number(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(at).map(|number| number as u64)
 }
 
-fn integer(number: u64) -> i64 {
+pub(super) fn integer(number: u64) -> i64 {
     number as i64
 }
 
@@ -74,7 +84,8 @@ fn integer(number: u64) -> i64 {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LogRow {
     pub(super) name: LogName,
-    pub(super) rules: u32,
+    /// What its past is known by.
+    pub(super) past: u32,
     pub(super) committed: u64,
     pub(super) reserved: u64,
     pub(super) floor: u64,
@@ -93,7 +104,7 @@ impl LogRow {
         let name: String = row.get(0)?;
         let log = Self {
             name: LogName::parse(&name).ok_or_else(|| damaged("record of the log"))?,
-            rules: row.get(1)?,
+            past: row.get(1)?,
             committed: number(row, 2)?,
             reserved: number(row, 3)?,
             floor: number(row, 4)?,
@@ -109,7 +120,7 @@ impl LogRow {
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
         db.prepare_cached(Self::WRITE)?.execute((
             self.name.to_string(),
-            self.rules,
+            self.past,
             integer(self.committed),
             integer(self.reserved),
             integer(self.floor),
@@ -123,70 +134,13 @@ impl LogRow {
     fn checksum(&self) -> u32 {
         Checksum::default()
             .text(self.name.to_string().as_bytes())
-            .number(u64::from(self.rules))
+            .number(u64::from(self.past))
             .number(self.committed)
             .number(self.reserved)
             .number(self.floor)
             .number(self.time as u64)
             .number(self.bytes)
             .finish()
-    }
-}
-
-/// The stretches of the log, oldest first; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Epochs(Vec<(u64, u64)>);
-
-impl Epochs {
-    const WRITE: &str = "INSERT INTO epochs (epoch, begins_after, checksum) VALUES (?1, ?2, ?3)";
-
-    pub(super) fn read(db: &Connection) -> RowResult<Self> {
-        let mut statement =
-            db.prepare("SELECT epoch, begins_after, checksum FROM epochs ORDER BY epoch")?;
-        let mut epochs = Vec::new();
-        let mut rows = statement.query(())?;
-        while let Some(row) = rows.next()? {
-            let (epoch, begins_after) = (number(row, 0)?, number(row, 1)?);
-            if Self::checksum(epoch, begins_after) != row.get::<_, u32>(2)? {
-                return Err(damaged("record of an epoch"));
-            }
-            epochs.push((epoch, begins_after));
-        }
-        // A lost row would show events under another epoch than they were given.
-        let whole = epochs.iter().zip(1..).all(|((epoch, _), expected)| *epoch == expected);
-        if epochs.is_empty() || !whole { Err(damaged("list of epochs")) } else { Ok(Self(epochs)) }
-    }
-
-    /// The epochs of a new log.
-    pub(super) fn first() -> Self {
-        Self(vec![(1, 0)])
-    }
-
-    /// Begins a new epoch behind a number.
-    pub(super) fn begin(&mut self, begins_after: u64) {
-        self.0.push((self.newest() + 1, begins_after));
-    }
-
-    pub(super) fn newest(&self) -> u64 {
-        self.0.last().map_or(1, |(epoch, _)| *epoch)
-    }
-
-    /// The epoch in which a number was given.
-    pub(super) fn of(&self, sequence: u64) -> u64 {
-        let begun = self.0.iter().rev().find(|(_, begins_after)| sequence > *begins_after);
-        begun.map_or(1, |(epoch, _)| *epoch)
-    }
-
-    pub(super) fn write_newest(&self, db: &Connection) -> rusqlite::Result<()> {
-        if let Some(&(epoch, after)) = self.0.last() {
-            let checksum = Self::checksum(epoch, after);
-            db.prepare_cached(Self::WRITE)?.execute((integer(epoch), integer(after), checksum))?;
-        }
-        Ok(())
-    }
-
-    fn checksum(epoch: u64, begins_after: u64) -> u32 {
-        Checksum::default().number(epoch).number(begins_after).finish()
     }
 }
 
@@ -346,8 +300,8 @@ pub(super) struct ReceiptRow {
 }
 
 impl ReceiptRow {
-    pub(super) const SELECT: &str =
-        "SELECT scope, request, time, events, checksum FROM receipts ORDER BY time";
+    /// The columns that [`ReceiptRow::read`] reads.
+    pub(super) const COLUMNS: &str = "scope, request, time, events, checksum";
     const WRITE: &str = "INSERT OR REPLACE INTO receipts \
         (scope, request, time, events, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
 
@@ -363,6 +317,12 @@ impl ReceiptRow {
         let events = events.into_iter().map(|(name, at)| Ok((Topic::parse(&name)?, at)));
         let events: Result<_, crate::model::TopicError> = events.collect();
         Ok(Self { scope, request, time, events: events.map_err(|_| broken())? })
+    }
+
+    /// From when its age counts, in milliseconds since 1970.
+    pub(super) fn aged(&self, steps: &ClockSteps) -> i64 {
+        let number = self.events.iter().find_map(|(_, number)| *number);
+        steps.aged(number.unwrap_or(u64::MAX), self.time)
     }
 
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {

@@ -41,8 +41,12 @@ pub(super) struct State {
     /// No number above this one may be given.
     pub(super) reserved: u64,
     pub(super) trouble: Option<Trouble>,
+    /// What was to go to the disk with a commit of unknown outcome.
+    doubtful: Vec<Vec<Arc<Event>>>,
     queue: VecDeque<Pending>,
     queued_bytes: usize,
+    /// How many publishes have been queued.
+    tickets: u64,
     max_queued_bytes: usize,
     committing: Option<Instant>,
     stopping: bool,
@@ -53,13 +57,15 @@ pub(super) struct State {
 pub(super) enum Trouble {
     /// There was no space for the last group; the next one may be smaller.
     Full,
+    /// Another process was in the way of the last group; it may be gone.
+    Busy(String),
     /// The disk can't be trusted before it has been looked at again.
     Broken(String),
 }
 
 /// What waits for the writer.
 enum Pending {
-    Append { append: Append, bytes: usize, answer: Answer },
+    Append { append: Append, bytes: usize, answer: Answer, ticket: u64 },
     Forget(Forget),
 }
 
@@ -94,7 +100,8 @@ pub(super) enum Work {
 /// What became of a publish, now or later.
 pub(super) enum Admission {
     Done(Result<Receipt, AppendError>),
-    Waiting(oneshot::Receiver<Result<Receipt, AppendError>>),
+    /// With a ticket for [`Shared::withdraw`].
+    Waiting(u64, oneshot::Receiver<Result<Receipt, AppendError>>),
 }
 
 impl Shared {
@@ -108,8 +115,10 @@ impl Shared {
             log,
             reserved,
             trouble: None,
+            doubtful: Vec::new(),
             queue: VecDeque::new(),
             queued_bytes: 0,
+            tickets: 0,
             max_queued_bytes,
             committing: None,
             stopping: false,
@@ -135,12 +144,24 @@ impl Shared {
                 Admission::Done(Ok(receipt))
             }
             Ok(Ready::Known(receipt)) => Admission::Done(Ok(receipt)),
-            Ok(Ready::Later(receiver)) => {
+            Ok(Ready::Later(ticket, receiver)) => {
                 self.work.notify_one();
-                Admission::Waiting(receiver)
+                Admission::Waiting(ticket, receiver)
             }
             Err(error) => Admission::Done(Err(error)),
         }
+    }
+
+    /// Takes back a publish that the writer has not begun with; whether it could: then it is certainly not
+    /// stored.
+    pub(super) fn withdraw(&self, ticket: u64) -> bool {
+        let mut state = self.lock();
+        let is_it = |pending: &Pending| matches!(pending, Pending::Append { ticket: its, .. } if *its == ticket);
+        let Some(at) = state.queue.iter().position(is_it) else { return false };
+        if let Some(Pending::Append { bytes, .. }) = state.queue.remove(at) {
+            state.queued_bytes -= bytes;
+        }
+        true
     }
 
     /// Lets the writer forget a topic.
@@ -168,10 +189,12 @@ impl Shared {
     ) {
         let mut state = self.lock();
         state.committing = None;
-        state.reserved = reserved;
+        // What could not be stored reserved nothing either.
+        let were_reserved = mem::replace(&mut state.reserved, reserved);
         state.trouble = match &outcome {
             Ok(()) => None,
             Err(Failure::Full) => Some(Trouble::Full),
+            Err(Failure::Busy(reason)) => Some(Trouble::Busy(reason.clone())),
             Err(Failure::NotStored(reason) | Failure::Unknown(reason)) => {
                 Some(Trouble::Broken(reason.clone()))
             }
@@ -180,21 +203,30 @@ impl Shared {
         let mut answers = Vec::new();
         for Numbered { events, key, answer } in group {
             let needs_disk = state.needs_disk(events.iter().map(|event| &event.topic));
+            let newest = events.iter().filter_map(|event| event.cursor).max();
+            let is_reserved = newest.is_none_or(|newest| newest.sequence <= were_reserved);
             let result = match &outcome {
                 Ok(()) => Ok(state.log.commit(&events, key)),
                 // What is numbered among events that may yet turn up can't go out before them.
                 Err(Failure::Unknown(reason)) if !needs_disk => {
                     Err(AppendError::Unavailable(reason.clone()))
                 }
-                Err(_) if !needs_disk => Ok(state.log.commit(&events, key)),
+                Err(_) if !needs_disk && is_reserved => Ok(state.log.commit(&events, key)),
                 Err(Failure::Full) => Err(AppendError::StorageFull),
-                Err(Failure::NotStored(reason)) => Err(AppendError::Unavailable(reason.clone())),
+                Err(Failure::Busy(reason) | Failure::NotStored(reason)) => {
+                    Err(AppendError::Unavailable(reason.clone()))
+                }
                 Err(Failure::Unknown(reason)) => Err(AppendError::OutcomeUnknown(reason.clone())),
             };
             if result.is_ok() {
                 out.extend(events);
+            } else if needs_disk && matches!(outcome, Err(Failure::Unknown(_))) {
+                state.doubtful.push(events);
             }
             answers.push((answer, result));
+        }
+        if matches!(outcome, Err(Failure::Full | Failure::Busy(_) | Failure::NotStored(_))) {
+            state.log.take_back();
         }
         if !out.is_empty() {
             self.feed.committed(out);
@@ -206,9 +238,13 @@ impl Shared {
         }
     }
 
-    /// Lets events out that turned up on the disk after all, and takes the history as mended.
-    pub(super) fn mended(&self, recovered: Vec<Arc<Event>>, reserved: u64) {
+    /// Takes the history as mended. Where the group of unknown outcome turned up on the disk after all, its
+    /// publishes are let out whole, with what of them is kept in memory.
+    pub(super) fn mended(&self, has_turned_up: bool, reserved: u64) {
         let mut state = self.lock();
+        let doubtful = mem::take(&mut state.doubtful);
+        let recovered: Vec<_> =
+            if has_turned_up { doubtful.into_iter().flatten().collect() } else { Vec::new() };
         state.log.commit(&recovered, None);
         state.trouble = None;
         state.reserved = reserved;
@@ -235,7 +271,7 @@ impl Shared {
 enum Ready {
     Now(Append),
     Known(Receipt),
-    Later(oneshot::Receiver<Result<Receipt, AppendError>>),
+    Later(u64, oneshot::Receiver<Result<Receipt, AppendError>>),
 }
 
 impl State {
@@ -270,8 +306,10 @@ impl State {
         }
         self.queued_bytes += bytes;
         let (answer, receiver) = oneshot::channel();
-        self.queue.push_back(Pending::Append { append, bytes, answer });
-        Ok(Ready::Later(receiver))
+        self.tickets += 1;
+        let ticket = self.tickets;
+        self.queue.push_back(Pending::Append { append, bytes, answer, ticket });
+        Ok(Ready::Later(ticket, receiver))
     }
 
     /// Whether any of these topics is kept on disk.
@@ -302,8 +340,10 @@ impl State {
             && bytes < GROUP_BYTES
             && let Some(next) = self.queue.pop_front()
         {
-            let (append, cost, answer) = match next {
-                Pending::Append { append, bytes, answer } => (append, bytes, answer),
+            let (append, cost, answer, ticket) = match next {
+                Pending::Append { append, bytes, answer, ticket } => {
+                    (append, bytes, answer, ticket)
+                }
                 Pending::Forget(forget) if group.is_empty() => return Work::Forget(forget),
                 Pending::Forget(forget) => {
                     self.queue.push_front(Pending::Forget(forget));
@@ -312,7 +352,7 @@ impl State {
             };
             // A repeat of a publish in this group waits for its result.
             if append.key.as_ref().is_some_and(|key| !scopes.insert(key.scope)) {
-                self.queue.push_front(Pending::Append { append, bytes: cost, answer });
+                self.queue.push_front(Pending::Append { append, bytes: cost, answer, ticket });
                 break;
             }
             self.queued_bytes -= cost;
@@ -351,3 +391,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

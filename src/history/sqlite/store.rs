@@ -4,13 +4,22 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use super::super::clock_steps::ClockSteps;
+use super::super::rules::InMemory;
+use super::convert;
+use super::epochs::KEPT_APART;
+use super::legacy;
 use super::open::{Directory, OpenError};
-use super::retention::{Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, millis};
-use super::rows::{Epochs, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow};
+use super::past::Past;
+use super::retention::{
+    Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, forget_receipts, old_receipts,
+};
+use super::rows::{EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer};
+use super::space::Bounds;
 use super::verify::{corrupt, verify};
-use crate::config::{self, Rules, Storage};
+use crate::config::{self, Rules};
 use crate::model::{Event, LogName, Topic};
 
 /// How many numbers are reserved ahead, so that those of events that are kept in memory alone are
@@ -20,15 +29,33 @@ pub(super) const RESERVED_AHEAD: u64 = 1 << 20;
 /// How many topics without events keep the number of their last removed event to themselves.
 const EMPTIED_TOPICS: u32 = 10_000;
 
+/// How many events one transaction removes where there is hardly any space for it.
+pub(super) const REMOVED_ON_A_FULL_DISK: usize = 32;
+
 /// Why nothing, or perhaps something, was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Certainly nothing: there is no space.
     Full,
+    /// Certainly nothing: another process is in the way.
+    Busy(String),
     /// Certainly nothing.
     NotStored(String),
     /// All of it or nothing.
     Unknown(String),
+}
+
+impl Failure {
+    /// What it is that something failed before anything was committed.
+    pub(super) fn before_commit(error: RowError) -> Self {
+        match error.code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseBusy) => {
+                Self::Busy("another process has locked history.db".to_owned())
+            }
+            _ => Self::NotStored(error.to_string()),
+        }
+    }
 }
 
 /// What one transaction adds.
@@ -40,19 +67,21 @@ pub(super) struct Group {
     pub(super) receipts: Vec<ReceiptRow>,
     /// The newest number given to any event, kept or not.
     pub(super) last: u64,
+    /// Where the clock went back so far.
+    pub(super) steps: ClockSteps,
 }
 
 /// The database, as its one writer has it.
 pub(super) struct Store {
-    db: Connection,
+    pub(super) db: Connection,
     log: LogRow,
-    epochs: Epochs,
+    past: Past,
     rules: Rules,
-    max_bytes: u64,
+    pub(super) max: Bounds,
     receipts_window: Duration,
     expiries: Vec<Expiry>,
     /// Of what is kept up to here, all is state of the broker's own.
-    spared: u64,
+    pub(super) spared: u64,
 }
 
 impl Store {
@@ -62,70 +91,121 @@ impl Store {
         config: &config::History,
         rules: &Rules,
     ) -> Result<Self, OpenError> {
-        let damaged = |error: RowError| directory.damaged(error);
+        let damaged = |error: RowError| directory.unusable(error);
         let mut db = directory.writer(config.fsync)?;
         verify(&db).map_err(damaged)?;
-        let (log, epochs) = load_or_create(&mut db, rules).map_err(damaged)?;
+        let (log, past) = load_or_create(&mut db).map_err(damaged)?;
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
         Ok(Self {
             db,
             log,
-            epochs,
+            past,
             rules: rules.clone(),
-            max_bytes: config.disk_bytes as u64,
+            max: Bounds::new(config),
             receipts_window: config.idempotency_window,
             expiries,
             spared: 0,
         })
     }
 
+    /// Lets the file shrink from now on, where an older release made it and there is room for that.
+    pub(super) fn convert(&self, directory: &Directory) -> RowResult<()> {
+        convert::convert(&self.db, directory)
+    }
+
     pub(super) fn log(&self) -> &LogRow {
         &self.log
     }
 
-    pub(super) fn epochs(&self) -> &Epochs {
-        &self.epochs
+    /// What the log knows of its past, as far as that is stored.
+    pub(super) fn past(&self) -> &Past {
+        &self.past
     }
 
-    /// Begins to give numbers above all that were ever given; in a new epoch where acknowledged
-    /// events are missing. Where topics were kept elsewhere before, whoever has a cursor from then
-    /// gets a gap, for what was kept in memory then is gone.
+    /// Begins an epoch, and to give numbers above all that were ever given. Where it is proven that events
+    /// up to `lost` were acknowledged and are missing, every place before is a gap.
     /// Returns the number above which new ones begin.
-    pub(super) fn begin(&mut self, lost_up_to: Option<u64>) -> Result<u64, Failure> {
-        let mut log = self.log.clone();
-        let mut epochs = self.epochs.clone();
-        if let Some(lost) = lost_up_to {
-            log.reserved = log.reserved.max(lost);
-            log.committed = log.committed.max(lost);
-            log.floor = log.reserved;
-            epochs.begin(log.reserved);
-        }
-        let rules = rules_checksum(&self.rules);
-        if log.rules != rules {
-            log.rules = rules;
-            log.floor = log.reserved;
-        }
-        let begins_after = log.reserved;
-        log.reserved += RESERVED_AHEAD;
-        let new_epoch = epochs != self.epochs;
-        self.transact(|transaction, current, _, _| {
-            if new_epoch {
-                epochs.write_newest(transaction)?;
+    pub(super) fn begin(&mut self, lost: Option<u64>) -> Result<u64, Failure> {
+        let (mut log, mut past) = (self.log.clone(), self.past.clone());
+        let begins_after = log.reserved.max(lost.unwrap_or(0));
+        let rules = InMemory::of(&self.rules);
+        if begins_after > 0 {
+            if past.memories.is_empty() {
+                // An earlier release knew no more than whether its rules were these, and of those before
+                // them only that they had been others.
+                past.memories.add(InMemory::everything(), log.floor);
+                let same = log.past == legacy::rules_checksum(&self.rules);
+                past.memories.add(if same { rules.clone() } else { InMemory::everything() }, 0);
             }
+            past.epochs.begin(begins_after, log.committed, lost);
+            self.forget_epochs(&mut past).map_err(|error| Failure::NotStored(error.to_string()))?;
+        }
+        past.memories.begin(rules, begins_after);
+        log.past = past.checksum();
+        log.committed = log.committed.max(lost.unwrap_or(0));
+        log.reserved = begins_after + RESERVED_AHEAD;
+        self.transact(|transaction, current, _, _| {
+            past.write(transaction)?;
             *current = log.clone();
             Ok(())
         })?;
-        self.epochs = epochs;
+        self.past = past;
         Ok(begins_after)
+    }
+
+    /// Forgets the oldest epochs that no event is of, where there are very many.
+    fn forget_epochs(&self, past: &mut Past) -> RowResult<()> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE sequence > ?1 AND sequence <= ?2)";
+        let mut has_events = self.db.prepare(sql)?;
+        while past.epochs.all().len() > KEPT_APART {
+            let has_events = |after, upto| -> RowResult<bool> {
+                Ok(has_events.query_row((integer(after), integer(upto)), |row| row.get(0))?)
+            };
+            if !past.epochs.forget_one(has_events)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves more numbers, which proves that the database can be written to.
+    pub(super) fn reserve(&mut self) -> Result<(), Failure> {
+        self.transact(|_, log, _, _| {
+            log.reserved += RESERVED_AHEAD;
+            Ok(())
+        })
     }
 
     /// Stores a group, with some of the retention that is due.
     pub(super) fn commit(&mut self, group: &Group, now: SystemTime) -> Result<(), Failure> {
-        let budget = REMOVED_AT_A_TIME + 2 * group.events.len();
+        self.commit_removing(group, REMOVED_AT_A_TIME, now)
+    }
+
+    /// The same, removing as many events and twice those that are added.
+    pub(super) fn commit_removing(
+        &mut self,
+        group: &Group,
+        events: usize,
+        now: SystemTime,
+    ) -> Result<(), Failure> {
+        let budget = events + 2 * group.events.len();
+        let coming = group.events.iter().map(|event| event.cost() as u64).sum();
+        let excess = self.excess(coming).map_err(|error| Failure::before_commit(error.into()))?;
         let (mut expiries, mut spared) = (self.expiries.clone(), self.spared);
-        let oldest_receipt = millis(now) - self.receipts_window.as_millis() as i64;
-        self.transact(|transaction, log, topics, bounds| {
+        let (steps, window) = (&group.steps, self.receipts_window);
+        let mut past = self.past.clone();
+        past.steps.clone_from(steps);
+        let is_new_past = past != self.past;
+        let max_bytes = self.max.cost;
+        self.transact(|transaction, log, topics, rules| {
+            if is_new_past {
+                past.write(transaction)?;
+                log.past = past.checksum();
+            }
+            // First, so that what comes finds its place in what is freed.
+            let mut removal = Removal { transaction, log, topics, left: budget };
+            removal.over_all(max_bytes, excess, &mut spared)?;
             for event in &group.events {
                 add(transaction, log, topics, event)?;
             }
@@ -137,53 +217,53 @@ impl Store {
                 log.reserved = group.last + RESERVED_AHEAD;
             }
             let mut removal = Removal { transaction, log, topics, left: budget };
-            removal.over_bounds(bounds.rules)?;
-            removal.over_all(bounds.max_bytes, &mut spared)?;
+            removal.over_bounds(rules)?;
+            removal.over_all(max_bytes, 0, &mut spared)?;
             for expiry in &mut expiries {
-                removal.too_old(bounds.rules, expiry, now)?;
+                removal.too_old(rules, expiry, steps, now)?;
             }
-            transaction
-                .prepare_cached(
-                    "DELETE FROM receipts WHERE scope IN \
-                     (SELECT scope FROM receipts WHERE time < ?1 ORDER BY time LIMIT ?2)",
-                )?
-                .execute((oldest_receipt, budget as i64))?;
-            Ok(())
+            forget_receipts(transaction, window, steps, now, budget)
         })?;
         (self.expiries, self.spared) = (expiries, spared);
+        self.past = past;
         Ok(())
     }
 
-    /// Does some of the retention that is due; whether there may be more to do.
-    pub(super) fn tidy(&mut self, now: SystemTime) -> Result<bool, Failure> {
-        if !self.is_untidy(now).map_err(|error| Failure::NotStored(error.to_string()))? {
+    /// Does some of the retention that is due, removing as many events at most; whether there may be more to
+    /// do.
+    pub(super) fn tidy(&mut self, events: usize, now: SystemTime) -> Result<bool, Failure> {
+        if !self.is_untidy(now).map_err(Failure::before_commit)? {
             return Ok(false);
         }
+        let before = self.log.bytes;
         self.forget_topics()?;
-        self.commit(&Group { last: self.log.committed, ..Group::default() }, now)?;
-        Ok(true)
+        let (last, steps) = (self.log.committed, self.past.steps.clone());
+        let group = Group { last, steps, ..Group::default() };
+        self.commit_removing(&group, events, now)?;
+        Ok(self.log.bytes < before
+            || self.is_untidy_but_for_space(now).map_err(Failure::before_commit)?)
     }
 
     /// Whether retention has something to do.
     fn is_untidy(&self, now: SystemTime) -> RowResult<bool> {
-        if self.log.bytes > self.max_bytes {
+        let excess = self.excess(0)?;
+        if self.log.bytes > self.max.cost || (excess > 0 && self.log.bytes > self.max.cost / 4) {
             let state = State::read(&self.db, &Topics::default())?;
-            if self.log.bytes > self.max_bytes + state.bytes {
+            if self.log.bytes > self.max.cost + state.bytes || excess > state.bytes {
                 return Ok(true);
             }
         }
+        self.is_untidy_but_for_space(now)
+    }
+
+    fn is_untidy_but_for_space(&self, now: SystemTime) -> RowResult<bool> {
         for expiry in &self.expiries {
-            if expiry.is_due(&self.db, now)? {
+            if expiry.is_due(&self.db, &self.past.steps, now)? {
                 return Ok(true);
             }
         }
-        let oldest = millis(now) - self.receipts_window.as_millis() as i64;
-        let old: Option<i64> = self
-            .db
-            .prepare_cached("SELECT time FROM receipts ORDER BY time LIMIT 1")?
-            .query_row((), |row| row.get(0))
-            .optional()?;
-        Ok(old.is_some_and(|time| time < oldest) || self.emptied_topics()? > EMPTIED_TOPICS)
+        let old = old_receipts(&self.db, self.receipts_window, &self.past.steps, now, 1)?;
+        Ok(!old.is_empty() || self.emptied_topics()? > EMPTIED_TOPICS)
     }
 
     fn emptied_topics(&self) -> rusqlite::Result<u32> {
@@ -195,7 +275,7 @@ impl Store {
     /// Forgets topics that have had no events for longest, where there are very many.
     fn forget_topics(&mut self) -> Result<(), Failure> {
         let emptied =
-            self.emptied_topics().map_err(|error| Failure::NotStored(error.to_string()))?;
+            self.emptied_topics().map_err(|error| Failure::before_commit(error.into()))?;
         let surplus = emptied.saturating_sub(EMPTIED_TOPICS).min(REMOVED_AT_A_TIME as u32);
         if surplus == 0 {
             return Ok(());
@@ -217,12 +297,17 @@ impl Store {
     }
 
     /// Removes some of the oldest events of a topic, up to a number; how many it removed.
-    pub(super) fn forget(&mut self, topic: &Topic, upto: u64) -> Result<usize, Failure> {
+    pub(super) fn forget(
+        &mut self,
+        topic: &Topic,
+        upto: u64,
+        events: usize,
+    ) -> Result<usize, Failure> {
         let mut removed = 0;
         self.transact(|transaction, log, topics, _| {
-            let mut removal = Removal { transaction, log, topics, left: REMOVED_AT_A_TIME };
+            let mut removal = Removal { transaction, log, topics, left: events };
             removal.forget(topic, upto)?;
-            removed = REMOVED_AT_A_TIME - removal.left;
+            removed = events - removal.left;
             Ok(())
         })?;
         Ok(removed)
@@ -230,7 +315,8 @@ impl Store {
 
     /// The results that are remembered, oldest first. A damaged one is reported and left out.
     pub(super) fn receipts(&self) -> RowResult<Vec<ReceiptRow>> {
-        let mut statement = self.db.prepare(ReceiptRow::SELECT)?;
+        let sql = format!("SELECT {} FROM receipts ORDER BY time", ReceiptRow::COLUMNS);
+        let mut statement = self.db.prepare(&sql)?;
         let mut rows = statement.query(())?;
         let mut receipts = Vec::new();
         while let Some(row) = rows.next()? {
@@ -243,20 +329,15 @@ impl Store {
     }
 
     /// Does something to the database, whole or not at all.
-    fn transact(
+    pub(super) fn transact(
         &mut self,
-        act: impl FnOnce(&Transaction<'_>, &mut LogRow, &mut Topics, &Bounds<'_>) -> RowResult<()>,
+        act: impl FnOnce(&Transaction<'_>, &mut LogRow, &mut Topics, &Rules) -> RowResult<()>,
     ) -> Result<(), Failure> {
         let (mut log, mut topics) = (self.log.clone(), Topics::default());
-        let bounds = Bounds { rules: &self.rules, max_bytes: self.max_bytes };
-        let not_stored = |error: RowError| match &error {
-            RowError::Sqlite(error) if is_full(error) => Failure::Full,
-            _ => Failure::NotStored(error.to_string()),
-        };
         let begun = self.db.transaction_with_behavior(TransactionBehavior::Immediate);
-        let transaction = begun.map_err(|error| not_stored(error.into()))?;
+        let transaction = begun.map_err(|error| Failure::before_commit(error.into()))?;
         let prepare = || -> RowResult<()> {
-            act(&transaction, &mut log, &mut topics, &bounds)?;
+            act(&transaction, &mut log, &mut topics, &self.rules)?;
             for topic in topics.rows.values() {
                 topic.write(&transaction)?;
             }
@@ -264,7 +345,7 @@ impl Store {
             Ok(())
         };
         // Dropped unless committed, which rolls back.
-        prepare().map_err(not_stored)?;
+        prepare().map_err(Failure::before_commit)?;
         transaction.commit().map_err(|error| match is_full(&error) {
             true => Failure::Full,
             false => Failure::Unknown(error.to_string()),
@@ -274,51 +355,35 @@ impl Store {
     }
 }
 
-/// What retention goes by.
-struct Bounds<'a> {
-    rules: &'a Rules,
-    max_bytes: u64,
-}
-
 fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
-/// A checksum of where events are kept, by which a change of the rules is known.
-fn rules_checksum(rules: &Rules) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for rule in rules.all() {
-        let on_disk = rule.storage == Storage::Disk;
-        hasher.update(format!("{} {on_disk}\n", rule.pattern).as_bytes());
-    }
-    hasher.finalize()
-}
-
-fn load_or_create(db: &mut Connection, rules: &Rules) -> RowResult<(LogRow, Epochs)> {
+fn load_or_create(db: &mut Connection) -> RowResult<(LogRow, Past)> {
     let found = db.prepare(LogRow::SELECT)?.query_and_then((), LogRow::read)?.next().transpose()?;
     if let Some(log) = found {
-        let epochs = Epochs::read(db)?;
-        return Ok((log, epochs));
+        let past = Past::read(db, log.past)?;
+        return Ok((log, past));
     }
     let events: i64 = db.query_row("SELECT COUNT(*) FROM topics", (), |row| row.get(0))?;
     if events > 0 {
         return Err(corrupt("the record of the log is missing"));
     }
+    let past = Past::none();
     let log = LogRow {
         name: LogName::random(),
-        rules: rules_checksum(rules),
+        past: past.checksum(),
         committed: 0,
         reserved: 0,
         floor: 0,
         time: 0,
         bytes: 0,
     };
-    let epochs = Epochs::first();
     let transaction = db.transaction()?;
     log.write(&transaction)?;
-    epochs.write_newest(&transaction)?;
+    past.write(&transaction)?;
     transaction.commit()?;
-    Ok((log, epochs))
+    Ok((log, past))
 }
 
 fn add(
@@ -348,6 +413,6 @@ fn add(
     topic.retained += 1;
     topic.bytes += event.cost() as u64;
     log.bytes += event.cost() as u64;
-    log.time = log.time.max(event.time.millis());
+    log.time = event.time.millis();
     Ok(())
 }

@@ -8,23 +8,29 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::super::clock_steps::ClockSteps;
 use super::open::Directory;
 use super::reader::{Reader, Wanted};
 use super::readers::Readers;
-use super::rows::ReceiptRow;
-use super::rows::RowError;
+use super::room::Room;
+use super::rows::{ReceiptRow, RowResult};
 use super::state::{Forget, Numbered, Shared, Trouble, Work};
 use super::store::{Failure, Group, Store};
+use super::strangers;
+use crate::clock::Clock;
 use crate::config::{self, Rules, Storage};
-use crate::model::{Code, Cursor, Event, Problem, Timestamp};
+use crate::model::{Code, Cursor, Problem};
 
 /// How long the writer waits for something to write before it tidies up, and how often it tries a
 /// disk that has failed.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long it waits where there is more to tidy up.
+const SOON: Duration = Duration::from_millis(10);
 
 /// How long it tidies up before it looks whether someone wants to write.
 const TIDY: Duration = Duration::from_millis(50);
@@ -36,6 +42,10 @@ pub(super) struct Writer {
     pub(super) readers: Arc<Readers>,
     pub(super) config: config::History,
     pub(super) rules: Rules,
+    pub(super) clock: Clock,
+    pub(super) room: Room,
+    /// Whether the last thing that was written failed, and the log said so.
+    pub(super) is_failing: bool,
     /// None while the disk can't be trusted.
     pub(super) store: Option<Store>,
     /// The newest number of an acknowledged publish.
@@ -45,16 +55,38 @@ pub(super) struct Writer {
 impl Writer {
     /// Writes until the history stops.
     pub(super) fn run(mut self) {
+        let mut patience = Duration::ZERO;
         loop {
-            match self.shared.next_work(IDLE) {
+            let work = self.shared.next_work(patience);
+            patience = IDLE;
+            match work {
                 Work::Group(group) => self.commit(group),
                 Work::Forget(forget) => self.forget(forget),
-                Work::Idle => self.idle(),
+                Work::Idle if self.idle() => patience = SOON,
+                Work::Idle => {}
                 Work::Stop => break,
             }
         }
+        self.finish();
+        // What nobody has verified stays as it is.
+        self.checkpoint("TRUNCATE");
         if let Err(error) = self.directory.sync() {
             warn!(%error, "the head of the history was not synced");
+        }
+    }
+
+    /// Notes the newest number that was given, so that places of events in memory alone are known to be
+    /// some after the next start.
+    fn finish(&mut self) {
+        let (last, steps) = {
+            let state = self.shared.lock();
+            (state.log.last(), state.log.steps().clone())
+        };
+        let Some(store) = &mut self.store else { return };
+        if last > store.log().committed || steps != store.past().steps {
+            let group = Group { last, steps, ..Group::default() };
+            let outcome = store.commit(&group, self.clock.time());
+            self.note(&outcome);
         }
     }
 
@@ -65,20 +97,26 @@ impl Writer {
             Some(store) if group.events.is_empty() && group.receipts.is_empty() => {
                 match store.log().reserved >= group.last {
                     true => Ok(()),
-                    false => store.commit(&group, SystemTime::now()),
+                    false => store.commit(&group, self.clock.time()),
                 }
             }
-            Some(store) => store.commit(&group, SystemTime::now()),
+            Some(_) => self.make_room(&group).and_then(|()| self.store(&group)),
             None => Err(Failure::NotStored("the disk has failed".to_owned())),
         };
         self.note(&outcome);
         let reserved = self.reserved();
         self.shared.committed(numbered, outcome, reserved);
+        self.shrink_now_and_then();
+    }
+
+    fn store(&mut self, group: &Group) -> Result<(), Failure> {
+        let failed = || Failure::NotStored("the disk has failed".to_owned());
+        self.store.as_mut().ok_or_else(failed)?.commit(group, self.clock.time())
     }
 
     /// What of these publishes goes to the disk.
     fn group(&self, numbered: &[Numbered]) -> Group {
-        let mut group = Group::default();
+        let mut group = Group { steps: self.steps(), ..Group::default() };
         let on_disk = |storage| storage == Storage::Disk;
         for publish in numbered {
             let storages = publish.events.iter().map(|event| self.rules.of(&event.topic).storage);
@@ -108,6 +146,11 @@ impl Writer {
         group
     }
 
+    /// Where the clock went back so far.
+    fn steps(&self) -> ClockSteps {
+        self.shared.lock().log.steps().clone()
+    }
+
     fn reserved(&self) -> u64 {
         self.store.as_ref().map_or(0, |store| store.log().reserved)
     }
@@ -116,13 +159,30 @@ impl Writer {
     fn note(&mut self, outcome: &Result<(), Failure>) {
         match outcome {
             Ok(()) => {
+                self.is_failing = false;
                 let Some(store) = &self.store else { return };
                 self.acknowledged = store.log().committed;
                 if let Err(error) = self.directory.set_head(self.acknowledged) {
                     warn!(%error, "the head of the history was not noted");
                 }
             }
-            Err(Failure::Full) => warn!("there is no space left for the history"),
+            // Whoever publishes is told each time; the log is told once.
+            Err(Failure::Full | Failure::Busy(_)) if self.is_failing => {}
+            Err(Failure::Full) => {
+                self.is_failing = true;
+                let (free, needed) = (self.directory.free(), self.needed());
+                warn!(
+                    free,
+                    needed,
+                    "there is no space left for the history: events are refused until there is; DELETE, \
+                     retention and a smaller history.disk_bytes make some"
+                );
+            }
+            Err(Failure::Busy(reason)) => {
+                self.is_failing = true;
+                let who = strangers::named(&self.directory);
+                warn!(%reason, "{who} is in the way of the history: events are refused until it ends");
+            }
             Err(Failure::NotStored(reason) | Failure::Unknown(reason)) => {
                 error!(%reason, "the history can't be written to");
                 self.store = None;
@@ -141,8 +201,8 @@ impl Writer {
                 *forget.upto.insert(state.log.last())
             }
         };
-        let Some(store) = &mut self.store else { return };
-        let result = match store.forget(&forget.topic, upto) {
+        let removed = self.remove(|store, events| store.forget(&forget.topic, upto, events));
+        let result = match removed {
             Ok(0) => Ok(forget.removed),
             Ok(more) => {
                 forget.removed += more;
@@ -152,7 +212,9 @@ impl Writer {
                 self.fail(&failure);
                 Err(match failure {
                     Failure::Full => Problem::new(Code::StorageFull, "there is no space left"),
-                    Failure::NotStored(reason) => Problem::new(Code::Unavailable, reason),
+                    Failure::Busy(reason) | Failure::NotStored(reason) => {
+                        Problem::new(Code::Unavailable, reason)
+                    }
                     Failure::Unknown(reason) => Problem::new(Code::OutcomeUnknown, reason),
                 })
             }
@@ -161,48 +223,61 @@ impl Writer {
     }
 
     /// Takes a failure without a group as [`Shared::committed`] takes one with it.
-    fn fail(&mut self, failure: &Failure) {
+    pub(super) fn fail(&mut self, failure: &Failure) {
         self.note(&Err(failure.clone()));
         self.shared.committed(Vec::new(), Err(failure.clone()), self.reserved());
     }
 
-    fn idle(&mut self) {
+    /// Does what is to be done when nobody publishes; whether there is more of it.
+    fn idle(&mut self) -> bool {
         let trouble = self.shared.lock().trouble.clone();
-        match trouble {
-            Some(Trouble::Broken(_)) => self.mend(),
-            Some(Trouble::Full) => self.try_again(),
-            None => self.tidy(),
+        if let Some(Trouble::Broken(_)) = trouble {
+            self.mend();
+            return false;
         }
+        let tidied = self.tidy();
+        let more = *tidied.as_ref().unwrap_or(&false);
+        match tidied.and_then(|_| self.keep_reserve()) {
+            Ok(()) if trouble.is_some() => self.try_again(),
+            Ok(()) if more => {}
+            Ok(()) => self.rest(),
+            Err(failure) => self.fail(&failure),
+        }
+        more
     }
 
-    /// Tries whether there is space again.
+    /// Tries whether the disk can be written to again.
     fn try_again(&mut self) {
-        let Some(store) = &mut self.store else { return };
-        let group = Group { last: store.log().committed, ..Group::default() };
-        let outcome = store.commit(&group, SystemTime::now());
+        let last = self.store.as_ref().map_or(0, |store| store.log().committed);
+        let steps = self.steps();
+        let outcome = self.store(&Group { last, steps, ..Group::default() });
         self.note(&outcome);
         self.shared.committed(Vec::new(), outcome, self.reserved());
     }
 
-    /// Reserves numbers and does what retention is due, as long as nobody wants to write.
-    fn tidy(&mut self) {
-        let since = SystemTime::now();
-        let last = self.shared.lock().log.last();
+    /// Reserves numbers and does what retention is due, as long as nobody wants to write; whether there is
+    /// more to do.
+    fn tidy(&mut self) -> Result<bool, Failure> {
+        let (since, now) = (Instant::now(), self.clock.time());
+        let (last, steps) = {
+            let state = self.shared.lock();
+            (state.log.last(), state.log.steps().clone())
+        };
+        let group = Group { last, steps, ..Group::default() };
+        let is_stored = |store: &Store| store.past().steps == group.steps;
         loop {
-            let Some(store) = &mut self.store else { return };
-            let group = Group { last, ..Group::default() };
-            let outcome = match self.shared.lock().is_low() {
-                true => store.commit(&group, since).map(|()| false),
-                false => store.tidy(since),
+            let is_due = !self.store.as_ref().is_none_or(is_stored) || self.shared.lock().is_low();
+            let more = if is_due {
+                self.store(&group)?;
+                false
+            } else {
+                self.remove(|store, events| store.tidy(events, now))? || self.shrink()?
             };
-            match outcome {
-                Ok(more) => {
-                    self.shared.lock().reserved = self.reserved();
-                    if !more || since.elapsed().is_ok_and(|elapsed| elapsed > TIDY) {
-                        return;
-                    }
-                }
-                Err(failure) => return self.fail(&failure),
+            if self.store.is_some() {
+                self.shared.lock().reserved = self.reserved();
+            }
+            if !more || since.elapsed() > TIDY {
+                return Ok(more);
             }
         }
     }
@@ -235,22 +310,29 @@ impl Writer {
             ));
         }
         // Proves that it can be written to.
-        store.begin(None).map_err(|failure| format!("{failure:?}"))?;
+        store.reserve().map_err(|failure| format!("{failure:?}"))?;
         let head = self.shared.lock().log.head();
-        let recovered = self.recovered(head).map_err(|error| error.to_string())?;
-        self.acknowledged = store.log().committed;
+        // A group of unknown outcome is there, or nothing of it.
+        let has_turned_up = self.has_any_after(head).map_err(|error| error.to_string())?;
         for row in store.receipts().map_err(|error| error.to_string())? {
-            super::remember(&mut self.shared.lock().log, row, head, store.epochs());
+            super::remember(
+                &mut self.shared.lock().log,
+                row,
+                head,
+                &store.past().epochs,
+                self.clock,
+            );
         }
         let reserved = store.log().reserved;
+        self.acknowledged = store.log().committed;
         self.store = Some(store);
         drop(closed);
-        self.shared.mended(recovered, reserved);
+        self.shared.mended(has_turned_up, reserved);
         Ok(())
     }
 
-    /// Events of the group of unknown outcome, where the disk has them.
-    fn recovered(&self, head: Cursor) -> Result<Vec<Arc<Event>>, RowError> {
+    /// Whether the disk has events that were not let out, each as it was written.
+    fn has_any_after(&self, head: Cursor) -> RowResult<bool> {
         let reader = Reader::new(self.directory.reader()?)?;
         let wanted = Wanted {
             patterns: Arc::new([]),
@@ -260,7 +342,7 @@ impl Writer {
             max_bytes: usize::MAX,
             head,
         };
-        reader.committed_after(&wanted)
+        Ok(!reader.committed_after(&wanted)?.is_empty())
     }
 }
 
@@ -270,10 +352,4 @@ impl Drop for Writer {
             self.shared.abandon("the writer of the history has ended");
         }
     }
-}
-
-/// The age of something that happened at a time, as far as the clock can tell.
-pub(super) fn age(millis: i64) -> Duration {
-    let now = Timestamp::from(SystemTime::now()).millis();
-    Duration::from_millis(u64::try_from(now.saturating_sub(millis)).unwrap_or(0))
 }

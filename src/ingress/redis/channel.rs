@@ -27,7 +27,7 @@ enum Heard {
 
 impl Source {
     /// Hears channels while it is this node's turn.
-    pub(super) async fn hear(&self, name: &str) -> Result<(), Away> {
+    pub(super) async fn hear(&mut self, name: &str) -> Result<(), Away> {
         let (sender, mut heard) = channel(WAITING);
         let max_bytes = self.limits.event_bytes;
         let config = AsyncConnectionConfig::new()
@@ -58,7 +58,7 @@ impl Source {
 
     /// Publishes a message and those that wait behind it.
     async fn pass_on(
-        &self,
+        &mut self,
         connection: &mut MultiplexedConnection,
         first: (Vec<u8>, Vec<u8>),
         heard: &mut Receiver<Heard>,

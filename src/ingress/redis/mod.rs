@@ -18,7 +18,7 @@ use super::form::Form;
 use crate::broker::BrokerHandle;
 use crate::config::{Limits, RedisSource, Tap};
 use crate::history::redis::{Away, Place, Turn};
-use crate::history::{Append, IdempotencyKey};
+use crate::history::{Append, IdempotencyKey, Series};
 use crate::model::{Code, LogName, NewEvent, Problem};
 
 /// How long until the next attempt, and how often it is looked whose turn it is.
@@ -35,6 +35,8 @@ pub struct Source {
     from: RedisSource,
     place: Place,
     turn: Turn,
+    /// What is known by nothing else.
+    series: Series,
     broker: BrokerHandle,
     limits: Arc<Limits>,
 }
@@ -46,15 +48,17 @@ impl Source {
         // In the slot of what is read, so that one server of a cluster has both.
         let slot = if name.contains('{') { name.to_owned() } else { format!("{{{name}}}") };
         let turn = Turn::new(format!("{slot}:fanfare"), LogName::random().to_string());
-        Ok(Self { place: Place::new(&from.redis)?, from: from.clone(), turn, broker, limits })
+        let (place, from, series) = (Place::new(&from.redis)?, from.clone(), Series::new());
+        Ok(Self { place, from, turn, series, broker, limits })
     }
 
     /// Reads for good.
-    pub async fn run(self) {
-        let name = self.from.tap.name();
+    pub async fn run(mut self) {
+        let tap = self.from.tap.clone();
+        let name = tap.name();
         let mut last = None;
         loop {
-            let read = match &self.from.tap {
+            let read = match &tap {
                 Tap::Channel(name) => self.hear(name).await,
                 Tap::Stream { name, group, field } => {
                     self.follow(name, group, field.as_deref()).await
@@ -105,18 +109,20 @@ impl Source {
         }
     }
 
-    /// Publishes until the log has it; false once it is another node's turn.
+    /// Publishes until the log has it, once; false once it is another node's turn.
     async fn publish(
-        &self,
+        &mut self,
         connection: &mut MultiplexedConnection,
         events: Vec<NewEvent>,
         key: Option<IdempotencyKey>,
     ) -> Result<bool, Away> {
+        let key = Some(key.unwrap_or_else(|| self.series.next_key()));
         let mut append = Append { events, key };
         while !append.events.is_empty() {
             let Err(problem) = self.broker.publish(append.clone(), |_| Ok(())).await else { break };
             match problem.code {
-                Code::IdempotencyMismatch => append.key = None,
+                // Another stream of that name had a batch there.
+                Code::IdempotencyMismatch => append.key = Some(self.series.next_key()),
                 Code::Unavailable | Code::OutcomeUnknown | Code::StorageFull | Code::TooMany => {
                     sleep(RETRY).await;
                 }

@@ -29,7 +29,7 @@ type Reply = Option<Vec<(String, Vec<Entry>)>>;
 impl Source {
     /// Follows a stream while it is this node's turn.
     pub(super) async fn follow(
-        &self,
+        &mut self,
         name: &str,
         group: &str,
         field: Option<&str>,
@@ -70,7 +70,8 @@ async fn make_group(
     let mut make = cmd("XGROUP");
     make.arg("CREATE").arg(name).arg(group).arg("0").arg("MKSTREAM");
     match make.query_async(connection).await {
-        Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
+        // It is there, or nobody can tell: a server without memory says nothing else. Then reading will.
+        Err(error) if ["BUSYGROUP", "OOM"].contains(&error.code().unwrap_or_default()) => Ok(()),
         made => made,
     }
 }
@@ -108,7 +109,7 @@ fn key(name: &str, group: &str, entries: &[Entry]) -> IdempotencyKey {
     let scope = ["ingress.redis", name, group, &first, &last].map(str::as_bytes);
     let fields = entries.iter().flat_map(|(_, fields)| fields.iter().flatten());
     let held: Vec<&[u8]> = fields.map(Vec::as_slice).collect();
-    IdempotencyKey { scope: digest(&scope), request: digest(&held) }
+    IdempotencyKey { scope: digest(&scope), request: digest(&held), is_in_series: false }
 }
 
 #[cfg(test)]

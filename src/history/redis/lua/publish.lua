@@ -1,13 +1,11 @@
 -- Numbers, stores and tells a group of publishes, each of them whole or not at all.
 --
--- KEYS: 7 and on, the streams of the topics, then the receipts of the idempotency keys.
--- ARGV: 7 the window of a key in milliseconds, 8 how many keys there may be, 9 the most bytes of all
--- topics, 10 how many topics, 11 how many publishes; then for each topic its name, most events, most
+-- KEYS: 8 and on, the streams of the topics, then the receipts of the idempotency keys.
+-- ARGV: 8 the window of a key in milliseconds, 9 how many keys there may be, 10 the most bytes of all
+-- topics, 11 the form of the entries, 12 how many topics, 13 how many publishes; then for each topic its name, most events, most
 -- bytes, whether it is kept and how many events of it come; then for each publish how many events, which
--- key (0 for none) and the digest of the request, and for each of its events the topic and the entry.
-
--- How many events one call removes beside as many as it adds.
-local REMOVED = 512
+-- key (0 for none), whether it is one of a series and the digest of the request, and for each of its events the
+-- topic and the entry.
 
 -- About how large a message may become, and how large an entry that travels with it whatever its topic.
 local MESSAGE_BYTES, ENTRY_BYTES = 262144, 16384
@@ -15,20 +13,18 @@ local MESSAGE_BYTES, ENTRY_BYTES = 262144, 16384
 -- How many newer events of its topic one that is to be fetched has to survive: nodes need time for it.
 local FETCHABLE = 128
 
--- How many idempotency keys whose window is over one call forgets.
-local FORGOTTEN_KEYS = 1000
-
 local log = enter()
-local window, max_keys, max_bytes = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9])
-local topic_count, publish_count = tonumber(ARGV[10]), tonumber(ARGV[11])
-local millis = math.floor(clock() / 1000)
-log.time = math.max(log.time, millis)
+local window, max_keys, max_bytes = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+local topic_count, publish_count = tonumber(ARGV[12]), tonumber(ARGV[13])
+local now = tick(log)
 
-local at = 12
+log.form = math.max(log.form, tonumber(ARGV[11]))
+
+local at = 14
 local topics = {}
 for n = 1, topic_count do
   topics[n] = {
-    stream = KEYS[6 + n], name = ARGV[at], max_events = tonumber(ARGV[at + 1]),
+    stream = KEYS[OWN_KEYS + n], name = ARGV[at], max_events = tonumber(ARGV[at + 1]),
     max_bytes = tonumber(ARGV[at + 2]), is_kept = ARGV[at + 3] == '1', coming = tonumber(ARGV[at + 4]),
   }
   at = at + 5
@@ -72,21 +68,23 @@ local function keep(topic, entry)
   log.bytes = log.bytes + cost
 end
 
--- What is known of a key: nothing where it is new.
-local function known(receipt, request)
+-- What is known of a key: nothing where it is new. In a series one comes after the other, so a lower one was
+-- there before, and a higher one takes the place of the last.
+local function known(receipt, request, is_in_series)
   local found = redis.call('GET', receipt)
-  if found then
-    if string.sub(found, 1, 32) ~= request then return { 'other' } end
+  local last = found and string.sub(found, 1, 32)
+  if found and (last == request or is_in_series and last > request) then
     return { 'same', string.sub(found, 33) }
   end
-  local over = redis.call('ZRANGEBYSCORE', RECEIPTS, '-inf', whole(millis), 'LIMIT', 0, FORGOTTEN_KEYS)
-  if #over > 0 then redis.call('ZREM', RECEIPTS, unpack(over)) end
+  if is_in_series then return nil end
+  if found then return { 'other' } end
+  forget_keys(now)
   if redis.call('ZCARD', RECEIPTS) >= max_keys then return { 'full' } end
 end
 
 local function remember(receipt, request, result)
   redis.call('SET', receipt, request .. result, 'PX', window)
-  redis.call('ZADD', RECEIPTS, whole(millis + window), receipt)
+  redis.call('ZADD', RECEIPTS, whole(now + window), receipt)
 end
 
 local added = 0
@@ -109,10 +107,11 @@ end
 
 local results = {}
 for n = 1, publish_count do
-  local count, key, request = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
-  at = at + 3
-  local receipt = key > 0 and KEYS[6 + topic_count + key]
-  local result = receipt and known(receipt, request)
+  local count, key = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local is_in_series, request = ARGV[at + 2] == '1', ARGV[at + 3]
+  at = at + 4
+  local receipt = key > 0 and KEYS[OWN_KEYS + topic_count + key]
+  local result = receipt and known(receipt, request, is_in_series)
   if result then
     at = at + 2 * count
   else
@@ -135,21 +134,6 @@ for _, topic in ipairs(topics) do
   end
 end
 
--- The topics of the oldest events are named by the index, so their keys are made here. They carry the
--- tag of all the others. Of what is kept up to number `spared`, all is state of the broker's own.
-local tag = string.match(LOG, '^{.-}')
-if log.bytes > max_bytes then max_bytes = max_bytes + state_bytes() end
-while left > 0 and log.bytes > max_bytes do
-  local oldest = redis.call('XRANGE', ORDER, '(' .. whole(log.spared) .. '-0', '+', 'COUNT', 2)
-  if #oldest < 2 then break end
-  local id, name = oldest[1][1], oldest[1][2][2]
-  if is_state(name) then
-    log.spared = tonumber(string.match(id, '%d+'))
-  elseif remove(log, name, tag .. ':t:' .. name, 1, id) == 0 then
-    redis.call('XDEL', ORDER, id)
-  end
-  left = left - 1
-end
-
+trim(log, max_bytes, left)
 save(log)
 return { values_of(log), results }

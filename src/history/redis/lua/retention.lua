@@ -1,4 +1,11 @@
--- Removing events, oldest first, in bounded steps; every removal leaves its number behind.
+-- Making room: events are removed, oldest first, in bounded steps, and every removal leaves its number
+-- behind; idempotency keys whose window is over are forgotten.
+
+-- How many events one call removes beside as many as it adds.
+local REMOVED = 512
+
+-- How many idempotency keys one call forgets.
+local FORGOTTEN_KEYS = 1000
 
 -- As `Event::cost` counts: the entry holds two bytes beside the texts, and 256 are charged flat.
 local function cost_of(name, entry)
@@ -52,4 +59,30 @@ local function remove(log, name, stream, count, upto)
   end
   forget_lost(log)
   return #ids, cost
+end
+
+-- Removes the oldest events of all while they are more than `max_bytes`, at most `left`; how many.
+-- Their topics are named by the index, so the keys are made here; they carry the tag of all the others. Of
+-- what is kept up to number `spared`, all is state of the broker's own.
+local function trim(log, max_bytes, left)
+  local tag, looked_at = string.match(LOG, '^{.-}'), 0
+  if log.bytes > max_bytes then max_bytes = max_bytes + state_bytes() end
+  while looked_at < left and log.bytes > max_bytes do
+    local oldest = redis.call('XRANGE', ORDER, '(' .. whole(log.spared) .. '-0', '+', 'COUNT', 2)
+    if #oldest < 2 then break end
+    local id, name = oldest[1][1], oldest[1][2][2]
+    if is_state(name) then
+      log.spared = tonumber(string.match(id, '%d+'))
+    elseif remove(log, name, tag .. ':t:' .. name, 1, id) == 0 then
+      redis.call('XDEL', ORDER, id)
+    end
+    looked_at = looked_at + 1
+  end
+  return looked_at
+end
+
+-- Forgets keys whose window is over.
+local function forget_keys(now)
+  local over = redis.call('ZRANGEBYSCORE', RECEIPTS, '-inf', whole(now), 'LIMIT', 0, FORGOTTEN_KEYS)
+  if #over > 0 then redis.call('ZREM', RECEIPTS, unpack(over)) end
 end

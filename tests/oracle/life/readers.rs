@@ -1,0 +1,113 @@
+//! The readers of a life.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fanfare::history::History;
+use fanfare::model::{Pattern, Timestamp, Topic};
+
+use super::{Life, Place};
+use crate::chronicle::{Fault, Given, Verdict, id};
+use crate::log::PATTERNS;
+use crate::reading::{newest, pages, patterns};
+
+impl Life {
+    fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Exact => self.tally.exact += 1,
+            Verdict::Told => self.tally.told += 1,
+            Verdict::Needless => self.tally.needless += 1,
+        }
+        self.trace.note(format!("{verdict:?}"));
+    }
+
+    pub(super) async fn read_after(&mut self, line: usize) -> Result<(), Fault> {
+        // Mostly one that was given lately.
+        let among = self.dice.pick(&[4, 30, self.places.len()]).min(self.places.len());
+        let place = self.places[self.places.len() - 1 - self.dice.below(among)];
+        let texts = patterns(self.dice.pick(&PATTERNS));
+        let (max_events, max_pages) = self.dice.pick(&[(1, 2), (3, 2), (2, 1_000), (100, 1_000)]);
+        let Place { cursor, line: of, seen } = place;
+        self.trace
+            .step(format!("line {line}: {texts:?} after {seen} of line {of}, {max_events} each"));
+        self.trace.note(cursor);
+        let log = self.log(line);
+        let (given, end) =
+            pages(&*log.history, &texts, Some(cursor), max_events, max_pages).await?;
+        let chronicle = &self.lines[line].chronicle;
+        let in_common = match line == of {
+            true => usize::MAX,
+            false => self.lines[of].chronicle.in_common(chronicle),
+        };
+        // A reader that stopped early was promised what comes up to there.
+        let end = end.unwrap_or(cursor);
+        let reached = chronicle.until(end);
+        let verdict = reached.judge(&given, &texts, seen, in_common)?;
+        self.places.push(Place { cursor: end, line, seen: reached.all().len() });
+        self.count(verdict);
+        Ok(())
+    }
+
+    pub(super) async fn read_since(&mut self, line: usize) -> Result<(), Fault> {
+        let back = self.dice.pick(&[1_000, 30_000, 200_000, 4_000_000]);
+        let since = Timestamp::from_millis(self.time().millis() - self.dice.below(back) as i64);
+        let texts = patterns(self.dice.pick(&PATTERNS));
+        self.trace.step(format!("line {line}: {texts:?} since {since}"));
+        let history = &*self.log(line).history;
+        let moment = history.place_before(since).await;
+        let moment = moment.map_err(|problem| Fault(problem.to_string()))?;
+        let (mut given, _) = pages(history, &texts, Some(moment.place), 3, 1_000).await?;
+        given.is_gap |= moment.gap;
+        let chronicle = &self.lines[line].chronicle;
+        let verdict = chronicle.judge_since(&given, &texts, since, self.time())?;
+        self.count(verdict);
+        Ok(())
+    }
+
+    /// Current values, and what comes after each: nothing, or a gap.
+    pub(super) async fn read_current(&mut self, line: usize) -> Result<(), Fault> {
+        let texts = patterns(self.dice.pick(&PATTERNS));
+        self.trace.step(format!("line {line}: current values of {texts:?}"));
+        let history = self.log(line).history.clone();
+        let before = newest_kept(&*history, &texts).await?;
+        let values = newest(&*history, &texts, 2).await?;
+        let of_kept = newest_kept(&*history, &texts).await?;
+        let of_values: BTreeMap<_, _> =
+            values.iter().map(|(topic, event)| (topic.clone(), id(event))).collect();
+        // What is too old may go at any moment.
+        if before == of_kept && of_values != of_kept {
+            return Err(Fault(format!("the current values are {of_values:?}, not {of_kept:?}")));
+        }
+        for (topic, event) in values {
+            let texts = patterns(&[topic.as_str()]);
+            let cursor = event.cursor.expect("it is kept");
+            let (given, _) = pages(&*history, &texts, Some(cursor), 50, 1_000).await?;
+            let chronicle = &self.lines[line].chronicle;
+            let seen = chronicle.upto(cursor);
+            let verdict = chronicle.judge(&given, &texts, seen, usize::MAX)?;
+            self.count(verdict);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn read_kept(&mut self, line: usize) -> Result<(), Fault> {
+        let texts = patterns(self.dice.pick(&PATTERNS));
+        self.trace.step(format!("line {line}: all that is kept of {texts:?}"));
+        let history = &*self.log(line).history;
+        let (first, next) = pages(history, &texts, None, 7, 1).await?;
+        self.lines[line].chronicle.judge_kept(&first, &texts)?;
+        // What comes next may be told as a gap, for it is asked for by a place.
+        let (rest, _) = pages(history, &texts, next, 7, 1_000).await?;
+        let given = Given { events: [first.events, rest.events].concat(), is_gap: false };
+        self.lines[line].chronicle.judge_kept(&given, &texts)
+    }
+}
+
+/// The newest of all kept events of each topic.
+async fn newest_kept(
+    history: &dyn History,
+    texts: &Arc<[Pattern]>,
+) -> Result<BTreeMap<Topic, usize>, Fault> {
+    let (kept, _) = pages(history, texts, None, 50, 1_000).await?;
+    Ok(kept.events.iter().map(|event| (event.topic.clone(), id(event))).collect())
+}
