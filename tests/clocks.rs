@@ -8,7 +8,7 @@ use fanfare::clock::Clock;
 use fanfare::config::{Config, Storage};
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::sqlite::Opened;
-use fanfare::history::{Append, Feed, History, IdempotencyKey, Loss, Read};
+use fanfare::history::{Append, Feed, History, IdempotencyKey, Loss, Read, Since};
 use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 
 /// How long events are kept.
@@ -156,7 +156,7 @@ async fn a_moment_that_a_step_back_hides_events_from_is_a_gap_and_one_after_it_i
         pass(&*history, clock, Duration::from_secs(600));
         let moment = async |ago| {
             let time = Timestamp::from(clock.time() - Duration::from_secs(ago));
-            history.place_before(time).await.expect("a place")
+            history.place_before(Since::Time(time)).await.expect("a place")
         };
         // The first is dated two minutes after the second.
         let between = moment(590).await;

@@ -197,3 +197,26 @@ async fn where_the_record_of_the_log_is_gone_what_is_kept_is_read_whole_and_told
     assert!(is_gap);
     assert_eq!(since_old, ids);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_brought_back_twice_begins_two_epochs_though_the_clock_is_behind() {
+    let mut redis = Redis::ahead_by(3_600);
+    let first = node(&redis);
+    publish(&first, 0).await;
+    redis.kill();
+    redis.restart();
+    // The epoch that a restart begins has numbers of the clock.
+    let mut ids = vec![publish(&first, 0).await];
+    first.stop();
+    let snapshot = redis.copy();
+    redis.set_ahead(0);
+    for n in 1..=2 {
+        redis.bring_back(&snapshot);
+        let node = node(&redis);
+        ids.push(publish(&node, n).await);
+        let (_, is_gap) = all(&node, Some(&ids[n - 1]), 10).await;
+        assert_eq!(is_gap, n == 2, "{ids:?}");
+        node.stop();
+    }
+    assert_ne!(ids[1], ids[2]);
+}

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use fanfare::config::{Config, Redis as RedisConfig, Rule, Storage};
@@ -119,6 +120,47 @@ async fn a_step_back_of_the_clock_is_in_the_log_of_a_node() {
     redis.set_ahead(0);
     let said = || std::fs::read_to_string(directory.path().join("broker.log")).expect("its log");
     eventually("it says so", async || said().contains("the clock of Redis went back")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_ahead_of_the_clock_is_in_the_log_of_a_node() {
+    let redis = Redis::ahead_by(0);
+    let directory = tempfile::tempdir().expect("a directory");
+    let setting = format!("redis.url={}", redis.url());
+    let _node = support::process::Process::durable(directory.path(), 0, &["--set", &setting]);
+    let said = || std::fs::read_to_string(directory.path().join("broker.log")).expect("its log");
+    let ahead = AtomicI64::new(0);
+    eventually("it says so", async || {
+        // It may not have looked before the first of them.
+        redis.set_ahead(60 + ahead.fetch_add(60, Ordering::SeqCst));
+        said().contains("the clock of Redis went ahead")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_after_a_step_back_goes_in_time_though_what_came_before_it_stays_longer() {
+    let redis = Redis::ahead_by(3_600);
+    let node = node(&redis, &[("brief", 60)]);
+    node.publish("brief", &json!(1)).await;
+    redis.set_ahead(0);
+    node.publish("brief", &json!(2)).await;
+    // Who was away so long can't say which time was the right one, and the first may be no older than this.
+    redis.set_ahead(70);
+    eventually("the second is gone", async || {
+        let page = page(&node, "/v1/topics/brief/events").await;
+        page["events"].as_array().is_some_and(|events| events.len() == 1)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_long_ago_is_so_by_the_clock_of_redis_at_a_node_whose_clock_is_ahead() {
+    let redis = Redis::ahead_by(-600);
+    let node = node(&redis, &[("a", 86_400)]);
+    node.publish("a", &json!(1)).await;
+    let page = page(&node, "/v1/topics/a/events?since=-5m").await;
+    assert_eq!(page["events"][0]["data"], 1, "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,7 @@ use fanfare::history::redis::Joined;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{
     Append, AppendError, Feed, History, IdempotencyKey, ListTopics, Loss, Newest, Page, Read,
-    Receipt,
+    Receipt, Since,
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 use support::redis::Redis;
@@ -569,14 +569,16 @@ async fn a_moment_is_the_place_before_what_happened_since(backend: Backend) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for (n, moment) in moments.iter().enumerate() {
-        let place = log.history.place_before(*moment).await.unwrap().place;
+        let place = log.history.place_before(Since::Time(*moment)).await.unwrap().place;
         let since: Vec<_> = (n + 1..5).map(|n| n.to_string()).collect();
         assert_eq!(log.all(&["t.*"], Some(place), 10).await, since);
     }
-    let place =
-        log.history.place_before(Timestamp::from(SystemTime::UNIX_EPOCH)).await.unwrap().place;
-    assert_eq!(log.all(&["t.*"], Some(place), 10).await.len(), 5);
-    assert_eq!(log.page(&["t.*"], Some(place)).await.gap, None);
+    let epoch = Since::Time(Timestamp::from(SystemTime::UNIX_EPOCH));
+    for since in [epoch, Since::Ago(Duration::from_secs(60)), Since::Ago(Duration::MAX)] {
+        let place = log.history.place_before(since).await.unwrap().place;
+        assert_eq!(log.all(&["t.*"], Some(place), 10).await.len(), 5);
+        assert_eq!(log.page(&["t.*"], Some(place)).await.gap, None);
+    }
 }
 
 /// The suite, for one backend.

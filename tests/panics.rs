@@ -17,9 +17,9 @@ use fanfare::config::Config;
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::{
     Append, AppendError, History, ListTopics, Moment, Newest, NewestPage, Page, Read as ReadEvents,
-    Receipt, TopicSummary,
+    Receipt, Since, TopicSummary,
 };
-use fanfare::model::{Cursor, Problem, Timestamp, Topic};
+use fanfare::model::{Cursor, Problem, Topic};
 use fanfare::server::Local;
 use fanfare::session::SharedTcp;
 use fanfare::{cli, panics};
@@ -49,8 +49,8 @@ impl History for Frail {
         self.0.read(read)
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
-        self.0.place_before(time)
+    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+        self.0.place_before(since)
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {

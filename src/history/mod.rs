@@ -13,6 +13,7 @@ pub mod sqlite;
 
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rand::RngExt;
@@ -78,8 +79,8 @@ pub trait History: Send + Sync {
     /// Kept events, oldest first, a page at a time.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>>;
 
-    /// Where what has happened since a time begins.
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>>;
+    /// Where what has happened since then begins.
+    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>>;
 
     /// The newest kept event of each matching topic, by topic, a page at a time.
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>>;
@@ -226,6 +227,28 @@ pub struct Page {
     pub next: Cursor,
     /// Whether `next` is the end of what was asked for.
     pub done: bool,
+}
+
+/// Since when something has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// A moment.
+    Time(Timestamp),
+    /// So long ago, by the clock that dates the events, which need not be that of who asks.
+    Ago(Duration),
+}
+
+impl Since {
+    /// The moment, where it is `now` by the clock that dates the events.
+    pub fn time(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Time(time) => time,
+            Self::Ago(ago) => {
+                let millis = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+                Timestamp::from_millis(now.millis().saturating_sub(millis))
+            }
+        }
+    }
 }
 
 /// Where what has happened since a time begins.

@@ -1,7 +1,6 @@
 //! Reading topics and their events back over REST.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -10,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered};
 use crate::config::Span;
-use crate::history::{ListTopics, Read, TopicSummary};
+use crate::history::{ListTopics, Read, Since, TopicSummary};
 use crate::http::Query;
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
 use crate::protocol::event_object;
@@ -87,14 +86,14 @@ pub async fn read_events(
 async fn since(query: &Query, broker: &BrokerHandle) -> Result<(Option<Cursor>, bool), Problem> {
     let Some(text) = query.one_filled("since")? else { return Ok((None, false)) };
     // A `+` in an offset from UTC that was not encoded has become a space.
-    let moment = match text.strip_prefix('-').map(str::parse) {
-        Some(Ok(Span(ago))) => SystemTime::now().checked_sub(ago).map(Timestamp::from),
+    let since = match text.strip_prefix('-').map(str::parse) {
+        Some(Ok(Span(ago))) => Some(Since::Ago(ago)),
         Some(Err(_)) => None,
-        None => Timestamp::parse(&text.replace(' ', "+")),
+        None => Timestamp::parse(&text.replace(' ', "+")).map(Since::Time),
     };
-    match (moment, Cursor::parse(text)) {
-        (Some(moment), _) => {
-            let moment = broker.history().place_before(moment).await?;
+    match (since, Cursor::parse(text)) {
+        (Some(since), _) => {
+            let moment = broker.history().place_before(since).await?;
             Ok((Some(moment.place), moment.gap))
         }
         (None, Ok(cursor)) => Ok((Some(cursor), false)),

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use fanfare::history::{
     Append, AppendError, EventReceipt, Feed, History, ListTopics, Loss, Moment, Newest, NewestPage,
-    Page, Read, Receipt, TopicSummary,
+    Page, Read, Receipt, Since, TopicSummary,
 };
 use fanfare::model::{Code, Cursor, Event, Problem, Timestamp, Topic};
 use futures_util::future::BoxFuture;
@@ -267,7 +267,8 @@ impl History for SimulatedHistory {
         Box::pin(self.ask(move |log| log.read(&read)))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
+    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+        let time = since.time(Timestamp::from(SystemTime::now()));
         Box::pin(self.ask(move |log| {
             let older = log.kept.iter().rfind(|event| event.time < time);
             let place = older.and_then(|event| event.cursor).unwrap_or_else(Self::start);

@@ -131,7 +131,9 @@ impl Chronicle {
         for event in &given.events {
             let Some(entry) = rest.find(|entry| entry.id == id(event)) else {
                 let place = event.cursor.map_or(String::new(), |cursor| cursor.to_string());
-                return Err(Fault(format!("{} at {place} is unknown, or out of order", id(event))));
+                let all: Vec<_> = given.events.iter().map(|event| id(event)).collect();
+                let what = format!("{} at {place} is unknown, or out of order", id(event));
+                return Err(Fault(format!("{what}: {all:?}")));
             };
             if event.cursor != Some(entry.cursor) || event.time != entry.date {
                 return Err(Fault(format!("{} is not what was acknowledged", entry.id)));

@@ -66,11 +66,11 @@ pub struct Log {
     pub directory: Option<TempDir>,
 }
 
-/// Rules of one of many kinds; without a disk all that is on disk is in memory.
-pub fn rules(dice: &mut Dice, is_on_disk: bool) -> Rules {
+/// Rules of one of many kinds, where what is kept is kept there; in Redis, nothing is beside it.
+pub fn rules(dice: &mut Dice, kept: Storage) -> Rules {
     let mut rules = Config::default().rules;
-    rules.default.storage = if is_on_disk { Storage::Disk } else { Storage::Memory };
-    let kept = rules.default.storage;
+    rules.default.storage = kept;
+    let beside = if kept == Storage::Redis { kept } else { Storage::Memory };
     let mut rule = |pattern: &str, storage| {
         let mut rule = rules.default.clone();
         rule.pattern = Pattern::parse(pattern).expect("a pattern");
@@ -85,12 +85,12 @@ pub fn rules(dice: &mut Dice, is_on_disk: bool) -> Rules {
             rule(pattern, kept);
         }
     }
-    rule("m.>", Storage::Memory);
+    rule("m.>", beside);
     rule("n.>", Storage::None);
     let few = rule("few.>", kept);
     let old = rule("old.>", kept);
-    let mold = rule("mold.>", Storage::Memory);
-    let often = [kept, kept, Storage::Memory, Storage::Memory, Storage::None];
+    let mold = rule("mold.>", beside);
+    let often = [kept, kept, beside, beside, Storage::None];
     if dice.percent(50) {
         rule("x.a", dice.pick(&often));
     }

@@ -6,14 +6,22 @@
 //! twice, and a clock that steps both ways. Beside each stands a chronicle of what it has acknowledged; readers
 //! come by cursor, by time, page by page and for current values, with places of any log on any other.
 //!
-//! `FANFARE_ORACLE_SECONDS` says for how long seeds are tried (20 by default), `FANFARE_ORACLE_SEED` replays
+//! A log in Redis has lives of its own: on a real server with several nodes, which are restarted; the server is
+//! killed, flushed, full, has an old snapshot, many epochs, and a clock that steps both ways.
+//!
+//! `FANFARE_ORACLE_SECONDS` says for how long seeds are tried, `FANFARE_ORACLE_SEED` replays
 //! one and prints its steps, and `FANFARE_ORACLE_SURVEY` goes on after a fault and counts the kinds.
 
+mod book;
 mod chronicle;
+mod cluster;
 mod life;
 mod log;
 mod reading;
 mod trace;
+
+#[path = "../support/mod.rs"]
+mod support;
 
 #[path = "../interleaving/seed.rs"]
 #[allow(dead_code, reason = "its traces are of virtual time, which threads do not go by")]
@@ -22,10 +30,11 @@ mod seed;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::life::{Life, Tally};
+use crate::book::Tally;
+use crate::life::Life;
 use crate::trace::Trace;
 
-/// How long seeds are tried.
+/// How long seeds are tried, in each way of living.
 const SECONDS: u64 = 20;
 
 /// What came of one seed.
@@ -35,12 +44,28 @@ struct Outcome {
     fault: Option<String>,
 }
 
+/// The life of a seed, to its end or its first fault; it prints its steps, or does not.
+type Run = fn(u64, bool) -> Outcome;
+
+/// Lives of logs on disk and in memory.
 fn run(seed: u64, shows_all: bool) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let mut life = Life::new(seed, shows_all);
-    let lived = runtime.expect("a runtime").block_on(life.live());
+    let lived = runtime().block_on(life.live());
     let (trace, tally) = life.end();
     Outcome { trace, tally, fault: lived.err().map(|fault| fault.to_string()) }
+}
+
+/// Lives of a log in Redis.
+fn run_in_redis(seed: u64, shows_all: bool) -> Outcome {
+    let mut life = cluster::Life::new(seed, shows_all);
+    let lived = runtime().block_on(life.live());
+    let (trace, tally) = life.end();
+    Outcome { trace, tally, fault: lived.err().map(|fault| fault.to_string()) }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime")
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -49,6 +74,16 @@ fn variable(name: &str) -> Option<String> {
 
 #[test]
 fn no_gap_means_every_acknowledged_event_once_and_in_order() {
+    try_seeds("in_order", run);
+}
+
+#[test]
+fn no_gap_means_that_behind_redis_too() {
+    try_seeds("behind_redis", run_in_redis);
+}
+
+/// Tries seeds, from the first on, in what the test of this name runs.
+fn try_seeds(test: &str, run: Run) {
     if let Some(seed) = variable("FANFARE_ORACLE_SEED") {
         let outcome = run(seed.parse().expect("FANFARE_ORACLE_SEED is a number"), true);
         assert_eq!(outcome.fault, None);
@@ -67,7 +102,9 @@ fn no_gap_means_every_acknowledged_event_once_and_in_order() {
         let outcome = run(seed, false);
         sum += outcome.tally;
         let Some(fault) = outcome.fault else { continue };
-        let found = format!("{fault}\n\nseed {seed}; FANFARE_ORACLE_SEED={seed}");
+        let found = format!(
+            "{fault}\n\nseed {seed}; FANFARE_ORACLE_SEED={seed} cargo test --test oracle {test}"
+        );
         assert!(surveys, "{}\n\n{found}", outcome.trace.tail());
         let kind: String = fault.chars().filter(|c| !c.is_ascii_digit()).take(40).collect();
         let times: &mut usize = faults.entry(kind).or_default();

@@ -2,35 +2,54 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fanfare::history::{History, Newest, Read};
-use fanfare::model::{Cursor, Event, Pattern, Topic};
+use fanfare::model::{Code, Cursor, Event, Pattern, Problem, Topic};
+use futures_util::future::BoxFuture;
+use tokio::time::{Instant, sleep};
 
 use crate::chronicle::{Fault, Given};
+
+/// How long a log may be away, and what follows from something may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Patterns, as readers give them.
 pub fn patterns(texts: &[&str]) -> Arc<[Pattern]> {
     texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect()
 }
 
-fn failed(problem: impl std::fmt::Display) -> Fault {
-    Fault(format!("it could not be read: {problem}"))
+/// An answer, which may be waited for where the log is away for a moment.
+pub async fn answer<'a, T>(
+    mut ask: impl FnMut() -> BoxFuture<'a, Result<T, Problem>>,
+) -> Result<T, Fault> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(problem) if problem.code == Code::Unavailable && Instant::now() < give_up => {
+                sleep(Duration::from_millis(10)).await;
+            }
+            Err(problem) => return Err(Fault(format!("it could not be read: {problem}"))),
+        }
+    }
 }
 
-/// Reads on after a place, in pages, to the end or for so many pages; where it stopped.
+/// Reads on after a place and up to another, or to the end of the log, in pages or so many pages; where it
+/// stopped.
 pub async fn pages(
     history: &dyn History,
     patterns: &Arc<[Pattern]>,
     after: Option<Cursor>,
+    upto: Option<Cursor>,
     max_events: usize,
     max_pages: usize,
 ) -> Result<(Given, Option<Cursor>), Fault> {
     let (mut given, mut after) = (Given::default(), after);
-    let upto = Some(history.head());
     for _ in 0..max_pages {
         let (patterns, max_bytes) = (patterns.clone(), 100_000);
         let read = Read { patterns, after, upto, max_events, max_bytes };
-        let page = history.read(read).await.map_err(failed)?;
+        let page = answer(|| history.read(read.clone())).await?;
         given.is_gap |= page.gap.is_some();
         given.events.extend(page.events);
         after = Some(page.next);
@@ -50,7 +69,7 @@ pub async fn newest(
     let (mut after, mut values) = (None, BTreeMap::new());
     loop {
         let newest = Newest { patterns: patterns.clone(), after, max_events };
-        let page = history.newest(newest).await.map_err(failed)?;
+        let page = answer(|| history.newest(newest.clone())).await?;
         for event in page.events {
             if values.last_key_value().is_some_and(|(topic, _)| *topic >= event.topic) {
                 return Err(Fault(format!("{} is out of order, or twice", event.topic)));

@@ -187,6 +187,27 @@ impl Redis {
         let (directory, clock) = (self.directory.path(), self.clock.as_ref());
         self.child = spawn(self.port, &self.arguments, directory, clock);
         self.wait();
+        // It may yet have to read what is on the disk.
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while self.ask::<String>(&["PING"]).is_err_and(|error| error.code() == Some("LOADING")) {
+            assert!(Instant::now() < give_up, "redis-server does not read what it has");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Copies what is on the disk.
+    pub fn copy(&self) -> TempDir {
+        let copied = tempfile::tempdir().expect("a directory");
+        copy(self.directory.path(), copied.path());
+        copied
+    }
+
+    /// Kills it, and starts it again on what was copied.
+    pub fn bring_back(&mut self, copied: &TempDir) {
+        self.kill();
+        self.wipe();
+        copy(copied.path(), self.directory.path());
+        self.restart();
     }
 
     /// Forgets what is on the disk, while it is killed.
@@ -198,6 +219,20 @@ impl Redis {
                 false => std::fs::remove_file(path),
             };
             removed.expect("it is removed");
+        }
+    }
+}
+
+/// Copies what a directory holds.
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let from = entry.expect("an entry").path();
+        let to = to.join(from.file_name().expect("its name"));
+        if from.is_dir() {
+            std::fs::create_dir(&to).expect("a directory");
+            copy(&from, &to);
+        } else {
+            std::fs::copy(&from, &to).expect("a copy");
         }
     }
 }

@@ -75,7 +75,12 @@ impl Log {
 
     /// The time of day, in milliseconds since 1970.
     fn now(&self) -> i64 {
-        Timestamp::from(self.clock.time()).millis()
+        self.time().millis()
+    }
+
+    /// The time of day by which events are dated.
+    pub(in crate::history) fn time(&self) -> Timestamp {
+        Timestamp::from(self.clock.time())
     }
 
     /// Takes back the numbers of a group that nobody was told of; none of those that the clock's steps

@@ -15,11 +15,11 @@ use self::log::Log;
 use super::clock_steps::{ClockSteps, Dating};
 use super::{
     Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
-    Receipt, TopicSummary,
+    Receipt, Since, TopicSummary,
 };
 use crate::clock::Clock;
 use crate::config::{self, Rules};
-use crate::model::{Cursor, LogName, Problem, Timestamp, Topic};
+use crate::model::{Cursor, LogName, Problem, Topic};
 use crate::panics::half_done;
 
 /// The log in memory.
@@ -100,8 +100,9 @@ impl History for MemoryHistory {
         Box::pin(ready(Ok(self.read_now(&read))))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
+    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
         let log = self.lock();
+        let time = since.time(log.time());
         let newest = log.newest_before(time);
         let gap = log.hides_some(newest, time);
         Box::pin(ready(Ok(Moment { place: self.start.at(newest), gap })))

@@ -21,6 +21,7 @@ use super::ear::Ear;
 use super::entry::{Mention, Message, Standing};
 use super::link::{Link, Server, away};
 use super::losses::Told;
+use super::pace::Pace;
 use super::reads::{Losses, Placed, Reads};
 use super::recent::Recent;
 use super::state::State;
@@ -60,6 +61,7 @@ pub(super) struct Follower {
     breach: u64,
     /// The last step of the clock that was logged.
     step: Option<Step>,
+    pace: Pace,
     /// The head when it was last looked at.
     head: u64,
     /// Something was missed, so that the next thing to do is to catch up.
@@ -104,7 +106,8 @@ impl Follower {
     ) -> Self {
         let (at, breach, head) = (state.head, state.breach, state.head.sequence);
         let step = state.steps.all().last().copied();
-        Self { server, feed, recent, at, breach, step, head, is_behind: false, deaf }
+        let (pace, is_behind) = (Pace::default(), false);
+        Self { server, feed, recent, at, breach, step, pace, head, is_behind, deaf }
     }
 
     /// Follows for good, first over `ear`.
@@ -190,6 +193,7 @@ impl Follower {
         let link = self.server.link().ok()?;
         let state = self.judge(&link, self.reads(&link).state().await)??;
         self.log_step(&state);
+        self.look_at_clock(&link).await?;
         if state.head.at(0) != self.at.at(0) || state.breach != self.breach {
             return None;
         }
@@ -211,6 +215,16 @@ impl Follower {
             warn!(?by, %until, "the clock of Redis went back: new events carry the time it shows now");
         }
         self.step = last;
+    }
+
+    /// Says where that clock went ahead; none where Redis did not answer.
+    async fn look_at_clock(&mut self, link: &Arc<Link>) -> Option<()> {
+        let asked = Instant::now();
+        let time = self.judge(link, self.reads(link).clock().await)?;
+        if let Some(by) = self.pace.look(asked, Instant::now(), time) {
+            warn!(?by, "the clock of Redis went ahead, or this system stood still");
+        }
+        Some(())
     }
 
     /// Presents what was seen, tells of what was lost, and delivers all that was missed.

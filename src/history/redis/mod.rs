@@ -14,6 +14,7 @@ mod leases;
 mod link;
 mod losses;
 mod nodes;
+mod pace;
 mod place;
 mod probe;
 mod publisher;
@@ -52,10 +53,10 @@ use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::{
     Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
-    Receipt, TopicSummary,
+    Receipt, Since, TopicSummary,
 };
 use crate::config::{self, Rules};
-use crate::model::{Cursor, Problem, Timestamp, Topic};
+use crate::model::{Cursor, Problem, Topic};
 use crate::panics::half_done;
 
 /// How long a start waits for Redis.
@@ -221,8 +222,8 @@ impl History for RedisHistory {
         Box::pin(self.reader.page(read))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
-        Box::pin(self.reader.place_before(time))
+    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+        Box::pin(self.reader.place_before(since))
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {

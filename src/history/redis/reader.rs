@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use redis::{RedisError, RedisResult};
 
-use super::super::{ListTopics, Moment, Newest, NewestPage, Page, Read, TopicSummary};
+use super::super::{ListTopics, Moment, Newest, NewestPage, Page, Read, Since, TopicSummary};
 use super::entry;
 use super::link::{Away, Link, Server, away};
 use super::reads::{Found, LOSSES_OF_A_PAGE, Placed, Reads};
 use super::recent::Recent;
 use super::state::State;
 use super::survey::Survey;
-use crate::model::{Code, Event, Pattern, Problem, Timestamp, Topic};
+use crate::model::{Code, Event, Pattern, Problem, Topic};
 
 /// How many topics are read from their own streams.
 const FEW_TOPICS: usize = 64;
@@ -122,14 +122,16 @@ impl Reader {
 
     /// Where what has happened since a time begins. Times rise along each stretch between steps back of the
     /// clock, so each is halved.
-    pub(super) async fn place_before(&self, time: Timestamp) -> Result<Moment, Problem> {
+    pub(super) async fn place_before(&self, since: Since) -> Result<Moment, Problem> {
         self.with(async |mut reads| {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
+            let now = reads.clock().await?;
+            let time = since.time(now);
             let head = state.head.sequence;
             let steps = state.steps.all().iter().map(|step| step.after.min(head));
             let (mut survey, mut begin) = (Survey::default(), 0);
             for end in steps.chain([head]) {
-                survey = survey.and(reads.survey(time, begin, end).await?);
+                survey = survey.and(reads.survey(time, now, begin, end).await?);
                 begin = end;
             }
             // Nothing that is kept is older: whether something was, the beginning of the log says.

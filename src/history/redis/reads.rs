@@ -283,6 +283,7 @@ impl Reads<'_> {
     pub(super) async fn survey(
         &mut self,
         time: Timestamp,
+        now: Timestamp,
         after: u64,
         upto: u64,
     ) -> RedisResult<Survey> {
@@ -302,7 +303,7 @@ impl Reads<'_> {
         }
         let place = if before > after { before } else { 0 };
         let dated = match first {
-            Some(first) if first.time <= self.clock().await? => Some(first.sequence),
+            Some(first) if first.time <= now => Some(first.sequence),
             Some(_) | None => None,
         };
         Ok(Survey { place, dated })

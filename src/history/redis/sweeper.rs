@@ -28,7 +28,14 @@ const STEPS: usize = 64;
 /// How far the events of all rules with one age have been looked at.
 struct Expiry {
     max_age: Duration,
-    looked_at: u64,
+    /// Of each stretch between steps of the clock, by the number after which it begins.
+    looked_at: BTreeMap<u64, u64>,
+}
+
+/// A stretch of the log along which ages fall, after one number and up to another.
+struct Stretch {
+    begin: u64,
+    end: u64,
 }
 
 /// Removes what is too old.
@@ -45,7 +52,7 @@ pub(super) struct Sweeper {
 impl Sweeper {
     pub(super) fn new(server: Arc<Server>, rules: Rules, config: config::History) -> Self {
         let ages = rules.ages().into_iter();
-        let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
+        let expiries = ages.map(|max_age| Expiry { max_age, looked_at: BTreeMap::new() }).collect();
         let turn = Turn::new(server.keys.sweep(), server.node.to_string());
         Self { server, rules, config, expiries, epoch: None, turn }
     }
@@ -73,7 +80,7 @@ impl Sweeper {
         let epoch = state.head.at(0);
         if self.epoch != Some(epoch) {
             self.epoch = Some(epoch);
-            self.expiries.iter_mut().for_each(|expiry| expiry.looked_at = 0);
+            self.expiries.iter_mut().for_each(|expiry| expiry.looked_at.clear());
         }
         let mut is_more = looked_at == STEP;
         for expiry in &mut self.expiries {
@@ -94,7 +101,8 @@ impl Sweeper {
 }
 
 impl Expiry {
-    /// Removes what is too old at a time, so many steps at most; whether there may be more.
+    /// Removes what is too old at a time, so many steps of each stretch at most; whether there may be more.
+    /// What is behind a step of the clock may be too old before what is ahead of it.
     async fn remove(
         &mut self,
         server: &Server,
@@ -103,12 +111,34 @@ impl Expiry {
         state: &State,
         now: i64,
     ) -> RedisResult<bool> {
+        let steps = state.steps.all().iter().map(|step| step.after);
+        let ends = steps.clone().chain([u64::MAX]);
+        let stretches = [0].into_iter().chain(steps).zip(ends);
+        let stretches: Vec<_> = stretches.map(|(begin, end)| Stretch { begin, end }).collect();
+        self.looked_at.retain(|begin, _| stretches.iter().any(|stretch| stretch.begin == *begin));
+        let mut is_more = false;
+        for stretch in &stretches {
+            is_more |= self.remove_of(stretch, server, rules, link, state, now).await?;
+        }
+        Ok(is_more)
+    }
+
+    async fn remove_of(
+        &mut self,
+        stretch: &Stretch,
+        server: &Server,
+        rules: &Rules,
+        link: &Arc<Link>,
+        state: &State,
+        now: i64,
+    ) -> RedisResult<bool> {
+        let looked_at = self.looked_at.entry(stretch.begin).or_insert(stretch.begin);
         let age = i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(age);
         let is_old =
             |place: &Placed| state.steps.aged(place.sequence, place.time.millis()) < before;
         for _ in 0..STEPS {
-            let places = server.reads(link).places(self.looked_at, u64::MAX, STEP).await?;
+            let places = server.reads(link).places(*looked_at, stretch.end, STEP).await?;
             let old: Vec<_> = places.into_iter().take_while(is_old).collect();
             let Some(last) = old.last().map(|place| place.sequence) else { return Ok(false) };
             let is_full = old.len() == STEP;
@@ -116,9 +146,9 @@ impl Expiry {
             let upto_by_topic: BTreeMap<_, _> = due.map(|it| (it.topic, it.sequence)).collect();
             if !upto_by_topic.is_empty() {
                 // There may be older ones of these topics, which came back since they were looked at.
-                while remove(server, link, &upto_by_topic).await? == STEP {}
+                while remove(server, link, stretch.begin, &upto_by_topic).await? == STEP {}
             }
-            self.looked_at = last;
+            *looked_at = last;
             if !is_full {
                 return Ok(false);
             }
@@ -127,17 +157,19 @@ impl Expiry {
     }
 }
 
-/// Removes events of topics up to a number each, at most [`STEP`]; how many there were.
+/// Removes events of topics after a number and up to another each, at most [`STEP`]; how many there were.
 async fn remove(
     server: &Server,
     link: &Arc<Link>,
+    after: u64,
     upto_by_topic: &BTreeMap<Topic, u64>,
 ) -> RedisResult<usize> {
     let mut invocation = scripts::REMOVE.prepare_invoke();
     server.prepare(link, &mut invocation);
     invocation.arg(STEP);
     for (topic, upto) in upto_by_topic {
-        invocation.key(server.keys.stream(topic)).arg(topic.as_str()).arg(upto);
+        invocation.key(server.keys.stream(topic)).arg(topic.as_str());
+        invocation.arg(after.saturating_add(1)).arg(upto);
     }
     let (_, removed): (State, usize) = server.invoke(link, &invocation).await?;
     Ok(removed)
@@ -151,7 +183,7 @@ pub(super) async fn forget(server: &Server, topic: Topic) -> Result<usize, Probl
         let upto = BTreeMap::from([(topic, state.head.sequence)]);
         let mut sum = 0;
         loop {
-            let removed = remove(server, &link, &upto).await?;
+            let removed = remove(server, &link, 0, &upto).await?;
             sum += removed;
             if removed < STEP {
                 return Ok(sum);

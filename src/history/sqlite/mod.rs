@@ -48,7 +48,7 @@ use super::clock_steps::Dating;
 use super::memory::log::Log;
 use super::{
     Append, AppendError, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Moment, Newest,
-    NewestPage, Page, Read, Receipt, TopicSummary,
+    NewestPage, Page, Read, Receipt, Since, TopicSummary,
 };
 use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
@@ -332,11 +332,12 @@ impl History for SqliteHistory {
         Box::pin(self.read_page(read))
     }
 
-    fn place_before(&self, time: Timestamp) -> BoxFuture<'_, Result<Moment, Problem>> {
+    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
         Box::pin(async move {
-            let (head, steps, in_memory) = {
+            let (head, time, steps, in_memory) = {
                 let state = self.shared.lock();
-                (state.log.head(), state.log.steps().clone(), state.log.newest_before(time))
+                let time = since.time(state.log.time());
+                (state.log.head(), time, state.log.steps().clone(), state.log.newest_before(time))
             };
             let on_disk = self.readers.read(move |reader| {
                 let next = |from| reader.next_date(from);

@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 log, 2 order, 3 topics, 4 lost, 5 bytes, 6 receipts, 7 epochs, then those of the script.
 -- ARGV: 1 the server's run id, 2-4 the place that the node presents (name, epoch, number; empty and 0
--- where it has none), 5 the channel, 6 a name for a new log, 7 the server's replication id, until the node was
+-- where it has none), 5 the channel, 6 a name for a new log, by chance, 7 the server's replication id, until the node was
 -- answered over its connection, then those of the script.
 --
 -- Numbers are Lua's doubles, exact up to 2^53; a new epoch begins at the clock in microseconds, which
@@ -180,12 +180,18 @@ local function list_epochs(log)
   log.listed = log.epoch
 end
 
+-- By how much the number of the next epoch is higher: by chance, so that each time that one snapshot is
+-- brought back it is another, also where the clock is behind the numbers.
+local function stride()
+  return 1 + tonumber(string.sub(ARGV[6], -5), 36)
+end
+
 -- Remembers where the epoch ended, and begins the next one above every number that was ever given.
 local function begin_epoch(log, is_behind)
   local ended = { epoch = log.epoch, start = log.start, last = log.seq, is_broken = is_behind }
   list_epoch(ended)
   log.ended = newest(log.ended .. listing_of(ended) .. ';', NAMED_EPOCHS)
-  log.epoch = math.max(log.epoch, PRESENTED.epoch) + 1
+  log.epoch = math.max(log.epoch, PRESENTED.epoch) + stride()
   log.listed = log.epoch
   log.start = math.max(log.seq + 1, PRESENTED.seq, clock())
   log.seq = log.start
@@ -207,11 +213,12 @@ local function create()
   local last = newest_kept and tonumber(string.match(newest_kept[1], '%d+')) or -1
   local is_used = is_known or newest_kept
   local start = is_used and math.max(last + 1, PRESENTED.seq, clock()) or 0
+  local epoch = is_known and PRESENTED.epoch + stride() or 1
   local log = {
     texts = {}, meant = {}, name = is_known and PRESENTED.name or ARGV[6],
-    epoch = PRESENTED.epoch + 1, start = start, seq = start,
+    epoch = epoch, start = start, seq = start,
     breach = start, floor = 0, ended = '', steps = '', form = 1, time = 0, run = RUN, bytes = 0, spared = 0,
-    listed = PRESENTED.epoch + 1, replication = REPLICATION,
+    listed = epoch, replication = REPLICATION,
   }
   redis.call('DEL', EPOCHS)
   if newest_kept then

@@ -128,7 +128,7 @@ for _, topic in ipairs(topics) do
   local count = topic.bytes and redis.call('XLEN', topic.stream) or 0
   while left > 0 and count > 1 and (count > topic.max_events or topic.bytes > topic.max_bytes) do
     local surplus = math.min(math.max(1, count - topic.max_events), count - 1, left, REMOVED)
-    local removed, cost = remove(log, topic.name, topic.stream, surplus, '+')
+    local removed, cost = remove(log, topic.name, topic.stream, surplus, '-', '+')
     if removed == 0 then break end
     left, count, topic.bytes = left - removed, count - removed, topic.bytes - cost
   end

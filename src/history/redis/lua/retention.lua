@@ -37,9 +37,9 @@ local function forget_lost(log)
   for at = 2, #forgotten, 2 do log.floor = math.max(log.floor, tonumber(forgotten[at])) end
 end
 
--- Removes up to `count` events of a topic, up to number `upto`; how many there were, and their cost.
-local function remove(log, name, stream, count, upto)
-  local oldest = redis.call('XRANGE', stream, '-', upto, 'COUNT', count)
+-- Removes up to `count` events of a topic from number `from` to `upto`; how many there were, and their cost.
+local function remove(log, name, stream, count, from, upto)
+  local oldest = redis.call('XRANGE', stream, from, upto, 'COUNT', count)
   if #oldest == 0 then return 0, 0 end
   local ids, cost = {}, 0
   for at, event in ipairs(oldest) do
@@ -73,7 +73,7 @@ local function trim(log, max_bytes, left)
     local id, name = oldest[1][1], oldest[1][2][2]
     if is_state(name) then
       log.spared = tonumber(string.match(id, '%d+'))
-    elseif remove(log, name, tag .. ':t:' .. name, 1, id) == 0 then
+    elseif remove(log, name, tag .. ':t:' .. name, 1, '-', id) == 0 then
       redis.call('XDEL', ORDER, id)
     end
     looked_at = looked_at + 1

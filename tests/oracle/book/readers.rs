@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fanfare::history::History;
+use fanfare::history::{History, Since};
 use fanfare::model::{Pattern, Timestamp, Topic};
 
-use super::{Life, Place};
+use super::{Book, Place};
 use crate::chronicle::{Fault, Given, Verdict, id};
 use crate::log::PATTERNS;
-use crate::reading::{newest, pages, patterns};
+use crate::reading::{answer, newest, pages, patterns};
 
-impl Life {
+impl Book {
     fn count(&mut self, verdict: Verdict) {
         match verdict {
             Verdict::Exact => self.tally.exact += 1,
@@ -21,23 +21,28 @@ impl Life {
         self.trace.note(format!("{verdict:?}"));
     }
 
-    pub(super) async fn read_after(&mut self, line: usize) -> Result<(), Fault> {
+    pub async fn read_after(
+        &mut self,
+        history: &Arc<dyn History>,
+        line: usize,
+    ) -> Result<(), Fault> {
         // Mostly one that was given lately.
         let among = self.dice.pick(&[4, 30, self.places.len()]).min(self.places.len());
         let place = self.places[self.places.len() - 1 - self.dice.below(among)];
         let texts = patterns(self.dice.pick(&PATTERNS));
         let (max_events, max_pages) = self.dice.pick(&[(1, 2), (3, 2), (2, 1_000), (100, 1_000)]);
         let Place { cursor, line: of, seen } = place;
+        // As a client that resumes asks, or one that reads pages.
+        let upto = seen.is_multiple_of(2).then(|| history.head());
         self.trace
             .step(format!("line {line}: {texts:?} after {seen} of line {of}, {max_events} each"));
         self.trace.note(cursor);
-        let log = self.log(line);
         let (given, end) =
-            pages(&*log.history, &texts, Some(cursor), max_events, max_pages).await?;
-        let chronicle = &self.lines[line].chronicle;
+            pages(&**history, &texts, Some(cursor), upto, max_events, max_pages).await?;
+        let chronicle = &self.chronicles[line];
         let in_common = match line == of {
             true => usize::MAX,
-            false => self.lines[of].chronicle.in_common(chronicle),
+            false => self.chronicles[of].in_common(chronicle),
         };
         // A reader that stopped early was promised what comes up to there.
         let end = end.unwrap_or(cursor);
@@ -48,30 +53,36 @@ impl Life {
         Ok(())
     }
 
-    pub(super) async fn read_since(&mut self, line: usize) -> Result<(), Fault> {
+    pub async fn read_since(
+        &mut self,
+        history: &Arc<dyn History>,
+        line: usize,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
         let back = self.dice.pick(&[1_000, 30_000, 200_000, 4_000_000]);
-        let since = Timestamp::from_millis(self.time().millis() - self.dice.below(back) as i64);
+        let since = Timestamp::from_millis(now.millis() - self.dice.below(back) as i64);
         let texts = patterns(self.dice.pick(&PATTERNS));
         self.trace.step(format!("line {line}: {texts:?} since {since}"));
-        let history = &*self.log(line).history;
-        let moment = history.place_before(since).await;
-        let moment = moment.map_err(|problem| Fault(problem.to_string()))?;
-        let (mut given, _) = pages(history, &texts, Some(moment.place), 3, 1_000).await?;
+        let moment = answer(|| history.place_before(Since::Time(since))).await?;
+        let (mut given, _) = pages(&**history, &texts, Some(moment.place), None, 3, 1_000).await?;
         given.is_gap |= moment.gap;
-        let chronicle = &self.lines[line].chronicle;
-        let verdict = chronicle.judge_since(&given, &texts, since, self.time())?;
+        let chronicle = &self.chronicles[line];
+        let verdict = chronicle.judge_since(&given, &texts, since, now)?;
         self.count(verdict);
         Ok(())
     }
 
     /// Current values, and what comes after each: nothing, or a gap.
-    pub(super) async fn read_current(&mut self, line: usize) -> Result<(), Fault> {
+    pub async fn read_current(
+        &mut self,
+        history: &Arc<dyn History>,
+        line: usize,
+    ) -> Result<(), Fault> {
         let texts = patterns(self.dice.pick(&PATTERNS));
         self.trace.step(format!("line {line}: current values of {texts:?}"));
-        let history = self.log(line).history.clone();
-        let before = newest_kept(&*history, &texts).await?;
-        let values = newest(&*history, &texts, 2).await?;
-        let of_kept = newest_kept(&*history, &texts).await?;
+        let before = newest_kept(&**history, &texts).await?;
+        let values = newest(&**history, &texts, 2).await?;
+        let of_kept = newest_kept(&**history, &texts).await?;
         let of_values: BTreeMap<_, _> =
             values.iter().map(|(topic, event)| (topic.clone(), id(event))).collect();
         // What is too old may go at any moment.
@@ -81,8 +92,8 @@ impl Life {
         for (topic, event) in values {
             let texts = patterns(&[topic.as_str()]);
             let cursor = event.cursor.expect("it is kept");
-            let (given, _) = pages(&*history, &texts, Some(cursor), 50, 1_000).await?;
-            let chronicle = &self.lines[line].chronicle;
+            let (given, _) = pages(&**history, &texts, Some(cursor), None, 50, 1_000).await?;
+            let chronicle = &self.chronicles[line];
             let seen = chronicle.upto(cursor);
             let verdict = chronicle.judge(&given, &texts, seen, usize::MAX)?;
             self.count(verdict);
@@ -90,16 +101,19 @@ impl Life {
         Ok(())
     }
 
-    pub(super) async fn read_kept(&mut self, line: usize) -> Result<(), Fault> {
+    pub async fn read_kept(
+        &mut self,
+        history: &Arc<dyn History>,
+        line: usize,
+    ) -> Result<(), Fault> {
         let texts = patterns(self.dice.pick(&PATTERNS));
         self.trace.step(format!("line {line}: all that is kept of {texts:?}"));
-        let history = &*self.log(line).history;
-        let (first, next) = pages(history, &texts, None, 7, 1).await?;
-        self.lines[line].chronicle.judge_kept(&first, &texts)?;
+        let (first, next) = pages(&**history, &texts, None, None, 7, 1).await?;
+        self.chronicles[line].judge_kept(&first, &texts)?;
         // What comes next may be told as a gap, for it is asked for by a place.
-        let (rest, _) = pages(history, &texts, next, 7, 1_000).await?;
+        let (rest, _) = pages(&**history, &texts, next, None, 7, 1_000).await?;
         let given = Given { events: [first.events, rest.events].concat(), is_gap: false };
-        self.lines[line].chronicle.judge_kept(&given, &texts)
+        self.chronicles[line].judge_kept(&given, &texts)
     }
 }
 
@@ -108,6 +122,6 @@ async fn newest_kept(
     history: &dyn History,
     texts: &Arc<[Pattern]>,
 ) -> Result<BTreeMap<Topic, usize>, Fault> {
-    let (kept, _) = pages(history, texts, None, 50, 1_000).await?;
+    let (kept, _) = pages(history, texts, None, None, 50, 1_000).await?;
     Ok(kept.events.iter().map(|event| (event.topic.clone(), id(event))).collect())
 }

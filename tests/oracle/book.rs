@@ -1,0 +1,118 @@
+//! What every life keeps: what it draws from its seed, what was done, what logs have acknowledged, and the
+//! places that readers were given.
+
+mod readers;
+
+use std::collections::HashSet;
+use std::ops::AddAssign;
+
+use fanfare::clock::Instant;
+use fanfare::history::{IdempotencyKey, Receipt};
+use fanfare::model::{Cursor, Data, NewEvent, Timestamp, Topic};
+
+use crate::chronicle::{Chronicle, Entry, Fault};
+use crate::seed::Dice;
+use crate::trace::Trace;
+
+/// How readings came out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    pub exact: usize,
+    pub told: usize,
+    pub needless: usize,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.exact += other.exact;
+        self.told += other.told;
+        self.needless += other.needless;
+    }
+}
+
+/// A place that a reader was given, and how much of which log it had seen by then.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub cursor: Cursor,
+    pub line: usize,
+    pub seen: usize,
+}
+
+/// The book of one life.
+pub struct Book {
+    pub dice: Dice,
+    pub trace: Trace,
+    pub tally: Tally,
+    /// What each log has acknowledged.
+    pub chronicles: Vec<Chronicle>,
+    pub places: Vec<Place>,
+    /// How many events there were.
+    pub events: usize,
+    /// Every place that an event of any log was given.
+    given: HashSet<Cursor>,
+}
+
+impl Book {
+    /// The book of the life that follows from a seed.
+    pub fn new(seed: u64, shows_all: bool) -> Self {
+        Self {
+            dice: Dice::of(seed),
+            trace: Trace::new(shows_all),
+            tally: Tally::default(),
+            chronicles: Vec::new(),
+            places: Vec::new(),
+            events: 0,
+            given: HashSet::new(),
+        }
+    }
+
+    fn event(&mut self, topic: &str) -> NewEvent {
+        self.events += 1;
+        let topic = Topic::parse(topic).expect("a topic");
+        let text = match self.dice.below(30) {
+            0 => "x".repeat(self.dice.below(40_000)),
+            1..10 => "x".repeat(self.dice.below(200)),
+            _ => String::new(),
+        };
+        let data = format!("[{},\"{text}\"]", self.events);
+        let data = Data::from_json(data.as_bytes(), 4).expect("JSON");
+        NewEvent { topic, kind: None, data }
+    }
+
+    /// New events of these topics, for one log.
+    pub fn events_of(&mut self, line: usize, topics: &[&str]) -> Vec<NewEvent> {
+        let first = self.events + 1;
+        self.trace.step(format!("line {line}: {} from {first} on", topics.join(" ")));
+        topics.iter().map(|topic| self.event(topic)).collect()
+    }
+
+    /// A key that was not used before, for the newest events.
+    pub fn key(&self) -> IdempotencyKey {
+        let mut scope = [0; 32];
+        scope[..8].copy_from_slice(&(self.events as u64).to_le_bytes());
+        IdempotencyKey { scope, request: scope, is_in_series: false }
+    }
+
+    /// The newest events were acknowledged at this moment, by a clock that says so.
+    pub fn acknowledged(
+        &mut self,
+        line: usize,
+        receipt: &Receipt,
+        now: Timestamp,
+        born: Instant,
+    ) -> Result<(), Fault> {
+        let first = self.events + 1 - receipt.events.len();
+        for (id, receipt) in (first..).zip(&receipt.events) {
+            if (receipt.time.millis() - now.millis()).abs() > 60_000 {
+                return Err(Fault(format!("{id} is dated {} at {now}", receipt.time)));
+            }
+            let Some(cursor) = receipt.cursor else { continue };
+            if !self.given.insert(cursor) {
+                return Err(Fault(format!("{cursor}, the place of {id}, was given before")));
+            }
+            let (topic, date) = (receipt.topic.clone(), receipt.time);
+            self.chronicles[line].add(Entry { id, topic, cursor, date, born });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! One node of a log in Redis, and what it heard.
+
+use std::sync::{Arc, Mutex};
+
+use fanfare::config::{self, Config, Rules};
+use fanfare::history::redis::Joined;
+use fanfare::history::{Feed, History, Loss};
+use fanfare::model::{Cursor, Event, Topic};
+use tokio::time::{Instant, sleep};
+
+use super::POLL;
+use crate::chronicle::{Fault, id};
+use crate::reading::PATIENCE;
+
+/// Hears what the log tells.
+#[derive(Default)]
+struct Heard(Mutex<Told>);
+
+/// What a node was told since it was asked last.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    /// Which kept events.
+    ids: Vec<usize>,
+    /// Whether some of them were said to be lost.
+    is_broken: bool,
+}
+
+impl Feed for Heard {
+    fn committed(&self, events: Vec<Arc<Event>>) {
+        let kept = events.iter().filter(|event| event.cursor.is_some());
+        self.0.lock().expect("nobody panics with it").ids.extend(kept.map(|event| id(event)));
+    }
+
+    fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
+        false
+    }
+
+    fn broken(&self, _: Loss) {
+        self.0.lock().expect("nobody panics with it").is_broken = true;
+    }
+}
+
+/// A node that runs.
+pub struct Node {
+    pub history: Arc<dyn History>,
+    heard: Arc<Heard>,
+    /// The kept events that it has to hear of.
+    due: Vec<usize>,
+}
+
+impl Node {
+    /// Joins the log of a Redis.
+    pub fn join(url: &str, rules: Rules) -> Result<Self, Fault> {
+        let joined = Joined::open(&config::Redis::at(url)).map_err(|e| Fault(e.to_string()))?;
+        let heard = Arc::new(Heard::default());
+        let history = joined.start(&Config::default().history, rules, heard.clone());
+        Ok(Self { history: Arc::new(history), heard, due: Vec::new() })
+    }
+
+    /// Events were acknowledged.
+    pub fn owe(&mut self, ids: impl Iterator<Item = usize>) {
+        self.due.extend(ids);
+    }
+
+    /// What was acknowledged since the last time was heard, once and in order, or it was said that some is
+    /// lost; the last of it was heard.
+    pub async fn hear(&mut self) -> Result<(), Fault> {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let Told { ids, is_broken } =
+                self.heard.0.lock().expect("nobody panics with it").clone();
+            let mut due = self.due.iter();
+            // Behind a loss comes also what was brought back, which this node had not heard of.
+            let mut told = ids.iter().filter(|id| !is_broken || self.due.contains(id));
+            if let Some(strange) = told.find(|id| !due.any(|due| due == *id)) {
+                let due = &self.due;
+                return Err(Fault(format!("{strange} was heard out of order: {ids:?} of {due:?}")));
+            }
+            if ids == self.due || is_broken && ids.last() == self.due.last() {
+                break;
+            }
+            if Instant::now() > give_up {
+                return Err(Fault(format!("{:?} was not heard, only {ids:?}", self.due)));
+            }
+            sleep(POLL).await;
+        }
+        *self.heard.0.lock().expect("nobody panics with it") = Told::default();
+        self.due.clear();
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.history.stop();
+    }
+}
