@@ -20,7 +20,7 @@ use futures_util::future::LocalBoxFuture;
 use crate::auth::{Access, Auth, Entrance, network};
 use crate::clock::within;
 use crate::config::Limits;
-use crate::http;
+use crate::http::{self, grammar::MediaType};
 use crate::model::{Code, Problem};
 use crate::panics::half_done;
 
@@ -206,9 +206,11 @@ impl Sending {
     /// The whole of a small body of JSON, or of none. What does not say its type is taken for JSON, and
     /// so is what curl says of any data.
     pub async fn small_json(self) -> Result<(Body, Access), Problem> {
-        let form = http::header(self.request.headers(), &header::CONTENT_TYPE)?;
-        let form = form.unwrap_or("application/json").split(';').next().unwrap_or_default().trim();
-        if !["application/json", "application/x-www-form-urlencoded"].contains(&form) {
+        let headers = self.request.headers();
+        http::require_plain_body(headers)?;
+        let is_taken =
+            |of: MediaType<'_>| of.is_json() || of.is("application", "x-www-form-urlencoded");
+        if !http::media_type(headers)?.is_none_or(is_taken) {
             return Err(Problem::new(Code::UnsupportedMediaType, "send application/json"));
         }
         self.whole(MAX_SMALL_BYTES, "as many as there may be at this path").await

@@ -4,11 +4,14 @@
 //! being ignored. Problems are RFC 9457 documents; this is the one place that gives a code its
 //! status.
 
+pub mod grammar;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde_json::json;
 
+use self::grammar::MediaType;
 use crate::model::{Code, Cursor, Problem, Topic};
 
 /// Seconds after which a refused request may be tried again, where nothing better is known.
@@ -62,18 +65,31 @@ pub const X_EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
 /// The most parameters in one query.
 const MAX_PARAMETERS: usize = 1_024;
 
+/// A parameter with another value each time, which keeps caches from answering.
+const CACHE_BUSTER: &str = "_";
+
+/// What stands for `Last-Event-ID` in the URL, where a polyfill of `EventSource` can't set the header.
+pub const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
+
 /// The parameters of a request, decoded.
 #[derive(Debug)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads a query string that may have the parameters `known`.
+    /// Reads a query string that may have the parameters `known`, and any number of cache busters.
     pub fn parse(query: &str, known: &[&str]) -> Result<Self, Problem> {
         let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
-        let pairs: Vec<_> = pairs.take(MAX_PARAMETERS + 1).collect();
+        let mut pairs: Vec<_> = pairs.take(MAX_PARAMETERS + 1).collect();
         if pairs.len() > MAX_PARAMETERS {
             let detail = format!("more than {MAX_PARAMETERS} parameters");
             return Err(Problem::new(Code::TooMany, detail));
+        }
+        pairs.retain(|(name, _)| name != CACHE_BUSTER);
+        if known.contains(&LAST_EVENT_ID_PARAMETER) {
+            let names = pairs.iter_mut().map(|(name, _)| name);
+            names.filter(|name| is_last_event_id(name)).for_each(|name| {
+                LAST_EVENT_ID_PARAMETER.clone_into(name);
+            });
         }
         match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             Some((name, _)) => {
@@ -116,9 +132,14 @@ impl Query {
         }
     }
 
-    /// The cursor `name`.
+    /// The cursor `name`; one that is empty is none, as in `Last-Event-ID`.
     pub fn cursor(&self, name: &str) -> Result<Option<Cursor>, Problem> {
-        Ok(self.one(name)?.map(Cursor::parse).transpose()?)
+        Ok(self.one_filled(name)?.map(Cursor::parse).transpose()?)
+    }
+
+    /// The value of `name`, where it is given and not empty.
+    pub fn one_filled(&self, name: &str) -> Result<Option<&str>, Problem> {
+        Ok(self.one(name)?.filter(|value| !value.is_empty()))
     }
 
     /// The topic `name`.
@@ -140,18 +161,55 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
     }
 }
 
-/// The credential of a request: `Authorization: Bearer` (RFC 6750), or else `access_token`.
+/// Whether polyfills mean `Last-Event-ID` by this name: `lastEventId`, `Last-Event-ID`, `last_event_id`.
+fn is_last_event_id(name: &str) -> bool {
+    let letters = name.bytes().filter(|byte| !b"-_".contains(byte));
+    letters.map(|byte| byte.to_ascii_lowercase()).eq(*b"lasteventid")
+}
+
+/// The credential of a request: `Authorization: Bearer` (RFC 6750), or else `access_token`. Another scheme
+/// (RFC 9110, section 11.6.2) is meant for who stands before us, and is no credential of ours.
 pub fn credential<'a>(
     headers: &'a HeaderMap,
     access_token: Option<&'a str>,
 ) -> Result<Option<&'a str>, Problem> {
-    let Some(authorization) = header(headers, &header::AUTHORIZATION)? else {
+    let name = &header::AUTHORIZATION;
+    if !headers.get_all(name).any(is_bearer) {
         return Ok(access_token);
-    };
-    match authorization.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
-        _ => Err(Problem::new(Code::Unauthorized, "Authorization must be: Bearer TOKEN")),
     }
+    let token = header(headers, name)?.and_then(|value| value.get(BEARER.len()..));
+    Ok(token.map(str::trim))
+}
+
+/// The scheme of our credentials.
+const BEARER: &str = "bearer";
+
+/// Whether a value of `Authorization` is of our scheme, whatever follows.
+fn is_bearer(value: &HeaderValue) -> bool {
+    let scheme = value.as_bytes().split(|byte| b" \t".contains(byte)).next();
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER.as_bytes()))
+}
+
+/// Refuses a body that is encoded (415), whatever it is encoded with.
+pub fn require_plain_body(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = grammar::list(headers, &header::CONTENT_ENCODING);
+    match codings.all(|coding| coding.eq_ignore_ascii_case("identity")) {
+        true => Ok(()),
+        false => {
+            let detail = "encoded bodies are not taken: send it without Content-Encoding";
+            Err(Problem::new(Code::UnsupportedMediaType, detail))
+        }
+    }
+}
+
+/// The media type of a body, where one is given; what is none is refused (415).
+pub fn media_type(headers: &HeaderMap) -> Result<Option<MediaType<'_>>, Problem> {
+    let Some(text) = header(headers, &header::CONTENT_TYPE)? else { return Ok(None) };
+    let unreadable = || {
+        let detail = "Content-Type is not a media type; the form is application/json";
+        Problem::new(Code::UnsupportedMediaType, detail)
+    };
+    MediaType::parse(text).map(Some).ok_or_else(unreadable)
 }
 
 fn bad(detail: String) -> Problem {
@@ -231,7 +289,27 @@ mod tests {
             assert!(parse(bad).unwrap().limit("limit", 1, 9).is_err(), "{bad}");
         }
         assert!(parse("snapshot=yes").unwrap().flag("snapshot").is_err());
-        assert_eq!(parse(&"topic=a&".repeat(2_000)).unwrap_err().code, Code::TooMany);
+        for many in ["topic=a&", "_=1&"].map(|one| one.repeat(2_000)) {
+            assert_eq!(Query::parse(&many, &["topic"]).unwrap_err().code, Code::TooMany);
+        }
+    }
+
+    #[test]
+    fn what_polyfills_and_caches_put_into_a_query_is_understood() {
+        let known = ["since", LAST_EVENT_ID_PARAMETER];
+        for name in ["lastEventId", "Last-Event-ID", "last_event_id", "lastEventID"] {
+            let query = format!("_=1&{name}=x&_=2&since=");
+            let query = Query::parse(&query, &known).unwrap();
+            assert_eq!(query.one(LAST_EVENT_ID_PARAMETER), Ok(Some("x")), "{name}");
+            assert_eq!(query.cursor("since"), Ok(None));
+            assert!(Query::parse(&format!("{name}=x"), &["since"]).is_err(), "{name}");
+        }
+        assert!(
+            Query::parse("lastEventId=x&Last-Event-ID=y", &known)
+                .unwrap()
+                .one(LAST_EVENT_ID_PARAMETER)
+                .is_err()
+        );
     }
 
     #[test]
@@ -240,7 +318,27 @@ mod tests {
         assert_eq!(credential(&headers, Some("q")), Ok(Some("q")));
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("bearer  abc"));
         assert_eq!(credential(&headers, Some("q")), Ok(Some("abc")));
+        for (value, expected) in [
+            ("Bearer", Some("")),
+            ("Bearer ", Some("")),
+            ("Bearer\tabc", Some("abc")),
+            ("Basic abc", Some("q")),
+            ("Bearerabc", Some("q")),
+            ("", Some("q")),
+            ("Digest username=\"b\u{e4}r\"", Some("q")),
+        ] {
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            headers.insert(header::AUTHORIZATION, value);
+            assert_eq!(credential(&headers, Some("q")), Ok(expected), "{headers:?}");
+        }
+        let unreadable = HeaderValue::from_bytes("Bearer \u{e4}".as_bytes()).unwrap();
+        headers.insert(header::AUTHORIZATION, unreadable);
+        assert_eq!(credential(&headers, Some("q")).unwrap_err().code, Code::BadRequest);
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic abc"));
-        assert_eq!(credential(&headers, None).unwrap_err().code, Code::Unauthorized);
+        headers.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer abc"));
+        assert_eq!(credential(&headers, None).unwrap_err().code, Code::BadRequest, "which one?");
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic abc"));
+        headers.append(header::AUTHORIZATION, HeaderValue::from_static("Negotiate abc"));
+        assert_eq!(credential(&headers, Some("q")), Ok(Some("q")));
     }
 }

@@ -149,7 +149,8 @@ impl Parts {
             auth: auth.clone(),
             entrance: self.entrance.clone(),
             broker: broker.clone(),
-            max_patterns: limits.subscriptions,
+            places: places.clone(),
+            limits: limits.clone(),
             compression: self.compression,
         };
         let worker = broker.start_worker();

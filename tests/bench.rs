@@ -93,7 +93,7 @@ async fn bursts_saturation_and_silence_are_counted_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_search_says_which_rates_it_tried_and_which_held() {
     let server = TestServer::open();
-    let arguments = ["-s", "500", "--rate", "search", "--p99", "100ms", "--duration", "200ms"];
+    let arguments = ["-s", "500", "--rate", "search", "--p99", "1s", "--duration", "300ms"];
     let (output, report) = bench(&server, &arguments).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let steps = report["search"].as_array().expect("steps");

@@ -180,5 +180,11 @@ async fn without_any_key_a_token_is_neither_good_nor_bad() {
         let request = server.get("/v1/topics/a/events").bearer_auth(key.token());
         let (status, code) = support::problem(request).await;
         assert_eq!((status, code.as_str()), (503, "unavailable"), "{answer:?}");
+        // An `EventSource` would give up for good on any other status than 200.
+        let stream = server.get("/v1/sse?topic=a").bearer_auth(key.token());
+        let stream = stream.header("accept", "text/event-stream").send().await.expect("an answer");
+        assert_eq!(stream.status(), 200);
+        let text = stream.text().await.expect("its end");
+        assert!(text.contains("retry:") && text.contains("fanfare.bye"), "{text}");
     }
 }

@@ -313,7 +313,7 @@ async fn every_refusal_has_its_status_and_code() {
         assert_eq!(problem(request).await, (status, code.to_owned()), "{shown}");
     }
     let refused = server.post("/v1/topics/a").send().await.expect("an answer");
-    assert_eq!(refused.headers()["allow"], "GET");
+    assert_eq!(refused.headers()["allow"], "GET, HEAD");
 }
 
 #[tokio::test]

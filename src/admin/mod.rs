@@ -4,7 +4,8 @@ pub mod revocations;
 mod tickets;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Serialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 pub use self::revocations::{list_revocations, revoke};
@@ -13,7 +14,7 @@ use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered, Range, SessionInfo, SessionView};
 use crate::http::Query;
 use crate::metrics::{self, Metrics};
-use crate::model::{Code, Problem, Topic};
+use crate::model::{Code, Problem, Topic, unmarked};
 
 /// The most items of one page.
 const MAX_LIMIT: usize = 1_000;
@@ -134,6 +135,15 @@ fn require_presence(access: &Access, topic: &Topic) -> Result<(), Problem> {
     }
     let detail = format!("presence is off for {topic}; a [[topics]] rule can turn it on");
     Err(Problem::new(Code::NotFound, detail))
+}
+
+/// Reads a body that is one JSON object; serde would also take an array of its members' values for one.
+fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
+    let body = unmarked(body).trim_ascii_start();
+    match body {
+        [b'{', ..] => serde_json::from_slice(body),
+        _ => Err(serde_json::Error::custom("it is no object")),
+    }
 }
 
 /// Which page is asked for.

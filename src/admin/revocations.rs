@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tracing::debug;
 
+use super::object;
 use crate::auth::{Access, Auth, TooManyRevocations};
 use crate::body::Sending;
 use crate::broker::BrokerHandle;
@@ -27,13 +28,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Revocations that are read at a time.
 const PAGE: usize = 1_000;
 
-/// What an operator wants to have revoked.
+/// What an operator wants to have revoked: one of the three.
 #[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Wanted {
-    User(String),
-    Token(String),
-    Session(String),
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    user: Option<String>,
+    token: Option<String>,
+    session: Option<String>,
 }
 
 /// `GET /v1/revocations`: what is accepted no longer.
@@ -60,15 +61,18 @@ pub async fn revoke(
     sending.check(Access::require_admin)?;
     let (body, access) = sending.small_json().await?;
     access.require_admin()?;
-    let wanted = serde_json::from_slice(&body).map_err(|_| {
-        let detail = "the body must be {\"user\":…}, {\"token\":…} or {\"session\":…}";
-        Problem::new(Code::BadRequest, detail)
-    })?;
+    let wanted = object(&body);
     drop(body);
     let what = match wanted {
-        Wanted::User(user) => Revoked::User(user),
-        Wanted::Token(id) => Revoked::Token(id),
-        Wanted::Session(id) => Revoked::Token(token_of(&broker, id).await?),
+        Ok(Wanted { user: Some(user), token: None, session: None }) => Revoked::User(user),
+        Ok(Wanted { user: None, token: Some(id), session: None }) => Revoked::Token(id),
+        Ok(Wanted { user: None, token: None, session: Some(id) }) => {
+            Revoked::Token(token_of(&broker, id).await?)
+        }
+        _ => {
+            let detail = "the body must be {\"user\":…}, {\"token\":…} or {\"session\":…}";
+            return Err(Problem::new(Code::BadRequest, detail));
+        }
     };
     let revocation = Revocation { what, at: Timestamp::from(SystemTime::now()) };
     let full = |error: TooManyRevocations| Problem::new(Code::TooMany, error.to_string());

@@ -12,6 +12,7 @@ use rand::RngExt;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::object;
 use crate::auth::{Access, Caller, User};
 use crate::body::Sending;
 use crate::broker::{BrokerHandle, TICKET_LIFE};
@@ -32,16 +33,9 @@ const MAX_USER_BYTES: usize = 255;
 #[serde(deny_unknown_fields)]
 struct Wanted {
     user: String,
-    #[serde(default)]
-    subscribe: Vec<String>,
-    #[serde(default)]
-    publish: Vec<String>,
-    #[serde(default = "default_seconds")]
-    session_seconds: u64,
-}
-
-fn default_seconds() -> u64 {
-    DEFAULT_SECONDS
+    subscribe: Option<Vec<String>>,
+    publish: Option<Vec<String>>,
+    session_seconds: Option<u64>,
 }
 
 /// `POST /v1/tickets`: a ticket for `?ticket=`.
@@ -84,23 +78,28 @@ fn without_credential(access: &Access) -> Problem {
 /// Whom an application vouches for.
 fn user_of(access: &Access, body: &[u8]) -> Result<User, Problem> {
     let bad = |detail: String| Problem::new(Code::BadRequest, detail);
-    let wanted: Wanted = serde_json::from_slice(body).map_err(|error| {
+    let wanted: Wanted = object(body).map_err(|error| {
         bad(format!("the body must be {{\"user\",\"subscribe\"?,\"publish\"?}}: {error}"))
     })?;
     if wanted.user.is_empty() || wanted.user.len() > MAX_USER_BYTES {
         return Err(bad(format!("user must have 1 to {MAX_USER_BYTES} bytes")));
     }
-    if !(1..=MAX_SECONDS).contains(&wanted.session_seconds) {
-        return Err(bad(format!("session_seconds must be from 1 to {MAX_SECONDS}")));
+    let session_seconds = wanted.session_seconds.unwrap_or(DEFAULT_SECONDS);
+    if !(1..=MAX_SECONDS).contains(&session_seconds) {
+        let detail = format!(
+            "session_seconds must be from 1 to {MAX_SECONDS}; leave it out for {DEFAULT_SECONDS}"
+        );
+        return Err(bad(detail));
     }
-    let patterns = |texts: &[String]| -> Result<Vec<Pattern>, Problem> {
-        Ok(texts.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?)
+    let patterns = |texts: &Option<Vec<String>>| -> Result<Vec<Pattern>, Problem> {
+        let texts = texts.iter().flatten();
+        Ok(texts.map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?)
     };
     let (subscribe, publish) = (patterns(&wanted.subscribe)?, patterns(&wanted.publish)?);
     access.require_grant(&subscribe, &publish)?;
     let now = SystemTime::now();
     let token = format!("ticket:{:032x}", rand::rng().random::<u128>());
     let bearer = Bearer { user: wanted.user, token, issued: Some(Timestamp::from(now)) };
-    let expires = now + Duration::from_secs(wanted.session_seconds);
+    let expires = now + Duration::from_secs(session_seconds);
     Ok(User { bearer, proof: access.proof(), expires, subscribe, publish })
 }

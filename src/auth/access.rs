@@ -189,7 +189,15 @@ impl Access {
     pub fn require_subscribe(&self, topic: &Topic) -> Result<(), Problem> {
         match self.may_subscribe(topic) {
             true => Ok(()),
-            false => Err(self.refusal(format!("no right to subscribe to {topic}"))),
+            false => Err(self.want_of_right("subscribe to", &Pattern::from(topic))),
+        }
+    }
+
+    /// Refuses callers that may receive nothing of what `pattern` matches.
+    pub fn require_some_of(&self, pattern: &Pattern) -> Result<(), Problem> {
+        match self.coverage(pattern) {
+            Coverage::Whole | Coverage::Part => Ok(()),
+            Coverage::None => Err(self.want_of_right("subscribe to", pattern)),
         }
     }
 
@@ -203,7 +211,7 @@ impl Access {
         }
         match self.may_publish(topic) {
             true => Ok(()),
-            false => Err(self.refusal(format!("no right to publish to {topic}"))),
+            false => Err(self.want_of_right("publish to", &Pattern::from(topic))),
         }
     }
 
@@ -243,6 +251,23 @@ impl Access {
             None => Ok(()),
             Some(pattern) => Err(self.refusal(format!("the API key has no right to {pattern}"))),
         }
+    }
+
+    /// A refusal for want of a right, which says so where a rule would give it to a token with another `sub`.
+    fn want_of_right(&self, to: &str, pattern: &Pattern) -> Problem {
+        let owns_nothing = |user: &User| {
+            let rules = self.policy.rules.listed.iter();
+            let mut rules = rules.filter(|rule| rule.pattern.overlaps(pattern));
+            let own = rules.next().and_then(|rule| rule.own.as_ref());
+            own.is_some_and(|own| own.of(&user.bearer.user).is_none())
+        };
+        let why = match &self.caller {
+            Caller::User(user) if owns_nothing(user) => {
+                ": the token's `sub` is not one plain segment of a topic, so it owns none of {sub}"
+            }
+            _ => "",
+        };
+        self.refusal(format!("no right to {to} {pattern}{why}"))
     }
 
     /// A refusal for want of rights: of a better credential, or of any.
@@ -386,6 +411,40 @@ mod tests {
         ] {
             let access = Access::new(policy.clone(), caller);
             assert_eq!(access.may_publish_somewhere(), expected, "{:?}", access.caller());
+        }
+    }
+
+    #[test]
+    fn a_sub_that_can_own_nothing_is_named_where_a_rule_would_give_the_right() {
+        let sets = vec![
+            "auth.api_keys=sixteen-bytes-key".to_owned(),
+            "topics=[{match = \"users.{sub}.>\"}]".to_owned(),
+        ];
+        let sources = crate::config::Sources { sets, ..Default::default() };
+        let config = crate::config::load(&sources).unwrap();
+        let policy = Arc::new(Policy::new(&config.auth, config.rules, Vec::new(), None));
+        let refusals = |name: &str, of: &str| {
+            let Caller::User(mut user) = user(&[]).caller().clone() else { panic!("no user") };
+            user.bearer.user = name.to_owned();
+            let access = Access::new(policy.clone(), Caller::User(user));
+            let (topic, pattern) = (Topic::parse(of).unwrap(), pattern(of));
+            [
+                access.require_subscribe(&topic).unwrap_err(),
+                access.require_some_of(&pattern).unwrap_err(),
+                access.require_publish(&topic).unwrap_err(),
+            ]
+        };
+        for (name, of, is_named) in [
+            ("ada@a.example", "users.ada.x", true),
+            ("", "users.ada.x", true),
+            ("bob", "users.ada.x", false),
+            ("ada@a.example", "other", false),
+        ] {
+            for problem in refusals(name, of) {
+                assert_eq!(problem.code, Code::Forbidden);
+                assert_eq!(problem.detail.contains("`sub`"), is_named, "{name} {problem}");
+                assert!(name.is_empty() || !problem.detail.contains(name), "{problem}");
+            }
         }
     }
 

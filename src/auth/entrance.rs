@@ -4,6 +4,7 @@
 //! believed where a listed proxy says it, and is otherwise what the connection itself shows. Only one
 //! family of headers is read, for a proxy passes on those that it does not set.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use super::origin::{Authority, Scheme};
 use crate::config::{self, ProxyHeaders};
-use crate::http;
+use crate::http::{self, grammar};
 use crate::model::{Code, Problem};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -22,7 +24,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// How requests come in by one listener.
 #[derive(Debug, Clone)]
 pub struct Entrance {
-    scheme: &'static str,
+    scheme: Scheme,
     proxies: Arc<[IpNet]>,
     headers: ProxyHeaders,
 }
@@ -32,9 +34,9 @@ pub struct Entrance {
 pub struct Client<'a> {
     /// Its address.
     pub address: Option<IpAddr>,
-    /// `http` or `https`.
-    pub scheme: &'static str,
-    /// The host it asked for, with the port where it is not the scheme's own.
+    /// The scheme it asked by; nothing where a proxy named one that is none of ours.
+    pub scheme: Option<Scheme>,
+    /// The host it asked for, with a port or without.
     pub host: Option<&'a str>,
 }
 
@@ -46,22 +48,44 @@ struct Hop<'a> {
     host: Option<&'a str>,
 }
 
+impl<'a> Hop<'a> {
+    /// Reads an element of `Forwarded`. One with quotes that don't match says nothing: it may have swallowed
+    /// what the next proxy said.
+    fn forwarded(element: &'a str) -> Option<Self> {
+        let mut hop = Hop::default();
+        for part in grammar::members(element, ';') {
+            let Some((name, value)) = part.split_once('=') else { continue };
+            // No address, scheme or host has anything to escape.
+            let Cow::Borrowed(value) = grammar::unquoted(value.trim())? else { return None };
+            match name.trim().to_ascii_lowercase().as_str() {
+                _ if value.is_empty() => {}
+                "for" => hop.client = Some(value),
+                "proto" => hop.scheme = Some(value),
+                "host" => hop.host = Some(value),
+                _ => {}
+            }
+        }
+        Some(hop)
+    }
+}
+
 impl Entrance {
     /// The way in of a listener that speaks TLS, or does not.
     pub fn new(is_encrypted: bool, config: &config::Server) -> Self {
-        let scheme = if is_encrypted { "https" } else { "http" };
+        let scheme = if is_encrypted { Scheme::Https } else { Scheme::Http };
         Self { scheme, proxies: config.trusted_proxies[..].into(), headers: config.proxy_headers }
     }
 
     /// Whether the connection itself is over TLS.
     pub fn is_encrypted(&self) -> bool {
-        self.scheme == "https"
+        self.scheme == Scheme::Https
     }
 
     /// Who sent a request.
     pub fn client<'a>(&self, head: &'a RequestHead) -> Result<Client<'a>, Problem> {
         let address = head.peer_addr.map(|peer| peer.ip().to_canonical());
-        let client = Client { address, scheme: self.scheme, host: authority(head)? };
+        let host = authority(head, self.scheme)?;
+        let client = Client { address, scheme: Some(self.scheme), host };
         match address.filter(|address| self.trusts(address)) {
             Some(proxy) => Ok(self.behind(proxy, client, &head.headers)),
             None => Ok(client),
@@ -83,11 +107,7 @@ impl Entrance {
         let mut client = Client { address: Some(proxy), ..client };
         for hop in hops.iter().rev() {
             client.host = hop.host.or(client.host);
-            client.scheme = match hop.scheme {
-                Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
-                Some(scheme) if scheme.eq_ignore_ascii_case("http") => "http",
-                _ => client.scheme,
-            };
+            client.scheme = hop.scheme.map_or(client.scheme, Scheme::parse);
             // Who is unknown or hidden counts as the proxy that said so.
             let Some(address) = hop.client.and_then(node) else { break };
             client.address = Some(address);
@@ -111,64 +131,36 @@ pub fn network(address: IpAddr) -> IpAddr {
 }
 
 /// The host that was asked for (RFC 9112, section 3.2 and RFC 9113, section 8.3.1).
-fn authority(head: &RequestHead) -> Result<Option<&str>, Problem> {
+fn authority(head: &RequestHead, scheme: Scheme) -> Result<Option<&str>, Problem> {
     let host = http::header(&head.headers, &header::HOST)?;
-    match (head.uri.authority(), host) {
-        (None, host) => Ok(host),
-        (Some(target), None) => Ok(Some(target.as_str())),
-        (Some(target), Some(host)) if target.as_str().eq_ignore_ascii_case(host) => Ok(Some(host)),
-        (Some(_), Some(_)) => {
-            Err(Problem::new(Code::BadRequest, "the target and Host name different hosts"))
-        }
+    let Some(target) = head.uri.authority() else { return Ok(host) };
+    let scheme = head.uri.scheme_str().and_then(Scheme::parse).unwrap_or(scheme);
+    let read = |text| Authority::parse(text, scheme);
+    let target = target.as_str();
+    match host.is_none_or(|host| read(host).is_some_and(|host| read(target) == Some(host))) {
+        true => Ok(Some(target)),
+        false => Err(Problem::new(Code::BadRequest, "the target and Host name different hosts")),
     }
-}
-
-/// The values of a header that is a list, over all its lines, oldest first.
-fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(name).map(|line| line.to_str().unwrap_or_default());
-    lines.flat_map(|line| unquoted(line, ',')).map(str::trim)
 }
 
 /// The hops of `X-Forwarded-*`: of scheme and host only what the last proxy says is known.
 fn x_forwarded(headers: &HeaderMap) -> Vec<Hop<'_>> {
     let hop = |client| Hop { client: Some(client), ..Hop::default() };
-    let mut hops: Vec<_> = list(headers, &X_FORWARDED_FOR).map(hop).collect();
+    let mut hops: Vec<_> = grammar::list(headers, &X_FORWARDED_FOR).map(hop).collect();
     if hops.is_empty() {
         hops.push(Hop::default());
     }
     if let Some(last) = hops.last_mut() {
-        last.scheme = list(headers, &X_FORWARDED_PROTO).last();
-        last.host = list(headers, &X_FORWARDED_HOST).last().filter(|host| !host.is_empty());
+        last.scheme = grammar::list(headers, &X_FORWARDED_PROTO).last();
+        last.host = grammar::list(headers, &X_FORWARDED_HOST).last();
     }
     hops
 }
 
 /// The hops of `Forwarded` (RFC 7239, section 4).
 fn forwarded(headers: &HeaderMap) -> Vec<Hop<'_>> {
-    let hop = |element| {
-        let mut hop = Hop::default();
-        for pair in unquoted(element, ';') {
-            let Some((name, value)) = pair.split_once('=') else { continue };
-            let value = value.trim().trim_matches('"');
-            match name.trim().to_ascii_lowercase().as_str() {
-                "for" => hop.client = Some(value),
-                "proto" => hop.scheme = Some(value),
-                "host" => hop.host = Some(value).filter(|host| !host.is_empty()),
-                _ => {}
-            }
-        }
-        hop
-    };
-    list(headers, &header::FORWARDED).map(hop).collect()
-}
-
-/// The parts of a text between separators that do not stand within quotes.
-fn unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let mut is_quoted = false;
-    text.split(move |c| {
-        is_quoted ^= c == '"';
-        c == separator && !is_quoted
-    })
+    let hop = |element| Hop::forwarded(element).unwrap_or_default();
+    grammar::list(headers, &header::FORWARDED).map(hop).collect()
 }
 
 /// An address with or without a port, IPv6 with or without brackets.
@@ -187,7 +179,7 @@ mod tests {
 
     fn entrance(headers: ProxyHeaders) -> Entrance {
         let proxies = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
-        Entrance { scheme: "http", proxies: proxies[..].into(), headers }
+        Entrance { scheme: Scheme::Http, proxies: proxies[..].into(), headers }
     }
 
     fn head(peer: &str, headers: &[(&'static str, &'static str)]) -> RequestHead {
@@ -195,7 +187,8 @@ mod tests {
         head.peer_addr = Some(SocketAddr::new(peer.parse().unwrap(), 5_000));
         head.headers.insert(header::HOST, HeaderValue::from_static("inner:80"));
         for (name, value) in headers {
-            head.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+            let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+            head.headers.append(HeaderName::from_static(name), value);
         }
         head
     }
@@ -204,6 +197,11 @@ mod tests {
     fn client(kind: ProxyHeaders, peer: &str, headers: &[(&'static str, &'static str)]) -> String {
         let head = head(peer, headers);
         let Client { address, scheme, host } = entrance(kind).client(&head).unwrap();
+        let scheme = match scheme {
+            Some(Scheme::Http) => "http",
+            Some(Scheme::Https) => "https",
+            None => "none",
+        };
         format!("{} {scheme} {}", address.unwrap(), host.unwrap_or("none"))
     }
 
@@ -233,7 +231,12 @@ mod tests {
                 &[(xff, "1.1.1.1, 203.0.113.9"), (proto, "http, HTTPS"), (host, "x, a.example")],
                 "203.0.113.9 https a.example",
             ),
-            ("10.0.0.1", &[(proto, "gopher"), (host, "")], "10.0.0.1 http inner:80"),
+            ("10.0.0.1", &[(proto, ""), (host, "")], "10.0.0.1 http inner:80"),
+            ("10.0.0.1", &[(proto, "gopher")], "10.0.0.1 none inner:80"),
+            ("10.0.0.1", &[(proto, "https, \u{fc}")], "10.0.0.1 none inner:80"),
+            ("10.0.0.1", &[(proto, "WSS,"), (host, "a, b,")], "10.0.0.1 https b"),
+            ("10.0.0.1", &[(xff, "1.1.1.1, 203.0.113.9, ,")], "203.0.113.9 http inner:80"),
+            ("10.0.0.1", &[(xff, "1.1.1.1"), (xff, "\u{fc}")], "10.0.0.1 http inner:80"),
             ("10.0.0.1", &[("forwarded", "for=203.0.113.9")], "10.0.0.1 http inner:80"),
         ] {
             assert_eq!(client(ProxyHeaders::XForwarded, peer, headers), expected, "{headers:?}");
@@ -259,7 +262,12 @@ mod tests {
             ("10.0.0.1", "for=203.0.113.9, for=_hidden", "10.0.0.1 http inner:80"),
             ("10.0.0.1", "for=unknown;proto=https", "10.0.0.1 https inner:80"),
             ("10.0.0.1", "nonsense", "10.0.0.1 http inner:80"),
-            ("10.0.0.1", r#"for="203.0.113.9"#, "203.0.113.9 http inner:80"),
+            ("10.0.0.1", "for=203.0.113.9;proto=wss;host=, ,", "203.0.113.9 https inner:80"),
+            ("10.0.0.1", "for=203.0.113.9;proto=gopher", "203.0.113.9 none inner:80"),
+            // What does not end may have swallowed what the next proxy said.
+            ("10.0.0.1", r#"for="203.0.113.9"#, "10.0.0.1 http inner:80"),
+            ("10.0.0.1", r#"host=evil;for=", for=203.0.113.9;host=a"#, "10.0.0.1 http inner:80"),
+            ("10.0.0.1", r#"host="e\vil";for=1.1.1.1"#, "10.0.0.1 http inner:80"),
         ] {
             let value: &'static str = value;
             let headers = &[("forwarded", value), ("x-forwarded-for", "7.7.7.7")];
@@ -282,8 +290,18 @@ mod tests {
         assert_eq!(host("/", &["a"]), Ok(Some("a".to_owned())));
         assert_eq!(host("/", &[]), Ok(None));
         assert_eq!(host("https://a:1/x", &[]), Ok(Some("a:1".to_owned())));
-        assert_eq!(host("http://a/x", &["A"]), Ok(Some("A".to_owned())));
-        assert_eq!(host("http://a/x", &["b"]), Err(Code::BadRequest));
+        assert_eq!(host("http://a/x", &["A"]), Ok(Some("a".to_owned())));
+        assert_eq!(host("http://a/x", &["a:80"]), Ok(Some("a".to_owned())));
+        assert_eq!(host("https://a:443/x", &["a"]), Ok(Some("a:443".to_owned())));
+        for (target, other) in [
+            ("http://a/x", "b"),
+            ("http://a/x", "a:443"),
+            ("http://a/x", ""),
+            ("https://a/x", "a:80"),
+            ("http://u@a/x", "u@a"),
+        ] {
+            assert_eq!(host(target, &[other]), Err(Code::BadRequest), "{target} {other}");
+        }
         assert_eq!(host("/", &["a", "a"]), Err(Code::BadRequest));
     }
 }

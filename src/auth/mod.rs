@@ -133,19 +133,32 @@ impl Auth {
         Ok(access)
     }
 
-    /// The rights behind a request that was vouched for before: refuses pages of foreign origins,
-    /// a second credential, and whose token was revoked or has expired since.
+    /// Refuses a request with a ticket that would be refused whatever its ticket is for: from a page of a
+    /// foreign origin, or with a second credential.
+    pub fn check_ticket_holder(
+        &self,
+        entrance: &Entrance,
+        head: &RequestHead,
+        access_token: Option<&str>,
+    ) -> Result<(), Problem> {
+        self.check_page(entrance, head)?;
+        if http::credential(&head.headers, access_token)?.is_some() {
+            let detail = "a ticket is a credential: send no other one beside it";
+            return Err(Problem::new(Code::BadRequest, detail));
+        }
+        Ok(())
+    }
+
+    /// The rights of the user that a ticket is for: refuses pages of foreign origins, and whose token was
+    /// revoked or has expired since.
     pub fn admit_as(
         &self,
         entrance: &Entrance,
         head: &RequestHead,
         user: User,
     ) -> Result<Access, Problem> {
+        // Another configuration may be in force since the ticket was looked for.
         self.check_page(entrance, head)?;
-        if http::credential(&head.headers, None)?.is_some() {
-            let detail = "a ticket is a credential: send no other one beside it";
-            return Err(Problem::new(Code::BadRequest, detail));
-        }
         self.still(&self.access(Caller::User(Box::new(user))))
     }
 

@@ -1,50 +1,127 @@
 //! Which pages may use the broker.
 //!
 //! A browser tells the origin (RFC 6454) of the page behind a request; programs send none. A page
-//! from the broker's own address passes, any other must be listed. While the broker is open it also
-//! looks at `Host`, because a foreign name that resolves to this machine (DNS rebinding) makes a
-//! foreign page look like one of our own.
+//! from the broker's own address passes, any other must be listed. Scheme and authority are compared as
+//! such: what may be written in several ways (a default port, an address of IPv6) is the same in each. While
+//! the broker is open it also looks at the host, because a foreign name that resolves to this machine (DNS
+//! rebinding) makes a foreign page look like one of our own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::model::{Code, Problem};
 
-/// Refuses a request whose page may not use the broker. `origin` and `host` are the headers as they
-/// came; `open` says that no credential is configured; `allowed` are the listed origins.
+/// How the broker is asked: over TLS or not. What is another scheme is nobody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http`, and `ws`, which is the same to a server (RFC 6455, section 3).
+    Http,
+    /// `https`, and `wss`.
+    Https,
+}
+
+impl Scheme {
+    /// Reads a scheme, in any case of its letters (RFC 3986, section 3.1).
+    pub fn parse(text: &str) -> Option<Self> {
+        let is = |names: [&str; 2]| names.iter().any(|name| name.eq_ignore_ascii_case(text));
+        match text {
+            _ if is(["http", "ws"]) => Some(Scheme::Http),
+            _ if is(["https", "wss"]) => Some(Scheme::Https),
+            _ => None,
+        }
+    }
+
+    fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+/// A host and a port, brought into one form (RFC 9110, section 4.2.3).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Authority {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Host {
+    Address(IpAddr),
+    /// In lower case.
+    Name(String),
+}
+
+impl Authority {
+    /// Reads `host`, `host:` or `host:port`; `None` for anything else, also where it names a user.
+    pub(super) fn parse(text: &str, scheme: Scheme) -> Option<Self> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (address, port) = rest.split_once(']')?;
+                (Host::Address(address.parse::<Ipv6Addr>().ok()?.into()), port)
+            }
+            None => {
+                let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+                (Host::parse(name)?, port)
+            }
+        };
+        let port = match port.strip_prefix(':').unwrap_or(port) {
+            "" => scheme.default_port(),
+            // A port has a colon before it, and digits alone.
+            digits if digits.len() < port.len() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                digits.parse().ok()?
+            }
+            _ => return None,
+        };
+        Some(Self { host, port })
+    }
+
+    /// Whether it is of this machine, for whoever resolves it.
+    fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Address(address) => address.is_loopback(),
+            Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
+        }
+    }
+}
+
+impl Host {
+    /// Reads an address of IPv4, or a name of letters, digits, `-`, `.` and `_`.
+    fn parse(text: &str) -> Option<Self> {
+        let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if text.is_empty() || !text.bytes().all(is_legal) {
+            return None;
+        }
+        let address = text.parse().map(Host::Address);
+        Some(address.unwrap_or_else(|_| Host::Name(text.to_ascii_lowercase())))
+    }
+}
+
+/// Refuses a request whose page may not use the broker. `origin` is the header as it came; `host` and
+/// `scheme` are what was asked for, where that is known; `open` says that no credential is configured;
+/// `allowed` are the listed origins, in the form that browsers send.
 pub fn check_origin(
     origin: Option<&str>,
     host: Option<&str>,
-    scheme: &str,
+    scheme: Option<Scheme>,
     open: bool,
     allowed: &[String],
 ) -> Result<(), Problem> {
     let Some(origin) = origin else { return Ok(()) };
-    if allowed.iter().any(|listed| listed == origin) {
-        return Ok(());
-    }
-    let own = host.filter(|host| !host.is_empty()).is_some_and(|host| {
-        let same = origin.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
-        same.is_some_and(|same| same.eq_ignore_ascii_case(host)) && (!open || is_loopback(host))
-    });
-    if own {
+    let is_listed = allowed.iter().any(|listed| listed == origin);
+    if is_listed || own(origin, host, scheme).is_some_and(|own| !open || own.is_loopback()) {
         return Ok(());
     }
     let detail = "pages of this origin are not allowed; list it in server.allowed_origins";
     Err(Problem::new(Code::OriginNotAllowed, detail))
 }
 
-/// Whether a `Host` header names this machine.
-fn is_loopback(host: &str) -> bool {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(v6) => v6.split_once(']').unwrap_or_default(),
-        None => host.split_at(host.find(':').unwrap_or(host.len())),
-    };
-    if !port.is_empty() && port.strip_prefix(':').is_none_or(|port| port.parse::<u16>().is_err()) {
-        return false;
-    }
-    let is_localhost =
-        name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost");
-    is_localhost || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+/// The authority that was asked for, where it is that of the origin too, by the same scheme.
+fn own(origin: &str, host: Option<&str>, scheme: Option<Scheme>) -> Option<Authority> {
+    let (of_origin, authority) = origin.split_once("://")?;
+    let scheme = scheme.filter(|scheme| Scheme::parse(of_origin) == Some(*scheme))?;
+    let asked = Authority::parse(host?, scheme)?;
+    (Authority::parse(authority, scheme)? == asked).then_some(asked)
 }
 
 #[cfg(test)]
@@ -53,7 +130,7 @@ mod tests {
 
     #[test]
     fn only_own_and_listed_origins_pass() {
-        let allowed = ["https://dash.example".to_owned()];
+        let (allowed, http) = (["https://dash.example".to_owned()], Some(Scheme::Http));
         let own = "127.0.0.1:8080";
         for (origin, host, open, passes) in [
             (None, None, true, true),
@@ -102,8 +179,71 @@ mod tests {
             (Some("chrome-extension://dash.example"), Some(own), true, false),
             (Some("//dash.example"), Some(own), true, false),
         ] {
-            let result = check_origin(origin, host, "http", open, &allowed);
+            let result = check_origin(origin, host, http, open, &allowed);
             assert_eq!(result.is_ok(), passes, "{origin:?} at {host:?}, open: {open}");
+        }
+    }
+
+    #[test]
+    fn an_authority_is_the_same_however_it_is_written() {
+        for (one, other, is_same) in [
+            ("a.example", "A.Example:80", true),
+            ("a.example:", "a.example:0080", true),
+            ("[::1]", "[0:0::1]:80", true),
+            ("[::ffff:1.2.3.4]", "[::ffff:102:304]", true),
+            ("[::ffff:1.2.3.4]", "1.2.3.4", false),
+            ("1.2.3.4", "1.2.3.4:80", true),
+            ("a.example", "a.example.", false),
+            ("a.example:80", "a.example:81", false),
+            ("a.example", "b.example", false),
+        ] {
+            let parse = |text| Authority::parse(text, Scheme::Http).expect(text);
+            assert_eq!(parse(one) == parse(other), is_same, "{one} {other}");
+        }
+        let ports = [("a", 443), ("a:80", 80), ("a:443", 443)];
+        for (text, port) in ports {
+            assert_eq!(Authority::parse(text, Scheme::Https).map(|of| of.port), Some(port));
+        }
+        for text in [
+            "",
+            ":80",
+            "a:+80",
+            "a:80a",
+            "a:65536",
+            "a:80:80",
+            "a b",
+            "u@a",
+            "a/b",
+            "[::1",
+            "::1",
+            "[::1]80",
+            "[::1%eth0]",
+            "[1.2.3.4]",
+            "b\u{fc}cher",
+            "%61",
+        ] {
+            assert_eq!(Authority::parse(text, Scheme::Http), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn schemes_pair_and_unknown_ones_are_nobodys() {
+        let passes = |origin, host, scheme| {
+            check_origin(Some(origin), Some(host), Scheme::parse(scheme), false, &[]).is_ok()
+        };
+        for (origin, host, scheme, expected) in [
+            ("https://a", "a:443", "https", true),
+            ("https://a:443", "a", "WSS", true),
+            ("wss://a", "a", "https", true),
+            ("http://a", "a:80", "ws", true),
+            ("https://a", "a:80", "https", false),
+            ("https://a:80", "a:80", "http", false),
+            ("http://a", "a", "https", false),
+            ("http://a", "a", "gopher", false),
+            ("gopher://a", "a", "gopher", false),
+            ("http://a", "a", "", false),
+        ] {
+            assert_eq!(passes(origin, host, scheme), expected, "{origin} {host} {scheme}");
         }
     }
 }

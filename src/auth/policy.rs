@@ -17,6 +17,9 @@ use crate::panics::half_done;
 /// The longest credential that is looked at, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
 
+/// What some editors put before a text.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// How many publishers are remembered before those that are idle are forgotten.
 const FEW_PUBLISHERS: usize = 1_024;
 
@@ -121,6 +124,11 @@ impl Policy {
         if credential.len() > MAX_CREDENTIAL_BYTES {
             return Look::Settled(Err(unauthorized("the credential is too long")));
         }
+        if credential.starts_with(BYTE_ORDER_MARK) {
+            let detail = "the credential begins with a byte order mark (U+FEFF), which is no part of it: \
+                          the file that it was read from has one";
+            return Look::Settled(Err(unauthorized(detail)));
+        }
         if let Some(caller) = self.application(credential) {
             return Look::Settled(Ok(caller));
         }
@@ -179,6 +187,11 @@ impl Policy {
     /// Whether some key may do what is for operators, or everyone may.
     pub fn has_operators(&self) -> bool {
         self.open || !self.api_keys.is_empty() || self.scoped_keys.iter().any(|(key, _)| key.admin)
+    }
+
+    /// Whether pages of any origin are listed.
+    pub fn lists_origins(&self) -> bool {
+        !self.allowed_origins.is_empty()
     }
 
     /// Whether pages of this origin are listed.

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::jwks::Jwks;
 use super::{Proof, User, unauthorized};
@@ -38,33 +40,86 @@ pub(super) enum Checked {
     KeyMissing(Arc<Jwks>),
 }
 
+/// The claims as they came. None of them may be there twice.
 #[derive(Deserialize)]
+struct Said {
+    sub: Option<Value>,
+    exp: Option<Value>,
+    nbf: Option<Value>,
+    iat: Option<Value>,
+    jti: Option<Value>,
+    fanfare: Option<Value>,
+}
+
+/// What the claims say. Times are in seconds since 1970, whole or not (RFC 7519, section 2).
 struct Claims {
     sub: String,
-    exp: u64,
+    exp: f64,
+    nbf: Option<f64>,
     iat: Option<f64>,
     jti: Option<String>,
-    #[serde(default)]
-    fanfare: Grants,
+    subscribe: Vec<String>,
+    publish: Vec<String>,
 }
 
 impl Claims {
+    /// Reads the claims, or names the one that is wrong. Its value is never repeated.
+    fn read(said: Said) -> Result<Self, String> {
+        let Said { sub, exp, nbf, iat, jti, fanfare } = said;
+        let missing = |name| format!("`{name}` is missing");
+        let mut grants = match fanfare {
+            None => serde_json::Map::new(),
+            Some(Value::Object(grants)) => grants,
+            Some(_) => return Err("`fanfare` must be an object".to_owned()),
+        };
+        let subscribe = texts("fanfare.subscribe", grants.remove("subscribe"))?;
+        let publish = texts("fanfare.publish", grants.remove("publish"))?;
+        if let Some(unknown) = grants.keys().next() {
+            let unknown: String = unknown.chars().take(64).collect();
+            return Err(format!("`fanfare.{unknown}` is not known"));
+        }
+        Ok(Self {
+            sub: text("sub", sub)?.ok_or_else(|| missing("sub"))?,
+            exp: seconds("exp", exp)?.ok_or_else(|| missing("exp"))?,
+            nbf: seconds("nbf", nbf)?,
+            iat: seconds("iat", iat)?,
+            jti: text("jti", jti)?,
+            subscribe,
+            publish,
+        })
+    }
+
     /// Takes an `iat` that lies further ahead of `now` than clocks may differ as not said: a token that
     /// was not issued yet would be younger than every revocation of its user. (RFC 7519, section 4.1.6,
     /// leaves it to us.)
-    fn believe_no_future(&mut self, now: SystemTime, leeway_seconds: u64) {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.iat = self.iat.filter(|issued| *issued <= now + leeway_seconds as f64);
+    fn believe_no_future(&mut self, now: SystemTime, leeway: Duration) {
+        self.iat = self.iat.filter(|issued| *issued <= since_1970(now) + leeway.as_secs_f64());
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Grants {
-    #[serde(default)]
-    subscribe: Vec<String>,
-    #[serde(default)]
-    publish: Vec<String>,
+fn text(name: &str, value: Option<Value>) -> Result<Option<String>, String> {
+    match value {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(format!("`{name}` must be a string")),
+    }
+}
+
+fn seconds(name: &str, value: Option<Value>) -> Result<Option<f64>, String> {
+    let Some(value) = value else { return Ok(None) };
+    let number = value.as_f64().filter(|seconds| seconds.is_finite());
+    number.map(Some).ok_or_else(|| format!("`{name}` must be a number of seconds"))
+}
+
+fn texts(name: &str, value: Option<Value>) -> Result<Vec<String>, String> {
+    let value = value.unwrap_or_default();
+    let texts = serde_json::from_value::<Option<Vec<String>>>(value);
+    let texts = texts.map_err(|_| format!("`{name}` must be an array of strings"))?;
+    Ok(texts.unwrap_or_default())
+}
+
+fn since_1970(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Why no key has made a token's claims known.
@@ -104,9 +159,10 @@ impl TokenCheck {
     /// What a token says at a time of day.
     pub(super) fn check(&self, token: &str, now: SystemTime) -> Checked {
         let refusal = match self.claims(token) {
-            Ok((mut claims, proof)) => {
-                claims.believe_no_future(now, self.validation.leeway);
-                return Checked::Settled(self.user(claims, proof, token, now));
+            Ok((said, proof)) => {
+                let claims = Claims::read(said).map_err(invalid);
+                let user = claims.and_then(|claims| self.user(claims, proof, token, now));
+                return Checked::Settled(user);
             }
             Err(refusal) => refusal,
         };
@@ -115,12 +171,14 @@ impl TokenCheck {
             (Refusal::NoKey, None) => ErrorKind::InvalidAlgorithm.into(),
             (Refusal::Invalid(error), _) => error,
         };
-        Checked::Settled(Err(unauthorized(format!("the token is not valid: {error}"))))
+        let wrong =
+            matches!(error.kind(), ErrorKind::Json(_)).then(|| wrong_claim(token)).flatten();
+        Checked::Settled(Err(invalid(wrong.unwrap_or_else(|| why(&error)))))
     }
 
     /// The claims, and what proves them, if one of the keys fits. The error is that of the key which
     /// came furthest.
-    fn claims(&self, token: &str) -> Result<(Claims, Proof), Refusal> {
+    fn claims(&self, token: &str) -> Result<(Said, Proof), Refusal> {
         let header = decode_header(token).map_err(Refusal::Invalid)?;
         if header.crit.is_some() {
             // RFC 7515, section 4.1.11: what is critical and not understood makes it invalid.
@@ -133,7 +191,7 @@ impl TokenCheck {
             }
             let mut validation = self.validation.clone();
             validation.algorithms = key.algorithms.clone();
-            match decode::<Claims>(token, &key.key, &validation) {
+            match decode::<Said>(token, &key.key, &validation) {
                 Ok(decoded) => Some(Ok((decoded.claims, proof))),
                 Err(error) if *error.kind() == ErrorKind::InvalidSignature => {
                     refusal = Refusal::Invalid(error);
@@ -159,31 +217,33 @@ impl TokenCheck {
     /// Who a token is about.
     fn user(
         &self,
-        claims: Claims,
+        mut claims: Claims,
         proof: Proof,
         token: &str,
         now: SystemTime,
     ) -> Result<User, Problem> {
-        let expires = Duration::from_secs(claims.exp)
-            .checked_add(self.leeway)
-            .and_then(|after_epoch| SystemTime::UNIX_EPOCH.checked_add(after_epoch))
-            .ok_or_else(|| unauthorized("the token is not valid: exp is out of range"))?;
+        claims.believe_no_future(now, self.leeway);
+        let expires = Duration::try_from_secs_f64(claims.exp)
+            .ok()
+            .and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp)?.checked_add(self.leeway))
+            .ok_or_else(|| invalid("`exp` is out of range"))?;
         if expires <= now {
             return Err(unauthorized("the token has expired"));
         }
+        if claims.nbf.is_some_and(|begins| begins > since_1970(now) + self.leeway.as_secs_f64()) {
+            return Err(invalid("it is not valid yet (`nbf`)"));
+        }
         if claims.jti.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
-            let detail = format!(
-                "the token is not valid: jti is empty or has more than {MAX_ID_BYTES} bytes"
-            );
-            return Err(unauthorized(detail));
+            let detail = format!("`jti` is empty or has more than {MAX_ID_BYTES} bytes");
+            return Err(invalid(detail));
         }
         let bearer = Bearer {
             user: claims.sub,
             token: claims.jti.unwrap_or_else(|| fingerprint(token)),
             issued: claims.iat.map(|seconds| Timestamp::from_millis((seconds * 1e3) as i64)),
         };
-        let subscribe = patterns(&claims.fanfare.subscribe)?;
-        let publish = patterns(&claims.fanfare.publish)?;
+        let subscribe = patterns(&claims.subscribe)?;
+        let publish = patterns(&claims.publish)?;
         Ok(User { bearer, proof, expires, subscribe, publish })
     }
 }
@@ -200,10 +260,11 @@ fn fingerprint(token: &str) -> String {
 fn validation(config: &config::Jwt) -> Validation {
     let mut validation = Validation::new(Algorithm::default());
     validation.leeway = config.leeway.as_secs();
-    validation.validate_nbf = true;
-    // It is looked at here, by the broker's clock, and again for as long as a session lives by it.
+    // Times are looked at here, by the broker's clock, and `exp` again for as long as a session lives by it.
     validation.validate_exp = false;
-    validation.set_required_spec_claims(&["exp", "sub"]);
+    validation.validate_nbf = false;
+    // So are those that are needed, to say what is wrong with them.
+    validation.required_spec_claims.clear();
     match &config.audience {
         Some(audience) => {
             validation.set_audience(&[audience]);
@@ -216,6 +277,32 @@ fn validation(config: &config::Jwt) -> Validation {
         validation.required_spec_claims.insert("iss".to_owned());
     }
     validation
+}
+
+fn invalid(detail: impl std::fmt::Display) -> Problem {
+    unauthorized(format!("the token is not valid: {detail}"))
+}
+
+/// The claim that is wrong in a token that is refused. What it says counts for nothing else.
+fn wrong_claim(token: &str) -> Option<String> {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    Claims::read(serde_json::from_slice(&claims).ok()?).err()
+}
+
+/// What is wrong with a token, by the names of its claims.
+fn why(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::MissingRequiredClaim(name) => {
+            format!("`{name}` must be there, and be a string or an array of strings")
+        }
+        ErrorKind::InvalidIssuer => "`iss` is not that of auth.issuer".to_owned(),
+        ErrorKind::InvalidAudience => "`aud` does not name auth.audience".to_owned(),
+        // What serde says of a wrong type would repeat it.
+        ErrorKind::Json(error) if error.is_data() => {
+            "its header or its claims are no object of RFC 7519, or have a member twice".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> {
@@ -289,7 +376,6 @@ mod tests {
     fn hostile_and_broken_tokens_are_refused() {
         let good = json!({"sub": "ada", "exp": FAR});
         let unsigned = {
-            use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
             let part = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
             format!("{}.{}.", part(json!({"alg": "none", "typ": "JWT"})), part(good.clone()))
         };

@@ -534,7 +534,7 @@ function publishRequest() {
 async function publish(token) {
   const { path, headers, body } = publishRequest();
   if (token) headers.Authorization = `Bearer ${token}`;
-  const response = await fetch(path, { method: "POST", headers, body, credentials: "omit" });
+  const response = await fetch(path, { method: "POST", headers, body, credentials: "same-origin" });
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return `${response.status} ${answer.id ?? "published, not kept"}`;
   const { code = response.statusText, detail = "" } = answer;

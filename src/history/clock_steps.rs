@@ -154,6 +154,10 @@ impl Dating {
                 step.ages_from = step.ages_from.saturating_add(stepped).min(step.from);
             }
         }
+        // A step ahead that was one back to the truth, it seemed, may be undone.
+        for step in &mut self.steps.0 {
+            step.ages_from = step.ages_from.min(time);
+        }
     }
 
     fn go_back(&mut self, after: u64, time: i64) {
@@ -289,6 +293,20 @@ mod tests {
             log.pass(2_000, lost - was_ahead_by);
             assert!(log.time - log.aged(1) <= 3_000);
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_again_for_a_moment_keeps_nothing_for_years() {
+        let mut log = Log::new();
+        log.pass(1_000, 10 * YEAR);
+        log.publish();
+        log.pass(1_000, -20 * YEAR);
+        log.publish();
+        log.pass(1_000, 10 * YEAR);
+        assert_eq!(log.aged(1), log.time - 1_000);
+        log.pass(1_000, 10 * YEAR);
+        log.pass(1_000, -10 * YEAR);
+        assert_eq!(log.aged(1), log.time);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::form::require_size;
 use crate::config::Limits;
-use crate::model::{Code, Data, EventType, NewEvent, Problem, Topic};
+use crate::model::{Code, Data, EventType, NewEvent, Problem, Topic, unmarked};
 
 /// The longest text out of a body that a refusal repeats, in characters.
 const MAX_REPEATED: usize = 200;
@@ -20,32 +20,18 @@ pub struct Batch {
     pub events: Vec<NewEvent>,
 }
 
-/// `{"events":[...]}`, or one event as it is.
+/// `{"events":[...]}`, or one event. What may be left out may be null too.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
+    #[serde(borrow)]
     events: Option<Vec<&'a RawValue>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    topic: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present", rename = "type")]
-    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    topic: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "type")]
+    kind: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    encoding: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Item<'a> {
-    #[serde(borrow)]
-    topic: Cow<'a, str>,
-    #[serde(borrow, default, deserialize_with = "present", rename = "type")]
-    kind: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-    #[serde(default, deserialize_with = "present")]
     encoding: Option<Encoding>,
 }
 
@@ -55,7 +41,7 @@ enum Encoding {
     Base64,
 }
 
-/// A member that may be left out but not be null.
+/// A member for which null is a value.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     value: D,
 ) -> Result<Option<T>, D::Error> {
@@ -65,12 +51,11 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 impl Batch {
     /// Reads `{"topic","type"?,"data"}` or `{"events":[...]}`.
     pub fn from_json(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
-        let text = utf8(body)?;
-        let Body { events, topic, kind, data, encoding } = object(text)?;
-        let Some(events) = events else {
-            return Ok(Self { events: vec![event(text, limits)?] });
+        let body: Body<'_> = object(utf8(body)?)?;
+        let Some(events) = &body.events else {
+            return Ok(Self { events: vec![body.event(limits)?] });
         };
-        if [topic, kind, data, encoding].iter().any(Option::is_some) {
+        if !body.is_batch_alone() {
             let detail = "a batch has `events` alone; topic, type and data stand in each event";
             return Err(Problem::new(Code::InvalidEvent, detail));
         }
@@ -84,7 +69,9 @@ impl Batch {
     /// Reads one event a line; empty lines are passed over.
     pub fn from_lines(body: &[u8], limits: &Limits) -> Result<Self, Problem> {
         let text = utf8(body)?;
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+        // Files that were put together have a byte order mark before each part.
+        let lines = text.lines().map(|line| line.strip_prefix('\u{feff}').unwrap_or(line));
+        let lines = lines.enumerate().filter(|(_, line)| !line.trim().is_empty());
         require_count(lines.clone().count(), limits)?;
         let events = lines.map(|(index, line)| {
             event(line, limits).map_err(|problem| at(format!("line {}", index + 1), problem))
@@ -106,19 +93,37 @@ fn require_count(count: usize, limits: &Limits) -> Result<(), Problem> {
 }
 
 fn event(json: &str, limits: &Limits) -> Result<NewEvent, Problem> {
-    let item: Item = object(json)?;
-    let topic = Topic::parse(&item.topic)?;
-    let kind = item.kind.map(|kind| EventType::parse(&kind)).transpose()?;
-    let mut data = Data::from_raw(item.data, limits.json_depth)?;
-    if let Some(Encoding::Base64) = item.encoding {
-        data = data.marked_as_base64()?;
+    let body: Body<'_> = object(json)?;
+    if body.events.is_some() {
+        return Err(Problem::new(Code::InvalidEvent, "an event has no `events`"));
     }
-    require_size(&data, limits)?;
-    Ok(NewEvent { topic, kind, data })
+    body.event(limits)
 }
 
+impl Body<'_> {
+    fn is_batch_alone(&self) -> bool {
+        let has_data = self.data.is_some_and(|data| data.get() != "null");
+        !has_data && self.topic.is_none() && self.kind.is_none() && self.encoding.is_none()
+    }
+
+    fn event(&self, limits: &Limits) -> Result<NewEvent, Problem> {
+        let missing = |name| Problem::new(Code::InvalidEvent, format!("missing field `{name}`"));
+        let topic = Topic::parse(self.topic.as_deref().ok_or_else(|| missing("topic"))?)?;
+        let kind = self.kind.as_deref().map(EventType::parse).transpose()?;
+        let data = self.data.ok_or_else(|| missing("data"))?;
+        let mut data = Data::from_raw(data, limits.json_depth)?;
+        if let Some(Encoding::Base64) = self.encoding {
+            data = data.marked_as_base64()?;
+        }
+        require_size(&data, limits)?;
+        Ok(NewEvent { topic, kind, data })
+    }
+}
+
+/// The text of a body or a line of it.
 fn utf8(body: &[u8]) -> Result<&str, Problem> {
-    std::str::from_utf8(body).map_err(|_| Problem::new(Code::InvalidJson, "the body is not UTF-8"))
+    let text = std::str::from_utf8(unmarked(body));
+    text.map_err(|_| Problem::new(Code::InvalidJson, "the body is not UTF-8"))
 }
 
 /// Reads an object; serde would also take an array of its members' values for one.
@@ -173,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn null_is_absent_but_in_data_and_byte_order_marks_are_skipped() {
+        let one = r#"{"topic":"a","data":null,"type":null,"encoding":null,"events":null}"#;
+        let batch = format!(r#"{{"events":[{one}],"topic":null,"data":null,"type":null}}"#);
+        let marked = format!("\u{feff}{batch}");
+        for body in [one, &batch, &marked] {
+            let read = Batch::from_json(body.as_bytes(), &limits()).unwrap();
+            assert_eq!(read.events[0].data.json().get(), "null", "{body}");
+            assert_eq!(read.events[0].kind, None, "{body}");
+        }
+        let lines = format!("\u{feff}{one}\n\u{feff}{one}\n\u{feff}\n");
+        assert_eq!(Batch::from_lines(lines.as_bytes(), &limits()).unwrap().events.len(), 2);
+    }
+
+    #[test]
     fn a_bad_batch_is_refused_with_its_place() {
         for (body, code, detail) in [
             ("nope", Code::InvalidJson, "expected"),
@@ -181,11 +200,14 @@ mod tests {
             (r#"{"events":[["a","t",5]]}"#, Code::InvalidEvent, "events[0]: it must be an object"),
             ("{}", Code::InvalidEvent, "missing field `topic`"),
             (r#"{"events":[]}"#, Code::InvalidEvent, "no event"),
-            (r#"{"events":null}"#, Code::InvalidEvent, "null"),
+            (r#"{"events":null}"#, Code::InvalidEvent, "missing field `topic`"),
+            (r#"{"events":[{"events":[]}]}"#, Code::InvalidEvent, "events[0]: an event has no"),
+            (r#"{"events":[],"data":1}"#, Code::InvalidEvent, "alone"),
             (r#"{"events":[],"topic":"a"}"#, Code::InvalidEvent, "alone"),
             (r#"{"topic":"a"}"#, Code::InvalidEvent, "missing field `data`"),
             (r#"{"topic":"a","data":1,"typo":2}"#, Code::InvalidEvent, "unknown field `typo`"),
-            (r#"{"topic":"a","data":1,"type":null}"#, Code::InvalidEvent, "null"),
+            (r#"{"topic":"a","data":1,"typo":null}"#, Code::InvalidEvent, "unknown field `typo`"),
+            (r#"{"topic":null,"data":1}"#, Code::InvalidEvent, "missing field `topic`"),
             (r#"{"topic":"a","topic":"b","data":1}"#, Code::InvalidEvent, "duplicate"),
             (r#"{"topic":"a","data":1,"encoding":"hex"}"#, Code::InvalidEvent, "hex"),
             (r#"{"topic":"a","data":1,"encoding":"base64"}"#, Code::InvalidEvent, "base64"),

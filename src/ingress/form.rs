@@ -1,11 +1,26 @@
 //! From the body of a request to the data of an event, by its media type.
 
-use actix_web::http::header::{self, HeaderMap};
-use actix_web::mime::{self, Mime};
+use actix_web::http::header::HeaderMap;
 
 use crate::config::Limits;
 use crate::http;
-use crate::model::{Code, Data, Problem};
+use crate::model::{Code, Data, DataError, Problem, unmarked};
+
+/// The subtypes of one JSON document a line.
+const LINES: [&str; 3] = ["x-ndjson", "ndjson", "jsonl"];
+
+/// The labels of UTF-8 (WHATWG Encoding, section 4.2), and those of ASCII, which it contains.
+const UTF8: [&str; 9] = [
+    "utf-8",
+    "utf8",
+    "unicode-1-1-utf-8",
+    "unicode11utf8",
+    "unicode20utf8",
+    "x-unicode20utf8",
+    "us-ascii",
+    "ascii",
+    "ansi_x3.4-1968",
+];
 
 /// What a body is, as its `Content-Type` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,30 +40,23 @@ pub enum Form {
 impl Form {
     /// Reads `Content-Type`; a charset other than UTF-8 and an encoded body are refused (415).
     pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let unsupported = |detail: String| Problem::new(Code::UnsupportedMediaType, detail);
-        if let Some(encoding) = http::header(headers, &header::CONTENT_ENCODING)?
-            && !encoding.eq_ignore_ascii_case("identity")
-        {
-            return Err(unsupported("encoded bodies are not taken".to_owned()));
-        }
-        let Some(text) = http::header(headers, &header::CONTENT_TYPE)? else {
-            return Ok(Form::Guess);
+        http::require_plain_body(headers)?;
+        let Some(media_type) = http::media_type(headers)? else { return Ok(Form::Guess) };
+        let form = if media_type.is_json() {
+            Form::Json
+        } else if media_type.is("application", "x-www-form-urlencoded") {
+            Form::Guess
+        } else if LINES.iter().any(|lines| media_type.is("application", lines)) {
+            Form::Lines
+        } else if media_type.is_of("text") {
+            Form::Text
+        } else {
+            Form::Binary
         };
-        let media_type: Mime =
-            text.parse().map_err(|_| unsupported("Content-Type is not a media type".to_owned()))?;
-        let is_json = media_type.subtype() == mime::JSON || media_type.suffix() == Some(mime::JSON);
-        let form = match (media_type.type_(), media_type.subtype().as_str()) {
-            _ if is_json => Form::Json,
-            (mime::APPLICATION, "x-www-form-urlencoded") => Form::Guess,
-            (mime::APPLICATION, "x-ndjson" | "ndjson" | "jsonl") => Form::Lines,
-            (mime::TEXT, _) => Form::Text,
-            _ => Form::Binary,
-        };
-        match media_type.get_param(mime::CHARSET) {
-            Some(charset)
-                if form != Form::Binary && charset != "utf-8" && charset != "us-ascii" =>
-            {
-                Err(unsupported(format!("text must be utf-8, not {charset}")))
+        match media_type.parameter("charset") {
+            Some(charset) if form != Form::Binary && !is_utf8(&charset) => {
+                let detail = format!("text must be utf-8, not {charset}");
+                Err(Problem::new(Code::UnsupportedMediaType, detail))
             }
             _ => Ok(form),
         }
@@ -57,9 +65,9 @@ impl Form {
     /// The body as the data of an event.
     pub fn data(&self, body: &[u8], limits: &Limits) -> Result<Data, Problem> {
         let data = match self {
-            Form::Json => Data::from_json(body, limits.json_depth)?,
-            Form::Guess => match Data::from_json(body, limits.json_depth) {
-                Err(crate::model::DataError::NotJson(_)) => text(body)?,
+            Form::Json => Data::from_json(unmarked(body), limits.json_depth)?,
+            Form::Guess => match Data::from_json(unmarked(body), limits.json_depth) {
+                Err(DataError::NotJson(_)) => text(unmarked(body))?,
                 parsed => parsed?,
             },
             Form::Text => text(body)?,
@@ -80,6 +88,11 @@ pub(super) fn require_size(data: &Data, limits: &Limits) -> Result<(), Problem> 
     Err(Problem::new(Code::TooLarge, detail))
 }
 
+fn is_utf8(charset: &str) -> bool {
+    let charset = charset.trim();
+    UTF8.iter().any(|label| label.eq_ignore_ascii_case(charset))
+}
+
 fn text(body: &[u8]) -> Result<Data, Problem> {
     match std::str::from_utf8(body) {
         Ok(text) => Ok(Data::from_text(text)),
@@ -93,7 +106,7 @@ fn text(body: &[u8]) -> Result<Data, Problem> {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use actix_web::http::header::HeaderValue;
+    use actix_web::http::header::{self, HeaderValue};
 
     fn form(content_type: &'static str) -> Result<Form, Problem> {
         let mut headers = HeaderMap::new();
@@ -130,6 +143,10 @@ mod tests {
             (Form::Guess, "[1.0]", "[1.0]"),
             (Form::Guess, "it's", "\"it's\""),
             (Form::Guess, "", "\"\""),
+            (Form::Json, "\u{feff}[1.0]", "[1.0]"),
+            (Form::Guess, "\u{feff}[1.0]", "[1.0]"),
+            (Form::Guess, "\u{feff}it's", "\"it's\""),
+            (Form::Text, "\u{feff}[1]", "\"\u{feff}[1]\""),
             (Form::Text, "[1]", "\"[1]\""),
             (Form::Binary, "[1]", "\"WzFd\""),
         ] {

@@ -61,7 +61,7 @@ pub struct EventType(Arc<str>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EventTypeError {
     /// The text is empty.
-    #[error("it is empty")]
+    #[error("it is empty; leave it out where there is none")]
     Empty,
     /// The text is longer than [`EventType::MAX_BYTES`].
     #[error("it has {0} bytes, and the limit is {max}", max = EventType::MAX_BYTES)]
@@ -133,6 +133,12 @@ impl fmt::Display for Timestamp {
         let time = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
         write!(f, "{time:.3}")
     }
+}
+
+/// A text without the byte order mark that some editors and libraries put before it: where JSON is expected
+/// it means nothing (RFC 8259, section 8.1).
+pub fn unmarked(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 /// The data of an event: one JSON value as text, without line breaks.

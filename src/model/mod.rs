@@ -17,7 +17,7 @@ pub use allowance::Allowance;
 pub use bearer::{Bearer, Revocation, Revoked};
 pub use close::Close;
 pub use cursor::{Cursor, CursorError, LogName};
-pub use event::{Data, DataError, Event, EventType, EventTypeError, NewEvent, Timestamp};
+pub use event::{Data, DataError, Event, EventType, EventTypeError, NewEvent, Timestamp, unmarked};
 pub use notice::NoticeKind;
 pub use pattern::{Pattern, PatternError};
 pub use problem::{Code, Problem};

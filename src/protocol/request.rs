@@ -2,7 +2,8 @@
 //!
 //! A wire form hands in the members, each value as JSON text, and here they become a [`Request`] or
 //! a refusal that says which member is wrong. A misspelt or misplaced member is refused, so that no
-//! option is ever dropped silently. A refusal echoes names and patterns, cut short, and no values.
+//! option is ever dropped silently; `null`, which many serializers write for what is absent, counts as
+//! absent everywhere but in `data`, where it is a value. A refusal echoes names and patterns, cut short, and no values.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -82,12 +83,12 @@ impl<'a> Frame<'a> {
     }
 
     fn reference(&self) -> Result<Option<u64>, Problem> {
-        let Some((_, raw)) = self.members.iter().find(|(name, _)| *name == "ref") else {
+        let Some((_, raw)) = self.given().find(|(name, _)| *name == "ref") else {
             return Ok(None);
         };
         match raw.get().parse() {
             Ok(reference @ 1..=MAX_REF) => Ok(Some(reference)),
-            _ => Err(bad("`ref` must be an integer from 1 to 2^53-1")),
+            _ => Err(optional("ref", "an integer from 1 to 2^53-1")),
         }
     }
 
@@ -100,7 +101,7 @@ impl<'a> Frame<'a> {
         }
         let (name, read) = required(found, "op")?;
         let op = read(self, limits)?;
-        if let Some((left, _)) = self.members.iter().find(|(member, _)| *member != "ref") {
+        if let Some((left, _)) = self.given().find(|(member, _)| *member != "ref") {
             return Err(bad(format!("`{left}` is not a member of `{name}`")));
         }
         match &op {
@@ -111,9 +112,20 @@ impl<'a> Frame<'a> {
         }
     }
 
-    fn take(&mut self, name: &str) -> Option<Cow<'a, RawValue>> {
+    /// The members that are left and are not null.
+    fn given(&self) -> impl Iterator<Item = &(&'static str, Cow<'a, RawValue>)> {
+        self.members.iter().filter(|(_, raw)| !is_null(raw))
+    }
+
+    /// Takes a member out, whatever it is.
+    fn take_any(&mut self, name: &str) -> Option<Cow<'a, RawValue>> {
         let at = self.members.iter().position(|(member, _)| *member == name)?;
         Some(self.members.swap_remove(at).1)
+    }
+
+    /// Takes a member out, unless it is null.
+    fn take(&mut self, name: &str) -> Option<Cow<'a, RawValue>> {
+        self.take_any(name).filter(|raw| !is_null(raw))
     }
 
     fn text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
@@ -121,18 +133,28 @@ impl<'a> Frame<'a> {
         text.transpose().map_err(|_| bad(format!("`{name}` must be a string")))
     }
 
+    fn optional_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+        match self.text(name) {
+            Ok(Some(text)) if text.is_empty() => {
+                Err(bad(format!("`{name}` is empty; leave it out")))
+            }
+            Ok(text) => Ok(text),
+            Err(_) => Err(optional(name, "a string")),
+        }
+    }
+
     fn flag(&mut self, name: &'static str) -> Result<bool, Problem> {
         match self.take(name).as_deref().map(RawValue::get) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(_) => Err(bad(format!("`{name}` must be true or false"))),
+            Some(_) => Err(optional(name, "true or false")),
         }
     }
 
     fn number(&mut self, name: &'static str) -> Result<Option<f64>, Problem> {
         // Of all JSON values, only a number is also one to Rust.
         let number = self.take(name).map(|raw| raw.get().parse());
-        number.transpose().map_err(|_| bad(format!("`{name}` must be a number")))
+        number.transpose().map_err(|_| optional(name, "a number"))
     }
 
     fn patterns(&mut self, limit: usize) -> Result<Vec<Pattern>, Problem> {
@@ -165,7 +187,7 @@ impl Mode {
         match text {
             "all" => Ok(Mode::All),
             "latest" => Ok(Mode::Latest),
-            _ => Err(bad("`mode` must be \"all\" or \"latest\"")),
+            _ => Err(optional("mode", "\"all\" or \"latest\"")),
         }
     }
 }
@@ -186,7 +208,8 @@ impl Subscribe {
         match (mode, max_rate) {
             (mode, None) => Ok(mode.unwrap_or_default()),
             (_, Some(rate)) if !(rate > 0.0 && rate <= Self::MAX_RATE) => {
-                Err(bad(format!("`max_rate` must be above 0 and at most {}", Self::MAX_RATE)))
+                let range = format!("above 0 and at most {}", Self::MAX_RATE);
+                Err(optional("max_rate", &range))
             }
             (Some(Mode::All), Some(_)) => Err(bad("`max_rate` needs the mode \"latest\"")),
             (_, Some(_)) => Ok(Mode::Latest),
@@ -204,9 +227,9 @@ fn auth(frame: &mut Frame<'_>, _: &ParseLimits) -> Result<Op, Problem> {
 
 fn subscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
     let patterns = frame.patterns(limits.patterns)?;
-    let since = frame.text("since")?.map(|text| Cursor::parse(&text)).transpose()?;
+    let since = frame.optional_text("since")?.map(|text| Cursor::parse(&text)).transpose()?;
     let snapshot = frame.flag("snapshot")?;
-    let mode = frame.text("mode")?.map(|text| Mode::parse(&text)).transpose()?;
+    let mode = frame.optional_text("mode")?.map(|text| Mode::parse(&text)).transpose()?;
     let max_rate = frame.number("max_rate")?;
     let mode = Subscribe::pace(mode, max_rate)?;
     Ok(Op::Subscribe(Subscribe { patterns, since, snapshot, mode, max_rate }))
@@ -218,19 +241,19 @@ fn unsubscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Proble
 
 fn publish(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
     let topic = Topic::parse(&required(frame.text("topic")?, "topic")?)?;
-    let kind = frame.text("type")?.map(|text| EventType::parse(&text)).transpose()?;
-    let raw = required(frame.take("data"), "data")?;
+    let kind = frame.optional_text("type")?.map(|text| EventType::parse(&text)).transpose()?;
+    let raw = required(frame.take_any("data"), "data")?;
     let (bytes, limit) = (raw.get().len(), limits.event_bytes);
     if bytes > limit {
         let detail = format!("the data has {bytes} bytes, and the limit is {limit}");
         return Err(Problem::new(Code::TooLarge, detail));
     }
     let data = Data::from_raw(&raw, limits.json_depth)?;
-    let data = match (frame.binary, frame.text("encoding")?.as_deref()) {
+    let data = match (frame.binary, frame.optional_text("encoding")?.as_deref()) {
         (false, None) => data,
         (true, None) | (false, Some("base64")) => data.marked_as_base64()?,
         (true, Some(_)) => return Err(bad("a byte string takes no `encoding`")),
-        (false, Some(_)) => return Err(bad("`encoding` must be \"base64\"")),
+        (false, Some(_)) => return Err(optional("encoding", "\"base64\"")),
     };
     Ok(Op::Publish(NewEvent { topic, kind, data }))
 }
@@ -244,6 +267,15 @@ fn find_op(name: &str) -> Result<(&'static str, ReadOp), Problem> {
 
 fn required<T>(member: Option<T>, name: &str) -> Result<T, Problem> {
     member.ok_or_else(|| bad(format!("`{name}` is missing")))
+}
+
+/// A refusal of a member that need not be there.
+fn optional(name: &str, what: &str) -> Problem {
+    bad(format!("`{name}` must be {what}; else leave it out"))
+}
+
+fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
 }
 
 fn bad(detail: impl Into<String>) -> Problem {

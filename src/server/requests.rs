@@ -7,9 +7,9 @@ use std::sync::Arc;
 use actix_http::{ConnectionType, RequestHead};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Version;
+use actix_web::http::{Method, Version, header};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpMessage, ResponseError};
+use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
 
 use super::course::{Answer, Course, Underway};
 use super::headers::Headers;
@@ -32,14 +32,15 @@ pub(super) async fn attend(
     let turn = require_turn(request.head(), course.as_deref());
     let underway = Underway::begin(course, request.take_payload());
     request.set_payload(Underway::body(&underway));
-    let headers = Headers::of(request.head(), &auth, is_encrypted);
+    let mut headers = Headers::of(request.head(), &auth, is_encrypted);
     // One that came in pieces. It is answered as if it asked for none, and the connection ends, for actix-http would
     // say that it is upgraded.
     let is_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
     let checked = turn.and_then(|()| require_small(request.head()));
-    let mut response = match (checked, headers.preflight()) {
+    let answered = headers.preflight().or_else(|| of_everything(request.head()));
+    let mut response = match (checked, answered) {
         (Err(problem), _) => request.into_response(problem.error_response()),
-        (Ok(()), Some(preflight)) => request.into_response(preflight),
+        (Ok(()), Some(answer)) => request.into_response(answer),
         (Ok(()), None) => next.call(request).await?,
     };
     headers.add_to(response.headers_mut());
@@ -47,6 +48,13 @@ pub(super) async fn attend(
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(response.map_body(|_, body| BoxBody::new(Answer { body, underway })))
+}
+
+/// The answer to `OPTIONS *`, which asks for no path (RFC 9110, section 9.3.7) but whether somebody is here.
+fn of_everything(head: &RequestHead) -> Option<HttpResponse> {
+    let is_asked = head.method == Method::OPTIONS && head.uri.path() == "*";
+    let allow = (header::ALLOW, "GET, HEAD, POST, DELETE, OPTIONS");
+    is_asked.then(|| HttpResponse::NoContent().insert_header(allow).finish())
 }
 
 /// Refuses what comes behind a request of HTTP/1.1 that was to be the last one (RFC 9112, section 9.6): another

@@ -3,8 +3,9 @@
 //! Where there is a listener for operators and publishers (`server.internal_listen`), it serves
 //! everything, and the public one only what subscribers and their pages need.
 
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::web::{self, ServiceConfig, delete, get, post};
+use actix_web::web::{self, ServiceConfig, delete, get, head, post};
 use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, Route, guard};
 
 use super::Parts;
@@ -29,8 +30,8 @@ pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: S
     if parts.is_inside {
         for_publishers(services);
     } else {
-        let events = path("/v1/topics/{topic}/events", "GET");
-        services.service(events.route(get().to(ingress::read_events)));
+        let events = path("/v1/topics/{topic}/events", "GET, HEAD");
+        services.service(events.route(get_or_head().to(ingress::read_events)));
     }
     for_everyone(services);
     if parts.is_inside {
@@ -40,12 +41,21 @@ pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: S
 
 fn for_everyone(services: &mut ServiceConfig) {
     services
-        .service(path("/v1/topics/{topic}/presence", "GET").route(get().to(admin::presence)))
-        .service(path("/v1/topics/{topic}", "GET").route(get().to(ingress::read_topic)))
-        .service(path("/v1/topics", "GET").route(get().to(ingress::list_topics)))
+        .service(
+            path("/v1/topics/{topic}/presence", "GET, HEAD")
+                .route(get_or_head().to(admin::presence)),
+        )
+        .service(
+            path("/v1/topics/{topic}", "GET, HEAD").route(get_or_head().to(ingress::read_topic)),
+        )
+        .service(path("/v1/topics", "GET, HEAD").route(get_or_head().to(ingress::list_topics)))
         .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
-        .service(path("/v1/ws", "GET").route(get().to(without_upgrade)))
-        .service(path("/v1/sse", "GET").route(get().to(Sessions::sse)))
+        .service(path("/v1/ws", "GET, HEAD").route(get_or_head().to(without_upgrade)))
+        .service(
+            path("/v1/sse", "GET, HEAD")
+                .route(get().to(Sessions::sse))
+                .route(head().to(Sessions::sse_head)),
+        )
         .service(path("/health/live", "GET, HEAD").route(get_or_head().to(admin::live)))
         .service(path("/health/ready", "GET, HEAD").route(get_or_head().to(admin::ready)));
     for asset in console::DOCS {
@@ -57,9 +67,9 @@ fn for_everyone(services: &mut ServiceConfig) {
 fn for_publishers(services: &mut ServiceConfig) {
     services
         .service(
-            path("/v1/topics/{topic}/events", "GET, POST, DELETE")
+            path("/v1/topics/{topic}/events", "GET, HEAD, POST, DELETE")
                 .route(post().to(ingress::publish_event))
-                .route(get().to(ingress::read_events))
+                .route(get_or_head().to(ingress::read_events))
                 .route(delete().to(ingress::forget_events)),
         )
         .service(path("/v1/events", "POST").route(post().to(ingress::publish_batch)));
@@ -68,14 +78,14 @@ fn for_publishers(services: &mut ServiceConfig) {
 fn for_operators(services: &mut ServiceConfig, is_local: bool) {
     services
         .service(path("/v1/sessions/{id}", "DELETE").route(delete().to(admin::end_session)))
-        .service(path("/v1/sessions", "GET").route(get().to(admin::list_sessions)))
+        .service(path("/v1/sessions", "GET, HEAD").route(get_or_head().to(admin::list_sessions)))
         .service(
-            path("/v1/revocations", "GET, POST")
-                .route(get().to(admin::list_revocations))
+            path("/v1/revocations", "GET, HEAD, POST")
+                .route(get_or_head().to(admin::list_revocations))
                 .route(post().to(admin::revoke)),
         )
         .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
-        .service(path("/metrics", "GET").route(get().to(admin::metrics)));
+        .service(path("/metrics", "GET, HEAD").route(get_or_head().to(admin::metrics)));
     for asset in console::CONSOLE {
         let file = move |auth| async move { console_file(asset, is_local, &auth) };
         services.service(path(asset.path, "GET, HEAD").route(get_or_head().to(file)));
@@ -101,6 +111,7 @@ fn path(path: &str, methods: &'static str) -> Resource {
     }))
 }
 
+/// `HEAD` is answered as `GET` is, and HTTP leaves the body out (RFC 9110, section 9.3.2).
 fn get_or_head() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
@@ -112,7 +123,11 @@ pub(super) async fn not_found() -> HttpResponse {
 
 /// A WebSocket path asked for as any other: upgrade requests do not come here.
 async fn without_upgrade(request: HttpRequest) -> HttpResponse {
-    let problem = match require_handshake(request.head()) {
+    let mut head = request.head().clone();
+    if head.method == Method::HEAD {
+        head.method = Method::GET;
+    }
+    let problem = match require_handshake(&head) {
         Ok(()) => Problem::new(Code::BadRequest, "a WebSocket handshake has no body"),
         Err(problem) => problem,
     };

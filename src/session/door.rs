@@ -11,11 +11,14 @@ use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap};
 
 use super::deflate::Deflate;
+use super::places::Places;
+use super::restarting;
 use super::takeover::require_handshake;
 use super::wire::{Framing, Wire};
-use crate::auth::{Access, Auth, Caller, Coverage, Entrance};
+use crate::auth::{Access, Auth, Caller, Entrance};
 use crate::broker::{BrokerHandle, Transport};
-use crate::http::{self, Query};
+use crate::config::Limits;
+use crate::http::{self, Query, grammar};
 use crate::model::{Code, Cursor, Pattern, Problem};
 use crate::protocol::{Encoder, Mode, PROTOCOLS, Protocol, SSE, SSE_DATA, Subscribe};
 
@@ -28,8 +31,10 @@ pub struct Door {
     pub entrance: Entrance,
     /// Who knows tickets.
     pub broker: BrokerHandle,
-    /// The most patterns of one session.
-    pub max_patterns: usize,
+    /// Where sessions are counted.
+    pub places: Places,
+    /// What a session may do.
+    pub limits: Arc<Limits>,
     /// From which length on messages are compressed for who offers it, in bytes; `None` for never.
     pub compression: Option<usize>,
 }
@@ -61,47 +66,71 @@ impl Door {
         require_handshake(head)?;
         let known = ["topic", "since", "snapshot", "mode", "max_rate", "access_token", "ticket"];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let access = self.identify(head, &query).await?;
         let since = query.cursor("since")?;
         let subscribe = self.subscription(&query, since)?;
+        let (protocol, name) = protocol(&head.headers)?;
+        let deflate = match self.compression {
+            Some(min_bytes) => Deflate::negotiate(&head.headers, min_bytes)?,
+            None => None,
+        };
+        let access = self.identify(head, &query).await?;
         // Without a credential the subscription waits for `auth`; with one it must be granted.
         if let Some(subscribe) = &subscribe
             && !matches!(access.caller(), Caller::Anonymous)
         {
             require_coverage(&access, subscribe)?;
         }
-        let (protocol, name) = protocol(&head.headers)?;
-        let deflate = match self.compression {
-            Some(min_bytes) => Deflate::negotiate(&head.headers, min_bytes)?,
-            None => None,
-        };
         let language = Language::WebSocket(protocol, name);
         Ok(Admission { access, subscribe, language, deflate })
     }
 
     /// Admits an event stream, or says why not.
     pub async fn admit_sse(&self, head: &RequestHead) -> Result<Admission, Problem> {
-        let known =
-            ["topic", "since", "snapshot", "mode", "max_rate", "format", "access_token", "ticket"];
-        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
+        let (query, subscribe, encoder) = self.wanted_stream(head)?;
         let access = self.identify(head, &query).await?;
+        require_coverage(&access, &subscribe)?;
+        let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
+        Ok(Admission { access, subscribe, language, deflate: None })
+    }
+
+    /// Says whether an event stream would be refused, as far as that can be known without using up a
+    /// ticket.
+    pub async fn inspect_sse(&self, head: &RequestHead) -> Result<(), Problem> {
+        let (query, subscribe, _) = self.wanted_stream(head)?;
+        let access_token = query.one("access_token")?;
+        if query.one("ticket")?.is_some() {
+            return self.auth.check_ticket_holder(&self.entrance, head, access_token);
+        }
+        let access = self.auth.admit(&self.entrance, head, access_token).await?;
+        require_coverage(&access, &subscribe)
+    }
+
+    /// What an event stream is to be like.
+    fn wanted_stream(
+        &self,
+        head: &RequestHead,
+    ) -> Result<(Query, Subscribe, &'static dyn Encoder), Problem> {
+        let known = [
+            "topic",
+            "since",
+            "snapshot",
+            "mode",
+            "max_rate",
+            "format",
+            "access_token",
+            "ticket",
+            http::LAST_EVENT_ID_PARAMETER,
+        ];
+        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
         let encoder: &'static dyn Encoder = match query.one("format")? {
             None => &SSE,
             Some("data") => &SSE_DATA,
             Some(_) => return Err(Problem::new(Code::BadRequest, "format must be data")),
         };
-        // A browser that reconnects by itself repeats the URL and knows better in the header.
-        let last_event_id = http::header(&head.headers, &http::LAST_EVENT_ID)?;
-        let since = match last_event_id.filter(|id| !id.is_empty()) {
-            Some(id) => Some(Cursor::parse(id)?),
-            None => query.cursor("since")?,
-        };
-        let Some(subscribe) = self.subscription(&query, since)? else {
+        let Some(subscribe) = self.subscription(&query, last_event_id(head, &query)?)? else {
             return Err(Problem::new(Code::BadRequest, "at least one topic is needed"));
         };
-        require_coverage(&access, &subscribe)?;
-        let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
-        Ok(Admission { access, subscribe, language, deflate: None })
+        Ok((query, subscribe, encoder))
     }
 
     /// The address that a request comes from, as far as it is known.
@@ -109,16 +138,18 @@ impl Door {
         self.entrance.client(head).ok().and_then(|client| client.address)
     }
 
+    /// Who asks. A ticket is good once, so it is redeemed when nothing else is left to look at but what it
+    /// is for.
     async fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Problem> {
         let access_token = query.one("access_token")?;
         let Some(ticket) = query.one("ticket")? else {
             return self.auth.admit(&self.entrance, head, access_token).await;
         };
-        if access_token.is_some() {
-            let detail = "ticket and access_token are two credentials: send one";
-            return Err(Problem::new(Code::BadRequest, detail));
+        self.auth.check_ticket_holder(&self.entrance, head, access_token)?;
+        if self.broker.is_draining() {
+            return Err(restarting());
         }
-        self.auth.check_page(&self.entrance, head)?;
+        self.places.require_room(self.address(head), &self.limits)?;
         let left = Box::pin(self.broker.redeem(ticket)).await?;
         let user = left.and_then(|left| serde_json::from_str(&left).ok()).ok_or_else(|| {
             Problem::new(Code::Unauthorized, "the ticket was used, has expired or never was one")
@@ -138,8 +169,9 @@ impl Door {
                 patterns.push(pattern);
             }
         }
-        if patterns.len() > self.max_patterns {
-            let detail = format!("more than {} topics", self.max_patterns);
+        let max = self.limits.subscriptions;
+        if patterns.len() > max {
+            let detail = format!("more than {max} topics");
             return Err(Problem::new(Code::TooMany, detail));
         }
         let snapshot = query.flag("snapshot")?;
@@ -195,18 +227,24 @@ impl Language {
 
 /// Refuses a subscription of which the caller may receive nothing in some part.
 pub(super) fn require_coverage(access: &Access, subscribe: &Subscribe) -> Result<(), Problem> {
-    let mut patterns = subscribe.patterns.iter();
-    match patterns.find(|pattern| access.coverage(pattern) == Coverage::None) {
-        None => Ok(()),
-        Some(pattern) => Err(access.refusal(format!("no right to subscribe to {pattern}"))),
+    subscribe.patterns.iter().try_for_each(|pattern| access.require_some_of(pattern))
+}
+
+/// Where an event stream goes on. A browser that reconnects by itself repeats the URL and knows better in
+/// the header; a polyfill that can't set it writes it into the URL.
+fn last_event_id(head: &RequestHead, query: &Query) -> Result<Option<Cursor>, Problem> {
+    let of_header = http::header(&head.headers, &http::LAST_EVENT_ID)?.filter(|id| !id.is_empty());
+    match of_header
+        .map_or_else(|| query.one_filled(http::LAST_EVENT_ID_PARAMETER), |id| Ok(Some(id)))?
+    {
+        Some(id) => Ok(Some(Cursor::parse(id)?)),
+        None => query.cursor("since"),
     }
 }
 
 /// The first protocol that the client offers and we speak; ours by default where it offers none.
 fn protocol(headers: &HeaderMap) -> Result<(&'static dyn Protocol, Option<&'static str>), Problem> {
-    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let offers = offers.filter_map(|value| value.to_str().ok());
-    let mut offers = offers.flat_map(|value| value.split(',').map(str::trim)).peekable();
+    let mut offers = grammar::list(headers, &header::SEC_WEBSOCKET_PROTOCOL).peekable();
     if offers.peek().is_none() {
         return Ok((PROTOCOLS[0], None));
     }

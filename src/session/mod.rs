@@ -30,12 +30,14 @@ mod term;
 mod voice;
 mod wire;
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::future::LocalBoxFuture;
@@ -57,6 +59,7 @@ pub use self::tcp::SharedTcp;
 use self::voice::Voice;
 pub use self::wire::{Framing, Wire, close_frame, message_frame};
 use crate::broker::{Seat, SessionInfo, WorkerHandle};
+use crate::http::grammar;
 use crate::metrics::Metrics;
 use crate::model::{Close, Code, Problem, Timestamp};
 use crate::panics::contained;
@@ -133,18 +136,40 @@ impl Sessions {
         sessions: web::Data<Self>,
         request: HttpRequest,
     ) -> actix_web::Result<HttpResponse> {
-        let admission = sessions.door.admit_sse(request.head()).await?;
+        let turn_away = |problem: Problem, is_passing: bool| match is_passing
+            && asks_for_stream(request.head())
+        {
+            true => Ok(turned_away(&problem)),
+            false => Err(problem.into()),
+        };
+        let admission = match sessions.door.admit_sse(request.head()).await {
+            Ok(admission) => admission,
+            Err(problem) => {
+                // What there are too many of in a request is so again the next time.
+                let is_passing = problem.code == Code::Unavailable;
+                return turn_away(problem, is_passing);
+            }
+        };
         let address = sessions.door.address(request.head());
         let arrived = match sessions.arrive(admission, address) {
             Ok(arrived) => arrived,
-            Err(problem) if accepts_event_stream(&request) && is_passing(&problem) => {
-                return Ok(turned_away(&problem));
+            Err(problem) => {
+                let is_passing = matches!(problem.code, Code::Unavailable | Code::TooMany);
+                return turn_away(problem, is_passing);
             }
-            Err(problem) => return Err(problem.into()),
         };
         let outgoing = arrived.outgoing.clone();
         let (seat, place) = sessions.begin(arrived, &[]);
         Ok(event_stream().body(EventStream { outgoing, seat, _place: place }))
+    }
+
+    /// `HEAD /v1/sse`: what `GET` would be answered, without a session.
+    pub async fn sse_head(
+        sessions: web::Data<Self>,
+        request: HttpRequest,
+    ) -> Result<HttpResponse, Problem> {
+        sessions.door.inspect_sse(request.head()).await?;
+        Ok(event_stream().streaming(futures_util::stream::empty::<Result<_, Infallible>>()))
     }
 
     /// Gives a connection that was admitted its room and its seat, or says why there is none. What was
@@ -153,7 +178,7 @@ impl Sessions {
     fn arrive(&self, admission: Admission, address: Option<IpAddr>) -> Result<Arrived, Problem> {
         let House { broker, places, limits, .. } = &*self.house;
         if broker.is_draining() {
-            return Err(refusal(Close::Restart));
+            return Err(restarting());
         }
         let Admission { access, subscribe, language, deflate } = admission;
         let place = places.take(address, limits)?;
@@ -265,15 +290,15 @@ impl Listener for Conversation {
 /// Why nobody may come in, as a client is told that has no session yet.
 fn refusal(close: Close) -> Problem {
     match close {
-        Close::Restart => Problem::new(Code::Unavailable, "the broker is restarting"),
+        Close::Restart => restarting(),
         Close::Forbidden => Problem::new(Code::Forbidden, close.message()),
         _ => Problem::new(Code::Unauthorized, close.message()),
     }
 }
 
-/// Whether the same may be asked again later.
-fn is_passing(problem: &Problem) -> bool {
-    matches!(problem.code, Code::Unavailable | Code::TooMany)
+/// Why nobody may come in while the broker stops.
+fn restarting() -> Problem {
+    Problem::new(Code::Unavailable, "the broker is restarting")
 }
 
 /// An id of 128 random bits, in hexadecimal.
@@ -291,9 +316,9 @@ fn event_stream() -> HttpResponseBuilder {
     response
 }
 
-fn accepts_event_stream(request: &HttpRequest) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/event-stream"))
+/// Whether a client says that it reads event streams, as every `EventSource` does.
+fn asks_for_stream(head: &RequestHead) -> bool {
+    grammar::accepts_by_name(&head.headers, "text", "event-stream")
 }
 
 /// A stream that ends at once and says when to come back: an `EventSource` gives up for good on any

@@ -15,6 +15,9 @@ use crate::panics::half_done;
 /// How many addresses that connected lately are remembered before the idle ones are forgotten.
 const FEW: usize = 1_024;
 
+const NO_ROOM: &str = "too many connections are open";
+const NO_ROOM_FOR_ADDRESS: &str = "too many connections of this address are open";
+
 /// The open sessions of a node, counted.
 #[derive(Debug, Clone, Default)]
 pub struct Places(Arc<Counts>);
@@ -63,9 +66,21 @@ impl Places {
         Unparted(self.clone())
     }
 
+    /// Refuses where there is no room for a session from an address now, and takes none.
+    pub fn require_room(&self, address: Option<IpAddr>, limits: &Limits) -> Result<(), Problem> {
+        if self.open() >= limits.connections {
+            return Err(full(NO_ROOM));
+        }
+        let max = limits.connections_per_address;
+        let Some(address) = address.map(network).filter(|_| max > 0) else { return Ok(()) };
+        match lock(&self.0.by_address).get(&address).is_some_and(|open| *open >= max) {
+            true => Err(full(NO_ROOM_FOR_ADDRESS)),
+            false => Ok(()),
+        }
+    }
+
     /// Room for one more session from an address, or why there is none.
     pub fn take(&self, address: Option<IpAddr>, limits: &Limits) -> Result<Place, Problem> {
-        let full = |detail: &str| Problem::new(Code::Unavailable, detail);
         let address = address.map(network);
         if let Some(address) = address
             && !self.may_arrive(address, limits.connects_per_second)
@@ -75,14 +90,14 @@ impl Places {
         let taken = self.0.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
             (open < limits.connections).then_some(open + 1)
         });
-        taken.map_err(|_| full("too many connections are open"))?;
+        taken.map_err(|_| full(NO_ROOM))?;
         // From here on dropping it gives back what was taken.
         let mut place = Place { places: self.clone(), address: None };
         if let Some(address) = address.filter(|_| limits.connections_per_address > 0) {
             let mut counts = lock(&self.0.by_address);
             if !count(&mut counts, address, limits.connections_per_address) {
                 drop(counts);
-                return Err(full("too many connections of this address are open"));
+                return Err(full(NO_ROOM_FOR_ADDRESS));
             }
             place.address = Some(address);
         }
@@ -114,6 +129,10 @@ impl Places {
         }
         arrivals.entry(address).or_default().take(1, per_second, now)
     }
+}
+
+fn full(detail: &str) -> Problem {
+    Problem::new(Code::Unavailable, detail)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -179,6 +198,8 @@ mod tests {
         let take = |text| places.take(address(text), &limits);
         let (first, _second) = (take("10.0.0.1").unwrap(), take("10.0.0.1").unwrap());
         assert_eq!(take("10.0.0.1").unwrap_err().code, Code::Unavailable);
+        let room = |text| places.require_room(address(text), &limits).is_ok();
+        assert_eq!((room("10.0.0.1"), room("10.0.0.2")), (false, true));
         let _other = take("10.0.0.2").unwrap();
         assert_eq!(places.open(), 3, "a refusal takes no room");
         drop(first);

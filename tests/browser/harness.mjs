@@ -7,7 +7,7 @@
 
 import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:http";
+import { createServer, request as ask } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -38,6 +38,23 @@ export async function eventually(question, what = question.toString()) {
 /** Asks `question` in the page until its answer is truthy, and returns that. */
 export function eventuallyIn(page, question, argument) {
   return eventually(() => page.evaluate(question, argument), question.toString());
+}
+
+// ---- Ends -------------------------------------------------------------------------------------
+
+const undoings = new WeakMap();
+
+/** Has `undo` done when the test `t` ends: the last one first, for it may stand on those before, and each whatever becomes of others. */
+function atEnd(t, undo) {
+  if (!undoings.has(t)) {
+    undoings.set(t, []);
+    t.after(async () => {
+      const failures = [];
+      for (const undo of undoings.get(t).reverse()) await Promise.resolve().then(undo).catch((error) => failures.push(error));
+      if (failures.length > 0) throw failures[0];
+    });
+  }
+  undoings.get(t).push(undo);
 }
 
 // ---- Programs ---------------------------------------------------------------------------------
@@ -80,7 +97,7 @@ function cleanEnvironment(extra) {
 
 async function temporaryDirectory(t) {
   const directory = await mkdtemp(join(tmpdir(), "fanfare-browser-"));
-  t.after(() => rm(directory, { recursive: true, force: true }));
+  atEnd(t, () => rm(directory, { recursive: true, force: true }));
   return directory;
 }
 
@@ -99,7 +116,7 @@ export async function startBroker(t, { env = {}, port = 0, directory } = {}) {
       ...env,
     }),
   });
-  t.after(() => program.stop("SIGKILL"));
+  atEnd(t, () => program.stop("SIGKILL"));
   const url = await program.url();
   return {
     url,
@@ -118,7 +135,7 @@ export async function startHostDashboard(t, brokerUrl, { args = [], env = {} } =
   const program = new Program(HOST_DASHBOARD_BIN, ["--url", brokerUrl, "--listen", "127.0.0.1:0", ...args], {
     env: cleanEnvironment(env),
   });
-  t.after(() => program.stop("SIGKILL"));
+  atEnd(t, () => program.stop("SIGKILL"));
   return { url: await program.url(), printed: () => program.output, stop: (signal) => program.stop(signal) };
 }
 
@@ -153,8 +170,40 @@ export async function startProxy(t, port) {
   });
   await listen(0);
   const own = server.address().port;
-  t.after(() => { if (server.listening) return cut(); });
+  atEnd(t, () => { if (server.listening) return cut(); });
   return { url: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}`, cut, mend: () => listen(own) };
+}
+
+/** A proxy that asks for a password by basic authentication, and passes it on with all else. */
+export async function startPasswordProxy(t, port, password) {
+  const expected = `Basic ${btoa(password)}`;
+  const server = createServer((request, response) => {
+    if (request.headers.authorization !== expected) {
+      response.writeHead(401, { "www-authenticate": "Basic realm=here" }).end();
+      return;
+    }
+    const { method, url: path, headers } = request;
+    const onward = ask({ port, method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    onward.on("error", () => response.destroy());
+    request.pipe(onward);
+  });
+  server.on("upgrade", (request, near, early) => {
+    const far = connect(port, "127.0.0.1");
+    const head = request.rawHeaders.map((text, at) => (at % 2 ? `${text}\r\n` : `${text}: `)).join("");
+    far.write(`${request.method} ${request.url} HTTP/1.1\r\n${head}\r\n`);
+    far.write(early);
+    for (const [from, to] of [[near, far], [far, near]]) {
+      from.on("close", () => to.destroy());
+      from.on("error", () => to.destroy());
+      from.pipe(to);
+    }
+  });
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  atEnd(t, () => { server.closeAllConnections(); server.close(); });
+  return `http://127.0.0.1:${server.address().port}`;
 }
 
 /** An empty page on another port: another origin. */
@@ -164,7 +213,7 @@ export async function startOtherOrigin(t) {
     response.end("<!doctype html><link rel=icon href='data:,'><title>another origin</title>");
   });
   await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
-  t.after(() => { server.closeAllConnections(); server.close(); });
+  atEnd(t, () => { server.closeAllConnections(); server.close(); });
   return `http://127.0.0.1:${server.address().port}`;
 }
 
@@ -206,7 +255,7 @@ export function launchBrowser() {
  */
 export async function openPage(t, browser, url, options = {}) {
   const context = await browser.newContext(options);
-  t.after(() => context.close());
+  atEnd(t, () => context.close());
   const page = await context.newPage();
   page.setDefaultTimeout(PATIENCE_MS);
   const complaints = [];

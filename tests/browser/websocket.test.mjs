@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { eventuallyIn, launchBrowser, openPage, publish, startBroker, startOtherOrigin } from "./harness.mjs";
+import { eventuallyIn, launchBrowser, openPage, publish, startBroker, startOtherOrigin, startPasswordProxy } from "./harness.mjs";
 
 const options = { timeout: 60_000 };
 let browser;
@@ -131,4 +131,50 @@ test("a listed origin is let in", options, async (t) => {
   const { page } = await openPage(t, browser, origin);
   await watchSocket(page, `${broker.ws}/v1/ws?topic=orders.%3E`);
   await eventuallyIn(page, isLive);
+});
+
+// What a page of a listed origin does with `fetch` and `EventSource`, as its browser lets it.
+test("a page of a listed origin sends credentials and headers of its own, and reads what comes back", options, async (t) => {
+  const origin = await startOtherOrigin(t);
+  const broker = await startBroker(t, {
+    env: { FANFARE_SERVER_ALLOWED_ORIGINS: origin, FANFARE_LIMITS_CONNECTIONS: "1" },
+  });
+  const { page } = await openPage(t, browser, origin);
+  const post = (options) => page.evaluate(async ([url, options]) => {
+    const answer = await fetch(url, { method: "POST", body: "1", ...options });
+    return { status: answer.status, ...(await answer.json()) };
+  }, [`${broker.url}/v1/topics/a/events`, options]);
+  const simple = await post({ credentials: "include" });
+  assert.equal(simple.status, 201);
+  const traced = await post({
+    credentials: "include",
+    headers: { "Content-Type": "application/json", traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", baggage: "a=b", "X-Request-ID": "1" },
+  });
+  assert.equal(traced.status, 201);
+  // What only a proxy may say, the browser does not send.
+  const forged = await post({ headers: { "X-Forwarded-For": "1.1.1.1" } }).catch(() => "refused");
+  assert.equal(forged, "refused");
+  const event = await page.evaluate((url) => new Promise((done) => {
+    globalThis.source = new EventSource(url, { withCredentials: true });
+    source.onmessage = ({ data }) => done(JSON.parse(data).data);
+    source.onerror = () => done("refused");
+  }), `${broker.url}/v1/sse?topic=a&snapshot=true`);
+  assert.equal(event, 1);
+  // There is room for one session, and the page may read when to come back.
+  const full = await page.evaluate(async (url) => {
+    const answer = await fetch(url, { credentials: "include" });
+    return [answer.status, answer.headers.get("Retry-After")];
+  }, `${broker.url}/v1/sse?topic=a`);
+  assert.deepEqual(full, [503, "1"]);
+});
+
+test("a page of the broker's own works behind a proxy that asks for a password", options, async (t) => {
+  const broker = await startBroker(t, { env: { FANFARE_SERVER_TRUSTED_PROXIES: "127.0.0.1" } });
+  const proxy = await startPasswordProxy(t, broker.port, "ada:secret");
+  const { page } = await openPage(t, browser, proxy, { httpCredentials: { username: "ada", password: "secret" } });
+  await watchSocket(page, `${proxy.replace("http", "ws")}/v1/ws?topic=orders.%3E`);
+  await eventuallyIn(page, isLive);
+  const status = await page.evaluate(async () => (await fetch("/v1/topics/orders.1/events", { method: "POST", body: "1" })).status);
+  assert.equal(status, 201);
+  await eventuallyIn(page, () => globalThis.seen.frames.some(({ op }) => op === "event"));
 });

@@ -71,3 +71,11 @@ impl Raw {
         status.unwrap_or_else(|| panic!("no response: {rest:?}"))
     }
 }
+
+/// What one request of HTTP/1.1 is answered, written as it is: `|` stands for an end of a line.
+pub async fn knock(address: SocketAddr, request: &str) -> (u16, String) {
+    let mut raw = Raw::connect(address).await;
+    raw.send(&request.replace('|', "\r\n")).await;
+    let rest = raw.rest().await;
+    (rest[9..12].parse().expect("a status"), rest)
+}

@@ -8,7 +8,9 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
-/// A line without its end.
+use crate::model::unmarked;
+
+/// A line without its end, and without a byte order mark before it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line {
     /// Its number, from 1.
@@ -73,7 +75,7 @@ fn next(input: &mut impl BufRead, number: u64) -> Result<Option<Line>, InputErro
         return Err(InputError::TooLong(number));
     }
     bytes.pop_if(|byte| *byte == b'\r');
-    Ok(Some(Line { number, bytes }))
+    Ok(Some(Line { number, bytes: unmarked(&bytes).to_vec() }))
 }
 
 #[cfg(test)]
@@ -89,6 +91,7 @@ mod tests {
     fn lines_end_with_either_line_break_or_the_input() {
         assert_eq!(lines(b"a\nb\r\n\nc"), [(1, "a"), (2, "b"), (3, ""), (4, "c")]);
         assert_eq!(lines(b"a\n"), [(1, "a")]);
+        assert_eq!(lines(b"\xef\xbb\xbf[1]\n\xef\xbb\xbf\n"), [(1, "[1]"), (2, "")]);
         assert_eq!(lines(b""), []);
     }
 

@@ -82,6 +82,8 @@ pub(super) struct Store {
     expiries: Vec<Expiry>,
     /// Of what is kept up to here, all is state of the broker's own.
     pub(super) spared: u64,
+    /// This start made the log, so that no number of it was ever given.
+    is_new: bool,
 }
 
 impl Store {
@@ -94,7 +96,7 @@ impl Store {
         let damaged = |error: RowError| directory.unusable(error);
         let mut db = directory.writer(config.fsync)?;
         verify(&db).map_err(damaged)?;
-        let (log, past) = load_or_create(&mut db).map_err(damaged)?;
+        let (log, past, is_new) = load_or_create(&mut db).map_err(damaged)?;
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
         Ok(Self {
@@ -106,6 +108,7 @@ impl Store {
             receipts_window: config.idempotency_window,
             expiries,
             spared: 0,
+            is_new,
         })
     }
 
@@ -130,7 +133,7 @@ impl Store {
         let (mut log, mut past) = (self.log.clone(), self.past.clone());
         let begins_after = log.reserved.max(lost.unwrap_or(0));
         let rules = InMemory::of(&self.rules);
-        if begins_after > 0 {
+        if begins_after > 0 || !self.is_new {
             if past.memories.is_empty() {
                 // An earlier release knew no more than whether its rules were these, and of those before
                 // them only that they had been others.
@@ -359,11 +362,12 @@ fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
 }
 
-fn load_or_create(db: &mut Connection) -> RowResult<(LogRow, Past)> {
+/// The record of the log and what it knows of its past, and whether they were made just now.
+fn load_or_create(db: &mut Connection) -> RowResult<(LogRow, Past, bool)> {
     let found = db.prepare(LogRow::SELECT)?.query_and_then((), LogRow::read)?.next().transpose()?;
     if let Some(log) = found {
         let past = Past::read(db, log.past)?;
-        return Ok((log, past));
+        return Ok((log, past, false));
     }
     let events: i64 = db.query_row("SELECT COUNT(*) FROM topics", (), |row| row.get(0))?;
     if events > 0 {
@@ -383,7 +387,7 @@ fn load_or_create(db: &mut Connection) -> RowResult<(LogRow, Past)> {
     log.write(&transaction)?;
     past.write(&transaction)?;
     transaction.commit()?;
-    Ok((log, past))
+    Ok((log, past, true))
 }
 
 fn add(

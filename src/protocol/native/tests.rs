@@ -73,6 +73,15 @@ fn each_op_is_understood() {
             r#"{"op":"publish","topic":"a","data":"AP8H","encoding":"base64"}"#,
             r#"None publish a None ("\"AP8H\"", true)"#,
         ),
+        (
+            r#"{"op":"subscribe","ref":null,"topics":["a"],"since":null,"snapshot":null,"mode":null,"max_rate":null,"token":null,"data":null}"#,
+            "None subscribe [Pattern(a)] None false All None",
+        ),
+        (
+            r#"{"op":"publish","topic":"a","data":null,"type":null,"encoding":null,"topics":null}"#,
+            r#"None publish a None ("null", false)"#,
+        ),
+        ("\u{feff}{\"op\":\"ping\"}", "None ping"),
         (r#" { "o\u0070" : "\u0070ing" , "ref" : 5 } "#, "Some(5) ping"),
     ] {
         assert_eq!(meaning(text), means, "{text}");
@@ -111,7 +120,9 @@ fn what_is_not_one_json_object_is_invalid_json_and_is_not_echoed() {
         "{\"data\":\"\n\"}",
         "{\"data\":01}",
         "{1:2}",
-        "\u{feff}{}",
+        "\u{feff}",
+        "\u{feff}\u{feff}{}",
+        "{}\u{feff}",
     ] {
         let refused = parse(text).expect_err(text);
         assert_eq!((refused.reference, refused.problem.code), (None, Code::InvalidJson), "{text}");
@@ -125,7 +136,7 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
         ("{}", "None bad_request: `op` is missing"),
         (r#"{"ref":7}"#, "Some(7) bad_request: `op` is missing"),
         (r#"{"op":5,"ref":7}"#, "Some(7) bad_request: `op` must be a string"),
-        (r#"{"op":null,"ref":7}"#, "Some(7) bad_request: `op` must be a string"),
+        (r#"{"op":null,"ref":7}"#, "Some(7) bad_request: `op` is missing"),
         (
             r#"{"op":"subscrbe","topic":"a","x":1,"ref":7}"#,
             r#"Some(7) bad_request: "subscrbe" is not an `op`; these are: auth, subscribe, unsubscribe, publish, ping"#,
@@ -170,8 +181,22 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
             "Some(7) invalid_cursor: not a cursor: it is not a cursor given by this broker",
         ),
         (
-            r#"{"op":"subscribe","topics":["a"],"since":null,"ref":7}"#,
-            "Some(7) bad_request: `since` must be a string",
+            r#"{"op":"subscribe","topics":["a"],"since":0,"ref":7}"#,
+            "Some(7) bad_request: `since` must be a string; else leave it out",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"since":"","ref":7}"#,
+            "Some(7) bad_request: `since` is empty; leave it out",
+        ),
+        (r#"{"op":"subscribe","topics":null,"ref":7}"#, "Some(7) bad_request: `topics` is missing"),
+        (r#"{"op":"auth","token":null,"ref":7}"#, "Some(7) bad_request: `token` is missing"),
+        (
+            r#"{"op":"ping","sinse":null,"ref":7}"#,
+            r#"Some(7) bad_request: "sinse" is not a member of any message"#,
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"since":null,"since":"a","ref":7}"#,
+            "Some(7) bad_request: `since` is there twice",
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"since":"abcdefgh-1-7"}"#,
@@ -179,11 +204,11 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"snapshot":1,"ref":7}"#,
-            "Some(7) bad_request: `snapshot` must be true or false",
+            "Some(7) bad_request: `snapshot` must be true or false; else leave it out",
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"mode":"newest","ref":7}"#,
-            r#"Some(7) bad_request: `mode` must be "all" or "latest""#,
+            r#"Some(7) bad_request: `mode` must be "all" or "latest"; else leave it out"#,
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"mode":"all","max_rate":5,"ref":7}"#,
@@ -191,7 +216,7 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"max_rate":"5","ref":7}"#,
-            "Some(7) bad_request: `max_rate` must be a number",
+            "Some(7) bad_request: `max_rate` must be a number; else leave it out",
         ),
         (r#"{"op":"publish","data":1,"ref":7}"#, "Some(7) bad_request: `topic` is missing"),
         (
@@ -200,8 +225,8 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
         ),
         (r#"{"op":"publish","topic":"a","ref":7}"#, "Some(7) bad_request: `data` is missing"),
         (
-            r#"{"op":"publish","topic":"a","data":1,"type":null,"ref":7}"#,
-            "Some(7) bad_request: `type` must be a string",
+            r#"{"op":"publish","topic":"a","data":1,"type":5,"ref":7}"#,
+            "Some(7) bad_request: `type` must be a string; else leave it out",
         ),
         (
             r#"{"op":"publish","topic":"a","data":1,"type":"a b","ref":7}"#,
@@ -213,7 +238,7 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
         ),
         (
             r#"{"op":"publish","topic":"a","data":"AA==","encoding":"base16","ref":7}"#,
-            r#"Some(7) bad_request: `encoding` must be "base64""#,
+            r#"Some(7) bad_request: `encoding` must be "base64"; else leave it out"#,
         ),
         (
             r#"{"op":"publish","topic":"a","data":[[[[[[[[[1]]]]]]]]],"ref":7}"#,
@@ -227,10 +252,11 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
 #[test]
 fn a_ref_is_an_integer_that_every_reader_can_hold() {
     for illegal in
-        ["0", "-1", "-0", "1.0", "1e0", "9007199254740992", "1e99", "\"1\"", "null", "true", "[1]"]
+        ["0", "-1", "-0", "1.0", "1e0", "9007199254740992", "1e99", "\"1\"", "true", "[1]"]
     {
         let text = format!(r#"{{"op":"ping","ref":{illegal}}}"#);
-        let problem = "None bad_request: `ref` must be an integer from 1 to 2^53-1";
+        let problem =
+            "None bad_request: `ref` must be an integer from 1 to 2^53-1; else leave it out";
         assert_eq!(refusal(&text), problem, "{text}");
     }
 }
@@ -239,7 +265,8 @@ fn a_ref_is_an_integer_that_every_reader_can_hold() {
 fn a_rate_is_above_0_and_at_most_1000() {
     for illegal in ["0", "-0.0", "-1", "1000.001", "1e400", "-1e400", "1e-400"] {
         let text = format!(r#"{{"op":"subscribe","topics":["a"],"max_rate":{illegal}}}"#);
-        let problem = "None bad_request: `max_rate` must be above 0 and at most 1000";
+        let problem =
+            "None bad_request: `max_rate` must be above 0 and at most 1000; else leave it out";
         assert_eq!(refusal(&text), problem, "{text}");
     }
 }

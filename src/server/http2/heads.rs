@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use actix_http::{RequestHead, ResponseHead};
 use actix_web::body::BodySize;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode, Version};
+use actix_web::http::{Method, StatusCode, Uri, Version, uri};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
@@ -20,7 +20,7 @@ pub struct Untold;
 /// Fills the head of a request with what came.
 pub fn read(to: &mut RequestHead, from: &http::request::Parts) -> Result<(), Untold> {
     to.method = Method::from_bytes(from.method.as_str().as_bytes()).map_err(|_| Untold)?;
-    to.uri = from.uri.to_string().parse().map_err(|_| Untold)?;
+    to.uri = address(&from.uri).ok_or(Untold)?;
     to.version = Version::HTTP_2;
     for (name, value) in &from.headers {
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| Untold)?;
@@ -28,6 +28,15 @@ pub fn read(to: &mut RequestHead, from: &http::request::Parts) -> Result<(), Unt
         to.headers.append(name, value);
     }
     Ok(())
+}
+
+/// What is asked for, by its parts: behind an authority, the `*` of `OPTIONS *` can't be told as one text.
+fn address(from: &http::Uri) -> Option<Uri> {
+    let mut to = uri::Parts::default();
+    to.scheme = from.scheme_str().map(str::parse).transpose().ok()?;
+    to.authority = from.authority().map(|authority| authority.as_str().parse()).transpose().ok()?;
+    to.path_and_query = from.path_and_query().map(|path| path.as_str().parse()).transpose().ok()?;
+    Uri::from_parts(to).ok()
 }
 
 /// The head of a response as HTTP/2 has it.
@@ -67,6 +76,19 @@ mod tests {
         assert_eq!(head.uri.to_string(), "https://broker.example/v1/topics?limit=5&topic=%3E");
         let values: Vec<_> = head.headers.get_all("x-one").map(HeaderValue::as_bytes).collect();
         assert_eq!(values, [&b"1"[..], b"caf\xe9"]);
+    }
+
+    #[test]
+    fn a_request_of_everything_asks_for_no_path() {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some("https".parse().unwrap());
+        parts.authority = Some("broker.example".parse().unwrap());
+        parts.path_and_query = Some("*".parse().unwrap());
+        let request = http::Request::builder().method("OPTIONS");
+        let request = request.uri(http::Uri::from_parts(parts).unwrap()).body(());
+        let mut head = RequestHead::default();
+        read(&mut head, &request.unwrap().into_parts().0).unwrap();
+        assert_eq!(head.uri.path(), "*");
     }
 
     #[test]

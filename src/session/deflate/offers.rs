@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use actix_web::http::header::{HeaderMap, SEC_WEBSOCKET_EXTENSIONS};
 
 use super::Window;
+use crate::http::grammar::{self, is_token};
 use crate::model::{Code, Problem};
 
 /// An extension that is offered.
@@ -20,15 +21,32 @@ struct Offer<'a> {
 /// The window that the first acceptable offer asks for, if it does; `None` where none is acceptable.
 pub fn accept(headers: &HeaderMap) -> Result<Option<Option<Window>>, Problem> {
     let mut accepted = None;
-    for value in headers.get_all(SEC_WEBSOCKET_EXTENSIONS) {
-        let offers = value.to_str().ok().and_then(|value| Scanner { rest: value }.offers());
-        let Some(offers) = offers else {
+    for offer in grammar::list(headers, &SEC_WEBSOCKET_EXTENSIONS) {
+        let Some(offer) = Offer::read(offer) else {
             let detail = "Sec-WebSocket-Extensions is not of the form of RFC 6455, section 9.1";
             return Err(Problem::new(Code::BadRequest, detail));
         };
-        accepted = accepted.or_else(|| offers.iter().find_map(Offer::accept));
+        accepted = accepted.or_else(|| offer.accept());
     }
     Ok(accepted)
+}
+
+impl<'a> Offer<'a> {
+    /// Reads `name; parameter; parameter=value`, where a value may be quoted and is a token all the same.
+    fn read(text: &'a str) -> Option<Self> {
+        let mut parts = grammar::parts(text, ';');
+        let name = parts.next().filter(|name| is_token(name))?;
+        let parameter = |part: &'a str| {
+            let (name, value) = match part.contains('=') {
+                true => grammar::pair(part).map(|(name, value)| (name, Some(value)))?,
+                false => (part, None),
+            };
+            let is_legal = is_token(name) && value.as_deref().is_none_or(is_token);
+            is_legal.then_some((name, value))
+        };
+        let parameters = parts.map(parameter).collect::<Option<_>>()?;
+        Some(Self { name, parameters })
+    }
 }
 
 impl Offer<'_> {
@@ -66,85 +84,6 @@ impl Offer<'_> {
 /// A number from 8 to 15, without leading zeros.
 fn window_bits(text: &str) -> Option<u8> {
     (8..=15).find(|bits| bits.to_string() == text)
-}
-
-/// Reads the grammar of the header from left to right.
-struct Scanner<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Scanner<'a> {
-    /// The whole value: offers between commas; between commas there may also be nothing.
-    fn offers(mut self) -> Option<Vec<Offer<'a>>> {
-        let mut offers = Vec::new();
-        loop {
-            while self.takes(',') {}
-            if self.rest.is_empty() {
-                return Some(offers);
-            }
-            offers.push(self.offer()?);
-            if !self.rest.is_empty() && !self.takes(',') {
-                return None;
-            }
-        }
-    }
-
-    fn offer(&mut self) -> Option<Offer<'a>> {
-        let mut offer = Offer { name: self.token()?, parameters: Vec::new() };
-        while self.takes(';') {
-            let name = self.token()?;
-            let value = if self.takes('=') { Some(self.value()?) } else { None };
-            offer.parameters.push((name, value));
-        }
-        Some(offer)
-    }
-
-    /// A token, or a quoted one.
-    fn value(&mut self) -> Option<Cow<'a, str>> {
-        if !self.takes('"') {
-            return self.token().map(Cow::Borrowed);
-        }
-        let mut value = String::new();
-        let mut chars = self.rest.chars();
-        loop {
-            match chars.next()? {
-                '"' => break,
-                '\\' => value.push(chars.next()?),
-                c => value.push(c),
-            }
-        }
-        self.rest = chars.as_str();
-        self.skip_blanks();
-        (!value.is_empty() && value.chars().all(is_token)).then_some(Cow::Owned(value))
-    }
-
-    fn token(&mut self) -> Option<&'a str> {
-        let end = self.rest.find(|c| !is_token(c)).unwrap_or(self.rest.len());
-        let (token, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        self.skip_blanks();
-        (!token.is_empty()).then_some(token)
-    }
-
-    /// Whether `mark` is next; it and the blanks around it are then taken.
-    fn takes(&mut self, mark: char) -> bool {
-        self.skip_blanks();
-        let Some(rest) = self.rest.strip_prefix(mark) else { return false };
-        self.rest = rest;
-        if mark != '"' {
-            self.skip_blanks();
-        }
-        true
-    }
-
-    fn skip_blanks(&mut self) {
-        self.rest = self.rest.trim_start_matches([' ', '\t']);
-    }
-}
-
-/// Whether `c` may stand in a token (RFC 9110, section 5.6.2).
-fn is_token(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)
 }
 
 #[cfg(test)]
