@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 pub use tokio::time::Instant;
 
-pub use deadline::{Deadline, Pulse, TICK, Timer, within};
+pub use deadline::{Deadline, Pulse, Rounds, TICK, Timer, within};
 
 /// Tells the time. Copies are the same clock.
 #[derive(Debug, Clone, Copy, Default)]

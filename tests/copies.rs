@@ -4,23 +4,11 @@ mod support;
 
 use std::fs;
 
-use fanfare::config::{Config, Storage, Who};
+use fanfare::config::Who;
 use fanfare::model::Pattern;
-use serde_json::{Value, json};
-use support::TestServer;
+use serde_json::json;
 use support::ws::resumed;
-
-fn numbered(topic: &str, numbers: std::ops::Range<usize>) -> Vec<(String, Value)> {
-    numbers.map(|n| (topic.to_owned(), json!(n))).collect()
-}
-
-/// A rule that keeps the topics of a pattern in memory.
-fn in_memory(config: &mut Config, pattern: &str) {
-    let mut rule = config.rules.default.clone();
-    rule.pattern = Pattern::parse(pattern).expect("a pattern");
-    rule.storage = Storage::Memory;
-    config.rules.listed.push(rule);
-}
+use support::{TestServer, in_memory, numbered};
 
 #[tokio::test]
 async fn a_topic_that_was_in_memory_between_two_lives_on_disk_hides_no_loss() {

@@ -10,26 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare::clock::Clock;
-use fanfare::config::{Config, Storage};
+use fanfare::config::Config;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{Append, AppendError, Feed, History, Loss};
-use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Topic};
+use fanfare::model::{Cursor, Data, Event, NewEvent, Topic};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::ws::{WsClient, resumed};
-use support::{TestServer, expect};
-
-fn numbered(topic: &str, numbers: std::ops::Range<usize>) -> Vec<(String, Value)> {
-    numbers.map(|n| (topic.to_owned(), json!(n))).collect()
-}
-
-/// A rule that keeps the topics of a pattern in memory.
-fn in_memory(config: &mut Config, pattern: &str) {
-    let mut rule = config.rules.default.clone();
-    rule.pattern = Pattern::parse(pattern).expect("a pattern");
-    rule.storage = Storage::Memory;
-    config.rules.listed.push(rule);
-}
+use support::{TestServer, expect, in_memory, numbered};
 
 #[tokio::test]
 async fn a_restarted_broker_has_everything_and_every_cursor_is_good() {
@@ -213,6 +201,16 @@ impl Kept {
         Self { directory: killed, ids: running.ids }
     }
 
+    /// A copy of which half of SQLite's log is lost.
+    fn copy_without_its_end(&self) -> tempfile::TempDir {
+        let copy = self.copy();
+        let path = copy.path().join("history.db-wal");
+        let length = fs::metadata(&path).expect("its length").len();
+        let cut = File::options().write(true).open(&path).and_then(|file| file.set_len(length / 2));
+        cut.expect("cut");
+        copy
+    }
+
     fn copy(&self) -> tempfile::TempDir {
         let copy = tempfile::tempdir().expect("a directory");
         for name in ["history.db", "history.db-wal", "head"] {
@@ -325,10 +323,7 @@ async fn flipped_bits_and_truncated_files_are_found_and_never_served() {
 #[tokio::test]
 async fn a_log_file_that_is_lost_is_a_gap_for_every_cursor_from_before() {
     let kept = Kept::new().await;
-    let copy = kept.copy();
-    let path = copy.path().join("history.db-wal");
-    let length = fs::metadata(&path).expect("its length").len();
-    File::options().write(true).open(&path).and_then(|file| file.set_len(length / 2)).expect("cut");
+    let copy = kept.copy_without_its_end();
     let server = TestServer::durable(copy.path(), |_| {});
     let (gaps, _) = resumed(&server, "topic=t.0", &kept.ids[0]).await;
     assert_eq!(gaps, 1);
@@ -387,10 +382,7 @@ async fn a_writer_that_panics_leaves_no_publisher_waiting_and_can_be_stopped() {
 #[tokio::test]
 async fn a_time_before_a_proven_loss_is_a_gap_page_by_page() {
     let kept = Kept::new().await;
-    let copy = kept.copy();
-    let path = copy.path().join("history.db-wal");
-    let length = fs::metadata(&path).expect("its length").len();
-    File::options().write(true).open(&path).and_then(|file| file.set_len(length / 2)).expect("cut");
+    let copy = kept.copy_without_its_end();
     let server = TestServer::durable(copy.path(), |_| {});
     let page = async |since: &str| {
         let request =

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use fanfare::clock::Clock;
 use fanfare::config::{Config, Notices, Redis as RedisConfig, Storage, Webhook};
+use fanfare::history::History;
 use fanfare::history::sqlite::Opened;
-use fanfare::history::{Feed, History, Loss};
-use fanfare::model::{Cursor, Event, NoticeKind, Pattern, Topic};
+use fanfare::model::{NoticeKind, Pattern, Topic};
 use serde_json::{Value, json};
 use support::application::Application;
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, eventually, problem, token};
+use support::{API_KEY, Nobody, TestServer, eventually, problem, token};
 
 /// Credentials, rooms with presence, and every notice.
 fn noticing(config: &mut Config) {
@@ -244,19 +244,6 @@ async fn forget(config: &Config, topic: &str) {
     let topic = Topic::parse(topic).expect("a topic");
     assert!(history.forget(topic).await.expect("it is forgotten") > 0);
     history.stop();
-}
-
-/// Whom a history tells that nobody listens to.
-struct Nobody;
-
-impl Feed for Nobody {
-    fn committed(&self, _: Vec<Arc<Event>>) {}
-
-    fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
-        false
-    }
-
-    fn broken(&self, _: Loss) {}
 }
 
 /// A node that shares this Redis.

@@ -17,7 +17,7 @@ use super::seat::WorkerHandle;
 use super::subscriber::{SessionKey, Subscriber};
 use super::worker::Worker;
 use super::{Answer, Observer, Question, Timing};
-use crate::clock::{Instant, Pulse, TICK};
+use crate::clock::{Instant, Pulse, Rounds, TICK};
 use crate::metrics::Metrics;
 use crate::model::Close;
 
@@ -52,16 +52,15 @@ impl<S: Subscriber> Fanout<S> {
     }
 
     /// Looks at the sessions whose heartbeat is due, and does so again and again.
-    fn tick_later(&mut self, pulse: Pulse, ctx: &mut Context<Self>) {
+    fn tick_later(&mut self, pulse: Pulse, mut rounds: Rounds, ctx: &mut Context<Self>) {
         pulse.beat();
         let due = Instant::now() + TICK;
         ctx.run_later(TICK, move |fanout, ctx| {
-            // Who comes late has not heard yet what sessions said meanwhile, and judges them the next time.
-            if due.elapsed() < TICK {
+            if rounds.may_judge(due) {
                 let id = fanout.worker.call(|worker| worker.id());
                 fanout.router.beat(id);
             }
-            fanout.tick_later(pulse, ctx);
+            fanout.tick_later(pulse, rounds, ctx);
         });
     }
 
@@ -124,7 +123,7 @@ impl<S: Subscriber> Actor for Fanout<S> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.add_stream(InboxStream::new(self.inbox.clone()));
-        self.tick_later(Pulse::begin(), ctx);
+        self.tick_later(Pulse::begin(), Rounds::default(), ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {

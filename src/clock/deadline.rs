@@ -130,6 +130,21 @@ impl Deadline {
     }
 }
 
+/// The rounds of one who judges others by what they said. In one that comes late it has not heard yet what they
+/// said meanwhile, and judges nobody; in the next it does, however late, or who is always busy never would.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    skipped: bool,
+}
+
+impl Rounds {
+    /// Whether it may judge in a round that was due at this moment.
+    pub fn may_judge(&mut self, due: Instant) -> bool {
+        self.skipped = due.elapsed() >= TICK && !self.skipped;
+        !self.skipped
+    }
+}
+
 /// Waits for a deadline.
 #[derive(Debug)]
 pub struct Timer {
@@ -184,6 +199,15 @@ mod tests {
         assert_eq!(unticked(5_000, 7_000), 0);
         assert_eq!(unticked(5_000, 65_000), 59_000);
         assert_eq!(unticked(65_000, 5_000), 0, "another thread was faster");
+    }
+
+    #[test]
+    fn who_comes_late_once_judges_nobody_and_who_always_does_judges_every_other_time() {
+        let (mut rounds, late) = (Rounds::default(), Instant::now() - 2 * TICK);
+        assert!(rounds.may_judge(Instant::now()));
+        let judges: Vec<_> = (0..4).map(|_| rounds.may_judge(late)).collect();
+        assert_eq!(judges, [false, true, false, true]);
+        assert!(rounds.may_judge(Instant::now()));
     }
 
     #[actix_web::test]

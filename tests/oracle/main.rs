@@ -37,6 +37,13 @@ use crate::trace::Trace;
 /// How long seeds are tried, in each way of living.
 const SECONDS: u64 = 20;
 
+/// The lives that found a fault once are lived first: ages that a step ahead moved on and one back did not, and
+/// numbers that came again after the first reservation was lost.
+const FOUND: [u64; 2] = [504, 862];
+
+/// Behind Redis: a gap that was silent, for what was removed last of a topic was forgotten.
+const FOUND_IN_REDIS: [u64; 1] = [13];
+
 /// What came of one seed.
 struct Outcome {
     trace: Trace,
@@ -74,16 +81,16 @@ fn variable(name: &str) -> Option<String> {
 
 #[test]
 fn no_gap_means_every_acknowledged_event_once_and_in_order() {
-    try_seeds("in_order", run);
+    try_seeds("in_order", run, &FOUND);
 }
 
 #[test]
 fn no_gap_means_that_behind_redis_too() {
-    try_seeds("behind_redis", run_in_redis);
+    try_seeds("behind_redis", run_in_redis, &FOUND_IN_REDIS);
 }
 
-/// Tries seeds, from the first on, in what the test of this name runs.
-fn try_seeds(test: &str, run: Run) {
+/// Tries these seeds, and then all from the first on, in what the test of this name runs.
+fn try_seeds(test: &str, run: Run, found: &[u64]) {
     if let Some(seed) = variable("FANFARE_ORACLE_SEED") {
         let outcome = run(seed.parse().expect("FANFARE_ORACLE_SEED is a number"), true);
         assert_eq!(outcome.fault, None);
@@ -94,9 +101,9 @@ fn try_seeds(test: &str, run: Run) {
     });
     let surveys = variable("FANFARE_ORACLE_SURVEY").is_some();
     let (start, mut sum, mut faults) = (Instant::now(), Tally::default(), BTreeMap::new());
-    for seed in 1.. {
+    for (lives, seed) in found.iter().copied().chain(1..).enumerate() {
         if start.elapsed() > Duration::from_secs(seconds) {
-            println!("{} seeds: {sum:?}", seed - 1);
+            println!("{lives} seeds: {sum:?}");
             break;
         }
         let outcome = run(seed, false);

@@ -19,19 +19,47 @@ pub mod ws;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fanfare::config::{Config, Storage};
+use fanfare::history::{Feed, Loss};
+use fanfare::model::{Cursor, Event, Pattern, Topic};
 use fanfare::server::{Reload, Server};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// So many events of a topic, each with its number as data.
+pub fn numbered(topic: &str, numbers: std::ops::Range<usize>) -> Vec<(String, Value)> {
+    numbers.map(|n| (topic.to_owned(), json!(n))).collect()
+}
+
+/// A rule that keeps the topics of a pattern in memory.
+pub fn in_memory(config: &mut Config, pattern: &str) {
+    let mut rule = config.rules.default.clone();
+    rule.pattern = Pattern::parse(pattern).expect("a pattern");
+    rule.storage = Storage::Memory;
+    config.rules.listed.push(rule);
+}
+
+/// The feed of a history to which nobody listens.
+pub struct Nobody;
+
+impl Feed for Nobody {
+    fn committed(&self, _: Vec<Arc<Event>>) {}
+
+    fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
+        false
+    }
+
+    fn broken(&self, _: Loss) {}
+}
 
 /// A key with every right, for tests that configure credentials.
 pub const API_KEY: &str = "an-api-key-for-tests";

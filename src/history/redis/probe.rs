@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::link::Server;
+use crate::clock::Rounds;
 
 /// How often the path is tried.
 const EVERY: Duration = Duration::from_secs(1);
@@ -29,10 +30,10 @@ impl Probe {
     pub(super) async fn run(self) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rounds = Rounds::default();
         for turn in 0_u32.. {
             let due = ticks.tick().await;
-            // Who comes late may have been stopped, and has not heard yet what was said meanwhile.
-            if due.elapsed() < EVERY && self.server.nodes.is_silent() {
+            if rounds.may_judge(due) && self.server.nodes.is_silent() {
                 self.deaf.notify_one();
             }
             let Ok(link) = self.server.link() else { continue };
