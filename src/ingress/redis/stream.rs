@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult, cmd};
+use tracing::warn;
 
 use super::super::idempotency::digest;
 use super::{ANSWER, Source, TOGETHER};
@@ -47,6 +48,9 @@ impl Source {
                 continue;
             }
             let key = key(name, group, &entries);
+            if let Some((first, count)) = field.and_then(|field| lacking(&entries, field)) {
+                warn!(name, field, first, count, "entries without their field are passed by");
+            }
             let data = entries.iter().filter_map(|(_, fields)| data(fields.as_deref()?, field));
             let events = data.filter_map(|data| self.event(name, &data)).collect();
             if !self.publish(&mut connection, events, Some(key)).await? {
@@ -102,6 +106,16 @@ fn data(fields: &[Vec<u8>], field: Option<&str>) -> Option<Vec<u8>> {
     serde_json::to_vec(&serde_json::Map::from_iter(object)).ok()
 }
 
+/// The first entry that does not have a field, and how many do not.
+fn lacking<'a>(entries: &'a [Entry], field: &str) -> Option<(&'a str, usize)> {
+    let is_deleted = |entry: &&Entry| entry.1.is_none();
+    let has =
+        |(_, fields): &&Entry| data(fields.as_deref().unwrap_or_default(), Some(field)).is_some();
+    let mut lacking = entries.iter().filter(|entry| !is_deleted(entry) && !has(entry));
+    let (first, _) = lacking.next()?;
+    Some((first, 1 + lacking.count()))
+}
+
 /// What a batch is known by: where it stands in the stream, and what it holds.
 fn key(name: &str, group: &str, entries: &[Entry]) -> IdempotencyKey {
     let id = |entry: Option<&Entry>| entry.map_or(String::new(), |(id, _)| id.clone());
@@ -118,6 +132,19 @@ mod tests {
 
     fn fields(texts: &[&str]) -> Vec<Vec<u8>> {
         texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn entries_without_their_field_are_counted_and_deleted_ones_are_not() {
+        let entry = |id: &str, texts: Option<&[&str]>| (id.to_owned(), texts.map(fields));
+        let entries = [
+            entry("1-0", Some(&["json", "1"])),
+            entry("2-0", None),
+            entry("3-0", Some(&["jsno", "1"])),
+            entry("4-0", Some(&[])),
+        ];
+        assert_eq!(lacking(&entries, "json"), Some(("3-0", 2)));
+        assert_eq!(lacking(&entries[..2], "json"), None);
     }
 
     #[test]
