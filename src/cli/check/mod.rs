@@ -117,7 +117,7 @@ fn keys(jwks: &Jwks) {
             }
         }
         Err(error) => {
-            note(format_args!("warning: auth.jwks_url: the keys can't be fetched: {error}"))
+            note(format_args!("warning: auth.jwks_url: the keys can't be fetched: {error}"));
         }
     }
 }
