@@ -47,8 +47,9 @@ const TROUBLED: u64 = 1_000_000;
 /// numbers that came again after the first reservation was lost.
 const FOUND: [u64; 2] = [504, 862];
 
-/// Behind Redis: a gap that was silent, for what was removed last of a topic was forgotten.
-const FOUND_IN_REDIS: [u64; 1] = [13];
+/// Behind Redis: a gap that was silent, for what was removed last of a topic was forgotten; and a page out of a node's
+/// memory that ended with an id of another epoch.
+const FOUND_IN_REDIS: [u64; 2] = [13, TROUBLED + 11];
 
 /// What came of one seed.
 struct Outcome {
