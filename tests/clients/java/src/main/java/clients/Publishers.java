@@ -26,6 +26,8 @@ public final class Publishers {
         if (words[2].equals("1.1")) builder.version(HttpClient.Version.HTTP_1_1);
         if (words.length > 3) builder.sslContext(trusting(Path.of(words[3])));
         var http = builder.build();
+        // The first alone: else 64 connections are begun, until it is known that one of HTTP/2 does for all.
+        http.send(HttpRequest.newBuilder(URI.create(base + "/health/live")).build(), BodyHandlers.discarding());
         var room = new Semaphore(AT_A_TIME);
         var good = new AtomicInteger();
         var over2 = new AtomicInteger();
