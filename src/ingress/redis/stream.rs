@@ -14,6 +14,7 @@ use super::super::idempotency::digest;
 use super::{ANSWER, Source, TOGETHER};
 use crate::history::IdempotencyKey;
 use crate::history::redis::Away;
+use crate::model::NewEvent;
 
 /// How long a read waits for entries.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -39,6 +40,8 @@ impl Source {
         let mut connection = self.connect(config).await?;
         self.wait_for_turn(&mut connection).await?;
         make_group(&mut connection, name, group).await?;
+        // Nothing is acknowledged by that: what can't be must not be published time and again.
+        () = cmd("XACK").arg(name).arg(group).arg("0-0").query_async(&mut connection).await?;
         // First what was read before and may not be published yet, then what is new.
         let mut from = "0";
         while self.turn.take(&mut connection).await? {
@@ -48,12 +51,8 @@ impl Source {
                 continue;
             }
             let key = key(name, group, &entries);
-            if let Some((first, count)) = field.and_then(|field| lacking(&entries, field)) {
-                warn!(name, field, first, count, "entries without their field are passed by");
-            }
-            let data = entries.iter().filter_map(|(_, fields)| data(fields.as_deref()?, field));
-            let events = data.filter_map(|data| self.event(name, &data)).collect();
-            if !self.publish(&mut connection, events, Some(key)).await? {
+            let events = entries.iter().filter_map(|entry| self.event_of(name, entry, field));
+            if !self.publish(&mut connection, events.collect(), Some(key)).await? {
                 break;
             }
             let mut acknowledge = cmd("XACK");
@@ -62,6 +61,23 @@ impl Source {
             () = acknowledge.query_async(&mut connection).await?;
         }
         Ok(())
+    }
+
+    /// The event that an entry is; none where it can't be one, which is said, or was deleted.
+    fn event_of(&self, name: &str, (id, fields): &Entry, field: Option<&str>) -> Option<NewEvent> {
+        let Some(data) = data(fields.as_deref()?, field) else {
+            let setting = "ingress.redis.field";
+            warn!(
+                stream = name,
+                entry = id,
+                setting,
+                field,
+                "an entry without its field is passed by"
+            );
+            self.broker.count_passed_by();
+            return None;
+        };
+        self.event(name, &data)
     }
 }
 
@@ -106,16 +122,6 @@ fn data(fields: &[Vec<u8>], field: Option<&str>) -> Option<Vec<u8>> {
     serde_json::to_vec(&serde_json::Map::from_iter(object)).ok()
 }
 
-/// The first entry that does not have a field, and how many do not.
-fn lacking<'a>(entries: &'a [Entry], field: &str) -> Option<(&'a str, usize)> {
-    let is_deleted = |entry: &&Entry| entry.1.is_none();
-    let has =
-        |(_, fields): &&Entry| data(fields.as_deref().unwrap_or_default(), Some(field)).is_some();
-    let mut lacking = entries.iter().filter(|entry| !is_deleted(entry) && !has(entry));
-    let (first, _) = lacking.next()?;
-    Some((first, 1 + lacking.count()))
-}
-
 /// What a batch is known by: where it stands in the stream, and what it holds.
 fn key(name: &str, group: &str, entries: &[Entry]) -> IdempotencyKey {
     let id = |entry: Option<&Entry>| entry.map_or(String::new(), |(id, _)| id.clone());
@@ -132,19 +138,6 @@ mod tests {
 
     fn fields(texts: &[&str]) -> Vec<Vec<u8>> {
         texts.iter().map(|text| text.as_bytes().to_vec()).collect()
-    }
-
-    #[test]
-    fn entries_without_their_field_are_counted_and_deleted_ones_are_not() {
-        let entry = |id: &str, texts: Option<&[&str]>| (id.to_owned(), texts.map(fields));
-        let entries = [
-            entry("1-0", Some(&["json", "1"])),
-            entry("2-0", None),
-            entry("3-0", Some(&["jsno", "1"])),
-            entry("4-0", Some(&[])),
-        ];
-        assert_eq!(lacking(&entries, "json"), Some(("3-0", 2)));
-        assert_eq!(lacking(&entries[..2], "json"), None);
     }
 
     #[test]
