@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["model"]),
     ("auth", &["clock", "config", "http", "model"]),
     ("body", &["auth", "clock", "config", "http", "model"]),
-    ("history", &["clock", "config", "model"]),
+    ("history", &["clock", "config", "metrics", "model"]),
     ("broker", &["clock", "history", "metrics", "model"]),
     ("cluster", &["broker", "config", "history", "model"]),
     (

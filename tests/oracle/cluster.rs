@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use self::node::Node;
-use crate::book::{Book, Place, Tally};
+use crate::book::{Book, Place, Tally, too_old};
 use crate::chronicle::{Chronicle, Entry, Fault, id};
 use crate::log::{self, AGE, TOPICS};
 use crate::reading::{PATIENCE, answer, pages, patterns};
@@ -132,6 +132,7 @@ impl Life {
     fn go_on_as(&mut self, chronicle: Chronicle) {
         self.book.chronicles.push(chronicle);
         self.line = self.book.chronicles.len() - 1;
+        self.book.opened(self.line, self.rules.default.keep_newest);
         self.keyed = None;
     }
 
@@ -195,6 +196,7 @@ impl Life {
     async fn forget(&mut self, at: usize) -> Result<(), Fault> {
         let topic = Topic::parse(self.book.dice.pick(&TOPICS)).expect("a topic");
         self.book.trace.step(format!("DELETE {topic}"));
+        self.book.forgotten(self.line, &topic);
         let history = self.nodes[at].history.clone();
         answer(|| history.forget(topic.clone())).await.map(|_| ())
     }
@@ -283,7 +285,7 @@ impl Life {
         loop {
             self.sweep();
             let (given, _) = pages(history, &texts, None, None, 1_000, 100).await?;
-            match given.events.iter().find(|event| late.contains(&id(event))) {
+            match too_old(&given, &late) {
                 Some(event) if Instant::now() > give_up => {
                     return Err(Fault(format!("{} is too old and kept", id(event))));
                 }
@@ -313,6 +315,7 @@ impl Life {
         self.book.trace.step("all nodes are restarted");
         let count = self.stop_all();
         self.rules = log::rules(&mut self.book.dice, Storage::Redis);
+        self.book.opened(self.line, self.rules.default.keep_newest);
         (0..count).try_for_each(|_| self.join())
     }
 
