@@ -118,9 +118,11 @@ impl Receipts {
     /// Forgets the oldest key if it has this age; false where none may have.
     fn forget_oldest(&mut self, now: Instant, age: Duration) -> bool {
         let is_old = |since: Instant| now.duration_since(since) >= age;
-        let Some((_, scope)) = self.oldest_first.pop_front_if(|(since, _)| is_old(*since)) else {
+        let Some(&(_, scope)) = self.oldest_first.front().filter(|(since, _)| is_old(*since))
+        else {
             return false;
         };
+        self.oldest_first.pop_front();
         if self.by_scope.get(&scope).is_some_and(|known| is_old(known.since)) {
             let forgotten = self.by_scope.remove(&scope);
             self.results -= forgotten.map_or(0, |known| known.events.len());
