@@ -250,6 +250,7 @@ impl BrokerHandle {
 fn refused(error: AppendError) -> Problem {
     let code = match error {
         AppendError::Mismatch => Code::IdempotencyMismatch,
+        AppendError::InProgress => Code::InProgress,
         AppendError::TooManyKeys => Code::TooMany,
         AppendError::StorageFull => Code::StorageFull,
         AppendError::Unavailable(_) => Code::Unavailable,
