@@ -256,7 +256,8 @@ impl ResponseError for Problem {
                 response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
             }
             Code::TooMany | Code::Unavailable | Code::StorageFull | Code::OutcomeUnknown => {
-                response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS));
+                let seconds = self.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
+                response.insert_header((header::RETRY_AFTER, seconds));
             }
             _ => {}
         }

@@ -38,6 +38,8 @@ pub struct Metrics {
     pub sessions: Family<TransportLabel, Gauge>,
     /// Sessions ended by the broker, by `code`.
     pub closes: Family<CodeLabel, Counter>,
+    /// Sessions whose client ended at the same large event as before, again.
+    pub stumbles: Counter,
     /// Notices that could not be stored.
     pub notices_lost: Counter,
     /// Patterns that sessions are subscribed to, each counted once a session.
@@ -70,6 +72,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             sessions: Family::default(),
             closes: Family::default(),
+            stumbles: Counter::default(),
             notices_lost: Counter::default(),
             subscriptions: Gauge::default(),
         };
@@ -105,6 +108,11 @@ impl Metrics {
         registry.register("refusals", "Refused requests by code", self.refusals.clone());
         registry.register("sessions", "Open sessions by transport", self.sessions.clone());
         registry.register("closes", "Sessions ended by the broker, by code", self.closes.clone());
+        registry.register(
+            "stumbles",
+            "Sessions whose client ended at the same large event as before, again",
+            self.stumbles.clone(),
+        );
         registry.register(
             "notices_lost",
             "Notices that could not be stored",
