@@ -42,6 +42,8 @@ pub struct Metrics {
     pub stumbles: Counter,
     /// Notices that could not be stored.
     pub notices_lost: Counter,
+    /// Entries and messages of an application's Redis that could not become events.
+    pub ingress_passed_by: Counter,
     /// Patterns that sessions are subscribed to, each counted once a session.
     pub subscriptions: Gauge,
 }
@@ -74,6 +76,7 @@ impl Default for Metrics {
             closes: Family::default(),
             stumbles: Counter::default(),
             notices_lost: Counter::default(),
+            ingress_passed_by: Counter::default(),
             subscriptions: Gauge::default(),
         };
         metrics.register();
@@ -122,6 +125,11 @@ impl Metrics {
             "log_lines_lost",
             "Log lines that could not be written",
             LOG_LINES_LOST.clone(),
+        );
+        registry.register(
+            "ingress_passed_by",
+            "Entries and messages of an application's Redis that could not become events",
+            self.ingress_passed_by.clone(),
         );
         registry.register(
             "subscriptions",
