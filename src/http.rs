@@ -267,7 +267,8 @@ impl ResponseError for Problem {
             | Code::Unavailable
             | Code::StorageFull
             | Code::OutcomeUnknown => {
-                response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS));
+                let seconds = self.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
+                response.insert_header((header::RETRY_AFTER, seconds));
             }
             _ => {}
         }

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub sessions: Family<TransportLabel, Gauge>,
     /// Sessions ended by the broker, by `code`.
     pub closes: Family<CodeLabel, Counter>,
+    /// Sessions whose client ended at the same large event as before, again.
+    pub stumbles: Counter,
     /// Notices that could not be stored.
     pub notices_lost: Counter,
     /// Entries and messages of an application's Redis that could not become events.
@@ -75,6 +77,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             sessions: Family::default(),
             closes: Family::default(),
+            stumbles: Counter::default(),
             notices_lost: Counter::default(),
             ingress_passed_by: Counter::default(),
             subscriptions: Gauge::default(),
@@ -111,6 +114,11 @@ impl Metrics {
         registry.register("refusals", "Refused requests by code", self.refusals.clone());
         registry.register("sessions", "Open sessions by transport", self.sessions.clone());
         registry.register("closes", "Sessions ended by the broker, by code", self.closes.clone());
+        registry.register(
+            "stumbles",
+            "Sessions whose client ended at the same large event as before, again",
+            self.stumbles.clone(),
+        );
         registry.register(
             "notices_lost",
             "Notices that could not be stored",

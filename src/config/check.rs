@@ -420,6 +420,7 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
         json_depth: count("json_depth", typed.json_depth),
         message_bytes,
         message_fragments: count("message_fragments", typed.message_fragments),
+        inflate_bytes: typed.inflate_bytes.0,
         bad_messages: count("bad_messages", typed.bad_messages),
         outbox_bytes: count("outbox_bytes", typed.outbox_bytes.0),
         catchup_bytes: count("catchup_bytes", typed.catchup_bytes.0),

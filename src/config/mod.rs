@@ -91,13 +91,17 @@ pub struct Server {
     pub workers: usize,
     /// How long a connection without a request is kept.
     pub keep_alive: Duration,
-    /// Time between heartbeats.
+    /// Time between heartbeats on a WebSocket, whole seconds.
     pub heartbeat: Duration,
+    /// On an event stream, likewise.
+    pub stream_heartbeat: Duration,
     /// How long what an event brings may be held back while more comes.
     pub flush_interval: Duration,
     /// The length in bytes from which on messages are compressed for WebSocket clients that offer
     /// it; `None` for never.
     pub compression: Option<usize>,
+    /// How long a stop serves on first, so that nobody new comes.
+    pub shutdown_delay: Duration,
     /// How long a stop takes at most to say good-bye to every session.
     pub shutdown_grace: Duration,
 }
@@ -501,6 +505,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Frames a WebSocket message may come in; more closes with 1009.
     pub message_fragments: usize,
+    /// Bytes kept of what clients sent compressed, for all connections; without room a client gets no compression.
+    pub inflate_bytes: usize,
     /// Bad messages of a session in a row; more closes with 4400.
     pub bad_messages: usize,
     /// Bytes that wait for one client; more closes with 4409.
