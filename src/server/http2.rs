@@ -6,6 +6,7 @@
 
 mod exchange;
 mod fields;
+mod frame;
 mod frames;
 mod heads;
 mod huffman;

@@ -72,23 +72,22 @@ pub(super) fn plain(
                 let (http1, http2) = (http1.clone(), http2.clone());
                 let (limits, stopping) = (parts.limits.clone(), stopping.clone());
                 let keep_alive = parts.keep_alive;
-                let beginning = async move {
-                    match see(io, socket, limits.request_timeout).await {
-                        None => ready(Ok(())).boxed_local(),
-                        Some(Seen { io, socket, opening: Opening::Http2, .. }) => {
-                            let serving = async move {
-                                let patience = (&*limits, keep_alive);
-                                let stopping = stopping.notified();
-                                http2::serve(io, peer, http2, socket, patience, stopping).await
-                            };
-                            serving.map(cut_short).boxed_local()
-                        }
-                        Some(Seen { io, socket, late, .. }) => {
-                            let line = Line::new(io, socket, &limits).due(late);
-                            http1.call((line, Protocol::Http1, peer)).boxed_local()
-                        }
+                let seen = see(io, socket, limits.request_timeout);
+                let beginning = seen.map(move |seen| match seen {
+                    None => ready(Ok(())).boxed_local(),
+                    Some(Seen { io, socket, opening: Opening::Http2, .. }) => {
+                        let serving = async move {
+                            let patience = (&*limits, keep_alive);
+                            let stopping = stopping.notified();
+                            http2::serve(io, peer, http2, socket, patience, stopping).await
+                        };
+                        serving.map(cut_short).boxed_local()
                     }
-                };
+                    Some(Seen { io, socket, late, .. }) => {
+                        let line = Line::new(io, socket, &limits).due(late);
+                        http1.call((line, Protocol::Http1, peer)).boxed_local()
+                    }
+                });
                 // What it took to begin takes no room in what goes on.
                 let served = Box::pin(beginning).flatten();
                 Either::Left(contained(served).map(|served| served.unwrap_or(Ok(()))))

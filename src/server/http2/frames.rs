@@ -9,7 +9,6 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -20,22 +19,15 @@ use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::fields::{Field, Fields, Text};
+use super::fields::Fields;
+use super::frame::{
+    CONTINUATION, DATA, Frame, HEADERS, PUSH_PROMISE, RST_STREAM, amended, fields_of, head_length,
+};
 use crate::clock::Timer;
 use crate::model::Allowance;
 
 /// What each connection begins with (RFC 9113, section 3.4), in bytes.
 const PREFACE_BYTES: usize = 24;
-
-/// The bytes of a frame before what it carries (RFC 9113, section 4.1).
-const FRAME_HEAD: usize = 9;
-
-/// The most that a frame carries here, as we never announced more.
-const MAX_FRAME: usize = 16_384;
-
-/// The most bytes and frames of a head that are held until it is whole. `h2` refuses longer ones.
-const MAX_HELD: usize = 64 * 1024;
-const MAX_FRAMES_OF_HEAD: usize = 6;
 
 /// The frames a second that ask for nothing, and as many at once.
 const IDLE_FRAMES: usize = 200;
@@ -46,19 +38,6 @@ const BYTES_A_FRAME: usize = 32;
 
 /// The most of that which is saved up.
 const MAX_SENT: usize = 1024 * 1024;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const PUSH_PROMISE: u8 = 5;
-const CONTINUATION: u8 = 9;
-
-const END_HEADERS: u8 = 0x4;
-const PADDED: u8 = 0x8;
-const PRIORITY: u8 = 0x20;
-
-/// The letter that stands for a `>`: no topic, pattern or URL has it.
-pub(super) const STAND_IN: u8 = b'\\';
 
 /// What is known of how a client behaves, between its frames and who serves them.
 #[derive(Default)]
@@ -75,7 +54,7 @@ impl Conduct {
         self.verdict.get().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Whether a [`STAND_IN`] may be one.
+    /// Whether the letter that stands for a `>` may be one.
     pub(super) fn has_stand_ins(&self) -> bool {
         self.has_stand_ins.get()
     }
@@ -105,88 +84,6 @@ pub(super) struct Frames<IO> {
     /// The bytes that were sent to the client and are not reckoned with yet.
     sent: usize,
     idle_frames: Allowance,
-}
-
-/// The head of a frame.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    bytes: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl Frame {
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let [a, b, c, kind, flags, s0, s1, s2, s3] = *bytes.first_chunk::<FRAME_HEAD>()?;
-        let carried = u32::from_be_bytes([0, a, b, c]) as usize;
-        let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
-        Some(Self { bytes: FRAME_HEAD + carried, kind, flags, stream })
-    }
-
-    /// What a frame of a head has of its fields, by its place.
-    fn fields(&self, bytes: &[u8]) -> Option<Range<usize>> {
-        let (mut from, mut to) = (FRAME_HEAD, self.bytes);
-        if self.kind == HEADERS && self.flags & PADDED != 0 {
-            to = to.checked_sub(usize::from(*bytes.get(from)?))?;
-            from += 1;
-        }
-        if self.kind == HEADERS && self.flags & PRIORITY != 0 {
-            from += 5;
-        }
-        (from <= to).then_some(from..to)
-    }
-}
-
-/// How long the head is that `bytes` begin with; nothing where it is not whole. One that `h2` will refuse is
-/// as long as what is there of it.
-fn head_length(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    for nth in 0.. {
-        let frame = Frame::read(bytes.get(at..)?)?;
-        let goes_on = nth == 0 || frame.kind == CONTINUATION;
-        if !goes_on || nth == MAX_FRAMES_OF_HEAD || at > MAX_HELD {
-            break;
-        }
-        if frame.bytes > FRAME_HEAD + MAX_FRAME {
-            return Some(at + frame.bytes.min(bytes.len() - at));
-        }
-        at += frame.bytes;
-        if frame.flags & END_HEADERS != 0 {
-            return (at <= bytes.len()).then_some(at);
-        }
-    }
-    Some(at)
-}
-
-/// The fields of a whole head, put together.
-fn fields_of(head: &[u8]) -> Vec<u8> {
-    let (mut fields, mut rest) = (Vec::new(), head);
-    while let Some(frame) = Frame::read(rest).filter(|frame| frame.bytes <= rest.len()) {
-        let place = frame.fields(rest).unwrap_or_default();
-        fields.extend_from_slice(&rest[place]);
-        rest = &rest[frame.bytes..];
-    }
-    fields
-}
-
-/// A head of one frame whose path was typed with a `>`, with another letter in its place. As long a text is what
-/// both ends remember alike.
-fn amended(head: &[u8]) -> Option<Vec<u8>> {
-    let frame = Frame::read(head).filter(|frame| frame.bytes == head.len())?;
-    let fields = frame.fields(head)?;
-    let path = Fields::of(head.get(fields.clone())?).find(Field::is_path)?.value?;
-    let mut text = path.read()?;
-    if !text.contains(&b'>') || text.contains(&STAND_IN) {
-        return None;
-    }
-    text.iter_mut().filter(|byte| **byte == b'>').for_each(|byte| *byte = STAND_IN);
-    let Range { start, end } = path.place;
-    let (before, behind) = (head.get(..fields.start + start)?, head.get(fields.start + end..)?);
-    let mut amended = [before, &Text::write(&text), behind].concat();
-    let carried = u32::try_from(amended.len() - FRAME_HEAD).ok()?;
-    amended.get_mut(..3)?.copy_from_slice(&carried.to_be_bytes()[1..]);
-    (amended.len() <= FRAME_HEAD + MAX_FRAME).then_some(amended)
 }
 
 impl<IO> Frames<IO> {
@@ -402,6 +299,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::task::unconstrained;
 
+    use super::super::fields::Text;
+    use super::super::frame::{END_HEADERS, PADDED};
     use super::*;
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -10,7 +10,7 @@ use actix_web::http::{Method, StatusCode, Uri, Version, uri};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-use super::frames::STAND_IN;
+use super::frame::STAND_IN;
 
 /// What HTTP/1.1 says about a connection, which HTTP/2 says otherwise (RFC 9113, section 8.2.2).
 const OF_HTTP1: [HeaderName; 3] = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
