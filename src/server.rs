@@ -11,11 +11,13 @@ mod http2;
 mod line;
 mod listener;
 mod local;
+mod opening;
 mod reload;
 mod requests;
 mod routes;
 mod service;
 mod sockets;
+mod targets;
 mod tls;
 mod upgrades;
 

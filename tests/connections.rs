@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::TestServer;
-use support::raw::Raw;
-use tokio::io::AsyncWriteExt;
+use support::raw::{Raw, knock};
+use support::tls::shake;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// A publish with one more header line.
 fn publish(line: &str) -> String {
@@ -114,4 +117,115 @@ async fn an_idle_connection_is_kept_for_as_long_as_the_setting_says() {
     assert!(raw.rest().await.starts_with("HTTP/1.1 200"), "and then the connection ends");
     let kept = fanfare::config::Config::default().server.keep_alive;
     assert!(kept > Duration::from_secs(75), "nginx and many a pool reuse theirs for 60 to 75 s");
+}
+
+#[tokio::test]
+async fn a_pattern_as_everybody_types_it_is_understood() {
+    let server = TestServer::open();
+    for target in ["/v1/sse?topic=demo.>", "/v1/sse?topic=>&topic=x.>"] {
+        let mut raw = Raw::connect(server.addr).await;
+        raw.send(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let head = raw.head().await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{target}: {head}");
+    }
+    // Many more bytes than there is room for at once.
+    let (status, answer) = knock(
+        server.addr,
+        &format!("GET /{} HTTP/1.1|Host: a|Connection: close||", ">".repeat(5_000)),
+    )
+    .await;
+    assert_eq!(status, 404, "{answer}");
+    // One that comes in pieces is told what to write.
+    let mut raw = Raw::connect(server.addr).await;
+    raw.0.set_nodelay(true).expect("it is set");
+    raw.send("GET /v1/sse?topic=demo.>").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    raw.send("&since=0 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let answer = raw.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("write %3E"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_head_that_nobody_can_read_is_refused_in_words() {
+    let (plain, encrypted) = (TestServer::open(), TestServer::encrypted(|_| {}));
+    let long = "x".repeat(100_000);
+    for (request, words) in [
+        ("GET /v1/sse?topic=a b HTTP/1.1|Host: a||", "write %20"),
+        ("GET /v1/sse?topic=a\"b HTTP/1.1|Host: a||", "write %22"),
+        ("GET /v1/sse?topic=caf\u{e9} HTTP/1.1|Host: a||", "write %C3"),
+        ("GET /v1/sse HTTP/1.2|Host: a||", "HTTP/1.0 or HTTP/1.1"),
+        ("GET /v1/sse HTTP/1.1||", "there is one Host"),
+        ("GET /v1/sse HTTP/1.1|Host : a||", "a colon right behind it"),
+        ("POST /v1/events HTTP/1.1|Host: a|Content-Length: +1||1", "Content-Length is one number"),
+        (&format!("POST /v1/events HTTP/1.1|Host: a|Content-Length: x||{long}"), "Content-Length"),
+    ] {
+        let tls = exchange(&encrypted, &request.replace('|', "\r\n")).await;
+        for answer in [knock(plain.addr, request).await.1, tls] {
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            assert!(head.starts_with("HTTP/1.1 400"), "{request:.80}: {answer}");
+            assert!(head.contains("application/problem+json"), "{request:.80}: {answer}");
+            let problem: Value = serde_json::from_str(body).expect("a problem");
+            assert_eq!(problem["code"], "bad_request", "{request:.80}");
+            assert!(
+                problem["detail"].as_str().is_some_and(|told| told.contains(words)),
+                "{problem}"
+            );
+        }
+    }
+    // Behind a request that is answered.
+    let two = "GET /health/live HTTP/1.1|Host: a||GET /a b HTTP/1.1|Host: a||";
+    let (status, answer) = knock(plain.addr, two).await;
+    assert_eq!(status, 200);
+    assert!(answer.contains("HTTP/1.1 400") && answer.contains("bad_request"), "{answer}");
+}
+
+/// What a request over TLS is answered.
+async fn exchange(server: &TestServer, request: &str) -> String {
+    let stream = TcpStream::connect(server.addr).await.expect("connected");
+    let mut stream = shake(stream, server.tls.clone().expect("TLS")).await.expect("a handshake");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    let read = timeout(support::PATIENCE, stream.read_to_end(&mut answer)).await;
+    _ = read.expect("it ends in time");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn an_event_stream_within_http_1_0_has_no_chunks_and_ends_with_its_connection() {
+    let server = TestServer::open();
+    for more in ["", "Connection: keep-alive\r\n"] {
+        let mut raw = Raw::connect(server.addr).await;
+        raw.send(&format!("GET /v1/sse?topic=a HTTP/1.0\r\n{more}\r\n")).await;
+        let head = raw.head().await.to_ascii_lowercase();
+        assert!(head.starts_with("http/1.0 200"), "{head}");
+        assert!(!head.contains("transfer-encoding") && !head.contains("keep-alive"), "{head}");
+        server.publish("a", &serde_json::json!(7)).await;
+        let mut came = String::new();
+        while !came.contains("\"data\":7") {
+            let mut some = [0; 1_024];
+            let read = timeout(support::PATIENCE, raw.0.read(&mut some)).await.expect("in time");
+            came.push_str(&String::from_utf8_lossy(&some[..read.expect("it goes on")]));
+        }
+        let line = came.lines().next().expect("a line");
+        assert!(line.contains(':'), "no length of a chunk: {came}");
+    }
+    // A sized answer may be followed by another.
+    let mut raw = Raw::connect(server.addr).await;
+    for _ in 0..2 {
+        raw.send("GET /health/live HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+        let (head, length) = head(&mut raw).await;
+        assert!(head.starts_with("http/1.0 200"), "{head}");
+        raw.skip(length).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_within_http_1_0_is_none_and_who_asks_is_told_why() {
+    let server = TestServer::open();
+    let handshake = "Connection: Upgrade|Upgrade: websocket|Sec-WebSocket-Version: 13|\
+                     Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==|";
+    let request = format!("GET /v1/ws?topic=a HTTP/1.0|Host: a|{handshake}|");
+    let (status, answer) = knock(server.addr, &request).await;
+    assert_eq!(status, 426, "{answer}");
+    assert!(answer.contains("proxy_http_version 1.1"), "{answer}");
 }

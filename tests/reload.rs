@@ -252,6 +252,9 @@ async fn sighup_reads_everything_again_and_a_certificate_that_fits_nothing_is_re
     broker.signal("-HUP");
     eventually("the second is shown", async || is_shown(&second).await).await;
     assert!(!is_shown(&first).await);
+    log_has(directory.path(), "the certificate in ").await;
+    broker.signal("-HUP");
+    log_has(directory.path(), "was read again, and is as it was").await;
 }
 
 #[tokio::test]

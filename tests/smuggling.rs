@@ -235,7 +235,11 @@ async fn the_head_of_a_request_is_read_in_one_way() {
             "GET /health /live HTTP/1.1\r\nHost: a\r\n\r\n".into(),
             Refused(400),
         ),
-        ("a preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(), Refused(400)),
+        (
+            "a preface of HTTP/2 of another version",
+            "PRI * HTTP/1.1\r\n\r\nSM\r\n\r\n".into(),
+            Refused(400),
+        ),
         (
             "empty lines before it",
             "\r\n\r\nGET /health/live HTTP/1.1\r\nHost: a\r\n\r\n".into(),

@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use http::Method;
 use serde_json::{Value, json};
 use support::http2::{Http2, whole};
+use support::raw::Raw;
 use support::tls::{Issuer, shake, trusting};
 use support::ws::WsClient;
 use support::{API_KEY, PATIENCE, TestServer, eventually};
@@ -84,13 +85,17 @@ fn a_certificate_that_can_not_be_used_is_refused_with_the_file_and_the_reason() 
 }
 
 #[tokio::test]
-async fn who_does_not_speak_tls_gets_nothing() {
+async fn who_does_not_speak_tls_is_told_to() {
     let server = TestServer::encrypted(|_| {});
-    let mut stream = TcpStream::connect(server.addr).await.expect("connected");
-    stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
-    let mut answer = Vec::new();
-    _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
-    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    for request in
+        ["GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    {
+        let mut raw = Raw::connect(server.addr).await;
+        raw.send(request).await;
+        let answer = raw.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer:?}");
+        assert!(answer.contains("application/problem+json") && answer.contains("https://"));
+    }
     let other = Issuer::new().certificate();
     let stream = TcpStream::connect(server.addr).await.expect("connected");
     shake(stream, trusting(&other.key.cert[0])).await.expect_err("another certificate");

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use actix_http::RequestHead;
+use actix_web::http::Version;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
 use ipnet::IpNet;
 
@@ -89,6 +90,18 @@ impl Entrance {
         match address.filter(|address| self.trusts(address)) {
             Some(proxy) => Ok(self.behind(proxy, client, &head.headers)),
             None => Ok(client),
+        }
+    }
+
+    /// Refuses a request that says twice, and differently, which host it asks, or over HTTP/2 not at all (RFC 9113,
+    /// section 8.3.1).
+    pub fn require_host(&self, head: &RequestHead) -> Result<(), Problem> {
+        match authority(head, self.scheme)? {
+            None if head.version == Version::HTTP_2 => {
+                let detail = "a request names the host that it asks: send :authority or Host";
+                Err(Problem::new(Code::BadRequest, detail))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -23,6 +23,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What shows that a file is another one, or has other content: its place, its size and its time.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
+/// What changed though no key did: the certificate in the files that are named.
+fn renewed(new: &Loaded, old: &Loaded) -> Option<String> {
+    let [new, old] = [new, old].map(|loaded| loaded.config.server.certificate.as_ref());
+    let [new, old] = [new?, old?];
+    let is_other = new.files == old.files && new.key.cert != old.key.cert;
+    is_other.then(|| format!("the certificate in {}", new.files[0].display()))
+}
+
 /// The watch over the configuration of a broker that serves.
 pub struct Watch {
     sources: Sources,
@@ -119,8 +127,12 @@ impl Watch {
             warn!("{key} is not what the broker was started with: that needs a restart");
         }
         let changed = loaded.changes(&self.in_force);
-        let changed: Vec<_> = changed.into_iter().filter(|key| !needs_restart(key)).collect();
-        info!(changed = changed.join(", "), "the configuration was reloaded");
+        let changed = changed.into_iter().filter(|key| !needs_restart(key));
+        let changed: Vec<_> = changed.chain(renewed(&loaded, &self.in_force)).collect();
+        match changed[..] {
+            [] => info!("the configuration was read again, and is as it was"),
+            _ => info!(changed = changed.join(", "), "the configuration was reloaded"),
+        }
         self.in_force = loaded;
         self.read = self.stamps();
     }

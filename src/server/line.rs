@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::course::{Course, Phase};
 use super::sockets::Socket;
+use super::targets::{Flaw, escaped, find_bare_refusal, in_words};
 use super::upgrades::ignore_upgrade;
 use crate::clock::Timer;
 use crate::config::Limits;
@@ -53,6 +54,10 @@ pub(super) struct Line<IO> {
     /// The requests whose heads were whole when it was looked last: one may be answered before anything
     /// more is read.
     requests: usize,
+    /// What came, but had no room in what it was read into once it was written as it has to be.
+    held: Vec<u8>,
+    /// What is wrong with the newest head, as far as that shows.
+    flaw: Option<Flaw>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +85,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
             is_clogged: false,
             state: State::New,
             requests: 0,
+            held: Vec::new(),
+            flaw: None,
         }
+    }
+
+    /// The same, with a first head that is due by then.
+    pub(super) fn due(self, deadline: Timer) -> Self {
+        Self { deadline: Some(deadline), ..self }
     }
 
     /// How far it is.
@@ -130,7 +142,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         let before = buffer.filled().len();
         if let Poll::Ready(read) = self.poll_some(cx, buffer, MAX_HEAD_BYTES - came) {
             if came == 0 {
-                ignore_upgrade(&mut buffer.filled_mut()[before..]);
+                self.look_at_head(buffer, before);
             }
             return Poll::Ready(read);
         }
@@ -146,15 +158,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         Poll::Pending
     }
 
+    /// Has the first bytes of a head, which are what came after `before`, say what they mean.
+    fn look_at_head(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
+        ignore_upgrade(&mut buffer.filled_mut()[before..]);
+        let head = &buffer.filled()[before..];
+        if let Some(escaped) = escaped(head) {
+            buffer.set_filled(before);
+            let (now, later) = escaped.split_at(escaped.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            self.held.extend_from_slice(later);
+        }
+        self.flaw = Flaw::of(&buffer.filled()[before..]);
+    }
+
     /// Answers what the dispatcher never saw, and hangs up.
     fn refuse(&mut self, cx: &mut Context<'_>, problem: &Problem) -> Poll<io::Result<()>> {
         if !self.is_clogged {
             _ = Pin::new(&mut self.io).poll_write(cx, &written(problem));
         }
+        self.hang_up_soon();
+        self.poll_end(cx)
+    }
+
+    /// Reads nothing more but to throw it away.
+    fn hang_up_soon(&mut self) {
         self.state = State::Refused;
         self.course.enter(Phase::Unread(0));
         self.deadline = Some(Timer::after(HANG_UP));
-        self.poll_end(cx)
     }
 
     /// Throws away what a refused client still sends, until it has seen the answer.
@@ -206,6 +236,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         if line.state == State::Refused {
             return line.poll_end(cx);
         }
+        if !line.held.is_empty() {
+            let some = line.held.len().min(buffer.remaining());
+            buffer.put_slice(&line.held[..some]);
+            line.held.drain(..some);
+            return Poll::Ready(Ok(()));
+        }
         if line.requests != line.course.requests() {
             line.requests = line.course.requests();
             (line.state, line.deadline) = (State::Used, None);
@@ -236,6 +272,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let line = self.get_mut();
+        let bytes = match find_bare_refusal(bytes) {
+            None => bytes,
+            // What is before it goes first.
+            Some((at @ 1.., _)) => &bytes[..at],
+            Some((0, code)) => {
+                let problem = in_words(code, line.flaw);
+                _ = ready!(Pin::new(&mut line.io).poll_write(cx, &written(&problem)))?;
+                line.hang_up_soon();
+                return Poll::Ready(Ok(bytes.len()));
+            }
+        };
         let written = Pin::new(&mut line.io).poll_write(cx, bytes);
         line.is_clogged = !matches!(written, Poll::Ready(Ok(taken)) if taken == bytes.len());
         written
@@ -246,7 +293,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let line = self.get_mut();
+        ready!(Pin::new(&mut line.io).poll_shutdown(cx))?;
+        match line.state {
+            // What is unread when a socket is closed takes the answer with it.
+            State::Refused => line.poll_end(cx),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_http::{ConnectionType, RequestHead};
-use actix_web::body::BoxBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, Version, header};
 use actix_web::middleware::Next;
@@ -14,7 +14,7 @@ use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
 use super::course::{Answer, Course, Underway};
 use super::headers::Headers;
 use super::line::MAX_HEAD_BYTES;
-use crate::auth::Auth;
+use crate::auth::{Auth, Entrance};
 use crate::broker::BrokerHandle;
 use crate::model::{Code, Problem};
 
@@ -25,16 +25,18 @@ const MAX_FIELDS: usize = 100;
 pub(super) async fn attend(
     auth: Arc<Auth>,
     broker: BrokerHandle,
-    is_encrypted: bool,
+    entrance: Entrance,
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let of_request = request.extensions().get::<Rc<Course>>().cloned();
     let course = of_request.or_else(|| request.conn_data::<Rc<Course>>().cloned());
     let turn = require_turn(request.head(), course.as_deref());
+    let turn = turn.and_then(|()| entrance.require_host(request.head()));
+    let is_old = request.version() < Version::HTTP_11;
     let underway = Underway::begin(course, request.take_payload());
     request.set_payload(Underway::body(&underway));
-    let mut headers = Headers::of(request.head(), &auth, is_encrypted);
+    let mut headers = Headers::of(request.head(), &auth, entrance.is_encrypted());
     // One that came in pieces. It is answered as if it asked for none, and the connection ends, for actix-http would
     // say that it is upgraded.
     let is_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
@@ -46,10 +48,17 @@ pub(super) async fn attend(
         (Ok(()), None) => next.call(request).await?,
     };
     headers.add_to(response.headers_mut());
+    let size = response.response().body().size();
     // Who goes says so on each connection that is used, for a request that comes just when it is closed may be lost.
     let is_leaving = broker.is_leaving() && response.request().version() <= Version::HTTP_11;
+    let head = response.response_mut().head_mut();
     if is_upgrade || is_leaving {
-        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        head.set_connection_type(ConnectionType::Close);
+    }
+    if is_old && size == BodySize::Stream {
+        // HTTP/1.0 has no chunks (RFC 9112, section 6.1): the end of the connection is that of the answer.
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
     }
     Ok(response.map_body(|_, body| BoxBody::new(Answer { body, underway })))
 }

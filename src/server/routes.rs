@@ -3,8 +3,8 @@
 //! Where there is a listener for operators and publishers (`server.internal_listen`), it serves
 //! everything, and the public one only what subscribers and their pages need.
 
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, Version};
 use actix_web::web::{self, ServiceConfig, delete, get, head, post};
 use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError, Route, guard};
 
@@ -121,6 +121,13 @@ pub(super) async fn not_found() -> HttpResponse {
     Problem::new(Code::NotFound, "there is nothing at this path").error_response()
 }
 
+/// What is said to who asks for a WebSocket in HTTP/1.0: most often that is a proxy.
+pub(super) fn without_upgrades() -> Problem {
+    let detail = "a WebSocket begins within HTTP/1.1, and this request came as HTTP/1.0 (nginx: \
+                  proxy_http_version 1.1)";
+    Problem::new(Code::UpgradeRequired, detail)
+}
+
 /// A WebSocket path asked for as any other: upgrade requests do not come here.
 async fn without_upgrade(request: HttpRequest) -> HttpResponse {
     let mut head = request.head().clone();
@@ -128,6 +135,7 @@ async fn without_upgrade(request: HttpRequest) -> HttpResponse {
         head.method = Method::GET;
     }
     let problem = match require_handshake(&head) {
+        _ if head.version < Version::HTTP_11 => without_upgrades(),
         Ok(()) => Problem::new(Code::BadRequest, "a WebSocket handshake has no body"),
         Err(problem) => problem,
     };

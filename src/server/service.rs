@@ -1,12 +1,12 @@
 //! What answers a connection: plain or over TLS, in HTTP/1.1 or HTTP/2.
 //!
-//! It is what `actix_web::HttpServer` does, with four things more that it has no word for: sockets are
+//! It is what `actix_web::HttpServer` does, with five things more that it has no word for: sockets are
 //! counted; upgrade requests come with theirs, before the application's routing; the certificate may
-//! change while it serves; and HTTP/2 has limits.
+//! change while it serves; HTTP/2 has limits; and it is spoken without TLS too, by who begins with it.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::ready;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use actix_service::{
 };
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceResponse};
+use actix_web::http::Version;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpResponse, web};
@@ -28,10 +29,13 @@ use futures_util::future::{Either, FutureExt};
 use tracing::debug;
 
 use super::line::{HANG_UP, Line, written};
+use super::opening::{Opening, turn_away};
 use super::requests::{attend, require_small};
-use super::routes::{configure, not_found};
+use super::routes::{configure, not_found, without_upgrades};
+use super::sockets::Socket;
 use super::tls::{Tls, is_http2};
 use super::{Parts, http2, listener};
+use crate::clock::Timer;
 use crate::model::{Code, Problem};
 use crate::panics::contained;
 use crate::session::{self, Sessions, SharedTcp, Upgrade};
@@ -45,32 +49,80 @@ pub(super) fn plain(
     stopping: &GracefulShutdownSignal,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 + use<> {
-    let http1 = http1(parts, parts.sessions(), stopping, SharedTcp::new);
-    let (sockets, entrance, limits) =
-        (parts.sockets.clone(), parts.entrance.clone(), parts.limits.clone());
+    let sessions = parts.sessions();
+    let http1 = http1(parts, sessions.clone(), stopping, SharedTcp::new);
+    let http2 = application(parts, sessions);
+    let (parts, stopping) = (parts.clone(), stopping.clone());
     fn_factory(move || {
-        let http1 = http1.new_service(());
-        let (sockets, entrance, limits) = (sockets.clone(), entrance.clone(), limits.clone());
+        let (http1, http2) = (http1.new_service(()), http2.new_service(()));
+        let (parts, stopping) = (parts.clone(), stopping.clone());
         async move {
-            let http1 = Rc::new(http1.await?);
+            let (http1, http2) = (Rc::new(http1.await?), Rc::new(http2.await?));
             Ok(fn_service(move |io: TcpStream| {
-                listener::prepare(&io, &limits);
+                listener::prepare(&io, &parts.limits);
                 let peer = io.peer_addr().ok();
-                match sockets.take(peer, &entrance) {
-                    Ok(socket) => {
-                        let line = Line::new(io, socket, &limits);
-                        let served = contained(Box::pin(http1.call((line, Protocol::Http1, peer))));
-                        Either::Left(served.map(|served| served.unwrap_or(Ok(()))))
-                    }
+                let socket = match parts.sockets.take(peer, &parts.entrance) {
+                    Ok(socket) => socket,
                     Err(problem) => {
                         // What can't be written at once is not worth a socket.
                         _ = io.try_write(&written(&problem));
-                        Either::Right(ready(Ok(())))
+                        return Either::Right(ready(Ok(())));
                     }
-                }
+                };
+                let (http1, http2) = (http1.clone(), http2.clone());
+                let (limits, stopping) = (parts.limits.clone(), stopping.clone());
+                let keep_alive = parts.keep_alive;
+                let seen = see(io, socket, limits.request_timeout);
+                let beginning = seen.map(move |seen| match seen {
+                    None => ready(Ok(())).boxed_local(),
+                    Some(Seen { io, socket, opening: Opening::Http2, .. }) => {
+                        let serving = async move {
+                            let patience = (&*limits, keep_alive);
+                            let stopping = stopping.notified();
+                            http2::serve(io, peer, http2, socket, patience, stopping).await
+                        };
+                        serving.map(cut_short).boxed_local()
+                    }
+                    Some(Seen { io, socket, late, .. }) => {
+                        let line = Line::new(io, socket, &limits).due(late);
+                        http1.call((line, Protocol::Http1, peer)).boxed_local()
+                    }
+                });
+                // What it took to begin takes no room in what goes on.
+                let served = Box::pin(beginning).flatten();
+                Either::Left(contained(served).map(|served| served.unwrap_or(Ok(()))))
             }))
         }
     })
+}
+
+/// A connection that has begun to say something, or is to have.
+struct Seen {
+    io: TcpStream,
+    socket: Socket,
+    opening: Opening,
+    /// When its first head is due.
+    late: Timer,
+}
+
+/// Waits for what a client begins to speak; nothing where its socket has to make room.
+async fn see(io: TcpStream, socket: Socket, patience: Duration) -> Option<Seen> {
+    let mut late = Timer::after(patience);
+    let opening = tokio::select! {
+        opening = Opening::look(&io) => opening,
+        // Whoever was late is told so in HTTP/1.1.
+        () = &mut late => Opening::Http1,
+        () = socket.closing() => return None,
+    };
+    Some(Seen { io, socket, opening, late })
+}
+
+/// What became of a connection is its client's to see.
+fn cut_short(served: Result<(), impl Display>) -> Result<(), DispatchError> {
+    if let Err(error) = served {
+        debug!(%error, "a connection was cut short");
+    }
+    Ok(())
 }
 
 /// Serves connections over TLS on one worker thread.
@@ -78,8 +130,8 @@ pub(super) fn encrypted(
     parts: &Parts,
     tls: &Tls,
     stopping: &GracefulShutdownSignal,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = Infallible, InitError = ()> + use<>
-{
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
++ use<> {
     let sessions = parts.sessions();
     let http1 = http1(parts, sessions.clone(), stopping, |io| io);
     let http2 = application(parts, sessions);
@@ -92,7 +144,7 @@ pub(super) fn encrypted(
             Ok(fn_service(move |io: TcpStream| {
                 let (http1, http2) = (http1.clone(), http2.clone());
                 let (tls, limits, stopping) = (tls.clone(), parts.limits.clone(), stopping.clone());
-                let peer = io.peer_addr().ok();
+                let (peer, keep_alive) = (io.peer_addr().ok(), parts.keep_alive);
                 let taken = parts.sockets.take(peer, &parts.entrance);
                 let serving = async move {
                     // Who can't be served before a handshake can't be told so.
@@ -102,24 +154,24 @@ pub(super) fn encrypted(
                         io = tls.accept(io) => io,
                         () = socket.closing() => return Ok(()),
                     };
-                    let served = match io {
-                        Ok(io) if is_http2(&io) => {
-                            let stopping = stopping.notified();
-                            let served =
-                                http2::serve(io, peer, http2, socket, &limits, stopping).await;
-                            served.map_err(io::Error::other)
+                    match io {
+                        Ok(Ok(io)) if is_http2(&io) => {
+                            let (patience, stopping) =
+                                ((&*limits, keep_alive), stopping.notified());
+                            let served = http2::serve(io, peer, http2, socket, patience, stopping);
+                            cut_short(served.await)
                         }
-                        Ok(io) => {
+                        Ok(Ok(io)) => {
                             let line = Line::new(io, socket, &limits);
-                            let served = http1.call((line, Protocol::Http1, peer)).await;
-                            served.map_err(|error| io::Error::other(error.to_string()))
+                            cut_short(http1.call((line, Protocol::Http1, peer)).await)
                         }
-                        Err(error) => Err(error),
-                    };
-                    if let Err(error) = served {
-                        debug!(%error, "a connection over TLS was cut short");
+                        Ok(Err(io)) => {
+                            let detail = "TLS is spoken here: ask with https://";
+                            turn_away(io, &Problem::new(Code::BadRequest, detail)).await;
+                            Ok(())
+                        }
+                        Err(error) => cut_short(Err(error)),
                     }
-                    Ok(())
                 };
                 contained(Box::pin(serving)).map(|served| served.unwrap_or(Ok(())))
             }))
@@ -169,8 +221,10 @@ async fn upgrade<S>(sessions: Sessions, upgrade: Upgrade<S>) -> Result<(), Infal
 where
     S: session::Stream + 'static,
 {
+    let is_old = upgrade.head().version < Version::HTTP_11;
     match (require_small(upgrade.head()), upgrade.head().uri.path()) {
         (Err(problem), _) => upgrade.refuse(&problem).await,
+        (Ok(()), _) if is_old => upgrade.refuse(&without_upgrades()).await,
         (Ok(()), "/v1/ws") => sessions.websocket(upgrade).await,
         (Ok(()), _) => {
             let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
@@ -191,13 +245,12 @@ fn application(
     Error = HttpResponse,
     InitError = (),
 > + use<> {
-    let (auth, broker) = (parts.auth.clone(), parts.broker.clone());
-    let is_encrypted = parts.entrance.is_encrypted();
+    let (auth, broker, entrance) = (parts.auth.clone(), parts.broker.clone(), parts.entrance.clone());
     let app = App::new()
         .configure(|services| configure(services, parts, sessions))
         .default_service(web::to(not_found))
         .wrap(from_fn(move |request, next| {
-            attend(auth.clone(), broker.clone(), is_encrypted, request, next)
+            attend(auth.clone(), broker.clone(), entrance.clone(), request, next)
         }));
     // It would say where we are; we ask the request.
     let config = |()| AppConfig::default();

@@ -15,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::opening::Opening;
 use crate::clock::within;
 use crate::config::Certificate;
 use crate::panics::half_done;
@@ -64,9 +65,18 @@ impl Tls {
         *in_force = certificate.key.clone();
     }
 
-    /// Shakes hands with a client, in time.
-    pub(super) async fn accept(&self, io: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        within(self.handshake_timeout, self.acceptor.accept(io)).await?
+    /// Shakes hands with a client, in time; one that begins to speak in the clear is given back.
+    pub(super) async fn accept(
+        &self,
+        io: TcpStream,
+    ) -> io::Result<Result<TlsStream<TcpStream>, TcpStream>> {
+        let accepting = async {
+            match Opening::look(&io).await {
+                Opening::Tls => self.acceptor.accept(io).await.map(Ok),
+                Opening::Http1 | Opening::Http2 => Ok(Err(io)),
+            }
+        };
+        within(self.handshake_timeout, accepting).await?
     }
 }
 

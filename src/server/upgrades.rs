@@ -18,7 +18,9 @@ const LAST: &[u8; 16] = b"Connection:close";
 pub(super) fn ignore_upgrade(head: &mut [u8]) {
     let mut lines = head.split_mut(|byte| *byte == b'\n');
     let Some(first) = lines.next() else { return };
-    if target(first).is_some_and(|target| target == WEBSOCKET) {
+    // An upgrade within HTTP/1.0 is to be ignored (RFC 9110, section 7.8).
+    let may_upgrade = !first.trim_ascii_end().ends_with(b"HTTP/1.0");
+    if may_upgrade && target(first).is_some_and(|target| target == WEBSOCKET) {
         return;
     }
     for line in lines {
@@ -105,6 +107,10 @@ mod tests {
             (
                 "POST /a HTTP/1.1|Content-Length: 19||Connection: upgrade",
                 "POST /a HTTP/1.1|Content-Length: 19||Connection: upgrade",
+            ),
+            (
+                "GET /v1/ws HTTP/1.0|Connection: upgrade|Upgrade: websocket||",
+                "GET /v1/ws HTTP/1.0|Connection:        |Connection:close  ||",
             ),
             ("GET / HTTP/1.1|Connection: close|||", "GET / HTTP/1.1|Connection: close|||"),
             ("GET / HTTP/1.1|Conn", "GET / HTTP/1.1|Conn"),

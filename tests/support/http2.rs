@@ -1,4 +1,6 @@
-//! A client of HTTP/2 over TLS, with nothing between a test and its frames.
+//! A client of HTTP/2, over TLS or without, with nothing between a test and its frames.
+
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures_util::future::poll_fn;
@@ -7,6 +9,7 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::TestServer;
@@ -16,7 +19,7 @@ use super::tls::shake;
 /// One connection.
 pub struct Http2 {
     pub requests: SendRequest<Bytes>,
-    host: String,
+    origin: String,
 }
 
 /// A response with its whole body.
@@ -44,11 +47,24 @@ impl Http2 {
         tls.alpn_protocols = vec![b"h2".to_vec()];
         let stream = TcpStream::connect(server.addr).await.expect("connected");
         let stream = shake(stream, tls).await.expect("a handshake");
+        Self::over(stream, bytes, format!("https://{}", server.addr)).await
+    }
+
+    /// A connection without TLS, by prior knowledge.
+    pub async fn in_the_clear(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("connected");
+        Self::over(stream, 65_535, format!("http://{address}")).await
+    }
+
+    async fn over<IO>(stream: IO, bytes: u32, origin: String) -> Self
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let handshake = Builder::new().initial_window_size(bytes).handshake(stream);
         let (requests, connection) = handshake.await.expect("HTTP/2");
         tokio::spawn(connection);
         let requests = requests.ready().await.expect("a connection");
-        Self { requests, host: server.addr.to_string() }
+        Self { requests, origin }
     }
 
     /// Sends a request without waiting for its answer.
@@ -76,7 +92,7 @@ impl Http2 {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.uri(format!("https://{}{path}", self.host)).body(());
+        let request = request.uri(format!("{}{path}", self.origin)).body(());
         let request = request.expect("a request");
         self.requests.clone().send_request(request, is_all).expect("sent")
     }

@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod checker;
 pub mod deflate;
 pub mod fleet;
+pub mod frames;
 pub mod group;
 pub mod http2;
 pub mod process;

@@ -10,6 +10,8 @@ use actix_web::http::{Method, StatusCode, Uri, Version, uri};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
+use super::frame::STAND_IN;
+
 /// What HTTP/1.1 says about a connection, which HTTP/2 says otherwise (RFC 9113, section 8.2.2).
 const OF_HTTP1: [HeaderName; 3] = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
 
@@ -17,10 +19,14 @@ const OF_HTTP1: [HeaderName; 3] = [header::CONNECTION, header::TRANSFER_ENCODING
 #[derive(Debug)]
 pub struct Untold;
 
-/// Fills the head of a request with what came.
-pub fn read(to: &mut RequestHead, from: &http::request::Parts) -> Result<(), Untold> {
+/// Fills the head of a request with what came, in which a letter may stand for a `>`.
+pub fn read(
+    to: &mut RequestHead,
+    from: &http::request::Parts,
+    has_stand_ins: bool,
+) -> Result<(), Untold> {
     to.method = Method::from_bytes(from.method.as_str().as_bytes()).map_err(|_| Untold)?;
-    to.uri = address(&from.uri).ok_or(Untold)?;
+    to.uri = address(&from.uri, has_stand_ins).ok_or(Untold)?;
     to.version = Version::HTTP_2;
     for (name, value) in &from.headers {
         let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| Untold)?;
@@ -31,11 +37,15 @@ pub fn read(to: &mut RequestHead, from: &http::request::Parts) -> Result<(), Unt
 }
 
 /// What is asked for, by its parts: behind an authority, the `*` of `OPTIONS *` can't be told as one text.
-fn address(from: &http::Uri) -> Option<Uri> {
+fn address(from: &http::Uri, has_stand_ins: bool) -> Option<Uri> {
+    let path = |path: &str| match has_stand_ins {
+        true => path.replace(char::from(STAND_IN), "%3E").parse(),
+        false => path.parse(),
+    };
     let mut to = uri::Parts::default();
     to.scheme = from.scheme_str().map(str::parse).transpose().ok()?;
     to.authority = from.authority().map(|authority| authority.as_str().parse()).transpose().ok()?;
-    to.path_and_query = from.path_and_query().map(|path| path.as_str().parse()).transpose().ok()?;
+    to.path_and_query = from.path_and_query().map(|from| path(from.as_str())).transpose().ok()?;
     Uri::from_parts(to).ok()
 }
 
@@ -71,7 +81,7 @@ mod tests {
             .header("x-one", &b"caf\xe9"[..])
             .body(());
         let mut head = RequestHead::default();
-        read(&mut head, &request.unwrap().into_parts().0).unwrap();
+        read(&mut head, &request.unwrap().into_parts().0, false).unwrap();
         assert_eq!(head.method.as_str(), "PROPFIND");
         assert_eq!(head.uri.to_string(), "https://broker.example/v1/topics?limit=5&topic=%3E");
         let values: Vec<_> = head.headers.get_all("x-one").map(HeaderValue::as_bytes).collect();
@@ -87,7 +97,7 @@ mod tests {
         let request = http::Request::builder().method("OPTIONS");
         let request = request.uri(http::Uri::from_parts(parts).unwrap()).body(());
         let mut head = RequestHead::default();
-        read(&mut head, &request.unwrap().into_parts().0).unwrap();
+        read(&mut head, &request.unwrap().into_parts().0, false).unwrap();
         assert_eq!(head.uri.path(), "*");
     }
 
