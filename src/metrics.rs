@@ -18,6 +18,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// Log lines that could not be written: of the process, which has one log.
 pub static LOG_LINES_LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 
+/// Idempotency keys that were forgotten before their window was over: of the process, which has one history.
+pub static KEYS_FORGOTTEN_EARLY: LazyLock<Counter> = LazyLock::new(Counter::default);
+
 /// The counters of one node.
 #[derive(Debug)]
 pub struct Metrics {
@@ -130,6 +133,11 @@ impl Metrics {
             "ingress_passed_by",
             "Entries and messages of an application's Redis that could not become events",
             self.ingress_passed_by.clone(),
+        );
+        registry.register(
+            "idempotency_keys_forgotten_early",
+            "Idempotency keys forgotten before their window was over",
+            KEYS_FORGOTTEN_EARLY.clone(),
         );
         registry.register(
             "subscriptions",

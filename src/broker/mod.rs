@@ -300,6 +300,7 @@ impl Watch {
 fn refused(error: AppendError) -> Problem {
     let code = match error {
         AppendError::Mismatch => Code::IdempotencyMismatch,
+        AppendError::InProgress => Code::InProgress,
         AppendError::TooManyKeys => Code::TooMany,
         AppendError::StorageFull => Code::StorageFull,
         AppendError::Unavailable(_) => Code::Unavailable,

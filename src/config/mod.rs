@@ -225,6 +225,10 @@ pub struct History {
     pub memory_bytes: usize,
     /// The most bytes kept in Redis of all topics, counted alike.
     pub redis_bytes: usize,
+    /// The most values that stay beyond their age or the bytes of all topics.
+    pub newest_topics: usize,
+    /// The most bytes of them, counted alike.
+    pub newest_bytes: usize,
     /// The most bytes of events that wait for the disk or for Redis, counted alike.
     pub pending_bytes: usize,
     /// How long a publish waits for the disk.
@@ -426,12 +430,21 @@ pub struct Rule {
     pub max_bytes: usize,
     /// The oldest event kept.
     pub max_age: Duration,
+    /// Whether the newest event of a topic stays beyond that, and beyond the bytes of all topics.
+    pub keep_newest: bool,
     /// Whether one may ask who is subscribed.
     pub presence: bool,
     /// Who may subscribe.
     pub subscribe: Who,
     /// Which clients may publish.
     pub publish: Who,
+}
+
+impl Rule {
+    /// Whether the newest event of a topic stays where it is kept so: not where events are kept elsewhere now.
+    pub fn keeps_newest(&self, storage: Storage) -> bool {
+        self.keep_newest && self.storage == storage
+    }
 }
 
 /// Where the events of a topic are kept.
@@ -453,6 +466,8 @@ pub enum Who {
     /// Everyone.
     Anyone,
     /// Whoever has a token that grants it, and the user whose own it is.
+    Own,
+    /// Whoever has a token that grants it.
     Token,
     /// No one.
     Nobody,

@@ -251,6 +251,13 @@ sections! {
         max_bytes: Size = Size(64 * MIB);
         /// The oldest event kept.
         max_age: Span = seconds(24 * 3_600);
+        /// Whether the newest event of a topic, which is its current value, stays beyond `max_age` and beyond
+        /// the bytes of all topics together, until it is removed or replaced.
+        keep_newest: bool = true;
+        /// The most values that stay so, of all topics together; at one more the oldest goes.
+        newest_topics: usize = 100_000;
+        /// The most bytes of them, beside `disk_bytes`, `memory_bytes` and `redis_bytes`; the oldest goes.
+        newest_bytes: Size = Size(64 * MIB);
         /// The most bytes kept on disk of all topics together, beside what the broker itself has to know:
         /// revocations, and how far webhooks got. Counted are events, as in `max_bytes`, and what the
         /// files really take, with SQLite's log.
@@ -270,10 +277,11 @@ sections! {
         pending_bytes: Size = Size(64 * MIB);
         /// How long a publish waits for the disk; then it is answered 503 `outcome_unknown`.
         commit_timeout: Span = seconds(10);
-        /// How long an `Idempotency-Key` is remembered.
-        idempotency_window: Span = seconds(600);
-        /// The most results remembered at once, one an event (in Redis one a key); a publish with a
-        /// key beyond them is answered 429.
+        /// How long an `Idempotency-Key` is remembered, at most 7d.
+        idempotency_window: Span = seconds(86_400);
+        /// The most results remembered at once, one an event (in Redis one a key). Where more come the oldest
+        /// are forgotten before their window is over, but none within 10 minutes: then a publish with a new
+        /// key is answered 429.
         idempotency_keys: usize = 200_000;
     }
 
@@ -405,8 +413,7 @@ sections! {
 entry! {
     " What is allowed on the topics of one pattern, and what is kept of each." "topics" Rule RULE_KEYS:
     /// The topics it is about: a pattern such as `"orders.>"`. Required. A segment `{sub}`, as in
-    /// `"users.{sub}.>"`, stands for a user: with `"token"`, who has a token with that `sub` needs
-    /// no grant for these topics.
+    /// `"users.{sub}.>"`, stands for a user, to whom these topics belong: see `"own"`.
     pattern("match"): Option<String> = None;
     /// Where events are kept, as `history.storage`; `"none"` makes the topics ephemeral.
     history("history"): Option<Place> = None;
@@ -416,13 +423,17 @@ entry! {
     max_bytes("max_bytes"): Option<Size> = None;
     /// The oldest event kept.
     max_age("max_age"): Option<Span> = None;
+    /// Whether the newest event of a topic stays beyond that, as `history.keep_newest`.
+    keep_newest("keep_newest"): Option<bool> = None;
     /// Whether one may ask who is subscribed.
     presence("presence"): bool = false;
     /// Who may subscribe, beside applications with an API key: `"anyone"`, `"token"` (who has a
-    /// token that grants it) or `"nobody"`.
-    subscribe("subscribe"): Who = Who::Token;
-    /// Who may publish, beside applications with an API key, as with `subscribe`.
-    publish("publish"): Who = Who::Token;
+    /// token that grants it), `"own"` (beside them, the user to whom the topic belongs) or `"nobody"`.
+    /// `"token"` if not set; with `{sub}` in `match`, `"own"`.
+    subscribe("subscribe"): Option<Who> = None;
+    /// Who may publish, beside applications with an API key, as with `subscribe`. `"token"` if not set, with
+    /// `{sub}` too.
+    publish("publish"): Option<Who> = None;
 }
 
 entry! {

@@ -291,3 +291,32 @@ fn a_secret_that_may_be_meant_as_base64_is_warned_of_without_being_shown() {
     assert!(warning.contains("32 bytes") && !warning.contains(secret), "{warning}");
     assert!(warnings(&[&format!("auth.jwt_secret=base64:{secret}")]).is_empty());
 }
+
+#[test]
+fn what_a_rule_about_topics_of_users_meant_otherwise_before_is_warned_of() {
+    for (keys, subscribe, publish, warned) in [
+        ("", Who::Own, Who::Token, &["does not say who may publish"][..]),
+        (", publish = \"own\"", Who::Own, Who::Own, &[]),
+        (", publish = \"nobody\"", Who::Own, Who::Nobody, &[]),
+        (", subscribe = \"anyone\", publish = \"own\"", Who::Anyone, Who::Own, &[]),
+        (", publish = \"token\"", Who::Own, Who::Token, &["publish = \"token\" asks"]),
+        (
+            ", subscribe = \"token\"",
+            Who::Token,
+            Who::Token,
+            &["does not say who may publish", "subscribe = \"token\" asks"],
+        ),
+    ] {
+        let rule = format!("topics=[{{match = \"users.{{sub}}.>\"{keys}}}]");
+        let sources = Sources { sets: vec![KEY.to_owned(), rule], ..Sources::default() };
+        let loaded = load_with_origins(&sources).unwrap();
+        let rule = &loaded.config.rules.listed[0];
+        assert_eq!((rule.subscribe, rule.publish), (subscribe, publish), "{keys}");
+        assert_eq!(loaded.warnings.len(), warned.len(), "{:?}", loaded.warnings);
+        for (warning, words) in loaded.warnings.iter().zip(warned) {
+            assert!(warning.contains(words), "{warning}");
+        }
+    }
+    let problem = refused(&["topics=[{match = \"users.>\", publish = \"own\"}]"]);
+    assert!(problem.contains("topics[0].publish") && problem.contains("{sub}"), "{problem}");
+}
