@@ -147,7 +147,7 @@ impl Sessions {
             Ok(arrived) => arrived,
             Err(refusal) => {
                 let stream = refusal.as_stream().filter(|_| asks_for_stream(request.head()));
-                return stream.map_or(Err(refusal.problem.into()), Ok);
+                return stream.ok_or_else(|| refusal.problem.into());
             }
         };
         let outgoing = arrived.outgoing.clone();
