@@ -19,14 +19,18 @@ def java(folder, target):
 
 def node(folder, target):
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
-    return ["node", str(folder / "clients.mjs")], ["ws", "eventsource"]
+    return ["node", str(folder / "clients.mjs")], [
+        "ws", "reconnecting-websocket", "partysocket", "undici", "eventsource",
+    ]
 
 
 def python(folder, target):
     subprocess.run(["python3", "-m", "venv", str(target)], check=True)
     wanted = ["install", "--quiet", "--requirement", str(folder / "requirements.txt")]
     subprocess.run([str(target / "bin/pip"), *wanted], check=True)
-    return [str(target / "bin/python"), str(folder / "clients.py")], ["websockets", "httpx-sse"]
+    return [str(target / "bin/python"), str(folder / "clients.py")], [
+        "websockets", "aiohttp", "httpx-sse", "sseclient-py",
+    ]
 
 
 LANGUAGES = {"go": go, "java": java, "node": node, "python": python}

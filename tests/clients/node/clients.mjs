@@ -3,6 +3,9 @@
 //     node clients.mjs LIBRARY ws://HOST:PORT http://HOST:PORT
 
 import { EventSource } from "eventsource";
+import PartySocket from "partysocket/ws";
+import ReconnectingWebSocket from "reconnecting-websocket";
+import { WebSocket as UndiciSocket } from "undici";
 import WebSocket from "ws";
 
 let told = false;
@@ -12,29 +15,50 @@ function live() {
 }
 const handle = (data) => console.log(JSON.stringify(data));
 
-function withWs(base) {
-  let cursor = null;
-  function open() {
-    const query = new URLSearchParams({ topic: "clients.>", ...(cursor && { since: cursor }) });
-    const socket = new WebSocket(`${base}/v1/ws?${query}`);
-    // A ping comes every 25 s and is answered by itself; after a minute of silence nobody is there.
-    let silence;
-    const alive = () => { clearTimeout(silence); silence = setTimeout(() => socket.terminate(), 60_000); };
-    socket.on("open", alive).on("ping", alive);
-    socket.on("message", (text) => {
-      const frame = JSON.parse(text);
-      if (frame.op === "event") {
-        handle(frame.data);
-        if (frame.id && !frame.snapshot && !frame.conflated) cursor = frame.id; // now that it was handled
-      } else if (frame.op === "live" || frame.op === "cursor") {
-        cursor = frame.cursor;
-        live();
-      }
-    });
-    socket.on("error", () => {}); // "close" comes as well
-    socket.on("close", () => { clearTimeout(silence); setTimeout(open, 1000); });
+let cursor = null;
+
+/** What a message says. The cursor moves when the event was handled, so that one whose handling failed comes again. */
+function take(text) {
+  const frame = JSON.parse(text);
+  if (frame.op === "event") {
+    handle(frame.data);
+    if (frame.id && !frame.snapshot && !frame.conflated) cursor = frame.id;
+  } else if (frame.op === "live" || frame.op === "cursor") {
+    cursor = frame.cursor;
+    live();
   }
-  open();
+  return frame;
+}
+
+/** Where the client goes on. */
+const url = (base) => `${base}/v1/ws?${new URLSearchParams({ topic: "clients.>", ...(cursor && { since: cursor }) })}`;
+
+function withWs(base) {
+  const socket = new WebSocket(url(base));
+  // A ping comes every 25 s and is answered by itself; after a minute of silence nobody is there.
+  let silence;
+  const alive = () => { clearTimeout(silence); silence = setTimeout(() => socket.terminate(), 60_000); };
+  socket.on("open", alive).on("ping", alive).on("message", take);
+  socket.on("error", () => {}); // "close" comes as well
+  socket.on("close", () => { clearTimeout(silence); setTimeout(withWs, 1000, base); });
+}
+
+// For reconnecting-websocket and partysocket: a function, for the cursor is in the URL.
+function withReconnecting(Reconnecting, base) {
+  const socket = new Reconnecting(() => url(base), [], { WebSocket, maxRetries: Infinity });
+  socket.onmessage = ({ data }) => {
+    const frame = take(data);
+    // The same would end the same way.
+    if (frame.op === "bye" && frame.retry_after_ms === undefined) socket.close();
+  };
+}
+
+function withUndici(base) {
+  const socket = new UndiciSocket(url(base));
+  socket.onmessage = ({ data }) => take(data);
+  // It does not come back by itself, and some cuts come as an error alone.
+  let over = false;
+  socket.onclose = socket.onerror = () => { if (!over) setTimeout(withUndici, 1000, base); over = true; };
 }
 
 function withEventSource(base) {
@@ -45,5 +69,11 @@ function withEventSource(base) {
 }
 
 const [, , library, sockets, http] = process.argv;
-if (library === "ws") withWs(sockets);
-else withEventSource(http);
+const libraries = {
+  ws: () => withWs(sockets),
+  "reconnecting-websocket": () => withReconnecting(ReconnectingWebSocket, sockets),
+  partysocket: () => withReconnecting(PartySocket, sockets),
+  undici: () => withUndici(sockets),
+  eventsource: () => withEventSource(http),
+};
+libraries[library]();

@@ -9,8 +9,11 @@ import sys
 import time
 from urllib.parse import urlencode
 
+import aiohttp
 import httpx
 import httpx_sse
+import requests
+import sseclient
 import websockets
 from websockets.asyncio.client import connect
 
@@ -69,7 +72,53 @@ def with_httpx_sse(base):
         time.sleep(1)
 
 
-if sys.argv[1] == "websockets":
-    asyncio.run(with_websockets(sys.argv[2]))
-else:
-    with_httpx_sse(sys.argv[3])
+async def with_aiohttp(base):
+    cursor = None
+    async with aiohttp.ClientSession() as http:
+        while True:
+            query = {"topic": "clients.>"} | ({"since": cursor} if cursor else {})
+            try:
+                # Answers pings by itself; its own find a way that is dead.
+                async with http.ws_connect(f"{base}/v1/ws", params=query, heartbeat=25) as socket:
+                    async for message in socket:
+                        frame = json.loads(message.data)
+                        if frame["op"] == "event":
+                            handle(frame["data"])
+                            if "id" in frame and not frame.get("snapshot") and not frame.get("conflated"):
+                                cursor = frame["id"]  # now that it was handled
+                        elif frame["op"] in ("live", "cursor"):
+                            cursor = frame["cursor"]
+                            live()
+            except aiohttp.ClientError:
+                pass  # tried again
+            await asyncio.sleep(1)
+
+
+def with_sseclient(base):
+    last = ""
+    while True:
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
+        try:
+            # A heartbeat comes every 25 s; without a time-out a dead way is never found.
+            answer = requests.get(f"{base}/v1/sse", {"topic": "clients.>"}, headers=headers, stream=True, timeout=60)
+            answer.raise_for_status()
+            for event in sseclient.SSEClient(answer).events():
+                if event.event == "fanfare.live":
+                    live()
+                elif event.event == "message" and event.data:
+                    handle(json.loads(event.data)["data"])
+                last = event.id or last
+        except requests.RequestException:
+            pass  # tried again: it does not come back by itself
+        time.sleep(1)
+
+
+match sys.argv[1]:
+    case "websockets":
+        asyncio.run(with_websockets(sys.argv[2]))
+    case "aiohttp":
+        asyncio.run(with_aiohttp(sys.argv[2]))
+    case "httpx-sse":
+        with_httpx_sse(sys.argv[3])
+    case "sseclient-py":
+        with_sseclient(sys.argv[3])
