@@ -385,7 +385,7 @@ readColours();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours);
 requestAnimationFrame(drawAll);
 
-const broker = await (await fetch("/config.json")).json();
+const broker = await (await fetch("config.json")).json();
 let everLive = false;
 follow(broker, "host.>", {
   event({ topic, data }) {
