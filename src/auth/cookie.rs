@@ -112,7 +112,8 @@ mod tests {
     fn a_websocket_needs_an_origin_though_it_begins_with_get() {
         let mut head = head(Method::GET, &[("cookie", "t=abc"), ("sec-fetch-site", "same-origin")]);
         assert_eq!(token(&head, "t", Page::Unknown), Ok(Some("abc")));
-        head.set_connection_type(actix_http::ConnectionType::Upgrade);
+        let upgrade = HeaderValue::from_static("keep-alive, Upgrade");
+        head.headers.insert(header::CONNECTION, upgrade);
         let refused = token(&head, "t", Page::Unknown).unwrap_err();
         assert_eq!(refused.code, Code::OriginNotAllowed);
         assert_eq!(token(&head, "t", Page::Own), Ok(Some("abc")));
