@@ -272,7 +272,7 @@ sections! {
         idempotency_keys: usize = 200_000;
     }
 
-    /// Cluster mode: with a `url`, every node with the same Redis and prefix is part of one broker.
+    /// Cluster mode: with a `url`, every node with the same Redis, database and prefix is part of one broker.
     redis: Redis {
         /// The Redis (7 or newer, or Valkey) that the nodes share, such as `redis://127.0.0.1:6379`,
         /// `rediss://user:password@redis.example:6380` (TLS) or `redis+unix:///run/redis.sock`.
@@ -283,7 +283,8 @@ sections! {
         /// More servers of a Redis Cluster, asked where the log is when the one of `url` is away. That it
         /// is a cluster shows by itself.
         seeds: Vec<Hidden> = Vec::new();
-        /// What the names of all keys and channels in Redis begin with.
+        /// What the names of all keys and channels in Redis begin with. Several installations in one Redis have
+        /// one each.
         prefix: String = "fanfare".into();
         /// How many replicas must have an event before its publish is acknowledged (`WAIT`); with fewer
         /// it is answered 503 `outcome_unknown`. This narrows what a failover can lose, and promises

@@ -54,6 +54,11 @@ impl Place {
         })
     }
 
+    /// The number of the database, which is 0 where the address names none.
+    pub fn database(&self) -> i64 {
+        self.info.redis_settings().db()
+    }
+
     /// The server that holds the log, whose slot is that of `key`.
     pub async fn find(&self, key: &str) -> Result<Client, Away> {
         let address = match self.sentinels.is_empty() {
