@@ -5,6 +5,7 @@ mod support;
 use fanfare::config::Who;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use support::http2::{Http2, whole};
 use support::ws::WsClient;
 use support::{API_KEY, TestServer, close, problem, token};
 use tokio_tungstenite::tungstenite::Error;
@@ -180,6 +181,22 @@ async fn a_cookie_must_hold_one_good_token_and_no_key() {
         assert_eq!(answer.status(), expected, "{cookie}");
         let said = answer.text().await.expect("text");
         assert!(!said.contains(&good) && !said.contains(API_KEY), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn over_http_2_a_cookie_may_come_in_pieces_and_over_tls_the_origin_is_https() {
+    let server = TestServer::encrypted(|config| {
+        close(config);
+        config.auth.cookie = Some("__Host-fanfare".to_owned());
+    });
+    let http = Http2::connect(&server).await;
+    let ours = format!("__Host-fanfare={}", granted());
+    let (own, plain) = (format!("https://{}", server.addr), format!("http://{}", server.addr));
+    for (origin, expected) in [(own, 200), (plain, 403)] {
+        let headers = [("cookie", "theme=dark"), ("cookie", ours.as_str()), ("origin", &origin)];
+        let answer = whole(http.ask(Method::GET, "/v1/topics/a.x/events", &headers)).await;
+        assert_eq!(answer.status, expected, "{origin}");
     }
 }
 

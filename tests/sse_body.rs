@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use std::future::ready;
+use support::http2::Http2;
 use support::sse::{SseClient, SseEvent};
 use support::{API_KEY, TestServer, close, eventually, expect, numbered, problem, token};
 
@@ -151,6 +152,18 @@ async fn a_ticket_opens_one_and_is_not_used_up_by_a_wrong_body() {
     let mut stream = open(server.post(&path).json(&body)).await;
     assert_eq!(stream.next().await.expect("live").event, "fanfare.live");
     assert_eq!(problem(server.post(&path).json(&body)).await.0, 401);
+}
+
+#[tokio::test]
+async fn over_http_2_it_is_the_same() {
+    let server = TestServer::encrypted(|_| {});
+    let http = Http2::connect(&server).await;
+    let mut stream = http.sse_of(&json!({"topics": ["a"], "format": "data"})).await;
+    assert_eq!(stream.next().await.expect("live").event, "fanfare.live");
+    server.publish("a", &json!(1)).await;
+    assert_eq!(stream.next().await.expect("an event").data, "1");
+    let refused = http.post("/v1/sse", &json!({"topics": []})).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (400, &json!("bad_request")));
 }
 
 #[tokio::test]
