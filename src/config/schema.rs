@@ -194,10 +194,12 @@ sections! {
         /// itself, or `sha256:` and its SHA-256 hash as 64 hexadecimal digits.
         api_keys: Vec<Hidden> = Vec::new();
         /// The secret that subscribers' tokens (JSON Web Tokens) are signed with: at least 32 bytes
-        /// for HS256, 48 for HS384 too, 64 for HS512 too.
+        /// for HS256, 48 for HS384 too, 64 for HS512 too. Bytes that are no text are written as
+        /// `base64:` and their base64.
         jwt_secret: Option<Hidden> = None;
         /// The public keys of who signs tokens, as PEM, one behind the other: RSA (RS256 to RS512,
-        /// PS256 to PS512), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA).
+        /// PS256 to PS512), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA). Line breaks may be
+        /// written as `\n`.
         jwt_public_key: Option<String> = None;
         /// Where who signs tokens publishes the public keys, as a JSON Web Key Set (RFC 7517): https,
         /// or http on this machine.
