@@ -2,15 +2,34 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use fanfare::config::Config;
 use support::process::{free_port, without_settings};
-use support::{API_KEY, PATIENCE, TestServer, eventually};
+use support::{API_KEY, PATIENCE, TestServer, close, eventually};
 use tempfile::TempDir;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Duration, sleep};
+
+/// A look waits for a heartbeat.
+fn soon(config: &mut Config) {
+    config.server.heartbeat = Duration::from_secs(1);
+}
+
+fn open() -> TestServer {
+    TestServer::with(soon)
+}
+
+fn closed() -> TestServer {
+    TestServer::with(|config| {
+        close(config);
+        soon(config);
+    })
+}
 
 /// Looks at a broker: the exit code, and a line a step.
 async fn check(url: &str, more: &[&str]) -> (Option<i32>, String) {
@@ -40,7 +59,7 @@ const ALL: [&str; 7] =
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_wrong_with_the_road_to_a_broker_itself() {
-    let server = TestServer::open();
+    let server = open();
     let (code, said) = check(&server.url(""), &["--idle", "1"]).await;
     assert_eq!(code, Some(0), "{said}");
     all_are(&said, "ok ", &ALL);
@@ -49,7 +68,7 @@ async fn nothing_is_wrong_with_the_road_to_a_broker_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_only_a_token_shows_is_unseen_without_one() {
-    let server = TestServer::closed();
+    let server = closed();
     let (code, said) = check(&server.url(""), &[]).await;
     assert_eq!(code, Some(0), "{said}");
     all_are(&said, "unseen", &["token", "event stream", "idle"]);
@@ -64,7 +83,7 @@ async fn what_only_a_token_shows_is_unseen_without_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_an_origin_that_is_not_listed_is_named_with_its_setting() {
-    let server = TestServer::closed();
+    let server = closed();
     let more = ["--token", API_KEY, "--origin", "https://dashboard.example"];
     let (code, said) = check(&server.url(""), &more).await;
     assert_eq!(code, Some(1), "{said}");
@@ -137,7 +156,7 @@ const UPGRADE: &str = "proxy_http_version 1.1; proxy_set_header Upgrade $http_up
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_wrong_behind_a_proxy_that_passes_everything_on() {
-    let server = TestServer::closed();
+    let server = closed();
     let lines = format!("{UPGRADE} proxy_set_header Host $http_host; proxy_buffering off;");
     let nginx = Nginx::before(&server, &lines).await;
     let (code, said) = check(&nginx.url(), &["--token", API_KEY]).await;
@@ -147,7 +166,7 @@ async fn nothing_is_wrong_behind_a_proxy_that_passes_everything_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_keeps_things_back_and_passes_nothing_on_is_named_for_each() {
-    let server = TestServer::closed();
+    let server = closed();
     let nginx = Nginx::before(&server, "proxy_ignore_headers X-Accel-Buffering;").await;
     let (code, said) = check(&nginx.url(), &["--token", API_KEY]).await;
     assert_eq!(code, Some(1), "{said}");
@@ -158,18 +177,79 @@ async fn a_proxy_that_keeps_things_back_and_passes_nothing_on_is_named_for_each(
         let line = step(&said, name);
         assert!(line.starts_with("wrong") && line.contains(setting), "{said}");
     }
-    // With the page's origin let in, the stream is what is left.
-    let server = TestServer::open();
-    let nginx = Nginx::before(&server, "proxy_ignore_headers X-Accel-Buffering;").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_compresses_event_streams_is_named() {
+    let server = open();
+    let lines = format!(
+        "{UPGRADE} proxy_set_header Host $http_host; gzip on; gzip_proxied any; gzip_min_length 0;
+         gzip_http_version 1.0; gzip_types text/event-stream;"
+    );
+    let nginx = Nginx::before(&server, &lines).await;
     let (code, said) = check(&nginx.url(), &[]).await;
     assert_eq!(code, Some(1), "{said}");
-    let stream = step(&said, "event stream");
-    assert!(stream.starts_with("wrong") && stream.contains("proxy_buffering off"), "{said}");
+    assert!(step(&said, "event stream").starts_with("wrong"), "{said}");
+}
+
+/// A proxy that passes on an event stream up to a text, and gathers the rest.
+async fn gathering(server: &TestServer, upto: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (near, far) = (listener.local_addr().expect("its address"), server.addr);
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            tokio::spawn(async move { gather(near, far, upto).await });
+        }
+    });
+    format!("http://{near}")
+}
+
+async fn gather(mut near: TcpStream, far: SocketAddr, upto: &str) -> std::io::Result<()> {
+    let mut far = TcpStream::connect(far).await?;
+    let (mut from_near, mut to_near) = near.split();
+    let (mut from_far, mut to_far) = far.split();
+    let is_stream = AtomicBool::new(false);
+    let asked = async {
+        let mut request = Vec::new();
+        while from_near.read_buf(&mut request).await? > 0 {
+            is_stream.fetch_or(request.starts_with(b"GET /v1/sse?"), Ordering::SeqCst);
+            to_far.write_all(&request).await?;
+            request.clear();
+        }
+        std::io::Result::Ok(())
+    };
+    let answered = async {
+        let (mut answer, mut passed) = (Vec::new(), Vec::new());
+        while from_far.read_buf(&mut answer).await? > 0 {
+            if !is_stream.load(Ordering::SeqCst) {
+                to_near.write_all(&answer).await?;
+            } else if !String::from_utf8_lossy(&passed).contains(upto) {
+                passed.extend_from_slice(&answer);
+                to_near.write_all(&answer).await?;
+            }
+            answer.clear();
+        }
+        std::io::Result::Ok(())
+    };
+    tokio::try_join!(asked, answered).map(|_| ())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_gathers_an_event_stream_is_named_whether_it_passes_its_beginning_on_or_not() {
+    let server = open();
+    // From its beginning; and behind what every stream begins with.
+    for upto in ["", "fanfare.live"] {
+        let url = gathering(&server, upto).await;
+        let (code, said) = check(&url, &[]).await;
+        assert_eq!(code, Some(1), "{said}");
+        let stream = step(&said, "event stream");
+        assert!(stream.starts_with("wrong") && stream.contains("proxy_buffering off"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_reaches_no_broker_is_told_apart_from_none() {
-    let server = TestServer::open();
+    let server = open();
     let nginx = Nginx::before(&server, UPGRADE).await;
     server.stop();
     let (code, said) = check(&nginx.url(), &[]).await;
@@ -180,7 +260,7 @@ async fn a_proxy_that_reaches_no_broker_is_told_apart_from_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cuts_idle_connections_is_named_with_the_time_it_took() {
-    let server = TestServer::open();
+    let server = open();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let (near, far) = (listener.local_addr().expect("its address"), server.addr);
     tokio::spawn(async move {

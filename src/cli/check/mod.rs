@@ -6,6 +6,7 @@
 mod idle;
 mod report;
 mod road;
+mod stream;
 
 use std::time::Duration;
 
@@ -20,14 +21,14 @@ use crate::trust;
 const EXAMPLES: &str = "\
 Examples:
   fanfare check --config fanfare.toml                  look at a configuration
-  fanfare check --url https://push.example             look at a running broker, as its clients see it
+  fanfare check --url https://push.example             look at a running broker from outside
   fanfare check --url https://push.example --origin https://dashboard.example --idle 120
 
 With a token (or an API key): FANFARE_TOKEN=... fanfare check --url ... (better than --token, which
 others on this machine can see in the list of processes).
 
-Each line of a look at a running broker is `ok`, `wrong` with what to set, or `unseen` with what it would
-take to see. Exit codes: 0 nothing is wrong; 1 something is; 2 wrong usage or configuration.";
+Each line of a look at a running broker is `ok`, `wrong` with what to set, or `unseen` with what it
+would take to see. Exit codes: 0 nothing is wrong; 1 something is; 2 wrong usage or configuration.";
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -116,7 +117,7 @@ fn keys(jwks: &Jwks) {
             }
         }
         Err(error) => {
-            note(format_args!("warning: auth.jwks_url: the keys can't be fetched: {error}"))
+            note(format_args!("warning: auth.jwks_url: the keys can't be fetched: {error}"));
         }
     }
 }

@@ -7,23 +7,24 @@
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HttpDate,
-    ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SERVER, VIA,
+    DATE, HeaderMap, HeaderName, HttpDate, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SERVER, VIA,
 };
 use actix_web::http::{StatusCode, Uri};
 use awc::error::WsClientError;
 use awc::ws::Frame;
 use futures_util::StreamExt;
+use futures_util::future::join3;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::super::Failure;
 use super::super::remote::{self, Refusal, Remote, UrlArgs};
+use super::super::{Failure, note};
 use super::idle;
 use super::report::Report;
 use super::report::Verdict::{self, Good, Unseen, Wrong};
+use super::stream::{Begun, goes_on};
 use crate::model::Pattern;
 use crate::trust;
 
@@ -67,7 +68,11 @@ pub async fn look(look: Look) -> Result<(), Failure> {
     let visitor = Visitor { remote, origin, query, has_token };
     let mut report = Report::default();
     if visitor.remote.url().starts_with("https:") {
-        report.say("TLS", &tls(visitor.remote.url()).await)?;
+        let tls = tls(visitor.remote.url()).await;
+        report.say("TLS", &tls)?;
+        if !matches!(tls, Good(_)) {
+            return report.end();
+        }
     }
     let (broker, clock) = visitor.broker().await;
     report.say("broker", &broker)?;
@@ -78,13 +83,17 @@ pub async fn look(look: Look) -> Result<(), Failure> {
     for (step, verdict) in visitor.admission().await {
         report.say(step, &verdict)?;
     }
-    report.say("event stream", &visitor.event_stream().await)?;
-    let upgrade = visitor.upgrade().await;
-    report.say("WebSocket", &upgrade)?;
-    if matches!(upgrade, Good(_)) {
-        report.say("compression", &visitor.compression().await)?;
+    let begun = visitor.event_stream().await;
+    if let Ok(Begun { heartbeat, .. }) = &begun {
+        note(format_args!(
+            "waiting for what comes next on the event stream, {heartbeat} s at most"
+        ));
     }
-    for (step, verdict) in idle::look(&visitor, look.idle).await {
+    // One waits for what comes by itself, so all wait together.
+    let idle = idle::look(&visitor, look.idle);
+    let (stream, sockets, idle) = join3(goes_on(begun), visitor.sockets(), idle).await;
+    report.say("event stream", &stream)?;
+    for (step, verdict) in sockets.into_iter().chain(idle) {
         report.say(step, &verdict)?;
     }
     report.end()
@@ -203,70 +212,15 @@ impl Visitor {
         }
     }
 
-    /// Whether an event stream begins at once, as it is.
-    async fn event_stream(&self) -> Verdict {
-        let kept_back = || {
-            Wrong(format!(
-                "nothing came within {PATIENCE:?}, and a broker says something at once: what stands between \
-                 keeps it back; nginx: proxy_buffering off, and no proxy_ignore_headers X-Accel-Buffering"
-            ))
-        };
-        let request = self.stream_request();
-        let mut answer = match timeout(PATIENCE, request.send()).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(awc::error::SendRequestError::Timeout)) | Err(_) => return kept_back(),
-            Ok(Err(error)) => return Wrong(trust::reason(&error)),
-        };
-        if answer.status() != StatusCode::OK {
-            let body = answer.body().await.unwrap_or_default();
-            return self.refused(answer.status(), &body);
+    /// What a WebSocket meets.
+    async fn sockets(&self) -> Vec<(&'static str, Verdict)> {
+        let upgrade = self.upgrade().await;
+        let is_open = matches!(upgrade, Good(_));
+        let mut verdicts = vec![("WebSocket", upgrade)];
+        if is_open {
+            verdicts.push(("compression", self.compression().await));
         }
-        let kind = text(answer.headers(), &CONTENT_TYPE);
-        if !kind.starts_with("text/event-stream") {
-            return Wrong(format!(
-                "the answer is {kind:?} and no event stream: what answers there?"
-            ));
-        }
-        let encoding = text(answer.headers(), &CONTENT_ENCODING);
-        if !matches!(encoding, "" | "identity") {
-            return Wrong(format!(
-                "what stands between compresses it ({encoding}), and so gathers events: leave \
-                 text/event-stream out of what it compresses (nginx: gzip_types)"
-            ));
-        }
-        match timeout(PATIENCE, answer.next()).await {
-            Ok(Some(Ok(first))) if first.windows(11).any(|part| part == b"fanfare.bye") => {
-                Unseen(format!(
-                    "the broker sends clients away: {}",
-                    String::from_utf8_lossy(&first).trim()
-                ))
-            }
-            Ok(Some(Ok(_))) => Good("it begins at once, and nothing compresses it".to_owned()),
-            Ok(Some(Err(error))) => Wrong(format!("it broke off: {error}")),
-            Ok(None) => Wrong("it ended before anything came".to_owned()),
-            Err(_) => kept_back(),
-        }
-    }
-
-    pub(super) fn stream_request(&self) -> awc::ClientRequest {
-        let request = self.remote.get(&format!("/v1/sse?{}", self.query));
-        let request = request.insert_header((ORIGIN, self.origin.as_str()));
-        let request = request.insert_header((ACCEPT_ENCODING, "gzip, deflate, br"));
-        // awc's own time-out would hold for the body too; each use has its own.
-        let request = request.timeout(Duration::from_secs(24 * 3_600));
-        request.insert_header((ACCEPT, "text/event-stream")).no_decompress()
-    }
-
-    /// A refusal that is the broker's own, for want of a token or a right, tells nothing of what is between.
-    pub(super) fn refused(&self, status: StatusCode, body: &[u8]) -> Verdict {
-        let refusal = Refusal::new(status, body);
-        match refusal.code() {
-            Some("unauthorized" | "forbidden") => {
-                Unseen(format!("{refusal}; set FANFARE_TOKEN, or give --topic"))
-            }
-            Some("origin_not_allowed") => Unseen("the origin is refused first".to_owned()),
-            _ => Wrong(format!("the answer is {refusal}")),
-        }
+        verdicts
     }
 
     /// Whether a WebSocket opens, and carries something.
@@ -328,7 +282,7 @@ impl Visitor {
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
