@@ -7,6 +7,8 @@
 "use strict";
 
 const METHODS = ["get", "post", "put", "patch", "delete", "head", "options", "trace"];
+/** The broker that served this page, also where a proxy has it under a prefix. */
+const BROKER = new URL(".", location).href;
 let spec = {};
 
 // ---- elements
@@ -266,7 +268,7 @@ function curl(method, pathName, path, operation) {
   if (success?.[1].content?.["text/event-stream"]) words.push("-N");
   if (success?.[0] === "101") words.push("-N --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=='");
   if (method !== "get" && !(method === "post" && operation.requestBody)) words.push(`-X ${method.toUpperCase()}`);
-  words.push(quoted(`${location.origin}${route}${search}`));
+  words.push(quoted(`${new URL(`.${route}`, BROKER)}${search}`));
   if (security(operation).length) words.push("\\\n  -H 'Authorization: Bearer TOKEN'");
   const [type, media] = Object.entries(resolve(operation.requestBody).content ?? {})[0] ?? [];
   if (type) {

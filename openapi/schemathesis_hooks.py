@@ -2,13 +2,22 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
 
 import schemathesis
+from hypothesis import strategies
 
 DOCUMENT = json.loads(Path(__file__).with_name("openapi.json").read_text())
+CURSOR = DOCUMENT["components"]["schemas"]["Cursor"]["pattern"]
 TOPIC = re.compile(DOCUMENT["components"]["schemas"]["TopicName"]["pattern"])
+
+
+# Where to read from: a cursor, a moment, or as long ago.
+MOMENTS = strategies.datetimes(timezones=strategies.just(UTC)).map(datetime.isoformat)
+SINCE = strategies.from_regex(CURSOR, fullmatch=True) | strategies.from_regex("-[0-9]{1,9}(ms|s|m|h|d)", fullmatch=True) | MOMENTS
+schemathesis.openapi.format("since", SINCE)
 
 
 @schemathesis.serializer("application/x-ndjson")
@@ -16,6 +25,12 @@ def lines(ctx, value):
     """Writes an array as one JSON value a line. Anything else, which must be refused, as one line."""
     values = value if isinstance(value, list) else [value]
     return "".join(json.dumps(value) + "\n" for value in values).encode()
+
+
+@schemathesis.serializer("image/png")
+def image(ctx, value):
+    """Writes bytes as they are."""
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def says_null(value):

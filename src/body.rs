@@ -203,9 +203,14 @@ impl Sending {
         }
     }
 
-    /// The whole of a small body of JSON, or of none. What does not say its type is taken for JSON, and
-    /// so is what curl says of any data.
+    /// The whole of a small body of JSON, or of none.
     pub async fn small_json(self) -> Result<(Body, Access), Problem> {
+        self.json(MAX_SMALL_BYTES, "as many as there may be at this path").await
+    }
+
+    /// The whole of a body of JSON, or of none, as [`Sending::whole`] bounds it. What does not say its type
+    /// is taken for JSON, and so is what curl says of any data.
+    pub async fn json(self, max: usize, name: &str) -> Result<(Body, Access), Problem> {
         let headers = self.request.headers();
         http::require_plain_body(headers)?;
         let is_taken =
@@ -213,7 +218,7 @@ impl Sending {
         if !http::media_type(headers)?.is_none_or(is_taken) {
             return Err(Problem::new(Code::UnsupportedMediaType, "send application/json"));
         }
-        self.whole(MAX_SMALL_BYTES, "as many as there may be at this path").await
+        self.whole(max, name).await
     }
 }
 

@@ -23,7 +23,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &["broker", "config", "history", "model"]),
     (
         "session",
-        &["auth", "broker", "clock", "config", "history", "http", "metrics", "model", "protocol"],
+        &[
+            "auth", "body", "broker", "clock", "config", "history", "http", "metrics", "model",
+            "protocol",
+        ],
     ),
     ("ingress", &["auth", "body", "broker", "config", "history", "http", "model", "protocol"]),
     ("notices", &["auth", "broker", "config", "history", "metrics", "model", "trust"]),

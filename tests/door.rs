@@ -118,6 +118,8 @@ async fn with_a_listener_of_their_own_operators_and_publishers_are_served_there_
         (Method::POST, "/v1/events", 404, 201),
         (Method::POST, "/v1/topics/a/events", 405, 201),
         (Method::DELETE, "/v1/topics/b/events", 405, 200),
+        // The body is that of a publish.
+        (Method::POST, "/v1/sse", 400, 400),
         (Method::GET, "/v1/topics/a/events", 200, 200),
         (Method::GET, "/v1/topics/a", 200, 200),
         (Method::GET, "/v1/topics", 200, 200),

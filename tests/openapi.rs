@@ -50,6 +50,56 @@ fn every_route_is_described_and_every_description_has_a_route() {
     assert_eq!(documented(&document()), routed());
 }
 
+#[test]
+fn the_document_has_the_version_of_the_broker() {
+    assert_eq!(document()["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn the_document_works_under_any_prefix() {
+    assert_eq!(document()["servers"][0]["url"], ".", "the folder that the document is in");
+}
+
+/// Generators of clients take the words of a schema by halves: what breaks them is not in the document, though it
+/// would be legal. `scripts/generated-clients` tries the document with some of them.
+#[test]
+fn nothing_in_the_document_is_known_to_break_generated_clients() {
+    fn walk<'a>(place: &str, value: &'a Value, look: &mut dyn FnMut(&str, &'a Value)) {
+        look(place, value);
+        match value {
+            Value::Object(map) => {
+                map.iter().for_each(|(name, value)| walk(&format!("{place}/{name}"), value, look));
+            }
+            Value::Array(items) => items.iter().for_each(|value| walk(place, value, look)),
+            _ => {}
+        }
+    }
+    let document = document();
+    let parts = &document["components"];
+    let names = |kind: &str| -> BTreeSet<String> {
+        parts[kind].as_object().expect("a map").keys().cloned().collect()
+    };
+    let taken: Vec<_> =
+        ["parameters", "responses", "headers"].into_iter().flat_map(names).collect();
+    let both: Vec<_> = taken.iter().filter(|name| names("schemas").contains(*name)).collect();
+    assert!(both.is_empty(), "one name, two types: {both:?}");
+    walk("", parts, &mut |place, value| {
+        let Value::Object(schema) = value else { return };
+        let named = |key: &str| {
+            let choices = schema.get(key).and_then(Value::as_array);
+            choices.is_none_or(|all| all.iter().all(|one| one.get("$ref").is_some()))
+        };
+        assert!(named("oneOf") && named("anyOf"), "{place}: each choice needs a name of its own");
+        assert!(!schema.contains_key("const") || schema["type"] == "integer", "{place}: const");
+        let is_title = schema.get("title").is_some_and(Value::is_string);
+        assert!(!is_title || place.contains("/example"), "{place}: a title takes a schema's name");
+    });
+    walk("", &parts["parameters"], &mut |place, value| {
+        let is_union = ["oneOf", "anyOf"].iter().any(|key| value.get(key).is_some());
+        assert!(!is_union, "{place}: no generator writes a union into a query");
+    });
+}
+
 #[tokio::test]
 async fn every_described_path_takes_its_methods_and_no_others() {
     let server = TestServer::open();

@@ -23,7 +23,7 @@ const JWT_SECRET: &str = "5ecretmark-secret-that-signs-every-token";
 
 fn configuration() -> String {
     format!(
-        "[auth]\napi_keys = [\"{API_KEY}\"]\njwt_secret = \"{JWT_SECRET}\"\n\n\
+        "[auth]\napi_keys = [\"{API_KEY}\"]\njwt_secret = \"{JWT_SECRET}\"\ncookie = \"fanfare\"\n\n\
          [[auth.keys]]\nname = \"support\"\nkey = \"{SCOPED_KEY}\"\nadmin = true\n\n\
          [log]\nfilter = \"trace\"\n"
     )
@@ -67,6 +67,14 @@ async fn use_in_every_way(broker: &Process) -> Talk {
         let query = format!("/v1/sse?topic=b&access_token={key}5ecretmark");
         let response = http.get(broker.url(&query)).send().await.expect("an answer");
         said += &response.text().await.expect("text");
+        for site in ["same-origin", "cross-site"] {
+            let read = http.get(broker.url("/v1/topics/a/events")).header("sec-fetch-site", site);
+            let response = read.header("cookie", format!("fanfare={key}")).send().await;
+            said += &response.expect("an answer").text().await.expect("text").replace(payload, "");
+            let post = publish(key, payload).header("sec-fetch-site", site);
+            let response = post.header("cookie", format!("fanfare={key}")).send().await;
+            said += &response.expect("an answer").text().await.expect("text");
+        }
         let url = format!("ws://{}/v1/ws?topic=a&access_token={key}", broker.address);
         _ = connect_async(&url).await;
         let mut request = format!("ws://{}/v1/ws?topic=a", broker.address)

@@ -6,6 +6,7 @@
 //! refusal never repeats the credential.
 
 mod access;
+mod cookie;
 mod entrance;
 mod jwks;
 mod key_set;
@@ -29,7 +30,7 @@ pub use self::access::{Access, Coverage};
 pub use self::entrance::{Client, Entrance, network};
 pub use self::jwks::published_keys;
 pub use self::key_set::{KeySet, KeySetError};
-use self::origin::check_origin;
+use self::origin::{Page, check_origin};
 use self::policy::Look;
 pub use self::policy::Policy;
 pub use self::proof::Proof;
@@ -78,6 +79,16 @@ pub struct User {
     pub publish: Vec<Pattern>,
 }
 
+/// What a request shows of who asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown<'a> {
+    Nothing,
+    /// Given on purpose: by `Authorization` or `access_token`.
+    Credential(&'a str),
+    /// Added by a browser.
+    Cookie(&'a str),
+}
+
 /// The keeper of credentials and rules.
 #[derive(Debug)]
 pub struct Auth {
@@ -124,14 +135,40 @@ impl Auth {
         access_token: Option<&str>,
     ) -> Result<Access, Problem> {
         let policy = self.policy();
-        self.check_page(entrance, head)?;
-        let caller = self.identify(http::credential(&head.headers, access_token)?).await?;
+        let shown = self.shown(entrance, head, access_token)?;
+        let caller = match shown {
+            Shown::Nothing => self.identify(None).await?,
+            Shown::Credential(credential) => self.identify(Some(credential)).await?,
+            Shown::Cookie(token) => match self.identify(Some(token)).await? {
+                user @ Caller::User(_) => user,
+                _ => return Err(unauthorized("the cookie of auth.cookie holds no token")),
+            },
+        };
         // It may have taken a while, and another configuration be in force.
         let access = self.still(&Access::new(policy.clone(), caller))?;
-        if !access.is_of(&policy) {
-            self.check_page(entrance, head)?;
+        if !access.is_of(&policy) && self.shown(entrance, head, access_token)? != shown {
+            return Err(unauthorized("the credential is taken no longer"));
         }
         Ok(access)
+    }
+
+    /// What a request shows of who asks: refuses pages of foreign origins. What is given on purpose wins
+    /// over what a browser adds, whatever that is.
+    fn shown<'a>(
+        &self,
+        entrance: &Entrance,
+        head: &'a RequestHead,
+        access_token: Option<&'a str>,
+    ) -> Result<Shown<'a>, Problem> {
+        let page = self.page(entrance, head)?;
+        if let Some(credential) = http::credential(&head.headers, access_token)? {
+            return Ok(Shown::Credential(credential));
+        }
+        let token = match &self.policy().cookie {
+            Some(name) => cookie::token(head, name, page)?,
+            None => None,
+        };
+        Ok(token.map_or(Shown::Nothing, Shown::Cookie))
     }
 
     /// Refuses a request with a ticket that would be refused whatever its ticket is for: from a page of a
@@ -186,6 +223,10 @@ impl Auth {
 
     /// Refuses requests from pages of foreign origins.
     pub fn check_page(&self, entrance: &Entrance, head: &RequestHead) -> Result<(), Problem> {
+        self.page(entrance, head).map(drop)
+    }
+
+    fn page(&self, entrance: &Entrance, head: &RequestHead) -> Result<Page, Problem> {
         let policy = self.policy();
         let origin = http::header(&head.headers, &header::ORIGIN)?;
         let Client { scheme, host, .. } = entrance.client(head)?;

@@ -97,20 +97,33 @@ impl Host {
     }
 }
 
+/// Which page makes a request, as far as its browser says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Page {
+    /// None, or one that the browser does not name.
+    Unknown,
+    /// One from the broker's own address.
+    Own,
+    /// One of a listed origin.
+    Listed,
+}
+
 /// Refuses a request whose page may not use the broker. `origin` is the header as it came; `host` and
 /// `scheme` are what was asked for, where that is known; `open` says that no credential is configured;
 /// `allowed` are the listed origins, in the form that browsers send.
-pub fn check_origin(
+pub(super) fn check_origin(
     origin: Option<&str>,
     host: Option<&str>,
     scheme: Option<Scheme>,
     open: bool,
     allowed: &[String],
-) -> Result<(), Problem> {
-    let Some(origin) = origin else { return Ok(()) };
-    let is_listed = allowed.iter().any(|listed| listed == origin);
-    if is_listed || own(origin, host, scheme).is_some_and(|own| !open || own.is_loopback()) {
-        return Ok(());
+) -> Result<Page, Problem> {
+    let Some(origin) = origin else { return Ok(Page::Unknown) };
+    if own(origin, host, scheme).is_some_and(|own| !open || own.is_loopback()) {
+        return Ok(Page::Own);
+    }
+    if allowed.iter().any(|listed| listed == origin) {
+        return Ok(Page::Listed);
     }
     let detail = "pages of this origin are not allowed; list it in server.allowed_origins";
     Err(Problem::new(Code::OriginNotAllowed, detail))

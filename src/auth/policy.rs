@@ -33,6 +33,8 @@ pub struct Policy {
     tokens: Option<TokenCheck>,
     pub(super) rules: Rules,
     pub(super) allowed_origins: Vec<String>,
+    /// The name of the cookie that may hold a token.
+    pub(super) cookie: Option<String>,
     publishes_per_second: usize,
     published: Mutex<HashMap<Publisher, Allowance>>,
 }
@@ -75,6 +77,7 @@ impl Policy {
             tokens,
             rules,
             allowed_origins,
+            cookie: config.cookie.clone(),
             publishes_per_second: config.publishes_per_second,
             published: Mutex::default(),
         }

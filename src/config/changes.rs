@@ -4,9 +4,10 @@ use super::schema::{API_KEY_KEYS, KEYS, Key, REDIS_SOURCE_KEYS, RULE_KEYS, WEBHO
 use super::{Loaded, Rule, Rules};
 
 /// Keys, and all keys of entries, whose change comes into force while the broker serves.
-const RELOADED: [&str; 13] = [
+const RELOADED: [&str; 14] = [
     "auth.api_keys",
     "auth.audience",
+    "auth.cookie",
     "auth.issuer",
     "auth.jwks_keep",
     "auth.jwks_refresh",

@@ -95,7 +95,11 @@ fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
     let jwks = jwks(typed, complaints);
     let checks_tokens =
         typed.jwt_secret.is_some() || typed.jwt_public_key.is_some() || typed.jwks_url.is_some();
-    for (key, value) in [("auth.issuer", &typed.issuer), ("auth.audience", &typed.audience)] {
+    for (key, value) in [
+        ("auth.issuer", &typed.issuer),
+        ("auth.audience", &typed.audience),
+        ("auth.cookie", &typed.cookie),
+    ] {
         if value.as_ref().is_some_and(String::is_empty) {
             complain(complaints, key, "is empty, which no token has");
         } else if value.is_some() && !checks_tokens {
@@ -103,6 +107,10 @@ fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
                 "means nothing without auth.jwt_secret, auth.jwt_public_key or auth.jwks_url";
             complain(complaints, key, message);
         }
+    }
+    if typed.cookie.as_ref().is_some_and(|name| !is_cookie_name(name)) {
+        let message = "must be the name of a cookie: letters, digits, `-`, `_` and `.`";
+        complain(complaints, "auth.cookie", message);
     }
     let leeway = between(complaints, "auth.leeway", typed.leeway, 0, 300);
     let (issuer, audience) = (typed.issuer.clone(), typed.audience.clone());
@@ -114,11 +122,18 @@ fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
         api_keys,
         scoped_keys,
         jwt,
+        cookie: typed.cookie.clone(),
         revocation_window: between(complaints, "auth.revocation_window", window, 1, YEAR),
         revocations: typed.revocations,
         publishes_per_second: typed.publishes_per_second,
         tickets: typed.tickets,
     }
+}
+
+/// Whether a cookie may be called so; of what RFC 6265 allows, what nobody has to escape.
+fn is_cookie_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// Where keys are published. Whoever could change them on the way could make tokens.

@@ -124,6 +124,8 @@ pub struct Auth {
     pub scoped_keys: Vec<Arc<ApiKey>>,
     /// How subscribers' tokens are checked, where they are.
     pub jwt: Option<Jwt>,
+    /// The name of the cookie that may hold a subscriber's token, for pages whose origin is known.
+    pub cookie: Option<String>,
     /// How long revocations are remembered.
     pub revocation_window: Duration,
     /// The most revocations remembered at a time; one more gets 429 `too_many`.

@@ -222,6 +222,10 @@ sections! {
         audience: Option<String> = None;
         /// How far the clocks of who signs tokens and of the broker may differ, at most 5m.
         leeway: Span = seconds(30);
+        /// The name of a cookie that may hold a subscriber's token: best one that begins with `__Host-`. It
+        /// counts where the browser says that a page of the broker's own origin or of
+        /// `server.allowed_origins` asks, and no other credential comes with the request.
+        cookie: Option<String> = None;
         /// How long it is remembered that a token was revoked, 1s to 365d. No token should live
         /// longer.
         revocation_window: Span = seconds(86_400);
@@ -343,7 +347,7 @@ sections! {
         /// Depth of arrays and objects in data; more is answered 422.
         json_depth: usize = 64;
         /// A message from a WebSocket client, also once inflated; more closes with 1009. At least
-        /// `event_bytes`.
+        /// `event_bytes`. The body of `POST /v1/sse` too; there more is answered 413.
         message_bytes: Size = Size(128 * KIB);
         /// Frames that a WebSocket message may come in; more closes with 1009.
         message_fragments: usize = 1_024;

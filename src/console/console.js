@@ -14,6 +14,9 @@ const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 15_000;
 const STABLE_AFTER_MS = 5_000;
 
+/** The broker that served this page, also where a proxy has it under a prefix; ends with `/`. */
+const BROKER = new URL(".", location).href;
+
 // ---- The client -------------------------------------------------------------------------------
 
 /** One session with the broker that survives its connections. */
@@ -532,7 +535,7 @@ function logLine(kind, text) {
 
 // ---- Publishing -------------------------------------------------------------------------------
 
-/** What the publish form says, as one request. */
+/** What the publish form says, as one request; its path is within the broker. */
 function publishRequest() {
   const type = byId("publish-type").value.trim();
   const headers = {
@@ -540,7 +543,7 @@ function publishRequest() {
   };
   if (type) headers["X-Event-Type"] = type;
   return {
-    path: `/v1/topics/${encodeURIComponent(byId("publish-topic").value.trim())}/events`,
+    path: `v1/topics/${encodeURIComponent(byId("publish-topic").value.trim())}/events`,
     headers,
     body: byId("publish-data").value,
   };
@@ -549,7 +552,7 @@ function publishRequest() {
 async function publish(token) {
   const { path, headers, body } = publishRequest();
   if (token) headers.Authorization = `Bearer ${token}`;
-  const response = await fetch(path, { method: "POST", headers, body, credentials: "same-origin" });
+  const response = await fetch(new URL(path, BROKER), { method: "POST", headers, body, credentials: "same-origin" });
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return `${response.status} ${answer.id ?? "published, not kept"}`;
   const { code = response.statusText, detail = "" } = answer;
@@ -569,7 +572,7 @@ function shellWord(text) {
 
 function publishCommand(token) {
   const { path, headers, body } = publishRequest();
-  const parts = [`curl ${shellWord(location.origin + path)}`];
+  const parts = [`curl ${shellWord(BROKER + path)}`];
   for (const [name, value] of Object.entries(headers)) parts.push(`-H ${shellWord(`${name}: ${value}`)}`);
   if (token) parts.push('-H "Authorization: Bearer $FANFARE_API_KEY"');
   parts.push(`--data-raw ${shellWord(body) || "''"}`);
@@ -579,7 +582,7 @@ function publishCommand(token) {
 function watchCommand(token, patterns) {
   const query = (patterns.length ? patterns : [">"]).map((pattern) => `topic=${encodeURIComponent(pattern)}`).join("&");
   const auth = token ? ' \\\n  -H "Authorization: Bearer $FANFARE_API_KEY"' : "";
-  return `curl -N ${shellWord(`${location.origin}/v1/sse?${query}`)}${auth}`;
+  return `curl -N ${shellWord(`${BROKER}v1/sse?${query}`)}${auth}`;
 }
 
 // ---- Wiring -----------------------------------------------------------------------------------
@@ -587,7 +590,7 @@ function watchCommand(token, patterns) {
 const rate = new RateMeter(byId("rate"), byId("sparkline").querySelector("polyline"));
 const table = new EventTable(byId("event-rows"), { onDrawn: showTableState });
 const connection = new Connection(
-  `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/ws`,
+  new URL("v1/ws", BROKER.replace("http", "ws")).href,
   {
     state: showState,
     event(event, frameText) { rate.count(); table.add(event, frameText); },

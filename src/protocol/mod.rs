@@ -11,9 +11,11 @@ mod request;
 #[cfg(test)]
 mod samples;
 mod sse;
+mod stream;
 
 pub use json::event_object;
 pub use sse::{SSE, SSE_DATA};
+pub use stream::{MAX_HEARTBEAT_SECONDS, StreamRequest, stream_form};
 
 use crate::model::{Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Topic, Trouble};
 

@@ -63,7 +63,8 @@ impl Protocol for Native {
     }
 }
 
-fn read(text: &str) -> Result<Frame<'_>, Problem> {
+/// Reads the members of a message.
+pub(super) fn read(text: &str) -> Result<Frame<'_>, Problem> {
     // Some editors and libraries put a byte order mark before a text (RFC 8259, section 8.1).
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     serde_json::from_str(text).map_err(|error| match error.classify() {

@@ -13,13 +13,15 @@ use std::time::Duration;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Mode, Op, ParseLimits, Refused, Request, Subscribe, Token};
+use super::{
+    MAX_HEARTBEAT_SECONDS, Mode, Op, ParseLimits, Refused, Request, StreamRequest, Subscribe, Token, stream_form,
+};
 use crate::model::{Code, Cursor, Data, EventType, NewEvent, Pattern, Problem, Topic};
 
 /// The members that some message has.
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 14] = [
     "op", "ref", "token", "topics", "since", "snapshot", "mode", "max_rate", "topic", "type",
-    "data", "encoding",
+    "data", "encoding", "format", "heartbeat",
 ];
 
 /// Reads what one op needs out of the members.
@@ -27,7 +29,7 @@ type ReadOp = fn(&mut Frame<'_>, &ParseLimits) -> Result<Op, Problem>;
 
 const OPS: [(&str, ReadOp); 5] = [
     ("auth", auth),
-    ("subscribe", subscribe),
+    ("subscribe", |frame, limits| subscribe(frame, limits).map(Op::Subscribe)),
     ("unsubscribe", unsubscribe),
     ("publish", publish),
     ("ping", |_, _| Ok(Op::Ping)),
@@ -71,6 +73,29 @@ impl<'a> Frame<'a> {
             Ok(op) => Ok(Request { reference: self.reference().ok().flatten(), op }),
             Err(problem) => Err(self.refused(problem)),
         }
+    }
+
+    /// The message as a request for an event stream.
+    pub(super) fn stream(mut self, limits: &ParseLimits) -> Result<StreamRequest, Problem> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        let subscribe = subscribe(&mut self, limits)?;
+        let encoder = stream_form(self.optional_text("format")?.as_deref())?;
+        let heartbeat = self.heartbeat()?;
+        match self.given().next() {
+            Some((left, _)) => Err(bad(format!("`{left}` is not a member of this body"))),
+            None => Ok(StreamRequest { subscribe, encoder, heartbeat }),
+        }
+    }
+
+    /// The seconds between heartbeats that are asked for.
+    fn heartbeat(&mut self) -> Result<Option<u32>, Problem> {
+        let Some(seconds) = self.number("heartbeat")? else { return Ok(None) };
+        let allowed = 1..=MAX_HEARTBEAT_SECONDS;
+        let found = allowed.into_iter().find(|&whole| f64::from(whole) == seconds);
+        let wanted = || format!("a whole number from 1 to {MAX_HEARTBEAT_SECONDS}");
+        found.map(Some).ok_or_else(|| optional("heartbeat", &wanted()))
     }
 
     /// A refusal of this message, with its `ref` if that came so far.
@@ -225,14 +250,14 @@ fn auth(frame: &mut Frame<'_>, _: &ParseLimits) -> Result<Op, Problem> {
     Ok(Op::Auth { token: Token(token) })
 }
 
-fn subscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
+fn subscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Subscribe, Problem> {
     let patterns = frame.patterns(limits.patterns)?;
     let since = frame.optional_text("since")?.map(|text| Cursor::parse(&text)).transpose()?;
     let snapshot = frame.flag("snapshot")?;
     let mode = frame.optional_text("mode")?.map(|text| Mode::parse(&text)).transpose()?;
     let max_rate = frame.number("max_rate")?;
     let mode = Subscribe::pace(mode, max_rate)?;
-    Ok(Op::Subscribe(Subscribe { patterns, since, snapshot, mode, max_rate }))
+    Ok(Subscribe { patterns, since, snapshot, mode, max_rate })
 }
 
 fn unsubscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {

@@ -1,9 +1,9 @@
 //! The headers that every response has, and CORS.
 //!
 //! Pages of listed origins may send what they like, with the browser's own credentials or without, and read
-//! what comes back, as the Fetch standard says; the browser keeps all others from it. The broker sets no
-//! cookie, so the credentials are those of who stands before it: listing an origin trusts its pages with
-//! them.
+//! what comes back, as the Fetch standard says; the browser keeps all others from it. The broker
+//! takes no cookie but the one that `auth.cookie` names; all other credentials are those of who stands before
+//! it. Listing an origin trusts its pages with them.
 
 use actix_http::RequestHead;
 use actix_web::HttpResponse;

@@ -52,8 +52,9 @@ fn for_everyone(services: &mut ServiceConfig) {
         .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
         .service(path("/v1/ws", "GET, HEAD").route(get_or_head().to(without_upgrade)))
         .service(
-            path("/v1/sse", "GET, HEAD")
+            path("/v1/sse", "GET, HEAD, POST")
                 .route(get().to(Sessions::sse))
+                .route(post().to(Sessions::sse_of_body))
                 .route(head().to(Sessions::sse_head)),
         )
         .service(path("/health/live", "GET, HEAD").route(get_or_head().to(admin::live)))

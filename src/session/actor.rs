@@ -11,13 +11,14 @@ use actix::prelude::*;
 
 use super::errand::{alone, subscribe_when_there};
 use super::house::House;
+use super::parse_limits;
 use super::receiver::{Becoming, Receiver, Wish};
 use super::socket::Said;
 use crate::broker::{SessionKey, WorkerHandle};
 use crate::history::Append;
 use crate::model::{Allowance, Close, Code, NewEvent, Problem};
 use crate::panics::contain;
-use crate::protocol::{Message, Op, ParseLimits, Protocol, Reply, Request};
+use crate::protocol::{Message, Op, Protocol, Reply, Request};
 
 /// The actor of one WebSocket client.
 pub struct Session {
@@ -90,11 +91,7 @@ impl Session {
             self.worker.end(self.key, Close::TooMany);
             return self.done();
         }
-        let limits = ParseLimits {
-            json_depth: self.house.limits.json_depth,
-            event_bytes: self.house.limits.event_bytes,
-            patterns: self.house.limits.subscriptions,
-        };
+        let limits = parse_limits(&self.house.limits);
         match self.protocol.parse(message, &limits) {
             Ok(request) => {
                 self.bad_messages = 0;

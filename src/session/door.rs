@@ -11,6 +11,7 @@ use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap};
 
 use super::deflate::{ClientContext, Contexts, Deflate};
+use super::parse_limits;
 use super::places::Places;
 use super::refusal::Refusal;
 use super::rhythm::Rhythm;
@@ -21,7 +22,7 @@ use crate::broker::{BrokerHandle, Transport};
 use crate::config::Limits;
 use crate::http::{self, Query, grammar};
 use crate::model::{Code, Cursor, Pattern, Problem};
-use crate::protocol::{Encoder, Mode, PROTOCOLS, Protocol, SSE, SSE_DATA, Subscribe};
+use crate::protocol::{Encoder, Mode, PROTOCOLS, Protocol, StreamRequest, Subscribe, stream_form};
 
 /// What the door knows.
 #[derive(Clone)]
@@ -113,6 +114,27 @@ impl Door {
         Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
     }
 
+    /// Admits an event stream that a whole body asks for, or says why not.
+    pub async fn admit_sse_of(
+        &self,
+        head: &RequestHead,
+        body: &[u8],
+    ) -> Result<Admission, Refusal> {
+        let known = ["access_token", "ticket"];
+        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
+        let limits = parse_limits(&self.limits);
+        let StreamRequest { mut subscribe, encoder, heartbeat } = StreamRequest::parse(body, &limits)?;
+        // Who resumes repeats the body, as an `EventSource` repeats its URL.
+        if let Some(id) = header_cursor(head)? {
+            subscribe.since = Some(id);
+        }
+        let access = self.identify(head, &query).await?;
+        require_coverage(&access, &subscribe)?;
+        let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
+        let (deflate, context) = (None, None);
+        Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
+    }
+
     /// Says whether an event stream would be refused, as far as that can be known without using up a
     /// ticket.
     pub async fn inspect_sse(&self, head: &RequestHead) -> Result<(), Problem> {
@@ -143,11 +165,7 @@ impl Door {
             http::LAST_EVENT_ID_PARAMETER,
         ];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let encoder: &'static dyn Encoder = match query.one("format")? {
-            None => &SSE,
-            Some("data") => &SSE_DATA,
-            Some(_) => return Err(Problem::new(Code::BadRequest, "format must be data")),
-        };
+        let encoder = stream_form(query.one("format")?)?;
         let Some(subscribe) = self.subscription(&query, last_event_id(head, &query)?)? else {
             return Err(Problem::new(Code::BadRequest, "at least one topic is needed"));
         };
@@ -256,13 +274,20 @@ pub(super) fn require_coverage(access: &Access, subscribe: &Subscribe) -> Result
 /// Where an event stream goes on. A browser that reconnects by itself repeats the URL and knows better in
 /// the header; a polyfill that can't set it writes it into the URL.
 fn last_event_id(head: &RequestHead, query: &Query) -> Result<Option<Cursor>, Problem> {
-    let of_header = http::header(&head.headers, &http::LAST_EVENT_ID)?.filter(|id| !id.is_empty());
-    match of_header
-        .map_or_else(|| query.one_filled(http::LAST_EVENT_ID_PARAMETER), |id| Ok(Some(id)))?
-    {
+    let of_header = header_cursor(head)?;
+    if of_header.is_some() {
+        return Ok(of_header);
+    }
+    match query.one_filled(http::LAST_EVENT_ID_PARAMETER)? {
         Some(id) => Ok(Some(Cursor::parse(id)?)),
         None => query.cursor("since"),
     }
+}
+
+/// The cursor of `Last-Event-ID`; an empty one is none.
+fn header_cursor(head: &RequestHead) -> Result<Option<Cursor>, Problem> {
+    let id = http::header(&head.headers, &http::LAST_EVENT_ID)?.filter(|id| !id.is_empty());
+    Ok(id.map(Cursor::parse).transpose()?)
 }
 
 /// The first protocol that the client offers and we speak; ours by default where it offers none.

@@ -63,12 +63,14 @@ pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::tcp::SharedTcp;
 use self::voice::Voice;
 pub use self::wire::{Framing, Wire, close_frame, message_frame};
+use crate::body::Sending;
 use crate::broker::{Seat, SessionInfo, WorkerHandle};
+use crate::config::Limits;
 use crate::http::grammar;
 use crate::metrics::Metrics;
 use crate::model::{Close, Problem, Timestamp};
 use crate::panics::contained;
-use crate::protocol::{Protocol, Reply, Subscribe};
+use crate::protocol::{ParseLimits, Protocol, Reply, Subscribe};
 
 /// What clients are asked to wait before they reconnect after a lost connection, in milliseconds.
 const RECONNECT_MS: std::ops::Range<u32> = 1_000..3_000;
@@ -150,9 +152,7 @@ impl Sessions {
                 return stream.ok_or_else(|| refusal.problem.into());
             }
         };
-        let outgoing = arrived.outgoing.clone();
-        let (seat, place) = sessions.begin(arrived, &[]);
-        Ok(event_stream().body(EventStream { outgoing, seat, _place: place }))
+        Ok(sessions.stream(arrived))
     }
 
     /// `HEAD /v1/sse`: what `GET` would be answered, without a session.
@@ -162,6 +162,28 @@ impl Sessions {
     ) -> Result<HttpResponse, Problem> {
         sessions.door.inspect_sse(request.head()).await?;
         Ok(event_stream().streaming(futures_util::stream::empty::<Result<_, Infallible>>()))
+    }
+
+    /// `POST /v1/sse`: an event stream for who sets headers and reads statuses, so that it is refused as
+    /// any other request is.
+    pub async fn sse_of_body(
+        sessions: web::Data<Self>,
+        request: HttpRequest,
+        sending: Sending,
+    ) -> Result<HttpResponse, Problem> {
+        let max = sessions.house.limits.message_bytes;
+        let (body, _) = sending.json(max, "limits.message_bytes").await?;
+        let admitted = sessions.door.admit_sse_of(request.head(), &body).await;
+        let address = sessions.door.address(request.head());
+        let arrived = admitted.and_then(|admission| sessions.arrive(admission, address));
+        Ok(sessions.stream(arrived.map_err(|refusal| refusal.problem)?))
+    }
+
+    /// The answer that is an event stream.
+    fn stream(&self, arrived: Arrived) -> HttpResponse {
+        let outgoing = arrived.outgoing.clone();
+        let (seat, place) = self.begin(arrived, &[]);
+        event_stream().body(EventStream { outgoing, seat, _place: place })
     }
 
     /// Gives a connection that was admitted its room and its seat, or says why there is none. What was
@@ -294,6 +316,15 @@ impl Listener for Conversation {
 
     fn left(&mut self) {
         self.seat = None;
+    }
+}
+
+/// What a message of a client may hold.
+fn parse_limits(limits: &Limits) -> ParseLimits {
+    ParseLimits {
+        json_depth: limits.json_depth,
+        event_bytes: limits.event_bytes,
+        patterns: limits.subscriptions,
     }
 }
 

@@ -5,9 +5,7 @@ use std::time::Duration;
 use crate::broker::Transport;
 use crate::http::Query;
 use crate::model::Problem;
-
-/// The longest time between heartbeats that may be asked for, in seconds.
-const MAX_SECONDS: usize = 300;
+use crate::protocol::MAX_HEARTBEAT_SECONDS;
 
 /// Heartbeats of the broker's own pace in a row without a word from a WebSocket client before it counts as gone.
 const MISSED: u32 = 2;
@@ -36,7 +34,7 @@ impl Rhythm {
     /// The time between heartbeats that a query asks for, 1 to 300 whole seconds.
     pub fn asked(query: &Query) -> Result<Option<u32>, Problem> {
         // None is below what may be asked for.
-        let seconds = query.limit("heartbeat", 0, MAX_SECONDS)?;
+        let seconds = query.limit("heartbeat", 0, MAX_HEARTBEAT_SECONDS as usize)?;
         Ok(u32::try_from(seconds).ok().filter(|seconds| *seconds > 0))
     }
 

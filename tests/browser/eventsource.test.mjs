@@ -1,6 +1,7 @@
 // The browser's own EventSource, with no library in between.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import {
   eventuallyIn, launchBrowser, openPage, publish, startBalancer, startBroker, startCompressingProxy, startOtherOrigin, startProxy,
@@ -24,6 +25,24 @@ function watchSource(page, url) {
     source.addEventListener("fanfare.gap", () => { seen.gaps += 1; });
   }, url);
 }
+
+test("the reader of docs/protocol.md follows with a token in a header, and comes back by itself", options, async (t) => {
+  const key = "an-api-key-for-tests";
+  const broker = await startBroker(t, { env: { FANFARE_AUTH_API_KEYS: key } });
+  const { page } = await openPage(t, browser, `${broker.url}/docs`);
+  const docs = await readFile(new URL("../../docs/protocol.md", import.meta.url), "utf8");
+  const [, reader] = docs.match(/```js\n(.*?)```/s);
+  const begin = `${reader}; globalThis.seen = []; void follow("/v1/sse", () => ${JSON.stringify(key)}, ["a"], (event, data) => seen.push([event, data]))`;
+  await page.evaluate(`{ ${begin}; }`);
+  await eventuallyIn(page, () => seen.some(([event]) => event === "fanfare.live"));
+  await publish(broker.url, "a", 1, "-H", `Authorization: Bearer ${key}`);
+  await eventuallyIn(page, () => seen.some(([event, { data }]) => event === "message" && data === 1));
+  const next = await broker.restart();
+  await publish(next.url, "a", 2, "-H", `Authorization: Bearer ${key}`);
+  await eventuallyIn(page, () => seen.some(([, { data }]) => data === 2));
+  assert.equal(await page.evaluate(() => seen.filter(([event]) => event === "message").length), 2);
+  assert.match(await page.evaluate(`(() => { ${reader}; return follow("/v1/sse", () => "wrong", ["a"], () => {}).catch((error) => error.message); })()`), /^unauthorized: /);
+});
 
 test("a plain EventSource hears when it is live and then each event in onmessage", options, async (t) => {
   const broker = await startBroker(t);

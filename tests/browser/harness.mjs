@@ -176,14 +176,31 @@ export async function startProxy(t, port) {
 }
 
 /** A proxy that asks for a password by basic authentication, and passes it on with all else. */
-export async function startPasswordProxy(t, port, password) {
+export function startPasswordProxy(t, port, password) {
   const expected = `Basic ${btoa(password)}`;
+  return startHttpProxy(t, port, {
+    refusal: ({ headers }) => (headers.authorization === expected ? null : [401, { "www-authenticate": "Basic realm=here" }]),
+  });
+}
+
+/** A proxy that has what is at `port` under a prefix, such as `/fanfare`, and nothing beside it. */
+export function startPrefixProxy(t, port, prefix) {
+  return startHttpProxy(t, port, {
+    refusal: ({ url }) => (url.startsWith(`${prefix}/`) ? null : [404, {}]),
+    pathOf: (url) => url.slice(prefix.length),
+  });
+}
+
+/** A proxy that passes on what it does not refuse, at the path that `pathOf` says. */
+async function startHttpProxy(t, port, { refusal, pathOf = (url) => url }) {
   const server = createServer((request, response) => {
-    if (request.headers.authorization !== expected) {
-      response.writeHead(401, { "www-authenticate": "Basic realm=here" }).end();
+    const refused = refusal(request);
+    if (refused) {
+      response.writeHead(...refused).end();
       return;
     }
-    const { method, url: path, headers } = request;
+    const { method, headers } = request;
+    const path = pathOf(request.url);
     const onward = ask({ port, method, path, headers }, (answer) => {
       response.writeHead(answer.statusCode, answer.headers);
       answer.pipe(response);
@@ -192,9 +209,13 @@ export async function startPasswordProxy(t, port, password) {
     request.pipe(onward);
   });
   server.on("upgrade", (request, near, early) => {
+    if (refusal(request)) {
+      near.destroy();
+      return;
+    }
     const far = connect(port, "127.0.0.1");
     const head = request.rawHeaders.map((text, at) => (at % 2 ? `${text}\r\n` : `${text}: `)).join("");
-    far.write(`${request.method} ${request.url} HTTP/1.1\r\n${head}\r\n`);
+    far.write(`${request.method} ${pathOf(request.url)} HTTP/1.1\r\n${head}\r\n`);
     far.write(early);
     for (const [from, to] of [[near, far], [far, near]]) {
       from.on("close", () => to.destroy());

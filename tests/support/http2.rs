@@ -123,14 +123,21 @@ impl Http2 {
 
     /// Opens an event stream.
     pub async fn sse(&self, query: &str) -> SseClient {
-        let answer = self.ask(Method::GET, &format!("/v1/sse{query}"), &[]);
-        let response = answer.await.expect("an answer");
-        assert_eq!(response.status(), 200);
-        let body = response.into_body();
-        SseClient::of(stream::unfold(body, |mut body| async {
-            Some((chunk(&mut body).await?, body))
-        }))
+        events(self.ask(Method::GET, &format!("/v1/sse{query}"), &[])).await
     }
+
+    /// Opens the event stream that a body asks for.
+    pub async fn sse_of(&self, body: &Value) -> SseClient {
+        events(self.send(Method::POST, "/v1/sse", &[], body.to_string().into())).await
+    }
+}
+
+/// The event stream of an answer.
+async fn events(answer: ResponseFuture) -> SseClient {
+    let response = answer.await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let body = response.into_body();
+    SseClient::of(stream::unfold(body, |mut body| async { Some((chunk(&mut body).await?, body)) }))
 }
 
 /// The next bytes of a body; nothing at its end.

@@ -404,7 +404,7 @@ readColours();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours);
 requestAnimationFrame(drawAll);
 
-const broker = await (await fetch("/config.json")).json();
+const broker = await (await fetch("config.json")).json();
 let everLive = false;
 
 function show({ topic, data }) {

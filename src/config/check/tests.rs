@@ -132,6 +132,19 @@ fn a_token_needs_the_secret_that_checks_it() {
 }
 
 #[test]
+fn a_cookie_holds_tokens_and_has_a_plain_name() {
+    assert!(refused(&["auth.cookie=t"]).contains("auth.jwt_secret"));
+    let secret = format!("auth.jwt_secret={}", "s".repeat(32));
+    for name in ["a b", "a;b", "a=b", "a,b", "\"a\"", "\u{fc}"] {
+        let refused = refused(&[&secret, &format!("auth.cookie={name}")]);
+        assert!(refused.contains("the name of a cookie"), "{name}: {refused}");
+    }
+    let config = with(&[&secret, "auth.cookie=__Host-fanfare"]).unwrap();
+    assert_eq!(config.auth.cookie.as_deref(), Some("__Host-fanfare"));
+    assert_eq!(with(&[&secret]).unwrap().auth.cookie, None);
+}
+
+#[test]
 fn with_redis_events_are_kept_there_or_nowhere_and_without_it_never() {
     let needs = "\"redis\" needs redis.url";
     assert!(refused(&["history.storage=redis"]).contains(needs));
