@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["model"]),
     ("auth", &["clock", "config", "http", "model", "trust"]),
     ("body", &["auth", "clock", "config", "http", "model"]),
-    ("history", &["clock", "config", "model", "trust"]),
+    ("history", &["clock", "config", "metrics", "model", "trust"]),
     ("broker", &["clock", "history", "metrics", "model"]),
     ("cluster", &["broker", "config", "history", "model"]),
     (

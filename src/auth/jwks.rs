@@ -17,7 +17,7 @@ use crate::panics::half_done;
 use crate::trust;
 
 /// The shortest time between two fetches.
-const LEAST_BETWEEN: Duration = Duration::from_secs(5);
+pub(super) const LEAST_BETWEEN: Duration = Duration::from_secs(5);
 
 /// How long the issuer may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

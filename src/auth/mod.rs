@@ -217,7 +217,8 @@ impl Auth {
                     Look::KeyMissing(jwks) if jwks.keys().is_none() => {
                         let detail =
                             "the keys that tokens are checked with can't be had; try again";
-                        Err(Problem::new(Code::Unavailable, detail))
+                        Err(Problem::new(Code::Unavailable, detail)
+                            .passing_in(jwks::LEAST_BETWEEN.as_secs() as u32))
                     }
                     Look::KeyMissing(_) => Err(unauthorized(
                         "the token is not valid: it is signed with an unknown key",

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use actix_web::rt;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 use tracing_subscriber::EnvFilter;
 
 use super::reload::Watch;
@@ -20,7 +22,8 @@ use crate::trust;
 /// How much longer than a stop an end after a panic may take before it is forced.
 const LAST_RESORT: Duration = Duration::from_secs(10);
 
-/// Serves until SIGTERM or SIGINT, or a panic; a second signal ends the process at once.
+/// Serves until SIGTERM or SIGINT, or a panic, and for `server.shutdown_delay` after it, which a second signal or a
+/// panic ends; the next signal ends the process at once.
 pub fn run(sources: Sources) -> Result<(), Failure> {
     let loaded = load_with_origins(&sources)?;
     if loaded.config.calls_over_tls() {
@@ -39,27 +42,42 @@ pub fn run(sources: Sources) -> Result<(), Failure> {
 async fn serve(sources: Sources, loaded: Loaded) -> Result<(), Failure> {
     let signals = Signals::catch().map_err(Failure::failed)?;
     let server = Server::build(loaded.config.clone()).map_err(Failure::failed)?;
+    let delay = loaded.config.server.shutdown_delay;
     let (address, internal) = (server.addr(), server.internal_addr());
     let greeting = greeting(address, internal, &loaded.config, sources.file.as_deref());
     let watch = Watch::new(sources, loaded, server.reload()).map_err(Failure::failed)?;
     rt::spawn(watch.run());
     Lines::to("greeting", std::io::stdout()).say(greeting);
-    server.run_until(stop(signals)).await.map_err(Failure::failed)?;
+    let (hurry, hurried) = oneshot::channel();
+    let server = server.hurried_by(async { _ = hurried.await });
+    server.run_until(stop(signals, delay, hurry)).await.map_err(Failure::failed)?;
     match panics::is_broken() {
         true => Err(Failure::failed("a part of the broker has panicked")),
         false => Ok(()),
     }
 }
 
-/// Waits for the first signal or a panic, and leaves a watch that takes the next signal at its word.
-async fn stop(mut signals: Signals) {
+/// Waits for the first signal or a panic, and leaves a watch that takes the next ones at their word.
+async fn stop(mut signals: Signals, delay: Duration, hurry: oneshot::Sender<()>) {
     tokio::select! {
-        first = signals.next() => {
-            tracing::info!("{first}: stopping; another one ends at once");
-        }
+        first = signals.next() => match delay.is_zero() {
+            true => tracing::info!("{first}: stopping; another one ends at once"),
+            false => tracing::info!(
+                "{first}: stopping in {delay:?} (server.shutdown_delay), or at another one"
+            ),
+        },
         () = panics::broken() => tracing::error!("a part of the broker has panicked: stopping"),
     }
     rt::spawn(async move {
+        tokio::select! {
+            second = signals.next(), if !delay.is_zero() => {
+                tracing::info!("{second}: stopping; another one ends at once");
+            }
+            // What a part of the broker no longer does, nobody is to wait for.
+            () = panics::broken() => {}
+            () = sleep(delay) => {}
+        }
+        _ = hurry.send(());
         signals.next().await;
         std::process::exit(1);
     });

@@ -55,7 +55,12 @@ pub fn reference() -> String {
     _ = writeln!(text, "\n## `[[topics]]`\n\n{TOPICS_ABOUT}\n");
     _ = writeln!(text, "| key | form | default | meaning |\n|---|---|---|---|");
     for key in RULE_KEYS {
-        let unset = if key.name == "match" { "required" } else { "as in `[history]`" };
+        let unset = match key.name {
+            "match" => "required",
+            "subscribe" => r#"`"token"`, or `"own"`"#,
+            "publish" => r#"`"token"`"#,
+            _ => "as in `[history]`",
+        };
         row(&mut text, &format!("`{}`", key.name), key, &default(key, unset));
     }
     _ = writeln!(text, "\n```toml\n{SAMPLE_RULES}```\n\n{TOPICS_AS_TEXT}");
@@ -124,6 +129,10 @@ const SAMPLE_RULES: &str = r#"[[topics]]
 match = "public.>"          # `*` is one segment, a final `>` one or more
 subscribe = "anyone"
 publish = "nobody"          # only applications with an API key
+
+[[topics]]
+match = "users.{sub}.>"     # each user's own: `subscribe = "own"` by itself
+publish = "nobody"
 
 [[topics]]
 match = "cursors.*"
@@ -279,7 +288,7 @@ mod tests {
     #[test]
     fn the_sample_rules_are_rules() {
         let (_directory, sources) = file(SAMPLE_RULES);
-        assert_eq!(load(&sources).unwrap().rules.listed.len(), 3);
+        assert_eq!(load(&sources).unwrap().rules.listed.len(), 4);
     }
 
     #[test]

@@ -371,8 +371,9 @@ words!(Place: r#""disk", "memory", "redis" or "none""# {
     "redis" = Place::Redis,
 });
 
-words!(Who: r#""anyone", "token" or "nobody""# {
+words!(Who: r#""anyone", "own", "token" or "nobody""# {
     "anyone" = Who::Anyone,
+    "own" = Who::Own,
     "token" = Who::Token,
     "nobody" = Who::Nobody,
 });

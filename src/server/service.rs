@@ -191,11 +191,14 @@ fn application(
     Error = HttpResponse,
     InitError = (),
 > + use<> {
-    let (auth, is_encrypted) = (parts.auth.clone(), parts.entrance.is_encrypted());
+    let (auth, broker) = (parts.auth.clone(), parts.broker.clone());
+    let is_encrypted = parts.entrance.is_encrypted();
     let app = App::new()
         .configure(|services| configure(services, parts, sessions))
         .default_service(web::to(not_found))
-        .wrap(from_fn(move |request, next| attend(auth.clone(), is_encrypted, request, next)));
+        .wrap(from_fn(move |request, next| {
+            attend(auth.clone(), broker.clone(), is_encrypted, request, next)
+        }));
     // It would say where we are; we ask the request.
     let config = |()| AppConfig::default();
     map_config(app.into_factory().map_err(|error| error.error_response()), config)

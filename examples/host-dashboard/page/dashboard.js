@@ -36,7 +36,12 @@ function follow(broker, pattern, on) {
     if (cursor === null) query.set("snapshot", "true");
     else query.set("since", cursor);
     const socket = new WebSocket(`${broker.ws}?${query}`);
-    let bye = null, heartbeat = null, unanswered = false, over = false;
+    let bye = null, heartbeat = null, unanswered = false, over = false, isLive = false, trouble = false;
+
+    function showLive() {
+      if (trouble) on.state("waiting", "Connected, but the broker is in trouble");
+      else on.state("live", "Live");
+    }
 
     function ask() {
       if (unanswered) return lost(1006); // a whole heartbeat without an answer: nobody is there
@@ -74,9 +79,14 @@ function follow(broker, pattern, on) {
         case "live":
           attempts = 0;
           cursor = frame.cursor;
-          on.state("live", "Live");
+          isLive = true;
+          showLive();
           break;
         case "cursor": cursor = frame.cursor; break;
+        case "trouble":
+          trouble = frame.code !== "over";
+          if (isLive) showLive();
+          break;
         case "gap": on.gap(); break;
         case "error": on.state("refused", `${frame.code}: ${frame.message}`); break;
         case "bye": bye = frame; break;

@@ -17,11 +17,6 @@ pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Ser
     if typed.workers > most_workers {
         complain(complaints, "server.workers", format!("must be at most {most_workers}"));
     }
-    let heartbeat = between(complaints, "server.heartbeat", typed.heartbeat, 1, 300);
-    // The heartbeat is told to clients in whole seconds.
-    if heartbeat.as_secs() > 0 && heartbeat.subsec_nanos() != 0 {
-        complain(complaints, "server.heartbeat", "must be a whole number of seconds");
-    }
     let Span(flush_interval) = typed.flush_interval;
     if flush_interval > Duration::from_millis(100) {
         complain(complaints, "server.flush_interval", "must be at most 100ms");
@@ -38,11 +33,22 @@ pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Ser
             workers => workers,
         },
         keep_alive: between(complaints, "server.keep_alive", typed.keep_alive, 1, 3_600),
-        heartbeat,
+        heartbeat: heartbeat("server.heartbeat", typed.heartbeat, complaints),
+        stream_heartbeat: heartbeat("server.stream_heartbeat", typed.stream_heartbeat, complaints),
         flush_interval,
         compression: typed.compression.then_some(typed.compression_bytes.0),
+        shutdown_delay: between(complaints, "server.shutdown_delay", typed.shutdown_delay, 0, 600),
         shutdown_grace: between(complaints, "server.shutdown_grace", typed.shutdown_grace, 0, 600),
     }
+}
+
+/// A time between heartbeats, which clients are told in whole seconds.
+fn heartbeat(key: &str, typed: Span, complaints: &mut Complaints) -> Duration {
+    let heartbeat = between(complaints, key, typed, 1, 300);
+    if heartbeat.as_secs() > 0 && heartbeat.subsec_nanos() != 0 {
+        complain(complaints, key, "must be a whole number of seconds");
+    }
+    heartbeat
 }
 
 fn origins(typed: &[String], complaints: &mut Complaints) -> Vec<String> {

@@ -10,7 +10,7 @@ func launchDarkly(base string, p *place) {
 	stream, err := eventsource.SubscribeWithURL(base+"/v1/sse?topic=clients.%3E&format=data",
 		eventsource.StreamOptionInitialRetry(time.Second),
 		eventsource.StreamOptionUseBackoff(5*time.Second),
-		eventsource.StreamOptionReadTimeout(time.Minute), // a heartbeat comes every 25 s
+		eventsource.StreamOptionReadTimeout(time.Minute), // a heartbeat comes every 15 s
 		eventsource.StreamOptionCanRetryFirstConnection(-1),
 		// It says of every error that it goes on.
 		eventsource.StreamOptionErrorHandler(func(error) eventsource.StreamErrorHandlerResult {

@@ -51,7 +51,7 @@ async def with_websockets(base):
 
 def with_httpx_sse(base):
     last = ""
-    # Reading ends after 5 s without this, and a heartbeat comes every 25 s.
+    # Reading ends after 5 s without this, and a heartbeat comes every 15 s.
     http = httpx.Client(timeout=httpx.Timeout(10, read=60))
     while True:
         headers = {"Last-Event-ID": last} if last else {}

@@ -10,7 +10,7 @@ import java.util.concurrent.TimeUnit;
 final class OkHttpEvents {
     static void run(String base, Place place) throws Exception {
         var connect = ConnectStrategy.http(URI.create(base + "/v1/sse?topic=clients.%3E&format=data"))
-            .readTimeout(1, TimeUnit.MINUTES); // a heartbeat comes every 25 s
+            .readTimeout(1, TimeUnit.MINUTES); // a heartbeat comes every 15 s
         // Always, for it would end at the first cut otherwise. It keeps Last-Event-ID.
         var source = new EventSource.Builder(connect).errorStrategy(ErrorStrategy.alwaysContinue()).build();
         for (MessageEvent event : source.messages()) {
