@@ -109,6 +109,8 @@ struct Seen {
 async fn see(io: TcpStream, socket: Socket, patience: Duration) -> Option<Seen> {
     let mut late = Timer::after(patience);
     let opening = tokio::select! {
+        // What has come counts, however late it is looked at.
+        biased;
         opening = Opening::look(&io) => opening,
         // Whoever was late is told so in HTTP/1.1.
         () = &mut late => Opening::Http1,
