@@ -16,8 +16,8 @@ use actix_web::dev::{Server, fn_service};
 use actix_web::rt::net::TcpStream;
 use fanfare::model::Close;
 use fanfare::session::{
-    Deflate, FrameLimits, Listener, Outgoing, Said, SharedTcp, Socket, SocketLimits, Upgrade,
-    Upgraded, close_frame, message_frame, require_handshake,
+    Contexts, Deflate, FrameLimits, Listener, Outgoing, Said, SharedTcp, Socket, SocketLimits,
+    Upgrade, Upgraded, close_frame, message_frame, require_handshake,
 };
 use futures_util::future::{LocalBoxFuture, ready};
 
@@ -32,6 +32,9 @@ fn limits(deflate: bool) -> SocketLimits {
 
 /// What may wait for a client, in bytes: a few of the largest messages.
 const OUTBOX_BYTES: usize = 128 << 20;
+
+/// What is kept of what a client sent compressed, in bytes.
+const CONTEXT_BYTES: usize = 32 << 10;
 
 /// Says everything back, compressed where that was agreed upon and makes it smaller.
 struct Echo {
@@ -59,9 +62,11 @@ impl Listener for Echo {
 
 async fn echo(upgrade: Upgrade<SharedTcp>) -> io::Result<()> {
     let head = upgrade.head();
-    let agreed = require_handshake(head).and_then(|()| Deflate::negotiate(&head.headers, 0));
-    let deflate = match agreed {
-        Ok(deflate) => deflate,
+    let contexts = Contexts::new(CONTEXT_BYTES);
+    let agreed =
+        require_handshake(head).and_then(|()| Deflate::negotiate(&head.headers, 0, &contexts));
+    let (deflate, context) = match agreed {
+        Ok(agreed) => agreed.unzip(),
         Err(problem) => {
             upgrade.refuse(&problem).await;
             return Ok(());
@@ -73,7 +78,8 @@ async fn echo(upgrade: Upgrade<SharedTcp>) -> io::Result<()> {
     _ = outgoing.push(answer);
     let limits = limits(deflate.is_some());
     let echo = Echo { outgoing: outgoing.clone(), deflate };
-    actix_web::rt::spawn(Socket::new(io, early, outgoing, limits, echo));
+    let socket = Socket::new(io, early, outgoing, limits, echo);
+    actix_web::rt::spawn(socket.remembering(context.flatten()));
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use fanfare::http::Query;
 use fanfare::ingress::{Batch, Form};
 use fanfare::model::{Cursor, Pattern, Topic};
 use fanfare::protocol::{Message, Op, PROTOCOLS, ParseLimits};
-use fanfare::session::{FrameLimits, FrameReader, Incoming, inflate};
+use fanfare::session::{Contexts, FrameLimits, FrameReader, Incoming, inflate};
 use futures_util::FutureExt;
 
 /// What reads some bytes.
@@ -84,7 +84,9 @@ pub fn cbor(bytes: &[u8]) {
 pub fn frames(bytes: &[u8]) {
     let Some((&how, bytes)) = bytes.split_first() else { return };
     let limits = FrameLimits { message_bytes: 4_096, message_fragments: 4, deflate: how & 1 == 1 };
-    let (mut reader, mut buffer) = (FrameReader::new(limits), BytesMut::new());
+    let context = Contexts::new(1 << 10).take(10).filter(|_| how & 2 == 2);
+    let mut reader = FrameReader::new(limits).remembering(context);
+    let mut buffer = BytesMut::new();
     for piece in bytes.chunks(usize::from(how >> 1) + 1) {
         buffer.extend_from_slice(piece);
         loop {
@@ -103,8 +105,11 @@ pub fn frames(bytes: &[u8]) {
 
 /// A compressed message.
 pub fn inflated(bytes: &[u8]) {
-    if let Ok(message) = inflate(bytes.into(), 4_096) {
-        assert!(message.len() <= 4_096);
+    let mut context = Contexts::new(1 << 10).take(10);
+    for context in [None, context.as_mut()] {
+        if let Ok(message) = inflate(bytes.into(), 4_096, context) {
+            assert!(message.len() <= 4_096);
+        }
     }
 }
 

@@ -250,13 +250,25 @@ impl ResponseError for Problem {
         let status = status(self.code);
         let mut response = HttpResponseBuilder::new(status);
         match self.code {
-            Code::Unauthorized => _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+            Code::Unauthorized => {
+                // RFC 6750, section 3.1: without a credential there is no error to name.
+                let bearer = match self.is_of_credential {
+                    true => r#"Bearer error="invalid_token""#,
+                    false => "Bearer",
+                };
+                response.insert_header((header::WWW_AUTHENTICATE, bearer));
+            }
             Code::UpgradeRequired => {
                 response.insert_header((header::UPGRADE, "websocket"));
                 response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));
             }
-            Code::TooMany | Code::Unavailable | Code::StorageFull | Code::OutcomeUnknown => {
-                response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS));
+            Code::InProgress
+            | Code::TooMany
+            | Code::Unavailable
+            | Code::StorageFull
+            | Code::OutcomeUnknown => {
+                let seconds = self.retry_after.unwrap_or(RETRY_AFTER_SECONDS);
+                response.insert_header((header::RETRY_AFTER, seconds));
             }
             _ => {}
         }
@@ -340,5 +352,14 @@ mod tests {
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic abc"));
         headers.append(header::AUTHORIZATION, HeaderValue::from_static("Negotiate abc"));
         assert_eq!(credential(&headers, Some("q")), Ok(Some("q")));
+    }
+
+    #[test]
+    fn of_the_conflicts_only_the_one_that_passes_says_when_to_come_again() {
+        for (code, is_passing) in [(Code::InProgress, true), (Code::IdempotencyMismatch, false)] {
+            let response = Problem::new(code, "").error_response();
+            assert_eq!(response.status(), StatusCode::CONFLICT);
+            assert_eq!(response.headers().contains_key(header::RETRY_AFTER), is_passing);
+        }
     }
 }

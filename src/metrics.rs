@@ -18,6 +18,9 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// Log lines that could not be written: of the process, which has one log.
 pub static LOG_LINES_LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 
+/// Idempotency keys that were forgotten before their window was over: of the process, which has one history.
+pub static KEYS_FORGOTTEN_EARLY: LazyLock<Counter> = LazyLock::new(Counter::default);
+
 /// The counters of one node.
 #[derive(Debug)]
 pub struct Metrics {
@@ -38,6 +41,8 @@ pub struct Metrics {
     pub sessions: Family<TransportLabel, Gauge>,
     /// Sessions ended by the broker, by `code`.
     pub closes: Family<CodeLabel, Counter>,
+    /// Sessions whose client ended at the same large event as before, again.
+    pub stumbles: Counter,
     /// Notices that could not be stored.
     pub notices_lost: Counter,
     /// Entries and messages of an application's Redis that could not become events.
@@ -72,6 +77,7 @@ impl Default for Metrics {
             refusals: Family::default(),
             sessions: Family::default(),
             closes: Family::default(),
+            stumbles: Counter::default(),
             notices_lost: Counter::default(),
             ingress_passed_by: Counter::default(),
             subscriptions: Gauge::default(),
@@ -109,6 +115,11 @@ impl Metrics {
         registry.register("sessions", "Open sessions by transport", self.sessions.clone());
         registry.register("closes", "Sessions ended by the broker, by code", self.closes.clone());
         registry.register(
+            "stumbles",
+            "Sessions whose client ended at the same large event as before, again",
+            self.stumbles.clone(),
+        );
+        registry.register(
             "notices_lost",
             "Notices that could not be stored",
             self.notices_lost.clone(),
@@ -122,6 +133,11 @@ impl Metrics {
             "ingress_passed_by",
             "Entries and messages of an application's Redis that could not become events",
             self.ingress_passed_by.clone(),
+        );
+        registry.register(
+            "idempotency_keys_forgotten_early",
+            "Idempotency keys forgotten before their window was over",
+            KEYS_FORGOTTEN_EARLY.clone(),
         );
         registry.register(
             "subscriptions",

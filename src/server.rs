@@ -1,8 +1,9 @@
 //! The wiring: the one place where everything meets, and the stop.
 //!
-//! A stop goes in a stated order: not ready and no new sessions; every session is told to come back
-//! elsewhere (1012), spread over the grace time; then the listener closes and what still runs is
-//! given a moment.
+//! A stop goes in a stated order: not ready, while everything is served on for as long as balancers need to
+//! notice, and every session is told to go elsewhere in that time; then no new sessions; every session
+//! is told to come back elsewhere (1012), spread over the grace time; then the listener closes and what still
+//! runs is given a moment.
 
 mod course;
 mod headers;
@@ -26,7 +27,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::{self, ServerHandle};
+use actix_web::dev;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -42,7 +43,7 @@ use crate::admin;
 use crate::auth::{Auth, Entrance};
 use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Relay, Router, Timing};
-use crate::clock::Clock;
+use crate::clock::{Clock, within};
 use crate::cluster::RedisRelay;
 use crate::config::{Config, Limits, Storage};
 use crate::history::History;
@@ -53,7 +54,7 @@ use crate::ingress::redis::Source;
 use crate::metrics::Metrics;
 use crate::notices::webhook::Webhook;
 use crate::notices::{Noticed, Notices};
-use crate::session::{Door, House, Places, Sessions};
+use crate::session::{Contexts, Door, Heartbeats, House, Places, Sessions, Stumbles};
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 2;
@@ -79,11 +80,14 @@ pub struct Server {
     revocations_known: oneshot::Receiver<()>,
     places: Places,
     patience: Patience,
+    hurry: LocalBoxFuture<'static, ()>,
 }
 
 /// How long a stop may take.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
+    /// All is served on for so long.
+    delay: Duration,
     /// Sessions are ended evenly over this time.
     grace: Duration,
     /// And each may take so long to take its last word.
@@ -92,8 +96,11 @@ struct Patience {
 
 impl Patience {
     fn of(config: &Config) -> Self {
-        let grace = config.server.shutdown_grace;
-        Self { grace, close_timeout: config.limits.close_timeout }
+        Self {
+            delay: config.server.shutdown_delay,
+            grace: config.server.shutdown_grace,
+            close_timeout: config.limits.close_timeout,
+        }
     }
 }
 
@@ -130,9 +137,11 @@ struct Parts {
     metrics: Arc<Metrics>,
     limits: Arc<Limits>,
     keep_alive: Duration,
-    heartbeat: Duration,
+    heartbeats: Heartbeats,
     clock: Clock,
     compression: Option<usize>,
+    contexts: Contexts,
+    stumbles: Arc<Stumbles>,
     places: Places,
     bodies: Arc<Bodies>,
     sockets: Sockets,
@@ -154,10 +163,12 @@ impl Parts {
             places: places.clone(),
             limits: limits.clone(),
             compression: self.compression,
+            contexts: self.contexts.clone(),
         };
         let worker = broker.start_worker();
-        let house = House { auth, broker, limits, places, clock: self.clock };
-        Sessions::new(door, house, worker, self.metrics.clone(), self.heartbeat)
+        let (metrics, stumbles) = (self.metrics.clone(), self.stumbles.clone());
+        let house = House { auth, broker, limits, places, stumbles, metrics, clock: self.clock };
+        Sessions::new(door, house, worker, self.metrics.clone(), self.heartbeats)
     }
 }
 
@@ -182,11 +193,7 @@ impl Server {
             Arc::new(notices),
             metrics.clone(),
             config.auth.tickets,
-            Timing {
-                heartbeat: config.server.heartbeat,
-                flush_interval: config.server.flush_interval,
-                clock,
-            },
+            Timing { flush_interval: config.server.flush_interval, clock },
         );
         let limits = Arc::new(config.limits.clone());
         let mut services = feeds(&config, &broker, &limits)?;
@@ -208,9 +215,11 @@ impl Server {
             metrics,
             limits,
             keep_alive: config.server.keep_alive,
-            heartbeat: config.server.heartbeat,
+            heartbeats: heartbeats(&config),
             clock,
             compression: config.server.compression,
+            contexts: Contexts::new(config.limits.inflate_bytes),
+            stumbles: Arc::default(),
             places: places.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
             sockets: Sockets::new(&config.limits),
@@ -234,6 +243,7 @@ impl Server {
             revocations_known,
             places,
             patience,
+            hurry: Box::pin(std::future::pending()),
         })
     }
 
@@ -257,7 +267,13 @@ impl Server {
         self.reload.clone()
     }
 
-    /// Serves until `stop` is ready, then says good-bye to every session and returns.
+    /// Ends `server.shutdown_delay` where that is ready before its time is over.
+    pub fn hurried_by(self, hurry: impl Future<Output = ()> + 'static) -> Self {
+        Self { hurry: Box::pin(hurry), ..self }
+    }
+
+    /// Serves until `stop` is ready and for `server.shutdown_delay` after it, then says good-bye to every session
+    /// and returns.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), ServeError> {
         let handle = self.server.handle();
         let services: Vec<_> = self.services.into_iter().map(actix_web::rt::spawn).collect();
@@ -265,7 +281,9 @@ impl Server {
         let history = self.history;
         let stopping = async {
             stop.await;
-            shut_down(&self.broker, &self.places, &handle, self.patience).await;
+            serve_on(&self.broker, &self.places, self.patience, self.hurry).await;
+            say_good_bye(&self.broker, &self.places, self.patience).await;
+            handle.stop(true).await;
         };
         let outcome = tokio::select! {
             outcome = running => outcome.map_err(io::Error::other).flatten(),
@@ -307,9 +325,10 @@ fn always(
     history: &Arc<dyn History>,
     noticed: Noticed,
     known: oneshot::Sender<()>,
-) -> [Service; 4] {
-    let keys = auth.clone();
+) -> [Service; 5] {
+    let (keys, watched) = (auth.clone(), broker.clone());
     [
+        Box::pin(async move { watched.watch_log().await }),
         Box::pin(sweep(history.clone())),
         Box::pin(async move { keys.keep_keys().await }),
         Box::pin(admin::revocations::follow(broker.clone(), auth.clone(), known)),
@@ -404,21 +423,30 @@ async fn sweep(history: Arc<dyn History>) {
     }
 }
 
-async fn shut_down(
+fn heartbeats(config: &Config) -> Heartbeats {
+    let server = &config.server;
+    Heartbeats { websocket: server.heartbeat, stream: server.stream_heartbeat }
+}
+
+/// Serves on, not ready, until balancers had the time to notice and every session was told to go elsewhere.
+async fn serve_on(
     broker: &BrokerHandle,
     places: &Places,
-    server: &ServerHandle,
-    patience: Patience,
+    Patience { delay, .. }: Patience,
+    hurry: impl Future<Output = ()>,
 ) {
-    say_good_bye(broker, places, patience).await;
-    server.stop(true).await;
+    broker.go(delay);
+    if !delay.is_zero() {
+        info!(sessions = places.open(), ?delay, "not ready any more, and serving on");
+        _ = within(delay, hurry).await;
+    }
 }
 
 /// Tells every session to come back elsewhere, and waits a moment for them to leave.
 async fn say_good_bye(
     broker: &BrokerHandle,
     places: &Places,
-    Patience { grace, close_timeout }: Patience,
+    Patience { grace, close_timeout, .. }: Patience,
 ) {
     info!(sessions = places.open(), "stopping");
     broker.drain(grace).await;

@@ -13,7 +13,8 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, eventually, expect, token};
+use support::{API_KEY, PATIENCE, TestServer, eventually, expect, token};
+use tokio::time::timeout;
 
 /// A node whose log is in a database, and which tells who is in a `room.>`.
 fn node(redis: &Redis, database: u8) -> TestServer {
@@ -195,11 +196,13 @@ async fn nodes_of_an_earlier_release_are_told_what_is_published_as_long_as_one_i
         earlier.hears()
     };
     let mut earlier = Earlier::at(&redis);
-    while !heard(&mut earlier).await {}
+    let is_used = async { while !heard(&mut earlier).await {} };
+    timeout(PATIENCE, is_used).await.expect("the channel of all is used");
     for _ in 0..5 {
         assert!(heard(&mut earlier).await, "and goes on to");
     }
     // It ends, and another program listens on.
     earlier.ends.store(true, Ordering::Relaxed);
-    while heard(&mut earlier).await {}
+    let is_left = async { while heard(&mut earlier).await {} };
+    timeout(PATIENCE, is_left).await.expect("the channel of all is left");
 }

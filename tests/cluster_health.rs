@@ -9,6 +9,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::process::Process;
 use support::redis::Redis;
+use support::sse::SseClient;
 use support::ws::WsClient;
 use support::{TestServer, eventually, problem};
 use tokio::time::timeout;
@@ -50,6 +51,39 @@ async fn a_node_is_not_ready_and_refuses_at_once_while_redis_is_away() {
     node.publish("a", &json!(3)).await;
     let page: Value = node.get("/v1/topics/a").send().await.unwrap().json().await.unwrap();
     assert_eq!((&page["retained"], &page["latest"]["data"]), (&json!(2), &json!(3)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_hear_within_5_s_that_redis_is_away_and_that_it_is_back() {
+    let mut redis = Redis::durable();
+    let node = node(&redis);
+    eventually_ready(&node).await;
+    let mut early = WsClient::live(&node, "?topic=a").await;
+    let mut stream = SseClient::live(&node, "?topic=a").await;
+    redis.kill();
+    let heard = async {
+        let trouble = stream.next().await.expect("an event");
+        (early.until("trouble").await, trouble)
+    };
+    let (trouble, of_stream) = timeout(Duration::from_secs(5), heard).await.expect("within 5 s");
+    assert_eq!(trouble["code"], "unavailable");
+    assert_eq!(
+        (of_stream.event.as_str(), of_stream.json()["code"].as_str()),
+        ("fanfare.trouble", Some("unavailable"))
+    );
+    assert_eq!(readiness(&node).await.0, 503);
+    // Behind its welcome, which `connect` has read.
+    let mut late = WsClient::connect(&node, "").await;
+    assert_eq!(late.next().await["code"], "unavailable");
+    redis.restart();
+    for client in [&mut early, &mut late] {
+        assert_eq!(client.until("trouble").await["code"], "over");
+    }
+    assert_eq!(stream.next().await.expect("an event").json()["code"], "over");
+    let mut well = WsClient::connect(&node, "?topic=a").await;
+    assert_eq!(well.next().await["op"], "ack", "it hears of no trouble");
+    node.publish("a", &json!(1)).await;
+    assert_eq!(early.until("event").await["data"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,9 +16,17 @@ use support::{TestServer, eventually};
 /// What a start says that is refused.
 fn refusal(redis: &Redis, user: &str, settings: &[&str]) -> String {
     let url = format!("redis.url=redis://{user}127.0.0.1:{}", redis.port);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+    let mut command = Command::new("timeout");
     without_settings(&mut command);
-    command.args(["serve", "--set", "server.listen=127.0.0.1:0", "--set", &url]);
+    command.args([
+        "60",
+        env!("CARGO_BIN_EXE_fanfare"),
+        "serve",
+        "--set",
+        "server.listen=127.0.0.1:0",
+        "--set",
+        &url,
+    ]);
     settings.iter().for_each(|setting| _ = command.args(["--set", setting]));
     let output = command.output().expect("it runs");
     assert!(!output.status.success(), "it started");

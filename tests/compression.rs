@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::deflate::{DeflateClient, OFFER, RSV1, deflate};
+use support::deflate::{DeflateClient, Deflater, OFFER, RSV1, deflate};
 use support::process::Process;
 use support::ws::WsClient;
 use support::{TestServer, eventually, expect};
@@ -213,8 +213,8 @@ async fn a_bomb_is_refused_and_never_held_in_memory() {
 async fn what_is_not_acceptable_or_switched_off_is_declined_and_bad_grammar_is_refused() {
     let server = TestServer::open();
     let agreed = compressed(&server, "").await.extensions;
-    let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-    assert_eq!(agreed.as_deref(), Some(both));
+    let terms = "permessage-deflate; server_no_context_takeover; client_max_window_bits=10";
+    assert_eq!(agreed.as_deref(), Some(terms));
     let offer = |value| [("Sec-WebSocket-Extensions", value)];
     let declined = connect(&server, "", &offer("permessage-deflate; mode=fast, x-other")).await;
     assert_eq!(declined.extensions, None);
@@ -235,4 +235,65 @@ async fn what_is_not_acceptable_or_switched_off_is_declined_and_bad_grammar_is_r
         expect(sessions, reqwest::StatusCode::OK).await["sessions"] == json!([])
     })
     .await;
+}
+
+/// What Jetty and reactor-netty offer: they keep their context, whatever they are asked.
+const PLAIN_OFFER: [(&str, &str); 1] = [("Sec-WebSocket-Extensions", "permessage-deflate")];
+
+#[tokio::test]
+async fn a_client_whose_messages_refer_to_those_before_is_understood() {
+    let server = TestServer::open();
+    for (offer, answer, bits) in [
+        ("permessage-deflate", "permessage-deflate; server_no_context_takeover", 15),
+        (OFFER, "permessage-deflate; server_no_context_takeover; client_max_window_bits=10", 10),
+    ] {
+        let mut client = connect(&server, "", &[("Sec-WebSocket-Extensions", offer)]).await;
+        // Netty refuses an answer that asks it to forget, and Jetty does not listen.
+        assert_eq!(client.extensions.as_deref(), Some(answer));
+        let mut deflater = Deflater::new(bits);
+        let mut lengths = Vec::new();
+        for reference in 1..20 {
+            let note = "the same words again and again, so that they are worth referring to";
+            let ping = json!({"op": "ping", "ref": reference, "topics": note}).to_string();
+            let ping = ping.replace(",\"topics\"", " ,\"topics\"");
+            let stream = deflater.message(ping.as_bytes());
+            lengths.push(stream.len());
+            client.send(0x80 | RSV1 | 1, &stream).await;
+            // It is refused for its member, by its number: so it was read.
+            assert_eq!(client.until("error").await.json()["ref"], reference);
+            if reference % 5 == 0 {
+                // What comes as it is does not count.
+                client.send(0x81, br#"{"op":"ping","ref":100}"#).await;
+                client.until("pong").await;
+                client.send(0x81, br#"{"op":"ping","ref":101}"#).await;
+                client.until("pong").await;
+            }
+        }
+        assert!(lengths[1] < lengths[0] / 2, "{lengths:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_all_clients_sent_takes_a_bounded_room_and_who_comes_then_is_served_uncompressed() {
+    let server = TestServer::with(|config| config.limits.inflate_bytes = 2 * 32 * 1024);
+    let extensions = async |offer: &[(&str, &str)]| {
+        let client = connect(&server, "?topic=a", offer).await;
+        (client.extensions.clone(), client)
+    };
+    let (one, first) = extensions(&PLAIN_OFFER).await;
+    let (two, _second) = extensions(&PLAIN_OFFER).await;
+    assert!(one.is_some() && two.is_some());
+    let (none, mut third) = extensions(&PLAIN_OFFER).await;
+    assert_eq!(none, None);
+    third.until("live").await;
+    server.publish("a", &rows(30)).await;
+    assert!(!third.until("event").await.is_compressed());
+    // Who needs no room gets what it offers.
+    let alone = "permessage-deflate; client_no_context_takeover";
+    for offer in [alone.to_owned(), format!("permessage-deflate, {alone}")] {
+        let (agreed, _) = extensions(&[("Sec-WebSocket-Extensions", &offer)]).await;
+        assert!(agreed.expect("an agreement").contains("; client_no_context_takeover"), "{offer}");
+    }
+    drop(first);
+    eventually("there is room again", async || extensions(&PLAIN_OFFER).await.0.is_some()).await;
 }

@@ -198,8 +198,6 @@ async fn over_sse(run: Arc<Run>, mut client: Client) -> Client {
                         Some("fanfare.gap") => client.gap(),
                         Some(_) => client.progress(&frame),
                     }
-                } else if let Some(id) = field("id: ") {
-                    client.cursor = Cursor::parse(id).expect("a cursor");
                 }
                 buffer = rest.to_owned();
             }

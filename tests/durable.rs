@@ -162,6 +162,7 @@ async fn retention_on_disk_goes_on_after_a_restart() {
     server.stop();
     let server = TestServer::durable(directory.path(), |config| {
         config.rules.default.max_age = Duration::from_millis(1);
+        config.rules.default.keep_newest = false;
     });
     let retained = async || {
         let topic = server.get("/v1/topics/a").send().await.expect("an answer");

@@ -24,6 +24,8 @@ use support::redis::Redis;
 struct Heard {
     events: Mutex<Vec<Arc<Event>>>,
     is_full: AtomicBool,
+    /// Whether it is told of a loss, and may be.
+    is_losing: AtomicBool,
     /// How often it is full after each time it has heard something.
     slowness: AtomicUsize,
     rests: AtomicUsize,
@@ -35,7 +37,7 @@ impl Feed for Heard {
     }
 
     fn broken(&self, Loss { since, .. }: Loss) {
-        panic!("nothing was lost after {since}");
+        assert!(self.is_losing.load(Ordering::SeqCst), "nothing was lost after {since}");
     }
 
     fn committed(&self, events: Vec<Arc<Event>>) {
@@ -54,12 +56,13 @@ impl Feed for Heard {
 struct Log {
     history: Arc<dyn History>,
     heard: Arc<Heard>,
+    clock: Clock,
     _directory: tempfile::TempDir,
     _redis: Option<Redis>,
 }
 
 /// How a backend opens a new log.
-type Open = fn(&Config, Arc<dyn Feed>) -> Arc<dyn History>;
+type Open = fn(&Config, Clock, Arc<dyn Feed>) -> Arc<dyn History>;
 
 /// A backend, and what its rules keep events in.
 struct Backend {
@@ -70,9 +73,9 @@ struct Backend {
 /// In memory.
 const MEMORY: Backend = Backend {
     storage: Storage::Memory,
-    open: |config, feed| {
+    open: |config, clock, feed| {
         let (start, rules) = (MemoryHistory::new_start(), config.rules.clone());
-        Arc::new(MemoryHistory::new(start, &config.history, rules, Clock::default(), feed))
+        Arc::new(MemoryHistory::new(start, &config.history, rules, clock, feed))
     },
 };
 
@@ -85,32 +88,46 @@ const MEMORY_BESIDE_DISK: Backend = Backend { storage: Storage::Memory, open: sq
 /// In Redis.
 const REDIS: Backend = Backend {
     storage: Storage::Redis,
-    open: |config, feed| {
+    open: |config, _, feed| {
         let joined = Joined::open(config.redis.as_ref().expect("a Redis")).expect("it is joined");
         Arc::new(joined.start(&config.history, config.rules.clone(), feed))
     },
 };
 
-fn sqlite(config: &Config, feed: Arc<dyn Feed>) -> Arc<dyn History> {
-    let opened = Opened::open(&config.history, config.rules.clone(), Clock::default())
-        .expect("the history opens");
+fn sqlite(config: &Config, clock: Clock, feed: Arc<dyn Feed>) -> Arc<dyn History> {
+    let opened =
+        Opened::open(&config.history, config.rules.clone(), clock).expect("the history opens");
     Arc::new(opened.start(feed).expect("the history starts"))
 }
 
 fn open(backend: Backend, change: impl FnOnce(&mut Config)) -> Log {
+    open_by(backend, Clock::default(), Redis::start, change)
+}
+
+/// A log whose clock is moved by [`Log::pass`] alone.
+fn open_with_hands(backend: Backend, change: impl FnOnce(&mut Config)) -> Log {
+    open_by(backend, Clock::by_hand(SystemTime::now()), || Redis::ahead_by(0), change)
+}
+
+fn open_by(
+    backend: Backend,
+    clock: Clock,
+    start: impl FnOnce() -> Redis,
+    change: impl FnOnce(&mut Config),
+) -> Log {
     let directory = tempfile::tempdir().expect("a directory");
     let mut config = Config::default();
     config.history.path = directory.path().join("data");
     config.rules.default.storage = backend.storage;
-    let redis = (backend.storage == Storage::Redis).then(Redis::start);
+    let redis = (backend.storage == Storage::Redis).then(start);
     config.redis = redis.as_ref().map(|redis| config::Redis {
         prefix: "contract".to_owned(),
         ..config::Redis::at(&redis.url())
     });
     change(&mut config);
     let heard = Arc::new(Heard::default());
-    let history = (backend.open)(&config, heard.clone());
-    Log { history, heard, _directory: directory, _redis: redis }
+    let history = (backend.open)(&config, clock, heard.clone());
+    Log { history, heard, clock, _directory: directory, _redis: redis }
 }
 
 fn topic(name: &str) -> Topic {
@@ -153,10 +170,30 @@ impl Log {
         self.append(vec![event(name, data)]).await.events[0].cursor.unwrap()
     }
 
+    /// Lets so much time pass, after as much has passed in all before.
+    fn pass(&self, seconds: u64, before: u64) {
+        self.clock.pass(Duration::from_secs(seconds));
+        if let Some(redis) = &self._redis {
+            redis.set_ahead((before + seconds) as i64);
+        }
+        self.history.sweep();
+    }
+
     async fn keyed(&self, scope: u8, request: u8) -> Result<Receipt, AppendError> {
         let (scope, asked) = ([scope; 32], [request; 32]);
         let key = Some(IdempotencyKey { scope, request: asked, is_in_series: false });
         self.history.append(Append { events: vec![event("keyed", request)], key }).await
+    }
+
+    /// How many events a topic has.
+    async fn retained(&self, name: &str) -> usize {
+        self.history.topic(topic(name)).await.unwrap().retained
+    }
+
+    /// The current values of all that matches.
+    async fn values(&self, texts: &[&str]) -> Vec<String> {
+        let newest = Newest { patterns: patterns(texts), after: None, max_events: 100 };
+        data(&self.history.newest(newest).await.unwrap().events)
     }
 
     /// All that matches after a place; up to the head it is the same, which a log may have at hand.
@@ -360,11 +397,9 @@ async fn the_bytes_of_one_topic_and_of_all_are_bounded(backend: Backend) {
     let cost = 1_000;
     let log = open(backend, |config| {
         config.rules.default.max_bytes = 5 * cost;
-        config.history.disk_bytes = 12 * cost;
-        config.history.memory_bytes = 12 * cost;
-        config.history.redis_bytes = 12 * cost;
+        bound_all(config, 12 * cost);
     });
-    let text = format!("\"{}\"", "x".repeat(cost - 2 - Event::OVERHEAD_BYTES - 1));
+    let text = text_that_costs(cost);
     for name in ["a", "b", "c"] {
         for _ in 0..8 {
             log.put(name, &text).await;
@@ -383,12 +418,21 @@ async fn crowded(backend: Backend, cost: usize) -> (Log, String) {
     let log = open(backend, |config| {
         config.rules.revocations.storage = storage;
         config.rules.places.storage = storage;
-        config.history.disk_bytes = 12 * cost;
-        config.history.memory_bytes = 12 * cost;
-        config.history.redis_bytes = 12 * cost;
+        bound_all(config, 12 * cost);
     });
-    let text = format!("\"{}\"", "x".repeat(cost - 2 - Event::OVERHEAD_BYTES - 1));
-    (log, text)
+    (log, text_that_costs(cost))
+}
+
+/// No more than so many bytes of all topics, wherever they are.
+fn bound_all(config: &mut Config, bytes: usize) {
+    config.history.disk_bytes = bytes;
+    config.history.memory_bytes = bytes;
+    config.history.redis_bytes = bytes;
+}
+
+/// Data with which an event costs so much whose topic is one letter.
+fn text_that_costs(cost: usize) -> String {
+    format!("\"{}\"", "x".repeat(cost - 2 - Event::OVERHEAD_BYTES - 1))
 }
 
 async fn no_amount_of_other_events_removes_what_the_broker_keeps_for_itself(backend: Backend) {
@@ -408,7 +452,7 @@ async fn no_amount_of_other_events_removes_what_the_broker_keeps_for_itself(back
     // And it takes none of their room, nor do they get more than theirs.
     let retained = log.history.topic(topic("b")).await.unwrap().retained;
     assert_eq!(retained, 12);
-    assert_eq!(log.history.topic(topic("a")).await.unwrap().retained, 0);
+    assert_eq!(log.history.topic(topic("a")).await.unwrap().retained, 1, "its current value");
 }
 
 async fn what_the_broker_keeps_for_itself_is_removed_by_its_own_age_alone(backend: Backend) {
@@ -432,7 +476,10 @@ async fn what_the_broker_keeps_for_itself_is_removed_by_its_own_age_alone(backen
 }
 
 async fn what_is_too_old_is_swept_and_is_a_gap(backend: Backend) {
-    let log = open(backend, |config| config.rules.default.max_age = Duration::from_millis(50));
+    let log = open(backend, |config| {
+        config.rules.default.max_age = Duration::from_millis(50);
+        config.rules.default.keep_newest = false;
+    });
     let first = log.put("a", 1).await;
     log.put("a", 2).await;
     tokio::time::sleep(Duration::from_millis(80)).await;
@@ -447,6 +494,114 @@ async fn what_is_too_old_is_swept_and_is_a_gap(backend: Backend) {
     };
     tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it is swept");
     assert!(log.page(&["a"], Some(first)).await.gap.is_some());
+}
+
+async fn a_current_value_stays_beyond_its_age_until_it_is_replaced_or_removed(backend: Backend) {
+    let log = open(backend, |config| config.rules.default.max_age = Duration::from_millis(50));
+    let begin = log.history.head();
+    let first = log.put("a", 1).await;
+    let second = log.put("a", 2).await;
+    let third = log.put("b", 3).await;
+    support::eventually("what was replaced is swept", async || {
+        log.history.sweep();
+        log.retained("a").await == 1
+    })
+    .await;
+    // Again and again, whatever is swept meanwhile.
+    for n in 4..8 {
+        log.put("other", n).await;
+        log.history.sweep();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    assert_eq!(log.values(&["a", "b"]).await, ["2", "3"]);
+    let latest = log.history.topic(topic("a")).await.unwrap().latest;
+    assert_eq!(latest.unwrap().cursor, Some(second));
+    // Nothing that came after the first is gone, and the first is.
+    let page = log.page(&["a"], Some(first)).await;
+    assert_eq!((data(&page.events), page.gap), (vec!["2".to_owned()], None));
+    assert!(log.page(&["a"], Some(begin)).await.gap.is_some());
+    assert_eq!(log.page(&["b"], Some(begin)).await.gap, None);
+    log.put("a", 9).await;
+    assert_eq!(log.all(&["a"], None, 10).await, ["9"], "what stayed goes with the next one");
+    assert_eq!(log.page(&["a"], Some(second)).await.gap, None);
+    assert!(log.page(&["a"], Some(first)).await.gap.is_some());
+    assert_eq!(log.history.forget(topic("b")).await, Ok(1));
+    assert_eq!(log.values(&["a", "b"]).await, ["9"]);
+    assert_eq!(log.page(&["b"], Some(third)).await.gap, None);
+    assert!(log.page(&["b"], Some(begin)).await.gap.is_some());
+}
+
+async fn current_values_stay_beyond_the_bytes_of_all_and_take_no_room(backend: Backend) {
+    let (log, text) = crowded(backend, 1_000).await;
+    let begin = log.history.head();
+    for name in ["u", "v", "v", "w"] {
+        log.put(name, &text).await;
+    }
+    for _ in 0..30 {
+        log.put("b", &text).await;
+    }
+    for (name, retained) in [("u", 1), ("v", 1), ("w", 1), ("b", 12)] {
+        assert_eq!(log.retained(name).await, retained, "{name}");
+    }
+    assert_eq!(log.page(&["u"], Some(begin)).await.gap, None);
+    assert!(log.page(&["v"], Some(begin)).await.gap.is_some());
+    // What is replaced goes, and its place is not another's.
+    log.put("u", &text).await;
+    for (name, retained) in [("u", 1), ("v", 1), ("w", 1), ("b", 11)] {
+        assert_eq!(log.retained(name).await, retained, "{name}");
+    }
+    assert!(log.page(&["u"], Some(begin)).await.gap.is_some());
+}
+
+async fn where_too_many_current_values_stay_the_oldest_go_and_are_a_gap(backend: Backend) {
+    for (newest_topics, newest_bytes) in [(2, usize::MAX), (1_000, 2_000)] {
+        let storage = backend.storage;
+        let log = open(Backend { storage, open: backend.open }, |config| {
+            bound_all(config, 12_000);
+            config.history.newest_topics = newest_topics;
+            config.history.newest_bytes = newest_bytes;
+        });
+        let begin = log.history.head();
+        let text = text_that_costs(1_000);
+        for name in ["u", "v", "w"] {
+            log.put(name, &text).await;
+        }
+        for _ in 0..30 {
+            log.put("b", &text).await;
+        }
+        for (name, retained) in [("u", 0), ("v", 1), ("w", 1), ("b", 12)] {
+            assert_eq!(log.retained(name).await, retained, "{name}");
+        }
+        assert!(log.page(&["u"], Some(begin)).await.gap.is_some());
+        assert_eq!(log.page(&["v", "w"], Some(begin)).await.gap, None);
+        // There is room for another, once one is removed.
+        log.history.forget(topic("v")).await.unwrap();
+        log.put("x", &text).await;
+        for _ in 0..30 {
+            log.put("b", &text).await;
+        }
+        for (name, retained) in [("w", 1), ("x", 1), ("b", 12)] {
+            assert_eq!(log.retained(name).await, retained, "{name}");
+        }
+    }
+}
+
+async fn a_rule_may_say_that_no_current_value_stays(backend: Backend) {
+    let storage = backend.storage;
+    let log = open(backend, |config| {
+        bound_all(config, 12_000);
+        let mut rule = config.rules.default.clone();
+        (rule.pattern, rule.storage) = (Pattern::parse("u").unwrap(), storage);
+        rule.keep_newest = false;
+        config.rules.listed.push(rule);
+    });
+    let text = text_that_costs(1_000);
+    for name in ["u", "v"].into_iter().chain(["b"; 30]) {
+        log.put(name, &text).await;
+    }
+    for (name, retained) in [("u", 0), ("v", 1), ("b", 12)] {
+        assert_eq!(log.retained(name).await, retained, "{name}");
+    }
 }
 
 async fn the_newest_of_each_topic_comes_once_by_topic(backend: Backend) {
@@ -542,6 +697,29 @@ async fn a_key_is_known_for_its_window_and_no_key_is_forgotten_early(backend: Ba
     assert!(!log.keyed(1, 1).await.unwrap().repeated);
 }
 
+async fn where_keys_are_many_the_oldest_go_early_but_none_within_ten_minutes(backend: Backend) {
+    let log = open_with_hands(backend, |config| {
+        assert_eq!(config.history.idempotency_window, Duration::from_secs(86_400));
+        config.history.idempotency_keys = 2;
+    });
+    log.keyed(1, 1).await.unwrap();
+    log.pass(300, 0);
+    log.keyed(2, 1).await.unwrap();
+    log.pass(200, 300);
+    assert_eq!(log.keyed(3, 1).await, Err(AppendError::TooManyKeys));
+    assert!(log.keyed(1, 1).await.unwrap().repeated);
+    log.pass(110, 500);
+    assert!(!log.keyed(3, 1).await.unwrap().repeated);
+    assert!(log.keyed(2, 1).await.unwrap().repeated && log.keyed(3, 1).await.unwrap().repeated);
+    assert_eq!(log.keyed(1, 1).await, Err(AppendError::TooManyKeys), "the others are too new");
+    log.pass(300, 610);
+    assert!(!log.keyed(1, 1).await.unwrap().repeated, "it was forgotten");
+    assert!(log.keyed(3, 1).await.unwrap().repeated && log.keyed(1, 1).await.unwrap().repeated);
+    // Where there is room, a key is known for a day.
+    log.pass(80_000, 910);
+    assert!(log.keyed(1, 1).await.unwrap().repeated);
+}
+
 async fn ephemeral_events_are_heard_in_their_place_and_not_kept(backend: Backend) {
     let log = open(backend, |config| {
         let mut rule = config.rules.default.clone();
@@ -618,11 +796,16 @@ contracts! {
     no_amount_of_other_events_removes_what_the_broker_keeps_for_itself
     what_the_broker_keeps_for_itself_is_removed_by_its_own_age_alone
     what_is_too_old_is_swept_and_is_a_gap
+    a_current_value_stays_beyond_its_age_until_it_is_replaced_or_removed
+    current_values_stay_beyond_the_bytes_of_all_and_take_no_room
+    where_too_many_current_values_stay_the_oldest_go_and_are_a_gap
+    a_rule_may_say_that_no_current_value_stays
     the_newest_of_each_topic_comes_once_by_topic
     topics_are_listed_by_name_in_pages
     a_repeat_under_its_key_stores_nothing_and_gets_the_first_result
     of_repeats_that_race_one_is_stored
     a_key_is_known_for_its_window_and_no_key_is_forgotten_early
+    where_keys_are_many_the_oldest_go_early_but_none_within_ten_minutes
     ephemeral_events_are_heard_in_their_place_and_not_kept
     a_moment_is_the_place_before_what_happened_since
 }
@@ -633,6 +816,7 @@ async fn a_page_never_ends_at_a_place_that_redis_lost_before_any_node_told_it() 
     let first = log.put("a", 1).await;
     log.put("a", 2).await;
     let third = log.put("a", 3).await;
+    log.heard.is_losing.store(true, Ordering::SeqCst);
     // As Redis comes back with less, until the first node presents what it has seen.
     let redis = log._redis.as_ref().expect("a Redis");
     let _: i64 = redis.run(&["HSET", "{contract}:log", "seq", "2"]);
@@ -676,4 +860,77 @@ async fn a_node_that_is_behind_hears_what_waits_for_it_and_not_what_the_streams_
     }
     let heard = log.heard(COUNT).await;
     assert!(heard.iter().map(|event| event.cursor.unwrap().sequence).eq(1..=COUNT as u64));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stays_on_disk_is_known_at_a_start_and_takes_no_room_of_the_others() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = || {
+        let mut config = Config::default();
+        config.history.path = directory.path().join("data");
+        bound_all(&mut config, 12_100);
+        let mut rule = config.rules.default.clone();
+        (rule.pattern, rule.max_age) = (Pattern::parse("*.v").unwrap(), Duration::from_millis(50));
+        config.rules.listed.push(rule);
+        config
+    };
+    let start = || sqlite(&config(), Clock::default(), Arc::new(Heard::default()));
+    let history = start();
+    let put = async |history: &dyn History, name: &str| {
+        let events = vec![event(name, text_that_costs(1_000))];
+        history.append(Append { events, key: None }).await.unwrap();
+    };
+    // Old values among and behind newer events that stay within their age.
+    for name in ["b", "1.v", "b", "2.v", "b", "3.v", "b", "b", "b", "b", "4.v"] {
+        put(&*history, name).await;
+    }
+    let stays = || {
+        let path = directory.path().join("data/history.db");
+        let db = rusqlite::Connection::open(path).expect("opened");
+        db.query_row("SELECT COUNT(*) FROM stays", (), |row| row.get::<_, u32>(0)).unwrap()
+    };
+    support::eventually("all of them are too old", async || stays() == 4).await;
+    for _ in 0..5 {
+        put(&*history, "b").await;
+    }
+    history.stop();
+    drop(history);
+    let history = start();
+    put(&*history, "b").await;
+    let retained = async |name| history.topic(topic(name)).await.unwrap().retained;
+    assert_eq!(retained("b").await, 12);
+    put(&*history, "1.v").await;
+    assert_eq!((retained("b").await, retained("1.v").await), (11, 1));
+    history.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_of_an_earlier_release_removed_in_redis_does_not_count_for_long() {
+    let log = open(REDIS, |config| {
+        bound_all(config, 12_000);
+        config.history.newest_topics = 2;
+    });
+    let text = text_that_costs(1_000);
+    for name in ["u", "v"].into_iter().chain(["b"; 30]) {
+        log.put(name, &text).await;
+    }
+    let redis = log._redis.as_ref().expect("a Redis");
+    let stays = || redis.run::<Vec<String>>(&["ZRANGE", "{contract}:stays", "0", "-1"]);
+    assert_eq!(stays(), ["1000 u", "1000 v"]);
+    // As its script does, which knows of no such list.
+    let script = "redis.call('DEL', KEYS[1] .. ':t:u')
+        redis.call('XDEL', KEYS[1] .. ':order', '1-0')
+        redis.call('HDEL', KEYS[1] .. ':bytes', 'u')
+        redis.call('ZREM', KEYS[1] .. ':topics', 'u')
+        redis.call('ZADD', KEYS[1] .. ':lost', 1, 'u')
+        return redis.call('HINCRBY', KEYS[1] .. ':log', 'bytes', -1000)";
+    let _: i64 = redis.run(&["EVAL", script, "1", "{contract}"]);
+    log.put("w", &text).await;
+    for _ in 0..30 {
+        log.put("b", &text).await;
+    }
+    assert_eq!(stays(), ["1000 v", "1000 w"]);
+    assert_eq!((log.retained("v").await, log.retained("b").await), (1, 12));
+    let count: String = redis.run(&["HGET", "{contract}:log", "stays_bytes"]);
+    assert_eq!(count, "2000");
 }

@@ -186,5 +186,7 @@ async fn without_any_key_a_token_is_neither_good_nor_bad() {
         assert_eq!(stream.status(), 200);
         let text = stream.text().await.expect("its end");
         assert!(text.contains("retry:") && text.contains("fanfare.bye"), "{text}");
+        let why = r#""code":"unavailable","message":"the keys that tokens are checked with"#;
+        assert!(text.contains(why), "{text}");
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use reqwest::Client;
 use serde_json::{Value, json};
 use support::process::Process;
+use support::ws::WsClient;
 
 fn run(command: &str, arguments: &[&str]) -> bool {
     let output = Command::new(command).args(arguments).output();
@@ -314,6 +315,7 @@ async fn another_process_that_writes_to_the_database_refuses_publishes_and_leave
     let broker = Arc::new(broker);
     let http = client();
     assert_eq!(publish(&http, &broker, "a", &["first"]).await.0, 201);
+    let mut client = WsClient::live_at(&broker.address, "?topic=b").await;
     for statement in ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"] {
         let stranger = Stranger::new(directory.path(), statement);
         // Many at once, each with a key of its own, so that they don't share one wait.
@@ -329,8 +331,10 @@ async fn another_process_that_writes_to_the_database_refuses_publishes_and_leave
         let log = fs::read_to_string(directory.path().join("broker.log")).expect("a log");
         let named = format!("process {} (python3) is in the way", stranger.0.id());
         assert!(log.contains(&named), "{named} is not named: {log}");
+        assert_eq!(client.until("trouble").await["code"], "unavailable");
         drop(stranger);
         serves_again(&http, &broker).await;
+        assert_eq!(client.until("trouble").await["code"], "over");
     }
     assert_eq!(retained(&http, &broker, "t.0").await, 0, "what was refused was not stored");
 }

@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use fanfare::model::Code;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use support::sse::SseClient;
 use support::{TestServer, eventually, expect, problem};
@@ -55,17 +58,75 @@ async fn a_stream_says_when_to_come_back_and_not_all_are_told_the_same() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_is_a_comment_and_moves_the_cursor_where_the_log_moved() {
+async fn a_heartbeat_is_a_comment_and_the_cursor_comes_with_it_where_the_log_moved() {
     let server = TestServer::with(|config| {
-        config.server.heartbeat = std::time::Duration::from_secs(1);
+        config.server.stream_heartbeat = Duration::from_secs(1);
     });
     let mut stream = SseClient::live(&server, "?topic=a").await;
     let comments = stream.comments;
     let elsewhere = server.publish("b", &json!(1)).await;
-    let second = std::time::Duration::from_millis(2_500);
-    tokio::time::timeout(second, stream.next()).await.expect_err("no event is due");
+    let cursor = stream.any().await.expect("an event");
+    assert_eq!((cursor.event.as_str(), &cursor.id), ("fanfare.cursor", &stream.last_event_id));
+    assert_eq!(cursor.json(), json!({"cursor": elsewhere["id"]}));
+    assert_eq!(cursor.json()["cursor"], cursor.id);
     assert!(stream.comments > comments);
-    assert_eq!(stream.last_event_id, elsewhere["id"]);
+}
+
+/// A stream as it came, until it holds `end`.
+async fn raw(server: &TestServer, query: &str, end: &str) -> String {
+    let request = server.get(&format!("/v1/sse{query}")).header("accept", "text/event-stream");
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.headers()["cache-control"], "no-store, no-transform");
+    let (mut bytes, mut text) = (response.bytes_stream(), String::new());
+    while !text.contains(end) {
+        let chunk = bytes.next().await.expect("the stream goes on").expect("bytes");
+        text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
+    }
+    text
+}
+
+#[tokio::test]
+async fn every_block_has_data_for_some_readers_take_any_other_for_an_empty_event() {
+    let server = TestServer::with(|config| {
+        config.server.stream_heartbeat = Duration::from_secs(1);
+    });
+    let first = server.publish("a", &json!(1)).await;
+    server.publish("a", &json!(2)).await;
+    let since = first["id"].as_str().expect("an id");
+    let (elsewhere, _) = tokio::join!(raw(&server, "?topic=a", "fanfare.cursor"), async {
+        // Once the stream is live: else its `live` has that place already.
+        eventually("it is there", async || {
+            let topic = server.get("/v1/topics/a").send().await.expect("an answer");
+            topic.json::<Value>().await.expect("JSON")["subscribers"] == 1
+        })
+        .await;
+        server.publish("b", &json!(1)).await
+    });
+    let resumed = raw(&server, &format!("?topic=a&since={since}"), "fanfare.live").await;
+    for text in [elsewhere, resumed] {
+        let (whole, _) = text.rsplit_once("\n\n").expect("a block");
+        for block in whole.split("\n\n") {
+            let has_data = block.lines().any(|line| line.starts_with("data:"));
+            assert!(has_data, "{block:?} of {text}");
+        }
+        let first = text.split("\n\n").next().expect("a block");
+        assert!(first.lines().any(|line| line.starts_with("retry: ")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_heartbeats_sees_them_as_events() {
+    let server = TestServer::open();
+    let mut stream = SseClient::live(&server, "?topic=a&heartbeat=1").await;
+    for _ in 0..2 {
+        let heartbeat = stream.next().await.expect("an event");
+        assert_eq!((heartbeat.event.as_str(), heartbeat.json()), ("fanfare.heartbeat", json!({})));
+    }
+    assert_eq!(stream.comments, 1, "the one that begins it");
+    for bad in ["0", "301", "1.5", "often"] {
+        let query = format!("/v1/sse?topic=a&heartbeat={bad}");
+        assert_eq!(problem(server.get(&query)).await, (400, "bad_request".to_owned()), "{bad}");
+    }
 }
 
 #[tokio::test]

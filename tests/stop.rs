@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::TestServer;
 use support::process::Process;
+use support::sse::SseClient;
 use support::ws::WsClient;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
@@ -113,6 +114,68 @@ async fn clients_that_never_answer_do_not_hold_up_a_stop() {
     let status = broker.wait();
     assert!(status.success(), "{status}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_serves_on_for_its_delay_and_has_everybody_told_to_go_elsewhere() {
+    const DELAY: Duration = Duration::from_secs(10);
+    let mut server = TestServer::with(|config| config.server.shutdown_delay = DELAY);
+    let mut clients = join_all((0..30).map(|_| WsClient::live(&server, "?topic=a"))).await;
+    let begun = Instant::now();
+    server.begin_stop();
+    support::eventually("not ready", async || {
+        server.get("/health/ready").send().await.expect("an answer").status() == 503
+    })
+    .await;
+    // Balancers have not noticed yet: everything is as before, but for what says that it ends.
+    let published = server.post("/v1/topics/a/events").json(&1).send().await.expect("an answer");
+    assert_eq!(
+        (published.status().as_u16(), &published.headers()["connection"]),
+        (201, &"close".parse().expect("a value"))
+    );
+    let mut late = WsClient::live(&server, "?topic=a").await;
+    let mut stream = SseClient::live(&server, "?topic=a").await;
+    let told = join_all(clients.iter_mut().map(async |client| {
+        assert_eq!(client.until("event").await["data"], 1);
+        client.until("goaway").await["within_ms"].as_u64().expect("a number")
+    }));
+    let of_stream = async {
+        let goaway = stream.next().await.expect("an event");
+        assert_eq!(goaway.event, "fanfare.goaway");
+        goaway.json()["within_ms"].as_u64().expect("a number")
+    };
+    let (told, late_goaway, of_stream) = tokio::join!(told, late.until("goaway"), of_stream);
+    let late_left = late_goaway["within_ms"].as_u64().expect("a number");
+    assert!(late_left <= 10_000 && of_stream <= 10_000);
+    assert!(told.iter().all(|left| *left <= 10_000), "{told:?}");
+    for half in 0..2 {
+        let half = DELAY / 2 * half..DELAY / 2 * (half + 1);
+        let left = |left: u64| DELAY.saturating_sub(Duration::from_millis(left));
+        let in_it = told.iter().filter(|ms| half.contains(&left(**ms))).count();
+        assert!((10..=20).contains(&in_it), "{in_it} of 30 in {half:?}: {told:?}");
+    }
+    let (bye, code) = late.closed().await;
+    assert_eq!((&bye.expect("a bye")["code"], code), (&json!("restart"), Some(1012)));
+    assert!(begun.elapsed() >= DELAY, "{:?}", begun.elapsed());
+    server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_the_delay_and_not_the_good_bye() {
+    let mut broker = Process::start(&["--set", "server.shutdown_delay=10m"]);
+    let mut client = WsClient::live_at(&broker.address, "?topic=a").await;
+    broker.signal("-TERM");
+    let left = client.until("goaway").await["within_ms"].as_u64().expect("a number");
+    assert!((500_000..=600_000).contains(&left), "{left}");
+    let ready = reqwest::get(broker.url("/health/ready")).await.expect("an answer");
+    assert_eq!(ready.status(), 503);
+    let live = reqwest::get(broker.url("/health/live")).await.expect("it still listens");
+    assert_eq!(live.status(), 200);
+    broker.signal("-INT");
+    let (bye, code) = client.closed().await;
+    assert_eq!((&bye.expect("a bye")["code"], code), (&json!("restart"), Some(1012)));
+    let status = broker.wait();
+    assert!(status.success(), "{status}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use support::ws::WsClient;
 use support::{TestServer, eventually, problem};
@@ -230,6 +230,34 @@ async fn each_reason_to_hang_up_has_its_code_and_good_bye() {
     .await;
 }
 
+#[tokio::test]
+async fn who_asks_for_heartbeats_sees_them_as_messages_and_is_pinged_all_the_same() {
+    let server = TestServer::open();
+    let mut client = WsClient::connect(&server, "?heartbeat=1").await;
+    let (mut heartbeats, mut pings) = (0, 0);
+    while heartbeats < 2 || pings < 2 {
+        match client.message().await.expect("a message") {
+            Message::Text(text) => {
+                assert_eq!(text.as_str(), r#"{"op":"heartbeat"}"#);
+                heartbeats += 1;
+            }
+            Message::Ping(_) => pings += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // The broker's own is never longer than it would be.
+    for (query, seconds) in [("?heartbeat=7", 7), ("?heartbeat=300", 25), ("", 25)] {
+        let url = format!("ws://{}/v1/ws{query}", server.addr);
+        let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("a connection");
+        let welcome = socket.next().await.expect("a message").expect("a message");
+        let welcome: serde_json::Value =
+            serde_json::from_str(welcome.to_text().expect("text")).expect("JSON");
+        assert_eq!(welcome["heartbeat"], seconds, "{query}");
+    }
+    let refused = problem(server.get("/v1/sse?topic=a&heartbeat=0")).await;
+    assert_eq!(refused, (400, "bad_request".to_owned()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_is_closed_with_4409_and_costs_others_nothing() {
     let server = TestServer::with(|config| {
@@ -277,6 +305,10 @@ async fn over_the_limit_of_connections_one_more_is_turned_away() {
     assert_eq!(stream.status(), 200);
     let text = stream.text().await.expect("it ends");
     assert!(text.contains("retry:") && text.contains("event: fanfare.bye"), "{text}");
+    assert!(
+        text.contains(r#""code":"too_many","message":"too many connections are open""#),
+        "{text}"
+    );
     let plain = problem(server.get("/v1/sse?topic=a")).await;
     assert_eq!(plain, (503, "unavailable".to_owned()));
     drop(first);

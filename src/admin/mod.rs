@@ -187,8 +187,8 @@ pub async fn live() -> HttpResponse {
 /// `GET /health/ready`: the broker can do its job.
 pub async fn ready(broker: web::Data<BrokerHandle>) -> HttpResponse {
     let trouble = broker.history().trouble();
-    let is_ready = trouble.is_none() && !broker.is_draining();
-    let serving = if broker.is_draining() { "the broker is stopping" } else { "ok" };
+    let is_ready = trouble.is_none() && !broker.is_leaving();
+    let serving = if broker.is_leaving() { "the broker is stopping" } else { "ok" };
     let history = trouble.as_deref().unwrap_or("ok");
     let checks = json!({ "history": history, "serving": serving });
     match is_ready {

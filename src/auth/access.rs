@@ -87,10 +87,10 @@ impl Access {
             Caller::Key(_) | Caller::Anonymous => all.any(|rule| rule.publish == Who::Anyone),
             Caller::User(user) => all.any(|rule| match rule.publish {
                 Who::Anyone => true,
-                Who::Token => {
+                Who::Own => {
                     rule.own.as_ref().is_some_and(|own| own.of(&user.bearer.user).is_some())
                 }
-                Who::Nobody => false,
+                Who::Token | Who::Nobody => false,
             }),
         }
     }
@@ -107,7 +107,8 @@ impl Access {
         match (&self.caller, who(rule)) {
             (Caller::Application(_), _) | (_, Who::Anyone) => true,
             (Caller::Key(key), _) => among(scope(key)),
-            (Caller::User(user), Who::Token) => {
+            (Caller::User(user), Who::Token) => among(granted(user)),
+            (Caller::User(user), Who::Own) => {
                 among(granted(user))
                     || rule.own.as_ref().is_some_and(|own| own.is_of(topic, &user.bearer.user))
             }
@@ -140,7 +141,7 @@ impl Access {
             _ => false,
         };
         let own = |rule: &Rule| {
-            let own = rule.own.as_ref().filter(|_| rule.subscribe == Who::Token);
+            let own = rule.own.as_ref().filter(|_| rule.subscribe == Who::Own);
             own.and_then(|own| own.of(&user?.bearer.user))
         };
         // What the first rule gives, no later one takes away.
@@ -189,7 +190,7 @@ impl Access {
     pub fn require_subscribe(&self, topic: &Topic) -> Result<(), Problem> {
         match self.may_subscribe(topic) {
             true => Ok(()),
-            false => Err(self.want_of_right("subscribe to", &Pattern::from(topic))),
+            false => Err(self.want_of_subscribe(&Pattern::from(topic))),
         }
     }
 
@@ -197,7 +198,7 @@ impl Access {
     pub fn require_some_of(&self, pattern: &Pattern) -> Result<(), Problem> {
         match self.coverage(pattern) {
             Coverage::Whole | Coverage::Part => Ok(()),
-            Coverage::None => Err(self.want_of_right("subscribe to", pattern)),
+            Coverage::None => Err(self.want_of_subscribe(pattern)),
         }
     }
 
@@ -211,7 +212,10 @@ impl Access {
         }
         match self.may_publish(topic) {
             true => Ok(()),
-            false => Err(self.want_of_right("publish to", &Pattern::from(topic))),
+            false => {
+                let topic = Pattern::from(topic);
+                Err(self.want_of_right("publish to", &topic, |rule| rule.publish))
+            }
         }
     }
 
@@ -253,12 +257,17 @@ impl Access {
         }
     }
 
+    fn want_of_subscribe(&self, pattern: &Pattern) -> Problem {
+        self.want_of_right("subscribe to", pattern, |rule| rule.subscribe)
+    }
+
     /// A refusal for want of a right, which says so where a rule would give it to a token with another `sub`.
-    fn want_of_right(&self, to: &str, pattern: &Pattern) -> Problem {
+    fn want_of_right(&self, to: &str, pattern: &Pattern, who: fn(&Rule) -> Who) -> Problem {
         let owns_nothing = |user: &User| {
             let rules = self.policy.rules.listed.iter();
             let mut rules = rules.filter(|rule| rule.pattern.overlaps(pattern));
-            let own = rules.next().and_then(|rule| rule.own.as_ref());
+            let rule = rules.next().filter(|rule| who(rule) == Who::Own);
+            let own = rule.and_then(|rule| rule.own.as_ref());
             own.is_some_and(|own| own.of(&user.bearer.user).is_none())
         };
         let why = match &self.caller {
@@ -398,7 +407,8 @@ mod tests {
                 publish: publish.iter().map(|text| pattern(text)).collect(),
             }))
         };
-        let own = config("topics=[{match = \"users.{sub}.>\"}]");
+        let own = config("topics=[{match = \"users.{sub}.>\", publish = \"own\"}]");
+        let heard = config("topics=[{match = \"users.{sub}.>\"}]");
         let none = config("topics=[]");
         for (policy, caller, expected) in [
             (&none, Caller::Application(Proof::default()), true),
@@ -408,6 +418,7 @@ mod tests {
             (&own, Caller::Anonymous, false),
             (&own, user("ada", &[]), true),
             (&own, user("a.b", &[]), false),
+            (&heard, user("ada", &[]), false),
         ] {
             let access = Access::new(policy.clone(), caller);
             assert_eq!(access.may_publish_somewhere(), expected, "{:?}", access.caller());
@@ -415,10 +426,40 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_of_ones_own_is_to_listen_to_and_to_publish_to_only_where_its_rule_says_so() {
+        let (mine, others) =
+            (Topic::parse("users.u.x").unwrap(), Topic::parse("users.v.x").unwrap());
+        for (keys, grants, may_subscribe, may_publish) in [
+            ("", &[][..], true, false),
+            (", publish = \"own\"", &[], true, true),
+            (", publish = \"token\"", &[], true, false),
+            (", subscribe = \"token\", publish = \"own\"", &[], false, true),
+            (", subscribe = \"nobody\", publish = \"nobody\"", &["users.>"], false, false),
+            ("", &["users.u.*"], true, true),
+        ] {
+            let topics = format!("topics=[{{match = \"users.{{sub}}.>\"{keys}}}]");
+            let sets = vec!["auth.api_keys=sixteen-bytes-key".to_owned(), topics];
+            let sources = crate::config::Sources { sets, ..Default::default() };
+            let config = crate::config::load(&sources).unwrap();
+            let policy = Arc::new(Policy::new(&config.auth, config.rules, Vec::new(), None));
+            let access = Access::new(policy, user(grants).caller().clone());
+            assert_eq!(access.may_subscribe(&mine), may_subscribe, "{keys}");
+            assert_eq!(access.may_publish(&mine), may_publish, "{keys}");
+            let is_told = |problem: Problem| problem.code == Code::Forbidden;
+            assert!(may_publish || access.require_publish(&mine).is_err_and(is_told), "{keys}");
+            if grants.is_empty() {
+                let asked = access.coverage(&pattern("users.u.>"));
+                assert_eq!(asked != Coverage::None, may_subscribe, "{keys}");
+                assert!(!access.may_subscribe(&others) && !access.may_publish(&others), "{keys}");
+            }
+        }
+    }
+
+    #[test]
     fn a_sub_that_can_own_nothing_is_named_where_a_rule_would_give_the_right() {
         let sets = vec![
             "auth.api_keys=sixteen-bytes-key".to_owned(),
-            "topics=[{match = \"users.{sub}.>\"}]".to_owned(),
+            "topics=[{match = \"users.{sub}.>\", publish = \"own\"}]".to_owned(),
         ];
         let sources = crate::config::Sources { sets, ..Default::default() };
         let config = crate::config::load(&sources).unwrap();

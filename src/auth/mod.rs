@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::access::{Access, Coverage};
 pub use self::entrance::{Client, Entrance, network};
+pub use self::jwks::published_keys;
 pub use self::key_set::{KeySet, KeySetError};
 use self::origin::check_origin;
 use self::policy::Look;
@@ -216,7 +217,8 @@ impl Auth {
                     Look::KeyMissing(jwks) if jwks.keys().is_none() => {
                         let detail =
                             "the keys that tokens are checked with can't be had; try again";
-                        Err(Problem::new(Code::Unavailable, detail))
+                        Err(Problem::new(Code::Unavailable, detail)
+                            .passing_in(jwks::LEAST_BETWEEN.as_secs() as u32))
                     }
                     Look::KeyMissing(_) => Err(unauthorized(
                         "the token is not valid: it is signed with an unknown key",
@@ -279,7 +281,7 @@ impl FromRequest for Access {
 }
 
 fn unauthorized(detail: impl Into<String>) -> Problem {
-    Problem::new(Code::Unauthorized, detail)
+    Problem::bad_credential(detail)
 }
 
 #[cfg(test)]

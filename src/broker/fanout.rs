@@ -5,13 +5,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
 use actix::prelude::*;
 
 use super::inbox::{Inbox, InboxStream, Item};
+use super::outlook::Outlook;
 use super::router::Router;
 use super::seat::WorkerHandle;
 use super::subscriber::{SessionKey, Subscriber};
@@ -19,7 +19,7 @@ use super::worker::Worker;
 use super::{Answer, Observer, Question, Timing};
 use crate::clock::{Instant, Pulse, Rounds, TICK};
 use crate::metrics::Metrics;
-use crate::model::Close;
+use crate::model::{Close, Trouble};
 
 /// How often a drain ends a share of the sessions.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
@@ -39,12 +39,12 @@ impl<S: Subscriber> Fanout<S> {
         router: Arc<Router>,
         observer: Arc<dyn Observer>,
         metrics: Arc<Metrics>,
-        draining: Arc<AtomicBool>,
+        outlook: Arc<Outlook>,
         timing: Timing,
     ) -> WorkerHandle<S> {
         let inbox = Arc::new(Inbox::default());
         let id = router.enter(inbox.clone());
-        let worker = Worker::new(id, router.clone(), observer, metrics, draining, timing);
+        let worker = Worker::new(id, router.clone(), observer, metrics, outlook, timing);
         let ctx = Context::new();
         let handle = WorkerHandle::new(worker, ctx.address());
         ctx.run(Self { worker: handle.clone(), router, inbox, timer: None });
@@ -108,6 +108,7 @@ impl<S: Subscriber> Fanout<S> {
             let now = fanout.worker.call(|worker| {
                 let now = worker.now();
                 worker.pass_deadlines(now);
+                worker.pass_goaways(now);
                 worker.pass_alarms(now);
                 now
             });
@@ -205,6 +206,32 @@ impl<S: Subscriber> Handler<LookAgain> for Fanout<S> {
     }
 }
 
+/// Tells every session of this worker how the log is.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub(super) struct Tell(pub(super) Trouble);
+
+impl<S: Subscriber> Handler<Tell> for Fanout<S> {
+    type Result = ();
+
+    fn handle(&mut self, Tell(trouble): Tell, _: &mut Self::Context) {
+        self.worker.call(|worker| worker.tell(trouble));
+    }
+}
+
+/// Tells every session of this worker to go elsewhere, evenly over the time there is.
+#[derive(Message, Clone)]
+#[rtype(result = "()")]
+pub(super) struct Leave;
+
+impl<S: Subscriber> Handler<Leave> for Fanout<S> {
+    type Result = ();
+
+    fn handle(&mut self, Leave: Leave, _: &mut Self::Context) {
+        self.worker.call(|worker| worker.begin_goaways());
+    }
+}
+
 /// Ends every session of this worker, evenly over some time.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
@@ -238,6 +265,8 @@ async fn end_evenly<S: Subscriber>(worker: WorkerHandle<S>, over: Duration) {
 pub(super) struct WorkerAddress {
     pub(super) asked: Recipient<Asked>,
     pub(super) look_again: Recipient<LookAgain>,
+    pub(super) tell: Recipient<Tell>,
+    pub(super) leave: Recipient<Leave>,
     pub(super) drain: Recipient<Drain>,
 }
 
@@ -246,6 +275,8 @@ impl WorkerAddress {
         Self {
             asked: fanout.clone().recipient(),
             look_again: fanout.clone().recipient(),
+            tell: fanout.clone().recipient(),
+            leave: fanout.clone().recipient(),
             drain: fanout.clone().recipient(),
         }
     }

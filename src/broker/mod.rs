@@ -12,6 +12,7 @@ mod flush;
 mod inbox;
 mod members;
 mod observer;
+mod outlook;
 mod questions;
 mod router;
 mod seat;
@@ -20,18 +21,19 @@ mod tickets;
 mod topics;
 mod worker;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use actix::dev::RecipientRequest;
 use actix::prelude::*;
 use futures_util::future::join_all;
+use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::delivery::Delivery;
 use self::fanout::{Fanout, WorkerAddress};
 pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
+use self::outlook::Outlook;
 pub use self::questions::{Answer, Answers, Gathered, NoRelay, Question, Range, Relay};
 pub use self::router::Router;
 pub use self::seat::{Seat, WorkerHandle};
@@ -44,7 +46,7 @@ pub use self::topics::{Subscribed, Topics};
 use crate::clock::{Clock, Instant};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
 use crate::metrics::Metrics;
-use crate::model::{Code, Cursor, Problem};
+use crate::model::{Code, Cursor, Problem, Trouble};
 use crate::panics::half_done;
 
 /// How long a publisher waits for workers that are behind before it is refused.
@@ -59,11 +61,12 @@ const MAX_LAG: Duration = Duration::from_secs(10);
 /// How often it looks whether it is there.
 const LAG_STEP: Duration = Duration::from_millis(10);
 
+/// How often it is looked whether the log is away.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How often a worker does what it does by the clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// Time between heartbeats.
-    pub heartbeat: Duration,
     /// How long what an event brings may be held back while more comes.
     pub flush_interval: Duration,
     /// What it tells the time by.
@@ -85,7 +88,7 @@ struct Shared {
     tickets: Tickets,
     timing: Timing,
     workers: Mutex<Vec<WorkerAddress>>,
-    draining: Arc<AtomicBool>,
+    outlook: Arc<Outlook>,
 }
 
 impl BrokerHandle {
@@ -100,7 +103,7 @@ impl BrokerHandle {
         timing: Timing,
     ) -> Self {
         router.observed_by(observer.clone());
-        let (workers, draining) = (Mutex::default(), Arc::default());
+        let (workers, outlook) = (Mutex::default(), Arc::default());
         let shared = Shared {
             history,
             relay,
@@ -110,7 +113,7 @@ impl BrokerHandle {
             tickets: Tickets::new(max_tickets),
             timing,
             workers,
-            draining,
+            outlook,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -119,8 +122,8 @@ impl BrokerHandle {
     pub fn start_worker<S: Subscriber>(&self) -> WorkerHandle<S> {
         let shared = &self.shared;
         let (router, observer) = (shared.router.clone(), shared.observer.clone());
-        let (metrics, draining) = (shared.metrics.clone(), shared.draining.clone());
-        let worker = Fanout::start(router, observer, metrics, draining, shared.timing);
+        let (metrics, outlook) = (shared.metrics.clone(), shared.outlook.clone());
+        let worker = Fanout::start(router, observer, metrics, outlook, shared.timing);
         self.workers().push(WorkerAddress::of(worker.fanout()));
         worker
     }
@@ -207,9 +210,34 @@ impl BrokerHandle {
         self.shared.relay.has_turn(name).await
     }
 
+    /// Says that this broker goes, and serves on for some time: from here on it is not ready, and every session
+    /// is told to go elsewhere, evenly over that time; so is who comes in it.
+    pub fn go(&self, within: Duration) {
+        self.shared.outlook.leave(self.now() + within);
+        self.workers().iter().for_each(|worker| worker.leave.do_send(fanout::Leave));
+    }
+
+    /// Whether the broker goes, though it may serve on for some time.
+    pub fn is_leaving(&self) -> bool {
+        self.shared.outlook.is_leaving()
+    }
+
+    /// Has every session hear when the log is away, and when it is back. Never ends.
+    pub async fn watch_log(&self) {
+        let (mut watch, mut ticks) = (Watch::default(), interval(LOOK));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Some(trouble) = watch.look(self.history().trouble().is_some()) {
+                let tell = |worker: &WorkerAddress| worker.tell.do_send(fanout::Tell(trouble));
+                self.workers().iter().for_each(tell);
+            }
+        }
+    }
+
     /// Takes no new sessions from here on, and ends the others evenly over some time.
     pub async fn drain(&self, over: Duration) {
-        self.shared.draining.store(true, Ordering::Release);
+        self.shared.outlook.drain();
         self.ask_all(|worker| worker.drain.send(fanout::Drain { over })).await;
     }
 
@@ -224,9 +252,9 @@ impl BrokerHandle {
         Arc::strong_count(&self.shared)
     }
 
-    /// Whether the broker is about to stop.
+    /// Whether the broker is about to stop, and takes no new sessions.
     pub fn is_draining(&self) -> bool {
-        self.shared.draining.load(Ordering::Acquire)
+        self.shared.outlook.is_draining()
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<WorkerAddress>> {
@@ -247,13 +275,50 @@ impl BrokerHandle {
     }
 }
 
+/// What sessions were told of the log. It has to be well for two looks before it counts as back, so that one
+/// that comes and goes is not told of each time.
+#[derive(Debug, Default)]
+struct Watch {
+    is_told: bool,
+    was_well: bool,
+}
+
+impl Watch {
+    /// What is to be told now.
+    fn look(&mut self, is_away: bool) -> Option<Trouble> {
+        let was_well = std::mem::replace(&mut self.was_well, !is_away);
+        let told = match (self.is_told, is_away) {
+            (false, true) => Some(Trouble::Unavailable),
+            (true, false) if was_well => Some(Trouble::Over),
+            _ => None,
+        };
+        self.is_told ^= told.is_some();
+        told
+    }
+}
+
 fn refused(error: AppendError) -> Problem {
     let code = match error {
         AppendError::Mismatch => Code::IdempotencyMismatch,
+        AppendError::InProgress => Code::InProgress,
         AppendError::TooManyKeys => Code::TooMany,
         AppendError::StorageFull => Code::StorageFull,
         AppendError::Unavailable(_) => Code::Unavailable,
         AppendError::OutcomeUnknown(_) => Code::OutcomeUnknown,
     };
     Problem::new(code, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_at_once_and_its_end_once_it_lasts() {
+        let mut watch = Watch::default();
+        let looks = [false, true, true, false, true, false, false, false, true];
+        let told: Vec<_> = looks.into_iter().map(|is_away| watch.look(is_away)).collect();
+        let (away, over) = (Some(Trouble::Unavailable), Some(Trouble::Over));
+        assert_eq!(told, [None, away, None, None, None, None, over, None, away]);
+    }
 }

@@ -9,7 +9,7 @@ use super::fanout::{Fanout, More, Watch};
 use super::subscriber::{MarkId, SessionInfo, SessionKey, Subscriber};
 use super::worker::Worker;
 use crate::clock::Instant;
-use crate::model::{Close, Pattern};
+use crate::model::{Close, Pattern, Trouble};
 use crate::panics::vital;
 
 /// The sessions of the current worker thread. Each call has happened when it returns, and what it has set
@@ -69,6 +69,11 @@ impl<S: Subscriber> WorkerHandle<S> {
     /// its rights.
     pub fn with<R>(&self, session: SessionKey, ask: impl FnOnce(&mut S) -> R) -> Option<R> {
         self.call(|worker| worker.with(session, ask))
+    }
+
+    /// What who comes now is to be told of the log.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.call(|worker| worker.trouble())
     }
 
     /// Looks whether a session may still be there, and at its rights; false where it is gone.

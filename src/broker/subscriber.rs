@@ -1,6 +1,7 @@
 //! A session, as the broker sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +9,7 @@ use super::Delivery;
 use super::seat::WorkerHandle;
 use crate::clock::Instant;
 use crate::history::Loss;
-use crate::model::{Bearer, Close, Cursor, Pattern, Timestamp, Topic};
+use crate::model::{Bearer, Close, Cursor, Pattern, Timestamp, Topic, Trouble};
 
 /// A session, as its worker knows it: where it sits, and the number of its coming, which tells it from
 /// whoever sat there before. What is addressed to a session that left is nobody's.
@@ -122,12 +123,21 @@ pub trait Subscriber: Sized + 'static {
     /// Hears that all before `mark` has been delivered, up to `position`.
     fn marked(&mut self, mark: MarkId, position: Cursor);
 
+    /// Seconds between its heartbeats.
+    fn heartbeat(&self) -> u32;
+
     /// Hears that a heartbeat is due; all up to `position` has been delivered. A reason to end it, where
     /// nothing is heard from its client any more.
     fn beat(&mut self, position: Cursor) -> Result<(), Close>;
 
     /// Hears that events were lost: of topics that its patterns match, or of any. What it reads again because of that may have `mark`.
     fn broken(&mut self, loss: &Loss, mark: MarkId) -> Option<Self::Errand>;
+
+    /// Hears how the log is.
+    fn tell(&mut self, trouble: Trouble);
+
+    /// Hears that its client has so much time to go elsewhere.
+    fn go_away(&mut self, within: Duration);
 
     /// When it is to be asked whether it may stay.
     fn deadline(&self) -> Option<Instant>;
@@ -140,6 +150,9 @@ pub trait Subscriber: Sized + 'static {
 
     /// Says good-bye; nothing is asked of it after that.
     fn end(&mut self, close: Close);
+
+    /// Hears that its client has left by itself; nothing is asked of it after that.
+    fn left(&mut self, info: &SessionInfo);
 
     /// How much waits for the client, in bytes.
     fn queued_bytes(&self) -> usize;

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use slab::Slab;
 use tracing::debug;
@@ -17,6 +16,7 @@ use super::census::Census;
 use super::delivery::Delivery;
 use super::flush::{Flush, Round};
 use super::inbox::Item;
+use super::outlook::Outlook;
 use super::router::{Router, WorkerId};
 use super::subscriber::{Changed, Delivered, Joined, SessionKey, SessionView, Subscriber};
 use super::topics::{Subscribed, Topics};
@@ -24,7 +24,10 @@ use super::{Answer, MarkId, Observer, Question, SessionInfo, Timing};
 use crate::clock::{Clock, Instant};
 use crate::history::{ListTopics, Loss, LostTopic};
 use crate::metrics::{Metrics, TransportLabel};
-use crate::model::{Close, Cursor, Pattern, Topic};
+use crate::model::{Close, Cursor, Pattern, Topic, Trouble};
+
+/// The share of the time there is to go elsewhere over which sessions are told so: the last ones need some too.
+const TOLD_WITHIN: f64 = 0.9;
 
 /// How many sessions write in one turn.
 const TURN: usize = 64;
@@ -36,10 +39,10 @@ pub(super) struct Worker<S: Subscriber> {
     observer: Arc<dyn Observer>,
     metrics: Arc<Metrics>,
     clock: Clock,
-    /// No session comes in any more.
-    draining: Arc<AtomicBool>,
-    /// Ticks between two heartbeats of a session.
-    heartbeat: u64,
+    /// Whether the broker goes.
+    outlook: Arc<Outlook>,
+    /// What sessions were told of the log, while it is away.
+    trouble: Option<Trouble>,
     topics: Topics<SessionKey>,
     sessions: Slab<Entry<S>>,
     pub(super) flush: Flush,
@@ -47,6 +50,8 @@ pub(super) struct Worker<S: Subscriber> {
     alarms: Alarms,
     /// When sessions are to be asked whether they may stay.
     deadlines: Alarms,
+    /// When they are to be told to go elsewhere.
+    goaways: Alarms,
     errands: VecDeque<(SessionKey, S::Errand)>,
     next_mark: u64,
     next_number: u32,
@@ -57,9 +62,11 @@ struct Entry<S> {
     number: u32,
     info: SessionInfo,
     subscriber: Box<S>,
-    /// The tick, modulo a heartbeat's ticks, at which its heartbeat is due: the one it came in, so
-    /// that heartbeats spread as connections did.
-    beat: u64,
+    /// Ticks between two of its heartbeats.
+    every: u32,
+    /// The tick, modulo these, at which one is due: the one it came in, so that heartbeats spread as
+    /// connections did.
+    beat: u32,
     /// When it last wrote.
     wrote: Round,
 }
@@ -70,8 +77,8 @@ impl<S: Subscriber> Worker<S> {
         router: Arc<Router>,
         observer: Arc<dyn Observer>,
         metrics: Arc<Metrics>,
-        draining: Arc<AtomicBool>,
-        Timing { heartbeat, flush_interval, clock }: Timing,
+        outlook: Arc<Outlook>,
+        Timing { flush_interval, clock }: Timing,
     ) -> Self {
         Self {
             id,
@@ -79,13 +86,14 @@ impl<S: Subscriber> Worker<S> {
             observer,
             metrics,
             clock,
-            draining,
-            heartbeat: heartbeat.as_secs().max(1),
+            outlook,
+            trouble: None,
             topics: Topics::default(),
             sessions: Slab::new(),
             flush: Flush::new(flush_interval),
             alarms: Alarms::default(),
             deadlines: Alarms::default(),
+            goaways: Alarms::default(),
             errands: VecDeque::new(),
             next_mark: 0,
             next_number: 0,
@@ -109,7 +117,7 @@ impl<S: Subscriber> Worker<S> {
         info: SessionInfo,
         mut subscriber: Box<S>,
     ) -> Result<SessionKey, Close> {
-        if self.draining.load(Ordering::Acquire) {
+        if self.outlook.is_draining() {
             return Err(Close::Restart);
         }
         subscriber.look_again()?;
@@ -117,13 +125,19 @@ impl<S: Subscriber> Worker<S> {
         self.metrics.sessions.get_or_create(&label).inc();
         debug!(session = %info.id, "session entered");
         self.observer.session(&info, true);
-        let (number, beat) = (self.next_number, self.ticks % self.heartbeat);
+        let (number, every) = (self.next_number, subscriber.heartbeat().max(1));
         self.next_number = number.wrapping_add(1);
-        let entry = Entry { number, info, subscriber, beat, wrote: Round::default() };
+        let beat = (self.ticks % u64::from(every)) as u32;
+        let entry = Entry { number, info, subscriber, every, beat, wrote: Round::default() };
         let slot = self.sessions.insert(entry);
         // There are fewer sessions than descriptors.
         let key = SessionKey { slot: slot as u32, number };
         self.watch(key);
+        let now = self.now();
+        if let Some(left) = self.outlook.left(now) {
+            // Not at once: its client may come back to this very broker for as long as there is no other.
+            self.goaways.set(key, Some(now + left.mul_f64(TOLD_WITHIN * rand::random::<f64>())));
+        }
         Ok(key)
     }
 
@@ -255,17 +269,19 @@ impl<S: Subscriber> Worker<S> {
 
     /// Ends a session: from here on it gets the good-bye and nothing else, and is in no list and no count.
     pub(super) fn end(&mut self, key: SessionKey, close: Close) {
-        if let Some(mut subscriber) = self.remove(key) {
+        if let Some((_, mut subscriber)) = self.remove(key) {
             subscriber.end(close);
         }
     }
 
     /// Removes a session whose client is gone.
     pub(super) fn leave(&mut self, key: SessionKey) {
-        self.remove(key);
+        if let Some((info, mut subscriber)) = self.remove(key) {
+            subscriber.left(&info);
+        }
     }
 
-    fn remove(&mut self, key: SessionKey) -> Option<Box<S>> {
+    fn remove(&mut self, key: SessionKey) -> Option<(SessionInfo, Box<S>)> {
         self.entry(key)?;
         let Entry { info, subscriber, .. } = self.sessions.try_remove(key.slot as usize)?;
         let mut patterns = 0;
@@ -278,11 +294,12 @@ impl<S: Subscriber> Worker<S> {
         self.router.unwant(self.id, &unwanted);
         self.alarms.set(key, None);
         self.deadlines.set(key, None);
+        self.goaways.set(key, None);
         self.observer.session(&info, false);
         let label = TransportLabel { transport: info.transport.name() };
         self.metrics.sessions.get_or_create(&label).dec();
         debug!(session = %info.id, "session left");
-        Some(subscriber)
+        Some((info, subscriber))
     }
 
     /// Does what waits for the worker, in the order of the log. Who may stay no longer is gone before.
@@ -322,8 +339,9 @@ impl<S: Subscriber> Worker<S> {
     }
 
     fn beat(&mut self, position: Cursor) {
-        let due = self.ticks % self.heartbeat;
-        let beaten = self.sessions.iter_mut().filter(|(_, entry)| entry.beat == due);
+        let ticks = self.ticks;
+        let is_due = |entry: &Entry<S>| ticks % u64::from(entry.every) == u64::from(entry.beat);
+        let beaten = self.sessions.iter_mut().filter(|(_, entry)| is_due(entry));
         let beaten: Vec<_> = beaten
             .map(|(slot, entry)| (entry.key(slot), entry.subscriber.beat(position)))
             .collect();
@@ -371,7 +389,40 @@ impl<S: Subscriber> Worker<S> {
 
     /// When something is to be done by the clock.
     pub(super) fn next_alarm(&self) -> Option<Instant> {
-        [self.alarms.next(), self.deadlines.next()].into_iter().flatten().min()
+        let next = [self.alarms.next(), self.deadlines.next(), self.goaways.next()];
+        next.into_iter().flatten().min()
+    }
+
+    /// Tells every session how the log is.
+    pub(super) fn tell(&mut self, trouble: Trouble) {
+        self.trouble = (trouble != Trouble::Over).then_some(trouble);
+        for key in self.keys() {
+            self.with(key, |subscriber| subscriber.tell(trouble));
+        }
+    }
+
+    /// What who comes now is to be told of the log.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        self.trouble
+    }
+
+    /// Has every session told to go elsewhere, evenly over the time there is for that.
+    pub(super) fn begin_goaways(&mut self) {
+        let (now, keys) = (self.now(), self.keys());
+        let Some(left) = self.outlook.left(now) else { return };
+        for (turn, key) in keys.iter().enumerate() {
+            let share = TOLD_WITHIN * turn as f64 / keys.len() as f64;
+            self.goaways.set(*key, Some(now + left.mul_f64(share)));
+        }
+    }
+
+    /// Tells those whose turn it is to go elsewhere, unless it is too late for that.
+    pub(super) fn pass_goaways(&mut self, now: Instant) {
+        let due = self.goaways.take(now);
+        let Some(left) = self.outlook.left(now) else { return };
+        for key in due {
+            self.with(key, |subscriber| subscriber.go_away(left));
+        }
     }
 
     /// Has those write whose time has come.

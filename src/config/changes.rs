@@ -88,7 +88,9 @@ impl Rules {
 }
 
 fn is_kept_like(one: &Rule, other: &Rule) -> bool {
-    let kept = |rule: &Rule| (rule.storage, rule.max_events, rule.max_bytes, rule.max_age);
+    let kept = |rule: &Rule| {
+        (rule.storage, rule.max_events, rule.max_bytes, rule.max_age, rule.keep_newest)
+    };
     kept(one) == kept(other)
 }
 
@@ -153,6 +155,7 @@ mod tests {
             (String::new(), none.to_owned(), false),
             (disk.to_owned(), r#"{match="orders.>", max_events=7}"#.into(), false),
             (disk.to_owned(), r#"{match="orders.>", max_age="7d"}"#.into(), false),
+            (disk.to_owned(), r#"{match="orders.>", keep_newest=false}"#.into(), false),
         ] {
             let kept = rules(&before).keeps_like(&rules(&after));
             assert_eq!(kept.is_ok(), fits, "{before} and then {after}");

@@ -96,7 +96,9 @@ fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
     let checks_tokens =
         typed.jwt_secret.is_some() || typed.jwt_public_key.is_some() || typed.jwks_url.is_some();
     for (key, value) in [("auth.issuer", &typed.issuer), ("auth.audience", &typed.audience)] {
-        if value.is_some() && !checks_tokens {
+        if value.as_ref().is_some_and(String::is_empty) {
+            complain(complaints, key, "is empty, which no token has");
+        } else if value.is_some() && !checks_tokens {
             let message =
                 "means nothing without auth.jwt_secret, auth.jwt_public_key or auth.jwks_url";
             complain(complaints, key, message);
@@ -180,6 +182,9 @@ fn key_hash(Hidden(key): &Hidden) -> Result<KeyHash, &'static str> {
     if key.is_empty() {
         return Err("is empty");
     }
+    if token_keys::is_path(key) {
+        return Err("is the path of a file; the key itself belongs here");
+    }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("has characters other than visible ASCII, which no header could carry");
     }
@@ -201,10 +206,12 @@ fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
         ("history.wal_bytes", typed.wal_bytes),
         ("history.memory_bytes", typed.memory_bytes),
         ("history.redis_bytes", typed.redis_bytes),
+        ("history.newest_bytes", typed.newest_bytes),
         ("history.pending_bytes", typed.pending_bytes),
     ] {
         at_least_one(complaints, key, bytes.0);
     }
+    at_least_one(complaints, "history.newest_topics", typed.newest_topics);
     at_least_one(complaints, "history.idempotency_keys", typed.idempotency_keys);
     History {
         path: typed.path.clone(),
@@ -214,6 +221,8 @@ fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
         wal_bytes: typed.wal_bytes.0,
         memory_bytes: typed.memory_bytes.0,
         redis_bytes: typed.redis_bytes.0,
+        newest_topics: typed.newest_topics,
+        newest_bytes: typed.newest_bytes.0,
         pending_bytes: typed.pending_bytes.0,
         commit_timeout: between(complaints, "history.commit_timeout", typed.commit_timeout, 1, 600),
         idempotency_window: between(
@@ -237,6 +246,7 @@ fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
         max_events: history.max_events,
         max_bytes: history.max_bytes,
         max_age: history.max_age,
+        keep_newest: history.keep_newest,
     };
     let storage_key = "history.storage";
     let default = kept.rule("history", storage_key, Pattern::everything(), complaints);
@@ -265,6 +275,7 @@ fn notices(default: &Rule, safest: Storage, are_posted: bool) -> Rule {
         max_events: 100_000,
         max_bytes: 64 << 20,
         max_age: Duration::from_secs(DAY),
+        keep_newest: false,
         ..default.clone()
     }
 }
@@ -278,6 +289,7 @@ fn revocations(default: &Rule, storage: Storage, auth: &schema::Auth) -> Rule {
         max_events: usize::MAX,
         max_bytes: usize::MAX,
         max_age: auth.revocation_window.0.max(Duration::from_secs(1)),
+        keep_newest: false,
         subscribe: Who::Nobody,
         publish: Who::Nobody,
         ..default.clone()
@@ -292,6 +304,7 @@ fn places(default: &Rule, storage: Storage) -> Rule {
         max_events: 1_000,
         max_bytes: usize::MAX,
         max_age: Duration::MAX,
+        keep_newest: false,
         ..default.clone()
     }
 }
@@ -304,6 +317,7 @@ struct Kept {
     max_events: usize,
     max_bytes: Size,
     max_age: Span,
+    keep_newest: bool,
 }
 
 impl Kept {
@@ -326,6 +340,7 @@ impl Kept {
             max_events: self.max_events,
             max_bytes: self.max_bytes.0,
             max_age,
+            keep_newest: self.keep_newest,
             presence: false,
             subscribe: Who::Token,
             publish: Who::Token,
@@ -365,10 +380,19 @@ impl Kept {
             max_events: typed.max_events.unwrap_or(self.max_events),
             max_bytes: typed.max_bytes.unwrap_or(self.max_bytes),
             max_age: typed.max_age.unwrap_or(self.max_age),
+            keep_newest: typed.keep_newest.unwrap_or(self.keep_newest),
         };
         let rule = kept.rule(&path, &format!("{path}.history"), pattern, complaints);
-        let (presence, subscribe, publish) = (typed.presence, typed.subscribe, typed.publish);
-        Rule { presence, subscribe, publish, ..rule }
+        for (key, who) in [("subscribe", typed.subscribe), ("publish", typed.publish)] {
+            if who == Some(Who::Own) && rule.own.is_none() {
+                let message = "\"own\" needs a segment {sub} in match";
+                complain(complaints, &format!("{path}.{key}"), message);
+            }
+        }
+        let usual = if rule.own.is_some() { Who::Own } else { Who::Token };
+        let subscribe = typed.subscribe.unwrap_or(usual);
+        let publish = typed.publish.unwrap_or(Who::Token);
+        Rule { presence: typed.presence, subscribe, publish, ..rule }
     }
 }
 
@@ -396,6 +420,7 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
         json_depth: count("json_depth", typed.json_depth),
         message_bytes,
         message_fragments: count("message_fragments", typed.message_fragments),
+        inflate_bytes: typed.inflate_bytes.0,
         bad_messages: count("bad_messages", typed.bad_messages),
         outbox_bytes: count("outbox_bytes", typed.outbox_bytes.0),
         catchup_bytes: count("catchup_bytes", typed.catchup_bytes.0),
@@ -485,9 +510,17 @@ fn warnings(typed: &Typed, config: &Config) -> Vec<String> {
             ));
         }
     }
+    if let Some(bytes) = typed.auth.jwt_secret.as_ref().and_then(token_keys::looks_like_base64) {
+        warnings.push(format!(
+            "auth.jwt_secret looks like base64 of {bytes} bytes, and is taken as it stands: if who signs \
+             tokens signs with those bytes (as jjwt does), write `base64:` before it"
+        ));
+    }
     if config.server.certificate.as_ref().is_some_and(Certificate::is_exposed) {
         warnings.push("server.tls_key may be read by every user of this machine".to_owned());
     }
+    warnings.extend(server::without_tls(config));
+    warnings.extend(webhooks::unfed(typed, config));
     if !config.history.fsync && config.rules.all().any(|rule| rule.storage == Storage::Disk) {
         warnings.push(
             "history.fsync is off: acknowledged events may be lost with the power".to_owned(),
@@ -502,7 +535,8 @@ fn warnings(typed: &Typed, config: &Config) -> Vec<String> {
         );
     }
     let listed = &config.rules.listed;
-    for (index, rule) in listed.iter().enumerate() {
+    for (index, (rule, typed)) in listed.iter().zip(&typed.topics).enumerate() {
+        warnings.extend(rule.own.iter().flat_map(|_| meant_otherwise(index, typed)));
         let covered = |before: &Rule| before.pattern.covers(&rule.pattern);
         if let Some(before) = listed[..index].iter().position(covered) {
             let warning = format!(
@@ -510,6 +544,26 @@ fn warnings(typed: &Typed, config: &Config) -> Vec<String> {
                  of its topics"
             );
             warnings.push(warning);
+        }
+    }
+    warnings
+}
+
+/// What earlier releases took for something else in a rule about topics that belong to users.
+fn meant_otherwise(index: usize, typed: &schema::Rule) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if typed.publish.is_none() {
+        warnings.push(format!(
+            "topics[{index}] does not say who may publish: users may no longer do so to topics of their own \
+             without a grant; publish = \"own\" lets them, \"token\" or \"nobody\" does not"
+        ));
+    }
+    for (key, who) in [("subscribe", typed.subscribe), ("publish", typed.publish)] {
+        if who == Some(Who::Token) {
+            warnings.push(format!(
+                "topics[{index}].{key} = \"token\" asks for a grant of the user to whom the topic belongs, too; \
+                 \"own\" does not"
+            ));
         }
     }
     warnings

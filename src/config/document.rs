@@ -55,7 +55,12 @@ pub fn reference() -> String {
     _ = writeln!(text, "\n## `[[topics]]`\n\n{TOPICS_ABOUT}\n");
     _ = writeln!(text, "| key | form | default | meaning |\n|---|---|---|---|");
     for key in RULE_KEYS {
-        let unset = if key.name == "match" { "required" } else { "as in `[history]`" };
+        let unset = match key.name {
+            "match" => "required",
+            "subscribe" => r#"`"token"`, or `"own"`"#,
+            "publish" => r#"`"token"`"#,
+            _ => "as in `[history]`",
+        };
         row(&mut text, &format!("`{}`", key.name), key, &default(key, unset));
     }
     _ = writeln!(text, "\n```toml\n{SAMPLE_RULES}```\n\n{TOPICS_AS_TEXT}");
@@ -124,6 +129,10 @@ const SAMPLE_RULES: &str = r#"[[topics]]
 match = "public.>"          # `*` is one segment, a final `>` one or more
 subscribe = "anyone"
 publish = "nobody"          # only applications with an API key
+
+[[topics]]
+match = "users.{sub}.>"     # each user's own: `subscribe = "own"` by itself
+publish = "nobody"
 
 [[topics]]
 match = "cursors.*"
@@ -212,8 +221,8 @@ Settings come from three places, each going over the one before:
 3. **Flags**: `--set SECTION.KEY=VALUE`, such as `--set limits.connections=50000`; `--listen ADDRESS` is
    short for `--set server.listen=ADDRESS`.
 
-An unknown section, key or `FANFARE_` variable is an error, as is a value that does not have its form:
-the broker says what is wrong and where, and does not start. `fanfare check` looks without starting,
+An unknown section, key or `FANFARE_` variable is an error (but for those that Kubernetes and Docker set beside
+a service or container of that name), as is a value that does not have its form: the broker says what is wrong and where, and does not start. `fanfare check` looks without starting,
 lists what differs from the defaults with the place it comes from, and warns of what is probably not
 meant. Secrets are never shown.
 
@@ -226,7 +235,8 @@ meant. Secrets are never shown.
 | true or false | `true` | `true` |
 | list | `["a", "b"]` | `a,b` or `["a", "b"]` |
 
-An empty variable leaves a key without a default unset, and makes a list empty.
+An empty variable leaves a key without a default unset, and makes a list empty. White space at the
+ends of a text, and of each text of a list, is no part of it; where a secret had some, a warning says so.
 
 All three are read again on SIGHUP and when the file changes: credentials, origins, the rights in rules and the
 certificate then change while the broker serves, the rest with a restart. See
@@ -278,7 +288,7 @@ mod tests {
     #[test]
     fn the_sample_rules_are_rules() {
         let (_directory, sources) = file(SAMPLE_RULES);
-        assert_eq!(load(&sources).unwrap().rules.listed.len(), 3);
+        assert_eq!(load(&sources).unwrap().rules.listed.len(), 4);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub use certificate::Certificate;
 pub use changes::{KeptOtherwise, needs_restart};
 pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
 pub use own::Own;
+pub use token_keys::secret_bytes;
 pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
 
 use crate::model::{EventType, NoticeKind, Pattern, Topic, TopicError};
@@ -56,6 +57,20 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// Whether the broker itself connects to something over TLS.
+    pub fn calls_over_tls(&self) -> bool {
+        let jwks = self.auth.jwt.iter().filter_map(|jwt| Some(jwt.jwks.as_ref()?.url.as_str()));
+        let webhooks = self.webhooks.iter().map(|hook| hook.url.0.as_str());
+        let sources = self.sources.iter().map(|source| &source.redis);
+        let redis = self.redis.iter().chain(sources);
+        let redis = redis.flat_map(|redis| [&redis.url].into_iter().chain(&redis.sentinels));
+        let redis = redis.map(|Hidden(url)| url.as_str());
+        let mut urls = jwks.chain(webhooks).chain(redis);
+        urls.any(|url| url.starts_with("https:") || url.starts_with("rediss:"))
+    }
+}
+
 /// Where and how to serve.
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -76,13 +91,17 @@ pub struct Server {
     pub workers: usize,
     /// How long a connection without a request is kept.
     pub keep_alive: Duration,
-    /// Time between heartbeats.
+    /// Time between heartbeats on a WebSocket, whole seconds.
     pub heartbeat: Duration,
+    /// On an event stream, likewise.
+    pub stream_heartbeat: Duration,
     /// How long what an event brings may be held back while more comes.
     pub flush_interval: Duration,
     /// The length in bytes from which on messages are compressed for WebSocket clients that offer
     /// it; `None` for never.
     pub compression: Option<usize>,
+    /// How long a stop serves on first, so that nobody new comes.
+    pub shutdown_delay: Duration,
     /// How long a stop takes at most to say good-bye to every session.
     pub shutdown_grace: Duration,
 }
@@ -206,6 +225,10 @@ pub struct History {
     pub memory_bytes: usize,
     /// The most bytes kept in Redis of all topics, counted alike.
     pub redis_bytes: usize,
+    /// The most values that stay beyond their age or the bytes of all topics.
+    pub newest_topics: usize,
+    /// The most bytes of them, counted alike.
+    pub newest_bytes: usize,
     /// The most bytes of events that wait for the disk or for Redis, counted alike.
     pub pending_bytes: usize,
     /// How long a publish waits for the disk.
@@ -407,12 +430,21 @@ pub struct Rule {
     pub max_bytes: usize,
     /// The oldest event kept.
     pub max_age: Duration,
+    /// Whether the newest event of a topic stays beyond that, and beyond the bytes of all topics.
+    pub keep_newest: bool,
     /// Whether one may ask who is subscribed.
     pub presence: bool,
     /// Who may subscribe.
     pub subscribe: Who,
     /// Which clients may publish.
     pub publish: Who,
+}
+
+impl Rule {
+    /// Whether the newest event of a topic stays where it is kept so: not where events are kept elsewhere now.
+    pub fn keeps_newest(&self, storage: Storage) -> bool {
+        self.keep_newest && self.storage == storage
+    }
 }
 
 /// Where the events of a topic are kept.
@@ -434,6 +466,8 @@ pub enum Who {
     /// Everyone.
     Anyone,
     /// Whoever has a token that grants it, and the user whose own it is.
+    Own,
+    /// Whoever has a token that grants it.
     Token,
     /// No one.
     Nobody,
@@ -471,6 +505,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Frames a WebSocket message may come in; more closes with 1009.
     pub message_fragments: usize,
+    /// Bytes kept of what clients sent compressed, for all connections; without room a client gets no compression.
+    pub inflate_bytes: usize,
     /// Bad messages of a session in a row; more closes with 4400.
     pub bad_messages: usize,
     /// Bytes that wait for one client; more closes with 4409.

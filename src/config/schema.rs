@@ -161,8 +161,11 @@ sections! {
         /// How long a connection without a request is kept, 1s to 1h. Longer than clients and proxies that reuse theirs
         /// keep it, or they send requests into its end.
         keep_alive: Span = seconds(90);
-        /// Time between heartbeats, 1s to 5m; a client that is silent for two of them is cut off.
+        /// Time between heartbeats on a WebSocket, 1s to 5m; a client that is silent for two of them is cut off.
         heartbeat: Span = seconds(25);
+        /// Time between heartbeats on an event stream, 1s to 5m. Some readers take a stream for dead that is
+        /// silent for longer.
+        stream_heartbeat: Span = seconds(15);
         /// What a client gets leaves at once, unless something left for it just before: then it
         /// gathers for up to this time and leaves together. At most 100ms; 0s holds nothing back.
         flush_interval: Span = Span(Duration::from_millis(1));
@@ -184,7 +187,11 @@ sections! {
         /// `"forwarded"` (RFC 7239). They must set these headers, for one that they pass on untouched
         /// is the client's.
         proxy_headers: ProxyHeaders = ProxyHeaders::XForwarded;
-        /// How long a stop takes at most to say good-bye to every client.
+        /// How long a stop serves on before anything else, at most 10m: `/health/ready` says 503, so that balancers
+        /// send nobody new, and clients are told to go elsewhere, evenly over this time. Set it behind a
+        /// balancer, to more than it needs to notice. 0s for a broker to which clients come straight.
+        shutdown_delay: Span = seconds(0);
+        /// How long a stop takes at most, after that, to say good-bye to every client.
         shutdown_grace: Span = seconds(5);
     }
 
@@ -194,10 +201,12 @@ sections! {
         /// itself, or `sha256:` and its SHA-256 hash as 64 hexadecimal digits.
         api_keys: Vec<Hidden> = Vec::new();
         /// The secret that subscribers' tokens (JSON Web Tokens) are signed with: at least 32 bytes
-        /// for HS256, 48 for HS384 too, 64 for HS512 too.
+        /// for HS256, 48 for HS384 too, 64 for HS512 too. Bytes that are no text are written as
+        /// `base64:` and their base64.
         jwt_secret: Option<Hidden> = None;
         /// The public keys of who signs tokens, as PEM, one behind the other: RSA (RS256 to RS512,
-        /// PS256 to PS512), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA).
+        /// PS256 to PS512), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA). Line breaks may be
+        /// written as `\n`.
         jwt_public_key: Option<String> = None;
         /// Where who signs tokens publishes the public keys, as a JSON Web Key Set (RFC 7517): https,
         /// or http on this machine.
@@ -242,6 +251,13 @@ sections! {
         max_bytes: Size = Size(64 * MIB);
         /// The oldest event kept.
         max_age: Span = seconds(24 * 3_600);
+        /// Whether the newest event of a topic, which is its current value, stays beyond `max_age` and beyond
+        /// the bytes of all topics together, until it is removed or replaced.
+        keep_newest: bool = true;
+        /// The most values that stay so, of all topics together; at one more the oldest goes.
+        newest_topics: usize = 100_000;
+        /// The most bytes of them, beside `disk_bytes`, `memory_bytes` and `redis_bytes`; the oldest goes.
+        newest_bytes: Size = Size(64 * MIB);
         /// The most bytes kept on disk of all topics together, beside what the broker itself has to know:
         /// revocations, and how far webhooks got. Counted are events, as in `max_bytes`, and what the
         /// files really take, with SQLite's log.
@@ -261,10 +277,11 @@ sections! {
         pending_bytes: Size = Size(64 * MIB);
         /// How long a publish waits for the disk; then it is answered 503 `outcome_unknown`.
         commit_timeout: Span = seconds(10);
-        /// How long an `Idempotency-Key` is remembered.
-        idempotency_window: Span = seconds(600);
-        /// The most results remembered at once, one an event (in Redis one a key); a publish with a
-        /// key beyond them is answered 429.
+        /// How long an `Idempotency-Key` is remembered, at most 7d.
+        idempotency_window: Span = seconds(86_400);
+        /// The most results remembered at once, one an event (in Redis one a key). Where more come the oldest
+        /// are forgotten before their window is over, but none within 10 minutes: then a publish with a new
+        /// key is answered 429.
         idempotency_keys: usize = 200_000;
     }
 
@@ -316,8 +333,9 @@ sections! {
         subscriptions: usize = 1_000;
         /// Replays that run at a time on one connection; one more is refused with `too_many`.
         replays: usize = 8;
-        /// Data of an event, as JSON; more is answered 413.
-        event_bytes: Size = Size(64 * KIB);
+        /// Data of an event, as JSON; more is answered 413. The default leaves room for all that stands around it
+        /// within 64 KiB, more than which many clients don't take without being told to.
+        event_bytes: Size = Size(56 * KIB);
         /// Body of a batch; more is answered 413. At least `event_bytes`.
         batch_bytes: Size = Size(8 * MIB);
         /// Events a batch; more are answered 413.
@@ -329,6 +347,10 @@ sections! {
         message_bytes: Size = Size(128 * KIB);
         /// Frames that a WebSocket message may come in; more closes with 1009.
         message_fragments: usize = 1_024;
+        /// Bytes that are kept of what clients sent compressed, of all connections together, because their next
+        /// messages refer to them: 1 KiB or 32 KiB each, as the client's library can. Where there are none left,
+        /// who comes then is agreed upon no compression with.
+        inflate_bytes: Size = Size(32 * MIB);
         /// Bad messages in a row; more closes with 4400.
         bad_messages: usize = 10;
         /// Bytes that wait for one client; more closes with 4409.
@@ -391,8 +413,7 @@ sections! {
 entry! {
     " What is allowed on the topics of one pattern, and what is kept of each." "topics" Rule RULE_KEYS:
     /// The topics it is about: a pattern such as `"orders.>"`. Required. A segment `{sub}`, as in
-    /// `"users.{sub}.>"`, stands for a user: with `"token"`, who has a token with that `sub` needs
-    /// no grant for these topics.
+    /// `"users.{sub}.>"`, stands for a user, to whom these topics belong: see `"own"`.
     pattern("match"): Option<String> = None;
     /// Where events are kept, as `history.storage`; `"none"` makes the topics ephemeral.
     history("history"): Option<Place> = None;
@@ -402,13 +423,17 @@ entry! {
     max_bytes("max_bytes"): Option<Size> = None;
     /// The oldest event kept.
     max_age("max_age"): Option<Span> = None;
+    /// Whether the newest event of a topic stays beyond that, as `history.keep_newest`.
+    keep_newest("keep_newest"): Option<bool> = None;
     /// Whether one may ask who is subscribed.
     presence("presence"): bool = false;
     /// Who may subscribe, beside applications with an API key: `"anyone"`, `"token"` (who has a
-    /// token that grants it) or `"nobody"`.
-    subscribe("subscribe"): Who = Who::Token;
-    /// Who may publish, beside applications with an API key, as with `subscribe`.
-    publish("publish"): Who = Who::Token;
+    /// token that grants it), `"own"` (beside them, the user to whom the topic belongs) or `"nobody"`.
+    /// `"token"` if not set; with `{sub}` in `match`, `"own"`.
+    subscribe("subscribe"): Option<Who> = None;
+    /// Who may publish, beside applications with an API key, as with `subscribe`. `"token"` if not set, with
+    /// `{sub}` too.
+    publish("publish"): Option<Who> = None;
 }
 
 entry! {
@@ -476,7 +501,7 @@ mod tests {
         let default = |path| KEYS.iter().find(|key| key.path() == path).unwrap().default();
         assert_eq!(default("server.listen").unwrap(), "\"127.0.0.1:8080\"");
         assert_eq!(default("history.max_age").unwrap(), "\"24h\"");
-        assert_eq!(default("limits.event_bytes").unwrap(), "\"64KiB\"");
+        assert_eq!(default("limits.event_bytes").unwrap(), "\"56KiB\"");
         assert_eq!(default("auth.api_keys").unwrap(), "[]");
         assert_eq!(default("redis.url"), None);
     }

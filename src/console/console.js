@@ -91,6 +91,8 @@ class Connection {
     this.socket = null;
     this.ready = false;
     this.bye = null;
+    /** What the broker can't do for now, in its words. */
+    this.trouble = null;
     this.pingSentAt = null;
     /** Request number → what it was for. */
     this.asked = new Map();
@@ -159,9 +161,14 @@ class Connection {
   /** After a connect: everything in one subscribe, from the cursor where there is one. */
   #resume() {
     this.ready = true;
-    this.hooks.state("open", "Connected");
+    this.#showOpen();
     const patterns = [...this.patterns.keys()];
     if (patterns.length) this.#subscribe(patterns, this.cursor);
+  }
+
+  #showOpen() {
+    if (this.trouble) this.hooks.state("waiting", "Connected, but the broker is in trouble");
+    else this.hooks.state("open", "Connected");
   }
 
   #subscribe(topics, since) {
@@ -192,6 +199,8 @@ class Connection {
       case "cursor": if (this.replaying.size === 0) this.cursor = frame.cursor; break;
       case "pong": this.#pong(); break;
       case "warn": this.hooks.note("bad", `warning: ${frame.message}`); break;
+      case "trouble": this.#troubled(frame); break;
+      case "goaway": this.hooks.note("", "the broker is about to stop"); break;
       case "bye":
         this.bye = frame;
         this.hooks.note("bad", `bye: ${frame.code}: ${frame.message}`);
@@ -219,6 +228,12 @@ class Connection {
     if (this.token) this.#auth();
     else this.#resume();
     this.#heartbeat();
+  }
+
+  #troubled({ code, message }) {
+    this.trouble = code === "over" ? null : message;
+    this.hooks.note(this.trouble ? "bad" : "good", message);
+    if (this.ready) this.#showOpen();
   }
 
   /** A browser does not show the broker's pings to the page, so it asks for itself. */

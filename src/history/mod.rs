@@ -6,6 +6,7 @@
 //! `tests/history_contract.rs`.
 
 mod clock_steps;
+mod early_keys;
 pub mod memory;
 pub mod redis;
 mod rules;
@@ -116,6 +117,10 @@ pub struct Append {
     pub key: Option<IdempotencyKey>,
 }
 
+/// For how long a key is remembered at least, where its window is not shorter. The window becomes no shorter than that,
+/// however many keys come: one more is refused.
+pub(in crate::history) const LEAST_KEY_WINDOW: Duration = Duration::from_secs(600);
+
 /// What a repeated request is known by: who asked and the key they gave, and a digest of what they
 /// asked, by which another request under the same key is told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +191,10 @@ pub enum AppendError {
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     Mismatch,
-    /// As many idempotency keys are remembered as there may be.
+    /// The first request under the idempotency key is still running.
+    #[error("the first request under this idempotency key is still running; repeat it later")]
+    InProgress,
+    /// As many idempotency keys are remembered as there may be, each for too short a time to be forgotten.
     #[error("too many idempotency keys are remembered at the moment")]
     TooManyKeys,
     /// Certainly not stored: there is no space.

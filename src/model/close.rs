@@ -15,6 +15,8 @@ pub enum Close {
     Internal,
     /// The broker stops or restarts.
     Restart,
+    /// What the session needs is away for now.
+    Unavailable,
     /// Message after message that is not of the protocol.
     BadMessage,
     /// No credential in time, or one that expired.
@@ -39,13 +41,14 @@ struct Row {
 
 impl Close {
     /// Every reason, in the order of the table in the docs.
-    pub const ALL: [Close; 12] = [
+    pub const ALL: [Close; 13] = [
         Close::ProtocolError,
         Close::InvalidText,
         Close::Policy,
         Close::TooLarge,
         Close::Internal,
         Close::Restart,
+        Close::Unavailable,
         Close::BadMessage,
         Close::Unauthorized,
         Close::Forbidden,
@@ -65,6 +68,9 @@ impl Close {
             Close::TooLarge => row(1009, "too_large", "a message was over the limit", None),
             Close::Internal => row(1011, "internal", "the broker failed", Some(1_000)),
             Close::Restart => row(1012, "restart", "the broker is restarting", Some(1_000)),
+            Close::Unavailable => {
+                row(1013, "unavailable", "the broker can't do this for now", Some(2_000))
+            }
             Close::BadMessage => row(4400, "bad_message", "too many bad messages", None),
             Close::Unauthorized => {
                 row(4401, "unauthorized", "no valid credential, or it expired or was revoked", None)

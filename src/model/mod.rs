@@ -12,6 +12,7 @@ mod notice;
 mod pattern;
 mod problem;
 mod topic;
+mod trouble;
 
 pub use allowance::Allowance;
 pub use bearer::{Bearer, Revocation, Revoked};
@@ -22,3 +23,4 @@ pub use notice::NoticeKind;
 pub use pattern::{Pattern, PatternError};
 pub use problem::{Code, Problem};
 pub use topic::{Topic, TopicError};
+pub use trouble::Trouble;

@@ -34,7 +34,7 @@ impl Encoder for Cbor {
     }
 
     fn reply(&self, reply: &Reply<'_>) -> Option<Vec<u8>> {
-        let mut message = Outgoing::of(reply::op(reply)?, 0);
+        let mut message = Outgoing::of(reply::op(reply), 0);
         reply::reply(reply, &mut message);
         Some(message.finish())
     }

@@ -15,7 +15,7 @@ mod sse;
 pub use json::event_object;
 pub use sse::{SSE, SSE_DATA};
 
-use crate::model::{Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Topic};
+use crate::model::{Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Topic, Trouble};
 
 /// The protocols spoken over WebSocket; the first is spoken where the client names none.
 pub static PROTOCOLS: &[&dyn Protocol] = &[&native::Native, &cbor::Cbor];
@@ -211,12 +211,21 @@ pub enum Reply<'a> {
         /// The request's number.
         reference: Option<u64>,
     },
-    /// The connection is alive; for the wire forms without control frames.
+    /// The connection is alive, in a message, for clients that asked to see that.
     Heartbeat,
+    /// The broker can't do its whole job for now, or can again.
+    Trouble(Trouble),
+    /// A planned stop: the client is to connect anew within that time, and then to close this connection.
+    GoAway {
+        /// How much of it is left, in milliseconds.
+        within_ms: u64,
+    },
     /// Before the broker hangs up.
     Bye {
         /// Why.
         close: Close,
+        /// The same for a person: [`Close::message`], where there is nothing closer.
+        message: &'a str,
         /// How long to wait before coming back, in milliseconds, with jitter.
         retry_after_ms: Option<u32>,
     },

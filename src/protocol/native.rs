@@ -36,7 +36,7 @@ impl Encoder for Native {
 
     fn reply(&self, reply: &Reply<'_>) -> Option<Vec<u8>> {
         let mut object = Object::new();
-        object.plain("op", reply::op(reply)?);
+        object.plain("op", reply::op(reply));
         reply::reply(reply, &mut object);
         Some(object.finish())
     }

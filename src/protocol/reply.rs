@@ -59,9 +59,9 @@ pub(super) fn marks(marks: &Marks, map: &mut impl Map) {
     }
 }
 
-/// The `op` of a reply; `None` for a heartbeat, for which WebSocket has a frame of its own.
-pub(super) fn op(reply: &Reply<'_>) -> Option<&'static str> {
-    Some(match reply {
+/// The `op` of a reply.
+pub(super) fn op(reply: &Reply<'_>) -> &'static str {
+    match reply {
         Reply::Welcome { .. } => "welcome",
         Reply::Ack { .. } => "ack",
         Reply::Error { .. } => "error",
@@ -70,9 +70,11 @@ pub(super) fn op(reply: &Reply<'_>) -> Option<&'static str> {
         Reply::Live { .. } => "live",
         Reply::Warn { .. } => "warn",
         Reply::Pong { .. } => "pong",
+        Reply::Heartbeat => "heartbeat",
+        Reply::Trouble(_) => "trouble",
+        Reply::GoAway { .. } => "goaway",
         Reply::Bye { .. } => "bye",
-        Reply::Heartbeat => return None,
-    })
+    }
 }
 
 /// The members of a reply beside its `op`.
@@ -112,9 +114,14 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
         }
         Reply::Pong { reference } => answers(reference, map),
         Reply::Heartbeat => {}
-        Reply::Bye { close, retry_after_ms } => {
+        Reply::Trouble(trouble) => {
+            map.plain("code", trouble.name());
+            map.text("message", trouble.message());
+        }
+        Reply::GoAway { within_ms } => map.number("within_ms", within_ms),
+        Reply::Bye { close, message, retry_after_ms } => {
             map.plain("code", close.name());
-            map.text("message", close.message());
+            map.text("message", message);
             if let Some(millis) = retry_after_ms {
                 map.number("retry_after_ms", u64::from(millis));
             }

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
-use super::{Marks, ParseLimits};
-use crate::model::{Cursor, Data, Event, EventType, Topic};
+use super::{Marks, ParseLimits, Reply};
+use crate::model::{Close, Cursor, Data, Event, EventType, Topic};
 
 /// Limits that the tests can reach.
 pub const LIMITS: ParseLimits = ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4 };
@@ -96,4 +96,9 @@ pub fn any_marks() -> impl Strategy<Value = Marks> {
     (any::<Option<u64>>(), any::<bool>(), any::<bool>(), number).prop_map(
         |(replay, snapshot, conflated, skipped)| Marks { replay, snapshot, conflated, skipped },
     )
+}
+
+/// A good-bye in its usual words.
+pub fn bye(close: Close, retry_after_ms: Option<u32>) -> Reply<'static> {
+    Reply::Bye { close, message: close.message(), retry_after_ms }
 }

@@ -3,6 +3,9 @@
 //! Events come under the default name, so that `onmessage` gets them; with `format=data` they come
 //! bare, under their own type. Only what may move a client's place carries `id:`, since a browser
 //! sends the last one it saw when it reconnects.
+//!
+//! Every block has data: many readers hand one out that has none as an empty event. What comes without is
+//! lines, which belong to the block that follows.
 
 use super::json::Object;
 use super::{Encoder, Marks, Reply, reply};
@@ -52,14 +55,18 @@ impl Encoder for Sse {
             Reply::Welcome { session, heartbeat, retry_after_ms } => {
                 block.comment(&format!("welcome {session} heartbeat={heartbeat}"));
                 block.shown("retry", retry_after_ms);
+                // The block with the first data ends this one.
+                return Some(block.bytes);
             }
-            Reply::Heartbeat => block.comment(""),
-            Reply::Cursor(cursor) => block.shown("id", cursor),
-            Reply::Live { cursor, .. } => {
+            Reply::Cursor(cursor) | Reply::Live { cursor, .. } => {
                 block.shown("id", cursor);
                 block.control(reply);
             }
-            Reply::Gap { .. } | Reply::Warn { .. } => block.control(reply),
+            Reply::Gap { .. }
+            | Reply::Warn { .. }
+            | Reply::Heartbeat
+            | Reply::Trouble(_)
+            | Reply::GoAway { .. } => block.control(reply),
             Reply::Bye { retry_after_ms, .. } => {
                 if let Some(millis) = retry_after_ms {
                     block.shown("retry", millis);
@@ -111,18 +118,14 @@ impl Block {
 
     /// A line that clients skip.
     fn comment(&mut self, text: &str) {
-        if text.is_empty() {
-            self.bytes.extend_from_slice(b":\n");
-        } else {
-            self.field("", text.as_bytes());
-        }
+        self.field("", text.as_bytes());
     }
 
     /// A reply as an event of the broker's own.
     fn control(&mut self, said: &Reply<'_>) {
         let mut object = Object::new();
         reply::reply(said, &mut object);
-        self.shown("event", format_args!("fanfare.{}", reply::op(said).unwrap_or_default()));
+        self.shown("event", format_args!("fanfare.{}", reply::op(said)));
         self.field("data", &object.finish());
     }
 

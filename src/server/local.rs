@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::line::Line;
 use super::service::{Connection, http1};
 use super::sockets::Sockets;
-use super::{Parts, Patience, Reload, Service, always, say_good_bye};
+use super::{Parts, Patience, Reload, Service, always, heartbeats, say_good_bye};
 use crate::auth::{Auth, Entrance};
 use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Router, Timing};
@@ -29,7 +29,7 @@ use crate::history::History;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::panics::contained;
-use crate::session::{Places, Stream};
+use crate::session::{Contexts, Places, Stream};
 
 /// A connection of any kind.
 pub type AnyStream = Box<dyn Stream>;
@@ -75,11 +75,7 @@ impl Local {
             Arc::new(notices),
             metrics.clone(),
             config.auth.tickets,
-            Timing {
-                heartbeat: config.server.heartbeat,
-                flush_interval: config.server.flush_interval,
-                clock,
-            },
+            Timing { flush_interval: config.server.flush_interval, clock },
         );
         let (places, sockets) = (Places::default(), Sockets::new(&config.limits));
         let parts = Parts {
@@ -88,9 +84,11 @@ impl Local {
             metrics: metrics.clone(),
             limits: Arc::new(config.limits.clone()),
             keep_alive: config.server.keep_alive,
-            heartbeat: config.server.heartbeat,
+            heartbeats: heartbeats(&config),
             clock,
             compression: config.server.compression,
+            contexts: Contexts::new(config.limits.inflate_bytes),
+            stumbles: Arc::default(),
             places: places.clone(),
             entrance: Entrance::new(false, &config.server),
             bodies: Arc::new(Bodies::new(&config.limits)),

@@ -15,6 +15,7 @@ use super::course::{Answer, Course, Underway};
 use super::headers::Headers;
 use super::line::MAX_HEAD_BYTES;
 use crate::auth::{Auth, Entrance};
+use crate::broker::BrokerHandle;
 use crate::model::{Code, Problem};
 
 /// The most fields of the head of a request. The parser of HTTP/1.1 takes 96 and refuses more itself.
@@ -23,6 +24,7 @@ const MAX_FIELDS: usize = 100;
 /// Has a request answered.
 pub(super) async fn attend(
     auth: Arc<Auth>,
+    broker: BrokerHandle,
     entrance: Entrance,
     mut request: ServiceRequest,
     next: Next<BoxBody>,
@@ -46,14 +48,13 @@ pub(super) async fn attend(
         (Ok(()), None) => next.call(request).await?,
     };
     headers.add_to(response.headers_mut());
-    let size = response.response().body().size();
+    // Who goes says so on each connection that is used, for a request that comes just when it is closed may be lost.
+    let is_leaving = broker.is_leaving() && response.request().version() <= Version::HTTP_11;
+    // HTTP/1.0 has no chunks (RFC 9112, section 6.1): the end of the connection is that of the answer.
+    let is_unchunked = is_old && response.response().body().size() == BodySize::Stream;
     let head = response.response_mut().head_mut();
-    if is_upgrade {
-        head.set_connection_type(ConnectionType::Close);
-    }
-    if is_old && size == BodySize::Stream {
-        // HTTP/1.0 has no chunks (RFC 9112, section 6.1): the end of the connection is that of the answer.
-        head.no_chunking(true);
+    head.no_chunking(is_unchunked);
+    if is_upgrade || is_leaving || is_unchunked {
         head.set_connection_type(ConnectionType::Close);
     }
     Ok(response.map_body(|_, body| BoxBody::new(Answer { body, underway })))

@@ -247,11 +247,14 @@ fn application(
     Error = HttpResponse,
     InitError = (),
 > + use<> {
-    let (auth, entrance) = (parts.auth.clone(), parts.entrance.clone());
+    let (auth, broker) = (parts.auth.clone(), parts.broker.clone());
+    let entrance = parts.entrance.clone();
     let app = App::new()
         .configure(|services| configure(services, parts, sessions))
         .default_service(web::to(not_found))
-        .wrap(from_fn(move |request, next| attend(auth.clone(), entrance.clone(), request, next)));
+        .wrap(from_fn(move |request, next| {
+            attend(auth.clone(), broker.clone(), entrance.clone(), request, next)
+        }));
     // It would say where we are; we ask the request.
     let config = |()| AppConfig::default();
     map_config(app.into_factory().map_err(|error| error.error_response()), config)

@@ -1,9 +1,11 @@
-//! Smaller messages: permessage-deflate (RFC 7692), each message by itself.
+//! Smaller messages: permessage-deflate (RFC 7692).
 //!
-//! Without context takeover a compressed event is the same bytes for every session that agreed upon
-//! it, so it is compressed once, and a connection keeps no state: compressors and the inflater
-//! belong to the thread. Inflating stops at the limit, so a small message can't become a large one.
+//! What is sent is compressed each message by itself: so a compressed event is the same bytes for every session
+//! that agreed upon it, and is compressed once. A client may refer back to what it sent, as libraries do
+//! that can't or won't do without: that is kept for it, in a bounded [`ClientContext`]. Compressors and the
+//! inflater belong to the thread. Inflating stops at the limit, so a small message can't become a large one.
 
+mod context;
 mod offers;
 
 use std::cell::RefCell;
@@ -13,6 +15,8 @@ use actix_web::http::header::{HeaderMap, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
+pub use self::context::{ClientContext, Contexts};
+use self::offers::Inbound;
 use crate::model::{Close, Problem};
 
 /// The bit of a frame's first byte that says that its message is compressed (RFC 7692, section 6).
@@ -27,6 +31,10 @@ const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// What follows a received message: the tail, and an empty last block, for only a stream that was
 /// whole comes to its end there.
 const END: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
+
+/// The most blocks of a message that call themselves the last one, where each means to look back anew. No known
+/// compressor makes more than one.
+const MAX_LAST_BLOCKS: usize = 16;
 
 /// How much is inflated at a time, in bytes.
 const STEP: usize = 8 * 1024;
@@ -45,6 +53,8 @@ pub enum Window {
 pub struct Deflate {
     /// The window that the client asked for, if it asked.
     asked: Option<Window>,
+    /// How the client compresses.
+    inbound: Inbound,
     /// The shortest message that is compressed, in bytes.
     min_bytes: usize,
 }
@@ -87,25 +97,49 @@ impl Window {
 }
 
 impl Deflate {
-    /// Takes the first acceptable offer of an upgrade request, if there is one; messages of
-    /// `min_bytes` or more are then compressed.
-    pub fn negotiate(headers: &HeaderMap, min_bytes: usize) -> Result<Option<Self>, Problem> {
-        let accepted = offers::accept(headers)?;
-        Ok(accepted.map(|asked| Self { asked, min_bytes }))
+    /// Takes the first acceptable offer of an upgrade request, if there is one, with what the client's messages
+    /// will refer to, if they may; messages of `min_bytes` or more are then compressed. Where `contexts` have no
+    /// room for an offer, it is not acceptable.
+    pub fn negotiate(
+        headers: &HeaderMap,
+        min_bytes: usize,
+        contexts: &Contexts,
+    ) -> Result<Option<(Self, Option<ClientContext>)>, Problem> {
+        let agree = |offers::Terms { asked, inbound }| {
+            let context = match inbound.bits() {
+                Some(bits) => Some(contexts.take(bits)?),
+                None => None,
+            };
+            Some((Self { asked, inbound, min_bytes }, context))
+        };
+        Ok(offers::acceptable(headers)?.into_iter().find_map(agree))
     }
 
     /// The `Sec-WebSocket-Extensions` that tells the client.
     pub fn answer(&self) -> HeaderValue {
-        HeaderValue::from_static(match self.asked {
-            None => "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
-            Some(Window::Full) => {
-                "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
-                 server_max_window_bits=15"
+        macro_rules! answer {
+            ($($more:literal)*) => {
+                concat!("permessage-deflate; server_no_context_takeover", $($more),*)
+            };
+        }
+        HeaderValue::from_static(match (self.inbound, self.asked) {
+            (Inbound::Alone, None) => answer!("; client_no_context_takeover"),
+            (Inbound::Alone, Some(Window::Full)) => {
+                answer!("; client_no_context_takeover" "; server_max_window_bits=15")
             }
-            Some(Window::Small) => {
-                "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
-                 server_max_window_bits=9"
+            (Inbound::Alone, Some(Window::Small)) => {
+                answer!("; client_no_context_takeover" "; server_max_window_bits=9")
             }
+            (Inbound::Asked, None) => answer!("; client_max_window_bits=10"),
+            (Inbound::Asked, Some(Window::Full)) => {
+                answer!("; client_max_window_bits=10" "; server_max_window_bits=15")
+            }
+            (Inbound::Asked, Some(Window::Small)) => {
+                answer!("; client_max_window_bits=10" "; server_max_window_bits=9")
+            }
+            (Inbound::Own(_), None) => answer!(),
+            (Inbound::Own(_), Some(Window::Full)) => answer!("; server_max_window_bits=15"),
+            (Inbound::Own(_), Some(Window::Small)) => answer!("; server_max_window_bits=9"),
         })
     }
 
@@ -139,8 +173,13 @@ fn payload(frame: &[u8]) -> Option<&[u8]> {
     frame.get(start..)
 }
 
-/// A received message as it was before it was compressed.
-pub fn inflate(mut stream: BytesMut, max_bytes: usize) -> Result<BytesMut, Close> {
+/// A received message as it was before it was compressed. It may refer back to the messages of its `context`,
+/// if it has one, and is one of them from here on.
+pub fn inflate(
+    mut stream: BytesMut,
+    max_bytes: usize,
+    mut context: Option<&mut ClientContext>,
+) -> Result<BytesMut, Close> {
     let mut message = BytesMut::new();
     if stream.is_empty() {
         // What some compressors make of an empty message.
@@ -149,8 +188,10 @@ pub fn inflate(mut stream: BytesMut, max_bytes: usize) -> Result<BytesMut, Close
     stream.extend_from_slice(&END);
     let mut rest = &stream[..];
     let mut step = [0; STEP];
+    // How much of the message its context knows, and how often that was put before the inflater.
+    let (mut known, mut begun) = (0, 1);
     INFLATER.with_borrow_mut(|inflater| {
-        inflater.reset(false);
+        begin(inflater, context.as_deref())?;
         loop {
             let (read, written) = (inflater.total_in(), inflater.total_out());
             let status = inflater.decompress(rest, &mut step, FlushDecompress::Sync);
@@ -162,9 +203,20 @@ pub fn inflate(mut stream: BytesMut, max_bytes: usize) -> Result<BytesMut, Close
             }
             message.extend_from_slice(inflated);
             match status {
-                Status::StreamEnd if rest.is_empty() => return Ok(message),
-                // A block may call itself the last one without being it (section 7.2.3.4).
-                Status::StreamEnd => inflater.reset(false),
+                Status::StreamEnd => {
+                    if let Some(context) = &mut context {
+                        context.remember(&message[known..]);
+                        (known, begun) = (message.len(), begun + 1);
+                    }
+                    if rest.is_empty() {
+                        return Ok(message);
+                    }
+                    // A block may call itself the last one without being it (section 7.2.3.4).
+                    if begun > MAX_LAST_BLOCKS {
+                        return Err(Close::ProtocolError);
+                    }
+                    begin(inflater, context.as_deref())?;
+                }
                 Status::Ok | Status::BufError if inflated.is_empty() => {
                     return Err(Close::ProtocolError);
                 }
@@ -172,6 +224,15 @@ pub fn inflate(mut stream: BytesMut, max_bytes: usize) -> Result<BytesMut, Close
             }
         }
     })
+}
+
+/// Has an inflater read a stream that may refer back to `context`.
+fn begin(inflater: &mut Decompress, context: Option<&ClientContext>) -> Result<(), Close> {
+    inflater.reset(false);
+    match context.map(ClientContext::past) {
+        None | Some([]) => Ok(()),
+        Some(past) => inflater.set_dictionary(past).map(|_| ()).map_err(|_| Close::Internal),
+    }
 }
 
 #[cfg(test)]

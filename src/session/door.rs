@@ -10,9 +10,10 @@ use std::sync::Arc;
 use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap};
 
-use super::deflate::Deflate;
+use super::deflate::{ClientContext, Contexts, Deflate};
 use super::places::Places;
-use super::restarting;
+use super::refusal::Refusal;
+use super::rhythm::Rhythm;
 use super::takeover::require_handshake;
 use super::wire::{Framing, Wire};
 use crate::auth::{Access, Auth, Caller, Entrance};
@@ -37,6 +38,8 @@ pub struct Door {
     pub limits: Arc<Limits>,
     /// From which length on messages are compressed for who offers it, in bytes; `None` for never.
     pub compression: Option<usize>,
+    /// Room for what compressed messages of clients refer back to.
+    pub contexts: Contexts,
 }
 
 /// A connection that may become a session.
@@ -49,6 +52,10 @@ pub struct Admission {
     pub language: Language,
     /// How messages are compressed, if that was agreed upon.
     pub deflate: Option<Deflate>,
+    /// What the client's compressed messages refer back to, if they may.
+    pub context: Option<ClientContext>,
+    /// Seconds between heartbeats that the client wants to see, if it does.
+    pub heartbeat: Option<u32>,
 }
 
 /// How a session is spoken to.
@@ -62,17 +69,29 @@ pub enum Language {
 
 impl Door {
     /// Admits a WebSocket connection, or says why not.
-    pub async fn admit_websocket(&self, head: &RequestHead) -> Result<Admission, Problem> {
+    pub async fn admit_websocket(&self, head: &RequestHead) -> Result<Admission, Refusal> {
         require_handshake(head)?;
-        let known = ["topic", "since", "snapshot", "mode", "max_rate", "access_token", "ticket"];
+        let known = [
+            "topic",
+            "since",
+            "snapshot",
+            "mode",
+            "max_rate",
+            "heartbeat",
+            "access_token",
+            "ticket",
+        ];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
         let since = query.cursor("since")?;
         let subscribe = self.subscription(&query, since)?;
+        let heartbeat = Rhythm::asked(&query)?;
         let (protocol, name) = protocol(&head.headers)?;
         let deflate = match self.compression {
-            Some(min_bytes) => Deflate::negotiate(&head.headers, min_bytes)?,
+            Some(min_bytes) => Deflate::negotiate(&head.headers, min_bytes, &self.contexts)?,
             None => None,
         };
+        let (deflate, context) = deflate.unzip();
+        let context = context.flatten();
         let access = self.identify(head, &query).await?;
         // Without a credential the subscription waits for `auth`; with one it must be granted.
         if let Some(subscribe) = &subscribe
@@ -81,22 +100,23 @@ impl Door {
             require_coverage(&access, subscribe)?;
         }
         let language = Language::WebSocket(protocol, name);
-        Ok(Admission { access, subscribe, language, deflate })
+        Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
     }
 
     /// Admits an event stream, or says why not.
-    pub async fn admit_sse(&self, head: &RequestHead) -> Result<Admission, Problem> {
-        let (query, subscribe, encoder) = self.wanted_stream(head)?;
+    pub async fn admit_sse(&self, head: &RequestHead) -> Result<Admission, Refusal> {
+        let (query, subscribe, encoder, heartbeat) = self.wanted_stream(head)?;
         let access = self.identify(head, &query).await?;
         require_coverage(&access, &subscribe)?;
         let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
-        Ok(Admission { access, subscribe, language, deflate: None })
+        let (deflate, context) = (None, None);
+        Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
     }
 
     /// Says whether an event stream would be refused, as far as that can be known without using up a
     /// ticket.
     pub async fn inspect_sse(&self, head: &RequestHead) -> Result<(), Problem> {
-        let (query, subscribe, _) = self.wanted_stream(head)?;
+        let (query, subscribe, ..) = self.wanted_stream(head)?;
         let access_token = query.one("access_token")?;
         if query.one("ticket")?.is_some() {
             return self.auth.check_ticket_holder(&self.entrance, head, access_token);
@@ -109,7 +129,7 @@ impl Door {
     fn wanted_stream(
         &self,
         head: &RequestHead,
-    ) -> Result<(Query, Subscribe, &'static dyn Encoder), Problem> {
+    ) -> Result<(Query, Subscribe, &'static dyn Encoder, Option<u32>), Problem> {
         let known = [
             "topic",
             "since",
@@ -117,6 +137,7 @@ impl Door {
             "mode",
             "max_rate",
             "format",
+            "heartbeat",
             "access_token",
             "ticket",
             http::LAST_EVENT_ID_PARAMETER,
@@ -130,7 +151,8 @@ impl Door {
         let Some(subscribe) = self.subscription(&query, last_event_id(head, &query)?)? else {
             return Err(Problem::new(Code::BadRequest, "at least one topic is needed"));
         };
-        Ok((query, subscribe, encoder))
+        let heartbeat = Rhythm::asked(&query)?;
+        Ok((query, subscribe, encoder, heartbeat))
     }
 
     /// The address that a request comes from, as far as it is known.
@@ -140,21 +162,22 @@ impl Door {
 
     /// Who asks. A ticket is good once, so it is redeemed when nothing else is left to look at but what it
     /// is for.
-    async fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Problem> {
+    async fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Refusal> {
         let access_token = query.one("access_token")?;
         let Some(ticket) = query.one("ticket")? else {
-            return self.auth.admit(&self.entrance, head, access_token).await;
+            return Ok(self.auth.admit(&self.entrance, head, access_token).await?);
         };
         self.auth.check_ticket_holder(&self.entrance, head, access_token)?;
         if self.broker.is_draining() {
-            return Err(restarting());
+            return Err(Refusal::restarting());
         }
-        self.places.require_room(self.address(head), &self.limits)?;
+        let room = self.places.require_room(self.address(head), &self.limits);
+        room.map_err(Refusal::too_many)?;
         let left = Box::pin(self.broker.redeem(ticket)).await?;
         let user = left.and_then(|left| serde_json::from_str(&left).ok()).ok_or_else(|| {
-            Problem::new(Code::Unauthorized, "the ticket was used, has expired or never was one")
+            Problem::bad_credential("the ticket was used, has expired or never was one")
         })?;
-        self.auth.admit_as(&self.entrance, head, user)
+        Ok(self.auth.admit_as(&self.entrance, head, user)?)
     }
 
     fn subscription(

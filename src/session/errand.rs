@@ -104,7 +104,7 @@ pub fn subscribe_when_there(
             Ok(()) => worker.subscribe(session, wish),
             Err(problem) => {
                 worker.with(session, |receiver| receiver.refuse(wish.reference, &problem));
-                worker.end(session, Close::Restart);
+                worker.end(session, Close::Unavailable);
             }
         }
     })

@@ -6,7 +6,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::deflate::{RSV1, inflate};
+use super::deflate::{ClientContext, RSV1, inflate};
 use crate::model::Close;
 
 /// What one message may be, and cost.
@@ -40,6 +40,8 @@ pub enum Incoming {
 pub struct FrameReader {
     limits: FrameLimits,
     partial: Option<Partial>,
+    /// What compressed messages may refer back to. In a box, for most have none.
+    context: Option<Box<ClientContext>>,
 }
 
 /// A message whose last fragment has not come yet.
@@ -74,7 +76,12 @@ mod op {
 impl FrameReader {
     /// A reader at the start of a connection.
     pub fn new(limits: FrameLimits) -> Self {
-        Self { limits, partial: None }
+        Self { limits, partial: None, context: None }
+    }
+
+    /// The same, for a client whose compressed messages may refer back to those before.
+    pub fn remembering(self, context: Option<ClientContext>) -> Self {
+        Self { context: context.map(Box::new), ..self }
     }
 
     /// Takes the next message out of `bytes`; nothing where more bytes are needed. After an error
@@ -168,7 +175,7 @@ impl FrameReader {
             return Ok(None);
         }
         let payload = match whole.deflated {
-            true => inflate(whole.payload, self.limits.message_bytes)?,
+            true => inflate(whole.payload, self.limits.message_bytes, self.context.as_deref_mut())?,
             false => whole.payload,
         };
         if !whole.text {

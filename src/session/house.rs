@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::places::Places;
+use super::stumbles::Stumbles;
 use crate::auth::Auth;
 use crate::broker::BrokerHandle;
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::metrics::Metrics;
 
 /// What the sessions of one worker thread have in common.
 pub struct House {
@@ -18,6 +20,10 @@ pub struct House {
     pub limits: Arc<Limits>,
     /// Where sessions are counted.
     pub places: Places,
+    /// Whose clients end at the same event again and again.
+    pub stumbles: Arc<Stumbles>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// What time it is.
     pub clock: Clock,
 }

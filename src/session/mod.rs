@@ -21,9 +21,12 @@ mod outgoing;
 mod places;
 mod pump;
 mod receiver;
+mod refusal;
 mod replay;
+mod rhythm;
 mod socket;
 mod stream;
+mod stumbles;
 mod takeover;
 mod tcp;
 mod term;
@@ -34,7 +37,6 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::prelude::*;
 use actix_http::RequestHead;
@@ -45,15 +47,18 @@ use rand::RngExt;
 use tracing::debug;
 
 use self::actor::{Gone, Heard, Session};
-pub use self::deflate::{Deflate, inflate};
+pub use self::deflate::{ClientContext, Contexts, Deflate, inflate};
 pub use self::door::{Admission, Door, Language};
 pub use self::frames::{FrameLimits, FrameReader, Incoming};
 pub use self::house::House;
 pub use self::outgoing::{Outgoing, Sink};
 pub use self::places::{Place, Places, Unparted, UserPlace};
 pub use self::receiver::Receiver;
+use self::refusal::Refusal;
+pub use self::rhythm::{Heartbeats, Rhythm};
 pub use self::socket::{Listener, Said, Socket, SocketLimits, Stream};
 use self::stream::EventStream;
+pub use self::stumbles::Stumbles;
 pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::tcp::SharedTcp;
 use self::voice::Voice;
@@ -61,9 +66,9 @@ pub use self::wire::{Framing, Wire, close_frame, message_frame};
 use crate::broker::{Seat, SessionInfo, WorkerHandle};
 use crate::http::grammar;
 use crate::metrics::Metrics;
-use crate::model::{Close, Code, Problem, Timestamp};
+use crate::model::{Close, Problem, Timestamp};
 use crate::panics::contained;
-use crate::protocol::{Protocol, Reply, SSE, Subscribe};
+use crate::protocol::{Protocol, Reply, Subscribe};
 
 /// What clients are asked to wait before they reconnect after a lost connection, in milliseconds.
 const RECONNECT_MS: std::ops::Range<u32> = 1_000..3_000;
@@ -75,7 +80,7 @@ pub struct Sessions {
     house: Rc<House>,
     worker: WorkerHandle<Receiver>,
     metrics: Arc<Metrics>,
-    heartbeat: Duration,
+    heartbeats: Heartbeats,
 }
 
 impl Sessions {
@@ -85,9 +90,9 @@ impl Sessions {
         house: House,
         worker: WorkerHandle<Receiver>,
         metrics: Arc<Metrics>,
-        heartbeat: Duration,
+        heartbeats: Heartbeats,
     ) -> Self {
-        Self { door, house: Rc::new(house), worker, metrics, heartbeat }
+        Self { door, house: Rc::new(house), worker, metrics, heartbeats }
     }
 
     /// The door of these sessions.
@@ -103,7 +108,7 @@ impl Sessions {
         let arrived = admitted.and_then(|admission| self.arrive(admission, address));
         let (arrived, protocol) = match (arrived, protocol) {
             (Ok(arrived), Some(protocol)) => (arrived, protocol),
-            (Err(problem), _) => return upgrade.refuse(&problem).await,
+            (Err(refusal), _) => return upgrade.refuse(&refusal.problem).await,
             (Ok(_), None) => return,
         };
         let (subprotocol, extensions) = (arrived.subprotocol, arrived.extensions.clone());
@@ -117,17 +122,17 @@ impl Sessions {
     fn converse<IO: Stream + 'static>(
         &self,
         upgraded: Upgraded<IO>,
-        arrived: Arrived,
+        mut arrived: Arrived,
         protocol: &'static dyn Protocol,
     ) {
         let Upgraded { io, early, answer } = upgraded;
         let limits = self.socket_limits(arrived.extensions.is_some());
-        let outgoing = arrived.outgoing.clone();
+        let (outgoing, context) = (arrived.outgoing.clone(), arrived.context.take());
         let (seat, place) = self.begin(arrived, &answer);
         let (key, worker) = (seat.session(), self.worker.clone());
         let session = Session::new(key, worker, protocol, self.house.clone()).start();
         let listener = Conversation { session, seat: Some(seat), _place: place };
-        let socket = Socket::new(io, early, outgoing, limits, listener);
+        let socket = Socket::new(io, early, outgoing, limits, listener).remembering(context);
         actix_web::rt::spawn(contained(socket));
     }
 
@@ -136,26 +141,13 @@ impl Sessions {
         sessions: web::Data<Self>,
         request: HttpRequest,
     ) -> actix_web::Result<HttpResponse> {
-        let turn_away = |problem: Problem, is_passing: bool| match is_passing
-            && asks_for_stream(request.head())
-        {
-            true => Ok(turned_away(&problem)),
-            false => Err(problem.into()),
-        };
-        let admission = match sessions.door.admit_sse(request.head()).await {
-            Ok(admission) => admission,
-            Err(problem) => {
-                // What there are too many of in a request is so again the next time.
-                let is_passing = problem.code == Code::Unavailable;
-                return turn_away(problem, is_passing);
-            }
-        };
+        let admitted = sessions.door.admit_sse(request.head()).await;
         let address = sessions.door.address(request.head());
-        let arrived = match sessions.arrive(admission, address) {
+        let arrived = match admitted.and_then(|admission| sessions.arrive(admission, address)) {
             Ok(arrived) => arrived,
-            Err(problem) => {
-                let is_passing = matches!(problem.code, Code::Unavailable | Code::TooMany);
-                return turn_away(problem, is_passing);
+            Err(refusal) => {
+                let stream = refusal.as_stream().filter(|_| asks_for_stream(request.head()));
+                return stream.map_or(Err(refusal.problem.into()), Ok);
             }
         };
         let outgoing = arrived.outgoing.clone();
@@ -175,23 +167,25 @@ impl Sessions {
     /// Gives a connection that was admitted its room and its seat, or says why there is none. What was
     /// true at the door is looked at again in the call that gives the seat; from the look to the seat nothing
     /// is waited for.
-    fn arrive(&self, admission: Admission, address: Option<IpAddr>) -> Result<Arrived, Problem> {
+    fn arrive(&self, admission: Admission, address: Option<IpAddr>) -> Result<Arrived, Refusal> {
         let House { broker, places, limits, .. } = &*self.house;
         if broker.is_draining() {
-            return Err(restarting());
+            return Err(Refusal::restarting());
         }
-        let Admission { access, subscribe, language, deflate } = admission;
-        let place = places.take(address, limits)?;
+        let Admission { access, subscribe, language, deflate, context, heartbeat } = admission;
+        let place = places.take(address, limits).map_err(Refusal::too_many)?;
         let bearer = access.caller().user().map(|user| user.bearer.clone());
         let user_place = match &bearer {
-            Some(bearer) => places.take_user(&bearer.user, limits)?,
+            Some(bearer) => places.take_user(&bearer.user, limits).map_err(Refusal::too_many)?,
             None => None,
         };
         let outgoing = Arc::new(Outgoing::new(limits.outbox_bytes));
         outgoing.owes(places.owe_farewell());
         let wire = language.wire().compressed(deflate, &self.metrics);
-        let voice = Voice::new(wire, outgoing.clone(), self.metrics.clone());
         let transport = language.transport();
+        let rhythm = Rhythm::new(self.heartbeats, transport, heartbeat);
+        let mut voice = Voice::new(wire, outgoing.clone(), self.metrics.clone());
+        voice.show_heartbeats(rhythm.is_shown);
         let info = SessionInfo {
             id: new_id(),
             bearer: bearer.map(Box::new),
@@ -200,24 +194,38 @@ impl Sessions {
             address: address.map(|address| address.to_string()),
         };
         let session = info.id.clone();
-        let receiver = Receiver::new(self.house.clone(), transport, voice, access, user_place);
-        let seat = self.worker.enter(info, receiver).map_err(refusal)?;
+        let receiver =
+            Receiver::new(self.house.clone(), transport, rhythm, voice, access, user_place);
+        let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
         let (subprotocol, extensions) =
             (language.subprotocol(), deflate.map(|deflate| deflate.answer()));
-        Ok(Arrived { session, seat, place, outgoing, subscribe, subprotocol, extensions })
+        Ok(Arrived {
+            session,
+            seat,
+            place,
+            outgoing,
+            rhythm,
+            subscribe,
+            subprotocol,
+            extensions,
+            context,
+        })
     }
 
     /// Welcomes who has a seat, behind what the transport says first, and subscribes it to what it asked for.
     fn begin(&self, arrived: Arrived, before: &[u8]) -> (Seat<Receiver>, Place) {
-        let Arrived { session, seat, place, subscribe, .. } = arrived;
+        let Arrived { session, seat, place, rhythm, subscribe, .. } = arrived;
         let welcome = Reply::Welcome {
             session: &session,
-            heartbeat: self.heartbeat.as_secs(),
+            heartbeat: u64::from(rhythm.seconds),
             retry_after_ms: rand::random_range(RECONNECT_MS),
         };
-        let key = seat.session();
+        let (key, trouble) = (seat.session(), self.worker.trouble());
         self.worker.with(key, |receiver| {
             receiver.welcome(before, &welcome);
+            if let Some(trouble) = trouble {
+                receiver.reply(&Reply::Trouble(trouble));
+            }
             receiver.wait_for(subscribe);
         });
         self.worker.look_again(key);
@@ -244,9 +252,11 @@ struct Arrived {
     seat: Seat<Receiver>,
     place: Place,
     outgoing: Arc<Outgoing>,
+    rhythm: Rhythm,
     subscribe: Option<Subscribe>,
     subprotocol: Option<&'static str>,
     extensions: Option<HeaderValue>,
+    context: Option<ClientContext>,
 }
 
 /// The side of the broker in the conversation with one client.
@@ -287,20 +297,6 @@ impl Listener for Conversation {
     }
 }
 
-/// Why nobody may come in, as a client is told that has no session yet.
-fn refusal(close: Close) -> Problem {
-    match close {
-        Close::Restart => restarting(),
-        Close::Forbidden => Problem::new(Code::Forbidden, close.message()),
-        _ => Problem::new(Code::Unauthorized, close.message()),
-    }
-}
-
-/// Why nobody may come in while the broker stops.
-fn restarting() -> Problem {
-    Problem::new(Code::Unavailable, "the broker is restarting")
-}
-
 /// An id of 128 random bits, in hexadecimal.
 fn new_id() -> String {
     format!("{:032x}", rand::rng().random::<u128>())
@@ -310,7 +306,9 @@ fn event_stream() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .content_type("text/event-stream")
-        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // No cache keeps it, and nothing on the way encodes it, for that would hold events back (RFC 9111,
+        // section 5.2.2.6): so Node's `compression` does otherwise.
+        .insert_header((header::CACHE_CONTROL, "no-store, no-transform"))
         // Asks nginx, which buffers responses by default, to pass events on as they come.
         .insert_header(("x-accel-buffering", "no"));
     response
@@ -319,16 +317,4 @@ fn event_stream() -> HttpResponseBuilder {
 /// Whether a client says that it reads event streams, as every `EventSource` does.
 fn asks_for_stream(head: &RequestHead) -> bool {
     grammar::accepts_by_name(&head.headers, "text", "event-stream")
-}
-
-/// A stream that ends at once and says when to come back: an `EventSource` gives up for good on any
-/// other status than 200.
-fn turned_away(problem: &Problem) -> HttpResponse {
-    let close = match problem.code {
-        Code::Unavailable => Close::Restart,
-        _ => Close::TooMany,
-    };
-    let wire = Wire::new(&SSE, Framing::Bare);
-    let retry_after_ms = Some(rand::random_range(RECONNECT_MS));
-    event_stream().body(wire.good_bye(close, retry_after_ms).concat())
 }

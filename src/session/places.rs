@@ -15,6 +15,10 @@ use crate::panics::half_done;
 /// How many addresses that connected lately are remembered before the idle ones are forgotten.
 const FEW: usize = 1_024;
 
+/// Seconds after which there may be room: what is counted may be gone already, and is found to be within a
+/// minute.
+const ROOM_SECONDS: u32 = 5;
+
 const NO_ROOM: &str = "too many connections are open";
 const NO_ROOM_FOR_ADDRESS: &str = "too many connections of this address are open";
 
@@ -85,7 +89,10 @@ impl Places {
         if let Some(address) = address
             && !self.may_arrive(address, limits.connects_per_second)
         {
-            return Err(full("connections of this address come too fast"));
+            return Err(Problem::new(
+                Code::Unavailable,
+                "connections of this address come too fast",
+            ));
         }
         let taken = self.0.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
             (open < limits.connections).then_some(open + 1)
@@ -112,10 +119,7 @@ impl Places {
         }
         match count(&mut lock(&self.0.by_user), user.to_owned(), max) {
             true => Ok(Some(UserPlace { places: self.clone(), user: user.to_owned() })),
-            false => {
-                let detail = "too many connections of this user are open";
-                Err(Problem::new(Code::Unavailable, detail))
-            }
+            false => Err(full("too many connections of this user are open")),
         }
     }
 
@@ -132,7 +136,7 @@ impl Places {
 }
 
 fn full(detail: &str) -> Problem {
-    Problem::new(Code::Unavailable, detail)
+    Problem::new(Code::Unavailable, detail).passing_in(ROOM_SECONDS)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

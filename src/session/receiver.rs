@@ -5,8 +5,10 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
+use tracing::warn;
 
 use super::catchup::Catchup;
 use super::catchups::{Active, Again, Reader, Running};
@@ -17,25 +19,25 @@ use super::intake::Intake;
 use super::outgoing::Outgoing;
 use super::places::UserPlace;
 use super::replay::Kind;
+use super::rhythm::Rhythm;
+use super::stumbles::{LARGE_BYTES, Stumble, Stumbled};
 use super::term::{Term, Up};
 use super::voice::Voice;
 use crate::auth::{Access, Caller};
 use crate::broker::{
-    BrokerHandle, Changed, Delivered, Delivery, Joined, MarkId, SessionKey, Subscriber, Transport,
-    WorkerHandle,
+    BrokerHandle, Changed, Delivered, Delivery, Joined, MarkId, SessionInfo, SessionKey,
+    Subscriber, Transport, WorkerHandle,
 };
 use crate::clock::Instant;
 use crate::history::Loss;
-use crate::model::{Bearer, Close, Code, Cursor, Event, Pattern, Problem, Topic};
+use crate::model::{Bearer, Close, Code, Cursor, Event, Pattern, Problem, Topic, Trouble};
 use crate::protocol::{Reply, Subscribe};
-
-/// Heartbeats in a row without a word from a WebSocket client before it counts as gone.
-const MISSED_HEARTBEATS: u32 = 2;
 
 /// The receiving end of one session.
 pub struct Receiver {
     intake: Intake,
     transport: Transport,
+    rhythm: Rhythm,
     house: Rc<House>,
     /// What it subscribed to at connect and has no right to yet.
     waiting: Option<Box<Subscribe>>,
@@ -47,6 +49,14 @@ pub struct Receiver {
     /// What it is about to be ended for.
     ends: Option<Close>,
     missed_heartbeats: u32,
+    /// The cursor that it came back with, and the first large event after it. In a box, for most don't.
+    resumed: Option<Box<Resumed>>,
+}
+
+/// Where a session went on, and what its client may not be able to take.
+struct Resumed {
+    since: Cursor,
+    large: Option<(Cursor, usize)>,
 }
 
 /// A subscribe, and the number that the client gave it.
@@ -70,6 +80,7 @@ impl Receiver {
     pub fn new(
         house: Rc<House>,
         transport: Transport,
+        rhythm: Rhythm,
         voice: Voice,
         access: Access,
         user_place: Option<UserPlace>,
@@ -80,6 +91,7 @@ impl Receiver {
         let mut receiver = Self {
             intake,
             transport,
+            rhythm,
             house,
             waiting,
             lagging,
@@ -87,6 +99,7 @@ impl Receiver {
             term,
             ends,
             missed_heartbeats: 0,
+            resumed: None,
         };
         receiver.watch_idleness();
         receiver
@@ -142,6 +155,13 @@ impl Receiver {
     /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
     /// once there is no such subscribe.
     pub fn replay(&mut self, mark: MarkId, event: &Event, kind: Kind) -> bool {
+        let bytes = event.data.json().get().len();
+        if bytes >= LARGE_BYTES
+            && kind == Kind::Replayed
+            && let Some(resumed) = &mut self.resumed
+        {
+            resumed.large = resumed.large.or(event.cursor.map(|cursor| (cursor, bytes)));
+        }
         self.intake.replay(mark, event, kind)
     }
 
@@ -291,6 +311,9 @@ impl Subscriber for Receiver {
             return None;
         }
         self.reply(&Reply::Ack { reference, id: None });
+        if let (None, Some(since)) = (&self.resumed, subscribe.since) {
+            self.resumed = Some(Box::new(Resumed { since, large: None }));
+        }
         let interval = subscribe.interval();
         let Subscribe { patterns, since, snapshot, .. } = subscribe;
         let (reader, errand) = match since.is_some() || snapshot {
@@ -341,13 +364,17 @@ impl Subscriber for Receiver {
         self.intake.marked(mark, position);
     }
 
+    fn heartbeat(&self) -> u32 {
+        self.rhythm.seconds
+    }
+
     fn beat(&mut self, position: Cursor) -> Result<(), Close> {
         if self.transport == Transport::WebSocket {
             self.missed_heartbeats = match self.outgoing().was_heard() {
                 true => 0,
                 false => self.missed_heartbeats + 1,
             };
-            if self.missed_heartbeats >= MISSED_HEARTBEATS {
+            if self.missed_heartbeats >= self.rhythm.missed {
                 return Err(Close::HeartbeatMissed);
             }
         }
@@ -358,6 +385,15 @@ impl Subscriber for Receiver {
 
     fn broken(&mut self, loss: &Loss, mark: MarkId) -> Option<Errand> {
         self.intake.lose(loss, mark).map(Errand::Read)
+    }
+
+    fn tell(&mut self, trouble: Trouble) {
+        self.reply(&Reply::Trouble(trouble));
+    }
+
+    fn go_away(&mut self, within: Duration) {
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        self.reply(&Reply::GoAway { within_ms });
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -382,6 +418,28 @@ impl Subscriber for Receiver {
 
     fn end(&mut self, close: Close) {
         self.intake.voice().good_bye(close);
+    }
+
+    fn left(&mut self, info: &SessionInfo) {
+        let Some(Resumed { since, large: Some((event, bytes)) }) = self.resumed.as_deref() else {
+            return;
+        };
+        let House { stumbles, metrics, clock, .. } = &*self.house;
+        let address = info.address.clone();
+        let stumble = Stumble { address, since: *since, event: *event };
+        let stumbled = stumbles.note(stumble, clock.now());
+        if stumbled != Stumbled::Once {
+            metrics.stumbles.inc();
+        }
+        if stumbled == Stumbled::Noticeably {
+            let transport = info.transport.name();
+            let address = info.address.as_deref().unwrap_or_default();
+            warn!(
+                address, transport, %event, bytes,
+                "a client ends at the same event again and again; its library may take no message of this \
+                 size: see \"What clients take\" in docs/limits.md"
+            );
+        }
     }
 
     fn queued_bytes(&self) -> usize {

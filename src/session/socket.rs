@@ -18,6 +18,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::deflate::ClientContext;
 use super::frames::{FrameLimits, FrameReader, Incoming};
 use super::outgoing::{Outgoing, Sink};
 use super::wire::{close_echo, message_frame};
@@ -171,6 +172,11 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             is_over: false,
             deadline: None,
         }
+    }
+
+    /// The same, with a client whose compressed messages may refer back to those before.
+    pub fn remembering(self, context: Option<ClientContext>) -> Self {
+        Self { frames: self.frames.remembering(context), ..self }
     }
 
     /// Ready when nothing more is to be heard or said.

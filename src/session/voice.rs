@@ -21,6 +21,8 @@ pub struct Voice {
     wire: Wire,
     outgoing: Arc<Outgoing>,
     metrics: Arc<Metrics>,
+    /// Heartbeats are messages, for the program behind the connection to see.
+    shows_heartbeats: bool,
     /// Something could not be said, for too much waits already.
     is_full: bool,
 }
@@ -28,7 +30,12 @@ pub struct Voice {
 impl Voice {
     /// Speaks in a wire form into an outbox.
     pub fn new(wire: Wire, outgoing: Arc<Outgoing>, metrics: Arc<Metrics>) -> Self {
-        Self { wire, outgoing, metrics, is_full: false }
+        Self { wire, outgoing, metrics, shows_heartbeats: false, is_full: false }
+    }
+
+    /// Has heartbeats be messages, or not.
+    pub fn show_heartbeats(&mut self, shown: bool) {
+        self.shows_heartbeats = shown;
     }
 
     /// The outbox that it fills.
@@ -66,10 +73,14 @@ impl Voice {
         self.reply(&Reply::Error { reference, code, message });
     }
 
-    /// Says that the connection is alive, where its wire form has a word for that.
+    /// Says that the connection is alive. A message has no answer, so where the client is to be heard too, it
+    /// comes beside what does.
     pub fn heartbeat(&mut self) {
-        if let Some(heartbeat) = self.wire.heartbeat() {
-            self.push(heartbeat);
+        if self.shows_heartbeats {
+            self.reply(&Reply::Heartbeat);
+        }
+        if !self.shows_heartbeats || self.wire.is_answered() {
+            self.push(self.wire.heartbeat());
         }
     }
 
@@ -118,7 +129,8 @@ impl Voice {
         }
         self.metrics.closes.get_or_create(&CodeLabel { code: close.name() }).inc();
         let jitter = |after: u32| (f64::from(after) * rand::random_range(JITTER)) as u32;
-        let good_bye = self.wire.good_bye(close, close.retry_after_ms().map(jitter));
+        let good_bye =
+            self.wire.good_bye(close, close.message(), close.retry_after_ms().map(jitter));
         let drop_waiting = matches!(
             close,
             Close::Policy | Close::Unauthorized | Close::Forbidden | Close::SlowConsumer

@@ -13,6 +13,10 @@ use crate::metrics::{Counter, Metrics};
 use crate::model::{Close, Event};
 use crate::protocol::{Encoder, Marks, Reply, WIRE_FORMS};
 
+/// A line of an event stream that means nothing (WHATWG HTML, section 9.2.6). No empty line follows, for that
+/// would end a block without data.
+const COMMENT: &[u8] = b":\n";
+
 /// How messages become bytes on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -86,17 +90,22 @@ impl Wire {
         self.encoder.reply(reply).map(|payload| self.message(payload))
     }
 
-    /// What tells a client, besides messages, that the connection is alive.
-    pub fn heartbeat(&self) -> Option<Bytes> {
+    /// What shows that the connection is alive to who reads it, and to no program behind.
+    pub fn heartbeat(&self) -> Bytes {
         match self.framing {
-            Framing::Bare => self.reply(&Reply::Heartbeat),
-            Framing::Text | Framing::Binary => Some(ping()),
+            Framing::Bare => Bytes::from_static(COMMENT),
+            Framing::Text | Framing::Binary => ping(),
         }
     }
 
+    /// Whether clients have to say something now and then.
+    pub fn is_answered(&self) -> bool {
+        self.framing != Framing::Bare
+    }
+
     /// The good-bye before the broker hangs up. `retry_after_ms` has its jitter already.
-    pub fn good_bye(&self, close: Close, retry_after_ms: Option<u32>) -> Vec<Bytes> {
-        let bye = self.reply(&Reply::Bye { close, retry_after_ms });
+    pub fn good_bye(&self, close: Close, message: &str, retry_after_ms: Option<u32>) -> Vec<Bytes> {
+        let bye = self.reply(&Reply::Bye { close, message, retry_after_ms });
         let frame = match self.framing {
             Framing::Bare => None,
             Framing::Text | Framing::Binary => Some(close_frame(close)),

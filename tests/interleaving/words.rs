@@ -129,13 +129,18 @@ impl Reader {
 
     fn block(&mut self) -> Option<Word> {
         loop {
+            // It stands in the first block, and is said before there is one.
+            if self.text.starts_with(b": welcome")
+                && let Some(retry) = find(&self.text, b"\nretry:")
+                && let Some(end) = find(&self.text[retry + 1..], b"\n")
+            {
+                self.text.drain(..retry + 1 + end + 1);
+                return Some(Word::Message(serde_json::json!({ "op": "welcome" })));
+            }
             if let Some(end) = find(&self.text, b"\n\n") {
                 let rest = self.text.split_off(end + 2);
                 let block = std::mem::replace(&mut self.text, rest);
-                match message(&String::from_utf8_lossy(&block)) {
-                    Some(message) => return Some(Word::Message(message)),
-                    None => continue,
-                }
+                return Some(Word::Message(message(&String::from_utf8_lossy(&block))));
             }
             let line = find(&self.unread, b"\r\n")?;
             let length = std::str::from_utf8(&self.unread[..line]).ok()?;
@@ -151,22 +156,16 @@ impl Reader {
 }
 
 /// A block of an event stream as the message that it would be on a WebSocket.
-fn message(block: &str) -> Option<Value> {
+fn message(block: &str) -> Value {
     let field = |name: &str| {
         let value = |line: &str| Some(line.strip_prefix(name)?.trim_start().to_owned());
         block.lines().find_map(value)
     };
-    if block.starts_with(": welcome") {
-        return Some(serde_json::json!({ "op": "welcome" }));
-    }
-    let Some(data) = field("data:") else {
-        // A place by itself.
-        return Some(serde_json::json!({ "op": "cursor", "cursor": field("id:")? }));
-    };
+    let data = field("data:").expect("every block has data");
     let mut data: Value = serde_json::from_str(&data).expect("the broker speaks JSON");
     let op = field("event:").map(|event| event.trim_start_matches("fanfare.").to_owned());
     data["op"] = op.unwrap_or_else(|| "event".to_owned()).into();
-    Some(data)
+    data
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {

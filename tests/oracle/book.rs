@@ -3,14 +3,15 @@
 
 mod readers;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 use fanfare::clock::Instant;
 use fanfare::history::{IdempotencyKey, Receipt};
-use fanfare::model::{Cursor, Data, NewEvent, Timestamp, Topic};
+use fanfare::model::{Cursor, Data, Event, NewEvent, Timestamp, Topic};
 
-use crate::chronicle::{Chronicle, Entry, Fault};
+use crate::chronicle::{Chronicle, Entry, Fault, Given, id};
 use crate::seed::Dice;
 use crate::trace::Trace;
 
@@ -38,6 +39,18 @@ pub struct Place {
     pub seen: usize,
 }
 
+/// The first of all kept events that is one of those which are too old, and not the current value of its topic:
+/// that one may stay.
+pub fn too_old<'a>(kept: &'a Given, late: &[usize]) -> Option<&'a Arc<Event>> {
+    let is_replaced = |at: usize, event: &Event| {
+        kept.events[at + 1..].iter().any(|later| later.topic == event.topic)
+    };
+    let mut events = kept.events.iter().enumerate();
+    events
+        .find(|(at, event)| late.contains(&id(event)) && is_replaced(*at, event))
+        .map(|found| found.1)
+}
+
 /// The book of one life.
 pub struct Book {
     pub dice: Dice,
@@ -48,6 +61,8 @@ pub struct Book {
     pub places: Vec<Place>,
     /// How many events there were.
     pub events: usize,
+    /// The current values of each log whose rules let them stay, by topic.
+    values: HashMap<usize, BTreeMap<Topic, usize>>,
     /// Every place that an event of any log was given.
     given: HashSet<Cursor>,
 }
@@ -62,7 +77,23 @@ impl Book {
             chronicles: Vec::new(),
             places: Vec::new(),
             events: 0,
+            values: HashMap::new(),
             given: HashSet::new(),
+        }
+    }
+
+    /// A log goes on, and what it has may be less; from here on current values stay or do not.
+    pub fn opened(&mut self, line: usize, keep_newest: bool) {
+        self.values.remove(&line);
+        if keep_newest {
+            self.values.insert(line, BTreeMap::new());
+        }
+    }
+
+    /// A log has forgotten a topic.
+    pub fn forgotten(&mut self, line: usize, topic: &Topic) {
+        if let Some(values) = self.values.get_mut(&line) {
+            values.remove(topic);
         }
     }
 
@@ -111,6 +142,9 @@ impl Book {
                 return Err(Fault(format!("{cursor}, the place of {id}, was given before")));
             }
             let (topic, date) = (receipt.topic.clone(), receipt.time);
+            if let Some(values) = self.values.get_mut(&line) {
+                values.insert(topic.clone(), id);
+            }
             self.chronicles[line].add(Entry { id, topic, cursor, date, born });
         }
         Ok(())

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use self::node::Node;
 use crate::TROUBLED;
-use crate::book::{Book, Place, Tally};
+use crate::book::{Book, Place, Tally, too_old};
 use crate::chronicle::{Chronicle, Entry, Fault, id};
 use crate::log::{self, AGE, TOPICS};
 use crate::reading::{PATIENCE, POLL, answer, pages, patterns};
@@ -135,6 +135,7 @@ impl Life {
     fn go_on_as(&mut self, chronicle: Chronicle) {
         self.book.chronicles.push(chronicle);
         self.line = self.book.chronicles.len() - 1;
+        self.book.opened(self.line, self.rules.default.keep_newest);
         self.keyed = None;
     }
 
@@ -230,6 +231,7 @@ impl Life {
     async fn forget(&mut self, at: usize) -> Result<(), Fault> {
         let topic = Topic::parse(self.book.dice.pick(&TOPICS)).expect("a topic");
         self.book.trace.step(format!("DELETE {topic}"));
+        self.book.forgotten(self.line, &topic);
         let history = self.nodes[at].history.clone();
         answer(|| history.forget(topic.clone())).await.map(|_| ())
     }
@@ -318,7 +320,7 @@ impl Life {
         loop {
             self.sweep();
             let (given, _) = pages(history, &texts, None, None, 1_000, 100).await?;
-            match given.events.iter().find(|event| late.contains(&id(event))) {
+            match too_old(&given, &late) {
                 Some(event) if Instant::now() > give_up => {
                     return Err(Fault(format!("{} is too old and kept", id(event))));
                 }
@@ -348,6 +350,7 @@ impl Life {
         self.book.trace.step("all nodes are restarted");
         let count = self.stop_all();
         self.rules = log::rules(&mut self.book.dice, Storage::Redis);
+        self.book.opened(self.line, self.rules.default.keep_newest);
         self.join_some(count).await
     }
 

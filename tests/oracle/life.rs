@@ -11,7 +11,7 @@ use fanfare::model::{Timestamp, Topic};
 use tempfile::TempDir;
 
 use crate::TROUBLED;
-use crate::book::{Book, Place, Tally};
+use crate::book::{Book, Place, Tally, too_old};
 use crate::chronicle::{Chronicle, Entry, Fault, id};
 use crate::log::{self, AGE, Log, TOPICS};
 use crate::reading::{pages, patterns};
@@ -136,6 +136,7 @@ impl Life {
     fn open(&mut self, line: usize, directory: Option<TempDir>) -> Result<(), Fault> {
         let storage = self.storage();
         let rules = log::rules(&mut self.book.dice, storage);
+        let keep_newest = rules.default.keep_newest;
         let log = Log::open(directory, rules, self.clock).map_err(Fault)?;
         let head = log.history.head();
         // Where nothing was left it is another log, which can know nothing of this one.
@@ -148,6 +149,7 @@ impl Life {
             }
         };
         self.book.chronicles[line].open(head);
+        self.book.opened(line, keep_newest);
         self.disturbed = self.clock.now();
         self.lines[line].log = Some(log);
         self.lines[line].keyed = None;
@@ -213,7 +215,9 @@ impl Life {
     async fn forget(&mut self, line: usize) -> Result<(), Fault> {
         let topic = self.book.dice.pick(&TOPICS);
         self.book.trace.step(format!("line {line}: DELETE {topic}"));
-        let forgotten = self.log(line).history.forget(Topic::parse(topic).expect("a topic")).await;
+        let topic = Topic::parse(topic).expect("a topic");
+        self.book.forgotten(line, &topic);
+        let forgotten = self.log(line).history.forget(topic).await;
         forgotten.map(|_| ()).map_err(|problem| Fault(format!("not forgotten: {problem}")))
     }
 
@@ -264,7 +268,7 @@ impl Life {
         let chronicle = &self.book.chronicles[line];
         let is_late = |entry: &&Entry| self.clock.now() - entry.born > AGE + Duration::from_secs(1);
         let late: Vec<_> = chronicle.all().iter().filter(is_late).map(|entry| entry.id).collect();
-        match given.events.iter().find(|event| is_due && late.contains(&id(event))) {
+        match too_old(&given, &late).filter(|_| is_due) {
             Some(event) => Err(Fault(format!("{} is too old and kept", id(event)))),
             None => Ok(()),
         }

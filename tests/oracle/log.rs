@@ -70,6 +70,7 @@ pub struct Log {
 pub fn rules(dice: &mut Dice, kept: Storage) -> Rules {
     let mut rules = Config::default().rules;
     rules.default.storage = kept;
+    rules.default.keep_newest = dice.percent(70);
     let beside = if kept == Storage::Redis { kept } else { Storage::Memory };
     let mut rule = |pattern: &str, storage| {
         let mut rule = rules.default.clone();

@@ -164,3 +164,21 @@ pub fn inflate(stream: &[u8]) -> Vec<u8> {
     assert_eq!(inflater.total_in() as usize, whole.len());
     message
 }
+
+/// What compresses messages one after the other, each of which may refer to those before.
+pub struct Deflater(Compress);
+
+impl Deflater {
+    /// One with a window of `1 << bits` bytes.
+    pub fn new(bits: u8) -> Self {
+        Self(Compress::new_with_window_bits(Compression::default(), false, bits))
+    }
+
+    /// The next message as it is sent.
+    pub fn message(&mut self, message: &[u8]) -> Vec<u8> {
+        let mut stream = Vec::with_capacity(message.len() + 1_024);
+        self.0.compress_vec(message, &mut stream, FlushCompress::Sync).expect("compressed");
+        stream.truncate(stream.len() - 4);
+        stream
+    }
+}

@@ -17,6 +17,8 @@ pub struct SseClient {
     pub last_event_id: String,
     pub retry: Option<u64>,
     pub comments: usize,
+    /// How often it was told of its place alone.
+    pub cursors: usize,
 }
 
 /// One dispatched event.
@@ -63,11 +65,24 @@ impl SseClient {
             last_event_id: String::new(),
             retry: None,
             comments: 0,
+            cursors: 0,
         }
     }
 
-    /// The next event; nothing once the stream has ended.
+    /// The next event but for places, which come whenever they do; nothing once the stream has ended.
     pub async fn next(&mut self) -> Option<SseEvent> {
+        loop {
+            let event = self.any().await?;
+            if event.event != "fanfare.cursor" {
+                return Some(event);
+            }
+            assert_eq!(event.json()["cursor"], event.id);
+            self.cursors += 1;
+        }
+    }
+
+    /// The next event of any kind; nothing once the stream has ended. A block without data is none.
+    pub async fn any(&mut self) -> Option<SseEvent> {
         let (mut event, mut data) = (String::new(), Vec::new());
         loop {
             let line = self.line().await?;

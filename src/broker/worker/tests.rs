@@ -64,6 +64,18 @@ impl Subscriber for Fake {
         self.hears("mark");
     }
 
+    fn heartbeat(&self) -> u32 {
+        25
+    }
+
+    fn tell(&mut self, trouble: Trouble) {
+        self.hears(trouble.name());
+    }
+
+    fn go_away(&mut self, _: Duration) {
+        self.hears("goaway");
+    }
+
     fn beat(&mut self, _: Cursor) -> Result<(), Close> {
         Ok(())
     }
@@ -89,6 +101,8 @@ impl Subscriber for Fake {
         self.hears(close.name());
     }
 
+    fn left(&mut self, _: &SessionInfo) {}
+
     fn queued_bytes(&self) -> usize {
         0
     }
@@ -103,7 +117,7 @@ impl Subscriber for Fake {
 struct Room {
     worker: Worker<Fake>,
     heard: Heard,
-    draining: Arc<AtomicBool>,
+    outlook: Arc<Outlook>,
 }
 
 impl Room {
@@ -111,15 +125,11 @@ impl Room {
         let head = Cursor { log: LogName::parse("abcdefgh").unwrap(), epoch: 1, sequence: 7 };
         let router = Arc::new(Router::new(head, 10));
         let id = router.enter(Arc::default());
-        let timing = Timing {
-            heartbeat: Duration::from_secs(25),
-            flush_interval: Duration::ZERO,
-            clock: Clock::default(),
-        };
-        let (draining, metrics) = (Arc::new(AtomicBool::new(false)), Arc::new(Metrics::default()));
+        let timing = Timing { flush_interval: Duration::ZERO, clock: Clock::default() };
+        let (outlook, metrics) = (Arc::new(Outlook::default()), Arc::new(Metrics::default()));
         let observer = Arc::new(NoObserver);
-        let worker = Worker::new(id, router, observer, metrics, draining.clone(), timing);
-        Self { worker, heard: Heard::default(), draining }
+        let worker = Worker::new(id, router, observer, metrics, outlook.clone(), timing);
+        Self { worker, heard: Heard::default(), outlook }
     }
 
     fn enter(&mut self, name: &'static str) -> Result<SessionKey, Close> {
@@ -201,7 +211,7 @@ fn what_was_ended_is_in_no_list_and_in_no_count() {
 fn nobody_comes_in_who_may_not_be_here_or_while_it_drains() {
     let mut room = Room::new();
     assert_eq!(room.enter_with("revoked", false, None), Err(Close::Unauthorized));
-    room.draining.store(true, Ordering::Release);
+    room.outlook.drain();
     assert_eq!(room.enter("late"), Err(Close::Restart));
     assert!(room.names().is_empty());
 }
@@ -242,11 +252,7 @@ fn a_loss_is_told_to_those_whose_topics_it_is_of() {
 async fn sessions_whose_worker_panics_are_told() {
     let head = Cursor { log: LogName::parse("abcdefgh").unwrap(), epoch: 1, sequence: 7 };
     let router = Arc::new(Router::new(head, 10));
-    let timing = Timing {
-        heartbeat: Duration::from_secs(25),
-        flush_interval: Duration::ZERO,
-        clock: Clock::default(),
-    };
+    let timing = Timing { flush_interval: Duration::ZERO, clock: Clock::default() };
     let (observer, metrics) = (Arc::new(NoObserver), Arc::new(Metrics::default()));
     let worker = Fanout::start(router.clone(), observer, metrics, Arc::default(), timing);
     let heard = Heard::default();

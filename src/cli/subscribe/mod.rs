@@ -190,6 +190,8 @@ impl Subscriber {
                 self.backoff.reset();
                 note("live");
             }
+            "trouble" => note(message.text("message").unwrap_or_default()),
+            "goaway" => note("the broker is about to stop"),
             "error" => return Some(Ending::error(message)),
             _ => {}
         }

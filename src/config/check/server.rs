@@ -17,11 +17,6 @@ pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Ser
     if typed.workers > most_workers {
         complain(complaints, "server.workers", format!("must be at most {most_workers}"));
     }
-    let heartbeat = between(complaints, "server.heartbeat", typed.heartbeat, 1, 300);
-    // The heartbeat is told to clients in whole seconds.
-    if heartbeat.as_secs() > 0 && heartbeat.subsec_nanos() != 0 {
-        complain(complaints, "server.heartbeat", "must be a whole number of seconds");
-    }
     let Span(flush_interval) = typed.flush_interval;
     if flush_interval > Duration::from_millis(100) {
         complain(complaints, "server.flush_interval", "must be at most 100ms");
@@ -38,11 +33,22 @@ pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Ser
             workers => workers,
         },
         keep_alive: between(complaints, "server.keep_alive", typed.keep_alive, 1, 3_600),
-        heartbeat,
+        heartbeat: heartbeat("server.heartbeat", typed.heartbeat, complaints),
+        stream_heartbeat: heartbeat("server.stream_heartbeat", typed.stream_heartbeat, complaints),
         flush_interval,
         compression: typed.compression.then_some(typed.compression_bytes.0),
+        shutdown_delay: between(complaints, "server.shutdown_delay", typed.shutdown_delay, 0, 600),
         shutdown_grace: between(complaints, "server.shutdown_grace", typed.shutdown_grace, 0, 600),
     }
+}
+
+/// A time between heartbeats, which clients are told in whole seconds.
+fn heartbeat(key: &str, typed: Span, complaints: &mut Complaints) -> Duration {
+    let heartbeat = between(complaints, key, typed, 1, 300);
+    if heartbeat.as_secs() > 0 && heartbeat.subsec_nanos() != 0 {
+        complain(complaints, key, "must be a whole number of seconds");
+    }
+    heartbeat
 }
 
 fn origins(typed: &[String], complaints: &mut Complaints) -> Vec<String> {
@@ -86,6 +92,32 @@ fn proxies(typed: &[String], complaints: &mut Complaints) -> Vec<IpNet> {
         }
     }
     proxies
+}
+
+/// Warns of addresses where keys and tokens can be read on their way. A proxy that is trusted is there to
+/// speak TLS to the world.
+pub(super) fn without_tls(config: &Config) -> Vec<String> {
+    let server = &config.server;
+    let is_secured = server.certificate.is_some() || !server.trusted_proxies.is_empty();
+    let public = (!is_secured).then_some(("server.listen", server.listen));
+    let inside = server.internal_listen.map(|address| ("server.internal_listen", address));
+    let exposed = public.into_iter().chain(inside).filter(|(_, address)| {
+        !config.auth.is_open() && !address.ip().to_canonical().is_loopback()
+    });
+    let warning = |(key, address)| {
+        format!(
+            "{key}: {address} is reachable from other machines without TLS, so keys and tokens can be read \
+             on the way: {}",
+            match key {
+                "server.listen" => {
+                    "set server.tls_certificate and server.tls_key, or server.trusted_proxies where a \
+                     proxy speaks TLS before it"
+                }
+                _ => "let no network reach it that is not trusted",
+            }
+        )
+    };
+    exposed.map(warning).collect()
 }
 
 /// Refuses to serve other machines where everyone has every right.

@@ -4,7 +4,7 @@
 //! in one floor once it is forgotten, so that a reader whose place lies before a removed event is
 //! told of a gap. A needless gap is possible, a missing one is not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -32,8 +32,20 @@ pub(in crate::history) struct Kept {
     /// What all events cost, but for the broker's own state.
     bytes: usize,
     max_bytes: usize,
-    /// Of what is kept up to here, all is state of the broker's own.
+    /// Of what is kept up to here, all is state of the broker's own, or stays.
     spared: u64,
+    /// The numbers of the newest events that stay beyond their age or the bytes of all.
+    stays: BTreeSet<u64>,
+    /// What they cost.
+    stays_bytes: usize,
+    max_stays: MaxStays,
+}
+
+/// What may stay of all topics together.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::history) struct MaxStays {
+    pub(in crate::history) topics: usize,
+    pub(in crate::history) bytes: usize,
 }
 
 /// What may be kept of one topic. One event is kept however large it is.
@@ -41,6 +53,8 @@ pub(in crate::history) struct Kept {
 pub(in crate::history) struct Bounds {
     pub(in crate::history) max_events: usize,
     pub(in crate::history) max_bytes: usize,
+    /// Whether its newest event stays beyond its age and the bytes of all.
+    pub(in crate::history) keep_newest: bool,
 }
 
 /// Events found, and the place up to which everything was looked at.
@@ -55,11 +69,14 @@ struct TopicLog {
     events: VecDeque<(u64, Arc<Event>)>,
     bytes: usize,
     last_removed: u64,
+    keep_newest: bool,
+    /// Whether there is one event, and it stays.
+    stays: bool,
 }
 
 impl Kept {
-    /// Nothing kept, and room for `max_bytes`.
-    pub(in crate::history) fn new(max_bytes: usize) -> Self {
+    /// Nothing kept, and room for `max_bytes` beside what may stay.
+    pub(in crate::history) fn new(max_bytes: usize, max_stays: MaxStays) -> Self {
         Self {
             topics: BTreeMap::new(),
             topic_by_sequence: BTreeMap::new(),
@@ -68,6 +85,9 @@ impl Kept {
             bytes: 0,
             max_bytes,
             spared: 0,
+            stays: BTreeSet::new(),
+            stays_bytes: 0,
+            max_stays,
         }
     }
 
@@ -98,10 +118,15 @@ impl Kept {
         let log = self.topics.entry(topic.clone()).or_insert_with(|| TopicLog::new(floor));
         log.events.push_back((sequence, event));
         log.bytes += cost;
+        log.keep_newest = bounds.keep_newest;
+        let is_replaced = log.stays;
         if !topic.is_state() {
             self.bytes += cost;
         }
         self.topic_by_sequence.insert(sequence, topic.clone());
+        if is_replaced {
+            self.remove_oldest(&topic);
+        }
         while let Some(log) = self.topics.get(&topic)
             && log.events.len() > 1
             && (log.events.len() > bounds.max_events || log.bytes > bounds.max_bytes)
@@ -109,20 +134,21 @@ impl Kept {
             self.remove_oldest(&topic);
         }
         // The newest event of all is kept however large it is.
-        while self.bytes > self.max_bytes
+        while self.bytes - self.stays_bytes > self.max_bytes
             && let Some(oldest) = self.oldest_of_others()
             && oldest < sequence
             && let Some(topic) = self.topic_by_sequence.get(&oldest).cloned()
         {
-            self.remove_oldest(&topic);
+            self.let_go(&topic);
         }
+        self.bound_stays();
     }
 
-    /// The oldest event that is not state of the broker's own.
+    /// The oldest event that is neither state of the broker's own nor stays.
     fn oldest_of_others(&mut self) -> Option<u64> {
         let left = (Bound::Excluded(self.spared), Bound::Unbounded);
         for (sequence, topic) in self.topic_by_sequence.range(left) {
-            if !topic.is_state() {
+            if !topic.is_state() && !self.stays.contains(sequence) {
                 return Some(*sequence);
             }
             self.spared = *sequence;
@@ -130,12 +156,39 @@ impl Kept {
         None
     }
 
+    /// Removes the oldest event of `topic`, unless it is its newest and stays; whether it did.
+    fn let_go(&mut self, topic: &Topic) -> bool {
+        if let Some(log) = self.topics.get_mut(topic)
+            && log.keep_newest
+            && log.events.len() == 1
+            && let Some((sequence, _)) = log.events.front()
+        {
+            if !log.stays {
+                log.stays = true;
+                self.stays.insert(*sequence);
+                self.stays_bytes += log.bytes;
+            }
+            return false;
+        }
+        self.remove_oldest(topic)
+    }
+
+    /// Removes the oldest of what stays where that is too much.
+    fn bound_stays(&mut self) {
+        while (self.stays.len() > self.max_stays.topics || self.stays_bytes > self.max_stays.bytes)
+            && let Some(oldest) = self.stays.first()
+            && let Some(topic) = self.topic_by_sequence.get(oldest).cloned()
+        {
+            self.remove_oldest(&topic);
+        }
+    }
+
     /// Removes every event of `topic`; returns how many.
     pub(in crate::history) fn forget(&mut self, topic: &Topic) -> usize {
         std::iter::repeat_with(|| self.remove_oldest(topic)).take_while(|removed| *removed).count()
     }
 
-    /// Removes events that came before `oldest(topic)`, in milliseconds since 1970, from up to
+    /// Removes events that came before `oldest(topic)`, in milliseconds since 1970, but for what stays, from up to
     /// `limit` topics after `from`; returns where to go on, or nothing at the end. `aged` tells from when
     /// the age of an event counts, by its number and its date.
     pub(in crate::history) fn expire(
@@ -151,10 +204,10 @@ impl Kept {
             let oldest = oldest(topic);
             while let Some((sequence, event)) = self.topics.get(topic).and_then(TopicLog::oldest)
                 && aged(*sequence, event.time) < oldest
-            {
-                self.remove_oldest(topic);
-            }
+                && self.let_go(topic)
+            {}
         }
+        self.bound_stays();
         if looked_at.len() < limit { None } else { looked_at.last().cloned() }
     }
 
@@ -302,6 +355,10 @@ impl Kept {
         let Some((sequence, event)) = log.events.pop_front() else { return false };
         log.bytes -= event.cost();
         log.last_removed = sequence;
+        if std::mem::take(&mut log.stays) {
+            self.stays.remove(&sequence);
+            self.stays_bytes -= event.cost();
+        }
         let emptied = log.events.is_empty();
         if !topic.is_state() {
             self.bytes -= event.cost();
@@ -330,7 +387,8 @@ impl Kept {
 
 impl TopicLog {
     fn new(last_removed: u64) -> Self {
-        Self { events: VecDeque::new(), bytes: 0, last_removed }
+        let events = VecDeque::new();
+        Self { events, bytes: 0, last_removed, keep_newest: false, stays: false }
     }
 
     fn first_after(&self, sequence: u64) -> usize {
@@ -356,147 +414,4 @@ impl TopicLog {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::Data;
-    use std::time::{Duration, SystemTime};
-
-    const WIDE: Bounds = Bounds { max_events: 1_000, max_bytes: 1 << 20 };
-
-    fn topic(text: &str) -> Topic {
-        Topic::parse(text).unwrap()
-    }
-
-    fn patterns(texts: &[&str]) -> Vec<Pattern> {
-        texts.iter().map(|text| Pattern::parse(text).unwrap()).collect()
-    }
-
-    fn event(name: &str, second: u64) -> Arc<Event> {
-        let time = Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
-        let data = Data::from_text("x");
-        Arc::new(Event { cursor: None, topic: topic(name), kind: None, time, data })
-    }
-
-    /// Keeps one event for each topic, numbered from 1, a second apart.
-    fn kept(names: &[&str], bounds: Bounds) -> Kept {
-        let mut kept = Kept::new(1 << 30);
-        for (sequence, name) in (1..).zip(names) {
-            kept.keep(sequence, event(name, sequence), &bounds);
-        }
-        kept
-    }
-
-    fn read(kept: &Kept, texts: &[&str], after: u64) -> Vec<u64> {
-        let found = kept.read(&patterns(texts), after, u64::MAX, usize::MAX, usize::MAX);
-        found.events.iter().map(|event| event.time.millis() as u64 / 1_000).collect()
-    }
-
-    #[test]
-    fn events_of_many_topics_are_read_in_the_order_of_the_log() {
-        let kept = kept(&["a.x", "b", "a.y", "a.x", "b"], WIDE);
-        assert_eq!(read(&kept, &["a.>"], 0), [1, 3, 4]);
-        assert_eq!(read(&kept, &["b"], 2), [5]);
-        assert_eq!(read(&kept, &["b", "a.y"], 0), [2, 3, 5]);
-        assert_eq!(read(&kept, &["none"], 0), [0_u64; 0]);
-    }
-
-    #[test]
-    fn a_full_page_says_how_far_it_got() {
-        let kept = kept(&["a", "b", "a", "a"], WIDE);
-        for pattern in ["a", ">"] {
-            let page = kept.read(&patterns(&[pattern]), 0, 4, 1, usize::MAX);
-            assert_eq!((page.events.len(), page.upto), (1, 1), "{pattern}");
-        }
-        let last = kept.read(&patterns(&["a"]), 3, 4, 10, usize::MAX);
-        assert_eq!((last.events.len(), last.upto), (1, 4));
-    }
-
-    #[test]
-    fn a_topic_keeps_its_newest_events_within_its_bounds() {
-        let bounds = Bounds { max_events: 2, max_bytes: 1 << 20 };
-        let kept = kept(&["a", "a", "b", "a"], bounds);
-        assert_eq!(read(&kept, &[">"], 0), [2, 3, 4]);
-        let tight = Bounds { max_events: 9, max_bytes: 1 };
-        assert_eq!(read(&self::kept(&["a", "a"], tight), &["a"], 0), [2]);
-    }
-
-    #[test]
-    fn over_the_bytes_of_all_topics_the_oldest_event_goes_first() {
-        let mut kept = Kept::new(3 * event("a", 1).cost());
-        for (sequence, name) in (1..).zip(["a", "b", "a", "c"]) {
-            kept.keep(sequence, event(name, sequence), &WIDE);
-        }
-        assert_eq!(read(&kept, &[">"], 0), [2, 3, 4]);
-    }
-
-    #[test]
-    fn a_place_before_a_removed_event_that_matches_is_lost() {
-        let mut kept = kept(&["a", "b.x", "a", "b.y"], WIDE);
-        kept.forget(&topic("a"));
-        for (text, after, lost) in [
-            ("a", 2, true),
-            ("a", 3, false),
-            ("b.>", 0, false),
-            (">", 2, true),
-            (">", 3, false),
-            ("unknown", 0, false),
-        ] {
-            let found = kept.lost_after(after, &patterns(&[text]));
-            assert_eq!(found.is_some(), lost, "{text} after {after}");
-        }
-    }
-
-    #[test]
-    fn a_forgotten_topic_raises_the_floor_for_all_that_could_match_it() {
-        let mut kept = Kept::new(1 << 30);
-        let count = EMPTIED_TOPICS as u64 + 1;
-        for sequence in 1..=count {
-            kept.keep(sequence, event(&format!("t.{sequence}"), sequence), &WIDE);
-            kept.forget(&topic(&format!("t.{sequence}")));
-        }
-        assert_eq!(kept.topics.len(), EMPTIED_TOPICS);
-        assert_eq!(kept.lost_after(0, &patterns(&["t.1"])), Some(1));
-        assert_eq!(kept.lost_after(1, &patterns(&["t.1"])), None);
-        assert_eq!(kept.lost_after(0, &patterns(&["other.*"])), Some(1));
-        kept.keep(count + 1, event("t.1", 1), &WIDE);
-        let lost = kept.lost_after(0, &patterns(&["t.1"]));
-        assert_eq!(lost, Some(1), "a topic that came back forgot its past");
-    }
-
-    #[test]
-    fn what_is_too_old_goes_in_steps_over_the_topics() {
-        let mut kept = kept(&["a", "b", "a", "c"], WIDE);
-        let by_date = |_, date: Timestamp| date.millis();
-        let next = kept.expire(None, 2, |_| 3_000, by_date);
-        assert_eq!(next, Some(topic("b")));
-        assert_eq!(kept.expire(next.as_ref(), 2, |_| 3_000, by_date), None);
-        assert_eq!(read(&kept, &[">"], 0), [3, 4]);
-    }
-
-    #[test]
-    fn the_newest_event_of_each_topic_is_a_snapshot() {
-        let kept = kept(&["a.x", "b", "a.x", "a.y"], WIDE);
-        let seconds = |page: &NewestPage| -> Vec<i64> {
-            page.events.iter().map(|event| event.time.millis() / 1_000).collect()
-        };
-        let page = kept.newest(&patterns(&["a.*"]), None, 1);
-        assert_eq!((seconds(&page), page.next.clone()), (vec![3], Some(topic("a.x"))));
-        let page = kept.newest(&patterns(&["a.*"]), page.next.as_ref(), 9);
-        assert_eq!((seconds(&page), page.next), (vec![4], None));
-        assert_eq!(seconds(&kept.newest(&patterns(&["b", "a.x"]), None, 9)), [3, 2]);
-    }
-
-    #[test]
-    fn topics_are_listed_by_name_from_where_the_last_page_ended() {
-        let kept = kept(&["b", "a.y", "a.x", "c"], WIDE);
-        let names = |pattern: &str, after: Option<&str>| -> Vec<String> {
-            let after = after.map(topic);
-            let list = kept.topics(&patterns(&[pattern])[0], after.as_ref(), 2);
-            list.into_iter().map(|summary| summary.topic.to_string()).collect()
-        };
-        assert_eq!(names(">", None), ["a.x", "a.y"]);
-        assert_eq!(names(">", Some("a.y")), ["b", "c"]);
-        assert_eq!(names("a.*", Some("a.x")), ["a.y"]);
-        assert_eq!(names("a.*", Some("b")), [""; 0]);
-    }
-}
+mod tests;

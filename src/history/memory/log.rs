@@ -10,14 +10,15 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::super::clock_steps::{ClockSteps, Dating, span};
+use super::super::early_keys::EarlyKeys;
 use super::super::{
     AppendError, EventReceipt, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
     TopicSummary,
 };
-use super::kept::{Bounds, Found, Kept};
+use super::kept::{Bounds, Found, Kept, MaxStays};
 use super::receipts::{Known, Receipts};
 use crate::clock::Clock;
-use crate::config::{self, Rules, Storage};
+use crate::config::{self, Rule, Rules, Storage};
 use crate::model::{Cursor, Event, NewEvent, Pattern, Timestamp, Topic};
 
 /// How many topics one sweep looks at.
@@ -33,6 +34,7 @@ pub(in crate::history) struct Log {
     rules: Rules,
     kept: Kept,
     receipts: Receipts,
+    early_keys: EarlyKeys,
     swept: Option<Topic>,
 }
 
@@ -45,14 +47,16 @@ impl Log {
         rules: Rules,
         clock: Clock,
     ) -> Self {
+        let max_stays = MaxStays { topics: config.newest_topics, bytes: config.newest_bytes };
         let mut log = Self {
             head,
             last: head.sequence,
             clock,
             dating,
             rules,
-            kept: Kept::new(config.memory_bytes),
+            kept: Kept::new(config.memory_bytes, max_stays),
             receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
+            early_keys: EarlyKeys::default(),
             swept: None,
         };
         log.look_at_clock();
@@ -131,7 +135,8 @@ impl Log {
         age: Duration,
     ) {
         let now = self.clock.now().into_std();
-        let is_new = self.receipts.find(&key, now) == Known::New;
+        // What was remembered before a restart stays so, whatever room there is for more.
+        let is_new = matches!(self.receipts.find(&key, now), Known::New | Known::Full);
         if let Some(since) = now.checked_sub(age)
             && is_new
         {
@@ -170,7 +175,8 @@ impl Log {
             self.head = self.head.max(cursor);
             let rule = self.rules.of(&event.topic);
             if rule.storage == Storage::Memory {
-                let bounds = Bounds { max_events: rule.max_events, max_bytes: rule.max_bytes };
+                let Rule { max_events, max_bytes, keep_newest, .. } = *rule;
+                let bounds = Bounds { max_events, max_bytes, keep_newest };
                 self.kept.keep(cursor.sequence, event.clone(), &bounds);
             }
         }
@@ -245,7 +251,15 @@ impl Log {
         let from = self.swept.take();
         let aged = |sequence, date: Timestamp| steps.aged(sequence, date.millis());
         self.swept = self.kept.expire(from.as_ref(), SWEPT_TOPICS, oldest, aged);
-        self.receipts.expire(self.clock.now().into_std());
+        let now = self.clock.now().into_std();
+        self.receipts.expire(now);
+        let remembered = self.receipts.shorter_window(now).unwrap_or_default();
+        self.early_keys.tell(self.receipts.take_early(), remembered);
+    }
+
+    /// For how long idempotency keys are remembered now; none where that is their whole window.
+    pub(in crate::history) fn shorter_window(&self) -> Option<Duration> {
+        self.receipts.shorter_window(self.clock.now().into_std())
     }
 }
 

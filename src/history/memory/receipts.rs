@@ -1,13 +1,13 @@
 //! Results of publishes that may be repeated, by idempotency key.
 //!
-//! Pure state. A key is forgotten when its window is over and never earlier: where as many results
-//! are remembered as there may be, a new key is refused, for forgetting one could store a repeat
-//! twice. A batch has a result an event.
+//! Pure state. A key is forgotten when its window is over. Where as many results are remembered as there may be
+//! the window becomes shorter: the oldest keys go, but none within [`LEAST_KEY_WINDOW`], for forgetting one
+//! could store a repeat twice; then a new key is refused. A batch has a result an event.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::super::{EventReceipt, IdempotencyKey};
+use super::super::{EventReceipt, IdempotencyKey, LEAST_KEY_WINDOW};
 
 /// The results of the keys of one window.
 #[derive(Debug)]
@@ -17,6 +17,10 @@ pub(super) struct Receipts {
     results: usize,
     by_scope: HashMap<[u8; 32], Remembered>,
     oldest_first: VecDeque<(Instant, [u8; 32])>,
+    /// Since when the newest key was remembered that was forgotten early.
+    forgotten: Option<Instant>,
+    /// How many were since that was asked last.
+    early: u64,
 }
 
 #[derive(Debug)]
@@ -43,22 +47,23 @@ impl Receipts {
     /// No results, for so long and at most so many.
     pub(super) fn new(window: Duration, max_results: usize) -> Self {
         let (by_scope, oldest_first) = (HashMap::new(), VecDeque::new());
-        Self { window, max_results, results: 0, by_scope, oldest_first }
+        Self { window, max_results, results: 0, by_scope, oldest_first, forgotten: None, early: 0 }
     }
 
-    /// What is known of `key` at this moment.
+    /// What is known of `key` at this moment. Where it is new and there is no room for it, the oldest go.
     pub(super) fn find(&mut self, key: &IdempotencyKey, now: Instant) -> Known {
         self.expire(now);
-        match self.by_scope.get(&key.scope) {
-            Some(known) if known.request == key.request => Known::Same(known.events.clone()),
-            // One of a series that was there before, or the next one.
-            Some(known) if key.is_in_series && known.request > key.request => {
-                Known::Same(known.events.clone())
-            }
-            Some(_) | None if key.is_in_series => Known::New,
-            Some(_) => Known::Other,
-            None if self.results >= self.max_results => Known::Full,
-            None => Known::New,
+        let Some(known) = self.by_scope.get(&key.scope) else {
+            let has_room = key.is_in_series || self.make_room(now);
+            return if has_room { Known::New } else { Known::Full };
+        };
+        // One of a series that was there before, or the next one.
+        let is_repeat =
+            known.request == key.request || (key.is_in_series && known.request > key.request);
+        match is_repeat {
+            true => Known::Same(known.events.clone()),
+            false if key.is_in_series => Known::New,
+            false => Known::Other,
         }
     }
 
@@ -80,19 +85,52 @@ impl Receipts {
 
     /// Forgets the keys whose window is over.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some(&(since, scope)) = self.oldest_first.front()
-            && now.duration_since(since) >= self.window
-        {
-            self.oldest_first.pop_front();
-            let is_over = |known: &Remembered| now.duration_since(known.since) >= self.window;
-            if self.by_scope.get(&scope).is_some_and(is_over) {
-                let forgotten = self.by_scope.remove(&scope);
-                self.results -= forgotten.map_or(0, |known| known.events.len());
-            } else {
-                // In a series a later one has taken its place.
-                self.oldest_first.push_back((now, scope));
+        while self.forget_oldest(now, self.window) {}
+    }
+
+    /// For how long keys are remembered now; none where that is their whole window.
+    pub(super) fn shorter_window(&self, now: Instant) -> Option<Duration> {
+        let age = self.forgotten.map(|since| now.duration_since(since));
+        age.filter(|age| *age < self.window)
+    }
+
+    /// How many keys were forgotten early since this was asked last.
+    pub(super) fn take_early(&mut self) -> u64 {
+        std::mem::take(&mut self.early)
+    }
+
+    /// Forgets the oldest keys where there is no room for another, as far as they may be; whether there is then.
+    fn make_room(&mut self, now: Instant) -> bool {
+        let least = self.window.min(LEAST_KEY_WINDOW);
+        while self.results >= self.max_results {
+            let (known, since) = (self.by_scope.len(), self.oldest_first.front().map(|key| key.0));
+            if !self.forget_oldest(now, least) {
+                return false;
+            }
+            if self.by_scope.len() < known {
+                self.forgotten = self.forgotten.max(since);
+                self.early += 1;
             }
         }
+        true
+    }
+
+    /// Forgets the oldest key if it has this age; false where none may have.
+    fn forget_oldest(&mut self, now: Instant, age: Duration) -> bool {
+        let is_old = |since: Instant| now.duration_since(since) >= age;
+        let Some(&(_, scope)) = self.oldest_first.front().filter(|(since, _)| is_old(*since))
+        else {
+            return false;
+        };
+        self.oldest_first.pop_front();
+        if self.by_scope.get(&scope).is_some_and(|known| is_old(known.since)) {
+            let forgotten = self.by_scope.remove(&scope);
+            self.results -= forgotten.map_or(0, |known| known.events.len());
+        } else {
+            // In a series a later one has taken its place.
+            self.oldest_first.push_back((now, scope));
+        }
+        true
     }
 }
 
@@ -139,6 +177,25 @@ mod tests {
         }
         receipts.expire(start + Duration::from_secs(30));
         assert_eq!((receipts.results, receipts.oldest_first.len()), (0, 0));
+    }
+
+    #[test]
+    fn where_there_is_no_room_the_oldest_go_but_none_within_the_least_window() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut receipts = Receipts::new(Duration::from_secs(86_400), 2);
+        receipts.remember(key(1, 1), result(), start);
+        receipts.remember(key(2, 1), result(), at(100));
+        assert_eq!(receipts.find(&key(3, 1), at(599)), Known::Full);
+        assert_eq!((receipts.take_early(), receipts.shorter_window(at(599))), (0, None));
+        assert_eq!(receipts.find(&key(3, 1), at(600)), Known::New);
+        receipts.remember(key(3, 1), result(), at(600));
+        assert_eq!(receipts.find(&key(2, 1), at(600)), Known::Same(result()));
+        assert_eq!(receipts.shorter_window(at(650)), Some(Duration::from_secs(650)));
+        assert_eq!((receipts.take_early(), receipts.take_early()), (1, 0));
+        // It is asked for again as if it were new, and a day later the window is whole again.
+        assert_eq!(receipts.find(&key(1, 1), at(650)), Known::Full);
+        assert_eq!(receipts.shorter_window(at(86_400)), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use super::state::State;
 use crate::config;
 use crate::model::{Cursor, LogName};
 use crate::panics::half_done;
+use crate::trust;
 
 /// How long a connection may take to stand.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
@@ -357,7 +358,10 @@ pub(super) fn away(error: &RedisError) -> Away {
     Away(refused.unwrap_or_else(|| match error.code() {
         Some(code) => format!("it says {code}"),
         None if error.is_timeout() => "it does not answer".to_owned(),
-        None => error.category().to_owned(),
+        None => {
+            let cause = trust::lasting_text(&error.to_string());
+            cause.unwrap_or_else(|| error.category().to_owned())
+        }
     }))
 }
 

@@ -4,7 +4,7 @@
 //! round trip; within it each publish is whole or not at all. A publisher is answered within a second:
 //! what was not sent by then never will be, and what was sent may have run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,7 +14,8 @@ use redis::{RedisError, Script, ScriptInvocation};
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
-use super::super::{Append, AppendError, EventReceipt, Receipt};
+use super::super::early_keys::EarlyKeys;
+use super::super::{Append, AppendError, EventReceipt, LEAST_KEY_WINDOW, Receipt};
 use super::entry;
 use super::link::{Away, Link, Server, away};
 use super::scripts;
@@ -46,6 +47,8 @@ pub(super) struct Queue {
 struct Waiting {
     pending: Vec<Pending>,
     bytes: usize,
+    /// The keys of the group that is under way, by their scope.
+    scopes: HashSet<[u8; 32]>,
     stopping: bool,
 }
 
@@ -70,12 +73,16 @@ impl Queue {
     /// Lets a publish wait for its turn, and for what became of it.
     pub(super) async fn append(&self, append: Append) -> Outcome {
         let decided = Arc::new(AtomicBool::new(false));
+        let scope = append.key.as_ref().map(|key| key.scope);
         let receiver = self.push(append, decided.clone())?;
         match within(PATIENCE, receiver).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(AppendError::OutcomeUnknown("the broker is stopping".to_owned())),
             Err(_) if decided.swap(true, Ordering::AcqRel) => {
                 Err(AppendError::OutcomeUnknown("Redis did not answer".to_owned()))
+            }
+            Err(_) if scope.is_some_and(|scope| self.lock().scopes.contains(&scope)) => {
+                Err(AppendError::InProgress)
             }
             Err(_) => Err(AppendError::Unavailable("Redis is behind".to_owned())),
         }
@@ -114,6 +121,7 @@ impl Queue {
         loop {
             {
                 let mut state = self.lock();
+                state.scopes.clear();
                 if !state.pending.is_empty() {
                     return Some(state.take());
                 }
@@ -140,7 +148,10 @@ impl Waiting {
         }
         self.bytes -= bytes;
         let rest = self.pending.split_off(count);
-        mem::replace(&mut self.pending, rest)
+        let group = mem::replace(&mut self.pending, rest);
+        let keys = group.iter().filter_map(|pending| pending.append.key.as_ref());
+        self.scopes = keys.map(|key| key.scope).collect();
+        group
     }
 }
 
@@ -150,11 +161,16 @@ pub(super) struct Publisher {
     pub(super) queue: Arc<Queue>,
     pub(super) rules: Rules,
     pub(super) config: config::History,
+    pub(super) early_keys: EarlyKeys,
 }
+
+/// What a script did with a group: how the log stands then, what became of each publish, and how many keys were
+/// forgotten early, the last of them after so many milliseconds.
+type Published = (State, Vec<Vec<String>>, u64, u64);
 
 impl Publisher {
     /// Publishes until the queue is stopped and empty.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         while let Some(mut group) = self.queue.next_group().await {
             let link = match self.server.link() {
                 Ok(link) => link,
@@ -168,7 +184,10 @@ impl Publisher {
                 continue;
             }
             match self.publish(&link, &scripts::PUBLISH, &group).await {
-                Ok((state, results)) => self.answer(&link, &state, group, results).await,
+                Ok((state, results, early, remembered)) => {
+                    self.early_keys.tell(early, Duration::from_millis(remembered));
+                    self.answer(&link, &state, group, results).await;
+                }
                 Err(error) if error.code() == Some(OUT_OF_MEMORY) => {
                     self.keep_state(&link, group).await;
                 }
@@ -187,7 +206,7 @@ impl Publisher {
             return;
         }
         match self.publish(link, &scripts::PUBLISH_STATE, &group).await {
-            Ok((state, results)) => self.answer(link, &state, group, results).await,
+            Ok((state, results, ..)) => self.answer(link, &state, group, results).await,
             Err(error) => refuse(group, &refusal(&error)),
         }
     }
@@ -197,11 +216,14 @@ impl Publisher {
         link: &Arc<Link>,
         script: &Script,
         group: &[Pending],
-    ) -> Result<(State, Vec<Vec<String>>), RedisError> {
+    ) -> Result<Published, RedisError> {
         let mut invocation = script.prepare_invoke();
         self.server.prepare(link, &mut invocation);
-        invocation.arg(self.config.idempotency_window.as_millis() as u64);
+        let window = self.config.idempotency_window;
+        invocation.arg(window.as_millis() as u64);
+        invocation.arg(window.min(LEAST_KEY_WINDOW).as_millis() as u64);
         invocation.arg(self.config.idempotency_keys).arg(self.config.redis_bytes);
+        invocation.arg(self.config.newest_topics).arg(self.config.newest_bytes);
         invocation.arg(entry::WRITES);
         let places = self.topics(&mut invocation, group);
         let mut keys = 0;
@@ -243,9 +265,10 @@ impl Publisher {
         for (topic, count) in topics {
             let rule = self.rules.of(topic);
             let is_kept = usize::from(rule.storage != Storage::None);
+            let keep_newest = usize::from(rule.keeps_newest(Storage::Redis));
             invocation.key(self.server.keys.stream(topic));
             invocation.arg(topic.as_str()).arg(rule.max_events).arg(rule.max_bytes);
-            invocation.arg(is_kept).arg(count);
+            invocation.arg(is_kept).arg(keep_newest).arg(count);
         }
         places
     }

@@ -16,7 +16,7 @@ use super::reads::Placed;
 use super::scripts;
 use super::state::State;
 use super::turn::Turn;
-use crate::config::{self, Rules};
+use crate::config::{self, Rules, Storage};
 use crate::model::{Cursor, Problem, Topic};
 
 /// How many events one step looks at, and removes at most.
@@ -94,8 +94,9 @@ impl Sweeper {
     async fn make_room(&self, link: &Arc<Link>) -> RedisResult<(State, usize, i64)> {
         let mut invocation = scripts::SWEEP.prepare_invoke();
         self.server.prepare(link, &mut invocation);
-        let config::History { redis_bytes, idempotency_window, .. } = &self.config;
-        invocation.arg(*redis_bytes).arg(idempotency_window.as_millis() as u64);
+        let config = &self.config;
+        invocation.arg(config.redis_bytes).arg(config.idempotency_window.as_millis() as u64);
+        invocation.arg(config.newest_topics).arg(config.newest_bytes);
         self.server.invoke(link, &invocation).await
     }
 }
@@ -146,7 +147,9 @@ impl Expiry {
             let upto_by_topic: BTreeMap<_, _> = due.map(|it| (it.topic, it.sequence)).collect();
             if !upto_by_topic.is_empty() {
                 // There may be older ones of these topics, which came back since they were looked at.
-                while remove(server, link, stretch.begin, &upto_by_topic).await? == STEP {}
+                let keep_newest = |topic: &Topic| rules.of(topic).keeps_newest(Storage::Redis);
+                let after = stretch.begin;
+                while remove(server, link, after, &upto_by_topic, keep_newest).await? == STEP {}
             }
             *looked_at = last;
             if !is_full {
@@ -157,19 +160,21 @@ impl Expiry {
     }
 }
 
-/// Removes events of topics after a number and up to another each, at most [`STEP`]; how many there were.
+/// Removes events of topics after a number and up to another each, but for the newest of topics that keep it, at
+/// most [`STEP`]; how many there were.
 async fn remove(
     server: &Server,
     link: &Arc<Link>,
     after: u64,
     upto_by_topic: &BTreeMap<Topic, u64>,
+    keep_newest: impl Fn(&Topic) -> bool,
 ) -> RedisResult<usize> {
     let mut invocation = scripts::REMOVE.prepare_invoke();
     server.prepare(link, &mut invocation);
     invocation.arg(STEP);
     for (topic, upto) in upto_by_topic {
         invocation.key(server.keys.stream(topic)).arg(topic.as_str());
-        invocation.arg(after.saturating_add(1)).arg(upto);
+        invocation.arg(after.saturating_add(1)).arg(upto).arg(u8::from(keep_newest(topic)));
     }
     let (_, removed): (State, usize) = server.invoke(link, &invocation).await?;
     Ok(removed)
@@ -183,7 +188,7 @@ pub(super) async fn forget(server: &Server, topic: Topic) -> Result<usize, Probl
         let upto = BTreeMap::from([(topic, state.head.sequence)]);
         let mut sum = 0;
         loop {
-            let removed = remove(server, &link, 0, &upto).await?;
+            let removed = remove(server, &link, 0, &upto, |_| false).await?;
             sum += removed;
             if removed < STEP {
                 return Ok(sum);

@@ -19,6 +19,7 @@ mod room;
 mod rows;
 mod space;
 mod state;
+mod stays;
 mod store;
 mod strangers;
 mod verify;
@@ -41,7 +42,7 @@ use self::readers::Readers;
 use self::room::Room;
 use self::rows::ReceiptRow;
 use self::space::{Bounds, Reserve};
-use self::state::{Admission, Forget, Shared, Trouble};
+use self::state::{Admission, Forget, Shared, Trouble, Withdrawn};
 use self::store::{Failure, Store};
 use self::writer::Writer;
 use super::clock_steps::Dating;
@@ -319,10 +320,11 @@ impl History for SqliteHistory {
                 }
                 Err(_) => {
                     let reason = format!("the disk did not answer in {:?}", self.commit_timeout);
-                    if self.shared.withdraw(ticket) {
-                        return Err(AppendError::Unavailable(reason));
-                    }
-                    Err(AppendError::OutcomeUnknown(reason))
+                    Err(match self.shared.withdraw(ticket) {
+                        Withdrawn::Unbegun => AppendError::Unavailable(reason),
+                        Withdrawn::Repeat => AppendError::InProgress,
+                        Withdrawn::TooLate => AppendError::OutcomeUnknown(reason),
+                    })
                 }
             }
         })

@@ -19,6 +19,7 @@ use super::rows::RowError;
 pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0001_history.sql"),
     include_str!("../../../migrations/0002_past.sql"),
+    include_str!("../../../migrations/0003_stays.sql"),
 ];
 
 /// How long a statement waits for a lock. The broker's own connections never wait for one another, so

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::super::clock_steps::ClockSteps;
-use super::rows::{LogRow, ReceiptRow, RowResult, TopicRow};
+use super::rows::{LogRow, ReceiptRow, RowResult, TopicRow, integer};
+use super::stays::Spared;
 use crate::config::{Rule, Rules};
-use crate::model::{Event, Timestamp, Topic};
+use crate::model::{Timestamp, Topic};
 
 /// How many events one transaction removes beside as many as it adds.
 pub(super) const REMOVED_AT_A_TIME: usize = 512;
@@ -112,17 +113,18 @@ pub(super) struct Removal<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) log: &'a mut LogRow,
     pub(super) topics: &'a mut Topics,
+    pub(super) spared: &'a mut Spared,
     /// How many events may still be removed.
     pub(super) left: usize,
 }
 
 /// An event about to be removed.
-struct Removable {
-    sequence: u64,
-    topic: i64,
+pub(super) struct Removable {
+    pub(super) sequence: u64,
+    pub(super) topic: i64,
     time: i64,
     /// Its texts beside its topic, in bytes.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 impl Removable {
@@ -133,6 +135,12 @@ impl Removable {
         let (sequence, bytes): (i64, i64) = (row.get(0)?, row.get(3)?);
         let (sequence, bytes) = (sequence as u64, bytes as u64);
         Ok(Self { sequence, topic: row.get(1)?, time: row.get(2)?, bytes })
+    }
+
+    /// The event of a number, where it is kept.
+    pub(super) fn at(db: &Connection, sequence: u64) -> RowResult<Option<Self>> {
+        let sql = format!("SELECT {} FROM events WHERE sequence = ?1", Self::COLUMNS);
+        Ok(collect(db, &sql, (integer(sequence),), Self::read)?.pop())
     }
 }
 
@@ -154,34 +162,29 @@ impl Removal<'_> {
     }
 
     /// Removes the oldest events of all until they cost no more than their bound and `excess` bytes of them
-    /// are gone; the broker's own state is not among them. Of what is kept up to number `spared`, all is
-    /// such state. For an excess no more than three quarters of the bound go: what else the database has
-    /// may be keys, which are never forgotten early.
-    pub(super) fn over_all(
-        &mut self,
-        max_bytes: u64,
-        excess: u64,
-        spared: &mut u64,
-    ) -> RowResult<()> {
-        if self.log.bytes <= max_bytes && excess == 0 {
+    /// are gone; the broker's own state is not among them, nor what stays. For an excess no more than three
+    /// quarters of the bound go: what else the database has may be keys, which are never forgotten early.
+    pub(super) fn over_all(&mut self, rules: &Rules, max_bytes: u64, excess: u64) -> RowResult<()> {
+        if self.others() <= max_bytes && excess == 0 {
             return Ok(());
         }
         let state = State::read(self.transaction, self.topics)?;
-        let (before, least) = (self.log.bytes, max_bytes / 4);
+        let (before, least) = (self.others(), max_bytes / 4);
         let excess = excess.saturating_sub(state.bytes);
         let is_over = |bytes: u64| {
             bytes > max_bytes + state.bytes || (before - bytes < excess && bytes > least)
         };
-        while self.left > 0 && is_over(self.log.bytes) {
+        while self.left > 0 && is_over(self.others()) {
             let sql = format!(
                 "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 2",
                 Removable::COLUMNS
             );
-            let oldest = collect(self.transaction, &sql, (*spared as i64,), Removable::read)?;
+            let spared = integer(self.spared.upto);
+            let oldest = collect(self.transaction, &sql, (spared,), Removable::read)?;
             // The newest event of all is kept however large it is.
             let [oldest, _] = &oldest[..] else { return Ok(()) };
-            if state.topics.contains(&oldest.topic) {
-                *spared = oldest.sequence;
+            if state.topics.contains(&oldest.topic) || self.lets_stay(oldest, rules)? {
+                self.spared.upto = oldest.sequence;
                 self.left -= 1;
             } else {
                 self.remove(oldest)?;
@@ -214,7 +217,9 @@ impl Removal<'_> {
                 break;
             }
             let topic = self.topics.numbered(self.transaction, event.topic)?;
-            if topic.is_some_and(|topic| rules.of(&topic.name).max_age == expiry.max_age) {
+            if topic.is_some_and(|topic| rules.of(&topic.name).max_age == expiry.max_age)
+                && !self.lets_stay(&event, rules)?
+            {
                 self.remove(&event)?;
             }
             expiry.looked_at = event.sequence;
@@ -248,7 +253,13 @@ impl Removal<'_> {
         Ok(oldest.len())
     }
 
-    fn remove(&mut self, event: &Removable) -> RowResult<()> {
+    /// What is kept beside what stays costs.
+    fn others(&self) -> u64 {
+        self.log.bytes.saturating_sub(self.spared.bytes)
+    }
+
+    pub(super) fn remove(&mut self, event: &Removable) -> RowResult<()> {
+        self.is_gone(event.sequence)?;
         let deleted = self
             .transaction
             .prepare_cached("DELETE FROM events WHERE sequence = ?1")?
@@ -260,7 +271,7 @@ impl Removal<'_> {
         let Some(topic) = self.topics.numbered(self.transaction, event.topic)? else {
             return Ok(());
         };
-        let cost = event.bytes + (topic.name.as_str().len() + Event::OVERHEAD_BYTES) as u64;
+        let cost = event.cost(topic);
         topic.last_removed = topic.last_removed.max(event.sequence);
         topic.retained = topic.retained.saturating_sub(1);
         topic.bytes = topic.bytes.saturating_sub(cost);

@@ -152,8 +152,8 @@ impl Writer {
         let begun = Instant::now();
         let bound = self.room.bounds.database;
         while let Some(store) = &mut self.store {
-            let used = space::used(&store.db).map_err(not_stored)?;
-            if used + coming <= bound + bound / 32 || begun.elapsed() > REMOVING {
+            let excess = store.excess(coming).map_err(not_stored)?;
+            if excess <= bound / 32 || begun.elapsed() > REMOVING {
                 break;
             }
             if store.remove_excess(coming, REMOVED_WHILE_ONE_WAITS)? == 0 {

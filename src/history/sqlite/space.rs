@@ -86,7 +86,7 @@ impl Directory {
 impl Store {
     /// By how much the database will be over its bound with what comes, in bytes.
     pub(super) fn excess(&self, coming: u64) -> rusqlite::Result<u64> {
-        Ok((used(&self.db)? + coming).saturating_sub(self.max.database))
+        Ok((used(&self.db)? + coming).saturating_sub(self.max.database + self.spared.bytes))
     }
 
     /// Removes some of the oldest events where the database will be over its bound with what comes; how
@@ -94,9 +94,11 @@ impl Store {
     pub(super) fn remove_excess(&mut self, coming: u64, most: usize) -> Result<usize, Failure> {
         let excess = self.excess(coming).map_err(|error| Failure::before_commit(error.into()))?;
         let (max_bytes, mut spared, mut left) = (self.max.cost, self.spared, most);
-        self.transact(|transaction, log, topics, _| {
-            let mut removal = Removal { transaction, log, topics, left };
-            removal.over_all(max_bytes, excess, &mut spared)?;
+        self.transact(|transaction, log, topics, rules| {
+            let spared = &mut spared;
+            let mut removal = Removal { transaction, log, topics, spared, left };
+            removal.over_all(rules, max_bytes, excess)?;
+            removal.over_stays()?;
             left = removal.left;
             Ok(())
         })?;

@@ -49,6 +49,8 @@ pub(super) struct State {
     tickets: u64,
     max_queued_bytes: usize,
     committing: Option<Instant>,
+    /// The keys of what is being committed, by their scope.
+    scopes: HashSet<[u8; 32]>,
     stopping: bool,
 }
 
@@ -67,6 +69,16 @@ pub(super) enum Trouble {
 enum Pending {
     Append { append: Append, bytes: usize, answer: Answer, ticket: u64 },
     Forget(Forget),
+}
+
+impl Pending {
+    /// The scope of its key.
+    fn scope(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::Append { append, .. } => append.key.as_ref().map(|key| key.scope),
+            Self::Forget(_) => None,
+        }
+    }
 }
 
 /// A topic whose history is to be forgotten.
@@ -97,6 +109,17 @@ pub(super) enum Work {
     Stop,
 }
 
+/// What became of a publish that nobody waits for any longer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Withdrawn {
+    /// The writer had not begun with it: it is certainly not stored.
+    Unbegun,
+    /// Nor with this one, but the first under its key is still running.
+    Repeat,
+    /// It may yet be stored.
+    TooLate,
+}
+
 /// What became of a publish, now or later.
 pub(super) enum Admission {
     Done(Result<Receipt, AppendError>),
@@ -121,6 +144,7 @@ impl Shared {
             tickets: 0,
             max_queued_bytes,
             committing: None,
+            scopes: HashSet::new(),
             stopping: false,
         };
         Self { state: Mutex::new(state), work: Condvar::new(), feed }
@@ -152,16 +176,20 @@ impl Shared {
         }
     }
 
-    /// Takes back a publish that the writer has not begun with; whether it could: then it is certainly not
-    /// stored.
-    pub(super) fn withdraw(&self, ticket: u64) -> bool {
+    /// Takes back a publish that the writer has not begun with.
+    pub(super) fn withdraw(&self, ticket: u64) -> Withdrawn {
         let mut state = self.lock();
         let is_it = |pending: &Pending| matches!(pending, Pending::Append { ticket: its, .. } if *its == ticket);
-        let Some(at) = state.queue.iter().position(is_it) else { return false };
+        let Some(at) = state.queue.iter().position(is_it) else { return Withdrawn::TooLate };
+        let scope = state.queue.get(at).and_then(Pending::scope);
+        let is_repeat = scope.is_some_and(|scope| {
+            let mut before = state.queue.range(..at).filter_map(Pending::scope);
+            state.scopes.contains(&scope) || before.any(|other| other == scope)
+        });
         if let Some(Pending::Append { bytes, .. }) = state.queue.remove(at) {
             state.queued_bytes -= bytes;
         }
-        true
+        if is_repeat { Withdrawn::Repeat } else { Withdrawn::Unbegun }
     }
 
     /// Lets the writer forget a topic.
@@ -189,6 +217,7 @@ impl Shared {
     ) {
         let mut state = self.lock();
         state.committing = None;
+        state.scopes.clear();
         // What could not be stored reserved nothing either.
         let were_reserved = mem::replace(&mut state.reserved, reserved);
         state.trouble = match &outcome {
@@ -369,6 +398,7 @@ impl State {
         }
         if !group.is_empty() {
             self.committing = Some(Instant::now());
+            self.scopes = scopes;
             return Work::Group(group);
         }
         if self.stopping && self.queue.is_empty() { Work::Stop } else { Work::Idle }

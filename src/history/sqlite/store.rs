@@ -18,6 +18,7 @@ use super::retention::{
 };
 use super::rows::{EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer};
 use super::space::Bounds;
+use super::stays::Spared;
 use super::verify::{corrupt, verify};
 use crate::config::{self, Rules};
 use crate::model::{Event, LogName, Topic};
@@ -28,6 +29,9 @@ pub(super) const RESERVED_AHEAD: u64 = 1 << 20;
 
 /// How many topics without events keep the number of their last removed event to themselves.
 const EMPTIED_TOPICS: u32 = 10_000;
+
+/// How much longer a key is on the disk than it is remembered, where it is forgotten early: it is dated a little before.
+const DATED_BEFORE: Duration = Duration::from_secs(60);
 
 /// How many events one transaction removes where there is hardly any space for it.
 pub(super) const REMOVED_ON_A_FULL_DISK: usize = 32;
@@ -69,6 +73,8 @@ pub(super) struct Group {
     pub(super) last: u64,
     /// Where the clock went back so far.
     pub(super) steps: ClockSteps,
+    /// For how long keys are remembered now, where that is not their whole window.
+    pub(super) window: Option<Duration>,
 }
 
 /// The database, as its one writer has it.
@@ -80,8 +86,7 @@ pub(super) struct Store {
     pub(super) max: Bounds,
     receipts_window: Duration,
     expiries: Vec<Expiry>,
-    /// Of what is kept up to here, all is state of the broker's own.
-    pub(super) spared: u64,
+    pub(super) spared: Spared,
     /// This start made the log, so that no number of it was ever given.
     is_new: bool,
 }
@@ -99,6 +104,7 @@ impl Store {
         let (log, past, is_new) = load_or_create(&mut db).map_err(damaged)?;
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
+        let spared = Spared::read(&db, config).map_err(damaged)?;
         Ok(Self {
             db,
             log,
@@ -107,7 +113,7 @@ impl Store {
             max: Bounds::new(config),
             receipts_window: config.idempotency_window,
             expiries,
-            spared: 0,
+            spared,
             is_new,
         })
     }
@@ -196,7 +202,9 @@ impl Store {
         let coming = group.events.iter().map(|event| event.cost() as u64).sum();
         let excess = self.excess(coming).map_err(|error| Failure::before_commit(error.into()))?;
         let (mut expiries, mut spared) = (self.expiries.clone(), self.spared);
-        let (steps, window) = (&group.steps, self.receipts_window);
+        let window = group.window.map(|window| window + DATED_BEFORE);
+        let window = window.map_or(self.receipts_window, |window| window.min(self.receipts_window));
+        let steps = &group.steps;
         let mut past = self.past.clone();
         past.steps.clone_from(steps);
         let is_new_past = past != self.past;
@@ -207,10 +215,12 @@ impl Store {
                 log.past = past.checksum();
             }
             // First, so that what comes finds its place in what is freed.
-            let mut removal = Removal { transaction, log, topics, left: budget };
-            removal.over_all(max_bytes, excess, &mut spared)?;
+            let spared = &mut spared;
+            let mut removal = Removal { transaction, log, topics, spared, left: budget };
+            removal.over_all(rules, max_bytes, excess)?;
             for event in &group.events {
-                add(transaction, log, topics, event)?;
+                let before = add(transaction, removal.log, removal.topics, event)?;
+                removal.replaced(before)?;
             }
             for receipt in &group.receipts {
                 receipt.write(transaction)?;
@@ -219,12 +229,13 @@ impl Store {
             if log.reserved < group.last + RESERVED_AHEAD / 2 {
                 log.reserved = group.last + RESERVED_AHEAD;
             }
-            let mut removal = Removal { transaction, log, topics, left: budget };
+            let mut removal = Removal { transaction, log, topics, spared, left: budget };
             removal.over_bounds(rules)?;
-            removal.over_all(max_bytes, 0, &mut spared)?;
+            removal.over_all(rules, max_bytes, 0)?;
             for expiry in &mut expiries {
                 removal.too_old(rules, expiry, steps, now)?;
             }
+            removal.over_stays()?;
             forget_receipts(transaction, window, steps, now, budget)
         })?;
         (self.expiries, self.spared) = (expiries, spared);
@@ -238,21 +249,23 @@ impl Store {
         if !self.is_untidy(now).map_err(Failure::before_commit)? {
             return Ok(false);
         }
-        let before = self.log.bytes;
+        let before = (self.log.bytes, self.spared.upto);
         self.forget_topics()?;
         let (last, steps) = (self.log.committed, self.past.steps.clone());
         let group = Group { last, steps, ..Group::default() };
         self.commit_removing(&group, events, now)?;
-        Ok(self.log.bytes < before
+        Ok(self.log.bytes < before.0
+            || self.spared.upto > before.1
             || self.is_untidy_but_for_space(now).map_err(Failure::before_commit)?)
     }
 
     /// Whether retention has something to do.
     fn is_untidy(&self, now: SystemTime) -> RowResult<bool> {
         let excess = self.excess(0)?;
-        if self.log.bytes > self.max.cost || (excess > 0 && self.log.bytes > self.max.cost / 4) {
+        let others = self.log.bytes.saturating_sub(self.spared.bytes);
+        if others > self.max.cost || (excess > 0 && others > self.max.cost / 4) {
             let state = State::read(&self.db, &Topics::default())?;
-            if self.log.bytes > self.max.cost + state.bytes || excess > state.bytes {
+            if others > self.max.cost + state.bytes || excess > state.bytes {
                 return Ok(true);
             }
         }
@@ -266,7 +279,7 @@ impl Store {
             }
         }
         let old = old_receipts(&self.db, self.receipts_window, &self.past.steps, now, 1)?;
-        Ok(!old.is_empty() || self.emptied_topics()? > EMPTIED_TOPICS)
+        Ok(!old.is_empty() || self.spared.is_over() || self.emptied_topics()? > EMPTIED_TOPICS)
     }
 
     fn emptied_topics(&self) -> rusqlite::Result<u32> {
@@ -306,13 +319,15 @@ impl Store {
         upto: u64,
         events: usize,
     ) -> Result<usize, Failure> {
-        let mut removed = 0;
+        let (mut removed, mut spared) = (0, self.spared);
         self.transact(|transaction, log, topics, _| {
-            let mut removal = Removal { transaction, log, topics, left: events };
+            let spared = &mut spared;
+            let mut removal = Removal { transaction, log, topics, spared, left: events };
             removal.forget(topic, upto)?;
             removed = events - removal.left;
             Ok(())
         })?;
+        self.spared = spared;
         Ok(removed)
     }
 
@@ -390,13 +405,14 @@ fn load_or_create(db: &mut Connection) -> RowResult<(LogRow, Past, bool)> {
     Ok((log, past, true))
 }
 
+/// Adds an event; the number of the one before of its topic, kept or not.
 fn add(
     transaction: &Transaction<'_>,
     log: &mut LogRow,
     topics: &mut Topics,
     event: &Event,
-) -> RowResult<()> {
-    let Some(cursor) = event.cursor else { return Ok(()) };
+) -> RowResult<u64> {
+    let Some(cursor) = event.cursor else { return Ok(u64::MAX) };
     let topic = match topics.named(transaction, &event.topic)? {
         Some(topic) => topic,
         None => {
@@ -418,5 +434,5 @@ fn add(
     topic.bytes += event.cost() as u64;
     log.bytes += event.cost() as u64;
     log.time = event.time.millis();
-    Ok(())
+    Ok(place.previous)
 }

@@ -11,8 +11,8 @@ use super::rows::{RowError, RowResult, TopicRow};
 
 /// Checks everything but events.
 pub(super) fn verify(db: &Connection) -> RowResult<()> {
-    for check in ["integrity_check(log)", "integrity_check(epochs)", "integrity_check(receipts)"] {
-        check_with(db, check)?;
+    for table in ["log", "epochs", "receipts", "stays"] {
+        check_with(db, &format!("integrity_check({table})"))?;
     }
     check_with(db, "quick_check(topics)")?;
     verify_topics(db)

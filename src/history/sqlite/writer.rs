@@ -116,7 +116,11 @@ impl Writer {
 
     /// What of these publishes goes to the disk.
     fn group(&self, numbered: &[Numbered]) -> Group {
-        let mut group = Group { steps: self.steps(), ..Group::default() };
+        let (steps, window) = {
+            let state = self.shared.lock();
+            (state.log.steps().clone(), state.log.shorter_window())
+        };
+        let mut group = Group { steps, window, ..Group::default() };
         let on_disk = |storage| storage == Storage::Disk;
         for publish in numbered {
             let storages = publish.events.iter().map(|event| self.rules.of(&event.topic).storage);

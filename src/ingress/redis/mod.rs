@@ -126,7 +126,11 @@ impl Source {
             match problem.code {
                 // Another stream of that name had a batch there.
                 Code::IdempotencyMismatch => append.key = Some(self.series.next_key()),
-                Code::Unavailable | Code::OutcomeUnknown | Code::StorageFull | Code::TooMany => {
+                Code::InProgress
+                | Code::Unavailable
+                | Code::OutcomeUnknown
+                | Code::StorageFull
+                | Code::TooMany => {
                     sleep(RETRY).await;
                 }
                 code => {

@@ -1,8 +1,8 @@
 use super::*;
-use crate::model::Close;
+use crate::model::{Close, Trouble};
 use crate::protocol::Op;
 use crate::protocol::native::Native;
-use crate::protocol::samples::{LIMITS, WIDE, any_event, any_marks, cursor, event, topic};
+use crate::protocol::samples::{LIMITS, WIDE, any_event, any_marks, bye, cursor, event, topic};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -159,13 +159,15 @@ fn each_reply_is_the_map_that_it_is_as_json() {
         Reply::Cursor(at),
         Reply::Live { reference: Some(0), cursor: at },
         Reply::Pong { reference: None },
-        Reply::Bye { close: Close::SlowConsumer, retry_after_ms: Some(1_234) },
+        Reply::Heartbeat,
+        Reply::GoAway { within_ms: 1_500 },
+        Reply::Trouble(Trouble::Unavailable),
+        bye(Close::SlowConsumer, Some(1_234)),
     ] {
         let ours = read_by_ciborium(&Cbor.reply(&reply).unwrap());
         let json = Native.reply(&reply).unwrap();
         assert_eq!(ours, serde_json::from_slice::<Json>(&json).unwrap());
     }
-    assert_eq!(Cbor.reply(&Reply::Heartbeat), None);
     let ack = Reply::Ack { reference: Some(2), id: None };
     assert_eq!(hex(&Cbor.reply(&ack).unwrap()), "a2626f706361636b6372656602");
 }

@@ -1,7 +1,7 @@
 use super::*;
-use crate::model::{Close, Data};
+use crate::model::{Close, Data, Trouble};
 use crate::protocol::samples::{
-    LIMITS, WIDE, any_event, any_json, any_marks, cursor, event, topic,
+    LIMITS, WIDE, any_event, any_json, any_marks, bye, cursor, event, topic,
 };
 use crate::protocol::{Mode, Op, Subscribe};
 use proptest::prelude::*;
@@ -380,18 +380,23 @@ fn each_reply_has_its_form() {
         ),
         (Reply::Pong { reference: Some(5) }, r#"{"op":"pong","ref":5}"#),
         (Reply::Pong { reference: None }, r#"{"op":"pong"}"#),
+        (Reply::Heartbeat, r#"{"op":"heartbeat"}"#),
+        (Reply::GoAway { within_ms: 1_500 }, r#"{"op":"goaway","within_ms":1500}"#),
         (
-            Reply::Bye { close: Close::SlowConsumer, retry_after_ms: Some(1_234) },
+            Reply::Trouble(Trouble::Over),
+            r#"{"op":"trouble","code":"over","message":"the broker can do its whole job again"}"#,
+        ),
+        (
+            bye(Close::SlowConsumer, Some(1_234)),
             r#"{"op":"bye","code":"slow_consumer","message":"the client did not keep up","retry_after_ms":1234}"#,
         ),
         (
-            Reply::Bye { close: Close::Policy, retry_after_ms: None },
+            bye(Close::Policy, None),
             r#"{"op":"bye","code":"policy","message":"the session was ended by the operator"}"#,
         ),
     ] {
         assert_eq!(said(reply).as_deref(), Some(text));
     }
-    assert_eq!(said(Reply::Heartbeat), None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::*;
-use crate::model::{Close, Code, Data};
-use crate::protocol::samples::{any_event, any_marks, cursor, event};
+use crate::model::{Close, Code, Data, Trouble};
+use crate::protocol::samples::{any_event, any_marks, bye, cursor, event};
 use crate::protocol::{PROTOCOLS, WIRE_FORMS, event_object};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -119,10 +119,22 @@ fn each_reply_has_its_form() {
     for (reply, block) in [
         (
             Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
-            ": welcome s1 heartbeat=25\nretry: 900\n\n",
+            ": welcome s1 heartbeat=25\nretry: 900\n",
         ),
-        (Reply::Heartbeat, ":\n\n"),
-        (Reply::Cursor(at), "id: abcdefgh-1-7\n\n"),
+        (Reply::Heartbeat, "event: fanfare.heartbeat\ndata: {}\n\n"),
+        (
+            Reply::Cursor(at),
+            "id: abcdefgh-1-7\nevent: fanfare.cursor\ndata: {\"cursor\":\"abcdefgh-1-7\"}\n\n",
+        ),
+        (
+            Reply::GoAway { within_ms: 1_500 },
+            "event: fanfare.goaway\ndata: {\"within_ms\":1500}\n\n",
+        ),
+        (
+            Reply::Trouble(Trouble::Over),
+            "event: fanfare.trouble\ndata: {\"code\":\"over\",\
+             \"message\":\"the broker can do its whole job again\"}\n\n",
+        ),
         (
             Reply::Live { reference: Some(0), cursor: at },
             "id: abcdefgh-1-7\nevent: fanfare.live\ndata: {\"ref\":0,\"cursor\":\"abcdefgh-1-7\"}\n\n",
@@ -136,12 +148,12 @@ fn each_reply_has_its_form() {
             "event: fanfare.gap\ndata: {\"since\":\"abcdefgh-1-7\"}\n\n",
         ),
         (
-            Reply::Bye { close: Close::Restart, retry_after_ms: Some(1_234) },
+            bye(Close::Restart, Some(1_234)),
             "retry: 1234\nevent: fanfare.bye\ndata: {\"code\":\"restart\",\
              \"message\":\"the broker is restarting\",\"retry_after_ms\":1234}\n\n",
         ),
         (
-            Reply::Bye { close: Close::Policy, retry_after_ms: None },
+            bye(Close::Policy, None),
             "event: fanfare.bye\ndata: {\"code\":\"policy\",\
              \"message\":\"the session was ended by the operator\"}\n\n",
         ),
@@ -170,8 +182,9 @@ fn an_event_source_keeps_the_id_of_the_last_block_that_had_one() {
     stream.extend(SSE.event(&event("2"), &Marks { snapshot: true, ..Marks::default() }));
     let seen = event_source(&stream);
     assert_eq!(seen.last_id, "abcdefgh-1-9");
-    assert_eq!(seen.events.len(), 2);
-    assert_eq!(seen.events[1].2, "abcdefgh-1-9");
+    let kinds: Vec<_> = seen.events.iter().map(|(kind, ..)| kind.as_str()).collect();
+    assert_eq!(kinds, ["message", "fanfare.cursor", "message"]);
+    assert_eq!(seen.events[2].2, "abcdefgh-1-9");
 }
 
 #[test]
@@ -190,8 +203,11 @@ fn a_line_break_never_begins_a_field() {
     }
     let session = "x\n\ndata: fake\n\n";
     let welcome = Reply::Welcome { session, heartbeat: 1, retry_after_ms: 5 };
-    let seen = event_source(&SSE.reply(&welcome).unwrap());
-    assert_eq!(seen, Seen { retry: Some(5), ..Seen::default() });
+    let mut stream = SSE.reply(&welcome).unwrap();
+    assert!(!stream.windows(2).any(|pair| pair == b"\n\n"), "lines, and no block");
+    stream.extend(SSE.reply(&Reply::Heartbeat).unwrap());
+    let seen = event_source(&stream);
+    assert_eq!((seen.retry, seen.events.len()), (Some(5), 1));
 }
 
 proptest! {

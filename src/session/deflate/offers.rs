@@ -18,15 +18,50 @@ struct Offer<'a> {
     parameters: Vec<(&'a str, Option<Cow<'a, str>>)>,
 }
 
-/// The window that the first acceptable offer asks for, if it does; `None` where none is acceptable.
-pub fn accept(headers: &HeaderMap) -> Result<Option<Option<Window>>, Problem> {
-    let mut accepted = None;
+/// What an acceptable offer comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// The window that we are asked to keep to, if we are.
+    pub asked: Option<Window>,
+    /// How the client compresses.
+    pub inbound: Inbound,
+}
+
+/// How far a client's messages refer back to those before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inbound {
+    /// Not at all: it offers `client_no_context_takeover`. Nobody else is asked to, for some libraries refuse
+    /// that and some ignore it.
+    Alone,
+    /// As far as we ask it to, for it offers that: [`Self::ASKED_BITS`].
+    Asked,
+    /// As far as its own window goes, of `1 << bits` bytes.
+    Own(u8),
+}
+
+impl Inbound {
+    /// The window that clients are asked to keep to, where they can: what they send is short, and alike.
+    const ASKED_BITS: u8 = 10;
+
+    /// The window of what is kept, if something is.
+    pub fn bits(self) -> Option<u8> {
+        match self {
+            Self::Alone => None,
+            Self::Asked => Some(Self::ASKED_BITS),
+            Self::Own(bits) => Some(bits),
+        }
+    }
+}
+
+/// The terms of the acceptable offers, in their order.
+pub fn acceptable(headers: &HeaderMap) -> Result<Vec<Terms>, Problem> {
+    let mut accepted = Vec::new();
     for offer in grammar::list(headers, &SEC_WEBSOCKET_EXTENSIONS) {
         let Some(offer) = Offer::read(offer) else {
             let detail = "Sec-WebSocket-Extensions is not of the form of RFC 6455, section 9.1";
             return Err(Problem::new(Code::BadRequest, detail));
         };
-        accepted = accepted.or_else(|| offer.accept());
+        accepted.extend(offer.accept());
     }
     Ok(accepted)
 }
@@ -50,24 +85,24 @@ impl<'a> Offer<'a> {
 }
 
 impl Offer<'_> {
-    /// The window asked for, if any; `None` where the offer can't be accepted.
-    fn accept(&self) -> Option<Option<Window>> {
+    /// Its terms; `None` where the offer can't be accepted.
+    fn accept(&self) -> Option<Terms> {
         if self.name != "permessage-deflate" {
             return None;
         }
-        let mut window = None;
+        let (mut asked, mut is_alone, mut bits) = (None, false, None);
         for (at, (name, value)) in self.parameters.iter().enumerate() {
             if self.parameters[..at].iter().any(|(earlier, _)| earlier == name) {
                 return None;
             }
             match (*name, value.as_deref()) {
                 // Said in every answer anyway.
-                ("server_no_context_takeover" | "client_no_context_takeover", None) => {}
-                // What the client sends may have any window.
-                ("client_max_window_bits", None) => {}
-                ("client_max_window_bits", Some(bits)) => _ = window_bits(bits)?,
-                ("server_max_window_bits", Some(bits)) => {
-                    window = Some(match window_bits(bits)? {
+                ("server_no_context_takeover", None) => {}
+                ("client_no_context_takeover", None) => is_alone = true,
+                ("client_max_window_bits", None) => bits = Some(15),
+                ("client_max_window_bits", Some(own)) => bits = Some(window_bits(own)?),
+                ("server_max_window_bits", Some(own)) => {
+                    asked = Some(match window_bits(own)? {
                         15 => Window::Full,
                         9..15 => Window::Small,
                         // No compressor has a window of 256 bytes.
@@ -77,7 +112,14 @@ impl Offer<'_> {
                 _ => return None,
             }
         }
-        Some(window)
+        let inbound = match bits {
+            _ if is_alone => Inbound::Alone,
+            None => Inbound::Own(15),
+            // Compressors that are asked for a window of 256 bytes take one of 512.
+            Some(bits) if bits <= Inbound::ASKED_BITS => Inbound::Own(bits.max(9)),
+            Some(_) => Inbound::Asked,
+        };
+        Some(Terms { asked, inbound })
     }
 }
 
@@ -91,13 +133,39 @@ mod tests {
     use super::*;
     use actix_web::http::header::HeaderValue;
 
-    fn accepted(values: &[&str]) -> Result<Option<Option<Window>>, Code> {
+    fn terms(values: &[&str]) -> Result<Option<Terms>, Code> {
         let mut headers = HeaderMap::new();
         for value in values {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             headers.append(SEC_WEBSOCKET_EXTENSIONS, value);
         }
-        accept(&headers).map_err(|problem| problem.code)
+        let accepted = acceptable(&headers).map(|all| all.first().copied());
+        accepted.map_err(|problem| problem.code)
+    }
+
+    fn accepted(values: &[&str]) -> Result<Option<Option<Window>>, Code> {
+        Ok(terms(values)?.map(|terms| terms.asked))
+    }
+
+    #[test]
+    fn a_client_compresses_as_it_offers_to() {
+        for (value, inbound) in [
+            ("permessage-deflate", Inbound::Own(15)),
+            ("permessage-deflate; server_no_context_takeover", Inbound::Own(15)),
+            ("permessage-deflate; client_max_window_bits", Inbound::Asked),
+            ("permessage-deflate; client_max_window_bits=15", Inbound::Asked),
+            ("permessage-deflate; client_max_window_bits=11", Inbound::Asked),
+            ("permessage-deflate; client_max_window_bits=10", Inbound::Own(10)),
+            ("permessage-deflate; client_max_window_bits=8", Inbound::Own(9)),
+            ("permessage-deflate; client_no_context_takeover", Inbound::Alone),
+            (
+                "permessage-deflate; client_max_window_bits; client_no_context_takeover",
+                Inbound::Alone,
+            ),
+        ] {
+            let terms = terms(&[value]).unwrap().unwrap();
+            assert_eq!(terms.inbound, inbound, "{value}");
+        }
     }
 
     #[test]

@@ -4,14 +4,14 @@ use super::*;
 use actix_http::ws::OpCode;
 use proptest::prelude::*;
 
-const FULL: Deflate = Deflate { asked: None, min_bytes: 0 };
-const SMALL: Deflate = Deflate { asked: Some(Window::Small), min_bytes: 0 };
+const FULL: Deflate = Deflate { asked: None, inbound: Inbound::Alone, min_bytes: 0 };
+const SMALL: Deflate = Deflate { asked: Some(Window::Small), ..FULL };
 
 /// More than any message of these tests.
 const PLENTY: usize = 1 << 20;
 
 fn inflated(stream: &[u8], max_bytes: usize) -> Result<Vec<u8>, Close> {
-    inflate(stream.into(), max_bytes).map(Vec::from)
+    inflate(stream.into(), max_bytes, None).map(Vec::from)
 }
 
 fn text_frame(payload: &[u8]) -> BytesMut {
@@ -48,7 +48,7 @@ fn the_examples_of_rfc_7692_are_inflated() {
 }
 
 #[test]
-fn the_sliding_window_does_not_outlive_its_message() {
+fn without_a_context_the_sliding_window_does_not_outlive_its_message() {
     // RFC 7692, section 7.2.3.2: the second "Hello" as a reference to the first.
     assert_eq!(inflated(b"\xf2\x48\xcd\xc9\xc9\x07\x00", PLENTY), Ok(b"Hello".to_vec()));
     assert_eq!(inflated(b"\xf2\x00\x11\x00\x00", PLENTY), Err(Close::ProtocolError));
@@ -133,11 +133,67 @@ fn a_small_window_is_kept_to() {
 
 #[test]
 fn the_answer_holds_a_window_only_where_one_was_asked_for() {
-    let answer = |asked| Deflate { asked, min_bytes: 0 }.answer();
-    let both = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-    assert_eq!(answer(None), both);
-    assert_eq!(answer(Some(Window::Full)), format!("{both}; server_max_window_bits=15"));
-    assert_eq!(answer(Some(Window::Small)), format!("{both}; server_max_window_bits=9"));
+    for (inbound, client) in [
+        (Inbound::Alone, "; client_no_context_takeover"),
+        (Inbound::Asked, "; client_max_window_bits=10"),
+        (Inbound::Own(15), ""),
+    ] {
+        let answer = |asked| Deflate { asked, inbound, ..FULL }.answer();
+        let begin = format!("permessage-deflate; server_no_context_takeover{client}");
+        assert_eq!(answer(None), begin);
+        assert_eq!(answer(Some(Window::Full)), format!("{begin}; server_max_window_bits=15"));
+        assert_eq!(answer(Some(Window::Small)), format!("{begin}; server_max_window_bits=9"));
+    }
+}
+
+/// Messages as a client sends them that refers back to those before, within a window.
+fn in_context(messages: &[Vec<u8>], bits: u8) -> Vec<Vec<u8>> {
+    let mut compressor = Compress::new_with_window_bits(Compression::default(), false, bits);
+    let streams = messages.iter().map(|message| {
+        let mut stream = Vec::with_capacity(message.len() + 100);
+        compressor.compress_vec(message, &mut stream, FlushCompress::Sync).unwrap();
+        stream.strip_suffix(&TAIL).unwrap().to_vec()
+    });
+    streams.collect()
+}
+
+#[test]
+fn with_a_context_a_message_may_refer_to_those_before() {
+    let mut context = Contexts::new(1 << 15).take(15).unwrap();
+    let mut inflated = |stream: &[u8]| inflate(stream.into(), PLENTY, Some(&mut context));
+    // RFC 7692, section 7.2.3.2, and a last block, after which the window goes on (section 7.2.3.4).
+    for stream in [
+        &b"\xf2\x48\xcd\xc9\xc9\x07\x00"[..],
+        b"\xf2\x00\x11\x00\x00",
+        b"\xf3\x00\x11\x00\x00",
+        b"\xf2\x00\x11\x00\x00",
+    ] {
+        assert_eq!(inflated(stream).unwrap(), "Hello");
+    }
+    assert_eq!(inflated(b"").unwrap(), "");
+    assert_eq!(inflated(b"\xf2\x00\x11\x00\x00").unwrap(), "Hello");
+}
+
+#[test]
+fn what_lies_further_back_than_was_agreed_is_a_protocol_error() {
+    let noise = noise(1_000);
+    let messages = [noise.clone(), vec![b'a'; 600], noise];
+    let streams = in_context(&messages, 15);
+    let read = |bits| {
+        let mut context = Contexts::new(1_usize << bits).take(bits).unwrap();
+        let read = |stream: &Vec<u8>| inflate(stream[..].into(), PLENTY, Some(&mut context));
+        streams.iter().map(read).collect::<Result<Vec<_>, _>>()
+    };
+    assert_eq!(read(11).unwrap(), messages);
+    assert_eq!(read(10), Err(Close::ProtocolError));
+}
+
+#[test]
+fn a_message_of_last_blocks_alone_is_given_up_where_each_looks_back() {
+    let mut context = Contexts::new(1 << 15).take(15).unwrap();
+    let blocks = [&b"\x03\x00".repeat(64 * 1024)[..], b"\x00"].concat();
+    let outcome = inflate(blocks[..].into(), PLENTY, Some(&mut context));
+    assert_eq!(outcome, Err(Close::ProtocolError));
 }
 
 proptest! {
@@ -149,6 +205,18 @@ proptest! {
                 prop_assert!(stream.len() < message.len());
                 prop_assert_eq!(inflated(&stream, message.len()), Ok(message.clone()));
             }
+        }
+    }
+
+    #[test]
+    fn any_messages_that_refer_back_come_back_the_same(
+        messages in prop::collection::vec(prop::collection::vec(0..4_u8, 0..2_000), 1..12),
+        bits in 9..=15_u8,
+    ) {
+        let mut context = Contexts::new(1_usize << bits).take(bits).unwrap();
+        for (message, stream) in messages.iter().zip(in_context(&messages, bits)) {
+            let inflated = inflate(stream[..].into(), PLENTY, Some(&mut context)).unwrap();
+            prop_assert_eq!(&inflated[..], &message[..]);
         }
     }
 

@@ -89,6 +89,14 @@ impl Book {
         if before == of_kept && of_values != of_kept {
             return Err(Fault(format!("the current values are {of_values:?}, not {of_kept:?}")));
         }
+        // Each stays, however old it is, until a newer one is there.
+        let values_before = self.values.get(&line).into_iter().flatten();
+        for (topic, id) in values_before.filter(|(topic, _)| texts.iter().any(|t| t.matches(topic)))
+        {
+            if of_values.get(topic).is_none_or(|now| now < id) {
+                return Err(Fault(format!("{id}, the current value of {topic}, is gone")));
+            }
+        }
         for (topic, event) in values {
             let texts = patterns(&[topic.as_str()]);
             let cursor = event.cursor.expect("it is kept");

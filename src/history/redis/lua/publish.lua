@@ -1,9 +1,10 @@
 -- Numbers, stores and tells a group of publishes, each of them whole or not at all.
 --
--- KEYS: 8 and on, the streams of the topics, then the receipts of the idempotency keys.
--- ARGV: 8 the window of a key in milliseconds, 9 how many keys there may be, 10 the most bytes of all
--- topics, 11 the form of the entries, 12 how many topics, 13 how many publishes; then for each topic its name, most events, most
--- bytes, whether it is kept and how many events of it come; then for each publish how many events, which
+-- KEYS: 9 and on, the streams of the topics, then the receipts of the idempotency keys.
+-- ARGV: 8 the window of a key in milliseconds, 9 what of it is left where there are too many, 10 how many keys there may
+-- be, 11 the most bytes of all topics, 12 and 13 how many values may stay, and the most bytes of them, 14 the form of the
+-- entries, 15 how many topics, 16 how many publishes; then for each topic its name, most events, most bytes, whether it is kept, whether
+-- its newest event stays and how many events of it come; then for each publish how many events, which
 -- key (0 for none), whether it is one of a series and the digest of the request, and for each of its events the
 -- topic and the entry.
 
@@ -14,20 +15,22 @@ local MESSAGE_BYTES, ENTRY_BYTES = 262144, 16384
 local FETCHABLE = 128
 
 local log = enter()
-local window, max_keys, max_bytes = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
-local topic_count, publish_count = tonumber(ARGV[12]), tonumber(ARGV[13])
+local window, least_window, max_keys = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
+local max_bytes, max_stays = tonumber(ARGV[11]), { count = tonumber(ARGV[12]), bytes = tonumber(ARGV[13]) }
+local topic_count, publish_count = tonumber(ARGV[15]), tonumber(ARGV[16])
 local now = tick(log)
 
-log.form = math.max(log.form, tonumber(ARGV[11]))
+log.form = math.max(log.form, tonumber(ARGV[14]))
 
-local at = 14
+local at = 17
 local topics = {}
 for n = 1, topic_count do
   topics[n] = {
     stream = KEYS[OWN_KEYS + n], name = ARGV[at], max_events = tonumber(ARGV[at + 1]),
-    max_bytes = tonumber(ARGV[at + 2]), is_kept = ARGV[at + 3] == '1', coming = tonumber(ARGV[at + 4]),
+    max_bytes = tonumber(ARGV[at + 2]), is_kept = ARGV[at + 3] == '1',
+    indexed = ARGV[at + 4] == '1' and STAYING or LEAVING, coming = tonumber(ARGV[at + 5]), came = 0,
   }
-  at = at + 5
+  at = at + 6
 end
 
 local message = { previous = log.seq, bytes = 0, parts = {} }
@@ -62,10 +65,28 @@ local function keep(topic, entry)
   log.seq = log.seq + 1
   local id, time, cost = whole(log.seq) .. '-0', whole(log.time), cost_of(topic.name, entry)
   redis.call('XADD', topic.stream, id, 'e', entry, 't', time)
-  redis.call('XADD', ORDER, id, 'n', topic.name, 't', time)
+  redis.call('XADD', ORDER, id, topic.indexed, topic.name, 't', time)
+  topic.came = topic.came + 1
   topic.bytes = redis.call('HINCRBY', BYTES, topic.name, cost)
   if topic.bytes == cost then redis.call('ZADD', TOPICS, 0, topic.name) end
   log.bytes = log.bytes + cost
+end
+
+-- Keys that were forgotten before their window was over, and for how long the last of them was remembered.
+local early, remembered = 0, 0
+
+-- Whether there is room for one more key. The oldest go for it, as far as they may.
+local function has_room()
+  while redis.call('ZCARD', RECEIPTS) >= max_keys do
+    local receipt, over = unpack(redis.call('ZRANGE', RECEIPTS, 0, 0, 'WITHSCORES'))
+    if not receipt then return false end
+    local age = now + window - tonumber(over)
+    if age < least_window then return false end
+    redis.call('DEL', receipt)
+    redis.call('ZREM', RECEIPTS, receipt)
+    early, remembered = early + 1, age
+  end
+  return true
 end
 
 -- What is known of a key: nothing where it is new. In a series one comes after the other, so a lower one was
@@ -79,7 +100,7 @@ local function known(receipt, request, is_in_series)
   if is_in_series then return nil end
   if found then return { 'other' } end
   forget_keys(now)
-  if redis.call('ZCARD', RECEIPTS) >= max_keys then return { 'full' } end
+  if not has_room() then return { 'full' } end
 end
 
 local function remember(receipt, request, result)
@@ -126,6 +147,11 @@ flush()
 local left = REMOVED + added
 for _, topic in ipairs(topics) do
   local count = topic.bytes and redis.call('XLEN', topic.stream) or 0
+  -- What stays is all that its topic has, until something comes.
+  if log.stays_upto > 0 and topic.came > 0 and count == topic.came + 1 then
+    local removed, cost = remove_replaced(log, topic.name, topic.stream)
+    count, topic.bytes = count - removed, topic.bytes - cost
+  end
   while left > 0 and count > 1 and (count > topic.max_events or topic.bytes > topic.max_bytes) do
     local surplus = math.min(math.max(1, count - topic.max_events), count - 1, left, REMOVED)
     local removed, cost = remove(log, topic.name, topic.stream, surplus, '-', '+')
@@ -134,6 +160,6 @@ for _, topic in ipairs(topics) do
   end
 end
 
-trim(log, max_bytes, left)
+trim(log, max_bytes, max_stays, left)
 save(log)
-return { values_of(log), results }
+return { values_of(log), results, early, remembered }

@@ -4,6 +4,10 @@
 -- How many events one call removes beside as many as it adds.
 local REMOVED = 512
 
+-- Under which field the index names the topic of an event: the newest of it stays beyond the bytes of all, or
+-- leaves as any other. Nodes of earlier releases write the first.
+local STAYING, LEAVING = 'n', 'l'
+
 -- How many idempotency keys one call forgets.
 local FORGOTTEN_KEYS = 1000
 
@@ -37,21 +41,60 @@ local function forget_lost(log)
   for at = 2, #forgotten, 2 do log.floor = math.max(log.floor, tonumber(forgotten[at])) end
 end
 
+-- How a value that stays is listed: by what it costs and its topic, at its number.
+local function stay_of(name, cost)
+  return whole(cost) .. ' ' .. name
+end
+
+-- Lets the newest event of a topic stay beyond its age or the bytes of all.
+local function let_stay(log, name, number, cost)
+  if redis.call('ZADD', STAYS, number, stay_of(name, cost)) == 1 then log.stays_bytes = log.stays_bytes + cost end
+  log.stays_upto = math.max(log.stays_upto, tonumber(number))
+end
+
+-- Whether the event of a number stays, which may be listed as `stay`.
+local function is_staying(log, stay, number)
+  if number > log.stays_upto then return false end
+  return tonumber(redis.call('ZSCORE', STAYS, stay) or -1) == number
+end
+
+-- Notes that the event of a number is there no longer, which may be listed as `stay`.
+local function forget_stay(log, stay, number)
+  if not is_staying(log, stay, number) then return end
+  redis.call('ZREM', STAYS, stay)
+  log.stays_bytes = math.max(0, log.stays_bytes - tonumber(string.match(stay, '^%d+')))
+end
+
 -- Removes up to `count` events of a topic from number `from` to `upto`; how many there were, and their cost.
-local function remove(log, name, stream, count, from, upto)
+-- With `keep_newest` the newest of the topic stays; whether it was among them is the third answer.
+local function remove(log, name, stream, count, from, upto, keep_newest)
   local oldest = redis.call('XRANGE', stream, from, upto, 'COUNT', count)
-  if #oldest == 0 then return 0, 0 end
+  if #oldest == 0 then return 0, 0, false end
+  local length, stays = redis.call('XLEN', stream), false
+  if keep_newest then
+    local last = oldest[#oldest]
+    -- It may be older than what came before it, by a step of the clock.
+    stays = length == #oldest
+      or from ~= '-' and redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1][1] == last[1]
+    if stays then
+      let_stay(log, name, string.match(last[1], '%d+'), cost_of(name, last[2][2]))
+      oldest[#oldest] = nil
+      if #oldest == 0 then return 0, 0, true end
+    end
+  end
   local ids, cost = {}, 0
   for at, event in ipairs(oldest) do
+    local its = cost_of(name, event[2][2])
     ids[at] = event[1]
-    cost = cost + cost_of(name, event[2][2])
+    cost = cost + its
+    forget_stay(log, stay_of(name, its), tonumber(string.match(event[1], '%d+')))
   end
   redis.call('XDEL', stream, unpack(ids))
   redis.call('XDEL', ORDER, unpack(ids))
   -- What stands ahead of a step of the clock may go after what came behind it.
   redis.call('ZADD', LOST, 'GT', string.match(ids[#ids], '%d+'), name)
   log.bytes = log.bytes - cost
-  if redis.call('XLEN', stream) == 0 then
+  if length == #ids then
     redis.call('DEL', stream)
     redis.call('HDEL', BYTES, name)
     redis.call('ZREM', TOPICS, name)
@@ -59,26 +102,61 @@ local function remove(log, name, stream, count, from, upto)
     redis.call('HINCRBY', BYTES, name, whole(-cost))
   end
   forget_lost(log)
-  return #ids, cost
+  return #ids, cost, stays
+end
+
+-- Removes the oldest event of a topic where it stayed for being the newest; how many it removed, and their cost.
+local function remove_replaced(log, name, stream)
+  local id, fields = unpack(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1])
+  local stay = stay_of(name, cost_of(name, fields[2]))
+  if not is_staying(log, stay, tonumber(string.match(id, '%d+'))) then return 0, 0 end
+  return remove(log, name, stream, 1, id, id, false)
+end
+
+-- The key of a topic's stream. Topics are named by indices, so it is made here; it carries the tag of all the others.
+local function stream_of(name)
+  return string.match(LOG, '^{.-}') .. ':t:' .. name
+end
+
+-- Removes the oldest of the values that stay while they are too many, at most `left`; how many.
+local function trim_stays(log, max_stays, left)
+  local removed = 0
+  while removed < left
+    and (log.stays_bytes > max_stays.bytes or redis.call('ZCARD', STAYS) > max_stays.count) do
+    local stay, number = unpack(redis.call('ZRANGE', STAYS, 0, 0, 'WITHSCORES'))
+    if not stay then
+      log.stays_bytes = 0
+      break
+    end
+    local name = string.match(stay, ' (.*)')
+    remove(log, name, stream_of(name), 1, number, number, false)
+    -- A node of an earlier release may have removed it already.
+    forget_stay(log, stay, tonumber(number))
+    removed = removed + 1
+  end
+  return removed
 end
 
 -- Removes the oldest events of all while they are more than `max_bytes`, at most `left`; how many.
--- Their topics are named by the index, so the keys are made here; they carry the tag of all the others. Of
--- what is kept up to number `spared`, all is state of the broker's own.
-local function trim(log, max_bytes, left)
-  local tag, looked_at = string.match(LOG, '^{.-}'), 0
-  if log.bytes > max_bytes then max_bytes = max_bytes + state_bytes() end
-  while looked_at < left and log.bytes > max_bytes do
+-- Of what is kept up to number `spared`, all is state of the broker's own, or stays.
+local function trim(log, max_bytes, max_stays, left)
+  local looked_at, before = 0, log.stays_bytes
+  local function is_over() return log.bytes - log.stays_bytes > max_bytes end
+  if is_over() then max_bytes = max_bytes + state_bytes() end
+  while looked_at < left and is_over() do
     local oldest = redis.call('XRANGE', ORDER, '(' .. whole(log.spared) .. '-0', '+', 'COUNT', 2)
     if #oldest < 2 then break end
-    local id, name = oldest[1][1], oldest[1][2][2]
-    if is_state(name) then
-      log.spared = tonumber(string.match(id, '%d+'))
-    elseif remove(log, name, tag .. ':t:' .. name, 1, '-', id) == 0 then
-      redis.call('XDEL', ORDER, id)
+    local id, indexed, name = oldest[1][1], oldest[1][2][1], oldest[1][2][2]
+    local is_spared = is_state(name)
+    if not is_spared then
+      local removed, _, stays = remove(log, name, stream_of(name), 1, '-', id, indexed == STAYING)
+      if removed == 0 and not stays then redis.call('XDEL', ORDER, id) end
+      is_spared = stays
     end
+    if is_spared then log.spared = tonumber(string.match(id, '%d+')) end
     looked_at = looked_at + 1
   end
+  if log.stays_bytes > before then trim_stays(log, max_stays, left) end
   return looked_at
 end
 

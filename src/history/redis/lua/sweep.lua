@@ -1,6 +1,7 @@
 -- Makes room without a publish: over the bound on all topics, and of idempotency keys. Says what time it is.
 --
--- ARGV: 8 the most bytes of all topics, 9 the window of a key in milliseconds.
+-- ARGV: 8 the most bytes of all topics, 9 the window of a key in milliseconds, 10 and 11 how many values may stay, and
+-- the most bytes of them.
 
 local log = enter()
 local now = tick(log)
@@ -15,6 +16,8 @@ if log.steps ~= '' then
     redis.call('ZADD', RECEIPTS, whole(now + window), receipt)
   end
 end
-local looked_at = trim(log, tonumber(ARGV[8]), REMOVED)
+local max_stays = { count = tonumber(ARGV[10]), bytes = tonumber(ARGV[11]) }
+local looked_at = trim(log, tonumber(ARGV[8]), max_stays, REMOVED)
+looked_at = looked_at + trim_stays(log, max_stays, REMOVED - looked_at)
 save(log)
 return { values_of(log), looked_at, whole(now) }

@@ -116,3 +116,27 @@ fn a_batch_whose_commit_turns_up_after_all_is_let_out_whole_and_one_that_does_no
         assert_eq!(in_memory, if has_turned_up { vec!["m.a", "m.before"] } else { vec![] });
     }
 }
+
+#[test]
+fn a_repeat_that_gave_up_while_the_first_is_still_running_is_not_told_that_nothing_is_stored() {
+    let (shared, _) = shared(1 << 20);
+    let keyed = |scope: u8| {
+        let key = IdempotencyKey { scope: [scope; 32], request: [1; 32], is_in_series: false };
+        match shared.admit(Append { key: Some(key), ..append(&["a"]) }) {
+            Admission::Waiting(ticket, receiver) => (ticket, receiver),
+            Admission::Done(result) => panic!("it did not wait: {result:?}"),
+        }
+    };
+    let (first, _answer) = keyed(1);
+    let (queued, _queued) = keyed(1);
+    assert_eq!(shared.withdraw(queued), Withdrawn::Repeat, "it waits behind the first");
+    let Work::Group(group) = shared.next_work(Duration::ZERO) else { panic!("there is a group") };
+    assert_eq!(shared.withdraw(first), Withdrawn::TooLate);
+    let ((repeat, _repeat), (other, _other)) = (keyed(1), keyed(2));
+    assert_eq!(shared.withdraw(repeat), Withdrawn::Repeat, "the first is being committed");
+    assert_eq!(shared.withdraw(other), Withdrawn::Unbegun);
+    shared.committed(group, Ok(()), 1 << 20);
+    let key = IdempotencyKey { scope: [1; 32], request: [1; 32], is_in_series: false };
+    let again = shared.admit(Append { key: Some(key), ..append(&["a"]) });
+    assert!(matches!(again, Admission::Done(Ok(Receipt { repeated: true, .. }))));
+}

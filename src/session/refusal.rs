@@ -1,0 +1,61 @@
+//! Why a connection does not become a session, for each way of saying so.
+
+use actix_web::HttpResponse;
+
+use super::wire::{Framing, Wire};
+use super::{RECONNECT_MS, event_stream};
+use crate::model::{Close, Code, Problem};
+use crate::protocol::SSE;
+
+/// Why a connection does not become a session.
+#[derive(Debug)]
+pub struct Refusal {
+    /// As over HTTP.
+    pub problem: Problem,
+    /// As on an event stream, where the client may come back as it is.
+    pub passing: Option<Close>,
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        // What there are too many of in a request is so again the next time.
+        let passing = (problem.code == Code::Unavailable).then_some(Close::Unavailable);
+        Self { problem, passing }
+    }
+}
+
+impl Refusal {
+    /// The broker stops.
+    pub fn restarting() -> Self {
+        let problem = Problem::new(Code::Unavailable, Close::Restart.message());
+        Self { problem, passing: Some(Close::Restart) }
+    }
+
+    /// There is no room for so many; `problem` says of what.
+    pub fn too_many(problem: Problem) -> Self {
+        Self { problem, passing: Some(Close::TooMany) }
+    }
+
+    /// Why a worker lets nobody in.
+    pub fn closed(close: Close) -> Self {
+        let code = match close {
+            Close::Restart => return Self::restarting(),
+            Close::Forbidden => Code::Forbidden,
+            _ => Code::Unauthorized,
+        };
+        Problem::new(code, close.message()).into()
+    }
+
+    /// A stream that ends at once and says why and when to come back: an `EventSource` gives up for good on
+    /// any other status than 200, and sees nothing of one. None, where coming back would end the same way.
+    pub fn as_stream(&self) -> Option<HttpResponse> {
+        let close = self.passing?;
+        let retry_after_ms = match self.problem.retry_after {
+            Some(seconds) => rand::random_range(1_000 * seconds..=2_000 * seconds),
+            None => rand::random_range(RECONNECT_MS),
+        };
+        let wire = Wire::new(&SSE, Framing::Bare);
+        let good_bye = wire.good_bye(close, &self.problem.detail, Some(retry_after_ms));
+        Some(event_stream().body(good_bye.concat()))
+    }
+}

@@ -1,0 +1,128 @@
+//! Clients that end at the same large event again and again.
+//!
+//! Many libraries hang up on a message over a size of their own. Such a client comes back with the cursor that it
+//! has, meets the event again, and so on, for ever; at the broker each of these sessions looks like any other.
+//! Pure state: whoever notes a session's end brings the clock.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::clock::Instant;
+use crate::model::Cursor;
+use crate::panics::half_done;
+
+/// An event from so many bytes of data on is large: the smallest default of a well-known library is 32 KiB for the
+/// whole message.
+pub const LARGE_BYTES: usize = 16 * 1024;
+
+/// A client that ends so often within [`WHILE`] at the same event is told of.
+const OFTEN: u32 = 3;
+
+/// Within how long, and how often at most something is logged.
+const WHILE: Duration = Duration::from_secs(60);
+
+/// The most clients that are watched at a time; others are not.
+const MAX_WATCHED: usize = 1_024;
+
+/// The sessions of one node that ended behind a large event.
+#[derive(Debug, Default)]
+pub struct Stumbles(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    watched: HashMap<Stumble, Times>,
+    logged: Option<Instant>,
+}
+
+/// Where a client stumbled: who came from where in the log, and what it met.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Stumble {
+    /// Its address, if that is known.
+    pub address: Option<String>,
+    /// The cursor that it came with.
+    pub since: Cursor,
+    /// The first large event after that.
+    pub event: Cursor,
+}
+
+#[derive(Debug)]
+struct Times {
+    first: Instant,
+    count: u32,
+}
+
+/// What is to be made of a session's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stumbled {
+    /// Nothing.
+    Once,
+    /// To be counted.
+    Again,
+    /// To be counted, and logged.
+    Noticeably,
+}
+
+impl Stumbles {
+    /// Notes that a client ended by itself behind a large event.
+    pub fn note(&self, stumble: Stumble, now: Instant) -> Stumbled {
+        let State { watched, logged } = &mut *self.0.lock().unwrap_or_else(half_done);
+        let is_over = |times: &Times| now.saturating_duration_since(times.first) >= WHILE;
+        if watched.len() >= MAX_WATCHED {
+            watched.retain(|_, times| !is_over(times));
+        }
+        if watched.len() >= MAX_WATCHED && !watched.contains_key(&stumble) {
+            return Stumbled::Once;
+        }
+        let times = watched.entry(stumble).or_insert(Times { first: now, count: 0 });
+        if is_over(times) {
+            *times = Times { first: now, count: 0 };
+        }
+        times.count += 1;
+        if times.count < OFTEN {
+            return Stumbled::Once;
+        }
+        if logged.is_some_and(|at| now.saturating_duration_since(at) < WHILE) {
+            return Stumbled::Again;
+        }
+        *logged = Some(now);
+        Stumbled::Noticeably
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stumble(address: &str, since: u64) -> Stumble {
+        let at = |sequence| Cursor { sequence, ..Cursor::parse("abcdefgh-1-1").unwrap() };
+        Stumble { address: Some(address.to_owned()), since: at(since), event: at(9) }
+    }
+
+    #[test]
+    fn who_ends_at_the_same_event_three_times_in_a_minute_is_told_of_once_a_minute() {
+        let (stumbles, start) = (Stumbles::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let note = |address, since, seconds| stumbles.note(stumble(address, since), at(seconds));
+        assert_eq!(note("a", 1, 0), Stumbled::Once);
+        assert_eq!(note("a", 1, 20), Stumbled::Once);
+        assert_eq!((note("b", 1, 20), note("a", 2, 20)), (Stumbled::Once, Stumbled::Once));
+        assert_eq!(note("a", 1, 40), Stumbled::Noticeably);
+        assert_eq!(note("a", 1, 50), Stumbled::Again);
+        assert_eq!(note("a", 1, 70), Stumbled::Once, "another minute begins");
+        assert_eq!(note("a", 1, 71), Stumbled::Once);
+        assert_eq!(note("a", 1, 99), Stumbled::Again, "something was logged 59 s ago");
+        assert_eq!(note("a", 1, 100), Stumbled::Noticeably);
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_watched() {
+        let (stumbles, now) = (Stumbles::default(), Instant::now());
+        for since in 0..2 * MAX_WATCHED as u64 {
+            stumbles.note(stumble("a", since), now);
+        }
+        assert_eq!(stumbles.0.lock().unwrap().watched.len(), MAX_WATCHED);
+        stumbles.note(stumble("b", 0), now + WHILE);
+        assert_eq!(stumbles.0.lock().unwrap().watched.len(), 1);
+    }
+}
