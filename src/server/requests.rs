@@ -48,16 +48,13 @@ pub(super) async fn attend(
         (Ok(()), None) => next.call(request).await?,
     };
     headers.add_to(response.headers_mut());
-    let size = response.response().body().size();
     // Who goes says so on each connection that is used, for a request that comes just when it is closed may be lost.
     let is_leaving = broker.is_leaving() && response.request().version() <= Version::HTTP_11;
+    // HTTP/1.0 has no chunks (RFC 9112, section 6.1): the end of the connection is that of the answer.
+    let is_unchunked = is_old && response.response().body().size() == BodySize::Stream;
     let head = response.response_mut().head_mut();
-    if is_upgrade || is_leaving {
-        head.set_connection_type(ConnectionType::Close);
-    }
-    if is_old && size == BodySize::Stream {
-        // HTTP/1.0 has no chunks (RFC 9112, section 6.1): the end of the connection is that of the answer.
-        head.no_chunking(true);
+    head.no_chunking(is_unchunked);
+    if is_upgrade || is_leaving || is_unchunked {
         head.set_connection_type(ConnectionType::Close);
     }
     Ok(response.map_body(|_, body| BoxBody::new(Answer { body, underway })))

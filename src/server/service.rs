@@ -109,6 +109,8 @@ struct Seen {
 async fn see(io: TcpStream, socket: Socket, patience: Duration) -> Option<Seen> {
     let mut late = Timer::after(patience);
     let opening = tokio::select! {
+        // What has come counts, however late it is looked at.
+        biased;
         opening = Opening::look(&io) => opening,
         // Whoever was late is told so in HTTP/1.1.
         () = &mut late => Opening::Http1,
@@ -245,7 +247,8 @@ fn application(
     Error = HttpResponse,
     InitError = (),
 > + use<> {
-    let (auth, broker, entrance) = (parts.auth.clone(), parts.broker.clone(), parts.entrance.clone());
+    let (auth, broker) = (parts.auth.clone(), parts.broker.clone());
+    let entrance = parts.entrance.clone();
     let app = App::new()
         .configure(|services| configure(services, parts, sessions))
         .default_service(web::to(not_found))
