@@ -43,6 +43,7 @@ impl Life {
             Err(error) => return Err(Fault(format!("locked, and it is said: {error}"))),
         };
         let topic = Topic::parse(forgotten).expect("a topic");
+        self.book.forgotten(line, &topic);
         match self.log(line).history.forget(topic).await {
             Ok(_) => {}
             Err(problem) if problem.code == Code::Unavailable => {}
