@@ -203,7 +203,7 @@ impl Server {
         let parts = Parts {
             auth: auth.clone(),
             broker: broker.clone(),
-            metrics,
+            metrics: metrics.clone(),
             limits,
             keep_alive: config.server.keep_alive,
             heartbeat: config.server.heartbeat,
@@ -211,7 +211,7 @@ impl Server {
             compression: config.server.compression,
             places: places.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
-            sockets: Sockets::new(&config.limits),
+            sockets: Sockets::new(&config.limits, metrics),
             entrance: Entrance::new(tls.is_some(), &config.server),
             is_inside: inside.is_none(),
             is_local: is_local(address),

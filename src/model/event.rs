@@ -4,6 +4,7 @@
 //! reordered. Only CR and LF, which JSON allows between tokens alone, become spaces, so that an
 //! event always fits one line of SSE and NDJSON.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -148,6 +149,9 @@ pub struct Data {
     base64: bool,
 }
 
+/// The most of a name that a refusal repeats, in characters.
+const MAX_NAME_CHARS: usize = 64;
+
 /// Why a body can't be the data of an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DataError {
@@ -155,8 +159,11 @@ pub enum DataError {
     #[error("it is not JSON: {0}")]
     NotJson(String),
     /// Arrays and objects are nested deeper than the limit.
-    #[error("it is nested more than {0} deep")]
+    #[error("it is nested more than {0} deep (limits.json_depth)")]
     TooDeep(usize),
+    /// An object has two members of one name (this one), of which readers take either or none.
+    #[error("{0:?} is there twice in one object")]
+    Twice(String),
     /// `"encoding":"base64"` with data that is not a string of base64.
     #[error("its encoding is base64, but the data is not a base64 string")]
     NotBase64,
@@ -176,6 +183,12 @@ impl Data {
         // Most data is far too short of brackets to be too deep, which is quick to see.
         if count(text, |byte| matches!(byte, b'[' | b'{')) > max_depth && depth(text) > max_depth {
             return Err(DataError::TooDeep(max_depth));
+        }
+        // So is it that there are no two names.
+        if count(text, |byte| byte == b':') > 1
+            && let Some(name) = twice(text)
+        {
+            return Err(DataError::Twice(name));
         }
         let json = if count(text, |byte| matches!(byte, b'\r' | b'\n')) > 0 {
             let line = text.replace(['\r', '\n'], " ");
@@ -236,12 +249,12 @@ fn json_string(text: &str) -> Box<RawValue> {
     serde_json::value::to_raw_value(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 
-/// How deep the arrays and objects of a JSON text are nested.
-/// Without a branch in the loop, so that it is done many bytes at a time.
+/// How many bytes of a text count. Without a branch in the loop, so that it is done many at a time.
 fn count(text: &str, counts: impl Fn(u8) -> bool) -> usize {
     text.bytes().map(|byte| usize::from(counts(byte))).sum()
 }
 
+/// How deep the arrays and objects of a JSON text are nested.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0_usize);
     let mut bytes = json.bytes();
@@ -257,6 +270,56 @@ fn depth(json: &str) -> usize {
         }
     }
     deepest
+}
+
+/// The first name that two members of an object have, cut short: RFC 8259, section 4, leaves open what that
+/// means, and RFC 8949, section 5.6, has no such map.
+fn twice(json: &str) -> Option<String> {
+    let (mut names, mut open) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    while let Some(byte) = json.as_bytes().get(at) {
+        at += 1;
+        match byte {
+            b'[' => open.push(None),
+            // Where the names of this object begin.
+            b'{' => open.push(Some(names.len())),
+            b']' => _ = open.pop(),
+            b'}' => {
+                let start = open.pop().flatten()?;
+                if let Some(name) = doubled(names.get_mut(start..)?) {
+                    return Some(name.chars().take(MAX_NAME_CHARS).collect());
+                }
+                names.truncate(start);
+            }
+            b'"' => {
+                let rest = &json[at..];
+                let mut bytes = rest.bytes();
+                skip_string(&mut bytes);
+                let length = rest.len() - bytes.len();
+                at += length;
+                let is_name = json[at..].trim_ascii_start().starts_with(':');
+                if is_name && let Some(text) = rest.get(..length.saturating_sub(1)) {
+                    names.push(name(text));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A name as it is meant, out of the text between its quotes.
+fn name(text: &str) -> Cow<'_, str> {
+    let unescaped = || serde_json::from_str(&format!("\"{text}\"")).ok().map(Cow::Owned);
+    let has_escapes = text.contains('\\');
+    has_escapes.then(unescaped).flatten().unwrap_or(Cow::Borrowed(text))
+}
+
+/// A name that is there twice.
+fn doubled<'a>(names: &mut [Cow<'a, str>]) -> Option<Cow<'a, str>> {
+    names.sort_unstable();
+    let mut pairs = names.windows(2);
+    pairs.find(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone())
 }
 
 fn skip_string(bytes: &mut impl Iterator<Item = u8>) {
@@ -277,7 +340,7 @@ mod tests {
     #[test]
     fn json_is_kept_byte_for_byte_but_for_line_breaks() {
         for (given, kept) in [
-            (r#"{"b":1.10,"a":1e400,"a":"\u00e4"}"#, r#"{"b":1.10,"a":1e400,"a":"\u00e4"}"#),
+            (r#"{"b":1.10,"a":1e400,"c":"\u00e4"}"#, r#"{"b":1.10,"a":1e400,"c":"\u00e4"}"#),
             (" 12345678901234567890.0 ", "12345678901234567890.0"),
             ("{\r\n\"a\":\n1}", "{  \"a\": 1}"),
             ("null", "null"),
@@ -301,6 +364,25 @@ mod tests {
         assert_eq!(Data::from_json(b"[[[1]]]", 2).unwrap_err(), DataError::TooDeep(2));
         let bomb = "[".repeat(100_000) + &"]".repeat(100_000);
         assert_eq!(Data::from_json(bomb.as_bytes(), 64).unwrap_err(), DataError::TooDeep(64));
+    }
+
+    #[test]
+    fn a_name_that_is_twice_in_one_object_is_found() {
+        for (text, expected) in [
+            (r#"{"a":1,"a":2}"#, Some("a")),
+            (r#"{"a":1,"b":{"c":1,"d":[{"e":1}],"c" : 2}}"#, Some("c")),
+            (r#"{"a":1,"\u0061":2}"#, Some("a")),
+            (r#"{"\"":1,"\u0022":2}"#, Some("\"")),
+            (r#"[{"a":"b","b":"a"},{"a":{"a":{"a":1}},"b":["a","a",":"]}]"#, None),
+            (r#"{"a":{"b":1},"c":{"b":1}}"#, None),
+            (r#"{"a":"\"a\":","b":"{\"a\":1,\"a\":2}"}"#, None),
+            (r#"{"":1,"x":2,"":3}"#, Some("")),
+            (r#"{"\\":1,"\\\\":2}"#, None),
+        ] {
+            let found = Data::from_json(text.as_bytes(), 8).err();
+            let expected = expected.map(|name| DataError::Twice(name.to_owned()));
+            assert_eq!(found, expected, "{text}");
+        }
     }
 
     #[test]
@@ -342,6 +424,18 @@ mod tests {
             let data = Data::from_text(&text);
             prop_assert!(!data.json().get().contains(['\r', '\n']));
             prop_assert_eq!(serde_json::from_str::<String>(data.json().get()).unwrap(), text);
+        }
+
+        #[test]
+        fn names_that_differ_are_no_two_of_one_name(
+            names in prop::collection::btree_set("[\\PC\"\\\\]{0,4}", 2..9)
+        ) {
+            let member = |name: &String| format!("{}:[{{}}]", serde_json::json!(name));
+            let members: Vec<_> = names.iter().map(member).collect();
+            let object = format!("{{{}}}", members.join(", "));
+            prop_assert!(Data::from_json(object.as_bytes(), 8).is_ok(), "{}", object);
+            let doubled = format!("{{{}, {}}}", members.join(", "), members[0]);
+            prop_assert!(Data::from_json(doubled.as_bytes(), 8).is_err(), "{}", doubled);
         }
 
         #[test]

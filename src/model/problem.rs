@@ -165,7 +165,9 @@ impl From<DataError> for Problem {
     fn from(error: DataError) -> Self {
         let code = match error {
             DataError::NotJson(_) => Code::InvalidJson,
-            DataError::TooDeep(_) | DataError::NotBase64 => Code::InvalidEvent,
+            DataError::TooDeep(_) | DataError::Twice(_) | DataError::NotBase64 => {
+                Code::InvalidEvent
+            }
         };
         Self::new(code, format!("bad data: {error}"))
     }

@@ -34,6 +34,7 @@ use super::sockets::Socket;
 use crate::clock::within;
 use crate::config::Limits;
 use crate::panics::contained;
+use crate::session::Loss;
 
 /// The most bytes of one response that wait for the connection.
 const MAX_WAITING_BYTES: usize = 64 * 1024;
@@ -127,6 +128,7 @@ fn received(
     let payload: BoxedPayloadStream = Box::pin(Incoming(body));
     let mut request = Request::with_payload(Payload::Stream { payload });
     request.extensions_mut().insert(course);
+    request.extensions_mut().insert(Rc::<Loss>::default());
     heads::read(request.head_mut(), &parts)?;
     request.head_mut().peer_addr = peer;
     Ok(request)
@@ -156,6 +158,8 @@ struct Exchange {
     respond: SendResponse<Bytes>,
     stall_timeout: Duration,
     open: Rc<Cell<usize>>,
+    /// Why its stream was lost.
+    loss: Rc<Loss>,
 }
 
 impl Drop for Exchange {
@@ -167,7 +171,7 @@ impl Drop for Exchange {
 impl Exchange {
     fn new(respond: SendResponse<Bytes>, stall_timeout: Duration, open: &Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
-        Self { respond, stall_timeout, open: open.clone() }
+        Self { respond, stall_timeout, open: open.clone(), loss: Rc::default() }
     }
 
     async fn run<S, B>(mut self, app: Rc<S>, request: Request)
@@ -178,6 +182,7 @@ impl Exchange {
         B: MessageBody + 'static,
     {
         let is_head = request.method() == Method::HEAD;
+        self.loss = request.extensions().get::<Rc<Loss>>().cloned().unwrap_or_default();
         let answered = tokio::select! {
             response = app.call(request) => match response {
                 Ok(response) => self.answer(response.into(), is_head).await,
@@ -216,7 +221,13 @@ impl Exchange {
             match chunk {
                 None => return stream.send_data(Bytes::new(), true),
                 Some(Ok(chunk)) => {
-                    if !self.send(&mut stream, chunk).await? {
+                    let sent = self.send(&mut stream, chunk).await;
+                    if let Err(error) = sent.as_ref().map_err(h2::Error::get_io)
+                        && let Some(error) = error
+                    {
+                        self.loss.note(error);
+                    }
+                    if !sent? {
                         stream.send_reset(Reason::CANCEL);
                         return Ok(());
                     }
@@ -241,7 +252,11 @@ impl Exchange {
                 let room = poll_fn(|cx| stream.poll_capacity(cx));
                 match within(self.stall_timeout, room).await {
                     Ok(Some(room)) => _ = room?,
-                    Ok(None) | Err(_) => return Ok(false),
+                    Ok(None) => return Ok(false),
+                    Err(_) => {
+                        self.loss.stalled();
+                        return Ok(false);
+                    }
                 }
             }
             let part = chunk.split_to(chunk.len().min(stream.capacity()));

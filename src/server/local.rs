@@ -81,7 +81,7 @@ impl Local {
                 clock,
             },
         );
-        let (places, sockets) = (Places::default(), Sockets::new(&config.limits));
+        let (places, sockets) = (Places::default(), Sockets::new(&config.limits, metrics.clone()));
         let parts = Parts {
             auth: auth.clone(),
             broker: broker.clone(),

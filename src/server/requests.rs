@@ -7,23 +7,32 @@ use std::sync::Arc;
 use actix_http::{ConnectionType, RequestHead};
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::{Method, Version, header};
+use actix_web::http::{Method, StatusCode, Version, header};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
 
 use super::course::{Answer, Course, Underway};
 use super::headers::Headers;
 use super::line::MAX_HEAD_BYTES;
-use crate::auth::Auth;
+use crate::auth::{Auth, Entrance};
+use crate::http::Coding;
+use crate::metrics::{Asker, Metrics, Refusals};
 use crate::model::{Code, Problem};
 
 /// The most fields of the head of a request. The parser of HTTP/1.1 takes 96 and refuses more itself.
 const MAX_FIELDS: usize = 100;
 
+/// What every request goes through.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub(super) auth: Arc<Auth>,
+    pub(super) entrance: Entrance,
+    pub(super) metrics: Arc<Metrics>,
+}
+
 /// Has a request answered.
 pub(super) async fn attend(
-    auth: Arc<Auth>,
-    is_encrypted: bool,
+    Around { auth, entrance, metrics }: Around,
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -32,7 +41,7 @@ pub(super) async fn attend(
     let turn = require_turn(request.head(), course.as_deref());
     let underway = Underway::begin(course, request.take_payload());
     request.set_payload(Underway::body(&underway));
-    let mut headers = Headers::of(request.head(), &auth, is_encrypted);
+    let mut headers = Headers::of(request.head(), &auth, entrance.is_encrypted());
     // One that came in pieces. It is answered as if it asked for none, and the connection ends, for actix-http would
     // say that it is upgraded.
     let is_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
@@ -43,11 +52,28 @@ pub(super) async fn attend(
         (Ok(()), Some(answer)) => request.into_response(answer),
         (Ok(()), None) => next.call(request).await?,
     };
+    note_refusal(&response, &entrance, &metrics.refusals);
     headers.add_to(response.headers_mut());
+    if Coding::of(response.request().headers()).is_err()
+        && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE
+    {
+        // Where another coding is not what is wrong, it must not be said (RFC 9110, section 15.5.16).
+        response.headers_mut().insert(header::ACCEPT_ENCODING, Coding::ACCEPTED);
+    }
     if is_upgrade {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     Ok(response.map_body(|_, body| BoxBody::new(Answer { body, underway })))
+}
+
+/// Notes that a request was refused, where it was: wherever that was, the answer has its problem with it.
+fn note_refusal<B>(answer: &ServiceResponse<B>, entrance: &Entrance, refusals: &Refusals) {
+    let extensions = answer.response().extensions();
+    if let Some(problem) = extensions.get::<Problem>() {
+        let head = answer.request().head();
+        let address = entrance.client(head).ok().and_then(|client| client.address);
+        refusals.note(problem, Asker { head: Some(head), address });
+    }
 }
 
 /// The answer to `OPTIONS *`, which asks for no path (RFC 9110, section 9.3.7) but whether somebody is here.

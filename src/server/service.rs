@@ -28,10 +28,11 @@ use futures_util::future::{Either, FutureExt};
 use tracing::debug;
 
 use super::line::{HANG_UP, Line, written};
-use super::requests::{attend, require_small};
+use super::requests::{Around, attend, require_small};
 use super::routes::{configure, not_found};
 use super::tls::{Tls, is_http2};
 use super::{Parts, http2, listener};
+use crate::metrics::{Asker, Metrics};
 use crate::model::{Code, Problem};
 use crate::panics::contained;
 use crate::session::{self, Sessions, SharedTcp, Upgrade};
@@ -46,11 +47,11 @@ pub(super) fn plain(
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 + use<> {
     let http1 = http1(parts, parts.sessions(), stopping, SharedTcp::new);
-    let (sockets, entrance, limits) =
-        (parts.sockets.clone(), parts.entrance.clone(), parts.limits.clone());
+    let Parts { sockets, entrance, limits, metrics, .. } = parts.clone();
     fn_factory(move || {
         let http1 = http1.new_service(());
-        let (sockets, entrance, limits) = (sockets.clone(), entrance.clone(), limits.clone());
+        let (sockets, entrance) = (sockets.clone(), entrance.clone());
+        let (limits, metrics) = (limits.clone(), metrics.clone());
         async move {
             let http1 = Rc::new(http1.await?);
             Ok(fn_service(move |io: TcpStream| {
@@ -63,6 +64,7 @@ pub(super) fn plain(
                         Either::Left(served.map(|served| served.unwrap_or(Ok(()))))
                     }
                     Err(problem) => {
+                        refuse_socket(&metrics, &problem, peer);
                         // What can't be written at once is not worth a socket.
                         _ = io.try_write(&written(&problem));
                         Either::Right(ready(Ok(())))
@@ -94,9 +96,16 @@ pub(super) fn encrypted(
                 let (tls, limits, stopping) = (tls.clone(), parts.limits.clone(), stopping.clone());
                 let peer = io.peer_addr().ok();
                 let taken = parts.sockets.take(peer, &parts.entrance);
+                let metrics = parts.metrics.clone();
                 let serving = async move {
-                    // Who can't be served before a handshake can't be told so.
-                    let Ok(socket) = taken else { return Ok(()) };
+                    let socket = match taken {
+                        Ok(socket) => socket,
+                        // Who can't be served before a handshake can't be told so.
+                        Err(problem) => {
+                            refuse_socket(&metrics, &problem, peer);
+                            return Ok(());
+                        }
+                    };
                     listener::prepare(&io, &limits);
                     let io = tokio::select! {
                         io = tls.accept(io) => io,
@@ -114,7 +123,10 @@ pub(super) fn encrypted(
                             let served = http1.call((line, Protocol::Http1, peer)).await;
                             served.map_err(|error| io::Error::other(error.to_string()))
                         }
-                        Err(error) => Err(error),
+                        Err(error) => {
+                            metrics.refusals.note_tls(&error, peer.map(|peer| peer.ip()));
+                            Err(error)
+                        }
                     };
                     if let Err(error) = served {
                         debug!(%error, "a connection over TLS was cut short");
@@ -150,7 +162,10 @@ where
         // It would be that of the first head alone: `Line` looks at all of them.
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(HANG_UP)
-        .on_connect_ext(|line: &Line<IO>, data| _ = data.insert(line.course().clone()))
+        .on_connect_ext(|line: &Line<IO>, data| {
+            data.insert(line.course().clone());
+            data.insert(line.course().loss().clone());
+        })
         .keep_alive(parts.keep_alive)
         .graceful_shutdown_signal(move || {
             let stopping = stopping.clone();
@@ -170,14 +185,20 @@ where
     S: session::Stream + 'static,
 {
     match (require_small(upgrade.head()), upgrade.head().uri.path()) {
-        (Err(problem), _) => upgrade.refuse(&problem).await,
+        (Err(problem), _) => sessions.turn_away(upgrade, &problem).await,
         (Ok(()), "/v1/ws") => sessions.websocket(upgrade).await,
         (Ok(()), _) => {
             let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
-            upgrade.refuse(&problem).await;
+            sessions.turn_away(upgrade, &problem).await;
         }
     }
     Ok(())
+}
+
+/// Notes that a connection is not served.
+fn refuse_socket(metrics: &Metrics, problem: &Problem, peer: Option<SocketAddr>) {
+    let address = peer.map(|peer| peer.ip());
+    metrics.refusals.note(problem, Asker { head: None, address });
 }
 
 /// The application that answers all other requests, on one worker thread.
@@ -191,11 +212,12 @@ fn application(
     Error = HttpResponse,
     InitError = (),
 > + use<> {
-    let (auth, is_encrypted) = (parts.auth.clone(), parts.entrance.is_encrypted());
+    let Parts { auth, entrance, metrics, .. } = parts.clone();
+    let around = Around { auth, entrance, metrics };
     let app = App::new()
         .configure(|services| configure(services, parts, sessions))
         .default_service(web::to(not_found))
-        .wrap(from_fn(move |request, next| attend(auth.clone(), is_encrypted, request, next)));
+        .wrap(from_fn(move |request, next| attend(around.clone(), request, next)));
     // It would say where we are; we ask the request.
     let config = |()| AppConfig::default();
     map_config(app.into_factory().map_err(|error| error.error_response()), config)

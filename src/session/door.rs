@@ -171,7 +171,7 @@ impl Door {
         }
         let max = self.limits.subscriptions;
         if patterns.len() > max {
-            let detail = format!("more than {max} topics");
+            let detail = format!("more than {max} topics (limits.subscriptions)");
             return Err(Problem::new(Code::TooMany, detail));
         }
         let snapshot = query.flag("snapshot")?;

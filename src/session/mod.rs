@@ -39,7 +39,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::future::LocalBoxFuture;
 use rand::RngExt;
 use tracing::debug;
@@ -54,14 +54,15 @@ pub use self::places::{Place, Places, Unparted, UserPlace};
 pub use self::receiver::Receiver;
 pub use self::socket::{Listener, Said, Socket, SocketLimits, Stream};
 use self::stream::EventStream;
+pub use self::stream::Loss;
 pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::tcp::SharedTcp;
 use self::voice::Voice;
 pub use self::wire::{Framing, Wire, close_frame, message_frame};
 use crate::broker::{Seat, SessionInfo, WorkerHandle};
 use crate::http::grammar;
-use crate::metrics::Metrics;
-use crate::model::{Close, Code, Problem, Timestamp};
+use crate::metrics::{Asker, Metrics};
+use crate::model::{Close, Code, Ended, Problem, Timestamp};
 use crate::panics::contained;
 use crate::protocol::{Protocol, Reply, SSE, Subscribe};
 
@@ -103,7 +104,7 @@ impl Sessions {
         let arrived = admitted.and_then(|admission| self.arrive(admission, address));
         let (arrived, protocol) = match (arrived, protocol) {
             (Ok(arrived), Some(protocol)) => (arrived, protocol),
-            (Err(problem), _) => return upgrade.refuse(&problem).await,
+            (Err(problem), _) => return self.turn_away(upgrade, &problem).await,
             (Ok(_), None) => return,
         };
         let (subprotocol, extensions) = (arrived.subprotocol, arrived.extensions.clone());
@@ -111,6 +112,13 @@ impl Sessions {
             Ok(upgraded) => self.converse(upgraded, arrived, protocol),
             Err(error) => debug!(%error, "a handshake could not be answered"),
         }
+    }
+
+    /// Answers an upgrade request with a problem and hangs up.
+    pub async fn turn_away<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>, problem: &Problem) {
+        let address = self.door.address(upgrade.head());
+        self.metrics.refusals.note(problem, Asker { head: Some(upgrade.head()), address });
+        upgrade.refuse(problem).await;
     }
 
     /// Serves a WebSocket in a task of its own.
@@ -139,7 +147,7 @@ impl Sessions {
         let turn_away = |problem: Problem, is_passing: bool| match is_passing
             && asks_for_stream(request.head())
         {
-            true => Ok(turned_away(&problem)),
+            true => Ok(turned_away(problem)),
             false => Err(problem.into()),
         };
         let admission = match sessions.door.admit_sse(request.head()).await {
@@ -160,7 +168,9 @@ impl Sessions {
         };
         let outgoing = arrived.outgoing.clone();
         let (seat, place) = sessions.begin(arrived, &[]);
-        Ok(event_stream().body(EventStream { outgoing, seat, _place: place }))
+        let of_request = request.extensions().get::<Rc<Loss>>().cloned();
+        let loss = of_request.or_else(|| request.conn_data::<Rc<Loss>>().cloned());
+        Ok(event_stream().body(EventStream { outgoing, seat, loss, _place: place }))
     }
 
     /// `HEAD /v1/sse`: what `GET` would be answered, without a session.
@@ -259,6 +269,8 @@ struct Conversation {
 
 impl Drop for Conversation {
     fn drop(&mut self) {
+        // Its socket says how each conversation ends, but for one that panicked.
+        self.left(Ended::Closed(Close::Internal));
         self.session.do_send(Gone);
     }
 }
@@ -282,8 +294,10 @@ impl Listener for Conversation {
         }
     }
 
-    fn left(&mut self) {
-        self.seat = None;
+    fn left(&mut self, ended: Ended) {
+        if let Some(seat) = self.seat.take() {
+            seat.leave(ended);
+        }
     }
 }
 
@@ -323,12 +337,14 @@ fn asks_for_stream(head: &RequestHead) -> bool {
 
 /// A stream that ends at once and says when to come back: an `EventSource` gives up for good on any
 /// other status than 200.
-fn turned_away(problem: &Problem) -> HttpResponse {
+fn turned_away(problem: Problem) -> HttpResponse {
     let close = match problem.code {
         Code::Unavailable => Close::Restart,
         _ => Close::TooMany,
     };
     let wire = Wire::new(&SSE, Framing::Bare);
     let retry_after_ms = Some(rand::random_range(RECONNECT_MS));
-    event_stream().body(wire.good_bye(close, retry_after_ms).concat())
+    let mut response = event_stream().body(wire.good_bye(close, retry_after_ms).concat());
+    response.extensions_mut().insert(problem);
+    response
 }

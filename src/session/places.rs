@@ -15,8 +15,9 @@ use crate::panics::half_done;
 /// How many addresses that connected lately are remembered before the idle ones are forgotten.
 const FEW: usize = 1_024;
 
-const NO_ROOM: &str = "too many connections are open";
-const NO_ROOM_FOR_ADDRESS: &str = "too many connections of this address are open";
+const NO_ROOM: &str = "too many connections are open (limits.connections)";
+const NO_ROOM_FOR_ADDRESS: &str =
+    "too many connections of this address are open (limits.connections_per_address)";
 
 /// The open sessions of a node, counted.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +86,8 @@ impl Places {
         if let Some(address) = address
             && !self.may_arrive(address, limits.connects_per_second)
         {
-            return Err(full("connections of this address come too fast"));
+            let detail = "connections of this address come too fast (limits.connects_per_second)";
+            return Err(full(detail));
         }
         let taken = self.0.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
             (open < limits.connections).then_some(open + 1)
@@ -113,7 +115,8 @@ impl Places {
         match count(&mut lock(&self.0.by_user), user.to_owned(), max) {
             true => Ok(Some(UserPlace { places: self.clone(), user: user.to_owned() })),
             false => {
-                let detail = "too many connections of this user are open";
+                let detail =
+                    "too many connections of this user are open (limits.connections_per_user)";
                 Err(Problem::new(Code::Unavailable, detail))
             }
         }
