@@ -292,7 +292,14 @@ impl ResponseError for Problem {
         let status = status(self.code);
         let mut response = HttpResponseBuilder::new(status);
         match self.code {
-            Code::Unauthorized => _ = response.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
+            Code::Unauthorized => {
+                // RFC 6750, section 3.1: without a credential there is no error to name.
+                let bearer = match self.is_of_credential {
+                    true => r#"Bearer error="invalid_token""#,
+                    false => "Bearer",
+                };
+                response.insert_header((header::WWW_AUTHENTICATE, bearer));
+            }
             Code::UpgradeRequired => {
                 response.insert_header((header::UPGRADE, "websocket"));
                 response.insert_header((header::SEC_WEBSOCKET_VERSION, "13"));

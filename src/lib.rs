@@ -19,6 +19,7 @@ pub mod history; // what was said before: the log, numbered and kept
 pub mod cluster; // the other nodes, and what is asked of their sessions
 pub mod auth; // who asks, and what they may do
 pub mod body; // the body of a request, and what its sender may do once it is whole
+pub mod trust; // whom our own clients believe
 pub mod http; // what every HTTP path shares: queries, credentials, problems
 pub mod admin; // sessions, presence, tickets, revocations, health, metrics
 pub mod notices; // what the broker says about itself, and webhooks

@@ -53,6 +53,8 @@ pub struct Metrics {
     pub closes: Ends,
     /// Notices that could not be stored.
     pub notices_lost: Counter,
+    /// Entries and messages of an application's Redis that could not become events.
+    pub ingress_passed_by: Counter,
     /// Patterns that sessions are subscribed to, each counted once a session.
     pub subscriptions: Gauge,
 }
@@ -85,6 +87,7 @@ impl Default for Metrics {
             sessions: Family::default(),
             closes,
             notices_lost: Counter::default(),
+            ingress_passed_by: Counter::default(),
             subscriptions: Gauge::default(),
         };
         metrics.register();
@@ -129,6 +132,11 @@ impl Metrics {
             "log_lines_lost",
             "Log lines that could not be written",
             LOG_LINES_LOST.clone(),
+        );
+        registry.register(
+            "ingress_passed_by",
+            "Entries and messages of an application's Redis that could not become events",
+            self.ingress_passed_by.clone(),
         );
         registry.register(
             "subscriptions",

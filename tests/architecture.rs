@@ -12,12 +12,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("panics", &["lines"]),
     ("clock", &[]),
     ("console", &[]),
+    ("trust", &[]),
     ("config", &["model"]),
     ("http", &["model"]),
     ("protocol", &["model"]),
-    ("auth", &["clock", "config", "http", "model"]),
+    ("auth", &["clock", "config", "http", "model", "trust"]),
     ("body", &["auth", "clock", "config", "http", "model"]),
-    ("history", &["clock", "config", "model"]),
+    ("history", &["clock", "config", "model", "trust"]),
     ("broker", &["clock", "history", "metrics", "model"]),
     ("cluster", &["broker", "config", "history", "model"]),
     (
@@ -25,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["auth", "broker", "clock", "config", "history", "http", "metrics", "model", "protocol"],
     ),
     ("ingress", &["auth", "body", "broker", "config", "history", "http", "model", "protocol"]),
-    ("notices", &["auth", "broker", "config", "history", "metrics", "model"]),
+    ("notices", &["auth", "broker", "config", "history", "metrics", "model", "trust"]),
     ("admin", &["auth", "body", "broker", "history", "http", "metrics", "model"]),
 ];
 

@@ -65,7 +65,14 @@ async fn every_path_asks_who_and_whether() {
             };
             let response = request.send().await.expect("an answer");
             assert_eq!(response.status(), *status, "{what} by {who}");
-            assert_eq!(response.headers().contains_key("www-authenticate"), *status == 401);
+            // RFC 6750, section 3.1: a credential that is not valid is named as the error, none is not.
+            let challenge = match (status, credential) {
+                (401, Some(_)) => Some(r#"Bearer error="invalid_token""#),
+                (401, None) => Some("Bearer"),
+                _ => None,
+            };
+            let said = response.headers().get("www-authenticate");
+            assert_eq!(said.map(|said| said.to_str().expect("text")), challenge, "{what} by {who}");
             let text = response.text().await.expect("text");
             assert!(credential.is_none_or(|credential| !text.contains(credential)), "{text}");
         }

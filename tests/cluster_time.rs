@@ -191,6 +191,26 @@ async fn since_a_moment_that_the_clock_went_through_twice_is_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_removed_before_a_step_back_is_a_gap_for_who_reads_since_a_moment_that_hides_it() {
+    let redis = Redis::ahead_by(0);
+    let node = node(&redis, &[(">", 86_400)]);
+    for (topic, seconds) in [("a", 0), ("b", 600), ("a", 0), ("a", 900)] {
+        redis.set_ahead(seconds);
+        node.publish(topic, &json!(seconds)).await;
+    }
+    let now = Timestamp::from(SystemTime::now()).millis();
+    let is_gap = async |topic: &str, seconds: i64| {
+        let moment = Timestamp::from_millis(now + seconds * 1_000);
+        page(&node, &format!("/v1/topics/{topic}/events?since={moment}")).await["gap"] == true
+    };
+    assert!(is_gap("b", 300).await, "what is kept shows its date");
+    let deleted = node.delete("/v1/topics/b/events").send().await.expect("an answer");
+    assert_eq!(deleted.json::<Value>().await.expect("JSON"), json!({ "removed": 1 }));
+    assert!(is_gap("b", 300).await, "what is gone showed it as well");
+    assert!(!is_gap("b", 750).await && !is_gap("a", -300).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_was_lost_for_a_while_makes_nothing_older() {
     let redis = Redis::ahead_by(0);
     let node = node(&redis, &[("kept", 3_600), ("brief", 2)]);

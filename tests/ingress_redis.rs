@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fanfare::config::{Config, Redis as RedisConfig, RedisSource, Storage, Tap};
 use serde_json::{Value, json};
+use support::process::Process;
 use support::redis::Redis;
 use support::ws::WsClient;
 use support::{TestServer, eventually};
@@ -166,4 +167,51 @@ async fn a_message_that_the_log_took_without_an_answer_is_kept_once() {
     eventually("the second is kept", async || kept(&node, "prices").await.contains(&json!(2)))
         .await;
     assert_eq!(kept(&node, "prices").await, [json!(1), json!(2)]);
+}
+
+/// A broker of its own that reads a stream, and the file to which it logs.
+fn reading(app_url: &str, field: &str) -> (Process, tempfile::TempDir) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let sources = format!(
+        r#"ingress.redis=[{{url="{app_url}", stream="app:orders", group="fanfare", field="{field}", topic="orders"}}]"#
+    );
+    let process = Process::durable(directory.path(), 0, &["--set", &sources]);
+    (process, directory)
+}
+
+async fn eventually_logged(directory: &tempfile::TempDir, words: &[&str]) {
+    eventually("it is said", async || {
+        let log = std::fs::read_to_string(directory.path().join("broker.log")).expect("a log");
+        log.lines().any(|line| words.iter().all(|word| line.contains(word)))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_without_its_field_is_said_and_counted() {
+    let app = Redis::start();
+    let _: String = app.run(&["XADD", "app:orders", "7-1", "nothing", "here"]);
+    add(&app, "1");
+    let (process, directory) = reading(&app.url(), "json");
+    let words = ["app:orders", "7-1", "ingress.redis", "field", "json"];
+    eventually_logged(&directory, &words).await;
+    let metrics = reqwest::get(process.url("/metrics")).await.expect("an answer");
+    let metrics = metrics.text().await.expect("text");
+    assert!(metrics.contains("fanfare_ingress_passed_by_total 1\n"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_refuses_a_command_is_told_of_by_its_name_before_anything_is_published() {
+    for (rule, name) in [("-xack", "XACK"), ("-set", "SET"), ("-xreadgroup", "XREADGROUP")] {
+        let app = Redis::start();
+        let all = ["ACL", "SETUSER", "app", "on", ">hunter2", "+@all", "~*", "&*", rule];
+        let _: String = app.run(&all);
+        add(&app, "1");
+        let url = format!("redis://app:hunter2@127.0.0.1:{}", app.port);
+        let (process, directory) = reading(&url, "json");
+        eventually_logged(&directory, &["app:orders", "does not allow this user", name]).await;
+        let kept = reqwest::get(process.url("/v1/topics/orders/events")).await.expect("an answer");
+        let kept: Value = kept.json().await.expect("JSON");
+        assert_eq!(kept["events"], json!([]), "{rule}");
+    }
 }

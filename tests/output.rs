@@ -168,3 +168,59 @@ async fn notes_that_nobody_takes_keep_no_command_from_its_end() {
     assert!(output.status.success(), "{}", output.status);
     assert!(String::from_utf8_lossy(&output.stdout).contains("\"topic\":\"kept\""));
 }
+
+/// Publishes lines of standard input and gives the exit code, what was said, and what the topic has then.
+async fn published(flags: &[&str], input: &str) -> (Option<i32>, String, Vec<i64>) {
+    let server = TestServer::open();
+    let url = server.url("");
+    let arguments = [&["publish", "--url", &url, "--ndjson"], flags].concat();
+    let (code, said) = run(&arguments, input, Stdio::null()).await;
+    let kept = server.get("/v1/topics/a/events").send().await.expect("an answer");
+    let kept: serde_json::Value = kept.json().await.expect("JSON");
+    let kept = kept["events"].as_array().expect("events").iter();
+    (code, said, kept.map(|event| event["data"].as_i64().expect("a number")).collect())
+}
+
+/// Lines of events, with others among them.
+fn lines(count: i64, bad: &[(i64, &str)]) -> String {
+    let line = |number| match bad.iter().find(|(at, _)| *at == number) {
+        Some((_, bad)) => format!("{bad}\n"),
+        None => format!("{{\"topic\":\"a\",\"data\":{number}}}\n"),
+    };
+    (1..=count).map(line).collect()
+}
+
+const NO_TOPIC: &str = r#"{"topic":"a..b","data":1}"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_before_a_bad_one_are_published_and_it_is_named_by_its_number() {
+    for bad in [NO_TOPIC, r#"{"topic":"a"}"#, "no JSON"] {
+        let (code, said, kept) = published(&[], &lines(40, &[(23, bad)])).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("error: line 23: ") && !said.contains("line 1:"), "{said}");
+        assert!(said.contains("published 22 events before that"), "{said}");
+        assert_eq!(kept, (1..=22).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_lines_are_left_out_where_that_is_asked_for_and_counted() {
+    let bad = [(1, NO_TOPIC), (7, "no JSON"), (8, NO_TOPIC), (1_200, NO_TOPIC)];
+    let (code, said, kept) = published(&["--skip-bad-lines"], &lines(1_200, &bad)).await;
+    assert_eq!(code, Some(1), "{said}");
+    for (number, _) in bad {
+        assert!(said.contains(&format!("line {number}: ")), "{said}");
+    }
+    assert!(said.contains("published 1196 events, and left out 4 bad lines"), "{said}");
+    let good = (1..=1_200).filter(|number| bad.iter().all(|(at, _)| at != number));
+    assert!(kept.iter().copied().eq(good.take(kept.len())), "in their order");
+    let (code, said, _) = published(&["--skip-bad-lines"], &lines(3, &[])).await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_explained_token_that_is_refused_fails() {
+    let (code, said) = run(&["token", "explain", "--set", SECRET], TOKEN, Stdio::null()).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the token is refused: "), "{said}");
+}

@@ -14,7 +14,9 @@ use serde::Serialize;
 /// What the page asks for before it begins.
 #[derive(Debug, Clone, Serialize)]
 pub struct Config {
-    /// Where the broker speaks WebSocket.
+    /// Where the broker is.
+    http: String,
+    /// Where it speaks WebSocket.
     ws: String,
     /// The machine this program runs on, shown first.
     name: String,
@@ -27,13 +29,13 @@ impl Config {
     /// What the page must know of the broker at `url`, which begins with `http`.
     pub fn new(url: &str, name: &str, token: Option<String>) -> Self {
         let ws = url.replacen("http", "ws", 1) + "/v1/ws";
-        Self { ws, name: name.to_owned(), token }
+        Self { http: url.to_owned(), ws, name: name.to_owned(), token }
     }
 }
 
 /// Begins to serve, and says where.
 pub fn serve(listen: SocketAddr, config: Config) -> std::io::Result<(Server, SocketAddr)> {
-    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' http: https: ws: wss:; \
                   img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let server = HttpServer::new(move || {
         let headers = DefaultHeaders::new()

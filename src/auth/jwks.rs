@@ -7,8 +7,6 @@
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use actix_web::http::Version;
-use awc::Client;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -16,6 +14,7 @@ use tracing::{info, warn};
 use super::key_set::KeySet;
 use crate::config;
 use crate::panics::half_done;
+use crate::trust;
 
 /// The shortest time between two fetches.
 const LEAST_BETWEEN: Duration = Duration::from_secs(5);
@@ -73,12 +72,12 @@ impl Jwks {
         if tried.is_some_and(is_recent) {
             return;
         }
-        let fetched = timeout(PATIENCE, self.document()).await;
-        let fetched = fetched.unwrap_or_else(|_| Err("there is no answer in time".to_owned()));
+        let fetched = published_keys(&self.at).await;
         *tried = Some(Instant::now());
-        match fetched.and_then(|document| KeySet::parse(&document).map_err(|e| e.to_string())) {
+        match fetched {
             Ok(keys) => {
                 info!(url = %self.at.url, keys = keys.named(None).count(), "keys fetched");
+                self.tell_of_left_out(&keys);
                 let known = Known { keys: Arc::new(keys), since: Instant::now() };
                 *self.known.write().unwrap_or_else(half_done) = Some(known);
             }
@@ -86,17 +85,32 @@ impl Jwks {
         }
     }
 
-    async fn document(&self) -> Result<Vec<u8>, String> {
-        // A redirect could lead to where nobody decided to go.
-        // One request at a time needs no HTTP/2, and awc's (h2 0.3) is no longer looked after.
-        let http1 = Client::builder().max_http_version(Version::HTTP_11);
-        let client = http1.disable_redirects().finish();
-        let request = client.get(&self.at.url).insert_header(("accept", "application/json"));
-        let mut response = request.send().await.map_err(|error| error.to_string())?;
-        if !response.status().is_success() {
-            return Err(format!("the answer is {}", response.status()));
+    /// Names the keys that can't check a token, once for as long as they are the same.
+    fn tell_of_left_out(&self, keys: &KeySet) {
+        let known = self.known.read().unwrap_or_else(half_done);
+        if known.as_ref().is_some_and(|known| known.keys.left_out() == keys.left_out()) {
+            return;
         }
-        let body = response.body().limit(MAX_BYTES).await;
-        Ok(body.map_err(|error| error.to_string())?.to_vec())
+        for key in keys.left_out() {
+            warn!(url = %self.at.url, "of the keys for tokens, {key}: no token that is signed with it is valid");
+        }
     }
+}
+
+/// The keys that are published at a place, or why there are none.
+pub async fn published_keys(at: &config::Jwks) -> Result<KeySet, String> {
+    let document = timeout(PATIENCE, document(&at.url)).await;
+    let document = document.unwrap_or_else(|_| Err("there is no answer in time".to_owned()))?;
+    KeySet::parse(&document).map_err(|error| error.to_string())
+}
+
+async fn document(url: &str) -> Result<Vec<u8>, String> {
+    let client = trust::client(PATIENCE, []).map_err(|error| error.to_string())?;
+    let request = client.get(url).insert_header(("accept", "application/json"));
+    let mut response = request.send().await.map_err(|error| trust::reason(&error))?;
+    if !response.status().is_success() {
+        return Err(format!("the answer is {}", response.status()));
+    }
+    let body = response.body().limit(MAX_BYTES).await;
+    Ok(body.map_err(|error| error.to_string())?.to_vec())
 }

@@ -1,11 +1,11 @@
 //! Published keys: a JSON Web Key Set (RFC 7517), read with suspicion.
 //!
 //! A set is taken from the network, so it says less than an operator does: symmetric keys, keys for
-//! encryption and keys of unknown kinds are passed over, and a key that names its algorithm is for
-//! that one alone.
+//! encryption and keys of unknown kinds are left out, each with its reason, and a key that names its
+//! algorithm is for that one alone.
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,9 +14,15 @@ use crate::config::TokenKey;
 /// The most keys of a set.
 const MAX_KEYS: usize = 64;
 
-/// The usable keys of a set.
+/// The longest text out of a set that is repeated, in characters.
+const MAX_REPEATED: usize = 64;
+
+/// The usable keys of a set, and what is to be said of the others.
 #[derive(Debug, Default)]
-pub struct KeySet(Vec<(Option<String>, TokenKey)>);
+pub struct KeySet {
+    keys: Vec<(Option<String>, TokenKey)>,
+    left_out: Vec<String>,
+}
 
 #[derive(Deserialize)]
 struct Document {
@@ -32,9 +38,9 @@ pub enum KeySetError {
     /// It is larger than any issuer needs.
     #[error("it has {0} keys, more than {MAX_KEYS}")]
     TooMany(usize),
-    /// Nothing in it can check a token.
-    #[error("it has no key for RS256 to RS512, PS256 to PS512, ES256, ES384 or EdDSA")]
-    NoneUsable,
+    /// Nothing in it can check a token; with the reason for each key.
+    #[error("it has no key for RS256 to RS512, PS256 to PS512, ES256, ES384 or EdDSA{}", reasons(.0))]
+    NoneUsable(Vec<String>),
 }
 
 impl KeySet {
@@ -45,54 +51,76 @@ impl KeySet {
         if document.keys.len() > MAX_KEYS {
             return Err(KeySetError::TooMany(document.keys.len()));
         }
-        let keys: Vec<_> = document.keys.into_iter().filter_map(usable).collect();
-        if keys.is_empty() { Err(KeySetError::NoneUsable) } else { Ok(Self(keys)) }
+        let mut set = Self::default();
+        for (index, value) in document.keys.into_iter().enumerate() {
+            let name = called(index, &value);
+            match usable(value) {
+                Ok(key) => set.keys.push(key),
+                Err(reason) => set.left_out.push(format!("{name} {reason}")),
+            }
+        }
+        if set.keys.is_empty() { Err(KeySetError::NoneUsable(set.left_out)) } else { Ok(set) }
+    }
+
+    /// Each key that can't check a token, and why.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// The keys that a token with this `kid` may be signed with: that one, or any where it names
     /// none.
     pub fn named<'a>(&'a self, kid: Option<&'a str>) -> impl Iterator<Item = &'a TokenKey> {
         let fits = move |name: &Option<String>| kid.is_none() || name.as_deref() == kid;
-        self.0.iter().filter(move |(name, _)| fits(name)).map(|(_, key)| key)
+        self.keys.iter().filter(move |(name, _)| fits(name)).map(|(_, key)| key)
     }
 }
 
-/// A key with its name, if it can check a token.
-fn usable(value: Value) -> Option<(Option<String>, TokenKey)> {
-    let jwk: Jwk = serde_json::from_value(value).ok()?;
+fn reasons(left_out: &[String]) -> String {
+    if left_out.is_empty() { String::new() } else { format!(": {}", left_out.join("; ")) }
+}
+
+/// What a key is called where something is said of it.
+fn called(index: usize, value: &Value) -> String {
+    match value.get("kid").and_then(Value::as_str) {
+        Some(kid) => format!("the key {:?}", kid.chars().take(MAX_REPEATED).collect::<String>()),
+        None => format!("keys[{index}]"),
+    }
+}
+
+/// A key with its name, or why it can't check a token.
+fn usable(value: Value) -> Result<(Option<String>, TokenKey), String> {
+    let text = |name: &str| {
+        let text = value.get(name).and_then(Value::as_str).unwrap_or_default();
+        text.chars().take(MAX_REPEATED).collect::<String>()
+    };
+    let (kind, curve) = (text("kty"), text("crv"));
+    let known = match (kind.as_str(), curve.as_str()) {
+        ("RSA", _) | ("EC", "P-256" | "P-384") | ("OKP", "Ed25519") => true,
+        ("EC" | "OKP", curve) => return Err(format!("is of the curve {curve:?}")),
+        _ => false,
+    };
+    if !known {
+        return Err(format!("is of the kind {kind:?}"));
+    }
+    let jwk: Jwk = serde_json::from_value(value).map_err(|_| "is no key of RFC 7517".to_owned())?;
     if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
-        return None;
+        return Err("is not for signatures (`use`)".to_owned());
     }
-    let mut algorithms = algorithms(&jwk.algorithm)?.to_vec();
+    let key = DecodingKey::from_jwk(&jwk).map_err(|_| "is not whole".to_owned())?;
+    let mut key = TokenKey::of_public(key).map_err(|why| format!("can't be used: {why}"))?;
     if let Some(only) = jwk.common.key_algorithm {
-        algorithms.retain(|algorithm| KeyAlgorithm::from(*algorithm) == only);
+        key.algorithms.retain(|algorithm| KeyAlgorithm::from(*algorithm) == only);
     }
-    let key = DecodingKey::from_jwk(&jwk).ok()?;
-    let is_usable = !algorithms.is_empty();
-    is_usable.then_some((jwk.common.key_id, TokenKey { algorithms, key }))
-}
-
-/// The algorithms of a public key.
-fn algorithms(parameters: &AlgorithmParameters) -> Option<&'static [Algorithm]> {
-    use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
-    match parameters {
-        AlgorithmParameters::RSA(_) => Some(&[RS256, RS384, RS512, PS256, PS384, PS512]),
-        AlgorithmParameters::EllipticCurve(key) => match key.curve {
-            EllipticCurve::P256 => Some(&[ES256]),
-            EllipticCurve::P384 => Some(&[ES384]),
-            _ => None,
-        },
-        AlgorithmParameters::OctetKeyPair(key) => match key.curve {
-            EllipticCurve::Ed25519 => Some(&[EdDSA]),
-            _ => None,
-        },
-        _ => None,
+    match key.algorithms.is_empty() {
+        true => Err("is not for the algorithm that it names (`alg`)".to_owned()),
+        false => Ok((jwk.common.key_id, key)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jsonwebtoken::Algorithm;
     use serde_json::json;
 
     /// The Ed25519 key of RFC 8037, appendix A.2.
@@ -141,13 +169,32 @@ mod tests {
             ed(json!({"alg": "RS256"})),
             ed(json!({"crv": "X25519"})),
         ] {
-            assert_eq!(
-                parse(std::slice::from_ref(&useless)).unwrap_err(),
-                KeySetError::NoneUsable,
-                "{useless}"
-            );
-            assert_eq!(parse(&[useless, ed(json!({}))]).unwrap().0.len(), 1);
+            let alone = parse(std::slice::from_ref(&useless)).unwrap_err();
+            assert!(matches!(&alone, KeySetError::NoneUsable(of) if of.len() == 1), "{useless}");
+            let set = parse(&[useless, ed(json!({}))]).unwrap();
+            assert_eq!((set.keys.len(), set.left_out().len()), (1, 1));
         }
+    }
+
+    #[test]
+    fn a_key_that_is_left_out_is_named_with_its_reason() {
+        let point = "A".repeat(43);
+        let short =
+            json!({"kid": "short", "kty": "RSA", "n": "A".repeat(100) + "AQAB", "e": "AQAB"});
+        let set = parse(&[
+            json!({"kid": "curve", "kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}),
+            json!({"kty": "EC", "crv": "secp256k1", "x": point, "y": point}),
+            json!({"kid": "off", "kty": "EC", "crv": "P-256", "x": point, "y": point}),
+            short,
+            ed(json!({})),
+        ]);
+        let said = [
+            "the key \"curve\" is of the curve \"P-521\"",
+            "keys[1] is of the curve \"secp256k1\"",
+            "the key \"off\" can't be used: it is no point of P-256 or P-384",
+            "the key \"short\" can't be used: it is of RSA with 17 bits",
+        ];
+        assert_eq!(set.unwrap().left_out(), said);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::access::{Access, Coverage};
 pub use self::entrance::{Client, Entrance, network};
+pub use self::jwks::published_keys;
 pub use self::key_set::{KeySet, KeySetError};
 use self::origin::check_origin;
 use self::policy::Look;
@@ -280,7 +281,7 @@ impl FromRequest for Access {
 }
 
 fn unauthorized(detail: impl Into<String>) -> Problem {
-    Problem::new(Code::Unauthorized, detail)
+    Problem::bad_credential(detail)
 }
 
 #[cfg(test)]

@@ -128,6 +128,8 @@ fn since_1970(time: SystemTime) -> f64 {
 enum Refusal {
     /// A key fits, or none can: the token is not valid.
     Invalid(Error),
+    /// Its header asks for what nobody here understands.
+    Critical,
     /// None of the keys that are known is the one.
     NoKey,
 }
@@ -170,7 +172,14 @@ impl TokenCheck {
         };
         let error = match (refusal, self.jwks()) {
             (Refusal::NoKey, Some(jwks)) => return Checked::KeyMissing(jwks.clone()),
-            (Refusal::NoKey, None) => ErrorKind::InvalidAlgorithm.into(),
+            (Refusal::NoKey, None) => {
+                let detail = "none of the keys that are configured is for the `alg` of its header";
+                return Checked::Settled(Err(invalid(detail)));
+            }
+            (Refusal::Critical, _) => {
+                let detail = "its header has `crit`, and nothing that may be there is understood";
+                return Checked::Settled(Err(invalid(detail)));
+            }
             (Refusal::Invalid(error), _) => error,
         };
         let wrong =
@@ -184,7 +193,7 @@ impl TokenCheck {
         let header = decode_header(token).map_err(Refusal::Invalid)?;
         if header.crit.is_some() {
             // RFC 7515, section 4.1.11: what is critical and not understood makes it invalid.
-            return Err(Refusal::Invalid(ErrorKind::InvalidToken.into()));
+            return Err(Refusal::Critical);
         }
         let mut refusal = Refusal::NoKey;
         let mut with = |proof: Proof, key: &TokenKey| {
@@ -299,9 +308,18 @@ fn why(error: &Error) -> String {
         }
         ErrorKind::InvalidIssuer => "`iss` is not that of auth.issuer".to_owned(),
         ErrorKind::InvalidAudience => "`aud` does not name auth.audience".to_owned(),
+        ErrorKind::InvalidSignature => {
+            "its signature is not that of a key that is known".to_owned()
+        }
         // What serde says of a wrong type would repeat it.
         ErrorKind::Json(error) if error.is_data() => {
             "its header or its claims are no object of RFC 7519, or have a member twice".to_owned()
+        }
+        ErrorKind::InvalidToken
+        | ErrorKind::Base64(_)
+        | ErrorKind::Json(_)
+        | ErrorKind::Utf8(_) => {
+            "it is not HEADER.CLAIMS.SIGNATURE, each in base64url (RFC 7515)".to_owned()
         }
         _ => error.to_string(),
     }

@@ -37,6 +37,7 @@ Examples:
   fanfare --config fanfare.toml --listen 127.0.0.1:9000
   fanfare --set limits.connections=50000 --set log.format=json
   fanfare check --config fanfare.toml             look at a configuration
+  fanfare check --url https://push.example        look at a running broker, from outside
   fanfare backup --to copy.db                     copy the history, also while it serves
   fanfare token key                               make an API key
   fanfare publish demo '{\"hello\":\"world\"}'        publish an event
@@ -61,8 +62,8 @@ struct Cli {
 enum Command {
     /// Serve, until SIGTERM or SIGINT; this is what `fanfare` alone does
     Serve(ConfigArgs),
-    /// Look at the configuration without serving
-    Check(ConfigArgs),
+    /// Look at the configuration without serving, or (--url) at a running broker as its clients see it
+    Check(Box<check::Args>),
     /// Copy the history, while the broker runs or stands still
     Backup(backup::Args),
     /// Make API keys and tokens, and explain tokens
@@ -99,9 +100,14 @@ impl ConfigArgs {
         }
     }
 
+    /// Whether none of them was given.
+    fn is_absent(&self) -> bool {
+        self.config.is_none() && self.set.is_empty() && self.listen.is_none()
+    }
+
     /// Refuses what would have no effect.
     fn absent(&self) -> Result<(), Failure> {
-        if self.config.is_none() && self.set.is_empty() && self.listen.is_none() {
+        if self.is_absent() {
             return Ok(());
         }
         let reason =
@@ -154,7 +160,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit(match command {
         None => serve::run(config.sources()),
         Some(Command::Serve(args)) => serve::run(args.over(config).sources()),
-        Some(Command::Check(args)) => check::run(&args.over(config).sources()),
+        Some(Command::Check(args)) => check::run(*args, config),
         Some(Command::Backup(args)) => backup::run(args, config),
         Some(Command::Token(args)) => token::run(args, config),
         Some(Command::Publish(args)) => config.absent().and_then(|()| publish::run(args)),

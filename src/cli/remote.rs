@@ -3,14 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use actix_web::http::Uri;
-use actix_web::http::header::{AUTHORIZATION, USER_AGENT};
-use actix_web::http::{StatusCode, Version};
+use actix_web::http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
 use awc::ws::WebsocketsRequest;
-use awc::{Client, ClientRequest, Connector};
+use awc::{Client, ClientRequest};
 use serde::Deserialize;
 
 use super::Failure;
+use crate::trust;
 
 /// Where the broker is.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,6 +22,11 @@ pub struct UrlArgs {
 }
 
 impl UrlArgs {
+    /// As if it were given.
+    pub fn of(url: String) -> Self {
+        Self { url: Some(url) }
+    }
+
     /// The URL that the arguments or the environment name, without a slash at its end.
     pub fn base(self) -> Result<String, Failure> {
         let url = self.url.or_else(|| variable("FANFARE_URL"));
@@ -44,19 +50,15 @@ impl Remote {
     /// The broker that the arguments or the environment name, called with this credential.
     pub fn new(args: UrlArgs, credential: Option<String>) -> Result<Self, Failure> {
         let base = args.base()?;
-        // Done already where it fails.
-        _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut client = Client::builder()
-            .connector(Connector::new().timeout(Self::TIMEOUT))
-            // A WebSocket is opened over HTTP/1.1 alone.
-            .max_http_version(Version::HTTP_11)
-            .timeout(Self::TIMEOUT)
-            .disable_redirects()
-            .add_default_header((USER_AGENT, concat!("fanfare/", env!("CARGO_PKG_VERSION"))));
-        if let Some(credential) = credential {
-            client = client.add_default_header((AUTHORIZATION, format!("Bearer {credential}")));
-        }
-        Ok(Self { base, client: client.finish() })
+        let agent = HeaderValue::from_static(concat!("fanfare/", env!("CARGO_PKG_VERSION")));
+        let bearer = credential.map(|credential| {
+            // It has visible ASCII alone.
+            HeaderValue::try_from(format!("Bearer {credential}")).map_err(Failure::failed)
+        });
+        let headers = [(USER_AGENT, agent)].into_iter();
+        let headers = headers.chain(bearer.transpose()?.map(|bearer| (AUTHORIZATION, bearer)));
+        let client = trust::client(Self::TIMEOUT, headers);
+        Ok(Self { base, client: client.map_err(|error| Failure::Usage(error.to_string()))? })
     }
 
     /// The broker's URL.
@@ -82,6 +84,7 @@ impl Remote {
 
 /// The credential that a flag or a variable holds. It is never shown.
 pub fn credential(flag: Option<String>, name: &str) -> Result<Option<String>, Failure> {
+    let flag = flag.map(|text| text.trim().to_owned());
     let credential = flag.or_else(|| variable(name)).filter(|text| !text.is_empty());
     match credential {
         Some(text) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => Err(Failure::Usage(
@@ -91,8 +94,10 @@ pub fn credential(flag: Option<String>, name: &str) -> Result<Option<String>, Fa
     }
 }
 
+/// What a variable holds, without white space at its ends, as everywhere in the configuration.
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    let value = std::env::var(name).ok()?;
+    Some(value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
 /// The URL without a slash at its end, with http for ws.
@@ -138,6 +143,16 @@ impl Refusal {
         Self { status, problem: serde_json::from_slice(body).ok() }
     }
 
+    /// The stable name of the refusal, where a broker gave it.
+    pub fn code(&self) -> Option<&str> {
+        self.problem.as_ref().map(|problem| problem.code.as_str())
+    }
+
+    /// Whether it may be for the sake of one of several events, so that the others would be accepted.
+    pub fn is_of_event(&self) -> bool {
+        matches!(self.status.as_u16(), 400 | 413 | 422)
+    }
+
     /// Whether the same request may be accepted later.
     pub fn is_passing(&self) -> bool {
         match self.problem.as_ref().map(|problem| problem.code.as_str()) {
@@ -177,11 +192,14 @@ mod tests {
 
     #[test]
     fn a_credential_that_no_header_can_carry_is_refused_unseen() {
-        let Err(Failure::Usage(text)) = credential(Some("hunter2\n".into()), "NAME") else {
+        let Err(Failure::Usage(text)) = credential(Some("hunter 2".into()), "NAME") else {
             panic!("accepted");
         };
-        assert!(!text.contains("hunter2"));
-        assert_eq!(credential(Some("good".into()), "NAME").unwrap().as_deref(), Some("good"));
+        assert!(!text.contains("hunter"));
+        for good in ["good", " good\r\n"] {
+            let read = credential(Some(good.into()), "NAME").unwrap();
+            assert_eq!(read.as_deref(), Some("good"));
+        }
     }
 
     #[test]

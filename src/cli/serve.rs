@@ -15,6 +15,7 @@ use crate::config::{Config, Loaded, Log, LogFormat, Sources, load_with_origins};
 use crate::lines::{Lines, STANDARD_ERROR};
 use crate::panics;
 use crate::server::Server;
+use crate::trust;
 
 /// How much longer than a stop an end after a panic may take before it is forced.
 const LAST_RESORT: Duration = Duration::from_secs(10);
@@ -22,6 +23,9 @@ const LAST_RESORT: Duration = Duration::from_secs(10);
 /// Serves until SIGTERM or SIGINT, or a panic; a second signal ends the process at once.
 pub fn run(sources: Sources) -> Result<(), Failure> {
     let loaded = load_with_origins(&sources)?;
+    if loaded.config.calls_over_tls() {
+        trust::roots().map_err(|error| Failure::Usage(error.to_string()))?;
+    }
     start_log(&loaded.config.log);
     let (server, limits) = (&loaded.config.server, &loaded.config.limits);
     panics::watch(server.shutdown_grace + limits.close_timeout + LAST_RESORT);
@@ -35,7 +39,8 @@ pub fn run(sources: Sources) -> Result<(), Failure> {
 async fn serve(sources: Sources, loaded: Loaded) -> Result<(), Failure> {
     let signals = Signals::catch().map_err(Failure::failed)?;
     let server = Server::build(loaded.config.clone()).map_err(Failure::failed)?;
-    let greeting = greeting(server.addr(), &loaded.config, sources.file.as_deref());
+    let (address, internal) = (server.addr(), server.internal_addr());
+    let greeting = greeting(address, internal, &loaded.config, sources.file.as_deref());
     let watch = Watch::new(sources, loaded, server.reload()).map_err(Failure::failed)?;
     rt::spawn(watch.run());
     Lines::to("greeting", std::io::stdout()).say(greeting);
@@ -75,18 +80,33 @@ fn start_log(log: &Log) {
     };
 }
 
-/// Where to look, once the broker serves.
-fn greeting(address: SocketAddr, config: &Config, file: Option<&Path>) -> String {
+/// Where to look, once the broker serves: each link is to the address that serves what it is to.
+fn greeting(
+    address: SocketAddr,
+    internal: Option<SocketAddr>,
+    config: &Config,
+    file: Option<&Path>,
+) -> String {
     let scheme = if config.server.certificate.is_some() { "https" } else { "http" };
-    let url = format!("{scheme}://{}", reachable(address));
+    let public = format!("{scheme}://{}", reachable(address));
+    let inside = internal.map(|address| format!("http://{}", reachable(address)));
+    let inside = inside.as_ref().unwrap_or(&public);
     let open = config.auth.is_open();
     let key = if open { "" } else { "-H 'Authorization: Bearer KEY' " };
-    let mut text = format!(
-        "Fanfare {version} is serving on {scheme}://{address}\n\
-         \x20 console     {url}/\n\
-         \x20 publish     curl {key}-d '{{\"hello\":\"world\"}}' {url}/v1/topics/demo/events\n\
-         \x20 API docs    {url}/docs\n",
-        version = env!("CARGO_PKG_VERSION"),
+    let version = env!("CARGO_PKG_VERSION");
+    let mut text = format!("Fanfare {version} is serving on {scheme}://{address}");
+    if let Some(internal) = internal {
+        text += &format!(", for operators and publishers on http://{internal}");
+    }
+    let console = match has_console(internal.unwrap_or(address), config) {
+        true => format!("{inside}/"),
+        false => "off on this address until there is an API key with admin rights".to_owned(),
+    };
+    text += &format!(
+        "\n\
+         \x20 console     {console}\n\
+         \x20 publish     curl {key}-d '{{\"hello\":\"world\"}}' {inside}/v1/topics/demo/events\n\
+         \x20 API docs    {public}/docs\n",
     );
     if let Some(file) = file {
         text.push_str(&format!("  configured  {}\n", file.display()));
@@ -98,6 +118,14 @@ fn greeting(address: SocketAddr, config: &Config, file: Option<&Path>) -> String
         );
     }
     text
+}
+
+/// Whether the console is served on an address: to this machine, or where someone may use it.
+fn has_console(address: SocketAddr, config: &Config) -> bool {
+    let mut scoped = config.auth.scoped_keys.iter();
+    address.ip().to_canonical().is_loopback()
+        || !config.auth.api_keys.is_empty()
+        || scoped.any(|key| key.admin)
 }
 
 /// The address to write into a link: one that stands for all addresses can't be visited.
@@ -119,13 +147,29 @@ mod tests {
     fn the_greeting_has_links_that_can_be_visited() {
         let mut config = Config::default();
         config.auth.api_keys.push(KeyHash([0; 32]));
-        let text = greeting("0.0.0.0:9000".parse().unwrap(), &config, None);
+        let text = greeting("0.0.0.0:9000".parse().unwrap(), None, &config, None);
         assert!(text.contains("serving on http://0.0.0.0:9000\n"), "{text}");
         assert!(text.contains("console     http://127.0.0.1:9000/\n"), "{text}");
         assert!(text.contains("Bearer KEY") && !text.contains("open mode"), "{text}");
         let file = Some(Path::new("a.toml"));
-        let text = greeting("[::1]:80".parse().unwrap(), &Config::default(), file);
+        let text = greeting("[::1]:80".parse().unwrap(), None, &Config::default(), file);
         assert!(text.contains("http://[::1]:80/docs") && text.contains("open mode"), "{text}");
         assert!(text.contains("configured  a.toml"), "{text}");
+    }
+
+    #[test]
+    fn each_link_of_the_greeting_is_to_the_address_that_serves_it() {
+        let (public, inside) = ("127.0.0.1:80".parse().unwrap(), "[::]:90".parse().unwrap());
+        let mut config = Config::default();
+        let text = greeting(public, Some(inside), &config, None);
+        assert!(text.contains(
+            "serving on http://127.0.0.1:80, for operators and publishers on http://[::]:90\n"
+        ));
+        assert!(text.contains("http://[::1]:90/v1/topics/demo/events"), "{text}");
+        assert!(text.contains("http://127.0.0.1:80/docs"), "{text}");
+        assert!(text.contains("console     off on this address"), "{text}");
+        config.auth.api_keys.push(KeyHash([0; 32]));
+        let text = greeting(public, Some(inside), &config, None);
+        assert!(text.contains("console     http://[::1]:90/\n"), "{text}");
     }
 }

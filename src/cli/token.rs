@@ -11,14 +11,14 @@ use std::time::{Duration, SystemTime};
 
 use actix_web::rt;
 use aws_lc_rs::digest::{SHA256, digest};
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rand::RngExt;
 use serde_json::{Value, json};
 
 use super::{ConfigArgs, Failure, note, print};
 use crate::auth::{Auth, Caller};
-use crate::config::{Hidden, Loaded, Span, load_with_origins};
+use crate::config::{Hidden, Loaded, Span, load_with_origins, secret_bytes};
 use crate::model::{Pattern, Timestamp};
 
 const EXAMPLES: &str = "\
@@ -43,6 +43,8 @@ pub struct Args {
 enum Command {
     /// Make an API key for a publishing application
     Key,
+    /// Make a secret for auth.jwt_secret, to sign subscribers' tokens with
+    Secret,
     /// Make a token for a subscriber
     Make(Make),
     /// Say what a token says, and whether this configuration takes it
@@ -83,6 +85,7 @@ struct Explain {
 pub fn run(args: Args, before: ConfigArgs) -> Result<(), Failure> {
     match args.command {
         Command::Key => new_key(),
+        Command::Secret => new_secret(),
         Command::Make(make) => {
             let loaded = load_with_origins(&make.config.clone().over(before).sources())?;
             print(make.token(&loaded)?)
@@ -92,15 +95,34 @@ pub fn run(args: Args, before: ConfigArgs) -> Result<(), Failure> {
             let mut token = String::new();
             let input = std::io::stdin().take(MAX_TOKEN_BYTES);
             { input }.read_to_string(&mut token).map_err(Failure::failed)?;
-            print(explained(token.trim(), &loaded)?.trim_end())
+            let explained = explained(token.trim(), &loaded)?;
+            print(explained.text.trim_end())?;
+            match explained.refused {
+                Some(why) => Err(Failure::Failed(format!("the token is refused: {why}"))),
+                None => Ok(()),
+            }
         }
     }
 }
 
-/// 256 random bits, and the hash that the broker has to know.
-fn new_key() -> Result<(), Failure> {
+fn random() -> Result<[u8; 32], Failure> {
     let mut bits = [0; 32];
     aws_lc_rs::rand::fill(&mut bits).map_err(|_| Failure::failed("there is no randomness"))?;
+    Ok(bits)
+}
+
+/// 256 random bits for HS256, as libraries that take bytes and such that take a text can have them.
+fn new_secret() -> Result<(), Failure> {
+    note(
+        "For auth.jwt_secret, with its `base64:`. Who signs tokens signs with the bytes behind that, decoded\n\
+         (jjwt: Decoders.BASE64; jose and jsonwebtoken for Node.js: Buffer.from(text, 'base64')).",
+    );
+    print(format_args!("base64:{}", BASE64_STANDARD.encode(random()?)))
+}
+
+/// 256 random bits, and the hash that the broker has to know.
+fn new_key() -> Result<(), Failure> {
+    let bits = random()?;
     // The prefix tells scanners for leaked secrets what it is.
     let key = format!("ffk_{}", BASE64_URL_SAFE_NO_PAD.encode(bits));
     let hash = digest(&SHA256, key.as_bytes());
@@ -139,12 +161,14 @@ impl Make {
     /// The key to sign with, and the algorithm that is usual for it.
     fn key(&self, secret: Option<&Hidden>) -> Result<(EncodingKey, Algorithm), Failure> {
         let Some(path) = &self.private_key else {
-            let Some(Hidden(secret)) = secret else {
+            let Some(secret) = secret else {
                 let reason =
                     "there is no auth.jwt_secret to sign with; set it, or give --private-key";
                 return Err(Failure::Usage(reason.to_owned()));
             };
-            return Ok((EncodingKey::from_secret(secret.as_bytes()), Algorithm::HS256));
+            let bytes = secret_bytes(secret)
+                .map_err(|reason| Failure::Usage(format!("auth.jwt_secret: {reason}")))?;
+            return Ok((EncodingKey::from_secret(&bytes), Algorithm::HS256));
         };
         let pem = std::fs::read(path)
             .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?;
@@ -165,8 +189,16 @@ fn texts(patterns: &[Pattern]) -> Vec<&str> {
     patterns.iter().map(Pattern::as_str).collect()
 }
 
+/// What is to be said of a token.
+struct Explained {
+    /// What it says, and what this configuration makes of it.
+    text: String,
+    /// Why it is refused, if it is.
+    refused: Option<String>,
+}
+
 /// What a token says, and what this configuration makes of it.
-fn explained(token: &str, loaded: &Loaded) -> Result<String, Failure> {
+fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
     let part = |part: Option<&str>| -> Option<Value> {
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part?).ok()?).ok()
     };
@@ -182,7 +214,7 @@ fn explained(token: &str, loaded: &Loaded) -> Result<String, Failure> {
     }
     if loaded.config.auth.jwt.is_none() {
         text += "verdict    not checked: none of auth.jwt_secret, auth.jwt_public_key and auth.jwks_url is set\n";
-        return Ok(text);
+        return Ok(Explained { text, refused: None });
     }
     let rules = loaded.config.rules.clone();
     let auth = Auth::new(&loaded.config.auth, rules.clone(), Vec::new());
@@ -213,9 +245,12 @@ fn explained(token: &str, loaded: &Loaded) -> Result<String, Failure> {
         }
         Ok(Caller::Application(_)) => text += "verdict    valid as an API key\n",
         Ok(Caller::Anonymous) => text += "verdict    no credential\n",
-        Err(problem) => _ = writeln!(text, "verdict    refused: {}", problem.detail),
+        Err(problem) => {
+            _ = writeln!(text, "verdict    refused: {}", problem.detail);
+            return Ok(Explained { text, refused: Some(problem.detail) });
+        }
     }
-    Ok(text)
+    Ok(Explained { text, refused: None })
 }
 
 fn moment(seconds: f64) -> Option<Timestamp> {
@@ -251,7 +286,9 @@ mod tests {
         let topics = "topics=[{match = \"users.{sub}.>\"}]";
         let loaded = loaded(&[SECRET, "auth.issuer=me", "auth.audience=us", topics]);
         let token = make(&["--sub", "ada", "--subscribe", "orders.>", "--publish", "chat.*"]);
-        let text = explained(&token.token(&loaded).unwrap(), &loaded).unwrap();
+        let Explained { text, refused } =
+            explained(&token.token(&loaded).unwrap(), &loaded).unwrap();
+        assert_eq!(refused, None);
         for line in [
             "verdict    valid, for \"ada\"",
             "subscribe  orders.>",
@@ -263,10 +300,24 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_signed_with_the_bytes_of_a_secret_in_base64() {
+        let text = "8J+QmPCfkJjwn5CY8J+QmPCfkJjwn5CY8J+QmPCfkJg=";
+        let written = loaded(&[&format!("auth.jwt_secret=base64:{text}")]);
+        let token = make(&["--sub", "ada"]).token(&written).unwrap();
+        assert_eq!(explained(&token, &written).unwrap().refused, None);
+        let key = jsonwebtoken::DecodingKey::from_base64_secret(text).unwrap();
+        let validation = jsonwebtoken::Validation::new(Algorithm::HS256);
+        jsonwebtoken::decode::<Value>(&token, &key, &validation).unwrap();
+        let as_text = explained(&token, &loaded(&[&format!("auth.jwt_secret={text}")])).unwrap();
+        assert!(as_text.refused.is_some(), "the text is another key");
+    }
+
+    #[test]
     fn a_token_of_another_secret_is_explained_and_refused() {
         let other = loaded(&["auth.jwt_secret=another secret of thirty-two bytes or more"]);
         let token = make(&["--sub", "ada"]).token(&other).unwrap();
-        let text = explained(&token, &loaded(&[SECRET])).unwrap();
+        let Explained { text, refused } = explained(&token, &loaded(&[SECRET])).unwrap();
+        assert!(refused.is_some(), "{text}");
         assert!(text.contains("\"sub\":\"ada\"") && text.contains("refused: "), "{text}");
         assert!(explained("nonsense", &loaded(&[SECRET])).is_err());
     }

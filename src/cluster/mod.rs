@@ -48,6 +48,9 @@ pub struct RedisRelay {
 struct Numbered<T> {
     number: u64,
     what: T,
+    /// Whose sessions a question is about: those of the log in this database. An earlier release does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    database: Option<i64>,
 }
 
 impl RedisRelay {
@@ -70,7 +73,7 @@ impl RedisRelay {
     }
 
     fn take(&self, from: LogName, body: &[u8]) {
-        let Ok(Numbered { number, what }) = serde_json::from_slice(body) else {
+        let Ok(Numbered { number, what, .. }) = serde_json::from_slice(body) else {
             return debug!(%from, "an answer that is not one");
         };
         if let Some(waiting) = lock(&self.waiting).get(&number) {
@@ -81,10 +84,14 @@ impl RedisRelay {
 
     /// Answers a question: as before where it was heard before, else as this node's sessions do.
     async fn answer(&self, broker: &BrokerHandle, from: LogName, body: &[u8]) {
-        let Ok(Numbered { number, what }) = serde_json::from_slice::<Numbered<Question>>(body)
+        let Ok(Numbered { number, what, database }) =
+            serde_json::from_slice::<Numbered<Question>>(body)
         else {
             return debug!(%from, "a question that is not one");
         };
+        if database.is_some_and(|database| database != self.nodes.database()) {
+            return debug!(%from, "a question to nodes of another database");
+        }
         let is_remembered = changes_something(&what);
         let known = match is_remembered {
             true => lock(&self.answered).hear(from, number, Moment::now()),
@@ -96,7 +103,10 @@ impl RedisRelay {
             Known::UnderWay => return,
             Known::New => {
                 let what = broker.answer(what).await;
-                let Ok(body) = serde_json::to_vec(&Numbered { number, what }) else { return };
+                let Ok(body) = serde_json::to_vec(&Numbered { number, what, database: None })
+                else {
+                    return;
+                };
                 let body: Arc<[u8]> = body.into();
                 if is_remembered {
                     lock(&self.answered).note(from, number, body.clone());
@@ -175,7 +185,8 @@ impl Relay for RedisRelay {
     fn ask(&self, what: Question) -> BoxFuture<'_, Result<Answers, Problem>> {
         Box::pin(async move {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let question = serde_json::to_vec(&Numbered { number, what })
+            let database = Some(self.nodes.database());
+            let question = serde_json::to_vec(&Numbered { number, what, database })
                 .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
             let (sender, answered) = unbounded_channel();
             lock(&self.waiting).insert(number, sender);

@@ -96,7 +96,9 @@ fn auth(typed: &Typed, complaints: &mut Complaints) -> Auth {
     let checks_tokens =
         typed.jwt_secret.is_some() || typed.jwt_public_key.is_some() || typed.jwks_url.is_some();
     for (key, value) in [("auth.issuer", &typed.issuer), ("auth.audience", &typed.audience)] {
-        if value.is_some() && !checks_tokens {
+        if value.as_ref().is_some_and(String::is_empty) {
+            complain(complaints, key, "is empty, which no token has");
+        } else if value.is_some() && !checks_tokens {
             let message =
                 "means nothing without auth.jwt_secret, auth.jwt_public_key or auth.jwks_url";
             complain(complaints, key, message);
@@ -179,6 +181,9 @@ fn key_hash(Hidden(key): &Hidden) -> Result<KeyHash, &'static str> {
     }
     if key.is_empty() {
         return Err("is empty");
+    }
+    if token_keys::is_path(key) {
+        return Err("is the path of a file; the key itself belongs here");
     }
     if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("has characters other than visible ASCII, which no header could carry");
@@ -485,9 +490,17 @@ fn warnings(typed: &Typed, config: &Config) -> Vec<String> {
             ));
         }
     }
+    if let Some(bytes) = typed.auth.jwt_secret.as_ref().and_then(token_keys::looks_like_base64) {
+        warnings.push(format!(
+            "auth.jwt_secret looks like base64 of {bytes} bytes, and is taken as it stands: if who signs \
+             tokens signs with those bytes (as jjwt does), write `base64:` before it"
+        ));
+    }
     if config.server.certificate.as_ref().is_some_and(Certificate::is_exposed) {
         warnings.push("server.tls_key may be read by every user of this machine".to_owned());
     }
+    warnings.extend(server::without_tls(config));
+    warnings.extend(webhooks::unfed(typed, config));
     if !config.history.fsync && config.rules.all().any(|rule| rule.storage == Storage::Disk) {
         warnings.push(
             "history.fsync is off: acknowledged events may be lost with the power".to_owned(),

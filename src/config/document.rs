@@ -212,8 +212,8 @@ Settings come from three places, each going over the one before:
 3. **Flags**: `--set SECTION.KEY=VALUE`, such as `--set limits.connections=50000`; `--listen ADDRESS` is
    short for `--set server.listen=ADDRESS`.
 
-An unknown section, key or `FANFARE_` variable is an error, as is a value that does not have its form:
-the broker says what is wrong and where, and does not start. `fanfare check` looks without starting,
+An unknown section, key or `FANFARE_` variable is an error (but for those that Kubernetes and Docker set beside
+a service or container of that name), as is a value that does not have its form: the broker says what is wrong and where, and does not start. `fanfare check` looks without starting,
 lists what differs from the defaults with the place it comes from, and warns of what is probably not
 meant. Secrets are never shown.
 
@@ -226,7 +226,8 @@ meant. Secrets are never shown.
 | true or false | `true` | `true` |
 | list | `["a", "b"]` | `a,b` or `["a", "b"]` |
 
-An empty variable leaves a key without a default unset, and makes a list empty.
+An empty variable leaves a key without a default unset, and makes a list empty. White space at the
+ends of a text, and of each text of a list, is no part of it; where a secret had some, a warning says so.
 
 All three are read again on SIGHUP and when the file changes: credentials, origins, the rights in rules and the
 certificate then change while the broker serves, the rest with a restart. See

@@ -4,6 +4,8 @@
 //! the name that was probably meant. The value is said too, unless the key is a secret.
 
 mod entries;
+mod platform;
+mod renamed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +16,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use self::entries::{API_KEYS, ENTRIES_ENV, REDIS_SOURCES, RULES, WEBHOOKS};
+use self::renamed::{Named, RENAMED, Renamed};
 use super::Config;
 use super::check::{Complaint, check};
 use super::schema::{KEYS, Key, SECTIONS, Typed};
@@ -112,7 +115,11 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
 
 /// Reads and checks a configuration, and says where its settings come from.
 pub fn load_with_origins(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let mut reader = Reader::default();
+    load_renaming(sources, RENAMED)
+}
+
+fn load_renaming(sources: &Sources, renamed: &'static [Renamed]) -> Result<Loaded, ConfigError> {
+    let mut reader = Reader { renamed, ..Reader::default() };
     if let Some(path) = &sources.file {
         reader.file(path);
     }
@@ -126,6 +133,7 @@ pub fn load_with_origins(sources: &Sources) -> Result<Loaded, ConfigError> {
     let (config, warnings) = check(&reader.typed, &mut complaints);
     if reader.problems.is_empty() && complaints.is_empty() {
         let settings = reader.settings();
+        let warnings = reader.warnings.into_iter().chain(warnings).collect();
         return Ok(Loaded { config, typed: reader.typed, warnings, settings });
     }
     for complaint in complaints {
@@ -137,14 +145,6 @@ pub fn load_with_origins(sources: &Sources) -> Result<Loaded, ConfigError> {
 /// Names that the command line and tests use, which set nothing here.
 const OTHER_NAMES: [&str; 5] =
     ["FANFARE_API_KEY", "FANFARE_TOKEN", "FANFARE_URL", "FANFARE_CONFIG", "FANFARE_BIN"];
-
-/// Whether Kubernetes set this variable, as it does in every container beside a service that is
-/// called `fanfare`.
-fn is_of_kubernetes(name: &str, value: &str) -> bool {
-    name.starts_with("FANFARE_SERVICE_")
-        || (name.starts_with("FANFARE_PORT")
-            && (name.contains("_TCP") || name.contains("_UDP") || value.contains("://")))
-}
 
 /// What one source is called, and where in it one is.
 enum Source<'a> {
@@ -184,9 +184,11 @@ fn shorten(text: &str) -> String {
 /// What was read so far.
 #[derive(Default)]
 struct Reader {
+    renamed: &'static [Renamed],
     typed: Typed,
     origins: BTreeMap<String, Origin>,
     problems: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Reader {
@@ -255,31 +257,31 @@ impl Reader {
                 continue;
             }
             let origin = source.origin(&name.span());
-            match KEYS.iter().find(|key| key.path() == path) {
-                Some(key) => {
+            match self.named(&path, &origin) {
+                Named::Key(key) => {
                     self.set(key, Given::Toml(value.get_ref()), &source.excerpt(value), origin);
                 }
-                None => self.unknown("key", &path, KEYS.iter().map(Key::path), &origin),
+                Named::Superseded => {}
+                Named::Unknown => self.unknown("key", &path, KEYS.iter().map(Key::path), &origin),
             }
         }
     }
 
     fn env(&mut self, name: &str, value: &str) {
-        if !name.starts_with("FANFARE_")
-            || OTHER_NAMES.contains(&name)
-            || is_of_kubernetes(name, value)
-        {
+        if !name.starts_with("FANFARE_") || OTHER_NAMES.contains(&name) {
             return;
         }
         if self.text_as_entries(name, value, &Source::Env(name)) {
             return;
         }
         let origin = Origin::Env(name.to_owned());
-        match KEYS.iter().find(|key| key.env() == name) {
-            Some(key) => {
+        match self.named(name, &origin) {
+            Named::Key(key) => {
                 self.set(key, Given::Text(value), &format!("{:?}", shorten(value)), origin);
             }
-            None => {
+            Named::Superseded => {}
+            Named::Unknown if platform::sets(name, value) => {}
+            Named::Unknown => {
                 let names = KEYS.iter().map(Key::env).chain(ENTRIES_ENV.map(str::to_owned));
                 let meant = nearest(name, names);
                 self.problems.push(format!("unknown variable `{name}`{meant}"));
@@ -297,18 +299,32 @@ impl Reader {
             return;
         }
         let origin = Origin::Flag(path.to_owned());
-        match KEYS.iter().find(|key| key.path() == path) {
-            Some(key) => {
+        match self.named(path, &origin) {
+            Named::Key(key) => {
                 self.set(key, Given::Text(value), &format!("{:?}", shorten(value)), origin);
             }
-            None => self.unknown("key", path, KEYS.iter().map(Key::path), &origin),
+            Named::Superseded => {}
+            Named::Unknown => self.unknown("key", path, KEYS.iter().map(Key::path), &origin),
         }
     }
 
     fn set(&mut self, key: &Key<Typed>, given: Given<'_>, excerpt: &str, origin: Origin) {
         match (key.set)(&mut self.typed, given) {
-            Some(()) => _ = self.origins.insert(key.path(), origin),
+            Some(()) => {
+                self.warn_of_trimmed(&key.path(), key, given, &origin);
+                self.origins.insert(key.path(), origin);
+            }
             None => self.wrong_form(&key.path(), key, excerpt, &origin),
+        }
+    }
+
+    /// Who uses a secret elsewhere as it was typed, to sign for instance, uses another one.
+    fn warn_of_trimmed<T>(&mut self, path: &str, key: &Key<T>, given: Given<'_>, origin: &Origin) {
+        if key.secret && given.is_trimmed() {
+            self.warnings.push(format!(
+                "{path}: white space at an end of it was left out; so it must be wherever else the \
+                 secret is used ({origin})"
+            ));
         }
     }
 

@@ -27,6 +27,7 @@ pub use certificate::Certificate;
 pub use changes::{KeptOtherwise, needs_restart};
 pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
 pub use own::Own;
+pub use token_keys::secret_bytes;
 pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
 
 use crate::model::{EventType, NoticeKind, Pattern, Topic, TopicError};
@@ -54,6 +55,20 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: Log,
+}
+
+impl Config {
+    /// Whether the broker itself connects to something over TLS.
+    pub fn calls_over_tls(&self) -> bool {
+        let jwks = self.auth.jwt.iter().filter_map(|jwt| Some(jwt.jwks.as_ref()?.url.as_str()));
+        let webhooks = self.webhooks.iter().map(|hook| hook.url.0.as_str());
+        let sources = self.sources.iter().map(|source| &source.redis);
+        let redis = self.redis.iter().chain(sources);
+        let redis = redis.flat_map(|redis| [&redis.url].into_iter().chain(&redis.sentinels));
+        let redis = redis.map(|Hidden(url)| url.as_str());
+        let mut urls = jwks.chain(webhooks).chain(redis);
+        urls.any(|url| url.starts_with("https:") || url.starts_with("rediss:"))
+    }
 }
 
 /// Where and how to serve.

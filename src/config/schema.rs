@@ -194,10 +194,12 @@ sections! {
         /// itself, or `sha256:` and its SHA-256 hash as 64 hexadecimal digits.
         api_keys: Vec<Hidden> = Vec::new();
         /// The secret that subscribers' tokens (JSON Web Tokens) are signed with: at least 32 bytes
-        /// for HS256, 48 for HS384 too, 64 for HS512 too.
+        /// for HS256, 48 for HS384 too, 64 for HS512 too. Bytes that are no text are written as
+        /// `base64:` and their base64.
         jwt_secret: Option<Hidden> = None;
         /// The public keys of who signs tokens, as PEM, one behind the other: RSA (RS256 to RS512,
-        /// PS256 to PS512), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA).
+        /// PS256 to PS512), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA). Line breaks may be
+        /// written as `\n`.
         jwt_public_key: Option<String> = None;
         /// Where who signs tokens publishes the public keys, as a JSON Web Key Set (RFC 7517): https,
         /// or http on this machine.
@@ -268,7 +270,7 @@ sections! {
         idempotency_keys: usize = 200_000;
     }
 
-    /// Cluster mode: with a `url`, every node with the same Redis and prefix is part of one broker.
+    /// Cluster mode: with a `url`, every node with the same Redis, database and prefix is part of one broker.
     redis: Redis {
         /// The Redis (7 or newer, or Valkey) that the nodes share, such as `redis://127.0.0.1:6379`,
         /// `rediss://user:password@redis.example:6380` (TLS) or `redis+unix:///run/redis.sock`.
@@ -279,7 +281,8 @@ sections! {
         /// More servers of a Redis Cluster, asked where the log is when the one of `url` is away. That it
         /// is a cluster shows by itself.
         seeds: Vec<Hidden> = Vec::new();
-        /// What the names of all keys and channels in Redis begin with.
+        /// What the names of all keys and channels in Redis begin with. Several installations in one Redis have
+        /// one each.
         prefix: String = "fanfare".into();
         /// How many replicas must have an event before its publish is acknowledged (`WAIT`); with fewer
         /// it is answered 503 `outcome_unknown`. This narrows what a failover can lose, and promises

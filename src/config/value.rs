@@ -28,7 +28,7 @@ pub trait Value: Sized {
 
     /// Reads what a file holds.
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
-        value.as_str().and_then(Self::from_text)
+        text(value).and_then(Self::from_text)
     }
 
     /// The value as TOML, with secrets blotted out; `None` where it is not set.
@@ -49,9 +49,27 @@ impl Given<'_> {
     pub fn read<V: Value>(self) -> Option<V> {
         match self {
             Given::Toml(value) => V::from_toml(value),
-            Given::Text(text) => V::from_text(text),
+            Given::Text(text) => V::from_text(text.trim()),
         }
     }
+
+    /// Whether something was left out at an end of the text, or of one of a list.
+    pub fn is_trimmed(self) -> bool {
+        let differs = |text: &str| text.trim().len() < text.len();
+        match self {
+            Given::Text(text) => differs(text),
+            Given::Toml(DeValue::Array(items)) => {
+                items.iter().any(|item| Given::Toml(item.get_ref()).is_trimmed())
+            }
+            Given::Toml(value) => value.as_str().is_some_and(differs),
+        }
+    }
+}
+
+/// The text of a TOML value, without white space at its ends: no text of a configuration has any that is
+/// meant, and one that is pasted or read from a file with a line break at its end does what it looks like.
+fn text<'a>(value: &'a DeValue<'_>) -> Option<&'a str> {
+    value.as_str().map(str::trim)
 }
 
 /// A duration: `"250ms"`, `"25s"`, `"10m"`, `"24h"`, `"7d"`.
@@ -154,7 +172,7 @@ impl Value for Size {
     }
 
     fn from_toml(value: &DeValue<'_>) -> Option<Self> {
-        whole_number(value).map(Self).or_else(|| value.as_str().and_then(Self::from_text))
+        whole_number(value).map(Self).or_else(|| text(value).and_then(Self::from_text))
     }
 
     fn to_toml(&self) -> Option<String> {
@@ -419,6 +437,27 @@ mod tests {
         for text in ["0B", "1000B", "64KiB", "1MiB", "256MiB", "3GiB"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn white_space_at_the_ends_of_a_text_is_no_part_of_it() {
+        fn toml(text: &str) -> DeValue<'_> {
+            DeValue::parse(text).unwrap().into_inner()
+        }
+        let text = Some("me".to_owned());
+        assert_eq!(Given::Text(" me\n").read(), text);
+        assert_eq!(Given::Toml(&toml("\"\\tme \\r\\n\"")).read(), text);
+        assert_eq!(Given::Toml(&toml("[' me', 'me\t']")).read(), Some(vec!["me".to_owned(); 2]));
+        assert_eq!(Given::Text("[' me', 'me\t']\n").read(), Some(vec!["me".to_owned(); 2]));
+        assert_eq!(Given::Text(" me ").read(), Some(Hidden("me".to_owned())));
+        assert_eq!(Given::Text("./data\n").read(), Some(PathBuf::from("./data")));
+        assert_eq!(Given::Text(" 7\n").read(), Some(7_usize));
+        assert_eq!(Given::Toml(&toml("' 7KiB '")).read(), Some(Size(7 << 10)));
+        assert_eq!(Given::Text("\n").read::<Option<Hidden>>(), Some(None));
+        assert!(
+            Given::Toml(&toml("['me', ' me']")).is_trimmed() && Given::Text("me\n").is_trimmed()
+        );
+        assert!(!Given::Toml(&toml("['me', 'm e']")).is_trimmed());
     }
 
     #[test]

@@ -58,3 +58,20 @@ impl Asset {
             .body(self.body)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// `Cargo.toml` alone says which version this is; `UPDATE_DOCS=1` writes it into the description.
+    #[test]
+    fn the_description_has_the_version_of_the_binary() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
+        let text = std::fs::read_to_string(path).unwrap();
+        let description: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let (said, version) = (description["info"]["version"].as_str(), env!("CARGO_PKG_VERSION"));
+        if let (Some(said), true) = (said, std::env::var_os("UPDATE_DOCS").is_some()) {
+            let line = |version: &str| format!("\"version\": \"{version}\"");
+            std::fs::write(path, text.replacen(&line(said), &line(version), 1)).unwrap();
+        }
+        assert_eq!(said, Some(version), "run: UPDATE_DOCS=1 cargo test --lib console");
+    }
+}

@@ -120,12 +120,19 @@ pub struct Problem {
     pub code: Code,
     /// What exactly is wrong, for a person. Never holds a token, a key or data.
     pub detail: String,
+    /// Whether it is the credential that was shown: one is there, and not valid.
+    pub is_of_credential: bool,
 }
 
 impl Problem {
     /// A refusal with its reason.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), is_of_credential: false }
+    }
+
+    /// The refusal of a credential that was shown.
+    pub fn bad_credential(detail: impl Into<String>) -> Self {
+        Self { is_of_credential: true, ..Self::new(Code::Unauthorized, detail) }
     }
 }
 

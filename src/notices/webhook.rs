@@ -8,7 +8,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use actix_web::http::Version;
 use awc::Client;
 use aws_lc_rs::hmac;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -16,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::sleep;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{PRESENCE, SESSIONS, TOPICS};
 use crate::broker::BrokerHandle;
 use crate::config;
 use crate::history::{Append, Page, Read};
 use crate::model::{Cursor, Data, Event, NewEvent, NoticeKind, Pattern, Problem, Topic};
+use crate::trust;
 
 /// How often a webhook looks for more.
 const LOOK: Duration = Duration::from_millis(500);
@@ -86,10 +86,10 @@ impl Webhook {
 
     /// Posts what is noticed, for good.
     pub async fn run(self) {
-        // A redirect could lead to where nobody decided to post to.
-        // One request at a time needs no HTTP/2, and awc's (h2 0.3) is no longer looked after.
-        let http1 = Client::builder().max_http_version(Version::HTTP_11);
-        let client = http1.timeout(PATIENCE).disable_redirects().finish();
+        let client = match trust::client(PATIENCE, []) {
+            Ok(client) => client,
+            Err(error) => return error!(webhook = self.hook.name, "nothing is posted: {error}"),
+        };
         loop {
             if self.has_turn().await
                 && let Err(problem) = self.post_all(&client).await
@@ -217,7 +217,7 @@ impl Webhook {
             .insert_header(("webhook-timestamp", seconds))
             .insert_header(("webhook-signature", signature));
         let answer = request.send_body(message.body.clone()).await;
-        let answer = answer.map_err(|error| error.to_string())?;
+        let answer = answer.map_err(|error| trust::reason(&error))?;
         match answer.status().is_success() {
             true => Ok(()),
             false => Err(format!("the answer is {}", answer.status())),

@@ -152,7 +152,7 @@ impl Door {
         self.places.require_room(self.address(head), &self.limits)?;
         let left = Box::pin(self.broker.redeem(ticket)).await?;
         let user = left.and_then(|left| serde_json::from_str(&left).ok()).ok_or_else(|| {
-            Problem::new(Code::Unauthorized, "the ticket was used, has expired or never was one")
+            Problem::bad_credential("the ticket was used, has expired or never was one")
         })?;
         self.auth.admit_as(&self.entrance, head, user)
     }

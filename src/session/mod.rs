@@ -324,7 +324,9 @@ fn event_stream() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response
         .content_type("text/event-stream")
-        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // No cache keeps it, and nothing on the way encodes it, for that would hold events back (RFC 9111,
+        // section 5.2.2.6): so Node's `compression` does otherwise.
+        .insert_header((header::CACHE_CONTROL, "no-store, no-transform"))
         // Asks nginx, which buffers responses by default, to pass events on as they come.
         .insert_header(("x-accel-buffering", "no"));
     response

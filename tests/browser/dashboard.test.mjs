@@ -123,6 +123,17 @@ test("kill -9 of the broker leaves no hole: samples of before, of the outage and
   assert.equal(await page.locator("#gaps li").count(), 0);
 });
 
+test("a page that is opened anew shows the minutes before it", options, async (t) => {
+  const { dashboard, broker } = await startBoth(t);
+  await eventually(async () => (await keptSamples(broker, "cpu")).length >= 5, "five samples");
+  const { page, complaints } = await openPage(t, browser, dashboard.url);
+  await eventually(async () => Object.values(await points(page)).every((count) => count >= 5), "five points in each chart");
+  // All from the first on, where a page that only went on from the newest would begin later.
+  for (const kind of KINDS) assert.equal(await page.locator(`figure[data-chart="${kind}"]`).getAttribute("data-first"), "1");
+  assert.equal(await missingOnPage(page), 0);
+  assert.deepEqual(await complaints(), []);
+});
+
 test("a gap is marked where the broker's log was lost", options, async (t) => {
   const { dashboard, broker } = await startBoth(t);
   const { page } = await openPage(t, browser, dashboard.url);

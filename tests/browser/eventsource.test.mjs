@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { eventuallyIn, launchBrowser, openPage, publish, startBroker, startProxy } from "./harness.mjs";
+import {
+  eventuallyIn, launchBrowser, openPage, publish, startBalancer, startBroker, startCompressingProxy, startOtherOrigin, startProxy,
+} from "./harness.mjs";
 
 const options = { timeout: 60_000 };
 let browser;
@@ -82,4 +84,40 @@ test("an EventSource outlives a restart of the broker, and hears what it missed 
   assert.deepEqual(seen.events.map(({ data }) => data), [1, 2, 3]);
   const sameLog = seen.events[0].id.split("-")[0] === seen.events[1].id.split("-")[0];
   assert.equal(seen.gaps, sameLog ? 0 : 1);
+});
+
+// A browser gives up for good on any status but 200, and a balancer without a node has nothing else to say by itself.
+test("an EventSource of another origin outlives the time when no node is behind the balancer", options, async (t) => {
+  const origin = await startOtherOrigin(t);
+  const broker = await startBroker(t, { env: { FANFARE_SERVER_ALLOWED_ORIGINS: origin } });
+  const balancer = await startBalancer(t, broker.port);
+  const { page } = await openPage(t, browser, origin);
+  await watchSource(page, `${balancer}/v1/sse?topic=steps.%3E`);
+  await eventuallyIn(page, () => globalThis.seen.live.length === 1);
+  await publish(broker.url, "steps.1", 1);
+  await eventuallyIn(page, () => globalThis.seen.events.length === 1);
+
+  await broker.stop("SIGKILL");
+  // Twice the balancer alone answered.
+  await eventuallyIn(page, () => globalThis.seen.byes.length >= 2);
+  assert.equal(await page.evaluate(() => globalThis.source.readyState !== EventSource.CLOSED), true);
+  const next = await broker.restart();
+  await publish(next.url, "steps.2", 2);
+  await eventuallyIn(page, () => globalThis.seen.events.some(({ data }) => data === 2));
+  const seen = await page.evaluate(() => globalThis.seen);
+  assert.deepEqual(seen.events.map(({ data }) => data), [1, 2]);
+  assert.equal(seen.gaps, 0);
+});
+
+test("events come one by one through Node's compression", options, async (t) => {
+  const broker = await startBroker(t);
+  const proxy = await startCompressingProxy(t, broker.port);
+  const { page } = await openPage(t, browser, broker.url);
+  const { headers } = await fetch(`${proxy}/v1/topics`, { headers: { "accept-encoding": "gzip" } });
+  assert.equal(headers.get("content-encoding"), "gzip", "it does compress");
+  await page.goto(`${proxy}/docs`);
+  await watchSource(page, "/v1/sse?topic=steps.%3E");
+  await eventuallyIn(page, () => globalThis.seen.live.length === 1);
+  await publish(broker.url, "steps.1", 1);
+  await eventuallyIn(page, () => globalThis.seen.events.length === 1);
 });

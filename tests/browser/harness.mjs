@@ -13,6 +13,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import compression from "compression";
 import { chromium } from "playwright-core";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -204,6 +205,36 @@ export async function startPasswordProxy(t, port, password) {
   await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
   atEnd(t, () => { server.closeAllConnections(); server.close(); });
   return `http://127.0.0.1:${server.address().port}`;
+}
+
+/** A proxy as Node's frameworks make one: what it passes on goes through the `compression` middleware. */
+export async function startCompressingProxy(t, port) {
+  const compress = compression({ threshold: 0 });
+  const server = createServer((request, response) => compress(request, response, () => {
+    const { method, url: path, headers } = request;
+    const onward = ask({ port, method, path, headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    onward.on("error", () => response.destroy());
+    response.on("close", () => onward.destroy());
+    request.pipe(onward);
+  }));
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  atEnd(t, () => { server.closeAllConnections(); server.close(); });
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+/** haproxy with the file that is shipped, before one node. */
+export async function startBalancer(t, port) {
+  const own = await freePort();
+  const balancer = new Program("haproxy", ["-f", join(ROOT, "examples/cluster/haproxy.cfg")], {
+    env: cleanEnvironment({ BIND: `127.0.0.1:${own}`, NODE_1: `127.0.0.1:${port}` }),
+  });
+  atEnd(t, () => balancer.stop());
+  const url = `http://127.0.0.1:${own}`;
+  await eventually(() => fetch(`${url}/health/ready`).then(({ ok }) => ok, () => false), "the balancer finds the node");
+  return url;
 }
 
 /** An empty page on another port: another origin. */

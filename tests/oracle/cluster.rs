@@ -1,8 +1,7 @@
 //! One life of a log in Redis, and of the nodes on it: what is done follows from a seed.
 
 mod node;
-
-use std::time::Duration;
+mod troubles;
 
 use fanfare::config::{Rules, Storage};
 use fanfare::history::{Append, AppendError, Receipt};
@@ -11,10 +10,12 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use self::node::Node;
+use crate::TROUBLED;
 use crate::book::{Book, Place, Tally};
 use crate::chronicle::{Chronicle, Entry, Fault, id};
 use crate::log::{self, AGE, TOPICS};
-use crate::reading::{PATIENCE, answer, pages, patterns};
+use crate::reading::{PATIENCE, POLL, answer, pages, patterns};
+use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
 use crate::trace::Trace;
 
@@ -26,9 +27,6 @@ const NODES: usize = 3;
 
 /// How many epochs a loop of restarts begins: more than the record of the log names.
 const EPOCHS: usize = 40;
-
-/// How long until it is looked again whether something has come about.
-const POLL: Duration = Duration::from_millis(10);
 
 const YEAR: i64 = 365 * 24 * 3_600;
 
@@ -53,6 +51,7 @@ pub struct Life {
     /// The last publish under a key, as long as a repeat must be known.
     keyed: Option<(Append, Receipt)>,
     is_full: bool,
+    is_troubled: bool,
     /// By how many seconds the clock of Redis is ahead of this machine's, rightly and wrongly.
     ahead: [i64; 2],
     /// The newest event when that clock was last set wrong, or right.
@@ -73,6 +72,7 @@ impl Life {
             snapshots: Vec::new(),
             keyed: None,
             is_full: false,
+            is_troubled: seed >= TROUBLED,
             ahead: [0, 0],
             disturbed: 0,
         }
@@ -86,8 +86,8 @@ impl Life {
     /// Lives.
     pub async fn live(&mut self) -> Result<(), Fault> {
         self.go_on_as(empty());
-        self.join()?;
-        self.join()?;
+        self.join().await?;
+        self.join().await?;
         self.publish_to(0, &["d.a"]).await?;
         for _ in 0..STEPS {
             self.step().await?;
@@ -97,6 +97,9 @@ impl Life {
 
     async fn step(&mut self) -> Result<(), Fault> {
         let at = self.book.dice.below(self.nodes.len());
+        if self.is_troubled && self.book.dice.percent(3) {
+            return self.be_troubled(at).await;
+        }
         let (history, line) = (self.nodes[at].history.clone(), self.line);
         match self.book.dice.below(100) {
             0..32 => self.publish(at).await,
@@ -111,14 +114,14 @@ impl Life {
             78..81 => self.set_clock(),
             81..82 => self.grow_old(at).await,
             82..83 => self.grow_old_twice(at).await,
-            83..85 => self.restart_node(at),
-            85..87 => self.restart_all(),
-            87..88 => self.join_or_leave(at),
+            83..85 => self.restart_node(at).await,
+            85..87 => self.restart_all().await,
+            87..88 => self.join_or_leave(at).await,
             88..90 => self.kill(),
             90..92 => self.begin_epochs(at).await,
             92..94 => self.copy(),
-            94..97 => self.bring_back_some(),
-            97..98 => self.flush(),
+            94..97 => self.bring_back_some().await,
+            97..98 => self.flush().await,
             _ => self.fill(),
         }
     }
@@ -135,8 +138,19 @@ impl Life {
         self.keyed = None;
     }
 
-    fn join(&mut self) -> Result<(), Fault> {
-        self.nodes.push(Node::join(&self.redis.url(), self.rules.clone())?);
+    async fn join(&mut self) -> Result<(), Fault> {
+        let rules = self.rules.clone();
+        self.nodes.push(match self.is_troubled {
+            true => Node::join_over(Proxy::to(self.redis.port).await, rules)?,
+            false => Node::join(&self.redis.url(), rules)?,
+        });
+        Ok(())
+    }
+
+    async fn join_some(&mut self, count: usize) -> Result<(), Fault> {
+        for _ in 0..count {
+            self.join().await?;
+        }
         Ok(())
     }
 
@@ -147,10 +161,20 @@ impl Life {
     }
 
     async fn publish_to(&mut self, at: usize, topics: &[&str]) -> Result<(), Fault> {
-        let before = self.book.events;
         let events = self.book.events_of(self.line, topics);
         let append = Append { events, key: Some(self.book.key()) };
-        let Some(receipt) = self.append(at, &append).await? else { return Ok(()) };
+        self.publish_as(at, append, false).await
+    }
+
+    /// Publishes the newest events, which may be stored already.
+    async fn publish_as(
+        &mut self,
+        at: usize,
+        append: Append,
+        may_be_stored: bool,
+    ) -> Result<(), Fault> {
+        let before = self.book.events - append.events.len();
+        let Some(receipt) = self.append(at, &append, may_be_stored).await? else { return Ok(()) };
         let now = self.time();
         self.book.acknowledged(self.line, &receipt, now, Instant::now())?;
         let ids = (before + 1..).zip(&receipt.events);
@@ -164,17 +188,28 @@ impl Life {
         Ok(())
     }
 
-    /// Appends, and again under the same key where it is not known what came of it; nothing where Redis is
-    /// full.
-    async fn append(&self, at: usize, append: &Append) -> Result<Option<Receipt>, Fault> {
+    /// Appends what may be stored already, or certainly is not, and again under the same key until an answer
+    /// comes; nothing where Redis is full.
+    async fn append(
+        &self,
+        at: usize,
+        append: &Append,
+        mut may_be_stored: bool,
+    ) -> Result<Option<Receipt>, Fault> {
         let give_up = Instant::now() + PATIENCE;
         loop {
             match self.nodes[at].history.append(append.clone()).await {
+                Ok(receipt) if receipt.repeated && !may_be_stored => {
+                    return Err(Fault(format!(
+                        "certainly not stored, and there it was: {receipt:?}"
+                    )));
+                }
                 Ok(receipt) => return Ok(Some(receipt)),
                 Err(AppendError::StorageFull) if self.is_full => return Ok(None),
-                Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_))
+                Err(error @ (AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)))
                     if Instant::now() < give_up =>
                 {
+                    may_be_stored |= matches!(error, AppendError::OutcomeUnknown(_));
                     sleep(POLL).await;
                 }
                 Err(error) => return Err(Fault(format!("refused: {error}"))),
@@ -185,7 +220,7 @@ impl Life {
     async fn repeat(&mut self, at: usize) -> Result<(), Fault> {
         let Some((append, first)) = self.keyed.clone() else { return Ok(()) };
         self.book.trace.step("a repeat");
-        match self.append(at, &append).await? {
+        match self.append(at, &append, true).await? {
             Some(again) if again.repeated && again.events == first.events => Ok(()),
             None => Ok(()),
             other => Err(Fault(format!("a repeat came to {other:?}"))),
@@ -298,32 +333,32 @@ impl Life {
         self.publish_to(at, &["old.a", "mold.a"]).await?;
         self.copy()?;
         self.grow_old(at).await?;
-        self.bring_back(self.snapshots.len() - 1, false)?;
+        self.bring_back(self.snapshots.len() - 1, false).await?;
         self.grow_old(at).await
     }
 
-    fn restart_node(&mut self, at: usize) -> Result<(), Fault> {
+    async fn restart_node(&mut self, at: usize) -> Result<(), Fault> {
         self.book.trace.step(format!("node {at} is restarted"));
         drop(self.nodes.remove(at));
-        self.join()
+        self.join().await
     }
 
     /// Under other rules.
-    fn restart_all(&mut self) -> Result<(), Fault> {
+    async fn restart_all(&mut self) -> Result<(), Fault> {
         self.book.trace.step("all nodes are restarted");
         let count = self.stop_all();
         self.rules = log::rules(&mut self.book.dice, Storage::Redis);
-        (0..count).try_for_each(|_| self.join())
+        self.join_some(count).await
     }
 
     fn stop_all(&mut self) -> usize {
         self.nodes.drain(..).count()
     }
 
-    fn join_or_leave(&mut self, at: usize) -> Result<(), Fault> {
+    async fn join_or_leave(&mut self, at: usize) -> Result<(), Fault> {
         if self.nodes.len() < NODES && self.book.dice.percent(60) {
             self.book.trace.step("a node joins");
-            return self.join();
+            return self.join().await;
         }
         if self.nodes.len() > 1 {
             self.book.trace.step(format!("node {at} leaves"));
@@ -379,31 +414,31 @@ impl Life {
     }
 
     /// An old snapshot takes the place of what Redis has; at times while no node runs.
-    fn bring_back_some(&mut self) -> Result<(), Fault> {
+    async fn bring_back_some(&mut self) -> Result<(), Fault> {
         if self.snapshots.is_empty() {
             return Ok(());
         }
         let at = self.book.dice.below(self.snapshots.len());
         let is_alone = self.book.dice.percent(40);
-        self.bring_back(at, is_alone)
+        self.bring_back(at, is_alone).await
     }
 
-    fn bring_back(&mut self, at: usize, is_alone: bool) -> Result<(), Fault> {
+    async fn bring_back(&mut self, at: usize, is_alone: bool) -> Result<(), Fault> {
         self.book.trace.step(format!("snapshot {at} is back; while no node runs: {is_alone}"));
         let count = if is_alone { self.stop_all() } else { 0 };
         self.redis.bring_back(&self.snapshots[at].directory);
         self.is_full = false;
         self.go_on_as(self.snapshots[at].chronicle.clone());
-        (0..count).try_for_each(|_| self.join())
+        self.join_some(count).await
     }
 
-    fn flush(&mut self) -> Result<(), Fault> {
+    async fn flush(&mut self) -> Result<(), Fault> {
         self.book.trace.step("FLUSHALL");
         let is_alone = self.book.dice.percent(30);
         let count = if is_alone { self.stop_all() } else { 0 };
         _ = self.redis.run::<String>(&["FLUSHALL"]);
         self.go_on_as(empty());
-        (0..count).try_for_each(|_| self.join())
+        self.join_some(count).await
     }
 
     /// Redis is full, or is no more.

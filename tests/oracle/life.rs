@@ -1,5 +1,7 @@
 //! One life: what is done follows from a seed.
 
+mod troubles;
+
 use std::time::{Duration, SystemTime};
 
 use fanfare::clock::{Clock, Instant};
@@ -8,6 +10,7 @@ use fanfare::history::{Append, Receipt};
 use fanfare::model::{Timestamp, Topic};
 use tempfile::TempDir;
 
+use crate::TROUBLED;
 use crate::book::{Book, Place, Tally};
 use crate::chronicle::{Chronicle, Entry, Fault, id};
 use crate::log::{self, AGE, Log, TOPICS};
@@ -46,6 +49,7 @@ pub struct Life {
     /// When the clock was set, or a log opened, by a clock that never steps.
     disturbed: Instant,
     is_on_disk: bool,
+    is_troubled: bool,
     lines: Vec<Line>,
     backups: Vec<Backup>,
 }
@@ -62,6 +66,7 @@ impl Life {
             began: clock.now(),
             disturbed: clock.now(),
             is_on_disk,
+            is_troubled: seed >= TROUBLED,
             lines: Vec::new(),
             backups: Vec::new(),
         }
@@ -86,6 +91,9 @@ impl Life {
         let running: Vec<_> =
             (0..self.lines.len()).filter(|line| self.lines[*line].log.is_some()).collect();
         let line = self.book.dice.pick(&running);
+        if self.is_troubled && self.is_on_disk && self.book.dice.percent(1) {
+            return self.be_locked(line).await;
+        }
         let history = self.log(line).history.clone();
         match self.book.dice.below(100) {
             0..34 => self.publish(line).await,

@@ -14,6 +14,9 @@ use crate::chronicle::{Fault, Given};
 /// How long a log may be away, and what follows from something may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long until it is looked again whether something has come about.
+pub const POLL: Duration = Duration::from_millis(10);
+
 /// Patterns, as readers give them.
 pub fn patterns(texts: &[&str]) -> Arc<[Pattern]> {
     texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect()
@@ -28,7 +31,7 @@ pub async fn answer<'a, T>(
         match ask().await {
             Ok(answer) => return Ok(answer),
             Err(problem) if problem.code == Code::Unavailable && Instant::now() < give_up => {
-                sleep(Duration::from_millis(10)).await;
+                sleep(POLL).await;
             }
             Err(problem) => return Err(Fault(format!("it could not be read: {problem}"))),
         }

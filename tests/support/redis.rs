@@ -176,6 +176,12 @@ impl Redis {
         assert!(sent.success());
     }
 
+    /// Has it stand still until what this returns is dropped.
+    pub fn stop(&self) -> StandsStill {
+        self.signal("-STOP");
+        StandsStill { pid: self.child.id() }
+    }
+
     /// Kills it.
     pub fn kill(&mut self) {
         self.signal("-KILL");
@@ -259,6 +265,17 @@ fn spawn(port: u16, arguments: &Vec<String>, directory: &Path, clock: Option<&Te
         .stderr(Stdio::null())
         .spawn()
         .expect("redis-server is installed")
+}
+
+/// A server stands still.
+pub struct StandsStill {
+    pid: u32,
+}
+
+impl Drop for StandsStill {
+    fn drop(&mut self) {
+        _ = Command::new("kill").args(["-CONT", &self.pid.to_string()]).status();
+    }
 }
 
 impl Drop for Redis {

@@ -47,10 +47,58 @@ impl Issuer {
 
     /// The certificate as the broker reads it.
     pub fn certificate(&self) -> Certificate {
-        let file = |key: &str, path: &Path| format!("server.{key}={}", path.display());
-        let sets = vec![file("tls_certificate", &self.chain()), file("tls_key", &self.key())];
-        let config = load(&Sources { sets, ..Sources::default() }).expect("a configuration");
-        config.server.certificate.expect("a certificate")
+        read(&self.chain(), &self.key())
+    }
+}
+
+/// A certificate as the broker reads it.
+fn read(chain: &Path, key: &Path) -> Certificate {
+    let file = |key: &str, path: &Path| format!("server.{key}={}", path.display());
+    let sets = vec![file("tls_certificate", chain), file("tls_key", key)];
+    let config = load(&Sources { sets, ..Sources::default() }).expect("a configuration");
+    config.server.certificate.expect("a certificate")
+}
+
+/// A private authority that nobody knows, and the servers whose certificates it issues.
+pub struct Authority(TempDir);
+
+impl Authority {
+    pub fn new(name: &str) -> Self {
+        let authority = Self(tempfile::tempdir().expect("a directory"));
+        authority.openssl(&[
+            &["req", "-x509", "-days", "2", "-keyout", "ca.key", "-out", "ca.pem"],
+            &["-subj", &format!("/O=Tests/CN={name}"), "-nodes"],
+            &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"],
+        ]);
+        authority
+    }
+
+    /// Its own certificate, which whoever is to trust it has to have.
+    pub fn root(&self) -> PathBuf {
+        self.0.path().join("ca.pem")
+    }
+
+    /// A certificate for a server of these names, and its key.
+    pub fn issue(&self, names: &str, days: i32) -> Certificate {
+        let file = |name: &str| self.0.path().join(name);
+        std::fs::write(file("names"), format!("subjectAltName={names}\n")).expect("written");
+        self.openssl(&[
+            &["req", "-nodes", "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=server"],
+            &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"],
+        ]);
+        self.openssl(&[
+            &["x509", "-req", "-in", "request.pem", "-out", "cert.pem", "-extfile", "names"],
+            &["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"],
+            // Before today, where the number is negative.
+            &["-days", &days.to_string()],
+        ]);
+        read(&file("cert.pem"), &file("key.pem"))
+    }
+
+    fn openssl(&self, arguments: &[&[&str]]) {
+        let mut command = Command::new("openssl");
+        command.args(arguments.concat()).current_dir(self.0.path()).stderr(Stdio::null());
+        assert!(command.status().expect("openssl is installed").success(), "{arguments:?}");
     }
 }
 

@@ -1,7 +1,8 @@
 // Draws what machines publish to `host.{name}.{cpu|memory|network|disk}`.
 //
 // The whole of the client is `follow`: one WebSocket, one pattern, one cursor. All else is charts.
-// A sample is drawn at the time it was taken, which it carries itself, not when it arrived.
+// A sample is drawn at the time it was taken, which it carries itself, not when it arrived, so
+// what `readBack` finds of the minutes before the page was opened may come in any order with it.
 
 const WINDOW_MS = 120_000;
 const FRAME_MS = 95;
@@ -85,6 +86,14 @@ function follow(broker, pattern, on) {
   }
 
   open();
+}
+
+/** Reads what the broker keeps of a topic from the time that the charts show. */
+async function readBack(broker, topic, show) {
+  const headers = broker.token ? { authorization: `Bearer ${broker.token}` } : {};
+  const url = `${broker.http}/v1/topics/${encodeURIComponent(topic)}/events?since=-${WINDOW_MS / 1000}s&limit=1000`;
+  const answer = await fetch(url, { headers });
+  if (answer.ok) for (const event of (await answer.json()).events) show(event);
 }
 
 // ---- Numbers ----------------------------------------------------------------------------------
@@ -387,10 +396,17 @@ requestAnimationFrame(drawAll);
 
 const broker = await (await fetch("/config.json")).json();
 let everLive = false;
+
+function show({ topic, data }) {
+  const [, name, kind, ...more] = topic.split(".");
+  if (Object.hasOwn(KINDS, kind ?? "") && more.length === 0) hostNamed(name, broker.name).show(kind, data);
+}
+
 follow(broker, "host.>", {
-  event({ topic, data }) {
-    const [, name, kind, ...more] = topic.split(".");
-    if (Object.hasOwn(KINDS, kind ?? "") && more.length === 0) hostNamed(name, broker.name).show(kind, data);
+  event(event) {
+    show(event);
+    // What cannot be read now is drawn as it comes, as without this.
+    if (event.snapshot) readBack(broker, event.topic, show).catch(() => {});
   },
   gap: showGap,
   state(state, text) {

@@ -19,13 +19,13 @@ pub struct Line {
     pub bytes: Vec<u8>,
 }
 
-/// Why no more lines come.
+/// Why there is no line.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// The input can't be read.
+    /// The input can't be read; no more lines come.
     #[error("standard input: {0}")]
     Io(#[from] io::Error),
-    /// A line longer than [`MAX_LINE`].
+    /// A line longer than [`MAX_LINE`]; others may follow.
     #[error("line {0} has more than 8 MiB")]
     TooLong(u64),
 }
@@ -49,19 +49,33 @@ pub fn read(input: impl BufRead + Send + 'static) -> mpsc::Receiver<Result<Line,
     taken
 }
 
-/// The lines of an input up to its end or its first error.
+/// The lines of an input up to its end or where it can't be read. A line that is too long is passed over.
 fn split(mut input: impl BufRead) -> impl Iterator<Item = Result<Line, InputError>> {
     let mut number = 0;
-    let mut failed = false;
+    let mut last = Last::Whole;
     std::iter::from_fn(move || {
-        if failed {
-            return None;
-        }
+        let passed = match last {
+            Last::Whole => Ok(()),
+            Last::Cut => input.skip_until(b'\n').map(|_| ()),
+            Last::Failed => return None,
+        };
         number += 1;
-        let line = next(&mut input, number).transpose();
-        failed = matches!(line, Some(Err(_)));
-        line
+        let line = passed.map_err(InputError::from).and_then(|()| next(&mut input, number));
+        last = match &line {
+            Ok(_) => Last::Whole,
+            Err(InputError::TooLong(_)) => Last::Cut,
+            Err(InputError::Io(_)) => Last::Failed,
+        };
+        line.transpose()
     })
+}
+
+/// What became of the line before.
+enum Last {
+    Whole,
+    /// Its end is still to come.
+    Cut,
+    Failed,
 }
 
 fn next(input: &mut impl BufRead, number: u64) -> Result<Option<Line>, InputError> {
@@ -99,6 +113,15 @@ mod tests {
     fn a_line_without_end_is_not_held_in_memory() {
         let mut read = split(io::BufReader::new(io::repeat(b'x')));
         assert!(matches!(read.next(), Some(Err(InputError::TooLong(1)))));
+    }
+
+    #[test]
+    fn lines_go_on_behind_one_that_is_too_long() {
+        let long = io::repeat(b'x').take(3 * MAX_LINE);
+        let mut read = split(io::BufReader::new(b"a\n".chain(long).chain(&b"\nb\n"[..])));
+        assert_eq!(read.next().unwrap().unwrap().number, 1);
+        assert!(matches!(read.next(), Some(Err(InputError::TooLong(2)))));
+        assert_eq!(read.next().unwrap().unwrap(), Line { number: 3, bytes: b"b".to_vec() });
         assert!(read.next().is_none());
     }
 }

@@ -35,8 +35,9 @@ Examples:
 With a key: FANFARE_API_KEY=... fanfare publish ... (better than --key, which others on this machine
 can see in the list of processes).
 
-Lines are sent in batches of up to 1,000 events or 1 MiB, at most 100 ms after they came. Each batch
-is kept whole or not at all, and is never published twice, however often it is sent again.";
+Lines are sent in batches of up to 1,000 events or 1 MiB, at most 100 ms after they came. None is
+published twice, however often its batch is sent again. A line that can't be published ends it: those before it are
+published, and it is named by its number; --skip-bad-lines goes on past it, and the exit code is 1.";
 
 /// What `publish` takes.
 #[derive(Debug, clap::Args)]
@@ -58,6 +59,10 @@ pub struct Args {
     /// Take each line of standard input as a whole event: {"topic":...,"type":...,"data":...}
     #[arg(long)]
     ndjson: bool,
+    /// Leave out lines that can't be published, naming each, instead of ending at the first; the exit
+    /// code is 1 if there were any
+    #[arg(long, conflicts_with = "data")]
+    skip_bad_lines: bool,
     #[command(flatten)]
     url: UrlArgs,
     /// The API key; better set FANFARE_API_KEY
@@ -84,7 +89,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let sender = Sender::new(&remote, args.retry_for.0, progress(args.quiet || data.is_some()));
         match data {
             Some(data) => one(&sender, &form, &data, args.quiet).await,
-            None => stream(&sender, &form, args.quiet).await,
+            None => Stream::new(&sender, &form, args.skip_bad_lines).run(args.quiet).await,
         }
     })
 }
@@ -94,7 +99,8 @@ async fn one(sender: &Sender<'_>, form: &Form, data: &str, quiet: bool) -> Resul
     let event = form.event(data.as_bytes()).map_err(Failure::failed)?;
     let mut batch = Batch::default();
     batch.push(1, &event);
-    let answer = sender.send(&mut batch).await.map_err(Failure::Failed)?;
+    let answer = sender.send(&batch.take()).await;
+    let answer = answer.map_err(|missed| Failure::Failed(missed.reason))?;
     if quiet {
         return Ok(());
     }
@@ -104,97 +110,157 @@ async fn one(sender: &Sender<'_>, form: &Form, data: &str, quiet: bool) -> Resul
     })
 }
 
-/// Publishes standard input, a line an event.
-async fn stream(sender: &Sender<'_>, form: &Form, quiet: bool) -> Result<(), Failure> {
-    if std::io::stdin().is_terminal() && !quiet {
-        note("reading events, one a line; Ctrl-D ends");
-    }
-    let mut lines = input::read(std::io::BufReader::new(std::io::stdin()));
-    let mut published = 0;
-    let result = send_lines(sender, form, &mut lines, &mut published).await;
-    sender.progress().finish_and_clear();
-    let said = format!("published {published} event{}", if published == 1 { "" } else { "s" });
-    match result {
-        Ok(()) if quiet => Ok(()),
-        Ok(()) => {
-            note(said);
-            Ok(())
-        }
-        Err(reason) => Err(Failure::Failed(format!("{reason}\n{said} before that"))),
-    }
-}
-
 /// How long a line waits for others to go with it.
 const LINGER: Duration = Duration::from_millis(100);
 
-async fn send_lines(
-    sender: &Sender<'_>,
-    form: &Form,
-    lines: &mut mpsc::Receiver<Result<Line, InputError>>,
-    published: &mut u64,
-) -> Result<(), String> {
-    let mut batch = Batch::default();
-    let mut due = Instant::now();
-    loop {
-        let line = if batch.is_empty() {
-            lines.recv().await
-        } else {
-            match timeout_at(due, lines.recv()).await {
-                Ok(line) => line,
-                Err(_) => {
-                    flush(sender, &mut batch, published).await?;
+/// Standard input on its way, a line an event.
+struct Stream<'a> {
+    sender: &'a Sender<'a>,
+    form: &'a Form,
+    /// Whether it goes on past lines that can't be published.
+    skips: bool,
+    batch: Batch,
+    published: u64,
+    skipped: u64,
+}
+
+impl<'a> Stream<'a> {
+    fn new(sender: &'a Sender<'a>, form: &'a Form, skips: bool) -> Self {
+        Self { sender, form, skips, batch: Batch::default(), published: 0, skipped: 0 }
+    }
+
+    async fn run(mut self, quiet: bool) -> Result<(), Failure> {
+        if std::io::stdin().is_terminal() && !quiet {
+            note("reading events, one a line; Ctrl-D ends");
+        }
+        let mut lines = input::read(std::io::BufReader::new(std::io::stdin()));
+        let result = self.send(&mut lines).await;
+        self.sender.progress().finish_and_clear();
+        let said = format!("published {}", counted(self.published, "event"));
+        match (result, self.skipped) {
+            (Err(reason), _) => Err(Failure::Failed(format!("{reason}\n{said} before that"))),
+            (Ok(()), 0) => {
+                if !quiet {
+                    note(said);
+                }
+                Ok(())
+            }
+            (Ok(()), skipped) => {
+                let skipped = counted(skipped, "bad line");
+                Err(Failure::Failed(format!("{said}, and left out {skipped}")))
+            }
+        }
+    }
+
+    async fn send(
+        &mut self,
+        lines: &mut mpsc::Receiver<Result<Line, InputError>>,
+    ) -> Result<(), String> {
+        let mut due = Instant::now();
+        loop {
+            let line = if self.batch.is_empty() {
+                lines.recv().await
+            } else {
+                match timeout_at(due, lines.recv()).await {
+                    Ok(line) => line,
+                    Err(_) => {
+                        self.flush().await?;
+                        continue;
+                    }
+                }
+            };
+            let Some(line) = line else { return self.flush().await };
+            let (number, event) = match read(line, self.form) {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                Err(bad) => {
+                    self.flush().await?;
+                    self.pass(bad)?;
                     continue;
                 }
+            };
+            if !self.batch.has_room_for(&event) {
+                self.flush().await?;
             }
-        };
-        let Some(line) = line else { return flush(sender, &mut batch, published).await };
-        let event = match read(line, form) {
-            Ok(event) => event,
-            Err(reason) => {
-                flush(sender, &mut batch, published).await?;
+            if self.batch.is_empty() {
+                due = Instant::now() + LINGER;
+            }
+            self.batch.push(number, &event);
+            if self.batch.is_full() {
+                self.flush().await?;
+            }
+        }
+    }
+
+    /// Publishes what waits. What is refused for the sake of one event goes again in halves, the first
+    /// before the second, until that event is alone.
+    async fn flush(&mut self) -> Result<(), String> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let mut parts = vec![self.batch.take()];
+        while let Some(part) = parts.pop() {
+            let (events, place) = (part.events(), part.place());
+            let missed = match self.sender.send(&part).await {
+                Ok(_) => {
+                    self.published += events;
+                    self.sender.progress().set_position(self.published);
+                    continue;
+                }
+                Err(missed) => missed,
+            };
+            let reason = format!("{place}: {}", missed.reason);
+            // Where all go to one topic, none has a right that another lacks.
+            let of_topic = missed.of_right && matches!(self.form, Form::Whole);
+            if !missed.of_event && !of_topic {
                 return Err(reason);
             }
-        };
-        let Some((number, event)) = event else { continue };
-        if !batch.has_room_for(&event) {
-            flush(sender, &mut batch, published).await?;
+            match part.halves() {
+                Ok((first, second)) => parts.extend([second, first]),
+                Err(_) => self.pass(Bad { reason, is_end: false })?,
+            }
         }
-        if batch.is_empty() {
-            due = Instant::now() + LINGER;
+        Ok(())
+    }
+
+    /// Goes past a line that can't be published, where that is asked for.
+    fn pass(&mut self, Bad { reason, is_end }: Bad) -> Result<(), String> {
+        if is_end || !self.skips {
+            return Err(reason);
         }
-        batch.push(number, &event);
-        if batch.is_full() {
-            flush(sender, &mut batch, published).await?;
-        }
+        self.skipped += 1;
+        self.sender.progress().suspend(|| note(format!("{reason}; left out")));
+        Ok(())
     }
 }
 
+/// `1 event`, `2 events`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A line that can't be published.
+struct Bad {
+    reason: String,
+    /// Whether no line comes behind it.
+    is_end: bool,
+}
+
 /// The event of a line, with the line's number; `None` for a blank line.
-fn read(line: Result<Line, InputError>, form: &Form) -> Result<Option<(u64, String)>, String> {
-    let line = line.map_err(|error| error.to_string())?;
+fn read(line: Result<Line, InputError>, form: &Form) -> Result<Option<(u64, String)>, Bad> {
+    let line = line.map_err(|error| Bad {
+        reason: error.to_string(),
+        is_end: matches!(error, InputError::Io(_)),
+    })?;
     if line.bytes.trim_ascii().is_empty() {
         return Ok(None);
     }
     match form.event(&line.bytes) {
         Ok(event) => Ok(Some((line.number, event))),
-        Err(error) => Err(format!("line {}: {error}", line.number)),
-    }
-}
-
-async fn flush(sender: &Sender<'_>, batch: &mut Batch, published: &mut u64) -> Result<(), String> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    let events = batch.events();
-    let (first, last) = batch.lines();
-    match sender.send(batch).await {
-        Ok(_) => {
-            *published += events;
-            sender.progress().set_position(*published);
-            Ok(())
+        Err(error) => {
+            let reason = format!("line {}: {error}", line.number);
+            Err(Bad { reason, is_end: false })
         }
-        Err(reason) if first == last => Err(format!("line {first}: {reason}")),
-        Err(reason) => Err(format!("lines {first} to {last}: {reason}")),
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use bytes::Bytes;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,7 +15,8 @@ use tokio::time::{Instant, sleep};
 use super::super::backoff::Backoff;
 use super::super::note;
 use super::super::remote::{Refusal, Remote};
-use super::batch::Batch;
+use super::batch::Part;
+use crate::trust;
 
 /// Sends batches to one broker.
 pub struct Sender<'a> {
@@ -25,9 +25,15 @@ pub struct Sender<'a> {
     progress: ProgressBar,
 }
 
-/// What became of one try that failed.
-struct Missed {
-    reason: String,
+/// Why events were not published.
+#[derive(Debug)]
+pub struct Missed {
+    /// In a sentence.
+    pub reason: String,
+    /// Whether it is one of the events that is refused: others may be good.
+    pub of_event: bool,
+    /// Whether it is a right that is wanting: for one of the topics.
+    pub of_right: bool,
     /// Whether another try may do better.
     passing: bool,
     /// How long the broker asks to wait.
@@ -48,25 +54,24 @@ impl<'a> Sender<'a> {
         &self.progress
     }
 
-    /// Sends what is in `batch`, leaves it empty, and gives the broker's answer or the reason why it
-    /// has not been published.
-    pub async fn send(&self, batch: &mut Batch) -> Result<String, String> {
-        let body = batch.take();
+    /// Sends events, and gives the broker's answer or the reason why they have not been published.
+    pub async fn send(&self, part: &Part) -> Result<String, Missed> {
         let key = format!("{:032x}", rand::random::<u128>());
         let mut backoff = Backoff::default();
         let mut give_up = None;
         loop {
-            let missed = match self.attempt(&key, body.clone()).await {
+            let missed = match self.attempt(&key, part).await {
                 Ok(answer) => return Ok(answer),
                 Err(missed) => missed,
             };
             let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.retry_for);
             let wait = backoff.wait(missed.asked, rand::random());
             if !missed.passing || self.retry_for.is_zero() {
-                return Err(missed.reason);
+                return Err(missed);
             }
             if Instant::now() + wait > give_up {
-                return Err(format!("{}; gave up after {:?}", missed.reason, self.retry_for));
+                let reason = format!("{}; gave up after {:?}", missed.reason, self.retry_for);
+                return Err(Missed { reason, ..missed });
             }
             let text = format!("{}; trying again in {:.1} s", missed.reason, wait.as_secs_f32());
             self.progress.suspend(|| note(text));
@@ -74,17 +79,23 @@ impl<'a> Sender<'a> {
         }
     }
 
-    async fn attempt(&self, key: &str, body: Bytes) -> Result<String, Missed> {
+    async fn attempt(&self, key: &str, part: &Part) -> Result<String, Missed> {
         let request = self
             .remote
             .post("/v1/events")
             .insert_header((CONTENT_TYPE, "application/x-ndjson"))
             .insert_header(("Idempotency-Key", key));
-        let lost = |reason: String| Missed { reason, passing: true, asked: None };
-        let mut response = request
-            .send_body(body)
-            .await
-            .map_err(|error| lost(format!("{}: {error}", self.remote.url())))?;
+        let lost = |reason: String| Missed {
+            reason,
+            of_event: false,
+            of_right: false,
+            passing: true,
+            asked: None,
+        };
+        let mut response = request.send_body(part.body()).await.map_err(|error| {
+            let missed = lost(format!("{}: {}", self.remote.url(), trust::reason(&error)));
+            Missed { passing: trust::lasting(&error).is_none(), ..missed }
+        })?;
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER);
         let asked = retry_after.and_then(|value| value.to_str().ok()).and_then(seconds);
@@ -95,7 +106,11 @@ impl<'a> Sender<'a> {
             return Ok(String::from_utf8_lossy(&answer).into_owned());
         }
         let refusal = Refusal::new(status, &answer);
-        Err(Missed { reason: refusal.to_string(), passing: refusal.is_passing(), asked })
+        let (of_event, passing) = (refusal.is_of_event(), refusal.is_passing());
+        // Its only line is another one of the input.
+        let reason = refusal.to_string().replacen(": line 1: ", ": ", 1);
+        let of_right = status == StatusCode::FORBIDDEN;
+        Err(Missed { reason, of_event, of_right, passing, asked })
     }
 }
 

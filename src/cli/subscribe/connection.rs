@@ -19,6 +19,7 @@ use tokio::time::{Instant, interval_at, timeout};
 use super::super::remote::{Refusal, Remote};
 use super::ending::{Bye, Ending};
 use super::message::Message;
+use crate::trust;
 
 /// What came over the connection.
 #[derive(Debug)]
@@ -52,7 +53,11 @@ impl Connection {
             Err(WsClientError::InvalidResponseStatus(status)) => {
                 return Err(refusal(remote, query, status).await);
             }
-            Err(WsClientError::SendRequest(error)) => return Err(Ending::lost(error.to_string())),
+            Err(WsClientError::SendRequest(error)) => {
+                let lasting = trust::lasting(&error);
+                let stop = |cause| Ending::Stop(format!("{}: {cause}", remote.url()));
+                return Err(lasting.map_or_else(|| Ending::lost(error.to_string()), stop));
+            }
             Err(error) => return Err(Ending::lost(format!("not a WebSocket: {error}"))),
         };
         let (sink, frames) = socket.split();

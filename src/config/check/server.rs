@@ -88,6 +88,32 @@ fn proxies(typed: &[String], complaints: &mut Complaints) -> Vec<IpNet> {
     proxies
 }
 
+/// Warns of addresses where keys and tokens can be read on their way. A proxy that is trusted is there to
+/// speak TLS to the world.
+pub(super) fn without_tls(config: &Config) -> Vec<String> {
+    let server = &config.server;
+    let is_secured = server.certificate.is_some() || !server.trusted_proxies.is_empty();
+    let public = (!is_secured).then_some(("server.listen", server.listen));
+    let inside = server.internal_listen.map(|address| ("server.internal_listen", address));
+    let exposed = public.into_iter().chain(inside).filter(|(_, address)| {
+        !config.auth.is_open() && !address.ip().to_canonical().is_loopback()
+    });
+    let warning = |(key, address)| {
+        format!(
+            "{key}: {address} is reachable from other machines without TLS, so keys and tokens can be read \
+             on the way: {}",
+            match key {
+                "server.listen" => {
+                    "set server.tls_certificate and server.tls_key, or server.trusted_proxies where a \
+                     proxy speaks TLS before it"
+                }
+                _ => "let no network reach it that is not trusted",
+            }
+        )
+    };
+    exposed.map(warning).collect()
+}
+
 /// Refuses to serve other machines where everyone has every right.
 pub(super) fn require_credentials(config: &Config, complaints: &mut Complaints) {
     let addresses = [

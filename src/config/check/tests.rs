@@ -249,3 +249,46 @@ fn what_is_probably_not_meant_is_warned_of() {
     assert!(warnings(&[KEY, rules])[0].starts_with("topics[2] never applies: topics[0]"));
     assert!(warnings(&[KEY, "limits.outbox_bytes=1KiB"])[0].contains("limits.outbox_bytes"));
 }
+
+fn warnings(sets: &[&str]) -> Vec<String> {
+    let sets = sets.iter().map(|&set| set.to_owned()).collect();
+    load_with_origins(&Sources { sets, ..Sources::default() }).unwrap().warnings
+}
+
+#[test]
+fn keys_that_can_be_read_on_the_way_are_warned_of() {
+    let public = "server.listen=0.0.0.0:8080";
+    let [warning] = &warnings(&[KEY, public])[..] else { panic!("one warning") };
+    assert!(warning.contains("0.0.0.0:8080") && warning.contains("server.tls_certificate"));
+    assert!(warnings(&[KEY, public, "server.trusted_proxies=10.0.0.0/8"]).is_empty());
+    assert!(warnings(&[KEY, "server.listen=127.0.0.1:8080"]).is_empty());
+    let inside = warnings(&[KEY, "server.internal_listen=0.0.0.0:9090"]);
+    assert!(inside.len() == 1 && inside[0].starts_with("server.internal_listen: "), "{inside:?}");
+}
+
+#[test]
+fn a_webhook_that_never_hears_of_anyone_is_warned_of() {
+    let of = |events: &str, more: &[&str]| {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+        let hook = format!(
+            r#"webhooks=[{{name = "a", url = "https://a.example/", secret = "{secret}", topics = ["a.>"], events = [{events}]}}]"#
+        );
+        warnings(&[&[KEY, &hook], more].concat())
+    };
+    let presence = r#""presence.joined""#;
+    let [warning] = &of(presence, &[])[..] else { panic!("one warning") };
+    assert!(warning.starts_with("webhooks[0] asks") && warning.contains("[[topics]]"), "{warning}");
+    let rule = |pattern: &str| format!(r#"topics=[{{match = "{pattern}", presence = true}}]"#);
+    assert!(of(presence, &[&rule("a.b")]).is_empty());
+    assert_eq!(of(presence, &[&rule("b.>")]).len(), 1);
+    assert!(of(presence, &[&rule("a.b"), "notices.presence=false"])[0].contains("is off"));
+    assert!(of("", &[]).is_empty() && of(r#""topic.vacated""#, &[]).is_empty());
+}
+
+#[test]
+fn a_secret_that_may_be_meant_as_base64_is_warned_of_without_being_shown() {
+    let secret = "8J+QmPCfkJjwn5CY8J+QmPCfkJjwn5CY8J+QmPCfkJg=";
+    let [warning] = &warnings(&[&format!("auth.jwt_secret={secret}")])[..] else { panic!("one") };
+    assert!(warning.contains("32 bytes") && !warning.contains(secret), "{warning}");
+    assert!(warnings(&[&format!("auth.jwt_secret=base64:{secret}")]).is_empty());
+}

@@ -5,7 +5,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use super::super::schema::{self, Typed};
 use super::super::value::Hidden;
-use super::super::{Notices, Webhook, WebhookSecret};
+use super::super::{Config, Notices, Webhook, WebhookSecret};
 use super::{Complaints, complain};
 use crate::model::{NoticeKind, Pattern, Topic};
 
@@ -39,6 +39,30 @@ pub(super) fn webhooks(typed: &Typed, complaints: &mut Complaints) -> Vec<Webhoo
         }
     }
     webhooks
+}
+
+/// Warns of webhooks that ask for what is never noticed: who is present, where no rule has presence.
+pub(super) fn unfed(typed: &Typed, config: &Config) -> Vec<String> {
+    use NoticeKind::{PresenceJoined, PresenceLeft};
+    let asks = |typed: &schema::Webhook| {
+        let mut kinds = typed.events.iter().filter_map(|name| NoticeKind::parse(name));
+        kinds.any(|kind| [PresenceJoined, PresenceLeft].contains(&kind))
+    };
+    let is_fed = |hook: &Webhook| {
+        let of = |pattern: &Pattern| hook.topics.iter().any(|topic| topic.overlaps(pattern));
+        let mut rules = config.rules.listed.iter();
+        config.notices.presence && rules.any(|rule| rule.presence && of(&rule.pattern))
+    };
+    let hooks = typed.webhooks.iter().zip(&config.webhooks).enumerate();
+    let unfed = hooks.filter(|(_, (typed, hook))| asks(typed) && !is_fed(hook));
+    let warning = |(index, _)| {
+        let wanting = match config.notices.presence {
+            true => "no rule of [[topics]] has presence for its topics",
+            false => "notices.presence is off",
+        };
+        format!("webhooks[{index}] asks for who is present, and never hears of anyone: {wanting}")
+    };
+    unfed.map(warning).collect()
 }
 
 fn webhook(typed: &schema::Webhook) -> Result<Webhook, String> {
@@ -86,7 +110,7 @@ mod tests {
     use super::super::super::{Sources, load};
     use super::*;
 
-    fn loaded(webhooks: &str) -> Result<super::super::super::Config, String> {
+    fn loaded(webhooks: &str) -> Result<Config, String> {
         let sets = vec![format!("webhooks=[{webhooks}]")];
         load(&Sources { sets, ..Sources::default() }).map_err(|error| error.to_string())
     }

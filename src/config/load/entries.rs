@@ -136,7 +136,7 @@ impl Reader {
         text: &str,
         source: &Source<'_>,
     ) {
-        let text = if text.is_empty() { "[]" } else { text };
+        let text = if text.trim().is_empty() { "[]" } else { text };
         match DeValue::parse(text) {
             Ok(value) => self.entries(entries, &value, source),
             Err(_) => {
@@ -177,7 +177,7 @@ impl Reader {
 
     fn entry<T: Default>(
         &mut self,
-        Entries { one, keys, .. }: &Entries<T>,
+        Entries { name: entries, one, keys, .. }: &Entries<T>,
         path: &str,
         table: &DeTable<'_>,
         source: &Source<'_>,
@@ -186,15 +186,24 @@ impl Reader {
         let mut values: Vec<_> = table.iter().collect();
         values.sort_by_key(|(name, _)| name.span().start);
         for (name, value) in values {
-            let (path, origin) =
-                (format!("{path}.{}", name.get_ref()), source.origin(&name.span()));
-            let Some(key) = keys.iter().find(|key| key.name == *name.get_ref()) else {
+            let origin = source.origin(&name.span());
+            let new = self.renamed_in(&format!("{entries}."), name.get_ref(), &origin);
+            if new.is_some_and(|new| table.iter().any(|(name, _)| *name.get_ref() == new)) {
+                continue;
+            }
+            let called = new.unwrap_or(name.get_ref());
+            let path = format!("{path}.{called}");
+            let Some(key) = keys.iter().find(|key| key.name == called) else {
                 let names = keys.iter().map(|key| key.name.to_owned());
                 self.unknown(&format!("key of a {one}"), name.get_ref(), names, &origin);
                 continue;
             };
-            match (key.set)(&mut entry, Given::Toml(value.get_ref())) {
-                Some(()) => _ = self.origins.insert(path, origin),
+            let given = Given::Toml(value.get_ref());
+            match (key.set)(&mut entry, given) {
+                Some(()) => {
+                    self.warn_of_trimmed(&path, key, given, &origin);
+                    self.origins.insert(path, origin);
+                }
                 None => self.wrong_form(&path, key, &source.excerpt(value), &origin),
             }
         }

@@ -106,6 +106,33 @@ fn values_from_the_environment_mean_what_they_mean_in_a_file() {
 }
 
 #[test]
+fn a_secret_with_a_line_break_at_its_end_is_the_secret() {
+    let plain = "a secret of at least thirty-two bytes";
+    let key = |sources: &Sources| load_with_origins(sources).unwrap().typed.auth.jwt_secret;
+    let (_directory, in_file) = file(&format!("[auth]\njwt_secret = \"{plain}\\n\""));
+    for sources in [
+        in_file,
+        env("FANFARE_AUTH_JWT_SECRET", &format!("{plain}\n")),
+        set(&format!("auth.jwt_secret= {plain}\r\n")),
+    ] {
+        assert_eq!(key(&sources).unwrap().0, plain);
+        let warnings = load_with_origins(&sources).unwrap().warnings;
+        let warned = warnings.iter().any(|warning| warning.starts_with("auth.jwt_secret: white"));
+        assert!(warned && !warnings.concat().contains(plain), "{warnings:?}");
+    }
+    let issuer = format!("[auth]\njwt_secret = \"{plain}\"\nissuer = \" me\\t\"");
+    let (_directory, sources) = file(&issuer);
+    assert_eq!(load(&sources).unwrap().auth.jwt.unwrap().issuer.as_deref(), Some("me"));
+    let (_directory, sources) = file(&issuer.replace("me", ""));
+    assert!(problem(&sources).starts_with("auth.issuer: is empty"), "{}", problem(&sources));
+    assert!(
+        load(&env("FANFARE_AUTH_JWT_SECRET", "\n")).unwrap().auth.is_open(),
+        "as without a text"
+    );
+    assert!(load(&env("FANFARE_TOPICS", "\n")).is_ok());
+}
+
+#[test]
 fn rules_are_read_in_their_order() {
     let (_directory, sources) = file(
         "[[topics]]\nmatch = \"b.>\"\nmax_events = 5\n\n[[topics]]\nmatch = \"a\"\npublish = \"anyone\"\n",
@@ -156,10 +183,14 @@ fn variables_that_set_nothing_here_are_passed_over() {
         ("FANFARE_SERVICE_PORT_HTTP", "8080"),
         ("FANFARE_PORT", "tcp://10.0.0.7:8080"),
         ("FANFARE_PORT_8080_TCP_ADDR", "10.0.0.7"),
+        ("FANFARE_REDIS_MASTER_SERVICE_HOST", "10.0.0.8"),
+        ("FANFARE_NAME", "/web/fanfare"),
     ] {
         assert!(load(&env(name, value)).is_ok(), "{name}");
     }
-    assert!(problem(&env("FANFARE_PORT", "8080")).contains("unknown variable"));
+    for (name, value) in [("FANFARE_PORT", "8080"), ("FANFARE_SERVICE_LISTEN", "127.0.0.1:80")] {
+        assert!(problem(&env(name, value)).contains("unknown variable"), "{name}");
+    }
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) struct Ear {
     has_ended: bool,
     /// The run of the server that it hears.
     pub(super) run: String,
+    /// Whether it hears the channel of all databases too.
+    hears_all: bool,
     /// Hears as long as it is there.
     _connection: MultiplexedConnection,
 }
@@ -44,7 +46,7 @@ enum Heard {
 /// Puts what is heard where it belongs.
 struct Sorter {
     server: Arc<Server>,
-    feed: Vec<u8>,
+    feeds: Vec<String>,
     messages: UnboundedSender<Heard>,
     waiting: Arc<AtomicUsize>,
 }
@@ -52,11 +54,19 @@ struct Sorter {
 impl Ear {
     /// Subscribes; from here on nothing is missed but what is over the bound.
     pub(super) async fn open(server: &Arc<Server>, link: &Link) -> Result<Self, Away> {
+        let opened = Self::try_open(server, link).await;
+        server.note_hearing(opened.as_ref().err());
+        opened
+    }
+
+    async fn try_open(server: &Arc<Server>, link: &Link) -> Result<Self, Away> {
         let (sender, messages) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
-        let feed = server.keys.channel().into_bytes();
+        let hears_all = server.nodes.has_earlier();
+        let mut feeds = vec![server.keys.channel()];
+        feeds.extend(hears_all.then(|| server.keys.channel_of_all()));
         let sorter =
-            Sorter { server: server.clone(), feed, messages: sender, waiting: waiting.clone() };
+            Sorter { server: server.clone(), feeds, messages: sender, waiting: waiting.clone() };
         let subscribing = timeout(CONNECT, subscribe(server, link, sorter));
         let connection = match subscribing.await {
             Ok(connection) => connection.map_err(|error| away(&error))?,
@@ -64,7 +74,12 @@ impl Ear {
         };
         server.nodes.hear_myself();
         let (run, has_ended) = (link.run.clone(), false);
-        Ok(Self { messages, waiting, has_ended, run, _connection: connection })
+        Ok(Self { messages, waiting, has_ended, run, hears_all, _connection: connection })
+    }
+
+    /// Whether the log is told on other channels by now.
+    pub(super) fn is_outdated(&self, server: &Server) -> bool {
+        self.hears_all != server.nodes.has_earlier()
     }
 
     /// Whether no message waits.
@@ -104,13 +119,14 @@ async fn subscribe(
     link: &Link,
     sorter: Sorter,
 ) -> RedisResult<MultiplexedConnection> {
+    let feeds = sorter.feeds.clone();
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
         .set_response_timeout(Some(CONNECT))
         .set_push_sender(move |heard| sorter.sort(heard));
     let mut connection = link.client.get_multiplexed_async_connection_with_config(&config).await?;
     let own = server.keys.node(server.node);
-    for channel in [server.keys.channel(), server.keys.nodes(), own] {
+    for channel in feeds.iter().chain(&[server.keys.nodes(), own]) {
         () = cmd("SSUBSCRIBE").arg(channel).query_async(&mut connection).await?;
     }
     // Who is there already says so within a second; this is to know it at once.
@@ -142,7 +158,7 @@ impl Sorter {
     }
 
     fn take(&self, channel: &[u8], message: Vec<u8>) -> Result<(), SendError> {
-        if channel != self.feed {
+        if !self.feeds.iter().any(|feed| feed.as_bytes() == channel) {
             self.server.nodes.hear(&message);
             return Ok(());
         }

@@ -149,7 +149,13 @@ impl Follower {
                     Some(messages) => self.is_behind = self.hear(&messages).await.is_none(),
                     None => return,
                 },
-                _ = looks.tick() => self.is_behind |= self.look(ear).await.is_none(),
+                _ = looks.tick() => {
+                    if ear.is_outdated(&self.server) {
+                        info!("nodes of an earlier release have come, or have gone");
+                        return;
+                    }
+                    self.is_behind |= self.look(ear).await.is_none();
+                }
                 () = deaf.notified() => return,
                 // What runs elsewhere is not heard here.
                 () = self.server.moved_from(&run) => return,

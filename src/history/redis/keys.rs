@@ -1,7 +1,8 @@
 //! The names of everything in Redis, all in one slot.
 //!
 //! The prefix stands in braces, which makes it the hash tag of each key and of the channel, so that one
-//! script may use them all on a Redis Cluster too. `docs/cluster.md` says what each holds.
+//! script may use them all on a Redis Cluster too. Keys are apart by database, channels are not: those of every
+//! database but the first have its number. `docs/cluster.md` says what each holds.
 
 use std::fmt::Write;
 
@@ -11,12 +12,18 @@ use crate::model::{LogName, Topic};
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     tag: String,
+    database: i64,
 }
 
 impl Keys {
-    /// The names that begin with `prefix`.
-    pub(super) fn new(prefix: &str) -> Self {
-        Self { tag: format!("{{{prefix}}}") }
+    /// The names that begin with `prefix`, in a database.
+    pub(super) fn new(prefix: &str, database: i64) -> Self {
+        Self { tag: format!("{{{prefix}}}"), database }
+    }
+
+    /// The number of the database.
+    pub(super) fn database(&self) -> i64 {
+        self.database
     }
 
     fn named(&self, name: &str) -> String {
@@ -69,6 +76,12 @@ impl Keys {
         name
     }
 
+    /// A name under which nothing is kept, and then one of each kind under which something is.
+    pub(super) fn of_all_kinds(&self) -> Vec<String> {
+        let other = ["nothing", "t:", "k:", "sweep", "turn:"].map(|name| self.named(name));
+        other.into_iter().chain(self.of_every_script()).collect()
+    }
+
     /// Which node makes room. Not `sweeper`, which a node of an earlier release holds, who does less.
     pub(super) fn sweep(&self) -> String {
         self.named("sweep")
@@ -81,10 +94,18 @@ impl Keys {
 
     /// The channel of the log.
     pub(super) fn channel(&self) -> String {
+        match self.database {
+            0 => self.channel_of_all(),
+            database => self.named(&format!("feed:{database}")),
+        }
+    }
+
+    /// The channel that earlier releases have, whatever the database.
+    pub(super) fn channel_of_all(&self) -> String {
         self.named("feed")
     }
 
-    /// The channel on which nodes say that they are there, and ask.
+    /// The channel on which nodes of all databases say that they are there, and in which, and ask.
     pub(super) fn nodes(&self) -> String {
         self.named("nodes")
     }

@@ -2,7 +2,8 @@
 //!
 //! A node renews its lease by each heartbeat that others hear; one that is silent for a whole lease is gone.
 //! While a node does not hear itself it can't judge others: then no lease ends, and when it hears itself
-//! again each begins anew. Pure state: who hears brings the clock.
+//! again each begins anew. Nodes of all databases of a Redis hear each other; a neighbour is one that does not say
+//! that it is of another. Pure state: who hears brings the clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ pub(super) const SILENCE: Duration = Duration::from_millis(2_500);
 /// The other nodes, as one node hears them.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
+    database: i64,
     heard_myself: Option<Instant>,
     others: HashMap<LogName, Other>,
 }
@@ -26,11 +28,41 @@ pub(super) struct Leases {
 #[derive(Debug)]
 struct Other {
     heard: Instant,
-    /// The highest form of entries that it says it reads.
-    reads: u8,
+    /// None until it has said something of itself.
+    word: Option<Word>,
+}
+
+/// What a node says of itself, once a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word {
+    /// The highest form of entries that it reads.
+    pub(super) reads: u8,
+    /// The database of its log; one of an earlier release does not say.
+    pub(super) database: Option<i64>,
+}
+
+impl Word {
+    /// What follows the name of a node: a byte of the form, which the earliest releases leave out, for they read
+    /// the first, and the digits of the database.
+    pub(super) fn read(body: &[u8]) -> Self {
+        let (reads, digits) = body.split_first().unwrap_or((&1, &[]));
+        let database = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+        Self { reads: *reads, database }
+    }
+
+    /// The same, to be sent.
+    pub(super) fn write(self) -> Vec<u8> {
+        let digits = self.database.map_or(String::new(), |database| database.to_string());
+        [&[self.reads], digits.as_bytes()].concat()
+    }
 }
 
 impl Leases {
+    /// Nobody yet, for a node whose log is in a database.
+    pub(super) fn in_database(database: i64) -> Self {
+        Self { database, ..Self::default() }
+    }
+
     /// This node hears itself.
     pub(super) fn hear_myself(&mut self, now: Instant) {
         if self.is_deaf(now) {
@@ -46,19 +78,42 @@ impl Leases {
 
     /// Another node is there. Until it says what it reads, that is the first form.
     pub(super) fn hear(&mut self, node: LogName, now: Instant) {
-        self.others.entry(node).or_insert(Other { heard: now, reads: 1 }).heard = now;
+        self.others.entry(node).or_insert(Other { heard: now, word: None }).heard = now;
     }
 
-    /// Another node is there, and says up to which form it reads entries; one of an earlier release says nothing.
-    pub(super) fn hear_form(&mut self, node: LogName, reads: Option<u8>, now: Instant) {
-        self.others.insert(node, Other { heard: now, reads: reads.unwrap_or(1) });
+    /// Another node is there, and says something of itself.
+    pub(super) fn hear_word(&mut self, node: LogName, word: Word, now: Instant) {
+        self.others.insert(node, Other { heard: now, word: Some(word) });
     }
 
-    /// A node that does not read entries of a form.
+    /// A neighbour that does not read entries of a form.
     pub(super) fn without(&mut self, form: u8, now: Instant) -> Option<LogName> {
         self.end_leases(now);
-        let less = self.others.iter().filter(|(_, other)| other.reads < form);
+        let reads = |other: &Other| other.word.map_or(1, |word| word.reads);
+        let less = self.neighbours().filter(|(_, other)| reads(other) < form);
         less.map(|(node, _)| *node).min()
+    }
+
+    /// Whether a node is there that does not say in which database its log is, so that it may be a neighbour which
+    /// hears the channel of all alone. That is the channel of the first.
+    pub(super) fn has_earlier(&mut self, now: Instant) -> bool {
+        self.end_leases(now);
+        let is_earlier = |other: &Other| other.word.is_some_and(|word| word.database.is_none());
+        self.database != 0 && self.others.values().any(is_earlier)
+    }
+
+    /// Whether a node has said that its log is in another database.
+    pub(super) fn is_stranger(&self, node: LogName) -> bool {
+        self.others.get(&node).is_some_and(|other| !self.is_neighbour(other))
+    }
+
+    fn is_neighbour(&self, other: &Other) -> bool {
+        let database = other.word.and_then(|word| word.database);
+        database.is_none_or(|database| database == self.database)
+    }
+
+    fn neighbours(&self) -> impl Iterator<Item = (&LogName, &Other)> {
+        self.others.iter().filter(|(_, other)| self.is_neighbour(other))
     }
 
     /// Another node has said good-bye.
@@ -66,10 +121,10 @@ impl Leases {
         self.others.remove(&node);
     }
 
-    /// The other nodes whose lease runs.
+    /// The neighbours whose lease runs.
     pub(super) fn others(&mut self, now: Instant) -> Vec<LogName> {
         self.end_leases(now);
-        self.others.keys().copied().collect()
+        self.neighbours().map(|(node, _)| *node).collect()
     }
 
     fn end_leases(&mut self, now: Instant) {
@@ -143,17 +198,52 @@ mod tests {
         let (old, new, unknown) = (node("aaaaaaaa"), node("bbbbbbbb"), node("cccccccc"));
         leases.hear_myself(now);
         assert_eq!(leases.without(2, now), None, "nobody else is there");
-        leases.hear_form(new, Some(2), now);
+        let word = |reads| Word { reads, database: Some(0) };
+        leases.hear_word(new, word(2), now);
         assert_eq!((leases.without(2, now), leases.without(3, now)), (None, Some(new)));
         // Who asks or answers has not said what it reads.
         leases.hear(new, now);
         leases.hear(unknown, now);
         assert_eq!((leases.without(1, now), leases.without(2, now)), (None, Some(unknown)));
-        leases.hear_form(unknown, Some(2), now);
+        leases.hear_word(unknown, word(2), now);
         assert_eq!(leases.without(2, now), None);
-        leases.hear_form(old, None, now);
+        leases.hear_word(old, Word::read(b""), now);
         assert_eq!(leases.without(2, now), Some(old));
         leases.end(old);
         assert_eq!(leases.without(2, now), None);
+    }
+
+    #[test]
+    fn a_node_of_another_database_is_no_neighbour_once_it_says_so_whatever_else_it_says() {
+        let now = Instant::now();
+        let mut leases = Leases::in_database(1);
+        let (stranger, earlier, neighbour) = (node("aaaaaaaa"), node("bbbbbbbb"), node("cccccccc"));
+        leases.hear_myself(now);
+        leases.hear(stranger, now);
+        assert!(!leases.is_stranger(stranger), "nobody knows yet");
+        leases.hear_word(stranger, Word { reads: 1, database: Some(0) }, now);
+        leases.hear(stranger, now);
+        leases.hear_word(neighbour, Word { reads: 2, database: Some(1) }, now);
+        assert_eq!((leases.others(now), leases.without(2, now)), (vec![neighbour], None));
+        assert!(leases.is_stranger(stranger) && !leases.has_earlier(now));
+        leases.hear_word(earlier, Word { reads: 2, database: None }, now);
+        assert!(leases.has_earlier(now), "it may be of this log");
+        assert!(leases.others(now).contains(&earlier) && !leases.is_stranger(earlier));
+        leases.hear_myself(now + 2 * LEASE);
+        assert!(!leases.has_earlier(now + 2 * LEASE), "it is gone");
+        let mut first = Leases::in_database(0);
+        first.hear_word(earlier, Word { reads: 2, database: None }, now);
+        assert!(!first.has_earlier(now), "there is one channel");
+    }
+
+    #[test]
+    fn a_word_is_read_as_it_was_written_and_those_of_earlier_releases_too() {
+        for database in [None, Some(0), Some(15)] {
+            let word = Word { reads: 2, database };
+            assert_eq!(Word::read(&word.write()), word);
+        }
+        assert_eq!(Word::read(b""), Word { reads: 1, database: None });
+        assert_eq!(Word::read(b"\x02"), Word { reads: 2, database: None });
+        assert_eq!(Word { reads: 2, database: Some(0) }.write(), b"\x020");
     }
 }

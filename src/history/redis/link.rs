@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::epochs::Epochs;
 use super::keys::Keys;
+use super::needs;
 use super::nodes::Neighbours;
 use super::place::Place;
 use super::reads::Reads;
@@ -25,6 +26,7 @@ use super::state::State;
 use crate::config;
 use crate::model::{Cursor, LogName};
 use crate::panics::half_done;
+use crate::trust;
 
 /// How long a connection may take to stand.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
@@ -86,6 +88,8 @@ pub(super) struct Server {
     lost: Notify,
     reason: Mutex<String>,
     policy: Mutex<Option<String>>,
+    /// Why the log can't be heard, where it was tried and failed.
+    deaf: Mutex<Option<Away>>,
     /// The highest place that this node has acknowledged or seen.
     presented: Mutex<Option<Cursor>>,
 }
@@ -93,18 +97,20 @@ pub(super) struct Server {
 impl Server {
     /// A server that is not connected to yet.
     pub(super) fn new(redis: &config::Redis) -> RedisResult<Self> {
-        let node = LogName::random();
+        let (node, place) = (LogName::random(), Place::new(redis)?);
+        let database = place.database();
         Ok(Self {
-            place: Place::new(redis)?,
-            keys: Keys::new(&redis.prefix),
+            place,
+            keys: Keys::new(&redis.prefix, database),
             epochs: Epochs::default(),
             wait_replicas: redis.wait_replicas,
             node,
-            nodes: Neighbours::new(node),
+            nodes: Neighbours::new(node, database),
             link: watch::Sender::new(None),
             lost: Notify::new(),
             reason: Mutex::new("not connected yet".to_owned()),
             policy: Mutex::default(),
+            deaf: Mutex::default(),
             presented: Mutex::default(),
         })
     }
@@ -179,13 +185,18 @@ impl Server {
         let reads = connect(READ).await.map_err(|error| away(&error))?;
         let publishes = match self.wait_replicas {
             0 => commands.clone(),
-            _ => connect(ANSWER).await.map_err(|error| away(&error))?,
+            _ => {
+                let mut publishes = connect(ANSWER).await.map_err(|error| away(&error))?;
+                needs::ask_for_wait(&mut publishes).await?;
+                publishes
+            }
         };
         let is_told = AtomicBool::new(false);
         Ok(Link { client, commands, publishes, reads, run, replication, is_told })
     }
 
-    /// Looks at the server behind a connection; which it is, where it can be used.
+    /// Looks at the server behind a connection, and asks for all that is used of it; which it is, where it can be
+    /// used.
     pub(super) async fn look_at(
         &self,
         connection: &mut MultiplexedConnection,
@@ -200,6 +211,7 @@ impl Server {
             return Err(Away("the server is a replica".to_owned()));
         }
         let run = field("run_id").ok_or_else(|| Away("INFO has no run_id".to_owned()))?.to_owned();
+        needs::ask_for(&needs::OF_A_LOG, &self.keys.of_all_kinds(), connection).await?;
         Ok(Identity { run, replication: field("master_replid").unwrap_or_default().to_owned() })
     }
 
@@ -208,6 +220,19 @@ impl Server {
         let policy = lock(&self.policy).clone()?;
         let message = format!("maxmemory-policy of Redis is {policy}, and must be noeviction");
         (policy != "noeviction").then_some(message)
+    }
+
+    /// Notes what came of an attempt to hear the log.
+    pub(super) fn note_hearing(&self, failed: Option<&Away>) {
+        let before = std::mem::replace(&mut *lock(&self.deaf), failed.cloned());
+        if let Some(reason) = failed.filter(|reason| before.as_ref() != Some(reason)) {
+            warn!(reason = %reason.0, "the channel of the log can't be heard");
+        }
+    }
+
+    /// Why the log can't be heard, where that is known.
+    pub(super) fn deafness(&self) -> Option<Away> {
+        lock(&self.deaf).clone()
     }
 
     /// What every script is told first.
@@ -219,7 +244,7 @@ impl Server {
         let name = presented.map_or(String::new(), |cursor| cursor.log.to_string());
         let (epoch, sequence) = presented.map_or((0, 0), |cursor| (cursor.epoch, cursor.sequence));
         script.arg(&link.run).arg(name).arg(epoch).arg(sequence);
-        script.arg(self.keys.channel()).arg(LogName::random().to_string());
+        script.arg(self.channel()).arg(LogName::random().to_string());
         let is_told = link.is_told.load(Ordering::Acquire);
         script.arg(if is_told { "" } else { &link.replication });
     }
@@ -329,11 +354,15 @@ impl From<RedisError> for Away {
 
 /// Why Redis can't be used, without the texts of a request.
 pub(super) fn away(error: &RedisError) -> Away {
-    Away(match error.code() {
+    let refused = needs::refused(error);
+    Away(refused.unwrap_or_else(|| match error.code() {
         Some(code) => format!("it says {code}"),
         None if error.is_timeout() => "it does not answer".to_owned(),
-        None => error.category().to_owned(),
-    })
+        None => {
+            let cause = trust::lasting_text(&error.to_string());
+            cause.unwrap_or_else(|| error.category().to_owned())
+        }
+    }))
 }
 
 /// Locks, also where another thread has panicked.

@@ -13,6 +13,7 @@ mod keys;
 mod leases;
 mod link;
 mod losses;
+mod needs;
 mod nodes;
 mod pace;
 mod place;
@@ -41,7 +42,7 @@ use tracing::{error, info, warn};
 use self::ear::Ear;
 use self::follower::Follower;
 pub use self::link::Away;
-use self::link::Server;
+use self::link::{Link, Server};
 pub use self::nodes::{Letter, Nodes};
 pub use self::place::Place;
 use self::probe::Probe;
@@ -158,10 +159,11 @@ async fn work(
     start: oneshot::Receiver<Start>,
 ) {
     tokio::spawn(server.clone().keep());
-    let (ear, state) = match timeout(START, join(&server)).await {
+    let mut last = Away("it does not answer".to_owned());
+    let (ear, state) = match timeout(START, join(&server, &mut last)).await {
         Ok(joined) => joined,
         Err(_) => {
-            let reason = server.link().err().map_or_else(String::new, |away| away.0);
+            let Away(reason) = server.link().err().unwrap_or(last);
             _ = joined.send(Err(reason));
             return;
         }
@@ -179,24 +181,31 @@ async fn work(
     server.say_good_bye().await;
 }
 
-/// Hears the log first and then learns its head, so that nothing is missed between the two.
-async fn join(server: &Arc<Server>) -> (Ear, State) {
+/// Joins the log, however often that fails; why it failed last.
+async fn join(server: &Arc<Server>, last: &mut Away) -> (Ear, State) {
     loop {
         let Some(link) = server.linked().await else { continue };
-        if let Ok(ear) = Ear::open(server, &link).await
-            && let Ok(state) = server.join(&link).await
-        {
-            if state.form > entry::READS {
-                let form = state.form;
-                warn!(
-                    form,
-                    "the log has events of a later release: what this one can't read is a gap"
-                );
+        match hear_and_join(server, &link).await {
+            Ok((ear, state)) => {
+                if state.form > entry::READS {
+                    let form = state.form;
+                    warn!(
+                        form,
+                        "the log has events of a later release: what this one can't read is a gap"
+                    );
+                }
+                return (ear, state);
             }
-            return (ear, state);
+            Err(away) => *last = away,
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Hears the log first and then learns its head, so that nothing is missed between the two.
+async fn hear_and_join(server: &Arc<Server>, link: &Arc<Link>) -> Result<(Ear, State), Away> {
+    let ear = Ear::open(server, link).await?;
+    Ok((ear, server.join(link).await?))
 }
 
 impl RedisHistory {

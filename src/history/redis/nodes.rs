@@ -2,7 +2,8 @@
 //!
 //! A heartbeat renews a node's lease with all others, and proves to the node itself that what it sends comes
 //! back. A question goes to all nodes, an answer to the one that asked; both are lost with the connection,
-//! so who asks must ask again.
+//! so who asks must ask again. All of it is heard in every database of a Redis, for channels are not apart by that;
+//! a node says which is its own.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
 use super::entry;
-use super::leases::Leases;
+use super::leases::{Leases, Word};
 use super::link::{Link, Server, away, lock};
 use super::turn::Turn;
 use crate::model::{LogName, Problem};
@@ -47,10 +48,11 @@ pub(super) struct Neighbours {
 }
 
 impl Neighbours {
-    /// Nobody but this node.
-    pub(super) fn new(me: LogName) -> Self {
+    /// Nobody but this node, whose log is in a database.
+    pub(super) fn new(me: LogName, database: i64) -> Self {
         let (incoming, letters) = mpsc::channel(WAITING);
-        let (leases, heard) = (Mutex::default(), watch::Sender::new(None));
+        let leases = Mutex::new(Leases::in_database(database));
+        let heard = watch::Sender::new(None);
         Self { me, leases, heard, incoming, letters: letters.into() }
     }
 
@@ -63,7 +65,10 @@ impl Neighbours {
             HEARTBEAT if from == self.me => self.hear_myself(),
             _ if from == self.me => {}
             GOOD_BYE => lock(&self.leases).end(from),
-            HEARTBEAT => lock(&self.leases).hear_form(from, body.first().copied(), Instant::now()),
+            HEARTBEAT => {
+                lock(&self.leases).hear_word(from, Word::read(body), Instant::now());
+            }
+            _ if lock(&self.leases).is_stranger(from) => {}
             _ => {
                 self.meet(from);
                 if let QUESTION | ANSWER = kind {
@@ -87,6 +92,11 @@ impl Neighbours {
     pub(super) fn without(&self, form: u8) -> Option<LogName> {
         // Every release reads the first.
         if form > 1 { lock(&self.leases).without(form, Instant::now()) } else { None }
+    }
+
+    /// Whether nodes are there that may hear the log on the channel of all databases alone.
+    pub(super) fn has_earlier(&self) -> bool {
+        lock(&self.leases).has_earlier(Instant::now())
     }
 
     /// This node hears itself.
@@ -114,9 +124,19 @@ impl Neighbours {
 }
 
 impl Server {
-    /// Says to all nodes, this one included, that this one is there, and which form of entries it reads.
+    /// Says to all nodes, this one included, that this one is there, which form of entries it reads, and in which
+    /// database its log is.
     pub(super) async fn say_hello(&self, link: &Link) -> RedisResult<()> {
-        self.say(link, &self.keys.nodes(), HEARTBEAT, &[entry::READS]).await
+        let word = Word { reads: entry::READS, database: Some(self.keys.database()) };
+        self.say(link, &self.keys.nodes(), HEARTBEAT, &word.write()).await
+    }
+
+    /// The channel on which the log is told: that of all databases where a node may hear no other.
+    pub(super) fn channel(&self) -> String {
+        match self.nodes.has_earlier() {
+            true => self.keys.channel_of_all(),
+            false => self.keys.channel(),
+        }
     }
 
     /// Says to all nodes that this one ends.
@@ -149,6 +169,11 @@ impl Nodes {
         let turn = Turn::new(self.server.keys.turn(&name), self.server.node.to_string());
         let taken = turn.take(&mut link.commands.clone()).await;
         self.server.judge(&link, taken).unwrap_or(false)
+    }
+
+    /// The database of the log. Who asks says it, for questions are heard in all of them.
+    pub fn database(&self) -> i64 {
+        self.server.keys.database()
     }
 
     /// The other nodes that are there.

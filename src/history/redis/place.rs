@@ -12,11 +12,12 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    ProtocolVersion, RedisResult, cmd,
+    ProtocolVersion, RedisResult, TlsCertificates, cmd,
 };
 
 use super::link::{Away, away, lock};
 use crate::config;
+use crate::trust;
 
 /// How long one of those who know may take to answer.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -52,6 +53,11 @@ impl Place {
             turn: AtomicUsize::new(0),
             info,
         })
+    }
+
+    /// The number of the database, which is 0 where the address names none.
+    pub fn database(&self) -> i64 {
+        self.info.redis_settings().db()
     }
 
     /// The server that holds the log, whose slot is that of `key`.
@@ -141,10 +147,21 @@ impl Place {
 fn info(url: &str) -> RedisResult<ConnectionInfo> {
     // Done already where it fails.
     _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let info = url.into_connection_info()?;
+    let info = trusting(url.into_connection_info()?)?;
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
     let tcp = TcpSettings::default().set_nodelay(true);
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
+}
+
+/// The same, with the authorities that all our clients trust where TLS is spoken.
+fn trusting(info: ConnectionInfo) -> RedisResult<ConnectionInfo> {
+    if !matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+        return Ok(info);
+    }
+    let roots = trust::roots_as_pem().map_err(std::io::Error::other)?;
+    let certificates = TlsCertificates { client_tls: None, root_cert: Some(roots) };
+    let client = Client::build_with_tls(info, certificates)?;
+    Ok(client.get_connection_info().clone())
 }
 
 async fn connect(info: ConnectionInfo) -> RedisResult<MultiplexedConnection> {

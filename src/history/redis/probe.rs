@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::link::Server;
+use super::link::{Away, Server};
 use crate::clock::Rounds;
 
 /// How often the path is tried.
@@ -51,5 +51,8 @@ impl Probe {
 /// Why the path can't be relied on, where that is so.
 pub(super) fn trouble(server: &Server) -> Option<String> {
     let is_deaf = server.nodes.is_deaf();
-    is_deaf.then(|| "what this node publishes does not come back to it".to_owned())
+    is_deaf.then(|| {
+        let reason = server.deafness().map_or(String::new(), |Away(reason)| format!(": {reason}"));
+        format!("what this node publishes does not come back to it{reason}")
+    })
 }

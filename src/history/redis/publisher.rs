@@ -334,11 +334,18 @@ const NOT_RUN: [&str; 13] = [
     "READONLY",
 ];
 
+/// Whether it was a command of a script that was refused, and not the script.
+fn is_within_script(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("@user_script"))
+}
+
 fn refusal(error: &RedisError) -> AppendError {
     let reason = away(error).to_string();
     match error.code() {
         Some(OUT_OF_MEMORY) => AppendError::StorageFull,
-        Some(code) if NOT_RUN.contains(&code) => AppendError::Unavailable(reason),
+        Some(code) if NOT_RUN.contains(&code) && !is_within_script(error) => {
+            AppendError::Unavailable(reason)
+        }
         Some(_) => {
             error!(detail = error.detail(), "a script has failed");
             AppendError::OutcomeUnknown(reason)

@@ -138,7 +138,10 @@ impl Reader {
             let oldest = state.ended.first().map_or(state.start, |ended| ended.start());
             let is_lost = survey.place < oldest && state.breach >= oldest && oldest > 0;
             let place = state.place_from(survey.place.max(oldest));
-            Ok(Ok(Moment { place, gap: is_lost || survey.hides_some() }))
+            // What is kept shows its date; what was removed may have had any of its stretch.
+            let is_hidden = survey.hides_some()
+                || state.hides_some(place.sequence, time, now) && reads.has_removed().await?;
+            Ok(Ok(Moment { place, gap: is_lost || is_hidden }))
         })
         .await
     }

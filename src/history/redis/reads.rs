@@ -343,6 +343,12 @@ impl Reads<'_> {
         Ok(Losses::read(lost, self.state_of(&values).await?, most))
     }
 
+    /// Whether anything was ever removed.
+    pub(super) async fn has_removed(&mut self) -> RedisResult<bool> {
+        let Losses { state, topics, .. } = self.losses(0, 1).await?;
+        Ok(!topics.is_empty() || state.is_none_or(|state| state.floor > 0))
+    }
+
     fn read_losses(&self, pipeline: &mut redis::Pipeline, after: u64, most: usize) {
         let lost = pipeline.cmd("ZREVRANGEBYSCORE").arg(self.keys.lost()).arg("+inf");
         lost.arg(format!("({after}")).arg("WITHSCORES").arg("LIMIT").arg(0).arg(most);

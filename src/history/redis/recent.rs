@@ -26,10 +26,10 @@ pub(super) struct Recent {
 struct Kept {
     /// Everything after this place is here or was passed by.
     start: Cursor,
-    /// Nothing after this place is, which is of the same epoch.
+    /// Nothing after this place is. It may be of a later epoch, as may what is in between.
     end: Cursor,
-    /// With their numbers, in order.
-    events: VecDeque<(u64, Arc<Event>)>,
+    /// With their places, in order.
+    events: VecDeque<(Cursor, Arc<Event>)>,
     bytes: usize,
     /// The newest number of each topic that was passed by.
     passed: HashMap<Topic, u64>,
@@ -58,13 +58,13 @@ impl Recent {
             let Some(cursor) = event.cursor else { continue };
             kept.end = cursor;
             kept.bytes += event.cost();
-            kept.events.push_back((cursor.sequence, event.clone()));
+            kept.events.push_back((cursor, event.clone()));
         }
         while kept.bytes > self.max_bytes
-            && let Some((sequence, event)) = kept.events.pop_front()
+            && let Some((place, event)) = kept.events.pop_front()
         {
             kept.bytes -= event.cost();
-            kept.start = kept.start.at(sequence);
+            kept.start = place;
         }
     }
 
@@ -103,17 +103,17 @@ impl Recent {
             return None;
         }
         let (mut events, mut bytes) = (Vec::new(), 0);
-        let from = kept.events.partition_point(|(sequence, _)| *sequence <= after.sequence);
+        let from = kept.events.partition_point(|(place, _)| place.sequence <= after.sequence);
         let those = kept.events.range(from..);
-        let those = those.take_while(|(sequence, _)| *sequence <= upto.sequence);
-        for (looked_at, (sequence, event)) in (1..).zip(those) {
+        let those = those.take_while(|(place, _)| place.sequence <= upto.sequence);
+        for (looked_at, (place, event)) in (1..).zip(those) {
             if read.patterns.iter().any(|pattern| pattern.matches(&event.topic)) {
                 bytes += event.cost();
                 events.push(event.clone());
             }
             let is_full = events.len() >= read.max_events || bytes >= read.max_bytes;
             if is_full || looked_at == LOOKED_AT {
-                return Some((events, upto.at(*sequence)));
+                return Some((events, *place));
             }
         }
         Some((events, upto.max(after)))
@@ -202,6 +202,22 @@ mod tests {
         assert!(recent.between(&read, other, at(1)).is_none());
         assert!(recent.between(&read, at(0), other.at(1)).is_none());
         assert!(recent.between(&read, at(0), at(1)).is_some());
+    }
+
+    #[test]
+    fn a_page_that_ends_in_an_earlier_epoch_than_the_log_ends_with_an_id_of_that_one() {
+        let recent = Recent::new(at(0), 2 * event("a", 1).cost());
+        let later = |sequence| Cursor { epoch: 2, ..at(sequence) };
+        let in_later = Event { cursor: Some(later(900)), ..(*event("a", 900)).clone() };
+        recent.add(&[event("a", 1), Arc::new(in_later.clone())]);
+        let between = |after, events| recent.between(&read("a", events), after, later(900));
+        let (_, next) = between(at(0), 1).unwrap();
+        assert_eq!(next, at(1));
+        assert_eq!(between(next, 1).unwrap().1, later(900));
+        // And what is forgotten is known by its own epoch, too.
+        recent.add(&[Arc::new(Event { cursor: Some(later(901)), ..in_later.clone() })]);
+        recent.add(&[Arc::new(Event { cursor: Some(later(902)), ..in_later })]);
+        assert!(recent.between(&read("a", 9), later(900), later(902)).is_some());
     }
 
     #[test]

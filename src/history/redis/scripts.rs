@@ -49,6 +49,10 @@ pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Tries commands without effect.
+pub(super) static NEEDS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/needs.lua")));
+
 /// Takes or keeps a turn.
 pub(super) static TURN: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/turn.lua")));

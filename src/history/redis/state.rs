@@ -9,11 +9,11 @@ use std::sync::Arc;
 use redis::{FromRedisValue, ParsingError, Value};
 
 use super::super::clock_steps::{ClockSteps, Step};
-use crate::model::{Cursor, LogName};
+use crate::model::{Cursor, LogName, Timestamp};
 
 /// The fields of the log's record that a node reads, in order.
-pub(super) const FIELDS: [&str; 9] =
-    ["name", "epoch", "start", "seq", "breach", "floor", "ended", "steps", "form"];
+pub(super) const FIELDS: [&str; 10] =
+    ["name", "epoch", "start", "seq", "breach", "floor", "ended", "steps", "form", "dated"];
 
 /// How many ended epochs the record names.
 const NAMED_EPOCHS: usize = 32;
@@ -35,6 +35,16 @@ pub(super) struct State {
     pub(super) steps: ClockSteps,
     /// The highest form of its entries.
     pub(super) form: u8,
+    /// The dates that events before such places have.
+    pub(super) dated: Arc<[Dated]>,
+}
+
+/// Dates that events up to a number may have, which stand before a place where the clock went back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dated {
+    after: u64,
+    first: i64,
+    last: i64,
 }
 
 /// An epoch that has ended.
@@ -66,8 +76,17 @@ impl State {
         let steps = text(7).unwrap_or_default().split_terminator(';').map(step);
         let steps = ClockSteps::new(steps.collect::<Option<_>>()?);
         let form = number(8).map_or(1, |form| u8::try_from(form).unwrap_or(u8::MAX));
+        let dated = text(9).unwrap_or_default().split_terminator(';').map(Dated::read);
+        let dated = dated.collect::<Option<_>>()?;
         let (start, breach, floor) = (number(2)?, number(4)?, number(5)?);
-        Some(Self { head, start, breach, floor, ended, steps, form })
+        Some(Self { head, start, breach, floor, ended, steps, form, dated })
+    }
+
+    /// Whether events before a place may be dated between a moment and now, for the clock went back.
+    pub(super) fn hides_some(&self, place: u64, time: Timestamp, now: Timestamp) -> bool {
+        let (time, now) = (time.millis(), now.millis());
+        let mut before = self.dated.iter().filter(|dated| dated.after < place);
+        before.any(|dated| dated.first <= now && time <= dated.last)
     }
 
     /// Whether the record may not name all epochs that have ended.
@@ -147,6 +166,15 @@ impl Ended {
     fn read(text: &str) -> Option<Self> {
         let mut numbers = text.split(' ').map(|number| number.parse().ok());
         Some(Self { epoch: numbers.next()??, start: numbers.next()??, end: numbers.next()?? })
+    }
+}
+
+impl Dated {
+    /// `number first last`
+    fn read(text: &str) -> Option<Self> {
+        let mut numbers = text.split(' ').map(|number| number.parse::<i64>().ok());
+        let after = u64::try_from(numbers.next()??).ok()?;
+        Some(Self { after, first: numbers.next()??, last: numbers.next()?? })
     }
 }
 
@@ -259,8 +287,25 @@ mod tests {
     }
 
     #[test]
+    fn dates_before_a_step_are_hidden_from_who_begins_behind_it_and_asks_since_one_of_them() {
+        let mut values = ["abcdefgh", "1", "0", "9", "0", "0", "", "", "1", "5 100 200;5 900 950;"];
+        let read = |values: [&str; 10]| State::read(&values.map(|value| Some(value.to_owned())));
+        let state = read(values).unwrap();
+        let hides = |place, time, now| {
+            let at = Timestamp::from_millis;
+            state.hides_some(place, at(time), at(now))
+        };
+        assert!(hides(6, 150, 300) && hides(6, 200, 300), "since a date before it");
+        assert!(!hides(5, 150, 300), "who begins before it is told by the page");
+        assert!(!hides(6, 201, 300), "what is dated after now is not asked for");
+        assert!(hides(6, 201, 900));
+        values[9] = "5 100;";
+        assert_eq!(read(values), None);
+    }
+
+    #[test]
     fn what_is_no_record_is_none() {
-        assert_eq!(State::read(&[const { None }; 9]), None);
-        assert_eq!(State::read(&["x"; 9].map(|value| Some(value.to_owned()))), None);
+        assert_eq!(State::read(&[const { None }; 10]), None);
+        assert_eq!(State::read(&["x"; 10].map(|value| Some(value.to_owned()))), None);
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
-use super::scripts;
+use super::link::Away;
+use super::{needs, scripts};
 
 /// How long a turn lasts without a word from its holder.
 const LEASE: Duration = Duration::from_secs(5);
@@ -24,6 +25,11 @@ impl Turn {
     /// What this node does while `key` says so.
     pub fn new(key: String, node: String) -> Self {
         Self { key, node }
+    }
+
+    /// Says by name what the server does not have, or does not allow this user, of what a turn needs.
+    pub async fn ask(&self, connection: &mut MultiplexedConnection) -> Result<(), Away> {
+        needs::ask_for(&needs::OF_A_TURN, std::slice::from_ref(&self.key), connection).await
     }
 
     /// Takes or keeps the turn; false while it is another node's. Also where the server is out of memory, for

@@ -10,6 +10,7 @@ use tokio::time::interval;
 use tracing::warn;
 
 use super::{ANSWER, RETRY, Source, TOGETHER};
+use crate::broker::BrokerHandle;
 use crate::history::redis::Away;
 
 /// How many messages wait; what is over is lost.
@@ -29,10 +30,10 @@ impl Source {
     /// Hears channels while it is this node's turn.
     pub(super) async fn hear(&mut self, name: &str) -> Result<(), Away> {
         let (sender, mut heard) = channel(WAITING);
-        let max_bytes = self.limits.event_bytes;
+        let (broker, max_bytes) = (self.broker.clone(), self.limits.event_bytes);
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(Some(ANSWER))
-            .set_push_sender(move |push| sort(push, &sender, max_bytes));
+            .set_push_sender(move |push| sort(push, &sender, &broker, max_bytes));
         let mut connection = self.connect(config).await?;
         self.wait_for_turn(&mut connection).await?;
         let subscribe = if self.from.tap.is_pattern() { "PSUBSCRIBE" } else { "SUBSCRIBE" };
@@ -78,7 +79,12 @@ impl Source {
 }
 
 /// Puts what the connection hears into the queue, as far as there is room.
-fn sort(push: PushInfo, sender: &Sender<Heard>, max_bytes: usize) -> Result<(), SendError> {
+fn sort(
+    push: PushInfo,
+    sender: &Sender<Heard>,
+    broker: &BrokerHandle,
+    max_bytes: usize,
+) -> Result<(), SendError> {
     let mut parts = push.data.into_iter();
     let message = match push.kind {
         PushKind::Message => (parts.next(), parts.next()),
@@ -95,8 +101,10 @@ fn sort(push: PushInfo, sender: &Sender<Heard>, max_bytes: usize) -> Result<(), 
     };
     if data.len() > max_bytes {
         warn!(bytes = data.len(), "a message over limits.event_bytes is passed by");
+        broker.count_passed_by();
     } else if sender.try_send(Heard::Message { channel, data }).is_err() {
         warn!("messages of a channel are lost, for too many wait");
+        broker.count_passed_by();
     }
     Ok(())
 }

@@ -79,7 +79,9 @@ impl Source {
     async fn connect(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, Away> {
         let client = self.place.find(self.from.tap.name()).await?;
         let config = config.set_connection_timeout(Some(ANSWER));
-        Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        self.turn.ask(&mut connection).await?;
+        Ok(connection)
     }
 
     /// Waits until it is this node's turn.
@@ -104,6 +106,7 @@ impl Source {
             (topic, parsed) => {
                 let code = topic.err().or(parsed.err()).map_or(Code::InvalidTopic, |why| why.code);
                 warn!(name, code = code.as_str(), "what can't be an event is passed by");
+                self.broker.count_passed_by();
                 None
             }
         }

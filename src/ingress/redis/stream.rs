@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult, cmd};
+use tracing::warn;
 
 use super::super::idempotency::digest;
 use super::{ANSWER, Source, TOGETHER};
 use crate::history::IdempotencyKey;
 use crate::history::redis::Away;
+use crate::model::NewEvent;
 
 /// How long a read waits for entries.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ impl Source {
         let mut connection = self.connect(config).await?;
         self.wait_for_turn(&mut connection).await?;
         make_group(&mut connection, name, group).await?;
+        // Nothing is acknowledged by that: what can't be must not be published time and again.
+        () = cmd("XACK").arg(name).arg(group).arg("0-0").query_async(&mut connection).await?;
         // First what was read before and may not be published yet, then what is new.
         let mut from = "0";
         while self.turn.take(&mut connection).await? {
@@ -47,9 +51,8 @@ impl Source {
                 continue;
             }
             let key = key(name, group, &entries);
-            let data = entries.iter().filter_map(|(_, fields)| data(fields.as_deref()?, field));
-            let events = data.filter_map(|data| self.event(name, &data)).collect();
-            if !self.publish(&mut connection, events, Some(key)).await? {
+            let events = entries.iter().filter_map(|entry| self.event_of(name, entry, field));
+            if !self.publish(&mut connection, events.collect(), Some(key)).await? {
                 break;
             }
             let mut acknowledge = cmd("XACK");
@@ -58,6 +61,23 @@ impl Source {
             () = acknowledge.query_async(&mut connection).await?;
         }
         Ok(())
+    }
+
+    /// The event that an entry is; none where it can't be one, which is said, or was deleted.
+    fn event_of(&self, name: &str, (id, fields): &Entry, field: Option<&str>) -> Option<NewEvent> {
+        let Some(data) = data(fields.as_deref()?, field) else {
+            let setting = "ingress.redis.field";
+            warn!(
+                stream = name,
+                entry = id,
+                setting,
+                field,
+                "an entry without its field is passed by"
+            );
+            self.broker.count_passed_by();
+            return None;
+        };
+        self.event(name, &data)
     }
 }
 

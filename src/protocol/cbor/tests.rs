@@ -252,3 +252,15 @@ proptest! {
         prop_assert_eq!(new.data.binary(), event.data.binary());
     }
 }
+
+#[test]
+fn a_name_that_is_twice_in_one_map_is_refused_as_in_json() {
+    // {"op": "publish", "topic": "a", "data": {"b": 1, "b": 2}}
+    let doubled = bytes("a3 626f70677075626c697368 65746f7069636161 6464617461a2 616201 616202");
+    let refused = parse(&doubled).unwrap_err().problem;
+    assert_eq!(refused.code, Code::InvalidEvent);
+    assert!(refused.detail.contains("\"b\" is there twice"), "{refused}");
+    // Of the message itself.
+    let doubled = bytes("a2 626f706470696e67 626f706470696e67");
+    assert!(parse(&doubled).unwrap_err().problem.detail.contains("`op` is there twice"));
+}

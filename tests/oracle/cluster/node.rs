@@ -8,9 +8,9 @@ use fanfare::history::{Feed, History, Loss};
 use fanfare::model::{Cursor, Event, Topic};
 use tokio::time::{Instant, sleep};
 
-use super::POLL;
 use crate::chronicle::{Fault, id};
-use crate::reading::PATIENCE;
+use crate::reading::{PATIENCE, POLL};
+use crate::support::proxy::Proxy;
 
 /// Hears what the log tells.
 #[derive(Default)]
@@ -46,6 +46,8 @@ pub struct Node {
     heard: Arc<Heard>,
     /// The kept events that it has to hear of.
     due: Vec<usize>,
+    /// What is between it and Redis.
+    pub network: Option<Proxy>,
 }
 
 impl Node {
@@ -54,7 +56,14 @@ impl Node {
         let joined = Joined::open(&config::Redis::at(url)).map_err(|e| Fault(e.to_string()))?;
         let heard = Arc::new(Heard::default());
         let history = joined.start(&Config::default().history, rules, heard.clone());
-        Ok(Self { history: Arc::new(history), heard, due: Vec::new() })
+        Ok(Self { history: Arc::new(history), heard, due: Vec::new(), network: None })
+    }
+
+    /// The same over a network that can be cut.
+    pub fn join_over(network: Proxy, rules: Rules) -> Result<Self, Fault> {
+        let mut node = Self::join(&format!("redis://127.0.0.1:{}", network.port), rules)?;
+        node.network = Some(network);
+        Ok(node)
     }
 
     /// Events were acknowledged.

@@ -16,17 +16,22 @@ local PRESENTED = { name = ARGV[2], epoch = tonumber(ARGV[3]), seq = tonumber(AR
 -- The record: what it holds of the log, and what each is where there is nothing (where an earlier release
 -- wrote it). A node reads the first READ_FIELDS in this order.
 local FIELDS = {
-  'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps', 'form',
-  'time', 'run', 'bytes', 'spared', 'listed', 'replication',
+  'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps', 'form', 'dated',
+  'time', 'run', 'bytes', 'spared', 'listed', 'replication', 'begun', 'leaps',
 }
-local READ_FIELDS = 9
-local TEXTS = { name = true, ended = true, steps = true, run = true, replication = true }
+local READ_FIELDS = 10
+local TEXTS = {
+  name = true, ended = true, steps = true, run = true, replication = true, dated = true, leaps = true,
+}
 
 -- How many ended epochs the record names, for nodes of earlier releases, and how many are listed.
 local NAMED_EPOCHS, LISTED_EPOCHS = 32, 4096
 
 -- How many steps of the clock are remembered.
 local CLOCK_STEPS = 32
+
+-- How many spans of dates before such steps are, and how many leaps ahead since the last one.
+local DATED_SPANS, CLOCK_LEAPS = 64, 8
 
 -- How far the clock may fall behind the newest event before times follow it back, in milliseconds.
 local STEADY = 5000
@@ -94,6 +99,29 @@ local function newest(list, count)
   return table.concat(parts, '', math.max(1, #parts - count + 1))
 end
 
+-- Notes which dates the events have that stand before a step of the clock, as `number first last;`: those up to that
+-- number, once they are removed, are hidden from who reads since a time and begins behind it. Where the clock went
+-- ahead meanwhile there are no dates in between. Of too many spans the oldest become one.
+local function note_dates(log)
+  local first, spans = log.begun, {}
+  for text in string.gmatch(log.dated, '[^;]+;') do spans[#spans + 1] = text end
+  local function note(last)
+    spans[#spans + 1] = string.format('%.0f %.0f %.0f;', log.seq, first, last)
+  end
+  for from, to in string.gmatch(log.leaps, '(%d+) (%d+);') do
+    note(tonumber(from))
+    first = tonumber(to)
+  end
+  note(log.time)
+  while #spans > DATED_SPANS do
+    local after, one, last = string.match(table.remove(spans, 1), '(%d+) (%d+) (%d+)')
+    local _, other, latest = string.match(spans[1], '(%d+) (%d+) (%d+)')
+    one, last = math.min(tonumber(one), tonumber(other)), math.max(tonumber(last), tonumber(latest))
+    spans[1] = string.format('%s %.0f %.0f;', after, one, last)
+  end
+  log.dated, log.leaps = table.concat(spans), ''
+end
+
 -- Notes up to which number events are dated ahead of the clock, and by what it went back. Where nothing is
 -- kept any more of what stands before a step it is forgotten; where there are too many times stand still.
 local function note_step(log, now)
@@ -104,6 +132,8 @@ local function note_step(log, now)
     if tonumber(after) >= begin then steps[#steps + 1] = after .. ' ' .. from .. ' ' .. to .. ';' end
   end
   if #steps == CLOCK_STEPS then return end
+  note_dates(log)
+  log.begun = now
   steps[#steps + 1] = string.format('%.0f %.0f %.0f;', log.seq, log.time, now)
   log.steps = table.concat(steps)
   log.time = now
@@ -122,7 +152,10 @@ end
 local function tick(log)
   local now = math.floor(clock() / 1000)
   local elapsed = now - log.time
-  if elapsed > UNSEEN then raise_steps(log, elapsed) end
+  if elapsed > UNSEEN then
+    raise_steps(log, elapsed)
+    log.leaps = newest(log.leaps .. string.format('%.0f %.0f;', log.time, now), CLOCK_LEAPS)
+  end
   if elapsed < -STEADY then note_step(log, now) end
   log.time = math.max(log.time, now)
   return now
@@ -217,7 +250,7 @@ local function create()
   local log = {
     texts = {}, meant = {}, name = is_known and PRESENTED.name or ARGV[6],
     epoch = epoch, start = start, seq = start,
-    breach = start, floor = 0, ended = '', steps = '', form = 1, time = 0, run = RUN, bytes = 0, spared = 0,
+    breach = start, floor = 0, ended = '', steps = '', form = 1, dated = '', begun = 0, leaps = '', time = 0, run = RUN, bytes = 0, spared = 0,
     listed = epoch, replication = REPLICATION,
   }
   redis.call('DEL', EPOCHS)

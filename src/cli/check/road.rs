@@ -1,0 +1,391 @@
+//! The road from here to a running broker: what its clients meet on it, step by step.
+//!
+//! Each step asks one question that a browser's connection depends on, and what is wrong comes with what to
+//! set for it. Most of it is not the broker's doing but that of a proxy before it, which is why this looks
+//! from outside and knows nothing of the configuration.
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HttpDate,
+    ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SERVER, VIA,
+};
+use actix_web::http::{StatusCode, Uri};
+use awc::error::WsClientError;
+use awc::ws::Frame;
+use futures_util::StreamExt;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::super::Failure;
+use super::super::remote::{self, Refusal, Remote, UrlArgs};
+use super::idle;
+use super::report::Report;
+use super::report::Verdict::{self, Good, Unseen, Wrong};
+use crate::model::Pattern;
+use crate::trust;
+
+/// How long a step may take. What a broker says at once is kept back by something if it is not here by then.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How far the broker's clock may be off: less than `auth.leeway` takes by default.
+const SKEW: Duration = Duration::from_secs(5);
+
+/// What to look at, and as whom.
+pub struct Look {
+    /// The broker's URL.
+    pub url: String,
+    /// The origin of the page that will connect; that of the URL where there is none.
+    pub origin: Option<String>,
+    /// What to subscribe to.
+    pub topic: Pattern,
+    /// How long to leave connections idle.
+    pub idle: Option<Duration>,
+    /// The token that was given as a flag.
+    pub token: Option<String>,
+}
+
+/// Who looks.
+pub(super) struct Visitor {
+    pub(super) remote: Remote,
+    pub(super) origin: String,
+    /// The query that subscribes.
+    pub(super) query: String,
+    pub(super) has_token: bool,
+}
+
+/// Looks at a running broker and prints what it finds.
+pub async fn look(look: Look) -> Result<(), Failure> {
+    let token = remote::credential(look.token, "FANFARE_TOKEN")?;
+    let has_token = token.is_some();
+    let remote = Remote::new(UrlArgs::of(look.url), token)?;
+    let origin = look.origin.unwrap_or_else(|| origin_of(remote.url()));
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let query = query.append_pair("topic", look.topic.as_str()).finish();
+    let visitor = Visitor { remote, origin, query, has_token };
+    let mut report = Report::default();
+    if visitor.remote.url().starts_with("https:") {
+        report.say("TLS", &tls(visitor.remote.url()).await)?;
+    }
+    let (broker, clock) = visitor.broker().await;
+    report.say("broker", &broker)?;
+    if !matches!(broker, Good(_)) {
+        return report.end();
+    }
+    report.say("clock", &clock)?;
+    for (step, verdict) in visitor.admission().await {
+        report.say(step, &verdict)?;
+    }
+    report.say("event stream", &visitor.event_stream().await)?;
+    let upgrade = visitor.upgrade().await;
+    report.say("WebSocket", &upgrade)?;
+    if matches!(upgrade, Good(_)) {
+        report.say("compression", &visitor.compression().await)?;
+    }
+    for (step, verdict) in idle::look(&visitor, look.idle).await {
+        report.say(step, &verdict)?;
+    }
+    report.end()
+}
+
+/// The origin of pages that come from the broker's own address.
+fn origin_of(url: &str) -> String {
+    let uri: Option<Uri> = url.parse().ok();
+    let parts = uri.as_ref().and_then(|uri| Some((uri.scheme_str()?, uri.authority()?)));
+    parts.map_or_else(String::new, |(scheme, authority)| format!("{scheme}://{authority}"))
+}
+
+/// Whether a certificate is shown that clients here believe.
+async fn tls(url: &str) -> Verdict {
+    let Some(uri) = url.parse::<Uri>().ok() else { return Wrong("not a URL".to_owned()) };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = uri.port_u16().unwrap_or(443);
+    let shake = async {
+        let config = trust::client_config().map_err(|error| error.to_string())?;
+        let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect((host.as_str(), port)).await;
+        let stream = stream.map_err(|error| format!("{host}:{port}: {error}"))?;
+        let stream = TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await;
+        let stream = stream.map_err(|error| {
+            trust::lasting_io(&error).unwrap_or_else(|| format!("no TLS: {error}"))
+        })?;
+        let version = stream.get_ref().1.protocol_version();
+        Ok(version.map_or("TLS", |version| version.as_str().unwrap_or("TLS")).to_owned())
+    };
+    match timeout(PATIENCE, shake).await {
+        Ok(Ok(version)) => {
+            Good(format!("the certificate is good for this name and machine ({version})"))
+        }
+        Ok(Err(reason)) => Wrong(reason),
+        Err(_) => Wrong(format!("no TLS handshake within {PATIENCE:?}")),
+    }
+}
+
+impl Visitor {
+    /// Whether a broker answers at all, and what time it is there.
+    async fn broker(&self) -> (Verdict, Verdict) {
+        let unknown = || Unseen("there is no answer to tell it by".to_owned());
+        let asked = SystemTime::now();
+        let mut answer = match self.remote.get("/health/live").send().await {
+            Ok(answer) => answer,
+            Err(error) => return (Wrong(trust::reason(&error)), unknown()),
+        };
+        let clock = clock(answer.headers(), asked, SystemTime::now());
+        let body = answer.body().limit(64 * 1024).await.unwrap_or_default();
+        let live: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        let is_live = live.is_some_and(|live| live["status"] == "ok");
+        let through = through(answer.headers());
+        match (answer.status(), is_live) {
+            (StatusCode::OK, true) => (Good(format!("a broker answers{through}")), clock),
+            (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT, _) => {
+                let status = answer.status();
+                let reason = format!(
+                    "{status}{through}: a proxy answers and reaches no broker; is the address right that it \
+                     passes requests to (nginx: proxy_pass), and does the broker run?"
+                );
+                (Wrong(reason), clock)
+            }
+            (status, _) => {
+                let reason = format!(
+                    "{status}{through} to GET /health/live: what answers there is no broker, or a proxy \
+                     passes other paths to it than those of this URL"
+                );
+                (Wrong(reason), clock)
+            }
+        }
+    }
+
+    /// Whether a page of that origin may come in, and whose the token is.
+    async fn admission(&self) -> Vec<(&'static str, Verdict)> {
+        let path = format!("/v1/topics?match={}&limit=1", self.query.trim_start_matches("topic="));
+        let request = self.remote.get(&path).insert_header((ORIGIN, self.origin.as_str()));
+        let (status, refusal) = match request.send().await {
+            Ok(mut answer) => {
+                let body = answer.body().await.unwrap_or_default();
+                (answer.status(), Refusal::new(answer.status(), &body))
+            }
+            Err(error) => return vec![("origin", Wrong(trust::reason(&error)))],
+        };
+        let origin = match refusal.code() {
+            Some("origin_not_allowed") => Wrong(self.foreign()),
+            _ => Good(format!("pages of {} may connect", self.origin)),
+        };
+        let token = match (status, self.has_token) {
+            (StatusCode::UNAUTHORIZED, true) => Wrong(format!("it is refused: {refusal}")),
+            (StatusCode::FORBIDDEN, true) if matches!(origin, Good(_)) => {
+                Wrong(format!("it has no right to the topic: {refusal}; give --topic"))
+            }
+            (StatusCode::FORBIDDEN, _) => Unseen("the origin is refused first".to_owned()),
+            (_, true) => Good("it is valid".to_owned()),
+            (StatusCode::UNAUTHORIZED, false) => {
+                Unseen("none was given, and this broker asks for one: set FANFARE_TOKEN".to_owned())
+            }
+            (_, false) => Good("none was given, and none is needed".to_owned()),
+        };
+        vec![("origin", origin), ("token", token)]
+    }
+
+    fn foreign(&self) -> String {
+        match self.origin == origin_of(self.remote.url()) {
+            true => format!(
+                "pages of the broker's own address, {}, are refused: what stands between tells the broker \
+                 another one; pass on the host and the scheme (nginx: proxy_set_header Host $http_host, \
+                 X-Forwarded-Proto $scheme) and set server.trusted_proxies, or list it in \
+                 server.allowed_origins",
+                self.origin
+            ),
+            false => format!(
+                "pages of {} are refused: list it in server.allowed_origins, exactly so",
+                self.origin
+            ),
+        }
+    }
+
+    /// Whether an event stream begins at once, as it is.
+    async fn event_stream(&self) -> Verdict {
+        let kept_back = || {
+            Wrong(format!(
+                "nothing came within {PATIENCE:?}, and a broker says something at once: what stands between \
+                 keeps it back; nginx: proxy_buffering off, and no proxy_ignore_headers X-Accel-Buffering"
+            ))
+        };
+        let request = self.stream_request();
+        let mut answer = match timeout(PATIENCE, request.send()).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(awc::error::SendRequestError::Timeout)) | Err(_) => return kept_back(),
+            Ok(Err(error)) => return Wrong(trust::reason(&error)),
+        };
+        if answer.status() != StatusCode::OK {
+            let body = answer.body().await.unwrap_or_default();
+            return self.refused(answer.status(), &body);
+        }
+        let kind = text(answer.headers(), &CONTENT_TYPE);
+        if !kind.starts_with("text/event-stream") {
+            return Wrong(format!(
+                "the answer is {kind:?} and no event stream: what answers there?"
+            ));
+        }
+        let encoding = text(answer.headers(), &CONTENT_ENCODING);
+        if !matches!(encoding, "" | "identity") {
+            return Wrong(format!(
+                "what stands between compresses it ({encoding}), and so gathers events: leave \
+                 text/event-stream out of what it compresses (nginx: gzip_types)"
+            ));
+        }
+        match timeout(PATIENCE, answer.next()).await {
+            Ok(Some(Ok(first))) if first.windows(11).any(|part| part == b"fanfare.bye") => {
+                Unseen(format!(
+                    "the broker sends clients away: {}",
+                    String::from_utf8_lossy(&first).trim()
+                ))
+            }
+            Ok(Some(Ok(_))) => Good("it begins at once, and nothing compresses it".to_owned()),
+            Ok(Some(Err(error))) => Wrong(format!("it broke off: {error}")),
+            Ok(None) => Wrong("it ended before anything came".to_owned()),
+            Err(_) => kept_back(),
+        }
+    }
+
+    pub(super) fn stream_request(&self) -> awc::ClientRequest {
+        let request = self.remote.get(&format!("/v1/sse?{}", self.query));
+        let request = request.insert_header((ORIGIN, self.origin.as_str()));
+        let request = request.insert_header((ACCEPT_ENCODING, "gzip, deflate, br"));
+        // awc's own time-out would hold for the body too; each use has its own.
+        let request = request.timeout(Duration::from_secs(24 * 3_600));
+        request.insert_header((ACCEPT, "text/event-stream")).no_decompress()
+    }
+
+    /// A refusal that is the broker's own, for want of a token or a right, tells nothing of what is between.
+    pub(super) fn refused(&self, status: StatusCode, body: &[u8]) -> Verdict {
+        let refusal = Refusal::new(status, body);
+        match refusal.code() {
+            Some("unauthorized" | "forbidden") => {
+                Unseen(format!("{refusal}; set FANFARE_TOKEN, or give --topic"))
+            }
+            Some("origin_not_allowed") => Unseen("the origin is refused first".to_owned()),
+            _ => Wrong(format!("the answer is {refusal}")),
+        }
+    }
+
+    /// Whether a WebSocket opens, and carries something.
+    async fn upgrade(&self) -> Verdict {
+        let request = self.remote.websocket("/v1/ws").origin(self.origin.as_str());
+        let mut socket = match timeout(PATIENCE, request.connect()).await {
+            Ok(Ok((_, socket))) => socket,
+            Ok(Err(WsClientError::InvalidResponseStatus(status))) => {
+                return self.no_upgrade(status);
+            }
+            Ok(Err(WsClientError::SendRequest(error))) => return Wrong(trust::reason(&error)),
+            Ok(Err(error)) => return Wrong(format!("{error}: {}", Self::UPGRADE)),
+            Err(_) => return Wrong(format!("no answer within {PATIENCE:?}: {}", Self::UPGRADE)),
+        };
+        match timeout(PATIENCE, socket.next()).await {
+            Ok(Some(Ok(Frame::Text(_)))) => {
+                Good("it opens, and the broker says welcome".to_owned())
+            }
+            Ok(Some(Ok(other))) => {
+                Wrong(format!("it opens, and begins with no welcome: {other:?}"))
+            }
+            Ok(Some(Err(error))) => Wrong(format!("it opens and breaks off: {error}")),
+            Ok(None) => Wrong("it opens and ends at once".to_owned()),
+            Err(_) => Wrong(format!("it opens, and nothing came within {PATIENCE:?}")),
+        }
+    }
+
+    const UPGRADE: &str = "what stands between does not pass on the upgrade; nginx: proxy_http_version 1.1, \
+                           proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection \"upgrade\"";
+
+    fn no_upgrade(&self, status: StatusCode) -> Verdict {
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Unseen(format!("the answer is {status}: see origin and token"))
+            }
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Unseen(format!("the answer is {status}: the broker is busy; try again"))
+            }
+            status => Wrong(format!("the answer is {status}: {}", Self::UPGRADE)),
+        }
+    }
+
+    /// Whether messages may be compressed, which is no fault where they are not.
+    async fn compression(&self) -> Verdict {
+        let request = self.remote.websocket("/v1/ws").origin(self.origin.as_str());
+        let request = request.set_header(SEC_WEBSOCKET_EXTENSIONS, "permessage-deflate");
+        match timeout(PATIENCE, request.connect()).await {
+            Ok(Ok((answer, _))) => match text(answer.headers(), &SEC_WEBSOCKET_EXTENSIONS) {
+                "" => Good(
+                    "messages are not compressed: server.compression is off, or what stands between takes \
+                     Sec-WebSocket-Extensions away"
+                        .to_owned(),
+                ),
+                _ => Good("messages of a WebSocket are compressed (permessage-deflate)".to_owned()),
+            },
+            Ok(Err(error)) => Wrong(format!("a WebSocket that offers it does not open: {error}")),
+            Err(_) => Wrong(format!("a WebSocket that offers it does not open within {PATIENCE:?}")),
+        }
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// What says of itself that it stands between.
+fn through(headers: &HeaderMap) -> String {
+    let named = [text(headers, &SERVER), text(headers, &VIA)];
+    let named: Vec<_> = named.into_iter().filter(|name| !name.is_empty()).collect();
+    if named.is_empty() { String::new() } else { format!(", through {}", named.join(" and ")) }
+}
+
+/// Whether the clock there is that of this machine, by a `Date` that was said between two moments.
+fn clock(headers: &HeaderMap, asked: SystemTime, answered: SystemTime) -> Verdict {
+    let Some(there) = text(headers, &DATE).parse::<HttpDate>().ok().map(SystemTime::from) else {
+        return Unseen("the answer has no Date".to_owned());
+    };
+    // A date has whole seconds: it may be as much as one older than the moment it was said.
+    let ahead = there.duration_since(answered).unwrap_or_default();
+    let behind = asked.duration_since(there + Duration::from_secs(1)).unwrap_or_default();
+    let (skew, word) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
+    match skew > SKEW {
+        false => Good("the broker's is that of this machine".to_owned()),
+        true => Wrong(format!(
+            "the broker's is {} s {word} that of this machine, so tokens begin and expire at the wrong time: \
+             set both by NTP",
+            skew.as_secs()
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::header::HeaderValue;
+
+    #[test]
+    fn a_clock_that_is_far_off_is_wrong() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let verdict = |offset: i64, took: u64| {
+            let there = match offset {
+                0.. => now + Duration::from_secs(offset.unsigned_abs()),
+                _ => now - Duration::from_secs(offset.unsigned_abs()),
+            };
+            let date = HeaderValue::try_from(HttpDate::from(there).to_string()).unwrap();
+            let headers = HeaderMap::from_iter([(DATE, date)]);
+            clock(&headers, now, now + Duration::from_secs(took))
+        };
+        for (offset, took) in [(0, 0), (-1, 0), (5, 0), (-6, 0), (20, 30)] {
+            assert!(matches!(verdict(offset, took), Good(_)), "{offset} {took}");
+        }
+        assert!(matches!(verdict(6, 0), Wrong(text) if text.contains("6 s ahead of")));
+        assert!(matches!(verdict(-60, 2), Wrong(text) if text.contains("59 s behind")));
+        assert!(matches!(clock(&HeaderMap::new(), now, now), Unseen(_)));
+    }
+
+    #[test]
+    fn the_origin_of_a_url_is_its_scheme_and_authority() {
+        assert_eq!(origin_of("https://push.example/live"), "https://push.example");
+        assert_eq!(origin_of("http://127.0.0.1:8080"), "http://127.0.0.1:8080");
+    }
+}
