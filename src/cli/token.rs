@@ -326,7 +326,7 @@ mod tests {
     fn a_user_who_can_own_nothing_is_told_why() {
         let loaded = loaded(&[SECRET, "topics=[{match = \"users.{sub}.>\"}]"]);
         let token = make(&["--sub", "ada@example.com"]).token(&loaded).unwrap();
-        let text = explained(&token, &loaded).unwrap();
+        let text = explained(&token, &loaded).unwrap().text;
         assert!(text.contains("own        nothing"), "{text}");
         assert!(text.contains("none of users.{sub}.>: `sub` is not one plain segment"), "{text}");
     }
@@ -337,7 +337,7 @@ mod tests {
         let claims = json!({"sub": "ada", "exp": 4_000_000_000.0, "fanfare": {"subscribe": ["a"], "only": 1}});
         let secret = EncodingKey::from_secret(SECRET.split_once('=').unwrap().1.as_bytes());
         let token = encode(&Header::new(Algorithm::HS256), &claims, &secret).unwrap();
-        let text = explained(&token, &loaded).unwrap();
+        let text = explained(&token, &loaded).unwrap().text;
         assert!(text.contains("expires    2096-10-02"), "{text}");
         assert!(
             text.contains("refused: the token is not valid: `fanfare.only` is not known"),
