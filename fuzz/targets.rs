@@ -130,8 +130,8 @@ pub fn body(bytes: &[u8]) {
     if let Ok(content_type) = HeaderValue::from_bytes(content_type) {
         headers.insert(CONTENT_TYPE, content_type);
     }
-    let Ok(form) = Form::of(&headers) else { return };
-    if let Ok(data) = form.data(body.get(1..).unwrap_or_default(), &LIMITS) {
+    let Ok((form, _)) = Form::of(&headers) else { return };
+    if let Ok((data, _)) = form.data(body.get(1..).unwrap_or_default(), &LIMITS) {
         let text = data.json().get();
         assert!(text.len() <= 1_024 && !text.contains(['\r', '\n']));
         assert!(serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok());

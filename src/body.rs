@@ -6,6 +6,8 @@
 //! nothing can be done by what was looked at before. What all bodies hold together is counted in
 //! [`Bodies`].
 
+mod gzip;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -14,13 +16,15 @@ use std::sync::{Mutex, MutexGuard};
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::Bytes;
+use encoding_rs::{DecoderResult, Encoding};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 
+use self::gzip::Inflating;
 use crate::auth::{Access, Auth, Entrance, network};
 use crate::clock::within;
 use crate::config::Limits;
-use crate::http::{self, grammar::MediaType};
+use crate::http::{self, Coding, grammar::MediaType};
 use crate::model::{Code, Problem};
 use crate::panics::half_done;
 
@@ -121,7 +125,7 @@ impl Drop for Share {
 }
 
 /// A whole body, counted until it is dropped where it came in more than one piece.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Body {
     bytes: Bytes,
     _share: Option<Share>,
@@ -135,6 +139,12 @@ impl Deref for Body {
     }
 }
 
+impl From<Pieces> for Body {
+    fn from(Pieces { bytes, share }: Pieces) -> Self {
+        Self { bytes: bytes.into(), _share: Some(share) }
+    }
+}
+
 /// A body that comes in pieces.
 #[derive(Debug)]
 struct Pieces {
@@ -143,6 +153,10 @@ struct Pieces {
 }
 
 impl Pieces {
+    fn new(share: Share) -> Self {
+        Self { bytes: Vec::new(), share }
+    }
+
     /// Adds a chunk to a body that will have `max` bytes at most.
     fn push(&mut self, chunk: &[u8], max: usize) -> Result<(), Problem> {
         let needed = self.bytes.len() + chunk.len();
@@ -170,28 +184,47 @@ impl Sending {
         check(&self.access)
     }
 
-    /// The whole body of at most `max` bytes, a limit called `name`, and what its sender may do now.
-    /// 408 where it does not come in `limits.body_timeout`, 413 where it is longer, 429 and 503 where
-    /// too much is being read, 401 where the credential holds no longer.
-    pub async fn whole(self, max: usize, name: &str) -> Result<(Body, Access), Problem> {
+    /// The whole body of at most `max` bytes, a limit called `name`, as it was before it was encoded and
+    /// in UTF-8 where it is text in another `charset`; and what its sender may do now. 408 where it does
+    /// not come in `limits.body_timeout`, 413 where it is longer, 415 where it is encoded in another way
+    /// than gzip, 429 and 503 where too much is being read, 401 where the credential holds no longer.
+    pub async fn whole(
+        self,
+        max: usize,
+        name: &str,
+        charset: Option<&'static Encoding>,
+    ) -> Result<(Body, Access), Problem> {
         let Self { access, payload, request } = self;
+        let coding = Coding::of(request.headers())?;
         let auth = given::<Auth>(&request)?;
         let too_large = || {
             let detail = format!("the body has more than {max} bytes ({name})");
             Problem::new(Code::TooLarge, detail)
         };
         let announced = announced(request.headers());
-        if announced.is_some_and(|bytes| bytes > max) {
+        if coding == Coding::Identity && announced.is_some_and(|bytes| bytes > max) {
             return Err(too_large());
         }
         let share = || {
             let client = given::<Entrance>(&request)?.client(request.head())?;
             Ok(Share::new(given(&request)?, client.address))
         };
-        let reading = read(payload, announced, share, |bytes| match bytes > max {
-            true => Err(too_large()),
-            false => Ok(announced.unwrap_or(max)),
-        });
+        let reading = async {
+            let body = match coding {
+                Coding::Gzip => inflate(payload, max, share, too_large).await?,
+                Coding::Identity => {
+                    let room = |bytes| match bytes > max {
+                        true => Err(too_large()),
+                        false => Ok(announced.unwrap_or(max)),
+                    };
+                    read(payload, announced, share, room).await?
+                }
+            };
+            match charset {
+                None => Ok(body),
+                Some(charset) => transcoded(&body, charset, max, share()?, too_large),
+            }
+        };
         let body_timeout = given::<Limits>(&request)?.body_timeout;
         match within(body_timeout, reading).await {
             Ok(read) => Ok((read?, auth.still(&access)?)),
@@ -211,14 +244,14 @@ impl Sending {
     /// The whole of a body of JSON, or of none, as [`Sending::whole`] bounds it. What does not say its type
     /// is taken for JSON, and so is what curl says of any data.
     pub async fn json(self, max: usize, name: &str) -> Result<(Body, Access), Problem> {
-        let headers = self.request.headers();
-        http::require_plain_body(headers)?;
+        let media_type = http::media_type(self.request.headers())?;
         let is_taken =
-            |of: MediaType<'_>| of.is_json() || of.is("application", "x-www-form-urlencoded");
-        if !http::media_type(headers)?.is_none_or(is_taken) {
+            |of: &MediaType<'_>| of.is_json() || of.is("application", "x-www-form-urlencoded");
+        if !media_type.as_ref().is_none_or(is_taken) {
             return Err(Problem::new(Code::UnsupportedMediaType, "send application/json"));
         }
-        self.whole(max, name).await
+        let charset = media_type.as_ref().map(http::charset).transpose()?.flatten();
+        self.whole(max, name, charset).await
     }
 }
 
@@ -239,7 +272,7 @@ async fn read(
             return Ok(Body { bytes: first, _share: None });
         }
     }
-    let mut body = Pieces { bytes: Vec::new(), share: share()? };
+    let mut body = Pieces::new(share()?);
     let mut more = Some(first);
     while let Some(piece) = more {
         let max = room(body.bytes.len() + piece.len())?;
@@ -249,8 +282,49 @@ async fn read(
             second => second,
         };
     }
-    let Pieces { bytes, share } = body;
-    Ok(Body { bytes: bytes.into(), _share: Some(share) })
+    Ok(body.into())
+}
+
+/// Reads a body in gzip that has `max` bytes at most once it is inflated.
+async fn inflate(
+    mut payload: dev::Payload,
+    max: usize,
+    share: impl FnOnce() -> Result<Share, Problem>,
+    too_large: impl Fn() -> Problem,
+) -> Result<Body, Problem> {
+    let Some(first) = next(&mut payload).await? else { return Ok(Body::default()) };
+    let mut body = Inflating::new(Pieces::new(share()?), max, too_large)?;
+    body.push(&first)?;
+    while let Some(piece) = next(&mut payload).await? {
+        body.push(&piece)?;
+    }
+    body.finish()
+}
+
+/// A body of text in UTF-8, of at most `max` bytes.
+fn transcoded(
+    body: &[u8],
+    encoding: &'static Encoding,
+    max: usize,
+    mut share: Share,
+    too_large: impl Fn() -> Problem,
+) -> Result<Body, Problem> {
+    let mut decoder = encoding.new_decoder_without_bom_handling();
+    let needed = decoder.max_utf8_buffer_length_without_replacement(body.len());
+    // It has to have room for one character more than it may write.
+    let room = needed.unwrap_or(usize::MAX).min(max.saturating_add(4));
+    share.grow(room)?;
+    let mut text = String::with_capacity(room);
+    match decoder.decode_to_string_without_replacement(body, &mut text, true).0 {
+        DecoderResult::InputEmpty if text.len() <= max => {
+            Ok(Body { bytes: text.into(), _share: Some(share) })
+        }
+        DecoderResult::InputEmpty | DecoderResult::OutputFull => Err(too_large()),
+        DecoderResult::Malformed(..) => {
+            let detail = format!("the text is not {}, as its charset says", encoding.name());
+            Err(Problem::new(Code::BadRequest, detail))
+        }
+    }
 }
 
 /// The next piece of a body.

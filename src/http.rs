@@ -9,10 +9,11 @@ pub mod grammar;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 use serde_json::json;
 
 use self::grammar::MediaType;
-use crate::model::{Code, Cursor, Problem, Topic};
+use crate::model::{Code, Cursor, Problem, Topic, whole_number};
 
 /// Seconds after which a refused request may be tried again, where nothing better is known.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -117,8 +118,8 @@ impl Query {
     /// The whole number `name`, from 1 to `max`.
     pub fn limit(&self, name: &str, default: usize, max: usize) -> Result<usize, Problem> {
         let Some(text) = self.one(name)? else { return Ok(default) };
-        match text.parse() {
-            Ok(number) if (1..=max).contains(&number) => Ok(number),
+        match whole_number(text).and_then(|number| usize::try_from(number).ok()) {
+            Some(number) if (1..=max).contains(&number) => Ok(number),
             _ => Err(bad(format!("{name} must be a whole number from 1 to {max}"))),
         }
     }
@@ -190,13 +191,54 @@ fn is_bearer(value: &HeaderValue) -> bool {
     scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(BEARER.as_bytes()))
 }
 
-/// Refuses a body that is encoded (415), whatever it is encoded with.
-pub fn require_plain_body(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut codings = grammar::list(headers, &header::CONTENT_ENCODING);
-    match codings.all(|coding| coding.eq_ignore_ascii_case("identity")) {
-        true => Ok(()),
-        false => {
-            let detail = "encoded bodies are not taken: send it without Content-Encoding";
+/// How the body of a request is encoded (RFC 9110, section 8.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// Not at all.
+    Identity,
+    /// RFC 1952.
+    Gzip,
+}
+
+impl Coding {
+    /// What an answer that refuses another coding says in `Accept-Encoding` (RFC 9110, section 15.5.16).
+    pub const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip");
+
+    /// Reads `Content-Encoding`; another coding than gzip, or more than one, is refused (415).
+    pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+        let codings = grammar::list(headers, &header::CONTENT_ENCODING);
+        let mut codings = codings.filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let is_gzip =
+            |coding: &str| ["gzip", "x-gzip"].iter().any(|gzip| coding.eq_ignore_ascii_case(gzip));
+        match (codings.next(), codings.next()) {
+            (None, _) => Ok(Coding::Identity),
+            (Some(coding), None) if is_gzip(coding) => Ok(Coding::Gzip),
+            _ => {
+                let detail = "of encoded bodies those are taken that say `Content-Encoding: gzip`, \
+                              and no other coding";
+                Err(Problem::new(Code::UnsupportedMediaType, detail))
+            }
+        }
+    }
+}
+
+/// The labels of ASCII, which UTF-8 contains. (To browsers they mean windows-1252.)
+const ASCII: [&str; 3] = ["us-ascii", "ascii", "ansi_x3.4-1968"];
+
+/// The encoding of a body of text, as the `charset` of its media type names it (WHATWG Encoding, section
+/// 4.2): `None` for UTF-8, or windows-1252, which all labels of Latin-1 mean there. Others are refused (415).
+pub fn charset(media_type: &MediaType<'_>) -> Result<Option<&'static Encoding>, Problem> {
+    let Some(label) = media_type.parameter("charset") else { return Ok(None) };
+    let label = label.trim();
+    if ASCII.iter().any(|ascii| ascii.eq_ignore_ascii_case(label)) {
+        return Ok(None);
+    }
+    match Encoding::for_label(label.as_bytes()) {
+        Some(encoding) if encoding == UTF_8 => Ok(None),
+        Some(encoding) if encoding == WINDOWS_1252 => Ok(Some(encoding)),
+        Some(_) | None => {
+            let label: String = label.chars().take(64).collect();
+            let detail = format!("text must be UTF-8, or ISO-8859-1, and not {label:?}");
             Err(Problem::new(Code::UnsupportedMediaType, detail))
         }
     }
@@ -279,7 +321,10 @@ impl ResponseError for Problem {
             "code": self.code.as_str(),
             "detail": self.detail,
         });
-        response.content_type("application/problem+json").body(body.to_string())
+        let mut response = response.content_type("application/problem+json").body(body.to_string());
+        // For whoever stands around all handlers, and counts what they refuse.
+        response.extensions_mut().insert(self.clone());
+        response
     }
 }
 
@@ -297,12 +342,42 @@ mod tests {
         assert_eq!(query.one("topic").unwrap_err().detail, "topic is given more than once");
         let unknown = parse("topics=a").unwrap_err();
         assert!(unknown.detail.starts_with("unknown parameter \"topics\""), "{unknown}");
-        for bad in ["limit=0", "limit=10", "limit=x", "limit=", "limit=1.0"] {
+        for same in ["limit=7.0", "limit=0.7e1", "limit=70E-1"] {
+            assert_eq!(parse(same).unwrap().limit("limit", 1, 9), Ok(7), "{same}");
+        }
+        for bad in
+            ["limit=0", "limit=10", "limit=x", "limit=", "limit=1.5", "limit=-1", "limit=%2B7"]
+        {
             assert!(parse(bad).unwrap().limit("limit", 1, 9).is_err(), "{bad}");
         }
         assert!(parse("snapshot=yes").unwrap().flag("snapshot").is_err());
         for many in ["topic=a&", "_=1&"].map(|one| one.repeat(2_000)) {
             assert_eq!(Query::parse(&many, &["topic"]).unwrap_err().code, Code::TooMany);
+        }
+    }
+
+    #[test]
+    fn of_codings_gzip_is_taken_and_empty_members_count_for_nothing() {
+        let coding = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::CONTENT_ENCODING, HeaderValue::from_static(line));
+            }
+            Coding::of(&headers).map_err(|problem| problem.code)
+        };
+        for (lines, expected) in [
+            (&[][..], Some(Coding::Identity)),
+            (&[""], Some(Coding::Identity)),
+            (&[" , ,"], Some(Coding::Identity)),
+            (&["identity, Identity"], Some(Coding::Identity)),
+            (&["gzip"], Some(Coding::Gzip)),
+            (&[",", " X-Gzip ,identity"], Some(Coding::Gzip)),
+            (&["gzip, gzip"], None),
+            (&["gzip", "br"], None),
+            (&["br"], None),
+            (&["gzip;q=1"], None),
+        ] {
+            assert_eq!(coding(lines), expected.ok_or(Code::UnsupportedMediaType), "{lines:?}");
         }
     }
 

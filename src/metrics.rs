@@ -1,7 +1,13 @@
-//! What the broker counts about itself, in the OpenMetrics text format.
+//! What the broker counts about itself, in the OpenMetrics text format and the classic one.
 //!
 //! One value made at start and handed to whoever counts; every counter is an atomic, so counting
-//! costs nanoseconds on any thread. Labels are few and fixed: no topic, user or address becomes one.
+//! costs nanoseconds on any thread. Labels are few and fixed, and there from the start: no topic, user or
+//! address becomes one.
+
+mod ends;
+mod refusals;
+mod tally;
+mod text;
 
 use std::sync::LazyLock;
 
@@ -12,8 +18,15 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use self::ends::Ends;
+pub use self::refusals::{Asker, Refusals};
+pub use self::text::CLASSIC;
+
 /// The media type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How sessions are connected.
+const TRANSPORTS: [&str; 2] = ["websocket", "sse"];
 
 /// Log lines that could not be written: of the process, which has one log.
 pub static LOG_LINES_LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
@@ -35,12 +48,12 @@ pub struct Metrics {
     pub messages_compressed: Counter,
     /// Gaps reported to sessions.
     pub gaps: Counter,
-    /// Refused requests, by `code`.
-    pub refusals: Family<CodeLabel, Counter>,
+    /// Refused requests, messages and connections, by `reason`.
+    pub refusals: Refusals,
     /// Open sessions, by `transport`.
     pub sessions: Family<TransportLabel, Gauge>,
-    /// Sessions ended by the broker, by `code`.
-    pub closes: Family<CodeLabel, Counter>,
+    /// Sessions that ended, by `code`.
+    pub closes: Ends,
     /// Sessions whose client ended at the same large event as before, again.
     pub stumbles: Counter,
     /// Notices that could not be stored.
@@ -51,11 +64,10 @@ pub struct Metrics {
     pub subscriptions: Gauge,
 }
 
-/// A stable code of [`crate::model::Code`] or [`crate::model::Close`].
+/// How a session ended: the name of a [`crate::model::Ended`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CodeLabel {
-    /// Its name.
-    pub code: &'static str,
+struct CodeLabel {
+    code: &'static str,
 }
 
 /// How a session is connected.
@@ -67,16 +79,18 @@ pub struct TransportLabel {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let mut registry = Registry::with_prefix("fanfare");
+        let (refusals, closes) = (Refusals::new(&mut registry), Ends::new(&mut registry));
         let mut metrics = Self {
-            registry: Registry::with_prefix("fanfare"),
+            registry,
             events_published: Counter::default(),
             events_delivered: Counter::default(),
             events_replayed: Counter::default(),
             messages_compressed: Counter::default(),
             gaps: Counter::default(),
-            refusals: Family::default(),
+            refusals,
             sessions: Family::default(),
-            closes: Family::default(),
+            closes,
             stumbles: Counter::default(),
             notices_lost: Counter::default(),
             ingress_passed_by: Counter::default(),
@@ -111,9 +125,10 @@ impl Metrics {
             self.messages_compressed.clone(),
         );
         registry.register("gaps", "Gaps reported to sessions", self.gaps.clone());
-        registry.register("refusals", "Refused requests by code", self.refusals.clone());
+        for transport in TRANSPORTS {
+            drop(self.sessions.get_or_create(&TransportLabel { transport }));
+        }
         registry.register("sessions", "Open sessions by transport", self.sessions.clone());
-        registry.register("closes", "Sessions ended by the broker, by code", self.closes.clone());
         registry.register(
             "stumbles",
             "Sessions whose client ended at the same large event as before, again",
@@ -152,5 +167,10 @@ impl Metrics {
         // Writing into a String can't fail; an encoder that fails leaves what it wrote.
         _ = encode(&mut text, &self.registry);
         text
+    }
+
+    /// The same as [`CLASSIC`].
+    pub fn render_classic(&self) -> String {
+        text::classic(&self.render())
     }
 }

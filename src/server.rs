@@ -212,7 +212,7 @@ impl Server {
         let parts = Parts {
             auth: auth.clone(),
             broker: broker.clone(),
-            metrics,
+            metrics: metrics.clone(),
             limits,
             keep_alive: config.server.keep_alive,
             heartbeats: heartbeats(&config),
@@ -222,7 +222,7 @@ impl Server {
             stumbles: Arc::default(),
             places: places.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
-            sockets: Sockets::new(&config.limits),
+            sockets: Sockets::new(&config.limits, metrics),
             entrance: Entrance::new(tls.is_some(), &config.server),
             is_inside: inside.is_none(),
             is_local: is_local(address),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// What each module may use of ours; `server` and `cli` may use everything.
 const ARROWS: &[(&str, &[&str])] = &[
     ("model", &[]),
-    ("metrics", &[]),
+    ("metrics", &["model"]),
     ("lines", &["metrics"]),
     ("panics", &["lines"]),
     ("clock", &[]),

@@ -1,20 +1,21 @@
 //! Seeing and ending sessions, presence, tickets, revocations, health and metrics.
 
+mod members;
 pub mod revocations;
 mod tickets;
 
+use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::de::Error as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 
 pub use self::revocations::{list_revocations, revoke};
 pub use self::tickets::make_ticket;
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered, Range, SessionInfo, SessionView};
-use crate::http::Query;
+use crate::http::{Query, grammar};
 use crate::metrics::{self, Metrics};
-use crate::model::{Code, Problem, Topic, unmarked};
+use crate::model::{Code, Problem, Topic};
 
 /// The most items of one page.
 const MAX_LIMIT: usize = 1_000;
@@ -137,15 +138,6 @@ fn require_presence(access: &Access, topic: &Topic) -> Result<(), Problem> {
     Err(Problem::new(Code::NotFound, detail))
 }
 
-/// Reads a body that is one JSON object; serde would also take an array of its members' values for one.
-fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> serde_json::Result<T> {
-    let body = unmarked(body).trim_ascii_start();
-    match body {
-        [b'{', ..] => serde_json::from_slice(body),
-        _ => Err(serde_json::Error::custom("it is no object")),
-    }
-}
-
 /// Which page is asked for.
 fn range(query: &Query) -> Result<Range, Problem> {
     let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
@@ -200,8 +192,20 @@ pub async fn ready(broker: web::Data<BrokerHandle>) -> HttpResponse {
 }
 
 /// `GET /metrics`: what the broker counts about itself; with credentials configured, for
-/// applications.
-pub async fn metrics(access: Access, metrics: web::Data<Metrics>) -> Result<HttpResponse, Problem> {
+/// applications. In the classic text format, unless OpenMetrics is asked for by name and no less.
+pub async fn metrics(
+    access: Access,
+    request: HttpRequest,
+    metrics: web::Data<Metrics>,
+) -> Result<HttpResponse, Problem> {
     access.require_admin()?;
-    Ok(HttpResponse::Ok().content_type(metrics::CONTENT_TYPE).body(metrics.render()))
+    let weight = |of: (&str, &str)| grammar::weight_by_name(request.headers(), of.0, of.1);
+    let open = weight(("application", "openmetrics-text"));
+    let is_open = open > 0.0 && open >= weight(("text", "plain"));
+    let (content_type, text) = match is_open {
+        true => (metrics::OPEN_METRICS, metrics.render()),
+        false => (metrics::CLASSIC, metrics.render_classic()),
+    };
+    let vary = (header::VARY, "Accept");
+    Ok(HttpResponse::Ok().content_type(content_type).insert_header(vary).body(text))
 }

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 use tracing::debug;
 
-use super::object;
+use super::members::Members;
 use crate::auth::{Access, Auth, TooManyRevocations};
 use crate::body::Sending;
 use crate::broker::BrokerHandle;
@@ -28,13 +27,29 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Revocations that are read at a time.
 const PAGE: usize = 1_000;
 
-/// What an operator wants to have revoked: one of the three.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    user: Option<String>,
-    token: Option<String>,
-    session: Option<String>,
+/// What an operator wants to have revoked.
+enum Wanted {
+    /// It, or who it is.
+    Revoked(Revoked),
+    /// The token that this session came in with.
+    TokenOf(String),
+}
+
+impl Wanted {
+    /// Reads one of `{"user"}`, `{"token"}` and `{"session"}`.
+    fn read(body: &[u8]) -> Result<Self, Problem> {
+        let mut members = Members::read(body, &["user", "token", "session"])?;
+        let mut text = |name| members.text(name);
+        match (text("user")?, text("token")?, text("session")?) {
+            (Some(user), None, None) => Ok(Wanted::Revoked(Revoked::User(user))),
+            (None, Some(id), None) => Ok(Wanted::Revoked(Revoked::Token(id))),
+            (None, None, Some(id)) => Ok(Wanted::TokenOf(id)),
+            _ => {
+                let detail = "the body must have one of the three: `user`, `token`, `session`";
+                Err(Problem::new(Code::BadRequest, detail))
+            }
+        }
+    }
 }
 
 /// `GET /v1/revocations`: what is accepted no longer.
@@ -61,18 +76,11 @@ pub async fn revoke(
     sending.check(Access::require_admin)?;
     let (body, access) = sending.small_json().await?;
     access.require_admin()?;
-    let wanted = object(&body);
+    let wanted = Wanted::read(&body)?;
     drop(body);
     let what = match wanted {
-        Ok(Wanted { user: Some(user), token: None, session: None }) => Revoked::User(user),
-        Ok(Wanted { user: None, token: Some(id), session: None }) => Revoked::Token(id),
-        Ok(Wanted { user: None, token: None, session: Some(id) }) => {
-            Revoked::Token(token_of(&broker, id).await?)
-        }
-        _ => {
-            let detail = "the body must be {\"user\":…}, {\"token\":…} or {\"session\":…}";
-            return Err(Problem::new(Code::BadRequest, detail));
-        }
+        Wanted::Revoked(what) => what,
+        Wanted::TokenOf(session) => Revoked::Token(token_of(&broker, session).await?),
     };
     let revocation = Revocation { what, at: Timestamp::from(SystemTime::now()) };
     let full = |error: TooManyRevocations| Problem::new(Code::TooMany, error.to_string());

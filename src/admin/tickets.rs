@@ -9,10 +9,9 @@ use std::time::{Duration, SystemTime};
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use rand::RngExt;
-use serde::Deserialize;
 use serde_json::json;
 
-use super::object;
+use super::members::Members;
 use crate::auth::{Access, Caller, User};
 use crate::body::Sending;
 use crate::broker::{BrokerHandle, TICKET_LIFE};
@@ -28,15 +27,8 @@ const MAX_SECONDS: u64 = 24 * 60 * 60;
 /// The longest name of a user, in bytes.
 const MAX_USER_BYTES: usize = 255;
 
-/// For whom an application wants a ticket.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Wanted {
-    user: String,
-    subscribe: Option<Vec<String>>,
-    publish: Option<Vec<String>>,
-    session_seconds: Option<u64>,
-}
+/// What an application says of whom it wants a ticket for.
+const WANTED: [&str; 4] = ["user", "subscribe", "publish", "session_seconds"];
 
 /// `POST /v1/tickets`: a ticket for `?ticket=`.
 pub async fn make_ticket(
@@ -78,28 +70,21 @@ fn without_credential(access: &Access) -> Problem {
 /// Whom an application vouches for.
 fn user_of(access: &Access, body: &[u8]) -> Result<User, Problem> {
     let bad = |detail: String| Problem::new(Code::BadRequest, detail);
-    let wanted: Wanted = object(body).map_err(|error| {
-        bad(format!("the body must be {{\"user\",\"subscribe\"?,\"publish\"?}}: {error}"))
-    })?;
-    if wanted.user.is_empty() || wanted.user.len() > MAX_USER_BYTES {
-        return Err(bad(format!("user must have 1 to {MAX_USER_BYTES} bytes")));
+    let mut wanted = Members::read(body, &WANTED)?;
+    let user = wanted.text("user")?.ok_or_else(|| bad("`user` is missing".to_owned()))?;
+    if user.is_empty() || user.len() > MAX_USER_BYTES {
+        return Err(bad(format!("`user` must have 1 to {MAX_USER_BYTES} bytes")));
     }
-    let session_seconds = wanted.session_seconds.unwrap_or(DEFAULT_SECONDS);
-    if !(1..=MAX_SECONDS).contains(&session_seconds) {
-        let detail = format!(
-            "session_seconds must be from 1 to {MAX_SECONDS}; leave it out for {DEFAULT_SECONDS}"
-        );
-        return Err(bad(detail));
-    }
-    let patterns = |texts: &Option<Vec<String>>| -> Result<Vec<Pattern>, Problem> {
-        let texts = texts.iter().flatten();
-        Ok(texts.map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?)
+    let session_seconds = wanted.whole("session_seconds", 1..=MAX_SECONDS, DEFAULT_SECONDS)?;
+    let mut patterns = |name| -> Result<Vec<Pattern>, Problem> {
+        let texts = wanted.texts(name)?;
+        Ok(texts.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?)
     };
-    let (subscribe, publish) = (patterns(&wanted.subscribe)?, patterns(&wanted.publish)?);
+    let (subscribe, publish) = (patterns("subscribe")?, patterns("publish")?);
     access.require_grant(&subscribe, &publish)?;
     let now = SystemTime::now();
     let token = format!("ticket:{:032x}", rand::rng().random::<u128>());
-    let bearer = Bearer { user: wanted.user, token, issued: Some(Timestamp::from(now)) };
+    let bearer = Bearer { user, token, issued: Some(Timestamp::from(now)) };
     let expires = now + Duration::from_secs(session_seconds);
     Ok(User { bearer, proof: access.proof(), expires, subscribe, publish })
 }

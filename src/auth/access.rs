@@ -276,7 +276,17 @@ impl Access {
             }
             _ => "",
         };
-        self.refusal(format!("no right to {to} {pattern}{why}"))
+        let gives = match &self.caller {
+            Caller::Anonymous => {
+                "; a credential may (`Authorization: Bearer`), or a rule of [[topics]]"
+            }
+            Caller::User(_) => {
+                "; the claim `fanfare` of a token may give it, or a rule of [[topics]]"
+            }
+            Caller::Key(_) => "; its entry of [[auth.keys]] would have to give it",
+            Caller::Application(_) => "",
+        };
+        self.refusal(format!("no right to {to} {pattern}{why}{gives}"))
     }
 
     /// A refusal for want of rights: of a better credential, or of any.

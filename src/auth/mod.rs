@@ -274,6 +274,7 @@ impl Auth {
         if let Some(user) = caller.user() {
             self.holds(user).map_err(unauthorized)?;
             self.revocations.warn_of_outliving(&user.bearer, user.expires);
+            self.policy().warn_of_owning_nothing(&user.bearer.user);
         }
         Ok(caller)
     }

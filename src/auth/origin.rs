@@ -125,7 +125,20 @@ pub(super) fn check_origin(
     if allowed.iter().any(|listed| listed == origin) {
         return Ok(Page::Listed);
     }
-    let detail = "pages of this origin are not allowed; list it in server.allowed_origins";
+    let is_own_name = |host: &str| origin.split_once("://").is_some_and(|(_, of)| of == host);
+    let otherwise = match host {
+        Some(_) if own(origin, host, scheme).is_some() => {
+            ", or configure `auth`: while the broker is open, its own pages are let in on this machine alone"
+        }
+        // Only a proxy knows by which scheme, or under which name, its clients ask.
+        Some(host) if is_own_name(host) => {
+            ", or the proxy that speaks TLS for the broker in server.trusted_proxies"
+        }
+        _ => "",
+    };
+    let detail = format!(
+        "pages of this origin are not allowed: list it in server.allowed_origins{otherwise}"
+    );
     Err(Problem::new(Code::OriginNotAllowed, detail))
 }
 
@@ -195,6 +208,21 @@ mod tests {
             let result = check_origin(origin, host, http, open, &allowed);
             assert_eq!(result.is_ok(), passes, "{origin:?} at {host:?}, open: {open}");
         }
+    }
+
+    #[test]
+    fn a_refusal_says_what_would_let_the_page_in() {
+        let detail = |origin, host, open| {
+            check_origin(Some(origin), Some(host), Some(Scheme::Http), open, &[])
+                .unwrap_err()
+                .detail
+        };
+        let foreign = detail("https://evil.example", "push.example", false);
+        assert!(foreign.ends_with("list it in server.allowed_origins"), "{foreign}");
+        let behind_tls = detail("https://push.example", "push.example", false);
+        assert!(behind_tls.contains("server.trusted_proxies"), "{behind_tls}");
+        let open = detail("http://push.example", "push.example", true);
+        assert!(open.contains("configure `auth`"), "{open}");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What an operator decided: credentials, rules and origins, replaced as a whole.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
+
+use tracing::warn;
 
 use super::jwks::Jwks;
 use super::token::{Checked, TokenCheck};
@@ -37,6 +40,8 @@ pub struct Policy {
     pub(super) cookie: Option<String>,
     publishes_per_second: usize,
     published: Mutex<HashMap<Publisher, Allowance>>,
+    /// It was said that somebody owns nothing.
+    warned: AtomicBool,
 }
 
 /// Whose publishes are counted together.
@@ -80,6 +85,7 @@ impl Policy {
             cookie: config.cookie.clone(),
             publishes_per_second: config.publishes_per_second,
             published: Mutex::default(),
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -184,6 +190,21 @@ impl Policy {
                 // A ticket is known by the key of the application that asked for it.
                 (by_token || with(user.proof).is_some()).then(|| caller.clone())
             }
+        }
+    }
+
+    /// Warns, once under each configuration, of a user to whom no rule with `{sub}` can give anything, because of
+    /// what the user is called.
+    pub(super) fn warn_of_owning_nothing(&self, user: &str) {
+        let mut own = self.rules.listed.iter().filter_map(|rule| rule.own.as_ref());
+        let Some(rule) = own.find(|own| own.of(user).is_none()) else { return };
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            let rule = rule.as_str();
+            warn!(
+                rule,
+                "the `sub` of a token is not one plain segment of a topic, so its user owns none of the topics \
+                 of a rule; `fanfare token explain` says which"
+            );
         }
     }
 

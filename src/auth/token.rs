@@ -76,7 +76,9 @@ impl Claims {
         let publish = texts("fanfare.publish", grants.remove("publish"))?;
         if let Some(unknown) = grants.keys().next() {
             let unknown: String = unknown.chars().take(64).collect();
-            return Err(format!("`fanfare.{unknown}` is not known"));
+            return Err(format!(
+                "`fanfare.{unknown}` is not known to this version of the broker, and might restrict the token"
+            ));
         }
         Ok(Self {
             sub: text("sub", sub)?.ok_or_else(|| missing("sub"))?,

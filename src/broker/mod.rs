@@ -155,7 +155,10 @@ impl BrokerHandle {
         let give_up = self.now() + MAX_WAIT;
         while self.shared.router.is_full() {
             if self.now() >= give_up {
-                return Err(Problem::new(Code::Unavailable, "delivery is behind; try again"));
+                return Err(Problem::new(
+                    Code::Unavailable,
+                    "delivery is behind (limits.inbox_events); try again",
+                ));
             }
             tokio::time::sleep(WAIT_STEP).await;
         }

@@ -288,7 +288,8 @@ impl BrokerHandle {
     /// Leaves something for whoever shows a ticket, once, at any node.
     pub fn leave(&self, left: String) -> Result<String, Problem> {
         let ticket = self.shared.tickets.leave(left, self.now());
-        ticket.ok_or_else(|| Problem::new(Code::TooMany, "too many tickets wait to be used"))
+        let detail = "too many tickets wait to be used (auth.tickets)";
+        ticket.ok_or_else(|| Problem::new(Code::TooMany, detail))
     }
 
     /// What was left for a ticket, which is used up with that.

@@ -9,7 +9,7 @@ use super::fanout::{Fanout, More, Watch};
 use super::subscriber::{MarkId, SessionInfo, SessionKey, Subscriber};
 use super::worker::Worker;
 use crate::clock::Instant;
-use crate::model::{Close, Pattern, Trouble};
+use crate::model::{Close, Ended, Pattern, Trouble};
 use crate::panics::vital;
 
 /// The sessions of the current worker thread. Each call has happened when it returns, and what it has set
@@ -126,6 +126,11 @@ impl<S: Subscriber> Seat<S> {
         self.session
     }
 
+    /// Undoes all that the session is there, which ended so, unless that is done already.
+    pub fn leave(&self, ended: Ended) {
+        self.worker.call(|worker| worker.leave(self.session, ended));
+    }
+
     /// Where it sits.
     pub fn worker(&self) -> &WorkerHandle<S> {
         &self.worker
@@ -134,6 +139,7 @@ impl<S: Subscriber> Seat<S> {
 
 impl<S: Subscriber> Drop for Seat<S> {
     fn drop(&mut self) {
-        self.worker.call(|worker| worker.leave(self.session));
+        // Nothing is left to do where somebody has said how it ended.
+        self.leave(Ended::Gone);
     }
 }

@@ -24,7 +24,7 @@ use super::{Answer, MarkId, Observer, Question, SessionInfo, Timing};
 use crate::clock::{Clock, Instant};
 use crate::history::{ListTopics, Loss, LostTopic};
 use crate::metrics::{Metrics, TransportLabel};
-use crate::model::{Close, Cursor, Pattern, Topic, Trouble};
+use crate::model::{Close, Cursor, Ended, Pattern, Topic, Trouble};
 
 /// The share of the time there is to go elsewhere over which sessions are told so: the last ones need some too.
 const TOLD_WITHIN: f64 = 0.9;
@@ -269,19 +269,19 @@ impl<S: Subscriber> Worker<S> {
 
     /// Ends a session: from here on it gets the good-bye and nothing else, and is in no list and no count.
     pub(super) fn end(&mut self, key: SessionKey, close: Close) {
-        if let Some((_, mut subscriber)) = self.remove(key) {
+        if let Some((_, mut subscriber)) = self.remove(key, Ended::Closed(close)) {
             subscriber.end(close);
         }
     }
 
-    /// Removes a session whose client is gone.
-    pub(super) fn leave(&mut self, key: SessionKey) {
-        if let Some((info, mut subscriber)) = self.remove(key) {
+    /// Removes a session whose client has left or is gone.
+    pub(super) fn leave(&mut self, key: SessionKey, ended: Ended) {
+        if let Some((info, mut subscriber)) = self.remove(key, ended) {
             subscriber.left(&info);
         }
     }
 
-    fn remove(&mut self, key: SessionKey) -> Option<(SessionInfo, Box<S>)> {
+    fn remove(&mut self, key: SessionKey, ended: Ended) -> Option<(SessionInfo, Box<S>)> {
         self.entry(key)?;
         let Entry { info, subscriber, .. } = self.sessions.try_remove(key.slot as usize)?;
         let mut patterns = 0;
@@ -296,9 +296,9 @@ impl<S: Subscriber> Worker<S> {
         self.deadlines.set(key, None);
         self.goaways.set(key, None);
         self.observer.session(&info, false);
-        let label = TransportLabel { transport: info.transport.name() };
-        self.metrics.sessions.get_or_create(&label).dec();
-        debug!(session = %info.id, "session left");
+        let transport = info.transport.name();
+        self.metrics.sessions.get_or_create(&TransportLabel { transport }).dec();
+        self.metrics.closes.note(ended, &info.id, transport);
         Some((info, subscriber))
     }
 

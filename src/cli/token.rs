@@ -208,7 +208,7 @@ fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
     };
     let mut text = format!("header     {header}\nclaims     {claims}\n");
     for (claim, word) in [("iat", "made"), ("nbf", "valid from"), ("exp", "expires")] {
-        if let Some(at) = claims[claim].as_u64().and_then(moment) {
+        if let Some(at) = claims[claim].as_f64().and_then(moment) {
             _ = writeln!(text, "{word:<10} {at}");
         }
     }
@@ -231,6 +231,14 @@ fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
             _ = writeln!(text, "subscribe  {}", list(&user.subscribe));
             _ = writeln!(text, "publish    {}", list(&user.publish));
             _ = writeln!(text, "own        {}", list(&own.collect::<Vec<_>>()));
+            let rules = rules.listed.iter().filter_map(|rule| rule.own.as_ref());
+            for own in rules.filter(|own| own.of(&user.bearer.user).is_none()) {
+                let rule = own.as_str();
+                _ = writeln!(
+                    text,
+                    "           none of {rule}: `sub` is not one plain segment of a topic"
+                );
+            }
         }
         Ok(Caller::Key(key)) => {
             _ = writeln!(text, "verdict    valid as the API key {:?}", key.name);
@@ -245,8 +253,9 @@ fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
     Ok(Explained { text, refused: None })
 }
 
-fn moment(seconds: u64) -> Option<Timestamp> {
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).map(Timestamp::from)
+fn moment(seconds: f64) -> Option<Timestamp> {
+    let since_1970 = Duration::try_from_secs_f64(seconds).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(since_1970).map(Timestamp::from)
 }
 
 #[cfg(test)]
@@ -311,6 +320,29 @@ mod tests {
         assert!(refused.is_some(), "{text}");
         assert!(text.contains("\"sub\":\"ada\"") && text.contains("refused: "), "{text}");
         assert!(explained("nonsense", &loaded(&[SECRET])).is_err());
+    }
+
+    #[test]
+    fn a_user_who_can_own_nothing_is_told_why() {
+        let loaded = loaded(&[SECRET, "topics=[{match = \"users.{sub}.>\"}]"]);
+        let token = make(&["--sub", "ada@example.com"]).token(&loaded).unwrap();
+        let text = explained(&token, &loaded).unwrap().text;
+        assert!(text.contains("own        nothing"), "{text}");
+        assert!(text.contains("none of users.{sub}.>: `sub` is not one plain segment"), "{text}");
+    }
+
+    #[test]
+    fn a_grant_of_a_later_version_is_refused_by_its_name() {
+        let loaded = loaded(&[SECRET]);
+        let claims = json!({"sub": "ada", "exp": 4_000_000_000.0, "fanfare": {"subscribe": ["a"], "only": 1}});
+        let secret = EncodingKey::from_secret(SECRET.split_once('=').unwrap().1.as_bytes());
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &secret).unwrap();
+        let text = explained(&token, &loaded).unwrap().text;
+        assert!(text.contains("expires    2096-10-02"), "{text}");
+        assert!(
+            text.contains("refused: the token is not valid: `fanfare.only` is not known"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -33,6 +33,11 @@ impl Own {
         if is_segment { self.filled(sub) } else { None }
     }
 
+    /// The pattern as the operator wrote it.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     fn filled(&self, with: &str) -> Option<Pattern> {
         let segments =
             self.0.segments().map(|segment| if segment == PLACE { with } else { segment });

@@ -17,6 +17,23 @@ const STABLE_AFTER_MS = 5_000;
 /** The broker that served this page, also where a proxy has it under a prefix; ends with `/`. */
 const BROKER = new URL(".", location).href;
 
+/** Why a WebSocket of this page did not open, as far as the broker says so. */
+async function whyNotOpen() {
+  const ready = await fetch(new URL("health/ready", BROKER));
+  const { checks } = await ready.json();
+  if (!ready.ok) return Object.values(checks).filter((said) => said !== "ok").join("; ");
+  // Of requests to its own address, a browser tells the origin with those that might change something. This one
+  // is refused in any case: for its origin first, and else for its body.
+  const refused = await fetch(new URL("v1/tickets", BROKER), { method: "POST", body: "?" });
+  const { code, detail } = await refused.json().catch(() => ({}));
+  if (code === "origin_not_allowed") return detail;
+  const reading = new AbortController();
+  const stream = await fetch(new URL("v1/sse?topic=$sys.console", BROKER), { signal: reading.signal });
+  if ([429, 503].includes(stream.status)) return (await stream.json()).detail;
+  reading.abort();
+  return "the broker answers, but not to WebSocket: a proxy before it may not pass on `Upgrade`; its log says what it refused";
+}
+
 // ---- The client -------------------------------------------------------------------------------
 
 /** One session with the broker that survives its connections. */
@@ -118,9 +135,8 @@ class Connection {
     const { bye } = this;
     if (this.openedAt && Date.now() - this.openedAt >= STABLE_AFTER_MS) this.attempts = 0;
     const neverOpened = !this.openedAt;
-    this.hooks.note("bad", neverOpened
-      ? "could not connect: the broker is away, or it refuses this page's origin"
-      : `connection closed: ${code}${reason ? ` ${reason}` : ""}`);
+    if (neverOpened) this.#tellWhy();
+    else this.hooks.note("bad", `connection closed: ${code}${reason ? ` ${reason}` : ""}`);
     const final = bye ? bye.retry_after_ms === undefined : FINAL_CLOSE_CODES.has(code);
     if (final) {
       this.wanted = false;
@@ -128,6 +144,12 @@ class Connection {
     } else {
       this.#retry(bye?.retry_after_ms);
     }
+  }
+
+  /** A browser does not say why a WebSocket did not open, so the broker is asked over HTTP. */
+  async #tellWhy() {
+    const why = await whyNotOpen().catch(() => "the broker is away, or something before it is");
+    this.hooks.note("bad", `could not connect: ${why}`);
   }
 
   #retry(hintMs) {

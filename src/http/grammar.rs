@@ -117,17 +117,23 @@ impl<'a> MediaType<'a> {
         pairs.find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Whether it is wanted at all: its weight is not 0 (section 12.4.2).
-    fn is_wanted(&self) -> bool {
-        let weight = self.parameter("q");
-        weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
+    /// How much it is wanted, from 0 for not at all to 1 (section 12.4.2).
+    fn weight(&self) -> f32 {
+        let weight = self.parameter("q").map_or(Ok(1.0), |weight| weight.parse::<f32>());
+        weight.ok().filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or_default()
     }
+}
+
+/// How much `Accept` wants this very media type, from 0 for not, or not by name, to 1.
+pub fn weight_by_name(headers: &HeaderMap, kind: &str, subtype: &str) -> f32 {
+    let ranges = list(headers, &header::ACCEPT).filter_map(MediaType::parse);
+    let named = ranges.filter(|range| range.is(kind, subtype));
+    named.map(|range| range.weight()).fold(0.0, f32::max)
 }
 
 /// Whether `Accept` names this very media type, and wants it.
 pub fn accepts_by_name(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
-    let mut ranges = list(headers, &header::ACCEPT).filter_map(MediaType::parse);
-    ranges.any(|range| range.is(kind, subtype) && range.is_wanted())
+    weight_by_name(headers, kind, subtype) > 0.0
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Batches: several events in one body, validated whole.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
@@ -128,11 +129,11 @@ fn utf8(body: &[u8]) -> Result<&str, Problem> {
 
 /// Reads an object; serde would also take an array of its members' values for one.
 fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Problem> {
-    let value: &RawValue = serde_json::from_str(json).map_err(|error| refused(&error))?;
+    let value: &RawValue = serde_json::from_str(json).map_err(|error| refused(&error, json))?;
     if !value.get().starts_with('{') {
         return Err(Problem::new(Code::InvalidEvent, "it must be an object"));
     }
-    serde_json::from_str(json).map_err(|error| refused(&error))
+    serde_json::from_str(json).map_err(|error| refused(&error, json))
 }
 
 fn at(place: String, problem: Problem) -> Problem {
@@ -140,12 +141,29 @@ fn at(place: String, problem: Problem) -> Problem {
 }
 
 /// Text that is not JSON is told apart from JSON that is no event.
-fn refused(error: &serde_json::Error) -> Problem {
+fn refused(error: &serde_json::Error, json: &str) -> Problem {
     let code = match error.classify() {
         Category::Data => Code::InvalidEvent,
         Category::Syntax | Category::Eof | Category::Io => Code::InvalidJson,
     };
-    Problem::new(code, error.to_string().chars().take(MAX_REPEATED).collect::<String>())
+    // What serde says of a wrong type would repeat the value, and not the name.
+    let wrong = wrong_member(json).filter(|_| code == Code::InvalidEvent);
+    let said = || error.to_string().chars().take(MAX_REPEATED).collect();
+    Problem::new(code, wrong.unwrap_or_else(said))
+}
+
+/// The first member of an object that is not what it must be; looked for only once one is known to be there.
+fn wrong_member(json: &str) -> Option<String> {
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json).ok()?;
+    let must_be = |name, what: &str, is: fn(&str) -> bool| {
+        let value = members.get(name)?.get();
+        (value != "null" && !is(value)).then(|| format!("`{name}` must be {what}"))
+    };
+    let is_text = |value: &str| value.starts_with('"');
+    must_be("events", "an array of events", |value| value.starts_with('['))
+        .or_else(|| must_be("topic", "a string", is_text))
+        .or_else(|| must_be("type", "a string", is_text))
+        .or_else(|| must_be("encoding", "\"base64\"", |value| value == "\"base64\""))
 }
 
 #[cfg(test)]
@@ -209,7 +227,15 @@ mod tests {
             (r#"{"topic":"a","data":1,"typo":null}"#, Code::InvalidEvent, "unknown field `typo`"),
             (r#"{"topic":null,"data":1}"#, Code::InvalidEvent, "missing field `topic`"),
             (r#"{"topic":"a","topic":"b","data":1}"#, Code::InvalidEvent, "duplicate"),
-            (r#"{"topic":"a","data":1,"encoding":"hex"}"#, Code::InvalidEvent, "hex"),
+            (
+                r#"{"topic":"a","data":1,"encoding":"hex"}"#,
+                Code::InvalidEvent,
+                "`encoding` must be \"base64\"",
+            ),
+            (r#"{"topic":5.0,"data":1}"#, Code::InvalidEvent, "`topic` must be a string"),
+            (r#"{"topic":"a","data":1,"type":{}}"#, Code::InvalidEvent, "`type` must be a string"),
+            (r#"{"events":{}}"#, Code::InvalidEvent, "`events` must be an array"),
+            (r#"{"topic":"a","data":{"b":1,"b":2}}"#, Code::InvalidEvent, "\"b\" is there twice"),
             (r#"{"topic":"a","data":1,"encoding":"base64"}"#, Code::InvalidEvent, "base64"),
             (
                 r#"{"events":[{"topic":"a","data":1},{"topic":"","data":1}]}"#,

@@ -1,6 +1,8 @@
 //! From the body of a request to the data of an event, by its media type.
 
 use actix_web::http::header::HeaderMap;
+use encoding_rs::Encoding;
+use serde::Serialize;
 
 use crate::config::Limits;
 use crate::http;
@@ -9,21 +11,8 @@ use crate::model::{Code, Data, DataError, Problem, unmarked};
 /// The subtypes of one JSON document a line.
 const LINES: [&str; 3] = ["x-ndjson", "ndjson", "jsonl"];
 
-/// The labels of UTF-8 (WHATWG Encoding, section 4.2), and those of ASCII, which it contains.
-const UTF8: [&str; 9] = [
-    "utf-8",
-    "utf8",
-    "unicode-1-1-utf-8",
-    "unicode11utf8",
-    "unicode20utf8",
-    "x-unicode20utf8",
-    "us-ascii",
-    "ascii",
-    "ansi_x3.4-1968",
-];
-
 /// What a body is, as its `Content-Type` says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// It must be JSON.
     Json,
@@ -37,11 +26,21 @@ pub enum Form {
     Binary,
 }
 
+/// What a body became that was not taken for JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoredAs {
+    /// A JSON string of its text.
+    Text,
+    /// A JSON string of its base64.
+    Base64,
+}
+
 impl Form {
-    /// Reads `Content-Type`; a charset other than UTF-8 and an encoded body are refused (415).
-    pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        http::require_plain_body(headers)?;
-        let Some(media_type) = http::media_type(headers)? else { return Ok(Form::Guess) };
+    /// Reads `Content-Type`: what the body is, and in which encoding it comes where that is text in another
+    /// than UTF-8. What is no media type, or names a charset that is none, is refused (415).
+    pub fn of(headers: &HeaderMap) -> Result<(Self, Option<&'static Encoding>), Problem> {
+        let Some(media_type) = http::media_type(headers)? else { return Ok((Form::Guess, None)) };
         let form = if media_type.is_json() {
             Form::Json
         } else if media_type.is("application", "x-www-form-urlencoded") {
@@ -53,28 +52,24 @@ impl Form {
         } else {
             Form::Binary
         };
-        match media_type.parameter("charset") {
-            Some(charset) if form != Form::Binary && !is_utf8(&charset) => {
-                let detail = format!("text must be utf-8, not {charset}");
-                Err(Problem::new(Code::UnsupportedMediaType, detail))
-            }
-            _ => Ok(form),
-        }
+        let charset = if form == Form::Binary { None } else { http::charset(&media_type)? };
+        Ok((form, charset))
     }
 
-    /// The body as the data of an event.
-    pub fn data(&self, body: &[u8], limits: &Limits) -> Result<Data, Problem> {
-        let data = match self {
-            Form::Json => Data::from_json(unmarked(body), limits.json_depth)?,
+    /// The body as the data of an event, and what it was stored as, where that is not the JSON it is:
+    /// whoever meant to send JSON sees so that it was none, or was not said to be.
+    pub fn data(&self, body: &[u8], limits: &Limits) -> Result<(Data, Option<StoredAs>), Problem> {
+        let (data, stored_as) = match self {
+            Form::Json => (Data::from_json(unmarked(body), limits.json_depth)?, None),
             Form::Guess => match Data::from_json(unmarked(body), limits.json_depth) {
-                Err(DataError::NotJson(_)) => text(unmarked(body))?,
-                parsed => parsed?,
+                Err(DataError::NotJson(_)) => (text(unmarked(body))?, Some(StoredAs::Text)),
+                parsed => (parsed?, None),
             },
-            Form::Text => text(body)?,
-            Form::Lines | Form::Binary => Data::from_binary(body),
+            Form::Text => (text(body)?, Some(StoredAs::Text)),
+            Form::Lines | Form::Binary => (Data::from_binary(body), Some(StoredAs::Base64)),
         };
         require_size(&data, limits)?;
-        Ok(data)
+        Ok((data, stored_as))
     }
 }
 
@@ -86,11 +81,6 @@ pub(super) fn require_size(data: &Data, limits: &Limits) -> Result<(), Problem> 
     }
     let detail = format!("the data has {bytes} bytes as JSON, and limits.event_bytes is {limit}");
     Err(Problem::new(Code::TooLarge, detail))
-}
-
-fn is_utf8(charset: &str) -> bool {
-    let charset = charset.trim();
-    UTF8.iter().any(|label| label.eq_ignore_ascii_case(charset))
 }
 
 fn text(body: &[u8]) -> Result<Data, Problem> {
@@ -108,15 +98,18 @@ mod tests {
     use crate::config::Config;
     use actix_web::http::header::{self, HeaderValue};
 
-    fn form(content_type: &'static str) -> Result<Form, Problem> {
+    type Formed = Result<(Form, Option<&'static str>), Code>;
+
+    fn form(content_type: &'static str) -> Formed {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Form::of(&headers)
+        let form = Form::of(&headers).map_err(|problem| problem.code);
+        form.map(|(form, charset)| (form, charset.map(Encoding::name)))
     }
 
     #[test]
     fn the_media_type_says_what_a_body_is() {
-        assert_eq!(Form::of(&HeaderMap::new()), Ok(Form::Guess));
+        assert_eq!(Form::of(&HeaderMap::new()), Ok((Form::Guess, None)));
         for (content_type, expected) in [
             ("application/json", Form::Json),
             ("application/json; charset=UTF-8", Form::Json),
@@ -126,32 +119,46 @@ mod tests {
             ("text/plain", Form::Text),
             ("text/csv; charset=us-ascii", Form::Text),
             ("image/png", Form::Binary),
+            ("image/png; charset=latin1", Form::Binary),
         ] {
-            assert_eq!(form(content_type), Ok(expected), "{content_type}");
+            assert_eq!(form(content_type), Ok((expected, None)), "{content_type}");
         }
-        for content_type in ["text/plain; charset=latin1", "nonsense", ""] {
-            let code = form(content_type).unwrap_err().code;
-            assert_eq!(code, Code::UnsupportedMediaType, "{content_type}");
+        for label in ["latin1", "ISO-8859-1", "\"windows-1252\"", "cp1252"] {
+            let content_type: &'static str = format!("text/plain; charset={label}").leak();
+            let expected = Ok((Form::Text, Some("windows-1252")));
+            assert_eq!(form(content_type), expected, "{content_type}");
+        }
+        for content_type in [
+            "text/plain; charset=utf-16",
+            "text/plain; charset=klingon",
+            "text/plain; charset=",
+            "nonsense",
+            "",
+        ] {
+            assert_eq!(form(content_type), Err(Code::UnsupportedMediaType), "{content_type}");
         }
     }
 
     #[test]
     fn a_body_becomes_data_as_its_form_says() {
         let limits = Config::default().limits;
-        for (form, body, json) in [
-            (Form::Json, "[1.0]", "[1.0]"),
-            (Form::Guess, "[1.0]", "[1.0]"),
-            (Form::Guess, "it's", "\"it's\""),
-            (Form::Guess, "", "\"\""),
-            (Form::Json, "\u{feff}[1.0]", "[1.0]"),
-            (Form::Guess, "\u{feff}[1.0]", "[1.0]"),
-            (Form::Guess, "\u{feff}it's", "\"it's\""),
-            (Form::Text, "\u{feff}[1]", "\"\u{feff}[1]\""),
-            (Form::Text, "[1]", "\"[1]\""),
-            (Form::Binary, "[1]", "\"WzFd\""),
+        let (text, base64) = (Some(StoredAs::Text), Some(StoredAs::Base64));
+        for (form, body, json, expected) in [
+            (Form::Json, "[1.0]", "[1.0]", None),
+            (Form::Guess, "[1.0]", "[1.0]", None),
+            (Form::Guess, "it's", "\"it's\"", text),
+            (Form::Guess, "{\"a\":}", "\"{\\\"a\\\":}\"", text),
+            (Form::Guess, "", "\"\"", text),
+            (Form::Json, "\u{feff}[1.0]", "[1.0]", None),
+            (Form::Guess, "\u{feff}[1.0]", "[1.0]", None),
+            (Form::Guess, "\u{feff}it's", "\"it's\"", text),
+            (Form::Text, "\u{feff}[1]", "\"\u{feff}[1]\"", text),
+            (Form::Text, "[1]", "\"[1]\"", text),
+            (Form::Binary, "[1]", "\"WzFd\"", base64),
         ] {
-            let data = form.data(body.as_bytes(), &limits).unwrap();
+            let (data, stored_as) = form.data(body.as_bytes(), &limits).unwrap();
             assert_eq!(data.json().get(), json, "{form:?} {body}");
+            assert_eq!(stored_as, expected, "{form:?} {body}");
             assert_eq!(data.is_base64(), form == Form::Binary);
         }
         let code = |form: Form, body: &[u8]| form.data(body, &limits).unwrap_err().code;

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde::{Serialize, Serializer};
 
 use super::batch::Batch;
-use super::form::Form;
+use super::form::{Form, StoredAs};
 use super::idempotency;
 use crate::auth::{Access, Auth, Entrance};
 use crate::body::Sending;
@@ -24,6 +24,8 @@ struct ReceiptBody {
     id: Option<Text<Cursor>>,
     topic: Text<Topic>,
     time: Text<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored_as: Option<StoredAs>,
 }
 
 /// A string in JSON, written without being made first.
@@ -43,7 +45,8 @@ struct BatchBody {
 
 impl From<EventReceipt> for ReceiptBody {
     fn from(receipt: EventReceipt) -> Self {
-        Self { id: receipt.cursor.map(Text), topic: Text(receipt.topic), time: Text(receipt.time) }
+        let (id, topic) = (receipt.cursor.map(Text), Text(receipt.topic));
+        Self { id, topic, time: Text(receipt.time), stored_as: None }
     }
 }
 
@@ -61,11 +64,11 @@ pub async fn publish_event(
     let topic = Topic::parse(&topic)?;
     sending.check(|access| access.require_publish(&topic))?;
     sending.check(|access| access.require_rate(1))?;
-    let form = Form::of(request.headers())?;
+    let (form, charset) = Form::of(request.headers())?;
     let kind =
         http::header(request.headers(), &http::X_EVENT_TYPE)?.map(EventType::parse).transpose()?;
-    let (body, access) = sending.whole(limits.event_bytes, "limits.event_bytes").await?;
-    let data = form.data(&body, &limits)?;
+    let (body, access) = sending.whole(limits.event_bytes, "limits.event_bytes", charset).await?;
+    let (data, stored_as) = form.data(&body, &limits)?;
     let key = idempotency::key(&request, &entrance, &access, &body)?;
     drop(body);
     let events = vec![NewEvent { topic, kind, data }];
@@ -73,7 +76,7 @@ pub async fn publish_event(
     let receipt = publish(&broker, &auth, &access, Append { events, key }).await?;
     let mut response = created(&receipt);
     match receipt.events.into_iter().next() {
-        Some(event) => Ok(response.json(ReceiptBody::from(event))),
+        Some(event) => Ok(response.json(ReceiptBody { stored_as, ..event.into() })),
         None => Err(Problem::new(Code::Internal, "no receipt was given")),
     }
 }
@@ -89,8 +92,8 @@ pub async fn publish_batch(
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     sending.check(Access::require_publish_somewhere)?;
-    let form = Form::of(request.headers())?;
-    let (body, access) = sending.whole(limits.batch_bytes, "limits.batch_bytes").await?;
+    let (form, charset) = Form::of(request.headers())?;
+    let (body, access) = sending.whole(limits.batch_bytes, "limits.batch_bytes", charset).await?;
     let batch = match form {
         Form::Json | Form::Guess => Batch::from_json(&body, &limits)?,
         Form::Lines => Batch::from_lines(&body, &limits)?,

@@ -31,6 +31,72 @@ pub enum Close {
     TooMany,
 }
 
+/// How a session ended, as it is counted and logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The broker ended it, and said why.
+    Closed(Close),
+    /// Its client said good-bye.
+    Left,
+    /// Its connection is gone without a word, or its client has let go of the stream.
+    Gone,
+    /// Its client took nothing of what was sent for `limits.stall_timeout`, and was cut.
+    Stalled,
+}
+
+impl Ended {
+    /// Those of which no client can be told.
+    const SILENT: [Ended; 3] = [Ended::Left, Ended::Gone, Ended::Stalled];
+
+    /// Every way to end, in the order of its numbers.
+    pub fn all() -> impl Iterator<Item = Ended> {
+        Close::ALL.map(Ended::Closed).into_iter().chain(Self::SILENT)
+    }
+
+    /// Which of [`Ended::all`] it is.
+    pub fn number(self) -> usize {
+        match self {
+            Ended::Closed(close) => close as usize,
+            Ended::Left => Close::ALL.len(),
+            Ended::Gone => Close::ALL.len() + 1,
+            Ended::Stalled => Close::ALL.len() + 2,
+        }
+    }
+
+    /// The stable name, as in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Ended::Closed(close) => close.name(),
+            Ended::Left => "left",
+            Ended::Gone => "gone",
+            Ended::Stalled => "stalled",
+        }
+    }
+
+    /// One sentence for an operator, with the limit that it is about.
+    pub fn message(self) -> &'static str {
+        match self {
+            Ended::Closed(Close::SlowConsumer) => {
+                "more waited for the client than limits.outbox_bytes, or limits.conflated_bytes"
+            }
+            Ended::Closed(Close::TooLarge) => {
+                "a message was over limits.message_bytes or limits.message_fragments"
+            }
+            Ended::Closed(Close::BadMessage) => "limits.bad_messages bad messages came in a row",
+            Ended::Closed(Close::TooMany) => {
+                "over limits.messages_per_second or limits.bytes_per_second, or another of its kind"
+            }
+            Ended::Closed(Close::HeartbeatMissed) => {
+                "nothing was heard of the client for two of server.heartbeat"
+            }
+            Ended::Closed(close) => close.message(),
+            Ended::Left => "the client said good-bye",
+            Ended::Gone => "the connection was lost, or its client let go of it",
+            Ended::Stalled => "the client took nothing of what was sent for limits.stall_timeout",
+        }
+    }
+}
+
 /// What is said of one reason, on every protocol.
 struct Row {
     code: u16,
@@ -118,6 +184,13 @@ mod tests {
         let codes: HashSet<_> = Close::ALL.iter().map(|close| close.code()).collect();
         let names: HashSet<_> = Close::ALL.iter().map(|close| close.name()).collect();
         assert_eq!((codes.len(), names.len()), (Close::ALL.len(), Close::ALL.len()));
+    }
+
+    #[test]
+    fn each_way_to_end_has_a_number_and_a_name_of_its_own() {
+        assert!(Ended::all().enumerate().all(|(number, ended)| ended.number() == number));
+        let names: HashSet<_> = Ended::all().map(Ended::name).collect();
+        assert_eq!(names.len(), Ended::all().count());
     }
 
     #[test]

@@ -14,14 +14,29 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
-    MAX_HEARTBEAT_SECONDS, Mode, Op, ParseLimits, Refused, Request, StreamRequest, Subscribe, Token, stream_form,
+    MAX_HEARTBEAT_SECONDS, Mode, Op, ParseLimits, Refused, Request, StreamRequest, Subscribe,
+    Token, stream_form,
 };
-use crate::model::{Code, Cursor, Data, EventType, NewEvent, Pattern, Problem, Topic};
+use crate::model::{
+    Code, Cursor, Data, EventType, MAX_WHOLE, NewEvent, Pattern, Problem, Topic, whole_number,
+};
 
 /// The members that some message has.
 const MEMBERS: [&str; 14] = [
-    "op", "ref", "token", "topics", "since", "snapshot", "mode", "max_rate", "topic", "type",
-    "data", "encoding", "format", "heartbeat",
+    "op",
+    "ref",
+    "token",
+    "topics",
+    "since",
+    "snapshot",
+    "mode",
+    "max_rate",
+    "topic",
+    "type",
+    "data",
+    "encoding",
+    "format",
+    "heartbeat",
 ];
 
 /// Reads what one op needs out of the members.
@@ -34,9 +49,6 @@ const OPS: [(&str, ReadOp); 5] = [
     ("publish", publish),
     ("ping", |_, _| Ok(Op::Ping)),
 ];
-
-/// The greatest `ref`: the last integer that every JSON reader tells from its neighbours.
-const MAX_REF: u64 = (1 << 53) - 1;
 
 /// The members of one message, collected before any of them is understood, so that a refusal can
 /// carry the `ref` wherever that stands.
@@ -111,8 +123,8 @@ impl<'a> Frame<'a> {
         let Some((_, raw)) = self.given().find(|(name, _)| *name == "ref") else {
             return Ok(None);
         };
-        match raw.get().parse() {
-            Ok(reference @ 1..=MAX_REF) => Ok(Some(reference)),
+        match whole_number(raw.get()) {
+            Some(reference @ 1..=MAX_WHOLE) => Ok(Some(reference)),
             _ => Err(optional("ref", "an integer from 1 to 2^53-1")),
         }
     }
@@ -187,7 +199,12 @@ impl<'a> Frame<'a> {
         let texts = serde_json::Deserializer::from_str(raw.get())
             .deserialize_seq(Texts { limit })
             .map_err(|_| bad("`topics` must be an array of strings"))?
-            .ok_or_else(|| Problem::new(Code::TooMany, format!("`topics` has over {limit}")))?;
+            .ok_or_else(|| {
+                Problem::new(
+                    Code::TooMany,
+                    format!("`topics` has over {limit} (limits.subscriptions)"),
+                )
+            })?;
         if texts.is_empty() {
             return Err(bad("`topics` is empty"));
         }
@@ -270,7 +287,7 @@ fn publish(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
     let raw = required(frame.take_any("data"), "data")?;
     let (bytes, limit) = (raw.get().len(), limits.event_bytes);
     if bytes > limit {
-        let detail = format!("the data has {bytes} bytes, and the limit is {limit}");
+        let detail = format!("the data has {bytes} bytes, and limits.event_bytes is {limit}");
         return Err(Problem::new(Code::TooLarge, detail));
     }
     let data = Data::from_raw(&raw, limits.json_depth)?;

@@ -15,6 +15,7 @@ use futures_util::Stream;
 use futures_util::task::noop_waker;
 
 use super::sockets::Activity;
+use crate::session::Loss;
 
 /// What the next bytes of a connection are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub(super) struct Course {
     is_last: Cell<bool>,
     /// The client sends nothing more.
     has_hung_up: Cell<bool>,
+    /// Why it was lost.
+    loss: Rc<Loss>,
     /// The reading end, where it waits for the phase to end.
     reader: Cell<Option<Waker>>,
 }
@@ -53,12 +56,17 @@ impl Course {
             requests: Cell::new(0),
             is_last: Cell::new(false),
             has_hung_up: Cell::new(false),
+            loss: Rc::default(),
             reader: Cell::default(),
         })
     }
 
     pub(super) fn activity(&self) -> &Activity {
         &self.activity
+    }
+
+    pub(super) fn loss(&self) -> &Rc<Loss> {
+        &self.loss
     }
 
     pub(super) fn phase(&self) -> Phase {

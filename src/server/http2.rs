@@ -35,6 +35,7 @@ use super::sockets::Socket;
 use crate::clock::within;
 use crate::config::Limits;
 use crate::panics::contained;
+use crate::session::Loss;
 
 /// The most bytes of a head that is refused in words, as `h2` counts them; it refuses longer ones with a bare 431, or
 /// ends the connection.
@@ -145,6 +146,7 @@ fn received(
 ) -> Result<Request, heads::Untold> {
     let mut request = Request::with_payload(incoming.payload());
     request.extensions_mut().insert(course);
+    request.extensions_mut().insert(Rc::<Loss>::default());
     heads::read(request.head_mut(), head, conduct.has_stand_ins())?;
     request.head_mut().peer_addr = peer;
     Ok(request)

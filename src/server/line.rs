@@ -115,7 +115,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let mut some = (&mut self.io).take(most as u64);
-        ready!(Pin::new(&mut some).poll_read(cx, buffer))?;
+        let read = ready!(Pin::new(&mut some).poll_read(cx, buffer));
+        read.inspect_err(|error| self.course.loss().note(error))?;
         match buffer.filled().len() - before {
             0 => self.course.hang_up(),
             came => self.course.came(came),
@@ -173,6 +174,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
 
     /// Answers what the dispatcher never saw, and hangs up.
     fn refuse(&mut self, cx: &mut Context<'_>, problem: &Problem) -> Poll<io::Result<()>> {
+        self.socket.note_refusal(problem);
         if !self.is_clogged {
             _ = Pin::new(&mut self.io).poll_write(cx, &written(problem));
         }
@@ -284,6 +286,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
             }
         };
         let written = Pin::new(&mut line.io).poll_write(cx, bytes);
+        if let Poll::Ready(Err(error)) = &written {
+            line.course.loss().note(error);
+        }
         line.is_clogged = !matches!(written, Poll::Ready(Ok(taken)) if taken == bytes.len());
         written
     }

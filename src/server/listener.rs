@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
@@ -32,14 +33,20 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// that does not read is bounded: by itself it takes megabytes, and hides who is slow.
 pub(super) fn prepare(stream: &TcpStream, limits: &Limits) {
     let (socket, stall_timeout) = (SockRef::from(stream), limits.stall_timeout);
-    let keepalive = TcpKeepalive::new().with_time(stall_timeout).with_interval(stall_timeout / 3);
-    let set = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_send_buffer_size(limits.send_buffer_bytes));
-    #[cfg(target_os = "linux")]
-    let set = set.and_then(|()| socket.set_tcp_user_timeout(Some(stall_timeout)));
-    if let Err(error) = set {
+    // The kernel counts these in whole seconds, and takes no 0.
+    let seconds = |time: Duration| time.max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new()
+        .with_time(seconds(stall_timeout))
+        .with_interval(seconds(stall_timeout / 3));
+    // Each for itself: what one of them can't do must not cost the others.
+    let set = [
+        socket.set_tcp_nodelay(true),
+        socket.set_tcp_keepalive(&keepalive),
+        socket.set_send_buffer_size(limits.send_buffer_bytes),
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(stall_timeout)),
+    ];
+    for error in set.into_iter().filter_map(Result::err) {
         debug!(%error, "a socket could not be prepared");
     }
 }

@@ -77,7 +77,7 @@ impl Local {
             config.auth.tickets,
             Timing { flush_interval: config.server.flush_interval, clock },
         );
-        let (places, sockets) = (Places::default(), Sockets::new(&config.limits));
+        let (places, sockets) = (Places::default(), Sockets::new(&config.limits, metrics.clone()));
         let parts = Parts {
             auth: auth.clone(),
             broker: broker.clone(),

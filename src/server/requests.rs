@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix_http::{ConnectionType, RequestHead};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::{Method, Version, header};
+use actix_web::http::{Method, StatusCode, Version, header};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
 
@@ -16,16 +16,25 @@ use super::headers::Headers;
 use super::line::MAX_HEAD_BYTES;
 use crate::auth::{Auth, Entrance};
 use crate::broker::BrokerHandle;
+use crate::http::Coding;
+use crate::metrics::{Asker, Metrics, Refusals};
 use crate::model::{Code, Problem};
 
 /// The most fields of the head of a request. The parser of HTTP/1.1 takes 96 and refuses more itself.
 const MAX_FIELDS: usize = 100;
 
+/// What every request goes through.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub(super) auth: Arc<Auth>,
+    pub(super) broker: BrokerHandle,
+    pub(super) entrance: Entrance,
+    pub(super) metrics: Arc<Metrics>,
+}
+
 /// Has a request answered.
 pub(super) async fn attend(
-    auth: Arc<Auth>,
-    broker: BrokerHandle,
-    entrance: Entrance,
+    Around { auth, broker, entrance, metrics }: Around,
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -47,7 +56,14 @@ pub(super) async fn attend(
         (Ok(()), Some(answer)) => request.into_response(answer),
         (Ok(()), None) => next.call(request).await?,
     };
+    note_refusal(&response, &entrance, &metrics.refusals);
     headers.add_to(response.headers_mut());
+    if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE
+        && Coding::of(response.request().headers()).is_err()
+    {
+        // Where another coding is not what is wrong, it must not be said (RFC 9110, section 15.5.16).
+        response.headers_mut().insert(header::ACCEPT_ENCODING, Coding::ACCEPTED);
+    }
     // Who goes says so on each connection that is used, for a request that comes just when it is closed may be lost.
     let is_leaving = broker.is_leaving() && response.request().version() <= Version::HTTP_11;
     // HTTP/1.0 has no chunks (RFC 9112, section 6.1): the end of the connection is that of the answer.
@@ -58,6 +74,16 @@ pub(super) async fn attend(
         head.set_connection_type(ConnectionType::Close);
     }
     Ok(response.map_body(|_, body| BoxBody::new(Answer { body, underway })))
+}
+
+/// Notes that a request was refused, where it was: wherever that was, the answer has its problem with it.
+fn note_refusal<B>(answer: &ServiceResponse<B>, entrance: &Entrance, refusals: &Refusals) {
+    let extensions = answer.response().extensions();
+    if let Some(problem) = extensions.get::<Problem>() {
+        let head = answer.request().head();
+        let address = entrance.client(head).ok().and_then(|client| client.address);
+        refusals.note(problem, Asker { head: Some(head), address });
+    }
 }
 
 /// The answer to `OPTIONS *`, which asks for no path (RFC 9110, section 9.3.7) but whether somebody is here.

@@ -30,12 +30,13 @@ use tracing::debug;
 
 use super::line::{HANG_UP, Line, written};
 use super::opening::{Opening, turn_away};
-use super::requests::{attend, require_small};
+use super::requests::{Around, attend, require_small};
 use super::routes::{configure, not_found, without_upgrades};
 use super::sockets::Socket;
 use super::tls::{Tls, is_http2};
 use super::{Parts, http2, listener};
 use crate::clock::Timer;
+use crate::metrics::{Asker, Metrics};
 use crate::model::{Code, Problem};
 use crate::panics::contained;
 use crate::session::{self, Sessions, SharedTcp, Upgrade};
@@ -64,6 +65,7 @@ pub(super) fn plain(
                 let socket = match parts.sockets.take(peer, &parts.entrance) {
                     Ok(socket) => socket,
                     Err(problem) => {
+                        refuse_socket(&parts.metrics, &problem, peer);
                         // What can't be written at once is not worth a socket.
                         _ = io.try_write(&written(&problem));
                         return Either::Right(ready(Ok(())));
@@ -148,9 +150,16 @@ pub(super) fn encrypted(
                 let (tls, limits, stopping) = (tls.clone(), parts.limits.clone(), stopping.clone());
                 let (peer, keep_alive) = (io.peer_addr().ok(), parts.keep_alive);
                 let taken = parts.sockets.take(peer, &parts.entrance);
+                let metrics = parts.metrics.clone();
                 let serving = async move {
-                    // Who can't be served before a handshake can't be told so.
-                    let Ok(socket) = taken else { return Ok(()) };
+                    let socket = match taken {
+                        Ok(socket) => socket,
+                        // Who can't be served before a handshake can't be told so.
+                        Err(problem) => {
+                            refuse_socket(&metrics, &problem, peer);
+                            return Ok(());
+                        }
+                    };
                     listener::prepare(&io, &limits);
                     let io = tokio::select! {
                         io = tls.accept(io) => io,
@@ -172,7 +181,10 @@ pub(super) fn encrypted(
                             turn_away(io, &Problem::new(Code::BadRequest, detail)).await;
                             Ok(())
                         }
-                        Err(error) => cut_short(Err(error)),
+                        Err(error) => {
+                            metrics.refusals.note_tls(&error, peer.map(|peer| peer.ip()));
+                            cut_short(Err(error))
+                        }
                     }
                 };
                 contained(Box::pin(serving)).map(|served| served.unwrap_or(Ok(())))
@@ -204,7 +216,10 @@ where
         // It would be that of the first head alone: `Line` looks at all of them.
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(HANG_UP)
-        .on_connect_ext(|line: &Line<IO>, data| _ = data.insert(line.course().clone()))
+        .on_connect_ext(|line: &Line<IO>, data| {
+            data.insert(line.course().clone());
+            data.insert(line.course().loss().clone());
+        })
         .keep_alive(parts.keep_alive)
         .graceful_shutdown_signal(move || {
             let stopping = stopping.clone();
@@ -225,15 +240,21 @@ where
 {
     let is_old = upgrade.head().version < Version::HTTP_11;
     match (require_small(upgrade.head()), upgrade.head().uri.path()) {
-        (Err(problem), _) => upgrade.refuse(&problem).await,
-        (Ok(()), _) if is_old => upgrade.refuse(&without_upgrades()).await,
+        (Err(problem), _) => sessions.turn_away(upgrade, &problem).await,
+        (Ok(()), _) if is_old => sessions.turn_away(upgrade, &without_upgrades()).await,
         (Ok(()), "/v1/ws") => sessions.websocket(upgrade).await,
         (Ok(()), _) => {
             let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
-            upgrade.refuse(&problem).await;
+            sessions.turn_away(upgrade, &problem).await;
         }
     }
     Ok(())
+}
+
+/// Notes that a connection is not served.
+fn refuse_socket(metrics: &Metrics, problem: &Problem, peer: Option<SocketAddr>) {
+    let address = peer.map(|peer| peer.ip());
+    metrics.refusals.note(problem, Asker { head: None, address });
 }
 
 /// The application that answers all other requests, on one worker thread.
@@ -247,14 +268,12 @@ fn application(
     Error = HttpResponse,
     InitError = (),
 > + use<> {
-    let (auth, broker) = (parts.auth.clone(), parts.broker.clone());
-    let entrance = parts.entrance.clone();
+    let Parts { auth, broker, entrance, metrics, .. } = parts.clone();
+    let around = Around { auth, broker, entrance, metrics };
     let app = App::new()
         .configure(|services| configure(services, parts, sessions))
         .default_service(web::to(not_found))
-        .wrap(from_fn(move |request, next| {
-            attend(auth.clone(), broker.clone(), entrance.clone(), request, next)
-        }));
+        .wrap(from_fn(move |request, next| attend(around.clone(), request, next)));
     // It would say where we are; we ask the request.
     let config = |()| AppConfig::default();
     map_config(app.into_factory().map_err(|error| error.error_response()), config)

@@ -16,6 +16,7 @@ use futures_util::task::AtomicWaker;
 
 use crate::auth::{Entrance, network};
 use crate::config::Limits;
+use crate::metrics::{Asker, Metrics};
 use crate::model::{Code, Problem};
 use crate::panics::half_done;
 
@@ -43,6 +44,7 @@ struct Shared {
     /// Orders what sockets do; no two have the same time.
     clock: AtomicU64,
     open: Mutex<Open>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +94,7 @@ enum Order {
 impl Sockets {
     /// Room for `limits.connections`, and of those for `limits.connections_per_address` of each address; but
     /// no more than the system lets this process have files.
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
         let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
         let room = files.saturating_sub(FILES_BESIDE.min(files / 2));
         let limit = limits.connections.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
@@ -101,6 +103,7 @@ impl Sockets {
             limit_of_address: limits.connections_per_address,
             clock: AtomicU64::new(0),
             open: Mutex::default(),
+            metrics,
         }))
     }
 
@@ -227,6 +230,12 @@ impl Socket {
         &self.activity
     }
 
+    /// Notes that what came on it was refused before there was a whole request.
+    pub(super) fn note_refusal(&self, problem: &Problem) {
+        let Activity { sockets, address, .. } = &*self.activity;
+        sockets.0.metrics.refusals.note(problem, Asker { head: None, address: *address });
+    }
+
     /// Waits until it is to be closed.
     pub(super) async fn closing(&self) {
         poll_fn(|cx| self.activity.poll_closing(cx)).await;
@@ -314,7 +323,7 @@ mod tests {
     fn sockets(limit: usize, limit_of_address: usize) -> Sockets {
         let mut limits = Config::default().limits;
         (limits.connections, limits.connections_per_address) = (limit, limit_of_address);
-        Sockets::new(&limits)
+        Sockets::new(&limits, Arc::default())
     }
 
     fn take(sockets: &Sockets, address: &str) -> Option<Socket> {

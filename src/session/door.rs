@@ -123,7 +123,8 @@ impl Door {
         let known = ["access_token", "ticket"];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
         let limits = parse_limits(&self.limits);
-        let StreamRequest { mut subscribe, encoder, heartbeat } = StreamRequest::parse(body, &limits)?;
+        let StreamRequest { mut subscribe, encoder, heartbeat } =
+            StreamRequest::parse(body, &limits)?;
         // Who resumes repeats the body, as an `EventSource` repeats its URL.
         if let Some(id) = header_cursor(head)? {
             subscribe.since = Some(id);
@@ -212,7 +213,7 @@ impl Door {
         }
         let max = self.limits.subscriptions;
         if patterns.len() > max {
-            let detail = format!("more than {max} topics");
+            let detail = format!("more than {max} topics (limits.subscriptions)");
             return Err(Problem::new(Code::TooMany, detail));
         }
         let snapshot = query.flag("snapshot")?;

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::future::LocalBoxFuture;
 use rand::RngExt;
 use tracing::debug;
@@ -58,6 +58,7 @@ use self::refusal::Refusal;
 pub use self::rhythm::{Heartbeats, Rhythm};
 pub use self::socket::{Listener, Said, Socket, SocketLimits, Stream};
 use self::stream::EventStream;
+pub use self::stream::Loss;
 pub use self::stumbles::Stumbles;
 pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::tcp::SharedTcp;
@@ -67,8 +68,8 @@ use crate::body::Sending;
 use crate::broker::{Seat, SessionInfo, WorkerHandle};
 use crate::config::Limits;
 use crate::http::grammar;
-use crate::metrics::Metrics;
-use crate::model::{Close, Problem, Timestamp};
+use crate::metrics::{Asker, Metrics};
+use crate::model::{Close, Ended, Problem, Timestamp};
 use crate::panics::contained;
 use crate::protocol::{ParseLimits, Protocol, Reply, Subscribe};
 
@@ -110,7 +111,7 @@ impl Sessions {
         let arrived = admitted.and_then(|admission| self.arrive(admission, address));
         let (arrived, protocol) = match (arrived, protocol) {
             (Ok(arrived), Some(protocol)) => (arrived, protocol),
-            (Err(refusal), _) => return upgrade.refuse(&refusal.problem).await,
+            (Err(refusal), _) => return self.turn_away(upgrade, &refusal.problem).await,
             (Ok(_), None) => return,
         };
         let (subprotocol, extensions) = (arrived.subprotocol, arrived.extensions.clone());
@@ -118,6 +119,13 @@ impl Sessions {
             Ok(upgraded) => self.converse(upgraded, arrived, protocol),
             Err(error) => debug!(%error, "a handshake could not be answered"),
         }
+    }
+
+    /// Answers an upgrade request with a problem and hangs up.
+    pub async fn turn_away<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>, problem: &Problem) {
+        let address = self.door.address(upgrade.head());
+        self.metrics.refusals.note(problem, Asker { head: Some(upgrade.head()), address });
+        upgrade.refuse(problem).await;
     }
 
     /// Serves a WebSocket in a task of its own.
@@ -152,7 +160,7 @@ impl Sessions {
                 return stream.ok_or_else(|| refusal.problem.into());
             }
         };
-        Ok(sessions.stream(arrived))
+        Ok(sessions.stream(&request, arrived))
     }
 
     /// `HEAD /v1/sse`: what `GET` would be answered, without a session.
@@ -176,14 +184,16 @@ impl Sessions {
         let admitted = sessions.door.admit_sse_of(request.head(), &body).await;
         let address = sessions.door.address(request.head());
         let arrived = admitted.and_then(|admission| sessions.arrive(admission, address));
-        Ok(sessions.stream(arrived.map_err(|refusal| refusal.problem)?))
+        Ok(sessions.stream(&request, arrived.map_err(|refusal| refusal.problem)?))
     }
 
     /// The answer that is an event stream.
-    fn stream(&self, arrived: Arrived) -> HttpResponse {
+    fn stream(&self, request: &HttpRequest, arrived: Arrived) -> HttpResponse {
         let outgoing = arrived.outgoing.clone();
         let (seat, place) = self.begin(arrived, &[]);
-        event_stream().body(EventStream { outgoing, seat, _place: place })
+        let of_request = request.extensions().get::<Rc<Loss>>().cloned();
+        let loss = of_request.or_else(|| request.conn_data::<Rc<Loss>>().cloned());
+        event_stream().body(EventStream { outgoing, seat, loss, _place: place })
     }
 
     /// Gives a connection that was admitted its room and its seat, or says why there is none. What was
@@ -291,6 +301,8 @@ struct Conversation {
 
 impl Drop for Conversation {
     fn drop(&mut self) {
+        // Its socket says how each conversation ends, but for one that panicked.
+        self.left(Ended::Closed(Close::Internal));
         self.session.do_send(Gone);
     }
 }
@@ -314,8 +326,10 @@ impl Listener for Conversation {
         }
     }
 
-    fn left(&mut self) {
-        self.seat = None;
+    fn left(&mut self, ended: Ended) {
+        if let Some(seat) = self.seat.take() {
+            seat.leave(ended);
+        }
     }
 }
 

@@ -19,8 +19,9 @@ const FEW: usize = 1_024;
 /// minute.
 const ROOM_SECONDS: u32 = 5;
 
-const NO_ROOM: &str = "too many connections are open";
-const NO_ROOM_FOR_ADDRESS: &str = "too many connections of this address are open";
+const NO_ROOM: &str = "too many connections are open (limits.connections)";
+const NO_ROOM_FOR_ADDRESS: &str =
+    "too many connections of this address are open (limits.connections_per_address)";
 
 /// The open sessions of a node, counted.
 #[derive(Debug, Clone, Default)]
@@ -89,10 +90,8 @@ impl Places {
         if let Some(address) = address
             && !self.may_arrive(address, limits.connects_per_second)
         {
-            return Err(Problem::new(
-                Code::Unavailable,
-                "connections of this address come too fast",
-            ));
+            let detail = "connections of this address come too fast (limits.connects_per_second)";
+            return Err(Problem::new(Code::Unavailable, detail));
         }
         let taken = self.0.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
             (open < limits.connections).then_some(open + 1)
@@ -119,7 +118,9 @@ impl Places {
         }
         match count(&mut lock(&self.0.by_user), user.to_owned(), max) {
             true => Ok(Some(UserPlace { places: self.clone(), user: user.to_owned() })),
-            false => Err(full("too many connections of this user are open")),
+            false => Err(full(
+                "too many connections of this user are open (limits.connections_per_user)",
+            )),
         }
     }
 

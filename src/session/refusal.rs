@@ -56,6 +56,9 @@ impl Refusal {
         };
         let wire = Wire::new(&SSE, Framing::Bare);
         let good_bye = wire.good_bye(close, &self.problem.detail, Some(retry_after_ms));
-        Some(event_stream().body(good_bye.concat()))
+        let mut response = event_stream().body(good_bye.concat());
+        // By this it is counted, as what is refused by its status is.
+        response.extensions_mut().insert(self.problem.clone());
+        Some(response)
     }
 }

@@ -23,7 +23,7 @@ use super::frames::{FrameLimits, FrameReader, Incoming};
 use super::outgoing::{Outgoing, Sink};
 use super::wire::{close_echo, message_frame};
 use crate::clock::Timer;
-use crate::model::Close;
+use crate::model::{Close, Ended};
 
 /// The most that is read at a time, in bytes.
 const READ_BYTES: usize = 8 * 1024;
@@ -83,7 +83,7 @@ pub trait Listener {
     fn end(&mut self, close: Close);
 
     /// The client has said good-bye, or is gone: nothing is for it any more.
-    fn left(&mut self) {}
+    fn left(&mut self, _: Ended) {}
 }
 
 /// One connection, served until either side hangs up: a future of its own, because what an async
@@ -117,7 +117,7 @@ enum Reading {
     /// It said good-bye, or nothing more is to be expected.
     Done,
     /// The connection is gone.
-    Gone,
+    Gone(Ended),
 }
 
 /// What a client is waited for to do.
@@ -136,12 +136,12 @@ impl<IO: Stream, L: Listener + Unpin> Future for Socket<IO, L> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_over {
-            ready!(self.poll_conversation(cx));
+            let ended = ready!(self.poll_conversation(cx));
             self.is_over = true;
             // Whoever still pushes is told that nobody will read it.
             self.outgoing.close([], true);
             self.outgoing.set_sink(None);
-            self.listener.left();
+            self.listener.left(ended);
             self.deadline = None;
         }
         self.poll_shutdown(cx)
@@ -179,32 +179,34 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
         Self { frames: self.frames.remembering(context), ..self }
     }
 
-    /// Ready when nothing more is to be heard or said.
-    fn poll_conversation(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when nothing more is to be heard or said, with what that is by itself: who was told, or has
+    /// said good-bye, has left before.
+    fn poll_conversation(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         loop {
             if matches!(self.reading, Reading::Listening | Reading::Lingering(_))
                 && let Poll::Ready(ended) = self.poll_read(cx)
             {
                 self.reading = ended;
             }
-            if self.reading == Reading::Gone {
-                return Poll::Ready(());
+            if let Reading::Gone(ended) = self.reading {
+                return Poll::Ready(ended);
             }
             if !self.is_written
                 && let Poll::Ready(written) = self.poll_write(cx)
             {
-                if written.is_err() {
-                    return Poll::Ready(());
+                if let Err(error) = written {
+                    return Poll::Ready(lost(&error));
                 }
                 // Our close frame is out; the client's answer ends the conversation.
                 self.is_written = true;
             }
             if self.is_written && self.reading == Reading::Done {
-                return Poll::Ready(());
+                return Poll::Ready(Ended::Left);
             }
             match ready!(self.poll_deadline(cx)) {
                 Patience::Silence => self.reading = Reading::Done,
-                Patience::Taking | Patience::Closing => return Poll::Ready(()),
+                Patience::Taking => return Poll::Ready(Ended::Stalled),
+                Patience::Closing => return Poll::Ready(Ended::Gone),
             }
         }
     }
@@ -224,8 +226,11 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
             let mut bytes = ReadBuf::uninit(&mut space);
             let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut bytes));
-            if read.is_err() || bytes.filled().is_empty() {
-                return Poll::Ready(Reading::Gone);
+            if let Err(error) = read {
+                return Poll::Ready(Reading::Gone(lost(&error)));
+            }
+            if bytes.filled().is_empty() {
+                return Poll::Ready(Reading::Gone(Ended::Gone));
             }
             self.outgoing.heard();
             self.unread.extend_from_slice(bytes.filled());
@@ -252,7 +257,7 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             match self.frames.next(&mut self.unread) {
                 Ok(Some(Incoming::Close(code))) => {
                     self.outgoing.close([close_echo(code)], false);
-                    self.listener.left();
+                    self.listener.left(Ended::Left);
                     return Poll::Ready(Some(Reading::Done));
                 }
                 Ok(Some(incoming)) => self.hear(incoming),
@@ -330,6 +335,15 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             return Poll::Ready(());
         }
         self.poll_deadline(cx).map(|_| ())
+    }
+}
+
+/// What became of a client whose connection failed. The kernel gives up one that acknowledges nothing, or has
+/// no room for anything, for as long as we would ourselves.
+pub(super) fn lost(error: &std::io::Error) -> Ended {
+    match error.kind() {
+        std::io::ErrorKind::TimedOut => Ended::Stalled,
+        _ => Ended::Gone,
     }
 }
 

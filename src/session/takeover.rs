@@ -112,6 +112,12 @@ pub fn require_handshake(head: &RequestHead) -> Result<(), Problem> {
             | HandshakeError::UnsupportedVersion => Code::UpgradeRequired,
             _ => Code::BadRequest,
         };
-        Problem::new(code, format!("this path speaks WebSocket (RFC 6455): {error}"))
+        let lost = match error {
+            HandshakeError::NoWebsocketUpgrade | HandshakeError::NoConnectionUpgrade => {
+                "; a proxy before the broker must pass on `Upgrade` and `Connection`, over HTTP/1.1"
+            }
+            _ => "",
+        };
+        Problem::new(code, format!("this path speaks WebSocket (RFC 6455): {error}{lost}"))
     })
 }

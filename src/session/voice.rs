@@ -8,7 +8,7 @@ use super::outbox::Full;
 use super::outgoing::Outgoing;
 use super::wire::Wire;
 use crate::broker::{Delivered, Delivery};
-use crate::metrics::{CodeLabel, Metrics};
+use crate::metrics::{Asker, Metrics};
 use crate::model::{Close, Event, Problem};
 use crate::protocol::{Marks, Reply};
 
@@ -68,7 +68,7 @@ impl Voice {
 
     /// Says that a request is refused.
     pub fn refuse(&mut self, reference: Option<u64>, problem: &Problem) {
-        self.metrics.refusals.get_or_create(&CodeLabel { code: problem.code.as_str() }).inc();
+        self.metrics.refusals.note(problem, Asker::default());
         let (code, message) = (problem.code, &problem.detail);
         self.reply(&Reply::Error { reference, code, message });
     }
@@ -127,7 +127,6 @@ impl Voice {
         if self.outgoing.is_closing() {
             return;
         }
-        self.metrics.closes.get_or_create(&CodeLabel { code: close.name() }).inc();
         let jitter = |after: u32| (f64::from(after) * rand::random_range(JITTER)) as u32;
         let good_bye =
             self.wire.good_bye(close, close.message(), close.retry_after_ms().map(jitter));

@@ -6,7 +6,7 @@ use super::*;
 use crate::broker::fanout::Fanout;
 use crate::broker::{NoObserver, Range, Transport, WorkerHandle};
 use crate::history::Feed;
-use crate::model::{Bearer, Data, Event, LogName, Timestamp};
+use crate::model::{Bearer, Data, Ended, Event, LogName, Timestamp};
 
 /// A session that notes what it hears.
 struct Fake {
@@ -178,13 +178,13 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
 fn what_is_addressed_to_a_session_that_left_is_nobodys() {
     let mut room = Room::new();
     let first = room.enter("first").unwrap();
-    room.worker.leave(first);
+    room.worker.leave(first, Ended::Gone);
     let second = room.enter("second").unwrap();
     assert_eq!(first.slot, second.slot, "it sits where the other sat");
     room.worker.subscribe(first, patterns(&["a"]));
     room.worker.identify(first, ());
     room.worker.end(first, Close::Policy);
-    room.worker.leave(first);
+    room.worker.leave(first, Ended::Gone);
     let mark = room.worker.new_mark();
     let position = room.worker.router.head();
     room.worker.handle(vec![Item::Mark { session: first, mark, position }]);

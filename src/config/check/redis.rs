@@ -91,11 +91,13 @@ fn source(
 /// Complains of what is not the URL of a Redis.
 fn redis_url(complaints: &mut Complaints, key: &str, Hidden(text): &Hidden) {
     // What the parser says may quote the URL, which may hold a password.
-    let form = "the form is redis[s]://[USER:PASSWORD@]HOST[:PORT][/DATABASE]";
+    let form = "the form is redis[s]://[USER:PASSWORD@]HOST[:PORT][/DATABASE], and in a password \
+                `/` is written %2F, `?` %3F, `@` %40 and `%` %25";
     match redis::parse_redis_url(text).map(IntoConnectionInfo::into_connection_info) {
-        // `#insecure` would switch off the check of the server's certificate.
-        Some(Ok(_)) if text.contains('#') => {
-            complain(complaints, key, "must not have a part after `#`");
+        // Whatever follows it is no part of the address; `#insecure` would switch off the check of the
+        // server's certificate.
+        _ if text.contains('#') => {
+            complain(complaints, key, "must not contain `#`: one in a password is written %23");
         }
         Some(Ok(_)) => {}
         Some(Err(_)) | None => {

@@ -51,6 +51,16 @@ pub enum OpenError {
         "the history in {0} is locked by another process, such as a shell of SQLite or a backup: end it"
     )]
     Locked(PathBuf),
+    /// The file system can't do what SQLite needs.
+    #[error(
+        "the history in {path} can't be used: its file system lends no shared memory, which the log of \
+         SQLite needs (as some that are on the network, or shared with a virtual machine): set \
+         history.path to a directory on a local one"
+    )]
+    NoSharedMemory {
+        /// `history.path`.
+        path: PathBuf,
+    },
     /// There is not even the space to begin.
     #[error(
         "there is no space left for the history in {path}, not even to remove what is over \
@@ -139,6 +149,7 @@ impl Directory {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path),
             // All of the log may have to be moved into the database.
             Some(ErrorCode::DiskFull) => self.full(length(&self.wal())),
+            _ if error.is_of_shared_memory() => OpenError::NoSharedMemory { path },
             _ => self.damaged(error),
         }
     }
@@ -206,7 +217,14 @@ impl Directory {
                 // A new file can shrink from the first; an older one has to be converted.
                 db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
             }
-            db.pragma_update(None, "journal_mode", "WAL")?;
+            let mode: String =
+                db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+            if !mode.eq_ignore_ascii_case("wal") {
+                return Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR_SHMOPEN),
+                    None,
+                ));
+            }
             db.pragma_update(None, "synchronous", if fsync { "FULL" } else { "NORMAL" })?;
             // Checkpoints are made beside the writer, so that no publisher waits for one.
             db.pragma_update(None, "wal_autocheckpoint", 0)?;

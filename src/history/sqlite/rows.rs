@@ -39,6 +39,19 @@ impl RowError {
         }
     }
 
+    /// Whether it is of the memory that connections to a database share (`-shm`).
+    pub(super) fn is_of_shared_memory(&self) -> bool {
+        use rusqlite::ffi;
+        let of_memory =
+            [ffi::SQLITE_IOERR_SHMOPEN, ffi::SQLITE_IOERR_SHMMAP, ffi::SQLITE_IOERR_SHMLOCK];
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) => {
+                of_memory.contains(&error.extended_code)
+            }
+            Self::Sqlite(_) | Self::Damaged(_) => false,
+        }
+    }
+
     /// An event that should be there is not.
     pub(super) fn missing(sequence: u64, topic: &Topic) -> Self {
         damaged(format!("event {sequence} of {topic}"))

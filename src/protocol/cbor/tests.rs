@@ -254,3 +254,22 @@ proptest! {
         prop_assert_eq!(new.data.binary(), event.data.binary());
     }
 }
+
+#[test]
+fn of_two_members_of_one_name_a_map_has_the_last() {
+    for (doubled, once) in [
+        (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+        (r#"{"a":1,"b":{"c":1,"d":[{"e":1}],"c" : 2}}"#, r#"{"a":1,"b":{"d":[{"e":1}],"c":2}}"#),
+        (r#"{"a":[1,{"x":0}],"\u0061":2,"b":3,"a":"4"}"#, r#"{"b":3,"a":"4"}"#),
+        (r#"{"":1,"x":{"":2,"":[3]},"":"y"}"#, r#"{"x":{"":[3]},"":"y"}"#),
+        (
+            r#"[{"a":"b","b":"a"},{"a":{"a":1},"b":"a"}]"#,
+            r#"[{"a":"b","b":"a"},{"a":{"a":1},"b":"a"}]"#,
+        ),
+    ] {
+        assert_eq!(hex(&to_cbor(doubled)), hex(&to_cbor(once)), "{doubled}");
+    }
+    // Of a message itself it is refused, as in JSON: {"op": "ping", "op": "ping"}.
+    let doubled = bytes("a2 626f706470696e67 626f706470696e67");
+    assert!(parse(&doubled).unwrap_err().problem.detail.contains("`op` is there twice"));
+}

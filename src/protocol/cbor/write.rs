@@ -4,6 +4,8 @@
 //! stay definite and as short as can be (RFC 8949, section 4.1), for readers that know no others.
 //! The text is valid JSON already; nesting is kept in a list, so that none is too deep.
 
+use std::ops::Range;
+
 use super::{Major, bignum, tag};
 
 const FALSE: u8 = 0xf4;
@@ -61,9 +63,19 @@ struct Open {
     major: Major,
     start: usize,
     items: usize,
+    /// Where the names of a map are.
+    names: Vec<Range<usize>>,
 }
 
-/// Writes what a JSON text holds.
+impl Open {
+    /// Whether what comes next is the name of a member.
+    fn is_at_name(&self) -> bool {
+        self.major == Major::Map && self.items.is_multiple_of(2)
+    }
+}
+
+/// Writes what a JSON text holds. Of members of one name in one object the last is written, which is the one that
+/// JavaScript takes: a map may have it once (RFC 8949, section 5.6).
 pub(super) fn json(out: &mut Vec<u8>, json: &str) {
     let mut open: Vec<Open> = Vec::new();
     let mut rest = json;
@@ -78,16 +90,23 @@ pub(super) fn json(out: &mut Vec<u8>, json: &str) {
         match first {
             b'[' | b'{' => {
                 let major = if first == b'[' { Major::Array } else { Major::Map };
-                open.push(Open { major, start: begin(out), items: 0 });
+                open.push(Open { major, start: begin(out), items: 0, names: Vec::new() });
                 continue;
             }
             b']' | b'}' => {
-                if let Some(Open { major, start, items }) = open.pop() {
-                    let length = if major == Major::Map { items / 2 } else { items };
+                if let Some(Open { major, start, items, names }) = open.pop() {
+                    let is_map = major == Major::Map;
+                    let length = if is_map { keep_last(out, &names) } else { items };
                     end(out, start, major, length);
                 }
             }
-            b'"' => string(out, token),
+            b'"' => {
+                let before = out.len();
+                string(out, token);
+                if let Some(map) = open.last_mut().filter(|parent| parent.is_at_name()) {
+                    map.names.push(before..out.len());
+                }
+            }
             b't' => out.push(TRUE),
             b'f' => out.push(FALSE),
             b'n' => out.push(NULL),
@@ -98,6 +117,22 @@ pub(super) fn json(out: &mut Vec<u8>, json: &str) {
             parent.items += 1;
         }
     }
+}
+
+/// Takes out of a map at the end of `out` what another member of the same name follows, and says how many members
+/// are left.
+fn keep_last(out: &mut Vec<u8>, names: &[Range<usize>]) -> usize {
+    let name = |at: usize| names.get(at).and_then(|range| out.get(range.clone()));
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_unstable_by_key(|&at| (name(at), at));
+    let pairs = order.windows(2).filter(|pair| name(pair[0]) == name(pair[1]));
+    let mut early: Vec<usize> = pairs.map(|pair| pair[0]).collect();
+    early.sort_unstable();
+    for &at in early.iter().rev() {
+        let next = names.get(at + 1).map_or(out.len(), |next| next.start);
+        out.drain(names[at].start..next);
+    }
+    names.len() - early.len()
 }
 
 /// The length of the string token at the start of a text, with its quotes.

@@ -166,7 +166,7 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
         ),
         (
             r#"{"op":"subscribe","topics":["a","b","c","d","e","f"],"ref":7}"#,
-            "Some(7) too_many: `topics` has over 4",
+            "Some(7) too_many: `topics` has over 4 (limits.subscriptions)",
         ),
         (
             r#"{"op":"subscribe","topics":["a","b..c"],"ref":7}"#,
@@ -242,7 +242,7 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
         ),
         (
             r#"{"op":"publish","topic":"a","data":[[[[[[[[[1]]]]]]]]],"ref":7}"#,
-            "Some(7) invalid_event: bad data: it is nested more than 8 deep",
+            "Some(7) invalid_event: bad data: it is nested more than 8 deep (limits.json_depth)",
         ),
     ] {
         assert_eq!(refusal(text), problem, "{text}");
@@ -251,9 +251,11 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
 
 #[test]
 fn a_ref_is_an_integer_that_every_reader_can_hold() {
-    for illegal in
-        ["0", "-1", "-0", "1.0", "1e0", "9007199254740992", "1e99", "\"1\"", "true", "[1]"]
-    {
+    for legal in ["7", "7.0", "0.7e1", "70E-1"] {
+        let text = format!(r#"{{"op":"ping","ref":{legal}}}"#);
+        assert_eq!(parse(&text).map(|request| request.reference).ok(), Some(Some(7)), "{text}");
+    }
+    for illegal in ["0", "-1", "-0", "1.5", "9007199254740992", "1e99", "\"1\"", "true", "[1]"] {
         let text = format!(r#"{{"op":"ping","ref":{illegal}}}"#);
         let problem =
             "None bad_request: `ref` must be an integer from 1 to 2^53-1; else leave it out";

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_http::error::PayloadError;
-use actix_http::{BoxedPayloadStream, Payload, Request, RequestHead, Response};
+use actix_http::{BoxedPayloadStream, HttpMessage, Payload, Request, RequestHead, Response};
 use actix_service::Service;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::Method;
@@ -29,6 +29,7 @@ use super::heads;
 use crate::clock::{Instant, within};
 use crate::config::Limits;
 use crate::server::line::HANG_UP;
+use crate::session::Loss;
 
 /// The fewest bytes a second that a client takes of what waits for it.
 const LOWEST_RATE: usize = 1_024;
@@ -134,6 +135,8 @@ pub(super) struct Exchange {
     body_timeout: Duration,
     max_unread: usize,
     open: Rc<Open>,
+    /// Why its stream was lost.
+    loss: Rc<Loss>,
 }
 
 impl Drop for Exchange {
@@ -157,6 +160,7 @@ impl Exchange {
             body_timeout: limits.body_timeout,
             max_unread: limits.batch_bytes,
             open: open.clone(),
+            loss: Rc::default(),
         }
     }
 
@@ -168,6 +172,7 @@ impl Exchange {
         B: MessageBody + 'static,
     {
         let is_head = request.method() == Method::HEAD;
+        self.loss = request.extensions().get::<Rc<Loss>>().cloned().unwrap_or_default();
         let answered = match self.response(&app, request).await {
             Some(Ok(response)) => self.answer(response.into(), is_head).await,
             Some(Err(error)) => self.answer(error.into(), is_head).await,
@@ -231,7 +236,13 @@ impl Exchange {
             match chunk {
                 None => return stream.send_data(Bytes::new(), true),
                 Some(Ok(chunk)) => {
-                    if !self.send(&mut stream, chunk).await? {
+                    let sent = self.send(&mut stream, chunk).await;
+                    if let Err(error) = &sent
+                        && let Some(error) = error.get_io()
+                    {
+                        self.loss.note(error);
+                    }
+                    if !sent? {
                         stream.send_reset(Reason::CANCEL);
                         return Ok(());
                     }
@@ -257,7 +268,11 @@ impl Exchange {
             let mut part = chunk.split_to(chunk.len().min(least));
             match within(self.stall_timeout, send_all(stream, &mut part)).await {
                 Ok(Ok(true)) => {}
-                Ok(Ok(false)) | Err(_) => return Ok(false),
+                Ok(Ok(false)) => return Ok(false),
+                Err(_) => {
+                    self.loss.stalled();
+                    return Ok(false);
+                }
                 Ok(Err(error)) => return Err(error),
             }
         }
