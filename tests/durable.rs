@@ -84,6 +84,30 @@ async fn a_restart_is_a_gap_for_topics_in_memory_and_only_for_those() {
 }
 
 #[tokio::test]
+async fn what_a_start_kept_in_memory_is_missed_out_loud_though_the_record_of_the_start_is_lost() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    let server = TestServer::durable(path, |_| {});
+    let ids = server.publish_all(&numbered("a", 0..2)).await;
+    server.stop();
+    let before = fs::read(path.join("history.db")).expect("the database");
+
+    let server = TestServer::durable(path, |config| in_memory(config, "a"));
+    server.publish("a", &json!(2)).await;
+    // What a kill would leave of it.
+    let head = fs::read(path.join("head")).expect("the head");
+    server.stop();
+    fs::write(path.join("history.db"), before).expect("written");
+    fs::write(path.join("head"), head).expect("written");
+    _ = fs::remove_file(path.join("history.db-wal"));
+
+    let server = TestServer::durable(path, |_| {});
+    let (gaps, _) = resumed(&server, "topic=a", &ids[1]).await;
+    assert_eq!(gaps, 1);
+    server.stop();
+}
+
+#[tokio::test]
 async fn a_rule_that_moves_topics_from_memory_to_disk_hides_no_loss() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = TestServer::durable(directory.path(), |config| in_memory(config, "a"));

@@ -152,7 +152,9 @@ impl Store {
         }
         past.memories.begin(rules, begins_after);
         log.past = past.checksum();
-        log.committed = log.committed.max(lost.unwrap_or(0));
+        // That this start was is committed too: where the record of it is lost, `head` proves it, for nobody else knows what it
+        // keeps in memory.
+        log.committed = log.committed.max(begins_after);
         log.reserved = begins_after + RESERVED_AHEAD;
         self.transact(|transaction, current, _, _| {
             past.write(transaction)?;
