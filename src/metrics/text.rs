@@ -1,6 +1,6 @@
 //! The classic text format of Prometheus (version 0.0.4), which every scraper reads, made of OpenMetrics.
 
-/// The media type of what [`classic`] makes.
+/// The media type of the classic text format.
 pub const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// OpenMetrics in the classic format: there a counter is called as its samples are, comments that it does
