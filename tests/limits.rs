@@ -43,7 +43,7 @@ async fn an_address_may_open_so_many_connections_and_an_event_source_is_told_to_
     let mut turned_away = SseClient::connect(&server, "?topic=a", &[]).await;
     let bye = turned_away.next().await.expect("a good-bye");
     assert_eq!(bye.event, "fanfare.bye");
-    let why = "too many connections of this address are open";
+    let why = "too many connections of this address are open (limits.connections_per_address)";
     assert_eq!((&bye.json()["code"], &bye.json()["message"]), (&json!("too_many"), &json!(why)));
     // What counts may be a ghost, for up to a minute.
     assert!((5_000..=10_000).contains(&turned_away.retry.expect("a time to come back")));

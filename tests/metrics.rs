@@ -265,7 +265,7 @@ async fn who_takes_nothing_for_too_long_is_counted_as_stalled_on_each_transport(
         let _deaf = deaf(plain.addr, &request).await;
         eventually("it is there", async || value(&plain, "fanfare_subscriptions").await == 1).await;
         for _ in 0..100 {
-            plain.publish("a", &json!("x".repeat(60_000))).await;
+            plain.publish("a", &json!("x".repeat(50_000))).await;
         }
         ended(&plain, number, "stalled").await;
     }
@@ -273,7 +273,7 @@ async fn who_takes_nothing_for_too_long_is_counted_as_stalled_on_each_transport(
     let encrypted = TestServer::encrypted(change);
     let http = Http2::with_window(&encrypted, 0).await;
     let _deaf = http.ask(Method::GET, "/v1/sse?topic=a", &[]).await.expect("an answer");
-    encrypted.publish("a", &json!("x".repeat(60_000))).await;
+    encrypted.publish("a", &json!("x".repeat(50_000))).await;
     ended(&encrypted, 0, "stalled").await;
     assert_eq!(ends(&encrypted, "gone").await, 0);
 }
@@ -301,7 +301,7 @@ async fn each_end_of_an_event_stream_is_counted_by_its_reason() {
     .await;
     while ends(&server, "slow_consumer").await == 0 {
         let post = server.post("/v1/topics/a/events").bearer_auth(API_KEY);
-        post.json(&"x".repeat(60_000)).send().await.expect("an answer");
+        post.json(&"x".repeat(50_000)).send().await.expect("an answer");
     }
     assert_eq!(ends(&server, "slow_consumer").await, 1);
     assert_eq!(ends(&server, "gone").await, 1);

@@ -149,12 +149,12 @@ async fn a_websocket_over_tls_gets_all_in_order_and_is_told_at_the_end() {
     assert!(got.iter().zip(&ids).all(|(event, id)| event["id"] == json!(id)));
     assert_eq!(client.ask(1, json!({"op": "ping"})).await["op"], "pong");
     // More than TLS and the kernel hold at once, both ways.
-    let large: Vec<_> = (0..100).map(|_| ("b".to_owned(), json!("x".repeat(60_000)))).collect();
+    let large: Vec<_> = (0..100).map(|_| ("b".to_owned(), json!("x".repeat(50_000)))).collect();
     let first = server.publish_all(&large).await.swap_remove(0);
     let request = json!({"op": "subscribe", "topics": ["b"], "since": first});
     assert_eq!(client.ask(2, request).await["op"], "ack");
     let replayed = client.events(99).await;
-    assert!(replayed.iter().all(|event| event["data"].as_str().is_some_and(|x| x.len() == 60_000)));
+    assert!(replayed.iter().all(|event| event["data"].as_str().is_some_and(|x| x.len() == 50_000)));
     let stopping = tokio::task::spawn_blocking(move || server.stop());
     let (bye, code) = client.closed().await;
     assert_eq!((bye.expect("a bye")["code"].as_str(), code), (Some("restart"), Some(1012)));
@@ -169,7 +169,7 @@ async fn a_websocket_over_tls_that_takes_nothing_is_given_up() {
     });
     let mut client = WsClient::live(&server, "?topic=a").await;
     for _ in 0..40 {
-        let events: Vec<_> = (0..8).map(|_| ("a".to_owned(), json!("x".repeat(60_000)))).collect();
+        let events: Vec<_> = (0..8).map(|_| ("a".to_owned(), json!("x".repeat(50_000)))).collect();
         server.publish_all(&events).await;
     }
     eventually("it is given up", async || sessions(&server).await == 0).await;

@@ -217,8 +217,6 @@ async fn what_is_wrong_with_a_body_is_said_by_the_name_of_its_member() {
         ("/v1/revocations", r#"{}"#, "one of the three"),
         ("/v1/events", r#"{"topic":7,"data":1}"#, "`topic` must be a string"),
         ("/v1/events", r#"{"events":[{"topic":"a","type":7,"data":1}]}"#, "events[0]: `type` must"),
-        ("/v1/events", r#"{"topic":"a","data":{"b":1,"b":2}}"#, "\"b\" is there twice"),
-        ("/v1/topics/a/events", r#"[{"b":1,"\u0062":2}]"#, "\"b\" is there twice"),
     ] {
         let request = server.post(path).header("content-type", "application/json").body(body);
         let response = answer(request).await;
