@@ -208,7 +208,9 @@ async fn flood(server: &TestServer) {
     }
     let oldest = server.get("/v1/topics/elsewhere.0/events").bearer_auth(API_KEY).send().await;
     let kept = expect(oldest.expect("an answer"), StatusCode::OK).await;
-    assert_eq!(kept["events"], json!([]), "the oldest events are over the bound");
+    // Of each topic the current value stays.
+    let kept = kept["events"].as_array().map(Vec::len);
+    assert_eq!(kept, Some(1), "the oldest events are over the bound");
 }
 
 async fn forget_revocations(server: &TestServer) {
