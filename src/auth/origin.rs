@@ -3,8 +3,9 @@
 //! A browser tells the origin (RFC 6454) of the page behind a request; programs send none. A page
 //! from the broker's own address passes, any other must be listed. Scheme and authority are compared as
 //! such: what may be written in several ways (a default port, an address of IPv6) is the same in each. While
-//! the broker is open it also looks at the host, because a foreign name that resolves to this machine (DNS
-//! rebinding) makes a foreign page look like one of our own.
+//! the broker is open, every page of this machine passes, and it also looks at the host, because a foreign name that
+//! resolves to this machine (DNS rebinding) makes a foreign page look like one of our own. Browsers tell no origin with
+//! what such a page reads from its own address, so there the host alone tells.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -83,6 +84,15 @@ impl Authority {
             Host::Name(name) => name == "localhost" || name.ends_with(".localhost"),
         }
     }
+
+    /// Whether somebody may have a name server say that it is this machine: an address is what it is, and nobody can be
+    /// given a name of one label.
+    fn may_be_rebound(&self) -> bool {
+        match &self.host {
+            Host::Address(_) => false,
+            Host::Name(name) => name.contains('.') && !self.is_loopback(),
+        }
+    }
 }
 
 impl Host {
@@ -108,6 +118,10 @@ pub(super) enum Page {
     Listed,
 }
 
+/// What is said to who asks an open broker by a name that is none of this machine.
+const REBOUND: &str = "while the broker is open, it is asked by a name of this machine: ask 127.0.0.1 or localhost, configure \
+     `auth`, or list an origin of the name in server.allowed_origins";
+
 /// Refuses a request whose page may not use the broker. `origin` is the header as it came; `host` and
 /// `scheme` are what was asked for, where that is known; `open` says that no credential is configured;
 /// `allowed` are the listed origins, in the form that browsers send.
@@ -118,11 +132,16 @@ pub(super) fn check_origin(
     open: bool,
     allowed: &[String],
 ) -> Result<Page, Problem> {
-    let Some(origin) = origin else { return Ok(Page::Unknown) };
+    let Some(origin) = origin else {
+        return match host.filter(|host| open && !is_known(host, allowed)) {
+            None => Ok(Page::Unknown),
+            Some(_) => Err(Problem::new(Code::OriginNotAllowed, REBOUND)),
+        };
+    };
     if own(origin, host, scheme).is_some_and(|own| !open || own.is_loopback()) {
         return Ok(Page::Own);
     }
-    if allowed.iter().any(|listed| listed == origin) {
+    if allowed.iter().any(|listed| listed == origin) || open && is_of_this_machine(origin) {
         return Ok(Page::Listed);
     }
     let is_own_name = |host: &str| origin.split_once("://").is_some_and(|(_, of)| of == host);
@@ -140,6 +159,22 @@ pub(super) fn check_origin(
         "pages of this origin are not allowed: list it in server.allowed_origins{otherwise}"
     );
     Err(Problem::new(Code::OriginNotAllowed, detail))
+}
+
+/// Whether an origin is of a page that this machine serves, on whatever port.
+pub(super) fn is_of_this_machine(origin: &str) -> bool {
+    let parts = origin.split_once("://");
+    let authority = parts.and_then(|(scheme, of)| Authority::parse(of, Scheme::parse(scheme)?));
+    authority.is_some_and(|authority| authority.is_loopback())
+}
+
+/// Whether the host that was asked for is none that somebody may have made this machine's, or a listed one.
+fn is_known(host: &str, allowed: &[String]) -> bool {
+    // No port matters, so neither does the scheme.
+    let parse = |text| Authority::parse(text, Scheme::Http);
+    let Some(asked) = parse(host) else { return false };
+    let mut listed = allowed.iter().filter_map(|origin| parse(origin.split_once("://")?.1));
+    !asked.may_be_rebound() || listed.any(|listed| listed.host == asked.host)
 }
 
 /// The authority that was asked for, where it is that of the origin too, by the same scheme.
@@ -160,7 +195,16 @@ mod tests {
         let own = "127.0.0.1:8080";
         for (origin, host, open, passes) in [
             (None, None, true, true),
-            (None, Some("evil.example"), true, true),
+            (None, Some("evil.example"), true, false),
+            (None, Some("evil.example:8080"), true, false),
+            (None, Some("evil.example"), false, true),
+            (None, Some("localhost.evil.example"), true, false),
+            (None, Some("user@127.0.0.1"), true, false),
+            (None, Some("dash.example:8080"), true, true),
+            (None, Some("app.localhost:8080"), true, true),
+            (None, Some("192.0.2.1:8080"), true, true),
+            (None, Some("[::1]:8080"), true, true),
+            (None, Some("broker"), true, true),
             (Some("http://127.0.0.1:8080"), Some(own), true, true),
             (Some("http://localhost:8080"), Some("localhost:8080"), true, true),
             (Some("http://[::1]:8080"), Some("[::1]:8080"), true, true),
@@ -168,10 +212,13 @@ mod tests {
             (Some("http://localhost.evil.example"), Some("localhost.evil.example"), true, false),
             (Some("http://127.0.0.1.evil.example"), Some("127.0.0.1.evil.example"), true, false),
             (Some("http://push.example"), Some("push.example"), false, true),
-            (Some("http://127.0.0.1:8081"), Some(own), true, false),
-            (Some("https://127.0.0.1:8080"), Some(own), true, false),
-            (Some("http://127.0.0.1:8080"), None, true, false),
+            (Some("http://127.0.0.1:8081"), Some(own), true, true),
+            (Some("https://127.0.0.1:8080"), Some(own), true, true),
+            (Some("http://127.0.0.1:8080"), None, true, true),
+            (Some("http://127.0.0.1:8081"), Some(own), false, false),
+            (Some("http://app.localhost:3000"), Some("evil.example"), true, true),
             (Some("null"), Some(own), true, false),
+            (Some("ftp://127.0.0.1"), Some(own), true, false),
             (Some(""), Some(""), true, false),
             (Some("http://"), Some(""), false, false),
             (Some("https://dash.example"), Some(own), true, true),

@@ -511,11 +511,14 @@ fn at_least_one(complaints: &mut Complaints, key: &str, value: usize) {
 fn warnings(typed: &Typed, config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.auth.is_open() {
-        warnings.push(
+        let beyond = match config.server.trusted_proxies.is_empty() {
+            true => "",
+            false => ", and so may everyone whom a proxy on it passes on",
+        };
+        warnings.push(format!(
             "open mode: no credentials are configured, so everyone on this machine may publish \
-             and subscribe"
-                .to_owned(),
-        );
+             and subscribe{beyond}"
+        ));
     }
     for (index, Hidden(key)) in typed.auth.api_keys.iter().enumerate() {
         if key.len() < STRONG_KEY_BYTES {

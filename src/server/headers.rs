@@ -36,10 +36,7 @@ impl Headers {
         let policy = auth.policy();
         let origin = head.headers.get(header::ORIGIN);
         let origin = origin.filter(|origin| policy.lists_origin(origin.as_bytes())).cloned();
-        let is_preflight = origin.is_some()
-            && head.method == Method::OPTIONS
-            && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        let preflight = is_preflight.then(|| preflight(&head.headers));
+        let preflight = (origin.is_some() && is_preflight(head)).then(|| preflight(&head.headers));
         Self { is_encrypted, origin, varies: policy.lists_origins(), preflight }
     }
 
@@ -65,6 +62,12 @@ impl Headers {
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
     }
+}
+
+/// Whether a browser asks if a page may make a request (Fetch standard, section 3.3.2).
+pub(super) fn is_preflight(head: &RequestHead) -> bool {
+    head.method == Method::OPTIONS
+        && head.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Allows every header that is asked for: those that we don't read do nothing.

@@ -12,7 +12,7 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
 
 use super::course::{Answer, Course, Underway};
-use super::headers::Headers;
+use super::headers::{Headers, is_preflight};
 use super::line::MAX_HEAD_BYTES;
 use crate::auth::{Auth, Entrance};
 use crate::broker::BrokerHandle;
@@ -50,6 +50,11 @@ pub(super) async fn attend(
     // say that it is upgraded.
     let is_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
     let checked = turn.and_then(|()| require_small(request.head()));
+    // What a page asks for first is refused by the reason for which the rest would be.
+    let checked = checked.and_then(|()| match is_preflight(request.head()) {
+        true => auth.check_page(&entrance, request.head()),
+        false => Ok(()),
+    });
     let answered = headers.preflight().or_else(|| of_everything(request.head()));
     let mut response = match (checked, answered) {
         (Err(problem), _) => request.into_response(problem.error_response()),

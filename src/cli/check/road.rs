@@ -200,8 +200,9 @@ impl Visitor {
         match self.origin == origin_of(self.remote.url()) {
             true => format!(
                 "pages of the broker's own address, {}, are refused: what stands between tells the broker \
-                 another one; pass on the host and the scheme (nginx: proxy_set_header Host $http_host, \
-                 X-Forwarded-Proto $scheme) and set server.trusted_proxies, or list it in \
+                 another one; pass on host, scheme and client (nginx: proxy_set_header Host $http_host, \
+                 X-Forwarded-Host $http_host, X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr: all of \
+                 them, or clients set what is missing) and set server.trusted_proxies, or list it in \
                  server.allowed_origins",
                 self.origin
             ),

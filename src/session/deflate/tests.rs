@@ -152,7 +152,8 @@ fn in_context(messages: &[Vec<u8>], bits: u8) -> Vec<Vec<u8>> {
     let streams = messages.iter().map(|message| {
         let mut stream = Vec::with_capacity(message.len() + 100);
         compressor.compress_vec(message, &mut stream, FlushCompress::Sync).unwrap();
-        stream.strip_suffix(&TAIL).unwrap().to_vec()
+        // A compressor has nothing more to say where nothing came (RFC 7692, section 7.2.3.6).
+        stream.strip_suffix(&TAIL).unwrap_or(&[0]).to_vec()
     });
     streams.collect()
 }
