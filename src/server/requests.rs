@@ -24,7 +24,6 @@ use crate::model::{Code, Problem};
 const MAX_FIELDS: usize = 100;
 
 /// What every request goes through.
-#[derive(Clone)]
 pub(super) struct Around {
     pub(super) auth: Arc<Auth>,
     pub(super) broker: BrokerHandle,
@@ -34,10 +33,11 @@ pub(super) struct Around {
 
 /// Has a request answered.
 pub(super) async fn attend(
-    Around { auth, broker, entrance, metrics }: Around,
+    around: Arc<Around>,
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Around { auth, broker, entrance, metrics } = &*around;
     let of_request = request.extensions().get::<Rc<Course>>().cloned();
     let course = of_request.or_else(|| request.conn_data::<Rc<Course>>().cloned());
     let turn = require_turn(request.head(), course.as_deref());
@@ -45,14 +45,14 @@ pub(super) async fn attend(
     let is_old = request.version() < Version::HTTP_11;
     let underway = Underway::begin(course, request.take_payload());
     request.set_payload(Underway::body(&underway));
-    let mut headers = Headers::of(request.head(), &auth, entrance.is_encrypted());
+    let mut headers = Headers::of(request.head(), auth, entrance.is_encrypted());
     // One that came in pieces. It is answered as if it asked for none, and the connection ends, for actix-http would
     // say that it is upgraded.
     let is_upgrade = request.head().connection_type() == ConnectionType::Upgrade;
     let checked = turn.and_then(|()| require_small(request.head()));
     // What a page asks for first is refused by the reason for which the rest would be.
     let checked = checked.and_then(|()| match is_preflight(request.head()) {
-        true => auth.check_page(&entrance, request.head()),
+        true => auth.check_page(entrance, request.head()),
         false => Ok(()),
     });
     let answered = headers.preflight().or_else(|| of_everything(request.head()));
@@ -61,7 +61,7 @@ pub(super) async fn attend(
         (Ok(()), Some(answer)) => request.into_response(answer),
         (Ok(()), None) => next.call(request).await?,
     };
-    note_refusal(&response, &entrance, &metrics.refusals);
+    note_refusal(&response, entrance, &metrics.refusals);
     headers.add_to(response.headers_mut());
     if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE
         && Coding::of(response.request().headers()).is_err()

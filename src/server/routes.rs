@@ -124,8 +124,8 @@ pub(super) async fn not_found() -> HttpResponse {
 
 /// What is said to who asks for a WebSocket in HTTP/1.0: most often that is a proxy.
 pub(super) fn without_upgrades() -> Problem {
-    let detail = "a WebSocket begins within HTTP/1.1, and this request came as HTTP/1.0 (nginx: \
-                  proxy_http_version 1.1)";
+    let detail = "a WebSocket begins within HTTP/1.1, and this request came as HTTP/1.0: a proxy must speak \
+                  HTTP/1.1 and pass on Upgrade and Connection (nginx: proxy_http_version 1.1)";
     Problem::new(Code::UpgradeRequired, detail)
 }
 

@@ -9,6 +9,7 @@ use std::fmt::Display;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_codec::{AsyncRead, AsyncWrite, Framed};
@@ -269,7 +270,7 @@ fn application(
     InitError = (),
 > + use<> {
     let Parts { auth, broker, entrance, metrics, .. } = parts.clone();
-    let around = Around { auth, broker, entrance, metrics };
+    let around = Arc::new(Around { auth, broker, entrance, metrics });
     let app = App::new()
         .configure(|services| configure(services, parts, sessions))
         .default_service(web::to(not_found))

@@ -57,12 +57,15 @@ impl Flaw {
             return Some(Self::Tls);
         }
         let line = first_line(head).unwrap_or(head);
-        let is_legal = |byte: u8| byte.is_ascii_graphic() && !b"\"<>".contains(&byte);
-        let mut words = line.split(|byte| *byte == b' ').skip(1);
-        let (target, version) = (words.next()?, words.next());
-        if words.next().is_some() {
+        let rest = &line[memchr(b' ', line)? + 1..];
+        let (target, version) = match memchr(b' ', rest) {
+            Some(at) => (&rest[..at], Some(&rest[at + 1..])),
+            None => (rest, None),
+        };
+        if version.is_some_and(|version| memchr(b' ', version).is_some()) {
             return Some(Self::Space);
         }
+        let is_legal = |byte: u8| byte.is_ascii_graphic() && !b"\"<>".contains(&byte);
         if let Some(letter) = target.iter().find(|byte| !is_legal(**byte)) {
             return Some(Self::Letter(*letter));
         }

@@ -7,6 +7,8 @@
 //! WebSocket the connection ends: a proxy that did not look at the answer would pass on as its frames what
 //! we took for requests.
 
+use memchr::memchr;
+
 /// Where an upgrade to WebSocket is ours.
 const WEBSOCKET: &[u8] = b"/v1/ws";
 
@@ -16,16 +18,21 @@ const LAST: &[u8; 16] = b"Connection:close";
 /// Blanks out what asks for an upgrade in `head`, the first bytes of a request. What it does not see, for it came in
 /// pieces that end within such a line, costs the connection alone.
 pub(super) fn ignore_upgrade(head: &mut [u8]) {
-    let mut lines = head.split_mut(|byte| *byte == b'\n');
-    let Some(first) = lines.next() else { return };
-    // An upgrade within HTTP/1.0 is to be ignored (RFC 9110, section 7.8).
-    let may_upgrade = !first.trim_ascii_end().ends_with(b"HTTP/1.0");
-    if may_upgrade && target(first).is_some_and(|target| target == WEBSOCKET) {
-        return;
-    }
-    for line in lines {
+    let Some(end) = memchr(b'\n', head) else { return };
+    let (first, mut rest) = head.split_at_mut(end + 1);
+    // Most heads have no such line, so that this is not asked.
+    let mut is_ours = None;
+    loop {
+        let length = memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+        let (line, behind) = rest.split_at_mut(length);
         match line {
-            [] | [b'\r', ..] => return,
+            [] | [b'\r' | b'\n', ..] => return,
+            [b'c' | b'C' | b'u' | b'U', ..]
+                if is_about_upgrades(line)
+                    && *is_ours.get_or_insert_with(|| asks_for_ours(first)) =>
+            {
+                return;
+            }
             [b'c' | b'C', ..] => blank_option(value_of(line, b"connection")),
             [b'u' | b'U', ..] => {
                 let value = value_of(line, b"upgrade");
@@ -37,7 +44,22 @@ pub(super) fn ignore_upgrade(head: &mut [u8]) {
             }
             _ => {}
         }
+        rest = behind;
     }
+}
+
+/// Whether a line is of a field by which an upgrade is asked for.
+fn is_about_upgrades(line: &[u8]) -> bool {
+    let is = |name: &[u8]| {
+        line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name)
+    };
+    is(b"connection") || is(b"upgrade")
+}
+
+/// Whether a request that begins so may upgrade.
+fn asks_for_ours(first: &[u8]) -> bool {
+    // An upgrade within HTTP/1.0 is to be ignored (RFC 9110, section 7.8).
+    !first.trim_ascii_end().ends_with(b"HTTP/1.0") && target(first) == Some(WEBSOCKET)
 }
 
 /// The path that the first line of a request asks for.
