@@ -292,7 +292,8 @@ async fn flood(server: &TestServer) {
         let publish = server.post(&format!("/v1/topics/flood.{n}/events")).bearer_auth(API_KEY);
         expect(publish.json(&data).send().await.expect("an answer"), StatusCode::CREATED).await;
     }
-    assert!(kept(server, "orders.eu").await.is_empty(), "the oldest events are over the bound");
+    // But for the current value, which stays.
+    assert_eq!(kept(server, "orders.eu").await.len(), 1, "the oldest events are over the bound");
 }
 
 /// Floods a broker and starts it again, and looks who is revoked then.
