@@ -170,6 +170,10 @@ pub(super) fn is_of_this_machine(origin: &str) -> bool {
 
 /// Whether the host that was asked for is none that somebody may have made this machine's, or a listed one.
 fn is_known(host: &str, allowed: &[String]) -> bool {
+    // What ends in a number is an address to a browser, whatever it is (URL standard, section 3.5).
+    if host.bytes().all(|byte| byte.is_ascii_digit() || b".:".contains(&byte)) {
+        return true;
+    }
     // No port matters, so neither does the scheme.
     let parse = |text| Authority::parse(text, Scheme::Http);
     let Some(asked) = parse(host) else { return false };
@@ -203,6 +207,7 @@ mod tests {
             (None, Some("dash.example:8080"), true, true),
             (None, Some("app.localhost:8080"), true, true),
             (None, Some("192.0.2.1:8080"), true, true),
+            (None, Some("127.1:8080"), true, true),
             (None, Some("[::1]:8080"), true, true),
             (None, Some("broker"), true, true),
             (Some("http://127.0.0.1:8080"), Some(own), true, true),
