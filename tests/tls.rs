@@ -127,11 +127,13 @@ async fn requests_over_http_2_have_the_limits_and_refusals_of_all_others() {
 
 #[tokio::test]
 async fn pages_of_the_brokers_own_origin_are_those_over_tls() {
-    let server = TestServer::encrypted(|_| {});
+    // An open one lets in every page of this machine.
+    let server = TestServer::encrypted(support::close);
     let http = Http2::connect(&server).await;
+    let bearer = format!("Bearer {API_KEY}");
     for (scheme, status) in [("https", 200), ("http", 403)] {
         let origin = format!("{scheme}://{}", server.addr);
-        let headers = [("origin", origin.as_str())];
+        let headers = [("origin", origin.as_str()), ("authorization", bearer.as_str())];
         let answer = whole(http.ask(Method::GET, "/v1/topics", &headers)).await;
         assert_eq!(answer.status, status, "{origin}");
         let joined = WsClient::connect_with(&server, "?topic=a", &headers).await;

@@ -306,7 +306,9 @@ async fn over_the_limit_of_connections_one_more_is_turned_away() {
     let text = stream.text().await.expect("it ends");
     assert!(text.contains("retry:") && text.contains("event: fanfare.bye"), "{text}");
     assert!(
-        text.contains(r#""code":"too_many","message":"too many connections are open""#),
+        text.contains(
+            r#""code":"too_many","message":"too many connections are open (limits.connections)""#
+        ),
         "{text}"
     );
     let plain = problem(server.get("/v1/sse?topic=a")).await;
