@@ -127,7 +127,6 @@ async fn requests_over_http_2_have_the_limits_and_refusals_of_all_others() {
 
 #[tokio::test]
 async fn pages_of_the_brokers_own_origin_are_those_over_tls() {
-    // An open one lets in every page of this machine.
     let server = TestServer::encrypted(support::close);
     let http = Http2::connect(&server).await;
     let bearer = format!("Bearer {API_KEY}");

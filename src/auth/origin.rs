@@ -3,7 +3,7 @@
 //! A browser tells the origin (RFC 6454) of the page behind a request; programs send none. A page
 //! from the broker's own address passes, any other must be listed. Scheme and authority are compared as
 //! such: what may be written in several ways (a default port, an address of IPv6) is the same in each. While
-//! the broker is open, every page of this machine passes, and it also looks at the host, because a foreign name that
+//! the broker is open it also looks at the host, because a foreign name that
 //! resolves to this machine (DNS rebinding) makes a foreign page look like one of our own. Browsers tell no origin with
 //! what such a page reads from its own address, so there the host alone tells.
 
@@ -141,7 +141,7 @@ pub(super) fn check_origin(
     if own(origin, host, scheme).is_some_and(|own| !open || own.is_loopback()) {
         return Ok(Page::Own);
     }
-    if allowed.iter().any(|listed| listed == origin) || open && is_of_this_machine(origin) {
+    if allowed.iter().any(|listed| listed == origin) {
         return Ok(Page::Listed);
     }
     let is_own_name = |host: &str| origin.split_once("://").is_some_and(|(_, of)| of == host);
@@ -159,13 +159,6 @@ pub(super) fn check_origin(
         "pages of this origin are not allowed: list it in server.allowed_origins{otherwise}"
     );
     Err(Problem::new(Code::OriginNotAllowed, detail))
-}
-
-/// Whether an origin is of a page that this machine serves, on whatever port.
-pub(super) fn is_of_this_machine(origin: &str) -> bool {
-    let parts = origin.split_once("://");
-    let authority = parts.and_then(|(scheme, of)| Authority::parse(of, Scheme::parse(scheme)?));
-    authority.is_some_and(|authority| authority.is_loopback())
 }
 
 /// Whether the host that was asked for is none that somebody may have made this machine's, or a listed one.
@@ -217,11 +210,11 @@ mod tests {
             (Some("http://localhost.evil.example"), Some("localhost.evil.example"), true, false),
             (Some("http://127.0.0.1.evil.example"), Some("127.0.0.1.evil.example"), true, false),
             (Some("http://push.example"), Some("push.example"), false, true),
-            (Some("http://127.0.0.1:8081"), Some(own), true, true),
-            (Some("https://127.0.0.1:8080"), Some(own), true, true),
-            (Some("http://127.0.0.1:8080"), None, true, true),
+            (Some("http://127.0.0.1:8081"), Some(own), true, false),
+            (Some("https://127.0.0.1:8080"), Some(own), true, false),
+            (Some("http://127.0.0.1:8080"), None, true, false),
             (Some("http://127.0.0.1:8081"), Some(own), false, false),
-            (Some("http://app.localhost:3000"), Some("evil.example"), true, true),
+            (Some("http://app.localhost:3000"), Some("evil.example"), true, false),
             (Some("null"), Some(own), true, false),
             (Some("ftp://127.0.0.1"), Some(own), true, false),
             (Some(""), Some(""), true, false),
