@@ -9,6 +9,7 @@ mod census;
 mod delivery;
 mod fanout;
 mod flush;
+mod goaways;
 mod inbox;
 mod members;
 mod observer;

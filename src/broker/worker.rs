@@ -15,6 +15,7 @@ use super::alarms::Alarms;
 use super::census::Census;
 use super::delivery::Delivery;
 use super::flush::{Flush, Round};
+use super::goaways::Goaways;
 use super::inbox::Item;
 use super::outlook::Outlook;
 use super::router::{Router, WorkerId};
@@ -25,9 +26,6 @@ use crate::clock::{Clock, Instant};
 use crate::history::{ListTopics, Loss, LostTopic};
 use crate::metrics::{Metrics, TransportLabel};
 use crate::model::{Close, Cursor, Ended, Pattern, Topic, Trouble};
-
-/// The share of the time there is to go elsewhere over which sessions are told so: the last ones need some too.
-const TOLD_WITHIN: f64 = 0.9;
 
 /// How many sessions write in one turn.
 const TURN: usize = 64;
@@ -51,7 +49,7 @@ pub(super) struct Worker<S: Subscriber> {
     /// When sessions are to be asked whether they may stay.
     deadlines: Alarms,
     /// When they are to be told to go elsewhere.
-    goaways: Alarms,
+    goaways: Goaways,
     errands: VecDeque<(SessionKey, S::Errand)>,
     next_mark: u64,
     next_number: u32,
@@ -86,14 +84,14 @@ impl<S: Subscriber> Worker<S> {
             observer,
             metrics,
             clock,
-            outlook,
+            outlook: outlook.clone(),
             trouble: None,
             topics: Topics::default(),
             sessions: Slab::new(),
             flush: Flush::new(flush_interval),
             alarms: Alarms::default(),
             deadlines: Alarms::default(),
-            goaways: Alarms::default(),
+            goaways: Goaways::new(outlook),
             errands: VecDeque::new(),
             next_mark: 0,
             next_number: 0,
@@ -134,10 +132,7 @@ impl<S: Subscriber> Worker<S> {
         let key = SessionKey { slot: slot as u32, number };
         self.watch(key);
         let now = self.now();
-        if let Some(left) = self.outlook.left(now) {
-            // Not at once: its client may come back to this very broker for as long as there is no other.
-            self.goaways.set(key, Some(now + left.mul_f64(TOLD_WITHIN * rand::random::<f64>())));
-        }
+        self.goaways.enter(key, now);
         Ok(key)
     }
 
@@ -294,7 +289,7 @@ impl<S: Subscriber> Worker<S> {
         self.router.unwant(self.id, &unwanted);
         self.alarms.set(key, None);
         self.deadlines.set(key, None);
-        self.goaways.set(key, None);
+        self.goaways.leave(key);
         self.observer.session(&info, false);
         let transport = info.transport.name();
         self.metrics.sessions.get_or_create(&TransportLabel { transport }).dec();
@@ -408,18 +403,13 @@ impl<S: Subscriber> Worker<S> {
 
     /// Has every session told to go elsewhere, evenly over the time there is for that.
     pub(super) fn begin_goaways(&mut self) {
-        let (now, keys) = (self.now(), self.keys());
-        let Some(left) = self.outlook.left(now) else { return };
-        for (turn, key) in keys.iter().enumerate() {
-            let share = TOLD_WITHIN * turn as f64 / keys.len() as f64;
-            self.goaways.set(*key, Some(now + left.mul_f64(share)));
-        }
+        let (now, sessions) = (self.now(), self.keys());
+        self.goaways.begin(&sessions, now);
     }
 
     /// Tells those whose turn it is to go elsewhere, unless it is too late for that.
     pub(super) fn pass_goaways(&mut self, now: Instant) {
-        let due = self.goaways.take(now);
-        let Some(left) = self.outlook.left(now) else { return };
+        let Some((due, left)) = self.goaways.take(now) else { return };
         for key in due {
             self.with(key, |subscriber| subscriber.go_away(left));
         }
