@@ -3,19 +3,22 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use fanfare::config::{Jwks, Jwt};
+use http::Method;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
+use support::http2::{Http2, whole};
 use support::ws::WsClient;
 use support::{TestServer, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 /// A key of an issuer.
 struct SigningKey {
@@ -53,13 +56,20 @@ struct Issuer {
     url: String,
     answer: Mutex<Option<String>>,
     asked: AtomicUsize,
+    /// Whether it takes its time.
+    is_slow: AtomicBool,
 }
 
 impl Issuer {
     async fn start(keys: &[&SigningKey]) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/keys", listener.local_addr().expect("an address"));
-        let issuer = Arc::new(Self { url, answer: Mutex::default(), asked: AtomicUsize::new(0) });
+        let issuer = Arc::new(Self {
+            url,
+            answer: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            is_slow: AtomicBool::new(false),
+        });
         issuer.publish(keys);
         let answering = issuer.clone();
         tokio::spawn(async move {
@@ -77,6 +87,9 @@ impl Issuer {
                         "HTTP/1.1 500 Oh\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".into()
                     }
                 };
+                if answering.is_slow.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
                 _ = stream.write_all(answer.as_bytes()).await;
             }
         });
@@ -129,6 +142,27 @@ async fn a_token_signed_with_a_published_key_is_taken_and_another_is_not() {
     assert_eq!(ack["op"], "ack", "{ack}");
     client.until("live").await;
     assert_eq!(issuer.asked(), 1);
+}
+
+#[tokio::test]
+async fn who_asks_for_an_unknown_key_and_leaves_costs_the_issuer_no_more_than_who_stays() {
+    let (key, other) = (SigningKey::new("a"), SigningKey::new("b"));
+    let issuer = Issuer::start(&[&key]).await;
+    let server = issuer.broker(MINUTE, MINUTE);
+    assert_eq!(status(&server, &key.token()).await, 200);
+    let (before, http) = (issuer.asked(), Http2::in_the_clear(server.addr).await);
+    let bearer = format!("Bearer {}", other.token());
+    let ask = || whole(http.ask(Method::GET, "/v1/topics", &[("authorization", bearer.as_str())]));
+    issuer.is_slow.store(true, Ordering::SeqCst);
+    // Who waits for longer leaves.
+    while issuer.asked() == before {
+        _ = timeout(Duration::from_millis(50), ask()).await;
+    }
+    for _ in 0..5 {
+        _ = timeout(Duration::from_millis(20), ask()).await;
+    }
+    assert_eq!(ask().await.status, 401);
+    assert_eq!(issuer.asked(), before + 1);
 }
 
 #[tokio::test]

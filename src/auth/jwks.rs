@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use super::key_set::KeySet;
 use crate::config;
-use crate::panics::half_done;
+use crate::panics::{contained, half_done};
 use crate::trust;
 
 /// The shortest time between two fetches.
@@ -31,7 +31,7 @@ pub struct Jwks {
     at: config::Jwks,
     known: RwLock<Option<Known>>,
     /// When it was last fetched, or tried to be. Held while that lasts.
-    tried: Mutex<Option<Instant>>,
+    tried: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ struct Known {
 impl Jwks {
     /// Keys of which nothing is known yet.
     pub(super) fn new(at: config::Jwks) -> Self {
-        Self { at, known: RwLock::default(), tried: Mutex::default() }
+        Self { at, known: RwLock::default(), tried: Arc::default() }
     }
 
     /// Whether these are the keys of that place.
@@ -64,17 +64,26 @@ impl Jwks {
     }
 
     /// Fetches the keys, unless that was tried a moment ago. Whoever asks while others fetch gets
-    /// what they get.
-    pub(super) async fn fetch(&self) {
+    /// what they get. It goes on where nobody waits for it any more, so that who asks and leaves costs the issuer
+    /// no more than who stays.
+    pub(super) async fn fetch(self: &Arc<Self>) {
         let asked = Instant::now();
-        let mut tried = self.tried.lock().await;
+        let mut tried = self.tried.clone().lock_owned().await;
         let is_recent = |tried: Instant| tried >= asked || tried.elapsed() < LEAST_BETWEEN;
         if tried.is_some_and(is_recent) {
             return;
         }
-        let fetched = published_keys(&self.at).await;
-        *tried = Some(Instant::now());
-        match fetched {
+        let jwks = self.clone();
+        let fetching = async move {
+            jwks.fetch_now().await;
+            *tried = Some(Instant::now());
+        };
+        // It ends by itself: the issuer has a time to answer in.
+        _ = actix_rt::spawn(contained(Box::pin(fetching))).await;
+    }
+
+    async fn fetch_now(&self) {
+        match published_keys(&self.at).await {
             Ok(keys) => {
                 info!(url = %self.at.url, keys = keys.named(None).count(), "keys fetched");
                 self.tell_of_left_out(&keys);
