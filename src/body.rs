@@ -179,6 +179,11 @@ pub struct Sending {
 }
 
 impl Sending {
+    /// The body of `request`, whose head was looked at otherwise.
+    pub fn of(access: Access, request: HttpRequest, payload: dev::Payload) -> Self {
+        Self { access, payload, request }
+    }
+
     /// Refuses what the head is reason enough to refuse, before anything of the body is read.
     pub fn check(&self, check: impl FnOnce(&Access) -> Result<(), Problem>) -> Result<(), Problem> {
         check(&self.access)

@@ -64,6 +64,21 @@ async fn a_cookie_serves_every_path_that_our_own_page_asks_for() {
 }
 
 #[tokio::test]
+async fn a_credential_that_is_given_counts_beside_a_stale_cookie() {
+    let server = server();
+    let (origin, stale) = (server.url(""), cookie(&token("ada", &["a.>"], &[], -60)));
+    let given = token("ada", &["a.x"], &[], 60);
+    let ticket = server.post("/v1/tickets").bearer_auth(&given).send().await.expect("an answer");
+    let ticket: Value = ticket.json().await.expect("JSON");
+    let ticket = ticket["ticket"].as_str().expect("a ticket");
+    for query in [format!("access_token={given}"), format!("ticket={ticket}")] {
+        let post = server.post(&format!("/v1/sse?{query}")).json(&json!({"topics": ["a.x"]}));
+        let post = post.header("cookie", &stale).header("origin", &origin);
+        assert_eq!(status(post).await, 200, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn what_no_page_of_ours_asks_for_gets_nothing_by_a_cookie() {
     let server = server();
     let cookie = cookie(&granted());

@@ -8,6 +8,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use std::future::ready;
 use support::http2::Http2;
+use support::raw::Raw;
 use support::sse::{SseClient, SseEvent};
 use support::{API_KEY, TestServer, close, eventually, expect, numbered, problem, token};
 
@@ -184,4 +185,13 @@ async fn who_hangs_up_is_gone_and_who_stays_is_listed_and_told_of_the_end() {
     let bye = stays.next().await.expect("a bye");
     assert_eq!((bye.event.as_str(), bye.json()["code"].clone()), ("fanfare.bye", json!("restart")));
     assert_eq!(stays.next().await, None);
+}
+
+#[tokio::test]
+async fn who_may_subscribe_to_nothing_is_refused_before_the_body_comes() {
+    let server = TestServer::with(close);
+    let mut client = Raw::connect(server.addr).await;
+    let head = "POST /v1/sse HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
+    client.send(head).await;
+    assert_eq!(client.status().await, 401);
 }

@@ -75,6 +75,19 @@ impl Access {
             && self.may(topic, |key| &key.publish, |rule| rule.publish, |user| &user.publish)
     }
 
+    /// Refuses who may subscribe to nothing, whatever it is: those without a credential, where no rule opens
+    /// anything to anyone.
+    pub fn require_some_subscription(&self) -> Result<(), Problem> {
+        let may = match &self.caller {
+            Caller::Anonymous => self.policy.rules.all().any(|rule| rule.subscribe == Who::Anyone),
+            Caller::Application(_) | Caller::Key(_) | Caller::User(_) => true,
+        };
+        match may {
+            true => Ok(()),
+            false => Err(self.refusal("no right to subscribe to any topic")),
+        }
+    }
+
     /// Whether there may be a topic that the caller may publish to: what is asked before a body is read
     /// that says the topics. Never false where there is one.
     pub fn may_publish_somewhere(&self) -> bool {

@@ -8,6 +8,7 @@
 use actix_http::RequestHead;
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderMap, HeaderName};
+use memchr::memchr;
 
 use super::origin::Page;
 use crate::http;
@@ -40,9 +41,15 @@ pub(super) fn token<'a>(
 /// The value of a cookie (RFC 6265, section 4.2), which HTTP/2 may send in several fields (RFC 9113, section
 /// 8.2.3). An empty one is none; of two nobody can say which is ours.
 fn named<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
-    let texts = headers.get_all(header::COOKIE).filter_map(|field| field.to_str().ok());
-    let pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.split_once('='));
-    let mut values = pairs.filter(|(of, _)| of.trim() == name).map(|(_, value)| unquoted(value));
+    let fields = headers.get_all(header::COOKIE);
+    let pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
+    // What other applications of the host keep in theirs is no matter.
+    let ours = pairs.filter_map(|pair| {
+        let (of, value) = pair.split_at_checked(memchr(b'=', pair)?)?;
+        (of.trim_ascii() == name.as_bytes()).then_some(&value[1..])
+    });
+    // No token has a byte beyond ASCII, so that one is refused as what it is.
+    let mut values = ours.map(|value| unquoted(str::from_utf8(value).unwrap_or("?")));
     match (values.next(), values.next()) {
         (_, Some(_)) => {
             let detail = "the cookie of auth.cookie is there more than once";
@@ -70,6 +77,17 @@ mod tests {
             head.headers.append(name, value);
         }
         head
+    }
+
+    #[test]
+    fn what_another_cookie_holds_is_no_matter() {
+        let mut head = head(Method::GET, &[]);
+        for field in [&b"x=\xfc; t=ours"[..], b"y=\xff"] {
+            let field = HeaderValue::from_bytes(field).unwrap();
+            head.headers.append(header::COOKIE, field);
+        }
+        assert_eq!(named(&head.headers, "t").unwrap(), Some("ours"));
+        assert_eq!(named(&head.headers, "x").unwrap(), Some("?"));
     }
 
     #[test]

@@ -106,40 +106,50 @@ impl Door {
 
     /// Admits an event stream, or says why not.
     pub async fn admit_sse(&self, head: &RequestHead) -> Result<Admission, Refusal> {
-        let (query, subscribe, encoder, heartbeat) = self.wanted_stream(head)?;
-        let access = self.identify(head, &query).await?;
-        require_coverage(&access, &subscribe)?;
-        let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
-        let (deflate, context) = (None, None);
-        Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
+        let (query, wanted) = self.wanted_stream(head)?;
+        admit_stream(self.identify(head, &query).await?, wanted)
     }
 
-    /// Admits an event stream that a whole body asks for, or says why not.
+    /// Looks at the head of a request for an event stream whose body is still to come: who may subscribe to nothing
+    /// is refused. Whose ticket says who they are is nobody yet.
+    pub async fn meet_sse_of(&self, head: &RequestHead) -> Result<(Query, Access), Refusal> {
+        let known = ["access_token", "ticket"];
+        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
+        let access_token = query.one("access_token")?;
+        if query.one("ticket")?.is_some() {
+            self.auth.check_ticket_holder(&self.entrance, head, access_token)?;
+            return Ok((query, self.auth.access(Caller::Anonymous)));
+        }
+        let access = self.auth.admit(&self.entrance, head, access_token).await?;
+        access.require_some_subscription()?;
+        Ok((query, access))
+    }
+
+    /// Admits an event stream that a whole body asks for, or says why not; `access` is what its sender may do now.
     pub async fn admit_sse_of(
         &self,
         head: &RequestHead,
+        query: &Query,
+        access: Access,
         body: &[u8],
     ) -> Result<Admission, Refusal> {
-        let known = ["access_token", "ticket"];
-        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
         let limits = parse_limits(&self.limits);
-        let StreamRequest { mut subscribe, encoder, heartbeat } =
-            StreamRequest::parse(body, &limits)?;
+        let mut wanted = StreamRequest::parse(body, &limits)?;
         // Who resumes repeats the body, as an `EventSource` repeats its URL.
         if let Some(id) = header_cursor(head)? {
-            subscribe.since = Some(id);
+            wanted.subscribe.since = Some(id);
         }
-        let access = self.identify(head, &query).await?;
-        require_coverage(&access, &subscribe)?;
-        let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
-        let (deflate, context) = (None, None);
-        Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
+        let access = match query.one("ticket")? {
+            Some(_) => self.identify(head, query).await?,
+            None => access,
+        };
+        admit_stream(access, wanted)
     }
 
     /// Says whether an event stream would be refused, as far as that can be known without using up a
     /// ticket.
     pub async fn inspect_sse(&self, head: &RequestHead) -> Result<(), Problem> {
-        let (query, subscribe, ..) = self.wanted_stream(head)?;
+        let (query, StreamRequest { subscribe, .. }) = self.wanted_stream(head)?;
         let access_token = query.one("access_token")?;
         if query.one("ticket")?.is_some() {
             return self.auth.check_ticket_holder(&self.entrance, head, access_token);
@@ -149,10 +159,7 @@ impl Door {
     }
 
     /// What an event stream is to be like.
-    fn wanted_stream(
-        &self,
-        head: &RequestHead,
-    ) -> Result<(Query, Subscribe, &'static dyn Encoder, Option<u32>), Problem> {
+    fn wanted_stream(&self, head: &RequestHead) -> Result<(Query, StreamRequest), Problem> {
         let known = [
             "topic",
             "since",
@@ -171,7 +178,7 @@ impl Door {
             return Err(Problem::new(Code::BadRequest, "at least one topic is needed"));
         };
         let heartbeat = Rhythm::asked(&query)?;
-        Ok((query, subscribe, encoder, heartbeat))
+        Ok((query, StreamRequest { subscribe, encoder, heartbeat }))
     }
 
     /// The address that a request comes from, as far as it is known.
@@ -265,6 +272,17 @@ impl Language {
             Language::Sse(_) => None,
         }
     }
+}
+
+/// Lets in who may subscribe to what is wanted.
+fn admit_stream(
+    access: Access,
+    StreamRequest { subscribe, encoder, heartbeat }: StreamRequest,
+) -> Result<Admission, Refusal> {
+    require_coverage(&access, &subscribe)?;
+    let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
+    let (deflate, context) = (None, None);
+    Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
 }
 
 /// Refuses a subscription of which the caller may receive nothing in some part.

@@ -177,11 +177,14 @@ impl Sessions {
     pub async fn sse_of_body(
         sessions: web::Data<Self>,
         request: HttpRequest,
-        sending: Sending,
+        payload: web::Payload,
     ) -> Result<HttpResponse, Problem> {
+        let (door, head) = (&sessions.door, request.head());
+        let (query, access) = door.meet_sse_of(head).await.map_err(|refusal| refusal.problem)?;
+        let sending = Sending::of(access, request.clone(), payload.into_inner());
         let max = sessions.house.limits.message_bytes;
-        let (body, _) = sending.json(max, "limits.message_bytes").await?;
-        let admitted = sessions.door.admit_sse_of(request.head(), &body).await;
+        let (body, access) = sending.json(max, "limits.message_bytes").await?;
+        let admitted = door.admit_sse_of(head, &query, access, &body).await;
         let address = sessions.door.address(request.head());
         let arrived = admitted.and_then(|admission| sessions.arrive(admission, address));
         Ok(sessions.stream(&request, arrived.map_err(|refusal| refusal.problem)?))
