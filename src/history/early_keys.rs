@@ -22,7 +22,7 @@ impl EarlyKeys {
         KEYS_FORGOTTEN_EARLY.inc_by(count);
         self.untold += count;
         let is_due = self.told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN);
-        if self.untold == 0 || !is_due {
+        if count == 0 || !is_due {
             return;
         }
         warn!(

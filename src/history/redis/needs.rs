@@ -105,3 +105,33 @@ pub(super) fn refused(error: &RedisError) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Of the log's scripts.
+    const SOURCES: [&str; 6] = [
+        include_str!("lua/join.lua"),
+        include_str!("lua/log.lua"),
+        include_str!("lua/publish.lua"),
+        include_str!("lua/remove.lua"),
+        include_str!("lua/retention.lua"),
+        include_str!("lua/sweep.lua"),
+    ];
+
+    #[test]
+    fn every_command_of_a_script_is_asked_for() {
+        let calls = |source: &'static str| source.split("call('").skip(1);
+        let named = SOURCES.into_iter().flat_map(calls).filter_map(|rest| rest.split('\'').next());
+        let named: BTreeSet<_> = named.collect();
+        let asked: BTreeSet<_> = OF_A_LOG.into_iter().collect();
+        let unasked: Vec<_> = named.difference(&asked).collect();
+        assert!(named.len() > 15 && unasked.is_empty(), "{unasked:?}");
+        let tried = include_str!("lua/needs.lua");
+        let has_form = |name: &&&str| tried.contains(&format!("{name} = {{"));
+        assert_eq!(asked.iter().filter(has_form).count(), asked.len());
+    }
+}

@@ -75,16 +75,18 @@ end
 -- Keys that were forgotten before their window was over, and for how long the last of them was remembered.
 local early, remembered = 0, 0
 
--- Whether there is room for one more key. The oldest go for it, as far as they may.
+-- Whether there is room for one more key. The oldest go for it, as far as they may: a receipt says when it was given,
+-- whatever the window was then. Where fewer are allowed than before, the rest goes with what comes next.
 local function has_room()
-  while redis.call('ZCARD', RECEIPTS) >= max_keys do
-    local receipt, over = unpack(redis.call('ZRANGE', RECEIPTS, 0, 0, 'WITHSCORES'))
+  while redis.call('ZCARD', RECEIPTS) >= max_keys and early < FORGOTTEN_KEYS do
+    local receipt = redis.call('ZRANGE', RECEIPTS, 0, 0)[1]
     if not receipt then return false end
-    local age = now + window - tonumber(over)
-    if age < least_window then return false end
+    local result = redis.call('GET', receipt)
+    local given = result and tonumber(string.match(result, '^%d+ %d+ (%d+)', 33))
+    if given and now - given < least_window then return false end
     redis.call('DEL', receipt)
     redis.call('ZREM', RECEIPTS, receipt)
-    early, remembered = early + 1, age
+    early, remembered = early + 1, given and now - given or remembered
   end
   return true
 end
@@ -147,16 +149,16 @@ flush()
 local left = REMOVED + added
 for _, topic in ipairs(topics) do
   local count = topic.bytes and redis.call('XLEN', topic.stream) or 0
-  -- What stays is all that its topic has, until something comes.
-  if log.stays_upto > 0 and topic.came > 0 and count == topic.came + 1 then
-    local removed, cost = remove_replaced(log, topic.name, topic.stream)
-    count, topic.bytes = count - removed, topic.bytes - cost
-  end
   while left > 0 and count > 1 and (count > topic.max_events or topic.bytes > topic.max_bytes) do
     local surplus = math.min(math.max(1, count - topic.max_events), count - 1, left, REMOVED)
     local removed, cost = remove(log, topic.name, topic.stream, surplus, '-', '+')
     if removed == 0 then break end
     left, count, topic.bytes = left - removed, count - removed, topic.bytes - cost
+  end
+  -- What stays is all that its topic has, until something comes.
+  if log.stays_upto > 0 and topic.came > 0 and count == topic.came + 1 then
+    local removed, cost = remove_replaced(log, topic.name, topic.stream)
+    count, topic.bytes = count - removed, topic.bytes - cost
   end
 end
 

@@ -55,7 +55,7 @@ end
 -- Whether the event of a number stays, which may be listed as `stay`.
 local function is_staying(log, stay, number)
   if number > log.stays_upto then return false end
-  return tonumber(redis.call('ZSCORE', STAYS, stay) or -1) == number
+  return tonumber(redis.call('ZMSCORE', STAYS, stay)[1] or -1) == number
 end
 
 -- Notes that the event of a number is there no longer, which may be listed as `stay`.
