@@ -103,9 +103,9 @@ impl<'a> Frame<'a> {
 
     /// The seconds between heartbeats that are asked for.
     fn heartbeat(&mut self) -> Result<Option<u32>, Problem> {
-        let Some(seconds) = self.number("heartbeat")? else { return Ok(None) };
-        let allowed = 1..=MAX_HEARTBEAT_SECONDS;
-        let found = allowed.into_iter().find(|&whole| f64::from(whole) == seconds);
+        let Some(raw) = self.take("heartbeat") else { return Ok(None) };
+        let asked = whole_number(raw.get()).and_then(|seconds| u32::try_from(seconds).ok());
+        let found = asked.filter(|seconds| (1..=MAX_HEARTBEAT_SECONDS).contains(seconds));
         let wanted = || format!("a whole number from 1 to {MAX_HEARTBEAT_SECONDS}");
         found.map(Some).ok_or_else(|| optional("heartbeat", &wanted()))
     }

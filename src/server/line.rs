@@ -281,6 +281,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
             Some((0, code)) => {
                 let problem = in_words(code, line.flaw);
                 _ = ready!(Pin::new(&mut line.io).poll_write(cx, &written(&problem)))?;
+                line.socket.note_refusal(&problem);
                 line.hang_up_soon();
                 return Poll::Ready(Ok(bytes.len()));
             }

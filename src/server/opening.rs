@@ -47,6 +47,7 @@ impl Opening {
     /// Waits until it shows, and takes nothing. Who says nothing and leaves speaks HTTP/1.1.
     pub(super) async fn look(io: &TcpStream) -> Self {
         let mut bytes = [0; PREFACE.len()];
+        let mut pause = SOON;
         loop {
             let came = io.peek(&mut bytes).await.unwrap_or_default();
             if came == 0 {
@@ -55,7 +56,9 @@ impl Opening {
             if let Some(opening) = Self::of(&bytes[..came]) {
                 return opening;
             }
-            sleep(SOON).await;
+            // The rest comes at once, or its sender is in no hurry.
+            sleep(pause).await;
+            pause *= 2;
         }
     }
 }

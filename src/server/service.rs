@@ -179,7 +179,9 @@ pub(super) fn encrypted(
                         }
                         Ok(Err(io)) => {
                             let detail = "TLS is spoken here: ask with https://";
-                            turn_away(io, &Problem::new(Code::BadRequest, detail)).await;
+                            let problem = Problem::new(Code::BadRequest, detail);
+                            refuse_socket(&metrics, &problem, peer);
+                            turn_away(io, &problem).await;
                             Ok(())
                         }
                         Err(error) => {

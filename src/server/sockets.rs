@@ -67,6 +67,8 @@ struct Crowd {
 #[derive(Debug)]
 pub(super) struct Socket {
     activity: Arc<Activity>,
+    /// Who is at its other end, whether that is counted or not.
+    peer: Option<IpAddr>,
 }
 
 /// What one socket does.
@@ -148,7 +150,7 @@ impl Sockets {
         if let Some(address) = address {
             open.by_address.entry(address).or_default().enter(&activity, Order::Address);
         }
-        Ok(Socket { activity })
+        Ok(Socket { activity, peer: peer.map(|peer| peer.ip()) })
     }
 }
 
@@ -232,8 +234,8 @@ impl Socket {
 
     /// Notes that what came on it was refused before there was a whole request.
     pub(super) fn note_refusal(&self, problem: &Problem) {
-        let Activity { sockets, address, .. } = &*self.activity;
-        sockets.0.metrics.refusals.note(problem, Asker { head: None, address: *address });
+        let refusals = &self.activity.sockets.0.metrics.refusals;
+        refusals.note(problem, Asker { head: None, address: self.peer });
     }
 
     /// Waits until it is to be closed.

@@ -4,6 +4,7 @@
 //! stay definite and as short as can be (RFC 8949, section 4.1), for readers that know no others.
 //! The text is valid JSON already; nesting is kept in a list, so that none is too deep.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::{Major, bignum, tag};
@@ -122,16 +123,23 @@ pub(super) fn json(out: &mut Vec<u8>, json: &str) {
 /// Takes out of a map at the end of `out` what another member of the same name follows, and says how many members
 /// are left.
 fn keep_last(out: &mut Vec<u8>, names: &[Range<usize>]) -> usize {
+    if names.len() < 2 {
+        return names.len();
+    }
     let name = |at: usize| names.get(at).and_then(|range| out.get(range.clone()));
     let mut order: Vec<usize> = (0..names.len()).collect();
     order.sort_unstable_by_key(|&at| (name(at), at));
     let pairs = order.windows(2).filter(|pair| name(pair[0]) == name(pair[1]));
-    let mut early: Vec<usize> = pairs.map(|pair| pair[0]).collect();
-    early.sort_unstable();
-    for &at in early.iter().rev() {
+    let early: HashSet<usize> = pairs.map(|pair| pair[0]).collect();
+    let Some(first) = names.first().filter(|_| !early.is_empty()) else { return names.len() };
+    let mut end = first.start;
+    for at in (0..names.len()).filter(|at| !early.contains(at)) {
         let next = names.get(at + 1).map_or(out.len(), |next| next.start);
-        out.drain(names[at].start..next);
+        let member = names[at].start..next;
+        out.copy_within(member.clone(), end);
+        end += member.len();
     }
+    out.truncate(end);
     names.len() - early.len()
 }
 

@@ -231,17 +231,16 @@ impl Exchange {
             let chunk = tokio::select! {
                 chunk = poll_fn(|cx| body.as_mut().poll_next(cx)) => chunk,
                 // A client that ends a stream in which nothing happens shows here alone.
-                _ = poll_fn(|cx| stream.poll_reset(cx)) => return Ok(()),
+                reset = poll_fn(|cx| stream.poll_reset(cx)) => {
+                    self.note_loss(&reset);
+                    return Ok(());
+                }
             };
             match chunk {
                 None => return stream.send_data(Bytes::new(), true),
                 Some(Ok(chunk)) => {
                     let sent = self.send(&mut stream, chunk).await;
-                    if let Err(error) = &sent
-                        && let Some(error) = error.get_io()
-                    {
-                        self.loss.note(error);
-                    }
+                    self.note_loss(&sent);
                     if !sent? {
                         stream.send_reset(Reason::CANCEL);
                         return Ok(());
@@ -252,6 +251,13 @@ impl Exchange {
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Notes why a connection was lost, where it was.
+    fn note_loss<T>(&self, of: &Result<T, h2::Error>) {
+        if let Some(error) = of.as_ref().err().and_then(h2::Error::get_io) {
+            self.loss.note(error);
         }
     }
 
