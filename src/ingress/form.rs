@@ -2,7 +2,6 @@
 
 use actix_web::http::header::HeaderMap;
 use encoding_rs::Encoding;
-use serde::Serialize;
 
 use crate::config::Limits;
 use crate::http;
@@ -27,13 +26,22 @@ pub enum Form {
 }
 
 /// What a body became that was not taken for JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredAs {
     /// A JSON string of its text.
     Text,
     /// A JSON string of its base64.
     Base64,
+}
+
+impl StoredAs {
+    /// What its publisher is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Base64 => "base64",
+        }
+    }
 }
 
 impl Form {

@@ -1,10 +1,8 @@
 //! Publishing over REST.
 
-use std::fmt::Display;
-
 use actix_web::http::StatusCode;
+use actix_web::http::header::ContentType;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use serde::{Serialize, Serializer};
 
 use super::batch::Batch;
 use super::form::{Form, StoredAs};
@@ -15,40 +13,8 @@ use crate::broker::BrokerHandle;
 use crate::config::Limits;
 use crate::history::{Append, EventReceipt, Receipt};
 use crate::http::{self, Query};
-use crate::model::{Code, Cursor, EventType, NewEvent, Problem, Timestamp, Topic};
-
-/// What a publisher is told of one event.
-#[derive(Serialize)]
-struct ReceiptBody {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<Text<Cursor>>,
-    topic: Text<Topic>,
-    time: Text<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stored_as: Option<StoredAs>,
-}
-
-/// A string in JSON, written without being made first.
-struct Text<T>(T);
-
-impl<T: Display> Serialize for Text<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
-/// What a publisher is told of a batch.
-#[derive(Serialize)]
-struct BatchBody {
-    events: Vec<ReceiptBody>,
-}
-
-impl From<EventReceipt> for ReceiptBody {
-    fn from(receipt: EventReceipt) -> Self {
-        let (id, topic) = (receipt.cursor.map(Text), Text(receipt.topic));
-        Self { id, topic, time: Text(receipt.time), stored_as: None }
-    }
-}
+use crate::model::{Code, EventType, NewEvent, Problem, Topic};
+use crate::protocol::receipt_object;
 
 /// `POST /v1/topics/{topic}/events`: the body is the data.
 pub async fn publish_event(
@@ -75,8 +41,8 @@ pub async fn publish_event(
     require_publish(&access, &events)?;
     let receipt = publish(&broker, &auth, &access, Append { events, key }).await?;
     let mut response = created(&receipt);
-    match receipt.events.into_iter().next() {
-        Some(event) => Ok(response.json(ReceiptBody { stored_as, ..event.into() })),
+    match receipt.events.first() {
+        Some(event) => Ok(response.body(told(event, stored_as))),
         None => Err(Problem::new(Code::Internal, "no receipt was given")),
     }
 }
@@ -108,8 +74,8 @@ pub async fn publish_batch(
     drop(body);
     let receipt = publish(&broker, &auth, &access, Append { events: batch.events, key }).await?;
     let mut response = created(&receipt);
-    let events = receipt.events.into_iter().map(ReceiptBody::from).collect();
-    Ok(response.json(BatchBody { events }))
+    let events: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
+    Ok(response.body([br#"{"events":["#, events.join(&b","[..]).as_slice(), b"]}"].concat()))
 }
 
 fn require_publish(access: &Access, events: &[NewEvent]) -> Result<(), Problem> {
@@ -128,7 +94,15 @@ async fn publish(
     broker.publish(append, still_allowed).await
 }
 
-/// 201, or 200 for the result of an earlier request.
+/// 201, or 200 for the result of an earlier request; with JSON to follow.
 fn created(receipt: &Receipt) -> HttpResponseBuilder {
-    HttpResponse::build(if receipt.repeated { StatusCode::OK } else { StatusCode::CREATED })
+    let status = if receipt.repeated { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = HttpResponse::build(status);
+    response.content_type(ContentType::json());
+    response
+}
+
+/// What the publisher is told of one event.
+fn told(event: &EventReceipt, stored_as: Option<StoredAs>) -> Vec<u8> {
+    receipt_object(event.cursor, &event.topic, event.time, stored_as.map(StoredAs::name))
 }

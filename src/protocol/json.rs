@@ -7,12 +7,31 @@ use std::fmt;
 use std::io::Write;
 
 use super::reply::{self, Map};
-use crate::model::{Data, Event, Topic};
+use crate::model::{Cursor, Data, Event, Timestamp, Topic};
 
 /// An event as the HTTP API shows it: `{"id","topic","type"?,"time","data","encoding"?}`.
 pub fn event_object(event: &Event) -> Vec<u8> {
     let mut object = Object::for_event(event);
     reply::event(event, &mut object);
+    object.finish()
+}
+
+/// What a publisher is told of an event over HTTP: `{"id"?,"topic","time","stored_as"?}`.
+pub fn receipt_object(
+    id: Option<Cursor>,
+    topic: &Topic,
+    time: Timestamp,
+    stored_as: Option<&'static str>,
+) -> Vec<u8> {
+    let mut object = Object::new();
+    if let Some(id) = id {
+        object.plain("id", id);
+    }
+    object.plain("topic", topic);
+    object.plain("time", time);
+    if let Some(form) = stored_as {
+        object.plain("stored_as", form);
+    }
     object.finish()
 }
 

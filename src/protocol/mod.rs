@@ -13,7 +13,7 @@ mod samples;
 mod sse;
 mod stream;
 
-pub use json::event_object;
+pub use json::{event_object, receipt_object};
 pub use sse::{SSE, SSE_DATA};
 pub use stream::{MAX_HEARTBEAT_SECONDS, StreamRequest, stream_form};
 
