@@ -185,7 +185,9 @@ impl Server {
         let origins = config.server.allowed_origins.clone();
         let auth = Auth::new(&config.auth, config.rules.clone(), origins).timed_by(clock);
         let auth = Arc::new(auth);
-        let (notices, noticed) = Notices::new(config.notices, auth.clone(), metrics.clone());
+        let node = relay.as_ref().map(|relay| relay.name());
+        let (notices, noticed) =
+            Notices::new(config.notices, auth.clone(), metrics.clone(), clock, node);
         let broker = BrokerHandle::new(
             history.clone(),
             to_others,
@@ -325,9 +327,10 @@ fn always(
     history: &Arc<dyn History>,
     noticed: Noticed,
     known: oneshot::Sender<()>,
-) -> [Service; 5] {
-    let (keys, watched) = (auth.clone(), broker.clone());
+) -> [Service; 6] {
+    let (keys, watched, asking) = (auth.clone(), broker.clone(), broker.clone());
     [
+        Box::pin(async move { asking.call_rolls().await }),
         Box::pin(async move { watched.watch_log().await }),
         Box::pin(sweep(history.clone())),
         Box::pin(async move { keys.keep_keys().await }),

@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ingress", &["auth", "body", "broker", "config", "history", "http", "model", "protocol"]),
-    ("notices", &["auth", "broker", "config", "history", "metrics", "model", "trust"]),
+    ("notices", &["auth", "broker", "clock", "config", "history", "metrics", "model", "trust"]),
     ("admin", &["auth", "body", "broker", "history", "http", "metrics", "model"]),
 ];
 

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use fanfare::config::{Redis as RedisConfig, Rule, Storage};
 use fanfare::model::Pattern;
 use serde_json::{Value, json};
+use support::company::Company;
 use support::process::Process;
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, eventually, token};
+use support::{API_KEY, PATIENCE, TestServer, eventually, token};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::connect_async;
 
@@ -242,4 +243,102 @@ async fn no_lease_ends_because_redis_was_away() {
         sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(members(&ask(&nodes[1], "/v1/topics/room.a/presence").await), 2);
+}
+
+const ROOM: &str = "$presence.room.a";
+
+/// Somebody who looks at a node who is in the room, over all nodes.
+async fn host(node: &TestServer) -> (WsClient, Company) {
+    let query = format!("?topic=%24presence.room.a&snapshot=true&access_token={API_KEY}");
+    let (mut client, mut company) = (WsClient::connect(node, &query).await, Company::default());
+    loop {
+        let said = client.next().await;
+        company.hear(ROOM, &said);
+        if said["op"] == "live" {
+            return (client, company);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_told_over_all_nodes_and_the_last_leave_of_a_person_at_once() {
+    let redis = Redis::start();
+    let nodes = [node(&redis), node(&redis), node(&redis)];
+    let here = client(&nodes[0], "ada", "?topic=room.a").await;
+    let elsewhere = client(&nodes[1], "ada", "?topic=room.a").await;
+    let _wild = client(&nodes[1], "eve", "?topic=room.*").await;
+    // They know of each other once each has heard the others.
+    let all = async || members(&ask(&nodes[2], "/v1/topics/room.a/presence").await) == 3;
+    eventually("all are there", all).await;
+    let mut hosts = [host(&nodes[0]).await, host(&nodes[2]).await];
+    for (_, company) in &hosts {
+        assert_eq!(company.users(), ["ada", "ada"]);
+        assert!(company.members.values().all(|member| member["user_sessions"] == 2));
+    }
+    let bob = client(&nodes[2], "bob", "?topic=room.a").await;
+    for (client, company) in &mut hosts {
+        company.listen(ROOM, client, PATIENCE, |it| it.users() == ["ada", "ada", "bob"]).await;
+    }
+    let shown = ask(&nodes[1], "/v1/topics/room.a/presence").await;
+    let shown = shown["members"].as_array().expect("members");
+    let of_bob = shown.iter().find(|member| member["session"] == bob.session.as_str());
+    let mut told = hosts[0].1.members[&bob.session].clone();
+    told.as_object_mut().expect("an object").remove("change");
+    assert_eq!(of_bob, Some(&told));
+    // Both at once: whichever comes first, the last one says that she is gone.
+    drop((here, elsewhere));
+    let gone = Instant::now();
+    for (client, company) in &mut hosts {
+        company.listen(ROOM, client, PATIENCE, |it| it.users() == ["bob"]).await;
+        assert_eq!(company.last, Some(("presence.left".to_owned(), Some(0))));
+        assert_eq!(company.gaps, 0);
+    }
+    assert!(gone.elapsed() < Duration::from_secs(4), "after {:?}", gone.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_at_a_killed_node_is_gone_within_its_lease_by_a_gap_and_the_members_again() {
+    let redis = Redis::start();
+    let watching = node(&redis);
+    let _bob = client(&watching, "bob", "?topic=room.a").await;
+    let (process, _clients) = process_with_clients(&redis).await;
+    let all = async || members(&ask(&watching, "/v1/topics/room.a/presence").await) == 3;
+    eventually("all are seen", all).await;
+    let (mut client, mut company) = host(&watching).await;
+    company.listen(ROOM, &mut client, PATIENCE, |it| it.members.len() == 3).await;
+    let gaps = company.gaps;
+    process.signal("-KILL");
+    let killed = Instant::now();
+    company.listen(ROOM, &mut client, PATIENCE, |it| it.gaps > gaps).await;
+    company.listen(ROOM, &mut client, PATIENCE, |it| it.users() == ["bob"]).await;
+    // A lease is five seconds.
+    assert!(killed.elapsed() < Duration::from_secs(9), "after {:?}", killed.elapsed());
+    assert_eq!(company.last, None, "nobody says that they left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notice_that_was_lost_on_the_way_is_missed_and_the_members_are_told_again() {
+    let redis = Redis::start();
+    let nodes = [node(&redis), node(&redis)];
+    let stays = client(&nodes[1], "bob", "?topic=room.a").await;
+    let mut goes = client(&nodes[1], "ada", "?topic=room.a").await;
+    let all = async || members(&ask(&nodes[0], "/v1/topics/room.a/presence").await) == 2;
+    eventually("both are seen", all).await;
+    let (mut host, mut company) = host(&nodes[0]).await;
+    company.listen(ROOM, &mut host, PATIENCE, |it| it.users() == ["ada", "bob"]).await;
+    // Nobody hears what is told before the connections are there again.
+    let mut connection = redis.connect();
+    for _ in 0..20 {
+        let op = if company.users().len() == 2 { "unsubscribe" } else { "subscribe" };
+        let kill = ["KILL", "TYPE", "pubsub"];
+        let _: i64 = redis::cmd("CLIENT").arg(&kill).query(&mut connection).expect("they are cut");
+        goes.send(json!({ "op": op, "topics": ["room.a"] })).await;
+        let expected = if op == "subscribe" { vec!["ada", "bob"] } else { vec!["bob"] };
+        company.listen(ROOM, &mut host, PATIENCE, |it| it.users() == expected).await;
+        if company.gaps > 0 {
+            break;
+        }
+    }
+    assert!(company.gaps > 0, "twenty times nothing was lost");
+    assert!(company.members.contains_key(&stays.session));
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -43,6 +44,13 @@ impl<'a> Members<'a> {
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
         let text = self.take(name).map(|raw| serde_json::from_str(raw.get()));
         text.transpose().map_err(|_| bad(format!("`{name}` must be a string")))
+    }
+
+    /// The value `name`, whatever it is; null where it is not there.
+    pub(super) fn value(&mut self, name: &str) -> Result<Value, Problem> {
+        let value = self.take(name).map(|raw| serde_json::from_str(raw.get()));
+        let value = value.transpose().map_err(|_| bad(format!("`{name}` is nested too deep")))?;
+        Ok(value.unwrap_or_default())
     }
 
     /// The texts of the array `name`; none where it is not there.

@@ -4,6 +4,8 @@ mod members;
 pub mod revocations;
 mod tickets;
 
+use std::collections::{BTreeSet, HashMap};
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -15,7 +17,7 @@ use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered, Range, SessionInfo, SessionView};
 use crate::http::{Query, grammar};
 use crate::metrics::{self, Metrics};
-use crate::model::{Code, Problem, Topic};
+use crate::model::{Code, Member, Problem, Topic};
 
 /// The most items of one page.
 const MAX_LIMIT: usize = 1_000;
@@ -38,14 +40,6 @@ struct SessionBody {
     queued_bytes: usize,
 }
 
-#[derive(Serialize)]
-struct MemberBody {
-    session: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    since: String,
-}
-
 impl From<SessionView> for SessionBody {
     fn from(SessionView { info, subscriptions, queued_bytes }: SessionView) -> Self {
         Self {
@@ -61,10 +55,23 @@ impl From<SessionView> for SessionBody {
     }
 }
 
-impl From<SessionInfo> for MemberBody {
-    fn from(info: SessionInfo) -> Self {
-        let user = info.user().map(str::to_owned);
-        Self { user, session: info.id, since: info.since.to_string() }
+/// A session that would receive an event of a topic, as presence shows it.
+fn member_of(
+    topic: &Topic,
+    info: SessionInfo,
+    sessions_by_user: &HashMap<String, usize>,
+) -> Member {
+    let user = info.user().map(str::to_owned);
+    Member {
+        topic: topic.clone(),
+        user_sessions: user.as_ref().and_then(|user| sessions_by_user.get(user)).copied(),
+        user,
+        info: info.info().cloned(),
+        session: info.id,
+        since: info.since,
+        transport: info.transport.name().to_owned(),
+        node: info.node.unwrap_or_default(),
+        change: None,
     }
 }
 
@@ -124,9 +131,17 @@ pub async fn presence(
     let topic = Topic::parse(&topic)?;
     require_presence(&access, &topic)?;
     let range = range(&query)?;
-    let members = broker.presence(topic.clone(), one_more(&range)).await?;
+    let mut members = broker.presence(topic.clone(), one_more(&range)).await?;
+    let users: BTreeSet<_> = members.all.iter().filter_map(SessionInfo::user).collect();
+    let users: Vec<_> = users.into_iter().map(str::to_owned).collect();
+    let counts = broker.user_sessions(topic.clone(), users.clone()).await?;
+    members.silent = members.silent.max(counts.silent);
+    // Who has come or gone in between is there, or not, as the list says.
+    let sessions_by_user = users.into_iter().zip(counts.all.into_iter().map(|count| count.max(1)));
+    let sessions_by_user = sessions_by_user.collect();
     auth.still_may(&access, |now| require_presence(now, &topic))?;
-    Ok(page("members", members, &range, |info| &info.id, MemberBody::from))
+    let member = |info| member_of(&topic, info, &sessions_by_user);
+    Ok(page("members", members, &range, |info| &info.id, member))
 }
 
 fn require_presence(access: &Access, topic: &Topic) -> Result<(), Problem> {

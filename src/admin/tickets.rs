@@ -16,7 +16,7 @@ use crate::auth::{Access, Caller, User};
 use crate::body::Sending;
 use crate::broker::{BrokerHandle, TICKET_LIFE};
 use crate::http::Query;
-use crate::model::{Bearer, Code, Pattern, Problem, Timestamp};
+use crate::model::{Bearer, Code, Info, Pattern, Problem, Timestamp};
 
 /// How long a session lasts where its application does not say, in seconds.
 const DEFAULT_SECONDS: u64 = 60 * 60;
@@ -28,7 +28,7 @@ const MAX_SECONDS: u64 = 24 * 60 * 60;
 const MAX_USER_BYTES: usize = 255;
 
 /// What an application says of whom it wants a ticket for.
-const WANTED: [&str; 4] = ["user", "subscribe", "publish", "session_seconds"];
+const WANTED: [&str; 5] = ["user", "subscribe", "publish", "session_seconds", "info"];
 
 /// `POST /v1/tickets`: a ticket for `?ticket=`.
 pub async fn make_ticket(
@@ -76,6 +76,7 @@ fn user_of(access: &Access, body: &[u8]) -> Result<User, Problem> {
         return Err(bad(format!("`user` must have 1 to {MAX_USER_BYTES} bytes")));
     }
     let session_seconds = wanted.whole("session_seconds", 1..=MAX_SECONDS, DEFAULT_SECONDS)?;
+    let info = Info::of(&wanted.value("info")?).map_err(|why| bad(format!("`info` {why}")))?;
     let mut patterns = |name| -> Result<Vec<Pattern>, Problem> {
         let texts = wanted.texts(name)?;
         Ok(texts.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>()?)
@@ -84,7 +85,7 @@ fn user_of(access: &Access, body: &[u8]) -> Result<User, Problem> {
     access.require_grant(&subscribe, &publish)?;
     let now = SystemTime::now();
     let token = format!("ticket:{:032x}", rand::rng().random::<u128>());
-    let bearer = Bearer { user, token, issued: Some(Timestamp::from(now)) };
+    let bearer = Bearer { user, token, issued: Some(Timestamp::from(now)), info };
     let expires = now + Duration::from_secs(session_seconds);
     Ok(User { bearer, proof: access.proof(), expires, subscribe, publish })
 }

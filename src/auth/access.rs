@@ -349,7 +349,7 @@ mod tests {
     }
 
     fn bearer() -> Bearer {
-        Bearer { user: "u".to_owned(), token: "t".to_owned(), issued: None }
+        Bearer { user: "u".to_owned(), token: "t".to_owned(), issued: None, info: None }
     }
 
     fn user(grants: &[&str]) -> Access {

@@ -159,7 +159,7 @@ mod tests {
     }
 
     fn bearer(token: &str) -> Bearer {
-        Bearer { user: "ada".to_owned(), token: token.to_owned(), issued: None }
+        Bearer { user: "ada".to_owned(), token: token.to_owned(), issued: None, info: None }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::jwks::Jwks;
 use super::{Proof, User, unauthorized};
 use crate::config::{self, TokenKey};
-use crate::model::{Bearer, Pattern, Problem, Timestamp};
+use crate::model::{Bearer, Info, Pattern, Problem, Timestamp};
 
 /// The longest `jti` that is looked at, in bytes.
 const MAX_ID_BYTES: usize = 255;
@@ -60,6 +60,7 @@ struct Claims {
     jti: Option<String>,
     subscribe: Vec<String>,
     publish: Vec<String>,
+    info: Option<Info>,
 }
 
 impl Claims {
@@ -74,6 +75,8 @@ impl Claims {
         };
         let subscribe = texts("fanfare.subscribe", grants.remove("subscribe"))?;
         let publish = texts("fanfare.publish", grants.remove("publish"))?;
+        let info = Info::of(&grants.remove("info").unwrap_or_default());
+        let info = info.map_err(|why| format!("`fanfare.info` {why}"))?;
         if let Some(unknown) = grants.keys().next() {
             let unknown: String = unknown.chars().take(64).collect();
             return Err(format!(
@@ -88,6 +91,7 @@ impl Claims {
             jti: text("jti", jti)?,
             subscribe,
             publish,
+            info,
         })
     }
 
@@ -252,6 +256,7 @@ impl TokenCheck {
             user: claims.sub,
             token: claims.jti.unwrap_or_else(|| fingerprint(token)),
             issued: claims.iat.map(|seconds| Timestamp::from_millis((seconds * 1e3) as i64)),
+            info: claims.info,
         };
         let subscribe = patterns(&claims.subscribe)?;
         let publish = patterns(&claims.publish)?;

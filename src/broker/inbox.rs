@@ -15,6 +15,7 @@ use futures_util::task::AtomicWaker;
 
 use super::census::Asked;
 use super::delivery::Delivery;
+use super::roster::Roll;
 use super::{MarkId, SessionKey};
 use crate::history::Loss;
 use crate::model::Cursor;
@@ -30,6 +31,8 @@ pub(super) enum Item {
     Event(Arc<Delivery>),
     /// Tell a session that all before this has been handled, up to the place given.
     Mark { session: SessionKey, mark: MarkId, position: Cursor },
+    /// Tell a session who is in the topics that it asked about, at this place of the feed.
+    Roll { session: SessionKey, mark: MarkId, roll: Option<Roll> },
     /// Heartbeats are due; all up to the place given has been handled.
     Beat { position: Cursor },
     /// Say how many sessions have room.

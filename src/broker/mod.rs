@@ -15,6 +15,8 @@ mod members;
 mod observer;
 mod outlook;
 mod questions;
+mod roll_call;
+mod roster;
 mod router;
 mod seat;
 mod subscriber;
@@ -35,7 +37,10 @@ use self::fanout::{Fanout, WorkerAddress};
 pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
 use self::outlook::Outlook;
-pub use self::questions::{Answer, Answers, Gathered, NoRelay, Question, Range, Relay};
+pub use self::questions::{
+    Answer, Answers, Attending, Gathered, NoRelay, Question, Range, Relay, RoomState,
+};
+pub use self::roster::{Listed, Roll};
 pub use self::router::Router;
 pub use self::seat::{Seat, WorkerHandle};
 pub use self::subscriber::{

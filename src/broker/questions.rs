@@ -15,7 +15,7 @@ use super::fanout::Asked;
 use super::tickets::Tickets;
 use super::{BrokerHandle, SessionInfo, SessionView};
 use crate::history::{ListTopics, TopicSummary};
-use crate::model::{Code, Problem, Revocation, Topic};
+use crate::model::{Code, Pattern, Present, Problem, Revocation, Topic};
 
 /// The way to the other nodes.
 pub trait Relay: Send + Sync {
@@ -25,6 +25,9 @@ pub trait Relay: Send + Sync {
     /// Whether it is this node's turn to do what goes by this name, where one node of those that would do it does. The
     /// turn is to be asked for again every second; for a moment two may think that they have it.
     fn has_turn(&self, name: &str) -> BoxFuture<'_, bool>;
+
+    /// What the other nodes that are there are called.
+    fn others(&self) -> Vec<String>;
 }
 
 /// The relay of a broker on its own.
@@ -39,6 +42,10 @@ impl Relay for NoRelay {
     fn has_turn(&self, _: &str) -> BoxFuture<'_, bool> {
         Box::pin(ready(true))
     }
+
+    fn others(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What one node asks all.
@@ -50,6 +57,12 @@ pub enum Question {
     Topics(ListTopics),
     /// Who would receive an event of this topic?
     Members(Topic, Range),
+    /// How many sessions of each of these users are among them?
+    CountUsers(Topic, Vec<String>),
+    /// Who is in the topics that match by name, after the one given, and at most so many?
+    Present(Vec<Pattern>, Option<(Topic, String)>, usize),
+    /// What is the newest change that you told of these topics, after the one given, and of at most so many?
+    Rooms(Vec<Pattern>, Option<Topic>, usize),
     /// Which sessions are there, of one user where one is given?
     Sessions(Option<String>, Range),
     /// End the session with this id.
@@ -80,12 +93,44 @@ pub enum Answer {
     Topics(Vec<Topic>),
     /// These members.
     Members(Vec<SessionInfo>),
+    /// These are in the topics.
+    Present(Vec<Attending<Present>>),
+    /// These changes were told.
+    Rooms(Vec<Attending<RoomState>>),
     /// These sessions.
     Sessions(Vec<SessionView>),
     /// So many sessions were ended.
     Ended(usize),
     /// This was left for the ticket.
     Redeemed(Option<String>),
+}
+
+/// What one node says of who is in its topics.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attending<T> {
+    /// What it is called.
+    pub node: String,
+    /// How many changes it has told.
+    pub changes: u64,
+    /// What was asked.
+    pub found: Vec<T>,
+    /// Whether there is more.
+    pub is_cut: bool,
+}
+
+impl<T> Default for Attending<T> {
+    fn default() -> Self {
+        Self { node: String::new(), changes: 0, found: Vec::new(), is_cut: false }
+    }
+}
+
+/// How often who is in a topic has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomState {
+    /// The topic, known by the one where it is told of it.
+    pub room: Topic,
+    /// The number of the newest change.
+    pub change: u64,
 }
 
 /// What other nodes answer.
@@ -134,12 +179,21 @@ impl Range {
 }
 
 impl Question {
+    /// How many numbers it asks for.
+    fn counts(&self) -> usize {
+        match self {
+            Question::Count(topics) => topics.len(),
+            Question::CountUsers(_, users) => users.len(),
+            _ => 0,
+        }
+    }
+
     /// What several answers to it say together.
     fn sum(&self, answers: Vec<Answer>) -> Answer {
         let answers = answers.into_iter();
         match self {
-            Question::Count(topics) => {
-                let mut sum = vec![0; topics.len()];
+            Question::Count(_) | Question::CountUsers(..) => {
+                let mut sum = vec![0; self.counts()];
                 for answer in answers {
                     if let Answer::Counts(counts) = answer {
                         sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
@@ -152,6 +206,10 @@ impl Question {
                 let members = answers.flat_map(Answer::into_members).collect();
                 Answer::Members(range.of(members, |info| &info.id))
             }
+            Question::Present(..) => {
+                Answer::Present(answers.flat_map(Answer::into_present).collect())
+            }
+            Question::Rooms(..) => Answer::Rooms(answers.flat_map(Answer::into_rooms).collect()),
             Question::Sessions(_, range) => {
                 let sessions = answers.flat_map(Answer::into_sessions).collect();
                 Answer::Sessions(range.of(sessions, |view| &view.info.id))
@@ -177,6 +235,14 @@ impl Answer {
         if let Answer::Members(members) = self { members } else { Vec::new() }
     }
 
+    fn into_present(self) -> Vec<Attending<Present>> {
+        if let Answer::Present(present) = self { present } else { Vec::new() }
+    }
+
+    fn into_rooms(self) -> Vec<Attending<RoomState>> {
+        if let Answer::Rooms(rooms) = self { rooms } else { Vec::new() }
+    }
+
     fn into_sessions(self) -> Vec<SessionView> {
         if let Answer::Sessions(sessions) = self { sessions } else { Vec::new() }
     }
@@ -196,9 +262,31 @@ impl BrokerHandle {
         if let Question::Redeem(ticket) = &question {
             return Answer::Redeemed(self.shared.tickets.take(ticket, self.now()));
         }
+        if let Some(answer) = self.attending(&question) {
+            return answer;
+        }
         let question = Arc::new(question);
         let answers = self.ask_all(|worker| worker.asked.send(Asked(question.clone()))).await;
-        question.sum(answers)
+        let mut answer = question.sum(answers);
+        if let Answer::Members(members) = &mut answer {
+            let node = self.shared.observer.node();
+            members.iter_mut().for_each(|info| info.node = Some(node.to_owned()));
+        }
+        answer
+    }
+
+    /// What is said of who is in topics, which is no question to sessions.
+    fn attending(&self, question: &Question) -> Option<Answer> {
+        let observer = &self.shared.observer;
+        Some(match question {
+            Question::Present(patterns, after, limit) => {
+                Answer::Present(vec![observer.present(patterns, after.as_ref(), *limit)])
+            }
+            Question::Rooms(patterns, after, limit) => {
+                Answer::Rooms(vec![observer.rooms(patterns, after.as_ref(), *limit)])
+            }
+            _ => return None,
+        })
     }
 
     /// What all nodes answer.
@@ -244,6 +332,36 @@ impl BrokerHandle {
         range: Range,
     ) -> Result<Gathered<Vec<SessionInfo>>, Problem> {
         Ok(self.gather(Question::Members(topic, range)).await?.map(Answer::into_members))
+    }
+
+    /// How many sessions of each of these users would receive an event of `topic`.
+    pub async fn user_sessions(
+        &self,
+        topic: Topic,
+        users: Vec<String>,
+    ) -> Result<Gathered<Vec<usize>>, Problem> {
+        Ok(self.gather(Question::CountUsers(topic, users)).await?.map(Answer::into_counts))
+    }
+
+    /// Who is in the topics that match by name: what each node says of those after the one given.
+    pub(super) async fn present(
+        &self,
+        patterns: Vec<Pattern>,
+        after: Option<(Topic, String)>,
+        limit: usize,
+    ) -> Result<Gathered<Vec<Attending<Present>>>, Problem> {
+        let question = Question::Present(patterns, after, limit);
+        Ok(self.gather(question).await?.map(Answer::into_present))
+    }
+
+    /// How far each node has told who is in the topics that match, after the one given.
+    pub(super) async fn rooms(
+        &self,
+        patterns: Vec<Pattern>,
+        after: Option<Topic>,
+        limit: usize,
+    ) -> Result<Gathered<Vec<Attending<RoomState>>>, Problem> {
+        Ok(self.gather(Question::Rooms(patterns, after, limit)).await?.map(Answer::into_rooms))
     }
 
     /// The sessions of all nodes, of one user where one is given, by id.

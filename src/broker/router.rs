@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{sleep, timeout};
 
@@ -17,9 +18,10 @@ use super::census::Census;
 use super::delivery::Delivery;
 use super::inbox::{Inbox, Item};
 use super::observer::{NoObserver, Observer};
+use super::roster::{Folded, Roster};
 use super::topics::{Subscribed, Topics};
 use super::{MarkId, SessionKey};
-use crate::history::{Feed, Loss};
+use crate::history::{Feed, Loss, LostTopic};
 use crate::model::{Cursor, Event, Pattern, Topic};
 use crate::panics::half_done;
 
@@ -38,6 +40,10 @@ pub struct Router {
     routes: Mutex<Routes>,
     /// How many events may wait for one worker.
     inbox_events: usize,
+    /// It is to be asked who is in some topics.
+    asks: Notify,
+    /// More is known of that.
+    knows: Notify,
 }
 
 struct Routes {
@@ -47,6 +53,7 @@ struct Routes {
     inboxes: BTreeMap<WorkerId, Arc<Inbox>>,
     next_worker: usize,
     observer: Arc<dyn Observer>,
+    roster: Roster,
 }
 
 impl Router {
@@ -58,8 +65,10 @@ impl Router {
             inboxes: BTreeMap::new(),
             next_worker: 0,
             observer: Arc::new(NoObserver),
+            roster: Roster::default(),
         };
-        Self { routes: Mutex::new(routes), inbox_events }
+        let (asks, knows) = (Notify::new(), Notify::new());
+        Self { routes: Mutex::new(routes), inbox_events, asks, knows }
     }
 
     /// Says who hears what is listened to.
@@ -86,6 +95,7 @@ impl Router {
         routes.inboxes.remove(&worker);
         for pattern in routes.topics.leave(worker) {
             routes.observer.wanted(&pattern, false);
+            routes.roster.unfollow(&pattern);
         }
     }
 
@@ -102,6 +112,10 @@ impl Router {
         for pattern in patterns {
             if let Subscribed::First = routes.topics.subscribe(worker, pattern.clone()) {
                 routes.observer.wanted(pattern, true);
+                if pattern.is_presence() {
+                    routes.roster.follow(pattern);
+                    self.asks.notify_one();
+                }
             }
         }
         routes.put(worker, |position| Item::Mark { session, mark, position });
@@ -113,8 +127,55 @@ impl Router {
         for pattern in patterns {
             if routes.topics.unsubscribe(worker, pattern) {
                 routes.observer.wanted(pattern, false);
+                if routes.roster.unfollow(pattern) {
+                    self.knows.notify_waiters();
+                }
             }
         }
+    }
+
+    /// Tells a session who is in the topics of these patterns, at the place of the feed where this is called.
+    pub(super) fn call_roll(
+        &self,
+        worker: WorkerId,
+        session: SessionKey,
+        mark: MarkId,
+        patterns: Arc<[Pattern]>,
+    ) {
+        let mut routes = self.lock();
+        let roll = routes.roster.roll(patterns);
+        routes.put(worker, |_| Item::Roll { session, mark, roll });
+    }
+
+    /// Waits until it is known who is in the topics of these patterns.
+    pub(super) async fn known(&self, patterns: &[Pattern]) {
+        loop {
+            let more = self.knows.notified();
+            if self.lock().roster.knows(patterns) {
+                return;
+            }
+            more.await;
+        }
+    }
+
+    /// Waits until it is to be asked who is in some topics.
+    pub(super) async fn asks(&self) {
+        self.asks.notified().await;
+    }
+
+    /// Has the list of who is in which topic looked at, or changed where nobody sees it.
+    pub(super) fn roster<T>(&self, look: impl FnOnce(&mut Roster) -> T) -> T {
+        look(&mut self.lock().roster)
+    }
+
+    /// Has that list change; the topics that it gives are those of which sessions missed changes.
+    pub(super) fn revise_roster(&self, change: impl FnOnce(&mut Roster) -> Vec<Topic>) {
+        let mut routes = self.lock();
+        let missed = change(&mut routes.roster);
+        if let Some(loss) = routes.loss_of(missed) {
+            routes.inboxes.values().for_each(|inbox| inbox.put([Item::Broken(loss.clone())]));
+        }
+        self.knows.notify_waiters();
     }
 
     /// Places a heartbeat in the worker's queue.
@@ -145,14 +206,37 @@ impl Routes {
             inbox.put([item(self.head)]);
         }
     }
+
+    /// That changes of who is in some topics were missed; these are known by where it is told.
+    fn loss_of(&self, rooms: Vec<Topic>) -> Option<Loss> {
+        let lost = |topic| LostTopic { topic, is_superseded: false };
+        let topics: Vec<_> = rooms.into_iter().map(lost).collect();
+        let (since, place) = (self.head, self.head);
+        (!topics.is_empty()).then(|| Loss { since, place, topics: Some(topics.into()) })
+    }
 }
 
 impl Feed for Router {
     fn committed(&self, events: Vec<Arc<Event>>) {
         let mut routes = self.lock();
         let mut items_by_worker: BTreeMap<WorkerId, Vec<Item>> = BTreeMap::new();
-        for event in events {
+        for mut event in events {
             routes.head = event.cursor.unwrap_or(routes.head);
+            if event.topic.is_presence() {
+                match routes.roster.fold(&event) {
+                    Folded::AsItIs => {}
+                    Folded::As(more) => event = more,
+                    Folded::Known => continue,
+                    Folded::Missing => {
+                        self.asks.notify_one();
+                        let loss = routes.loss_of(vec![event.topic.clone()]);
+                        for (worker, loss) in routes.inboxes.keys().zip(loss.iter().cycle()) {
+                            let items = items_by_worker.entry(*worker).or_default();
+                            items.push(Item::Broken(loss.clone()));
+                        }
+                    }
+                }
+            }
             let mut workers = routes.topics.subscribers(&event.topic).peekable();
             if workers.peek().is_some() {
                 let delivery = Arc::new(Delivery::new(event.clone()));

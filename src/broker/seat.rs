@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix::Addr;
 
@@ -100,6 +101,12 @@ impl<S: Subscriber> WorkerHandle<S> {
     /// Asks for `mark` once more, behind everything that waits now.
     pub fn mark(&self, session: SessionKey, mark: MarkId) {
         self.call(|worker| worker.mark(session, mark));
+    }
+
+    /// Asks who is in the topics of these patterns, at the end of everything that waits now;
+    /// [`Subscriber::called`] hears it.
+    pub fn call_roll(&self, session: SessionKey, mark: MarkId, patterns: Arc<[Pattern]>) {
+        self.call(|worker| worker.call_roll(session, mark, patterns));
     }
 
     /// Ends a session: it gets the good-bye and nothing else.

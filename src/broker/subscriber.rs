@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Delivery;
+use super::roster::Roll;
 use super::seat::WorkerHandle;
 use crate::clock::Instant;
 use crate::history::Loss;
-use crate::model::{Bearer, Close, Cursor, Pattern, Timestamp, Topic, Trouble};
+use crate::model::{Bearer, Close, Cursor, Info, Pattern, Timestamp, Topic, Trouble};
 
 /// A session, as its worker knows it: where it sits, and the number of its coming, which tells it from
 /// whoever sat there before. What is addressed to a session that left is nobody's.
@@ -55,12 +56,20 @@ pub struct SessionInfo {
     pub transport: Transport,
     /// Where it connects from.
     pub address: Option<String>,
+    /// The node that it is connected to, where one of several says who would receive an event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
 }
 
 impl SessionInfo {
     /// Who it belongs to.
     pub fn user(&self) -> Option<&str> {
         self.bearer.as_ref().map(|bearer| bearer.user.as_str())
+    }
+
+    /// What the issuer of its token lets others see.
+    pub fn info(&self) -> Option<&Info> {
+        self.bearer.as_ref()?.info.as_ref()
     }
 }
 
@@ -122,6 +131,10 @@ pub trait Subscriber: Sized + 'static {
 
     /// Hears that all before `mark` has been delivered, up to `position`.
     fn marked(&mut self, mark: MarkId, position: Cursor);
+
+    /// Hears who was in the topics that it asked about, for `mark`, at this place of what it is delivered; nothing where
+    /// that is not known.
+    fn called(&mut self, mark: MarkId, roll: Option<Roll>);
 
     /// Seconds between its heartbeats.
     fn heartbeat(&self) -> u32;

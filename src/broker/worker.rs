@@ -5,7 +5,7 @@
 //! another does not. What a call finds out about others (that they must end, that something is to be
 //! read) is done after it, in order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -165,7 +165,10 @@ impl<S: Subscriber> Worker<S> {
     /// Looks at the rights of every session anew.
     pub(super) fn all_look_again(&mut self) {
         for key in self.keys() {
-            self.look_again(key);
+            if self.look_again(key) {
+                // Others may see now that it is in a topic, or no longer.
+                self.show_again(key);
+            }
         }
     }
 
@@ -175,8 +178,18 @@ impl<S: Subscriber> Worker<S> {
         let changed = entry.subscriber.identify(caller);
         entry.info.bearer = entry.subscriber.bearer().cloned().map(Box::new);
         self.apply(key, changed);
+        self.show_again(key);
         // What was true when the credential was looked at may not be true now.
         self.look_again(key);
+    }
+
+    /// Has others see who a session is now, where they see that it is in a topic.
+    fn show_again(&self, key: SessionKey) {
+        if let Some(entry) =
+            self.sessions.get(key.slot as usize).filter(|it| it.number == key.number)
+        {
+            self.topics.patterns(key).for_each(|one| self.observer.member(one, &entry.info, true));
+        }
     }
 
     fn apply(&mut self, key: SessionKey, Changed { lost, errand }: Changed<S::Errand>) {
@@ -220,6 +233,13 @@ impl<S: Subscriber> Worker<S> {
     pub(super) fn mark(&mut self, key: SessionKey, mark: MarkId) {
         if self.entry(key).is_some() {
             self.router.want(self.id, &[], key, mark);
+        }
+    }
+
+    /// Asks who is in the topics of these patterns, at the end of everything that waits now.
+    pub(super) fn call_roll(&mut self, key: SessionKey, mark: MarkId, patterns: Arc<[Pattern]>) {
+        if self.entry(key).is_some() {
+            self.router.call_roll(self.id, key, mark, patterns);
         }
     }
 
@@ -309,6 +329,9 @@ impl<S: Subscriber> Worker<S> {
                 // Nobody waits for it any more where it can't be sent.
                 Item::Census(asked) => _ = asked.send(self.census()),
                 Item::Broken(loss) => self.broken(&loss),
+                Item::Roll { session, mark, roll } => {
+                    self.with(session, |subscriber| subscriber.called(mark, roll));
+                }
                 Item::Mark { session, mark, position } => {
                     self.with(session, |subscriber| subscriber.marked(mark, position));
                 }
@@ -485,7 +508,11 @@ impl<S: Subscriber> Worker<S> {
             Question::EndRevoked(revocation) => self.end_each(Close::Unauthorized, |info| {
                 info.bearer.as_ref().is_some_and(|bearer| revocation.covers(bearer))
             }),
+            Question::CountUsers(topic, users) => Answer::Counts(self.count_users(topic, users)),
             Question::Redeem(_) => Answer::Redeemed(None),
+            // What is said of who comes and goes is known elsewhere.
+            Question::Present(..) => Answer::Present(Vec::new()),
+            Question::Rooms(..) => Answer::Rooms(Vec::new()),
         }
     }
 
@@ -494,6 +521,15 @@ impl<S: Subscriber> Worker<S> {
         let subscribed = self.topics.subscribers(topic);
         let entries = subscribed.filter_map(|key| self.sessions.get(key.slot as usize));
         entries.filter(|entry| entry.subscriber.may_receive(topic))
+    }
+
+    fn count_users(&self, topic: &Topic, users: &[String]) -> Vec<usize> {
+        let mut sessions_by_user: HashMap<_, _> =
+            users.iter().map(|user| (user.as_str(), 0)).collect();
+        for user in self.receivers(topic).filter_map(|entry| entry.info.user()) {
+            sessions_by_user.entry(user).and_modify(|sessions| *sessions += 1);
+        }
+        users.iter().map(|user| sessions_by_user[user.as_str()]).collect()
     }
 
     fn topic_names(&self, ListTopics { pattern, after, limit }: &ListTopics) -> Vec<Topic> {

@@ -60,6 +60,11 @@ impl RedisRelay {
         Arc::new(Self { nodes, answered, next: AtomicU64::new(0), waiting: Mutex::default() })
     }
 
+    /// What the others know this node by.
+    pub fn name(&self) -> String {
+        self.nodes.me().to_string()
+    }
+
     /// Answers what other nodes ask, for good, and takes their answers.
     pub async fn run(self: Arc<Self>, broker: BrokerHandle) {
         while let Some(Letter { from, is_answer, body }) = self.nodes.next().await {
@@ -173,6 +178,9 @@ fn changes_something(question: &Question) -> bool {
         Question::Count(_)
         | Question::Topics(_)
         | Question::Members(..)
+        | Question::CountUsers(..)
+        | Question::Present(..)
+        | Question::Rooms(..)
         | Question::Sessions(..) => false,
     }
 }
@@ -197,5 +205,9 @@ impl Relay for RedisRelay {
 
     fn has_turn(&self, name: &str) -> BoxFuture<'_, bool> {
         Box::pin(self.nodes.has_turn(name.to_owned()))
+    }
+
+    fn others(&self) -> Vec<String> {
+        self.nodes.others().iter().map(LogName::to_string).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{Info, Timestamp};
 
 /// Whose token is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct Bearer {
     /// Its `iat`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued: Option<Timestamp>,
+    /// Its `fanfare.info`: what others may see of the user where they may see who is in a topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<Info>,
 }
 
 /// What is accepted no longer.
@@ -57,7 +60,7 @@ mod tests {
 
     fn bearer(user: &str, token: &str, issued: Option<i64>) -> Bearer {
         let (user, token) = (user.to_owned(), token.to_owned());
-        Bearer { user, token, issued: issued.map(Timestamp::from_millis) }
+        Bearer { user, token, issued: issued.map(Timestamp::from_millis), info: None }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod event;
 mod notice;
 mod number;
 mod pattern;
+mod presence;
 mod problem;
 mod topic;
 mod trouble;
@@ -23,6 +24,7 @@ pub use event::{Data, DataError, Event, EventType, EventTypeError, NewEvent, Tim
 pub use notice::NoticeKind;
 pub use number::{MAX_WHOLE, whole_number};
 pub use pattern::{Pattern, PatternError};
+pub use presence::{Change, Info, Member, Present};
 pub use problem::{Code, Problem};
 pub use topic::{Topic, TopicError};
 pub use trouble::Trouble;

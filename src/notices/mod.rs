@@ -3,9 +3,10 @@
 //! Each notice is an event on a topic of the broker's own, with the road, the order and the history of
 //! any other: `$sys.sessions`, `$sys.topics`, `$presence.TOPIC`. Webhooks are readers of these topics.
 
+mod attendance;
 pub mod webhook;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -13,12 +14,17 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::{debug, warn};
 
+use self::attendance::Attendance;
 use crate::auth::Auth;
-use crate::broker::{BrokerHandle, Observer, SessionInfo};
+use crate::broker::{Attending, BrokerHandle, Observer, RoomState, SessionInfo};
+use crate::clock::Clock;
 use crate::config;
 use crate::history::{Append, Series};
 use crate::metrics::Metrics;
-use crate::model::{Data, EventType, NewEvent, NoticeKind, Pattern, Topic};
+use crate::model::{
+    Data, EventType, Member, NewEvent, NoticeKind, Pattern, Present, Timestamp, Topic,
+};
+use crate::panics::half_done;
 
 /// How many notices may wait to be stored; one more is lost, counted and logged.
 const WAITING: usize = 65_536;
@@ -35,15 +41,17 @@ const SESSIONS: &str = "$sys.sessions";
 /// Where topics are told of.
 const TOPICS: &str = "$sys.topics";
 
-/// What the topics begin with that say who is subscribed to another topic.
-const PRESENCE: &str = "$presence.";
-
 /// Takes notice of what happens at this node.
 pub struct Notices {
     wanted: config::Notices,
     auth: Arc<Auth>,
     metrics: Arc<Metrics>,
+    clock: Clock,
     node: String,
+    /// Whether there may be other nodes.
+    is_one_of_many: bool,
+    /// Held while a change is handed on, so that changes are told in the order of their numbers.
+    attendance: Mutex<Attendance>,
     sender: Sender<NewEvent>,
 }
 
@@ -51,25 +59,63 @@ pub struct Notices {
 pub struct Noticed(Receiver<NewEvent>);
 
 impl Notices {
-    /// Takes notice of what is wanted; `auth` knows which topics have presence.
-    pub fn new(wanted: config::Notices, auth: Arc<Auth>, metrics: Arc<Metrics>) -> (Self, Noticed) {
+    /// Takes notice of what is wanted; `auth` knows which topics have presence. One node of many has a name.
+    pub fn new(
+        wanted: config::Notices,
+        auth: Arc<Auth>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        node: Option<String>,
+    ) -> (Self, Noticed) {
         let (sender, receiver) = channel(WAITING);
-        let node = format!("{:08x}", rand::rng().random::<u32>());
-        (Self { wanted, auth, metrics, node, sender }, Noticed(receiver))
+        let is_one_of_many = node.is_some();
+        let node = node.unwrap_or_else(|| format!("{:08x}", rand::rng().random::<u32>()));
+        let attendance = Mutex::default();
+        let notices =
+            Self { wanted, auth, metrics, clock, node, is_one_of_many, attendance, sender };
+        (notices, Noticed(receiver))
     }
 
     fn say(&self, topic: &str, kind: NoticeKind, mut data: Value) {
         data["node"] = self.node.as_str().into();
         let data = Data::from_json(data.to_string().as_bytes(), 8);
-        // A topic that is nearly as long as may be has no topic for its presence.
-        let (Ok(topic), Ok(kind), Ok(data)) =
-            (Topic::parse(topic), EventType::parse(kind.name()), data)
-        else {
-            return debug!("a notice that can't be an event");
-        };
+        let (Ok(topic), Ok(data)) = (Topic::parse(topic), data) else { return };
+        self.hand_on(topic, kind, data);
+    }
+
+    /// Tells that a member came or left. How many sessions its user has on all nodes is known where it is told; alone,
+    /// it is known here.
+    fn say_of(&self, member: Member, topic: Topic, kind: NoticeKind) {
+        let user_sessions = member.user_sessions.filter(|_| !self.is_one_of_many);
+        if let Some(data) = (Member { user_sessions, ..member }).data() {
+            self.hand_on(topic, kind, data);
+        }
+    }
+
+    fn hand_on(&self, topic: Topic, kind: NoticeKind, data: Data) {
+        let Ok(kind) = EventType::parse(kind.name()) else { return };
         if self.sender.try_send(NewEvent { topic, kind: Some(kind), data }).is_err() {
             self.metrics.notices_lost.inc();
             warn!("a notice is lost: {WAITING} wait to be stored");
+        }
+    }
+
+    fn attendance(&self) -> MutexGuard<'_, Attendance> {
+        self.attendance.lock().unwrap_or_else(half_done)
+    }
+
+    /// What others see of a session in a topic.
+    fn seen(&self, topic: Topic, info: &SessionInfo) -> Member {
+        Member {
+            topic,
+            session: info.id.clone(),
+            user: info.user().map(str::to_owned),
+            info: info.info().cloned(),
+            since: info.since,
+            transport: info.transport.name().to_owned(),
+            node: self.node.clone(),
+            user_sessions: None,
+            change: None,
         }
     }
 }
@@ -110,16 +156,43 @@ impl Observer for Notices {
         if !self.wanted.presence {
             return;
         }
+        // A topic that is nearly as long as may be has no topic for its presence.
         let Some(topic) = pattern.as_topic() else { return };
-        if self.auth.policy().rules().of(&topic).presence {
-            let kind = match is_there {
-                true => NoticeKind::PresenceJoined,
-                false => NoticeKind::PresenceLeft,
-            };
-            let mut said = session(info);
-            said["topic"] = topic.as_str().into();
-            self.say(&format!("{PRESENCE}{topic}"), kind, said);
+        let Some(room) = topic.presence() else { return };
+        let mut attendance = self.attendance();
+        if is_there && self.auth.policy().rules().of(&topic).presence {
+            let now = Timestamp::from(self.clock.time());
+            let seen = self.seen(topic, info);
+            if let Some(member) = attendance.join(room.clone(), seen, now) {
+                self.say_of(member, room, NoticeKind::PresenceJoined);
+            }
+        } else if let Some(member) = attendance.leave(&room, &info.id) {
+            self.say_of(member, room, NoticeKind::PresenceLeft);
         }
+    }
+
+    fn node(&self) -> &str {
+        &self.node
+    }
+
+    fn present(
+        &self,
+        patterns: &[Pattern],
+        after: Option<&(Topic, String)>,
+        limit: usize,
+    ) -> Attending<Present> {
+        let members = self.attendance().members(patterns, after, limit);
+        Attending { node: self.node.clone(), ..members }
+    }
+
+    fn rooms(
+        &self,
+        patterns: &[Pattern],
+        after: Option<&Topic>,
+        limit: usize,
+    ) -> Attending<RoomState> {
+        let rooms = self.attendance().rooms(patterns, after, limit);
+        Attending { node: self.node.clone(), ..rooms }
     }
 }
 

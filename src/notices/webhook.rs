@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::{PRESENCE, SESSIONS, TOPICS};
+use super::{SESSIONS, TOPICS};
 use crate::broker::BrokerHandle;
 use crate::config;
 use crate::history::{Append, Page, Read};
@@ -77,7 +77,7 @@ struct Message {
 impl Webhook {
     /// A webhook that has not looked yet.
     pub fn new(hook: config::Webhook, broker: BrokerHandle) -> Result<Self, Problem> {
-        let patterns = [SESSIONS, TOPICS, &format!("{PRESENCE}>")].map(Pattern::parse);
+        let patterns = [SESSIONS, TOPICS, Pattern::PRESENCE].map(Pattern::parse);
         let patterns: Vec<_> = patterns.into_iter().collect::<Result<_, _>>()?;
         let place = Topic::place_of_webhook(&hook.name)?;
         let turn = format!("webhook:{}", hook.name);

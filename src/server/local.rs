@@ -67,7 +67,8 @@ impl Local {
         let origins = config.server.allowed_origins.clone();
         let auth = Auth::new(&config.auth, config.rules.clone(), origins).timed_by(clock);
         let auth = Arc::new(auth);
-        let (notices, noticed) = Notices::new(config.notices, auth.clone(), metrics.clone());
+        let (notices, noticed) =
+            Notices::new(config.notices, auth.clone(), metrics.clone(), clock, None);
         let broker = BrokerHandle::new(
             history.clone(),
             Arc::new(NoRelay),

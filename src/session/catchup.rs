@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::broker::Delivery;
+use crate::broker::{Delivery, Roll};
 use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// One subscribe on its way to live.
@@ -28,6 +28,8 @@ pub struct Catchup {
     sent: Option<Cursor>,
     /// Sequence of the newest event sent of each topic whose snapshot was newer than the boundary.
     snapshot: HashMap<Topic, u64>,
+    /// It is not known yet who is in the topics that it asks about.
+    awaits_roll: bool,
 }
 
 impl Catchup {
@@ -36,6 +38,7 @@ impl Catchup {
         Self {
             reference,
             is_renewal: false,
+            awaits_roll: patterns.iter().any(Pattern::is_presence),
             patterns,
             boundary: None,
             held: VecDeque::new(),
@@ -47,9 +50,15 @@ impl Catchup {
         }
     }
 
-    /// What was live up to `boundary`, and is to be told current values again before it goes on.
-    pub fn renewal(patterns: Vec<Pattern>, max_bytes: usize, boundary: Cursor) -> Self {
+    /// What was live up to `boundary`, and is to be told current values of `snapshots` again before it goes on.
+    pub fn renewal(
+        patterns: Vec<Pattern>,
+        snapshots: &[Pattern],
+        max_bytes: usize,
+        boundary: Cursor,
+    ) -> Self {
         let mut renewal = Self { is_renewal: true, ..Self::new(None, patterns, max_bytes) };
+        renewal.awaits_roll = snapshots.iter().any(Pattern::is_presence);
         renewal.begin(boundary);
         renewal
     }
@@ -81,7 +90,21 @@ impl Catchup {
         self.overflowed = false;
     }
 
-    /// Takes an event of the log that came after the boundary.
+    /// Whether it is still to be heard who is in the topics that it asks about.
+    pub fn awaits_roll(&self) -> bool {
+        self.awaits_roll
+    }
+
+    /// Hears who is in topics. Where that is told, it holds all that came before.
+    pub fn hear_roll(&mut self, roll: &Roll, is_told: bool) {
+        self.awaits_roll = false;
+        if is_told {
+            self.held.retain(|delivery| !roll.covers(&delivery.event.topic));
+            self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
+        }
+    }
+
+    /// Takes an event that came after the boundary.
     pub fn hold(&mut self, delivery: &Arc<Delivery>) {
         if !self.has_begun() || self.overflowed || !self.matches(&delivery.event.topic) {
             return;
@@ -92,6 +115,7 @@ impl Catchup {
             self.held = VecDeque::new();
             self.held_bytes = 0;
             self.overflowed = true;
+            self.awaits_roll = self.patterns.iter().any(Pattern::is_presence);
         }
     }
 
@@ -101,6 +125,11 @@ impl Catchup {
         self.held.retain(|delivery| !is_lost(&delivery.event.topic));
         self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
         self.snapshot.retain(|topic, _| !is_lost(topic));
+        let mut patterns = self.patterns.iter();
+        self.awaits_roll |= match lost {
+            None => patterns.any(Pattern::is_presence),
+            Some(lost) => lost.iter().any(|topic| topic.is_presence() && self.matches(topic)),
+        };
     }
 
     /// Whether events that waited were dropped and have to be read again.
@@ -127,7 +156,7 @@ impl Catchup {
     pub fn next_held(&mut self) -> Option<Arc<Delivery>> {
         while let Some(delivery) = self.held.pop_front() {
             self.held_bytes -= delivery.event.cost();
-            self.sent = delivery.event.cursor;
+            self.sent = delivery.event.cursor.or(self.sent);
             if self.wants(&delivery.event) {
                 return Some(delivery);
             }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
 use super::catchup::Catchup;
-use crate::broker::{Delivery, MarkId};
+use crate::broker::{Delivery, MarkId, Roll};
 use crate::model::{Cursor, Pattern, Topic};
 
 /// Where the values of more topics than this are to be read again, all are.
@@ -61,7 +61,7 @@ pub enum Again {
 }
 
 /// What the reader of a subscribe's history is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Progress {
     /// Read what came up to `boundary`.
     Read {
@@ -73,9 +73,24 @@ pub enum Progress {
         anew: Again,
         /// Whether nothing but these is missing.
         only_anew: bool,
+        /// Whether it is to be asked who is in topics.
+        awaits_roll: bool,
     },
+    /// These are in the topics that it asks about; nothing where that is not known after all.
+    Called(Option<Roll>),
     /// It is live; nothing is left to read.
     Live,
+}
+
+/// What becomes of an event that comes while some subscribes are not live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// It goes out if something live wants it.
+    NotHere,
+    /// It waits, and goes out once.
+    Waits,
+    /// It goes out.
+    GoesOut,
 }
 
 /// What a mark means to a subscribe.
@@ -174,15 +189,23 @@ impl Catchups {
         self.give_back_room();
     }
 
-    /// Has an event wait where it is wanted; true where it is ephemeral, which has no place in a replay,
-    /// and wanted now.
-    pub fn hold(&mut self, delivery: &Arc<Delivery>) -> bool {
+    /// Has an event wait where it is wanted. What is ephemeral has no place in a replay, and is wanted now, unless it
+    /// says who comes to a topic or leaves it: that waits until it is told who is there, in one place.
+    pub fn hold(&mut self, delivery: &Arc<Delivery>) -> Held {
         let event = &delivery.event;
+        let is_wanted = |one: &Active| one.catchup.has_begun() && one.catchup.matches(&event.topic);
+        if event.topic.is_presence() {
+            let last = self.0.iter_mut().rfind(|one| is_wanted(one));
+            return last.map_or(Held::NotHere, |last| {
+                last.catchup.hold(delivery);
+                Held::Waits
+            });
+        }
         if event.cursor.is_none() {
-            return self.begun().any(|active| active.catchup.matches(&event.topic));
+            return if self.0.iter().any(is_wanted) { Held::GoesOut } else { Held::NotHere };
         }
         self.0.iter_mut().for_each(|active| active.catchup.hold(delivery));
-        false
+        Held::NotHere
     }
 
     /// What it means that all before `mark` has been delivered, up to `position`.
@@ -192,18 +215,31 @@ impl Catchups {
         if let Some(reader) = reader {
             let is_missing = !catchup.has_begun() || catchup.has_overflowed();
             let anew = std::mem::take(again);
-            if is_missing || anew != Again::Nothing {
+            let awaits_roll = catchup.awaits_roll();
+            if is_missing || anew != Again::Nothing || awaits_roll {
                 let (boundary, sent) = (position, catchup.sent());
                 if is_missing {
                     catchup.begin(position);
                 }
-                reader.tell(Progress::Read { boundary, sent, anew, only_anew: !is_missing });
+                let only_anew = !is_missing;
+                reader.tell(Progress::Read { boundary, sent, anew, only_anew, awaits_roll });
                 return Some(Marked::Reads);
             }
         }
         let active = self.0.swap_remove(at);
         self.give_back_room();
         Some(Marked::Live(Box::new(active)))
+    }
+
+    /// Hears for the one of `mark` who is in the topics that it asks about.
+    pub fn called(&mut self, mark: MarkId, roll: Option<Roll>) {
+        let Some(Active { catchup, snapshot, reader, .. }) = self.get(mark) else { return };
+        if let Some(roll) = &roll {
+            catchup.hear_roll(roll, *snapshot);
+        }
+        if let Some(reader) = reader {
+            reader.tell(Progress::Called(roll));
+        }
     }
 
     /// Hears that events of some topics were lost, or of any: current values that were on their way are

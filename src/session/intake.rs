@@ -12,21 +12,21 @@ use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::catchup::Catchup;
-use super::catchups::{Active, Again, Catchups, Marked, Progress, Reader, Running};
+use super::catchups::{Active, Again, Catchups, Held, Marked, Progress, Reader, Running};
 use super::errand::Reading;
 use super::live::Live;
 use super::pump::Pump;
 use super::replay::Kind;
 use super::voice::Voice;
 use crate::auth::{Access, Coverage};
-use crate::broker::{Delivered, Delivery, MarkId};
+use crate::broker::{Delivered, Delivery, MarkId, Roll};
 use crate::clock::Instant;
 use crate::history::Loss;
 use crate::model::{Close, Cursor, Event, Pattern, Topic};
 use crate::protocol::{Marks, Reply};
 
 /// The most topics that a gap names.
-const MAX_NAMED: usize = 100;
+pub(super) const MAX_NAMED: usize = 100;
 
 /// The subscriptions of one session, its rights, and the voice that events leave by.
 pub struct Intake {
@@ -150,8 +150,12 @@ impl Intake {
             if !self.access.may_subscribe(topic) {
                 return Delivered::Quietly;
             }
-            let is_live = self.catchups.hold(delivery) | self.live.matches(topic);
-            if !is_live {
+            let goes_out = match self.catchups.hold(delivery) {
+                Held::NotHere => self.live.matches(topic),
+                Held::Waits => false,
+                Held::GoesOut => true,
+            };
+            if !goes_out {
                 return Delivered::Quietly;
             }
         }
@@ -198,20 +202,34 @@ impl Intake {
         }
     }
 
-    /// Says that events after a place are gone, for the subscribe of `mark`; false once there is none.
-    pub fn replay_gap(&mut self, mark: MarkId, reference: Option<u64>, since: Cursor) -> bool {
-        let is_there = self.catchups.get(mark).is_some();
-        if is_there {
-            self.voice.reply(&Reply::Gap { reference, since, topics: &[] });
+    /// Says that events after a place are gone, of these topics or of any, for the subscribe of `mark`; false once there
+    /// is none.
+    pub fn replay_gap(
+        &mut self,
+        mark: MarkId,
+        reference: Option<u64>,
+        since: Cursor,
+        topics: &[Topic],
+    ) -> bool {
+        let Some(active) = self.catchups.get(mark) else { return false };
+        let is_seen =
+            |topic: &&Topic| active.catchup.matches(topic) && self.access.may_subscribe(topic);
+        let seen: Vec<_> = topics.iter().filter(is_seen).cloned().collect();
+        if topics.is_empty() || !seen.is_empty() {
+            self.voice.reply(&Reply::Gap { reference, since, topics: &seen });
         }
-        is_there
+        true
     }
 
     /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
     /// once there is no such subscribe.
     pub fn replay(&mut self, mark: MarkId, event: &Event, kind: Kind) -> bool {
         let Some(active) = self.catchups.get(mark) else { return false };
-        if kind != Kind::Replayed && active.again.covers(&event.topic) {
+        let is_read_again = match event.topic.is_presence() {
+            true => active.catchup.awaits_roll(),
+            false => active.again.covers(&event.topic),
+        };
+        if kind != Kind::Replayed && is_read_again {
             // It was read before events were lost, perhaps itself among them, and is read again.
             return true;
         }
@@ -254,6 +272,11 @@ impl Intake {
         });
     }
 
+    /// Hears for the subscribe of `mark` who is in the topics that it asks about.
+    pub fn called(&mut self, mark: MarkId, roll: Option<Roll>) {
+        self.change(|intake| intake.catchups.called(mark, roll));
+    }
+
     fn go_live(&mut self, active: Active, position: Cursor) {
         let Active { mut catchup, snapshot, interval, reader, .. } = active;
         let Self { live, access, voice, pump, .. } = self;
@@ -266,7 +289,8 @@ impl Intake {
                 true => live.add_again(pattern, access),
                 false => live.add(pattern, snapshot, access),
             }
-            if let Some(interval) = interval {
+            // Of who comes and goes nothing is superseded by what comes later.
+            if let Some(interval) = interval.filter(|_| !pattern.is_presence()) {
                 pump.add(pattern.clone(), interval);
             }
         }
@@ -344,12 +368,14 @@ impl Intake {
         let patterns = self.live.take();
         let (sender, progress) = unbounded_channel();
         let reader = Reader::new(sender);
-        let (sent, anew) = (None, Again::Nothing);
-        reader.tell(Progress::Read { boundary: position, sent, anew, only_anew: false });
         let max_bytes = self.voice.outgoing().max_bytes();
+        let catchup = Catchup::renewal(patterns.clone(), &snapshots, max_bytes, position);
+        let (sent, anew, awaits_roll) = (None, Again::Nothing, catchup.awaits_roll());
+        let boundary = position;
+        reader.tell(Progress::Read { boundary, sent, anew, only_anew: false, awaits_roll });
         self.catchups.add(Active {
             mark,
-            catchup: Catchup::renewal(patterns.clone(), max_bytes, position),
+            catchup,
             snapshot: true,
             interval: None,
             reader: Some(reader),
@@ -370,7 +396,13 @@ impl Intake {
 
 fn send_held(voice: &mut Voice, access: &Access, catchup: &Catchup, delivery: &Delivery) {
     if access.may_subscribe(&delivery.event.topic) {
-        voice.event(&delivery.event, &marks(catchup, Kind::Replayed));
+        let event = &delivery.event;
+        let marks = match event.cursor {
+            Some(_) => marks(catchup, Kind::Replayed),
+            // It has no place in a replay.
+            None => Marks::default(),
+        };
+        voice.event(event, &marks);
     }
 }
 

@@ -227,6 +227,7 @@ impl Sessions {
             since: Timestamp::from(self.house.clock.time()),
             transport,
             address: address.map(|address| address.to_string()),
+            node: None,
         };
         let session = info.id.clone();
         let receiver =

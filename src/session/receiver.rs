@@ -25,7 +25,7 @@ use super::term::{Term, Up};
 use super::voice::Voice;
 use crate::auth::{Access, Caller};
 use crate::broker::{
-    BrokerHandle, Changed, Delivered, Delivery, Joined, MarkId, SessionInfo, SessionKey,
+    BrokerHandle, Changed, Delivered, Delivery, Joined, MarkId, Roll, SessionInfo, SessionKey,
     Subscriber, Transport, WorkerHandle,
 };
 use crate::clock::Instant;
@@ -147,9 +147,16 @@ impl Receiver {
         }
     }
 
-    /// Says that events after a place are gone, for the subscribe of `mark`; false once there is none.
-    pub fn replay_gap(&mut self, mark: MarkId, reference: Option<u64>, since: Cursor) -> bool {
-        self.intake.replay_gap(mark, reference, since)
+    /// Says that events after a place are gone, of these topics or of any, for the subscribe of `mark`; false once there
+    /// is none.
+    pub fn replay_gap(
+        &mut self,
+        mark: MarkId,
+        reference: Option<u64>,
+        since: Cursor,
+        topics: &[Topic],
+    ) -> bool {
+        self.intake.replay_gap(mark, reference, since, topics)
     }
 
     /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
@@ -316,7 +323,9 @@ impl Subscriber for Receiver {
         }
         let interval = subscribe.interval();
         let Subscribe { patterns, since, snapshot, .. } = subscribe;
-        let (reader, errand) = match since.is_some() || snapshot {
+        // Who is in a topic is known only once all nodes have been asked.
+        let is_read = since.is_some() || snapshot || patterns.iter().any(Pattern::is_presence);
+        let (reader, errand) = match is_read {
             true => {
                 let (sender, progress) = unbounded_channel();
                 let shared: Arc<[_]> = patterns.clone().into();
@@ -362,6 +371,10 @@ impl Subscriber for Receiver {
 
     fn marked(&mut self, mark: MarkId, position: Cursor) {
         self.intake.marked(mark, position);
+    }
+
+    fn called(&mut self, mark: MarkId, roll: Option<Roll>) {
+        self.intake.called(mark, roll);
     }
 
     fn heartbeat(&self) -> u32 {

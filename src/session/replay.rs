@@ -11,9 +11,10 @@ use futures_util::future::BoxFuture;
 
 use super::catchups::{Again, Progress};
 use super::errand::Reading;
+use super::intake::MAX_NAMED;
 use super::outgoing::Outgoing;
 use super::receiver::Receiver;
-use crate::broker::{BrokerHandle, SessionKey, WorkerHandle};
+use crate::broker::{BrokerHandle, Roll, SessionKey, WorkerHandle};
 use crate::history::{Newest, Page, Read};
 use crate::model::{Close, Code, Cursor, Event, Pattern, Problem, Topic};
 
@@ -70,25 +71,101 @@ impl Replay {
 
     async fn catch_up(&mut self) -> Result<(), Problem> {
         let mut after = self.reading.since;
-        while let Some(Progress::Read { boundary, sent, anew, only_anew }) =
-            self.reading.progress.recv().await
-        {
-            let is_whole = match anew == Again::All || only_anew {
-                true => true,
-                false => match after.max(sent) {
-                    Some(after) if self.reading.is_conflated => {
-                        self.changed(after, boundary).await?
+        loop {
+            match self.reading.progress.recv().await {
+                Some(Progress::Read { boundary, sent, anew, only_anew, awaits_roll }) => {
+                    let is_whole = match anew == Again::All || only_anew {
+                        true => true,
+                        false => self.read_up_to(boundary, after.max(sent)).await?.is_ok(),
+                    };
+                    if !is_whole || self.anew(&anew).await?.is_err() {
+                        return Ok(());
                     }
-                    Some(after) => self.replay(after, boundary).await?,
-                    None => self.current(&self.reading.snapshots, None, Kind::Snapshot).await?,
+                    after = after.max(Some(boundary));
+                    if awaits_roll {
+                        self.call_roll().await;
+                        continue;
+                    }
                 }
-                .is_ok(),
-            };
-            if !is_whole || self.anew(&anew).await?.is_err() || self.drain_held().await.is_err() {
+                Some(Progress::Called(None)) => {
+                    self.call_roll().await;
+                    continue;
+                }
+                Some(Progress::Called(Some(roll))) => {
+                    if self.send_members(&roll).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Some(Progress::Live) | None => return Ok(()),
+            }
+            if self.drain_held().await.is_err() {
                 return Ok(());
             }
-            after = Some(boundary);
             self.worker.mark(self.session, self.reading.mark);
+        }
+    }
+
+    /// Sends what is wanted of the history up to a boundary, where what came up to `after` is there already.
+    async fn read_up_to(
+        &self,
+        boundary: Cursor,
+        after: Option<Cursor>,
+    ) -> Result<Result<(), Gone>, Problem> {
+        match after {
+            Some(after) if self.begins_anew() => {
+                if self.tell_gap(after, &[]).is_err() {
+                    return Ok(Err(Gone));
+                }
+                self.current(&self.reading.snapshots, None, Kind::Snapshot).await
+            }
+            Some(after) if self.reading.is_conflated => self.changed(after, boundary).await,
+            Some(after) => self.replay(after, boundary).await,
+            None if self.reading.snapshot => {
+                self.current(&self.reading.snapshots, None, Kind::Snapshot).await
+            }
+            None => Ok(Ok(())),
+        }
+    }
+
+    /// The topics where it is told who is in others, as the patterns name them; none where they are too many for a
+    /// gap, or have no names.
+    fn named_rooms(&self) -> Option<Vec<Topic>> {
+        let rooms = self.reading.snapshots.iter().filter(|pattern| pattern.is_presence());
+        let rooms: Option<Vec<_>> = rooms.map(Pattern::as_topic).collect();
+        rooms.filter(|rooms| rooms.len() <= MAX_NAMED)
+    }
+
+    /// Whether it can't go on where its client was: who has left a topic meanwhile is in no history, and no gap could
+    /// name the topic.
+    fn begins_anew(&self) -> bool {
+        let Reading { since, snapshot, .. } = self.reading;
+        since.is_some() && snapshot && self.named_rooms().is_none()
+    }
+
+    /// Asks who is in topics, at the place where this node knows it.
+    async fn call_roll(&self) {
+        let Reading { mark, snapshots, .. } = &self.reading;
+        let asked = snapshots.iter().filter(|pattern| pattern.is_presence());
+        let asked: Arc<[_]> = asked.cloned().collect();
+        self.broker.presence_known(&asked).await;
+        self.worker.call_roll(self.session, *mark, asked);
+    }
+
+    /// Sends who is in topics, where that is wanted.
+    async fn send_members(&self, roll: &Roll) -> Result<(), Gone> {
+        if !self.reading.snapshot {
+            return Ok(());
+        }
+        if let (Some(since), Some(rooms)) = (self.reading.since, self.named_rooms()) {
+            // Who has left meanwhile is not among them.
+            self.tell_gap(since, &rooms)?;
+        }
+        for (at, member) in roll.members().enumerate() {
+            let Some(event) = member.event() else { continue };
+            self.send_one(&event, Kind::Snapshot).await?;
+            if at % PAGE_EVENTS == 0 {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(())
     }
@@ -116,7 +193,7 @@ impl Replay {
             let page = self.read(after, upto).await?;
             if page.gap > told_gap {
                 told_gap = page.gap;
-                if self.tell_gap(after).is_err() {
+                if self.tell_gap(after, &[]).is_err() {
                     return Ok(Err(Gone));
                 }
                 if self.reading.snapshot {
@@ -139,16 +216,16 @@ impl Replay {
         if self.read(since, upto).await?.gap.is_none() {
             return self.current(&self.reading.patterns, Some(since), Kind::Changed).await;
         }
-        if self.tell_gap(since).is_err() {
+        if self.tell_gap(since, &[]).is_err() {
             return Ok(Err(Gone));
         }
         let kind = if self.reading.snapshot { Kind::Snapshot } else { Kind::Changed };
         self.current(&self.reading.patterns, None, kind).await
     }
 
-    fn tell_gap(&self, since: Cursor) -> Result<(), Gone> {
+    fn tell_gap(&self, since: Cursor, topics: &[Topic]) -> Result<(), Gone> {
         let Reading { mark, reference, .. } = self.reading;
-        let told = |receiver: &mut Receiver| receiver.replay_gap(mark, reference, since);
+        let told = |receiver: &mut Receiver| receiver.replay_gap(mark, reference, since, topics);
         self.worker.with(self.session, told).filter(|told| *told).map(|_| ()).ok_or(Gone)
     }
 
@@ -197,7 +274,8 @@ impl Replay {
             let patterns = patterns.clone();
             let newest = Newest { patterns, after, max_events: PAGE_EVENTS };
             let mut page = self.patiently(|| self.broker.history().newest(newest.clone())).await?;
-            page.events.retain(|event| event.cursor > since);
+            // Who is in a topic is no value of the topic where it is told.
+            page.events.retain(|event| event.cursor > since && !event.topic.is_presence());
             newest_place = newest_place.max(page.events.iter().filter_map(|e| e.cursor).max());
             if self.send(&page.events, kind).await.is_err() {
                 return Ok(Err(Gone));
@@ -217,15 +295,17 @@ impl Replay {
     /// Sends a page as the client takes it, and lets others of this thread go first.
     async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
         for event in events {
-            self.room(event.cost()).await?;
-            let mark = self.reading.mark;
-            let sent = self.worker.with(self.session, |it| it.replay(mark, event, kind));
-            if sent != Some(true) {
-                return Err(Gone);
-            }
+            self.send_one(event, kind).await?;
         }
         tokio::task::yield_now().await;
         Ok(())
+    }
+
+    async fn send_one(&self, event: &Event, kind: Kind) -> Result<(), Gone> {
+        self.room(event.cost()).await?;
+        let mark = self.reading.mark;
+        let sent = self.worker.with(self.session, |it| it.replay(mark, event, kind));
+        if sent == Some(true) { Ok(()) } else { Err(Gone) }
     }
 
     async fn drain_held(&self) -> Result<(), Gone> {

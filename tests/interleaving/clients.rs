@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::history::SimulatedHistory;
 use crate::line::{Knock, Line};
-use crate::model::{Story, Values};
+use crate::model::{Company, Story, Values};
 use crate::rights::{Credential, pattern};
 use crate::seed::Dice;
 use crate::watch::Asked;
@@ -35,6 +35,10 @@ pub enum Kind {
     Waiter,
     /// It comes with a token that many use and an operator revokes.
     Common,
+    /// It comes into a room and goes again, and is seen.
+    Guest,
+    /// It looks who is in the rooms.
+    Host,
 }
 
 /// One client after another of a kind, until the run is over.
@@ -51,6 +55,8 @@ pub async fn live(world: Rc<World>, kind: Kind, mut dice: Dice) {
             Kind::Viewer => viewer(&world, dice).await,
             Kind::Waiter => waiter(&world, dice).await,
             Kind::Common => common(&world, dice).await,
+            Kind::Guest => guest(&world, dice).await,
+            Kind::Host => host(&world, dice).await,
         }
     }
 }
@@ -323,5 +329,74 @@ pub async fn common(world: &Rc<World>, mut dice: Dice) {
         line.subscribe(&[pattern("eu.>")], json!({}));
     }
     line.listen(Duration::from_millis(dice.below(1_500) as u64)).await;
+    line.leave();
+}
+
+/// A room that a guest may come into.
+fn room(dice: &mut Dice) -> Pattern {
+    pattern(dice.pick(&["eu.a", "open.a"]))
+}
+
+async fn guest(world: &Rc<World>, mut dice: Dice) {
+    let user = format!("guest-{}", dice.below(3));
+    let credential = Credential::new(&user, &format!("g-{}", world.number()), &["eu.>"], 100_000);
+    let (is_stream, by_auth) = (dice.percent(30), dice.percent(30));
+    let topics =
+        if by_auth && !is_stream { vec![pattern("open.a")] } else { vec![room(&mut dice)] };
+    let shown = (!by_auth || is_stream).then(|| credential.clone());
+    let knock = Knock { is_stream, credential: shown, topics, ..Knock::default() };
+    let fate = Fate { touches: dice.percent(30).then(|| dice.below(40)), ..Fate::default() };
+    let mut line = Line::knock(world, "guest", &knock, fate, dice.part());
+    for _ in 0..dice.below(6) {
+        line.listen(dice.wait(120)).await;
+        if is_stream || line.is_over || !world.goes_on() {
+            continue;
+        }
+        match dice.below(3) {
+            0 if by_auth => line.auth(&credential),
+            1 => line.unsubscribe(&[room(&mut dice)]),
+            _ => line.subscribe(&[room(&mut dice)], json!({})),
+        }
+    }
+    line.leave();
+}
+
+async fn host(world: &Rc<World>, mut dice: Dice) {
+    let topics = match dice.below(4) {
+        0 => vec!["$presence.>"],
+        1 => vec!["$presence.eu.a", "$presence.open.*"],
+        2 => vec!["$presence.open.a", "$presence.open.a"],
+        _ => vec!["$presence.eu.a"],
+    };
+    let topics: Vec<_> = topics.into_iter().map(pattern).collect();
+    let credential = Some(own_token(world, &["$presence.>"]));
+    let (is_stream, asks_later) = (dice.percent(40), dice.percent(40));
+    let at_once = if asks_later && !is_stream { Vec::new() } else { topics.clone() };
+    let snapshot = !at_once.is_empty();
+    let knock = Knock { is_stream, credential, topics: at_once, snapshot, ..Knock::default() };
+    let capacity = dice.percent(30).then(|| dice.pick(&[300, 4_000]));
+    let fate = Fate { capacity, ..Fate::default() };
+    let mut line = Line::knock(world, "host", &knock, fate, dice.part());
+    if !snapshot {
+        line.subscribe(&topics, json!({ "snapshot": true }));
+    }
+    let (mut company, mut left) = (Company::default(), dice.below(60));
+    loop {
+        let settles = world.is_over.get();
+        let patience = if settles { 8_000 } else { 300 };
+        match line.hear(Duration::from_millis(patience)).await {
+            Some(said) => told(&line, company.hears(&said)),
+            None if line.is_over || settles => break,
+            None => {}
+        }
+        left = left.saturating_sub(1);
+        if (left == 0 && !world.is_over.get()) || world.fault().is_some() {
+            break;
+        }
+    }
+    if world.is_over.get() && !line.is_over && line.watch.bye.is_none() {
+        told(&line, company.is_alone());
+        told(&line, line.watch.settled());
+    }
     line.leave();
 }

@@ -116,3 +116,67 @@ impl Values {
         Err(format!("A8: it holds {:?}, and the log {current:?}", self.0))
     }
 }
+
+/// Who is in the rooms that a client looks at.
+#[derive(Debug, Default)]
+pub struct Company {
+    /// The user of each session, by topic; none where it has none.
+    rooms: BTreeMap<String, BTreeMap<String, Option<String>>>,
+}
+
+impl Company {
+    /// Takes a message; the error is what is wrong with it.
+    pub fn hears(&mut self, said: &Value) -> Result<(), String> {
+        match said["op"].as_str() {
+            Some("event") => self.changes(said),
+            Some("gap") => {
+                match said["topics"].as_array() {
+                    Some(topics) => topics.iter().for_each(|name| {
+                        self.rooms.remove(name.as_str().unwrap_or_default());
+                    }),
+                    None => self.rooms.clear(),
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn changes(&mut self, said: &Value) -> Result<(), String> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let data = &said["data"];
+        let (topic, session) = (text(&said["topic"]), text(&data["session"]));
+        let (Some(topic), Some(session)) = (topic, session) else {
+            return Err(format!("{said} says nothing of a session"));
+        };
+        let (room, user) = (self.rooms.entry(topic).or_default(), text(&data["user"]));
+        match said["type"].as_str() {
+            Some("presence.joined") => match room.insert(session, user.clone()) {
+                Some(known) if known == user => return Err(format!("P1: told twice: {said}")),
+                _ => {}
+            },
+            _ => {
+                if room.remove(&session).is_none() {
+                    return Err(format!("P2: it left and was not there: {said}"));
+                }
+            }
+        }
+        if said["snapshot"] == true {
+            return Ok(());
+        }
+        let sessions = room.values().filter(|other| user.is_some() && **other == user).count();
+        let told = data["user_sessions"].as_u64().map(|count| count as usize);
+        match told == user.as_ref().map(|_| sessions) {
+            true => Ok(()),
+            false => Err(format!("P3: {sessions} sessions are there: {said}")),
+        }
+    }
+
+    /// Everyone has gone; the error is who is still there.
+    pub fn is_alone(&self) -> Result<(), String> {
+        match self.rooms.values().all(BTreeMap::is_empty) {
+            true => Ok(()),
+            false => Err(format!("P4: these are there and gone: {:?}", self.rooms)),
+        }
+    }
+}

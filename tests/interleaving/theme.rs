@@ -44,7 +44,7 @@ enum End {
 const LATE: Temper = Temper { late: 30, errors: 0, kept: 30 };
 
 /// All themes; a seed is of one of them.
-pub static THEMES: [Theme; 8] = [
+pub static THEMES: [Theme; 9] = [
     Theme {
         name: "cuts",
         crowd: &[(Kind::Hasty, 25), (Kind::Idle, 25)],
@@ -124,6 +124,16 @@ pub static THEMES: [Theme; 8] = [
         user_connections: 1_000,
         lasts: 300,
         end: End::Tickets,
+    },
+    Theme {
+        name: "presence",
+        crowd: &[(Kind::Guest, 12), (Kind::Host, 10)],
+        publishers: 1,
+        acts: &[],
+        temper: Temper { errors: 2, ..LATE },
+        user_connections: 1_000,
+        lasts: 3_000,
+        end: End::Quiet,
     },
 ];
 

@@ -152,7 +152,12 @@ impl Watch {
         let name = event["topic"].as_str().unwrap_or_default();
         let topic = Topic::parse(name).map_err(|error| format!("{event}: {error}"))?;
         let number = event["data"]["n"].as_u64().unwrap_or_default();
-        let Some(published) = world.published(number) else {
+        let published = match topic.is_reserved() {
+            // The broker itself says when.
+            true => Some(self.barrier),
+            false => world.published(number),
+        };
+        let Some(published) = published else {
             return Err(format!("{event} was never published"));
         };
         let since = self.barrier.max(published);

@@ -4,6 +4,7 @@
 pub mod application;
 pub mod cgroup;
 pub mod checker;
+pub mod company;
 pub mod deflate;
 pub mod fleet;
 pub mod frames;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::broker::fanout::Fanout;
-use crate::broker::{NoObserver, Range, Transport, WorkerHandle};
+use crate::broker::{NoObserver, Range, Roll, Transport, WorkerHandle};
 use crate::history::Feed;
 use crate::model::{Bearer, Data, Ended, Event, LogName, Timestamp};
 
@@ -62,6 +62,10 @@ impl Subscriber for Fake {
 
     fn marked(&mut self, _: MarkId, _: Cursor) {
         self.hears("mark");
+    }
+
+    fn called(&mut self, _: MarkId, _: Option<Roll>) {
+        self.hears("roll");
     }
 
     fn heartbeat(&self) -> u32 {
@@ -167,6 +171,7 @@ fn info(name: &str) -> SessionInfo {
         since: Timestamp::from_millis(0),
         transport: Transport::Sse,
         address: None,
+        node: None,
     }
 }
 

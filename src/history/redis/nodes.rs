@@ -176,6 +176,11 @@ impl Nodes {
         self.server.keys.database()
     }
 
+    /// What this node is called.
+    pub fn me(&self) -> LogName {
+        self.server.node
+    }
+
     /// The other nodes that are there.
     pub fn others(&self) -> Vec<LogName> {
         lock(&self.server.nodes.leases).others(Instant::now())
