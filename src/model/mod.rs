@@ -27,6 +27,6 @@ pub use event::{
 pub use notice::NoticeKind;
 pub use number::{MAX_WHOLE, whole_number};
 pub use pattern::{Pattern, PatternError};
-pub use problem::{Code, Problem};
+pub use problem::{Code, NotLatest, Problem};
 pub use topic::{Topic, TopicError};
 pub use trouble::Trouble;
