@@ -17,7 +17,7 @@ use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered, Range, SessionInfo, SessionView};
 use crate::http::{Query, grammar};
 use crate::metrics::{self, Metrics};
-use crate::model::{Code, Member, Problem, Topic};
+use crate::model::{Attendee, Code, Problem, Topic};
 
 /// The most items of one page.
 const MAX_LIMIT: usize = 1_000;
@@ -60,9 +60,9 @@ fn member_of(
     topic: &Topic,
     info: SessionInfo,
     sessions_by_user: &HashMap<String, usize>,
-) -> Member {
+) -> Attendee {
     let user = info.user().map(str::to_owned);
-    Member {
+    Attendee {
         topic: topic.clone(),
         user_sessions: user.as_ref().and_then(|user| sessions_by_user.get(user)).copied(),
         user,

@@ -81,6 +81,12 @@ pub(super) enum Folded {
 }
 
 impl Roll {
+    /// That nobody is in any of these.
+    #[cfg(test)]
+    pub fn of_nobody(patterns: Arc<[Pattern]>) -> Self {
+        Self { patterns, rooms: Vec::new() }
+    }
+
     /// Whether it holds the members of a topic, known by the one where it is told of them.
     pub fn covers(&self, room: &Topic) -> bool {
         self.patterns.iter().any(|pattern| pattern.matches(room))

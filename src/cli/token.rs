@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::{ConfigArgs, Failure, note, print};
 use crate::auth::{Auth, Caller};
 use crate::config::{Hidden, Loaded, Span, load_with_origins, secret_bytes};
-use crate::model::{Pattern, Timestamp};
+use crate::model::{Info, Pattern, Timestamp};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +64,9 @@ struct Make {
     /// A pattern that it may publish to; may be repeated
     #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
     publish: Vec<Pattern>,
+    /// What others may see of it in presence, at most 1 KiB
+    #[arg(long, value_name = "JSON", value_parser = info)]
+    info: Option<Value>,
     /// How long it is valid
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     expires: Span,
@@ -148,6 +151,9 @@ impl Make {
             "exp": now.saturating_add(self.expires.0.as_secs()),
             "fanfare": { "subscribe": texts(&self.subscribe), "publish": texts(&self.publish) },
         });
+        if let Some(info) = &self.info {
+            claims["fanfare"]["info"] = info.clone();
+        }
         let auth = &loaded.typed.auth;
         for (claim, value) in [("iss", &auth.issuer), ("aud", &auth.audience)] {
             if let Some(value) = value {
@@ -231,6 +237,9 @@ fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
             _ = writeln!(text, "subscribe  {}", list(&user.subscribe));
             _ = writeln!(text, "publish    {}", list(&user.publish));
             _ = writeln!(text, "own        {}", list(&own.collect::<Vec<_>>()));
+            if let Some(info) = &user.bearer.info {
+                _ = writeln!(text, "info       {}", info.as_str());
+            }
             let rules = rules.listed.iter().filter_map(|rule| rule.own.as_ref());
             for own in rules.filter(|own| own.of(&user.bearer.user).is_none()) {
                 let rule = own.as_str();
@@ -251,6 +260,12 @@ fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
         }
     }
     Ok(Explained { text, refused: None })
+}
+
+/// What others may see of a user.
+fn info(text: &str) -> Result<Value, String> {
+    let value = serde_json::from_str(text).map_err(|error| format!("it is not JSON: {error}"))?;
+    Info::of(&value).map(|_| value).map_err(|why| format!("it {why}"))
 }
 
 fn moment(seconds: f64) -> Option<Timestamp> {
@@ -285,7 +300,8 @@ mod tests {
     fn a_token_that_was_made_is_valid_and_explained() {
         let topics = "topics=[{match = \"users.{sub}.>\"}]";
         let loaded = loaded(&[SECRET, "auth.issuer=me", "auth.audience=us", topics]);
-        let token = make(&["--sub", "ada", "--subscribe", "orders.>", "--publish", "chat.*"]);
+        let rights = ["--sub", "ada", "--subscribe", "orders.>", "--publish", "chat.*"];
+        let token = make(&[&rights[..], &["--info", r#"{"name":"Ada"}"#]].concat());
         let Explained { text, refused } =
             explained(&token.token(&loaded).unwrap(), &loaded).unwrap();
         assert_eq!(refused, None);
@@ -294,6 +310,7 @@ mod tests {
             "subscribe  orders.>",
             "publish    chat.*",
             "own        users.ada.>",
+            r#"info       {"name":"Ada"}"#,
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -60,11 +60,16 @@ impl Info {
         let raw = RawValue::from_string(text).map_err(|error| error.to_string())?;
         Ok(Some(Self(raw.into())))
     }
+
+    /// The JSON.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
 }
 
 impl PartialEq for Info {
     fn eq(&self, other: &Self) -> bool {
-        self.0.get() == other.0.get()
+        self.as_str() == other.as_str()
     }
 }
 
@@ -84,7 +89,7 @@ impl<'de> Deserialize<'de> for Info {
 
 /// One session in a topic, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
+pub struct Attendee {
     /// The topic.
     pub topic: Topic,
     /// The session.
@@ -117,7 +122,7 @@ pub struct Present {
     /// When it came into the topic.
     pub joined: Timestamp,
     /// Who it is, without what changes: how many sessions its user has.
-    pub member: Member,
+    pub member: Attendee,
 }
 
 /// The place of a change among all that one node tells of who is in its topics.
@@ -129,7 +134,7 @@ pub struct Change {
     pub after: u64,
 }
 
-impl Member {
+impl Attendee {
     /// What a notice says, if it tells of who came to a topic or left it; with it, whether it came.
     pub fn of(event: &Event) -> Option<(Self, bool)> {
         let is_there = match NoticeKind::parse(event.kind.as_ref()?.as_str())? {
@@ -143,7 +148,8 @@ impl Member {
     /// The event that tells of this member; none where the topic's name is too long for one.
     pub fn event(&self, kind: NoticeKind, time: Timestamp) -> Option<Event> {
         let (topic, kind) = (self.topic.presence()?, EventType::parse(kind.name()).ok()?);
-        Some(Event { cursor: None, topic, kind: Some(kind), time, data: self.data()? })
+        let (data, kind) = (self.data()?, Some(kind));
+        Some(Event { cursor: None, topic, kind, time, data, envelope: None })
     }
 
     /// What an event says that tells of this member.
@@ -178,7 +184,7 @@ mod tests {
     #[test]
     fn a_member_is_read_as_it_was_told() {
         let info = Info::of(&json!({"name": "Ada", "tags": [1.50, {"deep": [[[]]]}]})).unwrap();
-        let member = Member {
+        let member = Attendee {
             topic: topic("room.a"),
             session: "5e55".to_owned(),
             user: Some("ada".to_owned()),
@@ -192,7 +198,7 @@ mod tests {
         let event = member.event(NoticeKind::PresenceLeft, Timestamp::from_millis(0)).unwrap();
         assert_eq!(event.topic.as_str(), "$presence.room.a");
         assert!(event.data.json().get().contains(r#""since":"1970-01-01T00:00:01.500Z""#));
-        assert_eq!(Member::of(&event), Some((member, false)));
+        assert_eq!(Attendee::of(&event), Some((member, false)));
     }
 
     #[test]

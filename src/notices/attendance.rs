@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
 use crate::broker::{Attending, RoomState};
-use crate::model::{Change, Member, Pattern, Present, Timestamp, Topic};
+use crate::model::{Attendee, Change, Pattern, Present, Timestamp, Topic};
 
 /// The members of the topics that have presence. Topics are known by those where it is told who is in them.
 #[derive(Debug, Default)]
@@ -27,7 +27,12 @@ struct Room {
 
 impl Attendance {
     /// Has a member come, or be somebody else than it was; as it is to be told, unless it was there already.
-    pub(super) fn join(&mut self, room: Topic, member: Member, now: Timestamp) -> Option<Member> {
+    pub(super) fn join(
+        &mut self,
+        room: Topic,
+        member: Attendee,
+        now: Timestamp,
+    ) -> Option<Attendee> {
         let known = self.rooms.get(&room).and_then(|room| room.members.get(&member.session));
         if known.is_some_and(|known| known.member == member) {
             return None;
@@ -42,7 +47,7 @@ impl Attendance {
     }
 
     /// Has a member leave; as it is to be told, unless it was not there.
-    pub(super) fn leave(&mut self, room: &Topic, session: &str) -> Option<Member> {
+    pub(super) fn leave(&mut self, room: &Topic, session: &str) -> Option<Attendee> {
         let is_there = self.rooms.get(room)?.members.contains_key(session);
         let change = is_there.then(|| self.next_change(room))?;
         let left = self.rooms.get_mut(room)?;
@@ -132,7 +137,7 @@ impl Room {
         self.members.insert(present.member.session.clone(), present);
     }
 
-    fn remove(&mut self, session: &str) -> Option<Member> {
+    fn remove(&mut self, session: &str) -> Option<Attendee> {
         let Present { member, .. } = self.members.remove(session)?;
         if let Some(user) = &member.user
             && let Some(sessions) = self.sessions_by_user.get_mut(user)
@@ -145,10 +150,10 @@ impl Room {
         Some(member)
     }
 
-    fn told(&self, member: Member, change: Change) -> Member {
+    fn told(&self, member: Attendee, change: Change) -> Attendee {
         let sessions = |user: &String| self.sessions_by_user.get(user).copied().unwrap_or(0);
         let user_sessions = member.user.as_ref().map(sessions);
-        Member { user_sessions, change: Some(change), ..member }
+        Attendee { user_sessions, change: Some(change), ..member }
     }
 }
 
@@ -160,8 +165,8 @@ mod tests {
         Topic::parse(name).unwrap().presence().unwrap()
     }
 
-    fn member(topic: &str, session: &str, user: &str) -> Member {
-        Member {
+    fn member(topic: &str, session: &str, user: &str) -> Attendee {
+        Attendee {
             topic: Topic::parse(topic).unwrap(),
             session: session.to_owned(),
             user: (!user.is_empty()).then(|| user.to_owned()),
@@ -174,12 +179,17 @@ mod tests {
         }
     }
 
-    fn join(attendance: &mut Attendance, topic: &str, session: &str, user: &str) -> Option<Member> {
+    fn join(
+        attendance: &mut Attendance,
+        topic: &str,
+        session: &str,
+        user: &str,
+    ) -> Option<Attendee> {
         let member = member(topic, session, user);
         attendance.join(room(topic), member, Timestamp::from_millis(0))
     }
 
-    fn change(told: Option<Member>) -> Option<(u64, u64, Option<usize>)> {
+    fn change(told: Option<Attendee>) -> Option<(u64, u64, Option<usize>)> {
         let told = told?;
         told.change.map(|change| (change.number, change.after, told.user_sessions))
     }

@@ -22,7 +22,7 @@ use crate::config;
 use crate::history::{Append, Series};
 use crate::metrics::Metrics;
 use crate::model::{
-    Data, EventType, Member, NewEvent, NoticeKind, Pattern, Present, Timestamp, Topic,
+    Attendee, Data, EventType, NewEvent, NoticeKind, Pattern, Present, Timestamp, Topic,
 };
 use crate::panics::half_done;
 
@@ -85,16 +85,16 @@ impl Notices {
 
     /// Tells that a member came or left. How many sessions its user has on all nodes is known where it is told; alone,
     /// it is known here.
-    fn say_of(&self, member: Member, topic: Topic, kind: NoticeKind) {
+    fn say_of(&self, member: Attendee, topic: Topic, kind: NoticeKind) {
         let user_sessions = member.user_sessions.filter(|_| !self.is_one_of_many);
-        if let Some(data) = (Member { user_sessions, ..member }).data() {
+        if let Some(data) = (Attendee { user_sessions, ..member }).data() {
             self.hand_on(topic, kind, data);
         }
     }
 
     fn hand_on(&self, topic: Topic, kind: NoticeKind, data: Data) {
         let Ok(kind) = EventType::parse(kind.name()) else { return };
-        if self.sender.try_send(NewEvent { topic, kind: Some(kind), data }).is_err() {
+        if self.sender.try_send(NewEvent::new(topic, Some(kind), data)).is_err() {
             self.metrics.notices_lost.inc();
             warn!("a notice is lost: {WAITING} wait to be stored");
         }
@@ -105,8 +105,8 @@ impl Notices {
     }
 
     /// What others see of a session in a topic.
-    fn seen(&self, topic: Topic, info: &SessionInfo) -> Member {
-        Member {
+    fn seen(&self, topic: Topic, info: &SessionInfo) -> Attendee {
+        Attendee {
             topic,
             session: info.id.clone(),
             user: info.user().map(str::to_owned),

@@ -202,6 +202,7 @@ mod tests {
             kind: None,
             time: Timestamp::from(SystemTime::UNIX_EPOCH),
             data: Data::from_text("x"),
+            envelope: None,
         })))
     }
 
@@ -265,6 +266,27 @@ mod tests {
         catchup.hold(&delivery("a.y", 5));
         catchup.forget(None);
         assert_eq!((held(&mut catchup).len(), catchup.held_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_came_before_the_members_were_told_is_in_them_and_what_comes_later_follows() {
+        let patterns =
+            ["$presence.r", "$presence.s", "a.*"].map(|text| Pattern::parse(text).unwrap());
+        let mut catchup = Catchup::new(None, patterns.to_vec(), 10_000);
+        catchup.begin(cursor(0));
+        for (topic, sequence) in [("$presence.r", 1), ("a.x", 2), ("$presence.s", 3)] {
+            catchup.hold(&delivery(topic, sequence));
+        }
+        assert!(catchup.awaits_roll());
+        catchup.hear_roll(&Roll::of_nobody([patterns[0].clone()].into()), true);
+        catchup.hold(&delivery("$presence.r", 4));
+        assert!(!catchup.awaits_roll());
+        assert_eq!(held(&mut catchup), [2, 3, 4]);
+        // Where a change was lost they are to be told again, and where none was they are not.
+        catchup.forget(Some(&[Topic::parse("a.x").unwrap()]));
+        assert!(!catchup.awaits_roll());
+        catchup.forget(Some(&[Topic::parse("$presence.s").unwrap()]));
+        assert!(catchup.awaits_roll());
     }
 
     #[test]

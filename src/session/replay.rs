@@ -81,7 +81,7 @@ impl Replay {
                     if !is_whole || self.anew(&anew).await?.is_err() {
                         return Ok(());
                     }
-                    after = after.max(Some(boundary));
+                    after = Some(boundary);
                     if awaits_roll {
                         self.call_roll().await;
                         continue;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Folded;
-use crate::model::{Change, Event, Member, NoticeKind, Present};
+use crate::model::{Attendee, Change, Event, NoticeKind, Present};
 
 /// What all nodes say of one topic.
 #[derive(Debug, Default)]
@@ -44,16 +44,16 @@ impl Listed {
     /// The event that tells of it.
     pub fn event(&self) -> Option<Event> {
         let Present { joined, member } = &*self.present;
-        let member = Member { user_sessions: self.user_sessions, ..member.clone() };
+        let member = Attendee { user_sessions: self.user_sessions, ..member.clone() };
         member.event(NoticeKind::PresenceJoined, *joined)
     }
 }
 
 impl Word {
     pub(super) fn read(event: &Event) -> Option<Self> {
-        let (member, is_there) = Member::of(event)?;
+        let (member, is_there) = Attendee::of(event)?;
         let change = member.change?;
-        let member = Member { user_sessions: None, change: None, ..member };
+        let member = Attendee { user_sessions: None, change: None, ..member };
         Some(Self { present: Arc::new(Present { joined: event.time, member }), change, is_there })
     }
 
@@ -116,14 +116,14 @@ impl Room {
     pub(super) fn tell(&self, event: &Arc<Event>, word: Word) -> Folded {
         let user_sessions = self.user_sessions(&word.present.member);
         let (member, change) = (word.present.member.clone(), Some(word.change));
-        let told = Member { user_sessions, change, ..member };
+        let told = Attendee { user_sessions, change, ..member };
         match told.data() {
             Some(data) => Folded::As(Arc::new(Event { data, ..Event::clone(event) })),
             None => Folded::AsItIs,
         }
     }
 
-    fn user_sessions(&self, member: &Member) -> Option<usize> {
+    fn user_sessions(&self, member: &Attendee) -> Option<usize> {
         let user = member.user.as_ref()?;
         Some(self.sessions_by_user.get(user).copied().unwrap_or(0))
     }
@@ -136,7 +136,7 @@ impl Room {
         self.parts.values().map(|part| part.members.len()).sum()
     }
 
-    pub(super) fn sessions(&self) -> BTreeMap<String, Member> {
+    pub(super) fn sessions(&self) -> BTreeMap<String, Attendee> {
         let named =
             |present: &Arc<Present>| (present.member.session.clone(), present.member.clone());
         self.members().map(named).collect()

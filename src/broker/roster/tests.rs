@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Change, EventType, Member, NoticeKind, Timestamp};
+use crate::model::{Attendee, Change, EventType, NoticeKind, Timestamp};
 
 fn room(name: &str) -> Topic {
     Topic::parse(name).unwrap().presence().unwrap()
@@ -9,8 +9,8 @@ fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap()
 }
 
-fn member(topic: &str, node: &str, session: &str, user: &str) -> Member {
-    Member {
+fn member(topic: &str, node: &str, session: &str, user: &str) -> Attendee {
+    Attendee {
         topic: Topic::parse(topic).unwrap(),
         session: session.to_owned(),
         user: (!user.is_empty()).then(|| user.to_owned()),
@@ -30,7 +30,7 @@ fn present(topic: &str, node: &str, session: &str, user: &str) -> Present {
 /// A notice: `is_there` of a session of a node, as its change `number` after the one before it.
 fn notice(of: &Present, is_there: bool, number: u64, after: u64) -> Arc<Event> {
     let kind = if is_there { NoticeKind::PresenceJoined } else { NoticeKind::PresenceLeft };
-    let member = Member { change: Some(Change { number, after }), ..of.member.clone() };
+    let member = Attendee { change: Some(Change { number, after }), ..of.member.clone() };
     Arc::new(member.event(kind, Timestamp::from_millis(1)).unwrap())
 }
 
@@ -64,7 +64,7 @@ fn sessions(counts: &[(&str, usize)]) -> Option<Vec<(String, Option<usize>)>> {
 /// How many sessions the user of a change has, where it goes on with that.
 fn told(folded: &Folded) -> Option<usize> {
     let Folded::As(event) = folded else { return None };
-    Member::of(event)?.0.user_sessions
+    Attendee::of(event)?.0.user_sessions
 }
 
 #[test]
