@@ -134,7 +134,10 @@ pub async fn presence(
     let mut members = broker.presence(topic.clone(), one_more(&range)).await?;
     let users: BTreeSet<_> = members.all.iter().filter_map(SessionInfo::user).collect();
     let users: Vec<_> = users.into_iter().map(str::to_owned).collect();
-    let counts = broker.user_sessions(topic.clone(), users.clone()).await?;
+    let counts = match users.is_empty() {
+        true => Gathered { all: Vec::new(), silent: 0 },
+        false => broker.user_sessions(topic.clone(), users.clone()).await?,
+    };
     members.silent = members.silent.max(counts.silent);
     // Who has come or gone in between is there, or not, as the list says.
     let sessions_by_user = users.into_iter().zip(counts.all.into_iter().map(|count| count.max(1)));

@@ -34,6 +34,8 @@ const ROOMS: usize = 1_024;
 #[derive(Default)]
 struct Keeper {
     looks: u32,
+    /// For so many looks it is compared each time, for there is a node that may not have been asked.
+    hurries: u32,
     /// Nodes that were there.
     seen: BTreeSet<String>,
     /// For how many looks others have not been.
@@ -136,15 +138,11 @@ impl Keeper {
             return Ok(());
         }
         broker.ask_unknown().await?;
-        if is_new {
-            // It may not have been asked.
-            for patterns in router.roster(|roster| roster.followed()) {
-                broker.ask_again(patterns).await?;
-            }
-        }
         self.seen = there;
+        self.hurries = if is_new { COMPARED } else { self.hurries.saturating_sub(1) };
         self.looks = self.looks.wrapping_add(1);
-        if self.looks.is_multiple_of(COMPARED) { self.compare(broker).await } else { Ok(()) }
+        let is_time = self.hurries > 0 || self.looks.is_multiple_of(COMPARED);
+        if is_time { self.compare(broker).await } else { Ok(()) }
     }
 
     /// Nodes that are not there any more.

@@ -87,6 +87,11 @@ impl Roll {
         Self { patterns, rooms: Vec::new() }
     }
 
+    /// Whether it was asked for by this very pattern.
+    pub fn is_of(&self, pattern: &Pattern) -> bool {
+        self.patterns.contains(pattern)
+    }
+
     /// Whether it holds the members of a topic, known by the one where it is told of them.
     pub fn covers(&self, room: &Topic) -> bool {
         self.patterns.iter().any(|pattern| pattern.matches(room))

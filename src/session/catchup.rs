@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::catchups::Again;
 use crate::broker::{Delivery, Roll};
 use crate::model::{Cursor, Event, Pattern, Topic};
 
@@ -28,8 +29,10 @@ pub struct Catchup {
     sent: Option<Cursor>,
     /// Sequence of the newest event sent of each topic whose snapshot was newer than the boundary.
     snapshot: HashMap<Topic, u64>,
-    /// It is not known yet who is in the topics that it asks about.
-    awaits_roll: bool,
+    /// Patterns of topics where it is told who is in others, which it asks about.
+    rooms: Vec<Pattern>,
+    /// Of what these match, where it is still to be heard who is there.
+    awaits_roll: Again,
 }
 
 impl Catchup {
@@ -38,7 +41,8 @@ impl Catchup {
         Self {
             reference,
             is_renewal: false,
-            awaits_roll: patterns.iter().any(Pattern::is_presence),
+            rooms: Vec::new(),
+            awaits_roll: Again::Nothing,
             patterns,
             boundary: None,
             held: VecDeque::new(),
@@ -58,7 +62,7 @@ impl Catchup {
         boundary: Cursor,
     ) -> Self {
         let mut renewal = Self { is_renewal: true, ..Self::new(None, patterns, max_bytes) };
-        renewal.awaits_roll = snapshots.iter().any(Pattern::is_presence);
+        renewal.ask_about(snapshots);
         renewal.begin(boundary);
         renewal
     }
@@ -90,14 +94,33 @@ impl Catchup {
         self.overflowed = false;
     }
 
-    /// Whether it is still to be heard who is in the topics that it asks about.
-    pub fn awaits_roll(&self) -> bool {
-        self.awaits_roll
+    /// Asks who is in topics, where these patterns are of such as tell it.
+    pub fn ask_about(&mut self, patterns: &[Pattern]) {
+        self.rooms = patterns.iter().filter(|pattern| pattern.is_presence()).cloned().collect();
+        if !self.rooms.is_empty() {
+            self.awaits_roll = Again::All;
+        }
+    }
+
+    /// Of what it asks about, where it is still to be heard who is there.
+    pub fn awaits_roll(&self) -> &Again {
+        &self.awaits_roll
     }
 
     /// Hears who is in topics. Where that is told, it holds all that came before.
     pub fn hear_roll(&mut self, roll: &Roll, is_told: bool) {
-        self.awaits_roll = false;
+        match &mut self.awaits_roll {
+            Again::All if self.rooms.iter().all(|one| roll.is_of(one)) => {
+                self.awaits_roll = Again::Nothing;
+            }
+            Again::Of(rooms) => {
+                rooms.retain(|room| !roll.covers(room));
+                if rooms.is_empty() {
+                    self.awaits_roll = Again::Nothing;
+                }
+            }
+            Again::Nothing | Again::All => {}
+        }
         if is_told {
             self.held.retain(|delivery| !roll.covers(&delivery.event.topic));
             self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
@@ -115,7 +138,9 @@ impl Catchup {
             self.held = VecDeque::new();
             self.held_bytes = 0;
             self.overflowed = true;
-            self.awaits_roll = self.patterns.iter().any(Pattern::is_presence);
+            if !self.rooms.is_empty() {
+                self.awaits_roll = Again::All;
+            }
         }
     }
 
@@ -125,11 +150,11 @@ impl Catchup {
         self.held.retain(|delivery| !is_lost(&delivery.event.topic));
         self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
         self.snapshot.retain(|topic, _| !is_lost(topic));
-        let mut patterns = self.patterns.iter();
-        self.awaits_roll |= match lost {
-            None => patterns.any(Pattern::is_presence),
-            Some(lost) => lost.iter().any(|topic| topic.is_presence() && self.matches(topic)),
-        };
+        let asks = |room: &&Topic| self.rooms.iter().any(|pattern| pattern.matches(room));
+        let rooms = lost.map(|lost| lost.iter().filter(asks).cloned().collect::<Vec<_>>());
+        if !self.rooms.is_empty() && rooms.as_ref().is_none_or(|rooms| !rooms.is_empty()) {
+            self.awaits_roll.and(rooms.as_deref());
+        }
     }
 
     /// Whether events that waited were dropped and have to be read again.
@@ -273,20 +298,25 @@ mod tests {
         let patterns =
             ["$presence.r", "$presence.s", "a.*"].map(|text| Pattern::parse(text).unwrap());
         let mut catchup = Catchup::new(None, patterns.to_vec(), 10_000);
+        catchup.ask_about(&patterns);
         catchup.begin(cursor(0));
         for (topic, sequence) in [("$presence.r", 1), ("a.x", 2), ("$presence.s", 3)] {
             catchup.hold(&delivery(topic, sequence));
         }
-        assert!(catchup.awaits_roll());
         catchup.hear_roll(&Roll::of_nobody([patterns[0].clone()].into()), true);
+        assert_eq!(*catchup.awaits_roll(), Again::All, "it does not hold all that was asked");
+        catchup.hear_roll(&Roll::of_nobody(patterns[..2].into()), false);
         catchup.hold(&delivery("$presence.r", 4));
-        assert!(!catchup.awaits_roll());
+        assert_eq!(*catchup.awaits_roll(), Again::Nothing);
         assert_eq!(held(&mut catchup), [2, 3, 4]);
         // Where a change was lost they are to be told again, and where none was they are not.
         catchup.forget(Some(&[Topic::parse("a.x").unwrap()]));
-        assert!(!catchup.awaits_roll());
-        catchup.forget(Some(&[Topic::parse("$presence.s").unwrap()]));
-        assert!(catchup.awaits_roll());
+        assert_eq!(*catchup.awaits_roll(), Again::Nothing);
+        let room = Topic::parse("$presence.s").unwrap();
+        catchup.forget(Some(std::slice::from_ref(&room)));
+        assert_eq!(*catchup.awaits_roll(), Again::Of(vec![room]));
+        catchup.hear_roll(&Roll::of_nobody([patterns[1].clone()].into()), true);
+        assert_eq!(*catchup.awaits_roll(), Again::Nothing);
     }
 
     #[test]

@@ -73,8 +73,8 @@ pub enum Progress {
         anew: Again,
         /// Whether nothing but these is missing.
         only_anew: bool,
-        /// Whether it is to be asked who is in topics.
-        awaits_roll: bool,
+        /// Of which topics that tell of others it is to be asked who is in them.
+        awaits_roll: Again,
     },
     /// These are in the topics that it asks about; nothing where that is not known after all.
     Called(Option<Roll>),
@@ -124,7 +124,8 @@ impl Again {
         }
     }
 
-    fn and(&mut self, lost: Option<&[Topic]>) {
+    /// These too, or all.
+    pub fn and(&mut self, lost: Option<&[Topic]>) {
         match (&mut *self, lost) {
             (_, None) => *self = Again::All,
             (Again::All, _) => {}
@@ -215,8 +216,8 @@ impl Catchups {
         if let Some(reader) = reader {
             let is_missing = !catchup.has_begun() || catchup.has_overflowed();
             let anew = std::mem::take(again);
-            let awaits_roll = catchup.awaits_roll();
-            if is_missing || anew != Again::Nothing || awaits_roll {
+            let awaits_roll = catchup.awaits_roll().clone();
+            if is_missing || anew != Again::Nothing || awaits_roll != Again::Nothing {
                 let (boundary, sent) = (position, catchup.sent());
                 if is_missing {
                     catchup.begin(position);

@@ -251,7 +251,7 @@ impl Intake {
             return true;
         }
         let is_read_again = match event.topic.is_presence() {
-            true => active.catchup.awaits_roll(),
+            true => active.catchup.awaits_roll().covers(&event.topic),
             false => active.again.covers(&event.topic),
         };
         if kind != Kind::Replayed && is_read_again {
@@ -395,7 +395,7 @@ impl Intake {
         let reader = Reader::new(sender);
         let max_bytes = self.voice.outgoing().max_bytes();
         let catchup = Catchup::renewal(patterns.clone(), &snapshots, max_bytes, position);
-        let (sent, anew, awaits_roll) = (None, Again::Nothing, catchup.awaits_roll());
+        let (sent, anew, awaits_roll) = (None, Again::Nothing, catchup.awaits_roll().clone());
         let boundary = position;
         reader.tell(Progress::Read { boundary, sent, anew, only_anew: false, awaits_roll });
         self.catchups.add(Active {

@@ -351,7 +351,9 @@ impl Subscriber for Receiver {
             }
             false => (None, None),
         };
-        let catchup = Catchup::new(reference, patterns.clone(), self.house.limits.catchup_bytes);
+        let max_bytes = self.house.limits.catchup_bytes;
+        let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
+        catchup.ask_about(&patterns);
         let again = Again::Nothing;
         self.intake.add(Active { mark, catchup, snapshot, interval, reader, again });
         self.watch_idleness();

@@ -70,7 +70,7 @@ impl Replay {
     }
 
     async fn catch_up(&mut self) -> Result<(), Problem> {
-        let mut after = self.reading.since;
+        let (mut after, mut asked, mut is_told) = (self.reading.since, Again::Nothing, false);
         loop {
             match self.reading.progress.recv().await {
                 Some(Progress::Read { boundary, sent, anew, only_anew, awaits_roll }) => {
@@ -82,16 +82,23 @@ impl Replay {
                         return Ok(());
                     }
                     after = Some(boundary);
-                    if awaits_roll {
-                        self.call_roll().await;
+                    if awaits_roll != Again::Nothing {
+                        asked = awaits_roll;
+                        self.call_roll(&asked).await;
                         continue;
                     }
                 }
                 Some(Progress::Called(None)) => {
-                    self.call_roll().await;
+                    self.call_roll(&asked).await;
                     continue;
                 }
                 Some(Progress::Called(Some(roll))) => {
+                    // Who has left since the client knew who is there is not among them.
+                    let since = self.reading.since.or(after.filter(|_| is_told));
+                    if asked == Again::All && self.forget_members(since).await?.is_err() {
+                        return Ok(());
+                    }
+                    is_told = true;
                     if self.send_members(&roll).await.is_err() {
                         return Ok(());
                     }
@@ -112,12 +119,8 @@ impl Replay {
         after: Option<Cursor>,
     ) -> Result<Result<(), Gone>, Problem> {
         match after {
-            Some(after) if self.begins_anew() => {
-                if self.tell_gap(after, &[]).is_err() {
-                    return Ok(Err(Gone));
-                }
-                self.current(&self.reading.snapshots, None, Kind::Snapshot).await
-            }
+            // What no gap can name begins anew before its members are told.
+            Some(_) if self.reading.snapshot && self.named_rooms().is_none() => Ok(Ok(())),
             Some(after) if self.reading.is_conflated => self.changed(after, boundary).await,
             Some(after) => self.replay(after, boundary).await,
             None if self.reading.snapshot => {
@@ -135,30 +138,33 @@ impl Replay {
         rooms.filter(|rooms| rooms.len() <= MAX_NAMED)
     }
 
-    /// Whether it can't go on where its client was: who has left a topic meanwhile is in no history, and no gap could
-    /// name the topic.
-    fn begins_anew(&self) -> bool {
-        let Reading { since, snapshot, .. } = self.reading;
-        since.is_some() && snapshot && self.named_rooms().is_none()
-    }
-
     /// Asks who is in topics, at the place where this node knows it.
-    async fn call_roll(&self) {
+    async fn call_roll(&self, asked: &Again) {
         let Reading { mark, snapshots, .. } = &self.reading;
-        let asked = snapshots.iter().filter(|pattern| pattern.is_presence());
-        let asked: Arc<[_]> = asked.cloned().collect();
+        let asked: Arc<[_]> = match asked {
+            Again::Of(rooms) => rooms.iter().map(Pattern::from).collect(),
+            Again::Nothing | Again::All => {
+                snapshots.iter().filter(|pattern| pattern.is_presence()).cloned().collect()
+            }
+        };
         self.broker.presence_known(&asked).await;
         self.worker.call_roll(self.session, *mark, asked);
+    }
+
+    /// Has a client that knew who is in topics after a place forget it.
+    async fn forget_members(&self, since: Option<Cursor>) -> Result<Result<(), Gone>, Problem> {
+        let Some(since) = since.filter(|_| self.reading.snapshot) else { return Ok(Ok(())) };
+        match self.named_rooms() {
+            Some(rooms) => Ok(self.tell_gap(since, &rooms)),
+            None if self.tell_gap(since, &[]).is_err() => Ok(Err(Gone)),
+            None => self.current(&self.reading.snapshots, None, Kind::Snapshot).await,
+        }
     }
 
     /// Sends who is in topics, where that is wanted.
     async fn send_members(&self, roll: &Roll) -> Result<(), Gone> {
         if !self.reading.snapshot {
             return Ok(());
-        }
-        if let (Some(since), Some(rooms)) = (self.reading.since, self.named_rooms()) {
-            // Who has left meanwhile is not among them.
-            self.tell_gap(since, &rooms)?;
         }
         for (at, member) in roll.members().enumerate() {
             let Some(event) = member.event() else { continue };
@@ -190,7 +196,7 @@ impl Replay {
         let mut after = since;
         let mut told_gap = None;
         loop {
-            let page = self.read(after, upto).await?;
+            let mut page = self.read(after, upto).await?;
             if page.gap > told_gap {
                 told_gap = page.gap;
                 if self.tell_gap(after, &[]).is_err() {
@@ -199,6 +205,10 @@ impl Replay {
                 if self.reading.snapshot {
                     return self.current(&self.reading.snapshots, None, Kind::Snapshot).await;
                 }
+            }
+            if self.reading.snapshot {
+                // Who is in a topic is told as it is, whatever led to that.
+                page.events.retain(|event| !event.topic.is_presence());
             }
             if self.send(&page.events, Kind::Replayed).await.is_err() {
                 return Ok(Err(Gone));
