@@ -54,6 +54,7 @@ impl BrokerHandle {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
+                biased;
                 () = self.shared.router.asks() => self.ask_unknown().await,
                 _ = looks.tick() => keeper.look(self).await,
             };

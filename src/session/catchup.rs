@@ -31,6 +31,8 @@ pub struct Catchup {
     snapshot: HashMap<Topic, u64>,
     /// Patterns of topics where it is told who is in others, which it asks about.
     rooms: Vec<Pattern>,
+    /// Whether the client is told who is there.
+    tells_members: bool,
     /// Of what these match, where it is still to be heard who is there.
     awaits_roll: Again,
 }
@@ -42,6 +44,7 @@ impl Catchup {
             reference,
             is_renewal: false,
             rooms: Vec::new(),
+            tells_members: false,
             awaits_roll: Again::Nothing,
             patterns,
             boundary: None,
@@ -62,7 +65,7 @@ impl Catchup {
         boundary: Cursor,
     ) -> Self {
         let mut renewal = Self { is_renewal: true, ..Self::new(None, patterns, max_bytes) };
-        renewal.ask_about(snapshots);
+        renewal.ask_about(snapshots, true);
         renewal.begin(boundary);
         renewal
     }
@@ -94,9 +97,10 @@ impl Catchup {
         self.overflowed = false;
     }
 
-    /// Asks who is in topics, where these patterns are of such as tell it.
-    pub fn ask_about(&mut self, patterns: &[Pattern]) {
+    /// Asks who is in topics, where these patterns are of such as tell it; for the client, or to know what to tell.
+    pub fn ask_about(&mut self, patterns: &[Pattern], tells_members: bool) {
         self.rooms = patterns.iter().filter(|pattern| pattern.is_presence()).cloned().collect();
+        self.tells_members = tells_members;
         if !self.rooms.is_empty() {
             self.awaits_roll = Again::All;
         }
@@ -107,8 +111,26 @@ impl Catchup {
         &self.awaits_roll
     }
 
-    /// Hears who is in topics. Where that is told, it holds all that came before.
-    pub fn hear_roll(&mut self, roll: &Roll, is_told: bool) {
+    /// Whether it is still to be heard who is in a topic, known by the one where it is told.
+    pub fn awaits_roll_of(&self, room: &Topic) -> bool {
+        match &self.awaits_roll {
+            Again::Nothing => false,
+            Again::Of(rooms) => rooms.contains(room),
+            Again::All => self.rooms.iter().any(|pattern| pattern.matches(room)),
+        }
+    }
+
+    /// Whether the client will be told who is in a topic at a later place: all that comes before is in that.
+    pub fn is_in_roll(&self, room: &Topic) -> bool {
+        self.tells_members && self.awaits_roll_of(room)
+    }
+
+    /// Hears who is in topics. Where what came meanwhile is dropped, what comes behind this is dropped, too: it is
+    /// asked again.
+    pub fn hear_roll(&mut self, roll: &Roll) {
+        if self.overflowed {
+            return;
+        }
         match &mut self.awaits_roll {
             Again::All if self.rooms.iter().all(|one| roll.is_of(one)) => {
                 self.awaits_roll = Again::Nothing;
@@ -121,15 +143,13 @@ impl Catchup {
             }
             Again::Nothing | Again::All => {}
         }
-        if is_told {
-            self.held.retain(|delivery| !roll.covers(&delivery.event.topic));
-            self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
-        }
     }
 
     /// Takes an event that came after the boundary.
     pub fn hold(&mut self, delivery: &Arc<Delivery>) {
-        if !self.has_begun() || self.overflowed || !self.matches(&delivery.event.topic) {
+        let topic = &delivery.event.topic;
+        let is_wanted = self.has_begun() && self.matches(topic) && !self.is_in_roll(topic);
+        if !is_wanted || self.overflowed {
             return;
         }
         self.held_bytes += delivery.event.cost();
@@ -167,9 +187,10 @@ impl Catchup {
         self.sent
     }
 
-    /// How much waits, in bytes as [`Event::cost`] counts them.
+    /// How much waits that may be sent, in bytes as [`Event::cost`] counts them: nothing, as long as it is to be told
+    /// before who is in some topics.
     pub fn held_bytes(&self) -> usize {
-        self.held_bytes
+        if self.awaits_roll == Again::Nothing { self.held_bytes } else { 0 }
     }
 
     /// How much of that is the oldest event's.
@@ -293,29 +314,73 @@ mod tests {
         assert_eq!((held(&mut catchup).len(), catchup.held_bytes()), (0, 0));
     }
 
+    const ROOMS: [&str; 3] = ["$presence.r", "$presence.s", "a.*"];
+
+    fn roll(rooms: &[&str]) -> Roll {
+        Roll::of_nobody(rooms.iter().map(|text| Pattern::parse(text).unwrap()).collect())
+    }
+
+    fn catchup_of_rooms(max_bytes: usize, tells_members: bool) -> Catchup {
+        let patterns = ROOMS.map(|text| Pattern::parse(text).unwrap());
+        let mut catchup = Catchup::new(None, patterns.to_vec(), max_bytes);
+        catchup.ask_about(&patterns, tells_members);
+        catchup.begin(cursor(0));
+        catchup
+    }
+
     #[test]
     fn what_came_before_the_members_were_told_is_in_them_and_what_comes_later_follows() {
-        let patterns =
-            ["$presence.r", "$presence.s", "a.*"].map(|text| Pattern::parse(text).unwrap());
-        let mut catchup = Catchup::new(None, patterns.to_vec(), 10_000);
-        catchup.ask_about(&patterns);
-        catchup.begin(cursor(0));
+        let mut catchup = catchup_of_rooms(10_000, true);
         for (topic, sequence) in [("$presence.r", 1), ("a.x", 2), ("$presence.s", 3)] {
             catchup.hold(&delivery(topic, sequence));
         }
-        catchup.hear_roll(&Roll::of_nobody([patterns[0].clone()].into()), true);
+        catchup.hear_roll(&roll(&ROOMS[..1]));
         assert_eq!(*catchup.awaits_roll(), Again::All, "it does not hold all that was asked");
-        catchup.hear_roll(&Roll::of_nobody(patterns[..2].into()), false);
+        catchup.hear_roll(&roll(&ROOMS[..2]));
         catchup.hold(&delivery("$presence.r", 4));
         assert_eq!(*catchup.awaits_roll(), Again::Nothing);
-        assert_eq!(held(&mut catchup), [2, 3, 4]);
+        assert_eq!(held(&mut catchup), [2, 4]);
         // Where a change was lost they are to be told again, and where none was they are not.
         catchup.forget(Some(&[Topic::parse("a.x").unwrap()]));
         assert_eq!(*catchup.awaits_roll(), Again::Nothing);
         let room = Topic::parse("$presence.s").unwrap();
         catchup.forget(Some(std::slice::from_ref(&room)));
         assert_eq!(*catchup.awaits_roll(), Again::Of(vec![room]));
-        catchup.hear_roll(&Roll::of_nobody([patterns[1].clone()].into()), true);
+        catchup.hear_roll(&roll(&ROOMS[1..2]));
+        assert_eq!(*catchup.awaits_roll(), Again::Nothing);
+    }
+
+    #[test]
+    fn what_comes_while_it_is_asked_who_is_there_waits_where_the_client_is_not_told() {
+        let mut catchup = catchup_of_rooms(10_000, false);
+        catchup.hold(&delivery("$presence.r", 1));
+        catchup.hear_roll(&roll(&ROOMS[..2]));
+        assert_eq!(held(&mut catchup), [1]);
+    }
+
+    #[test]
+    fn nothing_that_waits_is_sent_before_who_is_there() {
+        let mut catchup = catchup_of_rooms(10_000, true);
+        catchup.hear_roll(&roll(&ROOMS[..2]));
+        catchup.hold(&delivery("$presence.r", 1));
+        assert!(catchup.held_bytes() > 0);
+        catchup.forget(Some(&[Topic::parse("$presence.s").unwrap()]));
+        assert_eq!(catchup.held_bytes(), 0);
+        catchup.hear_roll(&roll(&ROOMS[1..2]));
+        assert!(catchup.held_bytes() > 0);
+    }
+
+    #[test]
+    fn who_is_there_is_asked_again_where_what_follows_it_is_dropped() {
+        let mut catchup = catchup_of_rooms(delivery("a.x", 1).event.cost(), true);
+        catchup.hold(&delivery("a.x", 1));
+        catchup.hold(&delivery("a.x", 2));
+        assert!(catchup.has_overflowed());
+        catchup.hear_roll(&roll(&ROOMS[..2]));
+        catchup.hold(&delivery("$presence.r", 3));
+        assert_eq!(*catchup.awaits_roll(), Again::All, "what came behind it is gone");
+        catchup.begin(cursor(3));
+        catchup.hear_roll(&roll(&ROOMS[..2]));
         assert_eq!(*catchup.awaits_roll(), Again::Nothing);
     }
 

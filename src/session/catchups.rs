@@ -191,12 +191,14 @@ impl Catchups {
     }
 
     /// Has an event wait where it is wanted. What is ephemeral has no place in a replay, and is wanted now, unless it
-    /// says who comes to a topic or leaves it: that waits until it is told who is there, in one place.
+    /// says who comes to a topic or leaves it: what comes behind those who are there waits in one place, and what comes
+    /// before them goes out only where they were told already.
     pub fn hold(&mut self, delivery: &Arc<Delivery>) -> Held {
         let event = &delivery.event;
         let is_wanted = |one: &Active| one.catchup.has_begun() && one.catchup.matches(&event.topic);
         if event.topic.is_presence() {
-            let last = self.0.iter_mut().rfind(|one| is_wanted(one));
+            let waits = |one: &Active| is_wanted(one) && !one.catchup.is_in_roll(&event.topic);
+            let last = self.0.iter_mut().rfind(|one| waits(one));
             return last.map_or(Held::NotHere, |last| {
                 last.catchup.hold(delivery);
                 Held::Waits
@@ -234,9 +236,9 @@ impl Catchups {
 
     /// Hears for the one of `mark` who is in the topics that it asks about.
     pub fn called(&mut self, mark: MarkId, roll: Option<Roll>) {
-        let Some(Active { catchup, snapshot, reader, .. }) = self.get(mark) else { return };
+        let Some(Active { catchup, reader, .. }) = self.get(mark) else { return };
         if let Some(roll) = &roll {
-            catchup.hear_roll(roll, *snapshot);
+            catchup.hear_roll(roll);
         }
         if let Some(reader) = reader {
             reader.tell(Progress::Called(roll));

@@ -251,7 +251,7 @@ impl Intake {
             return true;
         }
         let is_read_again = match event.topic.is_presence() {
-            true => active.catchup.awaits_roll().covers(&event.topic),
+            true => active.catchup.awaits_roll_of(&event.topic),
             false => active.again.covers(&event.topic),
         };
         if kind != Kind::Replayed && is_read_again {

@@ -353,7 +353,7 @@ impl Subscriber for Receiver {
         };
         let max_bytes = self.house.limits.catchup_bytes;
         let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
-        catchup.ask_about(&patterns);
+        catchup.ask_about(&patterns, snapshot);
         let again = Again::Nothing;
         self.intake.add(Active { mark, catchup, snapshot, interval, reader, again });
         self.watch_idleness();

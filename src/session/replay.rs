@@ -93,8 +93,10 @@ impl Replay {
                     continue;
                 }
                 Some(Progress::Called(Some(roll))) => {
-                    // Who has left since the client knew who is there is not among them.
-                    let since = self.reading.since.or(after.filter(|_| is_told));
+                    // Who has left since the client knew who is there is not among them; where it is told no
+                    // members, what was dropped meanwhile may have had no place to be read at.
+                    let since = self.reading.since.filter(|_| self.reading.snapshot);
+                    let since = since.or(after.filter(|_| is_told));
                     if asked == Again::All && self.forget_members(since).await?.is_err() {
                         return Ok(());
                     }
@@ -153,11 +155,16 @@ impl Replay {
 
     /// Has a client that knew who is in topics after a place forget it.
     async fn forget_members(&self, since: Option<Cursor>) -> Result<Result<(), Gone>, Problem> {
-        let Some(since) = since.filter(|_| self.reading.snapshot) else { return Ok(Ok(())) };
-        match self.named_rooms() {
-            Some(rooms) => Ok(self.tell_gap(since, &rooms)),
-            None if self.tell_gap(since, &[]).is_err() => Ok(Err(Gone)),
-            None => self.current(&self.reading.snapshots, None, Kind::Snapshot).await,
+        let Some(since) = since else { return Ok(Ok(())) };
+        let rooms = self.named_rooms();
+        if self.tell_gap(since, rooms.as_deref().unwrap_or_default()).is_err() {
+            return Ok(Err(Gone));
+        }
+        match rooms {
+            None if self.reading.snapshot => {
+                self.current(&self.reading.snapshots, None, Kind::Snapshot).await
+            }
+            _ => Ok(Ok(())),
         }
     }
 
