@@ -238,7 +238,7 @@ impl Access {
         let rule = self.policy.rules.of(&event.topic);
         if let Some(envelope) = &event.envelope {
             if envelope.sender().is_some() && !matches!(self.caller, Caller::Application(_)) {
-                let detail = "`from` is what the broker says of who publishes; an API key with full                               rights may say it for others";
+                let detail = "`from` is said by the broker; an API key with full rights may say it for others";
                 return Err(self.refusal(detail));
             }
             let is_key = matches!(self.caller, Caller::Application(_) | Caller::Key(_));
