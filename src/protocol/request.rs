@@ -22,7 +22,7 @@ use crate::model::{
 };
 
 /// The members that some message has.
-const MEMBERS: [&str; 21] = [
+const MEMBERS: [&str; 22] = [
     "op",
     "ref",
     "token",
@@ -42,6 +42,7 @@ const MEMBERS: [&str; 21] = [
     "version",
     "epoch",
     "if_latest",
+    "ttl_ms",
     "except",
     "keep",
 ];
