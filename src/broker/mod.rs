@@ -306,6 +306,7 @@ fn refused(error: AppendError) -> Problem {
         AppendError::Mismatch => Code::IdempotencyMismatch,
         AppendError::InProgress => Code::InProgress,
         AppendError::TooManyKeys => Code::TooMany,
+        AppendError::NotLatest { .. } => Code::NotLatest,
         AppendError::StorageFull => Code::StorageFull,
         AppendError::Unavailable(_) => Code::Unavailable,
         AppendError::OutcomeUnknown(_) => Code::OutcomeUnknown,

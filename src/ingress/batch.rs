@@ -117,7 +117,7 @@ impl Body<'_> {
             data = data.marked_as_base64()?;
         }
         require_size(&data, limits)?;
-        Ok(NewEvent { topic, kind, data })
+        Ok(NewEvent::new(topic, kind, data))
     }
 }
 

@@ -37,7 +37,7 @@ pub async fn publish_event(
     let (data, stored_as) = form.data(&body, &limits)?;
     let key = idempotency::key(&request, &entrance, &access, &body)?;
     drop(body);
-    let events = vec![NewEvent { topic, kind, data }];
+    let events = vec![NewEvent::new(topic, kind, data)];
     require_publish(&access, &events)?;
     let receipt = publish(&broker, &auth, &access, Append { events, key }).await?;
     let mut response = created(&receipt);

@@ -27,6 +27,8 @@ pub enum Code {
     IdempotencyMismatch,
     /// A request with the same idempotency key still runs.
     InProgress,
+    /// What has to be the newest event of a topic is not.
+    NotLatest,
     /// Over a limit of size.
     TooLarge,
     /// Over the limit of size of a request's head, or of the number of its fields.
@@ -57,7 +59,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 23] = [
+    pub const ALL: [Code; 24] = [
         Code::BadRequest,
         Code::InvalidJson,
         Code::InvalidCursor,
@@ -68,6 +70,7 @@ impl Code {
         Code::MethodNotAllowed,
         Code::IdempotencyMismatch,
         Code::InProgress,
+        Code::NotLatest,
         Code::TooLarge,
         Code::HeadTooLarge,
         Code::TooSlow,
@@ -96,6 +99,7 @@ impl Code {
             Code::MethodNotAllowed => "method_not_allowed",
             Code::IdempotencyMismatch => "idempotency_mismatch",
             Code::InProgress => "in_progress",
+            Code::NotLatest => "not_latest",
             Code::TooLarge => "too_large",
             Code::HeadTooLarge => "head_too_large",
             Code::TooSlow => "too_slow",

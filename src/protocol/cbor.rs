@@ -154,6 +154,16 @@ impl Map for Outgoing {
         self.bytes.push(write::TRUE);
     }
 
+    fn texts(&mut self, name: &'static str, members: &[(&'static str, Option<&str>)]) {
+        self.name(name);
+        let given = members.iter().filter_map(|(name, text)| Some((name, (*text)?)));
+        write::head(&mut self.bytes, Major::Map, given.clone().count() as u64);
+        for (name, text) in given {
+            write::text(&mut self.bytes, name);
+            write::text(&mut self.bytes, text);
+        }
+    }
+
     fn list(&mut self, name: &'static str, texts: &[Topic]) {
         self.name(name);
         write::head(&mut self.bytes, Major::Array, texts.len() as u64);

@@ -108,6 +108,17 @@ impl Map for Object {
         self.bytes.extend_from_slice(b"true");
     }
 
+    fn texts(&mut self, name: &'static str, members: &[(&'static str, Option<&str>)]) {
+        self.name(name);
+        let mut inner = Self::new();
+        for (name, text) in members {
+            if let Some(text) = text {
+                inner.text(name, text);
+            }
+        }
+        self.bytes.extend_from_slice(&inner.finish());
+    }
+
     fn list(&mut self, name: &'static str, texts: &[Topic]) {
         self.name(name);
         for (index, text) in texts.iter().enumerate() {

@@ -341,7 +341,7 @@ fn publish(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
         (true, Some(_)) => return Err(bad("a byte string takes no `encoding`")),
         (false, Some(_)) => return Err(optional("encoding", "\"base64\"")),
     };
-    Ok(Op::Publish(NewEvent { topic, kind, data }))
+    Ok(Op::Publish(NewEvent::new(topic, kind, data)))
 }
 
 fn find_op(name: &str) -> Result<(&'static str, ReadOp), Problem> {

@@ -178,7 +178,8 @@ impl Reader {
             for few in topics.chunks(VALUES) {
                 let found = reads.newest(few).await?;
                 let found = few.iter().zip(found);
-                events.extend(found.filter_map(|(topic, found)| event(&found?, topic, &state)));
+                let found = found.filter_map(|(topic, found)| event(&found?, topic, &state));
+                events.extend(found.filter(|event| !event.is_tombstone()));
                 let bytes: usize = events.iter().map(|event| event.cost()).sum();
                 if bytes >= max_bytes && few.last() != topics.last() {
                     return Ok(Ok(NewestPage { events, next: few.last().cloned() }));
@@ -222,6 +223,7 @@ impl Reader {
             let found = reads.newest(&one).await?.into_iter().next().flatten();
             let [topic] = one;
             let latest = found.and_then(|found| event(&found, &topic, &state));
+            let latest = latest.filter(|event| !event.is_tombstone());
             Ok(Ok(TopicSummary { topic, retained, latest }))
         })
         .await
