@@ -358,6 +358,13 @@ pub struct TopicSummary {
     pub topic: Topic,
     /// How many events are kept.
     pub retained: usize,
-    /// The newest of them.
+    /// The newest of them, be it a tombstone.
     pub latest: Option<Arc<Event>>,
+}
+
+impl TopicSummary {
+    /// The current value.
+    pub fn value(&self) -> Option<&Event> {
+        self.latest.as_deref().filter(|event| !event.is_tombstone())
+    }
 }

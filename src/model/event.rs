@@ -71,6 +71,22 @@ impl NewEvent {
         Self { topic, kind, data, envelope: None, terms: None }
     }
 
+    /// The member of it that only an event has that is kept; none where it has no such one.
+    pub fn kept_member(&self) -> Option<&'static str> {
+        let envelope = self.envelope.as_deref();
+        let has = |has: fn(&Envelope) -> bool| envelope.is_some_and(has);
+        if has(|envelope| envelope.removed().is_some()) {
+            Some("removed")
+        } else if has(|envelope| envelope.version().is_some()) {
+            Some("version")
+        } else if has(|envelope| envelope.ttl().is_some()) {
+            Some("ttl_ms")
+        } else {
+            let if_latest = self.terms.as_ref().and_then(|terms| terms.if_latest);
+            if_latest.map(|_| "if_latest")
+        }
+    }
+
     /// Whether it is to be kept, where its topic is.
     pub fn is_kept(&self) -> bool {
         self.terms.as_ref().is_none_or(|terms| !terms.passes)
@@ -238,6 +254,11 @@ impl Data {
         let json = RawValue::from_string(json.to_owned());
         let json = json.map_err(|error| DataError::NotJson(error.to_string()))?;
         Ok(Self { json, base64 })
+    }
+
+    /// No data.
+    pub fn null() -> Self {
+        Self { json: RawValue::NULL.to_owned(), base64: false }
     }
 
     /// Wraps a text as a JSON string.

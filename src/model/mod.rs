@@ -28,7 +28,7 @@ pub use event::{
 pub use notice::NoticeKind;
 pub use number::{MAX_WHOLE, whole_number};
 pub use pattern::{Pattern, PatternError};
-pub use problem::{Code, Problem};
+pub use problem::{Code, NotLatest, Problem};
 pub use start::{Since, Start, TIME_UNITS, span};
 pub use topic::{Topic, TopicError};
 pub use trouble::Trouble;

@@ -111,10 +111,14 @@ impl Outgoing {
     /// Room for all but the data.
     const AROUND_THE_DATA: usize = 192;
 
-    fn of(op: &'static str, data: usize) -> Self {
+    fn new(data: usize) -> Self {
         let mut bytes = Vec::with_capacity(Self::AROUND_THE_DATA + data);
         write::head(&mut bytes, Major::Map, 0);
-        let mut message = Self { bytes };
+        Self { bytes }
+    }
+
+    fn of(op: &'static str, data: usize) -> Self {
+        let mut message = Self::new(data);
         message.text("op", op);
         message
     }
@@ -162,6 +166,13 @@ impl Map for Outgoing {
             write::text(&mut self.bytes, name);
             write::text(&mut self.bytes, text);
         }
+    }
+
+    fn event(&mut self, name: &'static str, event: &Event) {
+        self.name(name);
+        let mut inner = Self::new(event.data.json().get().len());
+        reply::event(event, &mut inner);
+        self.bytes.extend_from_slice(&inner.finish());
     }
 
     fn list(&mut self, name: &'static str, texts: &[Topic]) {

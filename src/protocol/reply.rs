@@ -29,6 +29,9 @@ pub(super) trait Map {
     /// A member that is a list of texts that need no escapes.
     fn list(&mut self, name: &'static str, texts: &[Topic]);
 
+    /// A member that is an event.
+    fn event(&mut self, name: &'static str, event: &Event);
+
     /// The `data` of an event, and where the wire form has no bytes of its own, its `encoding`.
     fn data(&mut self, data: &Data);
 }
@@ -115,16 +118,23 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
             map.text("session", session);
             map.number("heartbeat", heartbeat);
         }
-        Reply::Ack { reference, id } => {
+        Reply::Ack { reference, id, superseded } => {
             answers(reference, map);
             if let Some(id) = id {
                 map.plain("id", id);
             }
+            if let Some(version) = superseded {
+                map.flag("superseded");
+                version.into_iter().for_each(|version| map.number("version", version));
+            }
         }
-        Reply::Error { reference, code, message } => {
+        Reply::Error { reference, code, message, event } => {
             answers(reference, map);
             map.plain("code", code.as_str());
             map.text("message", message);
+            if let Some(event) = event {
+                map.event("event", event);
+            }
         }
         Reply::Gap { reference, since, topics } => {
             answers(reference, map);

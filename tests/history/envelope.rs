@@ -74,7 +74,7 @@ pub(super) async fn a_tombstone_takes_the_value_away_and_is_read_as_any_event(ba
     log.put("b", 2).await;
     log.append(vec![removed("a")]).await;
     assert_eq!(log.values(&["*"]).await, ["2"]);
-    assert!(log.history.topic(topic("a")).await.unwrap().latest.is_none());
+    assert!(log.history.topic(topic("a")).await.unwrap().value().is_none());
     let page = log.page(&["a"], Some(first)).await;
     assert!(page.events[0].is_tombstone() && page.gap.is_none());
     log.put("a", 3).await;

@@ -223,7 +223,6 @@ impl Reader {
             let found = reads.newest(&one).await?.into_iter().next().flatten();
             let [topic] = one;
             let latest = found.and_then(|found| event(&found, &topic, &state));
-            let latest = latest.filter(|event| !event.is_tombstone());
             Ok(Ok(TopicSummary { topic, retained, latest }))
         })
         .await

@@ -336,7 +336,6 @@ impl SqliteHistory {
         });
         let (retained, latest) = disk.await?.unwrap_or_default();
         let newest = latest.into_iter().chain(memory.latest).max_by_key(|event| sequence(event));
-        let newest = newest.filter(|event| !event.is_tombstone());
         let retained = retained + memory.retained;
         Ok(TopicSummary { topic: memory.topic, retained, latest: newest })
     }
