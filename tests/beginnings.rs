@@ -342,6 +342,26 @@ async fn a_slow_screen_begins_with_as_many_and_is_conflated_only_then() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_topic_whose_value_was_removed_only_what_came_later_is_shown() {
+    for Kept { server, .. } in &on_every_history(|_| {}) {
+        for (topic, data) in
+            [("s.a", Some(1)), ("s.a", None), ("s.a", Some(2)), ("s.b", Some(3)), ("s.b", None)]
+        {
+            let event = match data {
+                Some(number) => json!({"topic": topic, "data": number}),
+                None => json!({"topic": topic, "removed": true}),
+            };
+            let answer = server.post("/v1/events").json(&event).send().await.expect("an answer");
+            assert_eq!(answer.status(), 201);
+        }
+        assert_eq!(marked(&at_connect(server, "?topic=s.*&last=5").await, "snapshot"), [2]);
+        let tail = at_connect(server, "?topic=s.*&tail=4").await;
+        let removed: Vec<_> = tail.iter().map(|frame| frame["removed"] == json!(true)).collect();
+        assert_eq!(removed, [true, false, false, true, false], "as they happened, and live");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_count_what_the_session_may_see() {
     for Kept { server, .. } in &on_every_history(|config| {
         close(config);

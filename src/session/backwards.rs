@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::replay::{Gone, Kind, PAGE_BYTES, PAGE_EVENTS, Replay};
-use crate::broker::Subscriber;
 use crate::history::ReadBack;
 use crate::model::{Cursor, Event, Pattern, Problem};
 
@@ -95,7 +94,7 @@ impl Replay {
                 page.events.truncate(end);
                 page.next = None;
             }
-            let sees = |event: &Arc<Event>| self.with(|it| it.may_receive(&event.topic));
+            let sees = |event: &Arc<Event>| self.with(|it| it.may_show(event, kind));
             let seen = page.events.into_iter().filter(|event| sees(event) == Some(true));
             found.add(seen.take(count - found.count));
             looked_at += page.looked_at;
