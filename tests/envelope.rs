@@ -294,7 +294,8 @@ async fn what_does_not_go_together_or_has_no_place_is_refused_by_name() {
 async fn a_value_ends_when_its_time_is_over_and_everyone_is_told() {
     let server = server();
     let mut reader = client(&server, "seats.%3E").await;
-    published(&server, json!({"topic": "seats.1", "data": "ann", "ttl_ms": 300, "version": 4})).await;
+    published(&server, json!({"topic": "seats.1", "data": "ann", "ttl_ms": 300, "version": 4}))
+        .await;
     published(&server, json!({"topic": "seats.2", "data": "bob", "ttl_ms": 60_000})).await;
     let told = reader.events(3).await;
     let at = |name: &str, event: &Value| {

@@ -6,6 +6,7 @@
 //! no actor, clock or socket.
 
 mod actor;
+mod backwards;
 mod catchup;
 mod catchups;
 mod conflation;
@@ -28,8 +29,10 @@ mod socket;
 mod stream;
 mod stumbles;
 mod takeover;
+mod tally;
 mod tcp;
 mod term;
+mod values;
 mod voice;
 mod wire;
 
@@ -349,6 +352,7 @@ fn parse_limits(limits: &Limits) -> ParseLimits {
         json_depth: limits.json_depth,
         event_bytes: limits.event_bytes,
         patterns: limits.subscriptions,
+        last_events: limits.last_events,
     }
 }
 

@@ -63,7 +63,8 @@ pub(super) async fn what_an_event_carries_is_read_and_heard_byte_for_byte(backen
         assert_eq!(event.envelope.as_deref(), Some(&carried));
     }
     assert_eq!(heard[0].envelope, None);
-    let newest = Newest { patterns: patterns(&["a"]), after: None, max_events: 9 };
+    let (max_events, max_bytes) = (9, usize::MAX);
+    let newest = Newest { patterns: patterns(&["a"]), after: None, max_events, max_bytes };
     let newest = log.history.newest(newest).await.unwrap().events;
     assert_eq!(newest[0].envelope.as_deref(), Some(&carried));
 }
