@@ -10,7 +10,6 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::super::clock_steps::{ClockSteps, Dating, span};
-use super::super::early_keys::EarlyKeys;
 use super::super::{
     AppendError, EventReceipt, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
     TopicSummary,
@@ -19,6 +18,7 @@ use super::kept::{Bounds, Found, Kept, MaxStays};
 use super::receipts::{Known, Receipts};
 use crate::clock::Clock;
 use crate::config::{self, Rule, Rules, Storage};
+use crate::metrics::EARLY_KEYS;
 use crate::model::{Cursor, Event, NewEvent, Pattern, Timestamp, Topic};
 
 /// How many topics one sweep looks at.
@@ -34,7 +34,6 @@ pub(in crate::history) struct Log {
     rules: Rules,
     kept: Kept,
     receipts: Receipts,
-    early_keys: EarlyKeys,
     swept: Option<Topic>,
 }
 
@@ -56,7 +55,6 @@ impl Log {
             rules,
             kept: Kept::new(config.memory_bytes, max_stays),
             receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
-            early_keys: EarlyKeys::default(),
             swept: None,
         };
         log.look_at_clock();
@@ -254,7 +252,7 @@ impl Log {
         let now = self.clock.now().into_std();
         self.receipts.expire(now);
         let remembered = self.receipts.shorter_window(now).unwrap_or_default();
-        self.early_keys.tell(self.receipts.take_early(), remembered);
+        EARLY_KEYS.note(self.receipts.take_early(), remembered);
     }
 
     /// For how long idempotency keys are remembered now; none where that is their whole window.
