@@ -260,7 +260,7 @@ async fn a_session_ends_when_its_token_expires_unless_it_is_renewed() {
 #[tokio::test]
 async fn who_never_says_who_they_are_is_closed_in_time() {
     let server = TestServer::with(|config| {
-        support::close(config);
+        close(config);
         config.limits.auth_timeout = std::time::Duration::from_millis(100);
     });
     let mut client = WsClient::connect(&server, "?topic=a").await;
@@ -271,7 +271,7 @@ async fn who_never_says_who_they_are_is_closed_in_time() {
 #[tokio::test]
 async fn rules_open_and_close_topics_and_clients_publish_where_granted() {
     let server = TestServer::with(|config| {
-        support::close(config);
+        close(config);
         for (pattern, who) in [("open.>", Who::Anyone), ("shut.>", Who::Nobody)] {
             let mut rule = config.rules.default.clone();
             rule.pattern = Pattern::parse(pattern).expect("a pattern");

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use support::process::Process;
 use support::redis::Redis;
 use support::room::{self, ask, client};
-use support::ws::WsClient;
 use support::{API_KEY, TestServer, eventually, token};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::connect_async;

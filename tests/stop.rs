@@ -116,13 +116,12 @@ async fn sigterm_with_a_thousand_clients_exits_with_0_in_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_never_answer_do_not_hold_up_a_stop() {
-    use tokio::io::AsyncWriteExt;
     let mut broker = Process::start(&["--set", "server.shutdown_grace=1s"]);
     let mut silent = Vec::new();
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n";
     for (path, upgrade) in [("/v1/ws?topic=a", upgrade), ("/v1/sse?topic=a", "")].repeat(50) {
-        let mut stream = tokio::net::TcpStream::connect(&broker.address).await.expect("connected");
+        let mut stream = TcpStream::connect(&broker.address).await.expect("connected");
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{upgrade}\r\n", broker.address);
         stream.write_all(request.as_bytes()).await.expect("sent");
         silent.push(stream);

@@ -436,6 +436,8 @@ pub struct Rule {
     pub keep_newest: bool,
     /// Whether one may ask who is subscribed.
     pub presence: bool,
+    /// Whether readers are told who sent what clients publish.
+    pub from: bool,
     /// Who may subscribe.
     pub subscribe: Who,
     /// Which clients may publish.

@@ -10,6 +10,7 @@ pub mod memory;
 pub mod redis;
 mod rules;
 pub mod sqlite;
+mod terms;
 
 use std::future::ready;
 use std::sync::Arc;
@@ -182,6 +183,15 @@ pub struct EventReceipt {
     pub topic: Topic,
     /// When the broker took it.
     pub time: Timestamp,
+    /// What stays instead, where it was not stored for that.
+    pub superseded: Option<Superseded>,
+}
+
+/// What stands there instead of an event that was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Superseded {
+    /// The version of the value that stays, where it was that which superseded the event.
+    pub version: Option<u64>,
 }
 
 /// Why nothing was stored.
@@ -196,6 +206,12 @@ pub enum AppendError {
     /// As many idempotency keys are remembered as there may be, each for too short a time to be forgotten.
     #[error("too many idempotency keys are remembered at the moment")]
     TooManyKeys,
+    /// The newest event of a topic is not what it has to be, by the event of this index.
+    #[error("the newest event of the topic is not what `if_latest` says")]
+    NotLatest {
+        /// The index of the event among those that were to be stored together.
+        index: usize,
+    },
     /// Certainly not stored: there is no space.
     #[error("the event was not stored: there is no space left for the history")]
     StorageFull,
@@ -305,6 +321,13 @@ pub struct TopicSummary {
     pub topic: Topic,
     /// How many events are kept.
     pub retained: usize,
-    /// The newest of them.
+    /// The newest of them, be it a tombstone.
     pub latest: Option<Arc<Event>>,
+}
+
+impl TopicSummary {
+    /// The current value.
+    pub fn value(&self) -> Option<&Event> {
+        self.latest.as_deref().filter(|event| !event.is_tombstone())
+    }
 }

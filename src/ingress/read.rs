@@ -10,9 +10,8 @@ use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered};
 use crate::config::Span;
 use crate::history::{ListTopics, Read, Since, TopicSummary};
-use crate::http::Query;
+use crate::http::{self, Query};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
-use crate::protocol::event_object;
 
 /// The most items of one page.
 const MAX_LIMIT: usize = 1_000;
@@ -137,7 +136,7 @@ pub async fn read_topic(
     Ok(HttpResponse::Ok().json(TopicBody {
         topic: summary.topic.to_string(),
         subscribers,
-        latest: summary.latest.as_deref().map(object).transpose()?,
+        latest: summary.value().map(object).transpose()?,
         retained: summary.retained,
         silent_nodes: silent,
     }))
@@ -179,7 +178,6 @@ fn is_zero(count: &usize) -> bool {
 }
 
 fn object(event: &Event) -> Result<Box<RawValue>, Problem> {
-    let text = String::from_utf8(event_object(event)).ok();
-    let json = text.and_then(|text| RawValue::from_string(text).ok());
-    json.ok_or_else(|| Problem::new(Code::Internal, "a kept event could not be written"))
+    let value = http::event_value(event);
+    value.ok_or_else(|| Problem::new(Code::Internal, "a kept event could not be written"))
 }

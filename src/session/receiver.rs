@@ -30,7 +30,9 @@ use crate::broker::{
 };
 use crate::clock::Instant;
 use crate::history::Loss;
-use crate::model::{Bearer, Close, Code, Cursor, Event, Pattern, Problem, Topic, Trouble};
+use crate::model::{
+    Bearer, Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Topic, Trouble,
+};
 use crate::protocol::{Reply, Subscribe};
 
 /// The receiving end of one session.
@@ -85,10 +87,11 @@ impl Receiver {
         rhythm: Rhythm,
         voice: Voice,
         access: Access,
+        session: &str,
         user_place: Option<UserPlace>,
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
-        let intake = Intake::new(voice, access, house.limits.conflated_bytes);
+        let intake = Intake::new(voice, access, session, house.limits.conflated_bytes);
         let (waiting, lagging, ends) = (None, None, None);
         let mut receiver = Self {
             intake,
@@ -105,6 +108,11 @@ impl Receiver {
         };
         receiver.watch_idleness();
         receiver
+    }
+
+    /// Refuses what of an event this session may not say, and says that it sent it.
+    pub fn sign(&self, event: &mut NewEvent) -> Result<(), Problem> {
+        self.access().sign(event, Some(self.intake.session()))
     }
 
     /// Says the first word, behind what the transport sends before it.
@@ -300,7 +308,7 @@ impl Subscriber for Receiver {
         match self.rights_of(&caller) {
             Ok(access) => {
                 let lost = self.set_access(access);
-                self.reply(&Reply::Ack { reference, id: None });
+                self.reply(&Reply::Ack { reference, id: None, superseded: None });
                 self.tell_lost(&lost);
                 Changed { lost, errand: self.admitted() }
             }
@@ -321,7 +329,7 @@ impl Subscriber for Receiver {
             self.refuse_subscribe(reference, &problem);
             return None;
         }
-        self.reply(&Reply::Ack { reference, id: None });
+        self.reply(&Reply::Ack { reference, id: None, superseded: None });
         if let (None, Some(since)) = (&self.resumed, subscribe.since) {
             self.resumed = Some(Box::new(Resumed { since, large: None, is_taken: false }));
         }

@@ -174,6 +174,7 @@ impl Reader {
             let found = reads.newest(&topics).await?;
             let events =
                 topics.iter().zip(found).filter_map(|(topic, found)| event(&found?, topic, &state));
+            let events = events.filter(|event| !event.is_tombstone());
             Ok(Ok(NewestPage { events: events.collect(), next }))
         })
         .await

@@ -40,7 +40,7 @@ use self::past::{Memories, Past};
 use self::reader::Wanted;
 use self::readers::Readers;
 use self::room::Room;
-use self::rows::ReceiptRow;
+use self::rows::{Outcome, ReceiptRow};
 use self::space::{Bounds, Reserve};
 use self::state::{Admission, Forget, Shared, Trouble, Withdrawn};
 use self::store::{Failure, Store};
@@ -180,10 +180,10 @@ fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock
     let now = Timestamp::from(clock.time()).millis();
     let age = now.saturating_sub(row.aged(log.steps()));
     let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
-    let events = row.events.into_iter().map(|(topic, sequence)| {
+    let events = row.events.into_iter().map(|Outcome { topic, number, superseded }| {
         let cursor =
-            sequence.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
-        EventReceipt { cursor, topic, time }
+            number.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
+        EventReceipt { cursor, topic, time, superseded }
     });
     let key = IdempotencyKey { scope: row.scope, request: row.request, is_in_series: false };
     log.remember(key, events.collect(), age);
@@ -248,6 +248,7 @@ impl SqliteHistory {
         events.sort_unstable_by(|a, b| a.topic.cmp(&b.topic).then(sequence(b).cmp(&sequence(a))));
         events.dedup_by(|b, a| a.topic == b.topic);
         events.retain(|event| next.as_ref().is_none_or(|next| event.topic <= *next));
+        events.retain(|event| !event.is_tombstone());
         if events.len() > max_events {
             events.truncate(max_events);
             next = events.last().map(|event| event.topic.clone());

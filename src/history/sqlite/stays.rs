@@ -86,7 +86,7 @@ impl Removal<'_> {
             return Ok(false);
         };
         let is_newest = topic.last == event.sequence;
-        if !is_newest || !rules.of(&topic.name).keeps_newest(Storage::Disk) {
+        if !is_newest || event.is_tombstone || !rules.of(&topic.name).keeps_newest(Storage::Disk) {
             return Ok(false);
         }
         let bytes = event.cost(topic);
@@ -183,6 +183,7 @@ mod tests {
                 kind: None,
                 time: Timestamp::from(SystemTime::now()),
                 data: Data::from_text("x"),
+                envelope: None,
             })
         };
         let events: Vec<_> = (first..).zip(topics).map(event).collect();
