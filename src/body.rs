@@ -107,21 +107,30 @@ impl Share {
     }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        if self.bytes == 0 {
+impl Share {
+    /// Gives so many bytes back, of those that it has.
+    fn give_back(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        if bytes == 0 {
             return;
         }
+        self.bytes -= bytes;
         let mut held = self.bodies.lock();
-        held.bytes -= self.bytes;
+        held.bytes -= bytes;
         if let Some(address) = self.address
             && let Some(of_address) = held.by_address.get_mut(&address)
         {
-            *of_address -= self.bytes;
+            *of_address -= bytes;
             if *of_address == 0 {
                 held.by_address.remove(&address);
             }
         }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
     }
 }
 

@@ -197,7 +197,32 @@ async fn an_entry_without_its_field_is_said_and_counted() {
     eventually_logged(&directory, &words).await;
     let metrics = reqwest::get(process.url("/metrics")).await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
-    assert!(metrics.contains("fanfare_ingress_passed_by_total 1\n"), "{metrics}");
+    let counted = "fanfare_ingress_passed_by_total{reason=\"no_field\"} 1\n";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_fills_a_stream_with_what_can_be_no_event_fills_no_log() {
+    let app = Redis::start();
+    for n in 0..300 {
+        let _: String =
+            app.run(&["XADD", "app:orders", &format!("7-{}", n + 1), "nothing", "here"]);
+    }
+    add(&app, "1");
+    let (mut process, directory) = reading(&app.url(), "json");
+    eventually("the good one is there", async || {
+        let kept = reqwest::get(process.url("/v1/topics/orders/events")).await.expect("an answer");
+        kept.json::<Value>().await.expect("JSON")["events"].as_array().map(Vec::len) == Some(1)
+    })
+    .await;
+    process.signal("-TERM");
+    process.wait();
+    let log = std::fs::read_to_string(directory.path().join("broker.log")).expect("a log");
+    let said: Vec<_> = log.lines().filter(|line| line.contains("no_field")).collect();
+    assert!(
+        said.len() == 2 && said[0].contains("7-1:") && said[1].contains("count=299"),
+        "{said:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -203,6 +203,19 @@ async fn a_client_that_ends_at_the_same_large_event_again_and_again_is_counted()
         gone().await;
     }
     assert_eq!(stumbles().await, 0);
+    // Neither is who took it, is still there two heartbeats later, and leaves then.
+    let query = format!("?topic=a&since={since}&heartbeat=1");
+    for _ in 0..3 {
+        let mut client = SseClient::connect(&server, &query, &[]).await;
+        let mut beats = 0;
+        while beats < 3 {
+            beats +=
+                usize::from(client.next().await.expect("an event").event == "fanfare.heartbeat");
+        }
+        drop(client);
+        gone().await;
+    }
+    assert_eq!(stumbles().await, 0);
     for times in 1..=4 {
         let mut client = SseClient::connect(&server, "?topic=a", &[("last-event-id", since)]).await;
         assert_eq!(client.next().await.expect("an event").json()["data"], "x".repeat(40_000));

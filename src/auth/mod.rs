@@ -315,11 +315,26 @@ impl FromRequest for Access {
         Box::pin(async move {
             let auth = request.app_data::<web::Data<Auth>>();
             match auth.zip(request.app_data::<web::Data<Entrance>>()) {
-                Some((auth, entrance)) => auth.admit(entrance, request.head(), None).await,
+                Some((auth, entrance)) => {
+                    let access = auth.admit(entrance, request.head(), None).await?;
+                    require_in_header(&access, request.query_string())?;
+                    Ok(access)
+                }
                 None => Err(Problem::new(Code::Internal, "nobody is at the door")),
             }
         })
     }
+}
+
+/// Refuses who shows a credential where it is not looked for: as if there were none, it would be asked for again.
+fn require_in_header(access: &Access, query: &str) -> Result<(), Problem> {
+    let mut names = query.split('&').filter_map(|pair| pair.split('=').next());
+    if matches!(access.caller(), Caller::Anonymous) && names.any(|name| name == "access_token") {
+        let detail = "access_token in the URL is looked at by /v1/ws and /v1/sse alone; here a credential is a \
+                      header: `Authorization: Bearer`";
+        return Err(Problem::new(Code::Unauthorized, detail));
+    }
+    Ok(())
 }
 
 fn unauthorized(detail: impl Into<String>) -> Problem {

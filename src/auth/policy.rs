@@ -11,6 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tracing::warn;
 
 use super::jwks::Jwks;
+use super::origin::is_of_this_machine;
 use super::token::{Checked, TokenCheck};
 use super::{Caller, Proof, unauthorized};
 use crate::config::{self, ApiKey, KeyHash, Rules};
@@ -215,11 +216,12 @@ impl Policy {
 
     /// Whether pages of any origin but our own are let in.
     pub fn lists_origins(&self) -> bool {
-        !self.allowed_origins.is_empty()
+        self.open || !self.allowed_origins.is_empty()
     }
 
-    /// Whether pages of this origin are let in wherever they ask.
+    /// Whether pages of this origin, if it is not our own, may read what they are answered.
     pub fn lists_origin(&self, origin: &[u8]) -> bool {
         self.allowed_origins.iter().any(|listed| listed.as_bytes() == origin)
+            || self.open && str::from_utf8(origin).is_ok_and(is_of_this_machine)
     }
 }

@@ -47,7 +47,7 @@ use self::tickets::Tickets;
 pub use self::topics::{Subscribed, Topics};
 use crate::clock::{Clock, Instant};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PassedBy};
 use crate::model::{Code, Cursor, NotLatest, Problem, Topic, Trouble};
 use crate::panics::half_done;
 
@@ -172,9 +172,9 @@ impl BrokerHandle {
         problem
     }
 
-    /// Counts what came to be published and can't be an event.
-    pub fn count_passed_by(&self) {
-        self.shared.metrics.ingress_passed_by.inc();
+    /// What came to be published and did not become an event.
+    pub fn passed_by(&self) -> &PassedBy {
+        &self.shared.metrics.passed_by
     }
 
     async fn wait_for_room(&self) -> Result<(), Problem> {

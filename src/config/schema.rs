@@ -154,7 +154,8 @@ sections! {
         /// metrics nor publishing by `POST`. Addresses beyond this machine need a credential.
         internal_listen: Option<SocketAddr> = None;
         /// Origins of the pages that may connect from a browser, beside those of the broker's own
-        /// address: `["https://dashboard.example"]`.
+        /// address: `["https://dashboard.example"]`. Without credentials, pages of this machine pass
+        /// too, on whatever port.
         allowed_origins: Vec<String> = Vec::new();
         /// Threads that serve connections; 0 means one a processor.
         workers: usize = 0;

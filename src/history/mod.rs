@@ -6,7 +6,6 @@
 //! `tests/history_contract.rs`.
 
 mod clock_steps;
-mod early_keys;
 mod endings;
 pub mod memory;
 pub mod redis;

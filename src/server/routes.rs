@@ -98,9 +98,14 @@ fn for_operators(services: &mut ServiceConfig, is_local: bool) {
     }
 }
 
+/// Whether the console is served: to this machine, or where somebody may use it.
+pub(super) fn has_console(is_local: bool, auth: &Auth) -> bool {
+    is_local || auth.policy().has_operators()
+}
+
 /// A file of the console, which other machines see only where someone may use it.
 fn console_file(asset: &Asset, is_local: bool, auth: &web::Data<Auth>) -> HttpResponse {
-    if is_local || auth.policy().has_operators() {
+    if has_console(is_local, auth) {
         return asset.response();
     }
     let detail = "the console is off on this address until there is an API key with admin rights";

@@ -60,6 +60,8 @@ pub struct Receiver {
 struct Resumed {
     since: Cursor,
     large: Option<(Cursor, usize)>,
+    /// All of it was taken, at the last heartbeat.
+    is_taken: bool,
 }
 
 /// A subscribe, and the number that the client gave it.
@@ -301,6 +303,15 @@ impl Receiver {
         lost
     }
 
+    /// Whose client has taken all that was replayed, and is still there a heartbeat later, stumbles over none of it.
+    fn outlive_large(&mut self) {
+        let was_replayed = self.intake.replays() == 0 && self.outgoing().bytes() == 0;
+        let was_heard = self.transport == Transport::Sse || self.missed_heartbeats == 0;
+        self.resumed.take_if(|resumed| {
+            std::mem::replace(&mut resumed.is_taken, was_replayed) && was_replayed && was_heard
+        });
+    }
+
     fn tell_lost(&mut self, lost: &[Pattern]) {
         for pattern in lost {
             let detail = format!("no right to subscribe to {pattern} any more");
@@ -363,7 +374,7 @@ impl Subscriber for Receiver {
         }
         self.reply(&Reply::Ack { reference, id: None, superseded: None });
         if let (None, Some(since)) = (&self.resumed, since) {
-            self.resumed = Some(Box::new(Resumed { since, large: None }));
+            self.resumed = Some(Box::new(Resumed { since, large: None, is_taken: false }));
         }
         let interval = subscribe.interval();
         let Subscribe { patterns, opening, .. } = subscribe;
@@ -430,6 +441,7 @@ impl Subscriber for Receiver {
                 return Err(Close::HeartbeatMissed);
             }
         }
+        self.outlive_large();
         self.intake.voice_mut().heartbeat();
         self.intake.tell_cursor(position);
         Ok(())
@@ -473,7 +485,8 @@ impl Subscriber for Receiver {
     }
 
     fn left(&mut self, info: &SessionInfo) {
-        let Some(Resumed { since, large: Some((event, bytes)) }) = self.resumed.as_deref() else {
+        let Some(Resumed { since, large: Some((event, bytes)), .. }) = self.resumed.as_deref()
+        else {
             return;
         };
         let House { stumbles, metrics, clock, .. } = &*self.house;

@@ -37,7 +37,8 @@ Examples:
   fanfare subscribe 'orders.>' --since -15m
 
 With a token (or an API key): FANFARE_TOKEN=... fanfare subscribe ... (better than --token, which
-others on this machine can see in the list of processes).
+others on this machine can see in the list of processes). The password of a proxy:
+FANFARE_PROXY_LOGIN=USER:PASSWORD; the token then goes as the first message.
 
 Events go to standard output, each as a JSON object on a line of its own; everything else that is to
 be said goes to standard error: where events are missing, for instance (gap). It ends once nobody

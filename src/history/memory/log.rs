@@ -10,7 +10,6 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::super::clock_steps::{ClockSteps, Dating, span};
-use super::super::early_keys::EarlyKeys;
 use super::super::endings::{Ending, Endings};
 use super::super::terms::{self, Apart, Judged, Standings};
 use super::super::{
@@ -21,6 +20,7 @@ use super::kept::{Bounds, Found, Kept, MaxStays};
 use super::receipts::{Known, Receipts};
 use crate::clock::Clock;
 use crate::config::{self, Rule, Rules, Storage};
+use crate::metrics::EARLY_KEYS;
 use crate::model::{Cursor, Event, NewEvent, Pattern, Timestamp, Topic};
 
 /// How many topics one sweep looks at.
@@ -37,7 +37,6 @@ pub(in crate::history) struct Log {
     kept: Kept,
     endings: Endings,
     receipts: Receipts,
-    early_keys: EarlyKeys,
     swept: Option<Topic>,
 }
 
@@ -60,7 +59,6 @@ impl Log {
             kept: Kept::new(config.memory_bytes, max_stays),
             endings: Endings::default(),
             receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
-            early_keys: EarlyKeys::default(),
             swept: None,
         };
         log.look_at_clock();
@@ -302,7 +300,7 @@ impl Log {
         let now = self.clock.now().into_std();
         self.receipts.expire(now);
         let remembered = self.receipts.shorter_window(now).unwrap_or_default();
-        self.early_keys.tell(self.receipts.take_early(), remembered);
+        EARLY_KEYS.note(self.receipts.take_early(), remembered);
     }
 
     /// For how long idempotency keys are remembered now; none where that is their whole window.

@@ -55,7 +55,6 @@ use self::recent::Recent;
 use self::state::State;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
-use super::early_keys::EarlyKeys;
 use super::{
     Append, AppendError, BackPage, Ending, Feed, History, ListTopics, Moment, Newest, NewestPage,
     Page, Read, ReadBack, Receipt, Since, TopicSummary,
@@ -183,8 +182,7 @@ async fn work(
     tokio::spawn(follower.run(ear));
     tokio::spawn(probe.run());
     tokio::spawn(Sweeper::new(server.clone(), rules.clone(), config.clone()).run(due));
-    let early_keys = EarlyKeys::default();
-    Publisher { server: server.clone(), queue, rules, config, early_keys }.run().await;
+    Publisher { server: server.clone(), queue, rules, config }.run().await;
     server.say_good_bye().await;
 }
 

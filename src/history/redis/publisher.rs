@@ -15,7 +15,6 @@ use redis::{RedisError, Script, ScriptInvocation};
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
-use super::super::early_keys::EarlyKeys;
 use super::super::terms::is_free;
 use super::super::{Append, AppendError, EventReceipt, LEAST_KEY_WINDOW, Receipt, Superseded};
 use super::entry;
@@ -24,6 +23,7 @@ use super::scripts;
 use super::state::State;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
+use crate::metrics::EARLY_KEYS;
 use crate::model::{Cursor, Event, Latest, Terms, Timestamp, Topic};
 use crate::panics::half_done;
 
@@ -163,7 +163,6 @@ pub(super) struct Publisher {
     pub(super) queue: Arc<Queue>,
     pub(super) rules: Rules,
     pub(super) config: config::History,
-    pub(super) early_keys: EarlyKeys,
 }
 
 /// What a script did with a group: how the log stands then, what became of each publish, and how many keys were
@@ -172,7 +171,7 @@ type Published = (State, Vec<Vec<String>>, u64, u64);
 
 impl Publisher {
     /// Publishes until the queue is stopped and empty.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
         while let Some(mut group) = self.queue.next_group().await {
             let link = match self.server.link() {
                 Ok(link) => link,
@@ -187,7 +186,7 @@ impl Publisher {
             }
             match self.publish(&link, &scripts::PUBLISH, &group).await {
                 Ok((state, results, early, remembered)) => {
-                    self.early_keys.tell(early, Duration::from_millis(remembered));
+                    EARLY_KEYS.note(early, Duration::from_millis(remembered));
                     self.answer(&link, &state, group, results).await;
                 }
                 Err(error) if error.code() == Some(OUT_OF_MEMORY) => {

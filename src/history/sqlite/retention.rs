@@ -179,6 +179,7 @@ impl Removal<'_> {
             bytes > max_bytes + state.bytes || (before - bytes < excess && bytes > least)
         };
         while self.left > 0 && is_over(self.others()) {
+            self.skip_stays()?;
             let sql = format!(
                 "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 2",
                 Removable::COLUMNS

@@ -107,7 +107,7 @@ impl Store {
         let (log, past, is_new) = load_or_create(&mut db).map_err(damaged)?;
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
-        let spared = Spared::read(&db, config).map_err(damaged)?;
+        let spared = Spared::read(&db, config, rules).map_err(damaged)?;
         Ok(Self {
             db,
             log,

@@ -7,11 +7,11 @@ use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value, cmd};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::interval;
-use tracing::warn;
 
 use super::{ANSWER, RETRY, Source, TOGETHER};
 use crate::broker::BrokerHandle;
 use crate::history::redis::Away;
+use crate::metrics::Why;
 
 /// How many messages wait; what is over is lost.
 const WAITING: usize = 1_024;
@@ -72,7 +72,7 @@ impl Source {
         }
         let events = messages.iter().filter_map(|(channel, data)| {
             let name = std::str::from_utf8(channel).ok()?;
-            self.event(name, data)
+            self.event(name, &name, data)
         });
         self.publish(connection, events.collect(), None).await
     }
@@ -99,12 +99,16 @@ fn sort(
     let (Some(Value::BulkString(channel)), Some(Value::BulkString(data))) = message else {
         return Ok(());
     };
-    if data.len() > max_bytes {
-        warn!(bytes = data.len(), "a message over limits.event_bytes is passed by");
-        broker.count_passed_by();
-    } else if sender.try_send(Heard::Message { channel, data }).is_err() {
-        warn!("messages of a channel are lost, for too many wait");
-        broker.count_passed_by();
+    let bytes = data.len();
+    let of = |channel: &[u8]| String::from_utf8_lossy(channel).into_owned();
+    if bytes > max_bytes {
+        let example = || format!("{}: {bytes} bytes, over limits.event_bytes", of(&channel));
+        broker.passed_by().note(Why::TooLarge, 1, example);
+    } else if let Err(lost) = sender.try_send(Heard::Message { channel, data })
+        && let Heard::Message { channel, .. } = lost.into_inner()
+    {
+        let example = || format!("{}: {WAITING} messages wait already", of(&channel));
+        broker.passed_by().note(Why::NoRoom, 1, example);
     }
     Ok(())
 }

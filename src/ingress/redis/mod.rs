@@ -1,11 +1,12 @@
 //! Events out of an application's own Redis: its channels and streams become topics.
 //!
 //! One node at a time reads each source, so that its order stays. What can't be an event is passed by with a
-//! warning; while the log can't take events, a stream waits, and of a channel so much as there is room for.
+//! warning a minute; while the log can't take events, a stream waits, and of a channel so much as there is room for.
 
 mod channel;
 mod stream;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::broker::BrokerHandle;
 use crate::config::{Limits, RedisSource, Tap};
 use crate::history::redis::{Away, Place, Turn};
 use crate::history::{Append, IdempotencyKey, Series};
+use crate::metrics::Why;
 use crate::model::{Code, LogName, NewEvent, Problem};
 
 /// How long until the next attempt, and how often it is looked whose turn it is.
@@ -92,8 +94,8 @@ impl Source {
         Ok(())
     }
 
-    /// The event that data from a channel or stream is; none, with a warning, where it can't be one.
-    fn event(&self, name: &str, data: &[u8]) -> Option<NewEvent> {
+    /// The event that data from a channel or stream is; none where it can't be one, which is told with its place.
+    fn event(&self, name: &str, place: &dyn fmt::Display, data: &[u8]) -> Option<NewEvent> {
         let parsed = match std::str::from_utf8(data) {
             Ok(_) => Form::Guess.data(data, &self.limits),
             Err(_) => Form::Binary.data(data, &self.limits),
@@ -104,9 +106,15 @@ impl Source {
                 Some(NewEvent::new(topic, self.from.kind.clone(), data))
             }
             (topic, parsed) => {
-                let code = topic.err().or(parsed.err()).map_or(Code::InvalidTopic, |why| why.code);
-                warn!(name, code = code.as_str(), "what can't be an event is passed by");
-                self.broker.count_passed_by();
+                let problem = topic.err().or(parsed.err());
+                let why = match problem.as_ref().map(|problem| problem.code) {
+                    None | Some(Code::InvalidTopic) => Why::InvalidTopic,
+                    Some(Code::TooLarge) => Why::TooLarge,
+                    Some(_) => Why::InvalidEvent,
+                };
+                let detail = problem.map(|problem| problem.detail);
+                let detail = detail.unwrap_or_else(|| "its topic is the broker's own".to_owned());
+                self.broker.passed_by().note(why, 1, || format!("{place}: {detail}"));
                 None
             }
         }
@@ -134,7 +142,9 @@ impl Source {
                     sleep(RETRY).await;
                 }
                 code => {
-                    warn!(code = code.as_str(), "events of a source are refused");
+                    let (number, name) = (append.events.len() as u64, self.from.tap.name());
+                    let refused = || format!("{name}: {}: {}", code.as_str(), problem.detail);
+                    self.broker.passed_by().note(Why::Refused, number, refused);
                     break;
                 }
             }

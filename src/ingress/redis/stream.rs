@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult, cmd};
-use tracing::warn;
 
 use super::super::idempotency::digest;
 use super::{ANSWER, Source, TOGETHER};
 use crate::history::IdempotencyKey;
 use crate::history::redis::Away;
+use crate::metrics::Why;
 use crate::model::NewEvent;
 
 /// How long a read waits for entries.
@@ -66,18 +66,14 @@ impl Source {
     /// The event that an entry is; none where it can't be one, which is said, or was deleted.
     fn event_of(&self, name: &str, (id, fields): &Entry, field: Option<&str>) -> Option<NewEvent> {
         let Some(data) = data(fields.as_deref()?, field) else {
-            let setting = "ingress.redis.field";
-            warn!(
-                stream = name,
-                entry = id,
-                setting,
-                field,
-                "an entry without its field is passed by"
-            );
-            self.broker.count_passed_by();
+            let example = || {
+                let field = field.unwrap_or_default();
+                format!("{name} {id}: the entry has no field {field} (ingress.redis.field)")
+            };
+            self.broker.passed_by().note(Why::NoField, 1, example);
             return None;
         };
-        self.event(name, &data)
+        self.event(name, &format_args!("{name} {id}"), &data)
     }
 }
 
