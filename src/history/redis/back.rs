@@ -58,7 +58,8 @@ impl Back<'_> {
     }
 
     async fn by_topic(&mut self, reads: &mut Reads<'_>, topics: &[Topic]) -> RedisResult<()> {
-        let count = (self.read.max_events / topics.len().max(1)).clamp(4, 2 * VALUES);
+        // One more than may be wanted, by which the end is known.
+        let count = (self.read.max_events / topics.len().max(1)).clamp(4, 2 * VALUES) + 1;
         let ranges = reads.ranges_back(topics, self.upto, count).await?;
         let full = ranges.iter().filter(|range| range.len() == count);
         let ends = full.filter_map(|range| range.last()).map(|found| found.sequence);
