@@ -306,6 +306,21 @@ pub struct TopicSummary {
     pub topic: Topic,
     /// How many events are kept.
     pub retained: usize,
-    /// The newest of them.
+    /// When the newest of them came.
+    pub latest_time: Option<Timestamp>,
+    /// The newest of them; left out of lists.
     pub latest: Option<Arc<Event>>,
+}
+
+impl TopicSummary {
+    /// That nothing is kept of a topic.
+    pub fn empty(topic: Topic) -> Self {
+        Self { topic, retained: 0, latest_time: None, latest: None }
+    }
+
+    /// Of so many events, this is the newest.
+    fn new(topic: Topic, retained: usize, latest: Option<Arc<Event>>) -> Self {
+        let latest_time = latest.as_ref().map(|event| event.time);
+        Self { topic, retained, latest_time, latest }
+    }
 }

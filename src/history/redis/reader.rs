@@ -22,6 +22,9 @@ const FEW_TOPICS: usize = 64;
 /// How many places or names one page looks at.
 const LOOKED_AT: usize = 1_024;
 
+/// Of how many topics the newest events are read at a time for their dates alone.
+const SIZES: usize = 128;
+
 /// Where a log that nobody has written to is read from.
 const NEVER: &str = "the log is not there";
 
@@ -192,11 +195,15 @@ impl Reader {
                 after = Some(last);
             }
             topics.truncate(limit);
-            let lengths = reads.lengths(&topics).await?;
-            let summaries = topics.into_iter().zip(lengths).map(|(topic, retained)| TopicSummary {
-                topic,
+            let mut sizes = Vec::with_capacity(topics.len());
+            for some in topics.chunks(SIZES) {
+                sizes.extend(reads.sizes(some).await?);
+            }
+            let summaries = topics.into_iter().zip(sizes);
+            let summaries = summaries.map(|(topic, (retained, latest_time))| TopicSummary {
                 retained,
-                latest: None,
+                latest_time,
+                ..TopicSummary::empty(topic)
             });
             Ok(Ok(summaries.filter(|summary| summary.retained > 0).collect()))
         })
@@ -212,7 +219,7 @@ impl Reader {
             let found = reads.newest(&one).await?.into_iter().next().flatten();
             let [topic] = one;
             let latest = found.and_then(|found| event(&found, &topic, &state));
-            Ok(Ok(TopicSummary { topic, retained, latest }))
+            Ok(Ok(TopicSummary::new(topic, retained, latest)))
         })
         .await
     }

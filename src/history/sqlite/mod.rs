@@ -262,13 +262,11 @@ impl SqliteHistory {
         while on_disk < limit {
             let (patterns, from) = ([pattern.clone()], after.clone());
             let read =
-                move |reader: &reader::Reader| reader.by_name(&patterns, from.as_ref(), limit);
+                move |reader: &reader::Reader| reader.sizes(&patterns, from.as_ref(), limit);
             let page = self.readers.read(read).await?;
             on_disk += page.found.len();
-            topics.extend(page.found.into_iter().map(|(topic, row)| TopicSummary {
-                topic,
-                retained: row.retained as usize,
-                latest: None,
+            topics.extend(page.found.into_iter().map(|(topic, (retained, latest_time))| {
+                TopicSummary { retained, latest_time, ..TopicSummary::empty(topic) }
             }));
             match page.upto {
                 Some(upto) => after = Some(upto),
@@ -279,6 +277,7 @@ impl SqliteHistory {
         topics.dedup_by(|b, a| {
             a.topic == b.topic && {
                 a.retained += b.retained;
+                a.latest_time = a.latest_time.max(b.latest_time);
                 true
             }
         });
@@ -296,7 +295,7 @@ impl SqliteHistory {
         let (retained, latest) = disk.await?.unwrap_or_default();
         let newest = latest.into_iter().chain(memory.latest).max_by_key(|event| sequence(event));
         let retained = retained + memory.retained;
-        Ok(TopicSummary { topic: memory.topic, retained, latest: newest })
+        Ok(TopicSummary::new(memory.topic, retained, newest))
     }
 }
 

@@ -13,7 +13,7 @@ use super::page::Page;
 use super::past::Past;
 use super::retention::collect;
 use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow};
-use crate::model::{Cursor, Event, Pattern, Topic};
+use crate::model::{Cursor, Event, Pattern, Timestamp, Topic};
 
 /// The most topics that are followed one by one.
 const FOLLOWED: usize = 2_048;
@@ -280,6 +280,25 @@ impl Reader {
             upto = earlier(upto, found.last().map(|(name, _)| name.clone()));
         }
         found.retain(|(name, _)| upto.as_ref().is_none_or(|upto| name <= upto));
+        Ok(ByTopic { found, upto })
+    }
+
+    /// How many events such topics have, and when the newest of them came.
+    pub(super) fn sizes(
+        &self,
+        patterns: &[Pattern],
+        after: Option<&Topic>,
+        limit: usize,
+    ) -> RowResult<ByTopic<(usize, Option<Timestamp>)>> {
+        let transaction = self.db.unchecked_transaction()?;
+        let ByTopic { found: rows, upto } = self.by_name(patterns, after, limit)?;
+        let mut date = self.db.prepare_cached("SELECT time FROM events WHERE sequence = ?1")?;
+        let mut found = Vec::with_capacity(rows.len());
+        for (name, row) in rows {
+            let date = date.query_row((row.last as i64,), |row| row.get(0)).optional()?;
+            found.push((name, (row.retained as usize, date.map(Timestamp::from_millis))));
+        }
+        transaction.finish()?;
         Ok(ByTopic { found, upto })
     }
 
