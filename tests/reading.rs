@@ -155,6 +155,9 @@ async fn a_page_names_no_topic_that_its_reader_may_not_see() {
         }
         assert_eq!(seen, shown, "{path}");
     }
+    let back = server.get("/v1/events?match=%3E&before=").bearer_auth(&ada);
+    let back: Vec<_> = said(&ask(back).await).into_iter().map(|(topic, _)| topic).collect();
+    assert_eq!(back, ["open.2", "open.1", "mix.z", "mix.a"]);
 }
 
 #[tokio::test]
@@ -302,6 +305,64 @@ async fn events_of_many_topics_are_read_in_the_order_of_the_log() {
     }
     let refused = problem(server.get("/v1/events?match=a&since=nope")).await;
     assert_eq!(refused, (400, "invalid_cursor".to_owned()));
+}
+
+/// Reads back to the end: what the pages say, and their gaps.
+async fn read_back(server: &TestServer, path: &str, before: &str) -> (Vec<(String, Value)>, Vec<bool>) {
+    let (mut seen, mut gaps, mut before) = (Vec::new(), Vec::new(), before.to_owned());
+    loop {
+        let query = [("limit", "2"), ("before", &before)];
+        let page = ask(server.get(path).query(&query)).await;
+        seen.extend(said(&page));
+        gaps.push(page["gap"].as_bool().expect("a truth value"));
+        match page.get("next") {
+            Some(next) => text(next).clone_into(&mut before),
+            None => return (seen, gaps),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_read_back_newest_first_and_the_end_says_whether_there_was_more() {
+    let (directory, redis) = (tempfile::tempdir().expect("a directory"), Redis::start());
+    let short = |config: &mut Config| {
+        let mut rule = config.rules.default.clone();
+        rule.pattern = Pattern::parse("short.*").expect("a pattern");
+        rule.max_events = 2;
+        config.rules.listed.push(rule);
+    };
+    let servers = [
+        TestServer::with(short),
+        TestServer::durable(directory.path(), short),
+        TestServer::with(|config| {
+            config.redis = Some(RedisConfig::at(&redis.url()));
+            config.rules.default.storage = Storage::Redis;
+            short(config);
+        }),
+    ];
+    for server in servers {
+        let topics = ["a.x", "b", "a.y", "a.x", "b", "a.z"];
+        let published: Vec<_> =
+            topics.iter().enumerate().map(|(n, topic)| ((*topic).to_owned(), json!(n))).collect();
+        let ids = server.publish_all(&published).await;
+        let matching = "/v1/events?match=a.*";
+        let (seen, gaps) = read_back(&server, matching, "").await;
+        assert_eq!(seen, said_to_be(&[("a.z", 5), ("a.x", 3), ("a.y", 2), ("a.x", 0)]));
+        assert!(gaps.iter().all(|gap| !gap), "{gaps:?}");
+        let (seen, _) = read_back(&server, matching, &ids[3]).await;
+        assert_eq!(seen, said_to_be(&[("a.y", 2), ("a.x", 0)]), "what is before it alone");
+        let (seen, _) = read_back(&server, "/v1/topics/b/events", "").await;
+        assert_eq!(seen, said_to_be(&[("b", 4), ("b", 1)]));
+        for number in 0..4 {
+            publish(&server, "short.1", json!(number)).await;
+        }
+        let (seen, gaps) = read_back(&server, "/v1/topics/short.1/events", "").await;
+        assert_eq!((seen, gaps.last()), (said_to_be(&[("short.1", 3), ("short.1", 2)]), Some(&true)));
+        let both = format!("/v1/events?since={}&before={}", ids[0], ids[1]);
+        assert_eq!(problem(server.get(&both)).await, (400, "bad_request".to_owned()));
+        let refused = problem(server.get("/v1/events?before=nope")).await;
+        assert_eq!(refused, (400, "invalid_cursor".to_owned()));
+    }
 }
 
 /// A node of a cluster.

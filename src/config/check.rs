@@ -429,6 +429,7 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
         bytes_per_second: typed.bytes_per_second.0,
         subscriptions: count("subscriptions", typed.subscriptions),
         replays: count("replays", typed.replays),
+        last_events: count("last_events", typed.last_events),
         event_bytes,
         batch_bytes,
         batch_events: count("batch_events", typed.batch_events),

@@ -337,6 +337,9 @@ sections! {
         subscriptions: usize = 1_000;
         /// Replays that run at a time on one connection; one more is refused with `too_many`.
         replays: usize = 8;
+        /// Events that `last` of a subscribe may come to over all topics, or `tail` ask for; more are refused with
+        /// `too_many`.
+        last_events: usize = 10_000;
         /// Data of an event, as JSON; more is answered 413. The default leaves room for all that stands around it
         /// within 64 KiB, more than which many clients don't take without being told to.
         event_bytes: Size = Size(56 * KIB);

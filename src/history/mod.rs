@@ -20,6 +20,7 @@ use futures_util::future::BoxFuture;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::Since;
 use crate::model::{Cursor, Event, NewEvent, Pattern, Problem, Timestamp, Topic};
 
 /// The way out of a log: hears every event once it is stored, in the order of the log.
@@ -79,6 +80,9 @@ pub trait History: Send + Sync {
 
     /// Kept events, oldest first, a page at a time.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>>;
+
+    /// Kept events, newest first, a page at a time.
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>>;
 
     /// Where what has happened since then begins.
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>>;
@@ -237,25 +241,55 @@ pub struct Page {
     pub done: bool,
 }
 
-/// Since when something has happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// A moment.
-    Time(Timestamp),
-    /// So long ago, by the clock that dates the events, which need not be that of who asks.
-    Ago(Duration),
+/// Which events to read, newest first.
+#[derive(Debug, Clone)]
+pub struct ReadBack {
+    /// Of topics that one of these matches.
+    pub patterns: Arc<[Pattern]>,
+    /// Before this place, which may be the one behind the newest; from the newest where none is given.
+    pub before: Option<Cursor>,
+    /// At most so many events.
+    pub max_events: usize,
+    /// Not many more than so many bytes, counted by [`Event::cost`].
+    pub max_bytes: usize,
 }
 
-impl Since {
-    /// The moment, where it is `now` by the clock that dates the events.
-    pub fn time(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::Time(time) => time,
-            Self::Ago(ago) => {
-                let millis = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-                Timestamp::from_millis(now.millis().saturating_sub(millis))
-            }
-        }
+/// A page of kept events, read backwards.
+#[derive(Debug, Clone)]
+pub struct BackPage {
+    /// The events, newest first.
+    pub events: Vec<Arc<Event>>,
+    /// Read on before this place; none where nothing older is kept.
+    pub next: Option<Cursor>,
+    /// Events that match are missing: on the last page, older ones may have been removed; on any, some could not
+    /// be read, or `before` is not a place in this log and was read as the newest or as the last one before it.
+    pub gap: bool,
+    /// How many events were looked at, whether they match or not.
+    pub looked_at: usize,
+}
+
+/// Events found backwards, newest first, and down to where everything was looked at; 0 at the end.
+#[derive(Debug, Default)]
+struct FoundBack {
+    events: Vec<Arc<Event>>,
+    downto: u64,
+    looked_at: usize,
+}
+
+/// Up to which number one reads who reads what is before a place, and whether that is no place. `position` says of a
+/// place of the log after which number one reads on from it, and whether something is missing there.
+fn upto(before: Cursor, head: Cursor, position: impl Fn(Cursor) -> (u64, bool)) -> (u64, bool) {
+    let below = before.sequence.saturating_sub(1);
+    let is_place = |number: u64| match position(before.at(number)) {
+        (0, is_lost) => number == 0 && !is_lost,
+        (after, _) => after == number,
+    };
+    if is_place(before.sequence) || is_place(below) {
+        return (below.min(head.sequence), false);
+    }
+    match position(before) {
+        (0, _) => (head.sequence, true),
+        (after, _) => (after, true),
     }
 }
 
@@ -277,6 +311,8 @@ pub struct Newest {
     pub after: Option<Topic>,
     /// At most so many events.
     pub max_events: usize,
+    /// Not many more than so many bytes, counted by [`Event::cost`].
+    pub max_bytes: usize,
 }
 
 /// A page of current values.

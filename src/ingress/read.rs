@@ -9,10 +9,9 @@ use serde_json::value::RawValue;
 
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered};
-use crate::config::Span;
-use crate::history::{ListTopics, Read, Since, TopicSummary};
+use crate::history::{ListTopics, Read, ReadBack, TopicSummary};
 use crate::http::Query;
-use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
+use crate::model::{Code, Cursor, Event, Pattern, Problem, Start, Topic};
 use crate::protocol::event_object;
 
 /// The most items of one page.
@@ -31,7 +30,8 @@ pub(super) const ROUNDS: usize = 256;
 #[derive(Serialize)]
 struct EventsBody {
     events: Vec<Box<RawValue>>,
-    next: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
     gap: bool,
 }
 
@@ -71,7 +71,7 @@ pub async fn read_events(
     broker: web::Data<BrokerHandle>,
     auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::parse(request.query_string(), &["since", "limit"])?;
+    let query = Query::parse(request.query_string(), &["since", "before", "limit"])?;
     let topic = Topic::parse(&topic)?;
     events(&query, &Pattern::from(&topic), access, &broker, &auth).await
 }
@@ -83,19 +83,37 @@ pub async fn read_matching_events(
     broker: web::Data<BrokerHandle>,
     auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::parse(request.query_string(), &["match", "since", "limit"])?;
+    let query = Query::parse(request.query_string(), &["match", "since", "before", "limit"])?;
     events(&query, &pattern(&query)?, access, &broker, &auth).await
 }
 
-/// A page of kept events, oldest first.
+/// A page of kept events, oldest first or, before a place, newest first.
 async fn events(
+    query: &Query,
+    pattern: &Pattern,
+    access: Access,
+    broker: &BrokerHandle,
+    auth: &Auth,
+) -> Result<HttpResponse, Problem> {
+    access.require_some_of(pattern)?;
+    match (query.one("before")?, query.one_filled("since")?) {
+        (None, _) => events_on(query, pattern, access, broker, auth).await,
+        (Some(_), None) => events_back(query, pattern, access, broker, auth).await,
+        (Some(_), Some(_)) => {
+            let detail = "since reads on from a place, and before back from one: give one of the two";
+            Err(Problem::new(Code::BadRequest, detail))
+        }
+    }
+}
+
+/// A page of kept events after a place, oldest first.
+async fn events_on(
     query: &Query,
     pattern: &Pattern,
     mut access: Access,
     broker: &BrokerHandle,
     auth: &Auth,
 ) -> Result<HttpResponse, Problem> {
-    access.require_some_of(pattern)?;
     let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
     let (mut after, mut is_gap) = since(query, broker).await?;
     let patterns: Arc<[Pattern]> = access.within(pattern).into();
@@ -115,8 +133,46 @@ async fn events(
         }
         after = Some(page.next);
     };
-    let events = page.events.iter().map(|event| object(event)).collect::<Result<_, _>>()?;
-    Ok(HttpResponse::Ok().json(EventsBody { events, next: page.next.to_string(), gap: is_gap }))
+    event_page(&page.events, Some(page.next), is_gap)
+}
+
+/// A page of kept events before a place, or of all where none is given, newest first.
+async fn events_back(
+    query: &Query,
+    pattern: &Pattern,
+    mut access: Access,
+    broker: &BrokerHandle,
+    auth: &Auth,
+) -> Result<HttpResponse, Problem> {
+    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
+    let (mut before, mut is_gap) = (query.cursor("before")?, false);
+    let patterns: Arc<[Pattern]> = access.within(pattern).into();
+    let mut left = ROUNDS;
+    let page = loop {
+        let (patterns, max_bytes) = (patterns.clone(), PAGE_BYTES);
+        let read = ReadBack { patterns, before, max_events: limit, max_bytes };
+        let mut page = broker.history().read_back(read).await?;
+        access = auth.still(&access)?;
+        access.require_some_of(pattern)?;
+        is_gap |= page.gap;
+        page.events.retain(|event| access.may_subscribe(&event.topic));
+        left -= 1;
+        if page.next.is_none() || !page.events.is_empty() || left == 0 {
+            break page;
+        }
+        before = page.next;
+    };
+    event_page(&page.events, page.next, is_gap)
+}
+
+fn event_page(
+    events: &[Arc<Event>],
+    next: Option<Cursor>,
+    gap: bool,
+) -> Result<HttpResponse, Problem> {
+    let events = events.iter().map(|event| object(event)).collect::<Result<_, _>>()?;
+    let next = next.map(|next| next.to_string());
+    Ok(HttpResponse::Ok().json(EventsBody { events, next, gap }))
 }
 
 /// `GET /v1/cursor`: the newest committed place, as this node knows it.
@@ -133,23 +189,12 @@ pub async fn read_cursor(
 /// Where to read from: a cursor, a moment (RFC 3339), or as long ago as `-15m`; and whether events are
 /// missed by that, for the clock went back.
 async fn since(query: &Query, broker: &BrokerHandle) -> Result<(Option<Cursor>, bool), Problem> {
-    let Some(text) = query.one_filled("since")? else { return Ok((None, false)) };
-    // A `+` in an offset from UTC that was not encoded has become a space.
-    let since = match text.strip_prefix('-').map(str::parse) {
-        Some(Ok(Span(ago))) => Some(Since::Ago(ago)),
-        Some(Err(_)) => None,
-        None => Timestamp::parse(&text.replace(' ', "+")).map(Since::Time),
-    };
-    match (since, Cursor::parse(text)) {
-        (Some(since), _) => {
+    match query.one_filled("since")?.map(Start::parse).transpose()? {
+        None => Ok((None, false)),
+        Some(Start::After(cursor)) => Ok((Some(cursor), false)),
+        Some(Start::Since(since)) => {
             let moment = broker.history().place_before(since).await?;
             Ok((Some(moment.place), moment.gap))
-        }
-        (None, Ok(cursor)) => Ok((Some(cursor), false)),
-        (None, Err(_)) => {
-            let detail = "since is neither a cursor given by this broker, nor a moment as RFC 3339 \
-                          writes it, nor as long ago as -15m";
-            Err(Problem::new(Code::InvalidCursor, detail))
         }
     }
 }

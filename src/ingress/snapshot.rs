@@ -21,9 +21,6 @@ use crate::http::Query;
 use crate::http::cache::{EntityTag, Keepers, mark};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Topic};
 
-/// The most values that are read at a time: one that is much over [`PAGE_BYTES`] is not to be in memory.
-const CHUNK: usize = 128;
-
 #[derive(Serialize)]
 struct SnapshotBody {
     events: Vec<Box<RawValue>>,
@@ -119,8 +116,8 @@ async fn values(
     let (mut events, mut bytes) = (Vec::<Arc<Event>>::new(), 0);
     for _ in 0..ROUNDS {
         // One more than wanted shows whether there is a next page.
-        let max_events = CHUNK.min(limit + 1 - events.len());
-        let newest = Newest { patterns: patterns.clone(), after, max_events };
+        let (max_events, max_bytes) = (limit + 1 - events.len(), PAGE_BYTES - bytes);
+        let newest = Newest { patterns: patterns.clone(), after, max_events, max_bytes };
         let page = broker.history().newest(newest).await?;
         access = auth.still(&access)?;
         let visible = page.events.into_iter().filter(|event| access.may_subscribe(&event.topic));

@@ -12,6 +12,7 @@ mod notice;
 mod number;
 mod pattern;
 mod problem;
+mod start;
 mod topic;
 mod trouble;
 
@@ -24,5 +25,6 @@ pub use notice::NoticeKind;
 pub use number::{MAX_WHOLE, whole_number};
 pub use pattern::{Pattern, PatternError};
 pub use problem::{Code, Problem};
+pub use start::{Since, Start, TIME_UNITS, span};
 pub use topic::{Topic, TopicError};
 pub use trouble::Trouble;

@@ -8,10 +8,12 @@ use super::{Marks, ParseLimits, Reply};
 use crate::model::{Close, Cursor, Data, Event, EventType, Topic};
 
 /// Limits that the tests can reach.
-pub const LIMITS: ParseLimits = ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4 };
+pub const LIMITS: ParseLimits =
+    ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4, last_events: 100 };
 
 /// Limits that no test reaches.
-pub const WIDE: ParseLimits = ParseLimits { json_depth: 64, event_bytes: 1 << 20, patterns: 64 };
+pub const WIDE: ParseLimits =
+    ParseLimits { json_depth: 64, event_bytes: 1 << 20, patterns: 64, last_events: 10_000 };
 
 /// A cursor.
 pub fn cursor(text: &str) -> Cursor {

@@ -116,7 +116,7 @@ impl Session {
             }
             Op::Auth { token } => self.identify(reference, token.0),
             Op::Subscribe(subscribe) => {
-                let wish = Wish { reference, subscribe };
+                let wish = Wish::new(reference, subscribe);
                 match subscribe_when_there(&self.worker, self.key, wish) {
                     Some(subscribing) => self.work(subscribing),
                     None => self.done(),

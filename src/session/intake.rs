@@ -13,10 +13,11 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::catchup::Catchup;
 use super::catchups::{Active, Again, Catchups, Marked, Progress, Reader, Running};
-use super::errand::Reading;
+use super::errand::{First, Reading};
 use super::live::Live;
 use super::pump::Pump;
 use super::replay::Kind;
+use super::values::Values;
 use super::voice::Voice;
 use crate::auth::{Access, Coverage};
 use crate::broker::{Delivered, Delivery, MarkId};
@@ -255,7 +256,7 @@ impl Intake {
     }
 
     fn go_live(&mut self, active: Active, position: Cursor) {
-        let Active { mut catchup, snapshot, interval, reader, .. } = active;
+        let Active { mut catchup, values, interval, reader, .. } = active;
         let Self { live, access, voice, pump, .. } = self;
         if !catchup.is_renewal {
             // A later subscribe to the same pattern replaces its options.
@@ -264,7 +265,7 @@ impl Intake {
         for pattern in catchup.patterns() {
             match catchup.is_renewal {
                 true => live.add_again(pattern, access),
-                false => live.add(pattern, snapshot, access),
+                false => live.add(pattern, values, access),
             }
             if let Some(interval) = interval {
                 pump.add(pattern.clone(), interval);
@@ -309,18 +310,18 @@ impl Intake {
         if self.live.is_empty() {
             return None;
         }
-        let snapshots: Vec<_> = match lost {
-            None => self.live.snapshots().cloned().collect(),
+        let values = match lost {
+            None => Values::of(self.live.values()),
             Some(lost) => {
-                let wanted = lost.iter().filter(|topic| self.live.wants_value(topic));
-                wanted.map(Pattern::from).collect()
+                let of = |topic: &Topic| (Pattern::from(topic), self.live.wanted_of(topic));
+                Values::of(lost.iter().map(of).filter(|(_, count)| *count > 0))
             }
         };
-        if snapshots.is_empty() {
+        if values.is_empty() {
             self.say_live(None, loss.place);
             return None;
         }
-        Some(self.renew(snapshots.into(), loss.place, mark))
+        Some(self.renew(values, loss.place, mark))
     }
 
     /// The topics of a loss of which this session misses events; none where it may be of any.
@@ -340,7 +341,7 @@ impl Intake {
     }
 
     /// Has current values read anew, while what follows them waits.
-    fn renew(&mut self, snapshots: Arc<[Pattern]>, position: Cursor, mark: MarkId) -> Reading {
+    fn renew(&mut self, values: Values, position: Cursor, mark: MarkId) -> Reading {
         let patterns = self.live.take();
         let (sender, progress) = unbounded_channel();
         let reader = Reader::new(sender);
@@ -350,7 +351,7 @@ impl Intake {
         self.catchups.add(Active {
             mark,
             catchup: Catchup::renewal(patterns.clone(), max_bytes, position),
-            snapshot: true,
+            values: Some(values.most()),
             interval: None,
             reader: Some(reader),
             again: Again::Nothing,
@@ -359,9 +360,9 @@ impl Intake {
             mark,
             reference: None,
             patterns: patterns.into(),
-            snapshots,
+            first: First::Values(values),
             since: None,
-            snapshot: true,
+            is_short: false,
             is_conflated: false,
             progress,
         }

@@ -28,8 +28,10 @@ mod socket;
 mod stream;
 mod stumbles;
 mod takeover;
+mod tally;
 mod tcp;
 mod term;
+mod values;
 mod voice;
 mod wire;
 
@@ -342,6 +344,7 @@ fn parse_limits(limits: &Limits) -> ParseLimits {
         json_depth: limits.json_depth,
         event_bytes: limits.event_bytes,
         patterns: limits.subscriptions,
+        last_events: limits.last_events,
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::warn;
 use super::super::clock_steps::{ClockSteps, Dating, span};
 use super::super::early_keys::EarlyKeys;
 use super::super::{
-    AppendError, EventReceipt, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
+    AppendError, EventReceipt, FoundBack, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
     TopicSummary,
 };
 use super::kept::{Bounds, Found, Kept, MaxStays};
@@ -199,6 +199,17 @@ impl Log {
         self.kept.read(patterns, after, upto, max_events, max_bytes)
     }
 
+    /// Events in memory up to `upto`, newest first.
+    pub(in crate::history) fn read_back(
+        &self,
+        patterns: &[Pattern],
+        upto: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> FoundBack {
+        self.kept.read_back(patterns, upto, max_events, max_bytes)
+    }
+
     /// The newest number after `sequence` under which a matching event was, or may have been,
     /// removed from memory.
     pub(in crate::history) fn lost_after(
@@ -221,7 +232,8 @@ impl Log {
 
     /// The newest event in memory of each matching topic.
     pub(in crate::history) fn newest(&self, newest: &Newest) -> NewestPage {
-        self.kept.newest(&newest.patterns, newest.after.as_ref(), newest.max_events)
+        let Newest { patterns, after, max_events, max_bytes } = newest;
+        self.kept.newest(patterns, after.as_ref(), *max_events, *max_bytes)
     }
 
     /// Topics with events in memory.

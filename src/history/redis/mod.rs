@@ -4,6 +4,7 @@
 //! channel and delivers in the order of the log. All of it runs on a thread of its own, whose tasks
 //! publish, follow, probe, sweep and keep the connections. `docs/cluster.md` says it from the outside.
 
+mod back;
 mod delivery;
 mod ear;
 mod entry;
@@ -54,8 +55,8 @@ use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::early_keys::EarlyKeys;
 use super::{
-    Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
-    Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Feed, History, ListTopics, Moment, Newest, NewestPage, Page,
+    Read, ReadBack, Receipt, Since, TopicSummary,
 };
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Topic};
@@ -231,6 +232,10 @@ impl History for RedisHistory {
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
         Box::pin(self.reader.page(read))
+    }
+
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
+        Box::pin(self.reader.page_back(read))
     }
 
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {

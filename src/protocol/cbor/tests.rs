@@ -62,6 +62,8 @@ fn a_message_means_what_it_means_as_json() {
     for json in [
         r#"{"op":"auth","ref":1,"token":"abc"}"#,
         r#"{"op":"subscribe","ref":2,"topics":["orders.>","a"],"since":"abcdefgh-1-7","snapshot":true,"max_rate":2.5}"#,
+        r#"{"op":"subscribe","ref":2,"topics":["a"],"since":"-15m","last":50}"#,
+        r#"{"op":"subscribe","ref":2,"topics":["a"],"tail":50}"#,
         r#"{"op":"unsubscribe","ref":3,"topics":["orders.>"]}"#,
         r#"{"op":"publish","ref":4,"topic":"chat.lobby","type":"message","data":{"a":[1,2.5,null]}}"#,
         r#"{"op":"publish","topic":"a","data":"AP8H","encoding":"base64"}"#,
