@@ -216,7 +216,8 @@ impl Sending {
         };
         let reading = async {
             let body = match coding {
-                Coding::Gzip => inflate(payload, max, share, too_large).await?,
+                // In a box, for what is rare must not make the future of all others larger.
+                Coding::Gzip => Box::pin(inflate(payload, max, share, too_large)).await?,
                 Coding::Identity => {
                     let room = |bytes| match bytes > max {
                         true => Err(too_large()),

@@ -1,5 +1,7 @@
 //! What every backend of the history promises, tried on each of them.
 
+#[path = "history/envelope.rs"]
+mod envelope;
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +19,9 @@ use fanfare::history::{
     ReadBack, Receipt, Since,
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
-use support::redis::Redis;
+
+use self::envelope::*;
+use self::support::redis::Redis;
 
 /// Hears what a log commits.
 #[derive(Default)]
@@ -140,7 +144,7 @@ fn patterns(texts: &[&str]) -> Arc<[Pattern]> {
 
 fn event(name: &str, data: impl ToString) -> NewEvent {
     let data = Data::from_json(data.to_string().as_bytes(), 9).unwrap();
-    NewEvent { topic: topic(name), kind: None, data }
+    NewEvent::new(topic(name), None, data)
 }
 
 fn data(events: &[Arc<Event>]) -> Vec<String> {
@@ -284,11 +288,8 @@ async fn what_was_stored_is_read_byte_for_byte(backend: Backend) {
     for text in texts {
         log.put("a", text).await;
     }
-    let typed = NewEvent {
-        topic: topic("a"),
-        kind: Some(fanfare::model::EventType::parse("changed").unwrap()),
-        data: Data::from_binary(&[0, 255]),
-    };
+    let kind = Some(fanfare::model::EventType::parse("changed").unwrap());
+    let typed = NewEvent::new(topic("a"), kind, Data::from_binary(&[0, 255]));
     let receipt = log.append(vec![typed]).await;
     let page = log.page(&["a"], None).await;
     assert_eq!(data(&page.events)[..5], texts);
@@ -943,6 +944,14 @@ contracts! {
     where_keys_are_many_the_oldest_go_early_but_none_within_ten_minutes
     ephemeral_events_are_heard_in_their_place_and_not_kept
     a_moment_is_the_place_before_what_happened_since
+    what_an_event_carries_is_read_and_heard_byte_for_byte
+    a_tombstone_takes_the_value_away_and_is_read_as_any_event
+    a_tombstone_is_kept_until_it_is_too_old_and_no_longer
+    an_older_version_changes_nothing_and_is_told_what_stays
+    a_repeat_is_told_that_it_was_superseded
+    what_has_to_be_the_newest_is_so_or_nothing_is_stored
+    of_two_who_follow_the_same_event_one_is_stored
+    what_is_passed_on_is_heard_in_its_place_and_not_kept
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -42,11 +42,8 @@ async fn get(server: &TestServer, path: &str) -> Value {
 /// Publishes with every right.
 async fn publish(server: &TestServer, topic: &str, data: Value) -> Value {
     let path = format!("/v1/topics/{topic}/events");
-    expect(
-        answer(server.post(&path).bearer_auth(API_KEY).json(&data)).await,
-        StatusCode::CREATED,
-    )
-    .await
+    expect(answer(server.post(&path).bearer_auth(API_KEY).json(&data)).await, StatusCode::CREATED)
+        .await
 }
 
 /// What each event of a page says: topic and data.
@@ -221,7 +218,8 @@ async fn who_has_a_snapshot_already_is_told_so_once_its_rights_are_looked_at() {
     let tag_of = async |token: &str| header(&answer(read(token)).await, "etag").to_owned();
     let (tag, other) = (tag_of(&ada).await, tag_of(&bob).await);
     assert_ne!(tag, other, "they see different things");
-    let again = async |token: &str, tag: &str| answer(read(token).header("if-none-match", tag)).await;
+    let again =
+        async |token: &str, tag: &str| answer(read(token).header("if-none-match", tag)).await;
     let known = again(&ada, &tag).await;
     assert_eq!((known.status().as_u16(), header(&known, "etag")), (304, tag.as_str()));
     assert_eq!(header(&known, "cache-control"), "private, no-store");
@@ -242,7 +240,10 @@ async fn who_has_a_snapshot_already_is_told_so_once_its_rights_are_looked_at() {
     }
     let head = server.http.head(server.url("/v1/snapshot?match=open.*"));
     let head = answer(head).await;
-    assert_eq!((head.status().as_u16(), header(&head, "cache-control")), (200, "public, max-age=1"));
+    assert_eq!(
+        (head.status().as_u16(), header(&head, "cache-control")),
+        (200, "public, max-age=1")
+    );
 }
 
 #[tokio::test]
@@ -250,11 +251,9 @@ async fn the_cursor_is_for_whoever_may_hear_or_say_something_and_leads_on_from_t
     let server = TestServer::with(close);
     let id = text(&publish(&server, "a", json!(1)).await["id"]).to_owned();
     let read = |token: &str| server.get("/v1/cursor").bearer_auth(token);
-    for token in [
-        token("ada", &["a"], &[], 600),
-        token("bob", &[], &["b"], 600),
-        API_KEY.to_owned(),
-    ] {
+    for token in
+        [token("ada", &["a"], &[], 600), token("bob", &[], &["b"], 600), API_KEY.to_owned()]
+    {
         assert_eq!(ask(read(&token)).await, json!({ "cursor": id }));
     }
     let nothing = token("eve", &[], &[], 600);
@@ -308,7 +307,11 @@ async fn events_of_many_topics_are_read_in_the_order_of_the_log() {
 }
 
 /// Reads back to the end: what the pages say, and their gaps.
-async fn read_back(server: &TestServer, path: &str, before: &str) -> (Vec<(String, Value)>, Vec<bool>) {
+async fn read_back(
+    server: &TestServer,
+    path: &str,
+    before: &str,
+) -> (Vec<(String, Value)>, Vec<bool>) {
     let (mut seen, mut gaps, mut before) = (Vec::new(), Vec::new(), before.to_owned());
     loop {
         let query = [("limit", "2"), ("before", &before)];
@@ -357,7 +360,10 @@ async fn events_are_read_back_newest_first_and_the_end_says_whether_there_was_mo
             publish(&server, "short.1", json!(number)).await;
         }
         let (seen, gaps) = read_back(&server, "/v1/topics/short.1/events", "").await;
-        assert_eq!((seen, gaps.last()), (said_to_be(&[("short.1", 3), ("short.1", 2)]), Some(&true)));
+        assert_eq!(
+            (seen, gaps.last()),
+            (said_to_be(&[("short.1", 3), ("short.1", 2)]), Some(&true))
+        );
         let both = format!("/v1/events?since={}&before={}", ids[0], ids[1]);
         assert_eq!(problem(server.get(&both)).await, (400, "bad_request".to_owned()));
         let refused = problem(server.get("/v1/events?before=nope")).await;
@@ -426,6 +432,28 @@ async fn a_list_of_topics_says_when_the_newest_event_of_each_came() {
         let expected = [("a", a["time"].clone()), ("b", b["time"].clone()), ("c", Value::Null)];
         let expected = expected.map(|(topic, time)| (topic.to_owned(), time));
         assert_eq!(times, BTreeMap::from(expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_removed_is_in_no_list_and_no_snapshot() {
+    let (directory, redis) = (tempfile::tempdir().expect("a directory"), Redis::start());
+    let servers = [TestServer::open(), TestServer::durable(directory.path(), |_| {}), node(&redis)];
+    for server in servers {
+        for topic in ["a", "b", "c"] {
+            publish(&server, topic, json!(1)).await;
+        }
+        let cursor = get(&server, "/v1/cursor").await["cursor"].clone();
+        for topic in ["b", "c"] {
+            let removed = answer(server.delete(&format!("/v1/topics/{topic}"))).await;
+            assert!(removed.status().is_success(), "{removed:?}");
+        }
+        let _listener = WsClient::live(&server, "?topic=c").await;
+        assert_eq!(said(&get(&server, "/v1/snapshot").await), said_to_be(&[("a", 1)]));
+        // What somebody listens to is there.
+        assert_eq!(newest_times(&server).await.into_keys().collect::<Vec<_>>(), ["a", "c"]);
+        let path = format!("/v1/events?since={}", text(&cursor));
+        assert_eq!(get(&server, &path).await["events"].as_array().map(Vec::len), Some(2));
     }
 }
 

@@ -12,9 +12,7 @@ use serde_json::json;
 pub use self::revocations::{list_revocations, revoke};
 pub use self::tickets::make_ticket;
 use crate::auth::{Access, Auth};
-use crate::broker::{
-    BrokerHandle, Gathered, Range, Rank, Ranking, SessionInfo, SessionView, Sort,
-};
+use crate::broker::{BrokerHandle, Gathered, Range, Rank, Ranking, SessionInfo, SessionView, Sort};
 use crate::http::{Query, grammar};
 use crate::metrics::{self, Metrics};
 use crate::model::{Code, Problem, Topic};
@@ -107,9 +105,9 @@ fn sort(name: &str) -> Result<Sort, Problem> {
 
 /// Reads `next` of a sorted list, `<value>.<id>`, which is opaque to clients.
 fn rank(text: &str) -> Result<Rank, Problem> {
-    let rank = text.split_once('.').and_then(|(value, id)| {
-        Some(Rank { value: value.parse().ok()?, id: id.to_owned() })
-    });
+    let rank = text
+        .split_once('.')
+        .and_then(|(value, id)| Some(Rank { value: value.parse().ok()?, id: id.to_owned() }));
     let detail = "after is not the `next` of a list with this sort";
     rank.ok_or_else(|| Problem::new(Code::BadRequest, detail))
 }

@@ -201,7 +201,8 @@ impl BrokerHandle {
         Ok(self.gather(Question::Count(topics)).await?.map(Answer::into_counts))
     }
 
-    /// Topics with subscribers by name or with kept events, by name.
+    /// Topics with subscribers by name or with kept events, by name. What somebody subscribes to is listed, whether its
+    /// value was removed or not.
     pub async fn topics(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
         let mut topics = self.shared.history.topics(list.clone()).await?;
         let limit = list.limit;
@@ -209,7 +210,11 @@ impl BrokerHandle {
         topics.extend(named.into_iter().map(TopicSummary::empty));
         // The summary that has events sorts first, so that it is the one that stays.
         topics.sort_by(|a, b| a.topic.cmp(&b.topic).then(b.retained.cmp(&a.retained)));
-        topics.dedup_by(|a, b| a.topic == b.topic);
+        topics.dedup_by(|b, a| {
+            let is_same = a.topic == b.topic;
+            a.is_removed &= !is_same;
+            is_same
+        });
         topics.truncate(limit);
         Ok(topics)
     }

@@ -357,6 +357,7 @@ impl Kept {
             max_age,
             keep_newest: self.keep_newest,
             presence: false,
+            from: true,
             subscribe: Who::Token,
             publish: Who::Token,
         }
@@ -407,7 +408,7 @@ impl Kept {
         let usual = if rule.own.is_some() { Who::Own } else { Who::Token };
         let subscribe = typed.subscribe.unwrap_or(usual);
         let publish = typed.publish.unwrap_or(Who::Token);
-        Rule { presence: typed.presence, subscribe, publish, ..rule }
+        Rule { presence: typed.presence, from: typed.from, subscribe, publish, ..rule }
     }
 }
 

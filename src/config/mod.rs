@@ -410,9 +410,8 @@ impl Rules {
             return false;
         }
         let mut deciding = self.listed.iter().filter(|rule| rule.pattern.overlaps(pattern));
-        let end = deciding.find(|rule| {
-            rule.subscribe != Who::Anyone || rule.pattern.covers(pattern)
-        });
+        let end =
+            deciding.find(|rule| rule.subscribe != Who::Anyone || rule.pattern.covers(pattern));
         end.is_some_and(|rule| rule.subscribe == Who::Anyone)
     }
 
@@ -450,6 +449,8 @@ pub struct Rule {
     pub keep_newest: bool,
     /// Whether one may ask who is subscribed.
     pub presence: bool,
+    /// Whether readers are told who sent what clients publish.
+    pub from: bool,
     /// Who may subscribe.
     pub subscribe: Who,
     /// Which clients may publish.

@@ -434,6 +434,9 @@ entry! {
     keep_newest("keep_newest"): Option<bool> = None;
     /// Whether one may ask who is subscribed.
     presence("presence"): bool = false;
+    /// Whether readers are told who sent what clients publish (`from`): the user of the token, which is often
+    /// an e-mail address, and the session.
+    from("from"): bool = true;
     /// Who may subscribe, beside applications with an API key: `"anyone"`, `"token"` (who has a
     /// token that grants it), `"own"` (beside them, the user to whom the topic belongs) or `"nobody"`.
     /// `"token"` if not set; with `{sub}` in `match`, `"own"`.

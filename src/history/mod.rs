@@ -11,6 +11,7 @@ pub mod memory;
 pub mod redis;
 mod rules;
 pub mod sqlite;
+mod terms;
 
 use std::future::ready;
 use std::sync::Arc;
@@ -187,6 +188,15 @@ pub struct EventReceipt {
     pub topic: Topic,
     /// When the broker took it.
     pub time: Timestamp,
+    /// What stays instead, where it was not stored for that.
+    pub superseded: Option<Superseded>,
+}
+
+/// What stands there instead of an event that was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Superseded {
+    /// The version of the value that stays, where it was that which superseded the event.
+    pub version: Option<u64>,
 }
 
 /// Why nothing was stored.
@@ -201,6 +211,12 @@ pub enum AppendError {
     /// As many idempotency keys are remembered as there may be, each for too short a time to be forgotten.
     #[error("too many idempotency keys are remembered at the moment")]
     TooManyKeys,
+    /// The newest event of a topic is not what it has to be, by the event of this index.
+    #[error("the newest event of the topic is not what `if_latest` says")]
+    NotLatest {
+        /// The index of the event among those that were to be stored together.
+        index: usize,
+    },
     /// Certainly not stored: there is no space.
     #[error("the event was not stored: there is no space left for the history")]
     StorageFull,
@@ -344,19 +360,27 @@ pub struct TopicSummary {
     pub retained: usize,
     /// When the newest of them came.
     pub latest_time: Option<Timestamp>,
-    /// The newest of them; left out of lists.
+    /// Whether that is a tombstone, so that there is no current value.
+    pub is_removed: bool,
+    /// The newest of them, be it a tombstone; left out of lists.
     pub latest: Option<Arc<Event>>,
 }
 
 impl TopicSummary {
     /// That nothing is kept of a topic.
     pub fn empty(topic: Topic) -> Self {
-        Self { topic, retained: 0, latest_time: None, latest: None }
+        Self { topic, retained: 0, latest_time: None, is_removed: false, latest: None }
     }
 
     /// Of so many events, this is the newest.
     fn new(topic: Topic, retained: usize, latest: Option<Arc<Event>>) -> Self {
         let latest_time = latest.as_ref().map(|event| event.time);
-        Self { topic, retained, latest_time, latest }
+        let is_removed = latest.as_ref().is_some_and(|event| event.is_tombstone());
+        Self { topic, retained, latest_time, is_removed, latest }
+    }
+
+    /// The current value.
+    pub fn value(&self) -> Option<&Event> {
+        self.latest.as_deref().filter(|event| !event.is_tombstone())
     }
 }

@@ -14,7 +14,7 @@ mod snapshot;
 
 pub use self::batch::Batch;
 pub use self::form::Form;
-pub use self::publish::{publish_batch, publish_event};
+pub use self::publish::{publish_batch, publish_event, remove_value};
 pub use self::read::{
     forget_events, list_topics, read_cursor, read_events, read_matching_events, read_topic,
 };

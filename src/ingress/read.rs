@@ -10,9 +10,8 @@ use serde_json::value::RawValue;
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered};
 use crate::history::{ListTopics, Read, ReadBack, TopicSummary};
-use crate::http::Query;
+use crate::http::{self, Query};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Start, Topic};
-use crate::protocol::event_object;
 
 /// The most items of one page.
 pub(super) const MAX_LIMIT: usize = 1_000;
@@ -100,7 +99,8 @@ async fn events(
         (None, _) => events_on(query, pattern, access, broker, auth).await,
         (Some(_), None) => events_back(query, pattern, access, broker, auth).await,
         (Some(_), Some(_)) => {
-            let detail = "since reads on from a place, and before back from one: give one of the two";
+            let detail =
+                "since reads on from a place, and before back from one: give one of the two";
             Err(Problem::new(Code::BadRequest, detail))
         }
     }
@@ -231,7 +231,7 @@ pub async fn read_topic(
     Ok(HttpResponse::Ok().json(TopicBody {
         topic: summary.topic.to_string(),
         subscribers,
-        latest: summary.latest.as_deref().map(object).transpose()?,
+        latest: summary.value().map(object).transpose()?,
         latest_time: None,
         retained: summary.retained,
         silent_nodes: silent,
@@ -258,7 +258,9 @@ pub async fn list_topics(
         access = auth.still(&access)?;
         let is_full = listed.len() == list.limit;
         list.after = listed.last().filter(|_| is_full).map(|summary| summary.topic.clone());
-        found.extend(listed.into_iter().filter(|summary| access.may_subscribe(&summary.topic)));
+        let is_shown =
+            |summary: &TopicSummary| !summary.is_removed && access.may_subscribe(&summary.topic);
+        found.extend(listed.into_iter().filter(is_shown));
         if list.after.is_none() || found.len() > limit {
             break;
         }
@@ -323,7 +325,6 @@ fn is_zero(count: &usize) -> bool {
 
 /// An event as it is shown.
 pub(super) fn object(event: &Event) -> Result<Box<RawValue>, Problem> {
-    let text = String::from_utf8(event_object(event)).ok();
-    let json = text.and_then(|text| RawValue::from_string(text).ok());
-    json.ok_or_else(|| Problem::new(Code::Internal, "a kept event could not be written"))
+    let value = http::event_value(event);
+    value.ok_or_else(|| Problem::new(Code::Internal, "a kept event could not be written"))
 }

@@ -4,6 +4,7 @@
 //! line in [`PROTOCOLS`] and a test table; broker and session stay as they are.
 
 mod cbor;
+mod given;
 mod json;
 mod native;
 mod reply;
@@ -13,6 +14,7 @@ mod samples;
 mod sse;
 mod stream;
 
+pub use given::{Given, keep_from};
 pub use json::{event_object, receipt_object};
 pub use sse::{SSE, SSE_DATA};
 pub use stream::{MAX_HEARTBEAT_SECONDS, StreamRequest, stream_form};
@@ -191,6 +193,8 @@ pub enum Reply<'a> {
         reference: Option<u64>,
         /// For a publish, the event's place in the log (none on ephemeral topics).
         id: Option<Cursor>,
+        /// For a publish, that a newer value stands there and nothing was stored; and its version, if that was it.
+        superseded: Option<Option<u64>>,
     },
     /// Refused.
     Error {
@@ -200,6 +204,8 @@ pub enum Reply<'a> {
         code: Code,
         /// Why, for a person.
         message: &'a str,
+        /// The newest event of the topic, where that is why.
+        event: Option<&'a Event>,
     },
     /// Events after `since` are gone; what follows is what is left.
     Gap {

@@ -14,7 +14,7 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
-    MAX_HEARTBEAT_SECONDS, Mode, Op, Opening, ParseLimits, Refused, Request, StreamRequest,
+    Given, MAX_HEARTBEAT_SECONDS, Mode, Op, Opening, ParseLimits, Refused, Request, StreamRequest,
     Subscribe, Token, stream_form,
 };
 use crate::model::{
@@ -22,7 +22,7 @@ use crate::model::{
 };
 
 /// The members that some message has.
-const MEMBERS: [&str; 16] = [
+const MEMBERS: [&str; 23] = [
     "op",
     "ref",
     "token",
@@ -39,6 +39,13 @@ const MEMBERS: [&str; 16] = [
     "encoding",
     "format",
     "heartbeat",
+    "from",
+    "removed",
+    "version",
+    "epoch",
+    "if_latest",
+    "except",
+    "keep",
 ];
 
 /// Reads what one op needs out of the members.
@@ -328,7 +335,11 @@ fn unsubscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Proble
 fn publish(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
     let topic = Topic::parse(&required(frame.text("topic")?, "topic")?)?;
     let kind = frame.optional_text("type")?.map(|text| EventType::parse(&text)).transpose()?;
-    let raw = required(frame.take_any("data"), "data")?;
+    let given = Given::take(|name| frame.take_any(name));
+    let raw = match frame.take_any("data") {
+        None if given.is_removed() => Cow::Borrowed(RawValue::NULL),
+        raw => required(raw, "data")?,
+    };
     let (bytes, limit) = (raw.get().len(), limits.event_bytes);
     if bytes > limit {
         let detail = format!("the data has {bytes} bytes, and limits.event_bytes is {limit}");
@@ -341,7 +352,9 @@ fn publish(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
         (true, Some(_)) => return Err(bad("a byte string takes no `encoding`")),
         (false, Some(_)) => return Err(optional("encoding", "\"base64\"")),
     };
-    Ok(Op::Publish(NewEvent { topic, kind, data }))
+    let mut event = NewEvent::new(topic, kind, data);
+    given.put_into(&mut event)?;
+    Ok(Op::Publish(event))
 }
 
 fn find_op(name: &str) -> Result<(&'static str, ReadOp), Problem> {

@@ -33,6 +33,7 @@ pub fn event(json: &str) -> Event {
         kind: Some(EventType::parse("created").unwrap()),
         time: (SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_007)).into(),
         data: Data::from_json(json.as_bytes(), 64).expect(json),
+        envelope: None,
     }
 }
 

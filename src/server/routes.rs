@@ -82,6 +82,11 @@ fn for_publishers(services: &mut ServiceConfig) {
             path("/v1/events", "GET, HEAD, POST")
                 .route(post().to(ingress::publish_batch))
                 .route(get_or_head().to(ingress::read_matching_events)),
+        )
+        .service(
+            path("/v1/topics/{topic}", "GET, HEAD, DELETE")
+                .route(get_or_head().to(ingress::read_topic))
+                .route(delete().to(ingress::remove_value)),
         );
 }
 

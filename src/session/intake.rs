@@ -35,6 +35,8 @@ pub struct Intake {
     plain: bool,
     voice: Voice,
     access: Access,
+    /// Its id.
+    session: Box<str>,
     live: Live,
     catchups: Catchups,
     pump: Pump,
@@ -44,11 +46,12 @@ pub struct Intake {
 
 impl Intake {
     /// Takes in nothing yet.
-    pub fn new(voice: Voice, access: Access, max_conflated_bytes: usize) -> Self {
+    pub fn new(voice: Voice, access: Access, session: &str, max_conflated_bytes: usize) -> Self {
         Self {
             plain: false,
             voice,
             access,
+            session: session.into(),
             live: Live::default(),
             catchups: Catchups::default(),
             pump: Pump::new(max_conflated_bytes),
@@ -79,6 +82,18 @@ impl Intake {
     /// The session's rights at this moment.
     pub fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// The session's id.
+    pub fn session(&self) -> &str {
+        &self.session
+    }
+
+    /// Whether an event is kept from this session.
+    #[inline]
+    fn is_kept_from(&self, event: &Event) -> bool {
+        let except = event.envelope.as_ref().and_then(|envelope| envelope.except());
+        except.is_some_and(|except| except == &*self.session)
     }
 
     /// Whether it is subscribed to nothing.
@@ -141,7 +156,13 @@ impl Intake {
     /// Takes an event that one of the patterns matches.
     #[inline]
     pub fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered {
-        if self.plain { self.voice.live(delivery) } else { self.deliver_with_a_look(delivery) }
+        if self.is_kept_from(&delivery.event) {
+            Delivered::Quietly
+        } else if self.plain {
+            self.voice.live(delivery)
+        } else {
+            self.deliver_with_a_look(delivery)
+        }
     }
 
     fn deliver_with_a_look(&mut self, delivery: &Arc<Delivery>) -> Delivered {
@@ -211,7 +232,11 @@ impl Intake {
     /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
     /// once there is no such subscribe.
     pub fn replay(&mut self, mark: MarkId, event: &Event, kind: Kind) -> bool {
+        let is_kept_from = self.is_kept_from(event);
         let Some(active) = self.catchups.get(mark) else { return false };
+        if kind != Kind::Snapshot && is_kept_from {
+            return true;
+        }
         if kind != Kind::Replayed && active.again.covers(&event.topic) {
             // It was read before events were lost, perhaps itself among them, and is read again.
             return true;

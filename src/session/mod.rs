@@ -231,8 +231,15 @@ impl Sessions {
             address: address.map(|address| address.to_string()),
         };
         let session = info.id.clone();
-        let receiver =
-            Receiver::new(self.house.clone(), transport, rhythm, voice, access, user_place);
+        let receiver = Receiver::new(
+            self.house.clone(),
+            transport,
+            rhythm,
+            voice,
+            access,
+            &session,
+            user_place,
+        );
         let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
         let (subprotocol, extensions) =
             (language.subprotocol(), deflate.map(|deflate| deflate.answer()));

@@ -31,7 +31,9 @@ use crate::broker::{
 };
 use crate::clock::Instant;
 use crate::history::Loss;
-use crate::model::{Bearer, Close, Code, Cursor, Event, Pattern, Problem, Start, Topic, Trouble};
+use crate::model::{
+    Bearer, Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Start, Topic, Trouble,
+};
 use crate::protocol::{Opening, Reply, Subscribe};
 
 /// The receiving end of one session.
@@ -116,10 +118,11 @@ impl Receiver {
         rhythm: Rhythm,
         voice: Voice,
         access: Access,
+        session: &str,
         user_place: Option<UserPlace>,
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
-        let intake = Intake::new(voice, access, house.limits.conflated_bytes);
+        let intake = Intake::new(voice, access, session, house.limits.conflated_bytes);
         let (waiting, lagging, ends) = (None, None, None);
         let mut receiver = Self {
             intake,
@@ -136,6 +139,11 @@ impl Receiver {
         };
         receiver.watch_idleness();
         receiver
+    }
+
+    /// Refuses what of an event this session may not say, and says that it sent it.
+    pub fn sign(&self, event: &mut NewEvent) -> Result<(), Problem> {
+        self.access().sign(event, Some(self.intake.session()))
     }
 
     /// Says the first word, behind what the transport sends before it.
@@ -327,7 +335,7 @@ impl Subscriber for Receiver {
         match self.rights_of(&caller) {
             Ok(access) => {
                 let lost = self.set_access(access);
-                self.reply(&Reply::Ack { reference, id: None });
+                self.reply(&Reply::Ack { reference, id: None, superseded: None });
                 self.tell_lost(&lost);
                 Changed { lost, errand: self.admitted() }
             }
@@ -348,7 +356,7 @@ impl Subscriber for Receiver {
             self.refuse_subscribe(reference, &problem);
             return None;
         }
-        self.reply(&Reply::Ack { reference, id: None });
+        self.reply(&Reply::Ack { reference, id: None, superseded: None });
         if let (None, Some(since)) = (&self.resumed, since) {
             self.resumed = Some(Box::new(Resumed { since, large: None }));
         }

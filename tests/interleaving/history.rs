@@ -10,7 +10,7 @@ use fanfare::history::{
     Append, AppendError, BackPage, EventReceipt, Feed, History, ListTopics, Loss, Moment, Newest,
     NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
 };
-use fanfare::model::{Code, Cursor, Event, Problem, Timestamp, Topic};
+use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Timestamp, Topic};
 use futures_util::future::BoxFuture;
 
 use crate::seed::Dice;
@@ -168,9 +168,14 @@ impl SimulatedHistory {
         for new in append.events {
             log.head.sequence += 1;
             let cursor = Some(log.head);
-            receipts.push(EventReceipt { cursor, topic: new.topic.clone(), time });
-            let (topic, kind, data) = (new.topic, new.kind, new.data);
-            events.push(Arc::new(Event { cursor, topic, kind, time, data }));
+            receipts.push(EventReceipt {
+                cursor,
+                topic: new.topic.clone(),
+                time,
+                superseded: None,
+            });
+            let NewEvent { topic, kind, data, envelope, .. } = new;
+            events.push(Arc::new(Event { cursor, topic, kind, time, data, envelope }));
         }
         for event in &events {
             log.keep(event.clone(), self.temper.kept);
@@ -260,7 +265,8 @@ impl Log {
         let of_topic = self.kept.iter().filter(|event| event.topic == topic);
         let latest = of_topic.clone().next_back().cloned();
         let latest_time = latest.as_ref().map(|event| event.time);
-        TopicSummary { retained: of_topic.count(), latest_time, latest, topic }
+        let is_removed = latest.as_ref().is_some_and(|event| event.is_tombstone());
+        TopicSummary { retained: of_topic.count(), latest_time, is_removed, latest, topic }
     }
 }
 

@@ -10,6 +10,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::super::clock_steps::ClockSteps;
+use super::super::terms::Standing;
 use super::super::{FoundBack, NewestPage, TopicSummary};
 use crate::model::{Event, Pattern, Timestamp, Topic};
 
@@ -72,6 +73,8 @@ struct TopicLog {
     keep_newest: bool,
     /// Whether there is one event, and it stays.
     stays: bool,
+    /// The number of the newest event that carries a version; it may be gone.
+    versioned: u64,
 }
 
 impl Kept {
@@ -116,6 +119,9 @@ impl Kept {
         let cost = event.cost();
         let floor = self.floor;
         let log = self.topics.entry(topic.clone()).or_insert_with(|| TopicLog::new(floor));
+        if event.envelope.as_ref().is_some_and(|envelope| envelope.version().is_some()) {
+            log.versioned = sequence;
+        }
         log.events.push_back((sequence, event));
         log.bytes += cost;
         log.keep_newest = bounds.keep_newest;
@@ -161,7 +167,8 @@ impl Kept {
         if let Some(log) = self.topics.get_mut(topic)
             && log.keep_newest
             && log.events.len() == 1
-            && let Some((sequence, _)) = log.events.front()
+            && let Some((sequence, event)) = log.events.front()
+            && !event.is_tombstone()
         {
             if !log.stays {
                 log.stays = true;
@@ -354,6 +361,14 @@ impl Kept {
         }
     }
 
+    /// How a topic stands, as far as terms go by it.
+    pub(in crate::history) fn standing(&self, topic: &Topic) -> Standing {
+        let Some(log) = self.topics.get(topic) else { return Standing::default() };
+        let last = log.events.back().map_or(log.last_removed, |(sequence, _)| *sequence);
+        let newest = log.newest().map(|event| &**event);
+        Standing::of(last, newest, log.event(log.versioned).map(|event| &**event))
+    }
+
     fn after(&self, topic: Option<&Topic>) -> impl Iterator<Item = (&Topic, &TopicLog)> {
         let from = topic.map_or(Bound::Unbounded, Bound::Excluded);
         self.topics.range::<Topic, _>((from, Bound::Unbounded))
@@ -416,7 +431,7 @@ impl Kept {
 impl TopicLog {
     fn new(last_removed: u64) -> Self {
         let events = VecDeque::new();
-        Self { events, bytes: 0, last_removed, keep_newest: false, stays: false }
+        Self { events, bytes: 0, last_removed, keep_newest: false, stays: false, versioned: 0 }
     }
 
     fn first_after(&self, sequence: u64) -> usize {

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::super::clock_steps::{ClockSteps, Dating, span};
 use super::super::early_keys::EarlyKeys;
+use super::super::terms::{self, Apart, Judged, Standings};
 use super::super::{
     AppendError, EventReceipt, FoundBack, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
     TopicSummary,
@@ -144,6 +145,24 @@ impl Log {
         }
     }
 
+    /// Which of these events are to be stored; `elsewhere` is how those topics stand that are kept elsewhere.
+    pub(in crate::history) fn judge(
+        &self,
+        events: Vec<NewEvent>,
+        elsewhere: &Standings,
+    ) -> Result<Judged, AppendError> {
+        let is_kept = |event: &NewEvent| self.is_kept(event);
+        let standing = |topic: &Topic| {
+            let here = self.kept.standing(topic);
+            elsewhere.get(topic).map_or(here.clone(), |there| there.clone().or(here))
+        };
+        terms::judge(events, self.head.at(self.last), self.time(), is_kept, standing)
+    }
+
+    fn is_kept(&self, event: &NewEvent) -> bool {
+        event.is_kept() && self.rules.of(&event.topic).storage != Storage::None
+    }
+
     /// Gives events their time, and numbers to those that are kept anywhere.
     pub(in crate::history) fn number(&mut self, events: Vec<NewEvent>) -> Vec<Arc<Event>> {
         let now = self.now();
@@ -151,15 +170,13 @@ impl Log {
             self.look_at_clock();
         }
         let time = Timestamp::from_millis(self.dating.date(now));
-        let events = events.into_iter().map(|NewEvent { topic, kind, data }| {
-            let cursor = match self.rules.of(&topic).storage {
-                Storage::None => None,
-                Storage::Disk | Storage::Memory | Storage::Redis => {
-                    self.last += 1;
-                    Some(self.head.at(self.last))
-                }
-            };
-            Arc::new(Event { cursor, topic, kind, time, data })
+        let events = events.into_iter().map(|event| {
+            let cursor = self.is_kept(&event).then(|| {
+                self.last += 1;
+                self.head.at(self.last)
+            });
+            let NewEvent { topic, kind, data, envelope, terms: _ } = event;
+            Arc::new(Event { cursor, topic, kind, time, data, envelope })
         });
         events.collect()
     }
@@ -168,6 +185,7 @@ impl Log {
     pub(in crate::history) fn commit(
         &mut self,
         events: &[Arc<Event>],
+        apart: Apart,
         key: Option<IdempotencyKey>,
     ) -> Receipt {
         for event in events {
@@ -180,7 +198,7 @@ impl Log {
                 self.kept.keep(cursor.sequence, event.clone(), &bounds);
             }
         }
-        let receipt = receipt(events);
+        let receipt = Receipt { events: results(events, apart), repeated: false };
         if let Some(key) = key {
             self.receipts.remember(key, receipt.events.clone(), self.clock.now().into_std());
         }
@@ -275,11 +293,16 @@ impl Log {
     }
 }
 
-fn receipt(events: &[Arc<Event>]) -> Receipt {
-    let events = events.iter().map(|event| EventReceipt {
+/// What became of events that were given together, of which some were not stored.
+pub(in crate::history) fn results(events: &[Arc<Event>], apart: Apart) -> Vec<EventReceipt> {
+    let stored = events.iter().map(|event| EventReceipt {
         cursor: event.cursor,
         topic: event.topic.clone(),
         time: event.time,
+        superseded: None,
     });
-    Receipt { events: events.collect(), repeated: false }
+    let mut all: Vec<_> = stored.collect();
+    // Each has its place among all, and those before it are there.
+    apart.into_iter().for_each(|(at, receipt)| all.insert(at.min(all.len()), receipt));
+    all
 }

@@ -13,6 +13,7 @@ use futures_util::future::{BoxFuture, ready};
 
 use self::log::Log;
 use super::clock_steps::{ClockSteps, Dating};
+use super::terms::{Judged, Standings};
 use super::{
     Append, AppendError, BackPage, Feed, FoundBack, History, ListTopics, Moment, Newest,
     NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
@@ -59,8 +60,9 @@ impl MemoryHistory {
         {
             return Ok(receipt);
         }
-        let events = log.number(append.events);
-        let receipt = log.commit(&events, append.key);
+        let Judged { events, apart } = log.judge(append.events, &Standings::new())?;
+        let events = log.number(events);
+        let receipt = log.commit(&events, apart, append.key);
         self.feed.committed(events);
         Ok(receipt)
     }
@@ -127,7 +129,9 @@ impl History for MemoryHistory {
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
-        Box::pin(ready(Ok(self.lock().newest(&newest))))
+        let mut page = self.lock().newest(&newest);
+        page.events.retain(|event| !event.is_tombstone());
+        Box::pin(ready(Ok(page)))
     }
 
     fn topics(&self, list: ListTopics) -> BoxFuture<'_, Result<Vec<TopicSummary>, Problem>> {

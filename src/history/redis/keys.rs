@@ -31,8 +31,8 @@ impl Keys {
     }
 
     /// What every script works with, in its order.
-    pub(super) fn of_every_script(&self) -> [String; 8] {
-        ["log", "order", "topics", "lost", "bytes", "receipts", "epochs", "stays"]
+    pub(super) fn of_every_script(&self) -> [String; 9] {
+        ["log", "order", "topics", "lost", "bytes", "receipts", "epochs", "stays", "versions"]
             .map(|name| self.named(name))
     }
 

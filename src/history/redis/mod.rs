@@ -222,7 +222,8 @@ impl History for RedisHistory {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         Box::pin(async move {
             self.server.link().map_err(|away| AppendError::Unavailable(away.to_string()))?;
-            if let Some(node) = self.server.nodes.without(entry::WRITES) {
+            let form = append.events.iter().map(entry::form).max().unwrap_or(1);
+            if let Some(node) = self.server.nodes.without(form) {
                 let reason = format!("node {node} is of a release that could not read it");
                 return Err(AppendError::Unavailable(reason));
             }

@@ -25,9 +25,6 @@ pub(super) const VALUES: usize = 32;
 /// How many places or names one page looks at.
 pub(super) const LOOKED_AT: usize = 1_024;
 
-/// Of how many topics the newest events are read at a time for their dates alone.
-const SIZES: usize = 128;
-
 /// Where a log that nobody has written to is read from.
 const NEVER: &str = "the log is not there";
 
@@ -181,7 +178,8 @@ impl Reader {
             for few in topics.chunks(VALUES) {
                 let found = reads.newest(few).await?;
                 let found = few.iter().zip(found);
-                events.extend(found.filter_map(|(topic, found)| event(&found?, topic, &state)));
+                let found = found.filter_map(|(topic, found)| event(&found?, topic, &state));
+                events.extend(found.filter(|event| !event.is_tombstone()));
                 let bytes: usize = events.iter().map(|event| event.cost()).sum();
                 if bytes >= max_bytes && few.last() != topics.last() {
                     return Ok(Ok(NewestPage { events, next: few.last().cloned() }));
@@ -195,6 +193,7 @@ impl Reader {
     /// Topics with kept events.
     pub(super) async fn topics(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
         self.with(async |mut reads| {
+            let Some(state) = reads.state().await? else { return Ok(Err(never())) };
             let ListTopics { pattern, mut after, limit } = list;
             let mut topics = Vec::new();
             while topics.len() < limit {
@@ -205,17 +204,18 @@ impl Reader {
                 after = Some(last);
             }
             topics.truncate(limit);
-            let mut sizes = Vec::with_capacity(topics.len());
-            for some in topics.chunks(SIZES) {
-                sizes.extend(reads.sizes(some).await?);
+            let mut summaries = Vec::with_capacity(topics.len());
+            for few in topics.chunks(VALUES) {
+                let sizes = few.iter().zip(reads.sizes(few).await?);
+                summaries.extend(sizes.map(|(topic, (retained, found))| {
+                    let latest = found.as_ref().and_then(|found| event(found, topic, &state));
+                    let summary = TopicSummary::new(topic.clone(), retained, latest);
+                    let latest_time = found.map(|found| found.time);
+                    TopicSummary { latest_time, latest: None, ..summary }
+                }));
             }
-            let summaries = topics.into_iter().zip(sizes);
-            let summaries = summaries.map(|(topic, (retained, latest_time))| TopicSummary {
-                retained,
-                latest_time,
-                ..TopicSummary::empty(topic)
-            });
-            Ok(Ok(summaries.filter(|summary| summary.retained > 0).collect()))
+            summaries.retain(|summary| summary.retained > 0);
+            Ok(Ok(summaries))
         })
         .await
     }

@@ -253,11 +253,11 @@ impl Reads<'_> {
         self.query(&pipeline, topics.is_empty()).await
     }
 
-    /// The same, and when the newest of them came. For few topics at a time: the events come with their data.
+    /// The same, and the newest of them: for few topics at a time.
     pub(super) async fn sizes(
         &mut self,
         topics: &[Topic],
-    ) -> RedisResult<Vec<(usize, Option<Timestamp>)>> {
+    ) -> RedisResult<Vec<(usize, Option<Found>)>> {
         let mut pipeline = pipe();
         for topic in topics {
             pipeline.cmd("XLEN").arg(self.keys.stream(topic));
@@ -270,8 +270,8 @@ impl Reads<'_> {
         let newest = lengths.split_off(topics.len().min(lengths.len()));
         let lengths: Vec<usize> = from_redis_value(Value::Array(lengths))?;
         let newest: Vec<Vec<Stored>> = from_redis_value(Value::Array(newest))?;
-        let times = newest.into_iter().map(|one| one.into_iter().next().map(|one| found(one).time));
-        Ok(lengths.into_iter().zip(times).collect())
+        let newest = newest.into_iter().map(|one| one.into_iter().next().map(found));
+        Ok(lengths.into_iter().zip(newest).collect())
     }
 
     async fn query<T: redis::FromRedisValue + Default>(

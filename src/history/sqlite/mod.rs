@@ -42,7 +42,7 @@ use self::past::{Memories, Past};
 use self::reader::Wanted;
 use self::readers::Readers;
 use self::room::Room;
-use self::rows::ReceiptRow;
+use self::rows::{Outcome, ReceiptRow};
 use self::space::{Bounds, Reserve};
 use self::state::{Admission, Forget, Shared, Trouble, Withdrawn};
 use self::store::{Failure, Store};
@@ -182,10 +182,10 @@ fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock
     let now = Timestamp::from(clock.time()).millis();
     let age = now.saturating_sub(row.aged(log.steps()));
     let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
-    let events = row.events.into_iter().map(|(topic, sequence)| {
+    let events = row.events.into_iter().map(|Outcome { topic, number, superseded }| {
         let cursor =
-            sequence.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
-        EventReceipt { cursor, topic, time }
+            number.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
+        EventReceipt { cursor, topic, time, superseded }
     });
     let key = IdempotencyKey { scope: row.scope, request: row.request, is_in_series: false };
     log.remember(key, events.collect(), age);
@@ -288,6 +288,7 @@ impl SqliteHistory {
         events.sort_unstable_by(|a, b| a.topic.cmp(&b.topic).then(sequence(b).cmp(&sequence(a))));
         events.dedup_by(|b, a| a.topic == b.topic);
         events.retain(|event| next.as_ref().is_none_or(|next| event.topic <= *next));
+        events.retain(|event| !event.is_tombstone());
         if events.len() > max_events {
             events.truncate(max_events);
             next = events.last().map(|event| event.topic.clone());
@@ -302,25 +303,27 @@ impl SqliteHistory {
         while on_disk < limit {
             let (patterns, from) = ([pattern.clone()], after.clone());
             let read =
-                move |reader: &reader::Reader| reader.sizes(&patterns, from.as_ref(), limit);
+                move |reader: &reader::Reader| reader.summaries(&patterns, from.as_ref(), limit);
             let page = self.readers.read(read).await?;
             on_disk += page.found.len();
-            topics.extend(page.found.into_iter().map(|(topic, (retained, latest_time))| {
-                TopicSummary { retained, latest_time, ..TopicSummary::empty(topic) }
-            }));
+            topics.extend(page.found.into_iter().map(|(_, summary)| summary));
             match page.upto {
                 Some(upto) => after = Some(upto),
                 None => break,
             }
         }
-        topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        // Where a topic moved from one to the other, its newest event is the one that counts.
+        topics.sort_by(|a, b| a.topic.cmp(&b.topic).then(b.latest_time.cmp(&a.latest_time)));
         topics.dedup_by(|b, a| {
-            a.topic == b.topic && {
+            let is_same = a.topic == b.topic;
+            if is_same {
                 a.retained += b.retained;
-                a.latest_time = a.latest_time.max(b.latest_time);
-                true
             }
+            is_same
         });
+        for summary in &mut topics {
+            summary.latest = None;
+        }
         topics.truncate(limit);
         Ok(topics)
     }

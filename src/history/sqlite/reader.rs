@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::{FoundBack, Newest};
+use super::super::{FoundBack, Newest, TopicSummary};
 use super::back_page::BackPage;
 use super::epochs::Epochs;
 use super::page::Page;
 use super::past::Past;
-use super::retention::collect;
+use super::retention::{Removable, collect};
 use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow};
 use crate::model::{Cursor, Event, Pattern, Timestamp, Topic};
 
@@ -328,20 +328,25 @@ impl Reader {
         Ok(ByTopic { found, upto })
     }
 
-    /// How many events such topics have, and when the newest of them came.
-    pub(super) fn sizes(
+    /// What is kept of such topics.
+    pub(super) fn summaries(
         &self,
         patterns: &[Pattern],
         after: Option<&Topic>,
         limit: usize,
-    ) -> RowResult<ByTopic<(usize, Option<Timestamp>)>> {
+    ) -> RowResult<ByTopic<TopicSummary>> {
         let transaction = self.db.unchecked_transaction()?;
         let ByTopic { found: rows, upto } = self.by_name(patterns, after, limit)?;
-        let mut date = self.db.prepare_cached("SELECT time FROM events WHERE sequence = ?1")?;
         let mut found = Vec::with_capacity(rows.len());
         for (name, row) in rows {
-            let date = date.query_row((row.last as i64,), |row| row.get(0)).optional()?;
-            found.push((name, (row.retained as usize, date.map(Timestamp::from_millis))));
+            let newest = Removable::at(&self.db, row.last)?;
+            let summary = TopicSummary {
+                retained: row.retained as usize,
+                latest_time: newest.as_ref().map(|event| Timestamp::from_millis(event.time)),
+                is_removed: newest.is_some_and(|event| event.is_tombstone),
+                ..TopicSummary::empty(name.clone())
+            };
+            found.push((name, summary));
         }
         transaction.finish()?;
         Ok(ByTopic { found, upto })

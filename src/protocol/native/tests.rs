@@ -371,19 +371,27 @@ fn each_reply_has_its_form() {
             Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
             r#"{"op":"welcome","session":"s1","heartbeat":25}"#,
         ),
-        (Reply::Ack { reference: Some(2), id: None }, r#"{"op":"ack","ref":2}"#),
-        (Reply::Ack { reference: Some(0), id: None }, r#"{"op":"ack","ref":0}"#),
-        (Reply::Ack { reference: None, id: Some(at) }, r#"{"op":"ack","id":"abcdefgh-1-7"}"#),
+        (Reply::Ack { reference: Some(2), id: None, superseded: None }, r#"{"op":"ack","ref":2}"#),
+        (Reply::Ack { reference: Some(0), id: None, superseded: None }, r#"{"op":"ack","ref":0}"#),
         (
-            Reply::Ack { reference: Some(4), id: Some(at) },
+            Reply::Ack { reference: None, id: Some(at), superseded: None },
+            r#"{"op":"ack","id":"abcdefgh-1-7"}"#,
+        ),
+        (
+            Reply::Ack { reference: Some(4), id: Some(at), superseded: None },
             r#"{"op":"ack","ref":4,"id":"abcdefgh-1-7"}"#,
         ),
         (
-            Reply::Error { reference: Some(2), code: Code::Forbidden, message: "not \"yours\"\n" },
+            Reply::Error {
+                reference: Some(2),
+                code: Code::Forbidden,
+                message: "not \"yours\"\n",
+                event: None,
+            },
             r#"{"op":"error","ref":2,"code":"forbidden","message":"not \"yours\"\n"}"#,
         ),
         (
-            Reply::Error { reference: None, code: Code::InvalidJson, message: "no" },
+            Reply::Error { reference: None, code: Code::InvalidJson, message: "no", event: None },
             r#"{"op":"error","code":"invalid_json","message":"no"}"#,
         ),
         (

@@ -19,7 +19,7 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
 fn event(name: &str, second: u64) -> Arc<Event> {
     let time = Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
     let data = Data::from_text("x");
-    Arc::new(Event { cursor: None, topic: topic(name), kind: None, time, data })
+    Arc::new(Event { cursor: None, topic: topic(name), kind: None, time, data, envelope: None })
 }
 
 /// Keeps one event for each topic, numbered from 1, a second apart.
