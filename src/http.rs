@@ -4,6 +4,7 @@
 //! being ignored. Problems are RFC 9457 documents; this is the one place that gives a code its
 //! status.
 
+pub mod cache;
 pub mod grammar;
 
 use actix_web::http::StatusCode;

@@ -4,7 +4,7 @@
 mod envelope;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -762,14 +762,19 @@ async fn current_values_are_paged_by_their_bytes(backend: Backend) {
 
 async fn topics_are_listed_by_name_in_pages(backend: Backend) {
     let log = open(backend, |_| {});
+    let mut times = HashMap::new();
     for name in ["b", "a.2", "a.1", "c", "a.3", "a.1"] {
         log.put(name, 1).await;
+        let newest = log.history.topic(topic(name)).await.unwrap();
+        assert_eq!(newest.latest_time, newest.latest.map(|event| event.time));
+        times.insert(topic(name), newest.latest_time);
     }
     log.history.forget(topic("a.3")).await.unwrap();
     let list = async |pattern: &str, after: Option<&str>, limit| {
         let pattern = Pattern::parse(pattern).unwrap();
         let list = ListTopics { pattern, after: after.map(topic), limit };
         let topics = log.history.topics(list).await.unwrap();
+        assert!(topics.iter().all(|summary| summary.latest_time == times[&summary.topic]));
         topics.into_iter().map(|summary| (summary.topic.to_string(), summary.retained)).collect()
     };
     let names = |names: &[(&str, usize)]| -> Vec<(String, usize)> {

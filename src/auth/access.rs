@@ -88,17 +88,31 @@ impl Access {
         }
     }
 
+    /// Whether there may be a topic that the caller may subscribe to. Never false where there is one.
+    fn may_subscribe_somewhere(&self) -> bool {
+        self.may_somewhere(|key| &key.subscribe, |rule| rule.subscribe, |user| &user.subscribe)
+    }
+
     /// Whether there may be a topic that the caller may publish to: what is asked before a body is read
     /// that says the topics. Never false where there is one.
     pub fn may_publish_somewhere(&self) -> bool {
+        self.may_somewhere(|key| &key.publish, |rule| rule.publish, |user| &user.publish)
+    }
+
+    fn may_somewhere(
+        &self,
+        scope: fn(&ApiKey) -> &[Pattern],
+        who: fn(&Rule) -> Who,
+        granted: fn(&User) -> &[Pattern],
+    ) -> bool {
         let rules = &self.policy.rules;
         let mut all = rules.all();
         match &self.caller {
             Caller::Application(_) => true,
-            Caller::Key(key) if !key.publish.is_empty() => true,
-            Caller::User(user) if !user.publish.is_empty() => true,
-            Caller::Key(_) | Caller::Anonymous => all.any(|rule| rule.publish == Who::Anyone),
-            Caller::User(user) => all.any(|rule| match rule.publish {
+            Caller::Key(key) if !scope(key).is_empty() => true,
+            Caller::User(user) if !granted(user).is_empty() => true,
+            Caller::Key(_) | Caller::Anonymous => all.any(|rule| who(rule) == Who::Anyone),
+            Caller::User(user) => all.any(|rule| match who(rule) {
                 Who::Anyone => true,
                 Who::Own => {
                     rule.own.as_ref().is_some_and(|own| own.of(&user.bearer.user).is_some())
@@ -169,6 +183,46 @@ impl Access {
             Coverage::Part
         } else {
             Coverage::None
+        }
+    }
+
+    /// Patterns within `pattern` that together match each topic that the caller may receive: what is to be read for
+    /// it. They may match others too, for a rule may take some away.
+    pub fn within(&self, pattern: &Pattern) -> Vec<Pattern> {
+        match self.coverage(pattern) {
+            Coverage::Whole => return vec![pattern.clone()],
+            Coverage::None => return Vec::new(),
+            Coverage::Part => {}
+        }
+        let (granted, user) = match &self.caller {
+            Caller::Key(key) => (&key.subscribe[..], None),
+            Caller::User(user) => (&user.subscribe[..], Some(user)),
+            Caller::Application(_) | Caller::Anonymous => (&[][..], None),
+        };
+        let ruled = self.policy.rules.listed.iter().filter_map(|rule| match rule.subscribe {
+            Who::Anyone => Some(rule.pattern.clone()),
+            Who::Own => rule.own.as_ref()?.of(&user?.bearer.user),
+            Who::Token | Who::Nobody => None,
+        });
+        let all = granted.iter().cloned().chain(ruled);
+        let mut within: Vec<_> = all.filter_map(|of| of.intersection(pattern)).collect();
+        within.sort_unstable();
+        within.dedup();
+        within
+    }
+
+    /// Whether the caller is nobody in particular, and rules open all of `pattern` to anyone: what it is shown of it
+    /// may be shown to all.
+    pub fn is_anyones(&self, pattern: &Pattern) -> bool {
+        let is_anyone = self.policy.open || matches!(self.caller, Caller::Anonymous);
+        is_anyone && self.policy.rules.open_whole(pattern)
+    }
+
+    /// Refuses callers that may neither subscribe nor publish to any topic, whatever it is.
+    pub fn require_some_right(&self) -> Result<(), Problem> {
+        match self.may_subscribe_somewhere() || self.may_publish_somewhere() {
+            true => Ok(()),
+            false => Err(self.refusal("no right to subscribe or to publish to any topic")),
         }
     }
 
@@ -565,6 +619,36 @@ mod tests {
     }
 
     #[test]
+    fn what_anyone_may_have_is_known_by_the_rules_alone() {
+        let anyone = access(Caller::Anonymous);
+        for (text, is_anyones) in [
+            ("a.public.x", true),
+            ("a.public.*", true),
+            ("a.public.>", false),
+            ("a.*.x", false),
+            ("a.secret.x", false),
+            ("b.x", false),
+            ("c", false),
+            (">", false),
+            ("$sys.x", false),
+        ] {
+            assert_eq!(anyone.is_anyones(&pattern(text)), is_anyones, "{text}");
+        }
+        let public = pattern("a.public.*");
+        assert!(!user(&["a.public.*"]).is_anyones(&public), "somebody in particular");
+        let barred =
+            Rule { pattern: pattern("a.public.x"), subscribe: Who::Token, ..rules().default };
+        let config = crate::config::Auth::default();
+        let under = |listed: Vec<Rule>| {
+            let policy = Policy::new(&config, Rules { listed, ..rules() }, Vec::new(), None);
+            Access::new(Arc::new(policy), Caller::Application(Proof::default()))
+        };
+        assert!(under(rules().listed).is_anyones(&public), "where no credential is configured");
+        let listed = [vec![barred], rules().listed].concat();
+        assert!(!under(listed).is_anyones(&public), "an earlier rule takes some away");
+    }
+
+    #[test]
     fn a_pattern_is_covered_whole_in_part_or_not_at_all() {
         for (access, text, coverage) in [
             (access(Caller::Application(Proof::default())), ">", Coverage::Whole),
@@ -605,7 +689,10 @@ mod tests {
             let is_own = pattern("u.u.>").matches(&topic);
             let expected = !is_barred && (is_own || granted[0].matches(&topic));
             prop_assert_eq!(access.may_subscribe(&topic), expected);
+            let is_within = access.within(&asked).iter().any(|within| within.matches(&topic));
+            prop_assert!(!is_within || asked.matches(&topic));
             if asked.matches(&topic) {
+                prop_assert!(is_within || !expected);
                 match access.coverage(&asked) {
                     Coverage::Whole => prop_assert!(expected),
                     Coverage::None => prop_assert!(!expected),
@@ -623,6 +710,9 @@ mod tests {
             let access = user(&[&grants.join("."), "a.>"]);
             let (asked, topic) = (pattern(&asked), Topic::parse(&topic).unwrap());
             if asked.matches(&topic) {
+                let within = access.within(&asked);
+                let is_within = within.iter().any(|within| within.matches(&topic));
+                prop_assert!(is_within || !access.may_subscribe(&topic), "{within:?}");
                 match access.coverage(&asked) {
                     Coverage::Whole => prop_assert!(access.may_subscribe(&topic)),
                     Coverage::None => prop_assert!(!access.may_subscribe(&topic)),

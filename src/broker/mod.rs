@@ -12,6 +12,7 @@ mod fanout;
 mod flush;
 mod goaways;
 mod inbox;
+mod listing;
 mod members;
 mod observer;
 mod outlook;
@@ -33,10 +34,11 @@ use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::delivery::Delivery;
 use self::fanout::{Fanout, WorkerAddress};
+pub use self::listing::{Range, Rank, Ranking, Sort};
 pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
 use self::outlook::Outlook;
-pub use self::questions::{Answer, Answers, Gathered, NoRelay, Question, Range, Relay};
+pub use self::questions::{Answer, Answers, Gathered, NoRelay, Question, Relay};
 pub use self::router::Router;
 pub use self::seat::{Seat, WorkerHandle};
 pub use self::subscriber::{

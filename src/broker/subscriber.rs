@@ -62,6 +62,11 @@ impl SessionInfo {
     pub fn user(&self) -> Option<&str> {
         self.bearer.as_ref().map(|bearer| bearer.user.as_str())
     }
+
+    /// When it connected, in milliseconds since 1970.
+    pub(super) fn since_millis(&self) -> u64 {
+        u64::try_from(self.since.millis()).unwrap_or_default()
+    }
 }
 
 /// A session as administrators see it.

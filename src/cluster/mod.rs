@@ -173,7 +173,8 @@ fn changes_something(question: &Question) -> bool {
         Question::Count(_)
         | Question::Topics(_)
         | Question::Members(..)
-        | Question::Sessions(..) => false,
+        | Question::Sessions(..)
+        | Question::RankedSessions(..) => false,
     }
 }
 

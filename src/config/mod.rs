@@ -402,6 +402,19 @@ impl Rules {
         self.listed.iter().chain([&self.default])
     }
 
+    /// Whether anyone may subscribe to all that `pattern` matches, as far as one rule after the other says so; never true
+    /// where it is not so.
+    pub fn open_whole(&self, pattern: &Pattern) -> bool {
+        // Of the broker's own topics some have rules of their own.
+        if pattern.as_str().starts_with('$') {
+            return false;
+        }
+        let mut deciding = self.listed.iter().filter(|rule| rule.pattern.overlaps(pattern));
+        let end =
+            deciding.find(|rule| rule.subscribe != Who::Anyone || rule.pattern.covers(pattern));
+        end.is_some_and(|rule| rule.subscribe == Who::Anyone)
+    }
+
     /// Whether `pattern` may match a topic whose events are kept so.
     pub fn may_match(&self, pattern: &Pattern, storage: Storage) -> bool {
         for rule in self.all().filter(|rule| rule.pattern.overlaps(pattern)) {

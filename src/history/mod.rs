@@ -362,11 +362,27 @@ pub struct TopicSummary {
     pub topic: Topic,
     /// How many events are kept.
     pub retained: usize,
-    /// The newest of them, be it a tombstone.
+    /// When the newest of them came.
+    pub latest_time: Option<Timestamp>,
+    /// Whether that is a tombstone, so that there is no current value.
+    pub is_removed: bool,
+    /// The newest of them, be it a tombstone; left out of lists.
     pub latest: Option<Arc<Event>>,
 }
 
 impl TopicSummary {
+    /// That nothing is kept of a topic.
+    pub fn empty(topic: Topic) -> Self {
+        Self { topic, retained: 0, latest_time: None, is_removed: false, latest: None }
+    }
+
+    /// Of so many events, this is the newest.
+    fn new(topic: Topic, retained: usize, latest: Option<Arc<Event>>) -> Self {
+        let latest_time = latest.as_ref().map(|event| event.time);
+        let is_removed = latest.as_ref().is_some_and(|event| event.is_tombstone());
+        Self { topic, retained, latest_time, is_removed, latest }
+    }
+
     /// The current value.
     pub fn value(&self) -> Option<&Event> {
         self.latest.as_deref().filter(|event| !event.is_tombstone())

@@ -125,6 +125,30 @@ impl Pattern {
             }
         }
     }
+
+    /// What both patterns match, as one pattern; none where that is nothing.
+    pub fn intersection(&self, other: &Pattern) -> Option<Pattern> {
+        if !self.overlaps(other) {
+            return None;
+        }
+        let (mut ours, mut theirs, mut both) = (self.segments(), other.segments(), Vec::new());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some(">"), Some(first)) => {
+                    both.extend([first].into_iter().chain(theirs));
+                    break;
+                }
+                (Some(first), Some(">")) => {
+                    both.extend([first].into_iter().chain(ours));
+                    break;
+                }
+                (Some("*"), Some(segment)) | (Some(segment), Some(_)) => both.push(segment),
+                _ => break,
+            }
+        }
+        // What is longer than a topic may be matches none.
+        Self::parse(&both.join(".")).ok()
+    }
 }
 
 impl std::borrow::Borrow<str> for Pattern {
@@ -252,6 +276,13 @@ mod tests {
         #[test]
         fn matching_byte_by_byte_is_matching_by_segments(a in any_pattern(), t in any_topic()) {
             prop_assert_eq!(a.matches(&t), matches_by_segments(&a, &t));
+        }
+
+        #[test]
+        fn an_intersection_matches_what_both_match(a in any_pattern(), b in any_pattern(), t in any_topic()) {
+            let both = a.intersection(&b);
+            let matches = both.as_ref().is_some_and(|both| both.matches(&t));
+            prop_assert_eq!(matches, a.matches(&t) && b.matches(&t), "{} and {} are {:?}", a, b, both);
         }
 
         #[test]

@@ -264,7 +264,9 @@ impl Log {
     fn summary(&self, topic: Topic) -> TopicSummary {
         let of_topic = self.kept.iter().filter(|event| event.topic == topic);
         let latest = of_topic.clone().next_back().cloned();
-        TopicSummary { retained: of_topic.count(), latest, topic }
+        let latest_time = latest.as_ref().map(|event| event.time);
+        let is_removed = latest.as_ref().is_some_and(|event| event.is_tombstone());
+        TopicSummary { retained: of_topic.count(), latest_time, is_removed, latest, topic }
     }
 }
 

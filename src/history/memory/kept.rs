@@ -357,7 +357,7 @@ impl Kept {
     pub(in crate::history) fn topic(&self, topic: Topic) -> TopicSummary {
         match self.topics.get(&topic) {
             Some(log) => log.summary(topic),
-            None => TopicSummary { topic, retained: 0, latest: None },
+            None => TopicSummary::empty(topic),
         }
     }
 
@@ -452,7 +452,7 @@ impl TopicLog {
     }
 
     fn summary(&self, topic: Topic) -> TopicSummary {
-        TopicSummary { topic, retained: self.events.len(), latest: self.newest().cloned() }
+        TopicSummary::new(topic, self.events.len(), self.newest().cloned())
     }
 }
 

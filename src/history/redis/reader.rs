@@ -193,6 +193,7 @@ impl Reader {
     /// Topics with kept events.
     pub(super) async fn topics(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
         self.with(async |mut reads| {
+            let Some(state) = reads.state().await? else { return Ok(Err(never())) };
             let ListTopics { pattern, mut after, limit } = list;
             let mut topics = Vec::new();
             while topics.len() < limit {
@@ -203,13 +204,18 @@ impl Reader {
                 after = Some(last);
             }
             topics.truncate(limit);
-            let lengths = reads.lengths(&topics).await?;
-            let summaries = topics.into_iter().zip(lengths).map(|(topic, retained)| TopicSummary {
-                topic,
-                retained,
-                latest: None,
-            });
-            Ok(Ok(summaries.filter(|summary| summary.retained > 0).collect()))
+            let mut summaries = Vec::with_capacity(topics.len());
+            for few in topics.chunks(VALUES) {
+                let sizes = few.iter().zip(reads.sizes(few).await?);
+                summaries.extend(sizes.map(|(topic, (retained, found))| {
+                    let latest = found.as_ref().and_then(|found| event(found, topic, &state));
+                    let summary = TopicSummary::new(topic.clone(), retained, latest);
+                    let latest_time = found.map(|found| found.time);
+                    TopicSummary { latest_time, latest: None, ..summary }
+                }));
+            }
+            summaries.retain(|summary| summary.retained > 0);
+            Ok(Ok(summaries))
         })
         .await
     }
@@ -223,7 +229,7 @@ impl Reader {
             let found = reads.newest(&one).await?.into_iter().next().flatten();
             let [topic] = one;
             let latest = found.and_then(|found| event(&found, &topic, &state));
-            Ok(Ok(TopicSummary { topic, retained, latest }))
+            Ok(Ok(TopicSummary::new(topic, retained, latest)))
         })
         .await
     }

@@ -253,6 +253,27 @@ impl Reads<'_> {
         self.query(&pipeline, topics.is_empty()).await
     }
 
+    /// The same, and the newest of them: for few topics at a time.
+    pub(super) async fn sizes(
+        &mut self,
+        topics: &[Topic],
+    ) -> RedisResult<Vec<(usize, Option<Found>)>> {
+        let mut pipeline = pipe();
+        for topic in topics {
+            pipeline.cmd("XLEN").arg(self.keys.stream(topic));
+        }
+        for topic in topics {
+            let range = pipeline.cmd("XREVRANGE").arg(self.keys.stream(topic));
+            range.arg("+").arg("-").arg("COUNT").arg(1);
+        }
+        let mut lengths: Vec<Value> = self.query(&pipeline, topics.is_empty()).await?;
+        let newest = lengths.split_off(topics.len().min(lengths.len()));
+        let lengths: Vec<usize> = from_redis_value(Value::Array(lengths))?;
+        let newest: Vec<Vec<Stored>> = from_redis_value(Value::Array(newest))?;
+        let newest = newest.into_iter().map(|one| one.into_iter().next().map(found));
+        Ok(lengths.into_iter().zip(newest).collect())
+    }
+
     async fn query<T: redis::FromRedisValue + Default>(
         &mut self,
         pipeline: &redis::Pipeline,

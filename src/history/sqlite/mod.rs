@@ -309,26 +309,27 @@ impl SqliteHistory {
         while on_disk < limit {
             let (patterns, from) = ([pattern.clone()], after.clone());
             let read =
-                move |reader: &reader::Reader| reader.by_name(&patterns, from.as_ref(), limit);
+                move |reader: &reader::Reader| reader.summaries(&patterns, from.as_ref(), limit);
             let page = self.readers.read(read).await?;
             on_disk += page.found.len();
-            topics.extend(page.found.into_iter().map(|(topic, row)| TopicSummary {
-                topic,
-                retained: row.retained as usize,
-                latest: None,
-            }));
+            topics.extend(page.found.into_iter().map(|(_, summary)| summary));
             match page.upto {
                 Some(upto) => after = Some(upto),
                 None => break,
             }
         }
-        topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        // Where a topic moved from one to the other, its newest event is the one that counts.
+        topics.sort_by(|a, b| a.topic.cmp(&b.topic).then(b.latest_time.cmp(&a.latest_time)));
         topics.dedup_by(|b, a| {
-            a.topic == b.topic && {
+            let is_same = a.topic == b.topic;
+            if is_same {
                 a.retained += b.retained;
-                true
             }
+            is_same
         });
+        for summary in &mut topics {
+            summary.latest = None;
+        }
         topics.truncate(limit);
         Ok(topics)
     }
@@ -343,7 +344,7 @@ impl SqliteHistory {
         let (retained, latest) = disk.await?.unwrap_or_default();
         let newest = latest.into_iter().chain(memory.latest).max_by_key(|event| sequence(event));
         let retained = retained + memory.retained;
-        Ok(TopicSummary { topic: memory.topic, retained, latest: newest })
+        Ok(TopicSummary::new(memory.topic, retained, newest))
     }
 }
 

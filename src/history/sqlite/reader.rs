@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::super::{FoundBack, Newest};
+use super::super::{FoundBack, Newest, TopicSummary};
 use super::back_page::BackPage;
 use super::epochs::Epochs;
 use super::page::Page;
 use super::past::Past;
-use super::retention::collect;
+use super::retention::{Removable, collect};
 use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow};
-use crate::model::{Cursor, Event, Pattern, Topic};
+use crate::model::{Cursor, Event, Pattern, Timestamp, Topic};
 
 /// The most topics that are followed one by one.
 const FOLLOWED: usize = 2_048;
@@ -325,6 +325,30 @@ impl Reader {
             upto = earlier(upto, found.last().map(|(name, _)| name.clone()));
         }
         found.retain(|(name, _)| upto.as_ref().is_none_or(|upto| name <= upto));
+        Ok(ByTopic { found, upto })
+    }
+
+    /// What is kept of such topics.
+    pub(super) fn summaries(
+        &self,
+        patterns: &[Pattern],
+        after: Option<&Topic>,
+        limit: usize,
+    ) -> RowResult<ByTopic<TopicSummary>> {
+        let transaction = self.db.unchecked_transaction()?;
+        let ByTopic { found: rows, upto } = self.by_name(patterns, after, limit)?;
+        let mut found = Vec::with_capacity(rows.len());
+        for (name, row) in rows {
+            let newest = Removable::at(&self.db, row.last)?;
+            let summary = TopicSummary {
+                retained: row.retained as usize,
+                latest_time: newest.as_ref().map(|event| Timestamp::from_millis(event.time)),
+                is_removed: newest.is_some_and(|event| event.is_tombstone),
+                ..TopicSummary::empty(name.clone())
+            };
+            found.push((name, summary));
+        }
+        transaction.finish()?;
         Ok(ByTopic { found, upto })
     }
 
