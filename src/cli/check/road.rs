@@ -156,6 +156,13 @@ impl Visitor {
                 );
                 (Wrong(reason), clock)
             }
+            (status @ StatusCode::UNAUTHORIZED, _) => {
+                let reason = format!(
+                    "{status}{through} to GET /health/live: something before the broker asks for a password, and \
+                     this look has none to give; take it from where none is asked for"
+                );
+                (Wrong(reason), clock)
+            }
             (status, _) => {
                 let reason = format!(
                     "{status}{through} to GET /health/live: what answers there is no broker, or a proxy \
