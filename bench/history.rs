@@ -33,7 +33,7 @@ impl Feed for Nobody {
 
 fn event(topic: &str) -> NewEvent {
     let data = Data::from_text(&"x".repeat(100));
-    NewEvent { topic: Topic::parse(topic).expect("a topic"), kind: None, data }
+    NewEvent::new(Topic::parse(topic).expect("a topic"), None, data)
 }
 
 fn memory() -> String {

@@ -89,7 +89,7 @@ fn append() -> Step {
         Arc::new(Nobody),
     );
     let data = Data::from_json(DATA.as_bytes(), 64).expect("JSON");
-    let event = NewEvent { topic: topic("orders.eu.42"), kind: None, data };
+    let event = NewEvent::new(topic("orders.eu.42"), None, data);
     Box::new(move || {
         let append = Append { events: vec![event.clone()], key: None };
         _ = black_box(history.append(append).now_or_never());
@@ -123,6 +123,7 @@ fn encode(encoder: &'static dyn Encoder) -> Step {
         kind: None,
         time: Timestamp::from(SystemTime::UNIX_EPOCH),
         data: Data::from_json(DATA.as_bytes(), 64).expect("JSON"),
+        envelope: None,
     };
     Box::new(move || _ = black_box(encoder.event(black_box(&event), &Marks::default())))
 }

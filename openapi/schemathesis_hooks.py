@@ -42,6 +42,13 @@ def says_null(value):
     return any((item is None or says_null(item)) and name != "data" for name, item in value.items())
 
 
+def begins_twice(values):
+    """Whether more than one way to begin is asked for, which is refused."""
+    if not isinstance(values, dict):
+        return False
+    return sum(str(values.get(name, False)).lower() not in ("false", "none") for name in ("snapshot", "last", "tail")) > 1
+
+
 def is_negative(case):
     return case.meta is not None and case.meta.generation.mode.is_negative
 
@@ -54,6 +61,8 @@ def filter_case(ctx, case):
     topic goes out as `*` instead of `%252A`.
     """
     if is_negative(case) and (says_null(case.body) or (case.query or {}).get("since") == ""):
+        return False
+    if not is_negative(case) and (begins_twice(case.query) or begins_twice(case.body)):
         return False
     topic = (case.path_parameters or {}).get("topic")
     if topic is None or case.meta is None or is_negative(case):

@@ -10,10 +10,12 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use self::grammar::MediaType;
-use crate::model::{Code, Cursor, Problem, Topic, whole_number};
+use crate::model::{Code, Cursor, Event, Problem, Topic, whole_number};
+use crate::protocol::event_object;
 
 /// Seconds after which a refused request may be tried again, where nothing better is known.
 const RETRY_AFTER_SECONDS: u32 = 1;
@@ -62,6 +64,9 @@ pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// `X-Event-Type`: the type of a published event.
 pub const X_EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
+
+/// `X-Except-Session`: a session that does not get a published event.
+pub const X_EXCEPT_SESSION: HeaderName = HeaderName::from_static("x-except-session");
 
 /// The most parameters in one query.
 const MAX_PARAMETERS: usize = 1_024;
@@ -156,9 +161,12 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
     if values.next().is_some() {
         return Err(bad(format!("{name} is given more than once")));
     }
-    match value.to_str() {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => Err(bad(format!("{name} has characters that are not visible ASCII"))),
+    // As `HeaderValue::to_str` has it, and many bytes at a time.
+    let odd = |odd, byte: &u8| odd | u8::from(!(b' '..=b'~').contains(byte) & (*byte != b'\t'));
+    let bytes = value.as_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok(text) if bytes.iter().fold(0, odd) == 0 => Ok(Some(text)),
+        _ => Err(bad(format!("{name} has characters that are not visible ASCII"))),
     }
 }
 
@@ -267,6 +275,7 @@ fn status(code: Code) -> StatusCode {
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::IdempotencyMismatch | Code::InProgress => StatusCode::CONFLICT,
+        Code::NotLatest => StatusCode::PRECONDITION_FAILED,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Code::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -281,6 +290,24 @@ fn status(code: Code) -> StatusCode {
         }
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+/// A refusal as RFC 9457 has it.
+#[derive(Serialize)]
+struct ProblemBody<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Box<RawValue>>,
+}
+
+/// An event as a JSON value; none where that could not be written.
+pub fn event_value(event: &Event) -> Option<Box<RawValue>> {
+    RawValue::from_string(String::from_utf8(event_object(event)).ok()?).ok()
 }
 
 impl ResponseError for Problem {
@@ -314,14 +341,16 @@ impl ResponseError for Problem {
             }
             _ => {}
         }
-        let body = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or_default(),
-            "status": status.as_u16(),
-            "code": self.code.as_str(),
-            "detail": self.detail,
-        });
-        let mut response = response.content_type("application/problem+json").body(body.to_string());
+        let body = ProblemBody {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            code: self.code.as_str(),
+            detail: &self.detail,
+            event: self.newest().and_then(event_value),
+        };
+        let body = serde_json::to_string(&body).unwrap_or_default();
+        let mut response = response.content_type("application/problem+json").body(body);
         // For whoever stands around all handlers, and counts what they refuse.
         response.extensions_mut().insert(self.clone());
         response

@@ -40,6 +40,8 @@ pub struct Metrics {
     registry: Registry,
     /// Events taken from publishers.
     pub events_published: Counter,
+    /// Events that were not stored, for a newer value stood there.
+    pub events_superseded: Counter,
     /// Events queued for sessions.
     pub events_delivered: Counter,
     /// Events sent out of the history.
@@ -84,6 +86,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry,
             events_published: Counter::default(),
+            events_superseded: Counter::default(),
             events_delivered: Counter::default(),
             events_replayed: Counter::default(),
             messages_compressed: Counter::default(),
@@ -108,6 +111,11 @@ impl Metrics {
             "events_published",
             "Events taken from publishers",
             self.events_published.clone(),
+        );
+        registry.register(
+            "events_superseded",
+            "Events of publishers that were not stored, for a newer value stood there",
+            self.events_superseded.clone(),
         );
         registry.register(
             "events_delivered",

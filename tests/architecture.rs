@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("console", &[]),
     ("trust", &[]),
     ("config", &["model"]),
-    ("http", &["model"]),
+    ("http", &["model", "protocol"]),
     ("protocol", &["model"]),
     ("auth", &["clock", "config", "http", "model", "trust"]),
     ("body", &["auth", "clock", "config", "http", "model"]),

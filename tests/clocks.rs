@@ -55,7 +55,7 @@ fn open(path: &Path, storage: Storage, clock: Clock) -> Arc<dyn History> {
 
 async fn put(history: &dyn History, key: u8) -> (Cursor, Timestamp) {
     let data = Data::from_json(b"1", 1).expect("JSON");
-    let events = vec![NewEvent { topic: Topic::parse("a").expect("a topic"), kind: None, data }];
+    let events = vec![NewEvent::new(Topic::parse("a").expect("a topic"), None, data)];
     let key = Some(IdempotencyKey { scope: [key; 32], request: [key; 32], is_in_series: false });
     let receipt = history.append(Append { events, key }).await.expect("it is stored");
     (receipt.events[0].cursor.expect("it is kept"), receipt.events[0].time)

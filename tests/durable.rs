@@ -392,7 +392,7 @@ async fn a_writer_that_panics_leaves_no_publisher_waiting_and_can_be_stopped() {
     let append = || {
         let data = Data::from_json(b"1", 8).expect("JSON");
         let topic = Topic::parse("a").expect("a topic");
-        history.append(Append { events: vec![NewEvent { topic, kind: None, data }], key: None })
+        history.append(Append { events: vec![NewEvent::new(topic, None, data)], key: None })
     };
     // It is stored, and the one who was to say so is gone.
     assert!(matches!(append().await, Err(AppendError::OutcomeUnknown(_))));

@@ -294,7 +294,7 @@ async fn the_first_request_after_a_start_is_refused_however_many_are_revoked() {
         let user = if n + 1 == REVOKED { "ada".to_owned() } else { format!("user {n}") };
         let data = json!({ "user": user, "at": (now() + 5) * 1_000 }).to_string();
         let data = Data::from_json(data.as_bytes(), 8).expect("JSON");
-        NewEvent { topic: Topic::revocations(), kind: None, data }
+        NewEvent::new(Topic::revocations(), None, data)
     };
     let append = Append { events: (0..REVOKED).map(event).collect(), key: None };
     history.append(append).await.expect("they are stored");

@@ -124,7 +124,7 @@ async fn store(
     let internal = |error: String| Problem::new(Code::Internal, error);
     let json = serde_json::to_vec(revocation).map_err(|error| internal(error.to_string()))?;
     let data = Data::from_json(&json, 8).map_err(|error| internal(error.to_string()))?;
-    let event = NewEvent { topic: Topic::revocations(), kind: None, data };
+    let event = NewEvent::new(Topic::revocations(), None, data);
     broker.publish(Append { events: vec![event], key: None }, |_| allowed()).await?;
     Ok(())
 }

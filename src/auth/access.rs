@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::{Caller, Policy, Proof, User};
-use crate::config::{ApiKey, Rule, Rules, Who};
-use crate::model::{Code, Pattern, Problem, Topic};
+use crate::config::{ApiKey, Rule, Rules, Storage, Who};
+use crate::model::{Code, Envelope, Member, NewEvent, Pattern, Problem, Topic};
 
 /// How much of a pattern a caller may receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,6 +230,50 @@ impl Access {
                 Err(self.want_of_right("publish to", &topic, |rule| rule.publish))
             }
         }
+    }
+
+    /// Refuses what of an event the caller may not say, or its topic can't have, and says who sent it where a client
+    /// publishes: `session` is the one over which the event came.
+    pub fn sign(&self, event: &mut NewEvent, session: Option<&str>) -> Result<(), Problem> {
+        let is_client = matches!(self.caller, Caller::User(_) | Caller::Anonymous);
+        if !is_client && event.envelope.is_none() && event.terms.is_none() {
+            return Ok(());
+        }
+        let rule = self.policy.rules.of(&event.topic);
+        if let Some(envelope) = &event.envelope {
+            if envelope.sender().is_some() && !matches!(self.caller, Caller::Application(_)) {
+                let detail = "`from` is said by the broker; an API key with full rights may say it for others";
+                return Err(self.refusal(detail));
+            }
+            if envelope.except().is_some_and(|except| is_client && Some(except) != session) {
+                let detail = "a client may keep an event from its own session alone (`except`)";
+                return Err(self.refusal(detail));
+            }
+        }
+        if rule.storage == Storage::None
+            && let Some(member) = event.kept_member()
+        {
+            let detail =
+                format!("`{member}` is of events that are kept, and {} keeps none", event.topic);
+            return Err(Problem::new(Code::InvalidEvent, detail));
+        }
+        let user = match &self.caller {
+            Caller::User(user) => Some(user.bearer.user.as_str()),
+            Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => None,
+        };
+        if is_client && rule.from && (user.is_some() || session.is_some()) {
+            let envelope = event.envelope.get_or_insert_default();
+            user.into_iter().for_each(|user| envelope.push(Member::User(user)));
+            session.into_iter().for_each(|session| envelope.push(Member::Session(session)));
+        }
+        let bytes = event.envelope.as_ref().map_or(0, |envelope| envelope.bytes().len());
+        if bytes > Envelope::MAX_BYTES {
+            let most = Envelope::MAX_BYTES;
+            let detail =
+                format!("what the event carries has {bytes} bytes, and the limit is {most}");
+            return Err(Problem::new(Code::InvalidEvent, detail));
+        }
+        Ok(())
     }
 
     /// Refuses callers that may not publish to any topic, whatever it is.

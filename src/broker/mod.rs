@@ -7,6 +7,7 @@
 mod alarms;
 mod census;
 mod delivery;
+mod endings;
 mod fanout;
 mod flush;
 mod goaways;
@@ -47,7 +48,7 @@ pub use self::topics::{Subscribed, Topics};
 use crate::clock::{Clock, Instant};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
 use crate::metrics::Metrics;
-use crate::model::{Code, Cursor, Problem, Trouble};
+use crate::model::{Code, Cursor, NotLatest, Problem, Topic, Trouble};
 use crate::panics::half_done;
 
 /// How long a publisher waits for workers that are behind before it is refused.
@@ -139,12 +140,36 @@ impl BrokerHandle {
     ) -> Result<Receipt, Problem> {
         self.wait_for_room().await?;
         allowed(&append)?;
-        let events = append.events.len() as u64;
-        let receipt = self.shared.history.append(append).await.map_err(refused)?;
+        // What has terms is refused by name.
+        let has_terms = append.events.iter().any(|event| event.terms.is_some());
+        let topics = match has_terms {
+            true => append.events.iter().map(|event| event.topic.clone()).collect(),
+            false => Vec::new(),
+        };
+        let receipt = self.shared.history.append(append).await;
+        let receipt = receipt.map_err(|error| refused(error, &topics))?;
         if !receipt.repeated {
-            self.shared.metrics.events_published.inc_by(events);
+            let stored = receipt.events.iter().filter(|event| event.superseded.is_none()).count();
+            self.shared.metrics.events_published.inc_by(stored as u64);
+            self.shared.metrics.events_superseded.inc_by((receipt.events.len() - stored) as u64);
         }
         Ok(receipt)
+    }
+
+    /// A refusal with the newest event of the topic that it is about, where it is for what that is and the caller may
+    /// read it.
+    pub async fn explained(
+        &self,
+        mut problem: Problem,
+        may_read: impl Fn(&Topic) -> bool,
+    ) -> Problem {
+        if let Some(found) = &mut problem.not_latest
+            && let Ok(summary) = self.shared.history.topic(found.topic.clone()).await
+            && may_read(&found.topic)
+        {
+            found.event = summary.latest;
+        }
+        problem
     }
 
     /// Counts what came to be published and can't be an event.
@@ -301,16 +326,27 @@ impl Watch {
     }
 }
 
-fn refused(error: AppendError) -> Problem {
+/// Why events of these topics were not stored.
+fn refused(error: AppendError, topics: &[Topic]) -> Problem {
     let code = match error {
         AppendError::Mismatch => Code::IdempotencyMismatch,
         AppendError::InProgress => Code::InProgress,
         AppendError::TooManyKeys => Code::TooMany,
+        AppendError::NotLatest { .. } => Code::NotLatest,
         AppendError::StorageFull => Code::StorageFull,
         AppendError::Unavailable(_) => Code::Unavailable,
         AppendError::OutcomeUnknown(_) => Code::OutcomeUnknown,
     };
-    Problem::new(code, error.to_string())
+    let not_latest = match error {
+        AppendError::NotLatest { index } => topics.get(index).cloned(),
+        _ => None,
+    };
+    let not_latest = not_latest.map(|topic| Box::new(NotLatest { topic, event: None }));
+    let index = match error {
+        AppendError::NotLatest { index } if topics.len() > 1 => format!("events[{index}]: "),
+        _ => String::new(),
+    };
+    Problem { not_latest, ..Problem::new(code, format!("{index}{error}")) }
 }
 
 #[cfg(test)]

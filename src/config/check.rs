@@ -357,6 +357,7 @@ impl Kept {
             max_age,
             keep_newest: self.keep_newest,
             presence: false,
+            from: true,
             subscribe: Who::Token,
             publish: Who::Token,
         }
@@ -407,7 +408,7 @@ impl Kept {
         let usual = if rule.own.is_some() { Who::Own } else { Who::Token };
         let subscribe = typed.subscribe.unwrap_or(usual);
         let publish = typed.publish.unwrap_or(Who::Token);
-        Rule { presence: typed.presence, subscribe, publish, ..rule }
+        Rule { presence: typed.presence, from: typed.from, subscribe, publish, ..rule }
     }
 }
 
@@ -429,6 +430,7 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
         bytes_per_second: typed.bytes_per_second.0,
         subscriptions: count("subscriptions", typed.subscriptions),
         replays: count("replays", typed.replays),
+        last_events: count("last_events", typed.last_events),
         event_bytes,
         batch_bytes,
         batch_events: count("batch_events", typed.batch_events),

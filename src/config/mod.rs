@@ -436,6 +436,8 @@ pub struct Rule {
     pub keep_newest: bool,
     /// Whether one may ask who is subscribed.
     pub presence: bool,
+    /// Whether readers are told who sent what clients publish.
+    pub from: bool,
     /// Who may subscribe.
     pub subscribe: Who,
     /// Which clients may publish.
@@ -495,6 +497,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Replays of one session at a time; one more gets `too_many`.
     pub replays: usize,
+    /// Events that `last` or `tail` of a subscribe come to; more get `too_many`.
+    pub last_events: usize,
     /// Data of an event in bytes of JSON; more gets 413 or `too_large`.
     pub event_bytes: usize,
     /// Body of a batch in bytes; more gets 413.

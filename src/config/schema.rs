@@ -337,6 +337,9 @@ sections! {
         subscriptions: usize = 1_000;
         /// Replays that run at a time on one connection; one more is refused with `too_many`.
         replays: usize = 8;
+        /// Events that `last` of a subscribe may come to over all topics, or `tail` ask for; more are refused with
+        /// `too_many`.
+        last_events: usize = 10_000;
         /// Data of an event, as JSON; more is answered 413. The default leaves room for all that stands around it
         /// within 64 KiB, more than which many clients don't take without being told to.
         event_bytes: Size = Size(56 * KIB);
@@ -431,6 +434,9 @@ entry! {
     keep_newest("keep_newest"): Option<bool> = None;
     /// Whether one may ask who is subscribed.
     presence("presence"): bool = false;
+    /// Whether readers are told who sent what clients publish (`from`): the user of the token, which is often
+    /// an e-mail address, and the session.
+    from("from"): bool = true;
     /// Who may subscribe, beside applications with an API key: `"anyone"`, `"token"` (who has a
     /// token that grants it), `"own"` (beside them, the user to whom the topic belongs) or `"nobody"`.
     /// `"token"` if not set; with `{sub}` in `match`, `"own"`.

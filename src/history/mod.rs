@@ -7,19 +7,23 @@
 
 mod clock_steps;
 mod early_keys;
+mod endings;
 pub mod memory;
 pub mod redis;
 mod rules;
 pub mod sqlite;
+mod terms;
 
 use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use endings::Ending;
 use futures_util::future::BoxFuture;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::Since;
 use crate::model::{Cursor, Event, NewEvent, Pattern, Problem, Timestamp, Topic};
 
 /// The way out of a log: hears every event once it is stored, in the order of the log.
@@ -80,6 +84,9 @@ pub trait History: Send + Sync {
     /// Kept events, oldest first, a page at a time.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>>;
 
+    /// Kept events, newest first, a page at a time.
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>>;
+
     /// Where what has happened since then begins.
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>>;
 
@@ -94,6 +101,9 @@ pub trait History: Send + Sync {
 
     /// Forgets the kept events of a topic; returns how many there were.
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>>;
+
+    /// Values whose time is over, at most so many. Each is so until its tombstone is stored, or another event.
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>>;
 
     /// The place of the newest committed event.
     fn head(&self) -> Cursor;
@@ -183,6 +193,15 @@ pub struct EventReceipt {
     pub topic: Topic,
     /// When the broker took it.
     pub time: Timestamp,
+    /// What stays instead, where it was not stored for that.
+    pub superseded: Option<Superseded>,
+}
+
+/// What stands there instead of an event that was not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Superseded {
+    /// The version of the value that stays, where it was that which superseded the event.
+    pub version: Option<u64>,
 }
 
 /// Why nothing was stored.
@@ -197,6 +216,12 @@ pub enum AppendError {
     /// As many idempotency keys are remembered as there may be, each for too short a time to be forgotten.
     #[error("too many idempotency keys are remembered at the moment")]
     TooManyKeys,
+    /// The newest event of a topic is not what it has to be, by the event of this index.
+    #[error("the newest event of the topic is not what `if_latest` says")]
+    NotLatest {
+        /// The index of the event among those that were to be stored together.
+        index: usize,
+    },
     /// Certainly not stored: there is no space.
     #[error("the event was not stored: there is no space left for the history")]
     StorageFull,
@@ -237,25 +262,55 @@ pub struct Page {
     pub done: bool,
 }
 
-/// Since when something has happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// A moment.
-    Time(Timestamp),
-    /// So long ago, by the clock that dates the events, which need not be that of who asks.
-    Ago(Duration),
+/// Which events to read, newest first.
+#[derive(Debug, Clone)]
+pub struct ReadBack {
+    /// Of topics that one of these matches.
+    pub patterns: Arc<[Pattern]>,
+    /// Before this place, which may be the one behind the newest; from the newest where none is given.
+    pub before: Option<Cursor>,
+    /// At most so many events.
+    pub max_events: usize,
+    /// Not many more than so many bytes, counted by [`Event::cost`].
+    pub max_bytes: usize,
 }
 
-impl Since {
-    /// The moment, where it is `now` by the clock that dates the events.
-    pub fn time(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::Time(time) => time,
-            Self::Ago(ago) => {
-                let millis = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-                Timestamp::from_millis(now.millis().saturating_sub(millis))
-            }
-        }
+/// A page of kept events, read backwards.
+#[derive(Debug, Clone)]
+pub struct BackPage {
+    /// The events, newest first.
+    pub events: Vec<Arc<Event>>,
+    /// Read on before this place; none where nothing older is kept.
+    pub next: Option<Cursor>,
+    /// Events that match are missing: on the last page, older ones may have been removed; on any, some could not
+    /// be read, or `before` is not a place in this log and was read as the newest or as the last one before it.
+    pub gap: bool,
+    /// How many events were looked at, whether they match or not.
+    pub looked_at: usize,
+}
+
+/// Events found backwards, newest first, and down to where everything was looked at; 0 at the end.
+#[derive(Debug, Default)]
+struct FoundBack {
+    events: Vec<Arc<Event>>,
+    downto: u64,
+    looked_at: usize,
+}
+
+/// Up to which number one reads who reads what is before a place, and whether that is no place. `position` says of a
+/// place of the log after which number one reads on from it, and whether something is missing there.
+fn upto(before: Cursor, head: Cursor, position: impl Fn(Cursor) -> (u64, bool)) -> (u64, bool) {
+    let below = before.sequence.saturating_sub(1);
+    let is_place = |number: u64| match position(before.at(number)) {
+        (0, is_lost) => number == 0 && !is_lost,
+        (after, _) => after == number,
+    };
+    if is_place(before.sequence) || is_place(below) {
+        return (below.min(head.sequence), false);
+    }
+    match position(before) {
+        (0, _) => (head.sequence, true),
+        (after, _) => (after, true),
     }
 }
 
@@ -277,6 +332,8 @@ pub struct Newest {
     pub after: Option<Topic>,
     /// At most so many events.
     pub max_events: usize,
+    /// Not many more than so many bytes, counted by [`Event::cost`].
+    pub max_bytes: usize,
 }
 
 /// A page of current values.
@@ -306,6 +363,13 @@ pub struct TopicSummary {
     pub topic: Topic,
     /// How many events are kept.
     pub retained: usize,
-    /// The newest of them.
+    /// The newest of them, be it a tombstone.
     pub latest: Option<Arc<Event>>,
+}
+
+impl TopicSummary {
+    /// The current value.
+    pub fn value(&self) -> Option<&Event> {
+        self.latest.as_deref().filter(|event| !event.is_tombstone())
+    }
 }

@@ -8,8 +8,10 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::form::require_size;
+use crate::auth::Access;
 use crate::config::Limits;
 use crate::model::{Code, Data, EventType, NewEvent, Problem, Topic, unmarked};
+use crate::protocol::Given;
 
 /// The longest text out of a body that a refusal repeats, in characters.
 const MAX_REPEATED: usize = 200;
@@ -34,6 +36,22 @@ struct Body<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     encoding: Option<Encoding>,
+    #[serde(borrow)]
+    from: Option<&'a RawValue>,
+    #[serde(borrow)]
+    removed: Option<&'a RawValue>,
+    #[serde(borrow)]
+    version: Option<&'a RawValue>,
+    #[serde(borrow)]
+    epoch: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    if_latest: Option<&'a RawValue>,
+    #[serde(borrow)]
+    ttl_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
+    except: Option<&'a RawValue>,
+    #[serde(borrow)]
+    keep: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +97,18 @@ impl Batch {
         });
         Ok(Self { events: events.collect::<Result<_, _>>()? })
     }
+
+    /// Refuses what of an event its publisher may not say, and says who that is.
+    pub fn sign(&mut self, access: &Access) -> Result<(), Problem> {
+        let is_one = self.events.len() == 1;
+        self.events.iter_mut().enumerate().try_for_each(|(index, event)| {
+            let signed = access.sign(event, None);
+            signed.map_err(|problem| match is_one {
+                true => problem,
+                false => at(format!("events[{index}]"), problem),
+            })
+        })
+    }
 }
 
 fn require_count(count: usize, limits: &Limits) -> Result<(), Problem> {
@@ -104,20 +134,40 @@ fn event(json: &str, limits: &Limits) -> Result<NewEvent, Problem> {
 impl Body<'_> {
     fn is_batch_alone(&self) -> bool {
         let has_data = self.data.is_some_and(|data| data.get() != "null");
-        !has_data && self.topic.is_none() && self.kind.is_none() && self.encoding.is_none()
+        let has_more = has_data || !self.given().is_empty();
+        !has_more && self.topic.is_none() && self.kind.is_none() && self.encoding.is_none()
+    }
+
+    fn given(&self) -> Given<'_> {
+        let member = |name: &'static str| match name {
+            "from" => self.from,
+            "removed" => self.removed,
+            "version" => self.version,
+            "epoch" => self.epoch,
+            "if_latest" => self.if_latest,
+            "ttl_ms" => self.ttl_ms,
+            "except" => self.except,
+            "keep" => self.keep,
+            _ => None,
+        };
+        Given::take(|name| member(name).map(Cow::Borrowed))
     }
 
     fn event(&self, limits: &Limits) -> Result<NewEvent, Problem> {
         let missing = |name| Problem::new(Code::InvalidEvent, format!("missing field `{name}`"));
         let topic = Topic::parse(self.topic.as_deref().ok_or_else(|| missing("topic"))?)?;
         let kind = self.kind.as_deref().map(EventType::parse).transpose()?;
-        let data = self.data.ok_or_else(|| missing("data"))?;
+        let given = self.given();
+        let none = given.is_removed().then_some(RawValue::NULL);
+        let data = self.data.or(none).ok_or_else(|| missing("data"))?;
         let mut data = Data::from_raw(data, limits.json_depth)?;
         if let Some(Encoding::Base64) = self.encoding {
             data = data.marked_as_base64()?;
         }
         require_size(&data, limits)?;
-        Ok(NewEvent { topic, kind, data })
+        let mut event = NewEvent::new(topic, kind, data);
+        given.put_into(&mut event)?;
+        Ok(event)
     }
 }
 

@@ -13,5 +13,5 @@ pub mod redis;
 
 pub use self::batch::Batch;
 pub use self::form::Form;
-pub use self::publish::{publish_batch, publish_event};
+pub use self::publish::{publish_batch, publish_event, remove_value};
 pub use self::read::{forget_events, list_topics, read_events, read_topic};

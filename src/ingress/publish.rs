@@ -1,7 +1,9 @@
 //! Publishing over REST.
 
+use std::slice;
+
 use actix_web::http::StatusCode;
-use actix_web::http::header::ContentType;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
 use super::batch::Batch;
@@ -13,8 +15,11 @@ use crate::broker::BrokerHandle;
 use crate::config::Limits;
 use crate::history::{Append, EventReceipt, Receipt};
 use crate::http::{self, Query};
-use crate::model::{Code, EventType, NewEvent, Problem, Topic};
-use crate::protocol::receipt_object;
+use crate::model::{Code, Data, EventType, Member, NewEvent, Problem, Removed, Topic};
+use crate::protocol::{keep_from, receipt_object};
+
+/// The media type of all answers here.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `POST /v1/topics/{topic}/events`: the body is the data.
 pub async fn publish_event(
@@ -37,14 +42,39 @@ pub async fn publish_event(
     let (data, stored_as) = form.data(&body, &limits)?;
     let key = idempotency::key(&request, &entrance, &access, &body)?;
     drop(body);
-    let events = vec![NewEvent { topic, kind, data }];
-    require_publish(&access, &events)?;
-    let receipt = publish(&broker, &auth, &access, Append { events, key }).await?;
+    let mut event = NewEvent::new(topic, kind, data);
+    if let Some(session) = http::header(request.headers(), &http::X_EXCEPT_SESSION)? {
+        keep_from(session, &mut event)?;
+    }
+    require_publish(&access, slice::from_ref(&event))?;
+    access.sign(&mut event, None)?;
+    let append = Append { events: vec![event], key };
+    let receipt = publish(&broker, &auth, &access, append).await?;
     let mut response = created(&receipt);
     match receipt.events.first() {
         Some(event) => Ok(response.body(told(event, stored_as))),
         None => Err(Problem::new(Code::Internal, "no receipt was given")),
     }
+}
+
+/// `DELETE /v1/topics/{topic}`: a tombstone, which removes the current value.
+pub async fn remove_value(
+    access: Access,
+    topic: web::Path<String>,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    let mut event = NewEvent::new(Topic::parse(&topic)?, None, Data::null());
+    event.envelope = Some(Box::new([Member::Removed(Removed::Publisher)].into_iter().collect()));
+    require_publish(&access, slice::from_ref(&event))?;
+    access.require_rate(1)?;
+    access.sign(&mut event, None)?;
+    let append = Append { events: vec![event], key: None };
+    let receipt = publish(&broker, &auth, &access, append).await?;
+    let told: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(told.concat()))
 }
 
 /// `POST /v1/events`: one event, a batch, or one event a line.
@@ -60,7 +90,7 @@ pub async fn publish_batch(
     sending.check(Access::require_publish_somewhere)?;
     let (form, charset) = Form::of(request.headers())?;
     let (body, access) = sending.whole(limits.batch_bytes, "limits.batch_bytes", charset).await?;
-    let batch = match form {
+    let mut batch = match form {
         Form::Json | Form::Guess => Batch::from_json(&body, &limits)?,
         Form::Lines => Batch::from_lines(&body, &limits)?,
         Form::Text | Form::Binary => {
@@ -69,6 +99,7 @@ pub async fn publish_batch(
         }
     };
     require_publish(&access, &batch.events)?;
+    batch.sign(&access)?;
     access.require_rate(batch.events.len())?;
     let key = idempotency::key(&request, &entrance, &access, &body)?;
     drop(body);
@@ -91,18 +122,29 @@ async fn publish(
 ) -> Result<Receipt, Problem> {
     let still_allowed =
         |append: &Append| auth.still_may(access, |now| require_publish(now, &append.events));
-    broker.publish(append, still_allowed).await
+    match broker.publish(append, still_allowed).await {
+        Ok(receipt) => Ok(receipt),
+        Err(problem) => {
+            let may_read =
+                |topic: &Topic| auth.still(access).is_ok_and(|access| access.may_subscribe(topic));
+            Err(broker.explained(problem, may_read).await)
+        }
+    }
 }
 
-/// 201, or 200 for the result of an earlier request; with JSON to follow.
+/// 201, or 200 where nothing was stored: for the result of an earlier request, and where all is superseded; with JSON
+/// to follow.
 fn created(receipt: &Receipt) -> HttpResponseBuilder {
-    let status = if receipt.repeated { StatusCode::OK } else { StatusCode::CREATED };
+    let is_stored = receipt.events.iter().any(|event| event.superseded.is_none());
+    let status = if is_stored && !receipt.repeated { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = HttpResponse::build(status);
-    response.content_type(ContentType::json());
+    response.insert_header((header::CONTENT_TYPE, JSON));
     response
 }
 
 /// What the publisher is told of one event.
 fn told(event: &EventReceipt, stored_as: Option<StoredAs>) -> Vec<u8> {
-    receipt_object(event.cursor, &event.topic, event.time, stored_as.map(StoredAs::name))
+    let superseded = event.superseded.map(|superseded| superseded.version);
+    let stored_as = stored_as.map(StoredAs::name);
+    receipt_object(event.cursor, &event.topic, event.time, superseded, stored_as)
 }

@@ -8,11 +8,9 @@ use serde_json::value::RawValue;
 
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered};
-use crate::config::Span;
-use crate::history::{ListTopics, Read, Since, TopicSummary};
-use crate::http::Query;
-use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
-use crate::protocol::event_object;
+use crate::history::{ListTopics, Read, TopicSummary};
+use crate::http::{self, Query};
+use crate::model::{Code, Cursor, Event, Pattern, Problem, Start, Topic};
 
 /// The most items of one page.
 const MAX_LIMIT: usize = 1_000;
@@ -84,23 +82,12 @@ pub async fn read_events(
 /// Where to read from: a cursor, a moment (RFC 3339), or as long ago as `-15m`; and whether events are
 /// missed by that, for the clock went back.
 async fn since(query: &Query, broker: &BrokerHandle) -> Result<(Option<Cursor>, bool), Problem> {
-    let Some(text) = query.one_filled("since")? else { return Ok((None, false)) };
-    // A `+` in an offset from UTC that was not encoded has become a space.
-    let since = match text.strip_prefix('-').map(str::parse) {
-        Some(Ok(Span(ago))) => Some(Since::Ago(ago)),
-        Some(Err(_)) => None,
-        None => Timestamp::parse(&text.replace(' ', "+")).map(Since::Time),
-    };
-    match (since, Cursor::parse(text)) {
-        (Some(since), _) => {
+    match query.one_filled("since")?.map(Start::parse).transpose()? {
+        None => Ok((None, false)),
+        Some(Start::After(cursor)) => Ok((Some(cursor), false)),
+        Some(Start::Since(since)) => {
             let moment = broker.history().place_before(since).await?;
             Ok((Some(moment.place), moment.gap))
-        }
-        (None, Ok(cursor)) => Ok((Some(cursor), false)),
-        (None, Err(_)) => {
-            let detail = "since is neither a cursor given by this broker, nor a moment as RFC 3339 \
-                          writes it, nor as long ago as -15m";
-            Err(Problem::new(Code::InvalidCursor, detail))
         }
     }
 }
@@ -137,7 +124,7 @@ pub async fn read_topic(
     Ok(HttpResponse::Ok().json(TopicBody {
         topic: summary.topic.to_string(),
         subscribers,
-        latest: summary.latest.as_deref().map(object).transpose()?,
+        latest: summary.value().map(object).transpose()?,
         retained: summary.retained,
         silent_nodes: silent,
     }))
@@ -179,7 +166,6 @@ fn is_zero(count: &usize) -> bool {
 }
 
 fn object(event: &Event) -> Result<Box<RawValue>, Problem> {
-    let text = String::from_utf8(event_object(event)).ok();
-    let json = text.and_then(|text| RawValue::from_string(text).ok());
-    json.ok_or_else(|| Problem::new(Code::Internal, "a kept event could not be written"))
+    let value = http::event_value(event);
+    value.ok_or_else(|| Problem::new(Code::Internal, "a kept event could not be written"))
 }

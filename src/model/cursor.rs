@@ -86,7 +86,23 @@ fn number(text: &str) -> Option<u64> {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.log, self.epoch, self.sequence)
+        // From its end, as the digits of numbers come: an event is written with its place each time.
+        let mut text = [b'-'; Self::MAX_BYTES];
+        let mut start = text.len();
+        for mut number in [self.sequence, self.epoch] {
+            loop {
+                start -= 1;
+                text[start] = b'0' + (number % 10) as u8;
+                number /= 10;
+                if number == 0 {
+                    break;
+                }
+            }
+            start -= 1;
+        }
+        start -= LogName::LENGTH;
+        text[start..start + LogName::LENGTH].copy_from_slice(&self.log.0);
+        f.write_str(std::str::from_utf8(&text[start..]).unwrap_or_default())
     }
 }
 

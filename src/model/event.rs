@@ -12,7 +12,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Cursor, Topic};
+use super::{Cursor, Envelope, Topic};
 
 /// An event as it was stored and is delivered.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct Event {
     pub time: Timestamp,
     /// What was published.
     pub data: Data,
+    /// What it carries beside that; most events nothing.
+    pub envelope: Option<Box<Envelope>>,
 }
 
 impl Event {
@@ -37,7 +39,14 @@ impl Event {
     /// What keeping this event costs, in bytes, as every bound on a history counts it.
     pub fn cost(&self) -> usize {
         let kind = self.kind.as_ref().map_or(0, |kind| kind.as_str().len());
-        self.topic.as_str().len() + kind + self.data.json().get().len() + Self::OVERHEAD_BYTES
+        let envelope = self.envelope.as_ref().map_or(0, |envelope| envelope.bytes().len());
+        let texts = self.topic.as_str().len() + kind + self.data.json().get().len();
+        texts + envelope + Self::OVERHEAD_BYTES
+    }
+
+    /// Whether it is a tombstone: it removes its topic's current value.
+    pub fn is_tombstone(&self) -> bool {
+        self.envelope.as_ref().is_some_and(|envelope| envelope.removed().is_some())
     }
 }
 
@@ -50,6 +59,60 @@ pub struct NewEvent {
     pub kind: Option<EventType>,
     /// What is published.
     pub data: Data,
+    /// What it carries beside that.
+    pub envelope: Option<Box<Envelope>>,
+    /// What it is stored under, where that is not always.
+    pub terms: Option<Box<Terms>>,
+}
+
+impl NewEvent {
+    /// An event that carries nothing else, and is stored whatever is there.
+    pub fn new(topic: Topic, kind: Option<EventType>, data: Data) -> Self {
+        Self { topic, kind, data, envelope: None, terms: None }
+    }
+
+    /// The member of it that only an event has that is kept; none where it has no such one.
+    pub fn kept_member(&self) -> Option<&'static str> {
+        let envelope = self.envelope.as_deref();
+        let has = |has: fn(&Envelope) -> bool| envelope.is_some_and(has);
+        if has(|envelope| envelope.removed().is_some()) {
+            Some("removed")
+        } else if has(|envelope| envelope.version().is_some()) {
+            Some("version")
+        } else if has(|envelope| envelope.ttl().is_some()) {
+            Some("ttl_ms")
+        } else {
+            let if_latest = self.terms.as_ref().and_then(|terms| terms.if_latest);
+            if_latest.map(|_| "if_latest")
+        }
+    }
+
+    /// Whether it is to be kept, where its topic is.
+    pub fn is_kept(&self) -> bool {
+        self.terms.as_ref().is_none_or(|terms| !terms.passes)
+    }
+}
+
+/// What an event is stored under.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// It is delivered and not kept, on topics that are.
+    pub passes: bool,
+    /// What has to be the newest of its topic.
+    pub if_latest: Option<Latest>,
+    /// No newer event of its topic, by number, may ever have been there.
+    pub unless_after: Option<Cursor>,
+}
+
+/// What the newest event of a topic has to be for another to follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Latest {
+    /// No current value: nothing, or a tombstone.
+    Absent,
+    /// Any current value.
+    Present,
+    /// The newest kept event, be it a tombstone, is this one.
+    Is(Cursor),
 }
 
 /// The `type` of an event: 1 to 128 characters of visible ASCII, other than the names that SSE and
@@ -191,6 +254,11 @@ impl Data {
         let json = RawValue::from_string(json.to_owned());
         let json = json.map_err(|error| DataError::NotJson(error.to_string()))?;
         Ok(Self { json, base64 })
+    }
+
+    /// No data.
+    pub fn null() -> Self {
+        Self { json: RawValue::NULL.to_owned(), base64: false }
     }
 
     /// Wraps a text as a JSON string.

@@ -7,11 +7,13 @@ mod allowance;
 mod bearer;
 mod close;
 mod cursor;
+mod envelope;
 mod event;
 mod notice;
 mod number;
 mod pattern;
 mod problem;
+mod start;
 mod topic;
 mod trouble;
 
@@ -19,10 +21,14 @@ pub use allowance::Allowance;
 pub use bearer::{Bearer, Revocation, Revoked};
 pub use close::{Close, Ended};
 pub use cursor::{Cursor, CursorError, LogName};
-pub use event::{Data, DataError, Event, EventType, EventTypeError, NewEvent, Timestamp, unmarked};
+pub use envelope::{Envelope, Member, Removed, Sender, Version};
+pub use event::{
+    Data, DataError, Event, EventType, EventTypeError, Latest, NewEvent, Terms, Timestamp, unmarked,
+};
 pub use notice::NoticeKind;
 pub use number::{MAX_WHOLE, whole_number};
 pub use pattern::{Pattern, PatternError};
-pub use problem::{Code, Problem};
+pub use problem::{Code, NotLatest, Problem};
+pub use start::{Since, Start, TIME_UNITS, span};
 pub use topic::{Topic, TopicError};
 pub use trouble::Trouble;

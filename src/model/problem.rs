@@ -1,8 +1,9 @@
 //! Why a request is refused: a stable code for programs and a sentence for people.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::{CursorError, DataError, EventTypeError, PatternError, TopicError};
+use super::{CursorError, DataError, Event, EventTypeError, PatternError, Topic, TopicError};
 
 /// The stable name of a refusal, the same over HTTP (`code` of RFC 9457's problem) and WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +28,8 @@ pub enum Code {
     IdempotencyMismatch,
     /// A request with the same idempotency key still runs.
     InProgress,
+    /// What has to be the newest event of a topic is not.
+    NotLatest,
     /// Over a limit of size.
     TooLarge,
     /// Over the limit of size of a request's head, or of the number of its fields.
@@ -57,7 +60,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Code; 23] = [
+    pub const ALL: [Code; 24] = [
         Code::BadRequest,
         Code::InvalidJson,
         Code::InvalidCursor,
@@ -68,6 +71,7 @@ impl Code {
         Code::MethodNotAllowed,
         Code::IdempotencyMismatch,
         Code::InProgress,
+        Code::NotLatest,
         Code::TooLarge,
         Code::HeadTooLarge,
         Code::TooSlow,
@@ -96,6 +100,7 @@ impl Code {
             Code::MethodNotAllowed => "method_not_allowed",
             Code::IdempotencyMismatch => "idempotency_mismatch",
             Code::InProgress => "in_progress",
+            Code::NotLatest => "not_latest",
             Code::TooLarge => "too_large",
             Code::HeadTooLarge => "head_too_large",
             Code::TooSlow => "too_slow",
@@ -124,17 +129,43 @@ pub struct Problem {
     pub retry_after: Option<u32>,
     /// Whether it is the credential that was shown: one is there, and not valid.
     pub is_of_credential: bool,
+    /// What is the newest instead, where it had to be another event.
+    pub not_latest: Option<Box<NotLatest>>,
 }
+
+/// A topic whose newest event is not what it had to be.
+#[derive(Debug, Clone)]
+pub struct NotLatest {
+    /// The topic.
+    pub topic: Topic,
+    /// Its newest event, for who may read it.
+    pub event: Option<Arc<Event>>,
+}
+
+impl PartialEq for NotLatest {
+    fn eq(&self, other: &Self) -> bool {
+        let place = |it: &Self| it.event.as_ref().map(|event| event.cursor);
+        self.topic == other.topic && place(self) == place(other)
+    }
+}
+
+impl Eq for NotLatest {}
 
 impl Problem {
     /// A refusal with its reason.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), retry_after: None, is_of_credential: false }
+        let detail = detail.into();
+        Self { code, detail, retry_after: None, is_of_credential: false, not_latest: None }
     }
 
     /// The same, worth another try after so many seconds.
     pub fn passing_in(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// The newest event of a topic, where it had to be another one and the caller may read it.
+    pub fn newest(&self) -> Option<&Event> {
+        self.not_latest.as_ref()?.event.as_deref()
     }
 
     /// The refusal of a credential that was shown.

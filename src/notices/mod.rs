@@ -67,7 +67,7 @@ impl Notices {
         else {
             return debug!("a notice that can't be an event");
         };
-        if self.sender.try_send(NewEvent { topic, kind: Some(kind), data }).is_err() {
+        if self.sender.try_send(NewEvent::new(topic, Some(kind), data)).is_err() {
             self.metrics.notices_lost.inc();
             warn!("a notice is lost: {WAITING} wait to be stored");
         }

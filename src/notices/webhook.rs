@@ -170,7 +170,7 @@ impl Webhook {
     async fn note(&self, cursor: Cursor) -> Result<(), Problem> {
         let place = json!({ "cursor": cursor.to_string() }).to_string();
         let Ok(data) = Data::from_json(place.as_bytes(), 8) else { return Ok(()) };
-        let event = NewEvent { topic: self.place.clone(), kind: None, data };
+        let event = NewEvent::new(self.place.clone(), None, data);
         self.broker.publish(Append { events: vec![event], key: None }, |_| Ok(())).await?;
         Ok(())
     }

@@ -111,10 +111,14 @@ impl Outgoing {
     /// Room for all but the data.
     const AROUND_THE_DATA: usize = 192;
 
-    fn of(op: &'static str, data: usize) -> Self {
+    fn new(data: usize) -> Self {
         let mut bytes = Vec::with_capacity(Self::AROUND_THE_DATA + data);
         write::head(&mut bytes, Major::Map, 0);
-        let mut message = Self { bytes };
+        Self { bytes }
+    }
+
+    fn of(op: &'static str, data: usize) -> Self {
+        let mut message = Self::new(data);
         message.text("op", op);
         message
     }
@@ -152,6 +156,23 @@ impl Map for Outgoing {
     fn flag(&mut self, name: &'static str) {
         self.name(name);
         self.bytes.push(write::TRUE);
+    }
+
+    fn texts(&mut self, name: &'static str, members: &[(&'static str, Option<&str>)]) {
+        self.name(name);
+        let given = members.iter().filter_map(|(name, text)| Some((name, (*text)?)));
+        write::head(&mut self.bytes, Major::Map, given.clone().count() as u64);
+        for (name, text) in given {
+            write::text(&mut self.bytes, name);
+            write::text(&mut self.bytes, text);
+        }
+    }
+
+    fn event(&mut self, name: &'static str, event: &Event) {
+        self.name(name);
+        let mut inner = Self::new(event.data.json().get().len());
+        reply::event(event, &mut inner);
+        self.bytes.extend_from_slice(&inner.finish());
     }
 
     fn list(&mut self, name: &'static str, texts: &[Topic]) {

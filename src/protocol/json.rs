@@ -16,11 +16,13 @@ pub fn event_object(event: &Event) -> Vec<u8> {
     object.finish()
 }
 
-/// What a publisher is told of an event over HTTP: `{"id"?,"topic","time","stored_as"?}`.
+/// What a publisher is told of an event over HTTP: `{"id"?,"topic","time","superseded"?,"version"?,"stored_as"?}`, where an
+/// event that was not stored is superseded by a version, or by none.
 pub fn receipt_object(
     id: Option<Cursor>,
     topic: &Topic,
     time: Timestamp,
+    superseded: Option<Option<u64>>,
     stored_as: Option<&'static str>,
 ) -> Vec<u8> {
     let mut object = Object::new();
@@ -29,6 +31,10 @@ pub fn receipt_object(
     }
     object.plain("topic", topic);
     object.plain("time", time);
+    if let Some(version) = superseded {
+        object.flag("superseded");
+        version.into_iter().for_each(|version| object.number("version", version));
+    }
     if let Some(form) = stored_as {
         object.plain("stored_as", form);
     }
@@ -106,6 +112,22 @@ impl Map for Object {
     fn flag(&mut self, name: &'static str) {
         self.name(name);
         self.bytes.extend_from_slice(b"true");
+    }
+
+    fn texts(&mut self, name: &'static str, members: &[(&'static str, Option<&str>)]) {
+        self.name(name);
+        let mut inner = Self::new();
+        for (name, text) in members {
+            if let Some(text) = text {
+                inner.text(name, text);
+            }
+        }
+        self.bytes.extend_from_slice(&inner.finish());
+    }
+
+    fn event(&mut self, name: &'static str, event: &Event) {
+        self.name(name);
+        self.bytes.extend_from_slice(&event_object(event));
     }
 
     fn list(&mut self, name: &'static str, texts: &[Topic]) {

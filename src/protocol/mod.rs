@@ -4,6 +4,7 @@
 //! line in [`PROTOCOLS`] and a test table; broker and session stay as they are.
 
 mod cbor;
+mod given;
 mod json;
 mod native;
 mod reply;
@@ -13,11 +14,12 @@ mod samples;
 mod sse;
 mod stream;
 
+pub use given::{Given, keep_from};
 pub use json::{event_object, receipt_object};
 pub use sse::{SSE, SSE_DATA};
 pub use stream::{MAX_HEARTBEAT_SECONDS, StreamRequest, stream_form};
 
-use crate::model::{Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Topic, Trouble};
+use crate::model::{Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Start, Topic, Trouble};
 
 /// The protocols spoken over WebSocket; the first is spoken where the client names none.
 pub static PROTOCOLS: &[&dyn Protocol] = &[&native::Native, &cbor::Cbor];
@@ -67,6 +69,8 @@ pub struct ParseLimits {
     pub event_bytes: usize,
     /// The most patterns in one `subscribe` or `unsubscribe`.
     pub patterns: usize,
+    /// The most events that `last` or `tail` may ask for.
+    pub last_events: usize,
 }
 
 /// What a client asks.
@@ -114,14 +118,28 @@ impl std::fmt::Debug for Token {
 pub struct Subscribe {
     /// What to receive; at least one.
     pub patterns: Vec<Pattern>,
-    /// First everything after this place.
-    pub since: Option<Cursor>,
-    /// First the newest kept event of each matching topic, where there is no usable `since`.
-    pub snapshot: bool,
+    /// First everything after this place, or since this time.
+    pub since: Option<Start>,
+    /// What comes first where there is no `since`, or what came after it is gone.
+    pub opening: Opening,
     /// What to do when the client can't keep up.
     pub mode: Mode,
     /// At most so many events a second of each topic; implies [`Mode::Latest`].
     pub max_rate: Option<f64>,
+}
+
+/// What of the history a subscription begins with where it is not to go on from somewhere, or can't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Opening {
+    /// None of it.
+    #[default]
+    Nothing,
+    /// The newest kept event of each matching topic.
+    Snapshot,
+    /// So many of the newest kept events of each matching topic.
+    Last(usize),
+    /// So many of the newest kept events of all that matches.
+    Tail(usize),
 }
 
 /// What a subscription wants when its client can't keep up.
@@ -175,6 +193,8 @@ pub enum Reply<'a> {
         reference: Option<u64>,
         /// For a publish, the event's place in the log (none on ephemeral topics).
         id: Option<Cursor>,
+        /// For a publish, that a newer value stands there and nothing was stored; and its version, if that was it.
+        superseded: Option<Option<u64>>,
     },
     /// Refused.
     Error {
@@ -184,6 +204,8 @@ pub enum Reply<'a> {
         code: Code,
         /// Why, for a person.
         message: &'a str,
+        /// The newest event of the topic, where that is why.
+        event: Option<&'a Event>,
     },
     /// Events after `since` are gone; what follows is what is left.
     Gap {

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::{Marks, Reply};
-use crate::model::{Data, Event, Topic};
+use crate::model::{Data, Envelope, Event, Timestamp, Topic, Version};
 
 /// One map of a wire form, being written member by member.
 pub(super) trait Map {
@@ -23,8 +23,14 @@ pub(super) trait Map {
     /// A member that is `true`; what is not so is left out.
     fn flag(&mut self, name: &'static str);
 
-    /// A member that is a list of such texts.
+    /// A member that is a map of texts.
+    fn texts(&mut self, name: &'static str, members: &[(&'static str, Option<&str>)]);
+
+    /// A member that is a list of texts that need no escapes.
     fn list(&mut self, name: &'static str, texts: &[Topic]);
+
+    /// A member that is an event.
+    fn event(&mut self, name: &'static str, event: &Event);
 
     /// The `data` of an event, and where the wire form has no bytes of its own, its `encoding`.
     fn data(&mut self, data: &Data);
@@ -40,7 +46,35 @@ pub(super) fn event(event: &Event, map: &mut impl Map) {
         map.text("type", kind.as_str());
     }
     map.plain("time", event.time);
+    if let Some(envelope) = &event.envelope {
+        carried(envelope, event.time, map);
+    }
     map.data(&event.data);
+}
+
+/// The members of what an event carries.
+fn carried(envelope: &Envelope, time: Timestamp, map: &mut impl Map) {
+    if let Some(sender) = envelope.sender() {
+        map.texts("from", &[("user", sender.user), ("session", sender.session)]);
+    }
+    if let Some(Version { epoch, number }) = envelope.version() {
+        map.number("version", number);
+        if let Some(epoch) = epoch {
+            map.text("epoch", epoch);
+        }
+    }
+    if let Some(expires) = envelope.expires(time) {
+        map.plain("expires", expires);
+    }
+    if let Some(removed) = envelope.removed() {
+        map.flag("removed");
+        if let Some(reason) = removed.reason() {
+            map.plain("reason", reason);
+        }
+    }
+    if let Some(trace) = envelope.trace() {
+        map.plain("trace", trace);
+    }
 }
 
 /// The members that say how an event came.
@@ -84,16 +118,23 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
             map.text("session", session);
             map.number("heartbeat", heartbeat);
         }
-        Reply::Ack { reference, id } => {
+        Reply::Ack { reference, id, superseded } => {
             answers(reference, map);
             if let Some(id) = id {
                 map.plain("id", id);
             }
+            if let Some(version) = superseded {
+                map.flag("superseded");
+                version.into_iter().for_each(|version| map.number("version", version));
+            }
         }
-        Reply::Error { reference, code, message } => {
+        Reply::Error { reference, code, message, event } => {
             answers(reference, map);
             map.plain("code", code.as_str());
             map.text("message", message);
+            if let Some(event) = event {
+                map.event("event", event);
+            }
         }
         Reply::Gap { reference, since, topics } => {
             answers(reference, map);

@@ -8,10 +8,12 @@ use super::{Marks, ParseLimits, Reply};
 use crate::model::{Close, Cursor, Data, Event, EventType, Topic};
 
 /// Limits that the tests can reach.
-pub const LIMITS: ParseLimits = ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4 };
+pub const LIMITS: ParseLimits =
+    ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4, last_events: 100 };
 
 /// Limits that no test reaches.
-pub const WIDE: ParseLimits = ParseLimits { json_depth: 64, event_bytes: 1 << 20, patterns: 64 };
+pub const WIDE: ParseLimits =
+    ParseLimits { json_depth: 64, event_bytes: 1 << 20, patterns: 64, last_events: 10_000 };
 
 /// A cursor.
 pub fn cursor(text: &str) -> Cursor {
@@ -31,6 +33,7 @@ pub fn event(json: &str) -> Event {
         kind: Some(EventType::parse("created").unwrap()),
         time: (SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_007)).into(),
         data: Data::from_json(json.as_bytes(), 64).expect(json),
+        envelope: None,
     }
 }
 

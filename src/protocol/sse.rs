@@ -8,7 +8,8 @@
 //! lines, which belong to the block that follows.
 
 use super::json::Object;
-use super::{Encoder, Marks, Reply, reply};
+use super::reply::{self, Map};
+use super::{Encoder, Marks, Reply};
 use crate::model::Event;
 
 /// Events as objects, like on WebSocket but without `op`.
@@ -29,12 +30,18 @@ impl Encoder for Sse {
 
     fn event(&self, event: &Event, marks: &Marks) -> Vec<u8> {
         let object;
-        let data = if self.bare {
+        let is_removed = event.is_tombstone();
+        let data = if self.bare && !is_removed {
             event.data.json().get().as_bytes()
         } else {
             let mut map = Object::for_event(event);
-            reply::event(event, &mut map);
-            reply::marks(marks, &mut map);
+            if self.bare {
+                // Bare data can't tell what is gone.
+                map.plain("topic", &event.topic);
+            } else {
+                reply::event(event, &mut map);
+                reply::marks(marks, &mut map);
+            }
             object = map.finish();
             &object
         };
@@ -42,8 +49,10 @@ impl Encoder for Sse {
         if let Some(cursor) = event.cursor.filter(|_| !marks.snapshot && !marks.conflated) {
             block.shown("id", cursor);
         }
-        if let Some(kind) = event.kind.as_ref().filter(|_| self.bare) {
-            block.field("event", kind.as_str().as_bytes());
+        match &event.kind {
+            _ if self.bare && is_removed => block.field("event", b"fanfare.removed"),
+            Some(kind) if self.bare => block.field("event", kind.as_str().as_bytes()),
+            Some(_) | None => {}
         }
         block.field("data", data);
         block.finish()

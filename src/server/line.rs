@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::course::{Course, Phase};
 use super::sockets::Socket;
-use super::targets::{Flaw, escaped, find_bare_refusal, in_words};
+use super::targets::{Flaw, escaped, find_bare_refusal, in_words, is_plain};
 use super::upgrades::ignore_upgrade;
 use crate::clock::Timer;
 use crate::config::Limits;
@@ -163,6 +163,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
     fn look_at_head(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
         ignore_upgrade(&mut buffer.filled_mut()[before..]);
         let head = &buffer.filled()[before..];
+        self.flaw = None;
+        if is_plain(head) {
+            return;
+        }
         if let Some(escaped) = escaped(head) {
             buffer.set_filled(before);
             let (now, later) = escaped.split_at(escaped.len().min(buffer.remaining()));

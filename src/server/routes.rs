@@ -73,7 +73,12 @@ fn for_publishers(services: &mut ServiceConfig) {
                 .route(get_or_head().to(ingress::read_events))
                 .route(delete().to(ingress::forget_events)),
         )
-        .service(path("/v1/events", "POST").route(post().to(ingress::publish_batch)));
+        .service(path("/v1/events", "POST").route(post().to(ingress::publish_batch)))
+        .service(
+            path("/v1/topics/{topic}", "GET, HEAD, DELETE")
+                .route(get_or_head().to(ingress::read_topic))
+                .route(delete().to(ingress::remove_value)),
+        );
 }
 
 fn for_operators(services: &mut ServiceConfig, is_local: bool) {

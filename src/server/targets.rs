@@ -32,6 +32,21 @@ fn first_line(head: &[u8]) -> Option<&[u8]> {
     Some(head[..memchr(b'\n', head)?].trim_ascii_end())
 }
 
+/// Whether a head begins with a first line with which nothing is wrong, as nearly all do.
+pub(super) fn is_plain(head: &[u8]) -> bool {
+    let asked = first_line(head).and_then(|line| line.strip_suffix(b" HTTP/1.1"));
+    let Some(asked) = asked else { return false };
+    let Some(end) = memchr(b' ', asked) else { return false };
+    // Without a branch in the loop, so that many are looked at at a time.
+    let illegal = |illegal, byte: &u8| illegal | u8::from(!is_legal(*byte));
+    asked[end + 1..].iter().fold(0, illegal) == 0
+}
+
+/// Whether what is asked for may have such a byte.
+fn is_legal(byte: u8) -> bool {
+    byte.is_ascii_graphic() & (byte != b'"') & (byte != b'<') & (byte != b'>')
+}
+
 /// A head with `%3E` for each `>` in what it asks for; nothing where there is none in a whole first line.
 pub(super) fn escaped(head: &[u8]) -> Option<Vec<u8>> {
     let line = first_line(head)?;
@@ -65,7 +80,6 @@ impl Flaw {
         if version.is_some_and(|version| memchr(b' ', version).is_some()) {
             return Some(Self::Space);
         }
-        let is_legal = |byte: u8| byte.is_ascii_graphic() && !b"\"<>".contains(&byte);
         if let Some(letter) = target.iter().find(|byte| !is_legal(**byte)) {
             return Some(Self::Letter(*letter));
         }
@@ -133,6 +147,8 @@ pub(super) fn in_words(code: Code, flaw: Option<Flaw>) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -187,6 +203,26 @@ mod tests {
         assert_eq!(find_bare_refusal(behind.as_bytes()), Some((ours.len(), Code::BadRequest)));
         for other in [&ours, &fine, &bare[..20], "", "\r\n\r\n", &[bare, "1"].concat()] {
             assert_eq!(find_bare_refusal(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn with_what_is_plain_nothing_is_wrong(line in "(GET|A B) [ -~\t\u{e9}]{1,9} ?HTTP/1.1") {
+            let head = format!("{line}\r\nHost: a\r\n\r\n");
+            let head = head.as_bytes();
+            if is_plain(head) {
+                prop_assert_eq!((Flaw::of(head), escaped(head)), (None, None));
+            }
+        }
+    }
+
+    #[test]
+    fn most_lines_are_plain() {
+        assert!(is_plain(b"POST /v1/topics/a.b/events?x=%20 HTTP/1.1\r\nHost: a\r\n\r\n"));
+        for line in ["GET /> HTTP/1.1\n", "GET\t/ HTTP/1.1\n", "GET / HTTP/1.0\n", "GET / HTTP/1.1"]
+        {
+            assert!(!is_plain(line.as_bytes()), "{line:?}");
         }
     }
 }

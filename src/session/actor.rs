@@ -16,7 +16,7 @@ use super::receiver::{Becoming, Receiver, Wish};
 use super::socket::Said;
 use crate::broker::{SessionKey, WorkerHandle};
 use crate::history::Append;
-use crate::model::{Allowance, Close, Code, NewEvent, Problem};
+use crate::model::{Allowance, Close, Code, NewEvent, Problem, Topic};
 use crate::panics::contain;
 use crate::protocol::{Message, Op, Protocol, Reply, Request};
 
@@ -116,7 +116,7 @@ impl Session {
             }
             Op::Auth { token } => self.identify(reference, token.0),
             Op::Subscribe(subscribe) => {
-                let wish = Wish { reference, subscribe };
+                let wish = Wish::new(reference, subscribe);
                 match subscribe_when_there(&self.worker, self.key, wish) {
                     Some(subscribing) => self.work(subscribing),
                     None => self.done(),
@@ -124,7 +124,7 @@ impl Session {
             }
             Op::Unsubscribe { patterns } => {
                 self.worker.unsubscribe(self.key, &patterns);
-                self.reply(&Reply::Ack { reference, id: None });
+                self.reply(&Reply::Ack { reference, id: None, superseded: None });
                 self.done()
             }
             Op::Publish(event) => self.publish(reference, event),
@@ -145,13 +145,14 @@ impl Session {
         self.work(identifying)
     }
 
-    fn publish(&self, reference: Option<u64>, event: NewEvent) -> Work {
+    fn publish(&self, reference: Option<u64>, mut event: NewEvent) -> Work {
         let (worker, key) = (self.worker.clone(), self.key);
         if !worker.look_again(key) {
             return self.done();
         }
         let allowed = worker.with(key, |receiver| {
             receiver.access().require_publish(&event.topic)?;
+            receiver.sign(&mut event)?;
             receiver.access().require_rate(1)
         });
         if let Some(Err(problem)) = allowed {
@@ -169,11 +170,24 @@ impl Session {
             let gone = || Problem::new(Code::Unauthorized, "the session has ended");
             let append = Append { events: vec![event], key: None };
             let allowed = |append: &Append| allowed(append).unwrap_or_else(|| Err(gone()));
-            let published = house.broker.publish(append, allowed).await;
+            let published = match house.broker.publish(append, allowed).await {
+                Ok(receipt) => Ok(receipt),
+                Err(problem) => {
+                    let may_read = |topic: &Topic| {
+                        worker.look_again(key)
+                            && worker.with(key, |receiver| receiver.access().may_subscribe(topic))
+                                == Some(true)
+                    };
+                    Err(house.broker.explained(problem, may_read).await)
+                }
+            };
             worker.with(key, |receiver| match published {
                 Ok(receipt) => {
-                    let id = receipt.events.first().and_then(|event| event.cursor);
-                    receiver.reply(&Reply::Ack { reference, id });
+                    let event = receipt.events.first();
+                    let id = event.and_then(|event| event.cursor);
+                    let superseded = event.and_then(|event| event.superseded);
+                    let superseded = superseded.map(|superseded| superseded.version);
+                    receiver.reply(&Reply::Ack { reference, id, superseded });
                 }
                 Err(problem) => receiver.refuse(reference, &problem),
             });

@@ -173,6 +173,7 @@ mod tests {
             kind: None,
             time: Timestamp::from(SystemTime::UNIX_EPOCH),
             data: Data::from_text("x"),
+            envelope: None,
         })))
     }
 

@@ -218,6 +218,7 @@ mod tests {
             kind: None,
             time: Timestamp::from_millis(0),
             data: Data::from_json(b"1", 1).unwrap(),
+            envelope: None,
         })))
     }
 

@@ -21,8 +21,10 @@ use crate::auth::{Access, Auth, Caller, Entrance};
 use crate::broker::{BrokerHandle, Transport};
 use crate::config::Limits;
 use crate::http::{self, Query, grammar};
-use crate::model::{Code, Cursor, Pattern, Problem};
-use crate::protocol::{Encoder, Mode, PROTOCOLS, Protocol, StreamRequest, Subscribe, stream_form};
+use crate::model::{Code, Cursor, MAX_WHOLE, Pattern, Problem, Start};
+use crate::protocol::{
+    Encoder, Mode, Opening, PROTOCOLS, Protocol, StreamRequest, Subscribe, stream_form,
+};
 
 /// What the door knows.
 #[derive(Clone)]
@@ -76,6 +78,8 @@ impl Door {
             "topic",
             "since",
             "snapshot",
+            "last",
+            "tail",
             "mode",
             "max_rate",
             "heartbeat",
@@ -83,7 +87,7 @@ impl Door {
             "ticket",
         ];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let since = query.cursor("since")?;
+        let since = since(&query)?;
         let subscribe = self.subscription(&query, since)?;
         let heartbeat = Rhythm::asked(&query)?;
         let (protocol, name) = protocol(&head.headers)?;
@@ -137,7 +141,7 @@ impl Door {
         let mut wanted = StreamRequest::parse(body, &limits)?;
         // Who resumes repeats the body, as an `EventSource` repeats its URL.
         if let Some(id) = header_cursor(head)? {
-            wanted.subscribe.since = Some(id);
+            wanted.subscribe.since = Some(Start::After(id));
         }
         let access = match query.one("ticket")? {
             Some(_) => self.identify(head, query).await?,
@@ -164,6 +168,8 @@ impl Door {
             "topic",
             "since",
             "snapshot",
+            "last",
+            "tail",
             "mode",
             "max_rate",
             "format",
@@ -209,7 +215,7 @@ impl Door {
     fn subscription(
         &self,
         query: &Query,
-        since: Option<Cursor>,
+        since: Option<Start>,
     ) -> Result<Option<Subscribe>, Problem> {
         let mut patterns = Vec::new();
         for topic in query.all("topic") {
@@ -223,17 +229,21 @@ impl Door {
             let detail = format!("more than {max} topics (limits.subscriptions)");
             return Err(Problem::new(Code::TooMany, detail));
         }
-        let snapshot = query.flag("snapshot")?;
+        let (last, tail) = (count(query, "last")?, count(query, "tail")?);
+        let opening = Opening::of(query.flag("snapshot")?, last, tail, self.limits.last_events)?;
         let mode = query.one("mode")?.map(Mode::parse).transpose()?;
         let max_rate = query.one("max_rate")?.map(|rate| rate.parse().unwrap_or(f64::NAN));
         let mode = Subscribe::pace(mode, max_rate)?;
         if patterns.is_empty() {
-            return match since.is_some() || snapshot {
-                true => Err(Problem::new(Code::BadRequest, "since and snapshot need a topic")),
+            return match since.is_some() || opening != Opening::Nothing {
+                true => {
+                    let detail = "since, snapshot, last and tail need a topic";
+                    Err(Problem::new(Code::BadRequest, detail))
+                }
                 false => Ok(None),
             };
         }
-        Ok(Some(Subscribe { patterns, since, snapshot, mode, max_rate }))
+        Ok(Some(Subscribe { patterns, since, opening, mode, max_rate }))
     }
 }
 
@@ -292,15 +302,25 @@ pub(super) fn require_coverage(access: &Access, subscribe: &Subscribe) -> Result
 
 /// Where an event stream goes on. A browser that reconnects by itself repeats the URL and knows better in
 /// the header; a polyfill that can't set it writes it into the URL.
-fn last_event_id(head: &RequestHead, query: &Query) -> Result<Option<Cursor>, Problem> {
-    let of_header = header_cursor(head)?;
-    if of_header.is_some() {
-        return Ok(of_header);
+fn last_event_id(head: &RequestHead, query: &Query) -> Result<Option<Start>, Problem> {
+    if let Some(id) = header_cursor(head)? {
+        return Ok(Some(Start::After(id)));
     }
     match query.one_filled(http::LAST_EVENT_ID_PARAMETER)? {
-        Some(id) => Ok(Some(Cursor::parse(id)?)),
-        None => query.cursor("since"),
+        Some(id) => Ok(Some(Start::After(Cursor::parse(id)?))),
+        None => since(query),
     }
+}
+
+/// Where a query says that one goes on; an empty `since` says nothing, as in `Last-Event-ID`.
+fn since(query: &Query) -> Result<Option<Start>, Problem> {
+    query.one_filled("since")?.map(Start::parse).transpose()
+}
+
+/// The whole number `name` of a query, from 1 on.
+fn count(query: &Query, name: &str) -> Result<Option<usize>, Problem> {
+    let count = query.limit(name, 0, MAX_WHOLE as usize)?;
+    Ok((count > 0).then_some(count))
 }
 
 /// The cursor of `Last-Event-ID`; an empty one is none.

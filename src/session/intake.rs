@@ -13,10 +13,11 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::catchup::Catchup;
 use super::catchups::{Active, Again, Catchups, Marked, Progress, Reader, Running};
-use super::errand::Reading;
+use super::errand::{First, Reading};
 use super::live::Live;
 use super::pump::Pump;
 use super::replay::Kind;
+use super::values::Values;
 use super::voice::Voice;
 use crate::auth::{Access, Coverage};
 use crate::broker::{Delivered, Delivery, MarkId};
@@ -34,6 +35,8 @@ pub struct Intake {
     plain: bool,
     voice: Voice,
     access: Access,
+    /// Its id.
+    session: Box<str>,
     live: Live,
     catchups: Catchups,
     pump: Pump,
@@ -43,11 +46,12 @@ pub struct Intake {
 
 impl Intake {
     /// Takes in nothing yet.
-    pub fn new(voice: Voice, access: Access, max_conflated_bytes: usize) -> Self {
+    pub fn new(voice: Voice, access: Access, session: &str, max_conflated_bytes: usize) -> Self {
         Self {
             plain: false,
             voice,
             access,
+            session: session.into(),
             live: Live::default(),
             catchups: Catchups::default(),
             pump: Pump::new(max_conflated_bytes),
@@ -78,6 +82,24 @@ impl Intake {
     /// The session's rights at this moment.
     pub fn access(&self) -> &Access {
         &self.access
+    }
+
+    /// The session's id.
+    pub fn session(&self) -> &str {
+        &self.session
+    }
+
+    /// Whether an event is kept from this session.
+    #[inline]
+    fn is_kept_from(&self, event: &Event) -> bool {
+        let except = event.envelope.as_ref().and_then(|envelope| envelope.except());
+        except.is_some_and(|except| except == &*self.session)
+    }
+
+    /// Whether an event out of the history may be shown as such a one.
+    pub fn may_show(&self, event: &Event, kind: Kind) -> bool {
+        let is_kept_from = kind != Kind::Snapshot && self.is_kept_from(event);
+        self.access.may_subscribe(&event.topic) && !is_kept_from
     }
 
     /// Whether it is subscribed to nothing.
@@ -140,7 +162,13 @@ impl Intake {
     /// Takes an event that one of the patterns matches.
     #[inline]
     pub fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered {
-        if self.plain { self.voice.live(delivery) } else { self.deliver_with_a_look(delivery) }
+        if self.is_kept_from(&delivery.event) {
+            Delivered::Quietly
+        } else if self.plain {
+            self.voice.live(delivery)
+        } else {
+            self.deliver_with_a_look(delivery)
+        }
     }
 
     fn deliver_with_a_look(&mut self, delivery: &Arc<Delivery>) -> Delivered {
@@ -210,7 +238,11 @@ impl Intake {
     /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
     /// once there is no such subscribe.
     pub fn replay(&mut self, mark: MarkId, event: &Event, kind: Kind) -> bool {
+        let is_kept_from = self.is_kept_from(event);
         let Some(active) = self.catchups.get(mark) else { return false };
+        if kind != Kind::Snapshot && is_kept_from {
+            return true;
+        }
         if kind != Kind::Replayed && active.again.covers(&event.topic) {
             // It was read before events were lost, perhaps itself among them, and is read again.
             return true;
@@ -255,7 +287,7 @@ impl Intake {
     }
 
     fn go_live(&mut self, active: Active, position: Cursor) {
-        let Active { mut catchup, snapshot, interval, reader, .. } = active;
+        let Active { mut catchup, values, interval, reader, .. } = active;
         let Self { live, access, voice, pump, .. } = self;
         if !catchup.is_renewal {
             // A later subscribe to the same pattern replaces its options.
@@ -264,7 +296,7 @@ impl Intake {
         for pattern in catchup.patterns() {
             match catchup.is_renewal {
                 true => live.add_again(pattern, access),
-                false => live.add(pattern, snapshot, access),
+                false => live.add(pattern, values, access),
             }
             if let Some(interval) = interval {
                 pump.add(pattern.clone(), interval);
@@ -309,18 +341,18 @@ impl Intake {
         if self.live.is_empty() {
             return None;
         }
-        let snapshots: Vec<_> = match lost {
-            None => self.live.snapshots().cloned().collect(),
+        let values = match lost {
+            None => Values::of(self.live.values()),
             Some(lost) => {
-                let wanted = lost.iter().filter(|topic| self.live.wants_value(topic));
-                wanted.map(Pattern::from).collect()
+                let of = |topic: &Topic| (Pattern::from(topic), self.live.wanted_of(topic));
+                Values::of(lost.iter().map(of).filter(|(_, count)| *count > 0))
             }
         };
-        if snapshots.is_empty() {
+        if values.is_empty() {
             self.say_live(None, loss.place);
             return None;
         }
-        Some(self.renew(snapshots.into(), loss.place, mark))
+        Some(self.renew(values, loss.place, mark))
     }
 
     /// The topics of a loss of which this session misses events; none where it may be of any.
@@ -340,7 +372,7 @@ impl Intake {
     }
 
     /// Has current values read anew, while what follows them waits.
-    fn renew(&mut self, snapshots: Arc<[Pattern]>, position: Cursor, mark: MarkId) -> Reading {
+    fn renew(&mut self, values: Values, position: Cursor, mark: MarkId) -> Reading {
         let patterns = self.live.take();
         let (sender, progress) = unbounded_channel();
         let reader = Reader::new(sender);
@@ -350,7 +382,7 @@ impl Intake {
         self.catchups.add(Active {
             mark,
             catchup: Catchup::renewal(patterns.clone(), max_bytes, position),
-            snapshot: true,
+            values: Some(values.most()),
             interval: None,
             reader: Some(reader),
             again: Again::Nothing,
@@ -359,9 +391,9 @@ impl Intake {
             mark,
             reference: None,
             patterns: patterns.into(),
-            snapshots,
+            first: First::Values(values),
             since: None,
-            snapshot: true,
+            is_short: false,
             is_conflated: false,
             progress,
         }

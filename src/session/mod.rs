@@ -6,6 +6,7 @@
 //! no actor, clock or socket.
 
 mod actor;
+mod backwards;
 mod catchup;
 mod catchups;
 mod conflation;
@@ -28,8 +29,10 @@ mod socket;
 mod stream;
 mod stumbles;
 mod takeover;
+mod tally;
 mod tcp;
 mod term;
+mod values;
 mod voice;
 mod wire;
 
@@ -229,8 +232,15 @@ impl Sessions {
             address: address.map(|address| address.to_string()),
         };
         let session = info.id.clone();
-        let receiver =
-            Receiver::new(self.house.clone(), transport, rhythm, voice, access, user_place);
+        let receiver = Receiver::new(
+            self.house.clone(),
+            transport,
+            rhythm,
+            voice,
+            access,
+            &session,
+            user_place,
+        );
         let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
         let (subprotocol, extensions) =
             (language.subprotocol(), deflate.map(|deflate| deflate.answer()));
@@ -342,6 +352,7 @@ fn parse_limits(limits: &Limits) -> ParseLimits {
         json_depth: limits.json_depth,
         event_bytes: limits.event_bytes,
         patterns: limits.subscriptions,
+        last_events: limits.last_events,
     }
 }
 

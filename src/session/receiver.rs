@@ -13,7 +13,7 @@ use tracing::warn;
 use super::catchup::Catchup;
 use super::catchups::{Active, Again, Reader, Running};
 use super::door::require_coverage;
-use super::errand::{Errand, Reading};
+use super::errand::{Errand, First, Reading};
 use super::house::House;
 use super::intake::Intake;
 use super::outgoing::Outgoing;
@@ -22,6 +22,7 @@ use super::replay::Kind;
 use super::rhythm::Rhythm;
 use super::stumbles::{LARGE_BYTES, Stumble, Stumbled};
 use super::term::{Term, Up};
+use super::values::Values;
 use super::voice::Voice;
 use crate::auth::{Access, Caller};
 use crate::broker::{
@@ -30,8 +31,10 @@ use crate::broker::{
 };
 use crate::clock::Instant;
 use crate::history::Loss;
-use crate::model::{Bearer, Close, Code, Cursor, Event, Pattern, Problem, Topic, Trouble};
-use crate::protocol::{Reply, Subscribe};
+use crate::model::{
+    Bearer, Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Start, Topic, Trouble,
+};
+use crate::protocol::{Opening, Reply, Subscribe};
 
 /// The receiving end of one session.
 pub struct Receiver {
@@ -65,6 +68,10 @@ pub struct Wish {
     pub reference: Option<u64>,
     /// What it asks for.
     pub subscribe: Subscribe,
+    /// After which place, once that is known.
+    pub after: Option<Cursor>,
+    /// Whether events up to there are missed, for the clock went back.
+    pub is_short: bool,
 }
 
 /// Who a session is to become, and the number of the request that says so.
@@ -75,6 +82,34 @@ pub struct Becoming {
     pub caller: Caller,
 }
 
+impl Wish {
+    /// A subscribe as the client asks for it.
+    pub fn new(reference: Option<u64>, subscribe: Subscribe) -> Self {
+        let after = match subscribe.since {
+            Some(Start::After(cursor)) => Some(cursor),
+            Some(Start::Since(_)) | None => None,
+        };
+        Self { reference, subscribe, after, is_short: false }
+    }
+
+    /// Whether there is nothing to find out or to wait for.
+    pub fn is_ready(&self, broker: &BrokerHandle, most: usize) -> bool {
+        match self.subscribe.since {
+            Some(Start::After(cursor)) => broker.has_reached(cursor),
+            Some(Start::Since(_)) => false,
+            None => self.counted(most).is_none(),
+        }
+    }
+
+    /// What is to be counted before it may be sent, for it may come to more than `most` events.
+    pub fn counted(&self, most: usize) -> Option<Values> {
+        let Opening::Last(count) = self.subscribe.opening else { return None };
+        let values = Values::each(self.subscribe.patterns.clone().into(), count);
+        let is_bound = values.bound().is_some_and(|bound| bound <= most);
+        (!is_bound).then_some(values)
+    }
+}
+
 impl Receiver {
     /// The receiving end of a session that is subscribed to nothing.
     pub fn new(
@@ -83,10 +118,11 @@ impl Receiver {
         rhythm: Rhythm,
         voice: Voice,
         access: Access,
+        session: &str,
         user_place: Option<UserPlace>,
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
-        let intake = Intake::new(voice, access, house.limits.conflated_bytes);
+        let intake = Intake::new(voice, access, session, house.limits.conflated_bytes);
         let (waiting, lagging, ends) = (None, None, None);
         let mut receiver = Self {
             intake,
@@ -103,6 +139,11 @@ impl Receiver {
         };
         receiver.watch_idleness();
         receiver
+    }
+
+    /// Refuses what of an event this session may not say, and says that it sent it.
+    pub fn sign(&self, event: &mut NewEvent) -> Result<(), Problem> {
+        self.access().sign(event, Some(self.intake.session()))
     }
 
     /// Says the first word, behind what the transport sends before it.
@@ -199,12 +240,22 @@ impl Receiver {
                 format!("more than {} subscriptions (limits.subscriptions)", limits.subscriptions);
             return Err(Problem::new(Code::TooMany, detail));
         }
-        let reads_history = subscribe.since.is_some() || subscribe.snapshot;
+        let reads_history = subscribe.since.is_some() || subscribe.opening != Opening::Nothing;
         if reads_history && self.intake.replays() >= limits.replays {
             let detail = format!("more than {} replays at a time (limits.replays)", limits.replays);
             return Err(Problem::new(Code::TooMany, detail));
         }
         Ok(())
+    }
+
+    /// Whether an event out of the history may be shown as such a one.
+    pub fn may_show(&self, event: &Event, kind: Kind) -> bool {
+        self.intake.may_show(event, kind)
+    }
+
+    /// How many events `last` may come to.
+    pub fn last_events(&self) -> usize {
+        self.house.limits.last_events
     }
 
     fn may_identify(&self) -> bool {
@@ -289,7 +340,7 @@ impl Subscriber for Receiver {
         match self.rights_of(&caller) {
             Ok(access) => {
                 let lost = self.set_access(access);
-                self.reply(&Reply::Ack { reference, id: None });
+                self.reply(&Reply::Ack { reference, id: None, superseded: None });
                 self.tell_lost(&lost);
                 Changed { lost, errand: self.admitted() }
             }
@@ -305,28 +356,28 @@ impl Subscriber for Receiver {
     }
 
     fn subscribe(&mut self, mark: MarkId, wish: Wish) -> Option<Joined<Errand>> {
-        let Wish { reference, subscribe } = wish;
+        let Wish { reference, subscribe, after: since, is_short } = wish;
         if let Err(problem) = self.check(&subscribe) {
             self.refuse_subscribe(reference, &problem);
             return None;
         }
-        self.reply(&Reply::Ack { reference, id: None });
-        if let (None, Some(since)) = (&self.resumed, subscribe.since) {
+        self.reply(&Reply::Ack { reference, id: None, superseded: None });
+        if let (None, Some(since)) = (&self.resumed, since) {
             self.resumed = Some(Box::new(Resumed { since, large: None }));
         }
         let interval = subscribe.interval();
-        let Subscribe { patterns, since, snapshot, .. } = subscribe;
-        let (reader, errand) = match since.is_some() || snapshot {
+        let Subscribe { patterns, opening, .. } = subscribe;
+        let (reader, errand) = match since.is_some() || opening != Opening::Nothing {
             true => {
                 let (sender, progress) = unbounded_channel();
                 let shared: Arc<[_]> = patterns.clone().into();
                 let reading = Reading {
                     mark,
                     reference,
-                    snapshots: shared.clone(),
+                    first: First::of(opening, &shared),
                     patterns: shared,
                     since,
-                    snapshot,
+                    is_short,
                     is_conflated: interval.is_some(),
                     progress,
                 };
@@ -336,7 +387,8 @@ impl Subscriber for Receiver {
         };
         let catchup = Catchup::new(reference, patterns.clone(), self.house.limits.catchup_bytes);
         let again = Again::Nothing;
-        self.intake.add(Active { mark, catchup, snapshot, interval, reader, again });
+        let values = opening.of_each();
+        self.intake.add(Active { mark, catchup, values, interval, reader, again });
         self.watch_idleness();
         Some(Joined { patterns, errand })
     }

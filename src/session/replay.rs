@@ -10,18 +10,20 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::catchups::{Again, Progress};
-use super::errand::Reading;
+use super::errand::{First, Reading};
 use super::outgoing::Outgoing;
 use super::receiver::Receiver;
-use crate::broker::{BrokerHandle, SessionKey, WorkerHandle};
+use super::tally::tally;
+use super::values::Values;
+use crate::broker::{BrokerHandle, SessionKey, Subscriber, WorkerHandle};
 use crate::history::{Newest, Page, Read};
 use crate::model::{Close, Code, Cursor, Event, Pattern, Problem, Topic};
 
 /// The most events of one page.
-const PAGE_EVENTS: usize = 256;
+pub(super) const PAGE_EVENTS: usize = 256;
 
 /// The size of a page in bytes, about.
-const PAGE_BYTES: usize = 128 * 1024;
+pub(super) const PAGE_BYTES: usize = 128 * 1024;
 
 /// How often a history that has no trouble is tried.
 const TRIES: u32 = 3;
@@ -55,7 +57,7 @@ pub enum Kind {
 }
 
 /// The subscribe or its session is gone.
-struct Gone;
+pub(super) struct Gone;
 
 impl Replay {
     /// Reads until the subscribe is live or gone. If the history can't be read, the session is told
@@ -73,18 +75,19 @@ impl Replay {
         while let Some(Progress::Read { boundary, sent, anew, only_anew }) =
             self.reading.progress.recv().await
         {
+            let is_short = std::mem::take(&mut self.reading.is_short);
             let is_whole = match anew == Again::All || only_anew {
                 true => true,
                 false => match after.max(sent) {
-                    Some(after) if self.reading.is_conflated => {
-                        self.changed(after, boundary).await?
-                    }
-                    Some(after) => self.replay(after, boundary).await?,
-                    None => self.current(&self.reading.snapshots, None, Kind::Snapshot).await?,
+                    Some(after) => self.go_on(after, boundary, is_short).await?,
+                    None => self.open(None, boundary).await?,
                 }
                 .is_ok(),
             };
-            if !is_whole || self.anew(&anew).await?.is_err() || self.drain_held().await.is_err() {
+            if !is_whole
+                || self.anew(&anew, boundary).await?.is_err()
+                || self.drain_held().await.is_err()
+            {
                 return Ok(());
             }
             after = Some(boundary);
@@ -93,19 +96,64 @@ impl Replay {
         Ok(())
     }
 
+    /// Sends what came after a place and up to another; `is_short` where events before it are missing, too.
+    async fn go_on(
+        &self,
+        since: Cursor,
+        upto: Cursor,
+        is_short: bool,
+    ) -> Result<Result<(), Gone>, Problem> {
+        match self.reading.is_conflated {
+            true if is_short => self.begin_anew(since, upto).await,
+            true => self.changed(since, upto).await,
+            false if is_short && self.begins_anew() => self.begin_anew(since, upto).await,
+            false if is_short && self.tell_gap(since).is_err() => Ok(Err(Gone)),
+            false => self.replay(since, upto).await,
+        }
+    }
+
+    /// Whether something else than all that is left comes after a gap.
+    fn begins_anew(&self) -> bool {
+        !matches!(self.reading.first, First::Nothing)
+    }
+
+    /// Says that events after a place are gone, and begins anew.
+    async fn begin_anew(&self, place: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+        if self.tell_gap(place).is_err() {
+            return Ok(Err(Gone));
+        }
+        // The ids of one replay rise: what was sent of it up to here is not sent again.
+        let sent = Some(place).filter(|_| self.reading.since != Some(place));
+        self.open(sent, upto).await
+    }
+
+    /// Sends what comes first where there is no place to go on from; a replay of this subscribe has come up to `sent`.
+    async fn open(&self, sent: Option<Cursor>, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+        let patterns = &self.reading.patterns;
+        match &self.reading.first {
+            First::Values(values) => self.current(values, None, upto, Kind::Snapshot).await,
+            First::Tail(count) => self.newest(patterns, *count, (sent, upto), Kind::Replayed).await,
+            First::Nothing => {
+                let values = Values::each(patterns.clone(), 1);
+                self.current(&values, None, upto, Kind::Changed).await
+            }
+        }
+    }
+
     /// Sends current values again that were on their way when events were lost.
-    async fn anew(&self, again: &Again) -> Result<Result<(), Gone>, Problem> {
-        let Reading { patterns, snapshots, is_conflated, snapshot, .. } = &self.reading;
-        let kind = if *is_conflated && !snapshot { Kind::Changed } else { Kind::Snapshot };
-        let whole = if *snapshot { snapshots } else { patterns };
+    async fn anew(&self, again: &Again, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+        let Reading { patterns, first, is_conflated, .. } = &self.reading;
+        let (values, kind) = match first {
+            First::Values(values) => (values.clone(), Kind::Snapshot),
+            First::Nothing | First::Tail(_) => {
+                let kind = if *is_conflated { Kind::Changed } else { Kind::Snapshot };
+                (Values::each(patterns.clone(), 1), kind)
+            }
+        };
         match again {
             Again::Nothing => Ok(Ok(())),
-            Again::All => self.current(whole, None, kind).await,
-            Again::Of(topics) => {
-                let wanted = |topic: &&Topic| whole.iter().any(|pattern| pattern.matches(topic));
-                let topics: Vec<_> = topics.iter().filter(wanted).map(Pattern::from).collect();
-                self.current(&topics.into(), None, kind).await
-            }
+            Again::All => self.current(&values, None, upto, kind).await,
+            Again::Of(topics) => self.current(&values.of_topics(topics), None, upto, kind).await,
         }
     }
 
@@ -113,14 +161,14 @@ impl Replay {
         let mut after = since;
         let mut told_gap = None;
         loop {
-            let page = self.read(after, upto).await?;
+            let page = self.read(&self.reading.patterns, after, upto).await?;
             if page.gap > told_gap {
                 told_gap = page.gap;
+                if self.begins_anew() {
+                    return self.begin_anew(after, upto).await;
+                }
                 if self.tell_gap(after).is_err() {
                     return Ok(Err(Gone));
-                }
-                if self.reading.snapshot {
-                    return self.current(&self.reading.snapshots, None, Kind::Snapshot).await;
                 }
             }
             if self.send(&page.events, Kind::Replayed).await.is_err() {
@@ -136,14 +184,11 @@ impl Replay {
     /// Sends the newest event of each topic that has one after a place.
     async fn changed(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
         // Only to hear of a gap; a page with one is as short as any.
-        if self.read(since, upto).await?.gap.is_none() {
-            return self.current(&self.reading.patterns, Some(since), Kind::Changed).await;
+        if self.read(&self.reading.patterns, since, upto).await?.gap.is_some() {
+            return self.begin_anew(since, upto).await;
         }
-        if self.tell_gap(since).is_err() {
-            return Ok(Err(Gone));
-        }
-        let kind = if self.reading.snapshot { Kind::Snapshot } else { Kind::Changed };
-        self.current(&self.reading.patterns, None, kind).await
+        let values = Values::each(self.reading.patterns.clone(), 1);
+        self.current(&values, Some(since), upto, Kind::Changed).await
     }
 
     fn tell_gap(&self, since: Cursor) -> Result<(), Gone> {
@@ -152,9 +197,14 @@ impl Replay {
         self.worker.with(self.session, told).filter(|told| *told).map(|_| ()).ok_or(Gone)
     }
 
-    async fn read(&self, after: Cursor, upto: Cursor) -> Result<Page, Problem> {
+    pub(super) async fn read(
+        &self,
+        patterns: &Arc<[Pattern]>,
+        after: Cursor,
+        upto: Cursor,
+    ) -> Result<Page, Problem> {
         let read = Read {
-            patterns: self.reading.patterns.clone(),
+            patterns: patterns.clone(),
             after: Some(after),
             upto: Some(upto),
             max_events: PAGE_EVENTS,
@@ -165,7 +215,7 @@ impl Replay {
 
     /// Reads, and waits while the history is away, for the client loses nothing by that. What fails
     /// again and again without such trouble is damaged.
-    async fn patiently<'a, T>(
+    pub(super) async fn patiently<'a, T>(
         &self,
         read: impl Fn() -> BoxFuture<'a, Result<T, Problem>>,
     ) -> Result<T, Problem> {
@@ -185,21 +235,32 @@ impl Replay {
         }
     }
 
-    /// Sends the newest kept event of each topic that `patterns` match, if it came after `since`.
+    /// Sends as many of the newest kept events of each topic as are wanted, if they came after `since`. Where more than
+    /// one is, they are those up to a place.
     async fn current(
         &self,
-        patterns: &Arc<[Pattern]>,
+        values: &Values,
         since: Option<Cursor>,
+        upto: Cursor,
         kind: Kind,
     ) -> Result<Result<(), Gone>, Problem> {
+        let values = &self.within_bounds(values).await?;
         let (mut after, mut newest_place) = (None, None);
         loop {
-            let patterns = patterns.clone();
-            let newest = Newest { patterns, after, max_events: PAGE_EVENTS };
+            let patterns = values.patterns.clone();
+            let (max_events, max_bytes) = (PAGE_EVENTS, PAGE_BYTES);
+            let newest = Newest { patterns, after, max_events, max_bytes };
             let mut page = self.patiently(|| self.broker.history().newest(newest.clone())).await?;
             page.events.retain(|event| event.cursor > since);
-            newest_place = newest_place.max(page.events.iter().filter_map(|e| e.cursor).max());
-            if self.send(&page.events, kind).await.is_err() {
+            let sent = match values.most() {
+                0 | 1 => {
+                    let newest = page.events.iter().filter_map(|event| event.cursor).max();
+                    newest_place = newest_place.max(newest);
+                    self.send(&page.events, kind).await
+                }
+                _ => self.last_of(&page.events, values, upto, kind).await?,
+            };
+            if sent.is_err() {
                 return Ok(Err(Gone));
             }
             after = page.next;
@@ -214,8 +275,46 @@ impl Replay {
         Ok(Ok(()))
     }
 
+    /// What is wanted, or the current values alone where that has become too much since the subscribe.
+    async fn within_bounds(&self, values: &Values) -> Result<Values, Problem> {
+        let most = self.with(Receiver::last_events).unwrap_or_default();
+        if values.most() <= 1 || values.bound().is_some_and(|bound| bound <= most) {
+            return Ok(values.clone());
+        }
+        let sees = |topic: &Topic| self.with(|it| it.may_receive(topic)).unwrap_or(false);
+        let count = tally(self.broker.history(), values, sees).await?;
+        Ok(if count <= most { values.clone() } else { values.alone() })
+    }
+
+    /// Sends what is wanted of the topics of some events, up to a place.
+    async fn last_of(
+        &self,
+        events: &[Arc<Event>],
+        values: &Values,
+        upto: Cursor,
+        kind: Kind,
+    ) -> Result<Result<(), Gone>, Problem> {
+        for Event { topic, .. } in events.iter().map(|event| &**event) {
+            let sees = self.with(|receiver| receiver.may_receive(topic));
+            let topics = Arc::new([Pattern::from(topic)]) as Arc<[_]>;
+            let sent = match sees {
+                Some(true) => self.newest(&topics, values.count(topic), (None, upto), kind).await?,
+                Some(false) => Ok(()),
+                None => Err(Gone),
+            };
+            if sent.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    pub(super) fn with<R>(&self, ask: impl FnOnce(&Receiver) -> R) -> Option<R> {
+        self.worker.with(self.session, |receiver| ask(receiver))
+    }
+
     /// Sends a page as the client takes it, and lets others of this thread go first.
-    async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
+    pub(super) async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
         for event in events {
             self.room(event.cost()).await?;
             let mark = self.reading.mark;

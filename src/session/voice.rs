@@ -70,7 +70,7 @@ impl Voice {
     pub fn refuse(&mut self, reference: Option<u64>, problem: &Problem) {
         self.metrics.refusals.note(problem, Asker::default());
         let (code, message) = (problem.code, &problem.detail);
-        self.reply(&Reply::Error { reference, code, message });
+        self.reply(&Reply::Error { reference, code, message, event: problem.newest() });
     }
 
     /// Says that the connection is alive. A message has no answer, so where the client is to be heard too, it

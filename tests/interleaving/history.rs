@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use fanfare::history::{
-    Append, AppendError, EventReceipt, Feed, History, ListTopics, Loss, Moment, Newest, NewestPage,
-    Page, Read, Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, ListTopics, Loss, Moment,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
 };
-use fanfare::model::{Code, Cursor, Event, Problem, Timestamp, Topic};
+use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Timestamp, Topic};
 use futures_util::future::BoxFuture;
 
 use crate::seed::Dice;
@@ -168,9 +168,14 @@ impl SimulatedHistory {
         for new in append.events {
             log.head.sequence += 1;
             let cursor = Some(log.head);
-            receipts.push(EventReceipt { cursor, topic: new.topic.clone(), time });
-            let (topic, kind, data) = (new.topic, new.kind, new.data);
-            events.push(Arc::new(Event { cursor, topic, kind, time, data }));
+            receipts.push(EventReceipt {
+                cursor,
+                topic: new.topic.clone(),
+                time,
+                superseded: None,
+            });
+            let NewEvent { topic, kind, data, envelope, .. } = new;
+            events.push(Arc::new(Event { cursor, topic, kind, time, data, envelope }));
         }
         for event in &events {
             log.keep(event.clone(), self.temper.kept);
@@ -226,6 +231,21 @@ impl Log {
         Page { events, gap: lost.or(is_foreign.then_some(after)), next, done }
     }
 
+    fn read_back(&mut self, read: &ReadBack) -> BackPage {
+        let matches = |topic: &Topic| read.patterns.iter().any(|pattern| pattern.matches(topic));
+        let is_before =
+            |event: &Event| read.before.is_none_or(|before| event.cursor < Some(before));
+        let wanted = |event: &&Arc<Event>| matches(&event.topic) && is_before(event);
+        let most = read.max_events.min(1 + self.dice.below(20));
+        let newest = self.kept.iter().rev().filter(wanted);
+        let mut events: Vec<_> = newest.take(most + 1).cloned().collect();
+        let is_more = events.len() > most;
+        events.truncate(most);
+        let next = events.last().and_then(|event| event.cursor).filter(|_| is_more);
+        let gap = next.is_none() && self.removed.keys().any(matches);
+        BackPage { looked_at: events.len(), events, next, gap }
+    }
+
     fn newest(&mut self, newest: &Newest) -> NewestPage {
         let mut found = BTreeMap::new();
         for event in &self.kept {
@@ -249,6 +269,10 @@ impl Log {
 }
 
 impl History for SimulatedHistory {
+    fn due(&self, _: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         Box::pin(async move {
             let _waiting = self.begin();
@@ -265,6 +289,10 @@ impl History for SimulatedHistory {
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
         Box::pin(self.ask(move |log| log.read(&read)))
+    }
+
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
+        Box::pin(self.ask(move |log| log.read_back(&read)))
     }
 
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {

@@ -107,7 +107,7 @@ impl Book {
         };
         let data = format!("[{},\"{text}\"]", self.events);
         let data = Data::from_json(data.as_bytes(), 4).expect("JSON");
-        NewEvent { topic, kind: None, data }
+        NewEvent::new(topic, None, data)
     }
 
     /// New events of these topics, for one log.

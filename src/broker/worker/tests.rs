@@ -263,7 +263,8 @@ async fn sessions_whose_worker_panics_are_told() {
     worker.subscribe(seats[0].session(), patterns(&["bad"]));
     let data = Data::from_json(b"1", 8).unwrap();
     let (cursor, topic) = (Some(head.at(8)), Topic::parse("bad").unwrap());
-    let event = Event { cursor, topic, kind: None, time: Timestamp::from_millis(0), data };
+    let time = Timestamp::from_millis(0);
+    let event = Event { cursor, topic, kind: None, time, data, envelope: None };
     router.committed(vec![Arc::new(event)]);
     let told = async {
         while heard.borrow().iter().filter(|heard| heard.ends_with("restart")).count() < 2 {

@@ -10,7 +10,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::super::clock_steps::ClockSteps;
-use super::super::{NewestPage, TopicSummary};
+use super::super::terms::Standing;
+use super::super::{FoundBack, NewestPage, TopicSummary};
 use crate::model::{Event, Pattern, Timestamp, Topic};
 
 /// How many topics without events are remembered for the number of their last removed event.
@@ -72,6 +73,8 @@ struct TopicLog {
     keep_newest: bool,
     /// Whether there is one event, and it stays.
     stays: bool,
+    /// The number of the newest event that carries a version; it may be gone.
+    versioned: u64,
 }
 
 impl Kept {
@@ -116,6 +119,9 @@ impl Kept {
         let cost = event.cost();
         let floor = self.floor;
         let log = self.topics.entry(topic.clone()).or_insert_with(|| TopicLog::new(floor));
+        if event.envelope.as_ref().is_some_and(|envelope| envelope.version().is_some()) {
+            log.versioned = sequence;
+        }
         log.events.push_back((sequence, event));
         log.bytes += cost;
         log.keep_newest = bounds.keep_newest;
@@ -161,7 +167,8 @@ impl Kept {
         if let Some(log) = self.topics.get_mut(topic)
             && log.keep_newest
             && log.events.len() == 1
-            && let Some((sequence, _)) = log.events.front()
+            && let Some((sequence, event)) = log.events.front()
+            && !event.is_tombstone()
         {
             if !log.stays {
                 log.stays = true;
@@ -251,6 +258,31 @@ impl Kept {
         Found { events, upto: upto.max(after) }
     }
 
+    /// Events up to `upto`, newest first, until a limit is reached.
+    pub(in crate::history) fn read_back(
+        &self,
+        patterns: &[Pattern],
+        upto: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> FoundBack {
+        let (mut found, mut bytes) = (FoundBack::default(), 0);
+        let mut candidates = self.candidates(patterns, 0, upto).rev().peekable();
+        while let Some((sequence, event)) = candidates.next() {
+            found.looked_at += 1;
+            if let Some(event) = event {
+                bytes += event.cost();
+                found.events.push(event.clone());
+            }
+            let is_full = found.events.len() >= max_events || bytes >= max_bytes;
+            if (is_full || found.looked_at >= LOOKED_AT) && candidates.peek().is_some() {
+                found.downto = sequence;
+                break;
+            }
+        }
+        found
+    }
+
     /// Numbers after `after` and up to `upto` in order, with their events where a pattern matches.
     /// One topic is read from its own list, anything else along the whole log.
     fn candidates<'a>(
@@ -258,7 +290,7 @@ impl Kept {
         patterns: &'a [Pattern],
         after: u64,
         upto: u64,
-    ) -> Box<dyn Iterator<Item = (u64, Option<&'a Arc<Event>>)> + 'a> {
+    ) -> Box<dyn DoubleEndedIterator<Item = (u64, Option<&'a Arc<Event>>)> + 'a> {
         if after >= upto {
             return Box::new(std::iter::empty());
         }
@@ -266,9 +298,8 @@ impl Kept {
             && let Some(topic) = pattern.as_topic()
         {
             let Some(log) = self.topics.get(&topic) else { return Box::new(std::iter::empty()) };
-            let events = log.events.range(log.first_after(after)..);
-            let upto = events.take_while(move |(sequence, _)| *sequence <= upto);
-            return Box::new(upto.map(|(sequence, event)| (*sequence, Some(event))));
+            let events = log.events.range(log.first_after(after)..log.first_after(upto));
+            return Box::new(events.map(|(sequence, event)| (*sequence, Some(event))));
         }
         let places = self.topic_by_sequence.range((Bound::Excluded(after), Bound::Included(upto)));
         Box::new(places.map(|(sequence, topic)| {
@@ -284,9 +315,10 @@ impl Kept {
         patterns: &[Pattern],
         after: Option<&Topic>,
         max_events: usize,
+        max_bytes: usize,
     ) -> NewestPage {
         let exact: Option<Vec<Topic>> = patterns.iter().map(Pattern::as_topic).collect();
-        let mut events = Vec::new();
+        let (mut events, mut bytes) = (Vec::new(), 0);
         let topics: Box<dyn Iterator<Item = (&Topic, &TopicLog)>> = match exact {
             Some(mut exact) => {
                 exact.sort_unstable();
@@ -298,9 +330,12 @@ impl Kept {
         };
         for (looked_at, (topic, log)) in topics.enumerate() {
             if patterns.iter().any(|pattern| pattern.matches(topic)) {
-                events.extend(log.newest().cloned());
+                let newest = log.newest().cloned();
+                bytes += newest.as_ref().map_or(0, |event| event.cost());
+                events.extend(newest);
             }
-            if events.len() >= max_events || looked_at + 1 >= LOOKED_AT {
+            let is_full = events.len() >= max_events || bytes >= max_bytes;
+            if is_full || looked_at + 1 >= LOOKED_AT {
                 return NewestPage { events, next: Some(topic.clone()) };
             }
         }
@@ -324,6 +359,14 @@ impl Kept {
             Some(log) => log.summary(topic),
             None => TopicSummary { topic, retained: 0, latest: None },
         }
+    }
+
+    /// How a topic stands, as far as terms go by it.
+    pub(in crate::history) fn standing(&self, topic: &Topic) -> Standing {
+        let Some(log) = self.topics.get(topic) else { return Standing::default() };
+        let last = log.events.back().map_or(log.last_removed, |(sequence, _)| *sequence);
+        let newest = log.newest().map(|event| &**event);
+        Standing::of(last, newest, log.event(log.versioned).map(|event| &**event))
     }
 
     fn after(&self, topic: Option<&Topic>) -> impl Iterator<Item = (&Topic, &TopicLog)> {
@@ -388,7 +431,7 @@ impl Kept {
 impl TopicLog {
     fn new(last_removed: u64) -> Self {
         let events = VecDeque::new();
-        Self { events, bytes: 0, last_removed, keep_newest: false, stays: false }
+        Self { events, bytes: 0, last_removed, keep_newest: false, stays: false, versioned: 0 }
     }
 
     fn first_after(&self, sequence: u64) -> usize {

@@ -11,8 +11,10 @@ use tracing::warn;
 
 use super::super::clock_steps::{ClockSteps, Dating, span};
 use super::super::early_keys::EarlyKeys;
+use super::super::endings::{Ending, Endings};
+use super::super::terms::{self, Apart, Judged, Standings};
 use super::super::{
-    AppendError, EventReceipt, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
+    AppendError, EventReceipt, FoundBack, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
     TopicSummary,
 };
 use super::kept::{Bounds, Found, Kept, MaxStays};
@@ -33,6 +35,7 @@ pub(in crate::history) struct Log {
     dating: Dating,
     rules: Rules,
     kept: Kept,
+    endings: Endings,
     receipts: Receipts,
     early_keys: EarlyKeys,
     swept: Option<Topic>,
@@ -55,6 +58,7 @@ impl Log {
             dating,
             rules,
             kept: Kept::new(config.memory_bytes, max_stays),
+            endings: Endings::default(),
             receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
             early_keys: EarlyKeys::default(),
             swept: None,
@@ -144,6 +148,27 @@ impl Log {
         }
     }
 
+    /// Which of these events are to be stored; `elsewhere` is how those topics stand that are kept elsewhere.
+    pub(in crate::history) fn judge(
+        &self,
+        events: Vec<NewEvent>,
+        elsewhere: &Standings,
+    ) -> Result<Judged, AppendError> {
+        if events.iter().all(terms::is_free) {
+            return Ok(Judged { events, apart: Vec::new() });
+        }
+        let is_kept = |event: &NewEvent| self.is_kept(event);
+        let standing = |topic: &Topic| {
+            let here = self.kept.standing(topic);
+            elsewhere.get(topic).map_or(here.clone(), |there| there.clone().or(here))
+        };
+        terms::judge(events, self.head.at(self.last), self.time(), is_kept, standing)
+    }
+
+    fn is_kept(&self, event: &NewEvent) -> bool {
+        event.is_kept() && self.rules.of(&event.topic).storage != Storage::None
+    }
+
     /// Gives events their time, and numbers to those that are kept anywhere.
     pub(in crate::history) fn number(&mut self, events: Vec<NewEvent>) -> Vec<Arc<Event>> {
         let now = self.now();
@@ -151,15 +176,13 @@ impl Log {
             self.look_at_clock();
         }
         let time = Timestamp::from_millis(self.dating.date(now));
-        let events = events.into_iter().map(|NewEvent { topic, kind, data }| {
-            let cursor = match self.rules.of(&topic).storage {
-                Storage::None => None,
-                Storage::Disk | Storage::Memory | Storage::Redis => {
-                    self.last += 1;
-                    Some(self.head.at(self.last))
-                }
-            };
-            Arc::new(Event { cursor, topic, kind, time, data })
+        let events = events.into_iter().map(|event| {
+            let cursor = self.is_kept(&event).then(|| {
+                self.last += 1;
+                self.head.at(self.last)
+            });
+            let NewEvent { topic, kind, data, envelope, terms: _ } = event;
+            Arc::new(Event { cursor, topic, kind, time, data, envelope })
         });
         events.collect()
     }
@@ -168,10 +191,12 @@ impl Log {
     pub(in crate::history) fn commit(
         &mut self,
         events: &[Arc<Event>],
+        apart: Apart,
         key: Option<IdempotencyKey>,
     ) -> Receipt {
         for event in events {
             let Some(cursor) = event.cursor else { continue };
+            self.endings.note(event, self.clock.now().into_std());
             self.head = self.head.max(cursor);
             let rule = self.rules.of(&event.topic);
             if rule.storage == Storage::Memory {
@@ -180,7 +205,7 @@ impl Log {
                 self.kept.keep(cursor.sequence, event.clone(), &bounds);
             }
         }
-        let receipt = receipt(events);
+        let receipt = Receipt { events: results(events, apart), repeated: false };
         if let Some(key) = key {
             self.receipts.remember(key, receipt.events.clone(), self.clock.now().into_std());
         }
@@ -197,6 +222,17 @@ impl Log {
         max_bytes: usize,
     ) -> Found {
         self.kept.read(patterns, after, upto, max_events, max_bytes)
+    }
+
+    /// Events in memory up to `upto`, newest first.
+    pub(in crate::history) fn read_back(
+        &self,
+        patterns: &[Pattern],
+        upto: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> FoundBack {
+        self.kept.read_back(patterns, upto, max_events, max_bytes)
     }
 
     /// The newest number after `sequence` under which a matching event was, or may have been,
@@ -221,7 +257,8 @@ impl Log {
 
     /// The newest event in memory of each matching topic.
     pub(in crate::history) fn newest(&self, newest: &Newest) -> NewestPage {
-        self.kept.newest(&newest.patterns, newest.after.as_ref(), newest.max_events)
+        let Newest { patterns, after, max_events, max_bytes } = newest;
+        self.kept.newest(patterns, after.as_ref(), *max_events, *max_bytes)
     }
 
     /// Topics with events in memory.
@@ -234,8 +271,19 @@ impl Log {
         self.kept.topic(topic)
     }
 
+    /// Values whose time is over, wherever they are kept.
+    pub(in crate::history) fn due(&self, limit: usize) -> Vec<Ending> {
+        self.endings.due(self.clock.now().into_std(), limit)
+    }
+
+    /// Has a value from before a restart end after so long.
+    pub(in crate::history) fn end_after(&mut self, ending: Ending, left: Duration) {
+        self.endings.add(ending, self.clock.now().into_std(), left);
+    }
+
     /// Forgets what is in memory of one topic; returns how many events.
     pub(in crate::history) fn forget(&mut self, topic: &Topic) -> usize {
+        self.endings.forget(topic);
         self.kept.forget(topic)
     }
 
@@ -263,11 +311,16 @@ impl Log {
     }
 }
 
-fn receipt(events: &[Arc<Event>]) -> Receipt {
-    let events = events.iter().map(|event| EventReceipt {
+/// What became of events that were given together, of which some were not stored.
+pub(in crate::history) fn results(events: &[Arc<Event>], apart: Apart) -> Vec<EventReceipt> {
+    let stored = events.iter().map(|event| EventReceipt {
         cursor: event.cursor,
         topic: event.topic.clone(),
         time: event.time,
+        superseded: None,
     });
-    Receipt { events: events.collect(), repeated: false }
+    let mut all: Vec<_> = stored.collect();
+    // Each has its place among all, and those before it are there.
+    apart.into_iter().for_each(|(at, receipt)| all.insert(at.min(all.len()), receipt));
+    all
 }

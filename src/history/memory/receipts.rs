@@ -147,7 +147,8 @@ mod tests {
 
     fn result() -> Vec<EventReceipt> {
         let topic = Topic::parse("a").unwrap();
-        vec![EventReceipt { cursor: None, topic, time: Timestamp::from(SystemTime::UNIX_EPOCH) }]
+        let time = Timestamp::from(SystemTime::UNIX_EPOCH);
+        vec![EventReceipt { cursor: None, topic, time, superseded: None }]
     }
 
     #[test]

@@ -1,26 +1,19 @@
 //! The bytes of an event in Redis, and of the messages on the log's channel.
 //!
-//! An entry is what a stream keeps of an event: `flags, length of the type, type, data`. From form 2 on members may
-//! stand before the data, where a flag says so: `length of all`, and of each `tag, length, bytes`. What a node does
-//! not know of them it does not show, and where such a one is critical it does not deliver the event. A message is
+//! An entry is what a stream keeps of an event: `flags, length of the type, type, data`. From form 2 on the
+//! [`Envelope`] may stand before the data, behind its length in two bytes, where a flag says so. A message is
 //! what a script tells of one or more events; a node looks at each topic first, and reads the entry
 //! behind it only where somebody wants it.
 
 use std::sync::Arc;
 
-use crate::model::{Cursor, Data, Event, EventType, LogName, NewEvent, Timestamp, Topic};
+use crate::model::{Cursor, Data, Envelope, Event, EventType, LogName, NewEvent, Timestamp, Topic};
 
 /// The highest form of entries that this release reads; nodes tell each other.
 pub(super) const READS: u8 = 2;
 
-/// The form of the entries that this release writes.
-pub(super) const WRITES: u8 = 1;
-
 const BASE64: u8 = 1;
-const MEMBERS: u8 = 2;
-
-/// In the tag of a member: who does not know it must not deliver the event.
-const CRITICAL: u8 = 0x80;
+const ENVELOPE: u8 = 2;
 
 const NUMBERED: u8 = 1;
 const LEFT_OUT: u8 = 2;
@@ -28,15 +21,27 @@ const LEFT_OUT: u8 = 2;
 /// The form of messages; a node hears no other.
 const FORM: u8 = 1;
 
+/// The form of the entry of an event.
+pub(super) fn form(event: &NewEvent) -> u8 {
+    if event.envelope.is_some() { 2 } else { 1 }
+}
+
 /// The entry of an event.
 pub(super) fn encode(event: &NewEvent) -> Vec<u8> {
     let kind = event.kind.as_ref().map_or("", |kind| kind.as_str());
     let data = event.data.json().get();
-    let mut entry = Vec::with_capacity(2 + kind.len() + data.len());
-    entry.push(if event.data.is_base64() { BASE64 } else { 0 });
-    // A type has at most 128 bytes.
+    let envelope = event.envelope.as_ref().map(|envelope| envelope.bytes());
+    let around = 4 + kind.len() + envelope.map_or(0, <[u8]>::len);
+    let mut entry = Vec::with_capacity(around + data.len());
+    let base64 = if event.data.is_base64() { BASE64 } else { 0 };
+    entry.push(base64 | if envelope.is_some() { ENVELOPE } else { 0 });
+    // A type has at most 255 bytes, and an envelope `Envelope::MAX_BYTES`.
     entry.push(u8::try_from(kind.len()).unwrap_or(0));
     entry.extend_from_slice(kind.as_bytes());
+    if let Some(envelope) = envelope {
+        entry.extend_from_slice(&u16::try_from(envelope.len()).unwrap_or(0).to_be_bytes());
+        entry.extend_from_slice(envelope);
+    }
     entry.extend_from_slice(data.as_bytes());
     entry
 }
@@ -51,31 +56,20 @@ pub(super) fn decode(
 ) -> Option<Arc<Event>> {
     let (&flags, rest) = entry.split_first()?;
     let (&length, rest) = rest.split_first()?;
-    if flags & !(BASE64 | MEMBERS) != 0 {
+    if flags & !(BASE64 | ENVELOPE) != 0 {
         return None;
     }
     let (kind, mut data) = rest.split_at_checked(usize::from(length))?;
-    if flags & MEMBERS != 0 {
-        pass_members(sized(&mut data)?)?;
-    }
+    let envelope = match flags & ENVELOPE {
+        0 => None,
+        _ => Some(Box::new(Envelope::read(sized(&mut data)?)?)),
+    };
     let kind = match std::str::from_utf8(kind).ok()? {
         "" => None,
         kind => Some(EventType::parse(kind).ok()?),
     };
     let data = Data::from_stored(std::str::from_utf8(data).ok()?, flags & BASE64 != 0).ok()?;
-    Some(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data }))
-}
-
-/// Passes members by, of which this release knows none; none where one is critical, or they are damaged.
-fn pass_members(mut members: &[u8]) -> Option<()> {
-    while let &[tag, ..] = members {
-        if tag & CRITICAL != 0 {
-            return None;
-        }
-        take(&mut members, 1)?;
-        sized(&mut members)?;
-    }
-    Some(())
+    Some(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data, envelope }))
 }
 
 /// A message on the log's channel.
@@ -212,7 +206,7 @@ mod tests {
             (None, Data::from_json(br#"{"b": 1.10}"#, 9).unwrap()),
             (Some(EventType::parse("changed").unwrap()), Data::from_binary(&[0, 255])),
         ] {
-            let new = NewEvent { topic: topic.clone(), kind: kind.clone(), data: data.clone() };
+            let new = NewEvent::new(topic.clone(), kind.clone(), data.clone());
             let time = Timestamp::from_millis(5);
             let event = decode(&encode(&new), &topic, time, None).unwrap();
             assert_eq!(event.kind, kind);

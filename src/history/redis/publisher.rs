@@ -5,6 +5,7 @@
 //! what was not sent by then never will be, and what was sent may have run.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
 use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,14 +16,15 @@ use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
 use super::super::early_keys::EarlyKeys;
-use super::super::{Append, AppendError, EventReceipt, LEAST_KEY_WINDOW, Receipt};
+use super::super::terms::is_free;
+use super::super::{Append, AppendError, EventReceipt, LEAST_KEY_WINDOW, Receipt, Superseded};
 use super::entry;
 use super::link::{Away, Link, Server, away};
 use super::scripts;
 use super::state::State;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
-use crate::model::{Cursor, Event, Timestamp, Topic};
+use crate::model::{Cursor, Event, Latest, Terms, Timestamp, Topic};
 use crate::panics::half_done;
 
 /// How long a publisher waits.
@@ -224,11 +226,16 @@ impl Publisher {
         invocation.arg(window.min(LEAST_KEY_WINDOW).as_millis() as u64);
         invocation.arg(self.config.idempotency_keys).arg(self.config.redis_bytes);
         invocation.arg(self.config.newest_topics).arg(self.config.newest_bytes);
-        invocation.arg(entry::WRITES);
+        let events = group.iter().flat_map(|pending| &pending.append.events);
+        invocation.arg(events.map(entry::form).max().unwrap_or(1));
         let places = self.topics(&mut invocation, group);
         let mut keys = 0;
         for Pending { append, .. } in group {
-            invocation.arg(append.events.len());
+            let count = append.events.len();
+            match append.events.iter().all(is_free) {
+                true => invocation.arg(count),
+                false => invocation.arg(format!("{count}t")),
+            };
             match &append.key {
                 Some(key) => {
                     keys += 1;
@@ -240,7 +247,11 @@ impl Publisher {
             }
             for event in &append.events {
                 let place = places.get(&event.topic).copied().unwrap_or_default();
-                invocation.arg(place).arg(entry::encode(event));
+                match event.terms.as_deref() {
+                    None => invocation.arg(place),
+                    Some(terms) => invocation.arg(worded(place, terms)),
+                };
+                invocation.arg(entry::encode(event));
             }
         }
         self.server.publish(link, &invocation).await
@@ -301,6 +312,25 @@ impl Publisher {
     }
 }
 
+/// The place of a topic, with the terms of one of its events behind it in the script's words.
+fn worded(place: usize, terms: &Terms) -> String {
+    let mut text = place.to_string();
+    if terms.passes {
+        text.push_str(";p");
+    }
+    // Writing into a String can't fail.
+    if let Some(after) = terms.unless_after {
+        _ = write!(text, ";u{}", after.sequence);
+    }
+    _ = match terms.if_latest {
+        None => Ok(()),
+        Some(Latest::Absent) => write!(text, ";a"),
+        Some(Latest::Present) => write!(text, ";c"),
+        Some(Latest::Is(cursor)) => write!(text, ";i{}-{}", cursor.log, cursor.sequence),
+    };
+    text
+}
+
 /// What a script says of one publish.
 fn outcome(append: &Append, head: Cursor, result: &[String]) -> Outcome {
     let strange = || AppendError::OutcomeUnknown("the answer of Redis is not one".to_owned());
@@ -308,6 +338,10 @@ fn outcome(append: &Append, head: Cursor, result: &[String]) -> Outcome {
     let receipt = match text(0) {
         Some("new" | "same") => text(1).and_then(|text| receipt(append, head, text)),
         Some("other") => return Err(AppendError::Mismatch),
+        Some("unmet") => match text(1).and_then(|index| index.parse().ok()) {
+            Some(index) => return Err(AppendError::NotLatest { index }),
+            None => None,
+        },
         Some("full") => return Err(AppendError::TooManyKeys),
         Some(_) | None => None,
     };
@@ -315,17 +349,23 @@ fn outcome(append: &Append, head: Cursor, result: &[String]) -> Outcome {
     Ok(Receipt { events, repeated: text(0) == Some("same") })
 }
 
-/// A result as the script remembers it: `epoch first time`, and whether each event is kept.
+/// A result as the script remembers it: `epoch first time`, whether each event is kept or superseded, and the versions by
+/// which it is.
 fn receipt(append: &Append, head: Cursor, text: &str) -> Option<Vec<EventReceipt>> {
     let mut parts = text.split(' ');
     let mut number = || parts.next()?.parse::<u64>().ok();
     let (epoch, mut next, time) = (number()?, number()?, number()?);
     let time = Timestamp::from_millis(i64::try_from(time).ok()?);
-    let kept = parts.next()?.bytes().map(|byte| byte == b'1');
-    let events = append.events.iter().zip(kept).map(|(event, is_kept)| {
-        let cursor = is_kept.then_some(Cursor { epoch, ..head.at(next) });
-        next += u64::from(is_kept);
-        EventReceipt { cursor, topic: event.topic.clone(), time }
+    let kept = parts.next()?.bytes();
+    let mut versions = parts.next().unwrap_or_default().split(',');
+    let events = append.events.iter().zip(kept).map(|(event, kept)| {
+        let cursor = (kept == b'1').then_some(Cursor { epoch, ..head.at(next) });
+        next += u64::from(kept == b'1');
+        let superseded = (kept == b's').then(|| {
+            let version = versions.next().and_then(|version| version.parse().ok());
+            Superseded { version: version.filter(|version| *version > 0) }
+        });
+        EventReceipt { cursor, topic: event.topic.clone(), time, superseded }
     });
     let events: Vec<_> = events.collect();
     (events.len() == append.events.len()).then_some(events)

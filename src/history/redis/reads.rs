@@ -145,6 +145,22 @@ impl Reads<'_> {
         Ok(all.into_iter().map(|one| one.into_iter().map(found).collect()).collect())
     }
 
+    /// The newest events of each topic up to a number, newest first.
+    pub(super) async fn ranges_back(
+        &mut self,
+        topics: &[Topic],
+        upto: u64,
+        count: usize,
+    ) -> RedisResult<Vec<Vec<Found>>> {
+        let mut pipeline = pipe();
+        for topic in topics {
+            let range = pipeline.cmd("XREVRANGE").arg(self.keys.stream(topic));
+            range.arg(upto).arg("-").arg("COUNT").arg(count);
+        }
+        let all: Vec<Vec<Stored>> = self.query(&pipeline, topics.is_empty()).await?;
+        Ok(all.into_iter().map(|one| one.into_iter().map(found).collect()).collect())
+    }
+
     /// The events at some places, which are in order; none where they were removed. Of each topic the
     /// stretch from its first place to its last is read, so there should be few others in it.
     pub(super) async fn events(&mut self, places: &[Placed]) -> RedisResult<Vec<Option<Found>>> {
@@ -261,7 +277,19 @@ impl Reads<'_> {
         Ok(places.into_iter().filter_map(placed).collect())
     }
 
-    /// The same, and then what was removed after that number, as [`Self::losses`] reads it: of what is
+    /// Places along the log up to a number, newest first.
+    pub(super) async fn places_back(
+        &mut self,
+        upto: u64,
+        count: usize,
+    ) -> RedisResult<Vec<Placed>> {
+        let mut range = cmd("XREVRANGE");
+        range.arg(self.keys.order()).arg(upto).arg("-").arg("COUNT").arg(count);
+        let places: Vec<Indexed> = range.query_async(&mut self.connection).await?;
+        Ok(places.into_iter().filter_map(placed).collect())
+    }
+
+    /// The same as [`Self::places`], and then what was removed after that number, as [`Self::losses`] reads it: of what is
     /// removed at the same moment one or the other tells, and hardly ever both.
     pub(super) async fn places_and_losses(
         &mut self,

@@ -154,7 +154,7 @@ mod tests {
     fn event(name: &str, sequence: u64) -> Arc<Event> {
         let data = Data::from_json(b"1", 9).unwrap();
         let (cursor, time) = (Some(at(sequence)), Timestamp::from_millis(0));
-        Arc::new(Event { cursor, topic: topic(name), kind: None, time, data })
+        Arc::new(Event { cursor, topic: topic(name), kind: None, time, data, envelope: None })
     }
 
     fn read(pattern: &str, max_events: usize) -> Read {

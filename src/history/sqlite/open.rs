@@ -20,6 +20,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/0001_history.sql"),
     include_str!("../../../migrations/0002_past.sql"),
     include_str!("../../../migrations/0003_stays.sql"),
+    include_str!("../../../migrations/0004_envelope.sql"),
 ];
 
 /// How long a statement waits for a lock. The broker's own connections never wait for one another, so

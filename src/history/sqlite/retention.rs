@@ -10,7 +10,7 @@ use super::super::clock_steps::ClockSteps;
 use super::rows::{LogRow, ReceiptRow, RowResult, TopicRow, integer};
 use super::stays::Spared;
 use crate::config::{Rule, Rules};
-use crate::model::{Timestamp, Topic};
+use crate::model::{Envelope, Timestamp, Topic};
 
 /// How many events one transaction removes beside as many as it adds.
 pub(super) const REMOVED_AT_A_TIME: usize = 512;
@@ -125,16 +125,20 @@ pub(super) struct Removable {
     time: i64,
     /// Its texts beside its topic, in bytes.
     pub(super) bytes: u64,
+    /// It removes its topic's current value, and so is none that could stay.
+    pub(super) is_tombstone: bool,
 }
 
 impl Removable {
-    const COLUMNS: &str =
-        "sequence, topic, time, octet_length(data) + ifnull(octet_length(type), 0)";
+    const COLUMNS: &str = "sequence, topic, time, \
+        octet_length(data) + ifnull(octet_length(type), 0) + ifnull(octet_length(envelope), 0), envelope";
 
     fn read(row: &rusqlite::Row<'_>) -> RowResult<Self> {
         let (sequence, bytes): (i64, i64) = (row.get(0)?, row.get(3)?);
         let (sequence, bytes) = (sequence as u64, bytes as u64);
-        Ok(Self { sequence, topic: row.get(1)?, time: row.get(2)?, bytes })
+        let envelope = row.get_ref(4)?.as_blob_or_null().ok().flatten().and_then(Envelope::read);
+        let is_tombstone = envelope.is_some_and(|envelope| envelope.removed().is_some());
+        Ok(Self { sequence, topic: row.get(1)?, time: row.get(2)?, bytes, is_tombstone })
     }
 
     /// The event of a number, where it is kept.

@@ -1,12 +1,18 @@
 //! The rows of the database, each with the checksum that tells whether it is what was written.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Row};
+use serde::{Deserialize, Serialize};
 
 use super::super::clock_steps::ClockSteps;
+use super::super::{Ending, EventReceipt, Superseded};
 use super::epochs::Epochs;
-use crate::model::{Cursor, Data, Event, EventType, LogName, Timestamp, Topic};
+use crate::model::{
+    Cursor, Data, Envelope, Event, EventType, LogName, Timestamp, Topic, TopicError,
+};
 
 /// A row that is not what was written, or can't be read at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -231,10 +237,10 @@ pub(super) struct EventRow;
 impl EventRow {
     /// The columns that the functions here read.
     pub(super) const COLUMNS: &str =
-        "sequence, topic, previous, time, type, base64, data, checksum";
+        "sequence, topic, previous, time, type, base64, data, checksum, envelope";
     const WRITE: &str = "INSERT INTO events \
-        (sequence, topic, previous, time, type, base64, data, checksum) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        (sequence, topic, previous, time, type, base64, data, checksum, envelope) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
     pub(super) fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
         Ok(Place { sequence: number(row, 0)?, topic: row.get(1)?, previous: number(row, 2)? })
@@ -252,23 +258,27 @@ impl EventRow {
         let kind = row.get_ref(4)?.as_str_or_null().ok().flatten();
         let base64: bool = row.get(5)?;
         let data = row.get_ref(6)?.as_str().unwrap_or_default();
-        let found = Self::checksum(place, topic, time, kind, base64, data);
+        let envelope = row.get_ref(8)?.as_blob_or_null().ok().flatten();
+        let found = Self::checksum(place, topic, time, kind, base64, data, envelope);
         let broken = || damaged(format!("event {} of {topic}", place.sequence));
         if found != row.get::<_, u32>(7)? {
             return Err(broken());
         }
         let kind = kind.map(EventType::parse).transpose().map_err(|_| broken())?;
         let data = Data::from_stored(data, base64).map_err(|_| broken())?;
+        let read = |bytes| Envelope::read(bytes).map(Box::new).ok_or_else(broken);
+        let envelope = envelope.map(read).transpose()?;
         let (sequence, epoch) = (place.sequence, epochs.of(place.sequence));
         let cursor = Some(Cursor { log: head.log, epoch, sequence });
         let time = Timestamp::from_millis(time);
-        Ok(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data }))
+        Ok(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data, envelope }))
     }
 
     pub(super) fn write(db: &Connection, place: Place, event: &Event) -> rusqlite::Result<()> {
         let kind = event.kind.as_ref().map(EventType::as_str);
         let (base64, data) = (event.data.is_base64(), event.data.json().get());
         let time = event.time.millis();
+        let envelope = event.envelope.as_ref().map(|envelope| envelope.bytes());
         db.prepare_cached(Self::WRITE)?.execute((
             integer(place.sequence),
             place.topic,
@@ -277,7 +287,8 @@ impl EventRow {
             kind,
             base64,
             data,
-            Self::checksum(place, &event.topic, time, kind, base64, data),
+            Self::checksum(place, &event.topic, time, kind, base64, data, envelope),
+            envelope,
         ))?;
         Ok(())
     }
@@ -289,8 +300,9 @@ impl EventRow {
         kind: Option<&str>,
         base64: bool,
         data: &str,
+        envelope: Option<&[u8]>,
     ) -> u32 {
-        Checksum::default()
+        let checksum = Checksum::default()
             .number(place.sequence)
             .number(place.topic as u64)
             .text(topic.as_str().as_bytes())
@@ -298,7 +310,86 @@ impl EventRow {
             .number(time as u64)
             .text(kind.unwrap_or_default().as_bytes())
             .number(u64::from(base64))
-            .text(data.as_bytes())
+            .text(data.as_bytes());
+        // What has none has the checksum that earlier releases wrote.
+        match envelope {
+            Some(envelope) => checksum.text(envelope).finish(),
+            None => checksum.finish(),
+        }
+    }
+}
+
+/// A value that ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EndingRow {
+    pub(super) topic: Topic,
+    pub(super) sequence: u64,
+    /// When it was published.
+    time: i64,
+    envelope: Envelope,
+}
+
+impl EndingRow {
+    /// The columns that [`EndingRow::read`] reads.
+    pub(super) const COLUMNS: &str = "topic, sequence, time, envelope, checksum";
+    const WRITE: &str = "INSERT OR REPLACE INTO endings \
+        (topic, sequence, time, envelope, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+    /// The row of an event that ends by itself; none of any other.
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        let envelope = event.envelope.as_deref().filter(|envelope| envelope.ttl().is_some())?;
+        let sequence = event.cursor?.sequence;
+        let (topic, time) = (event.topic.clone(), event.time.millis());
+        Some(Self { topic, sequence, time, envelope: envelope.clone() })
+    }
+
+    pub(super) fn read(row: &Row<'_>) -> RowResult<Self> {
+        let topic: String = row.get(0)?;
+        let broken = || damaged(format!("record of the end of {topic}"));
+        let envelope = Envelope::read(row.get_ref(3)?.as_blob().unwrap_or_default());
+        let ending = Self {
+            topic: Topic::parse(&topic).map_err(|_| broken())?,
+            sequence: number(row, 1)?,
+            time: row.get(2)?,
+            envelope: envelope.ok_or_else(broken)?,
+        };
+        if ending.checksum() != row.get::<_, u32>(4)? {
+            return Err(broken());
+        }
+        Ok(ending)
+    }
+
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        db.prepare_cached(Self::WRITE)?.execute((
+            self.topic.as_str(),
+            integer(self.sequence),
+            self.time,
+            self.envelope.bytes(),
+            self.checksum(),
+        ))?;
+        Ok(())
+    }
+
+    /// How long the value still holds at a time, in milliseconds since 1970.
+    pub(super) fn left(&self, now: i64, steps: &ClockSteps) -> Duration {
+        let since = now.saturating_sub(steps.aged(self.sequence, self.time));
+        let passed = Duration::from_millis(u64::try_from(since).unwrap_or(0));
+        self.envelope.ttl().unwrap_or_default().saturating_sub(passed)
+    }
+
+    /// What ends, in the log whose head is given.
+    pub(super) fn ending(self, head: Cursor, epochs: &Epochs) -> Ending {
+        let Self { topic, sequence, envelope, .. } = self;
+        let place = Cursor { log: head.log, epoch: epochs.of(sequence), sequence };
+        Ending::of(topic, place, &envelope)
+    }
+
+    fn checksum(&self) -> u32 {
+        Checksum::default()
+            .text(self.topic.as_str().as_bytes())
+            .number(self.sequence)
+            .number(self.time as u64)
+            .text(self.envelope.bytes())
             .finish()
     }
 }
@@ -309,7 +400,58 @@ pub(super) struct ReceiptRow {
     pub(super) scope: [u8; 32],
     pub(super) request: [u8; 32],
     pub(super) time: i64,
-    pub(super) events: Vec<(Topic, Option<u64>)>,
+    pub(super) events: Vec<Outcome>,
+}
+
+/// What one event of it came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) topic: Topic,
+    /// Its number; none where it was not kept, or not stored.
+    pub(super) number: Option<u64>,
+    pub(super) superseded: Option<Superseded>,
+}
+
+/// The same as text: `[topic, number]`, and for what was superseded `[topic, null, version]`, which is 0 where it
+/// was not a version that did so.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Noted<'a> {
+    Stored(Cow<'a, str>, Option<u64>),
+    Superseded(Cow<'a, str>, (), u64),
+}
+
+impl From<EventReceipt> for Outcome {
+    fn from(receipt: EventReceipt) -> Self {
+        let EventReceipt { topic, cursor, superseded, time: _ } = receipt;
+        Self { topic, number: cursor.map(|cursor| cursor.sequence), superseded }
+    }
+}
+
+impl<'a> From<&'a Outcome> for Noted<'a> {
+    fn from(outcome: &'a Outcome) -> Self {
+        let topic = Cow::Borrowed(outcome.topic.as_str());
+        match outcome.superseded {
+            None => Self::Stored(topic, outcome.number),
+            Some(superseded) => Self::Superseded(topic, (), superseded.version.unwrap_or(0)),
+        }
+    }
+}
+
+impl TryFrom<Noted<'_>> for Outcome {
+    type Error = TopicError;
+
+    fn try_from(noted: Noted<'_>) -> Result<Self, TopicError> {
+        Ok(match noted {
+            Noted::Stored(topic, number) => {
+                Self { topic: Topic::parse(&topic)?, number, superseded: None }
+            }
+            Noted::Superseded(topic, (), version) => {
+                let superseded = Some(Superseded { version: (version > 0).then_some(version) });
+                Self { topic: Topic::parse(&topic)?, number: None, superseded }
+            }
+        })
+    }
 }
 
 impl ReceiptRow {
@@ -325,21 +467,19 @@ impl ReceiptRow {
         if Self::checksum(&scope, &request, time, &text) != row.get::<_, u32>(4)? {
             return Err(broken());
         }
-        let events: Vec<(String, Option<u64>)> =
-            serde_json::from_str(&text).map_err(|_| broken())?;
-        let events = events.into_iter().map(|(name, at)| Ok((Topic::parse(&name)?, at)));
-        let events: Result<_, crate::model::TopicError> = events.collect();
+        let events: Vec<Noted<'_>> = serde_json::from_str(&text).map_err(|_| broken())?;
+        let events: Result<_, _> = events.into_iter().map(Outcome::try_from).collect();
         Ok(Self { scope, request, time, events: events.map_err(|_| broken())? })
     }
 
     /// From when its age counts, in milliseconds since 1970.
     pub(super) fn aged(&self, steps: &ClockSteps) -> i64 {
-        let number = self.events.iter().find_map(|(_, number)| *number);
+        let number = self.events.iter().find_map(|event| event.number);
         steps.aged(number.unwrap_or(u64::MAX), self.time)
     }
 
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
-        let events: Vec<_> = self.events.iter().map(|(name, at)| (name.as_str(), at)).collect();
+        let events: Vec<_> = self.events.iter().map(Noted::from).collect();
         let text = serde_json::to_string(&events).unwrap_or_default();
         let checksum = Self::checksum(&self.scope, &self.request, self.time, &text);
         db.prepare_cached(Self::WRITE)?.execute((

@@ -4,7 +4,7 @@
 //! commits a group, its numbers are given and not committed, so nothing later-numbered may pass;
 //! otherwise what needs no disk is done at once, as in memory.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::super::memory::log::Log;
+use super::super::terms::{Apart, Judged, Standing, Standings, is_free};
 use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt};
 use super::store::{Failure, RESERVED_AHEAD};
 use crate::config::Storage;
-use crate::model::{Event, Problem, Topic};
+use crate::model::{Event, NewEvent, Problem, Topic};
 use crate::panics::half_done;
 
 /// The most events of one group, but for those of its last publish.
@@ -94,6 +95,8 @@ pub(super) struct Forget {
 /// One publish of a group.
 pub(super) struct Numbered {
     pub(super) events: Vec<Arc<Event>>,
+    /// What of it is not stored, for newer values stand there.
+    pub(super) apart: Apart,
     pub(super) key: Option<IdempotencyKey>,
     answer: Answer,
 }
@@ -159,8 +162,13 @@ impl Shared {
         let mut state = self.lock();
         match state.admit(append) {
             Ok(Ready::Now(append)) => {
-                let events = state.log.number(append.events);
-                let receipt = state.log.commit(&events, append.key);
+                let Judged { events, apart } =
+                    match state.log.judge(append.events, &Standings::new()) {
+                        Ok(judged) => judged,
+                        Err(error) => return Admission::Done(Err(error)),
+                    };
+                let events = state.log.number(events);
+                let receipt = state.log.commit(&events, apart, append.key);
                 self.feed.committed(events);
                 if state.is_low() {
                     self.work.notify_one();
@@ -198,14 +206,30 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Waits for something to do, but not for longer than `patience`.
-    pub(super) fn next_work(&self, patience: Duration) -> Work {
+    /// Waits for something to do, but not for longer than `patience`. `standing` tells how a topic stands on the
+    /// disk, or nothing where that can't be read.
+    pub(super) fn next_work(
+        &self,
+        patience: Duration,
+        standing: impl Fn(&Topic) -> Option<Standing>,
+    ) -> Work {
         let mut state = self.lock();
         if state.queue.is_empty() && !state.stopping && !state.is_low() {
             let waited = self.work.wait_timeout(state, patience);
             state = waited.unwrap_or_else(half_done).0;
         }
-        state.take()
+        let asked = state.asked();
+        if asked.is_empty() {
+            return state.take(&HashMap::new());
+        }
+        // Only the writer, who waits here, changes how a topic stands on the disk.
+        drop(state);
+        let known = asked.into_iter().map(|topic| {
+            let standing = standing(&topic);
+            (topic, standing)
+        });
+        let known = known.collect();
+        self.lock().take(&known)
     }
 
     /// Takes a group as stored or not, tells whoever waits for it, and lets the events out.
@@ -230,17 +254,17 @@ impl Shared {
         };
         let mut out = Vec::new();
         let mut answers = Vec::new();
-        for Numbered { events, key, answer } in group {
+        for Numbered { events, apart, key, answer } in group {
             let needs_disk = state.needs_disk(events.iter().map(|event| &event.topic));
             let newest = events.iter().filter_map(|event| event.cursor).max();
             let is_reserved = newest.is_none_or(|newest| newest.sequence <= were_reserved);
             let result = match &outcome {
-                Ok(()) => Ok(state.log.commit(&events, key)),
+                Ok(()) => Ok(state.log.commit(&events, apart, key)),
                 // What is numbered among events that may yet turn up can't go out before them.
                 Err(Failure::Unknown(reason)) if !needs_disk => {
                     Err(AppendError::Unavailable(reason.clone()))
                 }
-                Err(_) if !needs_disk && is_reserved => Ok(state.log.commit(&events, key)),
+                Err(_) if !needs_disk && is_reserved => Ok(state.log.commit(&events, apart, key)),
                 Err(Failure::Full) => Err(AppendError::StorageFull),
                 Err(Failure::Busy(reason) | Failure::NotStored(reason)) => {
                     Err(AppendError::Unavailable(reason.clone()))
@@ -274,7 +298,7 @@ impl Shared {
         let doubtful = mem::take(&mut state.doubtful);
         let recovered: Vec<_> =
             if has_turned_up { doubtful.into_iter().flatten().collect() } else { Vec::new() };
-        state.log.commit(&recovered, None);
+        state.log.commit(&recovered, Vec::new(), None);
         state.trouble = None;
         state.reserved = reserved;
         if !recovered.is_empty() {
@@ -356,7 +380,19 @@ impl State {
         self.committing.map(|since| since.elapsed()).filter(|elapsed| *elapsed > SLOW_COMMIT)
     }
 
-    fn take(&mut self) -> Work {
+    /// Topics on disk of which it has to be known how they stand before what waits can be numbered.
+    fn asked(&self) -> HashSet<Topic> {
+        let appends = self.queue.iter().filter_map(|pending| match pending {
+            Pending::Append { append, .. } => Some(&append.events),
+            Pending::Forget(_) => None,
+        });
+        let bound = appends.flatten().filter(|event| !is_free(event));
+        let on_disk = bound.filter(|event| self.needs_disk([&event.topic].into_iter()));
+        on_disk.map(|event| event.topic.clone()).collect()
+    }
+
+    /// Takes as much of what waits as goes into one group; `known` is how topics stand on the disk.
+    fn take(&mut self, known: &HashMap<Topic, Option<Standing>>) -> Work {
         let is_broken = matches!(self.trouble, Some(Trouble::Broken(_)));
         if is_broken {
             self.refuse_all();
@@ -389,10 +425,16 @@ impl State {
                 Some(Ok(Some(receipt))) => _ = answer.send(Ok(receipt)),
                 Some(Err(error)) => _ = answer.send(Err(error)),
                 Some(Ok(None)) | None => {
-                    events += append.events.len();
-                    bytes += cost;
-                    let numbered = self.log.number(append.events);
-                    group.push(Numbered { events: numbered, key: append.key, answer });
+                    let (count, key) = (append.events.len(), append.key);
+                    match self.judge(append.events, known, &group) {
+                        Ok(Judged { events: judged, apart }) => {
+                            events += count;
+                            bytes += cost;
+                            let numbered = self.log.number(judged);
+                            group.push(Numbered { events: numbered, apart, key, answer });
+                        }
+                        Err(error) => _ = answer.send(Err(error)),
+                    }
                 }
             }
         }
@@ -402,6 +444,35 @@ impl State {
             return Work::Group(group);
         }
         if self.stopping && self.queue.is_empty() { Work::Stop } else { Work::Idle }
+    }
+
+    /// Which events of a publish are to be stored behind those of a group that is not committed yet.
+    fn judge(
+        &self,
+        events: Vec<NewEvent>,
+        known: &HashMap<Topic, Option<Standing>>,
+        group: &[Numbered],
+    ) -> Result<Judged, AppendError> {
+        let mut standings = Standings::new();
+        for topic in events.iter().filter(|event| !is_free(event)).map(|event| &event.topic) {
+            match known.get(topic) {
+                Some(Some(standing)) => _ = standings.insert(topic.clone(), standing.clone()),
+                Some(None) => {
+                    let reason = "how its topic stands can't be read".to_owned();
+                    return Err(AppendError::Unavailable(reason));
+                }
+                None => {}
+            }
+        }
+        if !standings.is_empty() {
+            let before = group.iter().flat_map(|numbered| &numbered.events);
+            for event in before {
+                if let Some(standing) = standings.get_mut(&event.topic) {
+                    standing.follow(event);
+                }
+            }
+        }
+        self.log.judge(events, &standings)
     }
 
     /// Refuses what waits for a disk that can't be trusted.

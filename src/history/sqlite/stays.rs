@@ -48,7 +48,7 @@ impl Removal<'_> {
             return Ok(false);
         };
         let is_newest = topic.last == event.sequence;
-        if !is_newest || !rules.of(&topic.name).keeps_newest(Storage::Disk) {
+        if !is_newest || event.is_tombstone || !rules.of(&topic.name).keeps_newest(Storage::Disk) {
             return Ok(false);
         }
         let bytes = event.cost(topic);

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::super::clock_steps::ClockSteps;
 use super::super::rules::InMemory;
+use super::super::terms::Standing;
 use super::convert;
 use super::epochs::KEPT_APART;
 use super::legacy;
@@ -16,12 +17,14 @@ use super::past::Past;
 use super::retention::{
     Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, forget_receipts, old_receipts,
 };
-use super::rows::{EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer};
+use super::rows::{
+    EndingRow, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer, number,
+};
 use super::space::Bounds;
 use super::stays::Spared;
 use super::verify::{corrupt, verify};
 use crate::config::{self, Rules};
-use crate::model::{Event, LogName, Topic};
+use crate::model::{Cursor, Event, LogName, Topic};
 
 /// How many numbers are reserved ahead, so that those of events that are kept in memory alone are
 /// not given again after a restart.
@@ -306,9 +309,10 @@ impl Store {
             let emptied = collect(transaction, &sql, (surplus,), TopicRow::read)?;
             for topic in emptied {
                 log.floor = log.floor.max(topic.last);
-                transaction
-                    .prepare_cached("DELETE FROM topics WHERE id = ?1")?
-                    .execute((topic.id,))?;
+                for table in ["topics WHERE id", "versions WHERE topic"] {
+                    let sql = format!("DELETE FROM {table} = ?1");
+                    transaction.prepare_cached(&sql)?.execute((topic.id,))?;
+                }
             }
             Ok(())
         })
@@ -327,10 +331,56 @@ impl Store {
             let mut removal = Removal { transaction, log, topics, spared, left: events };
             removal.forget(topic, upto)?;
             removed = events - removal.left;
+            let sql = "DELETE FROM endings WHERE topic = ?1 AND sequence <= ?2";
+            transaction.prepare_cached(sql)?.execute((topic.as_str(), integer(upto)))?;
             Ok(())
         })?;
         self.spared = spared;
         Ok(removed)
+    }
+
+    /// The values that end by themselves, but for those that something followed. A damaged record is reported and left
+    /// out.
+    pub(super) fn endings(&self) -> RowResult<Vec<EndingRow>> {
+        self.db.execute(
+            "DELETE FROM endings WHERE EXISTS \
+             (SELECT 1 FROM topics WHERE name = endings.topic AND last > endings.sequence)",
+            (),
+        )?;
+        let sql = format!("SELECT {} FROM endings", EndingRow::COLUMNS);
+        let mut statement = self.db.prepare(&sql)?;
+        let mut rows = statement.query(())?;
+        let mut endings = Vec::new();
+        while let Some(row) = rows.next()? {
+            match EndingRow::read(row) {
+                Ok(ending) => endings.push(ending),
+                Err(error) => tracing::error!(%error, "a value will not end by itself"),
+            }
+        }
+        Ok(endings)
+    }
+
+    /// How a topic stands, as far as terms go by it.
+    pub(super) fn standing(&self, name: &Topic) -> RowResult<Standing> {
+        let Some(topic) = Topics::default().named(&self.db, name)?.cloned() else {
+            return Ok(Standing::default());
+        };
+        let newest = (topic.retained > 0).then_some(topic.last);
+        let newest = newest.map(|number| self.event_of(&topic, number)).transpose()?.flatten();
+        let sql = "SELECT sequence FROM versions WHERE topic = ?1";
+        let versioned: Option<u64> =
+            self.db.prepare_cached(sql)?.query_row((topic.id,), |row| number(row, 0)).optional()?;
+        let versioned = versioned.map(|number| self.event_of(&topic, number)).transpose()?;
+        Ok(Standing::of(topic.last, newest.as_deref(), versioned.flatten().as_deref()))
+    }
+
+    /// The kept event of a topic under a number.
+    fn event_of(&self, topic: &TopicRow, number: u64) -> RowResult<Option<Arc<Event>>> {
+        let head = Cursor { log: self.log.name, epoch: 0, sequence: 0 };
+        let epochs = &self.past.epochs;
+        let sql = format!("SELECT {} FROM events WHERE sequence = ?1", EventRow::COLUMNS);
+        let read = |row: &rusqlite::Row<'_>| EventRow::read(row, &topic.name, head, epochs);
+        Ok(collect(&self.db, &sql, (integer(number),), read)?.pop())
     }
 
     /// The results that are remembered, oldest first. A damaged one is reported and left out.
@@ -431,6 +481,13 @@ fn add(
     };
     let place = Place { sequence: cursor.sequence, topic: topic.id, previous: topic.last };
     EventRow::write(transaction, place, event)?;
+    if event.envelope.as_ref().is_some_and(|envelope| envelope.version().is_some()) {
+        let sql = "INSERT OR REPLACE INTO versions (topic, sequence) VALUES (?1, ?2)";
+        transaction.prepare_cached(sql)?.execute((topic.id, integer(cursor.sequence)))?;
+    }
+    if let Some(ending) = EndingRow::of(event) {
+        ending.write(transaction)?;
+    }
     topic.last = cursor.sequence;
     topic.retained += 1;
     topic.bytes += event.cost() as u64;

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use super::super::clock_steps::ClockSteps;
+use super::super::memory::log::results;
 use super::open::Directory;
 use super::reader::{Reader, Wanted};
 use super::readers::Readers;
 use super::room::Room;
-use super::rows::{ReceiptRow, RowResult};
+use super::rows::{Outcome, ReceiptRow, RowResult};
 use super::state::{Forget, Numbered, Shared, Trouble, Work};
 use super::store::{Failure, Group, Store};
 use super::strangers;
@@ -57,7 +58,10 @@ impl Writer {
     pub(super) fn run(mut self) {
         let mut patience = Duration::ZERO;
         loop {
-            let work = self.shared.next_work(patience);
+            let work = self.shared.next_work(patience, |topic| {
+                let standing = self.store.as_ref()?.standing(topic);
+                standing.inspect_err(|error| error!(%error, "a topic can't be read")).ok()
+            });
             patience = IDLE;
             match work {
                 Work::Group(group) => self.commit(group),
@@ -137,12 +141,9 @@ impl Writer {
                     scope: key.scope,
                     request: key.request,
                     time: publish.events.first().map_or(0, |event| event.time.millis()),
-                    events: publish
-                        .events
-                        .iter()
-                        .map(|event| {
-                            (event.topic.clone(), event.cursor.map(|cursor| cursor.sequence))
-                        })
+                    events: results(&publish.events, publish.apart.clone())
+                        .into_iter()
+                        .map(Outcome::from)
                         .collect(),
                 }
             }));

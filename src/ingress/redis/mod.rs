@@ -101,7 +101,7 @@ impl Source {
         let topic = self.from.topic_of(name).map_err(Problem::from);
         match (topic, parsed) {
             (Ok(topic), Ok((data, _))) if !topic.is_reserved() => {
-                Some(NewEvent { topic, kind: self.from.kind.clone(), data })
+                Some(NewEvent::new(topic, self.from.kind.clone(), data))
             }
             (topic, parsed) => {
                 let code = topic.err().or(parsed.err()).map_or(Code::InvalidTopic, |why| why.code);

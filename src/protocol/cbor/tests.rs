@@ -62,6 +62,8 @@ fn a_message_means_what_it_means_as_json() {
     for json in [
         r#"{"op":"auth","ref":1,"token":"abc"}"#,
         r#"{"op":"subscribe","ref":2,"topics":["orders.>","a"],"since":"abcdefgh-1-7","snapshot":true,"max_rate":2.5}"#,
+        r#"{"op":"subscribe","ref":2,"topics":["a"],"since":"-15m","last":50}"#,
+        r#"{"op":"subscribe","ref":2,"topics":["a"],"tail":50}"#,
         r#"{"op":"unsubscribe","ref":3,"topics":["orders.>"]}"#,
         r#"{"op":"publish","ref":4,"topic":"chat.lobby","type":"message","data":{"a":[1,2.5,null]}}"#,
         r#"{"op":"publish","topic":"a","data":"AP8H","encoding":"base64"}"#,
@@ -151,9 +153,14 @@ fn each_reply_is_the_map_that_it_is_as_json() {
     let at = cursor("abcdefgh-1-7");
     for reply in [
         Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
-        Reply::Ack { reference: Some(0), id: None },
-        Reply::Ack { reference: Some(9_007_199_254_740_991), id: Some(at) },
-        Reply::Error { reference: None, code: Code::Forbidden, message: "not \"yours\"\n" },
+        Reply::Ack { reference: Some(0), id: None, superseded: None },
+        Reply::Ack { reference: Some(9_007_199_254_740_991), id: Some(at), superseded: None },
+        Reply::Error {
+            reference: None,
+            code: Code::Forbidden,
+            message: "not \"yours\"\n",
+            event: None,
+        },
         Reply::Gap { reference: Some(2), since: at, topics: &[] },
         Reply::Gap { reference: None, since: at, topics: &["a.b", "c"].map(topic) },
         Reply::Cursor(at),
@@ -168,7 +175,7 @@ fn each_reply_is_the_map_that_it_is_as_json() {
         let json = Native.reply(&reply).unwrap();
         assert_eq!(ours, serde_json::from_slice::<Json>(&json).unwrap());
     }
-    let ack = Reply::Ack { reference: Some(2), id: None };
+    let ack = Reply::Ack { reference: Some(2), id: None, superseded: None };
     assert_eq!(hex(&Cbor.reply(&ack).unwrap()), "a2626f706361636b6372656602");
 }
 

@@ -167,9 +167,9 @@ fn each_reply_has_its_form() {
 #[test]
 fn what_answers_a_request_has_no_words_here() {
     for reply in [
-        Reply::Ack { reference: Some(1), id: None },
+        Reply::Ack { reference: Some(1), id: None, superseded: None },
         Reply::Pong { reference: Some(1) },
-        Reply::Error { reference: Some(1), code: Code::Forbidden, message: "no" },
+        Reply::Error { reference: Some(1), code: Code::Forbidden, message: "no", event: None },
     ] {
         assert_eq!(SSE.reply(&reply), None);
     }

@@ -19,7 +19,7 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
 fn event(name: &str, second: u64) -> Arc<Event> {
     let time = Timestamp::from(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
     let data = Data::from_text("x");
-    Arc::new(Event { cursor: None, topic: topic(name), kind: None, time, data })
+    Arc::new(Event { cursor: None, topic: topic(name), kind: None, time, data, envelope: None })
 }
 
 /// Keeps one event for each topic, numbered from 1, a second apart.
@@ -124,11 +124,11 @@ fn the_newest_event_of_each_topic_is_a_snapshot() {
     let seconds = |page: &NewestPage| -> Vec<i64> {
         page.events.iter().map(|event| event.time.millis() / 1_000).collect()
     };
-    let page = kept.newest(&patterns(&["a.*"]), None, 1);
+    let page = kept.newest(&patterns(&["a.*"]), None, 1, usize::MAX);
     assert_eq!((seconds(&page), page.next.clone()), (vec![3], Some(topic("a.x"))));
-    let page = kept.newest(&patterns(&["a.*"]), page.next.as_ref(), 9);
+    let page = kept.newest(&patterns(&["a.*"]), page.next.as_ref(), 9, usize::MAX);
     assert_eq!((seconds(&page), page.next), (vec![4], None));
-    assert_eq!(seconds(&kept.newest(&patterns(&["b", "a.x"]), None, 9)), [3, 2]);
+    assert_eq!(seconds(&kept.newest(&patterns(&["b", "a.x"]), None, 9, usize::MAX)), [3, 2]);
 }
 
 #[test]

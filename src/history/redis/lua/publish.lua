@@ -1,12 +1,12 @@
 -- Numbers, stores and tells a group of publishes, each of them whole or not at all.
 --
--- KEYS: 9 and on, the streams of the topics, then the receipts of the idempotency keys.
+-- KEYS: 12 and on, the streams of the topics, then the receipts of the idempotency keys.
 -- ARGV: 8 the window of a key in milliseconds, 9 what of it is left where there are too many, 10 how many keys there may
 -- be, 11 the most bytes of all topics, 12 and 13 how many values may stay, and the most bytes of them, 14 the form of the
 -- entries, 15 how many topics, 16 how many publishes; then for each topic its name, most events, most bytes, whether it is kept, whether
--- its newest event stays and how many events of it come; then for each publish how many events, which
--- key (0 for none), whether it is one of a series and the digest of the request, and for each of its events the
--- topic and the entry.
+-- its newest event stays and how many events of it come; then for each publish how many events, with a `t` behind
+-- it where some have terms, which key (0 for none), whether it is one of a series and the digest of the request, and for each
+-- of its events the topic, with its terms behind it, and the entry.
 
 -- About how large a message may become, and how large an entry that travels with it whatever its topic.
 local MESSAGE_BYTES, ENTRY_BYTES = 262144, 16384
@@ -50,15 +50,30 @@ end
 
 -- Puts an event into the message: whole, or by its place alone where it is large and can be fetched, or
 -- where it would be a message of its own.
-local function mention(topic, entry)
+local function mention(topic, entry, is_kept)
   topic.coming = topic.coming - 1
-  local is_left_out = topic.is_kept and #entry > ENTRY_BYTES
+  local is_left_out = is_kept and #entry > ENTRY_BYTES
     and (#entry > MESSAGE_BYTES or is_fetchable(topic, entry))
-  local flags = (topic.is_kept and 1 or 0) + (is_left_out and 2 or 0)
+  local flags = (is_kept and 1 or 0) + (is_left_out and 2 or 0)
   local body = is_left_out and '' or entry
   local part = struct.pack('>BBI4', flags, #topic.name, #body) .. topic.name .. body
   message.parts[#message.parts + 1] = part
   message.bytes = message.bytes + #part
+end
+
+-- Notes what an entry with an envelope carries that is looked for later: a version, and when it ends. The time of that
+-- goes by a clock without the leaps of the server's, and is kept with the number and the envelope.
+local function note_members(name, entry)
+  if member_of(entry, VERSION_MEMBER) then redis.call('HSET', VERSIONS, name, whole(log.seq)) end
+  local ttl = member_of(entry, TTL_MEMBER)
+  if ttl then
+    local at = log.time + struct.unpack('>I8', ttl) - log.ends_later
+    redis.call('ZADD', ENDS, whole(at), name)
+    redis.call('HSET', ENDINGS, name, whole(log.seq) .. ' ' .. envelope_of(entry))
+    log.ends_upto = log.seq
+  elseif log.ends_upto > 0 then
+    forget_end(name)
+  end
 end
 
 local function keep(topic, entry)
@@ -70,6 +85,12 @@ local function keep(topic, entry)
   topic.bytes = redis.call('HINCRBY', BYTES, topic.name, cost)
   if topic.bytes == cost then redis.call('ZADD', TOPICS, 0, topic.name) end
   log.bytes = log.bytes + cost
+  topic.standing = nil
+  if string.byte(entry) % 4 >= 2 then
+    note_members(topic.name, entry)
+  elseif log.ends_upto > 0 then
+    forget_end(topic.name)
+  end
 end
 
 -- Keys that were forgotten before their window was over, and for how long the last of them was remembered.
@@ -110,35 +131,128 @@ local function remember(receipt, request, result)
   redis.call('ZADD', RECEIPTS, whole(now + window), receipt)
 end
 
+-- The version of an entry, where it carries one.
+local function version_of(entry)
+  local number = member_of(entry, VERSION_MEMBER)
+  if not number then return nil end
+  return { number = struct.unpack('>I8', number), epoch = member_of(entry, EPOCH_MEMBER) }
+end
+
+-- How a topic stands before what comes: the newest number that it ever had, its newest event, whether that is a current
+-- value, and its newest version.
+local function standing_of(topic)
+  if topic.standing then return topic.standing end
+  local newest = redis.call('XREVRANGE', topic.stream, '+', '-', 'COUNT', 1)[1]
+  local number = newest and tonumber(string.match(newest[1], '%d+'))
+  local lost = tonumber(redis.call('ZMSCORE', LOST, topic.name)[1] or 0)
+  local versioned = redis.call('HGET', VERSIONS, topic.name)
+  local found = versioned and redis.call('XRANGE', topic.stream, versioned, versioned)[1]
+  topic.standing = {
+    last = number or lost, newest = number,
+    has_value = newest and not member_of(newest[2][2], REMOVED_MEMBER),
+    version = found and version_of(found[2][2]),
+  }
+  return topic.standing
+end
+
+-- What events are stored under stands behind their topic: `p` it is passed on and not kept; `u` and a number, nothing of
+-- the topic may have come after that; `a` no current value is there, `c` one is, `i` and a place, the newest is that one.
+-- Whether they are met: true, or false, or that it is superseded, and by which version.
+local function judge(topic, terms, entry)
+  local standing = standing_of(topic)
+  local after = string.match(terms, ';u(%d+)')
+  if after and standing.last > tonumber(after) then return 'superseded', 0 end
+  local version, kept = version_of(entry), standing.version
+  -- What ends a value carries its version.
+  if after then return true, version or kept end
+  if version and kept and version.epoch == kept.epoch and version.number <= kept.number then
+    return 'superseded', kept.number
+  end
+  if string.find(terms, ';a', 1, true) and standing.has_value then return false end
+  if string.find(terms, ';c', 1, true) and not standing.has_value then return false end
+  local name, place = string.match(terms, ';i(%w+)-(%d+)')
+  if name and (name ~= log.name or standing.newest ~= tonumber(place)) then return false end
+  return true, version or kept
+end
+
+-- Looks at all events of a publish, each as if those before it were stored: which are superseded and by what, or the index
+-- of one that is not to be stored, and so none is.
+local function judge_all(count)
+  local before, superseded = {}, {}
+  local last = log.seq
+  local unmet
+  for n = 1, count do
+    local place, terms = string.match(ARGV[at + 2 * n - 2], '^(%d+)(.*)')
+    local topic, entry = topics[tonumber(place)], ARGV[at + 2 * n - 1]
+    if topic.is_kept and not string.find(terms, ';p', 1, true) then
+      if not before[topic] then before[topic] = { standing_of(topic) } end
+      local verdict, version = judge(topic, terms, entry)
+      if verdict == 'superseded' then
+        superseded[n] = version
+      elseif verdict then
+        last = last + 1
+        topic.standing = {
+          last = last, newest = last, has_value = not member_of(entry, REMOVED_MEMBER), version = version,
+        }
+      else
+        unmet = n - 1
+        break
+      end
+    end
+  end
+  for topic, standing in pairs(before) do topic.standing = standing[1] end
+  return superseded, unmet
+end
+
 local added = 0
 
-local function publish(count)
-  local first, kept = log.seq + 1, {}
+local function publish(count, superseded)
+  local first, kept, versions = log.seq + 1, {}, {}
   for n = 1, count do
     local topic, entry = topics[tonumber(ARGV[at])], ARGV[at + 1]
-    at = at + 2
-    if topic.is_kept then
-      keep(topic, entry)
-      added = added + 1
+    local is_kept = topic and topic.is_kept
+    if not topic then
+      local place, terms = string.match(ARGV[at], '^(%d+)(.*)')
+      topic = topics[tonumber(place)]
+      is_kept = topic.is_kept and not string.find(terms, ';p', 1, true)
     end
-    kept[n] = topic.is_kept and '1' or '0'
-    mention(topic, entry)
-    if message.bytes > MESSAGE_BYTES then flush() end
+    at = at + 2
+    if superseded and superseded[n] then
+      kept[n] = 's'
+      versions[#versions + 1] = whole(superseded[n])
+    else
+      if is_kept then
+        keep(topic, entry)
+        added = added + 1
+      end
+      kept[n] = is_kept and '1' or '0'
+      mention(topic, entry, is_kept)
+      if message.bytes > MESSAGE_BYTES then flush() end
+    end
   end
-  return string.format('%.0f %.0f %.0f %s', log.epoch, first, log.time, table.concat(kept))
+  local result = string.format('%.0f %.0f %.0f %s', log.epoch, first, log.time, table.concat(kept))
+  if #versions == 0 then return result end
+  return result .. ' ' .. table.concat(versions, ',')
 end
 
 local results = {}
 for n = 1, publish_count do
   local count, key = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local has_terms = not count
+  if has_terms then count = tonumber(string.match(ARGV[at], '%d+')) end
   local is_in_series, request = ARGV[at + 2] == '1', ARGV[at + 3]
   at = at + 4
   local receipt = key > 0 and KEYS[OWN_KEYS + topic_count + key]
   local result = receipt and known(receipt, request, is_in_series)
+  local superseded, unmet
+  if not result and has_terms then
+    superseded, unmet = judge_all(count)
+    if unmet then result = { 'unmet', whole(unmet) } end
+  end
   if result then
     at = at + 2 * count
   else
-    result = { 'new', publish(count) }
+    result = { 'new', publish(count, superseded) }
     if receipt then remember(receipt, request, result[2]) end
   end
   results[n] = result

@@ -41,6 +41,37 @@ local function forget_lost(log)
   for at = 2, #forgotten, 2 do log.floor = math.max(log.floor, tonumber(forgotten[at])) end
 end
 
+-- The envelope of an entry, where it has one.
+local function envelope_of(entry)
+  local flags, kind = string.byte(entry, 1, 2)
+  if flags % 4 < 2 then return nil end
+  local at = 5 + kind
+  return string.sub(entry, at, at - 1 + struct.unpack('>I2', entry, at - 2))
+end
+
+-- Finds a member in the envelope of an entry: its bytes, where it is there.
+local function member_of(entry, tag)
+  local flags, kind = string.byte(entry, 1, 2)
+  if flags % 4 < 2 then return nil end
+  local at = 3 + kind
+  local upto = at + 2 + struct.unpack('>I2', entry, at)
+  at = at + 2
+  while at < upto do
+    local found, length = struct.unpack('>BI2', entry, at)
+    at = at + 3 + length
+    if found == tag then return string.sub(entry, at - length, at - 1) end
+  end
+end
+
+-- The tags of members that scripts look at.
+local REMOVED_MEMBER, VERSION_MEMBER, EPOCH_MEMBER, TTL_MEMBER = 3, 4, 5, 6
+
+-- Lets what is there of a topic last.
+local function forget_end(name)
+  redis.call('ZREM', ENDS, name)
+  redis.call('HDEL', ENDINGS, name)
+end
+
 -- How a value that stays is listed: by what it costs and its topic, at its number.
 local function stay_of(name, cost)
   return whole(cost) .. ' ' .. name
@@ -71,8 +102,9 @@ local function remove(log, name, stream, count, from, upto, keep_newest)
   local oldest = redis.call('XRANGE', stream, from, upto, 'COUNT', count)
   if #oldest == 0 then return 0, 0, false end
   local length, stays = redis.call('XLEN', stream), false
-  if keep_newest then
-    local last = oldest[#oldest]
+  local last = oldest[#oldest]
+  -- A tombstone is no current value.
+  if keep_newest and not member_of(last[2][2], REMOVED_MEMBER) then
     -- It may be older than what came before it, by a step of the clock.
     stays = length == #oldest
       or from ~= '-' and redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1][1] == last[1]
@@ -97,6 +129,7 @@ local function remove(log, name, stream, count, from, upto, keep_newest)
   if length == #ids then
     redis.call('DEL', stream)
     redis.call('HDEL', BYTES, name)
+    redis.call('HDEL', VERSIONS, name)
     redis.call('ZREM', TOPICS, name)
   else
     redis.call('HINCRBY', BYTES, name, whole(-cost))

@@ -37,11 +37,8 @@ fn shared(reserved: u64) -> (Shared, Arc<Heard>) {
 }
 
 fn append(topics: &[&str]) -> Append {
-    let event = |topic: &&str| NewEvent {
-        topic: Topic::parse(topic).unwrap(),
-        kind: None,
-        data: Data::from_text("x"),
-    };
+    let event =
+        |topic: &&str| NewEvent::new(Topic::parse(topic).unwrap(), None, Data::from_text("x"));
     Append { events: topics.iter().map(event).collect(), key: None }
 }
 
@@ -57,7 +54,7 @@ fn waiting(shared: &Shared, topics: &[&str]) -> Answered {
 
 /// Takes the next group, of which this becomes.
 fn commit(shared: &Shared, outcome: Result<(), Failure>, reserved: u64) {
-    match shared.next_work(Duration::ZERO) {
+    match shared.next_work(Duration::ZERO, |_| None) {
         Work::Group(group) => shared.committed(group, outcome, reserved),
         _ => panic!("there is no group"),
     }
@@ -130,7 +127,9 @@ fn a_repeat_that_gave_up_while_the_first_is_still_running_is_not_told_that_nothi
     let (first, _answer) = keyed(1);
     let (queued, _queued) = keyed(1);
     assert_eq!(shared.withdraw(queued), Withdrawn::Repeat, "it waits behind the first");
-    let Work::Group(group) = shared.next_work(Duration::ZERO) else { panic!("there is a group") };
+    let Work::Group(group) = shared.next_work(Duration::ZERO, |_| None) else {
+        panic!("there is a group")
+    };
     assert_eq!(shared.withdraw(first), Withdrawn::TooLate);
     let ((repeat, _repeat), (other, _other)) = (keyed(1), keyed(2));
     assert_eq!(shared.withdraw(repeat), Withdrawn::Repeat, "the first is being committed");

@@ -1,0 +1,338 @@
+//! What an event carries beside its type and data: who sent it, what it replaces, when it ends.
+//!
+//! One blob of members, each a tag, its length in two bytes and its bytes, in every history and between nodes
+//! the same. What a release does not know of them it keeps and hands on, and shows nobody; where such a member is
+//! critical, for it restricts who may have the event, the event is not delivered at all. Most events have none.
+
+use std::time::Duration;
+
+use super::Timestamp;
+
+/// In a tag: who does not know the member must not deliver the event.
+const CRITICAL: u8 = 0x80;
+
+/// The members of one event, in the order in which they were added.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Envelope(Vec<u8>);
+
+/// One member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Member<'a> {
+    /// The verified user who sent the event.
+    User(&'a str),
+    /// The session over which it came.
+    Session(&'a str),
+    /// The event removes its topic's current value.
+    Removed(Removed),
+    /// The publisher's own number of this value, at most 2^53-1.
+    Version(u64),
+    /// What its versions are counted in; another one begins anew.
+    Epoch(&'a str),
+    /// For how long from its time the value holds, in milliseconds.
+    Ttl(u64),
+    /// The session to which the value belongs, and with which it ends.
+    Holder(&'a str),
+    /// A session to which the event is not delivered. Critical.
+    Except(&'a str),
+    /// The publisher's `traceparent` (W3C Trace Context, section 3.2).
+    Trace(&'a str),
+    /// One of a later release.
+    Other(u8, &'a [u8]),
+}
+
+/// Who removed a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// A publisher.
+    Publisher,
+    /// The broker, for its time was over.
+    Expired,
+    /// The broker, for the session that it was bound to has left.
+    Left,
+}
+
+/// Who sent an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender<'a> {
+    /// The verified user.
+    pub user: Option<&'a str>,
+    /// The session.
+    pub session: Option<&'a str>,
+}
+
+/// A value's own number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version<'a> {
+    /// What it is counted in.
+    pub epoch: Option<&'a str>,
+    /// The number, at most 2^53-1.
+    pub number: u64,
+}
+
+impl Version<'_> {
+    /// Whether a value of this version gives way to one of version `kept`.
+    pub fn is_superseded_by(self, kept: Version<'_>) -> bool {
+        self.epoch == kept.epoch && self.number <= kept.number
+    }
+}
+
+impl Removed {
+    /// Why, where it was not a publisher.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Publisher => None,
+            Self::Expired => Some("expired"),
+            Self::Left => Some("left"),
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Publisher => 0,
+            Self::Expired => 1,
+            Self::Left => 2,
+        }
+    }
+}
+
+impl<'a> Member<'a> {
+    /// Reads a member; none where it is damaged, or critical and not known here.
+    fn read(tag: u8, bytes: &'a [u8]) -> Option<Self> {
+        let text = || std::str::from_utf8(bytes).ok();
+        let number = || Some(u64::from_be_bytes(bytes.try_into().ok()?));
+        Some(match tag {
+            1 => Self::User(text()?),
+            2 => Self::Session(text()?),
+            3 => Self::Removed(match bytes {
+                [1] => Removed::Expired,
+                [2] => Removed::Left,
+                _ => Removed::Publisher,
+            }),
+            4 => Self::Version(number()?),
+            5 => Self::Epoch(text()?),
+            6 => Self::Ttl(number()?),
+            7 => Self::Holder(text()?),
+            0x88 => Self::Except(text()?),
+            9 => Self::Trace(text()?),
+            tag if tag & CRITICAL != 0 => return None,
+            tag => Self::Other(tag, bytes),
+        })
+    }
+
+    fn write(self, out: &mut Vec<u8>) {
+        let mut write = |tag: u8, bytes: &[u8]| {
+            // What is longer than two bytes can say is refused before it gets here.
+            let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+            out.push(tag);
+            out.extend_from_slice(&length.to_be_bytes());
+            out.extend_from_slice(&bytes[..usize::from(length)]);
+        };
+        match self {
+            Self::User(text) => write(1, text.as_bytes()),
+            Self::Session(text) => write(2, text.as_bytes()),
+            Self::Removed(removed) => write(3, &[removed.number()]),
+            Self::Version(number) => write(4, &number.to_be_bytes()),
+            Self::Epoch(text) => write(5, text.as_bytes()),
+            Self::Ttl(millis) => write(6, &millis.to_be_bytes()),
+            Self::Holder(text) => write(7, text.as_bytes()),
+            Self::Except(text) => write(0x88, text.as_bytes()),
+            Self::Trace(text) => write(9, text.as_bytes()),
+            Self::Other(tag, bytes) => write(tag, bytes),
+        }
+    }
+}
+
+impl Envelope {
+    /// The most that all members may take, in bytes.
+    pub const MAX_BYTES: usize = 4_096;
+
+    /// Reads what [`Envelope::bytes`] gave. None where that is damaged, or has a critical member that is not
+    /// known here: then the event must not be delivered.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            split(&mut rest)?;
+        }
+        Some(Self(bytes.to_vec()))
+    }
+
+    /// The members as one blob.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Adds a member.
+    pub fn push(&mut self, member: Member<'_>) {
+        member.write(&mut self.0);
+    }
+
+    /// The members in their order.
+    pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
+        let mut rest = &self.0[..];
+        std::iter::from_fn(move || split(&mut rest))
+    }
+
+    fn find<'a, T>(&'a self, wanted: impl FnMut(Member<'a>) -> Option<T>) -> Option<T> {
+        self.members().find_map(wanted)
+    }
+
+    /// Who sent the event, where that is known and told.
+    pub fn sender(&self) -> Option<Sender<'_>> {
+        let user = self.find(|member| match member {
+            Member::User(user) => Some(user),
+            _ => None,
+        });
+        let session = self.find(|member| match member {
+            Member::Session(session) => Some(session),
+            _ => None,
+        });
+        (user.is_some() || session.is_some()).then_some(Sender { user, session })
+    }
+
+    /// Who removed the value, where the event is a tombstone.
+    pub fn removed(&self) -> Option<Removed> {
+        self.find(|member| match member {
+            Member::Removed(removed) => Some(removed),
+            _ => None,
+        })
+    }
+
+    /// The value's own number.
+    pub fn version(&self) -> Option<Version<'_>> {
+        let number = self.find(|member| match member {
+            Member::Version(number) => Some(number),
+            _ => None,
+        })?;
+        let epoch = self.find(|member| match member {
+            Member::Epoch(epoch) => Some(epoch),
+            _ => None,
+        });
+        Some(Version { epoch, number })
+    }
+
+    /// For how long the value holds.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.find(|member| match member {
+            Member::Ttl(millis) => Some(Duration::from_millis(millis)),
+            _ => None,
+        })
+    }
+
+    /// When the value ends, where it is of that time.
+    pub fn expires(&self, time: Timestamp) -> Option<Timestamp> {
+        let millis = i64::try_from(self.ttl()?.as_millis()).unwrap_or(i64::MAX);
+        Some(Timestamp::from_millis(time.millis().saturating_add(millis)))
+    }
+
+    /// The session that the value belongs to.
+    pub fn holder(&self) -> Option<&str> {
+        self.find(|member| match member {
+            Member::Holder(session) => Some(session),
+            _ => None,
+        })
+    }
+
+    /// The session to which the event is not delivered.
+    pub fn except(&self) -> Option<&str> {
+        self.find(|member| match member {
+            Member::Except(session) => Some(session),
+            _ => None,
+        })
+    }
+
+    /// The publisher's `traceparent`.
+    pub fn trace(&self) -> Option<&str> {
+        self.find(|member| match member {
+            Member::Trace(trace) => Some(trace),
+            _ => None,
+        })
+    }
+}
+
+impl<'a> FromIterator<Member<'a>> for Envelope {
+    fn from_iter<I: IntoIterator<Item = Member<'a>>>(members: I) -> Self {
+        let mut envelope = Self::default();
+        members.into_iter().for_each(|member| envelope.push(member));
+        envelope
+    }
+}
+
+/// Takes the first member out of a blob.
+fn split<'a>(rest: &mut &'a [u8]) -> Option<Member<'a>> {
+    let (&[tag, high, low], after) = rest.split_first_chunk()?;
+    let (bytes, after) = after.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
+    *rest = after;
+    Member::read(tag, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_was_added_is_read_again_and_nothing_else_is_found() {
+        let members = [
+            Member::User("ann"),
+            Member::Session("s-1"),
+            Member::Removed(Removed::Left),
+            Member::Version(7),
+            Member::Epoch("run-2"),
+            Member::Ttl(1_500),
+            Member::Holder("s-2"),
+            Member::Except("s-3"),
+            Member::Trace("00-ab-cd-01"),
+            Member::Other(40, b"x"),
+        ];
+        let envelope: Envelope = members.into_iter().collect();
+        let read = Envelope::read(envelope.bytes()).unwrap();
+        assert_eq!(read, envelope);
+        assert_eq!(read.members().collect::<Vec<_>>(), members);
+        assert_eq!(read.sender(), Some(Sender { user: Some("ann"), session: Some("s-1") }));
+        assert_eq!(read.removed(), Some(Removed::Left));
+        assert_eq!(read.version(), Some(Version { epoch: Some("run-2"), number: 7 }));
+        assert_eq!(read.expires(Timestamp::from_millis(500)), Some(Timestamp::from_millis(2_000)));
+        assert_eq!((read.holder(), read.except()), (Some("s-2"), Some("s-3")));
+        assert_eq!(read.trace(), Some("00-ab-cd-01"));
+        let none = Envelope::default();
+        assert_eq!((none.sender(), none.removed(), none.version()), (None, None, None));
+        assert_eq!(
+            (none.ttl(), none.holder(), none.except(), none.trace()),
+            (None, None, None, None)
+        );
+    }
+
+    #[test]
+    fn a_member_of_a_later_release_is_kept_and_a_critical_one_keeps_the_event_back() {
+        let later = Envelope::from_iter([Member::Other(99, b"later"), Member::Version(1)]);
+        let read = Envelope::read(later.bytes()).unwrap();
+        assert_eq!((read.version().unwrap().number, read.bytes()), (1, later.bytes()));
+        assert_eq!(Envelope::read(&[CRITICAL | 99, 0, 1, 7]), None);
+        assert_eq!(Envelope::read(&[4, 0, 9, 1]), None, "damaged");
+    }
+
+    #[test]
+    fn a_version_gives_way_to_one_that_is_not_lower_in_the_same_epoch_alone() {
+        let version = |epoch, number| Version { epoch, number };
+        for (new, kept, is_superseded) in [
+            (version(None, 1), version(None, 1), true),
+            (version(None, 2), version(None, 1), false),
+            (version(Some("b"), 1), version(Some("a"), 9), false),
+            (version(Some("a"), 8), version(Some("a"), 9), true),
+            (version(None, 8), version(Some("a"), 9), false),
+        ] {
+            assert_eq!(new.is_superseded_by(kept), is_superseded, "{new:?} {kept:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Some(envelope) = Envelope::read(&bytes) {
+                let again: Envelope = envelope.members().collect();
+                prop_assert_eq!(again.members().count(), envelope.members().count());
+            }
+        }
+    }
+}
