@@ -421,6 +421,16 @@ async fn a_proxy_that_reaches_no_broker_is_told_apart_from_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_before_the_broker_is_told_apart_from_no_broker() {
+    let server = open();
+    let locked = "auth_basic Restricted;\nauth_basic_user_file none;";
+    let nginx = Nginx::before(&server, locked).await;
+    let (code, said) = check(&nginx.url(), &[]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(step(&said, "broker").contains("asks for a password"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cuts_idle_connections_is_named_with_the_time_it_took() {
     let server = open();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
