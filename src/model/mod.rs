@@ -13,6 +13,7 @@ mod notice;
 mod number;
 mod pattern;
 mod problem;
+mod publish_key;
 mod topic;
 mod trouble;
 
@@ -28,5 +29,6 @@ pub use notice::NoticeKind;
 pub use number::{MAX_WHOLE, whole_number};
 pub use pattern::{Pattern, PatternError};
 pub use problem::{Code, NotLatest, Problem};
+pub use publish_key::{PublishKey, PublishKeyError};
 pub use topic::{Topic, TopicError};
 pub use trouble::Trouble;
