@@ -23,7 +23,7 @@ use crate::model::{
 };
 
 /// The members that some message has.
-const MEMBERS: [&str; 22] = [
+const MEMBERS: [&str; 23] = [
     "op",
     "ref",
     "token",
@@ -44,6 +44,7 @@ const MEMBERS: [&str; 22] = [
     "version",
     "epoch",
     "if_latest",
+    "ttl_ms",
     "except",
     "keep",
 ];

@@ -35,16 +35,16 @@ fn first_line(head: &[u8]) -> Option<&[u8]> {
 /// Whether a head begins with a first line with which nothing is wrong, as nearly all do.
 pub(super) fn is_plain(head: &[u8]) -> bool {
     let Some(line) = first_line(head) else { return false };
-    let count = |counts: fn(u8) -> bool| line.iter().map(|byte| usize::from(counts(*byte))).sum();
-    let spaces: usize = count(|byte| byte == b' ');
-    let illegal: usize = count(|byte| !is_legal(byte));
+    // Without a branch in the loops, so that they are done many at a time.
+    let spaces: usize = line.iter().map(|byte| usize::from(*byte == b' ')).sum();
+    let illegal: usize = line.iter().map(|byte| usize::from(!is_legal(*byte))).sum();
     // The spaces are the illegal ones.
     spaces == 2 && illegal == 2 && line.ends_with(b" HTTP/1.1")
 }
 
 /// Whether what is asked for may have such a byte.
 fn is_legal(byte: u8) -> bool {
-    byte.is_ascii_graphic() && byte != b'"' && byte != b'<' && byte != b'>'
+    byte.is_ascii_graphic() & (byte != b'"') & (byte != b'<') & (byte != b'>')
 }
 
 /// A head with `%3E` for each `>` in what it asks for; nothing where there is none in a whole first line.

@@ -15,7 +15,7 @@ use self::log::Log;
 use super::clock_steps::{ClockSteps, Dating};
 use super::terms::{Judged, Standings};
 use super::{
-    Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
+    Append, AppendError, Ending, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
     Receipt, Since, TopicSummary,
 };
 use crate::clock::Clock;
@@ -126,6 +126,10 @@ impl History for MemoryHistory {
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
         Box::pin(ready(Ok(self.lock().forget(&topic))))
+    }
+
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        Box::pin(ready(Ok(self.lock().due(limit))))
     }
 
     fn head(&self) -> Cursor {

@@ -6,6 +6,7 @@
 
 mod delivery;
 mod ear;
+mod ends;
 mod entry;
 mod epochs;
 mod follower;
@@ -40,6 +41,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use self::ear::Ear;
+use self::ends::Ends;
 use self::follower::Follower;
 pub use self::link::Away;
 use self::link::{Link, Server};
@@ -54,7 +56,7 @@ use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::early_keys::EarlyKeys;
 use super::{
-    Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
+    Append, AppendError, Ending, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
     Receipt, Since, TopicSummary,
 };
 use crate::config::{self, Rules};
@@ -102,6 +104,7 @@ pub struct RedisHistory {
     server: Arc<Server>,
     queue: Arc<Queue>,
     reader: Reader,
+    ends: Ends,
     due: Arc<Notify>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -149,7 +152,8 @@ impl Joined {
             error!("the thread of Redis has ended");
         }
         let thread = Mutex::new(Some(thread));
-        RedisHistory { server, queue, reader, due, thread }
+        let ends = Ends::new(server.clone());
+        RedisHistory { server, queue, reader, ends, due, thread }
     }
 }
 
@@ -259,6 +263,10 @@ impl History for RedisHistory {
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
         Box::pin(sweeper::forget(&self.server, topic))
+    }
+
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        Box::pin(self.ends.due(limit))
     }
 
     fn head(&self) -> Cursor {
