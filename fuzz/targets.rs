@@ -62,7 +62,7 @@ fn parse(protocol: usize, message: Message<'_>) {
     match request.op {
         Op::Subscribe(subscribe) => assert!((1..=4).contains(&subscribe.patterns.len())),
         Op::Unsubscribe { patterns } => assert!((1..=4).contains(&patterns.len())),
-        Op::Publish(event) => assert!(event.data.json().get().len() <= 1_024),
+        Op::Publish { event, .. } => assert!(event.data.json().get().len() <= 1_024),
         Op::Auth { .. } | Op::Ping => {}
     }
 }

@@ -149,9 +149,9 @@ impl Query {
         Ok(self.one(name)?.filter(|value| !value.is_empty()))
     }
 
-    /// The topic `name`.
+    /// The topic `name`, which a page of topics gave as the place to go on from.
     pub fn topic(&self, name: &str) -> Result<Option<Topic>, Problem> {
-        Ok(self.one(name)?.map(Topic::parse).transpose()?)
+        Ok(self.one(name)?.map(Topic::from_stored).transpose()?)
     }
 }
 

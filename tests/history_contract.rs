@@ -15,8 +15,8 @@ use fanfare::history::memory::MemoryHistory;
 use fanfare::history::redis::Joined;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{
-    Append, AppendError, Feed, History, IdempotencyKey, ListTopics, Loss, Newest, Page, Read,
-    ReadBack, Receipt, Since,
+    Append, AppendError, Asked, Feed, History, IdempotencyKey, ListTopics, Loss, Newest, Page,
+    Read, ReadBack, Receipt, Since,
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 
@@ -184,9 +184,20 @@ impl Log {
     }
 
     async fn keyed(&self, scope: u8, request: u8) -> Result<Receipt, AppendError> {
-        let (scope, asked) = ([scope; 32], [request; 32]);
-        let key = Some(IdempotencyKey { scope, request: asked, is_in_series: false });
-        self.history.append(Append { events: vec![event("keyed", request)], key }).await
+        let events = vec![event("keyed", request)];
+        let asked = Asked::of_events(&events).with_raw([request; 32]);
+        self.append_as(scope, asked, events).await
+    }
+
+    /// Appends under a key what is asked in some form.
+    async fn append_as(
+        &self,
+        scope: u8,
+        asked: Asked,
+        events: Vec<NewEvent>,
+    ) -> Result<Receipt, AppendError> {
+        let key = Some(IdempotencyKey { scope: [scope; 32], asked, is_in_series: false });
+        self.history.append(Append { events, key }).await
     }
 
     /// How many events a topic has.
@@ -799,6 +810,31 @@ async fn a_repeat_under_its_key_stores_nothing_and_gets_the_first_result(backend
     assert_eq!(log.heard(2).await.len(), 2);
 }
 
+async fn a_repeat_is_known_by_its_events_and_one_of_an_earlier_release_by_how_it_came(
+    backend: Backend,
+) {
+    let log = open(backend, |_| {});
+    let events = || vec![event("keyed", "{\"n\":1}")];
+    let (spaced, others) = (vec![event("keyed", "{ \"n\" : 1 }")], vec![event("keyed", 2)]);
+    let live = Asked::of_events(&events());
+    let first = log.append_as(1, live.with_raw([1; 32]), events()).await.unwrap();
+    for asked in [live, live.with_raw([2; 32]), Asked::of_events(&spaced).with_raw([3; 32])] {
+        let again = log.append_as(1, asked, events()).await.unwrap();
+        assert_eq!((again.repeated, again.events), (true, first.events.clone()));
+    }
+    for asked in [Asked::of_events(&others), Asked::of_events(&others).with_raw([1; 32])] {
+        let refused = log.append_as(1, asked, others.clone()).await;
+        assert_eq!(refused, Err(AppendError::Mismatch), "it is another event");
+    }
+    // As a release left it that looks at requests alone.
+    log.append_as(2, Asked::as_it_came([1; 32]), events()).await.unwrap();
+    assert!(log.append_as(2, live.with_raw([1; 32]), events()).await.unwrap().repeated);
+    for asked in [live.with_raw([2; 32]), live] {
+        assert_eq!(log.append_as(2, asked, events()).await, Err(AppendError::Mismatch));
+    }
+    assert_eq!(log.retained("keyed").await, 2);
+}
+
 async fn of_repeats_that_race_one_is_stored(backend: Backend) {
     let log = Arc::new(open(backend, |_| {}));
     let racing: Vec<_> = (0..16)
@@ -867,6 +903,22 @@ async fn ephemeral_events_are_heard_in_their_place_and_not_kept(backend: Backend
     assert_eq!(data(&heard), ["1", "2", "3", "4"]);
     let page = log.page(&[">"], Some(first)).await;
     assert_eq!((data(&page.events), page.gap), (vec!["3".to_owned()], None));
+}
+
+async fn what_is_kept_of_a_topic_that_is_reserved_now_is_still_read(backend: Backend) {
+    let log = open(backend, |_| {});
+    let old = Topic::from_stored("old.^^a.b").unwrap();
+    let first = log.put("before", 0).await;
+    let data_of_it = Data::from_json(b"1", 9).unwrap();
+    log.append(vec![NewEvent::new(old.clone(), None, data_of_it)]).await;
+    log.heard(2).await;
+    let page = log.page(&["old.>"], Some(first)).await;
+    assert_eq!((data(&page.events), page.gap), (vec!["1".to_owned()], None));
+    assert_eq!(log.values(&["old.>"]).await, ["1"]);
+    assert_eq!(log.history.topic(old.clone()).await.unwrap().retained, 1);
+    let list = ListTopics { pattern: Pattern::parse("old.>").unwrap(), after: None, limit: 9 };
+    assert_eq!(log.history.topics(list).await.unwrap()[0].topic, old);
+    assert_eq!(log.history.forget(old).await.unwrap(), 1);
 }
 
 async fn a_moment_is_the_place_before_what_happened_since(backend: Backend) {
@@ -939,10 +991,12 @@ contracts! {
     current_values_are_paged_by_their_bytes
     topics_are_listed_by_name_in_pages
     a_repeat_under_its_key_stores_nothing_and_gets_the_first_result
+    a_repeat_is_known_by_its_events_and_one_of_an_earlier_release_by_how_it_came
     of_repeats_that_race_one_is_stored
     a_key_is_known_for_its_window_and_no_key_is_forgotten_early
     where_keys_are_many_the_oldest_go_early_but_none_within_ten_minutes
     ephemeral_events_are_heard_in_their_place_and_not_kept
+    what_is_kept_of_a_topic_that_is_reserved_now_is_still_read
     a_moment_is_the_place_before_what_happened_since
     what_an_event_carries_is_read_and_heard_byte_for_byte
     a_tombstone_takes_the_value_away_and_is_read_as_any_event

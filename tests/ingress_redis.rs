@@ -15,7 +15,7 @@ fn stream(redis: &Redis, field: Option<&str>) -> RedisSource {
     let (name, group) = ("app:orders".to_owned(), "fanfare".to_owned());
     let tap = Tap::Stream { name, group, field: field.map(str::to_owned) };
     let (redis, topic) = (RedisConfig::at(&redis.url()), "{name}".to_owned());
-    RedisSource { redis, tap, topic, kind: None }
+    RedisSource { redis, tap, topic, kind: None, keys: None }
 }
 
 /// A node of a cluster that is fed.
@@ -118,6 +118,7 @@ async fn channels_become_topics_by_their_names() {
         tap: Tap::Channel("prices:*".to_owned()),
         topic: "app.{name}".to_owned(),
         kind: None,
+        keys: None,
     };
     let nodes = [node(&own, source.clone()), node(&own, source)];
     let mut client = WsClient::live(&nodes[1], "?topic=app.%3E").await;
@@ -143,6 +144,7 @@ async fn a_message_that_the_log_took_without_an_answer_is_kept_once() {
         tap: Tap::Channel("prices".to_owned()),
         topic: "prices".to_owned(),
         kind: None,
+        keys: None,
     };
     let node = node(&own, source);
     let is_heard = async || {

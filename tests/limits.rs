@@ -135,7 +135,7 @@ const ENVELOPE: usize = 4 * 1024;
 #[tokio::test]
 async fn the_largest_event_of_the_defaults_fits_64_kib_with_all_that_stands_around_it() {
     let server = TestServer::open();
-    let (topic, kind) = (["t"; 128].join("."), "k".repeat(128));
+    let (topic, kind) = (["t"; 128].join("."), "k".repeat(200));
     let path = format!("/v1/topics/{topic}/events");
     let first = server.publish(&topic, &json!(0)).await;
     let publish = async |media: &str, body: Vec<u8>| {
@@ -173,6 +173,26 @@ async fn the_largest_event_of_the_defaults_fits_64_kib_with_all_that_stands_arou
         let line = "data: ".len() + event.data.len();
         assert!(line > most && line + ENVELOPE <= 65_536, "{line}");
     }
+}
+
+#[tokio::test]
+async fn what_is_kept_and_larger_than_may_be_published_now_is_still_sent() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let large = json!("x".repeat(60_000));
+    let before = TestServer::durable(directory.path(), |config| {
+        config.limits.event_bytes = 64 * 1024;
+    });
+    let first = before.publish("a", &json!(0)).await;
+    before.publish("a", &large).await;
+    before.stop();
+    let server = TestServer::durable(directory.path(), |_| {});
+    let refused = server.post("/v1/topics/a/events").json(&large).send().await;
+    assert_eq!(refused.expect("an answer").status(), 413);
+    let since = first["id"].as_str().expect("an id");
+    let mut client = WsClient::connect(&server, &format!("?topic=a&since={since}")).await;
+    assert_eq!(client.until("event").await["data"], large);
+    let mut stream = SseClient::connect(&server, &format!("?topic=a&since={since}"), &[]).await;
+    assert_eq!(stream.events(1).await[0].json()["data"], large);
 }
 
 #[tokio::test]

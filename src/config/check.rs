@@ -401,7 +401,7 @@ impl Kept {
         let rule = kept.rule(&path, &format!("{path}.history"), pattern, complaints);
         for (key, who) in [("subscribe", typed.subscribe), ("publish", typed.publish)] {
             if who == Some(Who::Own) && rule.own.is_none() {
-                let message = "\"own\" needs a segment {sub} in match";
+                let message = "\"own\" needs a segment {sub} or {session} in match";
                 complain(complaints, &format!("{path}.{key}"), message);
             }
         }

@@ -26,7 +26,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 pub use certificate::Certificate;
 pub use changes::{KeptOtherwise, needs_restart};
 pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
-pub use own::Own;
+pub use own::{Lack, Own, Owner, is_segment};
 pub use token_keys::secret_bytes;
 pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
 
@@ -283,6 +283,17 @@ pub struct RedisSource {
     pub topic: String,
     /// The type of the events.
     pub kind: Option<EventType>,
+    /// Where they give idempotency keys, if they do.
+    pub keys: Option<SourceKeys>,
+}
+
+/// Where what is read gives idempotency keys, and whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceKeys {
+    /// The field of an entry, or the member of a JSON object.
+    pub name: String,
+    /// The API key whose they are; none for that of an open broker.
+    pub api_key: Option<Hidden>,
 }
 
 impl RedisSource {

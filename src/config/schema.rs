@@ -421,7 +421,8 @@ sections! {
 entry! {
     " What is allowed on the topics of one pattern, and what is kept of each." "topics" Rule RULE_KEYS:
     /// The topics it is about: a pattern such as `"orders.>"`. Required. A segment `{sub}`, as in
-    /// `"users.{sub}.>"`, stands for a user, to whom these topics belong: see `"own"`.
+    /// `"users.{sub}.>"`, stands for a user, to whom these topics belong: see `"own"`. `{session}` stands for a
+    /// WebSocket session with a credential.
     pattern("match"): Option<String> = None;
     /// Where events are kept, as `history.storage`; `"none"` makes the topics ephemeral.
     history("history"): Option<Place> = None;
@@ -463,6 +464,12 @@ entry! {
     kind("type"): Option<String> = None;
     /// The field of a stream's entry that is the data; without it, all fields as a JSON object of texts.
     field("field"): Option<String> = None;
+    /// The field of a stream's entry, or the member of a channel's JSON object, that is its idempotency key, as
+    /// `Idempotency-Key` is that of a request; what has none is published without.
+    key("key"): Option<String> = None;
+    /// The API key whose idempotency keys these are too, so that what it published over HTTP or WebSocket is not
+    /// published again from here. Without it they are those of who has no credential on an open broker.
+    api_key("api_key"): Option<Hidden> = None;
     /// The consumer group that reads a stream. Made where it is missing, to begin with the oldest entry.
     group("group"): String = "fanfare".into();
 }

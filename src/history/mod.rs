@@ -5,6 +5,7 @@
 //! and [`redis`] are its backends, and each passes the one contract suite in
 //! `tests/history_contract.rs`.
 
+mod asked;
 mod clock_steps;
 mod endings;
 pub mod memory;
@@ -22,6 +23,7 @@ use futures_util::future::BoxFuture;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+pub use self::asked::{Asked, digest};
 pub use crate::model::Since;
 use crate::model::{Cursor, Event, NewEvent, Pattern, Problem, Timestamp, Topic};
 
@@ -130,14 +132,14 @@ pub struct Append {
 /// however many keys come: one more is refused.
 pub(in crate::history) const LEAST_KEY_WINDOW: Duration = Duration::from_secs(600);
 
-/// What a repeated request is known by: who asked and the key they gave, and a digest of what they
-/// asked, by which another request under the same key is told apart.
+/// What a repeated request is known by: who asked and the key they gave, and what they asked, by which another
+/// request under the same key is told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// A digest of the credential and the key.
+    /// A digest of the credential and the key, whichever way they came.
     pub scope: [u8; 32],
-    /// A digest of the request; in a series, its number.
-    pub request: [u8; 32],
+    /// What was asked.
+    pub asked: Asked,
     /// Whether it is of a [`Series`], so that a later one takes its place.
     pub is_in_series: bool,
 }
@@ -160,11 +162,11 @@ impl Series {
     pub fn next_key(&mut self) -> IdempotencyKey {
         self.next += 1;
         // Digits, whose order is that of the numbers in every language that compares them.
-        let mut request = [b'0'; 32];
-        for (digit, place) in request.iter_mut().rev().zip(0..20) {
+        let mut number = [b'0'; 32];
+        for (digit, place) in number.iter_mut().rev().zip(0..20) {
             *digit += (self.next / 10_u64.pow(place) % 10) as u8;
         }
-        IdempotencyKey { scope: self.scope, request, is_in_series: true }
+        IdempotencyKey { scope: self.scope, asked: Asked::as_it_came(number), is_in_series: true }
     }
 }
 

@@ -40,12 +40,12 @@ pub async fn publish_event(
         http::header(request.headers(), &http::X_EVENT_TYPE)?.map(EventType::parse).transpose()?;
     let (body, access) = sending.whole(limits.event_bytes, "limits.event_bytes", charset).await?;
     let (data, stored_as) = form.data(&body, &limits)?;
-    let key = idempotency::key(&request, &entrance, &access, &body)?;
-    drop(body);
     let mut event = NewEvent::new(topic, kind, data);
     if let Some(session) = http::header(request.headers(), &http::X_EXCEPT_SESSION)? {
         keep_from(session, &mut event)?;
     }
+    let key = idempotency::key(&request, &entrance, &access, &body, slice::from_ref(&event))?;
+    drop(body);
     require_publish(&access, slice::from_ref(&event))?;
     access.sign(&mut event, None)?;
     let append = Append { events: vec![event], key };
@@ -99,10 +99,11 @@ pub async fn publish_batch(
         }
     };
     require_publish(&access, &batch.events)?;
+    // As they were given: who sent them is no part of what is repeated.
+    let key = idempotency::key(&request, &entrance, &access, &body, &batch.events)?;
+    drop(body);
     batch.sign(&access)?;
     access.require_rate(batch.events.len())?;
-    let key = idempotency::key(&request, &entrance, &access, &body)?;
-    drop(body);
     let receipt = publish(&broker, &auth, &access, Append { events: batch.events, key }).await?;
     let mut response = created(&receipt);
     let events: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();

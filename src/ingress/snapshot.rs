@@ -12,11 +12,10 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::idempotency::digest;
 use super::read::{DEFAULT_LIMIT, MAX_LIMIT, PAGE_BYTES, ROUNDS, end_page, object, pattern};
 use crate::auth::{Access, Auth};
 use crate::broker::BrokerHandle;
-use crate::history::Newest;
+use crate::history::{Newest, digest};
 use crate::http::Query;
 use crate::http::cache::{EntityTag, Keepers, mark};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Topic};

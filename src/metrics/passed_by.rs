@@ -19,6 +19,8 @@ pub enum Why {
     InvalidEvent,
     /// It would be on no topic that there may be.
     InvalidTopic,
+    /// It gives an idempotency key that is none.
+    InvalidKey,
     /// More messages of a channel wait than there is room for.
     NoRoom,
     /// The log refuses it for good.
@@ -35,11 +37,12 @@ struct ReasonLabel {
 }
 
 impl Why {
-    const ALL: [Why; 6] = [
+    const ALL: [Why; 7] = [
         Why::NoField,
         Why::TooLarge,
         Why::InvalidEvent,
         Why::InvalidTopic,
+        Why::InvalidKey,
         Why::NoRoom,
         Why::Refused,
     ];
@@ -50,6 +53,7 @@ impl Why {
             Why::TooLarge => "too_large",
             Why::InvalidEvent => "invalid_event",
             Why::InvalidTopic => "invalid_topic",
+            Why::InvalidKey => "invalid_key",
             Why::NoRoom => "no_room",
             Why::Refused => "refused",
         }

@@ -19,7 +19,9 @@ pub use json::{event_object, receipt_object};
 pub use sse::{SSE, SSE_DATA};
 pub use stream::{MAX_HEARTBEAT_SECONDS, StreamRequest, stream_form};
 
-use crate::model::{Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Start, Topic, Trouble};
+use crate::model::{
+    Close, Code, Cursor, Event, NewEvent, Pattern, Problem, PublishKey, Start, Topic, Trouble,
+};
 
 /// The protocols spoken over WebSocket; the first is spoken where the client names none.
 pub static PROTOCOLS: &[&dyn Protocol] = &[&native::Native, &cbor::Cbor];
@@ -98,7 +100,12 @@ pub enum Op {
         patterns: Vec<Pattern>,
     },
     /// Publish an event.
-    Publish(NewEvent),
+    Publish {
+        /// What to publish.
+        event: NewEvent,
+        /// By which a repeat is known.
+        key: Option<PublishKey>,
+    },
     /// Answer with a pong.
     Ping,
 }
@@ -195,6 +202,8 @@ pub enum Reply<'a> {
         id: Option<Cursor>,
         /// For a publish, that a newer value stands there and nothing was stored; and its version, if that was it.
         superseded: Option<Option<u64>>,
+        /// That is the result of an earlier publish under the same key.
+        repeated: bool,
     },
     /// Refused.
     Error {
@@ -253,4 +262,11 @@ pub enum Reply<'a> {
         /// How long to wait before coming back, in milliseconds, with jitter.
         retry_after_ms: Option<u32>,
     },
+}
+
+impl Reply<'_> {
+    /// A request is done, and there is nothing else to say of it.
+    pub fn done(reference: Option<u64>) -> Self {
+        Reply::Ack { reference, id: None, superseded: None, repeated: false }
+    }
 }

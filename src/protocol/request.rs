@@ -18,11 +18,12 @@ use super::{
     Subscribe, Token, stream_form,
 };
 use crate::model::{
-    Code, Data, EventType, MAX_WHOLE, NewEvent, Pattern, Problem, Start, Topic, whole_number,
+    Code, Data, EventType, MAX_WHOLE, NewEvent, Pattern, Problem, PublishKey, Start, Topic,
+    whole_number,
 };
 
 /// The members that some message has.
-const MEMBERS: [&str; 24] = [
+const MEMBERS: [&str; 25] = [
     "op",
     "ref",
     "token",
@@ -37,6 +38,7 @@ const MEMBERS: [&str; 24] = [
     "type",
     "data",
     "encoding",
+    "key",
     "format",
     "heartbeat",
     "from",
@@ -353,9 +355,11 @@ fn publish(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
         (true, Some(_)) => return Err(bad("a byte string takes no `encoding`")),
         (false, Some(_)) => return Err(optional("encoding", "\"base64\"")),
     };
+    let key = frame.text("key")?.map(|key| PublishKey::parse(&key)).transpose();
+    let key = key.map_err(|error| bad(format!("`key` {error}; else leave it out")))?;
     let mut event = NewEvent::new(topic, kind, data);
     given.put_into(&mut event)?;
-    Ok(Op::Publish(event))
+    Ok(Op::Publish { event, key })
 }
 
 fn find_op(name: &str) -> Result<(&'static str, ReadOp), Problem> {

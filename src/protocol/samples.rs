@@ -74,7 +74,7 @@ pub fn any_data() -> impl Strategy<Value = Data> {
 /// Any event, ephemeral ones among them.
 pub fn any_event() -> impl Strategy<Value = Event> {
     let kind = prop::option::of(
-        "[!-~]{1,128}".prop_filter_map("reserved", |text| EventType::parse(&text).ok()),
+        "[!-~]{1,200}".prop_filter_map("reserved", |text| EventType::parse(&text).ok()),
     );
     let topic =
         "[!#-)+-=?-\\[\\]-~]{1,40}".prop_filter_map("not a topic", |text| Topic::parse(&text).ok());

@@ -9,15 +9,17 @@ use std::sync::Arc;
 
 use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap};
+use rand::RngExt;
 
 use super::deflate::{ClientContext, Contexts, Deflate};
 use super::parse_limits;
 use super::places::Places;
+use super::receiver::application;
 use super::refusal::Refusal;
 use super::rhythm::Rhythm;
 use super::takeover::require_handshake;
 use super::wire::{Framing, Wire};
-use crate::auth::{Access, Auth, Caller, Entrance};
+use crate::auth::{Access, Auth, Caller, Entrance, Publisher};
 use crate::broker::{BrokerHandle, Transport};
 use crate::config::Limits;
 use crate::http::{self, Query, grammar};
@@ -47,8 +49,12 @@ pub struct Door {
 
 /// A connection that may become a session.
 pub struct Admission {
+    /// The id of the session.
+    pub session: String,
     /// What it may do.
     pub access: Access,
+    /// What an application's idempotency keys are known by.
+    pub credential: Option<Box<Publisher>>,
     /// What it is to be subscribed to.
     pub subscribe: Option<Subscribe>,
     /// How it will be spoken to.
@@ -97,15 +103,28 @@ impl Door {
         };
         let (deflate, context) = deflate.unzip();
         let context = context.flatten();
-        let access = self.identify(head, &query).await?;
+        // Its own topics are known by its id.
+        let session = new_id();
+        let access = self.identify(head, &query).await?.of_session(&session);
         // Without a credential the subscription waits for `auth`; with one it must be granted.
         if let Some(subscribe) = &subscribe
             && !matches!(access.caller(), Caller::Anonymous)
         {
             require_coverage(&access, subscribe)?;
         }
+        let shown = http::credential(&head.headers, query.one("access_token")?)?;
+        let credential = application(access.caller(), shown);
         let language = Language::WebSocket(protocol, name);
-        Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
+        Ok(Admission {
+            session,
+            access,
+            credential,
+            subscribe,
+            language,
+            deflate,
+            context,
+            heartbeat,
+        })
     }
 
     /// Admits an event stream, or says why not.
@@ -284,6 +303,11 @@ impl Language {
     }
 }
 
+/// An id of 128 random bits, in hexadecimal.
+fn new_id() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
+}
+
 /// Lets in who may subscribe to what is wanted.
 fn admit_stream(
     access: Access,
@@ -291,8 +315,10 @@ fn admit_stream(
 ) -> Result<Admission, Refusal> {
     require_coverage(&access, &subscribe)?;
     let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
-    let (deflate, context) = (None, None);
-    Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
+    // It publishes nothing.
+    let (credential, deflate, context) = (None, None, None);
+    let session = new_id();
+    Ok(Admission { session, access, credential, subscribe, language, deflate, context, heartbeat })
 }
 
 /// Refuses a subscription of which the caller may receive nothing in some part.

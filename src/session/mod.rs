@@ -46,7 +46,6 @@ use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::future::LocalBoxFuture;
-use rand::RngExt;
 use tracing::debug;
 
 use self::actor::{Gone, Heard, Session};
@@ -141,9 +140,10 @@ impl Sessions {
         let Upgraded { io, early, answer } = upgraded;
         let limits = self.socket_limits(arrived.extensions.is_some());
         let (outgoing, context) = (arrived.outgoing.clone(), arrived.context.take());
+        let address = arrived.address;
         let (seat, place) = self.begin(arrived, &answer);
         let (key, worker) = (seat.session(), self.worker.clone());
-        let session = Session::new(key, worker, protocol, self.house.clone()).start();
+        let session = Session::new(key, worker, protocol, self.house.clone(), address).start();
         let listener = Conversation { session, seat: Some(seat), _place: place };
         let socket = Socket::new(io, early, outgoing, limits, listener).remembering(context);
         actix_web::rt::spawn(contained(socket));
@@ -210,7 +210,16 @@ impl Sessions {
         if broker.is_draining() {
             return Err(Refusal::restarting());
         }
-        let Admission { access, subscribe, language, deflate, context, heartbeat } = admission;
+        let Admission {
+            session,
+            access,
+            credential,
+            subscribe,
+            language,
+            deflate,
+            context,
+            heartbeat,
+        } = admission;
         let place = places.take(address, limits).map_err(Refusal::too_many)?;
         let bearer = access.caller().user().map(|user| user.bearer.clone());
         let user_place = match &bearer {
@@ -225,13 +234,12 @@ impl Sessions {
         let mut voice = Voice::new(wire, outgoing.clone(), self.metrics.clone());
         voice.show_heartbeats(rhythm.is_shown);
         let info = SessionInfo {
-            id: new_id(),
+            id: session.clone(),
             bearer: bearer.map(Box::new),
             since: Timestamp::from(self.house.clock.time()),
             transport,
             address: address.map(|address| address.to_string()),
         };
-        let session = info.id.clone();
         let receiver = Receiver::new(
             self.house.clone(),
             transport,
@@ -240,12 +248,14 @@ impl Sessions {
             access,
             &session,
             user_place,
+            credential,
         );
         let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
         let (subprotocol, extensions) =
             (language.subprotocol(), deflate.map(|deflate| deflate.answer()));
         Ok(Arrived {
             session,
+            address,
             seat,
             place,
             outgoing,
@@ -294,6 +304,7 @@ impl Sessions {
 /// A connection that was admitted, and has its room and its seat.
 struct Arrived {
     session: String,
+    address: Option<IpAddr>,
     seat: Seat<Receiver>,
     place: Place,
     outgoing: Arc<Outgoing>,
@@ -354,11 +365,6 @@ fn parse_limits(limits: &Limits) -> ParseLimits {
         patterns: limits.subscriptions,
         last_events: limits.last_events,
     }
-}
-
-/// An id of 128 random bits, in hexadecimal.
-fn new_id() -> String {
-    format!("{:032x}", rand::rng().random::<u128>())
 }
 
 fn event_stream() -> HttpResponseBuilder {

@@ -3,7 +3,9 @@
 //! Its worker owns it, and calls it for each event without the session's actor in between. What decides about
 //! rights is looked at here, in the same call as what it decides about.
 
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,15 +26,16 @@ use super::stumbles::{LARGE_BYTES, Stumble, Stumbled};
 use super::term::{Term, Up};
 use super::values::Values;
 use super::voice::Voice;
-use crate::auth::{Access, Caller};
+use crate::auth::{Access, Caller, Publisher};
 use crate::broker::{
     BrokerHandle, Changed, Delivered, Delivery, Joined, MarkId, SessionInfo, SessionKey,
     Subscriber, Transport, WorkerHandle,
 };
 use crate::clock::Instant;
-use crate::history::Loss;
+use crate::history::{Asked, IdempotencyKey, Loss};
 use crate::model::{
-    Bearer, Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Start, Topic, Trouble,
+    Bearer, Close, Code, Cursor, Event, NewEvent, Pattern, Problem, PublishKey, Start, Topic,
+    Trouble,
 };
 use crate::protocol::{Opening, Reply, Subscribe};
 
@@ -48,6 +51,8 @@ pub struct Receiver {
     lagging: Option<Running>,
     /// Its place among the sessions of its user.
     user_place: Option<UserPlace>,
+    /// What an application's idempotency keys are known by.
+    credential: Option<Box<Publisher>>,
     term: Term,
     /// What it is about to be ended for.
     ends: Option<Close>,
@@ -82,6 +87,15 @@ pub struct Becoming {
     pub reference: Option<u64>,
     /// Who it is by its credential.
     pub caller: Caller,
+    /// What an application's idempotency keys are known by.
+    pub credential: Option<Box<Publisher>>,
+}
+
+/// What the idempotency keys of a session are known by that shows an API key, or needs none. That of others follows from
+/// who they are.
+pub fn application(caller: &Caller, credential: Option<&str>) -> Option<Box<Publisher>> {
+    let is_application = matches!(caller, Caller::Application(_) | Caller::Key(_));
+    is_application.then(|| Box::new(Publisher::with_credential(credential)))
 }
 
 impl Wish {
@@ -122,6 +136,7 @@ impl Receiver {
         access: Access,
         session: &str,
         user_place: Option<UserPlace>,
+        credential: Option<Box<Publisher>>,
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
         let intake = Intake::new(voice, access, session, house.limits.conflated_bytes);
@@ -134,6 +149,7 @@ impl Receiver {
             waiting,
             lagging,
             user_place,
+            credential,
             term,
             ends,
             missed_heartbeats: 0,
@@ -229,6 +245,21 @@ impl Receiver {
         self.intake.access()
     }
 
+    /// By what a repeat of an event is known that the client gives a key, where it connects from `address`.
+    pub fn key_of(
+        &self,
+        key: &PublishKey,
+        event: &NewEvent,
+        address: Option<IpAddr>,
+    ) -> IdempotencyKey {
+        let publisher = match (&self.credential, self.caller()) {
+            (Some(credential), Caller::Application(_) | Caller::Key(_)) => (**credential).clone(),
+            (_, caller) => Publisher::new(caller, None, address),
+        };
+        let asked = Asked::of_events(slice::from_ref(event));
+        IdempotencyKey { scope: publisher.scope(key), asked, is_in_series: false }
+    }
+
     fn caller(&self) -> &Caller {
         self.access().caller()
     }
@@ -287,7 +318,7 @@ impl Receiver {
     fn rights_of(&mut self, caller: &Caller) -> Result<Access, Problem> {
         self.may_become(caller)?;
         let House { auth, places, limits, .. } = &*self.house;
-        let access = auth.still(&auth.access(caller.clone()))?;
+        let access = auth.still(&self.intake.access().of_caller(caller.clone()))?;
         if self.user_place.is_none()
             && let Some(user) = caller.user()
         {
@@ -347,11 +378,13 @@ impl Subscriber for Receiver {
         Ok(Changed { lost, errand: self.admitted() })
     }
 
-    fn identify(&mut self, Becoming { reference, caller }: Becoming) -> Changed<Errand> {
+    fn identify(&mut self, becoming: Becoming) -> Changed<Errand> {
+        let Becoming { reference, caller, credential } = becoming;
         match self.rights_of(&caller) {
             Ok(access) => {
+                self.credential = credential;
                 let lost = self.set_access(access);
-                self.reply(&Reply::Ack { reference, id: None, superseded: None });
+                self.reply(&Reply::done(reference));
                 self.tell_lost(&lost);
                 Changed { lost, errand: self.admitted() }
             }
@@ -372,7 +405,7 @@ impl Subscriber for Receiver {
             self.refuse_subscribe(reference, &problem);
             return None;
         }
-        self.reply(&Reply::Ack { reference, id: None, superseded: None });
+        self.reply(&Reply::done(reference));
         if let (None, Some(since)) = (&self.resumed, since) {
             self.resumed = Some(Box::new(Resumed { since, large: None, is_taken: false }));
         }

@@ -124,7 +124,8 @@ pub(super) async fn an_older_version_changes_nothing_and_is_told_what_stays(back
 pub(super) async fn a_repeat_is_told_that_it_was_superseded(backend: Backend) {
     let log = open(backend, |_| {});
     log.append(vec![version("a", 3)]).await;
-    let key = IdempotencyKey { scope: [1; 32], request: [2; 32], is_in_series: false };
+    let key =
+        IdempotencyKey { scope: [1; 32], asked: Asked::as_it_came([2; 32]), is_in_series: false };
     let append =
         || Append { events: vec![version("a", 2), version("b", 1)], key: Some(key.clone()) };
     let first = log.history.append(append()).await.unwrap();

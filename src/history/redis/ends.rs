@@ -72,7 +72,7 @@ impl Ends {
             self.server.invoke(&link, &invocation).await.map_err(|error| away(&error))?;
         self.lock().clock = Some((clock, Instant::now()));
         let ending = |(name, number, envelope): (String, u64, Vec<u8>)| {
-            let topic = Topic::parse(&name).ok()?;
+            let topic = Topic::from_stored(&name).ok()?;
             Some(Ending::of(topic, state.at(number), &Envelope::read(&envelope)?))
         };
         Ok(due.into_iter().filter_map(ending).collect())

@@ -213,6 +213,14 @@ async fn hear_and_join(server: &Arc<Server>, link: &Arc<Link>) -> Result<(Ear, S
     Ok((ear, server.join(link).await?))
 }
 
+/// The form that every node has to read, so that none takes what is asked for something else.
+fn needed_form(append: &Append) -> u8 {
+    // An earlier node would compare how a repeat came with nothing.
+    let is_keyed_by_events = append.key.as_ref().is_some_and(|key| key.asked.raw.is_none());
+    let of_receipt = if is_keyed_by_events { entry::RECEIPTS_OF_EVENTS } else { 1 };
+    append.events.iter().map(entry::form).fold(of_receipt, u8::max)
+}
+
 impl RedisHistory {
     /// The other nodes of the log.
     pub fn nodes(&self) -> Nodes {
@@ -224,8 +232,7 @@ impl History for RedisHistory {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         Box::pin(async move {
             self.server.link().map_err(|away| AppendError::Unavailable(away.to_string()))?;
-            let form = append.events.iter().map(entry::form).max().unwrap_or(1);
-            if let Some(node) = self.server.nodes.without(form) {
+            if let Some(node) = self.server.nodes.without(needed_form(&append)) {
                 let reason = format!("node {node} is of a release that could not read it");
                 return Err(AppendError::Unavailable(reason));
             }

@@ -16,8 +16,11 @@ use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
 use super::super::terms::is_free;
-use super::super::{Append, AppendError, EventReceipt, LEAST_KEY_WINDOW, Receipt, Superseded};
+use super::super::{
+    Append, AppendError, Asked, EventReceipt, LEAST_KEY_WINDOW, Receipt, Superseded,
+};
 use super::entry;
+use super::keys::hex;
 use super::link::{Away, Link, Server, away};
 use super::scripts;
 use super::state::State;
@@ -112,6 +115,12 @@ impl Queue {
         Ok(receiver)
     }
 
+    /// Notes which keys are under way; those of publishers that gave up before are not.
+    fn begin(&self, group: &[Pending]) {
+        let keys = group.iter().filter_map(|pending| pending.append.key.as_ref());
+        self.lock().scopes = keys.map(|key| key.scope).collect();
+    }
+
     /// Takes no more.
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
@@ -150,10 +159,7 @@ impl Waiting {
         }
         self.bytes -= bytes;
         let rest = self.pending.split_off(count);
-        let group = mem::replace(&mut self.pending, rest);
-        let keys = group.iter().filter_map(|pending| pending.append.key.as_ref());
-        self.scopes = keys.map(|key| key.scope).collect();
-        group
+        mem::replace(&mut self.pending, rest)
     }
 }
 
@@ -181,6 +187,7 @@ impl Publisher {
                 }
             };
             group.retain(|pending| !pending.decided.swap(true, Ordering::AcqRel));
+            self.queue.begin(&group);
             if group.is_empty() {
                 continue;
             }
@@ -239,10 +246,12 @@ impl Publisher {
                 Some(key) => {
                     keys += 1;
                     invocation.key(self.server.keys.receipt(&key.scope));
-                    let is_in_series = u8::from(key.is_in_series);
-                    invocation.arg(keys).arg(is_in_series).arg(&key.request[..]);
+                    let (is_in_series, Asked { raw, events }) = (key.is_in_series, key.asked);
+                    invocation.arg(keys).arg(u8::from(is_in_series));
+                    invocation.arg(raw.as_ref().map_or(&[][..], |raw| raw));
+                    invocation.arg(events.map_or(String::new(), |events| hex(&events)));
                 }
-                None => _ = invocation.arg(0).arg(0).arg(""),
+                None => _ = invocation.arg(0).arg(0).arg("").arg(""),
             }
             for event in &append.events {
                 let place = places.get(&event.topic).copied().unwrap_or_default();
@@ -348,8 +357,8 @@ fn outcome(append: &Append, head: Cursor, result: &[String]) -> Outcome {
     Ok(Receipt { events, repeated: text(0) == Some("same") })
 }
 
-/// A result as the script remembers it: `epoch first time`, whether each event is kept or superseded, and the versions by
-/// which it is.
+/// A result as the script remembers it: `epoch first time`, whether each event is kept or superseded, the versions by
+/// which it is, and what the script alone reads.
 fn receipt(append: &Append, head: Cursor, text: &str) -> Option<Vec<EventReceipt>> {
     let mut parts = text.split(' ');
     let mut number = || parts.next()?.parse::<u64>().ok();

@@ -78,7 +78,7 @@ fn found((id, (_, entry, _, time)): Stored) -> Found {
 }
 
 fn placed((id, (_, topic, _, time)): Indexed) -> Option<Placed> {
-    let topic = Topic::parse(&topic).ok()?;
+    let topic = Topic::from_stored(&topic).ok()?;
     Some(Placed { sequence: sequence(&id), topic, time: Timestamp::from_millis(time) })
 }
 
@@ -95,7 +95,7 @@ fn exclusive(after: u64) -> String {
 impl Losses {
     fn read(lost: Vec<Removed>, state: Option<State>, most: usize) -> Self {
         let is_cut = lost.len() >= most;
-        let parse = |(name, score): Removed| Some((Topic::parse(&name).ok()?, score as u64));
+        let parse = |(name, score): Removed| Some((Topic::from_stored(&name).ok()?, score as u64));
         let topics = lost.into_iter().filter_map(parse).collect();
         Self { state, topics, is_cut }
     }
@@ -380,7 +380,7 @@ impl Reads<'_> {
         range.arg(self.keys.topics()).arg(from).arg(format!("({prefix}\u{7f}"));
         range.arg("LIMIT").arg(0).arg(count);
         let names: Vec<String> = range.query_async(&mut self.connection).await?;
-        Ok(names.iter().filter_map(|name| Topic::parse(name).ok()).collect())
+        Ok(names.iter().filter_map(|name| Topic::from_stored(name).ok()).collect())
     }
 
     /// How the log stands, and what was removed after a number, of so many topics at most.

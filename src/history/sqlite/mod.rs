@@ -193,7 +193,8 @@ fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock
             number.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
         EventReceipt { cursor, topic, time, superseded }
     });
-    let key = IdempotencyKey { scope: row.scope, request: row.request, is_in_series: false };
+    let asked = row.request.into();
+    let key = IdempotencyKey { scope: row.scope, asked, is_in_series: false };
     log.remember(key, events.collect(), age);
 }
 

@@ -20,10 +20,11 @@ fn meaning(text: &str) -> String {
             format!("subscribe {patterns:?} {since:?} {opening:?} {mode:?} {max_rate:?}")
         }
         Op::Unsubscribe { patterns } => format!("unsubscribe {patterns:?}"),
-        Op::Publish(new) => {
+        Op::Publish { event: new, key } => {
             let kind = new.kind.as_ref().map(|kind| kind.as_str());
             let data = (new.data.json().get(), new.data.is_base64());
-            format!("publish {} {kind:?} {data:?}", new.topic)
+            let key = key.map_or(String::new(), |key| format!(" {}", key.as_str()));
+            format!("publish {} {kind:?} {data:?}{key}", new.topic)
         }
         Op::Ping => "ping".to_owned(),
     };
@@ -88,6 +89,14 @@ fn each_op_is_understood() {
         (
             r#"{"op":"publish","topic":"a","data":null,"type":null,"encoding":null,"topics":null}"#,
             r#"None publish a None ("null", false)"#,
+        ),
+        (
+            r#"{"op":"publish","topic":"a","data":1,"key":"order-42"}"#,
+            r#"None publish a None ("1", false) order-42"#,
+        ),
+        (
+            r#"{"op":"publish","topic":"a","data":1,"key":null}"#,
+            r#"None publish a None ("1", false)"#,
         ),
         ("\u{feff}{\"op\":\"ping\"}", "None ping"),
         (r#" { "o\u0070" : "\u0070ing" , "ref" : 5 } "#, "Some(5) ping"),
@@ -371,14 +380,20 @@ fn each_reply_has_its_form() {
             Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
             r#"{"op":"welcome","session":"s1","heartbeat":25}"#,
         ),
-        (Reply::Ack { reference: Some(2), id: None, superseded: None }, r#"{"op":"ack","ref":2}"#),
-        (Reply::Ack { reference: Some(0), id: None, superseded: None }, r#"{"op":"ack","ref":0}"#),
         (
-            Reply::Ack { reference: None, id: Some(at), superseded: None },
-            r#"{"op":"ack","id":"abcdefgh-1-7"}"#,
+            Reply::Ack { reference: Some(2), id: None, superseded: None, repeated: false },
+            r#"{"op":"ack","ref":2}"#,
         ),
         (
-            Reply::Ack { reference: Some(4), id: Some(at), superseded: None },
+            Reply::Ack { reference: Some(0), id: None, superseded: None, repeated: false },
+            r#"{"op":"ack","ref":0}"#,
+        ),
+        (
+            Reply::Ack { reference: None, id: Some(at), superseded: None, repeated: true },
+            r#"{"op":"ack","id":"abcdefgh-1-7","repeated":true}"#,
+        ),
+        (
+            Reply::Ack { reference: Some(4), id: Some(at), superseded: None, repeated: false },
             r#"{"op":"ack","ref":4,"id":"abcdefgh-1-7"}"#,
         ),
         (
@@ -510,7 +525,7 @@ proptest! {
     fn published_data_goes_through_byte_for_byte_but_for_line_breaks(json in any_json()) {
         let text = format!(r#"{{"op":"publish","topic":"a","data":{json}}}"#);
         let request = Native.parse(Message::Text(&text), &WIDE).unwrap();
-        let Op::Publish(new) = request.op else { panic!("no publish") };
+        let Op::Publish { event: new, .. } = request.op else { panic!("no publish") };
         let line = json.replace(['\r', '\n'], " ");
         prop_assert_eq!(new.data.json().get(), line);
     }
