@@ -325,11 +325,12 @@ fn always(
     history: &Arc<dyn History>,
     noticed: Noticed,
     known: oneshot::Sender<()>,
-) -> [Service; 5] {
-    let (keys, watched) = (auth.clone(), broker.clone());
+) -> [Service; 6] {
+    let (keys, watched, ending) = (auth.clone(), broker.clone(), broker.clone());
     [
         Box::pin(async move { watched.watch_log().await }),
         Box::pin(sweep(history.clone())),
+        Box::pin(async move { ending.end_values().await }),
         Box::pin(async move { keys.keep_keys().await }),
         Box::pin(admin::revocations::follow(broker.clone(), auth.clone(), known)),
         Box::pin(noticed.store(broker.clone())),

@@ -3,10 +3,12 @@
 mod support;
 
 use std::future::ready;
+use std::process::Command;
 
 use fanfare::config::{Config, Redis as RedisConfig, Storage};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use support::process::without_settings;
 use support::redis::Redis;
 use support::sse::SseClient;
 use support::ws::WsClient;
@@ -288,7 +290,6 @@ async fn since_a_time_that_the_clock_went_back_over_there_is_a_gap() {
     let redis = Redis::ahead_by(3_600);
     let node = behind(&redis, |_| {});
     node.publish("s.a", &json!("an hour ahead")).await;
-    let mut redis = redis;
     redis.set_ahead(0);
     node.publish("s.a", &json!("set right")).await;
     redis.set_ahead(7_200);
@@ -341,6 +342,26 @@ async fn a_slow_screen_begins_with_as_many_and_is_conflated_only_then() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_topic_whose_value_was_removed_only_what_came_later_is_shown() {
+    for Kept { server, .. } in &on_every_history(|_| {}) {
+        for (topic, data) in
+            [("s.a", Some(1)), ("s.a", None), ("s.a", Some(2)), ("s.b", Some(3)), ("s.b", None)]
+        {
+            let event = match data {
+                Some(number) => json!({"topic": topic, "data": number}),
+                None => json!({"topic": topic, "removed": true}),
+            };
+            let answer = server.post("/v1/events").json(&event).send().await.expect("an answer");
+            assert_eq!(answer.status(), 201);
+        }
+        assert_eq!(marked(&at_connect(server, "?topic=s.*&last=5").await, "snapshot"), [2]);
+        let tail = at_connect(server, "?topic=s.*&tail=4").await;
+        let removed: Vec<_> = tail.iter().map(|frame| frame["removed"] == json!(true)).collect();
+        assert_eq!(removed, [true, false, false, true, false], "as they happened, and live");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn they_count_what_the_session_may_see() {
     for Kept { server, .. } in &on_every_history(|config| {
         close(config);
@@ -360,6 +381,32 @@ async fn they_count_what_the_session_may_see() {
         assert_eq!(marked(&asked("tail=1").await, "replay"), [5]);
         assert_eq!(marked(&asked("last=4").await, "snapshot"), [0, 5]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reading_back_stops_after_so_many_events_and_sends_what_was_found() {
+    const BATCH: usize = 10_000;
+    let server = TestServer::with(|config| {
+        close(config);
+        config.rules.default.max_events = 20 * BATCH;
+    });
+    let publish = async |topic: &str, count: usize| {
+        let events: Vec<_> = (0..count).map(|n| json!({"topic": topic, "data": n})).collect();
+        let request = server.post("/v1/events").bearer_auth(support::API_KEY);
+        let answer = request.json(&json!({"events": events})).send().await.expect("an answer");
+        assert_eq!(answer.status(), 201);
+    };
+    publish("eu.a", 1).await;
+    let token = token("ada", &["eu.>"], &[], 3_600);
+    let query = format!("?topic=%3E&tail=1&access_token={token}");
+    for _ in 0..5 {
+        publish("us.a", BATCH).await;
+    }
+    assert_eq!(marked(&at_connect(&server, &query).await, "replay"), [0]);
+    for _ in 0..6 {
+        publish("us.a", BATCH).await;
+    }
+    assert_eq!(ops(&at_connect(&server, &query).await), ["live"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -473,4 +520,28 @@ async fn after_a_gap_while_live_the_newest_events_of_its_topics_come_again() {
     }
     assert!(numbers.ends_with(&[json!(16), json!(17)]), "{numbers:?}");
     assert!(!numbers.contains(&json!("b")), "no topic but the one of the gap: {numbers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_begins_in_each_of_these_ways() {
+    let server = TestServer::open();
+    for n in 0..6 {
+        server.publish(["s.a", "s.b"][n % 2], &json!(n)).await;
+    }
+    let url = server.url("");
+    for (asked, expected) in [
+        (&["--last", "2"][..], &["2", "4", "3", "5"][..]),
+        (&["--tail", "3"], &["3", "4", "5"]),
+        (&["--since", "-1h"], &["0", "1", "2", "3", "4", "5"]),
+        (&["--since", "2000-01-01T00:00:00Z"], &["0", "1", "2", "3", "4", "5"]),
+    ] {
+        let count = expected.len().to_string();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        let command = without_settings(&mut command);
+        command.args(["subscribe", "--url", &url, "s.*", "--data", "--count", &count]).args(asked);
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(said.lines().collect::<Vec<_>>(), expected, "{asked:?}: {errors}");
+    }
 }

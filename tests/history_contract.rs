@@ -952,6 +952,9 @@ contracts! {
     what_has_to_be_the_newest_is_so_or_nothing_is_stored
     of_two_who_follow_the_same_event_one_is_stored
     what_is_passed_on_is_heard_in_its_place_and_not_kept
+    a_value_ends_once_its_time_is_over_unless_something_follows_it
+    a_value_that_was_removed_by_its_age_ends_all_the_same
+    a_clock_that_leaps_ends_nothing_early
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

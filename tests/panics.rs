@@ -39,6 +39,10 @@ fn bite(topic: &str) {
 }
 
 impl History for Frail {
+    fn due(&self, _: usize) -> BoxFuture<'_, Result<Vec<fanfare::history::Ending>, Problem>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         append.events.iter().for_each(|event| bite(event.topic.as_str()));
         self.0.append(append)

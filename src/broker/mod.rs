@@ -7,6 +7,7 @@
 mod alarms;
 mod census;
 mod delivery;
+mod endings;
 mod fanout;
 mod flush;
 mod goaways;
@@ -141,9 +142,12 @@ impl BrokerHandle {
     ) -> Result<Receipt, Problem> {
         self.wait_for_room().await?;
         allowed(&append)?;
-        let conditional =
-            append.events.iter().map(|event| event.terms.is_some().then(|| event.topic.clone()));
-        let topics: Vec<_> = conditional.collect();
+        // What has terms is refused by name.
+        let has_terms = append.events.iter().any(|event| event.terms.is_some());
+        let topics = match has_terms {
+            true => append.events.iter().map(|event| event.topic.clone()).collect(),
+            false => Vec::new(),
+        };
         let receipt = self.shared.history.append(append).await;
         let receipt = receipt.map_err(|error| refused(error, &topics))?;
         if !receipt.repeated {
@@ -324,8 +328,8 @@ impl Watch {
     }
 }
 
-/// Why events of these topics were not stored, of which those are named that have terms.
-fn refused(error: AppendError, topics: &[Option<Topic>]) -> Problem {
+/// Why events of these topics were not stored.
+fn refused(error: AppendError, topics: &[Topic]) -> Problem {
     let code = match error {
         AppendError::Mismatch => Code::IdempotencyMismatch,
         AppendError::InProgress => Code::InProgress,
@@ -336,7 +340,7 @@ fn refused(error: AppendError, topics: &[Option<Topic>]) -> Problem {
         AppendError::OutcomeUnknown(_) => Code::OutcomeUnknown,
     };
     let not_latest = match error {
-        AppendError::NotLatest { index } => topics.get(index).cloned().flatten(),
+        AppendError::NotLatest { index } => topics.get(index).cloned(),
         _ => None,
     };
     let not_latest = not_latest.map(|topic| Box::new(NotLatest { topic, event: None }));

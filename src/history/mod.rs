@@ -7,6 +7,7 @@
 
 mod clock_steps;
 mod early_keys;
+mod endings;
 pub mod memory;
 pub mod redis;
 mod rules;
@@ -17,6 +18,7 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use endings::Ending;
 use futures_util::future::BoxFuture;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -99,6 +101,9 @@ pub trait History: Send + Sync {
 
     /// Forgets the kept events of a topic; returns how many there were.
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>>;
+
+    /// Values whose time is over, at most so many. Each is so until its tombstone is stored, or another event.
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>>;
 
     /// The place of the newest committed event.
     fn head(&self) -> Cursor;

@@ -3,7 +3,7 @@
 use std::slice;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::ContentType;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
 use super::batch::Batch;
@@ -17,6 +17,9 @@ use crate::history::{Append, EventReceipt, Receipt};
 use crate::http::{self, Query};
 use crate::model::{Code, Data, EventType, Member, NewEvent, Problem, Removed, Topic};
 use crate::protocol::{keep_from, receipt_object};
+
+/// The media type of all answers here.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `POST /v1/topics/{topic}/events`: the body is the data.
 pub async fn publish_event(
@@ -71,7 +74,7 @@ pub async fn remove_value(
     let append = Append { events: vec![event], key: None };
     let receipt = publish(&broker, &auth, &access, append).await?;
     let told: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(told.concat()))
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(told.concat()))
 }
 
 /// `POST /v1/events`: one event, a batch, or one event a line.
@@ -135,7 +138,7 @@ fn created(receipt: &Receipt) -> HttpResponseBuilder {
     let is_stored = receipt.events.iter().any(|event| event.superseded.is_none());
     let status = if is_stored && !receipt.repeated { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = HttpResponse::build(status);
-    response.content_type(ContentType::json());
+    response.insert_header((header::CONTENT_TYPE, JSON));
     response
 }
 

@@ -22,7 +22,7 @@ use crate::model::{
 };
 
 /// The members that some message has.
-const MEMBERS: [&str; 23] = [
+const MEMBERS: [&str; 24] = [
     "op",
     "ref",
     "token",
@@ -44,6 +44,7 @@ const MEMBERS: [&str; 23] = [
     "version",
     "epoch",
     "if_latest",
+    "ttl_ms",
     "except",
     "keep",
 ];

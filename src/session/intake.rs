@@ -96,6 +96,12 @@ impl Intake {
         except.is_some_and(|except| except == &*self.session)
     }
 
+    /// Whether an event out of the history may be shown as such a one.
+    pub fn may_show(&self, event: &Event, kind: Kind) -> bool {
+        let is_kept_from = kind != Kind::Snapshot && self.is_kept_from(event);
+        self.access.may_subscribe(&event.topic) && !is_kept_from
+    }
+
     /// Whether it is subscribed to nothing.
     pub fn is_empty(&self) -> bool {
         self.live.is_empty() && self.catchups.is_empty()

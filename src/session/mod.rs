@@ -6,6 +6,7 @@
 //! no actor, clock or socket.
 
 mod actor;
+mod backwards;
 mod catchup;
 mod catchups;
 mod conflation;

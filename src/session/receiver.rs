@@ -248,6 +248,11 @@ impl Receiver {
         Ok(())
     }
 
+    /// Whether an event out of the history may be shown as such a one.
+    pub fn may_show(&self, event: &Event, kind: Kind) -> bool {
+        self.intake.may_show(event, kind)
+    }
+
     /// How many events `last` may come to.
     pub fn last_events(&self) -> usize {
         self.house.limits.last_events

@@ -16,17 +16,14 @@ use super::receiver::Receiver;
 use super::tally::tally;
 use super::values::Values;
 use crate::broker::{BrokerHandle, SessionKey, Subscriber, WorkerHandle};
-use crate::history::{Newest, Page, Read, ReadBack};
+use crate::history::{Newest, Page, Read};
 use crate::model::{Close, Code, Cursor, Event, Pattern, Problem, Topic};
 
 /// The most events of one page.
-const PAGE_EVENTS: usize = 256;
+pub(super) const PAGE_EVENTS: usize = 256;
 
 /// The size of a page in bytes, about.
-const PAGE_BYTES: usize = 128 * 1024;
-
-/// How many events are looked at on the way back before what was found is sent.
-const MOST_LOOKED_AT: usize = 100_000;
+pub(super) const PAGE_BYTES: usize = 128 * 1024;
 
 /// How often a history that has no trouble is tried.
 const TRIES: u32 = 3;
@@ -60,33 +57,7 @@ pub enum Kind {
 }
 
 /// The subscribe or its session is gone.
-struct Gone;
-
-/// The newest events that were found.
-#[derive(Default)]
-struct Stretch {
-    /// All of them, newest first, where they are no more than a page.
-    events: Vec<Arc<Event>>,
-    bytes: usize,
-    is_whole: bool,
-    count: usize,
-    oldest: Option<Arc<Event>>,
-}
-
-impl Stretch {
-    fn add(&mut self, events: impl Iterator<Item = Arc<Event>>) {
-        for event in events {
-            self.count += 1;
-            self.bytes += event.cost();
-            self.is_whole &= self.bytes <= 2 * PAGE_BYTES;
-            match self.is_whole {
-                true => self.events.push(event.clone()),
-                false => self.events.clear(),
-            }
-            self.oldest = Some(event);
-        }
-    }
-}
+pub(super) struct Gone;
 
 impl Replay {
     /// Reads until the subscribe is live or gone. If the history can't be read, the session is told
@@ -109,7 +80,7 @@ impl Replay {
                 true => true,
                 false => match after.max(sent) {
                     Some(after) => self.go_on(after, boundary, is_short).await?,
-                    None => self.open(boundary).await?,
+                    None => self.open(None, boundary).await?,
                 }
                 .is_ok(),
             };
@@ -132,25 +103,36 @@ impl Replay {
         upto: Cursor,
         is_short: bool,
     ) -> Result<Result<(), Gone>, Problem> {
-        if is_short && self.tell_gap(since).is_err() {
-            return Ok(Err(Gone));
-        }
-        let is_conflated = self.reading.is_conflated;
-        if is_short && (is_conflated || !matches!(self.reading.first, First::Nothing)) {
-            return self.open(upto).await;
-        }
-        match is_conflated {
+        match self.reading.is_conflated {
+            true if is_short => self.begin_anew(since, upto).await,
             true => self.changed(since, upto).await,
+            false if is_short && self.begins_anew() => self.begin_anew(since, upto).await,
+            false if is_short && self.tell_gap(since).is_err() => Ok(Err(Gone)),
             false => self.replay(since, upto).await,
         }
     }
 
-    /// Sends what comes first where there is no place to go on from.
-    async fn open(&self, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+    /// Whether something else than all that is left comes after a gap.
+    fn begins_anew(&self) -> bool {
+        !matches!(self.reading.first, First::Nothing)
+    }
+
+    /// Says that events after a place are gone, and begins anew.
+    async fn begin_anew(&self, place: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+        if self.tell_gap(place).is_err() {
+            return Ok(Err(Gone));
+        }
+        // The ids of one replay rise: what was sent of it up to here is not sent again.
+        let sent = Some(place).filter(|_| self.reading.since != Some(place));
+        self.open(sent, upto).await
+    }
+
+    /// Sends what comes first where there is no place to go on from; a replay of this subscribe has come up to `sent`.
+    async fn open(&self, sent: Option<Cursor>, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
         let patterns = &self.reading.patterns;
         match &self.reading.first {
             First::Values(values) => self.current(values, None, upto, Kind::Snapshot).await,
-            First::Tail(count) => self.newest(patterns, *count, upto, Kind::Replayed).await,
+            First::Tail(count) => self.newest(patterns, *count, (sent, upto), Kind::Replayed).await,
             First::Nothing => {
                 let values = Values::each(patterns.clone(), 1);
                 self.current(&values, None, upto, Kind::Changed).await
@@ -182,11 +164,11 @@ impl Replay {
             let page = self.read(&self.reading.patterns, after, upto).await?;
             if page.gap > told_gap {
                 told_gap = page.gap;
+                if self.begins_anew() {
+                    return self.begin_anew(after, upto).await;
+                }
                 if self.tell_gap(after).is_err() {
                     return Ok(Err(Gone));
-                }
-                if !matches!(self.reading.first, First::Nothing) {
-                    return self.open(upto).await;
                 }
             }
             if self.send(&page.events, Kind::Replayed).await.is_err() {
@@ -203,10 +185,7 @@ impl Replay {
     async fn changed(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
         // Only to hear of a gap; a page with one is as short as any.
         if self.read(&self.reading.patterns, since, upto).await?.gap.is_some() {
-            return match self.tell_gap(since) {
-                Ok(()) => self.open(upto).await,
-                Err(gone) => Ok(Err(gone)),
-            };
+            return self.begin_anew(since, upto).await;
         }
         let values = Values::each(self.reading.patterns.clone(), 1);
         self.current(&values, Some(since), upto, Kind::Changed).await
@@ -218,7 +197,7 @@ impl Replay {
         self.worker.with(self.session, told).filter(|told| *told).map(|_| ()).ok_or(Gone)
     }
 
-    async fn read(
+    pub(super) async fn read(
         &self,
         patterns: &Arc<[Pattern]>,
         after: Cursor,
@@ -236,7 +215,7 @@ impl Replay {
 
     /// Reads, and waits while the history is away, for the client loses nothing by that. What fails
     /// again and again without such trouble is damaged.
-    async fn patiently<'a, T>(
+    pub(super) async fn patiently<'a, T>(
         &self,
         read: impl Fn() -> BoxFuture<'a, Result<T, Problem>>,
     ) -> Result<T, Problem> {
@@ -319,7 +298,7 @@ impl Replay {
             let sees = self.with(|receiver| receiver.may_receive(topic));
             let topics = Arc::new([Pattern::from(topic)]) as Arc<[_]>;
             let sent = match sees {
-                Some(true) => self.newest(&topics, values.count(topic), upto, kind).await?,
+                Some(true) => self.newest(&topics, values.count(topic), (None, upto), kind).await?,
                 Some(false) => Ok(()),
                 None => Err(Gone),
             };
@@ -330,68 +309,12 @@ impl Replay {
         Ok(Ok(()))
     }
 
-    /// Sends so many of the newest events up to a place, of those that the session may see, oldest first. What is more
-    /// than a page is only counted on the way back, and read again on the way here.
-    async fn newest(
-        &self,
-        patterns: &Arc<[Pattern]>,
-        count: usize,
-        upto: Cursor,
-        kind: Kind,
-    ) -> Result<Result<(), Gone>, Problem> {
-        let found = self.read_back(patterns, count, upto).await?;
-        let Stretch { mut events, oldest: Some(oldest), is_whole, .. } = found else {
-            return Ok(Ok(()));
-        };
-        if is_whole {
-            events.reverse();
-            return Ok(self.send(&events, kind).await);
-        }
-        let mut after = oldest.cursor;
-        if self.send(&[oldest], kind).await.is_err() {
-            return Ok(Err(Gone));
-        }
-        while let Some(place) = after {
-            // What was removed meanwhile is no gap: there is no place that it was promised from.
-            let page = self.read(patterns, place, upto).await?;
-            if self.send(&page.events, kind).await.is_err() {
-                return Ok(Err(Gone));
-            }
-            after = (!page.done).then_some(page.next);
-        }
-        Ok(Ok(()))
-    }
-
-    /// Looks for so many of the newest events up to a place, of those that the session may see.
-    async fn read_back(
-        &self,
-        patterns: &Arc<[Pattern]>,
-        count: usize,
-        upto: Cursor,
-    ) -> Result<Stretch, Problem> {
-        let mut found = Stretch { is_whole: true, ..Stretch::default() };
-        let mut before = Some(upto.at(upto.sequence.saturating_add(1)));
-        let (mut looked_at, mut max_events) = (0, count.min(PAGE_EVENTS));
-        while before.is_some() && found.count < count && looked_at < MOST_LOOKED_AT {
-            let (patterns, max_bytes) = (patterns.clone(), PAGE_BYTES);
-            let read = ReadBack { patterns, before, max_events, max_bytes };
-            let page = self.patiently(|| self.broker.history().read_back(read.clone())).await?;
-            let sees = |event: &Arc<Event>| self.with(|it| it.may_receive(&event.topic));
-            let seen = page.events.into_iter().filter(|event| sees(event) == Some(true));
-            found.add(seen.take(count - found.count));
-            looked_at += page.looked_at;
-            (before, max_events) = (page.next, PAGE_EVENTS);
-            tokio::task::yield_now().await;
-        }
-        Ok(found)
-    }
-
-    fn with<R>(&self, ask: impl FnOnce(&Receiver) -> R) -> Option<R> {
+    pub(super) fn with<R>(&self, ask: impl FnOnce(&Receiver) -> R) -> Option<R> {
         self.worker.with(self.session, |receiver| ask(receiver))
     }
 
     /// Sends a page as the client takes it, and lets others of this thread go first.
-    async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
+    pub(super) async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
         for event in events {
             self.room(event.cost()).await?;
             let mark = self.reading.mark;

@@ -1,9 +1,8 @@
 //! How many events the newest of each topic come to, before any of them is read.
 
+use super::values::Values;
 use crate::history::{History, ListTopics};
 use crate::model::{Pattern, Problem, Topic};
-
-use super::values::Values;
 
 /// How many topics one page of the list holds.
 const PAGE_TOPICS: usize = 1_000;

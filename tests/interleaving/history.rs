@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use fanfare::history::{
-    Append, AppendError, BackPage, EventReceipt, Feed, History, ListTopics, Loss, Moment, Newest,
-    NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, ListTopics, Loss, Moment,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
 };
 use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Timestamp, Topic};
 use futures_util::future::BoxFuture;
@@ -271,6 +271,10 @@ impl Log {
 }
 
 impl History for SimulatedHistory {
+    fn due(&self, _: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         Box::pin(async move {
             let _waiting = self.begin();

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::super::clock_steps::{ClockSteps, Dating, span};
 use super::super::early_keys::EarlyKeys;
+use super::super::endings::{Ending, Endings};
 use super::super::terms::{self, Apart, Judged, Standings};
 use super::super::{
     AppendError, EventReceipt, FoundBack, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
@@ -34,6 +35,7 @@ pub(in crate::history) struct Log {
     dating: Dating,
     rules: Rules,
     kept: Kept,
+    endings: Endings,
     receipts: Receipts,
     early_keys: EarlyKeys,
     swept: Option<Topic>,
@@ -56,6 +58,7 @@ impl Log {
             dating,
             rules,
             kept: Kept::new(config.memory_bytes, max_stays),
+            endings: Endings::default(),
             receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
             early_keys: EarlyKeys::default(),
             swept: None,
@@ -151,6 +154,9 @@ impl Log {
         events: Vec<NewEvent>,
         elsewhere: &Standings,
     ) -> Result<Judged, AppendError> {
+        if events.iter().all(terms::is_free) {
+            return Ok(Judged { events, apart: Vec::new() });
+        }
         let is_kept = |event: &NewEvent| self.is_kept(event);
         let standing = |topic: &Topic| {
             let here = self.kept.standing(topic);
@@ -190,6 +196,7 @@ impl Log {
     ) -> Receipt {
         for event in events {
             let Some(cursor) = event.cursor else { continue };
+            self.endings.note(event, self.clock.now().into_std());
             self.head = self.head.max(cursor);
             let rule = self.rules.of(&event.topic);
             if rule.storage == Storage::Memory {
@@ -264,8 +271,19 @@ impl Log {
         self.kept.topic(topic)
     }
 
+    /// Values whose time is over, wherever they are kept.
+    pub(in crate::history) fn due(&self, limit: usize) -> Vec<Ending> {
+        self.endings.due(self.clock.now().into_std(), limit)
+    }
+
+    /// Has a value from before a restart end after so long.
+    pub(in crate::history) fn end_after(&mut self, ending: Ending, left: Duration) {
+        self.endings.add(ending, self.clock.now().into_std(), left);
+    }
+
     /// Forgets what is in memory of one topic; returns how many events.
     pub(in crate::history) fn forget(&mut self, topic: &Topic) -> usize {
+        self.endings.forget(topic);
         self.kept.forget(topic)
     }
 

@@ -15,7 +15,7 @@ use self::log::Log;
 use super::clock_steps::{ClockSteps, Dating};
 use super::terms::{Judged, Standings};
 use super::{
-    Append, AppendError, BackPage, Feed, FoundBack, History, ListTopics, Moment, Newest,
+    Append, AppendError, BackPage, Ending, Feed, FoundBack, History, ListTopics, Moment, Newest,
     NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
 };
 use crate::clock::Clock;
@@ -144,6 +144,10 @@ impl History for MemoryHistory {
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
         Box::pin(ready(Ok(self.lock().forget(&topic))))
+    }
+
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        Box::pin(ready(Ok(self.lock().due(limit))))
     }
 
     fn head(&self) -> Cursor {

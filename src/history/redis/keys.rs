@@ -31,9 +31,12 @@ impl Keys {
     }
 
     /// What every script works with, in its order.
-    pub(super) fn of_every_script(&self) -> [String; 9] {
-        ["log", "order", "topics", "lost", "bytes", "receipts", "epochs", "stays", "versions"]
-            .map(|name| self.named(name))
+    pub(super) fn of_every_script(&self) -> [String; 11] {
+        let names = [
+            "log", "order", "topics", "lost", "bytes", "receipts", "epochs", "stays", "versions",
+            "ends", "endings",
+        ];
+        names.map(|name| self.named(name))
     }
 
     /// The record of the log: a hash.

@@ -7,6 +7,7 @@
 mod back;
 mod delivery;
 mod ear;
+mod ends;
 mod entry;
 mod epochs;
 mod follower;
@@ -41,6 +42,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use self::ear::Ear;
+use self::ends::Ends;
 use self::follower::Follower;
 pub use self::link::Away;
 use self::link::{Link, Server};
@@ -55,8 +57,8 @@ use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::early_keys::EarlyKeys;
 use super::{
-    Append, AppendError, BackPage, Feed, History, ListTopics, Moment, Newest, NewestPage, Page,
-    Read, ReadBack, Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Ending, Feed, History, ListTopics, Moment, Newest, NewestPage,
+    Page, Read, ReadBack, Receipt, Since, TopicSummary,
 };
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Topic};
@@ -103,6 +105,7 @@ pub struct RedisHistory {
     server: Arc<Server>,
     queue: Arc<Queue>,
     reader: Reader,
+    ends: Ends,
     due: Arc<Notify>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -150,7 +153,8 @@ impl Joined {
             error!("the thread of Redis has ended");
         }
         let thread = Mutex::new(Some(thread));
-        RedisHistory { server, queue, reader, due, thread }
+        let ends = Ends::new(server.clone());
+        RedisHistory { server, queue, reader, ends, due, thread }
     }
 }
 
@@ -257,6 +261,10 @@ impl History for RedisHistory {
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
         Box::pin(sweeper::forget(&self.server, topic))
+    }
+
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        Box::pin(self.ends.due(limit))
     }
 
     fn head(&self) -> Cursor {

@@ -50,8 +50,8 @@ use self::writer::Writer;
 use super::clock_steps::Dating;
 use super::memory::log::Log;
 use super::{
-    Append, AppendError, BackPage, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Moment,
-    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
+    Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, IdempotencyKey, ListTopics,
+    Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
 };
 use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
@@ -129,6 +129,12 @@ impl Opened {
         let receipts = store.receipts().map_err(|error| directory.damaged(error))?;
         for receipt in receipts {
             remember(&mut log, receipt, head, &store.past().epochs, clock);
+        }
+        let endings = store.endings().map_err(|error| directory.damaged(error))?;
+        let now = Timestamp::from(clock.time()).millis();
+        for row in endings {
+            let left = row.left(now, log.steps());
+            log.end_after(row.ending(head, &store.past().epochs), left);
         }
         Ok(Self { directory, store, log, reserve, config: config.clone(), clock })
     }
@@ -416,6 +422,11 @@ impl History for SqliteHistory {
             let closed = |_| Problem::new(Code::Unavailable, "the history is closed");
             receiver.await.map_err(closed)?
         })
+    }
+
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        let due = self.shared.lock().log.due(limit);
+        Box::pin(std::future::ready(Ok(due)))
     }
 
     fn head(&self) -> Cursor {

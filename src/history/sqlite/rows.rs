@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Row};
 use serde::{Deserialize, Serialize};
 
 use super::super::clock_steps::ClockSteps;
-use super::super::{EventReceipt, Superseded};
+use super::super::{Ending, EventReceipt, Superseded};
 use super::epochs::Epochs;
 use crate::model::{
     Cursor, Data, Envelope, Event, EventType, LogName, Timestamp, Topic, TopicError,
@@ -315,6 +316,81 @@ impl EventRow {
             Some(envelope) => checksum.text(envelope).finish(),
             None => checksum.finish(),
         }
+    }
+}
+
+/// A value that ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EndingRow {
+    pub(super) topic: Topic,
+    pub(super) sequence: u64,
+    /// When it was published.
+    time: i64,
+    envelope: Envelope,
+}
+
+impl EndingRow {
+    /// The columns that [`EndingRow::read`] reads.
+    pub(super) const COLUMNS: &str = "topic, sequence, time, envelope, checksum";
+    const WRITE: &str = "INSERT OR REPLACE INTO endings \
+        (topic, sequence, time, envelope, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+    /// The row of an event that ends by itself; none of any other.
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        let envelope = event.envelope.as_deref().filter(|envelope| envelope.ttl().is_some())?;
+        let sequence = event.cursor?.sequence;
+        let (topic, time) = (event.topic.clone(), event.time.millis());
+        Some(Self { topic, sequence, time, envelope: envelope.clone() })
+    }
+
+    pub(super) fn read(row: &Row<'_>) -> RowResult<Self> {
+        let topic: String = row.get(0)?;
+        let broken = || damaged(format!("record of the end of {topic}"));
+        let envelope = Envelope::read(row.get_ref(3)?.as_blob().unwrap_or_default());
+        let ending = Self {
+            topic: Topic::parse(&topic).map_err(|_| broken())?,
+            sequence: number(row, 1)?,
+            time: row.get(2)?,
+            envelope: envelope.ok_or_else(broken)?,
+        };
+        if ending.checksum() != row.get::<_, u32>(4)? {
+            return Err(broken());
+        }
+        Ok(ending)
+    }
+
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        db.prepare_cached(Self::WRITE)?.execute((
+            self.topic.as_str(),
+            integer(self.sequence),
+            self.time,
+            self.envelope.bytes(),
+            self.checksum(),
+        ))?;
+        Ok(())
+    }
+
+    /// How long the value still holds at a time, in milliseconds since 1970.
+    pub(super) fn left(&self, now: i64, steps: &ClockSteps) -> Duration {
+        let since = now.saturating_sub(steps.aged(self.sequence, self.time));
+        let passed = Duration::from_millis(u64::try_from(since).unwrap_or(0));
+        self.envelope.ttl().unwrap_or_default().saturating_sub(passed)
+    }
+
+    /// What ends, in the log whose head is given.
+    pub(super) fn ending(self, head: Cursor, epochs: &Epochs) -> Ending {
+        let Self { topic, sequence, envelope, .. } = self;
+        let place = Cursor { log: head.log, epoch: epochs.of(sequence), sequence };
+        Ending::of(topic, place, &envelope)
+    }
+
+    fn checksum(&self) -> u32 {
+        Checksum::default()
+            .text(self.topic.as_str().as_bytes())
+            .number(self.sequence)
+            .number(self.time as u64)
+            .text(self.envelope.bytes())
+            .finish()
     }
 }
 

@@ -1,6 +1,6 @@
 -- Numbers, stores and tells a group of publishes, each of them whole or not at all.
 --
--- KEYS: 10 and on, the streams of the topics, then the receipts of the idempotency keys.
+-- KEYS: 12 and on, the streams of the topics, then the receipts of the idempotency keys.
 -- ARGV: 8 the window of a key in milliseconds, 9 what of it is left where there are too many, 10 how many keys there may
 -- be, 11 the most bytes of all topics, 12 and 13 how many values may stay, and the most bytes of them, 14 the form of the
 -- entries, 15 how many topics, 16 how many publishes; then for each topic its name, most events, most bytes, whether it is kept, whether
@@ -61,6 +61,21 @@ local function mention(topic, entry, is_kept)
   message.bytes = message.bytes + #part
 end
 
+-- Notes what an entry with an envelope carries that is looked for later: a version, and when it ends. The time of that
+-- goes by a clock without the leaps of the server's, and is kept with the number and the envelope.
+local function note_members(name, entry)
+  if member_of(entry, VERSION_MEMBER) then redis.call('HSET', VERSIONS, name, whole(log.seq)) end
+  local ttl = member_of(entry, TTL_MEMBER)
+  if ttl then
+    local at = log.time + struct.unpack('>I8', ttl) - log.ends_later
+    redis.call('ZADD', ENDS, whole(at), name)
+    redis.call('HSET', ENDINGS, name, whole(log.seq) .. ' ' .. envelope_of(entry))
+    log.ends_upto = log.seq
+  elseif log.ends_upto > 0 then
+    forget_end(name)
+  end
+end
+
 local function keep(topic, entry)
   log.seq = log.seq + 1
   local id, time, cost = whole(log.seq) .. '-0', whole(log.time), cost_of(topic.name, entry)
@@ -70,8 +85,12 @@ local function keep(topic, entry)
   topic.bytes = redis.call('HINCRBY', BYTES, topic.name, cost)
   if topic.bytes == cost then redis.call('ZADD', TOPICS, 0, topic.name) end
   log.bytes = log.bytes + cost
-  if member_of(entry, VERSION_MEMBER) then redis.call('HSET', VERSIONS, topic.name, whole(log.seq)) end
   topic.standing = nil
+  if string.byte(entry) % 4 >= 2 then
+    note_members(topic.name, entry)
+  elseif log.ends_upto > 0 then
+    forget_end(topic.name)
+  end
 end
 
 -- Keys that were forgotten before their window was over, and for how long the last of them was remembered.
@@ -144,6 +163,8 @@ local function judge(topic, terms, entry)
   local after = string.match(terms, ';u(%d+)')
   if after and standing.last > tonumber(after) then return 'superseded', 0 end
   local version, kept = version_of(entry), standing.version
+  -- What ends a value carries its version.
+  if after then return true, version or kept end
   if version and kept and version.epoch == kept.epoch and version.number <= kept.number then
     return 'superseded', kept.number
   end
