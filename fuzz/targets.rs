@@ -57,12 +57,12 @@ pub fn addresses(bytes: &[u8]) {
 }
 
 fn parse(protocol: usize, message: Message<'_>) {
-    let limits = ParseLimits { json_depth: 8, event_bytes: 1_024, patterns: 4 };
+    let limits = ParseLimits { json_depth: 8, event_bytes: 1_024, patterns: 4, last_events: 9 };
     let Ok(request) = PROTOCOLS[protocol].parse(message, &limits) else { return };
     match request.op {
         Op::Subscribe(subscribe) => assert!((1..=4).contains(&subscribe.patterns.len())),
         Op::Unsubscribe { patterns } => assert!((1..=4).contains(&patterns.len())),
-        Op::Publish(event) => assert!(event.data.json().get().len() <= 1_024),
+        Op::Publish { event, .. } => assert!(event.data.json().get().len() <= 1_024),
         Op::Auth { .. } | Op::Ping => {}
     }
 }

@@ -42,6 +42,13 @@ def says_null(value):
     return any((item is None or says_null(item)) and name != "data" for name, item in value.items())
 
 
+def begins_twice(values):
+    """Whether more than one way to begin is asked for, which is refused."""
+    if not isinstance(values, dict):
+        return False
+    return sum(str(values.get(name, False)).lower() not in ("false", "none") for name in ("snapshot", "last", "tail")) > 1
+
+
 def is_negative(case):
     return case.meta is not None and case.meta.generation.mode.is_negative
 
@@ -53,7 +60,9 @@ def filter_case(ctx, case):
     Schemathesis unquotes a path parameter before it quotes it, so that the text `%2A` within a
     topic goes out as `*` instead of `%252A`.
     """
-    if is_negative(case) and (says_null(case.body) or (case.query or {}).get("since") == ""):
+    if is_negative(case) and (says_null(case.body) or "" in ((case.query or {}).get(name) for name in ("since", "before", "after"))):
+        return False
+    if not is_negative(case) and (begins_twice(case.query) or begins_twice(case.body)):
         return False
     topic = (case.path_parameters or {}).get("topic")
     if topic is None or case.meta is None or is_negative(case):

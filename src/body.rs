@@ -11,6 +11,7 @@ mod gzip;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard};
 
 use actix_web::http::header::{self, HeaderMap};
@@ -18,7 +19,7 @@ use actix_web::{FromRequest, HttpRequest, dev, web};
 use bytes::Bytes;
 use encoding_rs::{DecoderResult, Encoding};
 use futures_util::StreamExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, poll_immediate};
 
 use self::gzip::Inflating;
 use crate::auth::{Access, Auth, Entrance, network};
@@ -106,21 +107,30 @@ impl Share {
     }
 }
 
-impl Drop for Share {
-    fn drop(&mut self) {
-        if self.bytes == 0 {
+impl Share {
+    /// Gives so many bytes back, of those that it has.
+    fn give_back(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        if bytes == 0 {
             return;
         }
+        self.bytes -= bytes;
         let mut held = self.bodies.lock();
-        held.bytes -= self.bytes;
+        held.bytes -= bytes;
         if let Some(address) = self.address
             && let Some(of_address) = held.by_address.get_mut(&address)
         {
-            *of_address -= self.bytes;
+            *of_address -= bytes;
             if *of_address == 0 {
                 held.by_address.remove(&address);
             }
         }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
     }
 }
 
@@ -231,15 +241,22 @@ impl Sending {
                 Some(charset) => transcoded(&body, charset, max, share()?, too_large),
             }
         };
-        let body_timeout = given::<Limits>(&request)?.body_timeout;
-        match within(body_timeout, reading).await {
-            Ok(read) => Ok((read?, auth.still(&access)?)),
-            Err(_) => {
-                let seconds = body_timeout.as_secs_f64();
-                let detail = format!("the body did not come in {seconds} s (limits.body_timeout)");
-                Err(Problem::new(Code::TooSlow, detail))
+        let mut reading = pin!(reading);
+        // Most bodies come with their head, and need no timer.
+        let read = match poll_immediate(reading.as_mut()).await {
+            Some(read) => read?,
+            None => {
+                let body_timeout = given::<Limits>(&request)?.body_timeout;
+                let late = |_| {
+                    let seconds = body_timeout.as_secs_f64();
+                    let detail =
+                        format!("the body did not come in {seconds} s (limits.body_timeout)");
+                    Problem::new(Code::TooSlow, detail)
+                };
+                within(body_timeout, reading).await.map_err(late)??
             }
-        }
+        };
+        Ok((read, auth.still(&access)?))
     }
 
     /// The whole of a small body of JSON, or of none.

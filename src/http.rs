@@ -4,6 +4,7 @@
 //! being ignored. Problems are RFC 9457 documents; this is the one place that gives a code its
 //! status.
 
+pub mod cache;
 pub mod grammar;
 
 use actix_web::http::StatusCode;
@@ -148,9 +149,9 @@ impl Query {
         Ok(self.one(name)?.filter(|value| !value.is_empty()))
     }
 
-    /// The topic `name`.
+    /// The topic `name`, which a page of topics gave as the place to go on from.
     pub fn topic(&self, name: &str) -> Result<Option<Topic>, Problem> {
-        Ok(self.one(name)?.map(Topic::parse).transpose()?)
+        Ok(self.one(name)?.map(Topic::from_stored).transpose()?)
     }
 }
 
@@ -161,9 +162,12 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
     if values.next().is_some() {
         return Err(bad(format!("{name} is given more than once")));
     }
-    match value.to_str() {
-        Ok(text) => Ok(Some(text)),
-        Err(_) => Err(bad(format!("{name} has characters that are not visible ASCII"))),
+    // As `HeaderValue::to_str` has it, and many bytes at a time.
+    let odd = |odd, byte: &u8| odd | u8::from(!(b' '..=b'~').contains(byte) & (*byte != b'\t'));
+    let bytes = value.as_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok(text) if bytes.iter().fold(0, odd) == 0 => Ok(Some(text)),
+        _ => Err(bad(format!("{name} has characters that are not visible ASCII"))),
     }
 }
 

@@ -4,7 +4,9 @@
 //! costs nanoseconds on any thread. Labels are few and fixed, and there from the start: no topic, user or
 //! address becomes one.
 
+mod early_keys;
 mod ends;
+mod passed_by;
 mod refusals;
 mod tally;
 mod text;
@@ -18,8 +20,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+pub use self::early_keys::EARLY_KEYS;
 pub use self::ends::Ends;
+pub use self::passed_by::{PassedBy, Why};
 pub use self::refusals::{Asker, Refusals};
+use self::tally::Held;
 pub use self::text::CLASSIC;
 
 /// The media type of [`Metrics::render`].
@@ -30,9 +35,6 @@ const TRANSPORTS: [&str; 2] = ["websocket", "sse"];
 
 /// Log lines that could not be written: of the process, which has one log.
 pub static LOG_LINES_LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
-
-/// Idempotency keys that were forgotten before their window was over: of the process, which has one history.
-pub static KEYS_FORGOTTEN_EARLY: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// The counters of one node.
 #[derive(Debug)]
@@ -60,8 +62,8 @@ pub struct Metrics {
     pub stumbles: Counter,
     /// Notices that could not be stored.
     pub notices_lost: Counter,
-    /// Entries and messages of an application's Redis that could not become events.
-    pub ingress_passed_by: Counter,
+    /// Entries and messages of an application's Redis that did not become events, by `reason`.
+    pub passed_by: PassedBy,
     /// Patterns that sessions are subscribed to, each counted once a session.
     pub subscriptions: Gauge,
 }
@@ -83,6 +85,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("fanfare");
         let (refusals, closes) = (Refusals::new(&mut registry), Ends::new(&mut registry));
+        let passed_by = PassedBy::new(&mut registry);
         let mut metrics = Self {
             registry,
             events_published: Counter::default(),
@@ -96,7 +99,7 @@ impl Default for Metrics {
             closes,
             stumbles: Counter::default(),
             notices_lost: Counter::default(),
-            ingress_passed_by: Counter::default(),
+            passed_by,
             subscriptions: Gauge::default(),
         };
         metrics.register();
@@ -153,20 +156,32 @@ impl Metrics {
             LOG_LINES_LOST.clone(),
         );
         registry.register(
-            "ingress_passed_by",
-            "Entries and messages of an application's Redis that could not become events",
-            self.ingress_passed_by.clone(),
-        );
-        registry.register(
             "idempotency_keys_forgotten_early",
             "Idempotency keys forgotten before their window was over",
-            KEYS_FORGOTTEN_EARLY.clone(),
+            EARLY_KEYS.counter.clone(),
         );
         registry.register(
             "subscriptions",
             "Patterns that sessions are subscribed to",
             self.subscriptions.clone(),
         );
+    }
+
+    /// Logs what was held back for a minute after a line like it.
+    pub fn tell_held_back(&self) {
+        self.tell(Held::Due);
+    }
+
+    /// Logs all that was held back, for nothing follows.
+    pub fn tell_the_rest(&self) {
+        self.tell(Held::Rest);
+    }
+
+    fn tell(&self, held: Held) {
+        self.refusals.tell_held(held);
+        self.closes.tell_held(held);
+        self.passed_by.tell_held(held);
+        EARLY_KEYS.tell_held(held);
     }
 
     /// The counters as OpenMetrics text.

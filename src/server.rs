@@ -65,7 +65,7 @@ const LAST_GOOD_BYES: Duration = Duration::from_millis(500);
 /// How long a start waits until it is known who was revoked before.
 const REVOCATIONS_KNOWN: Duration = Duration::from_secs(10);
 
-/// How often the history is swept of what is too old.
+/// How often the history is swept of what is too old, and it is looked for what was held back of the log.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// A broker that listens and is about to serve.
@@ -76,6 +76,7 @@ pub struct Server {
     reload: Reload,
     broker: BrokerHandle,
     history: Arc<dyn History>,
+    metrics: Arc<Metrics>,
     services: Vec<Service>,
     revocations_known: oneshot::Receiver<()>,
     places: Places,
@@ -201,6 +202,7 @@ impl Server {
         let mut services = feeds(&config, &broker, &limits)?;
         let (known, revocations_known) = oneshot::channel();
         services.extend(always(&auth, &broker, &history, noticed, known));
+        services.push(Box::pin(tell_held_back(metrics.clone())));
         if let Some(relay) = relay {
             services.push(Box::pin(relay.run(broker.clone())));
         }
@@ -224,7 +226,7 @@ impl Server {
             stumbles: Arc::default(),
             places: places.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
-            sockets: Sockets::new(&config.limits, metrics),
+            sockets: Sockets::new(&config.limits, metrics.clone()),
             entrance: Entrance::new(tls.is_some(), &config.server),
             is_inside: inside.is_none(),
             is_local: is_local(address),
@@ -241,6 +243,7 @@ impl Server {
             reload,
             broker,
             history,
+            metrics,
             services,
             revocations_known,
             places,
@@ -257,6 +260,12 @@ impl Server {
     /// Where it listens to operators and publishers, if that is another address.
     pub fn internal_addr(&self) -> Option<SocketAddr> {
         self.internal_address
+    }
+
+    /// Whether the console is served, where operators come in.
+    pub fn has_console(&self) -> bool {
+        let address = self.internal_address.unwrap_or(self.address);
+        routes::has_console(is_local(address), &self.reload.auth)
     }
 
     /// The broker behind it.
@@ -293,6 +302,7 @@ impl Server {
         };
         services.iter().for_each(JoinHandle::abort);
         history.stop();
+        self.metrics.tell_the_rest();
         Ok(outcome?)
     }
 }
@@ -327,12 +337,14 @@ fn always(
     history: &Arc<dyn History>,
     noticed: Noticed,
     known: oneshot::Sender<()>,
-) -> [Service; 6] {
-    let (keys, watched, asking) = (auth.clone(), broker.clone(), broker.clone());
+) -> [Service; 7] {
+    let (keys, watched) = (auth.clone(), broker.clone());
+    let (asking, ending) = (broker.clone(), broker.clone());
     [
         Box::pin(async move { asking.call_rolls().await }),
         Box::pin(async move { watched.watch_log().await }),
         Box::pin(sweep(history.clone())),
+        Box::pin(async move { ending.end_values().await }),
         Box::pin(async move { keys.keep_keys().await }),
         Box::pin(admin::revocations::follow(broker.clone(), auth.clone(), known)),
         Box::pin(noticed.store(broker.clone())),
@@ -423,6 +435,16 @@ async fn sweep(history: Arc<dyn History>) {
     loop {
         ticks.tick().await;
         history.sweep();
+    }
+}
+
+/// Sees to it that what was held back of the log is told, though nothing like it follows.
+async fn tell_held_back(metrics: Arc<Metrics>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        metrics.tell_held_back();
     }
 }
 

@@ -9,6 +9,7 @@ mod issuer;
 
 use std::env;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,8 +24,9 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore,
     SignatureScheme,
 };
+use rustls_native_certs::load_certs_from_paths;
 
-pub use self::cause::{lasting, lasting_io, lasting_text, reason};
+pub use self::cause::{broke_off, lasting, lasting_io, lasting_text, reason};
 use self::issuer::UnknownIssuer;
 
 /// The variables that name authorities in place of the system's.
@@ -53,11 +55,33 @@ fn read() -> Result<Vec<CertificateDer<'static>>, RootsError> {
     }
     let names = named.iter().map(|(name, value)| format!("{name}={}", value.display()));
     let names = names.collect::<Vec<_>>().join(", ");
-    match (found.errors.first(), found.certs.is_empty()) {
-        (Some(error), _) => Err(RootsError(format!("{names}: {error}"))),
-        (None, true) => Err(RootsError(format!("{names}: there is no certificate, as PEM"))),
-        (None, false) => Ok(found.certs),
+    if let Some(error) = found.errors.first() {
+        return Err(RootsError(format!("{names}: {error}")));
     }
+    // Beside a folder that has some, a file that has none is a mistake as well.
+    let empty =
+        env::var_os(VARIABLES[0]).filter(|file| !file.is_empty() && !holds_any(file.as_ref()));
+    match (empty, usable(&found.certs)) {
+        (Some(file), _) => {
+            let file = file.display();
+            Err(RootsError(format!(
+                "{}={file}: there is no certificate in it, as PEM",
+                VARIABLES[0]
+            )))
+        }
+        (None, 0) => Err(RootsError(format!("{names}: there is no certificate, as PEM"))),
+        (None, _) => Ok(found.certs),
+    }
+}
+
+/// Whether a file has a certificate that can be believed.
+fn holds_any(file: &Path) -> bool {
+    usable(&load_certs_from_paths(Some(file), None).certs) > 0
+}
+
+/// How many of these can be believed: what has the form of PEM may have none of a certificate.
+fn usable(certificates: &[CertificateDer<'static>]) -> usize {
+    RootCertStore::empty().add_parsable_certificates(certificates.iter().cloned()).0
 }
 
 /// The authorities as PEM (RFC 7468), for who reads them so.

@@ -28,7 +28,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "protocol",
         ],
     ),
-    ("ingress", &["auth", "body", "broker", "config", "history", "http", "model", "protocol"]),
+    (
+        "ingress",
+        &["auth", "body", "broker", "config", "history", "http", "metrics", "model", "protocol"],
+    ),
     ("notices", &["auth", "broker", "clock", "config", "history", "metrics", "model", "trust"]),
     ("admin", &["auth", "body", "broker", "history", "http", "metrics", "model"]),
 ];

@@ -4,11 +4,11 @@ mod support;
 
 use fanfare::config::{Storage, Who};
 use fanfare::model::Pattern;
-use reqwest::RequestBuilder;
+use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 use support::sse::SseClient;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, problem, token};
+use support::{API_KEY, TestServer, close, problem, token};
 use tokio_tungstenite::tungstenite::Error;
 
 fn with(request: RequestBuilder, credential: &str) -> RequestBuilder {
@@ -260,7 +260,7 @@ async fn a_session_ends_when_its_token_expires_unless_it_is_renewed() {
 #[tokio::test]
 async fn who_never_says_who_they_are_is_closed_in_time() {
     let server = TestServer::with(|config| {
-        support::close(config);
+        close(config);
         config.limits.auth_timeout = std::time::Duration::from_millis(100);
     });
     let mut client = WsClient::connect(&server, "?topic=a").await;
@@ -271,7 +271,7 @@ async fn who_never_says_who_they_are_is_closed_in_time() {
 #[tokio::test]
 async fn rules_open_and_close_topics_and_clients_publish_where_granted() {
     let server = TestServer::with(|config| {
-        support::close(config);
+        close(config);
         for (pattern, who) in [("open.>", Who::Anyone), ("shut.>", Who::Nobody)] {
             let mut rule = config.rules.default.clone();
             rule.pattern = Pattern::parse(pattern).expect("a pattern");
@@ -321,6 +321,69 @@ async fn a_page_whose_name_was_made_this_machines_reads_nothing_of_an_open_broke
 }
 
 #[tokio::test]
+async fn a_page_of_a_development_server_works_with_an_open_broker_and_no_page_without_an_origin_does()
+ {
+    let (server, closed) = (TestServer::open(), TestServer::with(close));
+    let here = format!("localhost:{}", server.addr.port());
+    let elsewhere = format!("push.example:{}", server.addr.port());
+    let page = "http://localhost:5173";
+    for (server, origin, host, may) in [
+        (&server, page, &here, true),
+        (&server, "https://app.localhost:3000", &here, true),
+        (&server, "http://127.1.2.3", &here, true),
+        (&server, "null", &here, false),
+        // The name of a proxy, or one that somebody had made this machine's.
+        (&server, page, &elsewhere, false),
+        (&closed, page, &here, false),
+    ] {
+        let request = |method, path| {
+            let request = server.http.request(method, server.url(path)).bearer_auth(API_KEY);
+            request.header("host", host).header("origin", origin)
+        };
+        let preflight = request(Method::OPTIONS, "/v1/topics/a/events")
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "content-type");
+        let publish = request(Method::POST, "/v1/topics/a/events").json(&json!(1));
+        for (request, status) in [(preflight, 204), (publish, 201)] {
+            let answer = request.send().await.expect("an answer");
+            let status = if may { status } else { 403 };
+            assert_eq!(answer.status(), status, "{origin} at {host}");
+            assert!(
+                answer.headers().get_all("vary").iter().any(|field| field == "Origin"),
+                "{origin}"
+            );
+            let told = answer.headers().get("access-control-allow-origin");
+            assert!(!may || told.is_some_and(|told| told == origin), "{origin} at {host}");
+        }
+        let fields = [("origin", origin), ("host", host.as_str())];
+        let socket = WsClient::connect_with(server, "?topic=a", &fields).await;
+        assert_eq!(socket.is_ok(), may, "{origin} at {host}");
+    }
+    // Caches keep apart what pages get from what others get.
+    let plain = server.get("/v1/topics").send().await.expect("an answer");
+    assert_eq!(plain.headers()["vary"], "Origin");
+}
+
+#[tokio::test]
+async fn a_credential_in_the_url_of_a_path_that_looks_at_none_is_told_where_it_belongs() {
+    let (open, closed) = (TestServer::open(), TestServer::with(close));
+    for path in ["/metrics", "/v1/sessions", "/v1/topics/a/events"] {
+        let path = format!("{path}?access_token={API_KEY}");
+        let answer = closed.get(&path).send().await.expect("an answer");
+        assert_eq!(answer.status(), 401, "{path}");
+        let said = answer.text().await.expect("text");
+        assert!(
+            said.contains("Authorization: Bearer") && !said.contains(API_KEY),
+            "{path}: {said}"
+        );
+    }
+    let path = format!("/metrics?access_token={API_KEY}");
+    let shown = closed.get(&path).bearer_auth(API_KEY).send().await.expect("an answer");
+    assert_eq!(shown.status(), 200, "what is shown as it should be counts");
+    assert_eq!(open.get(&path).send().await.expect("an answer").status(), 200, "nobody is asked");
+}
+
+#[tokio::test]
 async fn pages_of_foreign_origins_get_nothing_on_any_path() {
     let listed = "https://dashboard.example";
     let server = TestServer::with(|config| config.server.allowed_origins = vec![listed.to_owned()]);
@@ -330,7 +393,7 @@ async fn pages_of_foreign_origins_get_nothing_on_any_path() {
         (listed, true),
         ("https://evil.example", false),
         ("null", false),
-        ("http://127.0.0.1:1", false),
+        ("http://127.0.0.1:1", true),
         ("http://localhost.evil.example", false),
         ("https://dashboard.example.evil.example", false),
         ("https://evil.example/https://dashboard.example", false),
@@ -353,7 +416,7 @@ async fn pages_of_foreign_origins_get_nothing_on_any_path() {
         ("dashboard.example", false),
         ("https://dashboard.example https://evil.example", false),
         ("https://evil.example, https://dashboard.example", false),
-        ("http://[::1]:8080", false),
+        ("http://[::1]:8080", true),
         ("http://0.0.0.0", false),
         ("file://", false),
         ("chrome-extension://dashboard.example", false),
@@ -364,7 +427,7 @@ async fn pages_of_foreign_origins_get_nothing_on_any_path() {
         let response = rest.send().await.expect("an answer");
         assert_eq!(response.status(), if allowed { 201 } else { 403 }, "{origin}");
         let cors = response.headers().get("access-control-allow-origin");
-        assert_eq!(cors.is_some(), origin == listed, "{origin}");
+        assert_eq!(cors.is_some(), allowed, "{origin}");
         let socket = WsClient::connect_with(&server, "", &[("origin", origin)]).await;
         match socket {
             Ok(_) => assert!(allowed, "{origin} was admitted"),
@@ -378,7 +441,7 @@ async fn pages_of_foreign_origins_get_nothing_on_any_path() {
             assert_eq!(problem(stream).await, (403, "origin_not_allowed".to_owned()));
         }
     }
-    let preflight = server.http.request(reqwest::Method::OPTIONS, server.url("/v1/events"));
+    let preflight = server.http.request(Method::OPTIONS, server.url("/v1/events"));
     let preflight =
         preflight.header("origin", listed).header("access-control-request-method", "POST");
     let preflight = preflight.send().await.expect("an answer");

@@ -33,8 +33,13 @@ fn closed() -> TestServer {
 
 /// Looks at a broker: the exit code, and a line a step.
 async fn check(url: &str, more: &[&str]) -> (Option<i32>, String) {
+    run(&[&["check", "--url", url], more].concat(), &[]).await
+}
+
+/// Runs a command to its end: the exit code, and what it said.
+async fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-    without_settings(&mut command).args(["check", "--url", url]).args(more);
+    without_settings(&mut command).args(arguments).envs(variables.iter().copied());
     command.stdin(Stdio::null()).current_dir(std::env::temp_dir());
     let ended = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
     let output = ended.await.expect("no panic");
@@ -151,6 +156,163 @@ fn configuration(path: &Path, port: u16, broker: &str, lines: &str) -> String {
     )
 }
 
+/// What `nginx` asks a password for: `ada`, `hunter2`.
+fn with_password(directory: &TempDir) -> String {
+    let file = directory.path().join("passwords");
+    std::fs::write(&file, "ada:{PLAIN}hunter2\n").expect("written");
+    format!(
+        "{UPGRADE} proxy_set_header Host $http_host; proxy_buffering off; auth_basic here; auth_basic_user_file {};",
+        file.display()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_password_of_a_proxy_is_asked_for_given_and_never_shown() {
+    let (server, directory) = (closed(), tempfile::tempdir().expect("a directory"));
+    let nginx = Nginx::before(&server, &with_password(&directory)).await;
+    let login = nginx.url().replace("http://", "http://ada:hunter2@");
+    let wrong = login.replace("hunter2", "hunter3");
+    let (publish, subscribe) = (
+        ["publish", "demo", "1", "--url"],
+        ["subscribe", "demo", "--snapshot", "--count", "1", "--url"],
+    );
+    for command in [&["check", "--url"][..], &publish, &subscribe] {
+        let (code, said) = run(&[command, &[&nginx.url()]].concat(), &[]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(
+            said.contains("asks for a password") && said.contains("FANFARE_PROXY_LOGIN"),
+            "{said}"
+        );
+        assert!(!said.contains("FANFARE_API_KEY") && !said.contains("FANFARE_TOKEN"), "{said}");
+        let (code, said) = run(&[command, &[&wrong]].concat(), &[]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("refuses this user") && !said.contains("hunter"), "{said}");
+    }
+    // What is needed behind it is said, now that it lets in.
+    let (code, said) = check(&login, &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(step(&said, "token").contains("FANFARE_TOKEN") && !said.contains("hunter"), "{said}");
+    let variables = [("FANFARE_PROXY_LOGIN", "ada:hunter2"), ("FANFARE_TOKEN", API_KEY)];
+    let (code, said) = run(&["check", "--url", &nginx.url()], &variables).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        step(&said, "token").starts_with("ok ") && step(&said, "WebSocket").starts_with("ok "),
+        "{said}"
+    );
+    assert!(step(&said, "event stream").starts_with("unseen"), "{said}");
+    // A subscriber has another place for its token; a publisher has none, and says so.
+    let key = [("FANFARE_API_KEY", API_KEY)];
+    let (code, said) = run(&[&publish[..], &[&login]].concat(), &key).await;
+    assert!(
+        code == Some(2) && said.contains("one Authorization") && !said.contains(API_KEY),
+        "{said}"
+    );
+    let published = server.post("/v1/topics/demo/events").bearer_auth(API_KEY).body("17");
+    assert_eq!(published.send().await.expect("an answer").status(), 201);
+    let (code, said) = run(&[&subscribe[..], &[&login]].concat(), &variables[1..]).await;
+    assert!(code == Some(0) && said.contains("\"data\":17"), "{said}");
+    let (code, said) =
+        run(&[&subscribe[..], &[&login, "--token", "no-such-key"]].concat(), &[]).await;
+    assert!(code == Some(1) && said.contains("not a known API key"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_gets_through_where_the_proxy_says_the_key() {
+    let (server, directory) = (closed(), tempfile::tempdir().expect("a directory"));
+    let lines = format!(
+        "{} proxy_set_header Authorization \"Bearer {API_KEY}\";",
+        with_password(&directory)
+    );
+    let nginx = Nginx::before(&server, &lines).await;
+    let login = [("FANFARE_PROXY_LOGIN", "ada:hunter2")];
+    let (code, said) = run(&["publish", "demo", "1", "--url", &nginx.url()], &login).await;
+    assert_eq!(code, Some(0), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_or_token_that_is_missing_is_named_at_once() {
+    let server = closed();
+    let (code, said) = run(&["publish", "demo", "1", "--url", &server.url("")], &[]).await;
+    assert!(code == Some(1) && said.contains("FANFARE_API_KEY"), "{said}");
+    let (code, said) = run(&["subscribe", "demo", "--url", &server.url("")], &[]).await;
+    assert!(code == Some(1) && said.contains("set FANFARE_TOKEN"), "{said}");
+    // The broker itself hangs up on who does not say who it is, and that is not waited for.
+    assert!(!said.contains("close code"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_http_where_tls_is_spoken_is_told_so() {
+    let server = TestServer::encrypted(soon);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (near, far) = (listener.local_addr().expect("its address"), server.addr);
+    // One that says so in TLS alone, as most do.
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut first = [0];
+                if near.peek(&mut first).await.is_ok() && first == [0x16] {
+                    let mut far = TcpStream::connect(far).await.expect("connected");
+                    _ = copy_bidirectional(&mut near, &mut far).await;
+                } else {
+                    let unexpected_message = [0x15, 3, 3, 0, 2, 2, 10];
+                    _ = near.write_all(&unexpected_message).await;
+                }
+            });
+        }
+    });
+    for url in [format!("http://{far}"), format!("http://{near}")] {
+        for command in [
+            &["check", "--url"][..],
+            &["publish", "demo", "1", "--url"],
+            &["subscribe", "demo", "--url"],
+        ] {
+            let (code, said) = run(&[command, &[&url]].concat(), &[]).await;
+            assert_eq!(code, Some(1), "{said}");
+            assert!(said.contains("TLS is spoken") && said.contains("https://"), "{said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_that_a_proxy_compresses_is_read_all_the_same() {
+    let server = closed();
+    let lines = format!(
+        "{UPGRADE} proxy_set_header Host $http_host; proxy_buffering off; gzip on; gzip_proxied any;
+         gzip_min_length 0; gzip_http_version 1.0; gzip_types application/problem+json application/json;"
+    );
+    let nginx = Nginx::before(&server, &lines).await;
+    let (code, said) = check(&nginx.url(), &["--idle", "1"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    for name in ["event stream", "idle stream"] {
+        let line = step(&said, name);
+        assert!(line.starts_with("unseen") && line.contains("FANFARE_TOKEN"), "{said}");
+    }
+}
+
+/// One that takes connections, and says this and nothing more.
+async fn silent_behind(said: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut near, _)) = listener.accept().await {
+            _ = near.write_all(said.as_bytes()).await;
+            held.push(near);
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_that_times_out_is_called_one() {
+    for said in ["", "HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{"] {
+        let url = silent_behind(said).await;
+        let (code, said) = check(&url, &[]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(step(&said, "broker").contains("read time-out"), "{said}");
+    }
+}
+
 const UPGRADE: &str = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
                        proxy_set_header Connection $http_connection;";
 
@@ -256,6 +418,16 @@ async fn a_proxy_that_reaches_no_broker_is_told_apart_from_none() {
     assert_eq!(code, Some(1), "{said}");
     let broker = step(&said, "broker");
     assert!(broker.starts_with("wrong") && broker.contains("reaches no broker"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_before_the_broker_is_told_apart_from_no_broker() {
+    let server = open();
+    let locked = "auth_basic Restricted;\nauth_basic_user_file none;";
+    let nginx = Nginx::before(&server, locked).await;
+    let (code, said) = check(&nginx.url(), &[]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(step(&said, "broker").contains("asks for a password"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

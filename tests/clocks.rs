@@ -8,7 +8,7 @@ use fanfare::clock::Clock;
 use fanfare::config::{Config, Storage};
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::sqlite::Opened;
-use fanfare::history::{Append, Feed, History, IdempotencyKey, Loss, Read, Since};
+use fanfare::history::{Append, Asked, Feed, History, IdempotencyKey, Loss, Read, Since};
 use fanfare::model::{Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 
 /// How long events are kept.
@@ -56,7 +56,8 @@ fn open(path: &Path, storage: Storage, clock: Clock) -> Arc<dyn History> {
 async fn put(history: &dyn History, key: u8) -> (Cursor, Timestamp) {
     let data = Data::from_json(b"1", 1).expect("JSON");
     let events = vec![NewEvent::new(Topic::parse("a").expect("a topic"), None, data)];
-    let key = Some(IdempotencyKey { scope: [key; 32], request: [key; 32], is_in_series: false });
+    let asked = Asked::of_events(&events);
+    let key = Some(IdempotencyKey { scope: [key; 32], asked, is_in_series: false });
     let receipt = history.append(Append { events, key }).await.expect("it is stored");
     (receipt.events[0].cursor.expect("it is kept"), receipt.events[0].time)
 }

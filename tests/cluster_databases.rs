@@ -7,31 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use fanfare::config::{Redis as RedisConfig, Rule, Storage};
-use fanfare::model::Pattern;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::redis::Redis;
+use support::room::{ask, client, node};
 use support::ws::WsClient;
 use support::{API_KEY, PATIENCE, TestServer, eventually, expect, token};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-/// A node whose log is in a database, and which tells who is in a `room.>`.
-fn node(redis: &Redis, database: u8) -> TestServer {
-    TestServer::with(|config| {
-        support::close(config);
-        config.redis = Some(RedisConfig::at(&format!("{}/{database}", redis.url())));
-        config.rules.default.storage = Storage::Redis;
-        let pattern = Pattern::parse("room.>").expect("a pattern");
-        config.rules.listed =
-            vec![Rule { pattern, presence: true, ..config.rules.default.clone() }];
-    })
-}
-
-async fn ask(node: &TestServer, path: &str) -> Value {
-    let answer = node.get(path).bearer_auth(API_KEY).send().await.expect("an answer");
-    expect(answer, StatusCode::OK).await
-}
 
 async fn publish(node: &TestServer, data: u32) -> String {
     let request = node.post("/v1/topics/room.a/events").bearer_auth(API_KEY).json(&data);
@@ -41,8 +25,7 @@ async fn publish(node: &TestServer, data: u32) -> String {
 
 /// A client of `ada` in the room.
 async fn ada(node: &TestServer) -> WsClient {
-    let token = token("ada", &[">"], &[], 600);
-    WsClient::live(node, &format!("?topic=room.a&access_token={token}")).await
+    client(node, "ada", "?topic=room.a").await
 }
 
 /// The users of the room, and whether that is an answer of all who should know.
@@ -141,37 +124,43 @@ async fn events_of_another_database_are_not_heard_even_where_the_log_there_is_a_
     }
 }
 
-/// A node of a release that does not say which database is its own: it says that it is there, and hears the
-/// channel of all.
+/// A node of a release that does not say which database is its own: it hears the channel of all, and says that it is
+/// there once it is asked to.
 struct Earlier {
-    hears: redis::Connection,
+    /// Read as it comes: the client of tests takes a message for a late answer after each read that timed out.
+    hears: TcpStream,
     ends: Arc<AtomicBool>,
     says: Option<JoinHandle<()>>,
 }
 
 impl Earlier {
-    fn at(redis: &Redis) -> Self {
-        let (mut hears, mut speaks) = (redis.connect(), redis.connect());
+    async fn at(redis: &Redis) -> Self {
+        let mut hears = TcpStream::connect(("127.0.0.1", redis.port)).await.expect("a connection");
         let subscribe = redis::cmd("SSUBSCRIBE").arg("{fanfare}:feed").get_packed_command();
-        hears.send_packed_command(&subscribe).expect("it is sent");
-        hears.recv_response().expect("it is subscribed");
-        hears.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket");
-        let ends = Arc::new(AtomicBool::new(false));
-        let until = ends.clone();
-        let says = thread::spawn(move || {
+        hears.write_all(&subscribe).await.expect("it is sent");
+        let mut earlier = Self { hears, ends: Arc::default(), says: None };
+        assert!(earlier.hears().await, "it is subscribed");
+        earlier
+    }
+
+    /// Says that it is there until it ends.
+    fn speak(&mut self, redis: &Redis) {
+        let (mut speaks, until) = (redis.connect(), self.ends.clone());
+        self.says = Some(thread::spawn(move || {
             while !until.load(Ordering::Relaxed) {
                 let mut say = redis::cmd("SPUBLISH");
                 say.arg("{fanfare}:nodes").arg(&b"+zzzzzzzz\x02"[..]);
                 say.query::<i64>(&mut speaks).expect("it is said");
                 thread::sleep(Duration::from_millis(200));
             }
-        });
-        Self { hears, ends, says: Some(says) }
+        }));
     }
 
     /// Whether it hears anything.
-    fn hears(&mut self) -> bool {
-        self.hears.recv_response().is_ok()
+    async fn hears(&mut self) -> bool {
+        let mut heard = [0; 16_384];
+        let read = timeout(Duration::from_millis(300), self.hears.read(&mut heard)).await;
+        matches!(read, Ok(Ok(1..)))
     }
 }
 
@@ -193,9 +182,11 @@ async fn nodes_of_an_earlier_release_are_told_what_is_published_as_long_as_one_i
         publish(&nodes[0], n).await;
         // Its own nodes miss nothing, whichever channel it is.
         assert_eq!(client.until("event").await["data"], n);
-        earlier.hears()
+        earlier.hears().await
     };
-    let mut earlier = Earlier::at(&redis);
+    let mut earlier = Earlier::at(&redis).await;
+    assert!(!heard(&mut earlier).await, "nobody knows of it");
+    earlier.speak(&redis);
     let is_used = async { while !heard(&mut earlier).await {} };
     timeout(PATIENCE, is_used).await.expect("the channel of all is used");
     for _ in 0..5 {

@@ -92,7 +92,7 @@ async fn a_stream_of_a_full_redis_is_read_all_the_same() {
     };
     let node = node(&own, |config| {
         let (redis, topic) = (RedisConfig::at(&app.url()), "orders".to_owned());
-        config.sources = vec![RedisSource { redis, tap, topic, kind: None }];
+        config.sources = vec![RedisSource { redis, tap, topic, kind: None, keys: None }];
     });
     eventually("it is there", async || {
         let request = node.get("/v1/topics/orders").bearer_auth(API_KEY).send().await;

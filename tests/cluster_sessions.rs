@@ -4,43 +4,24 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use fanfare::config::{Redis as RedisConfig, Rule, Storage};
-use fanfare::model::Pattern;
 use serde_json::{Value, json};
 use support::company::Company;
 use support::process::Process;
 use support::redis::Redis;
+use support::room::{self, ask, client};
 use support::ws::WsClient;
 use support::{API_KEY, PATIENCE, TestServer, eventually, token};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::connect_async;
 
-/// A node of a cluster with credentials, which tells who is in a `room.>`.
+/// A node whose log is in the first database.
 fn node(redis: &Redis) -> TestServer {
-    TestServer::with(|config| {
-        support::close(config);
-        config.redis = Some(RedisConfig::at(&redis.url()));
-        config.rules.default.storage = Storage::Redis;
-        let pattern = Pattern::parse("room.>").expect("a pattern");
-        config.rules.listed =
-            vec![Rule { pattern, presence: true, ..config.rules.default.clone() }];
-    })
-}
-
-async fn ask(node: &TestServer, path: &str) -> Value {
-    let answer = node.get(path).bearer_auth(API_KEY).send().await.expect("an answer");
-    support::expect(answer, reqwest::StatusCode::OK).await
+    room::node(redis, 0)
 }
 
 async fn end(node: &TestServer, path: &str) -> (u16, Value) {
     let answer = node.delete(path).bearer_auth(API_KEY).send().await.expect("an answer");
     (answer.status().as_u16(), answer.json().await.unwrap_or_default())
-}
-
-/// A client of `user` on a node, subscribed to `query`.
-async fn client(node: &TestServer, user: &str, query: &str) -> WsClient {
-    let token = token(user, &[">"], &[], 600);
-    WsClient::live(node, &format!("{query}&access_token={token}")).await
 }
 
 fn members(presence: &Value) -> usize {

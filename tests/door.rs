@@ -115,12 +115,15 @@ async fn with_a_listener_of_their_own_operators_and_publishers_are_served_there_
     let mut client = WsClient::live(&server, "?topic=a").await;
     let body = json!({"topic": "a", "data": 1}).to_string();
     for (method, path, public, internal) in [
-        (Method::POST, "/v1/events", 404, 201),
+        (Method::POST, "/v1/events", 405, 201),
         (Method::POST, "/v1/topics/a/events", 405, 201),
         (Method::DELETE, "/v1/topics/b/events", 405, 200),
         // The body is that of a publish.
         (Method::POST, "/v1/sse", 400, 400),
         (Method::GET, "/v1/topics/a/events", 200, 200),
+        (Method::GET, "/v1/events?match=a", 200, 200),
+        (Method::GET, "/v1/snapshot?match=a", 200, 200),
+        (Method::GET, "/v1/cursor", 200, 200),
         (Method::GET, "/v1/topics/a", 200, 200),
         (Method::GET, "/v1/topics", 200, 200),
         (Method::GET, "/v1/sessions", 404, 200),
@@ -147,8 +150,10 @@ async fn with_a_listener_of_their_own_operators_and_publishers_are_served_there_
     }
     // What is published inside comes out.
     assert_eq!(client.until("event").await["data"], 1);
-    let refused = server.http.patch(server.url("/v1/topics/a/events"));
-    assert_eq!(answer(refused).await.headers()["allow"], "GET, HEAD");
+    for path in ["/v1/topics/a/events", "/v1/events"] {
+        let refused = server.http.patch(server.url(path));
+        assert_eq!(answer(refused).await.headers()["allow"], "GET, HEAD");
+    }
 }
 
 #[tokio::test]

@@ -171,6 +171,10 @@ async fn an_idempotency_key_is_known_after_a_restart() {
     server.stop();
     let server = TestServer::durable(directory.path(), |_| {});
     assert_eq!(expect(publish(&server, 1).await, StatusCode::OK).await, first);
+    let batch = server.post("/v1/events").header("idempotency-key", "k");
+    let batch = batch.body(r#"{"events":[{"topic":"a","data":1}]}"#).send().await;
+    let again = expect(batch.expect("an answer"), StatusCode::OK).await;
+    assert_eq!(again["events"], json!([first]), "the other way");
     let other = expect(publish(&server, 2).await, StatusCode::CONFLICT).await;
     assert_eq!(other["code"], "idempotency_mismatch");
     let topic = server.get("/v1/topics/a").send().await.expect("an answer");

@@ -289,3 +289,42 @@ async fn what_does_not_go_together_or_has_no_place_is_refused_by_name() {
     publish(&server, long, StatusCode::UNPROCESSABLE_ENTITY).await;
     published(&server, json!({"topic": "now.a", "data": 1, "keep": false})).await;
 }
+
+#[tokio::test]
+async fn a_value_ends_when_its_time_is_over_and_everyone_is_told() {
+    let server = server();
+    let mut reader = client(&server, "seats.%3E").await;
+    published(&server, json!({"topic": "seats.1", "data": "ann", "ttl_ms": 300, "version": 4}))
+        .await;
+    published(&server, json!({"topic": "seats.2", "data": "bob", "ttl_ms": 60_000})).await;
+    let told = reader.events(3).await;
+    let at = |name: &str, event: &Value| {
+        let time = event[name].as_str().expect("a time").to_owned();
+        fanfare::model::Timestamp::parse(&time).expect("a time").millis()
+    };
+    assert_eq!(at("expires", &told[0]) - at("time", &told[0]), 300);
+    let ended = &told[2];
+    assert_eq!((&ended["topic"], &ended["removed"]), (&json!("seats.1"), &json!(true)));
+    assert_eq!((&ended["reason"], &ended["version"]), (&json!("expired"), &json!(4)));
+    assert!(ended["id"].is_string() && ended.get("expires").is_none());
+    assert!(at("time", ended) >= at("expires", &told[0]), "not early");
+    assert_eq!(values(&server, "seats.%3E").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_value_ends_though_the_broker_was_stopped_when_its_time_was_over() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = || TestServer::durable(directory.path(), support::close);
+    let server = start();
+    published(&server, json!({"topic": "a", "data": 1, "ttl_ms": 400})).await;
+    published(&server, json!({"topic": "b", "data": 2, "ttl_ms": 400})).await;
+    published(&server, json!({"topic": "b", "data": 3})).await;
+    published(&server, json!({"topic": "c", "data": 4, "ttl_ms": 60_000})).await;
+    server.stop();
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let server = start();
+    let data = async || -> Vec<Value> {
+        values(&server, "*").await.iter().map(|event| event["data"].clone()).collect()
+    };
+    support::eventually("it has ended", async || data().await == [3, 4]).await;
+}

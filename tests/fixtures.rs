@@ -193,6 +193,16 @@ async fn check_receipt(server: &TestServer, Receipt { key, body, answer }: &Rece
     assert_eq!(again, *answer, "under the key {key}");
     let other = publish(&body.replace("keyed.a", "keyed.b")).await.expect("an answer");
     assert_eq!(other.status(), StatusCode::CONFLICT);
+    // What the earlier release knows of it can't be asked for another way, and is not stored again.
+    let batch: Value = serde_json::from_str(body).expect("a batch");
+    let lines: Vec<_> =
+        batch["events"].as_array().expect("one").iter().map(Value::to_string).collect();
+    let other_way = server.post("/v1/events").bearer_auth(API_KEY).header("idempotency-key", key);
+    let other_way = other_way.header("content-type", "application/x-ndjson").body(lines.join("\n"));
+    assert_eq!(other_way.send().await.expect("an answer").status(), StatusCode::CONFLICT);
+    let mut client = WsClient::connect(server, &format!("?access_token={API_KEY}")).await;
+    let event = json!({ "op": "publish", "topic": "keyed.a", "data": 1, "key": key });
+    assert_eq!(client.ask(1, event).await["code"], "idempotency_mismatch");
 }
 
 async fn status(server: &TestServer, user: &str, token: &str, issued: u64) -> u16 {

@@ -4,7 +4,7 @@
 mod envelope;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -15,8 +15,8 @@ use fanfare::history::memory::MemoryHistory;
 use fanfare::history::redis::Joined;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{
-    Append, AppendError, Feed, History, IdempotencyKey, ListTopics, Loss, Newest, Page, Read,
-    Receipt, Since,
+    Append, AppendError, Asked, Feed, History, IdempotencyKey, ListTopics, Loss, Newest, Page,
+    Read, ReadBack, Receipt, Since,
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 
@@ -184,9 +184,20 @@ impl Log {
     }
 
     async fn keyed(&self, scope: u8, request: u8) -> Result<Receipt, AppendError> {
-        let (scope, asked) = ([scope; 32], [request; 32]);
-        let key = Some(IdempotencyKey { scope, request: asked, is_in_series: false });
-        self.history.append(Append { events: vec![event("keyed", request)], key }).await
+        let events = vec![event("keyed", request)];
+        let asked = Asked::of_events(&events).with_raw([request; 32]);
+        self.append_as(scope, asked, events).await
+    }
+
+    /// Appends under a key what is asked in some form.
+    async fn append_as(
+        &self,
+        scope: u8,
+        asked: Asked,
+        events: Vec<NewEvent>,
+    ) -> Result<Receipt, AppendError> {
+        let key = Some(IdempotencyKey { scope: [scope; 32], asked, is_in_series: false });
+        self.history.append(Append { events, key }).await
     }
 
     /// How many events a topic has.
@@ -196,7 +207,12 @@ impl Log {
 
     /// The current values of all that matches.
     async fn values(&self, texts: &[&str]) -> Vec<String> {
-        let newest = Newest { patterns: patterns(texts), after: None, max_events: 100 };
+        let newest = Newest {
+            patterns: patterns(texts),
+            after: None,
+            max_events: 100,
+            max_bytes: usize::MAX,
+        };
         data(&self.history.newest(newest).await.unwrap().events)
     }
 
@@ -230,6 +246,31 @@ impl Log {
             after = Some(page.next);
             if page.done {
                 return all;
+            }
+        }
+    }
+}
+
+impl Log {
+    /// All that matches before a place, newest first, read in pages; and whether one had a gap.
+    async fn all_back(
+        &self,
+        texts: &[&str],
+        mut before: Option<Cursor>,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> (Vec<String>, bool) {
+        let (mut all, mut gap) = (Vec::new(), false);
+        loop {
+            let read = ReadBack { patterns: patterns(texts), before, max_events, max_bytes };
+            let page = self.history.read_back(read).await.unwrap();
+            assert!(page.events.len() <= max_events && page.events.len() <= page.looked_at);
+            all.extend(data(&page.events));
+            gap |= page.gap;
+            assert!(before.is_none() || page.next < before || page.gap, "no progress");
+            before = page.next;
+            if before.is_none() {
+                return (all, gap);
             }
         }
     }
@@ -341,6 +382,79 @@ async fn a_read_ends_where_it_was_told_to(backend: Backend) {
     assert_eq!((page.events.len(), page.done, page.next), (1, false, places[3]));
     let page = log.history.read(read(5, 5, usize::MAX)).await.unwrap();
     assert_eq!((page.events.len(), page.done, page.next), (0, true, places[5]));
+}
+
+async fn pages_back_hold_each_matching_event_once_and_the_newest_first(backend: Backend) {
+    let log = open(backend, |_| {});
+    let names = ["a", "a.b", "a.c", "b.b", "a.b.c"];
+    let mut places = Vec::new();
+    for n in 0..60 {
+        places.push(log.put(names[n * 7 % 5], n).await);
+    }
+    let behind_the_newest = places[59].at(places[59].sequence + 1);
+    for texts in [&["a.b"][..], &["a.*"], &["a.>", "b.b"], &[">"], &["*.b", "a.b"], &["nobody"]] {
+        let befores = [(None, 60), (Some(behind_the_newest), 60), (Some(places[17]), 17)];
+        for (before, below) in befores.into_iter().chain([(Some(places[0]), 0)]) {
+            let wanted = patterns(texts);
+            let mut expected: Vec<_> = (0..below)
+                .filter(|n| {
+                    let topic = topic(names[n * 7 % 5]);
+                    wanted.iter().any(|pattern| pattern.matches(&topic))
+                })
+                .map(|n| n.to_string())
+                .collect();
+            expected.reverse();
+            for (max_events, max_bytes) in [(1, usize::MAX), (4, usize::MAX), (100, 700)] {
+                let (all, gap) = log.all_back(texts, before, max_events, max_bytes).await;
+                assert_eq!((all, gap), (expected.clone(), false), "{texts:?} before {before:?}");
+            }
+        }
+    }
+    let read = ReadBack {
+        patterns: patterns(&["a.b"]),
+        before: None,
+        max_events: 12,
+        max_bytes: usize::MAX,
+    };
+    let page = log.history.read_back(read.clone()).await.unwrap();
+    assert_eq!((page.events.len(), page.next), (12, None), "the last page is known as such");
+    let page = log.history.read_back(ReadBack { max_bytes: 1, ..read }).await.unwrap();
+    assert_eq!((page.events.len(), page.next), (1, page.events[0].cursor));
+}
+
+async fn at_the_end_of_reading_back_it_is_told_whether_older_events_were_removed(backend: Backend) {
+    let log = open(backend, |config| config.rules.default.max_events = 3);
+    for n in 0..6 {
+        log.put("a", n).await;
+        log.put("b.c", n).await;
+    }
+    let other = log.put("b.d", 6).await;
+    let back = async |texts: &[&str], before| log.all_back(texts, before, 2, usize::MAX).await;
+    let words = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    assert_eq!(back(&["a"], None).await, (words(&["5", "4", "3"]), true));
+    assert_eq!(back(&["b.d"], None).await, (words(&["6"]), false));
+    assert_eq!(back(&["b.*"], None).await, (words(&["6", "5", "4", "3"]), true));
+    assert_eq!(back(&["b.d"], Some(other)).await, (Vec::new(), false));
+    log.history.forget(topic("b.d")).await.unwrap();
+    assert_eq!(back(&["b.d"], None).await, (Vec::new(), true));
+}
+
+async fn a_place_of_no_log_is_read_back_from_as_the_newest_and_a_gap(backend: Backend) {
+    let log = open(backend, |_| {});
+    let nothing = log.history.head();
+    let first = log.put("a", 1).await;
+    let place = log.put("a", 2).await;
+    let foreign = Cursor { log: fanfare::model::LogName::random(), ..place };
+    let future = place.at(place.sequence + 1_000_000_000);
+    let epoch = Cursor { epoch: place.epoch + 1, ..first };
+    let all = vec!["2".to_owned(), "1".to_owned()];
+    for cursor in [foreign, future, epoch] {
+        let (found, gap) = log.all_back(&["a"], Some(cursor), 9, usize::MAX).await;
+        assert_eq!((&found, gap), (&all, true), "{cursor}");
+    }
+    for before in [nothing, first] {
+        assert_eq!(log.all_back(&["a"], Some(before), 9, usize::MAX).await, (Vec::new(), false));
+    }
 }
 
 async fn a_cursor_is_retained_until_something_later_is_removed(backend: Backend) {
@@ -617,10 +731,11 @@ async fn the_newest_of_each_topic_comes_once_by_topic(backend: Backend) {
         (&["s.2", "*"], &["26", "99"]),
         (&["nobody.>"], &[]),
     ] {
-        for max_events in [1, 4, 100] {
+        for (max_events, max_bytes) in [(1, usize::MAX), (4, usize::MAX), (100, 1), (100, 100_000)]
+        {
             let (mut after, mut all) = (None, Vec::new());
             loop {
-                let newest = Newest { patterns: patterns(texts), after, max_events };
+                let newest = Newest { patterns: patterns(texts), after, max_events, max_bytes };
                 let page = log.history.newest(newest).await.unwrap();
                 assert!(page.events.len() <= max_events);
                 all.extend(data(&page.events));
@@ -634,16 +749,43 @@ async fn the_newest_of_each_topic_comes_once_by_topic(backend: Backend) {
     }
 }
 
+async fn current_values_are_paged_by_their_bytes(backend: Backend) {
+    let log = open(backend, |_| {});
+    let text = text_that_costs(50_000);
+    for n in 0..100 {
+        log.put(&format!("s.{n}"), &text).await;
+    }
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let (patterns, max_events, max_bytes) = (patterns(&["s.*"]), 1_000, 200_000);
+        let newest = Newest { patterns, after, max_events, max_bytes };
+        let page = log.history.newest(newest).await.unwrap();
+        let bytes: usize = page.events.iter().map(|event| event.cost()).sum();
+        assert!(bytes < 2_000_000, "{bytes} bytes in a page");
+        count += page.events.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(count, 100);
+}
+
 async fn topics_are_listed_by_name_in_pages(backend: Backend) {
     let log = open(backend, |_| {});
+    let mut times = HashMap::new();
     for name in ["b", "a.2", "a.1", "c", "a.3", "a.1"] {
         log.put(name, 1).await;
+        let newest = log.history.topic(topic(name)).await.unwrap();
+        assert_eq!(newest.latest_time, newest.latest.map(|event| event.time));
+        times.insert(topic(name), newest.latest_time);
     }
     log.history.forget(topic("a.3")).await.unwrap();
     let list = async |pattern: &str, after: Option<&str>, limit| {
         let pattern = Pattern::parse(pattern).unwrap();
         let list = ListTopics { pattern, after: after.map(topic), limit };
         let topics = log.history.topics(list).await.unwrap();
+        assert!(topics.iter().all(|summary| summary.latest_time == times[&summary.topic]));
         topics.into_iter().map(|summary| (summary.topic.to_string(), summary.retained)).collect()
     };
     let names = |names: &[(&str, usize)]| -> Vec<(String, usize)> {
@@ -666,6 +808,31 @@ async fn a_repeat_under_its_key_stores_nothing_and_gets_the_first_result(backend
     assert!(!log.keyed(2, 2).await.unwrap().repeated);
     assert_eq!(log.all(&["keyed"], None, 10).await, ["1", "2"]);
     assert_eq!(log.heard(2).await.len(), 2);
+}
+
+async fn a_repeat_is_known_by_its_events_and_one_of_an_earlier_release_by_how_it_came(
+    backend: Backend,
+) {
+    let log = open(backend, |_| {});
+    let events = || vec![event("keyed", "{\"n\":1}")];
+    let (spaced, others) = (vec![event("keyed", "{ \"n\" : 1 }")], vec![event("keyed", 2)]);
+    let live = Asked::of_events(&events());
+    let first = log.append_as(1, live.with_raw([1; 32]), events()).await.unwrap();
+    for asked in [live, live.with_raw([2; 32]), Asked::of_events(&spaced).with_raw([3; 32])] {
+        let again = log.append_as(1, asked, events()).await.unwrap();
+        assert_eq!((again.repeated, again.events), (true, first.events.clone()));
+    }
+    for asked in [Asked::of_events(&others), Asked::of_events(&others).with_raw([1; 32])] {
+        let refused = log.append_as(1, asked, others.clone()).await;
+        assert_eq!(refused, Err(AppendError::Mismatch), "it is another event");
+    }
+    // As a release left it that looks at requests alone.
+    log.append_as(2, Asked::as_it_came([1; 32]), events()).await.unwrap();
+    assert!(log.append_as(2, live.with_raw([1; 32]), events()).await.unwrap().repeated);
+    for asked in [live.with_raw([2; 32]), live] {
+        assert_eq!(log.append_as(2, asked, events()).await, Err(AppendError::Mismatch));
+    }
+    assert_eq!(log.retained("keyed").await, 2);
 }
 
 async fn of_repeats_that_race_one_is_stored(backend: Backend) {
@@ -738,6 +905,22 @@ async fn ephemeral_events_are_heard_in_their_place_and_not_kept(backend: Backend
     assert_eq!((data(&page.events), page.gap), (vec!["3".to_owned()], None));
 }
 
+async fn what_is_kept_of_a_topic_that_is_reserved_now_is_still_read(backend: Backend) {
+    let log = open(backend, |_| {});
+    let old = Topic::from_stored("old.^^a.b").unwrap();
+    let first = log.put("before", 0).await;
+    let data_of_it = Data::from_json(b"1", 9).unwrap();
+    log.append(vec![NewEvent::new(old.clone(), None, data_of_it)]).await;
+    log.heard(2).await;
+    let page = log.page(&["old.>"], Some(first)).await;
+    assert_eq!((data(&page.events), page.gap), (vec!["1".to_owned()], None));
+    assert_eq!(log.values(&["old.>"]).await, ["1"]);
+    assert_eq!(log.history.topic(old.clone()).await.unwrap().retained, 1);
+    let list = ListTopics { pattern: Pattern::parse("old.>").unwrap(), after: None, limit: 9 };
+    assert_eq!(log.history.topics(list).await.unwrap()[0].topic, old);
+    assert_eq!(log.history.forget(old).await.unwrap(), 1);
+}
+
 async fn a_moment_is_the_place_before_what_happened_since(backend: Backend) {
     let log = open(backend, |_| {});
     let mut moments = Vec::new();
@@ -789,6 +972,9 @@ contracts! {
     what_was_stored_is_read_byte_for_byte
     the_feed_hears_everything_in_order_whoever_appends
     pages_hold_each_matching_event_once_and_in_order
+    pages_back_hold_each_matching_event_once_and_the_newest_first
+    at_the_end_of_reading_back_it_is_told_whether_older_events_were_removed
+    a_place_of_no_log_is_read_back_from_as_the_newest_and_a_gap
     a_read_ends_where_it_was_told_to
     a_cursor_is_retained_until_something_later_is_removed
     cursors_of_no_place_in_the_log_are_a_gap
@@ -802,12 +988,15 @@ contracts! {
     where_too_many_current_values_stay_the_oldest_go_and_are_a_gap
     a_rule_may_say_that_no_current_value_stays
     the_newest_of_each_topic_comes_once_by_topic
+    current_values_are_paged_by_their_bytes
     topics_are_listed_by_name_in_pages
     a_repeat_under_its_key_stores_nothing_and_gets_the_first_result
+    a_repeat_is_known_by_its_events_and_one_of_an_earlier_release_by_how_it_came
     of_repeats_that_race_one_is_stored
     a_key_is_known_for_its_window_and_no_key_is_forgotten_early
     where_keys_are_many_the_oldest_go_early_but_none_within_ten_minutes
     ephemeral_events_are_heard_in_their_place_and_not_kept
+    what_is_kept_of_a_topic_that_is_reserved_now_is_still_read
     a_moment_is_the_place_before_what_happened_since
     what_an_event_carries_is_read_and_heard_byte_for_byte
     a_tombstone_takes_the_value_away_and_is_read_as_any_event
@@ -817,6 +1006,9 @@ contracts! {
     what_has_to_be_the_newest_is_so_or_nothing_is_stored
     of_two_who_follow_the_same_event_one_is_stored
     what_is_passed_on_is_heard_in_its_place_and_not_kept
+    a_value_ends_once_its_time_is_over_unless_something_follows_it
+    a_value_that_was_removed_by_its_age_ends_all_the_same
+    a_clock_that_leaps_ends_nothing_early
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ fn stream(redis: &Redis, field: Option<&str>) -> RedisSource {
     let (name, group) = ("app:orders".to_owned(), "fanfare".to_owned());
     let tap = Tap::Stream { name, group, field: field.map(str::to_owned) };
     let (redis, topic) = (RedisConfig::at(&redis.url()), "{name}".to_owned());
-    RedisSource { redis, tap, topic, kind: None }
+    RedisSource { redis, tap, topic, kind: None, keys: None }
 }
 
 /// A node of a cluster that is fed.
@@ -118,6 +118,7 @@ async fn channels_become_topics_by_their_names() {
         tap: Tap::Channel("prices:*".to_owned()),
         topic: "app.{name}".to_owned(),
         kind: None,
+        keys: None,
     };
     let nodes = [node(&own, source.clone()), node(&own, source)];
     let mut client = WsClient::live(&nodes[1], "?topic=app.%3E").await;
@@ -143,6 +144,7 @@ async fn a_message_that_the_log_took_without_an_answer_is_kept_once() {
         tap: Tap::Channel("prices".to_owned()),
         topic: "prices".to_owned(),
         kind: None,
+        keys: None,
     };
     let node = node(&own, source);
     let is_heard = async || {
@@ -197,7 +199,32 @@ async fn an_entry_without_its_field_is_said_and_counted() {
     eventually_logged(&directory, &words).await;
     let metrics = reqwest::get(process.url("/metrics")).await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
-    assert!(metrics.contains("fanfare_ingress_passed_by_total 1\n"), "{metrics}");
+    let counted = "fanfare_ingress_passed_by_total{reason=\"no_field\"} 1\n";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_fills_a_stream_with_what_can_be_no_event_fills_no_log() {
+    let app = Redis::start();
+    for n in 0..300 {
+        let _: String =
+            app.run(&["XADD", "app:orders", &format!("7-{}", n + 1), "nothing", "here"]);
+    }
+    add(&app, "1");
+    let (mut process, directory) = reading(&app.url(), "json");
+    eventually("the good one is there", async || {
+        let kept = reqwest::get(process.url("/v1/topics/orders/events")).await.expect("an answer");
+        kept.json::<Value>().await.expect("JSON")["events"].as_array().map(Vec::len) == Some(1)
+    })
+    .await;
+    process.signal("-TERM");
+    process.wait();
+    let log = std::fs::read_to_string(directory.path().join("broker.log")).expect("a log");
+    let said: Vec<_> = log.lines().filter(|line| line.contains("no_field")).collect();
+    assert!(
+        said.len() == 2 && said[0].contains("7-1:") && said[1].contains("count=299"),
+        "{said:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -118,6 +118,23 @@ impl Caller {
         seen
     }
 
+    /// Those of all that a page of events names, read one by one.
+    async fn paged(&self, server: &TestServer, path: &str, place: &str) -> BTreeSet<String> {
+        let (mut seen, mut next) = (BTreeSet::new(), None);
+        loop {
+            let mut query = vec![("match", ">".to_owned()), ("limit", "1".to_owned())];
+            query.extend(next.map(|next| (place, next)));
+            let request = self.asking(server.get(path).query(&query));
+            let page: Value = request.send().await.expect("an answer").json().await.expect("JSON");
+            let events = page["events"].as_array().expect("events");
+            seen.extend(events.iter().map(|it| it["topic"].as_str().expect("a topic").to_owned()));
+            next = page["next"].as_str().filter(|_| !events.is_empty()).map(str::to_owned);
+            if next.is_none() {
+                return seen;
+            }
+        }
+    }
+
     async fn listed(&self, server: &TestServer) -> BTreeSet<String> {
         let request = self.asking(server.get("/v1/topics?match=%3E&limit=100"));
         let list: Value = request.send().await.expect("an answer").json().await.expect("JSON");
@@ -211,5 +228,7 @@ async fn each_caller_sees_on_each_path_what_is_theirs_and_nothing_else() {
         check("summary", caller.answered(&server, "/v1/topics/{}").await);
         check("presence", caller.answered(&server, "/v1/topics/{}/presence").await);
         check("listing", caller.listed(&server).await);
+        check("values", caller.paged(&server, "/v1/snapshot", "after").await);
+        check("history of all", caller.paged(&server, "/v1/events", "since").await);
     }
 }

@@ -135,7 +135,7 @@ const ENVELOPE: usize = 4 * 1024;
 #[tokio::test]
 async fn the_largest_event_of_the_defaults_fits_64_kib_with_all_that_stands_around_it() {
     let server = TestServer::open();
-    let (topic, kind) = (["t"; 128].join("."), "k".repeat(128));
+    let (topic, kind) = (["t"; 128].join("."), "k".repeat(200));
     let path = format!("/v1/topics/{topic}/events");
     let first = server.publish(&topic, &json!(0)).await;
     let publish = async |media: &str, body: Vec<u8>| {
@@ -176,6 +176,26 @@ async fn the_largest_event_of_the_defaults_fits_64_kib_with_all_that_stands_arou
 }
 
 #[tokio::test]
+async fn what_is_kept_and_larger_than_may_be_published_now_is_still_sent() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let large = json!("x".repeat(60_000));
+    let before = TestServer::durable(directory.path(), |config| {
+        config.limits.event_bytes = 64 * 1024;
+    });
+    let first = before.publish("a", &json!(0)).await;
+    before.publish("a", &large).await;
+    before.stop();
+    let server = TestServer::durable(directory.path(), |_| {});
+    let refused = server.post("/v1/topics/a/events").json(&large).send().await;
+    assert_eq!(refused.expect("an answer").status(), 413);
+    let since = first["id"].as_str().expect("an id");
+    let mut client = WsClient::connect(&server, &format!("?topic=a&since={since}")).await;
+    assert_eq!(client.until("event").await["data"], large);
+    let mut stream = SseClient::connect(&server, &format!("?topic=a&since={since}"), &[]).await;
+    assert_eq!(stream.events(1).await[0].json()["data"], large);
+}
+
+#[tokio::test]
 async fn a_client_that_ends_at_the_same_large_event_again_and_again_is_counted() {
     let server = TestServer::open();
     let first = server.publish("a", &json!(0)).await;
@@ -200,6 +220,19 @@ async fn a_client_that_ends_at_the_same_large_event_again_and_again_is_counted()
         let id = second["id"].as_str().expect("an id");
         drop(WsClient::live(&server, &format!("?topic=a&since={id}")).await);
         drop(WsClient::live(&server, "?topic=a&snapshot=true").await);
+        gone().await;
+    }
+    assert_eq!(stumbles().await, 0);
+    // Neither is who took it, is still there two heartbeats later, and leaves then.
+    let query = format!("?topic=a&since={since}&heartbeat=1");
+    for _ in 0..3 {
+        let mut client = SseClient::connect(&server, &query, &[]).await;
+        let mut beats = 0;
+        while beats < 3 {
+            beats +=
+                usize::from(client.next().await.expect("an event").event == "fanfare.heartbeat");
+        }
+        drop(client);
         gone().await;
     }
     assert_eq!(stumbles().await, 0);

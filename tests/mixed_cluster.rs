@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use support::process::Process;
 use support::redis::Redis;
 use support::sse::SseClient;
+use support::ws::WsClient;
 use support::{API_KEY, JWT_SECRET, PATIENCE, eventually, expect, token};
 use tokio::time::sleep;
 
@@ -122,6 +123,18 @@ async fn a_repeat_at_the_other_is_known(here: &Node, there: &Node, key: &str) {
     assert_eq!(first, again);
 }
 
+/// What the earlier node could not compare is refused while it is there, and only that.
+async fn a_message_with_a_key_waits_until_all_nodes_are_of_this_release(new: &Node) {
+    let address = new.process.url("");
+    let address = address.strip_prefix("http://").expect("an address");
+    let mut client = WsClient::at(address, &format!("?access_token={API_KEY}")).await;
+    let message = json!({ "op": "publish", "topic": "keyed", "data": 1 });
+    assert_eq!(client.ask(1, message.clone()).await["op"], "ack");
+    let mut keyed = message;
+    keyed["key"] = json!("message");
+    assert_eq!(client.ask(2, keyed).await["code"], "unavailable");
+}
+
 async fn sessions_of_both_are_listed_and_ended_at_each(here: &Node, there: &Node, user: &str) {
     let token = token(user, &["a"], &[], 600);
     let mut stream = there.stream("topic=a", &token).await;
@@ -157,6 +170,7 @@ async fn an_earlier_release_and_this_one_are_one_broker() {
     let redis = Redis::start();
     let old = Node::start(&earlier, &redis);
     let new = Node::start(env!("CARGO_BIN_EXE_fanfare"), &redis);
+    a_message_with_a_key_waits_until_all_nodes_are_of_this_release(&new).await;
     let [from_old, from_new] = [(&old, &new), (&new, &old)];
     for ((here, there), name) in [(from_old, "old"), (from_new, "new")] {
         events_of_each_reach_who_listens_at_the_other(here, there).await;

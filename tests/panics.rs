@@ -16,8 +16,8 @@ use fanfare::clock::Clock;
 use fanfare::config::Config;
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::{
-    Append, AppendError, History, ListTopics, Moment, Newest, NewestPage, Page, Read as ReadEvents,
-    Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, History, ListTopics, Moment, Newest, NewestPage, Page,
+    Read as ReadEvents, ReadBack, Receipt, Since, TopicSummary,
 };
 use fanfare::model::{Cursor, Problem, Topic};
 use fanfare::server::Local;
@@ -39,6 +39,10 @@ fn bite(topic: &str) {
 }
 
 impl History for Frail {
+    fn due(&self, _: usize) -> BoxFuture<'_, Result<Vec<fanfare::history::Ending>, Problem>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         append.events.iter().for_each(|event| bite(event.topic.as_str()));
         self.0.append(append)
@@ -47,6 +51,11 @@ impl History for Frail {
     fn read(&self, read: ReadEvents) -> BoxFuture<'_, Result<Page, Problem>> {
         read.patterns.iter().for_each(|pattern| bite(pattern.as_str()));
         self.0.read(read)
+    }
+
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
+        read.patterns.iter().for_each(|pattern| bite(pattern.as_str()));
+        self.0.read_back(read)
     }
 
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {

@@ -68,6 +68,24 @@ fn lines(directory: &Path) -> Vec<String> {
     log.lines().map(str::to_owned).collect()
 }
 
+#[tokio::test]
+async fn a_refusal_that_was_held_back_is_told_at_the_end_though_nothing_follows() {
+    let scene = Scene::start(&[]);
+    for host in ["first.example", "second.example", "third.example"] {
+        let asked = scene.get("/v1/topics/a..b").bearer_auth(API_KEY).header("host", host);
+        assert_eq!(asked.send().await.expect("an answer").status(), 422);
+    }
+    let said = scene.said("invalid_topic").await;
+    assert!(said.len() == 1 && said[0].contains("count=1 "), "{said:?}");
+    let Scene { mut broker, directory, .. } = scene;
+    broker.signal("-TERM");
+    broker.wait();
+    let said = lines(directory.path());
+    let said: Vec<_> = said.iter().filter(|line| line.contains("invalid_topic")).collect();
+    assert!(said.len() == 2 && said[1].contains("count=2 "), "{said:?}");
+    assert!(said[1].contains("second.example") && said[1].contains("not a topic"), "{said:?}");
+}
+
 const UPGRADE: &str = "Connection: Upgrade|Upgrade: websocket|Sec-WebSocket-Version: 13|\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==|";
 

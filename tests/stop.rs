@@ -12,6 +12,8 @@ use support::TestServer;
 use support::process::Process;
 use support::sse::SseClient;
 use support::ws::WsClient;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -43,6 +45,29 @@ async fn a_thousand_clients_are_told_to_come_back_spread_over_the_grace_time() {
         let in_it = told.iter().filter(|at| third.contains(*at)).count();
         assert!(in_it <= CLIENTS / 2, "{in_it} in {third:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_waits_for_no_connection_on_which_nothing_was_asked_for() {
+    let mut server = TestServer::open();
+    // A browser opens some of these before it has a use for them.
+    let mut silent = TcpStream::connect(server.addr).await.expect("a connection");
+    let mut publisher = TcpStream::connect(server.addr).await.expect("a connection");
+    let head = "POST /v1/topics/a/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\
+                Expect: 100-continue\r\n\r\n";
+    publisher.write_all(head.as_bytes()).await.expect("sent");
+    let mut going_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    publisher.read_exact(&mut going_on).await.expect("it is waited for the body");
+    server.begin_stop();
+    let ended = silent.read(&mut [0; 16]).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "nothing is said");
+    // Who is just publishing is waited for, so that was not yet the end of all connections.
+    publisher.write_all(b"12").await.expect("sent");
+    let mut answer = [0; "HTTP/1.1 201".len()];
+    publisher.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 201");
+    drop(publisher);
+    server.stop();
 }
 
 #[tokio::test]
@@ -91,13 +116,12 @@ async fn sigterm_with_a_thousand_clients_exits_with_0_in_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_never_answer_do_not_hold_up_a_stop() {
-    use tokio::io::AsyncWriteExt;
     let mut broker = Process::start(&["--set", "server.shutdown_grace=1s"]);
     let mut silent = Vec::new();
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n";
     for (path, upgrade) in [("/v1/ws?topic=a", upgrade), ("/v1/sse?topic=a", "")].repeat(50) {
-        let mut stream = tokio::net::TcpStream::connect(&broker.address).await.expect("connected");
+        let mut stream = TcpStream::connect(&broker.address).await.expect("connected");
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{upgrade}\r\n", broker.address);
         stream.write_all(request.as_bytes()).await.expect("sent");
         silent.push(stream);

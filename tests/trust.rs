@@ -96,6 +96,34 @@ async fn published_keys_are_fetched_by_the_same_rule() {
     assert!(known.contains("is not a JSON Web Key Set"), "{known}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_an_authoritys_is_refused_with_a_way_out() {
+    let authority = Authority::new(AUTHORITY);
+    let server = showing(authority.itself());
+    let root = authority.root();
+    for said in refused_by_both(Some(&root), &url(&server, "127.0.0.1")).await {
+        assert!(
+            said.contains("CA:TRUE") && said.contains("basicConstraints=critical,CA:FALSE"),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_without_a_certificate_is_wrong_usage_and_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("roots.pem");
+    let block = |what| format!("-----BEGIN {what}-----\nAAAA\n-----END {what}-----\n");
+    for text in ["", "no certificate\n", &block("PRIVATE KEY"), &block("CERTIFICATE")] {
+        std::fs::write(&file, text).expect("written");
+        let command = ["publish", "--url", "https://127.0.0.1:1", "demo", "1"];
+        let output = run(Some(&file), &command).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}: {said}");
+        assert!(said.contains(&format!("SSL_CERT_FILE={}", file.display())), "{text}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn authorities_that_can_not_be_read_are_wrong_usage() {
     let missing = Path::new("/nowhere/ca.pem");

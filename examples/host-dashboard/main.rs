@@ -63,7 +63,8 @@ async fn main() -> std::io::Result<()> {
         page::serve(args.listen, page::Config::new(&args.url, &name, args.page_token))?;
     println!("host-dashboard: open http://{addr}");
     println!(
-        "host-dashboard: publishing host.{name}.* to {}, whose server.allowed_origins must list http://{addr}",
+        "host-dashboard: publishing host.{name}.* to {}; if it has credentials, or is on another machine, its \
+         server.allowed_origins must list http://{addr}",
         args.url
     );
 

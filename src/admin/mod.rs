@@ -14,7 +14,7 @@ use serde_json::json;
 pub use self::revocations::{list_revocations, revoke};
 pub use self::tickets::make_ticket;
 use crate::auth::{Access, Auth};
-use crate::broker::{BrokerHandle, Gathered, Range, SessionInfo, SessionView};
+use crate::broker::{BrokerHandle, Gathered, Range, Rank, Ranking, SessionInfo, SessionView, Sort};
 use crate::http::{Query, grammar};
 use crate::metrics::{self, Metrics};
 use crate::model::{Attendee, Code, Problem, Topic};
@@ -82,13 +82,41 @@ pub async fn list_sessions(
     broker: web::Data<BrokerHandle>,
     auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::parse(request.query_string(), &["user", "limit", "after"])?;
+    let query = Query::parse(request.query_string(), &["user", "sort", "limit", "after"])?;
     access.require_admin()?;
     let user = query.one("user")?.map(str::to_owned);
-    let range = range(&query)?;
-    let sessions = broker.sessions(user, one_more(&range)).await?;
+    let sort = query.one("sort")?.map(sort).transpose()?;
+    let Range { after, limit } = range(&query)?;
+    let sessions = match sort {
+        None => broker.sessions(user, one_more(after, limit)).await?,
+        Some(sort) => {
+            let after = after.as_deref().map(rank).transpose()?;
+            broker.ranked_sessions(user, Ranking { sort, after, limit: limit + 1 }).await?
+        }
+    };
     auth.still_may(&access, Access::require_admin)?;
-    Ok(page("sessions", sessions, &range, |view| &view.info.id, SessionBody::from))
+    let place = |view: &SessionView| match sort {
+        None => view.info.id.clone(),
+        Some(sort) => {
+            let Rank { value, id } = sort.rank(view);
+            format!("{value}.{id}")
+        }
+    };
+    Ok(page("sessions", sessions, limit, place, SessionBody::from))
+}
+
+fn sort(name: &str) -> Result<Sort, Problem> {
+    let detail = "sort must be queued_bytes or since; without it, sessions are listed by their ids";
+    name.parse().map_err(|()| Problem::new(Code::BadRequest, detail))
+}
+
+/// Reads `next` of a sorted list, `<value>.<id>`, which is opaque to clients.
+fn rank(text: &str) -> Result<Rank, Problem> {
+    let rank = text
+        .split_once('.')
+        .and_then(|(value, id)| Some(Rank { value: value.parse().ok()?, id: id.to_owned() }));
+    let detail = "after is not the `next` of a list with this sort";
+    rank.ok_or_else(|| Problem::new(Code::BadRequest, detail))
 }
 
 /// `DELETE /v1/sessions/{id}`: ends a session.
@@ -130,8 +158,8 @@ pub async fn presence(
     let query = Query::parse(request.query_string(), &["limit", "after"])?;
     let topic = Topic::parse(&topic)?;
     require_presence(&access, &topic)?;
-    let range = range(&query)?;
-    let mut members = broker.presence(topic.clone(), one_more(&range)).await?;
+    let Range { after, limit } = range(&query)?;
+    let mut members = broker.presence(topic.clone(), one_more(after, limit)).await?;
     let users: BTreeSet<_> = members.all.iter().filter_map(SessionInfo::user).collect();
     let users: Vec<_> = users.into_iter().map(str::to_owned).collect();
     let counts = match users.is_empty() {
@@ -144,7 +172,7 @@ pub async fn presence(
     let sessions_by_user = sessions_by_user.collect();
     auth.still_may(&access, |now| require_presence(now, &topic))?;
     let member = |info| member_of(&topic, info, &sessions_by_user);
-    Ok(page("members", members, &range, |info| &info.id, member))
+    Ok(page("members", members, limit, |info| info.id.clone(), member))
 }
 
 fn require_presence(access: &Access, topic: &Topic) -> Result<(), Problem> {
@@ -163,21 +191,21 @@ fn range(query: &Query) -> Result<Range, Problem> {
 }
 
 /// The range with one item more, which shows whether there is a next page.
-fn one_more(range: &Range) -> Range {
-    Range { after: range.after.clone(), limit: range.limit + 1 }
+fn one_more(after: Option<String>, limit: usize) -> Range {
+    Range { after, limit: limit + 1 }
 }
 
-/// One page of items that are in order of their ids: `{NAME:[...],"next"?,"silent_nodes"?}`.
+/// One page of items that are in the order of their places: `{NAME:[...],"next"?,"silent_nodes"?}`.
 fn page<T, B: Serialize>(
     name: &str,
     Gathered { all: mut items, silent }: Gathered<Vec<T>>,
-    range: &Range,
-    id: impl Fn(&T) -> &str,
+    limit: usize,
+    place: impl Fn(&T) -> String,
     body: impl Fn(T) -> B,
 ) -> HttpResponse {
-    let has_more = items.len() > range.limit;
-    items.truncate(range.limit);
-    let next = items.last().filter(|_| has_more).map(|item| id(item).to_owned());
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let next = items.last().filter(|_| has_more).map(place);
     let items: Vec<_> = items.into_iter().map(body).collect();
     let mut page = json!({ name: items });
     if let Some(next) = next {

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use super::{Caller, Policy, Proof, User};
-use crate::config::{ApiKey, Rule, Rules, Storage, Who};
+use super::{Caller, Policy, Proof};
+use crate::config::{ApiKey, Lack, Owner, Rule, Rules, Storage, Who};
 use crate::model::{Code, Envelope, Member, NewEvent, Pattern, Problem, Topic};
 
 /// How much of a pattern a caller may receive.
@@ -26,12 +26,78 @@ pub enum Coverage {
 pub struct Access {
     policy: Arc<Policy>,
     caller: Caller,
+    /// The id of the WebSocket session whose rights they are; none for what comes another way.
+    session: Option<Arc<str>>,
+    /// What the caller's token grants, where it names its user or session.
+    filled: Option<Arc<Filled>>,
+}
+
+/// Grants of a token in which names stand for what is the caller's own.
+#[derive(Debug)]
+struct Filled {
+    subscribe: Vec<Pattern>,
+    publish: Vec<Pattern>,
 }
 
 impl Access {
     /// The rights of `caller` under a policy.
     pub(super) fn new(policy: Arc<Policy>, caller: Caller) -> Self {
-        Self { policy, caller }
+        Self::of(policy, caller, None)
+    }
+
+    fn of(policy: Arc<Policy>, caller: Caller, session: Option<Arc<str>>) -> Self {
+        let access = Self { policy, caller, session, filled: None };
+        let Caller::User(user) = &access.caller else { return access };
+        if !user.subscribe.iter().chain(&user.publish).any(Owner::is_named_in) {
+            return access;
+        }
+        let owner = access.owner();
+        let fill = |patterns: &[Pattern]| patterns.iter().filter_map(|of| owner.fill(of)).collect();
+        let filled = Filled { subscribe: fill(&user.subscribe), publish: fill(&user.publish) };
+        Self { filled: Some(Arc::new(filled)), ..access }
+    }
+
+    /// The same caller's rights as the WebSocket session of this id, which its own topics are known by.
+    pub fn of_session(self, id: &str) -> Self {
+        Self::of(self.policy, self.caller, Some(id.into()))
+    }
+
+    /// The rights of another caller in the same session, if these are rights of one.
+    pub fn of_caller(&self, caller: Caller) -> Self {
+        Self::of(self.policy.clone(), caller, self.session.clone())
+    }
+
+    /// The same rights under another policy.
+    pub(super) fn under(&self, policy: Arc<Policy>, caller: Caller) -> Self {
+        Self::of(policy, caller, self.session.clone())
+    }
+
+    /// By which names topics are the caller's own. Who shows no credential owns nothing.
+    fn owner(&self) -> Owner<'_> {
+        let session = self.session.as_deref();
+        match &self.caller {
+            Caller::Anonymous => Owner::default(),
+            Caller::Application(_) | Caller::Key(_) => Owner { sub: None, session },
+            Caller::User(user) => Owner { sub: Some(&user.bearer.user), session },
+        }
+    }
+
+    /// What the caller's token lets it receive.
+    fn granted_subscribe(&self) -> &[Pattern] {
+        match (&self.filled, &self.caller) {
+            (Some(filled), _) => &filled.subscribe,
+            (None, Caller::User(user)) => &user.subscribe,
+            (None, _) => &[],
+        }
+    }
+
+    /// What the caller's token lets it publish to.
+    fn granted_publish(&self) -> &[Pattern] {
+        match (&self.filled, &self.caller) {
+            (Some(filled), _) => &filled.publish,
+            (None, Caller::User(user)) => &user.publish,
+            (None, _) => &[],
+        }
     }
 
     /// Whether these are rights under this very policy.
@@ -66,13 +132,13 @@ impl Access {
 
     /// Whether the caller may receive events of `topic`.
     pub fn may_subscribe(&self, topic: &Topic) -> bool {
-        self.may(topic, |key| &key.subscribe, |rule| rule.subscribe, |user| &user.subscribe)
+        self.may(topic, |key| &key.subscribe, |rule| rule.subscribe, Self::granted_subscribe)
     }
 
     /// Whether the caller may publish to `topic`. The broker's own topics are nobody's to publish.
     pub fn may_publish(&self, topic: &Topic) -> bool {
         !topic.is_reserved()
-            && self.may(topic, |key| &key.publish, |rule| rule.publish, |user| &user.publish)
+            && self.may(topic, |key| &key.publish, |rule| rule.publish, Self::granted_publish)
     }
 
     /// Refuses who may subscribe to nothing, whatever it is: those without a credential, where no rule opens
@@ -88,23 +154,36 @@ impl Access {
         }
     }
 
+    /// Whether there may be a topic that the caller may subscribe to. Never false where there is one.
+    fn may_subscribe_somewhere(&self) -> bool {
+        self.may_somewhere(|key| &key.subscribe, |rule| rule.subscribe, Self::granted_subscribe)
+    }
+
     /// Whether there may be a topic that the caller may publish to: what is asked before a body is read
     /// that says the topics. Never false where there is one.
     pub fn may_publish_somewhere(&self) -> bool {
+        self.may_somewhere(|key| &key.publish, |rule| rule.publish, Self::granted_publish)
+    }
+
+    fn may_somewhere(
+        &self,
+        scope: fn(&ApiKey) -> &[Pattern],
+        who: fn(&Rule) -> Who,
+        granted: fn(&Self) -> &[Pattern],
+    ) -> bool {
         let rules = &self.policy.rules;
         let mut all = rules.all();
         match &self.caller {
             Caller::Application(_) => true,
-            Caller::Key(key) if !key.publish.is_empty() => true,
-            Caller::User(user) if !user.publish.is_empty() => true,
-            Caller::Key(_) | Caller::Anonymous => all.any(|rule| rule.publish == Who::Anyone),
-            Caller::User(user) => all.any(|rule| match rule.publish {
-                Who::Anyone => true,
-                Who::Own => {
-                    rule.own.as_ref().is_some_and(|own| own.of(&user.bearer.user).is_some())
-                }
-                Who::Token | Who::Nobody => false,
-            }),
+            Caller::Key(key) if !scope(key).is_empty() => true,
+            Caller::User(_) if !granted(self).is_empty() => true,
+            Caller::Key(_) | Caller::User(_) | Caller::Anonymous => {
+                all.any(|rule| match who(rule) {
+                    Who::Anyone => true,
+                    Who::Own => self.owned(rule).is_some(),
+                    Who::Token | Who::Nobody => false,
+                })
+            }
         }
     }
 
@@ -113,20 +192,24 @@ impl Access {
         topic: &Topic,
         scope: fn(&ApiKey) -> &[Pattern],
         who: fn(&Rule) -> Who,
-        granted: fn(&User) -> &[Pattern],
+        granted: fn(&Self) -> &[Pattern],
     ) -> bool {
         let among = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(topic));
         let rule = self.policy.rules.of(topic);
+        let owns = || rule.own.as_ref().is_some_and(|own| own.is_of(topic, self.owner()));
         match (&self.caller, who(rule)) {
             (Caller::Application(_), _) | (_, Who::Anyone) => true,
+            (Caller::Key(key), Who::Own) => among(scope(key)) || owns(),
             (Caller::Key(key), _) => among(scope(key)),
-            (Caller::User(user), Who::Token) => among(granted(user)),
-            (Caller::User(user), Who::Own) => {
-                among(granted(user))
-                    || rule.own.as_ref().is_some_and(|own| own.is_of(topic, &user.bearer.user))
-            }
+            (Caller::User(_), Who::Token) => among(granted(self)),
+            (Caller::User(_), Who::Own) => among(granted(self)) || owns(),
             (Caller::User(_), Who::Nobody) | (Caller::Anonymous, _) => false,
         }
+    }
+
+    /// The topics of a rule that are the caller's own, if any can be.
+    fn owned(&self, rule: &Rule) -> Option<Pattern> {
+        rule.own.as_ref().and_then(|own| own.of(self.owner()))
     }
 
     /// How much of `pattern` the caller may receive. `Part` may turn out to be nothing.
@@ -134,11 +217,9 @@ impl Access {
         if let Some(topic) = pattern.as_topic() {
             return if self.may_subscribe(&topic) { Coverage::Whole } else { Coverage::None };
         }
-        let user = match &self.caller {
-            Caller::Application(_) => return Coverage::Whole,
-            Caller::User(user) => Some(user),
-            Caller::Key(_) | Caller::Anonymous => None,
-        };
+        if let Caller::Application(_) = &self.caller {
+            return Coverage::Whole;
+        }
         let rules = || {
             let listed = self.policy.rules.listed.iter();
             listed.filter(|rule| rule.pattern.overlaps(pattern))
@@ -147,15 +228,15 @@ impl Access {
         let among = |patterns: &[Pattern], test: fn(&Pattern, &Pattern) -> bool| {
             patterns.iter().any(|of| test(of, pattern))
         };
-        let granted = |test| user.is_some_and(|user| among(&user.subscribe, test));
+        let granted = |test| among(self.granted_subscribe(), test);
         // No rule takes anything away from a key.
         let scoped = |test| match &self.caller {
             Caller::Key(key) => among(&key.subscribe, test),
             _ => false,
         };
-        let own = |rule: &Rule| {
-            let own = rule.own.as_ref().filter(|_| rule.subscribe == Who::Own);
-            own.and_then(|own| own.of(&user?.bearer.user))
+        let own = |rule: &Rule| match rule.subscribe {
+            Who::Own => self.owned(rule),
+            Who::Anyone | Who::Token | Who::Nobody => None,
         };
         // What the first rule gives, no later one takes away.
         let owned = rules().next().and_then(own).is_some_and(|own| own.covers(pattern));
@@ -169,6 +250,46 @@ impl Access {
             Coverage::Part
         } else {
             Coverage::None
+        }
+    }
+
+    /// Patterns within `pattern` that together match each topic that the caller may receive: what is to be read for
+    /// it. They may match others too, for a rule may take some away.
+    pub fn within(&self, pattern: &Pattern) -> Vec<Pattern> {
+        match self.coverage(pattern) {
+            Coverage::Whole => return vec![pattern.clone()],
+            Coverage::None => return Vec::new(),
+            Coverage::Part => {}
+        }
+        let granted = match &self.caller {
+            Caller::Key(key) => &key.subscribe[..],
+            Caller::User(_) => self.granted_subscribe(),
+            Caller::Application(_) | Caller::Anonymous => &[],
+        };
+        let ruled = self.policy.rules.listed.iter().filter_map(|rule| match rule.subscribe {
+            Who::Anyone => Some(rule.pattern.clone()),
+            Who::Own => self.owned(rule),
+            Who::Token | Who::Nobody => None,
+        });
+        let all = granted.iter().cloned().chain(ruled);
+        let mut within: Vec<_> = all.filter_map(|of| of.intersection(pattern)).collect();
+        within.sort_unstable();
+        within.dedup();
+        within
+    }
+
+    /// Whether the caller is nobody in particular, and rules open all of `pattern` to anyone: what it is shown of it
+    /// may be shown to all.
+    pub fn is_anyones(&self, pattern: &Pattern) -> bool {
+        let is_anyone = self.policy.open || matches!(self.caller, Caller::Anonymous);
+        is_anyone && self.policy.rules.open_whole(pattern)
+    }
+
+    /// Refuses callers that may neither subscribe nor publish to any topic, whatever it is.
+    pub fn require_some_right(&self) -> Result<(), Problem> {
+        match self.may_subscribe_somewhere() || self.may_publish_somewhere() {
+            true => Ok(()),
+            false => Err(self.refusal("no right to subscribe or to publish to any topic")),
         }
     }
 
@@ -235,14 +356,17 @@ impl Access {
     /// Refuses what of an event the caller may not say, or its topic can't have, and says who sent it where a client
     /// publishes: `session` is the one over which the event came.
     pub fn sign(&self, event: &mut NewEvent, session: Option<&str>) -> Result<(), Problem> {
+        let is_client = matches!(self.caller, Caller::User(_) | Caller::Anonymous);
+        if !is_client && event.envelope.is_none() && event.terms.is_none() {
+            return Ok(());
+        }
         let rule = self.policy.rules.of(&event.topic);
         if let Some(envelope) = &event.envelope {
             if envelope.sender().is_some() && !matches!(self.caller, Caller::Application(_)) {
-                let detail = "`from` is what the broker says of who publishes; an API key with full                               rights may say it for others";
+                let detail = "`from` is said by the broker; an API key with full rights may say it for others";
                 return Err(self.refusal(detail));
             }
-            let is_key = matches!(self.caller, Caller::Application(_) | Caller::Key(_));
-            if envelope.except().is_some_and(|except| !is_key && Some(except) != session) {
+            if envelope.except().is_some_and(|except| is_client && Some(except) != session) {
                 let detail = "a client may keep an event from its own session alone (`except`)";
                 return Err(self.refusal(detail));
             }
@@ -258,7 +382,6 @@ impl Access {
             Caller::User(user) => Some(user.bearer.user.as_str()),
             Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => None,
         };
-        let is_client = matches!(self.caller, Caller::User(_) | Caller::Anonymous);
         if is_client && rule.from && (user.is_some() || session.is_some()) {
             let envelope = event.envelope.get_or_insert_default();
             user.into_iter().for_each(|user| envelope.push(Member::User(user)));
@@ -318,16 +441,15 @@ impl Access {
 
     /// A refusal for want of a right, which says so where a rule would give it to a token with another `sub`.
     fn want_of_right(&self, to: &str, pattern: &Pattern, who: fn(&Rule) -> Who) -> Problem {
-        let owns_nothing = |user: &User| {
-            let rules = self.policy.rules.listed.iter();
-            let mut rules = rules.filter(|rule| rule.pattern.overlaps(pattern));
-            let rule = rules.next().filter(|rule| who(rule) == Who::Own);
-            let own = rule.and_then(|rule| rule.own.as_ref());
-            own.is_some_and(|own| own.of(&user.bearer.user).is_none())
-        };
-        let why = match &self.caller {
-            Caller::User(user) if owns_nothing(user) => {
+        let mut rules = self.policy.rules.listed.iter();
+        let rule = rules.find(|rule| rule.pattern.overlaps(pattern));
+        let own = rule.filter(|rule| who(rule) == Who::Own).and_then(|rule| rule.own.as_ref());
+        let why = match (&self.caller, own.and_then(|own| own.lacks(self.owner()))) {
+            (Caller::User(_), Some(Lack::Sub)) => {
                 ": the token's `sub` is not one plain segment of a topic, so it owns none of {sub}"
+            }
+            (Caller::User(_) | Caller::Key(_), Some(Lack::Session)) => {
+                ": topics of {session} are a WebSocket session's own, and this is none"
             }
             _ => "",
         };
@@ -357,6 +479,7 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::User;
     use crate::config::{Config, KeyHash};
     use crate::model::Bearer;
     use proptest::prelude::*;
@@ -521,6 +644,52 @@ mod tests {
     }
 
     #[test]
+    fn what_is_a_sessions_own_is_that_sessions_alone_and_nobodys_without_a_credential() {
+        let sets = vec![
+            "auth.api_keys=sixteen-bytes-key".to_owned(),
+            "topics=[{match = \"cursors.*.{session}\", subscribe = \"anyone\", publish = \"own\"}, \
+             {match = \"mine.{sub}.{session}\", publish = \"own\"}]"
+                .to_owned(),
+        ];
+        let sources = crate::config::Sources { sets, ..Default::default() };
+        let config = crate::config::load(&sources).unwrap();
+        let policy = Arc::new(Policy::new(&config.auth, config.rules, Vec::new(), None));
+        let caller = || user(&["seats.{session}", "inbox.{sub}.>"]).caller().clone();
+        let access = |caller| Access::new(policy.clone(), caller);
+        let topic = |text: &str| Topic::parse(text).unwrap();
+        let own = ["cursors.room.s1", "mine.u.s1", "seats.s1"];
+        let others = [
+            "cursors.room.s2",
+            "mine.u.s2",
+            "mine.v.s1",
+            "seats.s2",
+            "seats.{session}",
+            "cursors.room.{session}",
+            "inbox.v.a",
+            "inbox.{sub}.a",
+        ];
+        let session = access(caller()).of_session("s1");
+        let renewed = session.of_caller(caller());
+        let again = session.under(policy.clone(), caller());
+        for access in [&session, &renewed, &again] {
+            assert!(own.iter().all(|text| access.may_publish(&topic(text))));
+            assert!(access.may_publish(&topic("inbox.u.a")));
+            assert!(!others.iter().any(|text| access.may_publish(&topic(text))));
+            assert!(access.may_subscribe(&topic("mine.u.s1")));
+            assert_eq!(access.coverage(&pattern("mine.u.*")), Coverage::Part);
+        }
+        let over_http = access(caller());
+        let anonymous = access(Caller::Anonymous).of_session("s1");
+        for access in [&over_http, &anonymous] {
+            assert!(!own.iter().chain(&others).any(|text| access.may_publish(&topic(text))));
+        }
+        assert!(over_http.may_publish(&topic("inbox.u.a")));
+        let refused = over_http.require_publish(&topic("cursors.room.s1")).unwrap_err();
+        assert!(refused.detail.contains("{session}"), "{refused}");
+        assert!(anonymous.of_caller(caller()).may_publish(&topic("cursors.room.s1")));
+    }
+
+    #[test]
     fn a_sub_that_can_own_nothing_is_named_where_a_rule_would_give_the_right() {
         let sets = vec![
             "auth.api_keys=sixteen-bytes-key".to_owned(),
@@ -560,6 +729,36 @@ mod tests {
         let code = |access: Access| access.require_subscribe(&topic).unwrap_err().code;
         assert_eq!(code(access(Caller::Anonymous)), Code::Unauthorized);
         assert_eq!(code(user(&["d"])), Code::Forbidden);
+    }
+
+    #[test]
+    fn what_anyone_may_have_is_known_by_the_rules_alone() {
+        let anyone = access(Caller::Anonymous);
+        for (text, is_anyones) in [
+            ("a.public.x", true),
+            ("a.public.*", true),
+            ("a.public.>", false),
+            ("a.*.x", false),
+            ("a.secret.x", false),
+            ("b.x", false),
+            ("c", false),
+            (">", false),
+            ("$sys.x", false),
+        ] {
+            assert_eq!(anyone.is_anyones(&pattern(text)), is_anyones, "{text}");
+        }
+        let public = pattern("a.public.*");
+        assert!(!user(&["a.public.*"]).is_anyones(&public), "somebody in particular");
+        let barred =
+            Rule { pattern: pattern("a.public.x"), subscribe: Who::Token, ..rules().default };
+        let config = crate::config::Auth::default();
+        let under = |listed: Vec<Rule>| {
+            let policy = Policy::new(&config, Rules { listed, ..rules() }, Vec::new(), None);
+            Access::new(Arc::new(policy), Caller::Application(Proof::default()))
+        };
+        assert!(under(rules().listed).is_anyones(&public), "where no credential is configured");
+        let listed = [vec![barred], rules().listed].concat();
+        assert!(!under(listed).is_anyones(&public), "an earlier rule takes some away");
     }
 
     #[test]
@@ -603,7 +802,10 @@ mod tests {
             let is_own = pattern("u.u.>").matches(&topic);
             let expected = !is_barred && (is_own || granted[0].matches(&topic));
             prop_assert_eq!(access.may_subscribe(&topic), expected);
+            let is_within = access.within(&asked).iter().any(|within| within.matches(&topic));
+            prop_assert!(!is_within || asked.matches(&topic));
             if asked.matches(&topic) {
+                prop_assert!(is_within || !expected);
                 match access.coverage(&asked) {
                     Coverage::Whole => prop_assert!(expected),
                     Coverage::None => prop_assert!(!expected),
@@ -621,6 +823,9 @@ mod tests {
             let access = user(&[&grants.join("."), "a.>"]);
             let (asked, topic) = (pattern(&asked), Topic::parse(&topic).unwrap());
             if asked.matches(&topic) {
+                let within = access.within(&asked);
+                let is_within = within.iter().any(|within| within.matches(&topic));
+                prop_assert!(is_within || !access.may_subscribe(&topic), "{within:?}");
                 match access.coverage(&asked) {
                     Coverage::Whole => prop_assert!(access.may_subscribe(&topic)),
                     Coverage::None => prop_assert!(!access.may_subscribe(&topic)),

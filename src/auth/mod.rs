@@ -13,6 +13,7 @@ mod key_set;
 mod origin;
 mod policy;
 mod proof;
+mod publisher;
 mod revocations;
 mod token;
 
@@ -34,6 +35,7 @@ use self::origin::{Page, check_origin};
 use self::policy::Look;
 pub use self::policy::Policy;
 pub use self::proof::Proof;
+pub use self::publisher::Publisher;
 pub use self::revocations::{Revocations, TooManyRevocations};
 use crate::clock::Clock;
 use crate::config::{self, ApiKey, Rules};
@@ -135,7 +137,7 @@ impl Auth {
         access_token: Option<&str>,
     ) -> Result<Access, Problem> {
         let policy = self.policy();
-        let shown = self.shown(entrance, head, access_token)?;
+        let shown = shown(&policy, entrance, head, access_token)?;
         let caller = match shown {
             Shown::Nothing => self.identify(None).await?,
             Shown::Credential(credential) => self.identify(Some(credential)).await?,
@@ -146,29 +148,12 @@ impl Auth {
         };
         // It may have taken a while, and another configuration be in force.
         let access = self.still(&Access::new(policy.clone(), caller))?;
-        if !access.is_of(&policy) && self.shown(entrance, head, access_token)? != shown {
+        if !access.is_of(&policy)
+            && self::shown(&self.policy(), entrance, head, access_token)? != shown
+        {
             return Err(unauthorized("the credential is taken no longer"));
         }
         Ok(access)
-    }
-
-    /// What a request shows of who asks: refuses pages of foreign origins. What is given on purpose wins
-    /// over what a browser adds, whatever that is.
-    fn shown<'a>(
-        &self,
-        entrance: &Entrance,
-        head: &'a RequestHead,
-        access_token: Option<&'a str>,
-    ) -> Result<Shown<'a>, Problem> {
-        let page = self.page(entrance, head)?;
-        if let Some(credential) = http::credential(&head.headers, access_token)? {
-            return Ok(Shown::Credential(credential));
-        }
-        let token = match &self.policy().cookie {
-            Some(name) => cookie::token(head, name, page)?,
-            None => None,
-        };
-        Ok(token.map_or(Shown::Nothing, Shown::Cookie))
     }
 
     /// Refuses a request with a ticket that would be refused whatever its ticket is for: from a page of a
@@ -206,7 +191,8 @@ impl Auth {
         let policy = self.policy();
         let gone = "the key that this credential is known by is known no longer";
         let caller = policy.again(access.caller()).ok_or_else(|| unauthorized(gone))?;
-        Ok(Access::new(policy, self.unless_over(caller)?))
+        let caller = self.unless_over(&policy, caller)?;
+        Ok(access.under(policy, caller))
     }
 
     /// Whether a caller who was admitted before, and passed `check` then, still would: what is asked
@@ -223,14 +209,7 @@ impl Auth {
 
     /// Refuses requests from pages of foreign origins.
     pub fn check_page(&self, entrance: &Entrance, head: &RequestHead) -> Result<(), Problem> {
-        self.page(entrance, head).map(drop)
-    }
-
-    fn page(&self, entrance: &Entrance, head: &RequestHead) -> Result<Page, Problem> {
-        let policy = self.policy();
-        let origin = http::header(&head.headers, &header::ORIGIN)?;
-        let Client { scheme, host, .. } = entrance.client(head)?;
-        check_origin(origin, host, scheme, policy.open, &policy.allowed_origins)
+        page(&self.policy(), entrance, head).map(drop)
     }
 
     /// Whether these rights are those of what is in force now.
@@ -267,14 +246,14 @@ impl Auth {
                 }
             }
         }?;
-        self.unless_over(caller)
+        self.unless_over(&policy, caller)
     }
 
-    fn unless_over(&self, caller: Caller) -> Result<Caller, Problem> {
+    fn unless_over(&self, policy: &Policy, caller: Caller) -> Result<Caller, Problem> {
         if let Some(user) = caller.user() {
             self.holds(user).map_err(unauthorized)?;
             self.revocations.warn_of_outliving(&user.bearer, user.expires);
-            self.policy().warn_of_owning_nothing(&user.bearer.user);
+            policy.warn_of_owning_nothing(&user.bearer.user);
         }
         Ok(caller)
     }
@@ -302,6 +281,32 @@ impl Auth {
     }
 }
 
+/// What a request shows of who asks: refuses pages of foreign origins. What is given on purpose wins
+/// over what a browser adds, whatever that is.
+fn shown<'a>(
+    policy: &Policy,
+    entrance: &Entrance,
+    head: &'a RequestHead,
+    access_token: Option<&'a str>,
+) -> Result<Shown<'a>, Problem> {
+    let page = page(policy, entrance, head)?;
+    if let Some(credential) = http::credential(&head.headers, access_token)? {
+        return Ok(Shown::Credential(credential));
+    }
+    let token = match &policy.cookie {
+        Some(name) => cookie::token(head, name, page)?,
+        None => None,
+    };
+    Ok(token.map_or(Shown::Nothing, Shown::Cookie))
+}
+
+/// The page that a request comes from; refuses those of foreign origins.
+fn page(policy: &Policy, entrance: &Entrance, head: &RequestHead) -> Result<Page, Problem> {
+    let origin = http::header(&head.headers, &header::ORIGIN)?;
+    let Client { scheme, host, .. } = entrance.client(head)?;
+    check_origin(origin, host, scheme, policy.open, &policy.allowed_origins)
+}
+
 /// How often it is looked whether published keys are old.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -315,11 +320,26 @@ impl FromRequest for Access {
         Box::pin(async move {
             let auth = request.app_data::<web::Data<Auth>>();
             match auth.zip(request.app_data::<web::Data<Entrance>>()) {
-                Some((auth, entrance)) => auth.admit(entrance, request.head(), None).await,
+                Some((auth, entrance)) => {
+                    let access = auth.admit(entrance, request.head(), None).await?;
+                    require_in_header(&access, request.query_string())?;
+                    Ok(access)
+                }
                 None => Err(Problem::new(Code::Internal, "nobody is at the door")),
             }
         })
     }
+}
+
+/// Refuses who shows a credential where it is not looked for: as if there were none, it would be asked for again.
+fn require_in_header(access: &Access, query: &str) -> Result<(), Problem> {
+    let mut names = query.split('&').filter_map(|pair| pair.split('=').next());
+    if matches!(access.caller(), Caller::Anonymous) && names.any(|name| name == "access_token") {
+        let detail = "access_token in the URL is looked at by /v1/ws and /v1/sse alone; here a credential is a \
+                      header: `Authorization: Bearer`";
+        return Err(Problem::new(Code::Unauthorized, detail));
+    }
+    Ok(())
 }
 
 fn unauthorized(detail: impl Into<String>) -> Problem {

@@ -3,7 +3,8 @@
 //! A browser tells the origin (RFC 6454) of the page behind a request; programs send none. A page
 //! from the broker's own address passes, any other must be listed. Scheme and authority are compared as
 //! such: what may be written in several ways (a default port, an address of IPv6) is the same in each. While
-//! the broker is open it also looks at the host, because a foreign name that
+//! the broker is open, pages of this machine pass on whatever port, such as those of a development server. It then also
+//! looks at the host, because a foreign name that
 //! resolves to this machine (DNS rebinding) makes a foreign page look like one of our own. Browsers tell no origin with
 //! what such a page reads from its own address, so there the host alone tells.
 
@@ -114,7 +115,7 @@ pub(super) enum Page {
     Unknown,
     /// One from the broker's own address.
     Own,
-    /// One of a listed origin.
+    /// One of a listed origin, or of this machine while the broker is open.
     Listed,
 }
 
@@ -141,11 +142,17 @@ pub(super) fn check_origin(
     if own(origin, host, scheme).is_some_and(|own| !open || own.is_loopback()) {
         return Ok(Page::Own);
     }
-    if allowed.iter().any(|listed| listed == origin) {
+    // Asked by another name, "this machine" would be that of whoever looks at the page, behind a proxy.
+    let of_this_machine = open && is_of_this_machine(origin);
+    if allowed.iter().any(|listed| listed == origin) || of_this_machine && host.is_some_and(is_here)
+    {
         return Ok(Page::Listed);
     }
     let is_own_name = |host: &str| origin.split_once("://").is_some_and(|(_, of)| of == host);
     let otherwise = match host {
+        Some(_) if of_this_machine => {
+            ", or ask 127.0.0.1 or localhost, where pages of this machine are let in while the broker is open"
+        }
         Some(_) if own(origin, host, scheme).is_some() => {
             ", or configure `auth`: while the broker is open, its own pages are let in on this machine alone"
         }
@@ -159,6 +166,19 @@ pub(super) fn check_origin(
         "pages of this origin are not allowed: list it in server.allowed_origins{otherwise}"
     );
     Err(Problem::new(Code::OriginNotAllowed, detail))
+}
+
+/// Whether an origin is of a page that this machine serves, on whatever port.
+pub(super) fn is_of_this_machine(origin: &str) -> bool {
+    let parts = origin.split_once("://");
+    let authority = parts.and_then(|(scheme, of)| Authority::parse(of, Scheme::parse(scheme)?));
+    authority.is_some_and(|authority| authority.is_loopback())
+}
+
+/// Whether the host that was asked for is this machine.
+fn is_here(host: &str) -> bool {
+    // No port matters, so neither does the scheme.
+    Authority::parse(host, Scheme::Http).is_some_and(|asked| asked.is_loopback())
 }
 
 /// Whether the host that was asked for is none that somebody may have made this machine's, or a listed one.
@@ -210,9 +230,20 @@ mod tests {
             (Some("http://localhost.evil.example"), Some("localhost.evil.example"), true, false),
             (Some("http://127.0.0.1.evil.example"), Some("127.0.0.1.evil.example"), true, false),
             (Some("http://push.example"), Some("push.example"), false, true),
-            (Some("http://127.0.0.1:8081"), Some(own), true, false),
-            (Some("https://127.0.0.1:8080"), Some(own), true, false),
+            (Some("http://127.0.0.1:8081"), Some(own), true, true),
+            (Some("https://127.0.0.1:8080"), Some(own), true, true),
+            (Some("http://localhost:5173"), Some(own), true, true),
+            (Some("http://[::1]:5173"), Some("localhost:8080"), true, true),
+            (Some("http://127.9.9.9"), Some("app.localhost:8080"), true, true),
+            (Some("http://localhost:5173"), Some(own), false, false),
+            (Some("http://localhost:5173"), Some("push.example"), true, false),
+            (Some("http://localhost:5173"), Some("dash.example"), true, false),
+            (Some("http://localhost:5173"), Some("192.0.2.1:8080"), true, false),
             (Some("http://127.0.0.1:8080"), None, true, false),
+            (Some("http://user@localhost:5173"), Some(own), true, false),
+            (Some("http://localhost:5173/"), Some(own), true, false),
+            (Some("http://localhost.:5173"), Some(own), true, false),
+            (Some("http://[::ffff:127.0.0.1]:5173"), Some(own), true, false),
             (Some("http://127.0.0.1:8081"), Some(own), false, false),
             (Some("http://app.localhost:3000"), Some("evil.example"), true, false),
             (Some("null"), Some(own), true, false),
@@ -268,6 +299,8 @@ mod tests {
         assert!(behind_tls.contains("server.trusted_proxies"), "{behind_tls}");
         let open = detail("http://push.example", "push.example", true);
         assert!(open.contains("configure `auth`"), "{open}");
+        let elsewhere = detail("http://localhost:5173", "push.example", true);
+        assert!(elsewhere.contains("ask 127.0.0.1 or localhost"), "{elsewhere}");
     }
 
     #[test]

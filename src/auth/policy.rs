@@ -11,9 +11,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tracing::warn;
 
 use super::jwks::Jwks;
+use super::origin::is_of_this_machine;
 use super::token::{Checked, TokenCheck};
 use super::{Caller, Proof, unauthorized};
-use crate::config::{self, ApiKey, KeyHash, Rules};
+use crate::config::{self, ApiKey, KeyHash, Own, Rules, is_segment};
 use crate::model::{Allowance, Problem};
 use crate::panics::half_done;
 
@@ -40,6 +41,8 @@ pub struct Policy {
     pub(super) cookie: Option<String>,
     publishes_per_second: usize,
     published: Mutex<HashMap<Publisher, Allowance>>,
+    /// A rule that gives users what is their own, if there is one.
+    rule_by_sub: Option<Own>,
     /// It was said that somebody owns nothing.
     warned: AtomicBool,
 }
@@ -75,6 +78,8 @@ impl Policy {
         let scoped_keys = config.scoped_keys.iter();
         let scoped_keys =
             scoped_keys.map(|key| (key.clone(), Proof::of_api_key(&key.hash))).collect();
+        let mut own = rules.listed.iter().filter_map(|rule| rule.own.as_ref());
+        let rule_by_sub = own.find(|own| own.is_by_sub()).cloned();
         Self {
             open: config.is_open(),
             api_keys,
@@ -85,6 +90,7 @@ impl Policy {
             cookie: config.cookie.clone(),
             publishes_per_second: config.publishes_per_second,
             published: Mutex::default(),
+            rule_by_sub,
             warned: AtomicBool::new(false),
         }
     }
@@ -196,8 +202,7 @@ impl Policy {
     /// Warns, once under each configuration, of a user to whom no rule with `{sub}` can give anything, because of
     /// what the user is called.
     pub(super) fn warn_of_owning_nothing(&self, user: &str) {
-        let mut own = self.rules.listed.iter().filter_map(|rule| rule.own.as_ref());
-        let Some(rule) = own.find(|own| own.of(user).is_none()) else { return };
+        let Some(rule) = self.rule_by_sub.as_ref().filter(|_| !is_segment(user)) else { return };
         if !self.warned.swap(true, Ordering::Relaxed) {
             let rule = rule.as_str();
             warn!(
@@ -215,11 +220,12 @@ impl Policy {
 
     /// Whether pages of any origin but our own are let in.
     pub fn lists_origins(&self) -> bool {
-        !self.allowed_origins.is_empty()
+        self.open || !self.allowed_origins.is_empty()
     }
 
-    /// Whether pages of this origin are let in wherever they ask.
+    /// Whether pages of this origin, if it is not our own, may read what they are answered.
     pub fn lists_origin(&self, origin: &[u8]) -> bool {
         self.allowed_origins.iter().any(|listed| listed.as_bytes() == origin)
+            || self.open && str::from_utf8(origin).is_ok_and(is_of_this_machine)
     }
 }

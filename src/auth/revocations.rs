@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 
-use crate::model::{Bearer, Revocation, Revoked, Timestamp};
+use crate::model::{Bearer, Quiet, Revocation, Revoked, Timestamp};
 use crate::panics::half_done;
 
 /// What is accepted no longer.
@@ -19,16 +19,13 @@ pub struct Revocations {
     window: Duration,
     max: usize,
     since: Mutex<HashMap<Revoked, Timestamp>>,
-    /// When it was last warned of a token that outlives its revocation.
-    warned: Mutex<Option<Instant>>,
+    /// Since it was warned of a token that outlives its revocation.
+    quiet: Quiet<()>,
 }
 
 /// How many revocations are stored at most for each that may be in force: who is revoked again and again is
 /// stored each time.
 const STORED_OF_EACH: usize = 4;
-
-/// How often it is warned of tokens that outlive their revocation.
-const WARNED_EVERY: Duration = Duration::from_secs(60);
 
 /// A token that is good for longer than this is hardly meant to be.
 const A_CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -41,7 +38,7 @@ pub struct TooManyRevocations;
 impl Revocations {
     /// None yet. Each is kept for `window`; one more is refused where `max` of them are in force.
     pub(super) fn new(window: Duration, max: usize) -> Self {
-        Self { window, max, since: Mutex::default(), warned: Mutex::default() }
+        Self { window, max, since: Mutex::default(), quiet: Quiet::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Revoked, Timestamp>> {
@@ -64,6 +61,10 @@ impl Revocations {
     /// Warns, once a minute at most, of a token that is good for longer than it would be remembered that
     /// it was revoked. Returns whether it did; says nothing of the token itself.
     pub(super) fn warn_of_outliving(&self, bearer: &Bearer, expires: SystemTime) -> bool {
+        self.warn_of_outliving_at(bearer, expires, Instant::now())
+    }
+
+    fn warn_of_outliving_at(&self, bearer: &Bearer, expires: SystemTime, at: Instant) -> bool {
         let now = SystemTime::now();
         let issued = bearer.issued.map_or(now, |issued| {
             let since = Duration::from_millis(u64::try_from(issued.millis()).unwrap_or(0));
@@ -73,11 +74,9 @@ impl Revocations {
         if lifetime <= self.window {
             return false;
         }
-        let mut warned = self.warned.lock().unwrap_or_else(half_done);
-        if warned.is_some_and(|at| at.elapsed() < WARNED_EVERY) {
+        if self.quiet.tell(1, at, || ()).is_none() {
             return false;
         }
-        *warned = Some(Instant::now());
         let (lifetime, window) = (lifetime.as_secs(), self.window.as_secs());
         let hint = match lifetime > A_CENTURY.as_secs() {
             true => "; exp is in seconds (RFC 7519), and this one looks like milliseconds",
@@ -149,6 +148,7 @@ impl Revocations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::QUIET;
 
     fn now() -> i64 {
         Timestamp::from(SystemTime::now()).millis()
@@ -199,15 +199,16 @@ mod tests {
     #[test]
     fn a_token_that_outlives_its_revocation_is_warned_of_once_a_minute() {
         let revocations = Revocations::new(Duration::from_secs(60), 1);
-        let warned = |issued: Option<i64>, seconds: u64| {
+        let warned = |issued: Option<i64>, seconds: u64, later: Duration| {
             let issued = issued.map(Timestamp::from_millis);
             let expires = SystemTime::now() + Duration::from_secs(seconds);
-            revocations.warn_of_outliving(&Bearer { issued, ..bearer("a") }, expires)
+            let bearer = Bearer { issued, ..bearer("a") };
+            revocations.warn_of_outliving_at(&bearer, expires, Instant::now() + later)
         };
-        assert!(!warned(None, 59) && !warned(Some(now()), 59));
-        assert!(warned(Some(now() - 30_000), 45), "the whole of its life counts");
-        assert!(!warned(None, 3_600), "a minute is not over");
-        *revocations.warned.lock().unwrap() = Instant::now().checked_sub(WARNED_EVERY);
-        assert!(warned(None, 1_800_000_000_000));
+        let at_once = Duration::ZERO;
+        assert!(!warned(None, 59, at_once) && !warned(Some(now()), 59, at_once));
+        assert!(warned(Some(now() - 30_000), 45, at_once), "the whole of its life counts");
+        assert!(!warned(None, 3_600, at_once), "a minute is not over");
+        assert!(warned(None, 1_800_000_000_000, QUIET));
     }
 }

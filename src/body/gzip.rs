@@ -11,7 +11,7 @@ use flate2::write::GzDecoder;
 use super::{Body, Pieces};
 use crate::model::{Code, Problem};
 
-/// What inflating holds beside the body, in bytes: a window, and buffers.
+/// What inflating holds beside the body and the head of its gzip, in bytes: a window, and buffers.
 const INFLATER_BYTES: usize = 80 * 1024;
 
 /// How much longer than the inflated body an encoded one may be, in bytes: what can't be made smaller grows by
@@ -25,6 +25,9 @@ pub(super) struct Inflating<L: Fn() -> Problem> {
     came: usize,
     /// The most that may come.
     most: usize,
+    /// What the head may hold, in bytes: a name, a comment and whatever else there is room for, as long as it comes,
+    /// in buffers that grow twice as large at a time.
+    head: usize,
 }
 
 /// Where the inflated bytes go, as long as there is room.
@@ -60,7 +63,8 @@ impl<L: Fn() -> Problem> Inflating<L> {
     pub(super) fn new(mut pieces: Pieces, max: usize, too_large: L) -> Result<Self, Problem> {
         pieces.share.grow(INFLATER_BYTES)?;
         let room = Room { pieces: Some(pieces), max, too_large, refused: None };
-        Ok(Self { decoder: GzDecoder::new(room), came: 0, most: max.saturating_add(SLACK) })
+        let (decoder, most) = (GzDecoder::new(room), max.saturating_add(SLACK));
+        Ok(Self { decoder, came: 0, most, head: 0 })
     }
 
     /// Inflates the next piece.
@@ -69,7 +73,15 @@ impl<L: Fn() -> Problem> Inflating<L> {
         if self.came > self.most {
             return Err((self.decoder.get_ref().too_large)());
         }
+        let is_in_head = self.decoder.header().is_none();
+        if is_in_head {
+            self.hold_head(self.head + 2 * piece.len())?;
+        }
         let written = self.decoder.write_all(piece);
+        if is_in_head && let Some(header) = self.decoder.header() {
+            let fields = [header.filename(), header.comment(), header.extra()];
+            self.hold_head(fields.iter().flatten().map(|field| 2 * field.len()).sum())?;
+        }
         written.map_err(|_| {
             self.refusal("the body is not one member of gzip, as its Content-Encoding says")
         })
@@ -80,12 +92,67 @@ impl<L: Fn() -> Problem> Inflating<L> {
         if self.came > 0 && self.decoder.try_finish().is_err() {
             return Err(self.refusal("the body ends before its gzip does"));
         }
+        let head = self.head;
         let pieces = self.decoder.get_mut().pieces.take();
-        pieces.map(Body::from).ok_or_else(|| self.refusal("the body was read before"))
+        let mut pieces = pieces.ok_or_else(|| self.refusal("the body was read before"))?;
+        // The body may be kept for long; what inflated it goes now.
+        drop(self);
+        pieces.share.give_back(INFLATER_BYTES + head);
+        Ok(pieces.into())
+    }
+
+    /// Counts that the head holds so many bytes.
+    fn hold_head(&mut self, bytes: usize) -> Result<(), Problem> {
+        if let Some(pieces) = &mut self.decoder.get_mut().pieces {
+            match bytes.checked_sub(self.head) {
+                Some(more) => pieces.share.grow(more)?,
+                None => pieces.share.give_back(self.head - bytes),
+            }
+            self.head = bytes;
+        }
+        Ok(())
     }
 
     fn refusal(&mut self, otherwise: &str) -> Problem {
         let refused = self.decoder.get_mut().refused.take();
         refused.unwrap_or_else(|| Problem::new(Code::BadRequest, otherwise))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bodies, Share};
+    use super::*;
+    use crate::config::Config;
+    use actix_web::web;
+    use flate2::{Compression, GzBuilder};
+
+    const NAME: usize = 60_000;
+
+    #[test]
+    fn what_inflating_holds_is_counted_while_it_is_held_and_given_back_before_the_body() {
+        let bodies = web::Data::new(Bodies::new(&Config::default().limits));
+        let pieces = Pieces::new(Share::new(&bodies, None));
+        let too_large = || Problem::new(Code::TooLarge, "too large");
+        let mut inflating = Inflating::new(pieces, 100_000, too_large).unwrap();
+        let mut encoded = GzBuilder::new()
+            .filename(vec![b'n'; NAME])
+            .comment(vec![b'c'; NAME])
+            .write(Vec::new(), Compression::fast());
+        encoded.write_all(&[7; 5_000]).unwrap();
+        let encoded = encoded.finish().unwrap();
+        let (name, rest) = encoded.split_at(NAME);
+        inflating.push(name).unwrap();
+        assert!(bodies.held() >= INFLATER_BYTES + NAME, "{}", bodies.held());
+        for piece in rest.chunks(1_000) {
+            inflating.push(piece).unwrap();
+        }
+        let head = 4 * NAME;
+        assert!((head..head + 40_000).contains(&(bodies.held() - INFLATER_BYTES)));
+        let body = inflating.finish().unwrap();
+        assert_eq!(body.len(), 5_000);
+        assert!((5_000..40_000).contains(&bodies.held()), "the body alone: {}", bodies.held());
+        drop(body);
+        assert_eq!(bodies.held(), 0);
     }
 }

@@ -7,10 +7,12 @@
 mod alarms;
 mod census;
 mod delivery;
+mod endings;
 mod fanout;
 mod flush;
 mod goaways;
 mod inbox;
+mod listing;
 mod members;
 mod observer;
 mod outlook;
@@ -34,11 +36,12 @@ use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::delivery::Delivery;
 use self::fanout::{Fanout, WorkerAddress};
+pub use self::listing::{Range, Rank, Ranking, Sort};
 pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
 use self::outlook::Outlook;
 pub use self::questions::{
-    Answer, Answers, Attending, Gathered, NoRelay, Question, Range, Relay, RoomState,
+    Answer, Answers, Attending, Gathered, NoRelay, Question, Relay, RoomState,
 };
 pub use self::roster::{Listed, Roll};
 pub use self::router::Router;
@@ -51,7 +54,7 @@ use self::tickets::Tickets;
 pub use self::topics::{Subscribed, Topics};
 use crate::clock::{Clock, Instant};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PassedBy};
 use crate::model::{Code, Cursor, NotLatest, Problem, Topic, Trouble};
 use crate::panics::half_done;
 
@@ -144,9 +147,12 @@ impl BrokerHandle {
     ) -> Result<Receipt, Problem> {
         self.wait_for_room().await?;
         allowed(&append)?;
-        let conditional =
-            append.events.iter().map(|event| event.terms.is_some().then(|| event.topic.clone()));
-        let topics: Vec<_> = conditional.collect();
+        // What has terms is refused by name.
+        let has_terms = append.events.iter().any(|event| event.terms.is_some());
+        let topics = match has_terms {
+            true => append.events.iter().map(|event| event.topic.clone()).collect(),
+            false => Vec::new(),
+        };
         let receipt = self.shared.history.append(append).await;
         let receipt = receipt.map_err(|error| refused(error, &topics))?;
         if !receipt.repeated {
@@ -173,9 +179,9 @@ impl BrokerHandle {
         problem
     }
 
-    /// Counts what came to be published and can't be an event.
-    pub fn count_passed_by(&self) {
-        self.shared.metrics.ingress_passed_by.inc();
+    /// What came to be published and did not become an event.
+    pub fn passed_by(&self) -> &PassedBy {
+        &self.shared.metrics.passed_by
     }
 
     async fn wait_for_room(&self) -> Result<(), Problem> {
@@ -327,8 +333,8 @@ impl Watch {
     }
 }
 
-/// Why events of these topics were not stored, of which those are named that have terms.
-fn refused(error: AppendError, topics: &[Option<Topic>]) -> Problem {
+/// Why events of these topics were not stored.
+fn refused(error: AppendError, topics: &[Topic]) -> Problem {
     let code = match error {
         AppendError::Mismatch => Code::IdempotencyMismatch,
         AppendError::InProgress => Code::InProgress,
@@ -339,7 +345,7 @@ fn refused(error: AppendError, topics: &[Option<Topic>]) -> Problem {
         AppendError::OutcomeUnknown(_) => Code::OutcomeUnknown,
     };
     let not_latest = match error {
-        AppendError::NotLatest { index } => topics.get(index).cloned().flatten(),
+        AppendError::NotLatest { index } => topics.get(index).cloned(),
         _ => None,
     };
     let not_latest = not_latest.map(|topic| Box::new(NotLatest { topic, event: None }));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fanout::Asked;
 use super::tickets::Tickets;
-use super::{BrokerHandle, SessionInfo, SessionView};
+use super::{BrokerHandle, Range, Ranking, SessionInfo, SessionView};
 use crate::history::{ListTopics, TopicSummary};
 use crate::model::{Code, Pattern, Present, Problem, Revocation, Topic};
 
@@ -65,6 +65,8 @@ pub enum Question {
     Rooms(Vec<Pattern>, Option<Topic>, usize),
     /// Which sessions are there, of one user where one is given?
     Sessions(Option<String>, Range),
+    /// The same, in another order. (Nodes of earlier releases don't know it, and are silent.)
+    RankedSessions(Option<String>, Ranking),
     /// End the session with this id.
     EndSession(String),
     /// End every session of this user.
@@ -73,15 +75,6 @@ pub enum Question {
     EndRevoked(Revocation),
     /// Give me what was left for this ticket.
     Redeem(String),
-}
-
-/// Which of many, in the order of their ids.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Range {
-    /// Those after this id.
-    pub after: Option<String>,
-    /// At most so many.
-    pub limit: usize,
 }
 
 /// What one node answers.
@@ -168,16 +161,6 @@ impl<T> Gathered<T> {
     }
 }
 
-impl Range {
-    /// Those of `all` that are in the range, in the order of their ids.
-    pub(super) fn of<T>(&self, mut all: Vec<T>, id: impl Fn(&T) -> &str) -> Vec<T> {
-        all.retain(|one| self.after.as_deref().is_none_or(|after| id(one) > after));
-        all.sort_unstable_by(|a, b| id(a).cmp(id(b)));
-        all.truncate(self.limit);
-        all
-    }
-}
-
 impl Question {
     /// How many numbers it asks for.
     fn counts(&self) -> usize {
@@ -213,6 +196,9 @@ impl Question {
             Question::Sessions(_, range) => {
                 let sessions = answers.flat_map(Answer::into_sessions).collect();
                 Answer::Sessions(range.of(sessions, |view| &view.info.id))
+            }
+            Question::RankedSessions(_, ranking) => {
+                Answer::Sessions(ranking.of(answers.flat_map(Answer::into_sessions).collect()))
             }
             Question::EndSession(_) | Question::EndUser(_) | Question::EndRevoked(_) => {
                 Answer::Ended(answers.map(Answer::into_ended).sum())
@@ -303,26 +289,22 @@ impl BrokerHandle {
         Ok(self.gather(Question::Count(topics)).await?.map(Answer::into_counts))
     }
 
-    /// Topics with subscribers by name or with kept events, and how many of each, by name.
-    pub async fn topics(
-        &self,
-        list: ListTopics,
-    ) -> Result<Gathered<Vec<(TopicSummary, usize)>>, Problem> {
+    /// Topics with subscribers by name or with kept events, by name. What somebody subscribes to is listed, whether its
+    /// value was removed or not.
+    pub async fn topics(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
         let mut topics = self.shared.history.topics(list.clone()).await?;
         let limit = list.limit;
         let named = self.gather(Question::Topics(list)).await?.all.into_topics();
-        topics.extend(named.into_iter().map(|topic| TopicSummary {
-            topic,
-            retained: 0,
-            latest: None,
-        }));
+        topics.extend(named.into_iter().map(TopicSummary::empty));
         // The summary that has events sorts first, so that it is the one that stays.
         topics.sort_by(|a, b| a.topic.cmp(&b.topic).then(b.retained.cmp(&a.retained)));
-        topics.dedup_by(|a, b| a.topic == b.topic);
+        topics.dedup_by(|b, a| {
+            let is_same = a.topic == b.topic;
+            a.is_removed &= !is_same;
+            is_same
+        });
         topics.truncate(limit);
-        let names = topics.iter().map(|summary| summary.topic.clone()).collect();
-        let counts = self.subscribers(names).await?;
-        Ok(counts.map(|counts| topics.into_iter().zip(counts).collect()))
+        Ok(topics)
     }
 
     /// The sessions that would receive an event of `topic`, by id.
@@ -371,6 +353,16 @@ impl BrokerHandle {
         range: Range,
     ) -> Result<Gathered<Vec<SessionView>>, Problem> {
         Ok(self.gather(Question::Sessions(user, range)).await?.map(Answer::into_sessions))
+    }
+
+    /// The same, in another order.
+    pub async fn ranked_sessions(
+        &self,
+        user: Option<String>,
+        ranking: Ranking,
+    ) -> Result<Gathered<Vec<SessionView>>, Problem> {
+        let question = Question::RankedSessions(user, ranking);
+        Ok(self.gather(question).await?.map(Answer::into_sessions))
     }
 
     /// The session with this id.

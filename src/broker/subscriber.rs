@@ -71,6 +71,11 @@ impl SessionInfo {
     pub fn info(&self) -> Option<&Info> {
         self.bearer.as_ref()?.info.as_ref()
     }
+
+    /// When it connected, in milliseconds since 1970.
+    pub(super) fn since_millis(&self) -> u64 {
+        u64::try_from(self.since.millis()).unwrap_or_default()
+    }
 }
 
 /// A session as administrators see it.

@@ -21,7 +21,7 @@ use super::outlook::Outlook;
 use super::router::{Router, WorkerId};
 use super::subscriber::{Changed, Delivered, Joined, SessionKey, SessionView, Subscriber};
 use super::topics::{Subscribed, Topics};
-use super::{Answer, MarkId, Observer, Question, SessionInfo, Timing};
+use super::{Answer, MarkId, Observer, Question, SessionInfo, Sort, Timing};
 use crate::clock::{Clock, Instant};
 use crate::history::{ListTopics, Loss, LostTopic};
 use crate::metrics::{Metrics, TransportLabel};
@@ -494,12 +494,22 @@ impl<S: Subscriber> Worker<S> {
             }
             Question::Topics(list) => Answer::Topics(self.topic_names(list)),
             Question::Members(topic, range) => {
-                let members = self.receivers(topic).map(|entry| entry.info.clone());
-                Answer::Members(range.of(members.collect(), |info| &info.id))
+                let members = self.receivers(topic).map(|entry| (entry.info.id.as_str(), entry));
+                let members = range.pick(members).into_iter();
+                Answer::Members(members.map(|entry| entry.info.clone()).collect())
             }
             Question::Sessions(user, range) => {
-                let views = self.views(user.as_deref());
-                Answer::Sessions(range.of(views, |view| &view.info.id))
+                let sessions = self.sessions_of(user.as_deref());
+                let sessions = sessions.map(|(key, entry)| (entry.info.id.as_str(), (key, entry)));
+                let sessions = range.pick(sessions).into_iter();
+                Answer::Sessions(sessions.map(|(key, entry)| self.view(key, entry)).collect())
+            }
+            Question::RankedSessions(user, ranking) => {
+                let sessions = self.sessions_of(user.as_deref()).map(|(key, entry)| {
+                    (entry.value(ranking.sort), entry.info.id.as_str(), (key, entry))
+                });
+                let sessions = ranking.pick(sessions).into_iter();
+                Answer::Sessions(sessions.map(|(key, entry)| self.view(key, entry)).collect())
             }
             Question::EndSession(id) => self.end_each(Close::Policy, |info| info.id == *id),
             Question::EndUser(user) => {
@@ -542,17 +552,17 @@ impl<S: Subscriber> Worker<S> {
         topics
     }
 
-    fn views(&self, user: Option<&str>) -> Vec<SessionView> {
-        let of_user = |entry: &Entry<S>| user.is_none() || entry.info.user() == user;
-        let wanted = self.sessions.iter().filter(|(_, entry)| of_user(entry));
-        let views = wanted.map(|(slot, entry)| {
-            let mut subscriptions: Vec<_> =
-                self.topics.patterns(entry.key(slot)).cloned().collect();
-            subscriptions.sort_unstable();
-            let queued_bytes = entry.subscriber.queued_bytes();
-            SessionView { info: entry.info.clone(), subscriptions, queued_bytes }
-        });
-        views.collect()
+    fn sessions_of(&self, user: Option<&str>) -> impl Iterator<Item = (SessionKey, &Entry<S>)> {
+        let of_user = move |entry: &Entry<S>| user.is_none() || entry.info.user() == user;
+        let all = self.sessions.iter().filter(move |(_, entry)| of_user(entry));
+        all.map(|(slot, entry)| (entry.key(slot), entry))
+    }
+
+    fn view(&self, key: SessionKey, entry: &Entry<S>) -> SessionView {
+        let mut subscriptions: Vec<_> = self.topics.patterns(key).cloned().collect();
+        subscriptions.sort_unstable();
+        let queued_bytes = entry.subscriber.queued_bytes();
+        SessionView { info: entry.info.clone(), subscriptions, queued_bytes }
     }
 
     fn end_each(&mut self, close: Close, is_meant: impl Fn(&SessionInfo) -> bool) -> Answer {
@@ -560,6 +570,16 @@ impl<S: Subscriber> Worker<S> {
         let keys: Vec<_> = meant.map(|(slot, entry)| entry.key(slot)).collect();
         keys.iter().for_each(|key| self.end(*key, close));
         Answer::Ended(keys.len())
+    }
+}
+
+impl<S: Subscriber> Entry<S> {
+    /// What it is listed by.
+    fn value(&self, sort: Sort) -> u64 {
+        match sort {
+            Sort::QueuedBytes => self.subscriber.queued_bytes() as u64,
+            Sort::Since => self.info.since_millis(),
+        }
     }
 }
 

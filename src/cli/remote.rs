@@ -1,69 +1,101 @@
 //! The broker at the other end, for the commands that are clients.
+//!
+//! A proxy may stand before it and ask for a password of its own. A request has room for one `Authorization` (RFC
+//! 9110, section 11.6.2): it is the password's then, and a credential of ours is said where there is other room, as the
+//! first message of a WebSocket. It never goes into a URL, for the logs of proxies are full of these.
 
-use std::fmt;
+mod address;
+mod refusal;
+
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::Uri;
-use actix_web::http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
+use awc::error::{ConnectError, SendRequestError};
 use awc::ws::WebsocketsRequest;
 use awc::{Client, ClientRequest};
-use serde::Deserialize;
+use rustls::pki_types::ServerName;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use self::address::Address;
+pub use self::address::{UrlArgs, credential};
+use self::refusal::foreign_scheme;
+pub use self::refusal::{Refusal, Why};
 use super::Failure;
 use crate::trust;
 
-/// Where the broker is.
-#[derive(Debug, Clone, clap::Args)]
-pub struct UrlArgs {
-    /// The broker's URL [default: $FANFARE_URL, or http://127.0.0.1:8080]
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-}
-
-impl UrlArgs {
-    /// As if it were given.
-    pub fn of(url: String) -> Self {
-        Self { url: Some(url) }
-    }
-
-    /// The URL that the arguments or the environment name, without a slash at its end.
-    pub fn base(self) -> Result<String, Failure> {
-        let url = self.url.or_else(|| variable("FANFARE_URL"));
-        base(url.as_deref().unwrap_or("http://127.0.0.1:8080"))
-    }
-}
+/// What to do where a proxy asks for a password.
+const GIVE_LOGIN: &str = "give it in the URL, http://USER:PASSWORD@HOST, or, better, as FANFARE_PROXY_LOGIN=USER:PASSWORD";
 
 /// A broker that one can call.
 pub struct Remote {
     base: String,
     client: Client,
+    has_login: bool,
+    /// The credential that no request carries, for a proxy's password has its place.
+    unsaid: Option<String>,
+    has_credential: bool,
 }
 
 impl Remote {
-    /// How long a call may take until the head of its answer is there.
-    const TIMEOUT: Duration = Duration::from_secs(15);
+    /// How long a call may take until the head of its answer is there, and then its body.
+    pub const TIMEOUT: Duration = Duration::from_secs(15);
+    /// How long it may take to find out whether TLS is spoken.
+    const PROBE: Duration = Duration::from_secs(5);
     /// A message can't be longer than an event may be on the broker, which is for its operator to
     /// say; this is only so large that it never gets in the way.
     const MESSAGE_BYTES: usize = 64 << 20;
 
     /// The broker that the arguments or the environment name, called with this credential.
     pub fn new(args: UrlArgs, credential: Option<String>) -> Result<Self, Failure> {
-        let base = args.base()?;
-        let agent = HeaderValue::from_static(concat!("fanfare/", env!("CARGO_PKG_VERSION")));
-        let bearer = credential.map(|credential| {
+        let Address { base, login } = args.address()?;
+        let (has_login, has_credential) = (login.is_some(), credential.is_some());
+        let (said, unsaid) = if has_login { (None, credential) } else { (credential, None) };
+        let bearer = said.map(|credential| {
             // It has visible ASCII alone.
             HeaderValue::try_from(format!("Bearer {credential}")).map_err(Failure::failed)
         });
+        let agent = HeaderValue::from_static(concat!("fanfare/", env!("CARGO_PKG_VERSION")));
         let headers = [(USER_AGENT, agent)].into_iter();
-        let headers = headers.chain(bearer.transpose()?.map(|bearer| (AUTHORIZATION, bearer)));
+        let authorization = login.or(bearer.transpose()?);
+        let headers = headers.chain(authorization.map(|value| (AUTHORIZATION, value)));
         let client = trust::client(Self::TIMEOUT, headers);
-        Ok(Self { base, client: client.map_err(|error| Failure::Usage(error.to_string()))? })
+        let client = client.map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Self { base, client, has_login, unsaid, has_credential })
     }
 
-    /// The broker's URL.
+    /// The broker's URL, without what a proxy is told.
     pub fn url(&self) -> &str {
         &self.base
+    }
+
+    /// Whether it is called with a credential, however that is said.
+    pub fn has_credential(&self) -> bool {
+        self.has_credential
+    }
+
+    /// The first message of a WebSocket, where the credential is not said by its request.
+    pub fn introduction(&self) -> Option<String> {
+        let token = self.unsaid.as_ref()?;
+        Some(json!({ "op": "auth", "ref": 1, "token": token }).to_string())
+    }
+
+    /// Refuses a credential that no request can carry, where there is nothing else to carry it.
+    pub fn require_room(&self) -> Result<(), Failure> {
+        if self.unsaid.is_none() {
+            return Ok(());
+        }
+        let reason = "a request has room for one Authorization, and the proxy's password has it: have the proxy say \
+                      the key for those whom it lets in (nginx: proxy_set_header Authorization \"Bearer KEY\") and \
+                      give none here, or publish past the proxy (server.internal_listen)";
+        Err(Failure::Usage(reason.to_owned()))
     }
 
     /// A POST to a path.
@@ -80,95 +112,86 @@ impl Remote {
     pub fn websocket(&self, path: &str) -> WebsocketsRequest {
         self.client.ws(format!("{}{path}", self.base)).max_frame_size(Self::MESSAGE_BYTES)
     }
-}
 
-/// The credential that a flag or a variable holds. It is never shown.
-pub fn credential(flag: Option<String>, name: &str) -> Result<Option<String>, Failure> {
-    let flag = flag.map(|text| text.trim().to_owned());
-    let credential = flag.or_else(|| variable(name)).filter(|text| !text.is_empty());
-    match credential {
-        Some(text) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => Err(Failure::Usage(
-            format!("the credential (see {name}) has characters that no header can carry"),
-        )),
-        credential => Ok(credential),
-    }
-}
-
-/// What a variable holds, without white space at its ends, as everywhere in the configuration.
-fn variable(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok()?;
-    Some(value.trim().to_owned()).filter(|value| !value.is_empty())
-}
-
-/// The URL without a slash at its end, with http for ws.
-fn base(url: &str) -> Result<String, Failure> {
-    let wrong = |what: &str| {
-        Failure::Usage(format!("the broker's URL {what}; the form is http://HOST[:PORT]"))
-    };
-    let uri: Uri = url.parse().map_err(|_| wrong("is not a URL"))?;
-    let scheme = match uri.scheme_str() {
-        Some("http" | "ws") => "http",
-        Some("https" | "wss") => "https",
-        _ => return Err(wrong("has another scheme than http, https, ws or wss")),
-    };
-    let authority = uri.authority().filter(|_| uri.host().is_some_and(|host| !host.is_empty()));
-    let authority = authority.ok_or_else(|| wrong("has no host"))?.as_str();
-    if authority.contains('@') {
-        return Err(wrong("has a user, but a broker knows keys and tokens"));
-    }
-    if uri.query().is_some() {
-        return Err(wrong("has a query"));
-    }
-    Ok(format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')))
-}
-
-/// An answer that says no.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Its status.
-    pub status: StatusCode,
-    problem: Option<Problem>,
-}
-
-/// What a broker says of it (RFC 9457).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Problem {
-    code: String,
-    detail: String,
-}
-
-impl Refusal {
-    /// Reads what the body says, if it is a broker's.
-    pub fn new(status: StatusCode, body: &[u8]) -> Self {
-        Self { status, problem: serde_json::from_slice(body).ok() }
+    /// An answer that says no, with what to do where it is not the broker's.
+    pub async fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
+        let mut refusal = Refusal::new(status, body);
+        if refusal.problem.is_some() {
+            return refusal;
+        }
+        refusal.hint = match status {
+            StatusCode::UNAUTHORIZED => foreign_scheme(headers).map(|scheme| self.of_login(scheme)),
+            StatusCode::BAD_REQUEST if self.meets_tls().await => Some(self.of_tls()),
+            _ => None,
+        };
+        refusal
     }
 
-    /// The stable name of the refusal, where a broker gave it.
-    pub fn code(&self) -> Option<&str> {
-        self.problem.as_ref().map(|problem| problem.code.as_str())
+    /// Why a request failed.
+    pub async fn why(&self, error: &SendRequestError) -> Why {
+        // Who speaks TLS says what is no HTTP, or hangs up.
+        let is_answered = matches!(
+            error,
+            SendRequestError::Response(_)
+                | SendRequestError::Send(_)
+                | SendRequestError::Connect(ConnectError::Disconnected)
+        );
+        if is_answered && self.meets_tls().await {
+            return Why { reason: self.of_tls(), lasts: true };
+        }
+        Why { reason: trust::reason(error), lasts: trust::lasting(error).is_some() }
     }
 
-    /// Whether it may be for the sake of one of several events, so that the others would be accepted.
-    pub fn is_of_event(&self) -> bool {
-        matches!(self.status.as_u16(), 400 | 413 | 422)
+    /// Whether TLS is spoken where this was to be plain HTTP.
+    pub async fn meets_tls(&self) -> bool {
+        if !self.base.starts_with("http://") {
+            return false;
+        }
+        match timeout(Self::PROBE, shake_hands(&self.base)).await {
+            Ok(Ok(_)) => true,
+            Ok(Err(error)) => {
+                let cause = error.get_ref().and_then(|error| error.downcast_ref());
+                matches!(
+                    cause,
+                    Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_))
+                )
+            }
+            Err(_) => false,
+        }
     }
 
-    /// Whether the same request may be accepted later.
-    pub fn is_passing(&self) -> bool {
-        match self.problem.as_ref().map(|problem| problem.code.as_str()) {
-            Some("in_progress" | "outcome_unknown") => true,
-            _ => matches!(self.status.as_u16(), 408 | 429 | 502 | 503 | 504),
+    /// What to do where TLS is spoken.
+    pub fn of_tls(&self) -> String {
+        format!("TLS is spoken there: the URL is {}", self.base.replacen("http://", "https://", 1))
+    }
+
+    fn of_login(&self, scheme: &str) -> String {
+        match (scheme.eq_ignore_ascii_case("basic"), self.has_login) {
+            (true, false) => {
+                format!("what stands before the broker asks for a password: {GIVE_LOGIN}")
+            }
+            (true, true) => {
+                "what stands before the broker refuses this user, or this password".to_owned()
+            }
+            (false, _) => format!(
+                "what stands before the broker asks who this is by {}, which is not spoken here",
+                scheme.chars().take(20).collect::<String>()
+            ),
         }
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.problem {
-            Some(Problem { code, detail }) => write!(f, "{code}: {detail}"),
-            None => write!(f, "HTTP {}", self.status),
-        }
-    }
+/// Speaks TLS, with whom it is spoken.
+pub async fn shake_hands(url: &str) -> io::Result<TlsStream<TcpStream>> {
+    let uri: Uri = url.parse().map_err(io::Error::other)?;
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let port = uri.port_u16().unwrap_or(port);
+    let config = trust::client_config().map_err(io::Error::other)?;
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let stream = TcpStream::connect((host, port)).await;
+    let stream = stream.map_err(|error| io::Error::other(format!("{host}:{port}: {error}")))?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
 #[cfg(test)]
@@ -176,42 +199,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_a_scheme_a_host_and_perhaps_a_path() {
-        for (url, expected) in [
-            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
-            ("wss://push.example/live/", "https://push.example/live"),
-            ("ws://[::1]:80", "http://[::1]:80"),
-        ] {
-            assert_eq!(base(url).unwrap(), expected);
-        }
-        for url in ["", "push.example", "/x", "ftp://a", "http://", "http://u:p@a", "http://a/?b"] {
-            assert!(matches!(base(url), Err(Failure::Usage(_))), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_credential_that_no_header_can_carry_is_refused_unseen() {
-        let Err(Failure::Usage(text)) = credential(Some("hunter 2".into()), "NAME") else {
-            panic!("accepted");
-        };
-        assert!(!text.contains("hunter"));
-        for good in ["good", " good\r\n"] {
-            let read = credential(Some(good.into()), "NAME").unwrap();
-            assert_eq!(read.as_deref(), Some("good"));
-        }
-    }
-
-    #[test]
-    fn refusals_say_what_the_broker_says() {
-        let body = br#"{"status":422,"code":"invalid_topic","detail":"not a topic","extra":1}"#;
-        let refusal = Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, body);
-        assert_eq!(refusal.to_string(), "invalid_topic: not a topic");
-        assert!(!refusal.is_passing());
-        let refusal = Refusal::new(StatusCode::BAD_GATEWAY, b"<html>");
-        assert_eq!(refusal.to_string(), "HTTP 502 Bad Gateway");
-        assert!(refusal.is_passing());
-        let body = br#"{"code":"in_progress","detail":"wait"}"#;
-        assert!(Refusal::new(StatusCode::CONFLICT, body).is_passing());
+    fn a_credential_that_has_no_room_beside_a_password_is_said_otherwise_or_refused() {
+        let remote =
+            |url: &str| Remote::new(UrlArgs::of(url.to_owned()), Some("key".into())).unwrap();
+        let behind = remote("http://ada:hunter2@push.example/");
+        assert_eq!(behind.url(), "http://push.example");
+        assert!(behind.require_room().is_err() && behind.has_credential());
+        let said = r#"{"op":"auth","ref":1,"token":"key"}"#;
+        assert_eq!(behind.introduction().as_deref(), Some(said));
+        let plain = remote("http://push.example/");
+        assert!(plain.require_room().is_ok() && plain.introduction().is_none());
     }
 }

@@ -44,7 +44,8 @@ async fn serve(sources: Sources, loaded: Loaded) -> Result<(), Failure> {
     let server = Server::build(loaded.config.clone()).map_err(Failure::failed)?;
     let delay = loaded.config.server.shutdown_delay;
     let (address, internal) = (server.addr(), server.internal_addr());
-    let greeting = greeting(address, internal, &loaded.config, sources.file.as_deref());
+    let addresses = Addresses { public: address, internal, has_console: server.has_console() };
+    let greeting = greeting(addresses, &loaded.config, sources.file.as_deref());
     let watch = Watch::new(sources, loaded, server.reload()).map_err(Failure::failed)?;
     rt::spawn(watch.run());
     Lines::to("greeting", std::io::stdout()).say(greeting);
@@ -98,13 +99,17 @@ fn start_log(log: &Log) {
     };
 }
 
-/// Where to look, once the broker serves: each link is to the address that serves what it is to.
-fn greeting(
-    address: SocketAddr,
+/// Where the broker serves.
+struct Addresses {
+    public: SocketAddr,
     internal: Option<SocketAddr>,
-    config: &Config,
-    file: Option<&Path>,
-) -> String {
+    /// Whether the console is there, at the address of operators.
+    has_console: bool,
+}
+
+/// Where to look, once the broker serves: each link is to the address that serves what it is to.
+fn greeting(addresses: Addresses, config: &Config, file: Option<&Path>) -> String {
+    let Addresses { public: address, internal, has_console } = addresses;
     let scheme = if config.server.certificate.is_some() { "https" } else { "http" };
     let public = format!("{scheme}://{}", reachable(address));
     let inside = internal.map(|address| format!("http://{}", reachable(address)));
@@ -116,7 +121,7 @@ fn greeting(
     if let Some(internal) = internal {
         text += &format!(", for operators and publishers on http://{internal}");
     }
-    let console = match has_console(internal.unwrap_or(address), config) {
+    let console = match has_console {
         true => format!("{inside}/"),
         false => "off on this address until there is an API key with admin rights".to_owned(),
     };
@@ -138,14 +143,6 @@ fn greeting(
     text
 }
 
-/// Whether the console is served on an address: to this machine, or where someone may use it.
-fn has_console(address: SocketAddr, config: &Config) -> bool {
-    let mut scoped = config.auth.scoped_keys.iter();
-    address.ip().to_canonical().is_loopback()
-        || !config.auth.api_keys.is_empty()
-        || scoped.any(|key| key.admin)
-}
-
 /// The address to write into a link: one that stands for all addresses can't be visited.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -165,21 +162,27 @@ mod tests {
     fn the_greeting_has_links_that_can_be_visited() {
         let mut config = Config::default();
         config.auth.api_keys.push(KeyHash([0; 32]));
-        let text = greeting("0.0.0.0:9000".parse().unwrap(), None, &config, None);
+        let at = |public: &str, internal: Option<&str>, has_console| Addresses {
+            public: public.parse().unwrap(),
+            internal: internal.map(|internal| internal.parse().unwrap()),
+            has_console,
+        };
+        let text = greeting(at("0.0.0.0:9000", None, true), &config, None);
         assert!(text.contains("serving on http://0.0.0.0:9000\n"), "{text}");
         assert!(text.contains("console     http://127.0.0.1:9000/\n"), "{text}");
         assert!(text.contains("Bearer KEY") && !text.contains("open mode"), "{text}");
         let file = Some(Path::new("a.toml"));
-        let text = greeting("[::1]:80".parse().unwrap(), None, &Config::default(), file);
+        let text = greeting(at("[::1]:80", None, true), &Config::default(), file);
         assert!(text.contains("http://[::1]:80/docs") && text.contains("open mode"), "{text}");
         assert!(text.contains("configured  a.toml"), "{text}");
     }
 
     #[test]
     fn each_link_of_the_greeting_is_to_the_address_that_serves_it() {
-        let (public, inside) = ("127.0.0.1:80".parse().unwrap(), "[::]:90".parse().unwrap());
+        let (public, internal) = ("127.0.0.1:80".parse().unwrap(), "[::]:90".parse().ok());
+        let at = |has_console| Addresses { public, internal, has_console };
         let mut config = Config::default();
-        let text = greeting(public, Some(inside), &config, None);
+        let text = greeting(at(false), &config, None);
         assert!(text.contains(
             "serving on http://127.0.0.1:80, for operators and publishers on http://[::]:90\n"
         ));
@@ -187,7 +190,7 @@ mod tests {
         assert!(text.contains("http://127.0.0.1:80/docs"), "{text}");
         assert!(text.contains("console     off on this address"), "{text}");
         config.auth.api_keys.push(KeyHash([0; 32]));
-        let text = greeting(public, Some(inside), &config, None);
+        let text = greeting(at(true), &config, None);
         assert!(text.contains("console     http://[::1]:90/\n"), "{text}");
     }
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{ConfigArgs, Failure, note, print};
 use crate::auth::{Auth, Caller};
-use crate::config::{Hidden, Loaded, Span, load_with_origins, secret_bytes};
+use crate::config::{Hidden, Loaded, Owner, Span, load_with_origins, secret_bytes};
 use crate::model::{Info, Pattern, Timestamp};
 
 const EXAMPLES: &str = "\
@@ -227,8 +227,9 @@ fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
     // Published keys may have to be fetched.
     match rt::System::new().block_on(auth.identify(Some(token))) {
         Ok(Caller::User(user)) => {
-            let own =
-                rules.listed.iter().filter_map(|rule| rule.own.as_ref()?.of(&user.bearer.user));
+            // A session has a name of its own each time.
+            let owner = Owner { sub: Some(&user.bearer.user), session: Some("{session}") };
+            let own = rules.listed.iter().filter_map(|rule| rule.own.as_ref()?.of(owner));
             let list = |patterns: &[Pattern]| match patterns {
                 [] => "nothing".to_owned(),
                 patterns => texts(patterns).join(" "),
@@ -241,7 +242,7 @@ fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
                 _ = writeln!(text, "info       {}", info.as_str());
             }
             let rules = rules.listed.iter().filter_map(|rule| rule.own.as_ref());
-            for own in rules.filter(|own| own.of(&user.bearer.user).is_none()) {
+            for own in rules.filter(|own| own.of(owner).is_none()) {
                 let rule = own.as_str();
                 _ = writeln!(
                     text,

@@ -181,7 +181,8 @@ fn changes_something(question: &Question) -> bool {
         | Question::CountUsers(..)
         | Question::Present(..)
         | Question::Rooms(..)
-        | Question::Sessions(..) => false,
+        | Question::Sessions(..)
+        | Question::RankedSessions(..) => false,
     }
 }
 

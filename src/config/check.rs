@@ -401,7 +401,7 @@ impl Kept {
         let rule = kept.rule(&path, &format!("{path}.history"), pattern, complaints);
         for (key, who) in [("subscribe", typed.subscribe), ("publish", typed.publish)] {
             if who == Some(Who::Own) && rule.own.is_none() {
-                let message = "\"own\" needs a segment {sub} in match";
+                let message = "\"own\" needs a segment {sub} or {session} in match";
                 complain(complaints, &format!("{path}.{key}"), message);
             }
         }
@@ -430,6 +430,7 @@ fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
         bytes_per_second: typed.bytes_per_second.0,
         subscriptions: count("subscriptions", typed.subscriptions),
         replays: count("replays", typed.replays),
+        last_events: count("last_events", typed.last_events),
         event_bytes,
         batch_bytes,
         batch_events: count("batch_events", typed.batch_events),

@@ -143,8 +143,14 @@ fn load_renaming(sources: &Sources, renamed: &'static [Renamed]) -> Result<Loade
 }
 
 /// Names that the command line and tests use, which set nothing here.
-const OTHER_NAMES: [&str; 5] =
-    ["FANFARE_API_KEY", "FANFARE_TOKEN", "FANFARE_URL", "FANFARE_CONFIG", "FANFARE_BIN"];
+const OTHER_NAMES: [&str; 6] = [
+    "FANFARE_API_KEY",
+    "FANFARE_TOKEN",
+    "FANFARE_URL",
+    "FANFARE_PROXY_LOGIN",
+    "FANFARE_CONFIG",
+    "FANFARE_BIN",
+];
 
 /// What one source is called, and where in it one is.
 enum Source<'a> {

@@ -26,7 +26,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 pub use certificate::Certificate;
 pub use changes::{KeptOtherwise, needs_restart};
 pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
-pub use own::Own;
+pub use own::{Lack, Own, Owner, is_segment};
 pub use token_keys::secret_bytes;
 pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
 
@@ -283,6 +283,17 @@ pub struct RedisSource {
     pub topic: String,
     /// The type of the events.
     pub kind: Option<EventType>,
+    /// Where they give idempotency keys, if they do.
+    pub keys: Option<SourceKeys>,
+}
+
+/// Where what is read gives idempotency keys, and whose they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceKeys {
+    /// The field of an entry, or the member of a JSON object.
+    pub name: String,
+    /// The API key whose they are; none for that of an open broker.
+    pub api_key: Option<Hidden>,
 }
 
 impl RedisSource {
@@ -402,6 +413,19 @@ impl Rules {
         self.listed.iter().chain([&self.default])
     }
 
+    /// Whether anyone may subscribe to all that `pattern` matches, as far as one rule after the other says so; never true
+    /// where it is not so.
+    pub fn open_whole(&self, pattern: &Pattern) -> bool {
+        // Of the broker's own topics some have rules of their own.
+        if pattern.as_str().starts_with('$') {
+            return false;
+        }
+        let mut deciding = self.listed.iter().filter(|rule| rule.pattern.overlaps(pattern));
+        let end =
+            deciding.find(|rule| rule.subscribe != Who::Anyone || rule.pattern.covers(pattern));
+        end.is_some_and(|rule| rule.subscribe == Who::Anyone)
+    }
+
     /// Whether `pattern` may match a topic whose events are kept so.
     pub fn may_match(&self, pattern: &Pattern, storage: Storage) -> bool {
         for rule in self.all().filter(|rule| rule.pattern.overlaps(pattern)) {
@@ -497,6 +521,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// Replays of one session at a time; one more gets `too_many`.
     pub replays: usize,
+    /// Events that `last` or `tail` of a subscribe come to; more get `too_many`.
+    pub last_events: usize,
     /// Data of an event in bytes of JSON; more gets 413 or `too_large`.
     pub event_bytes: usize,
     /// Body of a batch in bytes; more gets 413.

@@ -154,7 +154,8 @@ sections! {
         /// metrics nor publishing by `POST`. Addresses beyond this machine need a credential.
         internal_listen: Option<SocketAddr> = None;
         /// Origins of the pages that may connect from a browser, beside those of the broker's own
-        /// address: `["https://dashboard.example"]`.
+        /// address: `["https://dashboard.example"]`. Without credentials, pages of this machine pass
+        /// too, on whatever port.
         allowed_origins: Vec<String> = Vec::new();
         /// Threads that serve connections; 0 means one a processor.
         workers: usize = 0;
@@ -337,6 +338,9 @@ sections! {
         subscriptions: usize = 1_000;
         /// Replays that run at a time on one connection; one more is refused with `too_many`.
         replays: usize = 8;
+        /// Events that `last` of a subscribe may come to over all topics, or `tail` ask for; more are refused with
+        /// `too_many`.
+        last_events: usize = 10_000;
         /// Data of an event, as JSON; more is answered 413. The default leaves room for all that stands around it
         /// within 64 KiB, more than which many clients don't take without being told to.
         event_bytes: Size = Size(56 * KIB);
@@ -417,7 +421,8 @@ sections! {
 entry! {
     " What is allowed on the topics of one pattern, and what is kept of each." "topics" Rule RULE_KEYS:
     /// The topics it is about: a pattern such as `"orders.>"`. Required. A segment `{sub}`, as in
-    /// `"users.{sub}.>"`, stands for a user, to whom these topics belong: see `"own"`.
+    /// `"users.{sub}.>"`, stands for a user, to whom these topics belong: see `"own"`. `{session}` stands for a
+    /// WebSocket session with a credential.
     pattern("match"): Option<String> = None;
     /// Where events are kept, as `history.storage`; `"none"` makes the topics ephemeral.
     history("history"): Option<Place> = None;
@@ -459,6 +464,12 @@ entry! {
     kind("type"): Option<String> = None;
     /// The field of a stream's entry that is the data; without it, all fields as a JSON object of texts.
     field("field"): Option<String> = None;
+    /// The field of a stream's entry, or the member of a channel's JSON object, that is its idempotency key, as
+    /// `Idempotency-Key` is that of a request; what has none is published without.
+    key("key"): Option<String> = None;
+    /// The API key whose idempotency keys these are too, so that what it published over HTTP or WebSocket is not
+    /// published again from here. Without it they are those of who has no credential on an open broker.
+    api_key("api_key"): Option<Hidden> = None;
     /// The consumer group that reads a stream. Made where it is missing, to begin with the oldest entry.
     group("group"): String = "fanfare".into();
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::{LogFormat, ProxyHeaders, Who};
+use crate::model::{TIME_UNITS, span};
 
 /// A form that the value of a key may have.
 pub trait Value: Sized {
@@ -82,18 +83,14 @@ pub struct Span(pub Duration);
 pub struct SpanError;
 
 impl Span {
-    const UNITS: [(&'static str, u64); 5] =
-        [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    const UNITS: [(&'static str, u64); 5] = TIME_UNITS;
 }
 
 impl FromStr for Span {
     type Err = SpanError;
 
     fn from_str(text: &str) -> Result<Self, SpanError> {
-        let (number, unit) = split_unit(text).ok_or(SpanError)?;
-        let unit = Self::UNITS.iter().find(|(name, _)| *name == unit).ok_or(SpanError)?;
-        let millis = number.checked_mul(unit.1).ok_or(SpanError)?;
-        Ok(Self(Duration::from_millis(millis)))
+        span(text).map(Self).ok_or(SpanError)
     }
 }
 

@@ -17,6 +17,10 @@ const STABLE_AFTER_MS = 5_000;
 /** The broker that served this page, also where a proxy has it under a prefix; ends with `/`. */
 const BROKER = new URL(".", location).href;
 
+// In the words of `fanfare check`.
+const UPGRADE = 'what stands between does not pass on the upgrade; nginx: proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection "upgrade"';
+const FOREIGN = "for the broker's own pages: what stands between tells it another address; pass on host, scheme and client (nginx: proxy_set_header Host $http_host, X-Forwarded-Host $http_host, X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr: all of them, or clients set what is missing) and set server.trusted_proxies";
+
 /** Why a WebSocket of this page did not open, as far as the broker says so. */
 async function whyNotOpen() {
   const ready = await fetch(new URL("health/ready", BROKER));
@@ -26,12 +30,12 @@ async function whyNotOpen() {
   // is refused in any case: for its origin first, and else for its body.
   const refused = await fetch(new URL("v1/tickets", BROKER), { method: "POST", body: "?" });
   const { code, detail } = await refused.json().catch(() => ({}));
-  if (code === "origin_not_allowed") return detail;
+  if (code === "origin_not_allowed") return `${detail}; ${FOREIGN}`;
   const reading = new AbortController();
   const stream = await fetch(new URL("v1/sse?topic=$sys.console", BROKER), { signal: reading.signal });
   if ([429, 503].includes(stream.status)) return (await stream.json()).detail;
   reading.abort();
-  return "the broker answers, but not to WebSocket: a proxy before it may not pass on `Upgrade`; its log says what it refused";
+  return `the broker answers, but not to WebSocket: ${UPGRADE}; the broker's log says what it refused`;
 }
 
 // ---- The client -------------------------------------------------------------------------------

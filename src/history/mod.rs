@@ -5,8 +5,9 @@
 //! and [`redis`] are its backends, and each passes the one contract suite in
 //! `tests/history_contract.rs`.
 
+mod asked;
 mod clock_steps;
-mod early_keys;
+mod endings;
 pub mod memory;
 pub mod redis;
 mod rules;
@@ -17,10 +18,13 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use endings::Ending;
 use futures_util::future::BoxFuture;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
+pub use self::asked::{Asked, digest};
+pub use crate::model::Since;
 use crate::model::{Cursor, Event, NewEvent, Pattern, Problem, Timestamp, Topic};
 
 /// The way out of a log: hears every event once it is stored, in the order of the log.
@@ -81,6 +85,9 @@ pub trait History: Send + Sync {
     /// Kept events, oldest first, a page at a time.
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>>;
 
+    /// Kept events, newest first, a page at a time.
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>>;
+
     /// Where what has happened since then begins.
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>>;
 
@@ -95,6 +102,9 @@ pub trait History: Send + Sync {
 
     /// Forgets the kept events of a topic; returns how many there were.
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>>;
+
+    /// Values whose time is over, at most so many. Each is so until its tombstone is stored, or another event.
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>>;
 
     /// The place of the newest committed event.
     fn head(&self) -> Cursor;
@@ -122,14 +132,14 @@ pub struct Append {
 /// however many keys come: one more is refused.
 pub(in crate::history) const LEAST_KEY_WINDOW: Duration = Duration::from_secs(600);
 
-/// What a repeated request is known by: who asked and the key they gave, and a digest of what they
-/// asked, by which another request under the same key is told apart.
+/// What a repeated request is known by: who asked and the key they gave, and what they asked, by which another
+/// request under the same key is told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// A digest of the credential and the key.
+    /// A digest of the credential and the key, whichever way they came.
     pub scope: [u8; 32],
-    /// A digest of the request; in a series, its number.
-    pub request: [u8; 32],
+    /// What was asked.
+    pub asked: Asked,
     /// Whether it is of a [`Series`], so that a later one takes its place.
     pub is_in_series: bool,
 }
@@ -152,11 +162,11 @@ impl Series {
     pub fn next_key(&mut self) -> IdempotencyKey {
         self.next += 1;
         // Digits, whose order is that of the numbers in every language that compares them.
-        let mut request = [b'0'; 32];
-        for (digit, place) in request.iter_mut().rev().zip(0..20) {
+        let mut number = [b'0'; 32];
+        for (digit, place) in number.iter_mut().rev().zip(0..20) {
             *digit += (self.next / 10_u64.pow(place) % 10) as u8;
         }
-        IdempotencyKey { scope: self.scope, request, is_in_series: true }
+        IdempotencyKey { scope: self.scope, asked: Asked::as_it_came(number), is_in_series: true }
     }
 }
 
@@ -253,25 +263,55 @@ pub struct Page {
     pub done: bool,
 }
 
-/// Since when something has happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// A moment.
-    Time(Timestamp),
-    /// So long ago, by the clock that dates the events, which need not be that of who asks.
-    Ago(Duration),
+/// Which events to read, newest first.
+#[derive(Debug, Clone)]
+pub struct ReadBack {
+    /// Of topics that one of these matches.
+    pub patterns: Arc<[Pattern]>,
+    /// Before this place, which may be the one behind the newest; from the newest where none is given.
+    pub before: Option<Cursor>,
+    /// At most so many events.
+    pub max_events: usize,
+    /// Not many more than so many bytes, counted by [`Event::cost`].
+    pub max_bytes: usize,
 }
 
-impl Since {
-    /// The moment, where it is `now` by the clock that dates the events.
-    pub fn time(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::Time(time) => time,
-            Self::Ago(ago) => {
-                let millis = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-                Timestamp::from_millis(now.millis().saturating_sub(millis))
-            }
-        }
+/// A page of kept events, read backwards.
+#[derive(Debug, Clone)]
+pub struct BackPage {
+    /// The events, newest first.
+    pub events: Vec<Arc<Event>>,
+    /// Read on before this place; none where nothing older is kept.
+    pub next: Option<Cursor>,
+    /// Events that match are missing: on the last page, older ones may have been removed; on any, some could not
+    /// be read, or `before` is not a place in this log and was read as the newest or as the last one before it.
+    pub gap: bool,
+    /// How many events were looked at, whether they match or not.
+    pub looked_at: usize,
+}
+
+/// Events found backwards, newest first, and down to where everything was looked at; 0 at the end.
+#[derive(Debug, Default)]
+struct FoundBack {
+    events: Vec<Arc<Event>>,
+    downto: u64,
+    looked_at: usize,
+}
+
+/// Up to which number one reads who reads what is before a place, and whether that is no place. `position` says of a
+/// place of the log after which number one reads on from it, and whether something is missing there.
+fn upto(before: Cursor, head: Cursor, position: impl Fn(Cursor) -> (u64, bool)) -> (u64, bool) {
+    let below = before.sequence.saturating_sub(1);
+    let is_place = |number: u64| match position(before.at(number)) {
+        (0, is_lost) => number == 0 && !is_lost,
+        (after, _) => after == number,
+    };
+    if is_place(before.sequence) || is_place(below) {
+        return (below.min(head.sequence), false);
+    }
+    match position(before) {
+        (0, _) => (head.sequence, true),
+        (after, _) => (after, true),
     }
 }
 
@@ -293,6 +333,8 @@ pub struct Newest {
     pub after: Option<Topic>,
     /// At most so many events.
     pub max_events: usize,
+    /// Not many more than so many bytes, counted by [`Event::cost`].
+    pub max_bytes: usize,
 }
 
 /// A page of current values.
@@ -322,11 +364,27 @@ pub struct TopicSummary {
     pub topic: Topic,
     /// How many events are kept.
     pub retained: usize,
-    /// The newest of them, be it a tombstone.
+    /// When the newest of them came.
+    pub latest_time: Option<Timestamp>,
+    /// Whether that is a tombstone, so that there is no current value.
+    pub is_removed: bool,
+    /// The newest of them, be it a tombstone; left out of lists.
     pub latest: Option<Arc<Event>>,
 }
 
 impl TopicSummary {
+    /// That nothing is kept of a topic.
+    pub fn empty(topic: Topic) -> Self {
+        Self { topic, retained: 0, latest_time: None, is_removed: false, latest: None }
+    }
+
+    /// Of so many events, this is the newest.
+    fn new(topic: Topic, retained: usize, latest: Option<Arc<Event>>) -> Self {
+        let latest_time = latest.as_ref().map(|event| event.time);
+        let is_removed = latest.as_ref().is_some_and(|event| event.is_tombstone());
+        Self { topic, retained, latest_time, is_removed, latest }
+    }
+
     /// The current value.
     pub fn value(&self) -> Option<&Event> {
         self.latest.as_deref().filter(|event| !event.is_tombstone())

@@ -54,7 +54,7 @@ impl InMemory {
                 }
                 None => (line.strip_prefix(Self::MEMORY)?, true),
             };
-            said.rules.push((Pattern::parse(pattern).ok()?, in_memory));
+            said.rules.push((Pattern::from_stored(pattern).ok()?, in_memory));
         }
         Some(said)
     }

@@ -65,10 +65,10 @@ impl Standing {
     /// Whether an event may be stored; what supersedes it, where it is superseded.
     fn judge(&self, event: &NewEvent, log: LogName) -> Result<Option<Superseded>, Unmet> {
         let terms = event.terms.as_deref();
-        if let Some(Terms { unless_after: Some(after), .. }) = terms
-            && (after.log != log || self.last > after.sequence)
-        {
-            return Ok(Some(Superseded { version: None }));
+        if let Some(Terms { unless_after: Some(after), .. }) = terms {
+            // It carries the version of what it ends, which is no reason to keep that.
+            let is_followed = after.log != log || self.last > after.sequence;
+            return Ok(is_followed.then_some(Superseded { version: None }));
         }
         let version = event.envelope.as_ref().and_then(|envelope| envelope.version());
         if let Some(version) = version
@@ -124,9 +124,6 @@ pub(in crate::history) fn judge(
     is_kept: impl Fn(&NewEvent) -> bool,
     standing: impl Fn(&Topic) -> Standing,
 ) -> Result<Judged, AppendError> {
-    if events.iter().all(is_free) {
-        return Ok(Judged { events, apart: Vec::new() });
-    }
     let mut standings = Standings::new();
     let (mut judged, mut number) = (Judged::default(), last.sequence);
     for (index, event) in events.into_iter().enumerate() {

@@ -90,6 +90,10 @@ pub struct MediaType<'a> {
 impl<'a> MediaType<'a> {
     /// Reads `type/subtype; name=value`.
     pub fn parse(text: &'a str) -> Option<Self> {
+        // What most say, and each publish.
+        if text == "application/json" {
+            return Some(Self { kind: "application", subtype: "json", parameters: "" });
+        }
         let (essence, parameters) = text.split_once(';').unwrap_or((text, ""));
         let (kind, subtype) = trimmed(essence).split_once('/')?;
         (is_token(kind) && is_token(subtype)).then_some(Self { kind, subtype, parameters })

@@ -47,6 +47,8 @@ struct Body<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     if_latest: Option<&'a RawValue>,
     #[serde(borrow)]
+    ttl_ms: Option<&'a RawValue>,
+    #[serde(borrow)]
     except: Option<&'a RawValue>,
     #[serde(borrow)]
     keep: Option<&'a RawValue>,
@@ -143,6 +145,7 @@ impl Body<'_> {
             "version" => self.version,
             "epoch" => self.epoch,
             "if_latest" => self.if_latest,
+            "ttl_ms" => self.ttl_ms,
             "except" => self.except,
             "keep" => self.keep,
             _ => None,

@@ -10,8 +10,12 @@ mod idempotency;
 mod publish;
 mod read;
 pub mod redis;
+mod snapshot;
 
 pub use self::batch::Batch;
 pub use self::form::Form;
 pub use self::publish::{publish_batch, publish_event, remove_value};
-pub use self::read::{forget_events, list_topics, read_events, read_topic};
+pub use self::read::{
+    forget_events, list_topics, read_cursor, read_events, read_matching_events, read_topic,
+};
+pub use self::snapshot::read_snapshot;

@@ -3,7 +3,7 @@
 use std::slice;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::ContentType;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
 use super::batch::Batch;
@@ -17,6 +17,9 @@ use crate::history::{Append, EventReceipt, Receipt};
 use crate::http::{self, Query};
 use crate::model::{Code, Data, EventType, Member, NewEvent, Problem, Removed, Topic};
 use crate::protocol::{keep_from, receipt_object};
+
+/// The media type of all answers here.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `POST /v1/topics/{topic}/events`: the body is the data.
 pub async fn publish_event(
@@ -37,12 +40,12 @@ pub async fn publish_event(
         http::header(request.headers(), &http::X_EVENT_TYPE)?.map(EventType::parse).transpose()?;
     let (body, access) = sending.whole(limits.event_bytes, "limits.event_bytes", charset).await?;
     let (data, stored_as) = form.data(&body, &limits)?;
-    let key = idempotency::key(&request, &entrance, &access, &body)?;
-    drop(body);
     let mut event = NewEvent::new(topic, kind, data);
     if let Some(session) = http::header(request.headers(), &http::X_EXCEPT_SESSION)? {
         keep_from(session, &mut event)?;
     }
+    let key = idempotency::key(&request, &entrance, &access, &body, slice::from_ref(&event))?;
+    drop(body);
     require_publish(&access, slice::from_ref(&event))?;
     access.sign(&mut event, None)?;
     let append = Append { events: vec![event], key };
@@ -71,7 +74,7 @@ pub async fn remove_value(
     let append = Append { events: vec![event], key: None };
     let receipt = publish(&broker, &auth, &access, append).await?;
     let told: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
-    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(told.concat()))
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(told.concat()))
 }
 
 /// `POST /v1/events`: one event, a batch, or one event a line.
@@ -96,10 +99,11 @@ pub async fn publish_batch(
         }
     };
     require_publish(&access, &batch.events)?;
+    // As they were given: who sent them is no part of what is repeated.
+    let key = idempotency::key(&request, &entrance, &access, &body, &batch.events)?;
+    drop(body);
     batch.sign(&access)?;
     access.require_rate(batch.events.len())?;
-    let key = idempotency::key(&request, &entrance, &access, &body)?;
-    drop(body);
     let receipt = publish(&broker, &auth, &access, Append { events: batch.events, key }).await?;
     let mut response = created(&receipt);
     let events: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
@@ -135,7 +139,7 @@ fn created(receipt: &Receipt) -> HttpResponseBuilder {
     let is_stored = receipt.events.iter().any(|event| event.superseded.is_none());
     let status = if is_stored && !receipt.repeated { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = HttpResponse::build(status);
-    response.content_type(ContentType::json());
+    response.insert_header((header::CONTENT_TYPE, JSON));
     response
 }
 

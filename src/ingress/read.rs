@@ -4,28 +4,33 @@ use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered};
-use crate::config::Span;
-use crate::history::{ListTopics, Read, Since, TopicSummary};
+use crate::history::{ListTopics, Read, ReadBack, TopicSummary};
 use crate::http::{self, Query};
-use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
+use crate::model::{Code, Cursor, Event, Pattern, Problem, Start, Topic};
 
 /// The most items of one page.
-const MAX_LIMIT: usize = 1_000;
+pub(super) const MAX_LIMIT: usize = 1_000;
 
 /// The items of a page where no limit is asked for.
-const DEFAULT_LIMIT: usize = 100;
+pub(super) const DEFAULT_LIMIT: usize = 100;
 
 /// The size at which a page of events ends early, in bytes.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
+pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// How often a page looks further where it finds nothing that matches or may be shown; each time it looks at a
+/// thousand events or topics or more.
+pub(super) const ROUNDS: usize = 256;
 
 #[derive(Serialize)]
 struct EventsBody {
     events: Vec<Box<RawValue>>,
-    next: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
     gap: bool,
 }
 
@@ -35,6 +40,9 @@ struct TopicBody {
     subscribers: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     latest: Option<Box<RawValue>>,
+    /// When the newest event came; in lists, where the event itself is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest_time: Option<String>,
     retained: usize,
     #[serde(skip_serializing_if = "is_zero")]
     silent_nodes: usize,
@@ -54,7 +62,7 @@ struct ForgottenBody {
     removed: usize,
 }
 
-/// `GET /v1/topics/{topic}/events`: kept events after a cursor.
+/// `GET /v1/topics/{topic}/events`: kept events of a topic.
 pub async fn read_events(
     access: Access,
     topic: web::Path<String>,
@@ -62,44 +70,131 @@ pub async fn read_events(
     broker: web::Data<BrokerHandle>,
     auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::parse(request.query_string(), &["since", "limit"])?;
+    let query = Query::parse(request.query_string(), &["since", "before", "limit"])?;
     let topic = Topic::parse(&topic)?;
-    access.require_subscribe(&topic)?;
-    let (after, is_gap) = since(&query, &broker).await?;
-    let read = Read {
-        patterns: Arc::new([Pattern::from(&topic)]),
-        after,
-        upto: None,
-        max_events: query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?,
-        max_bytes: PAGE_BYTES,
+    events(&query, &Pattern::from(&topic), access, &broker, &auth).await
+}
+
+/// `GET /v1/events`: kept events of all topics that match, of those that the caller may receive.
+pub async fn read_matching_events(
+    access: Access,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+    auth: web::Data<Auth>,
+) -> Result<HttpResponse, Problem> {
+    let query = Query::parse(request.query_string(), &["match", "since", "before", "limit"])?;
+    events(&query, &pattern(&query)?, access, &broker, &auth).await
+}
+
+/// A page of kept events, oldest first or, before a place, newest first.
+async fn events(
+    query: &Query,
+    pattern: &Pattern,
+    access: Access,
+    broker: &BrokerHandle,
+    auth: &Auth,
+) -> Result<HttpResponse, Problem> {
+    access.require_some_of(pattern)?;
+    match (query.one("before")?, query.one_filled("since")?) {
+        (None, _) => events_on(query, pattern, access, broker, auth).await,
+        (Some(_), None) => events_back(query, pattern, access, broker, auth).await,
+        (Some(_), Some(_)) => {
+            let detail =
+                "since reads on from a place, and before back from one: give one of the two";
+            Err(Problem::new(Code::BadRequest, detail))
+        }
+    }
+}
+
+/// A page of kept events after a place, oldest first.
+async fn events_on(
+    query: &Query,
+    pattern: &Pattern,
+    mut access: Access,
+    broker: &BrokerHandle,
+    auth: &Auth,
+) -> Result<HttpResponse, Problem> {
+    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
+    let (mut after, mut is_gap) = since(query, broker).await?;
+    let patterns: Arc<[Pattern]> = access.within(pattern).into();
+    let mut left = ROUNDS;
+    let page = loop {
+        let (patterns, max_bytes) = (patterns.clone(), PAGE_BYTES);
+        let read = Read { patterns, after, upto: None, max_events: limit, max_bytes };
+        let mut page = broker.history().read(read).await?;
+        access = auth.still(&access)?;
+        access.require_some_of(pattern)?;
+        is_gap |= page.gap.is_some();
+        page.events.retain(|event| access.may_subscribe(&event.topic));
+        left -= 1;
+        // A page ends where much was looked at, too: one without events is to mean that there are none.
+        if page.done || !page.events.is_empty() || left == 0 {
+            break page;
+        }
+        after = Some(page.next);
     };
-    let page = broker.history().read(read).await?;
-    auth.still_may(&access, |now| now.require_subscribe(&topic))?;
-    let events = page.events.iter().map(|event| object(event)).collect::<Result<_, _>>()?;
-    let (next, gap) = (page.next.to_string(), is_gap || page.gap.is_some());
+    event_page(&page.events, Some(page.next), is_gap)
+}
+
+/// A page of kept events before a place, or of all where none is given, newest first.
+async fn events_back(
+    query: &Query,
+    pattern: &Pattern,
+    mut access: Access,
+    broker: &BrokerHandle,
+    auth: &Auth,
+) -> Result<HttpResponse, Problem> {
+    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
+    let (mut before, mut is_gap) = (query.cursor("before")?, false);
+    let patterns: Arc<[Pattern]> = access.within(pattern).into();
+    let mut left = ROUNDS;
+    let page = loop {
+        let (patterns, max_bytes) = (patterns.clone(), PAGE_BYTES);
+        let read = ReadBack { patterns, before, max_events: limit, max_bytes };
+        let mut page = broker.history().read_back(read).await?;
+        access = auth.still(&access)?;
+        access.require_some_of(pattern)?;
+        is_gap |= page.gap;
+        page.events.retain(|event| access.may_subscribe(&event.topic));
+        left -= 1;
+        if page.next.is_none() || !page.events.is_empty() || left == 0 {
+            break page;
+        }
+        before = page.next;
+    };
+    event_page(&page.events, page.next, is_gap)
+}
+
+fn event_page(
+    events: &[Arc<Event>],
+    next: Option<Cursor>,
+    gap: bool,
+) -> Result<HttpResponse, Problem> {
+    let events = events.iter().map(|event| object(event)).collect::<Result<_, _>>()?;
+    let next = next.map(|next| next.to_string());
     Ok(HttpResponse::Ok().json(EventsBody { events, next, gap }))
+}
+
+/// `GET /v1/cursor`: the newest committed place, as this node knows it.
+pub async fn read_cursor(
+    access: Access,
+    request: HttpRequest,
+    broker: web::Data<BrokerHandle>,
+) -> Result<HttpResponse, Problem> {
+    Query::parse(request.query_string(), &[])?;
+    access.require_some_right()?;
+    Ok(HttpResponse::Ok().json(json!({ "cursor": broker.history().head().to_string() })))
 }
 
 /// Where to read from: a cursor, a moment (RFC 3339), or as long ago as `-15m`; and whether events are
 /// missed by that, for the clock went back.
 async fn since(query: &Query, broker: &BrokerHandle) -> Result<(Option<Cursor>, bool), Problem> {
-    let Some(text) = query.one_filled("since")? else { return Ok((None, false)) };
-    // A `+` in an offset from UTC that was not encoded has become a space.
-    let since = match text.strip_prefix('-').map(str::parse) {
-        Some(Ok(Span(ago))) => Some(Since::Ago(ago)),
-        Some(Err(_)) => None,
-        None => Timestamp::parse(&text.replace(' ', "+")).map(Since::Time),
-    };
-    match (since, Cursor::parse(text)) {
-        (Some(since), _) => {
+    match query.one_filled("since")?.map(Start::parse).transpose()? {
+        None => Ok((None, false)),
+        Some(Start::After(cursor)) => Ok((Some(cursor), false)),
+        Some(Start::Since(since)) => {
             let moment = broker.history().place_before(since).await?;
             Ok((Some(moment.place), moment.gap))
-        }
-        (None, Ok(cursor)) => Ok((Some(cursor), false)),
-        (None, Err(_)) => {
-            let detail = "since is neither a cursor given by this broker, nor a moment as RFC 3339 \
-                          writes it, nor as long ago as -15m";
-            Err(Problem::new(Code::InvalidCursor, detail))
         }
     }
 }
@@ -137,6 +232,7 @@ pub async fn read_topic(
         topic: summary.topic.to_string(),
         subscribers,
         latest: summary.value().map(object).transpose()?,
+        latest_time: None,
         retained: summary.retained,
         silent_nodes: silent,
     }))
@@ -144,32 +240,82 @@ pub async fn read_topic(
 
 /// `GET /v1/topics`: topics with subscribers or kept events, of those the caller may receive.
 pub async fn list_topics(
-    access: Access,
+    mut access: Access,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
     auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::parse(request.query_string(), &["match", "limit", "after"])?;
-    let pattern = match query.one("match")? {
-        Some(text) => Pattern::parse(text)?,
-        None => Pattern::everything(),
-    };
+    let pattern = pattern(&query)?;
     access.require_some_of(&pattern)?;
     let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
     let after = query.topic("after")?;
-    let Gathered { all: listed, silent } =
-        broker.topics(ListTopics { pattern, after, limit }).await?;
+    // One more than wanted shows whether there is a next page.
+    let mut list = ListTopics { pattern: pattern.clone(), after, limit: limit + 1 };
+    let mut found = Vec::new();
+    for _ in 0..ROUNDS {
+        let listed = broker.topics(list.clone()).await?;
+        access = auth.still(&access)?;
+        let is_full = listed.len() == list.limit;
+        list.after = listed.last().filter(|_| is_full).map(|summary| summary.topic.clone());
+        let is_shown =
+            |summary: &TopicSummary| !summary.is_removed && access.may_subscribe(&summary.topic);
+        found.extend(listed.into_iter().filter(is_shown));
+        if list.after.is_none() || found.len() > limit {
+            break;
+        }
+        // Few of them may be shown.
+        list.limit = MAX_LIMIT;
+    }
+    let next = end_page(&access, &pattern, &mut found, limit, list.after, |found| &found.topic)?;
+    let topics = found.iter().map(|summary| summary.topic.clone()).collect();
+    let Gathered { all: counts, silent } = broker.subscribers(topics).await?;
     let access = auth.still(&access)?;
-    let is_full = listed.len() == limit;
-    let next = listed.last().filter(|_| is_full).map(|(summary, _)| summary.topic.to_string());
-    let visible = listed.into_iter().filter(|(summary, _)| access.may_subscribe(&summary.topic));
-    let topics = visible.map(|(summary, subscribers)| line(summary, subscribers)).collect();
+    let mut found: Vec<_> = found.into_iter().zip(counts).collect();
+    let next = end_page(&access, &pattern, &mut found, limit, next, |(found, _)| &found.topic)?;
+    let topics = found.into_iter().map(|(summary, subscribers)| line(summary, subscribers));
+    let (topics, next) = (topics.collect(), next.map(|topic| topic.to_string()));
     Ok(HttpResponse::Ok().json(TopicsBody { topics, next, silent_nodes: silent }))
 }
 
+/// Cuts what was found to a page of what the caller may receive, and says the topic after which there may be more: one
+/// that the caller may know of. `after` is where the last look has ended, unless nothing comes behind.
+pub(super) fn end_page<T>(
+    access: &Access,
+    pattern: &Pattern,
+    found: &mut Vec<T>,
+    limit: usize,
+    after: Option<Topic>,
+    topic: impl Fn(&T) -> &Topic,
+) -> Result<Option<Topic>, Problem> {
+    access.require_some_of(pattern)?;
+    found.retain(|one| access.may_subscribe(topic(one)));
+    let is_cut = found.len() > limit;
+    found.truncate(limit);
+    match (after, found.last()) {
+        (_, Some(last)) if is_cut => Ok(Some(topic(last).clone())),
+        (None, _) => Ok(None),
+        (Some(after), _) if access.may_subscribe(&after) => Ok(Some(after)),
+        (Some(_), Some(last)) => Ok(Some(topic(last).clone())),
+        (Some(_), None) => Err(access.refusal(format!(
+            "too many topics of {pattern} come before the first that may be shown; ask for a narrower pattern"
+        ))),
+    }
+}
+
+/// The pattern `match`; without it, everything but the broker's own.
+pub(super) fn pattern(query: &Query) -> Result<Pattern, Problem> {
+    match query.one("match")? {
+        Some(text) => Ok(Pattern::parse(text)?),
+        None => Ok(Pattern::everything()),
+    }
+}
+
 fn line(summary: TopicSummary, subscribers: usize) -> TopicBody {
-    let TopicSummary { topic, retained, .. } = summary;
-    TopicBody { topic: topic.to_string(), subscribers, latest: None, retained, silent_nodes: 0 }
+    let TopicSummary { topic, retained, latest_time, .. } = summary;
+    let latest_time = latest_time.map(|time| time.to_string());
+    let topic = topic.to_string();
+    TopicBody { topic, subscribers, latest: None, latest_time, retained, silent_nodes: 0 }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -177,7 +323,8 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-fn object(event: &Event) -> Result<Box<RawValue>, Problem> {
+/// An event as it is shown.
+pub(super) fn object(event: &Event) -> Result<Box<RawValue>, Problem> {
     let value = http::event_value(event);
     value.ok_or_else(|| Problem::new(Code::Internal, "a kept event could not be written"))
 }

@@ -5,12 +5,20 @@ use prometheus_client::registry::Registry;
 use tracing::{debug, info};
 
 use super::CodeLabel;
-use super::tally::Tally;
-use crate::model::{Close, Ended};
+use super::tally::{Held, Tally};
+use crate::model::{Close, Ended, Told};
 
 /// The ends of the sessions of one node.
 #[derive(Debug)]
-pub struct Ends(Tally);
+pub struct Ends(Tally<End>);
+
+/// The end of one session.
+#[derive(Debug)]
+struct End {
+    session: String,
+    transport: &'static str,
+    why: String,
+}
 
 impl Ends {
     pub(super) fn new(registry: &mut Registry) -> Self {
@@ -20,15 +28,23 @@ impl Ends {
     }
 
     /// Counts the end of a session.
-    pub fn note(&self, ended: Ended, session: &str, transport: &str) {
-        let code = ended.name();
-        debug!(session, code, "session left");
-        let due = self.0.count(ended.number());
+    pub fn note(&self, ended: Ended, session: &str, transport: &'static str) {
+        debug!(session, code = ended.name(), "session left");
         // Clients come and go, and all of them go when the broker stops.
-        let is_usual = matches!(ended, Ended::Left | Ended::Gone | Ended::Closed(Close::Restart));
-        if let Some(due) = due.filter(|_| !is_usual) {
-            let why = ended.message();
-            info!(code, count = due.count, session, transport, "sessions ended: {why}");
+        if matches!(ended, Ended::Left | Ended::Gone | Ended::Closed(Close::Restart)) {
+            return self.0.count(ended.number(), 1);
         }
+        let end =
+            || End { session: session.to_owned(), transport, why: ended.message().to_string() };
+        self.0.tell(ended.number(), 1, end).into_iter().for_each(say);
     }
+
+    pub(super) fn tell_held(&self, held: Held) {
+        self.0.held(held).for_each(say);
+    }
+}
+
+fn say((code, Told { count, example }): (&'static str, Told<End>)) {
+    let End { session, transport, why } = example;
+    info!(code, count, session, transport, "sessions ended: {why}");
 }

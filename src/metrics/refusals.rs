@@ -13,8 +13,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::registry::Registry;
 use tracing::warn;
 
-use super::tally::Tally;
-use crate::model::{Code, Problem};
+use super::tally::{Held, Tally};
+use crate::model::{Code, Problem, Told};
 
 /// The reason that is no code of a problem: with TLS, nobody can be told one.
 const TLS: &str = "tls_handshake";
@@ -27,7 +27,14 @@ const MAX_QUOTED: usize = 32;
 
 /// The refusals of one node.
 #[derive(Debug)]
-pub struct Refusals(Tally);
+pub struct Refusals(Tally<Refusal>);
+
+/// One of them, as it is logged.
+#[derive(Debug)]
+struct Refusal {
+    detail: String,
+    asker: String,
+}
 
 /// Why somebody was refused: a code of a problem, or what comes before anything can be told.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,21 +60,28 @@ impl Refusals {
 
     /// Counts a refusal, and logs it where one of its reason is due.
     pub fn note(&self, problem: &Problem, asker: Asker<'_>) {
-        self.say(problem.code as usize, &problem.detail, asker);
+        self.tell(problem.code as usize, &problem.detail, asker);
     }
 
     /// The same for a handshake of TLS that failed.
     pub fn note_tls(&self, error: &dyn fmt::Display, address: Option<IpAddr>) {
         let asker = Asker { head: None, address };
-        self.say(Code::ALL.len(), &format!("the handshake failed: {error}"), asker);
+        self.tell(Code::ALL.len(), &format!("the handshake failed: {error}"), asker);
     }
 
-    fn say(&self, reason: usize, detail: &str, asker: Asker<'_>) {
-        if let Some(due) = self.0.count(reason) {
-            let (reason, count) = (due.name, due.count);
-            warn!(reason, count, example = %asker, "refused: {}", tellable(detail));
-        }
+    fn tell(&self, reason: usize, detail: &str, asker: Asker<'_>) {
+        let refusal = || Refusal { detail: tellable(detail), asker: asker.to_string() };
+        self.0.tell(reason, 1, refusal).into_iter().for_each(say);
     }
+
+    pub(super) fn tell_held(&self, held: Held) {
+        self.0.held(held).for_each(say);
+    }
+}
+
+fn say((reason, Told { count, example }): (&'static str, Told<Refusal>)) {
+    let Refusal { detail, asker } = example;
+    warn!(reason, count, example = %asker, "refused: {detail}");
 }
 
 impl fmt::Display for Asker<'_> {

@@ -1,46 +1,40 @@
-//! How often each of a few kinds of things came to pass, and whether that is to be logged again.
+//! How often each of a few kinds of things came to pass, and what of that is to be logged.
 //!
 //! The kinds are known from the start, so every one of them is a counter at 0 that nobody has to look for,
-//! and counting takes no lock. Somebody else decides how often a thing comes to pass that a client does, so a
-//! log line of it is due once a minute a kind, and says how many there were.
+//! and counting waits for nobody. A log line of a kind is due as its [`Quiet`] says.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// How long nothing more is logged of a kind.
-const QUIET: Duration = Duration::from_secs(60);
+use crate::model::{Quiet, Told};
 
-/// The kinds, counted.
+/// The kinds, counted; `E` is what is told of one that came to pass.
 #[derive(Debug)]
-pub(super) struct Tally {
-    began: Instant,
-    kinds: Vec<Kind>,
+pub(super) struct Tally<E> {
+    kinds: Vec<Kind<E>>,
 }
 
 #[derive(Debug)]
-struct Kind {
+struct Kind<E> {
     name: &'static str,
     counter: Counter,
-    /// How many came to pass since the last line.
-    unsaid: AtomicU64,
-    /// When the next line is due, in milliseconds since the beginning.
-    due: AtomicU64,
+    quiet: Quiet<E>,
 }
 
-/// One that came to pass, where a line of it is due.
-pub(super) struct Due {
-    /// Which kind.
-    pub(super) name: &'static str,
-    /// How many since the last line.
-    pub(super) count: u64,
+/// Which of what was held back is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// For a minute.
+    Due,
+    /// For however long: this is the end.
+    Rest,
 }
 
-impl Tally {
+impl<E> Tally<E> {
     /// Counters called `name`, one for each of `kinds`, which `label` makes a label set of.
     pub(super) fn new<L>(
         registry: &mut Registry,
@@ -55,29 +49,40 @@ impl Tally {
         let kind = |name| Kind {
             name,
             counter: family.get_or_create_owned(&label(name)),
-            unsaid: AtomicU64::new(0),
-            due: AtomicU64::new(0),
+            quiet: Quiet::default(),
         };
         let kinds = kinds.map(kind).collect();
         registry.register(name, help, family.clone());
-        Self { began: Instant::now(), kinds }
+        Self { kinds }
     }
 
-    /// Counts one of the kind of this number.
-    pub(super) fn count(&self, kind: usize) -> Option<Due> {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.count_at(kind, now)
+    /// Counts so many of the kind of this number, of which nothing is told.
+    pub(super) fn count(&self, kind: usize, number: u64) {
+        if let Some(kind) = self.kinds.get(kind) {
+            kind.counter.inc_by(number);
+        }
     }
 
-    fn count_at(&self, kind: usize, now: u64) -> Option<Due> {
+    /// Counts so many of the kind of this number: what to tell, if anything, with the kind's name.
+    pub(super) fn tell(
+        &self,
+        kind: usize,
+        number: u64,
+        example: impl FnOnce() -> E,
+    ) -> Option<(&'static str, Told<E>)> {
+        self.count(kind, number);
         let kind = self.kinds.get(kind)?;
-        kind.counter.inc();
-        kind.unsaid.fetch_add(1, Ordering::Relaxed);
-        let due = kind.due.load(Ordering::Relaxed);
-        let next = now.saturating_add(QUIET.as_millis() as u64);
-        let is_due = due <= now
-            && kind.due.compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        is_due.then(|| Due { name: kind.name, count: kind.unsaid.swap(0, Ordering::AcqRel) })
+        Some((kind.name, kind.quiet.tell(number, Instant::now(), example)?))
+    }
+
+    /// What was held back, with the names of its kinds.
+    pub(super) fn held(&self, held: Held) -> impl Iterator<Item = (&'static str, Told<E>)> {
+        let now = Instant::now();
+        let told = move |quiet: &Quiet<E>| match held {
+            Held::Due => quiet.held_back(now),
+            Held::Rest => quiet.rest(),
+        };
+        self.kinds.iter().filter_map(move |kind| Some((kind.name, told(&kind.quiet)?)))
     }
 }
 
@@ -87,17 +92,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_said_once_a_minute_with_how_many_there_were() {
+    fn each_kind_is_told_for_itself_and_what_was_held_back_at_the_end() {
         let mut registry = Registry::default();
         let kinds = ["a", "b"].into_iter();
         let tally =
             Tally::new(&mut registry, ("things", "Things"), kinds, |code| CodeLabel { code });
-        let said = |kind, now| tally.count_at(kind, now).map(|due| (due.name, due.count));
-        assert_eq!(said(0, 5), Some(("a", 1)));
-        assert_eq!([said(0, 6), said(0, 60_004)], [None, None]);
-        assert_eq!(said(1, 7), Some(("b", 1)), "each kind for itself");
-        assert_eq!(said(0, 60_005), Some(("a", 3)));
-        assert_eq!(said(0, 120_004), None);
-        assert_eq!(said(2, 5), None, "no such kind");
+        let tell = |kind, example| tally.tell(kind, 1, || example);
+        let told = |name, count, example| Some((name, Told { count, example }));
+        assert_eq!(tell(0, "x"), told("a", 1, "x"));
+        assert_eq!([tell(0, "y"), tell(0, "z")], [None, None]);
+        assert_eq!(tell(1, "x"), told("b", 1, "x"), "each kind for itself");
+        assert_eq!(tell(2, "x"), None, "no such kind");
+        assert_eq!(tally.held(Held::Due).next(), None, "a minute is not over");
+        assert_eq!(tally.held(Held::Rest).collect::<Vec<_>>(), [told("a", 2, "y").unwrap()]);
     }
 }

@@ -115,7 +115,7 @@ pub enum Latest {
     Is(Cursor),
 }
 
-/// The `type` of an event: 1 to 128 characters of visible ASCII, other than the names that SSE and
+/// The `type` of an event: 1 to 200 characters of visible ASCII, other than the names that SSE and
 /// the broker use for themselves. Cloning shares the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventType(Arc<str>);
@@ -139,7 +139,7 @@ pub enum EventTypeError {
 
 impl EventType {
     /// The longest legal type, in bytes.
-    pub const MAX_BYTES: usize = 128;
+    pub const MAX_BYTES: usize = 200;
 
     /// Reads a type, or says what is wrong.
     pub fn parse(text: &str) -> Result<Self, EventTypeError> {
@@ -394,7 +394,8 @@ mod tests {
         ] {
             assert_eq!(EventType::parse(text), Err(error), "{text:?}");
         }
-        assert_eq!(EventType::parse(&"x".repeat(129)), Err(TooLong(129)));
+        assert_eq!(EventType::parse(&"x".repeat(201)), Err(TooLong(201)));
+        assert!(EventType::parse(&"x".repeat(200)).is_ok());
         assert_eq!(EventType::parse("order.created").unwrap().as_str(), "order.created");
     }
 

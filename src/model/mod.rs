@@ -14,6 +14,9 @@ mod number;
 mod pattern;
 mod presence;
 mod problem;
+mod publish_key;
+mod quiet;
+mod start;
 mod topic;
 mod trouble;
 
@@ -30,5 +33,8 @@ pub use number::{MAX_WHOLE, whole_number};
 pub use pattern::{Pattern, PatternError};
 pub use presence::{Attendee, Change, Info, Present};
 pub use problem::{Code, NotLatest, Problem};
+pub use publish_key::{PublishKey, PublishKeyError};
+pub use quiet::{QUIET, Quiet, Told};
+pub use start::{Since, Start, TIME_UNITS, span};
 pub use topic::{Topic, TopicError};
 pub use trouble::Trouble;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::topic::check_address;
+use super::topic::{check_address, check_reserved};
 use super::{Topic, TopicError};
 
 /// A pattern that matches topics; a topic is a pattern that matches itself alone. Cloning shares
@@ -23,9 +23,15 @@ pub struct Pattern(Arc<str>);
 pub struct PatternError(#[from] TopicError);
 
 impl Pattern {
-    /// Reads a pattern, or says what is wrong and where. `*` must be a whole segment; `>` must be
-    /// the whole last one.
+    /// Reads a pattern that comes from outside, or says what is wrong and where. `*` must be a whole segment; `>` must
+    /// be the whole last one.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
+        check_reserved(text)?;
+        Self::from_stored(text)
+    }
+
+    /// Reads a pattern as this or an earlier release keeps it, which may have segments that are reserved now.
+    pub fn from_stored(text: &str) -> Result<Self, PatternError> {
         check_address(text, |segment, last| match segment {
             "*" => Ok(()),
             ">" if last => Ok(()),
@@ -51,7 +57,7 @@ impl Pattern {
 
     /// The one topic this pattern matches, if it has no wildcard.
     pub fn as_topic(&self) -> Option<Topic> {
-        Topic::parse(&self.0).ok()
+        Topic::from_stored(&self.0).ok()
     }
 
     /// The text before the first wildcard: every topic that matches begins with it.
@@ -125,6 +131,30 @@ impl Pattern {
             }
         }
     }
+
+    /// What both patterns match, as one pattern; none where that is nothing.
+    pub fn intersection(&self, other: &Pattern) -> Option<Pattern> {
+        if !self.overlaps(other) {
+            return None;
+        }
+        let (mut ours, mut theirs, mut both) = (self.segments(), other.segments(), Vec::new());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some(">"), Some(first)) => {
+                    both.extend([first].into_iter().chain(theirs));
+                    break;
+                }
+                (Some(first), Some(">")) => {
+                    both.extend([first].into_iter().chain(ours));
+                    break;
+                }
+                (Some("*"), Some(segment)) | (Some(segment), Some(_)) => both.push(segment),
+                _ => break,
+            }
+        }
+        // What is longer than a topic may be matches none.
+        Self::parse(&both.join(".")).ok()
+    }
 }
 
 impl std::borrow::Borrow<str> for Pattern {
@@ -143,7 +173,7 @@ impl TryFrom<String> for Pattern {
     type Error = PatternError;
 
     fn try_from(text: String) -> Result<Self, PatternError> {
-        Self::parse(&text)
+        Self::from_stored(&text)
     }
 }
 
@@ -252,6 +282,13 @@ mod tests {
         #[test]
         fn matching_byte_by_byte_is_matching_by_segments(a in any_pattern(), t in any_topic()) {
             prop_assert_eq!(a.matches(&t), matches_by_segments(&a, &t));
+        }
+
+        #[test]
+        fn an_intersection_matches_what_both_match(a in any_pattern(), b in any_pattern(), t in any_topic()) {
+            let both = a.intersection(&b);
+            let matches = both.as_ref().is_some_and(|both| both.matches(&t));
+            prop_assert_eq!(matches, a.matches(&t) && b.matches(&t), "{} and {} are {:?}", a, b, both);
         }
 
         #[test]

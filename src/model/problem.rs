@@ -24,7 +24,7 @@ pub enum Code {
     NotFound,
     /// The path does not take this method.
     MethodNotAllowed,
-    /// The same idempotency key came with another body.
+    /// The same idempotency key came with other events.
     IdempotencyMismatch,
     /// A request with the same idempotency key still runs.
     InProgress,

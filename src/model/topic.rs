@@ -24,8 +24,14 @@ impl Topic {
     /// The longest legal topic, in bytes.
     pub const MAX_BYTES: usize = 255;
 
-    /// Reads a topic, or says what is wrong and where.
+    /// Reads a topic that comes from outside, or says what is wrong and where.
     pub fn parse(text: &str) -> Result<Self, TopicError> {
+        check_reserved(text)?;
+        Self::from_stored(text)
+    }
+
+    /// Reads a topic as this or an earlier release keeps it, which may have segments that are reserved now.
+    pub fn from_stored(text: &str) -> Result<Self, TopicError> {
         check_address(text, |segment, _| match segment.find(['*', '>']) {
             Some(at) => Err(at),
             None => Ok(()),
@@ -70,7 +76,7 @@ impl TryFrom<String> for Topic {
     type Error = TopicError;
 
     fn try_from(text: String) -> Result<Self, TopicError> {
-        Self::parse(&text)
+        Self::from_stored(&text)
     }
 }
 
@@ -110,6 +116,9 @@ pub enum TopicError {
     /// Two dots in a row, or a dot at either end.
     #[error("the segment at byte {0} is empty")]
     EmptySegment(usize),
+    /// A segment that stands for what another language calls otherwise.
+    #[error("the segment at byte {0} begins with `^^`, which is reserved")]
+    Reserved(usize),
     /// A byte that no topic may have.
     #[error("{found:?} at byte {at} is not allowed")]
     BadCharacter {
@@ -118,6 +127,16 @@ pub enum TopicError {
         /// The character found there.
         found: char,
     },
+}
+
+/// What segments begin with that are reserved.
+const RESERVED: &str = "^^";
+
+/// Refuses segments that nobody may name from outside.
+pub(super) fn check_reserved(text: &str) -> Result<(), TopicError> {
+    let segments = text.match_indices(RESERVED).map(|(at, _)| at);
+    let begins = |at: &usize| *at == 0 || text.as_bytes()[at - 1] == b'.';
+    segments.into_iter().find(begins).map_or(Ok(()), |at| Err(TopicError::Reserved(at)))
 }
 
 /// Checks what topics and patterns have in common. `wildcards` looks at one segment (and whether it
@@ -184,6 +203,17 @@ mod tests {
             assert_eq!(Topic::parse(text), Err(error), "{text:?}");
         }
         assert_eq!(Topic::parse(&"x".repeat(256)), Err(TopicError::TooLong(256)));
+    }
+
+    #[test]
+    fn a_segment_beginning_with_two_carets_is_refused_and_read_where_it_is_kept() {
+        for (text, at) in [("^^", 0), ("^^a.b", 0), ("a.^^b", 2), ("a^^.b.^^", 6), ("^^^", 0)] {
+            assert_eq!(Topic::parse(text), Err(TopicError::Reserved(at)), "{text}");
+            assert_eq!(Topic::from_stored(text).expect(text).as_str(), text);
+        }
+        for text in ["^", "^a", "a^^", "a.b^^c", "a.^.^"] {
+            assert!(Topic::parse(text).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::model::{
     whole_number,
 };
 
+/// The longest time for which a value may hold: a year, in milliseconds.
+const MAX_TTL: u64 = 31_536_000_000;
+
 /// The longest epoch of versions, in characters.
 const MAX_EPOCH: usize = 64;
 
@@ -21,7 +24,8 @@ const MAX_SESSION: usize = 64;
 const MAX_USER: usize = 1_024;
 
 /// The names of these members.
-const GIVEN: [&str; 7] = ["from", "removed", "version", "epoch", "if_latest", "except", "keep"];
+const GIVEN: [&str; 8] =
+    ["from", "removed", "version", "epoch", "if_latest", "ttl_ms", "except", "keep"];
 
 /// The members as they were given, each a JSON value. Null counts as absent, but in `if_latest`.
 #[derive(Debug, Default, Clone)]
@@ -108,16 +112,21 @@ impl<'a> Given<'a> {
         let is_removed = self.flag("removed")?.unwrap_or(false);
         let version = self.number("version", 0, MAX_WHOLE)?;
         let epoch = self.text("epoch", MAX_EPOCH)?;
+        let ttl = self.number("ttl_ms", 1, MAX_TTL)?;
         let except = self.text("except", MAX_SESSION)?;
         let passes = self.flag("keep")? == Some(false);
         let if_latest = self.if_latest()?;
         if epoch.is_some() && version.is_none() {
             return Err(invalid("`epoch` says what `version` is counted in, and there is none"));
         }
+        if ttl.is_some() && is_removed {
+            return Err(invalid("`ttl_ms` is of values, and `removed` leaves none"));
+        }
         if passes {
             let kept = [
                 ("removed", is_removed),
                 ("version", version.is_some()),
+                ("ttl_ms", ttl.is_some()),
                 ("if_latest", if_latest.is_some()),
             ];
             if let Some((name, _)) = kept.iter().find(|(_, is_given)| *is_given) {
@@ -135,6 +144,7 @@ impl<'a> Given<'a> {
         push(is_removed.then_some(Member::Removed(Removed::Publisher)));
         push(version.map(Member::Version));
         push(epoch.as_deref().map(Member::Epoch));
+        push(ttl.map(Member::Ttl));
         push(except.as_deref().map(Member::Except));
         if envelope != Envelope::default() {
             event.envelope = Some(Box::new(envelope));
@@ -224,6 +234,10 @@ mod tests {
             (r#"{"if_latest":null}"#, "if_latest"),
             (r#"{"if_latest":"newest"}"#, "if_latest"),
             (r#"{"except":7}"#, "except"),
+            (r#"{"ttl_ms":0}"#, "ttl_ms"),
+            (r#"{"ttl_ms":31536000001}"#, "ttl_ms"),
+            (r#"{"ttl_ms":1,"removed":true}"#, "ttl_ms"),
+            (r#"{"ttl_ms":1,"keep":false}"#, "ttl_ms"),
             (r#"{"from":"ann"}"#, "from"),
             (r#"{"from":{"session":"s"}}"#, "from"),
             (r#"{"from":{"user":"ann","name":"x"}}"#, "from"),

@@ -19,7 +19,9 @@ pub use json::{event_object, receipt_object};
 pub use sse::{SSE, SSE_DATA};
 pub use stream::{MAX_HEARTBEAT_SECONDS, StreamRequest, stream_form};
 
-use crate::model::{Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Topic, Trouble};
+use crate::model::{
+    Close, Code, Cursor, Event, NewEvent, Pattern, Problem, PublishKey, Start, Topic, Trouble,
+};
 
 /// The protocols spoken over WebSocket; the first is spoken where the client names none.
 pub static PROTOCOLS: &[&dyn Protocol] = &[&native::Native, &cbor::Cbor];
@@ -69,6 +71,8 @@ pub struct ParseLimits {
     pub event_bytes: usize,
     /// The most patterns in one `subscribe` or `unsubscribe`.
     pub patterns: usize,
+    /// The most events that `last` or `tail` may ask for.
+    pub last_events: usize,
 }
 
 /// What a client asks.
@@ -96,7 +100,12 @@ pub enum Op {
         patterns: Vec<Pattern>,
     },
     /// Publish an event.
-    Publish(NewEvent),
+    Publish {
+        /// What to publish.
+        event: NewEvent,
+        /// By which a repeat is known.
+        key: Option<PublishKey>,
+    },
     /// Answer with a pong.
     Ping,
 }
@@ -116,14 +125,28 @@ impl std::fmt::Debug for Token {
 pub struct Subscribe {
     /// What to receive; at least one.
     pub patterns: Vec<Pattern>,
-    /// First everything after this place.
-    pub since: Option<Cursor>,
-    /// First the newest kept event of each matching topic, where there is no usable `since`.
-    pub snapshot: bool,
+    /// First everything after this place, or since this time.
+    pub since: Option<Start>,
+    /// What comes first where there is no `since`, or what came after it is gone.
+    pub opening: Opening,
     /// What to do when the client can't keep up.
     pub mode: Mode,
     /// At most so many events a second of each topic; implies [`Mode::Latest`].
     pub max_rate: Option<f64>,
+}
+
+/// What of the history a subscription begins with where it is not to go on from somewhere, or can't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Opening {
+    /// None of it.
+    #[default]
+    Nothing,
+    /// The newest kept event of each matching topic.
+    Snapshot,
+    /// So many of the newest kept events of each matching topic.
+    Last(usize),
+    /// So many of the newest kept events of all that matches.
+    Tail(usize),
 }
 
 /// What a subscription wants when its client can't keep up.
@@ -179,6 +202,8 @@ pub enum Reply<'a> {
         id: Option<Cursor>,
         /// For a publish, that a newer value stands there and nothing was stored; and its version, if that was it.
         superseded: Option<Option<u64>>,
+        /// That is the result of an earlier publish under the same key.
+        repeated: bool,
     },
     /// Refused.
     Error {
@@ -237,4 +262,11 @@ pub enum Reply<'a> {
         /// How long to wait before coming back, in milliseconds, with jitter.
         retry_after_ms: Option<u32>,
     },
+}
+
+impl Reply<'_> {
+    /// A request is done, and there is nothing else to say of it.
+    pub fn done(reference: Option<u64>) -> Self {
+        Reply::Ack { reference, id: None, superseded: None, repeated: false }
+    }
 }

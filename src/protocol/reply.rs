@@ -118,10 +118,13 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
             map.text("session", session);
             map.number("heartbeat", heartbeat);
         }
-        Reply::Ack { reference, id, superseded } => {
+        Reply::Ack { reference, id, superseded, repeated } => {
             answers(reference, map);
             if let Some(id) = id {
                 map.plain("id", id);
+            }
+            if repeated {
+                map.flag("repeated");
             }
             if let Some(version) = superseded {
                 map.flag("superseded");

@@ -14,27 +14,31 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
-    Given, MAX_HEARTBEAT_SECONDS, Mode, Op, ParseLimits, Refused, Request, StreamRequest,
+    Given, MAX_HEARTBEAT_SECONDS, Mode, Op, Opening, ParseLimits, Refused, Request, StreamRequest,
     Subscribe, Token, stream_form,
 };
 use crate::model::{
-    Code, Cursor, Data, EventType, MAX_WHOLE, NewEvent, Pattern, Problem, Topic, whole_number,
+    Code, Data, EventType, MAX_WHOLE, NewEvent, Pattern, Problem, PublishKey, Start, Topic,
+    whole_number,
 };
 
 /// The members that some message has.
-const MEMBERS: [&str; 21] = [
+const MEMBERS: [&str; 25] = [
     "op",
     "ref",
     "token",
     "topics",
     "since",
     "snapshot",
+    "last",
+    "tail",
     "mode",
     "max_rate",
     "topic",
     "type",
     "data",
     "encoding",
+    "key",
     "format",
     "heartbeat",
     "from",
@@ -42,6 +46,7 @@ const MEMBERS: [&str; 21] = [
     "version",
     "epoch",
     "if_latest",
+    "ttl_ms",
     "except",
     "keep",
 ];
@@ -195,6 +200,13 @@ impl<'a> Frame<'a> {
         }
     }
 
+    fn count(&mut self, name: &'static str) -> Result<Option<usize>, Problem> {
+        let Some(raw) = self.take(name) else { return Ok(None) };
+        let count = whole_number(raw.get()).and_then(|count| usize::try_from(count).ok());
+        let count = count.filter(|count| *count > 0);
+        count.map(Some).ok_or_else(|| optional(name, "a whole number from 1 on"))
+    }
+
     fn number(&mut self, name: &'static str) -> Result<Option<f64>, Problem> {
         // Of all JSON values, only a number is also one to Rust.
         let number = self.take(name).map(|raw| raw.get().parse());
@@ -241,6 +253,40 @@ impl Mode {
     }
 }
 
+impl Opening {
+    /// What `snapshot`, `last` and `tail` ask for together, or what is wrong with them. At most `most` events may be asked
+    /// for, but for a snapshot.
+    pub fn of(
+        snapshot: bool,
+        last: Option<usize>,
+        tail: Option<usize>,
+        most: usize,
+    ) -> Result<Self, Problem> {
+        let (opening, name, count) = match (snapshot, last, tail) {
+            (false, None, None) => return Ok(Self::Nothing),
+            (true, None, None) => return Ok(Self::Snapshot),
+            (false, Some(count), None) => (Self::Last(count), "last", count),
+            (false, None, Some(count)) => (Self::Tail(count), "tail", count),
+            _ => return Err(bad("at most one of `snapshot`, `last` and `tail` may be there")),
+        };
+        if count > most {
+            let detail =
+                format!("`{name}` asks for {count} events, over {most} (limits.last_events)");
+            return Err(Problem::new(Code::TooMany, detail));
+        }
+        Ok(opening)
+    }
+
+    /// How many of the newest events of each topic it asks for, if it does.
+    pub fn of_each(self) -> Option<usize> {
+        match self {
+            Self::Snapshot => Some(1),
+            Self::Last(count) => Some(count),
+            Self::Nothing | Self::Tail(_) => None,
+        }
+    }
+}
+
 impl Subscribe {
     /// The highest `max_rate`, in events a second.
     pub const MAX_RATE: f64 = 1_000.0;
@@ -276,12 +322,13 @@ fn auth(frame: &mut Frame<'_>, _: &ParseLimits) -> Result<Op, Problem> {
 
 fn subscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Subscribe, Problem> {
     let patterns = frame.patterns(limits.patterns)?;
-    let since = frame.optional_text("since")?.map(|text| Cursor::parse(&text)).transpose()?;
-    let snapshot = frame.flag("snapshot")?;
+    let since = frame.optional_text("since")?.map(|text| Start::parse(&text)).transpose()?;
+    let (last, tail) = (frame.count("last")?, frame.count("tail")?);
+    let opening = Opening::of(frame.flag("snapshot")?, last, tail, limits.last_events)?;
     let mode = frame.optional_text("mode")?.map(|text| Mode::parse(&text)).transpose()?;
     let max_rate = frame.number("max_rate")?;
     let mode = Subscribe::pace(mode, max_rate)?;
-    Ok(Subscribe { patterns, since, snapshot, mode, max_rate })
+    Ok(Subscribe { patterns, since, opening, mode, max_rate })
 }
 
 fn unsubscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
@@ -308,9 +355,11 @@ fn publish(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
         (true, Some(_)) => return Err(bad("a byte string takes no `encoding`")),
         (false, Some(_)) => return Err(optional("encoding", "\"base64\"")),
     };
+    let key = frame.text("key")?.map(|key| PublishKey::parse(&key)).transpose();
+    let key = key.map_err(|error| bad(format!("`key` {error}; else leave it out")))?;
     let mut event = NewEvent::new(topic, kind, data);
     given.put_into(&mut event)?;
-    Ok(Op::Publish(event))
+    Ok(Op::Publish { event, key })
 }
 
 fn find_op(name: &str) -> Result<(&'static str, ReadOp), Problem> {

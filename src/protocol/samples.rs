@@ -8,10 +8,12 @@ use super::{Marks, ParseLimits, Reply};
 use crate::model::{Close, Cursor, Data, Event, EventType, Topic};
 
 /// Limits that the tests can reach.
-pub const LIMITS: ParseLimits = ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4 };
+pub const LIMITS: ParseLimits =
+    ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4, last_events: 100 };
 
 /// Limits that no test reaches.
-pub const WIDE: ParseLimits = ParseLimits { json_depth: 64, event_bytes: 1 << 20, patterns: 64 };
+pub const WIDE: ParseLimits =
+    ParseLimits { json_depth: 64, event_bytes: 1 << 20, patterns: 64, last_events: 10_000 };
 
 /// A cursor.
 pub fn cursor(text: &str) -> Cursor {
@@ -72,7 +74,7 @@ pub fn any_data() -> impl Strategy<Value = Data> {
 /// Any event, ephemeral ones among them.
 pub fn any_event() -> impl Strategy<Value = Event> {
     let kind = prop::option::of(
-        "[!-~]{1,128}".prop_filter_map("reserved", |text| EventType::parse(&text).ok()),
+        "[!-~]{1,200}".prop_filter_map("reserved", |text| EventType::parse(&text).ok()),
     );
     let topic =
         "[!#-)+-=?-\\[\\]-~]{1,40}".prop_filter_map("not a topic", |text| Topic::parse(&text).ok());

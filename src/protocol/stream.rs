@@ -20,7 +20,7 @@ pub struct StreamRequest {
 pub const MAX_HEARTBEAT_SECONDS: u32 = 300;
 
 impl StreamRequest {
-    /// Reads `{"topics":[…],"since"?,"snapshot"?,"mode"?,"max_rate"?,"heartbeat"?,"format"?}`.
+    /// Reads `{"topics":[…],"since"?,"snapshot"?,"last"?,"tail"?,"mode"?,"max_rate"?,"heartbeat"?,"format"?}`.
     pub fn parse(body: &[u8], limits: &ParseLimits) -> Result<Self, Problem> {
         let not_utf8 = |_| Problem::new(Code::InvalidJson, "the body is not UTF-8");
         native::read(std::str::from_utf8(body).map_err(not_utf8)?)?.stream(limits)

@@ -31,7 +31,10 @@ pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: S
         for_publishers(services);
     } else {
         let events = path("/v1/topics/{topic}/events", "GET, HEAD");
-        services.service(events.route(get_or_head().to(ingress::read_events)));
+        let all = path("/v1/events", "GET, HEAD");
+        services
+            .service(events.route(get_or_head().to(ingress::read_events)))
+            .service(all.route(get_or_head().to(ingress::read_matching_events)));
     }
     for_everyone(services);
     if parts.is_inside {
@@ -49,6 +52,8 @@ fn for_everyone(services: &mut ServiceConfig) {
             path("/v1/topics/{topic}", "GET, HEAD").route(get_or_head().to(ingress::read_topic)),
         )
         .service(path("/v1/topics", "GET, HEAD").route(get_or_head().to(ingress::list_topics)))
+        .service(path("/v1/snapshot", "GET, HEAD").route(get_or_head().to(ingress::read_snapshot)))
+        .service(path("/v1/cursor", "GET, HEAD").route(get_or_head().to(ingress::read_cursor)))
         .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
         .service(path("/v1/ws", "GET, HEAD").route(get_or_head().to(without_upgrade)))
         .service(
@@ -73,7 +78,11 @@ fn for_publishers(services: &mut ServiceConfig) {
                 .route(get_or_head().to(ingress::read_events))
                 .route(delete().to(ingress::forget_events)),
         )
-        .service(path("/v1/events", "POST").route(post().to(ingress::publish_batch)))
+        .service(
+            path("/v1/events", "GET, HEAD, POST")
+                .route(post().to(ingress::publish_batch))
+                .route(get_or_head().to(ingress::read_matching_events)),
+        )
         .service(
             path("/v1/topics/{topic}", "GET, HEAD, DELETE")
                 .route(get_or_head().to(ingress::read_topic))
@@ -98,9 +107,14 @@ fn for_operators(services: &mut ServiceConfig, is_local: bool) {
     }
 }
 
+/// Whether the console is served: to this machine, or where somebody may use it.
+pub(super) fn has_console(is_local: bool, auth: &Auth) -> bool {
+    is_local || auth.policy().has_operators()
+}
+
 /// A file of the console, which other machines see only where someone may use it.
 fn console_file(asset: &Asset, is_local: bool, auth: &web::Data<Auth>) -> HttpResponse {
-    if is_local || auth.policy().has_operators() {
+    if has_console(is_local, auth) {
         return asset.response();
     }
     let detail = "the console is off on this address until there is an API key with admin rights";

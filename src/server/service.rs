@@ -75,7 +75,7 @@ pub(super) fn plain(
                 let (http1, http2) = (http1.clone(), http2.clone());
                 let (limits, stopping) = (parts.limits.clone(), stopping.clone());
                 let keep_alive = parts.keep_alive;
-                let seen = see(io, socket, limits.request_timeout);
+                let seen = see(io, socket, limits.request_timeout, stopping.clone());
                 let beginning = seen.map(move |seen| match seen {
                     None => ready(Ok(())).boxed_local(),
                     Some(Seen { io, socket, opening: Opening::Http2, .. }) => {
@@ -108,8 +108,13 @@ struct Seen {
     late: Timer,
 }
 
-/// Waits for what a client begins to speak; nothing where its socket has to make room.
-async fn see(io: TcpStream, socket: Socket, patience: Duration) -> Option<Seen> {
+/// Waits for what a client begins to speak; nothing where its socket has to make room, or the broker stops.
+async fn see(
+    io: TcpStream,
+    socket: Socket,
+    patience: Duration,
+    stopping: GracefulShutdownSignal,
+) -> Option<Seen> {
     let mut late = Timer::after(patience);
     let opening = tokio::select! {
         // What has come counts, however late it is looked at.
@@ -118,6 +123,7 @@ async fn see(io: TcpStream, socket: Socket, patience: Duration) -> Option<Seen> 
         // Whoever was late is told so in HTTP/1.1.
         () = &mut late => Opening::Http1,
         () = socket.closing() => return None,
+        () = stopping.notified() => return None,
     };
     Some(Seen { io, socket, opening, late })
 }
@@ -165,6 +171,8 @@ pub(super) fn encrypted(
                     let io = tokio::select! {
                         io = tls.accept(io) => io,
                         () = socket.closing() => return Ok(()),
+                        // Who has not shaken hands has asked for nothing.
+                        () = stopping.notified() => return Ok(()),
                     };
                     match io {
                         Ok(Ok(io)) if is_http2(&io) => {

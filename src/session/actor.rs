@@ -4,6 +4,7 @@
 //! it receives and how long it may stay belongs to its [`Receiver`], which its worker owns; each request
 //! ends in a call to the worker. What is under way for a client ends with the actor.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -12,11 +13,11 @@ use actix::prelude::*;
 use super::errand::{alone, subscribe_when_there};
 use super::house::House;
 use super::parse_limits;
-use super::receiver::{Becoming, Receiver, Wish};
+use super::receiver::{Becoming, Receiver, Wish, application};
 use super::socket::Said;
 use crate::broker::{SessionKey, WorkerHandle};
 use crate::history::Append;
-use crate::model::{Allowance, Close, Code, NewEvent, Problem, Topic};
+use crate::model::{Allowance, Close, Code, NewEvent, Problem, PublishKey, Topic};
 use crate::panics::contain;
 use crate::protocol::{Message, Op, Protocol, Reply, Request};
 
@@ -26,6 +27,8 @@ pub struct Session {
     worker: WorkerHandle<Receiver>,
     protocol: &'static dyn Protocol,
     house: Rc<House>,
+    /// Where it connects from, as far as that is known.
+    address: Option<IpAddr>,
     /// Messages in a row that were no requests.
     bad_messages: usize,
     /// How many messages it may send.
@@ -77,9 +80,10 @@ impl Session {
         worker: WorkerHandle<Receiver>,
         protocol: &'static dyn Protocol,
         house: Rc<House>,
+        address: Option<IpAddr>,
     ) -> Self {
         let (messages, bytes) = (Allowance::default(), Allowance::default());
-        Self { key, worker, protocol, house, bad_messages: 0, messages, bytes }
+        Self { key, worker, protocol, house, address, bad_messages: 0, messages, bytes }
     }
 
     fn hear(&mut self, said: &Said) -> Work {
@@ -116,7 +120,7 @@ impl Session {
             }
             Op::Auth { token } => self.identify(reference, token.0),
             Op::Subscribe(subscribe) => {
-                let wish = Wish { reference, subscribe };
+                let wish = Wish::new(reference, subscribe);
                 match subscribe_when_there(&self.worker, self.key, wish) {
                     Some(subscribing) => self.work(subscribing),
                     None => self.done(),
@@ -124,10 +128,10 @@ impl Session {
             }
             Op::Unsubscribe { patterns } => {
                 self.worker.unsubscribe(self.key, &patterns);
-                self.reply(&Reply::Ack { reference, id: None, superseded: None });
+                self.reply(&Reply::done(reference));
                 self.done()
             }
-            Op::Publish(event) => self.publish(reference, event),
+            Op::Publish { event, key } => self.publish(reference, event, key),
         }
     }
 
@@ -136,7 +140,10 @@ impl Session {
         let (house, worker, key) = (self.house.clone(), self.worker.clone(), self.key);
         let identifying = async move {
             match house.auth.identify(Some(&token)).await {
-                Ok(caller) => worker.identify(key, Becoming { reference, caller }),
+                Ok(caller) => {
+                    let credential = application(&caller, Some(&token));
+                    worker.identify(key, Becoming { reference, caller, credential });
+                }
                 Err(problem) => {
                     worker.with(key, |receiver| receiver.refuse(reference, &problem));
                 }
@@ -145,20 +152,32 @@ impl Session {
         self.work(identifying)
     }
 
-    fn publish(&self, reference: Option<u64>, mut event: NewEvent) -> Work {
-        let (worker, key) = (self.worker.clone(), self.key);
+    fn publish(
+        &self,
+        reference: Option<u64>,
+        mut event: NewEvent,
+        name: Option<PublishKey>,
+    ) -> Work {
+        let (worker, key, address) = (self.worker.clone(), self.key, self.address);
         if !worker.look_again(key) {
             return self.done();
         }
-        let allowed = worker.with(key, |receiver| {
+        let taken = worker.with(key, |receiver| {
             receiver.access().require_publish(&event.topic)?;
+            // As it was given: who sent it is no part of what is repeated.
+            let named = name.map(|name| receiver.key_of(&name, &event, address));
             receiver.sign(&mut event)?;
-            receiver.access().require_rate(1)
+            receiver.access().require_rate(1)?;
+            Ok(named)
         });
-        if let Some(Err(problem)) = allowed {
-            self.refuse(reference, &problem);
-            return self.done();
-        }
+        let idempotency = match taken {
+            Some(Ok(named)) => named,
+            Some(Err(problem)) => {
+                self.refuse(reference, &problem);
+                return self.done();
+            }
+            None => return self.done(),
+        };
         let house = self.house.clone();
         let publishing = async move {
             let topic = event.topic.clone();
@@ -168,7 +187,7 @@ impl Session {
                 false => None,
             };
             let gone = || Problem::new(Code::Unauthorized, "the session has ended");
-            let append = Append { events: vec![event], key: None };
+            let append = Append { events: vec![event], key: idempotency };
             let allowed = |append: &Append| allowed(append).unwrap_or_else(|| Err(gone()));
             let published = match house.broker.publish(append, allowed).await {
                 Ok(receipt) => Ok(receipt),
@@ -187,7 +206,8 @@ impl Session {
                     let id = event.and_then(|event| event.cursor);
                     let superseded = event.and_then(|event| event.superseded);
                     let superseded = superseded.map(|superseded| superseded.version);
-                    receiver.reply(&Reply::Ack { reference, id, superseded });
+                    let repeated = receipt.repeated;
+                    receiver.reply(&Reply::Ack { reference, id, superseded, repeated });
                 }
                 Err(problem) => receiver.refuse(reference, &problem),
             });

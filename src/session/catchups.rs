@@ -23,8 +23,8 @@ pub struct Active {
     pub mark: MarkId,
     /// What waits for it.
     pub catchup: Catchup,
-    /// Whether current values are wanted where there is a gap.
-    pub snapshot: bool,
+    /// How many of the newest events of each topic are wanted where there is a gap, if they are.
+    pub values: Option<usize>,
     /// The shortest time between two events of a topic, where they are conflated.
     pub interval: Option<Duration>,
     /// Who reads its history; nobody where it wants none.
@@ -249,7 +249,7 @@ impl Catchups {
     /// read again, and what waits from before that is not sent after them.
     pub fn lose(&mut self, lost: Option<&[Topic]>) {
         for active in self.0.iter_mut().filter(|active| active.catchup.has_begun()) {
-            let reads_values = active.snapshot || active.interval.is_some();
+            let reads_values = active.values.is_some() || active.interval.is_some();
             if reads_values && active.reader.is_some() {
                 active.again.and(lost);
                 active.catchup.forget(lost);

@@ -9,20 +9,24 @@ use std::sync::Arc;
 
 use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderMap};
+use rand::RngExt;
 
 use super::deflate::{ClientContext, Contexts, Deflate};
 use super::parse_limits;
 use super::places::Places;
+use super::receiver::application;
 use super::refusal::Refusal;
 use super::rhythm::Rhythm;
 use super::takeover::require_handshake;
 use super::wire::{Framing, Wire};
-use crate::auth::{Access, Auth, Caller, Entrance};
+use crate::auth::{Access, Auth, Caller, Entrance, Publisher};
 use crate::broker::{BrokerHandle, Transport};
 use crate::config::Limits;
 use crate::http::{self, Query, grammar};
-use crate::model::{Code, Cursor, Pattern, Problem};
-use crate::protocol::{Encoder, Mode, PROTOCOLS, Protocol, StreamRequest, Subscribe, stream_form};
+use crate::model::{Code, Cursor, MAX_WHOLE, Pattern, Problem, Start};
+use crate::protocol::{
+    Encoder, Mode, Opening, PROTOCOLS, Protocol, StreamRequest, Subscribe, stream_form,
+};
 
 /// What the door knows.
 #[derive(Clone)]
@@ -45,8 +49,12 @@ pub struct Door {
 
 /// A connection that may become a session.
 pub struct Admission {
+    /// The id of the session.
+    pub session: String,
     /// What it may do.
     pub access: Access,
+    /// What an application's idempotency keys are known by.
+    pub credential: Option<Box<Publisher>>,
     /// What it is to be subscribed to.
     pub subscribe: Option<Subscribe>,
     /// How it will be spoken to.
@@ -76,6 +84,8 @@ impl Door {
             "topic",
             "since",
             "snapshot",
+            "last",
+            "tail",
             "mode",
             "max_rate",
             "heartbeat",
@@ -83,7 +93,7 @@ impl Door {
             "ticket",
         ];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let since = query.cursor("since")?;
+        let since = since(&query)?;
         let subscribe = self.subscription(&query, since)?;
         let heartbeat = Rhythm::asked(&query)?;
         let (protocol, name) = protocol(&head.headers)?;
@@ -93,15 +103,28 @@ impl Door {
         };
         let (deflate, context) = deflate.unzip();
         let context = context.flatten();
-        let access = self.identify(head, &query).await?;
+        // Its own topics are known by its id.
+        let session = new_id();
+        let access = self.identify(head, &query).await?.of_session(&session);
         // Without a credential the subscription waits for `auth`; with one it must be granted.
         if let Some(subscribe) = &subscribe
             && !matches!(access.caller(), Caller::Anonymous)
         {
             require_coverage(&access, subscribe)?;
         }
+        let shown = http::credential(&head.headers, query.one("access_token")?)?;
+        let credential = application(access.caller(), shown);
         let language = Language::WebSocket(protocol, name);
-        Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
+        Ok(Admission {
+            session,
+            access,
+            credential,
+            subscribe,
+            language,
+            deflate,
+            context,
+            heartbeat,
+        })
     }
 
     /// Admits an event stream, or says why not.
@@ -137,7 +160,7 @@ impl Door {
         let mut wanted = StreamRequest::parse(body, &limits)?;
         // Who resumes repeats the body, as an `EventSource` repeats its URL.
         if let Some(id) = header_cursor(head)? {
-            wanted.subscribe.since = Some(id);
+            wanted.subscribe.since = Some(Start::After(id));
         }
         let access = match query.one("ticket")? {
             Some(_) => self.identify(head, query).await?,
@@ -164,6 +187,8 @@ impl Door {
             "topic",
             "since",
             "snapshot",
+            "last",
+            "tail",
             "mode",
             "max_rate",
             "format",
@@ -209,7 +234,7 @@ impl Door {
     fn subscription(
         &self,
         query: &Query,
-        since: Option<Cursor>,
+        since: Option<Start>,
     ) -> Result<Option<Subscribe>, Problem> {
         let mut patterns = Vec::new();
         for topic in query.all("topic") {
@@ -223,17 +248,21 @@ impl Door {
             let detail = format!("more than {max} topics (limits.subscriptions)");
             return Err(Problem::new(Code::TooMany, detail));
         }
-        let snapshot = query.flag("snapshot")?;
+        let (last, tail) = (count(query, "last")?, count(query, "tail")?);
+        let opening = Opening::of(query.flag("snapshot")?, last, tail, self.limits.last_events)?;
         let mode = query.one("mode")?.map(Mode::parse).transpose()?;
         let max_rate = query.one("max_rate")?.map(|rate| rate.parse().unwrap_or(f64::NAN));
         let mode = Subscribe::pace(mode, max_rate)?;
         if patterns.is_empty() {
-            return match since.is_some() || snapshot {
-                true => Err(Problem::new(Code::BadRequest, "since and snapshot need a topic")),
+            return match since.is_some() || opening != Opening::Nothing {
+                true => {
+                    let detail = "since, snapshot, last and tail need a topic";
+                    Err(Problem::new(Code::BadRequest, detail))
+                }
                 false => Ok(None),
             };
         }
-        Ok(Some(Subscribe { patterns, since, snapshot, mode, max_rate }))
+        Ok(Some(Subscribe { patterns, since, opening, mode, max_rate }))
     }
 }
 
@@ -274,6 +303,11 @@ impl Language {
     }
 }
 
+/// An id of 128 random bits, in hexadecimal.
+fn new_id() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
+}
+
 /// Lets in who may subscribe to what is wanted.
 fn admit_stream(
     access: Access,
@@ -281,8 +315,10 @@ fn admit_stream(
 ) -> Result<Admission, Refusal> {
     require_coverage(&access, &subscribe)?;
     let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
-    let (deflate, context) = (None, None);
-    Ok(Admission { access, subscribe, language, deflate, context, heartbeat })
+    // It publishes nothing.
+    let (credential, deflate, context) = (None, None, None);
+    let session = new_id();
+    Ok(Admission { session, access, credential, subscribe, language, deflate, context, heartbeat })
 }
 
 /// Refuses a subscription of which the caller may receive nothing in some part.
@@ -292,15 +328,25 @@ pub(super) fn require_coverage(access: &Access, subscribe: &Subscribe) -> Result
 
 /// Where an event stream goes on. A browser that reconnects by itself repeats the URL and knows better in
 /// the header; a polyfill that can't set it writes it into the URL.
-fn last_event_id(head: &RequestHead, query: &Query) -> Result<Option<Cursor>, Problem> {
-    let of_header = header_cursor(head)?;
-    if of_header.is_some() {
-        return Ok(of_header);
+fn last_event_id(head: &RequestHead, query: &Query) -> Result<Option<Start>, Problem> {
+    if let Some(id) = header_cursor(head)? {
+        return Ok(Some(Start::After(id)));
     }
     match query.one_filled(http::LAST_EVENT_ID_PARAMETER)? {
-        Some(id) => Ok(Some(Cursor::parse(id)?)),
-        None => query.cursor("since"),
+        Some(id) => Ok(Some(Start::After(Cursor::parse(id)?))),
+        None => since(query),
     }
+}
+
+/// Where a query says that one goes on; an empty `since` says nothing, as in `Last-Event-ID`.
+fn since(query: &Query) -> Result<Option<Start>, Problem> {
+    query.one_filled("since")?.map(Start::parse).transpose()
+}
+
+/// The whole number `name` of a query, from 1 on.
+fn count(query: &Query, name: &str) -> Result<Option<usize>, Problem> {
+    let count = query.limit(name, 0, MAX_WHOLE as usize)?;
+    Ok((count > 0).then_some(count))
 }
 
 /// The cursor of `Last-Event-ID`; an empty one is none.

@@ -13,10 +13,11 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::catchup::Catchup;
 use super::catchups::{Active, Again, Catchups, Held, Marked, Progress, Reader, Running};
-use super::errand::Reading;
+use super::errand::{First, Reading};
 use super::live::Live;
 use super::pump::Pump;
 use super::replay::Kind;
+use super::values::Values;
 use super::voice::Voice;
 use crate::auth::{Access, Coverage};
 use crate::broker::{Delivered, Delivery, MarkId, Roll};
@@ -93,6 +94,12 @@ impl Intake {
     fn is_kept_from(&self, event: &Event) -> bool {
         let except = event.envelope.as_ref().and_then(|envelope| envelope.except());
         except.is_some_and(|except| except == &*self.session)
+    }
+
+    /// Whether an event out of the history may be shown as such a one.
+    pub fn may_show(&self, event: &Event, kind: Kind) -> bool {
+        let is_kept_from = kind != Kind::Snapshot && self.is_kept_from(event);
+        self.access.may_subscribe(&event.topic) && !is_kept_from
     }
 
     /// Whether it is subscribed to nothing.
@@ -303,7 +310,7 @@ impl Intake {
     }
 
     fn go_live(&mut self, active: Active, position: Cursor) {
-        let Active { mut catchup, snapshot, interval, reader, .. } = active;
+        let Active { mut catchup, values, interval, reader, .. } = active;
         let Self { live, access, voice, pump, .. } = self;
         if !catchup.is_renewal {
             // A later subscribe to the same pattern replaces its options.
@@ -312,7 +319,7 @@ impl Intake {
         for pattern in catchup.patterns() {
             match catchup.is_renewal {
                 true => live.add_again(pattern, access),
-                false => live.add(pattern, snapshot, access),
+                false => live.add(pattern, values, access),
             }
             // Of who comes and goes nothing is superseded by what comes later.
             if let Some(interval) = interval.filter(|_| !pattern.is_presence()) {
@@ -358,18 +365,18 @@ impl Intake {
         if self.live.is_empty() {
             return None;
         }
-        let snapshots: Vec<_> = match lost {
-            None => self.live.snapshots().cloned().collect(),
+        let values = match lost {
+            None => Values::of(self.live.values()),
             Some(lost) => {
-                let wanted = lost.iter().filter(|topic| self.live.wants_value(topic));
-                wanted.map(Pattern::from).collect()
+                let of = |topic: &Topic| (Pattern::from(topic), self.live.wanted_of(topic));
+                Values::of(lost.iter().map(of).filter(|(_, count)| *count > 0))
             }
         };
-        if snapshots.is_empty() {
+        if values.is_empty() {
             self.say_live(None, loss.place);
             return None;
         }
-        Some(self.renew(snapshots.into(), loss.place, mark))
+        Some(self.renew(values, loss.place, mark))
     }
 
     /// The topics of a loss of which this session misses events; none where it may be of any.
@@ -389,19 +396,19 @@ impl Intake {
     }
 
     /// Has current values read anew, while what follows them waits.
-    fn renew(&mut self, snapshots: Arc<[Pattern]>, position: Cursor, mark: MarkId) -> Reading {
+    fn renew(&mut self, values: Values, position: Cursor, mark: MarkId) -> Reading {
         let patterns = self.live.take();
         let (sender, progress) = unbounded_channel();
         let reader = Reader::new(sender);
         let max_bytes = self.voice.outgoing().max_bytes();
-        let catchup = Catchup::renewal(patterns.clone(), &snapshots, max_bytes, position);
+        let catchup = Catchup::renewal(patterns.clone(), &values.patterns, max_bytes, position);
         let (sent, anew, awaits_roll) = (None, Again::Nothing, catchup.awaits_roll().clone());
         let boundary = position;
         reader.tell(Progress::Read { boundary, sent, anew, only_anew: false, awaits_roll });
         self.catchups.add(Active {
             mark,
             catchup,
-            snapshot: true,
+            values: Some(values.most()),
             interval: None,
             reader: Some(reader),
             again: Again::Nothing,
@@ -410,9 +417,9 @@ impl Intake {
             mark,
             reference: None,
             patterns: patterns.into(),
-            snapshots,
+            first: First::Values(values),
             since: None,
-            snapshot: true,
+            is_short: false,
             is_conflated: false,
             progress,
         }

@@ -1,5 +1,6 @@
 //! What a session is subscribed to, once it has been brought up to it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::conflation::Conflation;
@@ -13,30 +14,38 @@ pub struct Live {
     patterns: Members<Pattern>,
     /// Of those, the ones whose current values are wanted after a gap.
     snapshots: Members<Pattern>,
+    /// Of those, how many of the newest events of each topic, where it is more than one.
+    counts: HashMap<Pattern, usize>,
     /// How many of the patterns match topics that may not be seen.
     partial: usize,
 }
 
 impl Live {
-    /// Adds a pattern, or changes whether its current values are wanted.
-    pub fn add(&mut self, pattern: &Pattern, snapshot: bool, access: &Access) {
+    /// Adds a pattern, or changes whether its current values are wanted, and how many of each topic.
+    pub fn add(&mut self, pattern: &Pattern, values: Option<usize>, access: &Access) {
         if self.patterns.insert(pattern.clone()) {
             self.partial += usize::from(is_partial(pattern, access));
         }
-        match snapshot {
-            true => self.snapshots.insert(pattern.clone()),
-            false => self.snapshots.remove(pattern),
+        match values {
+            Some(_) => self.snapshots.insert(pattern.clone()),
+            None => self.snapshots.remove(pattern),
+        };
+        match values.filter(|count| *count > 1) {
+            Some(count) => self.counts.insert(pattern.clone(), count),
+            None => self.counts.remove(pattern),
         };
     }
 
     /// Adds a pattern again that had been taken, with what is wanted of it.
     pub fn add_again(&mut self, pattern: &Pattern, access: &Access) {
-        self.add(pattern, self.snapshots.contains(pattern), access);
+        let values = self.snapshots.contains(pattern).then(|| self.count(pattern));
+        self.add(pattern, values, access);
     }
 
     /// Removes a pattern, if it is there.
     pub fn remove(&mut self, pattern: &Pattern, access: &Access) {
         self.snapshots.remove(pattern);
+        self.counts.remove(pattern);
         if self.patterns.remove(pattern) {
             self.partial -= usize::from(is_partial(pattern, access));
         }
@@ -73,9 +82,13 @@ impl Live {
         self.patterns.iter()
     }
 
-    /// The patterns whose current values are wanted after a gap.
-    pub fn snapshots(&self) -> impl Iterator<Item = &Pattern> {
-        self.snapshots.iter()
+    fn count(&self, pattern: &Pattern) -> usize {
+        self.counts.get(pattern).copied().unwrap_or(1)
+    }
+
+    /// The patterns whose current values are wanted after a gap, and how many of each topic.
+    pub fn values(&self) -> impl Iterator<Item = (Pattern, usize)> {
+        self.snapshots.iter().map(|pattern| (pattern.clone(), self.count(pattern)))
     }
 
     /// How many patterns there are.
@@ -88,9 +101,10 @@ impl Live {
         self.patterns.is_empty()
     }
 
-    /// Whether the current value of a topic is wanted after a gap.
-    pub fn wants_value(&self, topic: &Topic) -> bool {
-        self.snapshots.iter().any(|pattern| pattern.matches(topic))
+    /// How many of the newest events of a topic are wanted after a gap.
+    pub fn wanted_of(&self, topic: &Topic) -> usize {
+        let matching = self.snapshots.iter().filter(|pattern| pattern.matches(topic));
+        matching.map(|pattern| self.count(pattern)).max().unwrap_or(0)
     }
 
     /// The shortest time between two events of a topic: none where one of the patterns that match it

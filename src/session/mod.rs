@@ -6,6 +6,7 @@
 //! no actor, clock or socket.
 
 mod actor;
+mod backwards;
 mod catchup;
 mod catchups;
 mod conflation;
@@ -28,8 +29,10 @@ mod socket;
 mod stream;
 mod stumbles;
 mod takeover;
+mod tally;
 mod tcp;
 mod term;
+mod values;
 mod voice;
 mod wire;
 
@@ -43,7 +46,6 @@ use actix_http::RequestHead;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::future::LocalBoxFuture;
-use rand::RngExt;
 use tracing::debug;
 
 use self::actor::{Gone, Heard, Session};
@@ -138,9 +140,10 @@ impl Sessions {
         let Upgraded { io, early, answer } = upgraded;
         let limits = self.socket_limits(arrived.extensions.is_some());
         let (outgoing, context) = (arrived.outgoing.clone(), arrived.context.take());
+        let address = arrived.address;
         let (seat, place) = self.begin(arrived, &answer);
         let (key, worker) = (seat.session(), self.worker.clone());
-        let session = Session::new(key, worker, protocol, self.house.clone()).start();
+        let session = Session::new(key, worker, protocol, self.house.clone(), address).start();
         let listener = Conversation { session, seat: Some(seat), _place: place };
         let socket = Socket::new(io, early, outgoing, limits, listener).remembering(context);
         actix_web::rt::spawn(contained(socket));
@@ -207,7 +210,16 @@ impl Sessions {
         if broker.is_draining() {
             return Err(Refusal::restarting());
         }
-        let Admission { access, subscribe, language, deflate, context, heartbeat } = admission;
+        let Admission {
+            session,
+            access,
+            credential,
+            subscribe,
+            language,
+            deflate,
+            context,
+            heartbeat,
+        } = admission;
         let place = places.take(address, limits).map_err(Refusal::too_many)?;
         let bearer = access.caller().user().map(|user| user.bearer.clone());
         let user_place = match &bearer {
@@ -222,14 +234,13 @@ impl Sessions {
         let mut voice = Voice::new(wire, outgoing.clone(), self.metrics.clone());
         voice.show_heartbeats(rhythm.is_shown);
         let info = SessionInfo {
-            id: new_id(),
+            id: session.clone(),
             bearer: bearer.map(Box::new),
             since: Timestamp::from(self.house.clock.time()),
             transport,
             address: address.map(|address| address.to_string()),
             node: None,
         };
-        let session = info.id.clone();
         let receiver = Receiver::new(
             self.house.clone(),
             transport,
@@ -238,12 +249,14 @@ impl Sessions {
             access,
             &session,
             user_place,
+            credential,
         );
         let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
         let (subprotocol, extensions) =
             (language.subprotocol(), deflate.map(|deflate| deflate.answer()));
         Ok(Arrived {
             session,
+            address,
             seat,
             place,
             outgoing,
@@ -292,6 +305,7 @@ impl Sessions {
 /// A connection that was admitted, and has its room and its seat.
 struct Arrived {
     session: String,
+    address: Option<IpAddr>,
     seat: Seat<Receiver>,
     place: Place,
     outgoing: Arc<Outgoing>,
@@ -350,12 +364,8 @@ fn parse_limits(limits: &Limits) -> ParseLimits {
         json_depth: limits.json_depth,
         event_bytes: limits.event_bytes,
         patterns: limits.subscriptions,
+        last_events: limits.last_events,
     }
-}
-
-/// An id of 128 random bits, in hexadecimal.
-fn new_id() -> String {
-    format!("{:032x}", rand::rng().random::<u128>())
 }
 
 fn event_stream() -> HttpResponseBuilder {

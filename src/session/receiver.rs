@@ -3,7 +3,9 @@
 //! Its worker owns it, and calls it for each event without the session's actor in between. What decides about
 //! rights is looked at here, in the same call as what it decides about.
 
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use tracing::warn;
 use super::catchup::Catchup;
 use super::catchups::{Active, Again, Reader, Running};
 use super::door::require_coverage;
-use super::errand::{Errand, Reading};
+use super::errand::{Errand, First, Reading};
 use super::house::House;
 use super::intake::Intake;
 use super::outgoing::Outgoing;
@@ -22,18 +24,20 @@ use super::replay::Kind;
 use super::rhythm::Rhythm;
 use super::stumbles::{LARGE_BYTES, Stumble, Stumbled};
 use super::term::{Term, Up};
+use super::values::Values;
 use super::voice::Voice;
-use crate::auth::{Access, Caller};
+use crate::auth::{Access, Caller, Publisher};
 use crate::broker::{
     BrokerHandle, Changed, Delivered, Delivery, Joined, MarkId, Roll, SessionInfo, SessionKey,
     Subscriber, Transport, WorkerHandle,
 };
 use crate::clock::Instant;
-use crate::history::Loss;
+use crate::history::{Asked, IdempotencyKey, Loss};
 use crate::model::{
-    Bearer, Close, Code, Cursor, Event, NewEvent, Pattern, Problem, Topic, Trouble,
+    Bearer, Close, Code, Cursor, Event, NewEvent, Pattern, Problem, PublishKey, Start, Topic,
+    Trouble,
 };
-use crate::protocol::{Reply, Subscribe};
+use crate::protocol::{Opening, Reply, Subscribe};
 
 /// The receiving end of one session.
 pub struct Receiver {
@@ -47,6 +51,8 @@ pub struct Receiver {
     lagging: Option<Running>,
     /// Its place among the sessions of its user.
     user_place: Option<UserPlace>,
+    /// What an application's idempotency keys are known by.
+    credential: Option<Box<Publisher>>,
     term: Term,
     /// What it is about to be ended for.
     ends: Option<Close>,
@@ -59,6 +65,8 @@ pub struct Receiver {
 struct Resumed {
     since: Cursor,
     large: Option<(Cursor, usize)>,
+    /// All of it was taken, at the last heartbeat.
+    is_taken: bool,
 }
 
 /// A subscribe, and the number that the client gave it.
@@ -67,6 +75,10 @@ pub struct Wish {
     pub reference: Option<u64>,
     /// What it asks for.
     pub subscribe: Subscribe,
+    /// After which place, once that is known.
+    pub after: Option<Cursor>,
+    /// Whether events up to there are missed, for the clock went back.
+    pub is_short: bool,
 }
 
 /// Who a session is to become, and the number of the request that says so.
@@ -75,6 +87,43 @@ pub struct Becoming {
     pub reference: Option<u64>,
     /// Who it is by its credential.
     pub caller: Caller,
+    /// What an application's idempotency keys are known by.
+    pub credential: Option<Box<Publisher>>,
+}
+
+/// What the idempotency keys of a session are known by that shows an API key, or needs none. That of others follows from
+/// who they are.
+pub fn application(caller: &Caller, credential: Option<&str>) -> Option<Box<Publisher>> {
+    let is_application = matches!(caller, Caller::Application(_) | Caller::Key(_));
+    is_application.then(|| Box::new(Publisher::with_credential(credential)))
+}
+
+impl Wish {
+    /// A subscribe as the client asks for it.
+    pub fn new(reference: Option<u64>, subscribe: Subscribe) -> Self {
+        let after = match subscribe.since {
+            Some(Start::After(cursor)) => Some(cursor),
+            Some(Start::Since(_)) | None => None,
+        };
+        Self { reference, subscribe, after, is_short: false }
+    }
+
+    /// Whether there is nothing to find out or to wait for.
+    pub fn is_ready(&self, broker: &BrokerHandle, most: usize) -> bool {
+        match self.subscribe.since {
+            Some(Start::After(cursor)) => broker.has_reached(cursor),
+            Some(Start::Since(_)) => false,
+            None => self.counted(most).is_none(),
+        }
+    }
+
+    /// What is to be counted before it may be sent, for it may come to more than `most` events.
+    pub fn counted(&self, most: usize) -> Option<Values> {
+        let Opening::Last(count) = self.subscribe.opening else { return None };
+        let values = Values::each(self.subscribe.patterns.clone().into(), count);
+        let is_bound = values.bound().is_some_and(|bound| bound <= most);
+        (!is_bound).then_some(values)
+    }
 }
 
 impl Receiver {
@@ -87,6 +136,7 @@ impl Receiver {
         access: Access,
         session: &str,
         user_place: Option<UserPlace>,
+        credential: Option<Box<Publisher>>,
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
         let intake = Intake::new(voice, access, session, house.limits.conflated_bytes);
@@ -99,6 +149,7 @@ impl Receiver {
             waiting,
             lagging,
             user_place,
+            credential,
             term,
             ends,
             missed_heartbeats: 0,
@@ -201,6 +252,21 @@ impl Receiver {
         self.intake.access()
     }
 
+    /// By what a repeat of an event is known that the client gives a key, where it connects from `address`.
+    pub fn key_of(
+        &self,
+        key: &PublishKey,
+        event: &NewEvent,
+        address: Option<IpAddr>,
+    ) -> IdempotencyKey {
+        let publisher = match (&self.credential, self.caller()) {
+            (Some(credential), Caller::Application(_) | Caller::Key(_)) => (**credential).clone(),
+            (_, caller) => Publisher::new(caller, None, address),
+        };
+        let asked = Asked::of_events(slice::from_ref(event));
+        IdempotencyKey { scope: publisher.scope(key), asked, is_in_series: false }
+    }
+
     fn caller(&self) -> &Caller {
         self.access().caller()
     }
@@ -214,12 +280,22 @@ impl Receiver {
                 format!("more than {} subscriptions (limits.subscriptions)", limits.subscriptions);
             return Err(Problem::new(Code::TooMany, detail));
         }
-        let reads_history = subscribe.since.is_some() || subscribe.snapshot;
+        let reads_history = subscribe.since.is_some() || subscribe.opening != Opening::Nothing;
         if reads_history && self.intake.replays() >= limits.replays {
             let detail = format!("more than {} replays at a time (limits.replays)", limits.replays);
             return Err(Problem::new(Code::TooMany, detail));
         }
         Ok(())
+    }
+
+    /// Whether an event out of the history may be shown as such a one.
+    pub fn may_show(&self, event: &Event, kind: Kind) -> bool {
+        self.intake.may_show(event, kind)
+    }
+
+    /// How many events `last` may come to.
+    pub fn last_events(&self) -> usize {
+        self.house.limits.last_events
     }
 
     fn may_identify(&self) -> bool {
@@ -249,7 +325,7 @@ impl Receiver {
     fn rights_of(&mut self, caller: &Caller) -> Result<Access, Problem> {
         self.may_become(caller)?;
         let House { auth, places, limits, .. } = &*self.house;
-        let access = auth.still(&auth.access(caller.clone()))?;
+        let access = auth.still(&self.intake.access().of_caller(caller.clone()))?;
         if self.user_place.is_none()
             && let Some(user) = caller.user()
         {
@@ -263,6 +339,15 @@ impl Receiver {
         let lost = self.intake.set_access(access);
         self.watch_idleness();
         lost
+    }
+
+    /// Whose client has taken all that was replayed, and is still there a heartbeat later, stumbles over none of it.
+    fn outlive_large(&mut self) {
+        let was_replayed = self.intake.replays() == 0 && self.outgoing().bytes() == 0;
+        let was_heard = self.transport == Transport::Sse || self.missed_heartbeats == 0;
+        self.resumed.take_if(|resumed| {
+            std::mem::replace(&mut resumed.is_taken, was_replayed) && was_replayed && was_heard
+        });
     }
 
     fn tell_lost(&mut self, lost: &[Pattern]) {
@@ -300,11 +385,13 @@ impl Subscriber for Receiver {
         Ok(Changed { lost, errand: self.admitted() })
     }
 
-    fn identify(&mut self, Becoming { reference, caller }: Becoming) -> Changed<Errand> {
+    fn identify(&mut self, becoming: Becoming) -> Changed<Errand> {
+        let Becoming { reference, caller, credential } = becoming;
         match self.rights_of(&caller) {
             Ok(access) => {
+                self.credential = credential;
                 let lost = self.set_access(access);
-                self.reply(&Reply::Ack { reference, id: None, superseded: None });
+                self.reply(&Reply::done(reference));
                 self.tell_lost(&lost);
                 Changed { lost, errand: self.admitted() }
             }
@@ -320,19 +407,21 @@ impl Subscriber for Receiver {
     }
 
     fn subscribe(&mut self, mark: MarkId, wish: Wish) -> Option<Joined<Errand>> {
-        let Wish { reference, subscribe } = wish;
+        let Wish { reference, subscribe, after: since, is_short } = wish;
         if let Err(problem) = self.check(&subscribe) {
             self.refuse_subscribe(reference, &problem);
             return None;
         }
-        self.reply(&Reply::Ack { reference, id: None, superseded: None });
-        if let (None, Some(since)) = (&self.resumed, subscribe.since) {
-            self.resumed = Some(Box::new(Resumed { since, large: None }));
+        self.reply(&Reply::done(reference));
+        if let (None, Some(since)) = (&self.resumed, since) {
+            self.resumed = Some(Box::new(Resumed { since, large: None, is_taken: false }));
         }
         let interval = subscribe.interval();
-        let Subscribe { patterns, since, snapshot, .. } = subscribe;
+        let Subscribe { patterns, opening, .. } = subscribe;
         // Who is in a topic is known only once all nodes have been asked.
-        let is_read = since.is_some() || snapshot || patterns.iter().any(Pattern::is_presence);
+        let is_read = since.is_some()
+            || opening != Opening::Nothing
+            || patterns.iter().any(Pattern::is_presence);
         let (reader, errand) = match is_read {
             true => {
                 let (sender, progress) = unbounded_channel();
@@ -340,10 +429,10 @@ impl Subscriber for Receiver {
                 let reading = Reading {
                     mark,
                     reference,
-                    snapshots: shared.clone(),
+                    first: First::of(opening, &shared),
                     patterns: shared,
                     since,
-                    snapshot,
+                    is_short,
                     is_conflated: interval.is_some(),
                     progress,
                 };
@@ -353,9 +442,10 @@ impl Subscriber for Receiver {
         };
         let max_bytes = self.house.limits.catchup_bytes;
         let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
-        catchup.ask_about(&patterns, snapshot);
+        let values = opening.of_each();
+        catchup.ask_about(&patterns, values.is_some());
         let again = Again::Nothing;
-        self.intake.add(Active { mark, catchup, snapshot, interval, reader, again });
+        self.intake.add(Active { mark, catchup, values, interval, reader, again });
         self.watch_idleness();
         Some(Joined { patterns, errand })
     }
@@ -401,6 +491,7 @@ impl Subscriber for Receiver {
                 return Err(Close::HeartbeatMissed);
             }
         }
+        self.outlive_large();
         self.intake.voice_mut().heartbeat();
         self.intake.tell_cursor(position);
         Ok(())
@@ -444,7 +535,8 @@ impl Subscriber for Receiver {
     }
 
     fn left(&mut self, info: &SessionInfo) {
-        let Some(Resumed { since, large: Some((event, bytes)) }) = self.resumed.as_deref() else {
+        let Some(Resumed { since, large: Some((event, bytes)), .. }) = self.resumed.as_deref()
+        else {
             return;
         };
         let House { stumbles, metrics, clock, .. } = &*self.house;

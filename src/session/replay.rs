@@ -4,25 +4,28 @@
 //! events. It reads page by page and sends no faster than the client takes it; when it has reached
 //! the boundary it asks for a mark, behind which the session goes live.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use super::catchups::{Again, Progress};
-use super::errand::Reading;
+use super::errand::{First, Reading};
 use super::intake::MAX_NAMED;
 use super::outgoing::Outgoing;
 use super::receiver::Receiver;
-use crate::broker::{BrokerHandle, Roll, SessionKey, WorkerHandle};
+use super::tally::tally;
+use super::values::Values;
+use crate::broker::{BrokerHandle, Roll, SessionKey, Subscriber, WorkerHandle};
 use crate::history::{Newest, Page, Read};
 use crate::model::{Close, Code, Cursor, Event, Pattern, Problem, Topic};
 
 /// The most events of one page.
-const PAGE_EVENTS: usize = 256;
+pub(super) const PAGE_EVENTS: usize = 256;
 
 /// The size of a page in bytes, about.
-const PAGE_BYTES: usize = 128 * 1024;
+pub(super) const PAGE_BYTES: usize = 128 * 1024;
 
 /// How often a history that has no trouble is tried.
 const TRIES: u32 = 3;
@@ -56,7 +59,7 @@ pub enum Kind {
 }
 
 /// The subscribe or its session is gone.
-struct Gone;
+pub(super) struct Gone;
 
 impl Replay {
     /// Reads until the subscribe is live or gone. If the history can't be read, the session is told
@@ -74,11 +77,14 @@ impl Replay {
         loop {
             match self.reading.progress.recv().await {
                 Some(Progress::Read { boundary, sent, anew, only_anew, awaits_roll }) => {
+                    let is_short = mem::take(&mut self.reading.is_short);
                     let is_whole = match anew == Again::All || only_anew {
                         true => true,
-                        false => self.read_up_to(boundary, after.max(sent)).await?.is_ok(),
+                        false => {
+                            self.read_up_to(boundary, after.max(sent), is_short).await?.is_ok()
+                        }
                     };
-                    if !is_whole || self.anew(&anew).await?.is_err() {
+                    if !is_whole || self.anew(&anew, boundary).await?.is_err() {
                         return Ok(());
                     }
                     after = Some(boundary);
@@ -95,9 +101,9 @@ impl Replay {
                 Some(Progress::Called(Some(roll))) => {
                     // Who has left since the client knew who is there is not among them; where it is told no
                     // members, what was dropped meanwhile may have had no place to be read at.
-                    let since = self.reading.since.filter(|_| self.reading.snapshot);
+                    let since = self.reading.since.filter(|_| self.tells_members());
                     let since = since.or(after.filter(|_| is_told));
-                    if asked == Again::All && self.forget_members(since).await?.is_err() {
+                    if asked == Again::All && self.forget_members(since, after).await?.is_err() {
                         return Ok(());
                     }
                     is_told = true;
@@ -119,58 +125,69 @@ impl Replay {
         &self,
         boundary: Cursor,
         after: Option<Cursor>,
+        is_short: bool,
     ) -> Result<Result<(), Gone>, Problem> {
         match after {
             // What no gap can name begins anew before its members are told.
-            Some(_) if self.reading.snapshot && self.named_rooms().is_none() => Ok(Ok(())),
-            Some(after) if self.reading.is_conflated => self.changed(after, boundary).await,
-            Some(after) => self.replay(after, boundary).await,
-            None if self.reading.snapshot => {
-                self.current(&self.reading.snapshots, None, Kind::Snapshot).await
-            }
+            Some(_) if self.tells_members() && self.named_rooms().is_none() => Ok(Ok(())),
+            Some(after) => self.go_on(after, boundary, is_short).await,
+            None if self.begins_anew() => self.open(None, boundary).await,
             None => Ok(Ok(())),
         }
+    }
+
+    /// Whether the client is told who is in topics, where it asks about these.
+    fn tells_members(&self) -> bool {
+        matches!(self.reading.first, First::Values(_))
+    }
+
+    /// Of which patterns it is asked who is in their topics.
+    fn rooms(&self) -> impl Iterator<Item = &Pattern> {
+        let Reading { patterns, first, .. } = &self.reading;
+        let patterns = match first {
+            First::Values(values) => &values.patterns,
+            First::Nothing | First::Tail(_) => patterns,
+        };
+        patterns.iter().filter(|pattern| pattern.is_presence())
     }
 
     /// The topics where it is told who is in others, as the patterns name them; none where they are too many for a
     /// gap, or have no names.
     fn named_rooms(&self) -> Option<Vec<Topic>> {
-        let rooms = self.reading.snapshots.iter().filter(|pattern| pattern.is_presence());
-        let rooms: Option<Vec<_>> = rooms.map(Pattern::as_topic).collect();
+        let rooms: Option<Vec<_>> = self.rooms().map(Pattern::as_topic).collect();
         rooms.filter(|rooms| rooms.len() <= MAX_NAMED)
     }
 
     /// Asks who is in topics, at the place where this node knows it.
     async fn call_roll(&self, asked: &Again) {
-        let Reading { mark, snapshots, .. } = &self.reading;
         let asked: Arc<[_]> = match asked {
             Again::Of(rooms) => rooms.iter().map(Pattern::from).collect(),
-            Again::Nothing | Again::All => {
-                snapshots.iter().filter(|pattern| pattern.is_presence()).cloned().collect()
-            }
+            Again::Nothing | Again::All => self.rooms().cloned().collect(),
         };
         self.broker.presence_known(&asked).await;
-        self.worker.call_roll(self.session, *mark, asked);
+        self.worker.call_roll(self.session, self.reading.mark, asked);
     }
 
-    /// Has a client that knew who is in topics after a place forget it.
-    async fn forget_members(&self, since: Option<Cursor>) -> Result<Result<(), Gone>, Problem> {
-        let Some(since) = since else { return Ok(Ok(())) };
+    /// Has a client that knew who is in topics after a place forget it, and begin anew where no gap can name these.
+    async fn forget_members(
+        &self,
+        since: Option<Cursor>,
+        upto: Option<Cursor>,
+    ) -> Result<Result<(), Gone>, Problem> {
+        let (Some(since), Some(upto)) = (since, upto) else { return Ok(Ok(())) };
         let rooms = self.named_rooms();
         if self.tell_gap(since, rooms.as_deref().unwrap_or_default()).is_err() {
             return Ok(Err(Gone));
         }
         match rooms {
-            None if self.reading.snapshot => {
-                self.current(&self.reading.snapshots, None, Kind::Snapshot).await
-            }
+            None if self.tells_members() => self.open(None, upto).await,
             _ => Ok(Ok(())),
         }
     }
 
     /// Sends who is in topics, where that is wanted.
     async fn send_members(&self, roll: &Roll) -> Result<(), Gone> {
-        if !self.reading.snapshot {
+        if !self.tells_members() {
             return Ok(());
         }
         for (at, member) in roll.members().enumerate() {
@@ -183,19 +200,64 @@ impl Replay {
         Ok(())
     }
 
+    /// Sends what came after a place and up to another; `is_short` where events before it are missing, too.
+    async fn go_on(
+        &self,
+        since: Cursor,
+        upto: Cursor,
+        is_short: bool,
+    ) -> Result<Result<(), Gone>, Problem> {
+        match self.reading.is_conflated {
+            true if is_short => self.begin_anew(since, upto).await,
+            true => self.changed(since, upto).await,
+            false if is_short && self.begins_anew() => self.begin_anew(since, upto).await,
+            false if is_short && self.tell_gap(since, &[]).is_err() => Ok(Err(Gone)),
+            false => self.replay(since, upto).await,
+        }
+    }
+
+    /// Whether something else than all that is left comes after a gap.
+    fn begins_anew(&self) -> bool {
+        !matches!(self.reading.first, First::Nothing)
+    }
+
+    /// Says that events after a place are gone, and begins anew.
+    async fn begin_anew(&self, place: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+        if self.tell_gap(place, &[]).is_err() {
+            return Ok(Err(Gone));
+        }
+        // The ids of one replay rise: what was sent of it up to here is not sent again.
+        let sent = Some(place).filter(|_| self.reading.since != Some(place));
+        self.open(sent, upto).await
+    }
+
+    /// Sends what comes first where there is no place to go on from; a replay of this subscribe has come up to `sent`.
+    async fn open(&self, sent: Option<Cursor>, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+        let patterns = &self.reading.patterns;
+        match &self.reading.first {
+            First::Values(values) => self.current(values, None, upto, Kind::Snapshot).await,
+            First::Tail(count) => self.newest(patterns, *count, (sent, upto), Kind::Replayed).await,
+            First::Nothing => {
+                let values = Values::each(patterns.clone(), 1);
+                self.current(&values, None, upto, Kind::Changed).await
+            }
+        }
+    }
+
     /// Sends current values again that were on their way when events were lost.
-    async fn anew(&self, again: &Again) -> Result<Result<(), Gone>, Problem> {
-        let Reading { patterns, snapshots, is_conflated, snapshot, .. } = &self.reading;
-        let kind = if *is_conflated && !snapshot { Kind::Changed } else { Kind::Snapshot };
-        let whole = if *snapshot { snapshots } else { patterns };
+    async fn anew(&self, again: &Again, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+        let Reading { patterns, first, is_conflated, .. } = &self.reading;
+        let (values, kind) = match first {
+            First::Values(values) => (values.clone(), Kind::Snapshot),
+            First::Nothing | First::Tail(_) => {
+                let kind = if *is_conflated { Kind::Changed } else { Kind::Snapshot };
+                (Values::each(patterns.clone(), 1), kind)
+            }
+        };
         match again {
             Again::Nothing => Ok(Ok(())),
-            Again::All => self.current(whole, None, kind).await,
-            Again::Of(topics) => {
-                let wanted = |topic: &&Topic| whole.iter().any(|pattern| pattern.matches(topic));
-                let topics: Vec<_> = topics.iter().filter(wanted).map(Pattern::from).collect();
-                self.current(&topics.into(), None, kind).await
-            }
+            Again::All => self.current(&values, None, upto, kind).await,
+            Again::Of(topics) => self.current(&values.of_topics(topics), None, upto, kind).await,
         }
     }
 
@@ -203,17 +265,17 @@ impl Replay {
         let mut after = since;
         let mut told_gap = None;
         loop {
-            let mut page = self.read(after, upto).await?;
+            let mut page = self.read(&self.reading.patterns, after, upto).await?;
             if page.gap > told_gap {
                 told_gap = page.gap;
+                if self.begins_anew() {
+                    return self.begin_anew(after, upto).await;
+                }
                 if self.tell_gap(after, &[]).is_err() {
                     return Ok(Err(Gone));
                 }
-                if self.reading.snapshot {
-                    return self.current(&self.reading.snapshots, None, Kind::Snapshot).await;
-                }
             }
-            if self.reading.snapshot {
+            if self.tells_members() {
                 // Who is in a topic is told as it is, whatever led to that.
                 page.events.retain(|event| !event.topic.is_presence());
             }
@@ -230,14 +292,11 @@ impl Replay {
     /// Sends the newest event of each topic that has one after a place.
     async fn changed(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
         // Only to hear of a gap; a page with one is as short as any.
-        if self.read(since, upto).await?.gap.is_none() {
-            return self.current(&self.reading.patterns, Some(since), Kind::Changed).await;
+        if self.read(&self.reading.patterns, since, upto).await?.gap.is_some() {
+            return self.begin_anew(since, upto).await;
         }
-        if self.tell_gap(since, &[]).is_err() {
-            return Ok(Err(Gone));
-        }
-        let kind = if self.reading.snapshot { Kind::Snapshot } else { Kind::Changed };
-        self.current(&self.reading.patterns, None, kind).await
+        let values = Values::each(self.reading.patterns.clone(), 1);
+        self.current(&values, Some(since), upto, Kind::Changed).await
     }
 
     fn tell_gap(&self, since: Cursor, topics: &[Topic]) -> Result<(), Gone> {
@@ -246,9 +305,14 @@ impl Replay {
         self.worker.with(self.session, told).filter(|told| *told).map(|_| ()).ok_or(Gone)
     }
 
-    async fn read(&self, after: Cursor, upto: Cursor) -> Result<Page, Problem> {
+    pub(super) async fn read(
+        &self,
+        patterns: &Arc<[Pattern]>,
+        after: Cursor,
+        upto: Cursor,
+    ) -> Result<Page, Problem> {
         let read = Read {
-            patterns: self.reading.patterns.clone(),
+            patterns: patterns.clone(),
             after: Some(after),
             upto: Some(upto),
             max_events: PAGE_EVENTS,
@@ -259,7 +323,7 @@ impl Replay {
 
     /// Reads, and waits while the history is away, for the client loses nothing by that. What fails
     /// again and again without such trouble is damaged.
-    async fn patiently<'a, T>(
+    pub(super) async fn patiently<'a, T>(
         &self,
         read: impl Fn() -> BoxFuture<'a, Result<T, Problem>>,
     ) -> Result<T, Problem> {
@@ -279,22 +343,33 @@ impl Replay {
         }
     }
 
-    /// Sends the newest kept event of each topic that `patterns` match, if it came after `since`.
+    /// Sends as many of the newest kept events of each topic as are wanted, if they came after `since`. Where more than
+    /// one is, they are those up to a place.
     async fn current(
         &self,
-        patterns: &Arc<[Pattern]>,
+        values: &Values,
         since: Option<Cursor>,
+        upto: Cursor,
         kind: Kind,
     ) -> Result<Result<(), Gone>, Problem> {
+        let values = &self.within_bounds(values).await?;
         let (mut after, mut newest_place) = (None, None);
         loop {
-            let patterns = patterns.clone();
-            let newest = Newest { patterns, after, max_events: PAGE_EVENTS };
+            let patterns = values.patterns.clone();
+            let (max_events, max_bytes) = (PAGE_EVENTS, PAGE_BYTES);
+            let newest = Newest { patterns, after, max_events, max_bytes };
             let mut page = self.patiently(|| self.broker.history().newest(newest.clone())).await?;
             // Who is in a topic is no value of the topic where it is told.
             page.events.retain(|event| event.cursor > since && !event.topic.is_presence());
-            newest_place = newest_place.max(page.events.iter().filter_map(|e| e.cursor).max());
-            if self.send(&page.events, kind).await.is_err() {
+            let sent = match values.most() {
+                0 | 1 => {
+                    let newest = page.events.iter().filter_map(|event| event.cursor).max();
+                    newest_place = newest_place.max(newest);
+                    self.send(&page.events, kind).await
+                }
+                _ => self.last_of(&page.events, values, upto, kind).await?,
+            };
+            if sent.is_err() {
                 return Ok(Err(Gone));
             }
             after = page.next;
@@ -309,8 +384,46 @@ impl Replay {
         Ok(Ok(()))
     }
 
+    /// What is wanted, or the current values alone where that has become too much since the subscribe.
+    async fn within_bounds(&self, values: &Values) -> Result<Values, Problem> {
+        let most = self.with(Receiver::last_events).unwrap_or_default();
+        if values.most() <= 1 || values.bound().is_some_and(|bound| bound <= most) {
+            return Ok(values.clone());
+        }
+        let sees = |topic: &Topic| self.with(|it| it.may_receive(topic)).unwrap_or(false);
+        let count = tally(self.broker.history(), values, sees).await?;
+        Ok(if count <= most { values.clone() } else { values.alone() })
+    }
+
+    /// Sends what is wanted of the topics of some events, up to a place.
+    async fn last_of(
+        &self,
+        events: &[Arc<Event>],
+        values: &Values,
+        upto: Cursor,
+        kind: Kind,
+    ) -> Result<Result<(), Gone>, Problem> {
+        for Event { topic, .. } in events.iter().map(|event| &**event) {
+            let sees = self.with(|receiver| receiver.may_receive(topic));
+            let topics = Arc::new([Pattern::from(topic)]) as Arc<[_]>;
+            let sent = match sees {
+                Some(true) => self.newest(&topics, values.count(topic), (None, upto), kind).await?,
+                Some(false) => Ok(()),
+                None => Err(Gone),
+            };
+            if sent.is_err() {
+                return Ok(Err(Gone));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    pub(super) fn with<R>(&self, ask: impl FnOnce(&Receiver) -> R) -> Option<R> {
+        self.worker.with(self.session, |receiver| ask(receiver))
+    }
+
     /// Sends a page as the client takes it, and lets others of this thread go first.
-    async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
+    pub(super) async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
         for event in events {
             self.send_one(event, kind).await?;
         }

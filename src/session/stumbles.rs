@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::clock::Instant;
-use crate::model::Cursor;
+use crate::model::{Cursor, Quiet};
 use crate::panics::half_done;
 
 /// An event from so many bytes of data on is large: the smallest default of a well-known library is 32 KiB for the
@@ -19,7 +19,7 @@ pub const LARGE_BYTES: usize = 16 * 1024;
 /// A client that ends so often within [`WHILE`] at the same event is told of.
 const OFTEN: u32 = 3;
 
-/// Within how long, and how often at most something is logged.
+/// Within how long.
 const WHILE: Duration = Duration::from_secs(60);
 
 /// The most clients that are watched at a time; others are not.
@@ -32,7 +32,7 @@ pub struct Stumbles(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     watched: HashMap<Stumble, Times>,
-    logged: Option<Instant>,
+    quiet: Quiet<()>,
 }
 
 /// Where a client stumbled: who came from where in the log, and what it met.
@@ -66,7 +66,7 @@ pub enum Stumbled {
 impl Stumbles {
     /// Notes that a client ended by itself behind a large event.
     pub fn note(&self, stumble: Stumble, now: Instant) -> Stumbled {
-        let State { watched, logged } = &mut *self.0.lock().unwrap_or_else(half_done);
+        let State { watched, quiet } = &mut *self.0.lock().unwrap_or_else(half_done);
         let is_over = |times: &Times| now.saturating_duration_since(times.first) >= WHILE;
         if watched.len() >= MAX_WATCHED {
             watched.retain(|_, times| !is_over(times));
@@ -82,11 +82,10 @@ impl Stumbles {
         if times.count < OFTEN {
             return Stumbled::Once;
         }
-        if logged.is_some_and(|at| now.saturating_duration_since(at) < WHILE) {
-            return Stumbled::Again;
+        match quiet.tell(1, now.into_std(), || ()) {
+            Some(_) => Stumbled::Noticeably,
+            None => Stumbled::Again,
         }
-        *logged = Some(now);
-        Stumbled::Noticeably
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use awc::error::{ConnectError, SendRequestError};
+use awc::error::{ConnectError, PayloadError, SendRequestError};
 use rustls::{AlertDescription, CertificateError, Error};
 
 use super::issuer::UnknownIssuer;
@@ -14,7 +14,25 @@ const SET: &str = "set SSL_CERT_FILE to a file with the certificate of that auth
 
 /// Why a request failed, in a sentence.
 pub fn reason(error: &SendRequestError) -> String {
-    lasting(error).unwrap_or_else(|| error.to_string())
+    lasting(error).unwrap_or_else(|| match error {
+        SendRequestError::Timeout => {
+            "the connection stands, and no answer came in time (a read time-out)".to_owned()
+        }
+        SendRequestError::Connect(ConnectError::Timeout) => {
+            "no connection came about in time: nothing answers at that address and port".to_owned()
+        }
+        other => other.to_string(),
+    })
+}
+
+/// Why an answer that had begun did not come to its end, in a sentence.
+pub fn broke_off(error: &PayloadError) -> String {
+    match error {
+        PayloadError::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
+            "the answer began, and the rest of it did not come in time (a read time-out)".to_owned()
+        }
+        other => format!("the answer broke off: {other}"),
+    }
 }
 
 /// Why a request failed, where it would fail again for as long as nobody changes anything.
@@ -63,7 +81,9 @@ fn certificate(error: &CertificateError) -> String {
         CertificateError::Other(other) => match other.0.downcast_ref() {
             Some(issuer) => unknown(issuer),
             None if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-                "the certificate is that of an authority (CA:TRUE), which can't be a server's as well"
+                "the certificate is that of an authority (CA:TRUE), which can't be a server's as well: have that \
+                 authority issue one for the server, or make a self-signed one anew with CA:FALSE (openssl req -x509 \
+                 … -addext basicConstraints=critical,CA:FALSE), and set SSL_CERT_FILE to it here"
                     .to_owned()
             }
             None => format!("the certificate is not valid: {other}"),
@@ -123,6 +143,18 @@ mod tests {
             SendRequestError::Send(io(Error::AlertReceived(AlertDescription::InternalError))),
         ] {
             assert_eq!(lasting(&error), None);
+        }
+    }
+
+    #[test]
+    fn a_time_out_is_called_one_wherever_it_comes() {
+        for (said, kind) in [
+            (reason(&SendRequestError::Timeout), "read time-out"),
+            (reason(&SendRequestError::Connect(ConnectError::Timeout)), "no connection"),
+            (broke_off(&PayloadError::Io(io::ErrorKind::TimedOut.into())), "read time-out"),
+            (broke_off(&PayloadError::Incomplete(None)), "broke off"),
+        ] {
+            assert!(said.contains(kind), "{said}");
         }
     }
 

@@ -12,6 +12,7 @@ mod gateway;
 mod haproxy;
 mod idle;
 mod nginx;
+mod password;
 mod pool;
 mod source;
 mod suite;

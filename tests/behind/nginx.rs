@@ -1,9 +1,12 @@
 //! nginx, as the page has it and as people copy it.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::broker::Broker;
 use crate::gateway::{Gateway, block, is_installed};
+use crate::password::extra;
 use crate::suite;
 use crate::support::raw::knock;
 
@@ -19,13 +22,13 @@ const COPIED: &str = r#"
     proxy_set_header Host $host;
 "#;
 
-fn start(site: impl FnOnce(u16) -> String) -> Gateway {
+fn start(site: impl FnOnce(&Path, u16) -> String) -> Gateway {
     Gateway::start("nginx", |directory, port, nginx| {
         let mut folders = String::new();
         for name in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
             folders += &format!("{name}_temp_path {name};\n");
         }
-        let file = format!("{AROUND}{folders}{}\n}}\n", site(port));
+        let file = format!("{AROUND}{folders}{}\n}}\n", site(directory, port));
         std::fs::write(directory.join("nginx.conf"), file).expect("it is written");
         nginx.args(["-c", "nginx.conf", "-e", "stderr", "-p"]).arg(directory);
     })
@@ -33,7 +36,7 @@ fn start(site: impl FnOnce(u16) -> String) -> Gateway {
 
 /// nginx before the broker on a port, by the block of the page.
 pub fn by_the_page(broker: u16) -> Gateway {
-    start(|port| {
+    start(|_, port| {
         let own = [
             ("listen 80;", format!("listen 127.0.0.1:{port};")),
             ("127.0.0.1:8080", format!("127.0.0.1:{broker}")),
@@ -42,9 +45,25 @@ pub fn by_the_page(broker: u16) -> Gateway {
     })
 }
 
+/// The same, which asks for a password.
+pub fn with_password(broker: u16) -> Gateway {
+    start(|directory, port| {
+        let passwords = directory.join("htpasswd");
+        std::fs::write(&passwords, "ada:{PLAIN}secret\n").expect("it is written");
+        let own = [("/etc/nginx/htpasswd", passwords.display().to_string())];
+        let (whole, location) = extra("nginx-extra", &own);
+        let own = [
+            ("listen 80;", format!("listen 127.0.0.1:{port};")),
+            ("127.0.0.1:8080", format!("127.0.0.1:{broker}")),
+            ("location / {", format!("location / {{\n{location}")),
+        ];
+        whole + &block("nginx", &own)
+    })
+}
+
 /// nginx before the broker on a port, with `proxy_pass` and these lines.
 pub fn copied(broker: u16, lines: &str) -> Gateway {
-    start(|port| {
+    start(|_, port| {
         let pass = format!("proxy_pass http://127.0.0.1:{broker};");
         format!("server {{ listen 127.0.0.1:{port}; location / {{ {pass} {lines} }} }}")
     })

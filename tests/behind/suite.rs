@@ -14,7 +14,7 @@ use crate::support::{API_KEY, PATIENCE, eventually, expect, problem, token};
 /// All of it.
 pub async fn everything(proxy: &Gateway, broker: Broker) {
     all_but_restarts(proxy).await;
-    restart(proxy, broker).await;
+    restart(proxy, broker, away).await;
 }
 
 /// What needs no answer of the proxy's own.
@@ -230,8 +230,12 @@ async fn origins(proxy: &Gateway) {
 }
 
 /// The broker is killed, is away for a while and comes back: who is subscribed comes back too, and misses
-/// nothing.
-async fn restart(proxy: &Gateway, mut broker: Broker) {
+/// nothing. `meanwhile` looks at what the proxy does while the broker is away, and says who waits for it.
+pub async fn restart(
+    proxy: &Gateway,
+    mut broker: Broker,
+    meanwhile: impl AsyncFn(&Gateway, &mut EventSource) -> Option<EventSource>,
+) {
     let mut source = EventSource::open(proxy.url("/v1/sse?topic=open.restart"));
     source.until("fanfare.live").await;
     let mut client = WsClient::live_at(&proxy.address, "?topic=open.restart").await;
@@ -239,11 +243,12 @@ async fn restart(proxy: &Gateway, mut broker: Broker) {
     assert_eq!(source.until("message").await.json()["data"], 1);
     let since = client.until("event").await["id"].as_str().expect("an id").to_owned();
     broker.kill();
-    // One end, and two answers of the proxy alone.
-    source.errors(3).await;
-    away(proxy).await;
+    let waiting = meanwhile(proxy, &mut source).await;
     client.closed().await;
     broker.restart();
+    if let Some(mut waiting) = waiting {
+        waiting.until("fanfare.live").await;
+    }
     ready(proxy).await;
     publish(proxy, "open.restart", 2).await;
     assert_eq!(source.until("message").await.json()["data"], 2);
@@ -256,7 +261,9 @@ async fn restart(proxy: &Gateway, mut broker: Broker) {
 }
 
 /// What the proxy says itself while the broker is away, from the page of another origin too.
-async fn away(proxy: &Gateway) {
+async fn away(proxy: &Gateway, source: &mut EventSource) -> Option<EventSource> {
+    // One end, and two answers of the proxy alone.
+    source.errors(3).await;
     let stream = http().get(proxy.url("/v1/sse?topic=open.a")).header(ACCEPT, "text/event-stream");
     let answer = stream.header(ORIGIN, LISTED).send().await.expect("an answer");
     assert_eq!(answer.headers()["access-control-allow-origin"], LISTED);
@@ -267,4 +274,11 @@ async fn away(proxy: &Gateway) {
     assert_eq!(other.headers()["retry-after"], "1");
     let answer = expect(other, StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(answer["code"], "unavailable");
+    None
+}
+
+/// The proxy says nothing while the broker is away: who comes waits until it is there again.
+pub async fn waiting(proxy: &Gateway, source: &mut EventSource) -> Option<EventSource> {
+    source.errors(1).await;
+    Some(EventSource::open(proxy.url("/v1/sse?topic=open.restart")))
 }

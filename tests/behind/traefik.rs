@@ -1,4 +1,4 @@
-//! Traefik, where it is installed.
+//! Traefik, which `scripts/test` has from `requirements.txt`.
 
 use crate::broker::Broker;
 use crate::gateway::{Gateway, block, is_installed};
@@ -17,7 +17,8 @@ pub fn start(broker: u16) -> Gateway {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn traefik_by_the_page_passes_everything_on_while_the_broker_is_there() {
+async fn traefik_by_the_page_passes_everything_on_and_lets_wait_who_comes_while_the_broker_is_away()
+{
     if !is_installed("traefik") {
         return;
     }
@@ -25,4 +26,5 @@ async fn traefik_by_the_page_passes_everything_on_while_the_broker_is_there() {
     let traefik = start(broker.port);
     suite::ready(&traefik).await;
     suite::all_but_restarts(&traefik).await;
+    suite::restart(&traefik, broker, suite::waiting).await;
 }

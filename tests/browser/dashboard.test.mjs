@@ -12,11 +12,10 @@ let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());
 
-/** The dashboard first, for the broker must be told the origin of its page; it waits for the broker. */
+/** Both as the README starts them: while the broker is open, the page of this machine needs no listing. */
 async function startBoth(t) {
-  const port = await freePort();
-  const dashboard = await startHostDashboard(t, `http://127.0.0.1:${port}`);
-  const broker = await startBroker(t, { port, env: { FANFARE_SERVER_ALLOWED_ORIGINS: dashboard.url } });
+  const broker = await startBroker(t);
+  const dashboard = await startHostDashboard(t, broker.url);
   return { dashboard, broker };
 }
 
@@ -139,15 +138,17 @@ test("a gap is marked where the broker's log was lost", options, async (t) => {
   await live(page);
   await eventually(async () => (await points(page)).cpu >= 2, "two points");
   await broker.stop("SIGKILL");
-  await startBroker(t, { port: broker.port, env: { FANFARE_SERVER_ALLOWED_ORIGINS: dashboard.url } }); // other data
+  await startBroker(t, { port: broker.port }); // other data
   await page.locator("#gaps li").first().waitFor();
   await live(page);
   assert.equal(await page.locator('figure[data-chart="cpu"]').getAttribute("data-gaps"), "1");
 });
 
 test("a page whose origin is not listed says what to do", options, async (t) => {
-  const broker = await startBroker(t);
-  const dashboard = await startHostDashboard(t, broker.url);
+  // With a key, for while the broker is open pages of this machine need no listing.
+  const key = "a-key-for-this-test-and-no-other-0123456789";
+  const broker = await startBroker(t, { env: { FANFARE_AUTH_API_KEYS: key } });
+  const dashboard = await startHostDashboard(t, broker.url, { args: ["--page-token", key], env: { FANFARE_API_KEY: key } });
   const { page } = await openPage(t, browser, dashboard.url);
   await page.locator("#notice", { hasText: `allowed_origins list ${dashboard.url}` }).waitFor();
 });

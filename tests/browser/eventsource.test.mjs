@@ -41,7 +41,14 @@ test("the reader of docs/protocol.md follows with a token in a header, and comes
   await publish(next.url, "a", 2, "-H", `Authorization: Bearer ${key}`);
   await eventuallyIn(page, () => seen.some(([, { data }]) => data === 2));
   assert.equal(await page.evaluate(() => seen.filter(([event]) => event === "message").length), 2);
-  assert.match(await page.evaluate(`(() => { ${reader}; return follow("/v1/sse", () => "wrong", ["a"], () => {}).catch((error) => error.message); })()`), /^unauthorized: /);
+  const refusal = () => page.evaluate(`(() => { ${reader}; return follow("/v1/sse", () => "wrong", ["a"], () => {}).catch((error) => error.message); })()`);
+  assert.match(await refusal(), /^unauthorized: /);
+  // Answers of something that stands between.
+  for (const [status, said] of [[404, /^HTTP 404: /], [200, /no event stream/]]) {
+    await page.route("**/v1/sse", (route) => route.fulfill({ status, contentType: "text/html", body: "<!doctype html>" }));
+    assert.match(await refusal(), said);
+    await page.unroute("**/v1/sse");
+  }
 });
 
 test("a plain EventSource hears when it is live and then each event in onmessage", options, async (t) => {

@@ -21,6 +21,13 @@ function watchSocket(page, url) {
   }, url);
 }
 
+/** Run in the page: whether an `EventSource` opens, or is given up for good. */
+const openStream = (url) => new Promise((done) => {
+  const source = new EventSource(url);
+  source.onopen = () => { source.close(); done("open"); };
+  source.onerror = () => { if (source.readyState === EventSource.CLOSED) done("refused"); };
+});
+
 const isLive = () => globalThis.seen.frames.some(({ op }) => op === "live");
 
 test("a plain new WebSocket(url) opens, hears events and is closed with 1012 when the broker stops", options, async (t) => {
@@ -95,34 +102,64 @@ test("two pages chat in both directions at the same time, and see the same order
   assert.ok(events[0].every(({ type }) => type === "message"));
 });
 
+// With a key, for pages of this machine need no listing while the broker is open. All that these show is right but the origin.
+const KEY = "a-key-for-this-test-and-no-other-0123456789";
+const closed = (t) => startBroker(t, { env: { FANFARE_AUTH_API_KEYS: KEY } });
+
 test("an unlisted origin is refused before anything is said", options, async (t) => {
-  const broker = await startBroker(t);
+  const broker = await closed(t);
   const { page } = await openPage(t, browser, await startOtherOrigin(t));
-  await watchSocket(page, `${broker.ws}/v1/ws?topic=orders.%3E`);
+  await watchSocket(page, `${broker.ws}/v1/ws?topic=orders.%3E&access_token=${KEY}`);
   await eventuallyIn(page, () => globalThis.seen.close);
   const seen = await page.evaluate(() => globalThis.seen);
   assert.deepEqual(seen, { open: 0, errors: 1, frames: [], close: { code: 1006, reason: "", wasClean: false } });
-
-  const source = await page.evaluate((url) => new Promise((done) => {
-    const source = new EventSource(url);
-    source.onopen = () => done("open");
-    source.onerror = () => { if (source.readyState === EventSource.CLOSED) done("refused"); };
-  }), `${broker.url}/v1/sse?topic=orders.%3E`);
-  assert.equal(source, "refused");
+  assert.equal(await page.evaluate(openStream, `${broker.url}/v1/sse?topic=orders.%3E&access_token=${KEY}`), "refused");
 });
 
 test("an unlisted origin can't publish with a request that needs no preflight", options, async (t) => {
-  const broker = await startBroker(t);
+  const broker = await closed(t);
   const { page } = await openPage(t, browser, await startOtherOrigin(t));
   const url = `${broker.url}/v1/topics/victim/events`;
-  const sent = page.waitForRequest(url);
+  const shown = `${url}?access_token=${KEY}`;
+  const sent = page.waitForRequest(shown);
   // The page may not even see that there was an answer (Cross-Origin-Resource-Policy).
   const seen = await page.evaluate((url) => fetch(url, { method: "POST", mode: "no-cors", headers: { "Content-Type": "text/plain" }, body: "planted" })
-    .then(() => "an answer", (error) => error.name), url);
+    .then(() => "an answer", (error) => error.name), shown);
   assert.equal(seen, "TypeError");
   assert.equal((await sent).method(), "POST");
-  const kept = await (await fetch(`${broker.url}/v1/topics/victim/events`)).json();
+  const kept = await (await fetch(url, { headers: { Authorization: `Bearer ${KEY}` } })).json();
   assert.deepEqual(kept.events, []);
+});
+
+test("a page of a development server works with an open broker, and one without an origin does not", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, await startOtherOrigin(t));
+  await watchSocket(page, `${broker.ws}/v1/ws?topic=orders.%3E`);
+  await eventuallyIn(page, isLive);
+  // Its type needs a preflight.
+  const published = await page.evaluate(async (url) => {
+    const answer = await fetch(url, { method: "POST", headers: { "Content-Type": "application/json" }, body: "1" });
+    return [answer.status, (await answer.json()).topic];
+  }, `${broker.url}/v1/topics/orders.eu/events`);
+  assert.deepEqual(published, [201, "orders.eu"]);
+  await eventuallyIn(page, () => globalThis.seen.frames.some(({ op, data }) => op === "event" && data === 1));
+  assert.equal(await page.evaluate(openStream, `${broker.url}/v1/sse?topic=orders.%3E`), "open");
+
+  const heard = await page.evaluate(([ws, url]) => new Promise((done) => {
+    addEventListener("message", ({ data }) => done(data));
+    const frame = document.createElement("iframe");
+    frame.sandbox = "allow-scripts";
+    frame.srcdoc = `<script>
+      const socket = new WebSocket(${JSON.stringify(ws)});
+      socket.onopen = () => parent.postMessage("open", "*");
+      socket.onclose = () => fetch(${JSON.stringify(url)}).then(() => "an answer", () => "refused")
+        .then((fetched) => parent.postMessage([origin, fetched], "*"));
+    <${"/"}script>`;
+    document.body.append(frame);
+  }), [`${broker.ws}/v1/ws?topic=orders.%3E`, `${broker.url}/v1/topics`]);
+  assert.deepEqual(heard, ["null", "refused"]);
+  const metrics = await (await fetch(`${broker.url}/metrics`)).text();
+  assert.match(metrics, /fanfare_refusals_total\{reason="origin_not_allowed"\} 2\b/);
 });
 
 test("a listed origin is let in", options, async (t) => {

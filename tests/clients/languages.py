@@ -9,18 +9,25 @@ def go(folder, target):
     return [str(program)], ["gorilla", "coder", "gws", "gobwas", "r3labs", "tmaxmax", "launchdarkly"]
 
 
-def java(folder, target):
-    subprocess.run(["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), "compile"], check=True)
+def java(folder, target, *options):
+    subprocess.run(["mvn", "-q", "-B", *options, "-f", str(folder / "pom.xml"), "compile"], check=True)
     words = ["java", "-cp", f"{target}/classes:{target}/dependency/*"]
     return words + ["clients.Main"], [
-        "jdk", "jdk-events", "okhttp", "okhttp-eventsource", "java-websocket", "tyrus", "jetty", "reactor-netty",
+        "jdk", "jdk-events", "okhttp", "okhttp-sse", "okhttp-eventsource", "java-websocket", "tyrus", "jetty",
+        "reactor-netty", "httpclient5", "spring", "httpclient5-publisher", "spring-publisher",
     ]
+
+
+def java_okhttp4(folder, target):
+    words, _ = java(folder.with_name("java"), target, "-Pokhttp4")
+    return words, ["okhttp", "okhttp-sse", "okhttp-eventsource"]
 
 
 def node(folder, target):
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True)
     return ["node", str(folder / "clients.mjs")], [
-        "ws", "reconnecting-websocket", "partysocket", "undici", "eventsource",
+        "ws", "reconnecting-websocket", "partysocket", "undici", "undici-events", "eventsource", "eventsource-2",
+        "eventsource-3",
     ]
 
 
@@ -33,4 +40,4 @@ def python(folder, target):
     ]
 
 
-LANGUAGES = {"go": go, "java": java, "node": node, "python": python}
+LANGUAGES = {"go": go, "java": java, "java-okhttp4": java_okhttp4, "node": node, "python": python}

@@ -63,7 +63,8 @@ pub(super) async fn what_an_event_carries_is_read_and_heard_byte_for_byte(backen
         assert_eq!(event.envelope.as_deref(), Some(&carried));
     }
     assert_eq!(heard[0].envelope, None);
-    let newest = Newest { patterns: patterns(&["a"]), after: None, max_events: 9 };
+    let (max_events, max_bytes) = (9, usize::MAX);
+    let newest = Newest { patterns: patterns(&["a"]), after: None, max_events, max_bytes };
     let newest = log.history.newest(newest).await.unwrap().events;
     assert_eq!(newest[0].envelope.as_deref(), Some(&carried));
 }
@@ -123,7 +124,8 @@ pub(super) async fn an_older_version_changes_nothing_and_is_told_what_stays(back
 pub(super) async fn a_repeat_is_told_that_it_was_superseded(backend: Backend) {
     let log = open(backend, |_| {});
     log.append(vec![version("a", 3)]).await;
-    let key = IdempotencyKey { scope: [1; 32], request: [2; 32], is_in_series: false };
+    let key =
+        IdempotencyKey { scope: [1; 32], asked: Asked::as_it_came([2; 32]), is_in_series: false };
     let append =
         || Append { events: vec![version("a", 2), version("b", 1)], key: Some(key.clone()) };
     let first = log.history.append(append()).await.unwrap();
@@ -182,4 +184,83 @@ pub(super) async fn what_is_passed_on_is_heard_in_its_place_and_not_kept(backend
     let kept: Vec<_> = heard.iter().map(|event| event.cursor.is_some()).collect();
     assert_eq!(kept, [true, false, true, false]);
     assert_eq!(log.all(&["a"], None, 10).await, ["1", "2"]);
+}
+
+fn holding(name: &str, millis: u64) -> NewEvent {
+    carrying(name, &[Member::Ttl(millis), Member::Version(millis)], Terms::default())
+}
+
+impl Log {
+    /// The topics whose values have ended.
+    async fn due(&self) -> Vec<String> {
+        let due = self.history.due(9).await.unwrap().into_iter();
+        due.map(|ending| ending.topic.to_string()).collect()
+    }
+
+    /// Ends what has ended.
+    async fn end_all(&self) {
+        let due = self.history.due(1_000).await.unwrap();
+        let events: Vec<_> = due.into_iter().map(fanfare::history::Ending::tombstone).collect();
+        if !events.is_empty() {
+            self.append(events).await;
+        }
+    }
+}
+
+pub(super) async fn a_value_ends_once_its_time_is_over_unless_something_follows_it(
+    backend: Backend,
+) {
+    let log = open(backend, |_| {});
+    log.append(vec![holding("a", 1), holding("b", 1), holding("c", 60_000), holding("d", 1)]).await;
+    log.put("b", 2).await;
+    log.history.forget(topic("d")).await.unwrap();
+    support::eventually("its time is over", async || log.due().await == ["a"]).await;
+    log.end_all().await;
+    assert!(log.due().await.is_empty());
+    assert_eq!(log.values(&["*"]).await, ["2", "1"]);
+    let page = log.page(&["a"], None).await;
+    let ended = page.events[1].envelope.as_ref().unwrap();
+    assert_eq!(ended.removed(), Some(Removed::Expired));
+    assert_eq!(ended.version().unwrap().number, 1, "no older one revives it");
+    assert_eq!(log.superseded(vec![version("a", 1)]).await, [Some(1)]);
+    // A value that is published anew holds for its own time.
+    log.append(vec![holding("a", 60_000)]).await;
+    log.append(vec![holding("c", 70_000)]).await;
+    assert_eq!(log.due().await, Vec::<String>::new());
+}
+
+pub(super) async fn a_value_that_was_removed_by_its_age_ends_all_the_same(backend: Backend) {
+    let log = open(backend, |config| {
+        config.rules.default.max_age = Duration::from_millis(20);
+        config.rules.default.keep_newest = false;
+    });
+    log.append(vec![holding("a", 400)]).await;
+    log.put("b", 2).await;
+    support::eventually("it is too old", async || {
+        log.history.sweep();
+        log.retained("a").await == 0
+    })
+    .await;
+    support::eventually("its time is over", async || log.due().await == ["a"]).await;
+    log.end_all().await;
+    let heard = log.heard(3).await;
+    assert!(heard[2].is_tombstone() && log.due().await.is_empty());
+}
+
+pub(super) async fn a_clock_that_leaps_ends_nothing_early(backend: Backend) {
+    let log = open_with_hands(backend, |_| {});
+    log.append(vec![holding("a", 60_000)]).await;
+    assert!(log.due().await.is_empty());
+    // An hour ahead, and no time has passed.
+    log.clock.set(SystemTime::now() + Duration::from_secs(3_600));
+    if let Some(redis) = &log._redis {
+        redis.set_ahead(3_600);
+    }
+    for _ in 0..3 {
+        log.history.sweep();
+        assert!(log.due().await.is_empty());
+    }
+    log.append(vec![holding("b", 1)]).await;
+    log.clock.pass(Duration::from_millis(2));
+    support::eventually("what holds for a moment ends", async || log.due().await == ["b"]).await;
 }

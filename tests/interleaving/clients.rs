@@ -184,11 +184,17 @@ fn juggle(
         0 => line.auth(&dice.pick(tokens)),
         1 => {
             let mut options = json!({});
-            match dice.below(4) {
+            match dice.below(7) {
                 0 => options["since"] = any_place(world, dice).into(),
                 1 => options["snapshot"] = true.into(),
                 2 => options["mode"] = "latest".into(),
+                3 => options["last"] = 3.into(),
+                4 => options["tail"] = 5.into(),
+                5 => options["since"] = dice.pick(&["-1h", "-5ms"]).into(),
                 _ => {}
+            }
+            if dice.percent(20) {
+                options["mode"] = "latest".into();
             }
             line.subscribe(&[dice.pick(patterns)], options);
         }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use fanfare::history::{
-    Append, AppendError, EventReceipt, Feed, History, ListTopics, Loss, Moment, Newest, NewestPage,
-    Page, Read, Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, ListTopics, Loss, Moment,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
 };
 use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Timestamp, Topic};
 use futures_util::future::BoxFuture;
@@ -231,6 +231,21 @@ impl Log {
         Page { events, gap: lost.or(is_foreign.then_some(after)), next, done }
     }
 
+    fn read_back(&mut self, read: &ReadBack) -> BackPage {
+        let matches = |topic: &Topic| read.patterns.iter().any(|pattern| pattern.matches(topic));
+        let is_before =
+            |event: &Event| read.before.is_none_or(|before| event.cursor < Some(before));
+        let wanted = |event: &&Arc<Event>| matches(&event.topic) && is_before(event);
+        let most = read.max_events.min(1 + self.dice.below(20));
+        let newest = self.kept.iter().rev().filter(wanted);
+        let mut events: Vec<_> = newest.take(most + 1).cloned().collect();
+        let is_more = events.len() > most;
+        events.truncate(most);
+        let next = events.last().and_then(|event| event.cursor).filter(|_| is_more);
+        let gap = next.is_none() && self.removed.keys().any(matches);
+        BackPage { looked_at: events.len(), events, next, gap }
+    }
+
     fn newest(&mut self, newest: &Newest) -> NewestPage {
         let mut found = BTreeMap::new();
         for event in &self.kept {
@@ -249,11 +264,17 @@ impl Log {
     fn summary(&self, topic: Topic) -> TopicSummary {
         let of_topic = self.kept.iter().filter(|event| event.topic == topic);
         let latest = of_topic.clone().next_back().cloned();
-        TopicSummary { retained: of_topic.count(), latest, topic }
+        let latest_time = latest.as_ref().map(|event| event.time);
+        let is_removed = latest.as_ref().is_some_and(|event| event.is_tombstone());
+        TopicSummary { retained: of_topic.count(), latest_time, is_removed, latest, topic }
     }
 }
 
 impl History for SimulatedHistory {
+    fn due(&self, _: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         Box::pin(async move {
             let _waiting = self.begin();
@@ -270,6 +291,10 @@ impl History for SimulatedHistory {
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
         Box::pin(self.ask(move |log| log.read(&read)))
+    }
+
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
+        Box::pin(self.ask(move |log| log.read_back(&read)))
     }
 
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {

@@ -8,7 +8,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 
 use fanfare::clock::Instant;
-use fanfare::history::{IdempotencyKey, Receipt};
+use fanfare::history::{Asked, IdempotencyKey, Receipt};
 use fanfare::model::{Cursor, Data, Event, NewEvent, Timestamp, Topic};
 
 use crate::chronicle::{Chronicle, Entry, Fault, Given, id};
@@ -121,7 +121,8 @@ impl Book {
     pub fn key(&self) -> IdempotencyKey {
         let mut scope = [0; 32];
         scope[..8].copy_from_slice(&(self.events as u64).to_le_bytes());
-        IdempotencyKey { scope, request: scope, is_in_series: false }
+        let asked = Asked { events: Some(scope), raw: Some(scope) };
+        IdempotencyKey { scope, asked, is_in_series: false }
     }
 
     /// The newest events were acknowledged at this moment, by a clock that says so.

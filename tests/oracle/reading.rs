@@ -71,7 +71,8 @@ pub async fn newest(
 ) -> Result<BTreeMap<Topic, Arc<Event>>, Fault> {
     let (mut after, mut values) = (None, BTreeMap::new());
     loop {
-        let newest = Newest { patterns: patterns.clone(), after, max_events };
+        let (patterns, max_bytes) = (patterns.clone(), usize::MAX);
+        let newest = Newest { patterns, after, max_events, max_bytes };
         let page = answer(|| history.newest(newest.clone())).await?;
         for event in page.events {
             if values.last_key_value().is_some_and(|(topic, _)| *topic >= event.topic) {

@@ -14,6 +14,7 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod redis;
+pub mod room;
 pub mod run;
 pub mod sse;
 pub mod tls;

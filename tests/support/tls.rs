@@ -78,6 +78,11 @@ impl Authority {
         self.0.path().join("ca.pem")
     }
 
+    /// The same as a server's, which it can't be.
+    pub fn itself(&self) -> Certificate {
+        read(&self.root(), &self.0.path().join("ca.key"))
+    }
+
     /// A certificate for a server of these names, and its key.
     pub fn issue(&self, names: &str, days: i32) -> Certificate {
         let file = |name: &str| self.0.path().join(name);

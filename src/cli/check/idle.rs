@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::report::Verdict::{self, Good, Unseen, Wrong};
 use super::road::{PATIENCE, Visitor};
-use crate::trust;
 
 /// Leaves an event stream and a WebSocket idle, both at a time.
 pub(super) async fn look(
@@ -65,11 +64,8 @@ fn cut(began: Instant, how: &str) -> Verdict {
 async fn event_stream(visitor: &Visitor, time: Duration) -> Verdict {
     let mut answer = match timeout(PATIENCE, visitor.stream_request().send()).await {
         Ok(Ok(answer)) if answer.status() == StatusCode::OK => answer,
-        Ok(Ok(mut answer)) => {
-            let body = answer.body().await.unwrap_or_default();
-            return visitor.refused(answer.status(), &body);
-        }
-        Ok(Err(error)) => return Wrong(trust::reason(&error)),
+        Ok(Ok(answer)) => return visitor.refused(answer.status()).await,
+        Ok(Err(error)) => return Wrong(visitor.remote.why(&error).await.to_string()),
         Err(_) => return Wrong(format!("it does not begin within {PATIENCE:?}")),
     };
     let began = Instant::now();
@@ -91,6 +87,9 @@ async fn websocket(visitor: &Visitor, time: Duration) -> Verdict {
         Ok(Err(error)) => return Unseen(format!("it does not open: {error}")),
         Err(_) => return Unseen(format!("it does not open within {PATIENCE:?}")),
     };
+    if let Err(error) = visitor.introduce(&mut socket).await {
+        return Unseen(format!("it does not take the token: {error}"));
+    }
     let began = Instant::now();
     let until = began + time;
     loop {

@@ -25,7 +25,8 @@ Examples:
   fanfare check --url https://push.example --origin https://dashboard.example --idle 120
 
 With a token (or an API key): FANFARE_TOKEN=... fanfare check --url ... (better than --token, which
-others on this machine can see in the list of processes).
+others on this machine can see in the list of processes). The password of a proxy on the way:
+FANFARE_PROXY_LOGIN=USER:PASSWORD, or http://USER:PASSWORD@HOST.
 
 Each line of a look at a running broker is `ok`, `wrong` with what to set, or `unseen` with what it
 would take to see. Exit codes: 0 nothing is wrong; 1 something is; 2 wrong usage or configuration.";

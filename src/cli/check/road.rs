@@ -11,15 +11,12 @@ use actix_web::http::header::{
 };
 use actix_web::http::{StatusCode, Uri};
 use awc::error::WsClientError;
-use awc::ws::Frame;
-use futures_util::StreamExt;
+use awc::ws::{Frame, Message};
 use futures_util::future::join3;
-use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
-use super::super::remote::{self, Refusal, Remote, UrlArgs};
+use super::super::remote::{self, Remote, UrlArgs, shake_hands};
 use super::super::{Failure, note};
 use super::idle;
 use super::report::Report;
@@ -30,6 +27,16 @@ use crate::trust;
 
 /// How long a step may take. What a broker says at once is kept back by something if it is not here by then.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is wrong where the broker answers and no WebSocket opens. The console says the same.
+const UPGRADE: &str = "what stands between does not pass on the upgrade; nginx: proxy_http_version 1.1, \
+                       proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection \"upgrade\"";
+
+/// What is wrong where pages of the broker's own address are refused. The console says the same.
+const FOREIGN: &str = "for the broker's own pages: what stands between tells it another address; pass on host, scheme \
+                       and client (nginx: proxy_set_header Host $http_host, X-Forwarded-Host $http_host, \
+                       X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr: all of them, or clients set what is \
+                       missing) and set server.trusted_proxies";
 
 /// How far the broker's clock may be off: less than `auth.leeway` takes by default.
 const SKEW: Duration = Duration::from_secs(5);
@@ -108,26 +115,15 @@ fn origin_of(url: &str) -> String {
 
 /// Whether a certificate is shown that clients here believe.
 async fn tls(url: &str) -> Verdict {
-    let Some(uri) = url.parse::<Uri>().ok() else { return Wrong("not a URL".to_owned()) };
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = uri.port_u16().unwrap_or(443);
-    let shake = async {
-        let config = trust::client_config().map_err(|error| error.to_string())?;
-        let name = ServerName::try_from(host.clone()).map_err(|error| error.to_string())?;
-        let stream = TcpStream::connect((host.as_str(), port)).await;
-        let stream = stream.map_err(|error| format!("{host}:{port}: {error}"))?;
-        let stream = TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await;
-        let stream = stream.map_err(|error| {
-            trust::lasting_io(&error).unwrap_or_else(|| format!("no TLS: {error}"))
-        })?;
-        let version = stream.get_ref().1.protocol_version();
-        Ok(version.map_or("TLS", |version| version.as_str().unwrap_or("TLS")).to_owned())
-    };
-    match timeout(PATIENCE, shake).await {
-        Ok(Ok(version)) => {
+    match timeout(PATIENCE, shake_hands(url)).await {
+        Ok(Ok(stream)) => {
+            let version = stream.get_ref().1.protocol_version();
+            let version = version.and_then(|version| version.as_str()).unwrap_or("TLS");
             Good(format!("the certificate is good for this name and machine ({version})"))
         }
-        Ok(Err(reason)) => Wrong(reason),
+        Ok(Err(error)) => {
+            Wrong(trust::lasting_io(&error).unwrap_or_else(|| format!("no TLS: {error}")))
+        }
         Err(_) => Wrong(format!("no TLS handshake within {PATIENCE:?}")),
     }
 }
@@ -138,11 +134,14 @@ impl Visitor {
         let unknown = || Unseen("there is no answer to tell it by".to_owned());
         let asked = SystemTime::now();
         let mut answer = match self.remote.get("/health/live").send().await {
-            Ok(answer) => answer,
-            Err(error) => return (Wrong(trust::reason(&error)), unknown()),
+            Ok(answer) => answer.timeout(Remote::TIMEOUT),
+            Err(error) => return (Wrong(self.remote.why(&error).await.to_string()), unknown()),
         };
         let clock = clock(answer.headers(), asked, SystemTime::now());
-        let body = answer.body().limit(64 * 1024).await.unwrap_or_default();
+        let body = match answer.body().limit(64 * 1024).await {
+            Ok(body) => body,
+            Err(error) => return (Wrong(trust::broke_off(&error)), clock),
+        };
         let live: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
         let is_live = live.is_some_and(|live| live["status"] == "ok");
         let through = through(answer.headers());
@@ -155,6 +154,13 @@ impl Visitor {
                      passes requests to (nginx: proxy_pass), and does the broker run?"
                 );
                 (Wrong(reason), clock)
+            }
+            (status, _) if status != StatusCode::OK && self.remote.meets_tls().await => {
+                (Wrong(format!("{status}{through}: {}", self.remote.of_tls())), clock)
+            }
+            (StatusCode::UNAUTHORIZED, _) => {
+                let refusal = self.remote.refusal(answer.status(), answer.headers(), &body).await;
+                (Wrong(format!("{refusal}{through}")), clock)
             }
             (status, _) => {
                 let reason = format!(
@@ -171,17 +177,22 @@ impl Visitor {
         let path = format!("/v1/topics?match={}&limit=1", self.query.trim_start_matches("topic="));
         let request = self.remote.get(&path).insert_header((ORIGIN, self.origin.as_str()));
         let (status, refusal) = match request.send().await {
-            Ok(mut answer) => {
+            Ok(answer) => {
+                let mut answer = answer.timeout(Remote::TIMEOUT);
                 let body = answer.body().await.unwrap_or_default();
-                (answer.status(), Refusal::new(answer.status(), &body))
+                let refusal = self.remote.refusal(answer.status(), answer.headers(), &body).await;
+                (answer.status(), refusal)
             }
-            Err(error) => return vec![("origin", Wrong(trust::reason(&error)))],
+            Err(error) => {
+                return vec![("origin", Wrong(self.remote.why(&error).await.to_string()))];
+            }
         };
         let origin = match refusal.code() {
-            Some("origin_not_allowed") => Wrong(self.foreign()),
+            Some("origin_not_allowed") => Wrong(self.foreign(refusal.detail())),
             _ => Good(format!("pages of {} may connect", self.origin)),
         };
         let token = match (status, self.has_token) {
+            _ if self.remote.introduction().is_some() => self.token_by_socket().await,
             (StatusCode::UNAUTHORIZED, true) => Wrong(format!("it is refused: {refusal}")),
             (StatusCode::FORBIDDEN, true) if matches!(origin, Good(_)) => {
                 Wrong(format!("it has no right to the topic: {refusal}; give --topic"))
@@ -196,20 +207,53 @@ impl Visitor {
         vec![("origin", origin), ("token", token)]
     }
 
-    fn foreign(&self) -> String {
+    /// Whether the token is valid, as the first message of a WebSocket.
+    async fn token_by_socket(&self) -> Verdict {
+        let request = self.remote.websocket("/v1/ws").origin(self.origin.as_str());
+        let asking = async {
+            let (_, mut socket) = request.connect().await.map_err(|error| error.to_string())?;
+            self.introduce(&mut socket).await.map_err(|error| error.to_string())?;
+            while let Some(frame) = socket.next().await {
+                let Frame::Text(text) = frame.map_err(|error| error.to_string())? else { continue };
+                let said: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+                match said["op"].as_str() {
+                    Some("ack") => {
+                        return Ok(Good(
+                            "it is valid, as the first message of a WebSocket".to_owned(),
+                        ));
+                    }
+                    Some("error" | "bye") => {
+                        let why = said["message"].as_str().unwrap_or_default();
+                        return Ok(Wrong(format!("it is refused: {why}")));
+                    }
+                    _ => {}
+                }
+            }
+            Err("it ended".to_owned())
+        };
+        match timeout(PATIENCE, asking).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(why)) => Unseen(format!("the WebSocket that is to say it does not open: {why}")),
+            Err(_) => Unseen(format!("no WebSocket took it within {PATIENCE:?}")),
+        }
+    }
+
+    /// Says the token where the request did not.
+    pub(super) async fn introduce<S>(&self, socket: &mut S) -> Result<(), S::Error>
+    where
+        S: futures_util::Sink<Message> + Unpin,
+    {
+        match self.remote.introduction() {
+            Some(introduction) => socket.send(Message::Text(introduction.into())).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What to do about an origin that is refused, in the broker's words and, for its own pages, in the console's.
+    fn foreign(&self, detail: &str) -> String {
         match self.origin == origin_of(self.remote.url()) {
-            true => format!(
-                "pages of the broker's own address, {}, are refused: what stands between tells the broker \
-                 another one; pass on host, scheme and client (nginx: proxy_set_header Host $http_host, \
-                 X-Forwarded-Host $http_host, X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr: all of \
-                 them, or clients set what is missing) and set server.trusted_proxies, or list it in \
-                 server.allowed_origins",
-                self.origin
-            ),
-            false => format!(
-                "pages of {} are refused: list it in server.allowed_origins, exactly so",
-                self.origin
-            ),
+            true => format!("{detail}; {FOREIGN}"),
+            false => format!("{detail} ({})", self.origin),
         }
     }
 
@@ -232,9 +276,11 @@ impl Visitor {
             Ok(Err(WsClientError::InvalidResponseStatus(status))) => {
                 return self.no_upgrade(status);
             }
-            Ok(Err(WsClientError::SendRequest(error))) => return Wrong(trust::reason(&error)),
-            Ok(Err(error)) => return Wrong(format!("{error}: {}", Self::UPGRADE)),
-            Err(_) => return Wrong(format!("no answer within {PATIENCE:?}: {}", Self::UPGRADE)),
+            Ok(Err(WsClientError::SendRequest(error))) => {
+                return Wrong(self.remote.why(&error).await.to_string());
+            }
+            Ok(Err(error)) => return Wrong(format!("{error}: {UPGRADE}")),
+            Err(_) => return Wrong(format!("no answer within {PATIENCE:?}: {UPGRADE}")),
         };
         match timeout(PATIENCE, socket.next()).await {
             Ok(Some(Ok(Frame::Text(_)))) => {
@@ -249,9 +295,6 @@ impl Visitor {
         }
     }
 
-    const UPGRADE: &str = "what stands between does not pass on the upgrade; nginx: proxy_http_version 1.1, \
-                           proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection \"upgrade\"";
-
     fn no_upgrade(&self, status: StatusCode) -> Verdict {
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -260,7 +303,7 @@ impl Visitor {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 Unseen(format!("the answer is {status}: the broker is busy; try again"))
             }
-            status => Wrong(format!("the answer is {status}: {}", Self::UPGRADE)),
+            status => Wrong(format!("the answer is {status}: {UPGRADE}")),
         }
     }
 
@@ -336,6 +379,14 @@ mod tests {
         assert!(matches!(verdict(6, 0), Wrong(text) if text.contains("6 s ahead of")));
         assert!(matches!(verdict(-60, 2), Wrong(text) if text.contains("59 s behind")));
         assert!(matches!(clock(&HeaderMap::new(), now, now), Unseen(_)));
+    }
+
+    #[test]
+    fn the_console_says_the_same() {
+        let console = include_str!("../../console/console.js");
+        for text in [UPGRADE, FOREIGN] {
+            assert!(console.contains(text), "src/console/console.js lacks: {text}");
+        }
     }
 
     #[test]

@@ -13,10 +13,8 @@ use futures_util::StreamExt;
 use futures_util::stream::LocalBoxStream;
 use tokio::time::{Instant, timeout};
 
-use super::super::remote::Refusal;
 use super::report::Verdict::{self, Good, Unseen, Wrong};
 use super::road::{PATIENCE, Visitor, text};
-use crate::trust;
 
 /// What comes within this time belongs to the beginning.
 const BEGINNING: Duration = Duration::from_millis(500);
@@ -41,14 +39,13 @@ impl Visitor {
 
     /// An event stream that begins at once, as it is, or why it does not.
     pub(super) async fn event_stream(&self) -> Result<Begun, Verdict> {
-        let mut answer = match timeout(PATIENCE, self.stream_request().send()).await {
+        let answer = match timeout(PATIENCE, self.stream_request().send()).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(SendRequestError::Timeout)) | Err(_) => return Err(kept_back(PATIENCE)),
-            Ok(Err(error)) => return Err(Wrong(trust::reason(&error))),
+            Ok(Err(error)) => return Err(Wrong(self.remote.why(&error).await.to_string())),
         };
         if answer.status() != StatusCode::OK {
-            let body = answer.body().await.unwrap_or_default();
-            return Err(self.refused(answer.status(), &body));
+            return Err(self.refused(answer.status()).await);
         }
         let kind = text(answer.headers(), &CONTENT_TYPE);
         if !kind.starts_with("text/event-stream") {
@@ -75,10 +72,27 @@ impl Visitor {
         Ok(Begun { rest, heartbeat: heartbeat(&first) })
     }
 
-    /// A refusal that is the broker's own, for want of a token or a right, tells nothing of what is between.
-    pub(super) fn refused(&self, status: StatusCode, body: &[u8]) -> Verdict {
-        let refusal = Refusal::new(status, body);
+    /// A refusal that is the broker's own, for want of a token or a right, tells nothing of what is between. What
+    /// stands between may have compressed the words of the answer that is known of, so they are asked for.
+    pub(super) async fn refused(&self, status: StatusCode) -> Verdict {
+        let request = self.remote.get(&format!("/v1/sse?{}", self.query));
+        let request = request.insert_header((ORIGIN, self.origin.as_str()));
+        let (headers, body) = match request.send().await {
+            Ok(answer) if answer.status() == status => {
+                let mut answer = answer.timeout(PATIENCE);
+                let body = answer.body().await.unwrap_or_default();
+                (answer.headers().clone(), body)
+            }
+            _ => Default::default(),
+        };
+        let refusal = self.remote.refusal(status, &headers, &body).await;
         match refusal.code() {
+            Some("unauthorized" | "forbidden") if self.remote.introduction().is_some() => {
+                Unseen(format!(
+                    "{refusal}; the proxy's password has the place of the token, which would end up in logs if it were in \
+                 the URL: give a --topic that a rule opens to anyone"
+                ))
+            }
             Some("unauthorized" | "forbidden") => {
                 Unseen(format!("{refusal}; set FANFARE_TOKEN, or give --topic"))
             }

@@ -33,7 +33,8 @@ Examples:
   fanfare publish --ndjson < events.ndjson
 
 With a key: FANFARE_API_KEY=... fanfare publish ... (better than --key, which others on this machine
-can see in the list of processes).
+can see in the list of processes). The password of a proxy: FANFARE_PROXY_LOGIN=USER:PASSWORD, in place of a
+key, which the proxy has to say then.
 
 Lines are sent in batches of up to 1,000 events or 1 MiB, at most 100 ms after they came. None is
 published twice, however often its batch is sent again. A line that can't be published ends it: those before it are
@@ -86,6 +87,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let data = args.data.filter(|data| data != "-");
     System::new().block_on(async move {
         let remote = Remote::new(args.url, credential)?;
+        remote.require_room()?;
         let sender = Sender::new(&remote, args.retry_for.0, progress(args.quiet || data.is_some()));
         match data {
             Some(data) => one(&sender, &form, &data, args.quiet).await,

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::super::backoff::Backoff;
 use super::super::note;
-use super::super::remote::{Refusal, Remote};
+use super::super::remote::Remote;
 use super::batch::Part;
 use crate::trust;
 
@@ -92,23 +92,30 @@ impl<'a> Sender<'a> {
             passing: true,
             asked: None,
         };
-        let mut response = request.send_body(part.body()).await.map_err(|error| {
-            let missed = lost(format!("{}: {}", self.remote.url(), trust::reason(&error)));
-            Missed { passing: trust::lasting(&error).is_none(), ..missed }
-        })?;
+        let mut response = match request.send_body(part.body()).await {
+            Ok(response) => response.timeout(Remote::TIMEOUT),
+            Err(error) => {
+                let why = self.remote.why(&error).await;
+                let missed = lost(format!("{}: {why}", self.remote.url()));
+                return Err(Missed { passing: !why.lasts, ..missed });
+            }
+        };
         let status = response.status();
         let retry_after = response.headers().get(RETRY_AFTER);
         let asked = retry_after.and_then(|value| value.to_str().ok()).and_then(seconds);
         let answer = response.body().limit(Self::MAX_ANSWER).await.map_err(|error| {
-            lost(format!("{}: the answer broke off: {error}", self.remote.url()))
+            lost(format!("{}: {}", self.remote.url(), trust::broke_off(&error)))
         })?;
         if matches!(status, StatusCode::OK | StatusCode::CREATED) {
             return Ok(String::from_utf8_lossy(&answer).into_owned());
         }
-        let refusal = Refusal::new(status, &answer);
+        let refusal = self.remote.refusal(status, response.headers(), &answer).await;
         let (of_event, passing) = (refusal.is_of_event(), refusal.is_passing());
         // Its only line is another one of the input.
-        let reason = refusal.to_string().replacen(": line 1: ", ": ", 1);
+        let mut reason = refusal.to_string().replacen(": line 1: ", ": ", 1);
+        if status == StatusCode::UNAUTHORIZED && !refusal.is_of_proxy() {
+            reason += "; set FANFARE_API_KEY to a key (or a token) that may publish there";
+        }
         let of_right = status == StatusCode::FORBIDDEN;
         Err(Missed { reason, of_event, of_right, passing, asked })
     }

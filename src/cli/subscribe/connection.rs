@@ -19,7 +19,6 @@ use tokio::time::{Instant, interval_at, timeout};
 use super::super::remote::{Refusal, Remote};
 use super::ending::{Bye, Ending};
 use super::message::Message;
-use crate::trust;
 
 /// What came over the connection.
 #[derive(Debug)]
@@ -37,11 +36,16 @@ pub struct Connection {
     parts: BytesMut,
     silence: Duration,
     bye: Option<Bye>,
+    /// What came before anybody asked for it.
+    early: Option<Incoming>,
 }
 
 impl Connection {
     /// How long the broker may take to say `welcome`.
     const WELCOME: Duration = Duration::from_secs(10);
+    /// How long a subscription without a credential may go unanswered before it is asked why: the broker answers
+    /// at once, unless it waits for one.
+    const UNANSWERED: Duration = Duration::from_secs(1);
     /// The most bytes of a message that comes in parts.
     const MAX_PARTS: usize = 64 << 20;
 
@@ -51,16 +55,26 @@ impl Connection {
         let (_, socket) = match remote.websocket(&path).connect().await {
             Ok(open) => open,
             Err(WsClientError::InvalidResponseStatus(status)) => {
-                return Err(refusal(remote, query, status).await);
+                let wordless = Ending::refused(&Refusal::new(status, b""));
+                if !matches!(wordless, Ending::Stop(_)) {
+                    return Err(wordless);
+                }
+                return Err(refusal(remote, query, status).await.unwrap_or(wordless));
             }
             Err(WsClientError::SendRequest(error)) => {
-                let lasting = trust::lasting(&error);
-                let stop = |cause| Ending::Stop(format!("{}: {cause}", remote.url()));
-                return Err(lasting.map_or_else(|| Ending::lost(error.to_string()), stop));
+                let why = remote.why(&error).await;
+                return Err(match why.lasts {
+                    true => Ending::Stop(format!("{}: {why}", remote.url())),
+                    false => Ending::lost(why.to_string()),
+                });
             }
             Err(error) => return Err(Ending::lost(format!("not a WebSocket: {error}"))),
         };
-        let (sink, frames) = socket.split();
+        let (mut sink, frames) = socket.split();
+        if let Some(introduction) = remote.introduction() {
+            let sent = sink.send(Outgoing::Text(introduction.into())).await;
+            sent.map_err(|error| Ending::lost(error.to_string()))?;
+        }
         let (pongs, waiting) = mpsc::channel(8);
         let mut connection = Self {
             frames: frames.boxed_local(),
@@ -68,6 +82,7 @@ impl Connection {
             parts: BytesMut::new(),
             silence: Self::WELCOME,
             bye: None,
+            early: None,
         };
         let text = match connection.next().await {
             Incoming::Text(text) => text,
@@ -81,11 +96,32 @@ impl Connection {
         let heartbeat = Duration::from_secs(heartbeat);
         connection.silence = heartbeat * 5 / 2;
         rt::spawn(keep_alive(sink, waiting, heartbeat));
+        if !remote.has_credential() {
+            connection.hear_soon(remote, query).await?;
+        }
         Ok(connection)
+    }
+
+    /// Waits for the first word behind `welcome`. A broker that wants a credential for the subscription says nothing
+    /// until one comes, and hangs up some time later.
+    async fn hear_soon(&mut self, remote: &Remote, query: &str) -> Result<(), Ending> {
+        match timeout(Self::UNANSWERED, self.next()).await {
+            Ok(incoming) => self.early = Some(incoming),
+            Err(_) => {
+                let wanted = refusal(remote, query, StatusCode::UNAUTHORIZED).await;
+                if let Some(wanted) = wanted {
+                    return Err(wanted);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The next message, or the end.
     pub async fn next(&mut self) -> Incoming {
+        if let Some(early) = self.early.take() {
+            return early;
+        }
         loop {
             let frame = match timeout(self.silence, self.frames.next()).await {
                 Err(_) => {
@@ -147,20 +183,15 @@ impl Connection {
     }
 }
 
-/// Why a connection with this query was refused. The answer to a WebSocket comes without its words;
-/// SSE takes the same query, and refuses it for the same reasons.
-async fn refusal(remote: &Remote, query: &str, status: StatusCode) -> Ending {
-    let wordless = Ending::refused(&Refusal::new(status, b""));
-    if !matches!(wordless, Ending::Stop(_)) {
-        return wordless;
+/// Why a connection with this query was, or would be, refused with this status. The answer to a WebSocket comes without
+/// its words; SSE takes the same query, and refuses it for the same reasons.
+async fn refusal(remote: &Remote, query: &str, status: StatusCode) -> Option<Ending> {
+    let mut answer = remote.get(&format!("/v1/sse?{query}")).send().await.ok()?;
+    if answer.status() != status {
+        return None;
     }
-    match remote.get(&format!("/v1/sse?{query}")).send().await {
-        Ok(mut response) if response.status() == status => match response.body().await {
-            Ok(body) => Ending::refused(&Refusal::new(status, &body)),
-            Err(_) => wordless,
-        },
-        _ => wordless,
-    }
+    let body = timeout(Remote::TIMEOUT, answer.body()).await.ok()?.ok()?;
+    Some(Ending::refused(&remote.refusal(status, answer.headers(), &body).await))
 }
 
 /// Pings each heartbeat and answers pings, until the connection is dropped; then says good-bye.

@@ -79,7 +79,7 @@ impl Ending {
         if refusal.is_passing() || refusal.status.is_server_error() {
             return Self::lost(refusal.to_string());
         }
-        let unauthorized = refusal.status == StatusCode::UNAUTHORIZED;
+        let unauthorized = refusal.status == StatusCode::UNAUTHORIZED && !refusal.is_of_proxy();
         Self::Stop(format!("{refusal}{}", hint(if unauthorized { "unauthorized" } else { "" })))
     }
 

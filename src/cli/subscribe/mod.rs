@@ -30,12 +30,15 @@ const EXAMPLES: &str = "\
 Examples:
   fanfare subscribe demo
   fanfare subscribe 'orders.>' 'stock.*' --snapshot
+  fanfare subscribe 'chat.>' --tail 50
   fanfare subscribe 'sensors.*' --data --count 10
   fanfare subscribe 'sensors.>' --max-rate 2
   fanfare subscribe 'orders.>' --since k3v9x2mq-1-1841
+  fanfare subscribe 'orders.>' --since -15m
 
 With a token (or an API key): FANFARE_TOKEN=... fanfare subscribe ... (better than --token, which
-others on this machine can see in the list of processes).
+others on this machine can see in the list of processes). The password of a proxy:
+FANFARE_PROXY_LOGIN=USER:PASSWORD; the token then goes as the first message.
 
 Events go to standard output, each as a JSON object on a line of its own; everything else that is to
 be said goes to standard error: where events are missing, for instance (gap). It ends once nobody
@@ -48,12 +51,18 @@ pub struct Args {
     /// The topics; `*` stands for one segment, a final `>` for one or more
     #[arg(required = true, value_name = "PATTERN", value_parser = Pattern::parse)]
     patterns: Vec<Pattern>,
-    /// Begin after this cursor: the `id` of an event
-    #[arg(long, value_name = "CURSOR")]
+    /// Begin after this cursor, which is the `id` of an event; or at a time as RFC 3339 writes it, or so long ago
+    #[arg(long, value_name = "CURSOR|TIME|-15m", allow_hyphen_values = true)]
     since: Option<String>,
     /// First print the newest event of each topic
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["last", "tail"])]
     snapshot: bool,
+    /// First print the newest N events of each topic
+    #[arg(long, value_name = "N", conflicts_with = "tail", value_parser = clap::value_parser!(u64).range(1..))]
+    last: Option<u64>,
+    /// First print the newest N events of all that matches
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    tail: Option<u64>,
     /// What to get while events come faster than they are taken: all of them, until the broker hangs
     /// up (and then on from there), or the latest of each topic
     #[arg(long, value_name = "MODE", value_parser = ["all", "latest"])]
@@ -84,6 +93,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
             remote,
             patterns: args.patterns,
             snapshot: args.snapshot,
+            last: args.last,
+            tail: args.tail,
             mode: args.mode,
             max_rate: args.max_rate,
             data: args.data,
@@ -119,6 +130,8 @@ struct Subscriber {
     remote: Remote,
     patterns: Vec<Pattern>,
     snapshot: bool,
+    last: Option<u64>,
+    tail: Option<u64>,
     mode: Option<String>,
     max_rate: Option<f64>,
     data: bool,
@@ -207,6 +220,11 @@ impl Subscriber {
         }
         if self.snapshot {
             query.append_pair("snapshot", "true");
+        }
+        for (name, count) in [("last", self.last), ("tail", self.tail)] {
+            if let Some(count) = count {
+                query.append_pair(name, &count.to_string());
+            }
         }
         if let Some(mode) = &self.mode {
             query.append_pair("mode", mode);

@@ -4,8 +4,8 @@ use redis::IntoConnectionInfo;
 
 use super::super::schema::{self, Typed};
 use super::super::value::Hidden;
-use super::super::{Redis, RedisSource, Tap};
-use super::{Complaints, complain};
+use super::super::{Redis, RedisSource, SourceKeys, Tap};
+use super::{Complaints, complain, key_hash};
 use crate::model::EventType;
 
 /// The Redis of the nodes.
@@ -43,7 +43,7 @@ pub(super) fn sources(typed: &Typed, complaints: &mut Complaints) -> Vec<RedisSo
     let mut sources = Vec::new();
     for (index, source) in typed.ingress_redis.iter().enumerate() {
         let path = format!("ingress.redis[{index}]");
-        match self::source(&path, source, &typed.redis, complaints) {
+        match self::source(&path, source, typed, complaints) {
             Ok(source) => sources.push(source),
             Err(message) => complain(complaints, &path, message),
         }
@@ -54,7 +54,7 @@ pub(super) fn sources(typed: &Typed, complaints: &mut Complaints) -> Vec<RedisSo
 fn source(
     path: &str,
     typed: &schema::RedisSource,
-    cluster: &schema::Redis,
+    all: &Typed,
     complaints: &mut Complaints,
 ) -> Result<RedisSource, String> {
     let redis = match &typed.url {
@@ -62,7 +62,9 @@ fn source(
             redis_url(complaints, &format!("{path}.url"), url);
             Redis::at(&url.0)
         }
-        None => redis(cluster, &mut Vec::new()).ok_or("needs a url, for redis.url is not set")?,
+        None => {
+            redis(&all.redis, &mut Vec::new()).ok_or("needs a url, for redis.url is not set")?
+        }
     };
     let tap = match (&typed.channel, &typed.stream) {
         (Some(name), None) => Tap::Channel(name.clone()),
@@ -78,7 +80,8 @@ fn source(
     let topic = typed.topic.clone().ok_or("needs the topic of its events")?;
     let kind = typed.kind.as_deref().map(EventType::parse).transpose();
     let kind = kind.map_err(|error| format!("has a type that is none: {error}"))?;
-    let source = RedisSource { redis, tap, topic, kind };
+    let keys = keys(typed, all)?;
+    let source = RedisSource { redis, tap, topic, kind, keys };
     let name = if source.tap.is_pattern() { "name" } else { source.tap.name() };
     let topic = source.topic_of(name);
     let topic = topic.map_err(|error| format!("has a topic that is none: {error}"))?;
@@ -86,6 +89,31 @@ fn source(
         return Err("has a topic that begins with `$`, which are the broker's own".to_owned());
     }
     Ok(source)
+}
+
+/// Where a source gives idempotency keys.
+fn keys(typed: &schema::RedisSource, all: &Typed) -> Result<Option<SourceKeys>, String> {
+    let (name, api_key) = match (&typed.key, &typed.api_key) {
+        (None, None) => return Ok(None),
+        (None, Some(_)) => {
+            return Err("has an api_key, which is of use beside key alone".to_owned());
+        }
+        (Some(name), api_key) => (name.clone(), api_key.clone()),
+    };
+    if name.is_empty() {
+        return Err("has an empty key".to_owned());
+    }
+    if let Some(api_key) = &api_key {
+        let hash = key_hash(api_key).ok();
+        let scoped = all.auth_keys.iter().filter_map(|scoped| scoped.key.as_ref());
+        let mut known = all.auth.api_keys.iter().chain(scoped).map(|key| key_hash(key).ok());
+        if hash.is_none() || !known.any(|known| known == hash) || api_key.0.starts_with("sha256:") {
+            return Err("has an api_key that is none of auth.api_keys or [[auth.keys]]; it must be the key \
+                        itself, not its hash"
+                .to_owned());
+        }
+    }
+    Ok(Some(SourceKeys { name, api_key }))
 }
 
 /// Complains of what is not the URL of a Redis.

@@ -178,6 +178,7 @@ fn variables_that_set_nothing_here_are_passed_over() {
     for (name, value) in [
         ("FANFARE_URL", "http://x"),
         ("FANFARE_API_KEY", "x"),
+        ("FANFARE_PROXY_LOGIN", "ada:x"),
         ("HOME", "/"),
         ("FANFARE_SERVICE_HOST", "10.0.0.7"),
         ("FANFARE_SERVICE_PORT_HTTP", "8080"),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::super::clock_steps::ClockSteps;
 use super::super::terms::Standing;
-use super::super::{NewestPage, TopicSummary};
+use super::super::{FoundBack, NewestPage, TopicSummary};
 use crate::model::{Event, Pattern, Timestamp, Topic};
 
 /// How many topics without events are remembered for the number of their last removed event.
@@ -258,6 +258,31 @@ impl Kept {
         Found { events, upto: upto.max(after) }
     }
 
+    /// Events up to `upto`, newest first, until a limit is reached.
+    pub(in crate::history) fn read_back(
+        &self,
+        patterns: &[Pattern],
+        upto: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> FoundBack {
+        let (mut found, mut bytes) = (FoundBack::default(), 0);
+        let mut candidates = self.candidates(patterns, 0, upto).rev().peekable();
+        while let Some((sequence, event)) = candidates.next() {
+            found.looked_at += 1;
+            if let Some(event) = event {
+                bytes += event.cost();
+                found.events.push(event.clone());
+            }
+            let is_full = found.events.len() >= max_events || bytes >= max_bytes;
+            if (is_full || found.looked_at >= LOOKED_AT) && candidates.peek().is_some() {
+                found.downto = sequence;
+                break;
+            }
+        }
+        found
+    }
+
     /// Numbers after `after` and up to `upto` in order, with their events where a pattern matches.
     /// One topic is read from its own list, anything else along the whole log.
     fn candidates<'a>(
@@ -265,7 +290,7 @@ impl Kept {
         patterns: &'a [Pattern],
         after: u64,
         upto: u64,
-    ) -> Box<dyn Iterator<Item = (u64, Option<&'a Arc<Event>>)> + 'a> {
+    ) -> Box<dyn DoubleEndedIterator<Item = (u64, Option<&'a Arc<Event>>)> + 'a> {
         if after >= upto {
             return Box::new(std::iter::empty());
         }
@@ -273,9 +298,8 @@ impl Kept {
             && let Some(topic) = pattern.as_topic()
         {
             let Some(log) = self.topics.get(&topic) else { return Box::new(std::iter::empty()) };
-            let events = log.events.range(log.first_after(after)..);
-            let upto = events.take_while(move |(sequence, _)| *sequence <= upto);
-            return Box::new(upto.map(|(sequence, event)| (*sequence, Some(event))));
+            let events = log.events.range(log.first_after(after)..log.first_after(upto));
+            return Box::new(events.map(|(sequence, event)| (*sequence, Some(event))));
         }
         let places = self.topic_by_sequence.range((Bound::Excluded(after), Bound::Included(upto)));
         Box::new(places.map(|(sequence, topic)| {
@@ -291,9 +315,10 @@ impl Kept {
         patterns: &[Pattern],
         after: Option<&Topic>,
         max_events: usize,
+        max_bytes: usize,
     ) -> NewestPage {
         let exact: Option<Vec<Topic>> = patterns.iter().map(Pattern::as_topic).collect();
-        let mut events = Vec::new();
+        let (mut events, mut bytes) = (Vec::new(), 0);
         let topics: Box<dyn Iterator<Item = (&Topic, &TopicLog)>> = match exact {
             Some(mut exact) => {
                 exact.sort_unstable();
@@ -305,9 +330,12 @@ impl Kept {
         };
         for (looked_at, (topic, log)) in topics.enumerate() {
             if patterns.iter().any(|pattern| pattern.matches(topic)) {
-                events.extend(log.newest().cloned());
+                let newest = log.newest().cloned();
+                bytes += newest.as_ref().map_or(0, |event| event.cost());
+                events.extend(newest);
             }
-            if events.len() >= max_events || looked_at + 1 >= LOOKED_AT {
+            let is_full = events.len() >= max_events || bytes >= max_bytes;
+            if is_full || looked_at + 1 >= LOOKED_AT {
                 return NewestPage { events, next: Some(topic.clone()) };
             }
         }
@@ -329,7 +357,7 @@ impl Kept {
     pub(in crate::history) fn topic(&self, topic: Topic) -> TopicSummary {
         match self.topics.get(&topic) {
             Some(log) => log.summary(topic),
-            None => TopicSummary { topic, retained: 0, latest: None },
+            None => TopicSummary::empty(topic),
         }
     }
 
@@ -424,7 +452,7 @@ impl TopicLog {
     }
 
     fn summary(&self, topic: Topic) -> TopicSummary {
-        TopicSummary { topic, retained: self.events.len(), latest: self.newest().cloned() }
+        TopicSummary::new(topic, self.events.len(), self.newest().cloned())
     }
 }
 

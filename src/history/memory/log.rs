@@ -10,16 +10,17 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::super::clock_steps::{ClockSteps, Dating, span};
-use super::super::early_keys::EarlyKeys;
+use super::super::endings::{Ending, Endings};
 use super::super::terms::{self, Apart, Judged, Standings};
 use super::super::{
-    AppendError, EventReceipt, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
+    AppendError, EventReceipt, FoundBack, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
     TopicSummary,
 };
 use super::kept::{Bounds, Found, Kept, MaxStays};
 use super::receipts::{Known, Receipts};
 use crate::clock::Clock;
 use crate::config::{self, Rule, Rules, Storage};
+use crate::metrics::EARLY_KEYS;
 use crate::model::{Cursor, Event, NewEvent, Pattern, Timestamp, Topic};
 
 /// How many topics one sweep looks at.
@@ -34,8 +35,8 @@ pub(in crate::history) struct Log {
     dating: Dating,
     rules: Rules,
     kept: Kept,
+    endings: Endings,
     receipts: Receipts,
-    early_keys: EarlyKeys,
     swept: Option<Topic>,
 }
 
@@ -56,8 +57,8 @@ impl Log {
             dating,
             rules,
             kept: Kept::new(config.memory_bytes, max_stays),
+            endings: Endings::default(),
             receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
-            early_keys: EarlyKeys::default(),
             swept: None,
         };
         log.look_at_clock();
@@ -151,6 +152,9 @@ impl Log {
         events: Vec<NewEvent>,
         elsewhere: &Standings,
     ) -> Result<Judged, AppendError> {
+        if events.iter().all(terms::is_free) {
+            return Ok(Judged { events, apart: Vec::new() });
+        }
         let is_kept = |event: &NewEvent| self.is_kept(event);
         let standing = |topic: &Topic| {
             let here = self.kept.standing(topic);
@@ -190,6 +194,7 @@ impl Log {
     ) -> Receipt {
         for event in events {
             let Some(cursor) = event.cursor else { continue };
+            self.endings.note(event, self.clock.now().into_std());
             self.head = self.head.max(cursor);
             let rule = self.rules.of(&event.topic);
             if rule.storage == Storage::Memory {
@@ -217,6 +222,17 @@ impl Log {
         self.kept.read(patterns, after, upto, max_events, max_bytes)
     }
 
+    /// Events in memory up to `upto`, newest first.
+    pub(in crate::history) fn read_back(
+        &self,
+        patterns: &[Pattern],
+        upto: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> FoundBack {
+        self.kept.read_back(patterns, upto, max_events, max_bytes)
+    }
+
     /// The newest number after `sequence` under which a matching event was, or may have been,
     /// removed from memory.
     pub(in crate::history) fn lost_after(
@@ -239,7 +255,8 @@ impl Log {
 
     /// The newest event in memory of each matching topic.
     pub(in crate::history) fn newest(&self, newest: &Newest) -> NewestPage {
-        self.kept.newest(&newest.patterns, newest.after.as_ref(), newest.max_events)
+        let Newest { patterns, after, max_events, max_bytes } = newest;
+        self.kept.newest(patterns, after.as_ref(), *max_events, *max_bytes)
     }
 
     /// Topics with events in memory.
@@ -252,8 +269,19 @@ impl Log {
         self.kept.topic(topic)
     }
 
+    /// Values whose time is over, wherever they are kept.
+    pub(in crate::history) fn due(&self, limit: usize) -> Vec<Ending> {
+        self.endings.due(self.clock.now().into_std(), limit)
+    }
+
+    /// Has a value from before a restart end after so long.
+    pub(in crate::history) fn end_after(&mut self, ending: Ending, left: Duration) {
+        self.endings.add(ending, self.clock.now().into_std(), left);
+    }
+
     /// Forgets what is in memory of one topic; returns how many events.
     pub(in crate::history) fn forget(&mut self, topic: &Topic) -> usize {
+        self.endings.forget(topic);
         self.kept.forget(topic)
     }
 
@@ -272,7 +300,7 @@ impl Log {
         let now = self.clock.now().into_std();
         self.receipts.expire(now);
         let remembered = self.receipts.shorter_window(now).unwrap_or_default();
-        self.early_keys.tell(self.receipts.take_early(), remembered);
+        EARLY_KEYS.note(self.receipts.take_early(), remembered);
     }
 
     /// For how long idempotency keys are remembered now; none where that is their whole window.

@@ -15,8 +15,8 @@ use self::log::Log;
 use super::clock_steps::{ClockSteps, Dating};
 use super::terms::{Judged, Standings};
 use super::{
-    Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
-    Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Ending, Feed, FoundBack, History, ListTopics, Moment, Newest,
+    NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
 };
 use crate::clock::Clock;
 use crate::config::{self, Rules};
@@ -91,6 +91,20 @@ impl MemoryHistory {
         let next = self.start.at(found.upto.max(after));
         Page { events: found.events, gap, next, done: found.upto >= upto }
     }
+
+    fn read_back_now(&self, read: &ReadBack) -> BackPage {
+        let log = self.lock();
+        let position = |cursor| self.position(&log, Some(cursor));
+        let (upto, foreign) = match read.before {
+            Some(before) => upto(before, log.head(), position),
+            None => (log.head().sequence, false),
+        };
+        let found = log.read_back(&read.patterns, upto, read.max_events, read.max_bytes);
+        let FoundBack { events, downto, looked_at } = found;
+        let next = (downto > 0).then(|| self.start.at(downto));
+        let removed = || next.is_none() && log.lost_after(0, &read.patterns).is_some();
+        BackPage { events, next, gap: foreign || removed(), looked_at }
+    }
 }
 
 impl History for MemoryHistory {
@@ -100,6 +114,10 @@ impl History for MemoryHistory {
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
         Box::pin(ready(Ok(self.read_now(&read))))
+    }
+
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
+        Box::pin(ready(Ok(self.read_back_now(&read))))
     }
 
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
@@ -126,6 +144,10 @@ impl History for MemoryHistory {
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
         Box::pin(ready(Ok(self.lock().forget(&topic))))
+    }
+
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        Box::pin(ready(Ok(self.lock().due(limit))))
     }
 
     fn head(&self) -> Cursor {

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::super::asked::Digest;
 use super::super::{EventReceipt, IdempotencyKey, LEAST_KEY_WINDOW};
 
 /// The results of the keys of one window.
@@ -25,7 +26,7 @@ pub(super) struct Receipts {
 
 #[derive(Debug)]
 struct Remembered {
-    request: [u8; 32],
+    request: Digest,
     events: Vec<EventReceipt>,
     since: Instant,
 }
@@ -57,9 +58,11 @@ impl Receipts {
             let has_room = key.is_in_series || self.make_room(now);
             return if has_room { Known::New } else { Known::Full };
         };
-        // One of a series that was there before, or the next one.
-        let is_repeat =
-            known.request == key.request || (key.is_in_series && known.request > key.request);
+        let is_repeat = match (known.request, key.asked.raw) {
+            // One of a series that was there before, or the next one.
+            (Digest::Raw(last), Some(number)) if key.is_in_series => last >= number,
+            (request, _) => key.asked.is(&request),
+        };
         match is_repeat {
             true => Known::Same(known.events.clone()),
             false if key.is_in_series => Known::New,
@@ -75,7 +78,7 @@ impl Receipts {
         now: Instant,
     ) {
         self.results += events.len();
-        let remembered = Remembered { request: key.request, events, since: now };
+        let remembered = Remembered { request: key.asked.digest(), events, since: now };
         match self.by_scope.insert(key.scope, remembered) {
             // It stands among the oldest already.
             Some(replaced) => self.results -= replaced.events.len(),
@@ -136,13 +139,14 @@ impl Receipts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::Series;
+    use super::super::super::{Asked, Series};
     use super::*;
     use crate::model::{Timestamp, Topic};
     use std::time::SystemTime;
 
     fn key(scope: u8, request: u8) -> IdempotencyKey {
-        IdempotencyKey { scope: [scope; 32], request: [request; 32], is_in_series: false }
+        let asked = Asked { events: Some([request; 32]), raw: None };
+        IdempotencyKey { scope: [scope; 32], asked, is_in_series: false }
     }
 
     fn result() -> Vec<EventReceipt> {

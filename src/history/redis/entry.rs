@@ -9,8 +9,17 @@ use std::sync::Arc;
 
 use crate::model::{Cursor, Data, Envelope, Event, EventType, LogName, NewEvent, Timestamp, Topic};
 
-/// The highest form of entries that this release reads; nodes tell each other.
-pub(super) const READS: u8 = 2;
+/// The highest form that this release reads; nodes tell each other.
+pub(super) const READS: u8 = 3;
+
+/// The form from which on a node looks at what receipts say of the events, and not only at how a request came.
+pub(super) const RECEIPTS_OF_EVENTS: u8 = 3;
+
+/// The form from which on a type may be long.
+const LONG_TYPES: u8 = 3;
+
+/// The longest type that nodes below that form take, in bytes.
+const SHORT_TYPE_BYTES: usize = 128;
 
 const BASE64: u8 = 1;
 const ENVELOPE: u8 = 2;
@@ -23,7 +32,12 @@ const FORM: u8 = 1;
 
 /// The form of the entry of an event.
 pub(super) fn form(event: &NewEvent) -> u8 {
-    if event.envelope.is_some() { 2 } else { 1 }
+    let type_bytes = event.kind.as_ref().map_or(0, |kind| kind.as_str().len());
+    match &event.envelope {
+        _ if type_bytes > SHORT_TYPE_BYTES => LONG_TYPES,
+        Some(_) => 2,
+        None => 1,
+    }
 }
 
 /// The entry of an event.
@@ -149,7 +163,7 @@ impl<'a> Message<'a> {
             let &[flags, length] = take(&mut rest, 2)? else { return None };
             let size = u32::from_be_bytes(take(&mut rest, 4)?.try_into().ok()?);
             let topic = std::str::from_utf8(take(&mut rest, usize::from(length))?).ok()?;
-            let topic = Topic::parse(topic).ok()?;
+            let topic = Topic::from_stored(topic).ok()?;
             let entry = take(&mut rest, usize::try_from(size).ok()?)?;
             let is_numbered = flags & NUMBERED != 0;
             if is_numbered {

@@ -8,6 +8,15 @@ use std::fmt::Write;
 
 use crate::model::{LogName, Topic};
 
+/// A digest in hexadecimal.
+pub(super) fn hex(digest: &[u8; 32]) -> String {
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing into a String can't fail.
+        _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// The names of one log.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
@@ -31,9 +40,12 @@ impl Keys {
     }
 
     /// What every script works with, in its order.
-    pub(super) fn of_every_script(&self) -> [String; 9] {
-        ["log", "order", "topics", "lost", "bytes", "receipts", "epochs", "stays", "versions"]
-            .map(|name| self.named(name))
+    pub(super) fn of_every_script(&self) -> [String; 11] {
+        let names = [
+            "log", "order", "topics", "lost", "bytes", "receipts", "epochs", "stays", "versions",
+            "ends", "endings",
+        ];
+        names.map(|name| self.named(name))
     }
 
     /// The record of the log: a hash.
@@ -68,12 +80,7 @@ impl Keys {
 
     /// The result of a publish under an idempotency key.
     pub(super) fn receipt(&self, scope: &[u8; 32]) -> String {
-        let mut name = self.named("k:");
-        for byte in scope {
-            // Writing into a String can't fail.
-            _ = write!(name, "{byte:02x}");
-        }
-        name
+        self.named(&format!("k:{}", hex(scope)))
     }
 
     /// A name under which nothing is kept, and then one of each kind under which something is.

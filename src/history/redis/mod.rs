@@ -4,8 +4,10 @@
 //! channel and delivers in the order of the log. All of it runs on a thread of its own, whose tasks
 //! publish, follow, probe, sweep and keep the connections. `docs/cluster.md` says it from the outside.
 
+mod back;
 mod delivery;
 mod ear;
+mod ends;
 mod entry;
 mod epochs;
 mod follower;
@@ -40,6 +42,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use self::ear::Ear;
+use self::ends::Ends;
 use self::follower::Follower;
 pub use self::link::Away;
 use self::link::{Link, Server};
@@ -52,10 +55,9 @@ use self::recent::Recent;
 use self::state::State;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
-use super::early_keys::EarlyKeys;
 use super::{
-    Append, AppendError, Feed, History, ListTopics, Moment, Newest, NewestPage, Page, Read,
-    Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Ending, Feed, History, ListTopics, Moment, Newest, NewestPage,
+    Page, Read, ReadBack, Receipt, Since, TopicSummary,
 };
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Topic};
@@ -102,6 +104,7 @@ pub struct RedisHistory {
     server: Arc<Server>,
     queue: Arc<Queue>,
     reader: Reader,
+    ends: Ends,
     due: Arc<Notify>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -149,7 +152,8 @@ impl Joined {
             error!("the thread of Redis has ended");
         }
         let thread = Mutex::new(Some(thread));
-        RedisHistory { server, queue, reader, due, thread }
+        let ends = Ends::new(server.clone());
+        RedisHistory { server, queue, reader, ends, due, thread }
     }
 }
 
@@ -178,8 +182,7 @@ async fn work(
     tokio::spawn(follower.run(ear));
     tokio::spawn(probe.run());
     tokio::spawn(Sweeper::new(server.clone(), rules.clone(), config.clone()).run(due));
-    let early_keys = EarlyKeys::default();
-    Publisher { server: server.clone(), queue, rules, config, early_keys }.run().await;
+    Publisher { server: server.clone(), queue, rules, config }.run().await;
     server.say_good_bye().await;
 }
 
@@ -210,6 +213,14 @@ async fn hear_and_join(server: &Arc<Server>, link: &Arc<Link>) -> Result<(Ear, S
     Ok((ear, server.join(link).await?))
 }
 
+/// The form that every node has to read, so that none takes what is asked for something else.
+fn needed_form(append: &Append) -> u8 {
+    // An earlier node would compare how a repeat came with nothing.
+    let is_keyed_by_events = append.key.as_ref().is_some_and(|key| key.asked.raw.is_none());
+    let of_receipt = if is_keyed_by_events { entry::RECEIPTS_OF_EVENTS } else { 1 };
+    append.events.iter().map(entry::form).fold(of_receipt, u8::max)
+}
+
 impl RedisHistory {
     /// The other nodes of the log.
     pub fn nodes(&self) -> Nodes {
@@ -221,8 +232,7 @@ impl History for RedisHistory {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         Box::pin(async move {
             self.server.link().map_err(|away| AppendError::Unavailable(away.to_string()))?;
-            let form = append.events.iter().map(entry::form).max().unwrap_or(1);
-            if let Some(node) = self.server.nodes.without(form) {
+            if let Some(node) = self.server.nodes.without(needed_form(&append)) {
                 let reason = format!("node {node} is of a release that could not read it");
                 return Err(AppendError::Unavailable(reason));
             }
@@ -232,6 +242,10 @@ impl History for RedisHistory {
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
         Box::pin(self.reader.page(read))
+    }
+
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
+        Box::pin(self.reader.page_back(read))
     }
 
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
@@ -252,6 +266,10 @@ impl History for RedisHistory {
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
         Box::pin(sweeper::forget(&self.server, topic))
+    }
+
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        Box::pin(self.ends.due(limit))
     }
 
     fn head(&self) -> Cursor {

@@ -113,7 +113,8 @@ mod tests {
     use super::*;
 
     /// Of the log's scripts.
-    const SOURCES: [&str; 6] = [
+    const SOURCES: [&str; 7] = [
+        include_str!("lua/due.lua"),
         include_str!("lua/join.lua"),
         include_str!("lua/log.lua"),
         include_str!("lua/publish.lua"),

@@ -15,15 +15,18 @@ use redis::{RedisError, Script, ScriptInvocation};
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
-use super::super::early_keys::EarlyKeys;
 use super::super::terms::is_free;
-use super::super::{Append, AppendError, EventReceipt, LEAST_KEY_WINDOW, Receipt, Superseded};
+use super::super::{
+    Append, AppendError, Asked, EventReceipt, LEAST_KEY_WINDOW, Receipt, Superseded,
+};
 use super::entry;
+use super::keys::hex;
 use super::link::{Away, Link, Server, away};
 use super::scripts;
 use super::state::State;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
+use crate::metrics::EARLY_KEYS;
 use crate::model::{Cursor, Event, Latest, Terms, Timestamp, Topic};
 use crate::panics::half_done;
 
@@ -112,6 +115,12 @@ impl Queue {
         Ok(receiver)
     }
 
+    /// Notes which keys are under way; those of publishers that gave up before are not.
+    fn begin(&self, group: &[Pending]) {
+        let keys = group.iter().filter_map(|pending| pending.append.key.as_ref());
+        self.lock().scopes = keys.map(|key| key.scope).collect();
+    }
+
     /// Takes no more.
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
@@ -150,10 +159,7 @@ impl Waiting {
         }
         self.bytes -= bytes;
         let rest = self.pending.split_off(count);
-        let group = mem::replace(&mut self.pending, rest);
-        let keys = group.iter().filter_map(|pending| pending.append.key.as_ref());
-        self.scopes = keys.map(|key| key.scope).collect();
-        group
+        mem::replace(&mut self.pending, rest)
     }
 }
 
@@ -163,7 +169,6 @@ pub(super) struct Publisher {
     pub(super) queue: Arc<Queue>,
     pub(super) rules: Rules,
     pub(super) config: config::History,
-    pub(super) early_keys: EarlyKeys,
 }
 
 /// What a script did with a group: how the log stands then, what became of each publish, and how many keys were
@@ -172,7 +177,7 @@ type Published = (State, Vec<Vec<String>>, u64, u64);
 
 impl Publisher {
     /// Publishes until the queue is stopped and empty.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
         while let Some(mut group) = self.queue.next_group().await {
             let link = match self.server.link() {
                 Ok(link) => link,
@@ -182,12 +187,13 @@ impl Publisher {
                 }
             };
             group.retain(|pending| !pending.decided.swap(true, Ordering::AcqRel));
+            self.queue.begin(&group);
             if group.is_empty() {
                 continue;
             }
             match self.publish(&link, &scripts::PUBLISH, &group).await {
                 Ok((state, results, early, remembered)) => {
-                    self.early_keys.tell(early, Duration::from_millis(remembered));
+                    EARLY_KEYS.note(early, Duration::from_millis(remembered));
                     self.answer(&link, &state, group, results).await;
                 }
                 Err(error) if error.code() == Some(OUT_OF_MEMORY) => {
@@ -240,10 +246,12 @@ impl Publisher {
                 Some(key) => {
                     keys += 1;
                     invocation.key(self.server.keys.receipt(&key.scope));
-                    let is_in_series = u8::from(key.is_in_series);
-                    invocation.arg(keys).arg(is_in_series).arg(&key.request[..]);
+                    let (is_in_series, Asked { raw, events }) = (key.is_in_series, key.asked);
+                    invocation.arg(keys).arg(u8::from(is_in_series));
+                    invocation.arg(raw.as_ref().map_or(&[][..], |raw| raw));
+                    invocation.arg(events.map_or(String::new(), |events| hex(&events)));
                 }
-                None => _ = invocation.arg(0).arg(0).arg(""),
+                None => _ = invocation.arg(0).arg(0).arg("").arg(""),
             }
             for event in &append.events {
                 let place = places.get(&event.topic).copied().unwrap_or_default();
@@ -349,8 +357,8 @@ fn outcome(append: &Append, head: Cursor, result: &[String]) -> Outcome {
     Ok(Receipt { events, repeated: text(0) == Some("same") })
 }
 
-/// A result as the script remembers it: `epoch first time`, whether each event is kept or superseded, and the versions by
-/// which it is.
+/// A result as the script remembers it: `epoch first time`, whether each event is kept or superseded, the versions by
+/// which it is, and what the script alone reads.
 fn receipt(append: &Append, head: Cursor, text: &str) -> Option<Vec<EventReceipt>> {
     let mut parts = text.split(' ');
     let mut number = || parts.next()?.parse::<u64>().ok();

@@ -19,8 +19,11 @@ use crate::model::{Code, Event, Pattern, Problem, Topic};
 /// How many topics are read from their own streams.
 const FEW_TOPICS: usize = 64;
 
+/// How many events are read at a time where each may be large.
+pub(super) const VALUES: usize = 32;
+
 /// How many places or names one page looks at.
-const LOOKED_AT: usize = 1_024;
+pub(super) const LOOKED_AT: usize = 1_024;
 
 /// Where a log that nobody has written to is read from.
 const NEVER: &str = "the log is not there";
@@ -62,7 +65,7 @@ fn problem(error: &RedisError) -> Problem {
 
 impl Reader {
     /// Reads over the link that stands now, and gives it up where that fails.
-    async fn with<T>(
+    pub(super) async fn with<T>(
         &self,
         read: impl AsyncFnOnce(Reads<'_>) -> RedisResult<Result<T, Problem>>,
     ) -> Result<T, Problem> {
@@ -88,7 +91,7 @@ impl Reader {
             let head = state.head.sequence;
             let upto = read.upto.map_or(head, |upto| state.position(upto).after.min(head));
             let span = Span { read: &read, state: &state, after, upto };
-            let topics = span.few_topics(&mut reads).await?;
+            let topics = few_topics(&mut reads, &read.patterns).await?;
             let part = match &topics {
                 Some(topics) => span.by_topic(&mut reads, topics).await?,
                 None => span.along(&mut reads).await?,
@@ -150,7 +153,7 @@ impl Reader {
     pub(super) async fn newest(&self, newest: Newest) -> Result<NewestPage, Problem> {
         self.with(async |mut reads| {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
-            let Newest { patterns, after, max_events } = newest;
+            let Newest { patterns, after, max_events, max_bytes } = newest;
             let count = max_events.min(LOOKED_AT);
             let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
             let (mut topics, is_last) = match exact {
@@ -171,11 +174,18 @@ impl Reader {
             };
             let next = topics.last().filter(|_| !is_last).cloned();
             topics.retain(|topic| patterns.iter().any(|pattern| pattern.matches(topic)));
-            let found = reads.newest(&topics).await?;
-            let events =
-                topics.iter().zip(found).filter_map(|(topic, found)| event(&found?, topic, &state));
-            let events = events.filter(|event| !event.is_tombstone());
-            Ok(Ok(NewestPage { events: events.collect(), next }))
+            let mut events: Vec<Arc<Event>> = Vec::new();
+            for few in topics.chunks(VALUES) {
+                let found = reads.newest(few).await?;
+                let found = few.iter().zip(found);
+                let found = found.filter_map(|(topic, found)| event(&found?, topic, &state));
+                events.extend(found.filter(|event| !event.is_tombstone()));
+                let bytes: usize = events.iter().map(|event| event.cost()).sum();
+                if bytes >= max_bytes && few.last() != topics.last() {
+                    return Ok(Ok(NewestPage { events, next: few.last().cloned() }));
+                }
+            }
+            Ok(Ok(NewestPage { events, next }))
         })
         .await
     }
@@ -183,6 +193,7 @@ impl Reader {
     /// Topics with kept events.
     pub(super) async fn topics(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
         self.with(async |mut reads| {
+            let Some(state) = reads.state().await? else { return Ok(Err(never())) };
             let ListTopics { pattern, mut after, limit } = list;
             let mut topics = Vec::new();
             while topics.len() < limit {
@@ -193,13 +204,18 @@ impl Reader {
                 after = Some(last);
             }
             topics.truncate(limit);
-            let lengths = reads.lengths(&topics).await?;
-            let summaries = topics.into_iter().zip(lengths).map(|(topic, retained)| TopicSummary {
-                topic,
-                retained,
-                latest: None,
-            });
-            Ok(Ok(summaries.filter(|summary| summary.retained > 0).collect()))
+            let mut summaries = Vec::with_capacity(topics.len());
+            for few in topics.chunks(VALUES) {
+                let sizes = few.iter().zip(reads.sizes(few).await?);
+                summaries.extend(sizes.map(|(topic, (retained, found))| {
+                    let latest = found.as_ref().and_then(|found| event(found, topic, &state));
+                    let summary = TopicSummary::new(topic.clone(), retained, latest);
+                    let latest_time = found.map(|found| found.time);
+                    TopicSummary { latest_time, latest: None, ..summary }
+                }));
+            }
+            summaries.retain(|summary| summary.retained > 0);
+            Ok(Ok(summaries))
         })
         .await
     }
@@ -213,17 +229,17 @@ impl Reader {
             let found = reads.newest(&one).await?.into_iter().next().flatten();
             let [topic] = one;
             let latest = found.and_then(|found| event(&found, &topic, &state));
-            Ok(Ok(TopicSummary { topic, retained, latest }))
+            Ok(Ok(TopicSummary::new(topic, retained, latest)))
         })
         .await
     }
 }
 
-fn never() -> Problem {
+pub(super) fn never() -> Problem {
     Problem::new(Code::Unavailable, NEVER)
 }
 
-fn event(found: &Found, topic: &Topic, state: &State) -> Option<Arc<Event>> {
+pub(super) fn event(found: &Found, topic: &Topic, state: &State) -> Option<Arc<Event>> {
     entry::decode(&found.entry, topic, found.time, Some(state.at(found.sequence)))
 }
 
@@ -241,28 +257,31 @@ fn shared_prefix(patterns: &[Pattern]) -> &str {
     first.get(..length).unwrap_or_default()
 }
 
+/// The topics that match, where they are few.
+pub(super) async fn few_topics(
+    reads: &mut Reads<'_>,
+    patterns: &[Pattern],
+) -> RedisResult<Option<Vec<Topic>>> {
+    let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
+    let mut topics = match exact {
+        Some(topics) => topics,
+        None => {
+            let names = reads.names(shared_prefix(patterns), None, LOOKED_AT).await?;
+            if names.len() == LOOKED_AT {
+                return Ok(None);
+            }
+            let matches = |topic: &Topic| patterns.iter().any(|pattern| pattern.matches(topic));
+            names.into_iter().filter(matches).collect()
+        }
+    };
+    topics.sort_unstable();
+    topics.dedup();
+    Ok((topics.len() <= FEW_TOPICS).then_some(topics))
+}
+
 impl Span<'_> {
     fn matches(&self, topic: &Topic) -> bool {
         self.read.patterns.iter().any(|pattern| pattern.matches(topic))
-    }
-
-    /// The topics that match, where they are few.
-    async fn few_topics(&self, reads: &mut Reads<'_>) -> RedisResult<Option<Vec<Topic>>> {
-        let patterns = &self.read.patterns;
-        let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
-        let mut topics = match exact {
-            Some(topics) => topics,
-            None => {
-                let names = reads.names(shared_prefix(patterns), None, LOOKED_AT).await?;
-                if names.len() == LOOKED_AT {
-                    return Ok(None);
-                }
-                names.into_iter().filter(|topic| self.matches(topic)).collect()
-            }
-        };
-        topics.sort_unstable();
-        topics.dedup();
-        Ok((topics.len() <= FEW_TOPICS).then_some(topics))
     }
 
     async fn by_topic(&self, reads: &mut Reads<'_>, topics: &[Topic]) -> RedisResult<Part> {
@@ -342,7 +361,7 @@ impl Span<'_> {
 
 /// How the log stands, and the number of the newest event after one that a pattern matches and that was,
 /// or may have been, removed.
-async fn removed(
+pub(super) async fn removed(
     reads: &mut Reads<'_>,
     patterns: &[Pattern],
     after: u64,

@@ -78,7 +78,7 @@ fn found((id, (_, entry, _, time)): Stored) -> Found {
 }
 
 fn placed((id, (_, topic, _, time)): Indexed) -> Option<Placed> {
-    let topic = Topic::parse(&topic).ok()?;
+    let topic = Topic::from_stored(&topic).ok()?;
     Some(Placed { sequence: sequence(&id), topic, time: Timestamp::from_millis(time) })
 }
 
@@ -95,7 +95,7 @@ fn exclusive(after: u64) -> String {
 impl Losses {
     fn read(lost: Vec<Removed>, state: Option<State>, most: usize) -> Self {
         let is_cut = lost.len() >= most;
-        let parse = |(name, score): Removed| Some((Topic::parse(&name).ok()?, score as u64));
+        let parse = |(name, score): Removed| Some((Topic::from_stored(&name).ok()?, score as u64));
         let topics = lost.into_iter().filter_map(parse).collect();
         Self { state, topics, is_cut }
     }
@@ -140,6 +140,22 @@ impl Reads<'_> {
         for topic in topics {
             let range = pipeline.cmd("XRANGE").arg(self.keys.stream(topic));
             range.arg(exclusive(after)).arg(upto).arg("COUNT").arg(count);
+        }
+        let all: Vec<Vec<Stored>> = self.query(&pipeline, topics.is_empty()).await?;
+        Ok(all.into_iter().map(|one| one.into_iter().map(found).collect()).collect())
+    }
+
+    /// The newest events of each topic up to a number, newest first.
+    pub(super) async fn ranges_back(
+        &mut self,
+        topics: &[Topic],
+        upto: u64,
+        count: usize,
+    ) -> RedisResult<Vec<Vec<Found>>> {
+        let mut pipeline = pipe();
+        for topic in topics {
+            let range = pipeline.cmd("XREVRANGE").arg(self.keys.stream(topic));
+            range.arg(upto).arg("-").arg("COUNT").arg(count);
         }
         let all: Vec<Vec<Stored>> = self.query(&pipeline, topics.is_empty()).await?;
         Ok(all.into_iter().map(|one| one.into_iter().map(found).collect()).collect())
@@ -237,6 +253,27 @@ impl Reads<'_> {
         self.query(&pipeline, topics.is_empty()).await
     }
 
+    /// The same, and the newest of them: for few topics at a time.
+    pub(super) async fn sizes(
+        &mut self,
+        topics: &[Topic],
+    ) -> RedisResult<Vec<(usize, Option<Found>)>> {
+        let mut pipeline = pipe();
+        for topic in topics {
+            pipeline.cmd("XLEN").arg(self.keys.stream(topic));
+        }
+        for topic in topics {
+            let range = pipeline.cmd("XREVRANGE").arg(self.keys.stream(topic));
+            range.arg("+").arg("-").arg("COUNT").arg(1);
+        }
+        let mut lengths: Vec<Value> = self.query(&pipeline, topics.is_empty()).await?;
+        let newest = lengths.split_off(topics.len().min(lengths.len()));
+        let lengths: Vec<usize> = from_redis_value(Value::Array(lengths))?;
+        let newest: Vec<Vec<Stored>> = from_redis_value(Value::Array(newest))?;
+        let newest = newest.into_iter().map(|one| one.into_iter().next().map(found));
+        Ok(lengths.into_iter().zip(newest).collect())
+    }
+
     async fn query<T: redis::FromRedisValue + Default>(
         &mut self,
         pipeline: &redis::Pipeline,
@@ -261,7 +298,19 @@ impl Reads<'_> {
         Ok(places.into_iter().filter_map(placed).collect())
     }
 
-    /// The same, and then what was removed after that number, as [`Self::losses`] reads it: of what is
+    /// Places along the log up to a number, newest first.
+    pub(super) async fn places_back(
+        &mut self,
+        upto: u64,
+        count: usize,
+    ) -> RedisResult<Vec<Placed>> {
+        let mut range = cmd("XREVRANGE");
+        range.arg(self.keys.order()).arg(upto).arg("-").arg("COUNT").arg(count);
+        let places: Vec<Indexed> = range.query_async(&mut self.connection).await?;
+        Ok(places.into_iter().filter_map(placed).collect())
+    }
+
+    /// The same as [`Self::places`], and then what was removed after that number, as [`Self::losses`] reads it: of what is
     /// removed at the same moment one or the other tells, and hardly ever both.
     pub(super) async fn places_and_losses(
         &mut self,
@@ -331,7 +380,7 @@ impl Reads<'_> {
         range.arg(self.keys.topics()).arg(from).arg(format!("({prefix}\u{7f}"));
         range.arg("LIMIT").arg(0).arg(count);
         let names: Vec<String> = range.query_async(&mut self.connection).await?;
-        Ok(names.iter().filter_map(|name| Topic::parse(name).ok()).collect())
+        Ok(names.iter().filter_map(|name| Topic::from_stored(name).ok()).collect())
     }
 
     /// How the log stands, and what was removed after a number, of so many topics at most.

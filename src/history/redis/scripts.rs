@@ -49,6 +49,16 @@ pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Says which values have ended.
+pub(super) static DUE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("lua/log.lua"),
+        include_str!("lua/retention.lua"),
+        include_str!("lua/due.lua"),
+    ))
+});
+
 /// Tries commands without effect.
 pub(super) static NEEDS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/needs.lua")));

@@ -149,7 +149,8 @@ impl Expiry {
                 // There may be older ones of these topics, which came back since they were looked at.
                 let keep_newest = |topic: &Topic| rules.of(topic).keeps_newest(Storage::Redis);
                 let after = stretch.begin;
-                while remove(server, link, after, &upto_by_topic, keep_newest).await? == STEP {}
+                let what = |topic: &Topic| u8::from(keep_newest(topic)).to_string();
+                while remove(server, link, after, &upto_by_topic, what).await? == STEP {}
             }
             *looked_at = last;
             if !is_full {
@@ -160,21 +161,21 @@ impl Expiry {
     }
 }
 
-/// Removes events of topics after a number and up to another each, but for the newest of topics that keep it, at
-/// most [`STEP`]; how many there were.
+/// Removes events of topics after a number and up to another each, at most [`STEP`]; how many there were. `what` says of each
+/// topic what the script is to do: keep the newest (`1`) or not (`0`), or forget all (`f`).
 async fn remove(
     server: &Server,
     link: &Arc<Link>,
     after: u64,
     upto_by_topic: &BTreeMap<Topic, u64>,
-    keep_newest: impl Fn(&Topic) -> bool,
+    what: impl Fn(&Topic) -> String,
 ) -> RedisResult<usize> {
     let mut invocation = scripts::REMOVE.prepare_invoke();
     server.prepare(link, &mut invocation);
     invocation.arg(STEP);
     for (topic, upto) in upto_by_topic {
         invocation.key(server.keys.stream(topic)).arg(topic.as_str());
-        invocation.arg(after.saturating_add(1)).arg(upto).arg(u8::from(keep_newest(topic)));
+        invocation.arg(after.saturating_add(1)).arg(upto).arg(what(topic));
     }
     let (_, removed): (State, usize) = server.invoke(link, &invocation).await?;
     Ok(removed)
@@ -188,7 +189,7 @@ pub(super) async fn forget(server: &Server, topic: Topic) -> Result<usize, Probl
         let upto = BTreeMap::from([(topic, state.head.sequence)]);
         let mut sum = 0;
         loop {
-            let removed = remove(server, &link, 0, &upto, |_| false).await?;
+            let removed = remove(server, &link, 0, &upto, |_| "f".to_owned()).await?;
             sum += removed;
             if removed < STEP {
                 return Ok(sum);

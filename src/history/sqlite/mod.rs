@@ -4,6 +4,7 @@
 //! publishes to one in memory waits only while a commit runs, so that nothing overtakes it. Reads
 //! join both, each from its own place, in the order of the log.
 
+mod back_page;
 pub mod backup;
 mod checkpoints;
 mod convert;
@@ -25,6 +26,7 @@ mod strangers;
 mod verify;
 mod writer;
 
+use std::cmp::Reverse;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -48,8 +50,8 @@ use self::writer::Writer;
 use super::clock_steps::Dating;
 use super::memory::log::Log;
 use super::{
-    Append, AppendError, EventReceipt, Feed, History, IdempotencyKey, ListTopics, Moment, Newest,
-    NewestPage, Page, Read, Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, IdempotencyKey, ListTopics,
+    Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
 };
 use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
@@ -128,6 +130,12 @@ impl Opened {
         for receipt in receipts {
             remember(&mut log, receipt, head, &store.past().epochs, clock);
         }
+        let endings = store.endings().map_err(|error| directory.damaged(error))?;
+        let now = Timestamp::from(clock.time()).millis();
+        for row in endings {
+            let left = row.left(now, log.steps());
+            log.end_after(row.ending(head, &store.past().epochs), left);
+        }
         Ok(Self { directory, store, log, reserve, config: config.clone(), clock })
     }
 
@@ -185,7 +193,8 @@ fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock
             number.map(|sequence| Cursor { log: head.log, epoch: epochs.of(sequence), sequence });
         EventReceipt { cursor, topic, time, superseded }
     });
-    let key = IdempotencyKey { scope: row.scope, request: row.request, is_in_series: false };
+    let asked = row.request.into();
+    let key = IdempotencyKey { scope: row.scope, asked, is_in_series: false };
     log.remember(key, events.collect(), age);
 }
 
@@ -209,12 +218,10 @@ impl SqliteHistory {
         let disk = self.readers.read(move |reader| reader.events(&wanted)).await?;
         // What was in memory went with the process; what is there now is lost by topic.
         let went = self.memories.lost(&patterns, after);
-        let in_memory = |pattern: &&Pattern| self.rules.may_match(pattern, Storage::Memory);
-        let in_memory: Vec<_> = patterns.iter().filter(in_memory).cloned().collect();
         let (memory, forgotten) = {
             let state = self.shared.lock();
             let found = state.log.read(&patterns, after, upto, max_events, max_bytes);
-            (found, state.log.lost_after(after, &in_memory))
+            (found, state.log.lost_after(after, &self.in_memory(&patterns)))
         };
         let lost = disk.lost.max(forgotten).max(went).or(foreign.then_some(after));
         let mut end = disk.upto.min(memory.upto);
@@ -230,13 +237,53 @@ impl SqliteHistory {
         Ok(Page { events, gap, next: head.at(end.max(after)), done: end >= upto })
     }
 
+    async fn page_back(&self, read: ReadBack) -> Result<BackPage, Problem> {
+        let head = self.head();
+        let position = |cursor| self.position(head, Some(cursor));
+        let (upto, foreign) = match read.before {
+            Some(before) => upto(before, head, position),
+            None => (head.sequence, false),
+        };
+        let ReadBack { patterns, max_events, max_bytes, .. } = read;
+        let wanted =
+            Wanted { patterns: patterns.clone(), after: 0, upto, max_events, max_bytes, head };
+        let (disk, is_missing) =
+            self.readers.read(move |reader| reader.events_back(&wanted)).await?;
+        let (memory, forgotten) = {
+            let state = self.shared.lock();
+            let found = state.log.read_back(&patterns, upto, max_events, max_bytes);
+            (found, state.log.lost_after(0, &self.in_memory(&patterns)))
+        };
+        let mut downto = disk.downto.max(memory.downto);
+        let mut events = disk.events;
+        events.extend(memory.events);
+        events.sort_unstable_by_key(|event| Reverse(sequence(event)));
+        events.retain(|event| sequence(event) >= downto);
+        if events.len() > max_events {
+            events.truncate(max_events);
+            downto = events.last().map_or(downto, |event| sequence(event));
+        }
+        let next =
+            (downto > 0).then(|| Cursor { epoch: self.epochs.of(downto), ..head.at(downto) });
+        let was_lost = || {
+            let breach = self.epochs.all().iter().any(|epoch| epoch.lost > 0);
+            breach || forgotten.is_some() || self.memories.lost(&patterns, 0).is_some()
+        };
+        let gap = foreign || is_missing || next.is_none() && was_lost();
+        Ok(BackPage { events, next, gap, looked_at: disk.looked_at + memory.looked_at })
+    }
+
+    /// Those of some patterns that topics in memory may match.
+    fn in_memory(&self, patterns: &[Pattern]) -> Vec<Pattern> {
+        let in_memory = |pattern: &&Pattern| self.rules.may_match(pattern, Storage::Memory);
+        patterns.iter().filter(in_memory).cloned().collect()
+    }
+
     async fn newest_page(&self, newest: Newest) -> Result<NewestPage, Problem> {
         let head = self.head();
         let memory = self.shared.lock().log.newest(&newest);
-        let Newest { patterns, after, max_events } = newest;
-        let read = move |reader: &reader::Reader| {
-            reader.newest(&patterns, after.as_ref(), max_events, head)
-        };
+        let max_events = newest.max_events;
+        let read = move |reader: &reader::Reader| reader.newest(&newest, head);
         let disk = self.readers.read(read).await?;
         let mut next = match (disk.upto, memory.next) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -263,26 +310,27 @@ impl SqliteHistory {
         while on_disk < limit {
             let (patterns, from) = ([pattern.clone()], after.clone());
             let read =
-                move |reader: &reader::Reader| reader.by_name(&patterns, from.as_ref(), limit);
+                move |reader: &reader::Reader| reader.summaries(&patterns, from.as_ref(), limit);
             let page = self.readers.read(read).await?;
             on_disk += page.found.len();
-            topics.extend(page.found.into_iter().map(|(topic, row)| TopicSummary {
-                topic,
-                retained: row.retained as usize,
-                latest: None,
-            }));
+            topics.extend(page.found.into_iter().map(|(_, summary)| summary));
             match page.upto {
                 Some(upto) => after = Some(upto),
                 None => break,
             }
         }
-        topics.sort_unstable_by(|a, b| a.topic.cmp(&b.topic));
+        // Where a topic moved from one to the other, its newest event is the one that counts.
+        topics.sort_by(|a, b| a.topic.cmp(&b.topic).then(b.latest_time.cmp(&a.latest_time)));
         topics.dedup_by(|b, a| {
-            a.topic == b.topic && {
+            let is_same = a.topic == b.topic;
+            if is_same {
                 a.retained += b.retained;
-                true
             }
+            is_same
         });
+        for summary in &mut topics {
+            summary.latest = None;
+        }
         topics.truncate(limit);
         Ok(topics)
     }
@@ -297,7 +345,7 @@ impl SqliteHistory {
         let (retained, latest) = disk.await?.unwrap_or_default();
         let newest = latest.into_iter().chain(memory.latest).max_by_key(|event| sequence(event));
         let retained = retained + memory.retained;
-        Ok(TopicSummary { topic: memory.topic, retained, latest: newest })
+        Ok(TopicSummary::new(memory.topic, retained, newest))
     }
 }
 
@@ -333,6 +381,10 @@ impl History for SqliteHistory {
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
         Box::pin(self.read_page(read))
+    }
+
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
+        Box::pin(self.page_back(read))
     }
 
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
@@ -371,6 +423,11 @@ impl History for SqliteHistory {
             let closed = |_| Problem::new(Code::Unavailable, "the history is closed");
             receiver.await.map_err(closed)?
         })
+    }
+
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        let due = self.shared.lock().log.due(limit);
+        Box::pin(std::future::ready(Ok(due)))
     }
 
     fn head(&self) -> Cursor {

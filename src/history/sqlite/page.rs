@@ -140,7 +140,7 @@ impl<'a> Page<'a> {
     }
 
     /// The newest removed event of any topic that matches, where there are too many to go through.
-    fn lose_what_was_removed(&mut self) -> RowResult<()> {
+    pub(super) fn lose_what_was_removed(&mut self) -> RowResult<()> {
         let sql = format!(
             "SELECT {} FROM topics WHERE last_removed > ?1 ORDER BY last_removed DESC",
             TopicRow::COLUMNS

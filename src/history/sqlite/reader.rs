@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::super::{FoundBack, Newest, TopicSummary};
+use super::back_page::BackPage;
 use super::epochs::Epochs;
 use super::page::Page;
 use super::past::Past;
-use super::retention::collect;
+use super::retention::{Removable, collect};
 use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow};
-use crate::model::{Cursor, Event, Pattern, Topic};
+use crate::model::{Cursor, Event, Pattern, Timestamp, Topic};
 
 /// The most topics that are followed one by one.
 const FOLLOWED: usize = 2_048;
@@ -80,6 +82,33 @@ impl Reader {
         let events = page.events;
         transaction.finish()?;
         Ok(Found { events, lost: (lost > wanted.after).then_some(lost), upto })
+    }
+
+    /// The events of one page backwards, from `upto` on and whatever `after` says, and whether some that match are missing.
+    pub(super) fn events_back(&self, wanted: &Wanted) -> RowResult<(FoundBack, bool)> {
+        let transaction = self.db.unchecked_transaction()?;
+        let mut page = BackPage::new(self, wanted);
+        match self.changed(wanted)? {
+            Some(topics) => page.follow(topics)?,
+            None => page.look_along()?,
+        }
+        let is_last = page.found.downto == 0;
+        let is_missing = page.is_missing || is_last && self.has_removed(wanted)?;
+        let found = page.found;
+        transaction.finish()?;
+        Ok((found, is_missing))
+    }
+
+    /// Whether an event that matches was, or may have been, removed after a place.
+    fn has_removed(&self, wanted: &Wanted) -> RowResult<bool> {
+        if self.floor(wanted)? > 0 {
+            return Ok(true);
+        }
+        let mut page = Page::new(self, wanted);
+        match self.changed(wanted)? {
+            Some(topics) => Ok(topics.iter().any(|topic| topic.last_removed > wanted.after)),
+            None => page.lose_what_was_removed().map(|()| page.lost > 0),
+        }
     }
 
     /// Up to where nothing is known of topics that have no row and could match.
@@ -206,6 +235,18 @@ impl Reader {
         Ok(next.map(|next| next as u64).filter(|next| *next > after))
     }
 
+    /// The number of a topic's newest event up to a number, along the topic's own index.
+    pub(super) fn last_of(&self, topic: i64, upto: u64) -> RowResult<Option<u64>> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT sequence FROM events INDEXED BY events_by_topic \
+             WHERE topic = ?1 AND sequence <= ?2 ORDER BY sequence DESC LIMIT 1",
+        )?;
+        let last: Option<i64> =
+            statement.query_row((topic, upto as i64), |row| row.get(0)).optional()?;
+        // A damaged index may lead on, and then has no more to say.
+        Ok(last.map(|last| last as u64).filter(|last| *last <= upto))
+    }
+
     /// The newest kept event of a topic.
     pub(super) fn newest_of(
         &self,
@@ -223,21 +264,25 @@ impl Reader {
     /// The newest kept event of each topic that one of the patterns matches, by topic.
     pub(super) fn newest(
         &self,
-        patterns: &[Pattern],
-        after: Option<&Topic>,
-        limit: usize,
+        Newest { patterns, after, max_events, max_bytes }: &Newest,
         head: Cursor,
     ) -> RowResult<ByTopic<Arc<Event>>> {
         let transaction = self.db.unchecked_transaction()?;
-        let rows = self.by_name(patterns, after, limit)?;
-        let mut found = Vec::new();
-        for (name, row) in rows.found {
+        let rows = self.by_name(patterns, after.as_ref(), *max_events)?;
+        let (mut found, mut upto, mut bytes) = (Vec::new(), rows.upto, 0);
+        let mut rows = rows.found.into_iter().peekable();
+        while let Some((name, row)) = rows.next() {
             if let Some(event) = self.newest_of(&row, head)? {
-                found.push((name, event));
+                bytes += event.cost();
+                found.push((name.clone(), event));
+            }
+            if bytes >= *max_bytes && rows.peek().is_some() {
+                upto = Some(name);
+                break;
             }
         }
         transaction.finish()?;
-        Ok(ByTopic { found, upto: rows.upto })
+        Ok(ByTopic { found, upto })
     }
 
     /// Topics with kept events that one of the patterns matches, by name.
@@ -280,6 +325,30 @@ impl Reader {
             upto = earlier(upto, found.last().map(|(name, _)| name.clone()));
         }
         found.retain(|(name, _)| upto.as_ref().is_none_or(|upto| name <= upto));
+        Ok(ByTopic { found, upto })
+    }
+
+    /// What is kept of such topics.
+    pub(super) fn summaries(
+        &self,
+        patterns: &[Pattern],
+        after: Option<&Topic>,
+        limit: usize,
+    ) -> RowResult<ByTopic<TopicSummary>> {
+        let transaction = self.db.unchecked_transaction()?;
+        let ByTopic { found: rows, upto } = self.by_name(patterns, after, limit)?;
+        let mut found = Vec::with_capacity(rows.len());
+        for (name, row) in rows {
+            let newest = Removable::at(&self.db, row.last)?;
+            let summary = TopicSummary {
+                retained: row.retained as usize,
+                latest_time: newest.as_ref().map(|event| Timestamp::from_millis(event.time)),
+                is_removed: newest.is_some_and(|event| event.is_tombstone),
+                ..TopicSummary::empty(name.clone())
+            };
+            found.push((name, summary));
+        }
+        transaction.finish()?;
         Ok(ByTopic { found, upto })
     }
 

@@ -122,7 +122,7 @@ pub(super) struct Removal<'a> {
 pub(super) struct Removable {
     pub(super) sequence: u64,
     pub(super) topic: i64,
-    time: i64,
+    pub(super) time: i64,
     /// Its texts beside its topic, in bytes.
     pub(super) bytes: u64,
     /// It removes its topic's current value, and so is none that could stay.
@@ -179,6 +179,7 @@ impl Removal<'_> {
             bytes > max_bytes + state.bytes || (before - bytes < excess && bytes > least)
         };
         while self.left > 0 && is_over(self.others()) {
+            self.skip_stays()?;
             let sql = format!(
                 "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 2",
                 Removable::COLUMNS

@@ -16,13 +16,13 @@ use super::space::{self, Bounds, LogLength, Reserve};
 use super::store::{Failure, Group, REMOVED_ON_A_FULL_DISK, Store};
 use super::strangers;
 use super::writer::Writer;
+use crate::model::Quiet;
 
 /// How often something is tried that failed for want of space, or for another process.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// How long another process may hold the log before that is told, and how often it is told again.
+/// How long another process may hold the log before that is told.
 const TOLD_AFTER: Duration = Duration::from_secs(3);
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// How many events one transaction removes meanwhile.
 const REMOVED_WHILE_ONE_WAITS: usize = 4_096;
@@ -58,7 +58,7 @@ pub(super) struct Room {
 struct Held {
     since: Option<Instant>,
     tried: Option<Instant>,
-    told: Option<Instant>,
+    quiet: Quiet<()>,
 }
 
 /// Whether something that was done at a time may be done again.
@@ -126,8 +126,9 @@ impl Writer {
         let held = &mut self.room.log;
         let elapsed = held.since.get_or_insert_with(Instant::now).elapsed();
         let is_too_long = log.written >= bounds.longest_log;
-        if (is_too_long || elapsed >= TOLD_AFTER) && is_due(held.told, TOLD_AGAIN) {
-            held.told = Some(Instant::now());
+        let is_to_tell = is_too_long || elapsed >= TOLD_AFTER;
+        // It lasts: there is nothing to count.
+        if is_to_tell && held.quiet.tell(1, Instant::now(), || ()).is_some() {
             let who = strangers::named(&self.directory);
             warn!(
                 bytes = log.written,

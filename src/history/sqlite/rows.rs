@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Row};
 use serde::{Deserialize, Serialize};
 
+use super::super::asked::Digest;
 use super::super::clock_steps::ClockSteps;
-use super::super::{EventReceipt, Superseded};
+use super::super::{Ending, EventReceipt, Superseded};
 use super::epochs::Epochs;
 use crate::model::{
     Cursor, Data, Envelope, Event, EventType, LogName, Timestamp, Topic, TopicError,
@@ -184,7 +186,7 @@ impl TopicRow {
         let name: String = row.get(1)?;
         let topic = Self {
             id: row.get(0)?,
-            name: Topic::parse(&name).map_err(|_| damaged("record of a topic"))?,
+            name: Topic::from_stored(&name).map_err(|_| damaged("record of a topic"))?,
             last: number(row, 2)?,
             last_removed: number(row, 3)?,
             retained: number(row, 4)?,
@@ -318,11 +320,86 @@ impl EventRow {
     }
 }
 
+/// A value that ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EndingRow {
+    pub(super) topic: Topic,
+    pub(super) sequence: u64,
+    /// When it was published.
+    time: i64,
+    envelope: Envelope,
+}
+
+impl EndingRow {
+    /// The columns that [`EndingRow::read`] reads.
+    pub(super) const COLUMNS: &str = "topic, sequence, time, envelope, checksum";
+    const WRITE: &str = "INSERT OR REPLACE INTO endings \
+        (topic, sequence, time, envelope, checksum) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+    /// The row of an event that ends by itself; none of any other.
+    pub(super) fn of(event: &Event) -> Option<Self> {
+        let envelope = event.envelope.as_deref().filter(|envelope| envelope.ttl().is_some())?;
+        let sequence = event.cursor?.sequence;
+        let (topic, time) = (event.topic.clone(), event.time.millis());
+        Some(Self { topic, sequence, time, envelope: envelope.clone() })
+    }
+
+    pub(super) fn read(row: &Row<'_>) -> RowResult<Self> {
+        let topic: String = row.get(0)?;
+        let broken = || damaged(format!("record of the end of {topic}"));
+        let envelope = Envelope::read(row.get_ref(3)?.as_blob().unwrap_or_default());
+        let ending = Self {
+            topic: Topic::from_stored(&topic).map_err(|_| broken())?,
+            sequence: number(row, 1)?,
+            time: row.get(2)?,
+            envelope: envelope.ok_or_else(broken)?,
+        };
+        if ending.checksum() != row.get::<_, u32>(4)? {
+            return Err(broken());
+        }
+        Ok(ending)
+    }
+
+    pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+        db.prepare_cached(Self::WRITE)?.execute((
+            self.topic.as_str(),
+            integer(self.sequence),
+            self.time,
+            self.envelope.bytes(),
+            self.checksum(),
+        ))?;
+        Ok(())
+    }
+
+    /// How long the value still holds at a time, in milliseconds since 1970.
+    pub(super) fn left(&self, now: i64, steps: &ClockSteps) -> Duration {
+        let since = now.saturating_sub(steps.aged(self.sequence, self.time));
+        let passed = Duration::from_millis(u64::try_from(since).unwrap_or(0));
+        self.envelope.ttl().unwrap_or_default().saturating_sub(passed)
+    }
+
+    /// What ends, in the log whose head is given.
+    pub(super) fn ending(self, head: Cursor, epochs: &Epochs) -> Ending {
+        let Self { topic, sequence, envelope, .. } = self;
+        let place = Cursor { log: head.log, epoch: epochs.of(sequence), sequence };
+        Ending::of(topic, place, &envelope)
+    }
+
+    fn checksum(&self) -> u32 {
+        Checksum::default()
+            .text(self.topic.as_str().as_bytes())
+            .number(self.sequence)
+            .number(self.time as u64)
+            .text(self.envelope.bytes())
+            .finish()
+    }
+}
+
 /// What a publish with an idempotency key came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ReceiptRow {
     pub(super) scope: [u8; 32],
-    pub(super) request: [u8; 32],
+    pub(super) request: Digest,
     pub(super) time: i64,
     pub(super) events: Vec<Outcome>,
 }
@@ -368,11 +445,11 @@ impl TryFrom<Noted<'_>> for Outcome {
     fn try_from(noted: Noted<'_>) -> Result<Self, TopicError> {
         Ok(match noted {
             Noted::Stored(topic, number) => {
-                Self { topic: Topic::parse(&topic)?, number, superseded: None }
+                Self { topic: Topic::from_stored(&topic)?, number, superseded: None }
             }
             Noted::Superseded(topic, (), version) => {
                 let superseded = Some(Superseded { version: (version > 0).then_some(version) });
-                Self { topic: Topic::parse(&topic)?, number: None, superseded }
+                Self { topic: Topic::from_stored(&topic)?, number: None, superseded }
             }
         })
     }
@@ -386,11 +463,12 @@ impl ReceiptRow {
 
     pub(super) fn read(row: &Row<'_>) -> RowResult<Self> {
         let broken = || damaged("record of an idempotency key");
-        let (scope, request, time) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let text: String = row.get(3)?;
+        let (scope, time) = (row.get(0)?, row.get(2)?);
+        let (request, text): (Vec<u8>, String) = (row.get(1)?, row.get(3)?);
         if Self::checksum(&scope, &request, time, &text) != row.get::<_, u32>(4)? {
             return Err(broken());
         }
+        let request = Digest::from_bytes(&request).ok_or_else(broken)?;
         let events: Vec<Noted<'_>> = serde_json::from_str(&text).map_err(|_| broken())?;
         let events: Result<_, _> = events.into_iter().map(Outcome::try_from).collect();
         Ok(Self { scope, request, time, events: events.map_err(|_| broken())? })
@@ -405,18 +483,14 @@ impl ReceiptRow {
     pub(super) fn write(&self, db: &Connection) -> rusqlite::Result<()> {
         let events: Vec<_> = self.events.iter().map(Noted::from).collect();
         let text = serde_json::to_string(&events).unwrap_or_default();
-        let checksum = Self::checksum(&self.scope, &self.request, self.time, &text);
-        db.prepare_cached(Self::WRITE)?.execute((
-            self.scope,
-            self.request,
-            self.time,
-            text,
-            checksum,
-        ))?;
+        let request = self.request.to_bytes();
+        let checksum = Self::checksum(&self.scope, &request, self.time, &text);
+        db.prepare_cached(Self::WRITE)?
+            .execute((self.scope, request, self.time, text, checksum))?;
         Ok(())
     }
 
-    fn checksum(scope: &[u8; 32], request: &[u8; 32], time: i64, events: &str) -> u32 {
+    fn checksum(scope: &[u8; 32], request: &[u8], time: i64, events: &str) -> u32 {
         Checksum::default()
             .text(scope)
             .text(request)

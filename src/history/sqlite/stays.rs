@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::retention::{Removable, Removal};
 use super::rows::{RowResult, TopicRow, integer, number};
 use crate::config::{self, Rules, Storage};
+use crate::model::Topic;
 
 /// What the bounds on age and on all topics together leave alone.
 #[derive(Debug, Clone, Copy)]
@@ -20,19 +21,27 @@ pub(super) struct Spared {
     count: u64,
     /// No event above this number stays.
     newest: u64,
+    /// The rules are those by which all that is listed stays, so that it need not be looked at one by one.
+    is_current: bool,
     max_count: u64,
     max_bytes: u64,
 }
 
 impl Spared {
     /// As the database has it.
-    pub(super) fn read(db: &Connection, config: &config::History) -> RowResult<Self> {
+    pub(super) fn read(
+        db: &Connection,
+        config: &config::History,
+        rules: &Rules,
+    ) -> RowResult<Self> {
         let sql = "SELECT COUNT(*), ifnull(SUM(bytes), 0), ifnull(MAX(sequence), 0) FROM stays";
         let read =
             |row: &rusqlite::Row<'_>| Ok((number(row, 0)?, number(row, 1)?, number(row, 2)?));
         let (count, bytes, newest) = db.query_row(sql, (), read)?;
         let (max_count, max_bytes) = (config.newest_topics as u64, config.newest_bytes as u64);
-        Ok(Self { upto: 0, bytes, count, newest, max_count, max_bytes })
+        // Where that can't be read, each is looked at for itself.
+        let is_current = are_current(db, rules).unwrap_or(false);
+        Ok(Self { upto: 0, bytes, count, newest, is_current, max_count, max_bytes })
     }
 
     /// Whether more stays than may.
@@ -41,7 +50,36 @@ impl Spared {
     }
 }
 
+/// Whether all that is listed would stay by these rules too, which may be others than before the start.
+fn are_current(db: &Connection, rules: &Rules) -> RowResult<bool> {
+    let sql = "SELECT topics.name FROM stays JOIN events USING (sequence) JOIN topics ON topics.id = events.topic";
+    let mut names = db.prepare(sql)?;
+    let mut names = names.query(())?;
+    while let Some(row) = names.next()? {
+        let name: String = row.get(0)?;
+        let topic = Topic::parse(&name).ok();
+        if !topic.is_some_and(|topic| rules.of(&topic).keeps_newest(Storage::Disk)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Removal<'_> {
+    /// Goes past what is known to stay, in one step however much that is: after a start, all of it is before what may
+    /// be removed.
+    pub(super) fn skip_stays(&mut self) -> RowResult<()> {
+        if !self.spared.is_current || self.spared.upto >= self.spared.newest {
+            return Ok(());
+        }
+        let sql = "SELECT sequence FROM events WHERE sequence > ?1 AND NOT EXISTS \
+                   (SELECT 1 FROM stays WHERE stays.sequence = events.sequence) ORDER BY sequence LIMIT 1";
+        let mut next = self.transaction.prepare_cached(sql)?;
+        let next = next.query_row((integer(self.spared.upto),), |row| number(row, 0)).optional()?;
+        self.spared.upto = next.map_or(self.spared.newest, |next| next - 1);
+        Ok(())
+    }
+
     /// Lets an event stay where it is the newest of its topic and its rule says so; whether it does.
     pub(super) fn lets_stay(&mut self, event: &Removable, rules: &Rules) -> RowResult<bool> {
         let Some(topic) = self.topics.numbered(self.transaction, event.topic)? else {
@@ -117,5 +155,81 @@ impl Removable {
     /// What it costs, as every history counts it.
     pub(super) fn cost(&self, topic: &TopicRow) -> u64 {
         self.bytes + (topic.name.as_str().len() + crate::model::Event::OVERHEAD_BYTES) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use super::super::open::Directory;
+    use super::super::retention::REMOVED_AT_A_TIME;
+    use super::super::store::{Group, Store};
+    use super::*;
+    use crate::config::Config;
+    use crate::model::{Cursor, Data, Event, LogName, Timestamp};
+
+    /// More than one transaction goes past one by one.
+    const VALUES: u64 = 3 * REMOVED_AT_A_TIME as u64;
+
+    /// Events of these topics, numbered from `first` on.
+    fn group(first: u64, topics: impl Iterator<Item = String>) -> Group {
+        let log = LogName::random();
+        let event = |(sequence, topic): (u64, String)| {
+            Arc::new(Event {
+                cursor: Some(Cursor { log, epoch: 1, sequence }),
+                topic: Topic::parse(&topic).unwrap(),
+                kind: None,
+                time: Timestamp::from(SystemTime::now()),
+                data: Data::from_text("x"),
+                envelope: None,
+            })
+        };
+        let events: Vec<_> = (first..).zip(topics).map(event).collect();
+        let last = first + events.len() as u64 - 1;
+        Group { events, last, ..Group::default() }
+    }
+
+    fn events(store: &Store) -> u64 {
+        store.db.query_row("SELECT COUNT(*) FROM events", (), |row| number(row, 0)).unwrap()
+    }
+
+    /// A log of which so many values stay, and as many events behind them that don't.
+    fn fill(directory: &Directory, config: &Config) {
+        let mut store = Store::open(directory, &config.history, &config.rules).unwrap();
+        let now = SystemTime::now();
+        store.begin(None).unwrap();
+        store.commit(&group(1, (0..VALUES).map(|n| format!("a.{n}"))), now).unwrap();
+        store.max.cost = 1;
+        while store.tidy(REMOVED_AT_A_TIME, now).unwrap() {}
+        store.max.cost = u64::MAX;
+        let others = (0..VALUES).map(|_| "b".to_owned());
+        store.commit(&group(VALUES + 1, others), now).unwrap();
+        assert_eq!(events(&store), 2 * VALUES);
+    }
+
+    #[test]
+    fn what_stays_is_gone_past_in_one_step_after_a_start() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = Directory::open(home.path()).unwrap();
+        let mut config = Config::default();
+        fill(&directory, &config);
+        let reopened = |config: &Config| {
+            let mut store = Store::open(&directory, &config.history, &config.rules).unwrap();
+            store.max.cost = 1;
+            store
+        };
+        let mut store = reopened(&config);
+        assert!(store.tidy(REMOVED_AT_A_TIME, SystemTime::now()).unwrap());
+        assert!(events(&store) < 2 * VALUES, "the first transaction removes something");
+        while store.tidy(REMOVED_AT_A_TIME, SystemTime::now()).unwrap() {}
+        assert_eq!(events(&store), VALUES + 1);
+        drop(store);
+        // What is listed by other rules is looked at.
+        config.rules.default.keep_newest = false;
+        let mut store = reopened(&config);
+        while store.tidy(REMOVED_AT_A_TIME, SystemTime::now()).unwrap() {}
+        assert_eq!(events(&store), 1);
     }
 }

@@ -18,7 +18,7 @@ use super::retention::{
     Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, forget_receipts, old_receipts,
 };
 use super::rows::{
-    EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer, number,
+    EndingRow, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer, number,
 };
 use super::space::Bounds;
 use super::stays::Spared;
@@ -107,7 +107,7 @@ impl Store {
         let (log, past, is_new) = load_or_create(&mut db).map_err(damaged)?;
         let ages = rules.ages().into_iter();
         let expiries = ages.map(|max_age| Expiry { max_age, looked_at: 0 }).collect();
-        let spared = Spared::read(&db, config).map_err(damaged)?;
+        let spared = Spared::read(&db, config, rules).map_err(damaged)?;
         Ok(Self {
             db,
             log,
@@ -331,10 +331,33 @@ impl Store {
             let mut removal = Removal { transaction, log, topics, spared, left: events };
             removal.forget(topic, upto)?;
             removed = events - removal.left;
+            let sql = "DELETE FROM endings WHERE topic = ?1 AND sequence <= ?2";
+            transaction.prepare_cached(sql)?.execute((topic.as_str(), integer(upto)))?;
             Ok(())
         })?;
         self.spared = spared;
         Ok(removed)
+    }
+
+    /// The values that end by themselves, but for those that something followed. A damaged record is reported and left
+    /// out.
+    pub(super) fn endings(&self) -> RowResult<Vec<EndingRow>> {
+        self.db.execute(
+            "DELETE FROM endings WHERE EXISTS \
+             (SELECT 1 FROM topics WHERE name = endings.topic AND last > endings.sequence)",
+            (),
+        )?;
+        let sql = format!("SELECT {} FROM endings", EndingRow::COLUMNS);
+        let mut statement = self.db.prepare(&sql)?;
+        let mut rows = statement.query(())?;
+        let mut endings = Vec::new();
+        while let Some(row) = rows.next()? {
+            match EndingRow::read(row) {
+                Ok(ending) => endings.push(ending),
+                Err(error) => tracing::error!(%error, "a value will not end by itself"),
+            }
+        }
+        Ok(endings)
     }
 
     /// How a topic stands, as far as terms go by it.
@@ -461,6 +484,9 @@ fn add(
     if event.envelope.as_ref().is_some_and(|envelope| envelope.version().is_some()) {
         let sql = "INSERT OR REPLACE INTO versions (topic, sequence) VALUES (?1, ?2)";
         transaction.prepare_cached(sql)?.execute((topic.id, integer(cursor.sequence)))?;
+    }
+    if let Some(ending) = EndingRow::of(event) {
+        ending.write(transaction)?;
     }
     topic.last = cursor.sequence;
     topic.retained += 1;

@@ -11,7 +11,7 @@ use super::rows::{RowError, RowResult, TopicRow};
 
 /// Checks everything but events.
 pub(super) fn verify(db: &Connection) -> RowResult<()> {
-    for table in ["log", "epochs", "receipts", "stays", "versions"] {
+    for table in ["log", "epochs", "receipts", "stays", "versions", "endings"] {
         check_with(db, &format!("integrity_check({table})"))?;
     }
     check_with(db, "quick_check(topics)")?;

@@ -139,7 +139,7 @@ impl Writer {
             group.receipts.extend(publish.key.as_ref().map(|key| {
                 ReceiptRow {
                     scope: key.scope,
-                    request: key.request,
+                    request: key.asked.digest(),
                     time: publish.events.first().map_or(0, |event| event.time.millis()),
                     events: results(&publish.events, publish.apart.clone())
                         .into_iter()

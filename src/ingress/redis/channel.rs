@@ -3,15 +3,19 @@
 //! Nobody keeps what is said while nobody listens, so a change of turns or a lost connection can lose
 //! messages; a stream can't.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value, cmd};
+use serde_json::value::RawValue;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::interval;
-use tracing::warn;
 
-use super::{ANSWER, RETRY, Source, TOGETHER};
+use super::{ANSWER, Known, RETRY, Source, TOGETHER};
 use crate::broker::BrokerHandle;
 use crate::history::redis::Away;
+use crate::metrics::Why;
 
 /// How many messages wait; what is over is lost.
 const WAITING: usize = 1_024;
@@ -45,7 +49,7 @@ impl Source {
                     let Some(Heard::Message { channel, data }) = first else {
                         return Err(Away("the connection is gone".to_owned()));
                     };
-                    if !self.pass_on(&mut connection, (channel, data), &mut heard).await? {
+                    if !self.pass_on(&mut connection, name, (channel, data), &mut heard).await? {
                         return Ok(());
                     }
                 }
@@ -57,10 +61,11 @@ impl Source {
         }
     }
 
-    /// Publishes a message and those that wait behind it.
+    /// Publishes a message and those that wait behind it: each that gives a key by itself, those between together.
     async fn pass_on(
         &mut self,
         connection: &mut MultiplexedConnection,
+        name: &str,
         first: (Vec<u8>, Vec<u8>),
         heard: &mut Receiver<Heard>,
     ) -> Result<bool, Away> {
@@ -70,12 +75,36 @@ impl Source {
         {
             messages.push((channel, data));
         }
-        let events = messages.iter().filter_map(|(channel, data)| {
-            let name = std::str::from_utf8(channel).ok()?;
-            self.event(name, data)
-        });
-        self.publish(connection, events.collect(), None).await
+        let key_name = self.key_name().map(str::to_owned);
+        let own_key = |(_, data): &(Vec<u8>, Vec<u8>)| own_key(data, key_name.as_deref()?);
+        for run in messages.chunk_by(|a, b| own_key(a).is_none() && own_key(b).is_none()) {
+            let known = match run.first().and_then(own_key) {
+                None => Known::ByTurn,
+                Some(text) => match self.own_key(name, &text) {
+                    Some(key) => Known::ByItself(key),
+                    None => continue,
+                },
+            };
+            let events = run.iter().filter_map(|(channel, data)| {
+                let name = std::str::from_utf8(channel).ok()?;
+                self.event(name, &name, data)
+            });
+            let events = events.collect();
+            if !self.publish(connection, events, known).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
+}
+
+/// The idempotency key that a message gives as a member of its JSON object; null or an empty one is none.
+fn own_key(data: &[u8], name: &str) -> Option<String> {
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(data).ok()?;
+    let key = members.get(name)?.get();
+    let text = serde_json::from_str::<Option<String>>(key);
+    // What is no text is shown to be no key.
+    text.unwrap_or_else(|_| Some(" ".to_owned())).filter(|key| !key.is_empty())
 }
 
 /// Puts what the connection hears into the queue, as far as there is room.
@@ -99,12 +128,31 @@ fn sort(
     let (Some(Value::BulkString(channel)), Some(Value::BulkString(data))) = message else {
         return Ok(());
     };
-    if data.len() > max_bytes {
-        warn!(bytes = data.len(), "a message over limits.event_bytes is passed by");
-        broker.count_passed_by();
-    } else if sender.try_send(Heard::Message { channel, data }).is_err() {
-        warn!("messages of a channel are lost, for too many wait");
-        broker.count_passed_by();
+    let bytes = data.len();
+    let of = |channel: &[u8]| String::from_utf8_lossy(channel).into_owned();
+    if bytes > max_bytes {
+        let example = || format!("{}: {bytes} bytes, over limits.event_bytes", of(&channel));
+        broker.passed_by().note(Why::TooLarge, 1, example);
+    } else if let Err(lost) = sender.try_send(Heard::Message { channel, data })
+        && let Heard::Message { channel, .. } = lost.into_inner()
+    {
+        let example = || format!("{}: {WAITING} messages wait already", of(&channel));
+        broker.passed_by().note(Why::NoRoom, 1, example);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_gives_its_key_as_a_member_of_an_object() {
+        let key = |data: &str| own_key(data.as_bytes(), "key");
+        assert_eq!(key(r#"{"n":1,"key":"a-1"}"#).as_deref(), Some("a-1"));
+        for none in [r#"{"n":1}"#, r#"{"key":null}"#, r#"{"key":""}"#, "5", "text", "[\"key\"]"] {
+            assert_eq!(key(none), None, "{none}");
+        }
+        assert_eq!(key(r#"{"key":5}"#).as_deref(), Some(" "), "which is no key");
+    }
 }

@@ -1,11 +1,12 @@
 //! Events out of an application's own Redis: its channels and streams become topics.
 //!
 //! One node at a time reads each source, so that its order stays. What can't be an event is passed by with a
-//! warning; while the log can't take events, a stream waits, and of a channel so much as there is room for.
+//! warning a minute; while the log can't take events, a stream waits, and of a channel so much as there is room for.
 
 mod channel;
 mod stream;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::form::Form;
+use crate::auth::Publisher;
 use crate::broker::BrokerHandle;
-use crate::config::{Limits, RedisSource, Tap};
+use crate::config::{Hidden, Limits, RedisSource, Tap};
 use crate::history::redis::{Away, Place, Turn};
-use crate::history::{Append, IdempotencyKey, Series};
-use crate::model::{Code, LogName, NewEvent, Problem};
+use crate::history::{Append, Asked, IdempotencyKey, Series};
+use crate::metrics::Why;
+use crate::model::{Code, LogName, NewEvent, Problem, PublishKey};
 
 /// How long until the next attempt, and how often it is looked whose turn it is.
 const RETRY: Duration = Duration::from_secs(1);
@@ -37,8 +40,20 @@ pub struct Source {
     turn: Turn,
     /// What is known by nothing else.
     series: Series,
+    /// Whose the keys are that entries give.
+    publisher: Publisher,
     broker: BrokerHandle,
     limits: Arc<Limits>,
+}
+
+/// By what a publish is known.
+enum Known {
+    /// A key that an entry gives: another event under it is refused.
+    ByItself(PublishKey),
+    /// Where it was read: another stream of that name may have had something there.
+    ByPlace(IdempotencyKey),
+    /// Nothing but its turn.
+    ByTurn,
 }
 
 impl Source {
@@ -49,7 +64,9 @@ impl Source {
         let slot = if name.contains('{') { name.to_owned() } else { format!("{{{name}}}") };
         let turn = Turn::new(format!("{slot}:fanfare"), LogName::random().to_string());
         let (place, from, series) = (Place::new(&from.redis)?, from.clone(), Series::new());
-        Ok(Self { place, from, turn, series, broker, limits })
+        let api_key = from.keys.as_ref().and_then(|keys| keys.api_key.as_ref());
+        let publisher = Publisher::with_credential(api_key.map(|Hidden(key)| key.as_str()));
+        Ok(Self { place, from, turn, series, publisher, broker, limits })
     }
 
     /// Reads for good.
@@ -92,8 +109,8 @@ impl Source {
         Ok(())
     }
 
-    /// The event that data from a channel or stream is; none, with a warning, where it can't be one.
-    fn event(&self, name: &str, data: &[u8]) -> Option<NewEvent> {
+    /// The event that data from a channel or stream is; none where it can't be one, which is told with its place.
+    fn event(&self, name: &str, place: &dyn fmt::Display, data: &[u8]) -> Option<NewEvent> {
         let parsed = match std::str::from_utf8(data) {
             Ok(_) => Form::Guess.data(data, &self.limits),
             Err(_) => Form::Binary.data(data, &self.limits),
@@ -104,12 +121,31 @@ impl Source {
                 Some(NewEvent::new(topic, self.from.kind.clone(), data))
             }
             (topic, parsed) => {
-                let code = topic.err().or(parsed.err()).map_or(Code::InvalidTopic, |why| why.code);
-                warn!(name, code = code.as_str(), "what can't be an event is passed by");
-                self.broker.count_passed_by();
+                let problem = topic.err().or(parsed.err());
+                let why = match problem.as_ref().map(|problem| problem.code) {
+                    None | Some(Code::InvalidTopic) => Why::InvalidTopic,
+                    Some(Code::TooLarge) => Why::TooLarge,
+                    Some(_) => Why::InvalidEvent,
+                };
+                let detail = problem.map(|problem| problem.detail);
+                let detail = detail.unwrap_or_else(|| "its topic is the broker's own".to_owned());
+                self.broker.passed_by().note(why, 1, || format!("{place}: {detail}"));
                 None
             }
         }
+    }
+
+    /// Under what name what is read gives its idempotency key, if it gives any.
+    fn key_name(&self) -> Option<&str> {
+        self.from.keys.as_ref().map(|keys| keys.name.as_str())
+    }
+
+    /// The key that an entry gives; none where it can't be one, and then it is passed by.
+    fn own_key(&self, name: &str, key: &str) -> Option<PublishKey> {
+        let parsed = PublishKey::parse(key).inspect_err(|error| {
+            self.broker.passed_by().note(Why::InvalidKey, 1, || format!("{name}: {error}"));
+        });
+        parsed.ok()
     }
 
     /// Publishes until the log has it, once; false once it is another node's turn.
@@ -117,15 +153,26 @@ impl Source {
         &mut self,
         connection: &mut MultiplexedConnection,
         events: Vec<NewEvent>,
-        key: Option<IdempotencyKey>,
+        known: Known,
     ) -> Result<bool, Away> {
-        let key = Some(key.unwrap_or_else(|| self.series.next_key()));
-        let mut append = Append { events, key };
+        let is_by_itself = matches!(known, Known::ByItself(_));
+        let key = match known {
+            Known::ByItself(key) => {
+                let (scope, asked) =
+                    (self.publisher.clone().scope(&key), Asked::of_events(&events));
+                IdempotencyKey { scope, asked, is_in_series: false }
+            }
+            Known::ByPlace(key) => key,
+            Known::ByTurn => self.series.next_key(),
+        };
+        let mut append = Append { events, key: Some(key) };
         while !append.events.is_empty() {
             let Err(problem) = self.broker.publish(append.clone(), |_| Ok(())).await else { break };
             match problem.code {
                 // Another stream of that name had a batch there.
-                Code::IdempotencyMismatch => append.key = Some(self.series.next_key()),
+                Code::IdempotencyMismatch if !is_by_itself => {
+                    append.key = Some(self.series.next_key())
+                }
                 Code::InProgress
                 | Code::Unavailable
                 | Code::OutcomeUnknown
@@ -134,7 +181,9 @@ impl Source {
                     sleep(RETRY).await;
                 }
                 code => {
-                    warn!(code = code.as_str(), "events of a source are refused");
+                    let (number, name) = (append.events.len() as u64, self.from.tap.name());
+                    let refused = || format!("{name}: {}: {}", code.as_str(), problem.detail);
+                    self.broker.passed_by().note(Why::Refused, number, refused);
                     break;
                 }
             }

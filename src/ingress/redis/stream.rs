@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult, cmd};
-use tracing::warn;
 
-use super::super::idempotency::digest;
-use super::{ANSWER, Source, TOGETHER};
-use crate::history::IdempotencyKey;
+use super::{ANSWER, Known, Source, TOGETHER};
 use crate::history::redis::Away;
+use crate::history::{Asked, IdempotencyKey, digest};
+use crate::metrics::Why;
 use crate::model::NewEvent;
 
 /// How long a read waits for entries.
@@ -50,9 +49,7 @@ impl Source {
                 from = ">";
                 continue;
             }
-            let key = key(name, group, &entries);
-            let events = entries.iter().filter_map(|entry| self.event_of(name, entry, field));
-            if !self.publish(&mut connection, events.collect(), Some(key)).await? {
+            if !self.pass_entries_on(&mut connection, name, group, field, &entries).await? {
                 break;
             }
             let mut acknowledge = cmd("XACK");
@@ -63,21 +60,44 @@ impl Source {
         Ok(())
     }
 
+    /// Publishes entries: each that gives a key by itself, those between together.
+    async fn pass_entries_on(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        name: &str,
+        group: &str,
+        field: Option<&str>,
+        entries: &[Entry],
+    ) -> Result<bool, Away> {
+        let key_name = self.key_name().map(str::to_owned);
+        let own_key = |entry: &Entry| own_key(entry, key_name.as_deref());
+        for run in entries.chunk_by(|a, b| own_key(a).is_none() && own_key(b).is_none()) {
+            let known = match run.first().and_then(own_key) {
+                None => Known::ByPlace(key(name, group, run)),
+                Some(text) => match self.own_key(name, &text) {
+                    Some(key) => Known::ByItself(key),
+                    None => continue,
+                },
+            };
+            let events = run.iter().filter_map(|entry| self.event_of(name, entry, field)).collect();
+            if !self.publish(connection, events, known).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The event that an entry is; none where it can't be one, which is said, or was deleted.
     fn event_of(&self, name: &str, (id, fields): &Entry, field: Option<&str>) -> Option<NewEvent> {
-        let Some(data) = data(fields.as_deref()?, field) else {
-            let setting = "ingress.redis.field";
-            warn!(
-                stream = name,
-                entry = id,
-                setting,
-                field,
-                "an entry without its field is passed by"
-            );
-            self.broker.count_passed_by();
+        let Some(data) = data(fields.as_deref()?, field, self.key_name()) else {
+            let example = || {
+                let field = field.unwrap_or_default();
+                format!("{name} {id}: the entry has no field {field} (ingress.redis.field)")
+            };
+            self.broker.passed_by().note(Why::NoField, 1, example);
             return None;
         };
-        self.event(name, &data)
+        self.event(name, &format_args!("{name} {id}"), &data)
     }
 }
 
@@ -109,8 +129,16 @@ async fn read(
     Ok(reply.unwrap_or_default().into_iter().flat_map(|(_, entries)| entries).collect())
 }
 
-/// The data of an entry: one field, or all of them as a JSON object of texts.
-fn data(fields: &[Vec<u8>], field: Option<&str>) -> Option<Vec<u8>> {
+/// The idempotency key that an entry gives under a name; an empty one is none.
+fn own_key((_, fields): &Entry, name: Option<&str>) -> Option<String> {
+    let (pairs, _) = fields.as_deref()?.as_chunks::<2>();
+    let [_, key] =
+        pairs.iter().find(|[field, _]| Some(field.as_slice()) == name.map(str::as_bytes))?;
+    (!key.is_empty()).then(|| String::from_utf8_lossy(key).into_owned())
+}
+
+/// The data of an entry: one field, or all but that of its key as a JSON object of texts.
+fn data(fields: &[Vec<u8>], field: Option<&str>, key: Option<&str>) -> Option<Vec<u8>> {
     let (pairs, _) = fields.as_chunks::<2>();
     if let Some(field) = field {
         let value = pairs.iter().find(|[name, _]| name == field.as_bytes());
@@ -118,7 +146,9 @@ fn data(fields: &[Vec<u8>], field: Option<&str>) -> Option<Vec<u8>> {
         return value.map(|[_, value]| value.clone());
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let object = pairs.iter().map(|[name, value]| (text(name), text(value).into()));
+    let is_data = |name: &[u8]| Some(name) != key.map(str::as_bytes);
+    let pairs = pairs.iter().filter(|[name, _]| is_data(name));
+    let object = pairs.map(|[name, value]| (text(name), text(value).into()));
     serde_json::to_vec(&serde_json::Map::from_iter(object)).ok()
 }
 
@@ -129,7 +159,9 @@ fn key(name: &str, group: &str, entries: &[Entry]) -> IdempotencyKey {
     let scope = ["ingress.redis", name, group, &first, &last].map(str::as_bytes);
     let fields = entries.iter().flat_map(|(_, fields)| fields.iter().flatten());
     let held: Vec<&[u8]> = fields.map(Vec::as_slice).collect();
-    IdempotencyKey { scope: digest(&scope), request: digest(&held), is_in_series: false }
+    // It never comes another way, nor do its events follow from it alone: settings may change between two reads.
+    let asked = Asked::as_it_came(digest(&held));
+    IdempotencyKey { scope: digest(&scope), asked, is_in_series: false }
 }
 
 #[cfg(test)]
@@ -143,9 +175,10 @@ mod tests {
     #[test]
     fn the_data_of_an_entry_is_one_field_or_all_of_them() {
         let entry = fields(&["a", "1", "json", "{}"]);
-        assert_eq!(data(&entry, Some("json")).unwrap(), b"{}");
-        assert_eq!(data(&entry, Some("b")), None);
-        assert_eq!(data(&entry, None).unwrap(), br#"{"a":"1","json":"{}"}"#);
+        assert_eq!(data(&entry, Some("json"), None).unwrap(), b"{}");
+        assert_eq!(data(&entry, Some("b"), None), None);
+        assert_eq!(data(&entry, None, None).unwrap(), br#"{"a":"1","json":"{}"}"#);
+        assert_eq!(data(&entry, None, Some("a")).unwrap(), br#"{"json":"{}"}"#);
     }
 
     #[test]
@@ -155,7 +188,7 @@ mod tests {
         assert_eq!(key("s", "g", &batch), key("s", "g", &batch));
         let other = [entry("1-0", "x"), entry("2-0", "z")];
         assert_eq!(key("s", "g", &batch).scope, key("s", "g", &other).scope);
-        assert_ne!(key("s", "g", &batch).request, key("s", "g", &other).request);
+        assert_ne!(key("s", "g", &batch).asked, key("s", "g", &other).asked);
         assert_ne!(key("s", "g", &batch).scope, key("s", "g", &batch[..1]).scope);
     }
 }

@@ -52,7 +52,9 @@ fn parse(message: &[u8]) -> Result<Request, Refused> {
 fn published(data: &[u8]) -> Result<(String, bool), Refused> {
     let message = message(r#"{"op":"publish","ref":4,"topic":"a"}"#, Some(data));
     match parse(&message)?.op {
-        Op::Publish(new) => Ok((new.data.json().get().to_owned(), new.data.is_base64())),
+        Op::Publish { event: new, .. } => {
+            Ok((new.data.json().get().to_owned(), new.data.is_base64()))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -62,6 +64,8 @@ fn a_message_means_what_it_means_as_json() {
     for json in [
         r#"{"op":"auth","ref":1,"token":"abc"}"#,
         r#"{"op":"subscribe","ref":2,"topics":["orders.>","a"],"since":"abcdefgh-1-7","snapshot":true,"max_rate":2.5}"#,
+        r#"{"op":"subscribe","ref":2,"topics":["a"],"since":"-15m","last":50}"#,
+        r#"{"op":"subscribe","ref":2,"topics":["a"],"tail":50}"#,
         r#"{"op":"unsubscribe","ref":3,"topics":["orders.>"]}"#,
         r#"{"op":"publish","ref":4,"topic":"chat.lobby","type":"message","data":{"a":[1,2.5,null]}}"#,
         r#"{"op":"publish","topic":"a","data":"AP8H","encoding":"base64"}"#,
@@ -151,8 +155,13 @@ fn each_reply_is_the_map_that_it_is_as_json() {
     let at = cursor("abcdefgh-1-7");
     for reply in [
         Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
-        Reply::Ack { reference: Some(0), id: None, superseded: None },
-        Reply::Ack { reference: Some(9_007_199_254_740_991), id: Some(at), superseded: None },
+        Reply::Ack { reference: Some(0), id: None, superseded: None, repeated: false },
+        Reply::Ack {
+            reference: Some(9_007_199_254_740_991),
+            id: Some(at),
+            superseded: None,
+            repeated: false,
+        },
         Reply::Error {
             reference: None,
             code: Code::Forbidden,
@@ -173,7 +182,7 @@ fn each_reply_is_the_map_that_it_is_as_json() {
         let json = Native.reply(&reply).unwrap();
         assert_eq!(ours, serde_json::from_slice::<Json>(&json).unwrap());
     }
-    let ack = Reply::Ack { reference: Some(2), id: None, superseded: None };
+    let ack = Reply::Ack { reference: Some(2), id: None, superseded: None, repeated: false };
     assert_eq!(hex(&Cbor.reply(&ack).unwrap()), "a2626f706361636b6372656602");
 }
 
@@ -254,7 +263,7 @@ proptest! {
         item.text("topic", "a");
         item.data(&event.data);
         let request = Cbor.parse(Message::Binary(&item.finish()), &WIDE).unwrap();
-        let Op::Publish(new) = request.op else { panic!("no publish") };
+        let Op::Publish { event: new, .. } = request.op else { panic!("no publish") };
         prop_assert_eq!(new.data.is_base64(), event.data.is_base64());
         prop_assert_eq!(new.data.binary(), event.data.binary());
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Close, Data, Trouble};
+use crate::model::{Close, Data, Start, Trouble};
 use crate::protocol::samples::{
     LIMITS, WIDE, any_event, any_json, any_marks, bye, cursor, event, topic,
 };
@@ -16,14 +16,15 @@ fn meaning(text: &str) -> String {
     let Request { reference, op } = parse(text).unwrap_or_else(|refused| panic!("{refused:?}"));
     let op = match op {
         Op::Auth { token } => format!("auth {}", token.0),
-        Op::Subscribe(Subscribe { patterns, since, snapshot, mode, max_rate }) => {
-            format!("subscribe {patterns:?} {since:?} {snapshot} {mode:?} {max_rate:?}")
+        Op::Subscribe(Subscribe { patterns, since, opening, mode, max_rate }) => {
+            format!("subscribe {patterns:?} {since:?} {opening:?} {mode:?} {max_rate:?}")
         }
         Op::Unsubscribe { patterns } => format!("unsubscribe {patterns:?}"),
-        Op::Publish(new) => {
+        Op::Publish { event: new, key } => {
             let kind = new.kind.as_ref().map(|kind| kind.as_str());
             let data = (new.data.json().get(), new.data.is_base64());
-            format!("publish {} {kind:?} {data:?}", new.topic)
+            let key = key.map_or(String::new(), |key| format!(" {}", key.as_str()));
+            format!("publish {} {kind:?} {data:?}{key}", new.topic)
         }
         Op::Ping => "ping".to_owned(),
     };
@@ -42,23 +43,31 @@ fn each_op_is_understood() {
         (r#"{"op":"auth","ref":1,"token":"abc"}"#, "Some(1) auth abc"),
         (
             r#"{"op":"subscribe","ref":2,"topics":["orders.>"]}"#,
-            "Some(2) subscribe [Pattern(orders.>)] None false All None",
+            "Some(2) subscribe [Pattern(orders.>)] None Nothing All None",
         ),
         (
             r#"{"topics":["a","b.*","a"],"mode":"latest","snapshot":true,"op":"subscribe"}"#,
-            "None subscribe [Pattern(a), Pattern(b.*)] None true Latest None",
+            "None subscribe [Pattern(a), Pattern(b.*)] None Snapshot Latest None",
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"snapshot":false,"mode":"all"}"#,
-            "None subscribe [Pattern(a)] None false All None",
+            "None subscribe [Pattern(a)] None Nothing All None",
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"max_rate":5}"#,
-            "None subscribe [Pattern(a)] None false Latest Some(5.0)",
+            "None subscribe [Pattern(a)] None Nothing Latest Some(5.0)",
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"max_rate":1e3,"mode":"latest"}"#,
-            "None subscribe [Pattern(a)] None false Latest Some(1000.0)",
+            "None subscribe [Pattern(a)] None Nothing Latest Some(1000.0)",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"last":50,"tail":null}"#,
+            "None subscribe [Pattern(a)] None Last(50) All None",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"tail":1e2,"snapshot":false}"#,
+            "None subscribe [Pattern(a)] None Tail(100) All None",
         ),
         (
             r#"{"op":"unsubscribe","ref":9007199254740991,"topics":["orders.>"]}"#,
@@ -75,11 +84,19 @@ fn each_op_is_understood() {
         ),
         (
             r#"{"op":"subscribe","ref":null,"topics":["a"],"since":null,"snapshot":null,"mode":null,"max_rate":null,"token":null,"data":null}"#,
-            "None subscribe [Pattern(a)] None false All None",
+            "None subscribe [Pattern(a)] None Nothing All None",
         ),
         (
             r#"{"op":"publish","topic":"a","data":null,"type":null,"encoding":null,"topics":null}"#,
             r#"None publish a None ("null", false)"#,
+        ),
+        (
+            r#"{"op":"publish","topic":"a","data":1,"key":"order-42"}"#,
+            r#"None publish a None ("1", false) order-42"#,
+        ),
+        (
+            r#"{"op":"publish","topic":"a","data":1,"key":null}"#,
+            r#"None publish a None ("1", false)"#,
         ),
         ("\u{feff}{\"op\":\"ping\"}", "None ping"),
         (r#" { "o\u0070" : "\u0070ing" , "ref" : 5 } "#, "Some(5) ping"),
@@ -92,7 +109,10 @@ fn each_op_is_understood() {
 fn a_place_to_resume_from_is_read() {
     let text = r#"{"op":"subscribe","ref":2,"topics":["a"],"since":"abcdefgh-1-7"}"#;
     let Op::Subscribe(subscribe) = parse(text).unwrap().op else { panic!("no subscribe") };
-    assert_eq!(subscribe.since, Some(cursor("abcdefgh-1-7")));
+    assert_eq!(subscribe.since, Some(Start::After(cursor("abcdefgh-1-7"))));
+    let text = r#"{"op":"subscribe","ref":2,"topics":["a"],"since":"-15m"}"#;
+    let Op::Subscribe(subscribe) = parse(text).unwrap().op else { panic!("no subscribe") };
+    assert_eq!(subscribe.since, Some(Start::parse("-15m").unwrap()));
 }
 
 #[test]
@@ -178,7 +198,7 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"since":"5","ref":7}"#,
-            "Some(7) invalid_cursor: not a cursor: it is not a cursor given by this broker",
+            "Some(7) invalid_cursor: since is neither a cursor given by this broker, nor a moment as RFC 3339 writes it, nor as long ago as -15m",
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"since":0,"ref":7}"#,
@@ -205,6 +225,18 @@ fn a_refusal_names_what_is_wrong_and_carries_the_ref() {
         (
             r#"{"op":"subscribe","topics":["a"],"snapshot":1,"ref":7}"#,
             "Some(7) bad_request: `snapshot` must be true or false; else leave it out",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"last":0,"ref":7}"#,
+            "Some(7) bad_request: `last` must be a whole number from 1 on; else leave it out",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"tail":101,"ref":7}"#,
+            "Some(7) too_many: `tail` asks for 101 events, over 100 (limits.last_events)",
+        ),
+        (
+            r#"{"op":"subscribe","topics":["a"],"tail":1,"last":1,"ref":7}"#,
+            "Some(7) bad_request: at most one of `snapshot`, `last` and `tail` may be there",
         ),
         (
             r#"{"op":"subscribe","topics":["a"],"mode":"newest","ref":7}"#,
@@ -348,14 +380,20 @@ fn each_reply_has_its_form() {
             Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
             r#"{"op":"welcome","session":"s1","heartbeat":25}"#,
         ),
-        (Reply::Ack { reference: Some(2), id: None, superseded: None }, r#"{"op":"ack","ref":2}"#),
-        (Reply::Ack { reference: Some(0), id: None, superseded: None }, r#"{"op":"ack","ref":0}"#),
         (
-            Reply::Ack { reference: None, id: Some(at), superseded: None },
-            r#"{"op":"ack","id":"abcdefgh-1-7"}"#,
+            Reply::Ack { reference: Some(2), id: None, superseded: None, repeated: false },
+            r#"{"op":"ack","ref":2}"#,
         ),
         (
-            Reply::Ack { reference: Some(4), id: Some(at), superseded: None },
+            Reply::Ack { reference: Some(0), id: None, superseded: None, repeated: false },
+            r#"{"op":"ack","ref":0}"#,
+        ),
+        (
+            Reply::Ack { reference: None, id: Some(at), superseded: None, repeated: true },
+            r#"{"op":"ack","id":"abcdefgh-1-7","repeated":true}"#,
+        ),
+        (
+            Reply::Ack { reference: Some(4), id: Some(at), superseded: None, repeated: false },
             r#"{"op":"ack","ref":4,"id":"abcdefgh-1-7"}"#,
         ),
         (
@@ -487,7 +525,7 @@ proptest! {
     fn published_data_goes_through_byte_for_byte_but_for_line_breaks(json in any_json()) {
         let text = format!(r#"{{"op":"publish","topic":"a","data":{json}}}"#);
         let request = Native.parse(Message::Text(&text), &WIDE).unwrap();
-        let Op::Publish(new) = request.op else { panic!("no publish") };
+        let Op::Publish { event: new, .. } = request.op else { panic!("no publish") };
         let line = json.replace(['\r', '\n'], " ");
         prop_assert_eq!(new.data.json().get(), line);
     }

@@ -167,7 +167,7 @@ fn each_reply_has_its_form() {
 #[test]
 fn what_answers_a_request_has_no_words_here() {
     for reply in [
-        Reply::Ack { reference: Some(1), id: None, superseded: None },
+        Reply::Ack { reference: Some(1), id: None, superseded: None, repeated: false },
         Reply::Pong { reference: Some(1) },
         Reply::Error { reference: Some(1), code: Code::Forbidden, message: "no", event: None },
     ] {

@@ -3,9 +3,11 @@
 //     node clients.mjs LIBRARY ws://HOST:PORT http://HOST:PORT
 
 import { EventSource } from "eventsource";
+import EventSource2 from "eventsource-2";
+import { EventSource as EventSource3 } from "eventsource-3";
 import PartySocket from "partysocket/ws";
 import ReconnectingWebSocket from "reconnecting-websocket";
-import { WebSocket as UndiciSocket } from "undici";
+import { EventSource as UndiciEventSource, WebSocket as UndiciSocket } from "undici";
 import WebSocket from "ws";
 
 let told = false;
@@ -61,11 +63,17 @@ function withUndici(base) {
   socket.onclose = socket.onerror = () => { if (!over) setTimeout(withUndici, 1000, base); over = true; };
 }
 
-function withEventSource(base) {
-  // Comes back by itself with Last-Event-ID, but gives up at any status other than 200.
-  const source = new EventSource(`${base}/v1/sse?topic=clients.%3E`);
+function withEventSource(EventSource, base, since = "") {
+  const source = new EventSource(`${base}/v1/sse?topic=clients.%3E${since && `&since=${since}`}`);
+  const keep = ({ lastEventId }) => { since = lastEventId || since; };
+  for (const name of ["fanfare.live", "fanfare.cursor"]) source.addEventListener(name, keep);
   source.addEventListener("fanfare.live", live);
-  source.onmessage = ({ data }) => handle(JSON.parse(data).data);
+  source.onmessage = (event) => { handle(JSON.parse(event.data).data); keep(event); };
+  // It comes back by itself, with Last-Event-ID, but gives up for good at any status other than 200, a proxy's 502 say:
+  // then another one goes on where it was.
+  source.onerror = () => {
+    if (source.readyState === source.CLOSED) setTimeout(withEventSource, 1000, EventSource, base, since);
+  };
 }
 
 const [, , library, sockets, http] = process.argv;
@@ -74,6 +82,13 @@ const libraries = {
   "reconnecting-websocket": () => withReconnecting(ReconnectingWebSocket, sockets),
   partysocket: () => withReconnecting(PartySocket, sockets),
   undici: () => withUndici(sockets),
-  eventsource: () => withEventSource(http),
+  "undici-events": () => {
+    // While it waits before it comes back, it does not keep a program alive that does nothing else.
+    setInterval(() => {}, 60_000);
+    withEventSource(UndiciEventSource, http);
+  },
+  eventsource: () => withEventSource(EventSource, http),
+  "eventsource-2": () => withEventSource(EventSource2, http),
+  "eventsource-3": () => withEventSource(EventSource3, http),
 };
 libraries[library]();

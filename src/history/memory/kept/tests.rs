@@ -124,11 +124,11 @@ fn the_newest_event_of_each_topic_is_a_snapshot() {
     let seconds = |page: &NewestPage| -> Vec<i64> {
         page.events.iter().map(|event| event.time.millis() / 1_000).collect()
     };
-    let page = kept.newest(&patterns(&["a.*"]), None, 1);
+    let page = kept.newest(&patterns(&["a.*"]), None, 1, usize::MAX);
     assert_eq!((seconds(&page), page.next.clone()), (vec![3], Some(topic("a.x"))));
-    let page = kept.newest(&patterns(&["a.*"]), page.next.as_ref(), 9);
+    let page = kept.newest(&patterns(&["a.*"]), page.next.as_ref(), 9, usize::MAX);
     assert_eq!((seconds(&page), page.next), (vec![4], None));
-    assert_eq!(seconds(&kept.newest(&patterns(&["b", "a.x"]), None, 9)), [3, 2]);
+    assert_eq!(seconds(&kept.newest(&patterns(&["b", "a.x"]), None, 9, usize::MAX)), [3, 2]);
 }
 
 #[test]

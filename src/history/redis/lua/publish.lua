@@ -1,12 +1,12 @@
 -- Numbers, stores and tells a group of publishes, each of them whole or not at all.
 --
--- KEYS: 10 and on, the streams of the topics, then the receipts of the idempotency keys.
+-- KEYS: 12 and on, the streams of the topics, then the receipts of the idempotency keys.
 -- ARGV: 8 the window of a key in milliseconds, 9 what of it is left where there are too many, 10 how many keys there may
 -- be, 11 the most bytes of all topics, 12 and 13 how many values may stay, and the most bytes of them, 14 the form of the
 -- entries, 15 how many topics, 16 how many publishes; then for each topic its name, most events, most bytes, whether it is kept, whether
 -- its newest event stays and how many events of it come; then for each publish how many events, with a `t` behind
--- it where some have terms, which key (0 for none), whether it is one of a series and the digest of the request, and for each
--- of its events the topic, with its terms behind it, and the entry.
+-- it where some have terms, which key (0 for none), whether it is one of a series, the digest of how it came and that of its
+-- events (each may be empty), and for each of its events the topic, with its terms behind it, and the entry.
 
 -- About how large a message may become, and how large an entry that travels with it whatever its topic.
 local MESSAGE_BYTES, ENTRY_BYTES = 262144, 16384
@@ -61,6 +61,21 @@ local function mention(topic, entry, is_kept)
   message.bytes = message.bytes + #part
 end
 
+-- Notes what an entry with an envelope carries that is looked for later: a version, and when it ends. The time of that
+-- goes by a clock without the leaps of the server's, and is kept with the number and the envelope.
+local function note_members(name, entry)
+  if member_of(entry, VERSION_MEMBER) then redis.call('HSET', VERSIONS, name, whole(log.seq)) end
+  local ttl = member_of(entry, TTL_MEMBER)
+  if ttl then
+    local at = log.time + struct.unpack('>I8', ttl) - log.ends_later
+    redis.call('ZADD', ENDS, whole(at), name)
+    redis.call('HSET', ENDINGS, name, whole(log.seq) .. ' ' .. envelope_of(entry))
+    log.ends_upto = log.seq
+  elseif log.ends_upto > 0 then
+    forget_end(name)
+  end
+end
+
 local function keep(topic, entry)
   log.seq = log.seq + 1
   local id, time, cost = whole(log.seq) .. '-0', whole(log.time), cost_of(topic.name, entry)
@@ -70,9 +85,18 @@ local function keep(topic, entry)
   topic.bytes = redis.call('HINCRBY', BYTES, topic.name, cost)
   if topic.bytes == cost then redis.call('ZADD', TOPICS, 0, topic.name) end
   log.bytes = log.bytes + cost
-  if member_of(entry, VERSION_MEMBER) then redis.call('HSET', VERSIONS, topic.name, whole(log.seq)) end
   topic.standing = nil
+  if string.byte(entry) % 4 >= 2 then
+    note_members(topic.name, entry)
+  elseif log.ends_upto > 0 then
+    forget_end(topic.name)
+  end
 end
+
+-- A receipt is the digest of how the request came (zeros where there is none), the result, and the digest of the
+-- events where it has one. Earlier releases write and look at the first two alone.
+local DIGEST_BYTES, NO_DIGEST = 32, string.rep('\0', 32)
+local OF_EVENTS = ' 2:'
 
 -- Keys that were forgotten before their window was over, and for how long the last of them was remembered.
 local early, remembered = 0, 0
@@ -84,7 +108,7 @@ local function has_room()
     local receipt = redis.call('ZRANGE', RECEIPTS, 0, 0)[1]
     if not receipt then return false end
     local result = redis.call('GET', receipt)
-    local given = result and tonumber(string.match(result, '^%d+ %d+ (%d+)', 33))
+    local given = result and tonumber(string.match(result, '^%d+ %d+ (%d+)', DIGEST_BYTES + 1))
     if given and now - given < least_window then return false end
     redis.call('DEL', receipt)
     redis.call('ZREM', RECEIPTS, receipt)
@@ -93,13 +117,19 @@ local function has_room()
   return true
 end
 
+-- Whether what is asked is what a receipt tells: by the events where it says so, else by how it came.
+local function is_same(found, raw, events)
+  local known = string.match(found, OF_EVENTS .. '(%x+)$', DIGEST_BYTES + 1)
+  if known then return known == events end
+  return raw ~= '' and string.sub(found, 1, DIGEST_BYTES) == raw
+end
+
 -- What is known of a key: nothing where it is new. In a series one comes after the other, so a lower one was
 -- there before, and a higher one takes the place of the last.
-local function known(receipt, request, is_in_series)
+local function known(receipt, raw, events, is_in_series)
   local found = redis.call('GET', receipt)
-  local last = found and string.sub(found, 1, 32)
-  if found and (last == request or is_in_series and last > request) then
-    return { 'same', string.sub(found, 33) }
+  if found and (is_same(found, raw, events) or is_in_series and string.sub(found, 1, DIGEST_BYTES) > raw) then
+    return { 'same', string.sub(found, DIGEST_BYTES + 1) }
   end
   if is_in_series then return nil end
   if found then return { 'other' } end
@@ -107,8 +137,9 @@ local function known(receipt, request, is_in_series)
   if not has_room() then return { 'full' } end
 end
 
-local function remember(receipt, request, result)
-  redis.call('SET', receipt, request .. result, 'PX', window)
+local function remember(receipt, raw, events, result)
+  local digest = events ~= '' and OF_EVENTS .. events or ''
+  redis.call('SET', receipt, (raw ~= '' and raw or NO_DIGEST) .. result .. digest, 'PX', window)
   redis.call('ZADD', RECEIPTS, whole(now + window), receipt)
 end
 
@@ -144,6 +175,8 @@ local function judge(topic, terms, entry)
   local after = string.match(terms, ';u(%d+)')
   if after and standing.last > tonumber(after) then return 'superseded', 0 end
   local version, kept = version_of(entry), standing.version
+  -- What ends a value carries its version.
+  if after then return true, version or kept end
   if version and kept and version.epoch == kept.epoch and version.number <= kept.number then
     return 'superseded', kept.number
   end
@@ -219,10 +252,10 @@ for n = 1, publish_count do
   local count, key = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   local has_terms = not count
   if has_terms then count = tonumber(string.match(ARGV[at], '%d+')) end
-  local is_in_series, request = ARGV[at + 2] == '1', ARGV[at + 3]
-  at = at + 4
+  local is_in_series, raw, events = ARGV[at + 2] == '1', ARGV[at + 3], ARGV[at + 4]
+  at = at + 5
   local receipt = key > 0 and KEYS[OWN_KEYS + topic_count + key]
-  local result = receipt and known(receipt, request, is_in_series)
+  local result = receipt and known(receipt, raw, events, is_in_series)
   local superseded, unmet
   if not result and has_terms then
     superseded, unmet = judge_all(count)
@@ -232,7 +265,7 @@ for n = 1, publish_count do
     at = at + 2 * count
   else
     result = { 'new', publish(count, superseded) }
-    if receipt then remember(receipt, request, result[2]) end
+    if receipt then remember(receipt, raw, events, result[2]) end
   end
   results[n] = result
 end

@@ -41,6 +41,14 @@ local function forget_lost(log)
   for at = 2, #forgotten, 2 do log.floor = math.max(log.floor, tonumber(forgotten[at])) end
 end
 
+-- The envelope of an entry, where it has one.
+local function envelope_of(entry)
+  local flags, kind = string.byte(entry, 1, 2)
+  if flags % 4 < 2 then return nil end
+  local at = 5 + kind
+  return string.sub(entry, at, at - 1 + struct.unpack('>I2', entry, at - 2))
+end
+
 -- Finds a member in the envelope of an entry: its bytes, where it is there.
 local function member_of(entry, tag)
   local flags, kind = string.byte(entry, 1, 2)
@@ -56,7 +64,13 @@ local function member_of(entry, tag)
 end
 
 -- The tags of members that scripts look at.
-local REMOVED_MEMBER, VERSION_MEMBER, EPOCH_MEMBER = 3, 4, 5
+local REMOVED_MEMBER, VERSION_MEMBER, EPOCH_MEMBER, TTL_MEMBER = 3, 4, 5, 6
+
+-- Lets what is there of a topic last.
+local function forget_end(name)
+  redis.call('ZREM', ENDS, name)
+  redis.call('HDEL', ENDINGS, name)
+end
 
 -- How a value that stays is listed: by what it costs and its topic, at its number.
 local function stay_of(name, cost)

@@ -2,7 +2,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::history::clock_steps::{ClockSteps, Dating};
-use crate::history::{ListTopics, Loss};
+use crate::history::{Asked, ListTopics, Loss};
 use crate::model::{Cursor, Data, LogName, NewEvent, Pattern};
 
 /// Hears the topics of what is committed.
@@ -117,8 +117,9 @@ fn a_batch_whose_commit_turns_up_after_all_is_let_out_whole_and_one_that_does_no
 #[test]
 fn a_repeat_that_gave_up_while_the_first_is_still_running_is_not_told_that_nothing_is_stored() {
     let (shared, _) = shared(1 << 20);
+    let asked = Asked { events: Some([1; 32]), raw: None };
     let keyed = |scope: u8| {
-        let key = IdempotencyKey { scope: [scope; 32], request: [1; 32], is_in_series: false };
+        let key = IdempotencyKey { scope: [scope; 32], asked, is_in_series: false };
         match shared.admit(Append { key: Some(key), ..append(&["a"]) }) {
             Admission::Waiting(ticket, receiver) => (ticket, receiver),
             Admission::Done(result) => panic!("it did not wait: {result:?}"),
@@ -135,7 +136,7 @@ fn a_repeat_that_gave_up_while_the_first_is_still_running_is_not_told_that_nothi
     assert_eq!(shared.withdraw(repeat), Withdrawn::Repeat, "the first is being committed");
     assert_eq!(shared.withdraw(other), Withdrawn::Unbegun);
     shared.committed(group, Ok(()), 1 << 20);
-    let key = IdempotencyKey { scope: [1; 32], request: [1; 32], is_in_series: false };
+    let key = IdempotencyKey { scope: [1; 32], asked, is_in_series: false };
     let again = shared.admit(Append { key: Some(key), ..append(&["a"]) });
     assert!(matches!(again, Admission::Done(Ok(Receipt { repeated: true, .. }))));
 }

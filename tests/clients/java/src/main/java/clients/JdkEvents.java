@@ -10,26 +10,16 @@ import java.net.http.HttpResponse.BodyHandlers;
 final class JdkEvents {
     static void run(String base, Place place) throws Exception {
         var http = HttpClient.newHttpClient();
-        String id = "", event = "", data = "";
+        var stream = new EventLines(place);
         for (;; Thread.sleep(1000)) {
             // %3E, for URI refuses a raw `>`.
             var request = HttpRequest.newBuilder(URI.create(base + "/v1/sse?topic=clients.%3E&format=data"));
-            if (!id.isEmpty()) request.header("Last-Event-ID", id);
+            String last = stream.last();
+            if (!last.isEmpty()) request.header("Last-Event-ID", last);
             try (var lines = http.send(request.build(), BodyHandlers.ofLines()).body()) {
-                String next = id;
-                for (String line : (Iterable<String>) lines::iterator) {
-                    if (line.startsWith("id: ")) next = line.substring(4);
-                    else if (line.startsWith("event: ")) event = line.substring(7);
-                    else if (line.startsWith("data: ")) data = line.substring(6);
-                    else if (line.isEmpty()) {
-                        if (event.equals("fanfare.live")) place.live();
-                        else if (event.isEmpty() && !data.isEmpty()) place.handle(data);
-                        id = next; // now that it was handled
-                        event = data = "";
-                    }
-                }
+                lines.forEach(stream::take);
             } catch (IOException | UncheckedIOException away) {
-                event = data = "";
+                // tried again
             }
         }
     }
