@@ -121,6 +121,8 @@ pub struct Attendee {
 pub struct Present {
     /// When it came into the topic.
     pub joined: Timestamp,
+    /// The number of the change with which it came, or became somebody else.
+    pub change: u64,
     /// Who it is, without what changes: how many sessions its user has.
     pub member: Attendee,
 }

@@ -42,7 +42,7 @@ impl Attendance {
         let room = self.rooms.entry(room).or_default();
         room.remove(&member.session);
         room.change = change.number;
-        room.insert(Present { joined, member: member.clone() });
+        room.insert(Present { joined, change: change.number, member: member.clone() });
         Some(room.told(member, change))
     }
 

@@ -57,15 +57,9 @@ impl Catchup {
         }
     }
 
-    /// What was live up to `boundary`, and is to be told current values of `snapshots` again before it goes on.
-    pub fn renewal(
-        patterns: Vec<Pattern>,
-        snapshots: &[Pattern],
-        max_bytes: usize,
-        boundary: Cursor,
-    ) -> Self {
+    /// What was live up to `boundary`, and is to be told current values again before it goes on.
+    pub fn renewal(patterns: Vec<Pattern>, max_bytes: usize, boundary: Cursor) -> Self {
         let mut renewal = Self { is_renewal: true, ..Self::new(None, patterns, max_bytes) };
-        renewal.ask_about(snapshots, true);
         renewal.begin(boundary);
         renewal
     }
@@ -103,6 +97,22 @@ impl Catchup {
         self.tells_members = tells_members;
         if !self.rooms.is_empty() {
             self.awaits_roll = Again::All;
+        }
+    }
+
+    /// Asks only about what was lost of that; the rest is known.
+    pub fn ask_only_about(&mut self, lost: &Again) {
+        if let Again::Of(lost) = lost {
+            self.awaits_roll = Again::Nothing;
+            self.ask_again(Some(lost));
+        }
+    }
+
+    fn ask_again(&mut self, lost: Option<&[Topic]>) {
+        let asks = |room: &&Topic| self.rooms.iter().any(|pattern| pattern.matches(room));
+        let rooms = lost.map(|lost| lost.iter().filter(asks).cloned().collect::<Vec<_>>());
+        if !self.rooms.is_empty() && rooms.as_ref().is_none_or(|rooms| !rooms.is_empty()) {
+            self.awaits_roll.and(rooms.as_deref());
         }
     }
 
@@ -170,11 +180,7 @@ impl Catchup {
         self.held.retain(|delivery| !is_lost(&delivery.event.topic));
         self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
         self.snapshot.retain(|topic, _| !is_lost(topic));
-        let asks = |room: &&Topic| self.rooms.iter().any(|pattern| pattern.matches(room));
-        let rooms = lost.map(|lost| lost.iter().filter(asks).cloned().collect::<Vec<_>>());
-        if !self.rooms.is_empty() && rooms.as_ref().is_none_or(|rooms| !rooms.is_empty()) {
-            self.awaits_roll.and(rooms.as_deref());
-        }
+        self.ask_again(lost);
     }
 
     /// Whether events that waited were dropped and have to be read again.
@@ -356,6 +362,18 @@ mod tests {
         catchup.hold(&delivery("$presence.r", 1));
         catchup.hear_roll(&roll(&ROOMS[..2]));
         assert_eq!(held(&mut catchup), [1]);
+    }
+
+    #[test]
+    fn of_a_renewal_more_may_be_lost_than_it_was_begun_for() {
+        let [r, s] = ["$presence.r", "$presence.s"].map(|name| Topic::parse(name).unwrap());
+        let mut catchup = catchup_of_rooms(10_000, true);
+        catchup.ask_only_about(&Again::Of(vec![r.clone()]));
+        catchup.hold(&delivery("$presence.s", 1));
+        assert_eq!(*catchup.awaits_roll(), Again::Of(vec![r.clone()]));
+        catchup.forget(Some(std::slice::from_ref(&s)));
+        assert_eq!(*catchup.awaits_roll(), Again::Of(vec![r, s]));
+        assert_eq!(held(&mut catchup), [0; 0]);
     }
 
     #[test]

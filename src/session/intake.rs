@@ -365,18 +365,18 @@ impl Intake {
         if self.live.is_empty() {
             return None;
         }
-        let values = match lost {
-            None => Values::of(self.live.values()),
+        let values = Values::of(self.live.values());
+        let again = match lost {
+            None => Again::All,
             Some(lost) => {
-                let of = |topic: &Topic| (Pattern::from(topic), self.live.wanted_of(topic));
-                Values::of(lost.iter().map(of).filter(|(_, count)| *count > 0))
+                Again::Of(lost.iter().filter(|topic| values.count(topic) > 0).cloned().collect())
             }
         };
-        if values.is_empty() {
+        if values.is_empty() || again == Again::Of(Vec::new()) {
             self.say_live(None, loss.place);
             return None;
         }
-        Some(self.renew(values, loss.place, mark))
+        Some(self.renew(values, again, loss.place, mark))
     }
 
     /// The topics of a loss of which this session misses events; none where it may be of any.
@@ -395,16 +395,18 @@ impl Intake {
         Some(missed.map(|lost| lost.topic.clone()).collect())
     }
 
-    /// Has current values read anew, while what follows them waits.
-    fn renew(&mut self, values: Values, position: Cursor, mark: MarkId) -> Reading {
+    /// Has current values read anew, while what follows them waits. All that are wanted are known, for more may be lost
+    /// meanwhile.
+    fn renew(&mut self, values: Values, anew: Again, boundary: Cursor, mark: MarkId) -> Reading {
         let patterns = self.live.take();
         let (sender, progress) = unbounded_channel();
         let reader = Reader::new(sender);
         let max_bytes = self.voice.outgoing().max_bytes();
-        let catchup = Catchup::renewal(patterns.clone(), &values.patterns, max_bytes, position);
-        let (sent, anew, awaits_roll) = (None, Again::Nothing, catchup.awaits_roll().clone());
-        let boundary = position;
-        reader.tell(Progress::Read { boundary, sent, anew, only_anew: false, awaits_roll });
+        let mut catchup = Catchup::renewal(patterns.clone(), max_bytes, boundary);
+        catchup.ask_about(&values.patterns, true);
+        catchup.ask_only_about(&anew);
+        let (sent, awaits_roll) = (None, catchup.awaits_roll().clone());
+        reader.tell(Progress::Read { boundary, sent, anew, only_anew: true, awaits_roll });
         self.catchups.add(Active {
             mark,
             catchup,

@@ -101,12 +101,6 @@ impl Live {
         self.patterns.is_empty()
     }
 
-    /// How many of the newest events of a topic are wanted after a gap.
-    pub fn wanted_of(&self, topic: &Topic) -> usize {
-        let matching = self.snapshots.iter().filter(|pattern| pattern.matches(topic));
-        matching.map(|pattern| self.count(pattern)).max().unwrap_or(0)
-    }
-
     /// The shortest time between two events of a topic: none where one of the patterns that match it
     /// wants every event, else the shortest that any of them wants.
     pub fn interval(&self, conflation: &Conflation, topic: &Topic) -> Option<Duration> {

@@ -93,6 +93,8 @@ impl Replay {
                         self.call_roll(&asked).await;
                         continue;
                     }
+                    // Where nothing is to be asked, the client knows who is there.
+                    is_told = true;
                 }
                 Some(Progress::Called(None)) => {
                     self.call_roll(&asked).await;

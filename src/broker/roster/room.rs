@@ -43,7 +43,7 @@ pub struct Listed {
 impl Listed {
     /// The event that tells of it.
     pub fn event(&self) -> Option<Event> {
-        let Present { joined, member } = &*self.present;
+        let Present { joined, member, .. } = &*self.present;
         let member = Attendee { user_sessions: self.user_sessions, ..member.clone() };
         member.event(NoticeKind::PresenceJoined, *joined)
     }
@@ -54,7 +54,8 @@ impl Word {
         let (member, is_there) = Attendee::of(event)?;
         let change = member.change?;
         let member = Attendee { user_sessions: None, change: None, ..member };
-        Some(Self { present: Arc::new(Present { joined: event.time, member }), change, is_there })
+        let present = Present { joined: event.time, change: change.number, member };
+        Some(Self { present: Arc::new(present), change, is_there })
     }
 
     pub(super) fn node(&self) -> &str {
@@ -150,6 +151,7 @@ impl Room {
         (self.sessions_by_user, self.list) = (sessions_by_user, None);
     }
 
+    /// All that are in it, in the order in which they came.
     pub(super) fn list(&mut self) -> Arc<[Listed]> {
         if let Some(list) = &self.list {
             return list.clone();
@@ -158,7 +160,9 @@ impl Room {
             present: present.clone(),
             user_sessions: self.user_sessions(&present.member),
         };
-        let list: Arc<[_]> = self.members().map(listed).collect();
+        let mut list: Vec<_> = self.members().map(listed).collect();
+        list.sort_by_key(|Listed { present, .. }| (present.joined, present.change));
+        let list: Arc<[_]> = list.into();
         self.list = Some(list.clone());
         list
     }

@@ -24,7 +24,11 @@ fn member(topic: &str, node: &str, session: &str, user: &str) -> Attendee {
 }
 
 fn present(topic: &str, node: &str, session: &str, user: &str) -> Present {
-    Present { joined: Timestamp::from_millis(0), member: member(topic, node, session, user) }
+    Present {
+        joined: Timestamp::from_millis(0),
+        change: 0,
+        member: member(topic, node, session, user),
+    }
 }
 
 /// A notice: `is_there` of a session of a node, as its change `number` after the one before it.
