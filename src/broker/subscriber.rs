@@ -24,6 +24,12 @@ pub struct SessionKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MarkId(pub(super) u64);
 
+#[cfg(test)]
+impl MarkId {
+    /// One of a worker.
+    pub const ONE: Self = Self(1);
+}
+
 /// How a session is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Transport {

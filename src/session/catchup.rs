@@ -239,7 +239,9 @@ impl Catchup {
 
 #[cfg(test)]
 mod tests {
+    use super::super::catchups::{Active, Catchups, Held};
     use super::*;
+    use crate::broker::MarkId;
     use crate::model::{Data, LogName, Timestamp};
     use std::time::SystemTime;
 
@@ -354,6 +356,22 @@ mod tests {
         assert_eq!(*catchup.awaits_roll(), Again::Of(vec![room]));
         catchup.hear_roll(&roll(&ROOMS[1..2]));
         assert_eq!(*catchup.awaits_roll(), Again::Nothing);
+    }
+
+    #[test]
+    fn who_leaves_before_a_later_subscribe_is_told_the_members_is_told_by_the_earlier_one() {
+        let mut catchups = Catchups::default();
+        let (mark, catchup, values) = (MarkId::ONE, catchup_of_rooms(10_000, true), Some(1));
+        let (interval, reader, again) = (None, None, Again::Nothing);
+        catchups.add(Active { mark, catchup, values, interval, reader, again });
+        assert_eq!(
+            catchups.hold(&delivery("$presence.r", 1)),
+            Held::NotHere,
+            "what is live has it"
+        );
+        catchups.called(mark, Some(roll(&ROOMS[..2])));
+        assert_eq!(catchups.hold(&delivery("$presence.r", 2)), Held::Waits);
+        assert_eq!(held(&mut catchups.get(mark).unwrap().catchup), [2]);
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Room {
         (self.sessions_by_user, self.list) = (sessions_by_user, None);
     }
 
-    /// All that are in it, in the order in which they came.
+    /// All that are in it, by nodes, and there in the order in which they came.
     pub(super) fn list(&mut self) -> Arc<[Listed]> {
         if let Some(list) = &self.list {
             return list.clone();
@@ -161,7 +161,8 @@ impl Room {
             user_sessions: self.user_sessions(&present.member),
         };
         let mut list: Vec<_> = self.members().map(listed).collect();
-        list.sort_by_key(|Listed { present, .. }| (present.joined, present.change));
+        let place = |Listed { present, .. }: &Listed| (present.member.node.clone(), present.change);
+        list.sort_by_cached_key(place);
         let list: Arc<[_]> = list.into();
         self.list = Some(list.clone());
         list

@@ -99,7 +99,7 @@ fn whoever_comes_or_goes_while_it_is_asked_is_neither_missed_nor_counted_twice()
         assert!(matches!(roster.fold(&notice(of, is_there, number, after)), Folded::AsItIs));
     }
     // The node had told two changes when it answered.
-    let answer = heard(&[("x", 2)], &[a.clone(), b.clone()]);
+    let answer = heard(&[("x", 2)], &[a, b]);
     assert!(roster.end_inquiry(answer).is_empty());
     assert_eq!(list(&mut roster, "$presence.r"), sessions(&[("2", 1), ("3", 1)]));
 }
