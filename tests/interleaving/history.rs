@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::SystemTime;
 
 use fanfare::history::{
     Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, ListTopics, Loss, Moment,
@@ -13,6 +12,7 @@ use fanfare::history::{
 use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Timestamp, Topic};
 use futures_util::future::BoxFuture;
 
+use crate::rights::wall;
 use crate::seed::Dice;
 
 /// How the log behaves.
@@ -163,7 +163,7 @@ impl SimulatedHistory {
 
     fn store(&self, append: Append) -> Receipt {
         let mut log = self.lock();
-        let time = Timestamp::from(SystemTime::now());
+        let time = Timestamp::from(wall());
         let (mut events, mut receipts) = (Vec::new(), Vec::new());
         for new in append.events {
             log.head.sequence += 1;
@@ -298,7 +298,7 @@ impl History for SimulatedHistory {
     }
 
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
-        let time = since.time(Timestamp::from(SystemTime::now()));
+        let time = since.time(Timestamp::from(wall()));
         Box::pin(self.ask(move |log| {
             let older = log.kept.iter().rfind(|event| event.time < time);
             let place = older.and_then(|event| event.cursor).unwrap_or_else(Self::start);
