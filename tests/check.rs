@@ -213,7 +213,7 @@ async fn the_password_of_a_proxy_is_asked_for_given_and_never_shown() {
     assert!(code == Some(0) && said.contains("\"data\":17"), "{said}");
     let (code, said) =
         run(&[&subscribe[..], &[&login, "--token", "no-such-key"]].concat(), &[]).await;
-    assert!(code == Some(1) && said.contains("not a known API key"), "{said}");
+    assert!(code == Some(1) && said.contains("the token is not valid"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -219,10 +219,10 @@ async fn a_retry_may_come_by_a_stream_or_a_channel_of_an_applications_own_redis(
         close(config);
         config.redis = Some(RedisConfig::at(&own.url()));
         config.rules.default.storage = Storage::Redis;
-        config.sources = vec![source(stream), source(Tap::Channel("orders".to_owned()))];
+        config.sources = vec![source(stream), source(Tap::Channel("messages".to_owned()))];
     });
     eventually("the channel is heard", async || {
-        app.run::<(String, usize)>(&["PUBSUB", "NUMSUB", "orders"]).1 == 1
+        app.run::<(String, usize)>(&["PUBSUB", "NUMSUB", "messages"]).1 == 1
     })
     .await;
     let add = |key: &str, data: &str| {
@@ -243,9 +243,9 @@ async fn a_retry_may_come_by_a_stream_or_a_channel_of_an_applications_own_redis(
         assert!(known.is_ok_and(|(repeated, _)| repeated), "{way:?}");
     }
     let message = r#"{"key":"from-channel","n":5}"#;
-    let _: usize = app.run(&["PUBLISH", "orders", message]);
-    let _: usize = app.run(&["PUBLISH", "orders", message]);
-    let _: usize = app.run(&["PUBLISH", "orders", "6"]);
+    let _: usize = app.run(&["PUBLISH", "messages", message]);
+    let _: usize = app.run(&["PUBLISH", "messages", message]);
+    let _: usize = app.run(&["PUBLISH", "messages", "6"]);
     eventually("the last is there", async || retained(&server, "a.x").await == 5).await;
     let known = http.publish(Way::Batch, "from-channel", message).await;
     assert!(known.is_ok_and(|(repeated, _)| repeated));
@@ -278,48 +278,4 @@ async fn beside_a_node_of_an_earlier_release_nothing_is_taken_that_it_would_refu
     assert!(known.iter().any(|digest| digest.len() == 32 && digest.iter().any(|byte| *byte != 0)));
     drop(earlier);
     publisher.until(Way::WebSocket, "h", &Ok((true, id))).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retry_while_the_first_attempt_is_still_running_is_told_so_and_later_its_result() {
-    let redis = Redis::start();
-    let server = TestServer::with(|config| {
-        close(config);
-        config.redis = Some(RedisConfig::at(&redis.url()));
-        config.rules.default.storage = Storage::Redis;
-    });
-    let mut first = Publisher::new(&server, Some(API_KEY)).await;
-    let mut again = Publisher::new(&server, Some(API_KEY)).await;
-    // So that Redis has the script.
-    first.publish(Way::Topic, "before", "1").await.expect("stored");
-    for round in 0..30 {
-        let key = format!("round-{round}");
-        let stopped = redis.stop();
-        let retry = async {
-            // The first one is to be on its way by then; where it is not, another round tells.
-            sleep(Duration::from_millis(200)).await;
-            again.publish(Way::WebSocket, &key, "1").await
-        };
-        let (lost, retried) = tokio::join!(first.publish(Way::Topic, &key, "1"), retry);
-        drop(stopped);
-        if (lost, &retried) == (Err("outcome_unknown".to_owned()), &Err("in_progress".to_owned())) {
-            let known = async {
-                loop {
-                    match again.publish(Way::WebSocket, &key, "1").await {
-                        Ok((true, _)) => break,
-                        Ok((false, _)) => panic!("it was stored twice, or the first time only now"),
-                        Err(_) => sleep(Duration::from_millis(20)).await,
-                    }
-                }
-            };
-            return timeout(PATIENCE, known).await.expect("it comes in time");
-        }
-        let is_back = async {
-            while first.publish(Way::Topic, &format!("back-{round}"), "1").await.is_err() {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(PATIENCE, is_back).await.expect("Redis is back");
-    }
-    panic!("no retry came while the first attempt was running");
 }

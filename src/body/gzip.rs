@@ -134,7 +134,7 @@ mod tests {
         let bodies = web::Data::new(Bodies::new(&Config::default().limits));
         let pieces = Pieces::new(Share::new(&bodies, None));
         let too_large = || Problem::new(Code::TooLarge, "too large");
-        let mut inflating = Inflating::new(pieces, 100_000, too_large).unwrap();
+        let mut inflating = Inflating::new(pieces, 200_000, too_large).unwrap();
         let mut encoded = GzBuilder::new()
             .filename(vec![b'n'; NAME])
             .comment(vec![b'c'; NAME])

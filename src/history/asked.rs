@@ -161,11 +161,16 @@ impl Sha256 {
             let length = if from.starts_with('"') { string_length(from) } else { 1 };
             let (token, after) = from.split_at(length);
             if token.len() > 1 {
-                let unescaped: Option<String> =
-                    if token.contains('\\') { serde_json::from_str(token).ok() } else { None };
-                // A string that is no Unicode text, as JSON allows, counts as it is written.
-                let said = unescaped.as_deref().unwrap_or(&token[1..token.len() - 1]);
-                plain.push(b'"');
+                let written = &token[1..token.len() - 1];
+                let unescaped =
+                    written.contains('\\').then(|| serde_json::from_str::<String>(token));
+                // A string that is no Unicode text, as JSON allows, counts as it is written, and is marked for that.
+                let (mark, said) = match &unescaped {
+                    None => (b'"', written),
+                    Some(Ok(said)) => (b'"', said.as_str()),
+                    Some(Err(_)) => (b'\\', written),
+                };
+                plain.push(mark);
                 plain.extend_from_slice(&(said.len() as u64).to_be_bytes());
                 plain.extend_from_slice(said.as_bytes());
             }

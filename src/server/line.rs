@@ -283,10 +283,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
             // What is before it goes first.
             Some((at @ 1.., _)) => &bytes[..at],
             Some((0, code)) => {
-                let problem = in_words(code, line.flaw);
-                _ = ready!(Pin::new(&mut line.io).poll_write(cx, &written(&problem)))?;
-                line.socket.note_refusal(&problem);
-                line.hang_up_soon();
+                if line.state != State::Refused {
+                    let problem = in_words(code, line.flaw);
+                    _ = ready!(Pin::new(&mut line.io).poll_write(cx, &written(&problem)))?;
+                    line.socket.note_refusal(&problem);
+                    line.hang_up_soon();
+                }
+                // The dispatcher drops the socket once this is written, so that it is only once nothing is left to read.
+                _ = ready!(Pin::new(line).poll_shutdown(cx));
                 return Poll::Ready(Ok(bytes.len()));
             }
         };

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime};
 
 use fanfare::history::{
     Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, ListTopics, Loss, Moment,
@@ -12,12 +11,9 @@ use fanfare::history::{
 };
 use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Timestamp, Topic};
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
 
+use crate::rights::wall;
 use crate::seed::Dice;
-
-/// When runs begin, since 1970.
-const DAY_OF_RUN: Duration = Duration::from_secs(1_790_000_000);
 
 /// How the log behaves.
 #[derive(Debug, Clone, Copy)]
@@ -60,7 +56,6 @@ pub struct SimulatedHistory {
     is_calm: AtomicBool,
     /// Answers that somebody waits for.
     waiting: AtomicUsize,
-    begun: Instant,
 }
 
 /// One answer that is waited for.
@@ -89,13 +84,7 @@ impl SimulatedHistory {
             dice,
         };
         let (is_calm, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let begun = Instant::now();
-        Self { log: Mutex::new(log), feed, temper, is_calm, waiting, begun }
-    }
-
-    /// The time of day, by the clock of the run.
-    fn now(&self) -> Timestamp {
-        Timestamp::from(SystemTime::UNIX_EPOCH + DAY_OF_RUN + self.begun.elapsed())
+        Self { log: Mutex::new(log), feed, temper, is_calm, waiting }
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
@@ -174,7 +163,7 @@ impl SimulatedHistory {
 
     fn store(&self, append: Append) -> Receipt {
         let mut log = self.lock();
-        let time = self.now();
+        let time = Timestamp::from(wall());
         let (mut events, mut receipts) = (Vec::new(), Vec::new());
         for new in append.events {
             log.head.sequence += 1;
@@ -309,7 +298,7 @@ impl History for SimulatedHistory {
     }
 
     fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
-        let time = since.time(self.now());
+        let time = since.time(Timestamp::from(wall()));
         Box::pin(self.ask(move |log| {
             let older = log.kept.iter().rfind(|event| event.time < time);
             let place = older.and_then(|event| event.cursor).unwrap_or_else(Self::start);

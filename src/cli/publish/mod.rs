@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use self::batch::Batch;
-use self::event::Form;
+use self::event::{Carried, Form};
 use self::input::{InputError, Line};
 use self::sender::Sender;
 use super::remote::{self, Remote, UrlArgs};
@@ -30,6 +30,8 @@ Examples:
   fanfare publish demo '{\"hello\":\"world\"}'
   fanfare publish stock.socks 17 --type stock.changed
   tail -f app.log | fanfare publish logs.app --text
+  fanfare publish seats.7 ann --ttl 30s --if-latest absent
+  fanfare publish orders.42 --removed
   fanfare publish --ndjson < events.ndjson
 
 With a key: FANFARE_API_KEY=... fanfare publish ... (better than --key, which others on this machine
@@ -65,6 +67,8 @@ pub struct Args {
     #[arg(long, conflicts_with = "data")]
     skip_bad_lines: bool,
     #[command(flatten)]
+    carried: Carried,
+    #[command(flatten)]
     url: UrlArgs,
     /// The API key; better set FANFARE_API_KEY
     #[arg(long, value_name = "KEY")]
@@ -81,10 +85,14 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let credential = remote::credential(args.key, "FANFARE_API_KEY")?;
     let form = match args.topic {
-        Some(topic) => Form::Data { topic, kind: args.kind, text: args.text },
+        Some(topic) => {
+            Form::Data { topic, kind: args.kind, text: args.text, carried: args.carried.clone() }
+        }
         None => Form::Whole,
     };
-    let data = args.data.filter(|data| data != "-");
+    // A tombstone has no data to wait for.
+    let none = args.carried.removed.then(|| "null".to_owned());
+    let data = none.or(args.data.filter(|data| data != "-"));
     System::new().block_on(async move {
         let remote = Remote::new(args.url, credential)?;
         remote.require_room()?;
