@@ -136,7 +136,11 @@ async fn topics_are_listed_with_their_subscribers_and_events() {
         (&kept["subscribers"], &kept["retained"], &kept["latest"]["data"]),
         (&json!(2), &json!(1), &json!(1))
     );
-    let all = json_of(&server, "/v1/topics").await;
+    let mut all = json_of(&server, "/v1/topics").await;
+    let listed = all["topics"].as_array_mut().expect("topics");
+    let times = listed.iter_mut().map(|topic| topic.as_object_mut()?.remove("latest_time"));
+    let are_dated: Vec<_> = times.map(|time| time.is_some()).collect();
+    assert_eq!(are_dated, [true, true, false], "those with events");
     assert_eq!(
         all["topics"],
         json!([
@@ -313,7 +317,7 @@ async fn every_refusal_has_its_status_and_code() {
         assert_eq!(problem(request).await, (status, code.to_owned()), "{shown}");
     }
     let refused = server.post("/v1/topics/a").send().await.expect("an answer");
-    assert_eq!(refused.headers()["allow"], "GET, HEAD");
+    assert_eq!(refused.headers()["allow"], "GET, HEAD, DELETE");
 }
 
 #[tokio::test]

@@ -77,7 +77,7 @@ mod tests {
             (&[format!("\"{name}\"")], true),
             (&["\"a,b\"".to_owned(), format!("\"c\" , W/\"{name}\"")], true),
             (&["*".to_owned()], true),
-            (&[name.clone()], false),
+            (std::slice::from_ref(&name), false),
             (&[format!("w/\"{name}\"")], false),
             (&["\"\"".to_owned()], false),
         ] {

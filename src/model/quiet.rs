@@ -106,7 +106,7 @@ mod tests {
         began + Duration::from_millis(millis)
     }
 
-    fn told<'a>(count: u64, example: &'a str) -> Option<Told<&'a str>> {
+    fn told(count: u64, example: &str) -> Option<Told<&str>> {
         Some(Told { count, example })
     }
 

@@ -249,8 +249,8 @@ impl Sessions {
             access,
             &session,
             user_place,
-            credential,
         );
+        let receiver = receiver.of_publisher(credential);
         let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
         let (subprotocol, extensions) =
             (language.subprotocol(), deflate.map(|deflate| deflate.answer()));

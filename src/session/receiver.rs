@@ -136,7 +136,6 @@ impl Receiver {
         access: Access,
         session: &str,
         user_place: Option<UserPlace>,
-        credential: Option<Box<Publisher>>,
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
         let intake = Intake::new(voice, access, session, house.limits.conflated_bytes);
@@ -149,7 +148,7 @@ impl Receiver {
             waiting,
             lagging,
             user_place,
-            credential,
+            credential: None,
             term,
             ends,
             missed_heartbeats: 0,
@@ -157,6 +156,11 @@ impl Receiver {
         };
         receiver.watch_idleness();
         receiver
+    }
+
+    /// The same, of a session that has shown a credential, by which what it publishes is known.
+    pub fn of_publisher(self, credential: Option<Box<Publisher>>) -> Self {
+        Self { credential, ..self }
     }
 
     /// Refuses what of an event this session may not say, and says that it sent it.

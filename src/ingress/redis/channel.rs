@@ -79,9 +79,9 @@ impl Source {
         let own_key = |(_, data): &(Vec<u8>, Vec<u8>)| own_key(data, key_name.as_deref()?);
         for run in messages.chunk_by(|a, b| own_key(a).is_none() && own_key(b).is_none()) {
             let known = match run.first().and_then(own_key) {
-                None => Known::ByTurn,
+                None => Known::Turn,
                 Some(text) => match self.own_key(name, &text) {
-                    Some(key) => Known::ByItself(key),
+                    Some(key) => Known::Itself(key),
                     None => continue,
                 },
             };

@@ -49,11 +49,11 @@ pub struct Source {
 /// By what a publish is known.
 enum Known {
     /// A key that an entry gives: another event under it is refused.
-    ByItself(PublishKey),
+    Itself(PublishKey),
     /// Where it was read: another stream of that name may have had something there.
-    ByPlace(IdempotencyKey),
+    Place(IdempotencyKey),
     /// Nothing but its turn.
-    ByTurn,
+    Turn,
 }
 
 impl Source {
@@ -155,15 +155,15 @@ impl Source {
         events: Vec<NewEvent>,
         known: Known,
     ) -> Result<bool, Away> {
-        let is_by_itself = matches!(known, Known::ByItself(_));
+        let is_by_itself = matches!(known, Known::Itself(_));
         let key = match known {
-            Known::ByItself(key) => {
+            Known::Itself(key) => {
                 let (scope, asked) =
                     (self.publisher.clone().scope(&key), Asked::of_events(&events));
                 IdempotencyKey { scope, asked, is_in_series: false }
             }
-            Known::ByPlace(key) => key,
-            Known::ByTurn => self.series.next_key(),
+            Known::Place(key) => key,
+            Known::Turn => self.series.next_key(),
         };
         let mut append = Append { events, key: Some(key) };
         while !append.events.is_empty() {
@@ -171,7 +171,7 @@ impl Source {
             match problem.code {
                 // Another stream of that name had a batch there.
                 Code::IdempotencyMismatch if !is_by_itself => {
-                    append.key = Some(self.series.next_key())
+                    append.key = Some(self.series.next_key());
                 }
                 Code::InProgress
                 | Code::Unavailable

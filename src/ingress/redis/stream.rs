@@ -73,9 +73,9 @@ impl Source {
         let own_key = |entry: &Entry| own_key(entry, key_name.as_deref());
         for run in entries.chunk_by(|a, b| own_key(a).is_none() && own_key(b).is_none()) {
             let known = match run.first().and_then(own_key) {
-                None => Known::ByPlace(key(name, group, run)),
+                None => Known::Place(key(name, group, run)),
                 Some(text) => match self.own_key(name, &text) {
-                    Some(key) => Known::ByItself(key),
+                    Some(key) => Known::Itself(key),
                     None => continue,
                 },
             };
