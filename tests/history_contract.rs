@@ -943,6 +943,27 @@ async fn a_moment_is_the_place_before_what_happened_since(backend: Backend) {
     }
 }
 
+async fn what_is_kept_of_a_topic_is_told_as_of_one_moment(backend: Backend) {
+    let log = open(backend, |config| config.rules.default.max_events = 1);
+    log.put("a", 0).await;
+    let is_written = AtomicBool::new(false);
+    let writing = async {
+        for n in 1..300 {
+            log.put("a", n).await;
+        }
+        is_written.store(true, Ordering::SeqCst);
+    };
+    let reading = async {
+        while !is_written.load(Ordering::SeqCst) {
+            let summary = log.history.topic(topic("a")).await.expect("nothing is damaged");
+            assert!(summary.latest.is_some());
+            // Whoever writes has a turn, too, where nothing is waited for.
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(writing, reading);
+}
+
 /// The suite, for one backend.
 macro_rules! contract {
     ($module:ident, $backend:ident: $($promise:ident)+) => {
@@ -998,6 +1019,7 @@ contracts! {
     ephemeral_events_are_heard_in_their_place_and_not_kept
     what_is_kept_of_a_topic_that_is_reserved_now_is_still_read
     a_moment_is_the_place_before_what_happened_since
+    what_is_kept_of_a_topic_is_told_as_of_one_moment
     what_an_event_carries_is_read_and_heard_byte_for_byte
     a_tombstone_takes_the_value_away_and_is_read_as_any_event
     a_tombstone_is_kept_until_it_is_too_old_and_no_longer

@@ -338,10 +338,7 @@ impl SqliteHistory {
     async fn summary(&self, topic: Topic) -> Result<TopicSummary, Problem> {
         let head = self.head();
         let memory = self.shared.lock().log.topic(topic.clone());
-        let disk = self.readers.read(move |reader| {
-            let Some(row) = reader.topic(&topic)? else { return Ok(None) };
-            Ok(Some((row.retained as usize, reader.newest_of(&row, head)?)))
-        });
+        let disk = self.readers.read(move |reader| reader.summary(&topic, head));
         let (retained, latest) = disk.await?.unwrap_or_default();
         let newest = latest.into_iter().chain(memory.latest).max_by_key(|event| sequence(event));
         let retained = retained + memory.retained;

@@ -328,6 +328,19 @@ impl Reader {
         Ok(ByTopic { found, upto })
     }
 
+    /// How many events of a topic are kept, and the newest of them, as of one moment; none where nobody used it.
+    pub(super) fn summary(
+        &self,
+        topic: &Topic,
+        head: Cursor,
+    ) -> RowResult<Option<(usize, Option<Arc<Event>>)>> {
+        let transaction = self.db.unchecked_transaction()?;
+        let Some(row) = self.topic(topic)? else { return Ok(None) };
+        let newest = self.newest_of(&row, head)?;
+        transaction.finish()?;
+        Ok(Some((row.retained as usize, newest)))
+    }
+
     /// What is kept of such topics.
     pub(super) fn summaries(
         &self,
