@@ -38,10 +38,8 @@ impl Event {
 
     /// What keeping this event costs, in bytes, as every bound on a history counts it.
     pub fn cost(&self) -> usize {
-        let kind = self.kind.as_ref().map_or(0, |kind| kind.as_str().len());
-        let envelope = self.envelope.as_ref().map_or(0, |envelope| envelope.bytes().len());
-        let texts = self.topic.as_str().len() + kind + self.data.json().get().len();
-        texts + envelope + Self::OVERHEAD_BYTES
+        let Self { topic, kind, data, envelope, .. } = self;
+        cost(topic, kind.as_ref(), data, envelope.as_deref())
     }
 
     /// Whether it is a tombstone: it removes its topic's current value.
@@ -71,6 +69,12 @@ impl NewEvent {
         Self { topic, kind, data, envelope: None, terms: None }
     }
 
+    /// What it costs while it waits to be stored, in bytes, as [`Event::cost`] counts.
+    pub fn cost(&self) -> usize {
+        let Self { topic, kind, data, envelope, .. } = self;
+        cost(topic, kind.as_ref(), data, envelope.as_deref())
+    }
+
     /// The member of it that only an event has that is kept; none where it has no such one.
     pub fn kept_member(&self) -> Option<&'static str> {
         let envelope = self.envelope.as_deref();
@@ -91,6 +95,18 @@ impl NewEvent {
     pub fn is_kept(&self) -> bool {
         self.terms.as_ref().is_none_or(|terms| !terms.passes)
     }
+}
+
+fn cost(
+    topic: &Topic,
+    kind: Option<&EventType>,
+    data: &Data,
+    envelope: Option<&Envelope>,
+) -> usize {
+    let kind = kind.map_or(0, |kind| kind.as_str().len());
+    let envelope = envelope.map_or(0, |envelope| envelope.bytes().len());
+    let texts = topic.as_str().len() + kind + data.json().get().len();
+    texts + envelope + Event::OVERHEAD_BYTES
 }
 
 /// What an event is stored under.
@@ -352,6 +368,20 @@ mod tests {
         ] {
             assert_eq!(Data::from_json(given.as_bytes(), 8).unwrap().json().get(), kept);
         }
+    }
+
+    #[test]
+    fn what_an_event_carries_costs_while_it_waits_and_when_it_is_kept() {
+        let (topic, data) = (Topic::parse("abc").unwrap(), Data::from_text("x"));
+        let mut event = NewEvent::new(topic, Some(EventType::parse("t").unwrap()), data);
+        assert_eq!(event.cost(), 3 + 1 + 3 + 256);
+        let envelope = Envelope::from_iter([crate::model::Member::User("ann")]);
+        event.envelope = Some(Box::new(envelope));
+        assert_eq!(event.cost(), 3 + 1 + 3 + 256 + 6);
+        let time = Timestamp::from_millis(0);
+        let NewEvent { topic, kind, data, envelope, .. } = event.clone();
+        let kept = Event { cursor: None, topic, kind, time, data, envelope };
+        assert_eq!(kept.cost(), event.cost());
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::state::State;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
 use crate::metrics::EARLY_KEYS;
-use crate::model::{Cursor, Event, Latest, Terms, Timestamp, Topic};
+use crate::model::{Cursor, Latest, NewEvent, Terms, Timestamp, Topic};
 use crate::panics::half_done;
 
 /// How long a publisher waits.
@@ -98,8 +98,7 @@ impl Queue {
         append: Append,
         decided: Arc<AtomicBool>,
     ) -> Result<oneshot::Receiver<Outcome>, AppendError> {
-        let texts = append.events.iter().map(|event| event.data.json().get().len());
-        let bytes = texts.sum::<usize>() + append.events.len() * Event::OVERHEAD_BYTES;
+        let bytes: usize = append.events.iter().map(NewEvent::cost).sum();
         let mut state = self.lock();
         if state.stopping {
             return Err(AppendError::Unavailable("the broker is stopping".to_owned()));

@@ -352,8 +352,7 @@ impl State {
         if !needs_disk && is_free && self.log.last() + numbers <= self.reserved {
             return Ok(Ready::Now(append));
         }
-        let bytes = append.events.iter().map(|event| event.data.json().get().len());
-        let bytes = bytes.sum::<usize>() + append.events.len() * Event::OVERHEAD_BYTES;
+        let bytes: usize = append.events.iter().map(NewEvent::cost).sum();
         if self.queued_bytes + bytes > self.max_queued_bytes && !self.queue.is_empty() {
             return Err(AppendError::Unavailable("too much waits for the disk".to_owned()));
         }
