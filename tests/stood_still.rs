@@ -176,3 +176,32 @@ async fn a_node_that_stood_still_keeps_the_connection_over_which_it_hears() {
     support::eventually("ready again", ready).await;
     assert_eq!(subscribed(), before);
 }
+
+#[tokio::test]
+async fn what_redis_answers_while_a_node_stands_still_is_answered_in_time() {
+    let redis = Redis::start();
+    let settings = redis.settings();
+    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+    let broker = broker(&settings);
+    let ready = async || {
+        let ready = reqwest::get(broker.url("/health/ready")).await;
+        ready.is_ok_and(|response| response.status() == 200)
+    };
+    support::eventually("ready", ready).await;
+    let connections = || {
+        let list: String = redis.run(&["CLIENT", "LIST"]);
+        let ours = list.lines().filter(|line| !line.contains("cmd=client"));
+        ours.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let before = connections();
+    let still = redis.stop();
+    let client = reqwest::Client::new();
+    let publish = client.post(broker.url("/v1/topics/a/events")).bearer_auth(KEY).json(&1).send();
+    let publish = tokio::spawn(publish);
+    // It has been asked, and would not wait for much longer.
+    sleep(Duration::from_millis(300)).await;
+    stand_still(&broker, async { drop(still) }).await;
+    let published = publish.await.expect("it does not panic").expect("an answer");
+    assert_eq!(published.status(), 201);
+    assert_eq!(connections(), before, "nothing was given up");
+}

@@ -8,10 +8,10 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::key_set::KeySet;
+use crate::clock::within;
 use crate::config;
 use crate::panics::{contained, half_done};
 use crate::trust;
@@ -108,7 +108,7 @@ impl Jwks {
 
 /// The keys that are published at a place, or why there are none.
 pub async fn published_keys(at: &config::Jwks) -> Result<KeySet, String> {
-    let document = timeout(PATIENCE, document(&at.url)).await;
+    let document = within(PATIENCE, document(&at.url)).await;
     let document = document.unwrap_or_else(|_| Err("there is no answer in time".to_owned()))?;
     KeySet::parse(&document).map_err(|error| error.to_string())
 }

@@ -7,14 +7,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use redis::aio::{MultiplexedConnection, SendError};
+use redis::aio::SendError;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisResult, Value, cmd};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::time::timeout;
 use tracing::debug;
 
+use super::connection::Connection;
 use super::link::{Away, CONNECT, Link, Server, away};
+use crate::clock::within;
 use crate::model::LogName;
 
 /// The most bytes of messages that wait.
@@ -33,7 +34,7 @@ pub(super) struct Ear {
     /// Whether it hears the channel of all databases too.
     hears_all: bool,
     /// Hears as long as it is there.
-    _connection: MultiplexedConnection,
+    _connection: Connection,
 }
 
 /// What is heard of the log.
@@ -67,7 +68,7 @@ impl Ear {
         feeds.extend(hears_all.then(|| server.keys.channel_of_all()));
         let sorter =
             Sorter { server: server.clone(), feeds, messages: sender, waiting: waiting.clone() };
-        let subscribing = timeout(CONNECT, subscribe(server, link, sorter));
+        let subscribing = within(CONNECT, subscribe(server, link, sorter));
         let connection = match subscribing.await {
             Ok(connection) => connection.map_err(|error| away(&error))?,
             Err(_) => return Err(Away("it does not answer".to_owned())),
@@ -114,17 +115,10 @@ impl Ear {
     }
 }
 
-async fn subscribe(
-    server: &Server,
-    link: &Link,
-    sorter: Sorter,
-) -> RedisResult<MultiplexedConnection> {
+async fn subscribe(server: &Server, link: &Link, sorter: Sorter) -> RedisResult<Connection> {
     let feeds = sorter.feeds.clone();
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT))
-        .set_response_timeout(Some(CONNECT))
-        .set_push_sender(move |heard| sorter.sort(heard));
-    let mut connection = link.client.get_multiplexed_async_connection_with_config(&config).await?;
+    let config = AsyncConnectionConfig::new().set_push_sender(move |heard| sorter.sort(heard));
+    let mut connection = Connection::open(&link.client, config, CONNECT, CONNECT).await?;
     let own = server.keys.node(server.node);
     for channel in feeds.iter().chain(&[server.keys.nodes(), own]) {
         () = cmd("SSUBSCRIBE").arg(channel).query_async(&mut connection).await?;

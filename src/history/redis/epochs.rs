@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, cmd};
 
+use super::connection::Connection;
 use super::keys::Keys;
 use super::link::lock;
 use super::state::{Ended, State};
@@ -25,7 +25,7 @@ impl Epochs {
     pub(super) async fn complete(
         &self,
         mut state: State,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         keys: &Keys,
     ) -> RedisResult<State> {
         if !state.is_cut() {

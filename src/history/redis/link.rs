@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, FromRedisValue, RedisError, RedisResult, ScriptInvocation, cmd,
 };
@@ -16,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::connection::Connection;
 use super::epochs::Epochs;
 use super::keys::Keys;
 use super::needs;
@@ -49,11 +49,11 @@ pub(super) struct Link {
     /// That server.
     pub(super) client: Client,
     /// For scripts, probes and whatever else must not wait behind a long read.
-    pub(super) commands: MultiplexedConnection,
+    pub(super) commands: Connection,
     /// For publishing: another one where publishes wait for replicas, which holds up all behind them.
-    pub(super) publishes: MultiplexedConnection,
+    pub(super) publishes: Connection,
     /// For reading.
-    pub(super) reads: MultiplexedConnection,
+    pub(super) reads: Connection,
     /// The server's run id.
     pub(super) run: String,
     /// Its replication id, which is another one each time that it was a replica and is none any more.
@@ -175,10 +175,7 @@ impl Server {
     async fn connect(&self) -> Result<Link, Away> {
         let client = self.place.find(&self.keys.log()).await?;
         let connect = async |answer| {
-            let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(CONNECT))
-                .set_response_timeout(Some(answer));
-            client.get_multiplexed_async_connection_with_config(&config).await
+            Connection::open(&client, AsyncConnectionConfig::new(), CONNECT, answer).await
         };
         let mut commands = connect(ANSWER).await.map_err(|error| away(&error))?;
         let Identity { run, replication } = self.look_at(&mut commands).await?;
@@ -197,10 +194,7 @@ impl Server {
 
     /// Looks at the server behind a connection, and asks for all that is used of it; which it is, where it can be
     /// used.
-    pub(super) async fn look_at(
-        &self,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<Identity, Away> {
+    pub(super) async fn look_at(&self, connection: &mut Connection) -> Result<Identity, Away> {
         let info: String =
             cmd("INFO").query_async(connection).await.map_err(|error| away(&error))?;
         let field = |name: &str| {

@@ -5,6 +5,7 @@
 //! publish, follow, probe, sweep and keep the connections. `docs/cluster.md` says it from the outside.
 
 mod back;
+mod connection;
 mod delivery;
 mod ear;
 mod ends;
@@ -38,9 +39,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::runtime;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+pub use self::connection::Connection;
 use self::ear::Ear;
 use self::ends::Ends;
 use self::follower::Follower;
@@ -59,6 +60,7 @@ use super::{
     Append, AppendError, BackPage, Ending, Feed, History, ListTopics, Moment, Newest, NewestPage,
     Page, Read, ReadBack, Receipt, Since, TopicSummary,
 };
+use crate::clock::within;
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Topic};
 use crate::panics::half_done;
@@ -165,7 +167,7 @@ async fn work(
 ) {
     tokio::spawn(server.clone().keep());
     let mut last = Away("it does not answer".to_owned());
-    let (ear, state) = match timeout(START, join(&server, &mut last)).await {
+    let (ear, state) = match within(START, join(&server, &mut last)).await {
         Ok(joined) => joined,
         Err(_) => {
             let Away(reason) = server.link().err().unwrap_or(last);

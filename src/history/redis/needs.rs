@@ -3,9 +3,9 @@
 //! A server of another kind or age lacks some, others were renamed, and a user may not be allowed all of them. Then
 //! that is said at once and by name, where else the first publish would fail, or one in the middle of a script.
 
-use redis::aio::MultiplexedConnection;
 use redis::{RedisError, cmd};
 
+use super::connection::Connection;
 use super::link::Away;
 use super::scripts;
 
@@ -53,7 +53,7 @@ const NAME: usize = 40;
 pub(super) async fn ask_for(
     commands: &[&str],
     keys: &[String],
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
 ) -> Result<(), Away> {
     let mut script = scripts::NEEDS.key(keys);
     script.arg(commands);
@@ -68,7 +68,7 @@ pub(super) async fn ask_for(
 }
 
 /// Says whether it may be asked how many replicas have what was written.
-pub(super) async fn ask_for_wait(connection: &mut MultiplexedConnection) -> Result<(), Away> {
+pub(super) async fn ask_for_wait(connection: &mut Connection) -> Result<(), Away> {
     let asked = cmd("WAIT").arg(0).arg(1).query_async::<usize>(connection).await;
     Ok(asked.map(|_| ())?)
 }

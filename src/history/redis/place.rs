@@ -8,13 +8,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     ProtocolVersion, RedisResult, TlsCertificates, cmd,
 };
 
+use super::connection::Connection;
 use super::link::{Away, away, lock};
 use crate::config;
 use crate::trust;
@@ -164,11 +164,8 @@ fn trusting(info: ConnectionInfo) -> RedisResult<ConnectionInfo> {
     Ok(client.get_connection_info().clone())
 }
 
-async fn connect(info: ConnectionInfo) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(ANSWER))
-        .set_response_timeout(Some(ANSWER));
-    Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await
+async fn connect(info: ConnectionInfo) -> RedisResult<Connection> {
+    Connection::open(&Client::open(info)?, AsyncConnectionConfig::new(), ANSWER, ANSWER).await
 }
 
 /// The same way to another host and port.

@@ -30,15 +30,18 @@ impl Probe {
     pub(super) async fn run(self) {
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut rounds = Rounds::default();
+        // Who said nothing has nothing to hear.
+        let (mut rounds, mut has_said) = (Rounds::default(), false);
         for turn in 0_u32.. {
             let due = ticks.tick().await;
-            if rounds.may_judge(due) && self.server.nodes.is_silent() {
+            if rounds.may_judge(due) && has_said && self.server.nodes.is_silent() {
                 self.deaf.notify_one();
             }
+            has_said = false;
             let Ok(link) = self.server.link() else { continue };
             let said = self.server.say_hello(&link).await;
-            if self.server.judge(&link, said).is_ok()
+            has_said = self.server.judge(&link, said).is_ok();
+            if has_said
                 && turn.is_multiple_of(LOOK)
                 && let Err(away) = self.server.look_at(&mut link.commands.clone()).await
             {

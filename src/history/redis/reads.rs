@@ -6,9 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
-use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value, cmd, from_redis_value, pipe};
 
+use super::connection::Connection;
 use super::epochs::Epochs;
 use super::keys::Keys;
 use super::state::{FIELDS, State};
@@ -64,7 +64,7 @@ pub(super) enum Fetched {
 
 /// Reads one log over one connection.
 pub(super) struct Reads<'a> {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: Connection,
     pub(super) keys: &'a Keys,
     pub(super) epochs: &'a Epochs,
 }

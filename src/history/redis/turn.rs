@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use redis::RedisResult;
-use redis::aio::MultiplexedConnection;
 
+use super::connection::Connection;
 use super::link::Away;
 use super::{needs, scripts};
 
@@ -28,13 +28,13 @@ impl Turn {
     }
 
     /// Says by name what the server does not have, or does not allow this user, of what a turn needs.
-    pub async fn ask(&self, connection: &mut MultiplexedConnection) -> Result<(), Away> {
+    pub async fn ask(&self, connection: &mut Connection) -> Result<(), Away> {
         needs::ask_for(&needs::OF_A_TURN, std::slice::from_ref(&self.key), connection).await
     }
 
     /// Takes or keeps the turn; false while it is another node's. Also where the server is out of memory, for
     /// what is done in turns may be what makes room.
-    pub async fn take(&self, connection: &mut MultiplexedConnection) -> RedisResult<bool> {
+    pub async fn take(&self, connection: &mut Connection) -> RedisResult<bool> {
         let mut take = scripts::TURN.key(&self.key);
         take.arg(&self.node).arg(LEASE.as_millis() as u64);
         take.invoke_async(connection).await

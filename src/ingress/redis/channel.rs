@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use redis::aio::{MultiplexedConnection, SendError};
+use redis::aio::SendError;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value, cmd};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -14,7 +14,7 @@ use tokio::time::interval;
 
 use super::{ANSWER, Known, RETRY, Source, TOGETHER};
 use crate::broker::BrokerHandle;
-use crate::history::redis::Away;
+use crate::history::redis::{Away, Connection};
 use crate::metrics::Why;
 
 /// How many messages wait; what is over is lost.
@@ -36,9 +36,8 @@ impl Source {
         let (sender, mut heard) = channel(WAITING);
         let (broker, max_bytes) = (self.broker.clone(), self.limits.event_bytes);
         let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(ANSWER))
             .set_push_sender(move |push| sort(push, &sender, &broker, max_bytes));
-        let mut connection = self.connect(config).await?;
+        let mut connection = self.connect(config, ANSWER).await?;
         self.wait_for_turn(&mut connection).await?;
         let subscribe = if self.from.tap.is_pattern() { "PSUBSCRIBE" } else { "SUBSCRIBE" };
         () = cmd(subscribe).arg(name).query_async(&mut connection).await?;
@@ -64,7 +63,7 @@ impl Source {
     /// Publishes a message and those that wait behind it: each that gives a key by itself, those between together.
     async fn pass_on(
         &mut self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         name: &str,
         first: (Vec<u8>, Vec<u8>),
         heard: &mut Receiver<Heard>,

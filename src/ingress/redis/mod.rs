@@ -10,7 +10,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -19,7 +18,7 @@ use super::form::Form;
 use crate::auth::Publisher;
 use crate::broker::BrokerHandle;
 use crate::config::{Hidden, Limits, RedisSource, Tap};
-use crate::history::redis::{Away, Place, Turn};
+use crate::history::redis::{Away, Connection, Place, Turn};
 use crate::history::{Append, Asked, IdempotencyKey, Series};
 use crate::metrics::Why;
 use crate::model::{Code, LogName, NewEvent, Problem, PublishKey};
@@ -93,16 +92,20 @@ impl Source {
         }
     }
 
-    async fn connect(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, Away> {
+    /// Connects; from then on each answer may take `patience`.
+    async fn connect(
+        &self,
+        config: AsyncConnectionConfig,
+        patience: Duration,
+    ) -> Result<Connection, Away> {
         let client = self.place.find(self.from.tap.name()).await?;
-        let config = config.set_connection_timeout(Some(ANSWER));
-        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut connection = Connection::open(&client, config, ANSWER, patience).await?;
         self.turn.ask(&mut connection).await?;
         Ok(connection)
     }
 
     /// Waits until it is this node's turn.
-    async fn wait_for_turn(&self, connection: &mut MultiplexedConnection) -> Result<(), Away> {
+    async fn wait_for_turn(&self, connection: &mut Connection) -> Result<(), Away> {
         while !self.turn.take(connection).await? {
             sleep(RETRY).await;
         }
@@ -151,7 +154,7 @@ impl Source {
     /// Publishes until the log has it, once; false once it is another node's turn.
     async fn publish(
         &mut self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         events: Vec<NewEvent>,
         known: Known,
     ) -> Result<bool, Away> {

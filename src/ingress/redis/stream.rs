@@ -6,11 +6,10 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisResult, cmd};
 
 use super::{ANSWER, Known, Source, TOGETHER};
-use crate::history::redis::Away;
+use crate::history::redis::{Away, Connection};
 use crate::history::{Asked, IdempotencyKey, digest};
 use crate::metrics::Why;
 use crate::model::NewEvent;
@@ -35,8 +34,7 @@ impl Source {
         group: &str,
         field: Option<&str>,
     ) -> Result<(), Away> {
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(BLOCK + ANSWER));
-        let mut connection = self.connect(config).await?;
+        let mut connection = self.connect(AsyncConnectionConfig::new(), BLOCK + ANSWER).await?;
         self.wait_for_turn(&mut connection).await?;
         make_group(&mut connection, name, group).await?;
         // Nothing is acknowledged by that: what can't be must not be published time and again.
@@ -63,7 +61,7 @@ impl Source {
     /// Publishes entries: each that gives a key by itself, those between together.
     async fn pass_entries_on(
         &mut self,
-        connection: &mut MultiplexedConnection,
+        connection: &mut Connection,
         name: &str,
         group: &str,
         field: Option<&str>,
@@ -102,11 +100,7 @@ impl Source {
 }
 
 /// Makes the group where it is missing, and with it the stream.
-async fn make_group(
-    connection: &mut MultiplexedConnection,
-    name: &str,
-    group: &str,
-) -> RedisResult<()> {
+async fn make_group(connection: &mut Connection, name: &str, group: &str) -> RedisResult<()> {
     let mut make = cmd("XGROUP");
     make.arg("CREATE").arg(name).arg(group).arg("0").arg("MKSTREAM");
     match make.query_async(connection).await {
@@ -117,7 +111,7 @@ async fn make_group(
 }
 
 async fn read(
-    connection: &mut MultiplexedConnection,
+    connection: &mut Connection,
     name: &str,
     group: &str,
     from: &str,
