@@ -115,6 +115,17 @@ async fn who_is_nobody_is_known_by_the_session_alone() {
 }
 
 #[tokio::test]
+async fn on_an_open_broker_who_speaks_over_a_websocket_is_known_by_its_session() {
+    let server = TestServer::open();
+    let mut nobody = WsClient::live(&server, "?topic=chat").await;
+    let said = json!({"op": "publish", "topic": "chat", "data": 1});
+    assert_eq!(nobody.ask(1, said).await["op"], "ack");
+    assert_eq!(nobody.events(1).await[0]["from"], json!({"session": nobody.session}));
+    server.publish("chat", &json!(2)).await;
+    assert_eq!(nobody.events(1).await[0].get("from"), None);
+}
+
+#[tokio::test]
 async fn a_tombstone_takes_a_topic_out_of_snapshots_and_lists_and_is_told_as_an_event() {
     let server = server();
     let mut reader = client(&server, "orders.%3E").await;
