@@ -424,3 +424,27 @@ async fn no_trace_is_told_unless_the_operator_says_so_and_none_is_taken_from_a_m
     let told = server.post("/v1/events").json(&json!({"topic": "a", "data": 1, "trace": TRACE}));
     expect(told.send().await.expect("an answer"), StatusCode::UNPROCESSABLE_ENTITY).await;
 }
+
+#[tokio::test]
+async fn an_event_that_carries_nothing_costs_one_byte_more_on_disk_than_before_any_could() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = TestServer::durable(directory.path(), |_| {});
+    server.publish_all(&support::numbered("a", 0..50)).await;
+    server.stop();
+    let db = rusqlite::Connection::open(directory.path().join("history.db")).expect("opened");
+    // The table of the first release, with the same events.
+    db.execute_batch(
+        "CREATE TABLE before (sequence INTEGER PRIMARY KEY, topic INTEGER NOT NULL,
+            previous INTEGER NOT NULL, time INTEGER NOT NULL, type TEXT, base64 INTEGER NOT NULL,
+            data TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT;
+         INSERT INTO before SELECT sequence, topic, previous, time, type, base64, data, checksum
+            FROM events",
+    )
+    .expect("copied");
+    let bytes = |table: &str| -> i64 {
+        let sql = "SELECT sum(payload) FROM dbstat WHERE name = ?1";
+        db.query_row(sql, (table,), |row| row.get(0)).expect("a sum")
+    };
+    // SQLite says in each record that there is none.
+    assert_eq!(bytes("events") - bytes("before"), 50);
+}

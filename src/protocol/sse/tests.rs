@@ -74,6 +74,21 @@ fn an_event_is_the_object_without_op_under_the_default_name() {
     );
 }
 
+/// The bytes of the first release, in every form.
+#[test]
+fn an_event_that_carries_nothing_costs_on_the_wire_what_it_did() {
+    let bare = event("{\"b\": 1.10}");
+    let object = "{\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\"type\":\"created\",\
+                  \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":{\"b\": 1.10}}";
+    assert_eq!(text(event_object(&bare)), object);
+    let marks = Marks::default();
+    assert_eq!(text(SSE.event(&bare, &marks)), format!("id: abcdefgh-1-7\ndata: {object}\n\n"));
+    let sizes: Vec<_> =
+        PROTOCOLS.iter().map(|protocol| protocol.event(&event("1"), &marks).len()).collect();
+    assert_eq!(sizes, [117, 95], "JSON and CBOR over WebSocket");
+    assert_eq!(size_of::<Event>(), 8 + 96, "in memory the one pointer more");
+}
+
 #[test]
 fn what_is_for_other_languages_or_later_releases_is_shown_in_no_form() {
     let forms = || {
