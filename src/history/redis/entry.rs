@@ -231,6 +231,15 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_carries_nothing_is_stored_in_the_bytes_of_the_first_release() {
+        let kind = Some(EventType::parse("changed").unwrap());
+        let data = Data::from_json(br#"{"b": 1.10}"#, 9).unwrap();
+        let new = NewEvent::new(Topic::parse("a").unwrap(), kind, data);
+        assert_eq!(encode(&new), b"\0\x07changed{\"b\": 1.10}");
+        assert_eq!(form(&new), 1);
+    }
+
+    #[test]
     fn members_of_a_later_release_are_not_shown_and_critical_ones_hold_the_event_back() {
         let topic = Topic::parse("a").unwrap();
         let read = |entry: &[u8]| {
