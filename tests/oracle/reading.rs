@@ -72,7 +72,7 @@ pub async fn newest(
     let (mut after, mut values) = (None, BTreeMap::new());
     loop {
         let (patterns, max_bytes) = (patterns.clone(), usize::MAX);
-        let newest = Newest { patterns, after, max_events, max_bytes };
+        let newest = Newest { patterns, after, since: None, max_events, max_bytes };
         let page = answer(|| history.newest(newest.clone())).await?;
         for event in page.events {
             if values.last_key_value().is_some_and(|(topic, _)| *topic >= event.topic) {

@@ -281,10 +281,12 @@ impl SqliteHistory {
 
     async fn newest_page(&self, newest: Newest) -> Result<NewestPage, Problem> {
         let head = self.head();
+        let since = newest.since.map(|since| self.position(head, Some(since)));
+        let after = since.map(|(after, _)| after);
         let memory = self.shared.lock().log.newest(&newest);
-        let max_events = newest.max_events;
-        let read = move |reader: &reader::Reader| reader.newest(&newest, head);
-        let disk = self.readers.read(read).await?;
+        let (asked, max_events) = (newest.clone(), newest.max_events);
+        let read = move |reader: &reader::Reader| reader.newest(&asked, after, head);
+        let (disk, is_lost) = self.readers.read(read).await?;
         let mut next = match (disk.upto, memory.next) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -295,12 +297,25 @@ impl SqliteHistory {
         events.sort_unstable_by(|a, b| a.topic.cmp(&b.topic).then(sequence(b).cmp(&sequence(a))));
         events.dedup_by(|b, a| a.topic == b.topic);
         events.retain(|event| next.as_ref().is_none_or(|next| event.topic <= *next));
-        events.retain(|event| !event.is_tombstone());
+        events.retain(|event| newest.wants(event));
         if events.len() > max_events {
             events.truncate(max_events);
             next = events.last().map(|event| event.topic.clone());
         }
-        Ok(NewestPage { events, next })
+        let is_lost_in_memory = |after| self.has_lost_newest(after, &newest.patterns);
+        let gap = since.is_some_and(|(after, foreign)| foreign || is_lost_in_memory(after));
+        Ok(NewestPage { events, gap: gap || is_lost, next })
+    }
+
+    /// Whether an event in memory after a place is gone, and nothing newer of its topic is there.
+    fn has_lost_newest(&self, after: u64, patterns: &[Pattern]) -> bool {
+        let log = &self.shared.lock().log;
+        let is_there = |topic| log.topic(topic).retained > 0;
+        let mut unknown = self.in_memory(patterns);
+        let is_lost = log.has_lost_newest(after, &unknown);
+        // What was in memory went with the process; a topic that has an event there now has it since.
+        unknown.retain(|pattern| !pattern.as_topic().is_some_and(is_there));
+        is_lost || self.memories.lost(&unknown, after).is_some()
     }
 
     async fn list(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
@@ -447,7 +462,7 @@ impl History for SqliteHistory {
     }
 
     fn sweep(&self) {
-        self.shared.lock().log.sweep();
+        self.shared.remove(Log::sweep);
     }
 
     fn stop(&self) {

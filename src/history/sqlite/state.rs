@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::super::memory::log::Log;
 use super::super::terms::{Apart, Judged, Standing, Standings, is_free};
-use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt};
+use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt, Removal};
 use super::store::{Failure, RESERVED_AHEAD};
 use crate::config::Storage;
 use crate::model::{Event, NewEvent, Problem, Topic};
@@ -170,6 +170,7 @@ impl Shared {
                 let events = state.log.number(events);
                 let receipt = state.log.commit(&events, apart, append.key);
                 self.feed.committed(events);
+                state.log.tell_removed(&*self.feed);
                 if state.is_low() {
                     self.work.notify_one();
                 }
@@ -232,12 +233,30 @@ impl Shared {
         self.lock().take(&known)
     }
 
-    /// Takes a group as stored or not, tells whoever waits for it, and lets the events out.
+    /// Does something that removes events from memory, and tells which.
+    pub(super) fn remove<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
+        let mut state = self.lock();
+        let done = act(&mut state.log);
+        state.log.tell_removed(&*self.feed);
+        done
+    }
+
+    /// Tells what was removed from the disk.
+    pub(super) fn removed(&self, removed: &[Removal]) {
+        if !removed.is_empty() {
+            let _state = self.lock();
+            self.feed.removed(removed);
+        }
+    }
+
+    /// Takes a group as stored or not, tells whoever waits for it, and lets the events out, and then what was removed
+    /// with it.
     pub(super) fn committed(
         &self,
         group: Vec<Numbered>,
         outcome: Result<(), Failure>,
         reserved: u64,
+        removed: &[Removal],
     ) {
         let mut state = self.lock();
         state.committing = None;
@@ -284,6 +303,10 @@ impl Shared {
         if !out.is_empty() {
             self.feed.committed(out);
         }
+        if !removed.is_empty() {
+            self.feed.removed(removed);
+        }
+        state.log.tell_removed(&*self.feed);
         drop(state);
         for (answer, result) in answers {
             // Whoever gave up waiting was told that the outcome is unknown.
@@ -304,6 +327,9 @@ impl Shared {
         if !recovered.is_empty() {
             self.feed.committed(recovered);
         }
+        // Nor is it known what was removed with it.
+        self.feed.removed(&[Removal::of_any(state.log.head().sequence)]);
+        state.log.tell_removed(&*self.feed);
     }
 
     /// Takes no more, and refuses what waits: nobody is left to write it.
