@@ -745,7 +745,8 @@ async fn the_newest_of_each_topic_comes_once_by_topic(backend: Backend) {
         {
             let (mut after, mut all) = (None, Vec::new());
             loop {
-                let newest = Newest { patterns: patterns(texts), after, since: None, max_events, max_bytes };
+                let newest =
+                    Newest { patterns: patterns(texts), after, since: None, max_events, max_bytes };
                 let page = log.history.newest(newest).await.unwrap();
                 assert!(page.events.len() <= max_events);
                 all.extend(data(&page.events));

@@ -365,7 +365,9 @@ impl Newest {
     /// Whether an event, the newest of its topic, is asked for.
     fn wants(&self, event: &Event) -> bool {
         match self.since {
-            Some(since) => event.cursor.is_some_and(|place| place.log != since.log || place > since),
+            Some(since) => {
+                event.cursor.is_some_and(|place| place.log != since.log || place > since)
+            }
             None => !event.is_tombstone(),
         }
     }

@@ -64,7 +64,8 @@ pub(super) async fn what_an_event_carries_is_read_and_heard_byte_for_byte(backen
     }
     assert_eq!(heard[0].envelope, None);
     let (max_events, max_bytes) = (9, usize::MAX);
-    let newest = Newest { patterns: patterns(&["a"]), after: None, since: None, max_events, max_bytes };
+    let newest =
+        Newest { patterns: patterns(&["a"]), after: None, since: None, max_events, max_bytes };
     let newest = log.history.newest(newest).await.unwrap().events;
     assert_eq!(newest[0].envelope.as_deref(), Some(&carried));
 }

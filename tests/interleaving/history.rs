@@ -253,7 +253,10 @@ impl Log {
         for event in &self.kept {
             let is_after = newest.after.as_ref().is_none_or(|after| event.topic > *after);
             let is_wanted = newest.since.is_none() || event.cursor > Some(since);
-            if is_after && is_wanted && newest.patterns.iter().any(|pattern| pattern.matches(&event.topic)) {
+            if is_after
+                && is_wanted
+                && newest.patterns.iter().any(|pattern| pattern.matches(&event.topic))
+            {
                 found.insert(event.topic.clone(), event.clone());
             }
         }

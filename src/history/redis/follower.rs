@@ -113,7 +113,20 @@ impl Follower {
         let (begun, seen) = (at.sequence, (at.sequence, removals));
         let step = state.steps.all().last().copied();
         let (pace, is_behind) = (Pace::default(), false);
-        Self { server, feed, recent, at, breach, step, pace, seen, removals, begun, is_behind, deaf }
+        Self {
+            server,
+            feed,
+            recent,
+            at,
+            breach,
+            step,
+            pace,
+            seen,
+            removals,
+            begun,
+            is_behind,
+            deaf,
+        }
     }
 
     /// Follows for good, first over `ear`.

@@ -167,8 +167,7 @@ impl Reader {
                     (topics, is_last)
                 }
                 None => {
-                    let names =
-                        reads.names(shared_prefix(patterns), after.as_ref(), count).await?;
+                    let names = reads.names(shared_prefix(patterns), after.as_ref(), count).await?;
                     let is_last = names.len() < count;
                     (names, is_last)
                 }
@@ -189,7 +188,8 @@ impl Reader {
             }
             let gap = match newest.since.map(|since| state.position(since)) {
                 Some(position) => {
-                    position.is_lost || has_lost_newest(&mut reads, patterns, position.after).await?
+                    position.is_lost
+                        || has_lost_newest(&mut reads, patterns, position.after).await?
                 }
                 None => false,
             };

@@ -161,7 +161,8 @@ impl Kept {
     /// Whether something after a number that one of `patterns` matches was passed by, or may have been removed.
     fn misses(&self, patterns: &[Pattern], after: u64) -> bool {
         let is_later = |newest: &u64| *newest > after;
-        let is_missed = |pattern: &Pattern, numbers: &HashMap<Topic, u64>| match pattern.as_topic() {
+        let is_missed = |pattern: &Pattern, numbers: &HashMap<Topic, u64>| match pattern.as_topic()
+        {
             Some(topic) => numbers.get(&topic).is_some_and(is_later),
             None => {
                 numbers.iter().any(|(topic, newest)| is_later(newest) && pattern.matches(topic))

@@ -13,7 +13,8 @@ use crate::model::{Cursor, LogName, Timestamp};
 
 /// The fields of the log's record that a node reads, in order.
 pub(super) const FIELDS: [&str; 11] = [
-    "name", "epoch", "start", "seq", "breach", "floor", "ended", "steps", "form", "dated", "removals",
+    "name", "epoch", "start", "seq", "breach", "floor", "ended", "steps", "form", "dated",
+    "removals",
 ];
 
 /// How many ended epochs the record names.
