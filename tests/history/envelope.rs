@@ -18,11 +18,11 @@ pub(super) fn removed(name: &str) -> NewEvent {
     carrying(name, &[Member::Removed(Removed::Publisher)], Terms::default())
 }
 
-fn version(name: &str, number: u64) -> NewEvent {
+pub(super) fn version(name: &str, number: u64) -> NewEvent {
     carrying(name, &[Member::Version(number)], Terms::default())
 }
 
-fn after(name: &str, latest: Latest) -> NewEvent {
+pub(super) fn after(name: &str, latest: Latest) -> NewEvent {
     carrying(name, &[], Terms { if_latest: Some(latest), ..Terms::default() })
 }
 

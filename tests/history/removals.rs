@@ -1,5 +1,7 @@
 //! What is kept no longer is told: whoever keeps what was told has what is kept, without asking.
 
+use fanfare::model::Latest;
+
 use super::*;
 
 /// Keeps at hand what a log tells, and nothing of what it tells to be removed.
@@ -164,6 +166,46 @@ pub(super) async fn to_who_wants_the_newest_alone_what_is_superseded_is_no_gap(b
     assert_eq!(log.changed(&["a.*"], since).await, changes(&["5", "gone", "4"], false));
     let foreign = Cursor::parse("zzzzzzzz-1-3").unwrap();
     assert_eq!(log.changed(&["a.x", "c"], foreign).await, changes(&["5", "0"], true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_a_rule_moves_between_disk_and_memory_stands_by_what_is_left_of_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let start = |storage| {
+        let mut config = Config::default();
+        config.history.path = directory.path().join("data");
+        config.rules.default.storage = storage;
+        sqlite(&config, Clock::default(), Arc::new(Heard::default()))
+    };
+    let put = async |history: &dyn History, new: NewEvent| {
+        let receipt = history.append(Append { events: vec![new], key: None }).await;
+        receipt.map(|receipt| receipt.events[0].clone())
+    };
+    let history = start(Storage::Disk);
+    let first = put(&*history, version("a", 7)).await.unwrap().cursor.unwrap();
+    history.stop();
+    drop(history);
+    let history = start(Storage::Memory);
+    let older = put(&*history, version("a", 5)).await.unwrap().superseded;
+    assert_eq!(older.expect("a newer one is on the disk").version, Some(7));
+    put(&*history, after("a", Latest::Is(first))).await.expect("it is the newest");
+    assert!(put(&*history, after("a", Latest::Is(first))).await.is_err(), "it was followed");
+    history.stop();
+    drop(history);
+    // What was in memory is gone, and what is on the disk is older.
+    let history = start(Storage::Disk);
+    let newest = |since| Newest {
+        patterns: patterns(&["a"]),
+        after: None,
+        since: Some(since),
+        max_events: 9,
+        max_bytes: usize::MAX,
+    };
+    assert!(history.newest(newest(first)).await.unwrap().gap);
+    put(&*history, event("a", 3)).await.unwrap();
+    let page = history.newest(newest(first)).await.unwrap();
+    assert_eq!((data(&page.events), page.gap), (vec!["3".to_owned()], false));
+    history.stop();
 }
 
 /// A second node of the same log.

@@ -152,7 +152,9 @@ impl Opened {
         let bounds = Bounds::new(&config);
         checkpoints::start(Arc::downgrade(&readers), config.fsync, reserve.bound(bounds.moved))?;
         let reserved = store.log().reserved;
-        let shared = Arc::new(Shared::new(log, reserved, config.pending_bytes, feed));
+        let has_strays = store.has_strays().map_err(std::io::Error::other)?;
+        let shared = Shared::new(log, reserved, has_strays, config.pending_bytes, feed);
+        let shared = Arc::new(shared);
         let commit_timeout = config.commit_timeout;
         let Past { epochs, memories, .. } = store.past().clone();
         let writer = Writer {
@@ -297,25 +299,29 @@ impl SqliteHistory {
         events.sort_unstable_by(|a, b| a.topic.cmp(&b.topic).then(sequence(b).cmp(&sequence(a))));
         events.dedup_by(|b, a| a.topic == b.topic);
         events.retain(|event| next.as_ref().is_none_or(|next| event.topic <= *next));
+        let has_lost = |after| self.has_lost_newest(after, &newest.patterns, &events);
+        let gap = since.is_some_and(|(after, foreign)| foreign || has_lost(after));
         events.retain(|event| newest.wants(event));
         if events.len() > max_events {
             events.truncate(max_events);
             next = events.last().map(|event| event.topic.clone());
         }
-        let is_lost_in_memory = |after| self.has_lost_newest(after, &newest.patterns);
-        let gap = since.is_some_and(|(after, foreign)| foreign || is_lost_in_memory(after));
         Ok(NewestPage { events, gap: gap || is_lost, next })
     }
 
-    /// Whether an event in memory after a place is gone, and nothing newer of its topic is there.
-    fn has_lost_newest(&self, after: u64, patterns: &[Pattern]) -> bool {
-        let log = &self.shared.lock().log;
-        let is_there = |topic| log.topic(topic).retained > 0;
-        let mut unknown = self.in_memory(patterns);
-        let is_lost = log.has_lost_newest(after, &unknown);
-        // What was in memory went with the process; a topic that has an event there now has it since.
-        unknown.retain(|pattern| !pattern.as_topic().is_some_and(is_there));
-        is_lost || self.memories.lost(&unknown, after).is_some()
+    /// Whether an event that was in memory after a place is gone, and of those that were found none is of its topic and
+    /// newer.
+    fn has_lost_newest(&self, after: u64, patterns: &[Pattern], found: &[Arc<Event>]) -> bool {
+        // What was in memory went with the process, whatever its rule says now.
+        let mut went = patterns.iter().filter_map(|pattern| {
+            let upto = self.memories.lost(std::slice::from_ref(pattern), after)?;
+            Some((pattern.as_topic(), upto))
+        });
+        let is_followed = |topic: &Topic, upto| {
+            found.iter().any(|event| event.topic == *topic && sequence(event) > upto)
+        };
+        let is_lost = went.any(|(topic, upto)| !topic.is_some_and(|it| is_followed(&it, upto)));
+        is_lost || self.shared.lock().log.has_lost_newest(after, &self.in_memory(patterns))
     }
 
     async fn list(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {

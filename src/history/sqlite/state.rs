@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) log: Log,
     /// No number above this one may be given.
     pub(super) reserved: u64,
+    /// Topics that rules keep in memory now may have events on the disk.
+    has_strays: bool,
     pub(super) trouble: Option<Trouble>,
     /// What was to go to the disk with a commit of unknown outcome.
     doubtful: Vec<Vec<Arc<Event>>>,
@@ -134,12 +136,14 @@ impl Shared {
     pub(super) fn new(
         log: Log,
         reserved: u64,
+        has_strays: bool,
         max_queued_bytes: usize,
         feed: Arc<dyn Feed>,
     ) -> Self {
         let state = State {
             log,
             reserved,
+            has_strays,
             trouble: None,
             doubtful: Vec::new(),
             queue: VecDeque::new(),
@@ -374,6 +378,8 @@ impl State {
             return Err(AppendError::Unavailable(reason.clone()));
         }
         let numbers = append.events.len() as u64;
+        // How a topic stands that was kept on the disk before is for the writer to ask.
+        let needs_disk = needs_disk || self.has_strays && !append.events.iter().all(is_free);
         let is_free = self.committing.is_none() && self.queue.is_empty();
         if !needs_disk && is_free && self.log.last() + numbers <= self.reserved {
             return Ok(Ready::Now(append));
@@ -405,14 +411,15 @@ impl State {
         self.committing.map(|since| since.elapsed()).filter(|elapsed| *elapsed > SLOW_COMMIT)
     }
 
-    /// Topics on disk of which it has to be known how they stand before what waits can be numbered.
+    /// Topics that may be on disk of which it has to be known how they stand before what waits can be numbered.
     fn asked(&self) -> HashSet<Topic> {
         let appends = self.queue.iter().filter_map(|pending| match pending {
             Pending::Append { append, .. } => Some(&append.events),
             Pending::Forget(_) => None,
         });
         let bound = appends.flatten().filter(|event| !is_free(event));
-        let on_disk = bound.filter(|event| self.needs_disk([&event.topic].into_iter()));
+        let is_on_disk = |topic: &Topic| self.has_strays || self.needs_disk([topic].into_iter());
+        let on_disk = bound.filter(|event| is_on_disk(&event.topic));
         on_disk.map(|event| event.topic.clone()).collect()
     }
 

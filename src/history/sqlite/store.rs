@@ -25,7 +25,7 @@ use super::rows::{
 use super::space::Bounds;
 use super::stays::Spared;
 use super::verify::{corrupt, verify};
-use crate::config::{self, Rules};
+use crate::config::{self, Rules, Storage};
 use crate::model::{Cursor, Event, LogName, Topic};
 
 /// How many numbers are reserved ahead, so that those of events that are kept in memory alone are
@@ -363,6 +363,21 @@ impl Store {
             }
         }
         Ok(endings)
+    }
+
+    /// Whether events are on the disk of topics that rules keep elsewhere now.
+    pub(super) fn has_strays(&self) -> RowResult<bool> {
+        let sql = "SELECT name FROM topics WHERE retained > 0";
+        let mut statement = self.db.prepare(sql)?;
+        let mut names = statement.query(())?;
+        while let Some(row) = names.next()? {
+            let name: String = row.get(0)?;
+            let topic = Topic::from_stored(&name).ok();
+            if topic.is_some_and(|topic| self.rules.of(&topic).storage != Storage::Disk) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// How a topic stands, as far as terms go by it.

@@ -33,7 +33,7 @@ fn shared(reserved: u64) -> (Shared, Arc<Heard>) {
     let dating = Dating::new(0, ClockSteps::default());
     let log = Log::new(head, dating, &config.history, rules, Clock::default());
     let heard = Arc::new(Heard::default());
-    (Shared::new(log, reserved, 1 << 20, heard.clone()), heard)
+    (Shared::new(log, reserved, false, 1 << 20, heard.clone()), heard)
 }
 
 fn append(topics: &[&str]) -> Append {
