@@ -6,7 +6,7 @@ use fanfare::model::{Envelope, Latest, Member, Removed, Terms};
 
 use super::*;
 
-fn carrying(name: &str, members: &[Member<'_>], terms: Terms) -> NewEvent {
+pub(super) fn carrying(name: &str, members: &[Member<'_>], terms: Terms) -> NewEvent {
     let envelope: Envelope = members.iter().copied().collect();
     NewEvent {
         envelope: (!members.is_empty()).then(|| Box::new(envelope)),
@@ -15,15 +15,15 @@ fn carrying(name: &str, members: &[Member<'_>], terms: Terms) -> NewEvent {
     }
 }
 
-fn removed(name: &str) -> NewEvent {
+pub(super) fn removed(name: &str) -> NewEvent {
     carrying(name, &[Member::Removed(Removed::Publisher)], Terms::default())
 }
 
-fn version(name: &str, number: u64) -> NewEvent {
+pub(super) fn version(name: &str, number: u64) -> NewEvent {
     carrying(name, &[Member::Version(number)], Terms::default())
 }
 
-fn after(name: &str, latest: Latest) -> NewEvent {
+pub(super) fn after(name: &str, latest: Latest) -> NewEvent {
     carrying(name, &[], Terms { if_latest: Some(latest), ..Terms::default() })
 }
 
@@ -68,7 +68,8 @@ pub(super) async fn what_an_event_carries_is_read_and_heard_byte_for_byte(backen
     }
     assert_eq!(heard[0].envelope, None);
     let (max_events, max_bytes) = (9, usize::MAX);
-    let newest = Newest { patterns: patterns(&["a"]), after: None, max_events, max_bytes };
+    let newest =
+        Newest { patterns: patterns(&["a"]), after: None, since: None, max_events, max_bytes };
     let newest = log.history.newest(newest).await.unwrap().events;
     assert_eq!(newest[0].envelope.as_deref(), Some(&carried));
 }
