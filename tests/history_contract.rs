@@ -1,5 +1,7 @@
 //! What every backend of the history promises, tried on each of them.
 
+#[path = "history/bound.rs"]
+mod bound;
 #[path = "history/envelope.rs"]
 mod envelope;
 mod support;
@@ -20,6 +22,7 @@ use fanfare::history::{
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 
+use self::bound::*;
 use self::envelope::*;
 use self::support::redis::Redis;
 
@@ -1031,6 +1034,14 @@ contracts! {
     a_value_ends_once_its_time_is_over_unless_something_follows_it
     a_value_that_was_removed_by_its_age_ends_all_the_same
     a_clock_that_leaps_ends_nothing_early
+    what_is_bound_ends_when_its_session_has_left_unless_something_follows_it
+    what_is_bound_stays_a_while_after_a_cut_and_what_replaced_it_does_for_good
+    a_repeat_binds_the_value_to_the_session_that_repeats_it
+    no_session_holds_more_values_than_it_may
+    what_a_session_published_last_ends_though_it_is_stored_once_it_has_left
+    a_value_with_a_time_and_a_session_ends_by_whichever_comes_first
+    many_values_of_many_sessions_end_in_pages
+    a_clock_that_leaps_ends_nothing_bound_early
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

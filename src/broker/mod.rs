@@ -35,6 +35,7 @@ use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::delivery::Delivery;
+use self::endings::Departures;
 use self::fanout::{Fanout, WorkerAddress};
 pub use self::listing::{Range, Rank, Ranking, Sort};
 pub use self::members::Members;
@@ -98,6 +99,7 @@ struct Shared {
     timing: Timing,
     workers: Mutex<Vec<WorkerAddress>>,
     outlook: Arc<Outlook>,
+    departures: Departures,
 }
 
 impl BrokerHandle {
@@ -112,7 +114,8 @@ impl BrokerHandle {
         timing: Timing,
     ) -> Self {
         router.observed_by(observer.clone());
-        let (workers, outlook) = (Mutex::default(), Arc::default());
+        let (workers, outlook, departures) =
+            (Mutex::default(), Arc::default(), Departures::default());
         let shared = Shared {
             history,
             relay,
@@ -123,6 +126,7 @@ impl BrokerHandle {
             timing,
             workers,
             outlook,
+            departures,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -338,7 +342,7 @@ fn refused(error: AppendError, topics: &[Topic]) -> Problem {
     let code = match error {
         AppendError::Mismatch => Code::IdempotencyMismatch,
         AppendError::InProgress => Code::InProgress,
-        AppendError::TooManyKeys => Code::TooMany,
+        AppendError::TooManyKeys | AppendError::TooManyBound { .. } => Code::TooMany,
         AppendError::NotLatest { .. } => Code::NotLatest,
         AppendError::StorageFull => Code::StorageFull,
         AppendError::Unavailable(_) => Code::Unavailable,
