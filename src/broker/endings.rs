@@ -12,7 +12,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
 use super::BrokerHandle;
-use crate::history::{Append, Departure, Ending};
+use crate::history::{Append, Departure, Ending, Receipt};
+use crate::metrics::ReasonLabel;
+use crate::model::Removed;
 use crate::panics::half_done;
 
 /// How often it is looked for values that have ended.
@@ -70,6 +72,13 @@ impl BrokerHandle {
         }
     }
 
+    fn count_ended(&self, reasons: &[Removed], receipt: &Receipt) {
+        let stored = reasons.iter().zip(&receipt.events).filter(|(_, it)| it.superseded.is_none());
+        for reason in stored.filter_map(|(removed, _)| removed.reason()) {
+            self.shared.metrics.values_ended.get_or_create(&ReasonLabel { reason }).inc();
+        }
+    }
+
     /// Ends some; whether there may be more. What could not be ended now is so the next time.
     async fn end_some(&self) -> bool {
         let due = match self.history().due(TOGETHER).await {
@@ -83,9 +92,13 @@ impl BrokerHandle {
         if due.is_empty() {
             return false;
         }
+        let reasons: Vec<_> = due.iter().map(|ending| ending.reason).collect();
         let events = due.into_iter().map(Ending::tombstone).collect();
         match self.publish(Append { events, key: None }, |_| Ok(())).await {
-            Ok(_) => is_more,
+            Ok(receipt) => {
+                self.count_ended(&reasons, &receipt);
+                is_more
+            }
             Err(problem) => {
                 debug!(%problem, "values could not be ended");
                 false
