@@ -1066,6 +1066,22 @@ async fn a_page_never_ends_at_a_place_that_redis_lost_before_any_node_told_it() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_redis_forgot_to_have_left_is_told_of_again() {
+    let log = open(REDIS, |_| {});
+    log.bind(&["a", "b"], "s-1").await;
+    log.bind(&["c"], "s-2").await;
+    log.depart("s-1", false).await;
+    // As a replica takes over that has not heard of it.
+    let redis = log._redis.as_ref().expect("a Redis");
+    let _: i64 = redis.run(&["DEL", "{contract}:left"]);
+    let _: i64 = redis.run(&["HSET", "{contract}:log", "run", "another"]);
+    log.put("d", 1).await;
+    log.until_due(&["a", "b"]).await;
+    log.end_all().await;
+    assert!(log.due().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_comes_from_redis_waits_while_a_node_is_full_and_is_heard_in_order_after() {
     let log = open(REDIS, |_| {});
     log.put("a", 0).await;

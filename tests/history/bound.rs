@@ -14,17 +14,17 @@ fn bound(name: &str, session: &str, members: &[Member<'_>]) -> NewEvent {
 }
 
 impl Log {
-    async fn bind(&self, names: &[&str], session: &str) {
+    pub(super) async fn bind(&self, names: &[&str], session: &str) {
         self.append(names.iter().map(|name| bound(name, session, &[])).collect()).await;
     }
 
-    async fn depart(&self, session: &str, lingers: bool) {
+    pub(super) async fn depart(&self, session: &str, lingers: bool) {
         let departure = Departure { session: session.into(), lingers };
         self.history.depart(vec![departure]).await.expect("it is noted");
     }
 
     /// Waits until these are the topics whose values have ended.
-    async fn until_due(&self, expected: &[&str]) {
+    pub(super) async fn until_due(&self, expected: &[&str]) {
         support::eventually("they have ended", async || {
             let mut due = self.due().await;
             due.sort();

@@ -7,9 +7,10 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::super::{Departure, Ending};
 use redis::RedisResult;
 
+use super::super::{Departure, Ending};
+use super::departures::{Departures, Left};
 use super::link::{Server, away};
 use super::scripts;
 use super::state::State;
@@ -32,6 +33,7 @@ pub(super) struct Ends {
     turn: Turn,
     /// How long values stay whose session was cut.
     linger: Duration,
+    departures: Mutex<Departures>,
     state: Mutex<Asked>,
 }
 
@@ -58,26 +60,49 @@ impl Ends {
     /// What ends in the log of a server, where values stay for so long after their session was cut.
     pub(super) fn new(server: Arc<Server>, linger: Duration) -> Self {
         let turn = Turn::new(server.keys.turn("ends"), server.node.to_string());
-        Self { server, turn, linger, state: Mutex::default() }
+        Self { server, turn, linger, departures: Mutex::default(), state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Asked> {
         self.state.lock().unwrap_or_else(half_done)
     }
 
+    fn departures(&self) -> MutexGuard<'_, Departures> {
+        self.departures.lock().unwrap_or_else(half_done)
+    }
+
     /// Notes that sessions of this node have left.
     pub(super) async fn depart(&self, departures: Vec<Departure>) -> Result<(), Problem> {
+        let left = departures.into_iter().map(|Departure { session, lingers }| {
+            let stays = if lingers { self.linger } else { Duration::ZERO };
+            (holder(self.server.node, &session), stays)
+        });
+        let left: Vec<_> = left.collect();
+        self.tell(&left).await?;
+        self.departures().told(left, Instant::now());
+        Ok(())
+    }
+
+    async fn tell(&self, left: &[Left]) -> Result<(), Problem> {
         let link = self.server.link()?;
-        for some in departures.chunks(TOGETHER) {
+        for some in left.chunks(TOGETHER) {
             let mut invocation = scripts::DEPART.prepare_invoke();
             self.server.prepare(&link, &mut invocation);
-            for Departure { session, lingers } in some {
-                let linger = if *lingers { self.linger } else { Duration::ZERO };
-                invocation.arg(holder(self.server.node, session)).arg(linger.as_millis() as u64);
+            for (holder, stays) in some {
+                invocation.arg(holder).arg(stays.as_millis() as u64);
             }
             let noted: RedisResult<State> = self.server.invoke(&link, &invocation).await;
             noted.map_err(|error| away(&error))?;
         }
+        Ok(())
+    }
+
+    /// Says again who has left, where the server may have forgotten it.
+    async fn tell_again(&self) -> Result<(), Problem> {
+        let epoch = self.server.head().epoch;
+        let forgotten = self.departures().forgotten(epoch, Instant::now());
+        self.tell(&forgotten).await?;
+        self.departures().known_in(epoch);
         Ok(())
     }
 
@@ -92,6 +117,7 @@ impl Ends {
 
     /// The values that have ended, at most so many; none while another node is to end them.
     pub(super) async fn due(&self, limit: usize) -> Result<Vec<Ending>, Problem> {
+        self.tell_again().await?;
         let now = Instant::now();
         if self.lock().rests.is_some_and(|until| now < until) {
             return Ok(Vec::new());

@@ -7,6 +7,7 @@
 mod back;
 mod connection;
 mod delivery;
+mod departures;
 mod ear;
 mod ends;
 mod entry;
