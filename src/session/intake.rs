@@ -36,7 +36,7 @@ pub struct Intake {
     voice: Voice,
     access: Access,
     /// Its id.
-    session: Box<str>,
+    session: Arc<str>,
     live: Live,
     catchups: Catchups,
     pump: Pump,
@@ -46,12 +46,17 @@ pub struct Intake {
 
 impl Intake {
     /// Takes in nothing yet.
-    pub fn new(voice: Voice, access: Access, session: &str, max_conflated_bytes: usize) -> Self {
+    pub fn new(
+        voice: Voice,
+        access: Access,
+        session: Arc<str>,
+        max_conflated_bytes: usize,
+    ) -> Self {
         Self {
             plain: false,
             voice,
             access,
-            session: session.into(),
+            session,
             live: Live::default(),
             catchups: Catchups::default(),
             pump: Pump::new(max_conflated_bytes),
