@@ -278,9 +278,7 @@ def life(seed: int, kind: type[Place] = Place) -> Reader:
     return reader
 
 
-def _judge(
-    broker: Broker, place: Place, reader: Reader, published: dict[str, list[int]], begin: dict[str, Any]
-) -> None:
+def _judge(broker: Broker, place: Place, reader: Reader, published: dict[str, list[int]], begin: dict[str, Any]) -> None:
     """At the end, when all has been heard."""
     if begin.get("snapshot"):
         expected = {event.topic: event.data for event in broker.values()}

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from model import Fault, life
+
 from fanfare.event import Event, Gap
 from fanfare.place import Place
-from model import Fault, life
 
 SEEDS = 6_000
 
@@ -83,7 +84,8 @@ class TrustsItsCursorBehindAGap(Place):
 
 
 @pytest.mark.parametrize(
-    "kind", [TakesSnapshots, TakesConflated, HidesThatItBeganAnew, ForgetsLive, BeginsAnew, HidesGaps, TrustsItsCursorBehindAGap]
+    "kind",
+    [TakesSnapshots, TakesConflated, HidesThatItBeganAnew, ForgetsLive, BeginsAnew, HidesGaps, TrustsItsCursorBehindAGap],
 )
 def test_the_model_finds_each_client_that_is_wrong(kind: type[Place]) -> None:
     with pytest.raises(Fault):

@@ -51,6 +51,9 @@ class Buffer:
 
     def put(self, thing: Event[Any] | Gap, cursor: str | None) -> None:
         """Takes in what is to be handed out; where there is no room, by the verdict."""
+        if self._items and self._items[-1][0] is None:
+            _, before = self._items.pop()
+            cursor = cursor or before
         if len(self._items) >= self._limit:
             if self._verdict == "raise":
                 detail = f"more than {self._limit} events waited to be read"

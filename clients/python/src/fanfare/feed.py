@@ -124,9 +124,13 @@ class Feed:
             await asyncio.wait(set(self._closing), timeout=seconds)
 
     def _comes_back(self, failure: Failure) -> bool:
-        """Whether to come back after it. A refused token is asked for once more where it comes from a function."""
+        """Whether to come back after it. A refused token is asked for once more where it comes from a function.
+
+        Not within a second: a token of the second of a revocation counts as revoked (docs/credentials.md).
+        """
         if failure.code == "unauthorized" and self.credential.is_renewable and not self._is_renewed:
             self._is_renewed = True
+            failure.retry_after = max(failure.retry_after or 0.0, 1.1)
             return True
         return not failure.is_final
 

@@ -20,6 +20,10 @@ from .failure import Failure, answered
 MOST_HTTP_SECONDS = 30.0
 """Seconds that one attempt may take. The broker answers a publish after `history.commit_timeout` (10 s) at the latest."""
 
+RENEWAL_WAITS = (0.0, 1.1)
+"""Seconds before another token is asked for, where one was refused: at once, and once more in the next second, for a token
+of the second of a revocation counts as revoked (docs/credentials.md)."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -55,7 +59,7 @@ class Rest:
         headers = {} if key is None else {"Idempotency-Key": key}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        is_renewed = False
+        renewals = iter(RENEWAL_WAITS)
         while True:
             sent_at = now()
             word = None
@@ -64,10 +68,11 @@ class Rest:
                 shown = {} if word is None else {"Authorization": f"Bearer {word}"}
                 return await self._attempt(method, path, params, body, headers | shown)
             except Failure as failure:
-                if failure.code == "unauthorized" and not is_renewed and self._credential.expired(word):
-                    is_renewed = True
-                    continue
-                wait = attempts.wait(failure, sent_at=sent_at, now=now())
+                renewal = next(renewals, None) if failure.code == "unauthorized" else None
+                if renewal is not None and self._credential.expired(word):
+                    wait = renewal
+                else:
+                    wait = attempts.wait(failure, sent_at=sent_at, now=now())
             await asyncio.sleep(wait)
 
     async def _attempt(

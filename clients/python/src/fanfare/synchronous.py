@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -16,7 +17,7 @@ from .asynchronous import AT_A_TIME, BATCH_BYTES, BATCH_EVENTS, KEY_LIFE, AsyncF
 from .buffer import Item, Verdict
 from .event import Event, Gap, Sender
 from .feed import State
-from .portal import Portal
+from .portal import END_SECONDS, Portal
 from .publication import Encode, Publishable, Receipt, json_text
 from .reading import Page, Snapshot
 from .since import Since
@@ -28,8 +29,10 @@ T = TypeVar("T")
 class Subscription(Generic[T]):
     """An endless iterator of events and gaps, for one thread or several. See `AsyncSubscription`."""
 
-    def __init__(self, inner: AsyncSubscription[Any], portal: Portal, parse: Callable[[Any], T] | None) -> None:
-        self._inner, self._portal, self._parse = inner, portal, parse
+    def __init__(self, inner: AsyncSubscription[Any], owner: Fanfare, parse: Callable[[Any], T] | None) -> None:
+        # Its client lives as long as it does.
+        self._inner, self._owner, self._parse = inner, owner, parse
+        self._portal = owner._portal
         self._lock = threading.Lock()
         self._taken: deque[Item] = deque()
         # A read that was interrupted, or took too long, is gone on with by the next one, so that it loses nothing.
@@ -101,6 +104,8 @@ class Subscription(Generic[T]):
 
     def _take(self, until: float | None) -> list[Item]:
         if self._taking is None:
+            if self._portal.has_ended:
+                return []
             self._taking = self._portal.start(self._inner._feed.buffer.take(AT_A_TIME))
         taking = self._taking
         try:
@@ -136,7 +141,6 @@ class Fanfare:
         ssl: ssl.SSLContext | None = None,
     ) -> None:
         """See `AsyncFanfare`. A token function is called in a thread, where it may take its time."""
-        self._portal = Portal()
         self._inner = AsyncFanfare(
             url,
             token=token,
@@ -148,6 +152,8 @@ class Fanfare:
             ssl=ssl,
             token_in_thread=True,
         )
+        self._portal = Portal(self._inner.close)
+        weakref.finalize(self, self._portal.end).atexit = False
 
     def publish(
         self,
@@ -286,12 +292,12 @@ class Fanfare:
                 on_state=on_state,
             )
 
-        return Subscription(self._portal.run(begin()), self._portal, parse)
+        return Subscription(self._portal.run(begin()), self, parse)
 
     def close(self) -> None:
         """Ends all subscriptions and requests, within about 0.1 s."""
-        self._portal.run(self._inner.close())
-        self._portal.stop()
+        self._portal.end()
+        self._portal.join(END_SECONDS)
 
     def __enter__(self) -> Fanfare:
         return self
