@@ -11,9 +11,10 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from anyio import move_on_after
 
 from .backoff import Backoff
 from .buffer import Buffer
@@ -141,8 +142,9 @@ class Feed:
         log.log(logging.INFO if attempt < 3 else logging.WARNING, "back in %.1f s: %s", seconds, failure)
         self._say(State("waiting", str(failure), attempt + 1, time.time() + seconds))
         self._hurry.clear()
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), seconds)
+        # Not `asyncio.wait_for`, which before Python 3.12 forgets that it was cancelled where both come together.
+        with move_on_after(seconds):
+            await self._hurry.wait()
 
     def _say(self, state: State) -> None:
         if state == self.state and state.name != "connecting":

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
+from anyio import fail_after
 
 from .blocks import Block, Blocks
 from .credential import Credential
@@ -43,10 +44,11 @@ class Stream:
         timeout = httpx.Timeout(None, connect=WELCOME_SECONDS, write=WELCOME_SECONDS)
         request = self._http.stream("POST", "/v1/sse", json=dict(wishes), headers=self._headers, timeout=timeout)
         try:
-            answer = await asyncio.wait_for(self._opened.enter_async_context(request), WELCOME_SECONDS)
+            with fail_after(WELCOME_SECONDS):
+                answer = await self._opened.enter_async_context(request)
             if not answer.is_success:
                 raise answered(answer.status_code, answer.headers, await answer.aread())
-        except (httpx.RequestError, asyncio.TimeoutError) as error:
+        except (httpx.RequestError, TimeoutError) as error:
             detail = f"{type(error).__name__}: {error}"
             raise Failure("undone", "unreachable", detail, is_broker=False) from error
         if not answer.headers.get("content-type", "").startswith("text/event-stream"):

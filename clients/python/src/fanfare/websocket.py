@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from anyio import fail_after
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 
@@ -42,8 +42,9 @@ class WebSocket:
         """
         headers = await credential.headers(fresh=True)
         try:
-            return await asyncio.wait_for(cls._open(url, headers, tls), WELCOME_SECONDS)
-        except asyncio.TimeoutError as error:
+            with fail_after(WELCOME_SECONDS):
+                return await cls._open(url, headers, tls)
+        except TimeoutError as error:
             detail = f"no welcome within {WELCOME_SECONDS:.0f} s"
             raise Failure("undone", "no_welcome", detail, is_broker=False) from error
 
