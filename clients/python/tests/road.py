@@ -19,6 +19,8 @@ class Road:
     def __init__(self, target: int) -> None:
         self.target, self.port = target, free_port()
         self.connects = 0
+        self.lines: list[bytes] = []
+        """The first line of each connection."""
         self.refusal: bytes | None = None
         self.refuses_only, self.holds = b"", False
         self._passes = threading.Event()
@@ -70,6 +72,7 @@ class Road:
     def _serve(self, near: socket.socket) -> None:
         try:
             first = near.recv(65536)
+            self.lines.append(first.split(b"\r\n")[0])
             if self.refusal is not None and self.refuses_only in first:
                 near.sendall(self.refusal)
                 while self.holds and near.recv(65536):

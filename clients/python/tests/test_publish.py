@@ -208,3 +208,11 @@ def test_a_publish_is_interrupted_at_once(broker: Broker) -> None:
         time.sleep(0.2)
         future.cancel()
         eventually("it is cancelled", future.done)
+
+
+def test_a_trace_goes_on_to_readers(start: Start) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    broker = start("server.trace_context=true")
+    with Fanfare(broker.url) as fanfare:
+        fanfare.publish("a", 1, trace=trace)
+        assert fanfare.events("a").events[0].trace == trace

@@ -23,6 +23,7 @@ from road import Road
 
 import fanfare.pulse
 from fanfare import AsyncFanfare, Closed, Event, Fanfare, Gap, Overflow, Refused, State, Subscription
+from fanfare.backoff import Backoff
 
 MOST = 60.0
 
@@ -497,7 +498,7 @@ def test_a_slow_screen_gets_the_newest(broker: Broker) -> None:
         assert sum(event.skipped for event in came) + len(came) == 1000
 
 
-def test_r18_a_loop_that_was_blocked_goes_on(broker: Broker) -> None:
+def test_a_loop_that_was_blocked_goes_on(broker: Broker) -> None:
     async def run() -> None:
         async with AsyncFanfare(broker.url) as fanfare:
             subscription = fanfare.subscribe("a")
@@ -507,5 +508,32 @@ def test_r18_a_loop_that_was_blocked_goes_on(broker: Broker) -> None:
             event = await asyncio.wait_for(anext(subscription), MOST)
             assert isinstance(event, Event)
             assert subscription.state.name == "live"
+
+    asyncio.run(run())
+
+
+def test_nothing_is_left_of_connections_that_ended(broker: Broker, road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Backoff, "wait", lambda self, **_: 0.0)
+
+    async def run() -> None:
+        async with AsyncFanfare(road.url) as fanfare:
+            subscription = fanfare.subscribe("a", since=await fanfare.cursor())
+            await subscription.wait_live()
+            counts = []
+            for number in range(300):
+                before = road.connects
+                road.cut()
+                while road.connects == before or subscription.state.name != "live":  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                if number in (100, 299):
+                    await asyncio.sleep(0.3)
+                    gc.collect()
+                    counts.append((len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd")), len(gc.get_objects())))
+            (tasks, files, things), (tasks_later, files_later, things_later) = counts
+            assert tasks_later <= tasks
+            assert files_later <= files + 3
+            assert things_later < things + 1000
+            await fanfare.publish("a", 1)
+            assert isinstance(await anext(subscription), Event)
 
     asyncio.run(run())

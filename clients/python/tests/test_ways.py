@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
-from broker import Broker
+from broker import Broker, eventually
 from conftest import Start
 from road import Road
 from test_credentials import KEY, SECURED, Tokens
 
-from fanfare import Event, Fanfare, Refused, websocket
+from fanfare import Event, Fanfare, Refused, Unavailable, websocket
 from fanfare.failure import Failure
-from fanfare.way import STREAM_SECONDS, Way
+from fanfare.way import STREAM_SECONDS, Transport, Way
 
 MOST = 60.0
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 4\r\n\r\nhuh?"
@@ -92,3 +95,35 @@ def test_r21_the_way_is_tried_again_after_ten_minutes() -> None:
     assert way.is_blocked(refused, 700.0)
     assert not Way("websocket").is_blocked(refused, 0.0)
     assert Way("stream").is_stream(0.0)
+
+
+def test_a_path_under_which_a_proxy_serves_the_broker_is_kept(road: Road) -> None:
+    problem = b'{"code":"forbidden","detail":"no"}'
+    road.refuse(b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(problem), problem))
+    with Fanfare(f"{road.url}/live/") as fanfare:
+        with pytest.raises(Refused):
+            fanfare.publish("a", 1)
+        with pytest.raises(Refused):
+            next(fanfare.subscribe("a"))
+    assert road.lines == [b"POST /live/v1/events HTTP/1.1", b"GET /live/v1/ws HTTP/1.1"]
+
+
+def test_a_certificate_is_checked_and_an_authority_may_be_given(start: Start, tmp_path: Path) -> None:
+    words = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    words += f" -addext subjectAltName=DNS:localhost -keyout {tmp_path}/key.pem -out {tmp_path}/cert.pem"
+    subprocess.run(words.split(), check=True, capture_output=True)
+    broker = start(f"server.tls_certificate={tmp_path}/cert.pem", f"server.tls_key={tmp_path}/key.pem")
+    url = f"https://localhost:{broker.port}"
+    ways: list[Transport] = ["websocket", "stream"]
+    for transport in ways:
+        given = ssl.create_default_context(cafile=f"{tmp_path}/cert.pem")
+        with Fanfare(url, ssl=given, transport=transport) as fanfare:
+            subscription = fanfare.subscribe("a", snapshot=True)
+            subscription.wait_live(MOST)
+            fanfare.publish("a", 1)
+            assert isinstance(subscription.next(MOST), Event)
+    with Fanfare(url, retry_for=0.5) as fanfare:
+        with pytest.raises(Unavailable, match="CERTIFICATE"):
+            fanfare.publish("a", 1)
+        subscription = fanfare.subscribe("a")
+        eventually("it says why", lambda: "CERTIFICATE" in subscription.state.reason)

@@ -28,7 +28,7 @@ from .rest import Rest
 from .since import Beginning, Since
 from .stream import Stream
 from .way import Transport, Way
-from .websocket import WebSocket
+from .websocket import Tls, WebSocket
 
 T = TypeVar("T")
 KEY_LIFE = 600.0
@@ -159,7 +159,7 @@ class AsyncFanfare:
         self._credential = Credential(token=token, key=key, in_thread=token_in_thread)
         self._rest = Rest(url.rstrip("/"), self._credential, ssl, key_life)
         self._retry_for, self._encode = retry_for, encode
-        self._tls = ssl if scheme == "https" else None
+        self._tls: Tls = (ssl or True) if scheme == "https" else None
         self._way = Way(transport)
         self._feeds: dict[asyncio.Task[None], Feed] = {}
         self._is_closed = False
@@ -179,22 +179,25 @@ class AsyncFanfare:
         keep: bool = True,
         except_: str | None = None,
         from_: Sender | None = None,
+        trace: str | None = None,
         retry_for: float | None = None,
     ) -> Receipt:
         """Publishes an event, and returns once it is stored: once, however often it had to be sent.
 
         `key` is the idempotency key, by default a random one. `False` sends none: then an event whose outcome is not known
-        is not sent again. The other members are those of `Publication`. Raises `Refused` (and `NotLatest`), `Unavailable`
-        where it was certainly not stored within `retry_for` seconds, and `OutcomeUnknown` where nobody can say.
+        is not sent again. `trace` is a `traceparent` (W3C Trace Context) for readers to go on in. The other members are
+        those of `Publication`. Raises `Refused` (and `NotLatest`), `Unavailable` where it was certainly not stored within
+        `retry_for` seconds, and `OutcomeUnknown` where nobody can say.
         """
         publication = Publication(topic, data, type, removed, version, epoch, if_latest, ttl_ms, keep, except_, from_)
-        return (await self.publish_many([publication], key=key, retry_for=retry_for))[0]
+        return (await self.publish_many([publication], key=key, trace=trace, retry_for=retry_for))[0]
 
     async def publish_many(
         self,
         publications: Iterable[Publishable],
         *,
         key: str | Literal[False] | None = None,
+        trace: str | None = None,
         retry_for: float | None = None,
         batch_events: int = BATCH_EVENTS,
         batch_bytes: int = BATCH_BYTES,
@@ -210,7 +213,7 @@ class AsyncFanfare:
         for number, body in enumerate(bodies):
             batch_key = name if number == 0 or name is None else f"{name}/{number}"
             try:
-                answer = await self._ask("POST", "/v1/events", body=body, key=batch_key, retry_for=retry_for)
+                answer = await self._ask("POST", "/v1/events", body=body, key=batch_key, trace=trace, retry_for=retry_for)
             except FanfareError as error:
                 error.key, error.receipts = name, receipts
                 raise

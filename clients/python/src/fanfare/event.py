@@ -43,6 +43,8 @@ class Event(Generic[T]):
     version: int | None = None
     epoch: str | None = None
     expires: str | None = None
+    trace: str | None = None
+    """The `traceparent` (W3C Trace Context) of its publish, where the broker gives it to readers."""
     snapshot: bool = False
     """A current value, or one of the newest that `last` asked for, and no news."""
     conflated: bool = False
@@ -91,6 +93,7 @@ def event_of(members: Mapping[str, Any], raw: str = "") -> Event[Any]:
         version=members.get("version"),
         epoch=members.get("epoch"),
         expires=members.get("expires"),
+        trace=members.get("trace"),
         snapshot=bool(members.get("snapshot")),
         conflated=bool(members.get("conflated")),
         skipped=members.get("skipped") or 0,

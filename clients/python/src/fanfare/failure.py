@@ -74,7 +74,7 @@ def closed(code: int | None, reason: str) -> Failure:
 def refused_frame(frame: Mapping[str, Any]) -> Failure:
     """An `error` that answers a subscribe, or takes a right away."""
     code, detail = str(frame.get("code")), str(frame.get("message"))
-    return Failure("undone" if code == "unavailable" else "final", code, detail)
+    return Failure("undone" if code in ("unavailable", "internal") else "final", code, detail)
 
 
 def answered(status: int, headers: Mapping[str, str], body: bytes) -> Failure:

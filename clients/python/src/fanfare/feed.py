@@ -94,7 +94,8 @@ class Feed:
             self._say(State("closed", reason=repr(error)))
             self.buffer.end(error)
         finally:
-            self._say(self.state if self.state.name == "refused" else replace(self.state, name="closed"))
+            if self.state.name != "refused":
+                self._say(State("closed", reason=self.state.reason))
             self.buffer.end()
             self.live.set()
 

@@ -52,11 +52,13 @@ class Rest:
         params: Mapping[str, str | int] | None = None,
         body: bytes | None = None,
         key: str | None = None,
+        trace: str | None = None,
     ) -> Answer:
         """The answer of the broker, after as many attempts as `retry_for` seconds allow. Raises a `FanfareError`."""
         now = time.monotonic
         attempts = Attempts(now=now(), retry_for=retry_for, key=key, key_life=self._key_life, is_read=method == "GET")
-        headers = {} if key is None else {"Idempotency-Key": key}
+        said = {"Idempotency-Key": key, "traceparent": trace}
+        headers = {name: value for name, value in said.items() if value is not None}
         if body is not None:
             headers["Content-Type"] = "application/json"
         renewals = iter(RENEWAL_WAITS)

@@ -170,6 +170,7 @@ class Fanfare:
         keep: bool = True,
         except_: str | None = None,
         from_: Sender | None = None,
+        trace: str | None = None,
         retry_for: float | None = None,
     ) -> Receipt:
         """Publishes an event, and returns once it is stored. See `AsyncFanfare.publish`."""
@@ -187,6 +188,7 @@ class Fanfare:
                 keep=keep,
                 except_=except_,
                 from_=from_,
+                trace=trace,
                 retry_for=retry_for,
             )
         )
@@ -196,6 +198,7 @@ class Fanfare:
         publications: Iterable[Publishable],
         *,
         key: str | Literal[False] | None = None,
+        trace: str | None = None,
         retry_for: float | None = None,
         batch_events: int = BATCH_EVENTS,
         batch_bytes: int = BATCH_BYTES,
@@ -205,6 +208,7 @@ class Fanfare:
             self._inner.publish_many(
                 list(publications),  # What gives them may take its time, and not in the thread that serves all.
                 key=key,
+                trace=trace,
                 retry_for=retry_for,
                 batch_events=batch_events,
                 batch_bytes=batch_bytes,

@@ -6,7 +6,7 @@ import json
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from anyio import fail_after
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,6 +15,9 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from .credential import Credential
 from .failure import Failure, answered, closed
 from .link import MOST_MESSAGE_BYTES, WELCOME_SECONDS
+
+Tls = ssl.SSLContext | Literal[True] | None
+"""Whose certificates are believed: those of a context, or True for the usual ones; None without TLS."""
 
 
 class _Connect(connect):
@@ -35,7 +38,7 @@ class WebSocket:
         self.session = str(welcome["session"])
 
     @classmethod
-    async def open(cls, url: str, credential: Credential, tls: ssl.SSLContext | None) -> WebSocket:
+    async def open(cls, url: str, credential: Credential, tls: Tls) -> WebSocket:
         """Connects, with a fresh token where there is a function for it, and waits for `welcome`.
 
         Raises a `Failure`.
@@ -49,7 +52,7 @@ class WebSocket:
             raise Failure("undone", "no_welcome", detail, is_broker=False) from error
 
     @classmethod
-    async def _open(cls, url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> WebSocket:
+    async def _open(cls, url: str, headers: Mapping[str, str], tls: Tls) -> WebSocket:
         try:
             connection = await _Connect(
                 url,
