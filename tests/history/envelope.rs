@@ -29,7 +29,7 @@ pub(super) fn after(name: &str, latest: Latest) -> NewEvent {
 
 impl Log {
     /// By which versions the events of one append are superseded, each in its place.
-    async fn superseded(&self, events: Vec<NewEvent>) -> Vec<Option<u64>> {
+    pub(super) async fn superseded(&self, events: Vec<NewEvent>) -> Vec<Option<u64>> {
         let receipt = self.append(events).await;
         let by = |event: &fanfare::history::EventReceipt| {
             assert_eq!(event.cursor.is_none(), event.superseded.is_some());
@@ -240,13 +240,13 @@ fn holding(name: &str, millis: u64) -> NewEvent {
 
 impl Log {
     /// The topics whose values have ended.
-    async fn due(&self) -> Vec<String> {
+    pub(super) async fn due(&self) -> Vec<String> {
         let due = self.history.due(9).await.unwrap().into_iter();
         due.map(|ending| ending.topic.to_string()).collect()
     }
 
     /// Ends what has ended.
-    async fn end_all(&self) {
+    pub(super) async fn end_all(&self) {
         let due = self.history.due(1_000).await.unwrap();
         let events: Vec<_> = due.into_iter().map(fanfare::history::Ending::tombstone).collect();
         if !events.is_empty() {

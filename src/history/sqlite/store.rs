@@ -513,6 +513,10 @@ fn add(
     }
     if let Some(ending) = EndingRow::of(event) {
         ending.write(transaction)?;
+    } else if event.is_tombstone() {
+        // What else follows a value leaves its row, which says by its number that it is of no use.
+        let sql = "DELETE FROM endings WHERE topic = ?1";
+        transaction.prepare_cached(sql)?.execute((event.topic.as_str(),))?;
     }
     topic.last = cursor.sequence;
     topic.retained += 1;
