@@ -29,7 +29,7 @@ def has_data() -> bool:
 def test_a_feed_that_is_killed_and_whose_broker_is_killed_goes_on_where_it_was(broker: Broker) -> None:
     from feed import Day  # noqa: PLC0415 where its data is
 
-    words = [sys.executable, str(FEED), "--url", broker.url, "--speed", "200", "--minutes", "120"]
+    words = [sys.executable, str(FEED), "--url", broker.url, "--speed", "200", "--minutes", "60"]
     first = subprocess.Popen(words)
     with Fanfare(broker.url, retry_for=60) as fanfare:
         eventually("it publishes", lambda: fanfare.snapshot("clock").events)
@@ -40,16 +40,16 @@ def test_a_feed_that_is_killed_and_whose_broker_is_killed_goes_on_where_it_was(b
         first.kill()
         first.wait()
         before = fanfare.snapshot("clock").events[0].data["time"]
-        subprocess.run(words, check=True, timeout=120)
+        subprocess.run(words, check=True, timeout=300)
         clocks = [event.data["time"] for event in fanfare.events("clock", limit=1000).events]
         assert before in clocks
-        assert len(clocks) >= 121
+        assert len(clocks) >= 61
         for earlier, later in pairwise(clocks):
             assert minutes(later) == minutes(earlier) + 1, "each minute once, in order"
         lives: dict[str, list[str | None]] = {}
         for event in fanfare.events("flights.>", limit=1000).events:
             lives.setdefault(event.topic, []).append(None if event.removed else event.data["status"])
-        assert len(lives) > 50
+        assert len(lives) > 20
         whole = (["boarding", "departed", None], ["boarding", "cancelled", None])
         # Some were on their way before the feed began, and some still are.
         parts = [life[begin:end] for life in whole for begin in range(3) for end in range(begin + 1, 4)]
