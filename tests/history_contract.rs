@@ -4,6 +4,8 @@
 mod bound;
 #[path = "history/envelope.rs"]
 mod envelope;
+#[path = "history/removals.rs"]
+mod removals;
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,18 +20,20 @@ use fanfare::history::redis::Joined;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{
     Append, AppendError, Asked, Feed, History, IdempotencyKey, ListTopics, Loss, Newest, Page,
-    Read, ReadBack, Receipt, Since,
+    Read, ReadBack, Receipt, Removal, Since,
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 
 use self::bound::*;
 use self::envelope::*;
+use self::removals::*;
 use self::support::redis::Redis;
 
 /// Hears what a log commits.
 #[derive(Default)]
 struct Heard {
     events: Mutex<Vec<Arc<Event>>>,
+    shelf: Mutex<Shelf>,
     is_full: AtomicBool,
     /// Whether it is told of a loss, and may be.
     is_losing: AtomicBool,
@@ -47,7 +51,12 @@ impl Feed for Heard {
         assert!(self.is_losing.load(Ordering::SeqCst), "nothing was lost after {since}");
     }
 
+    fn removed(&self, removals: &[Removal]) {
+        self.shelf.lock().unwrap().remove(removals);
+    }
+
     fn committed(&self, events: Vec<Arc<Event>>) {
+        self.shelf.lock().unwrap().add(&events);
         self.events.lock().unwrap().extend(events);
         self.rests.store(self.slowness.load(Ordering::SeqCst), Ordering::SeqCst);
     }
@@ -213,6 +222,7 @@ impl Log {
         let newest = Newest {
             patterns: patterns(texts),
             after: None,
+            since: None,
             max_events: 100,
             max_bytes: usize::MAX,
         };
@@ -738,7 +748,8 @@ async fn the_newest_of_each_topic_comes_once_by_topic(backend: Backend) {
         {
             let (mut after, mut all) = (None, Vec::new());
             loop {
-                let newest = Newest { patterns: patterns(texts), after, max_events, max_bytes };
+                let newest =
+                    Newest { patterns: patterns(texts), after, since: None, max_events, max_bytes };
                 let page = log.history.newest(newest).await.unwrap();
                 assert!(page.events.len() <= max_events);
                 all.extend(data(&page.events));
@@ -761,7 +772,7 @@ async fn current_values_are_paged_by_their_bytes(backend: Backend) {
     let (mut after, mut count) = (None, 0);
     loop {
         let (patterns, max_events, max_bytes) = (patterns(&["s.*"]), 1_000, 200_000);
-        let newest = Newest { patterns, after, max_events, max_bytes };
+        let newest = Newest { patterns, after, since: None, max_events, max_bytes };
         let page = log.history.newest(newest).await.unwrap();
         let bytes: usize = page.events.iter().map(|event| event.cost()).sum();
         assert!(bytes < 2_000_000, "{bytes} bytes in a page");
@@ -1034,6 +1045,8 @@ contracts! {
     a_value_ends_once_its_time_is_over_unless_something_follows_it
     a_value_that_was_removed_by_its_age_ends_all_the_same
     a_clock_that_leaps_ends_nothing_early
+    what_is_at_hand_without_what_was_removed_is_what_is_kept
+    to_who_wants_the_newest_alone_what_is_superseded_is_no_gap
     what_is_bound_ends_when_its_session_has_left_unless_something_follows_it
     what_is_bound_stays_a_while_after_a_cut_and_what_replaced_it_does_for_good
     a_repeat_binds_the_value_to_the_session_that_repeats_it

@@ -357,7 +357,9 @@ impl Access {
     /// publishes: `session` is the one over which the event came.
     pub fn sign(&self, event: &mut NewEvent, session: Option<&str>) -> Result<(), Problem> {
         let is_client = matches!(self.caller, Caller::User(_) | Caller::Anonymous);
-        if !is_client && event.envelope.is_none() && event.terms.is_none() {
+        // Where nobody has a credential, whoever comes over a WebSocket has all rights, and is a client all the same.
+        let is_signed = is_client || self.policy.open && session.is_some();
+        if !is_signed && event.envelope.is_none() && event.terms.is_none() {
             return Ok(());
         }
         let rule = self.policy.rules.of(&event.topic);
@@ -391,7 +393,8 @@ impl Access {
             Caller::User(user) => Some(user.bearer.user.as_str()),
             Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => None,
         };
-        if is_client && rule.from && (user.is_some() || session.is_some()) {
+        let is_said = event.envelope.as_ref().is_some_and(|envelope| envelope.sender().is_some());
+        if is_signed && !is_said && rule.from && (user.is_some() || session.is_some()) {
             let envelope = event.envelope.get_or_insert_default();
             user.into_iter().for_each(|user| envelope.push(Member::User(user)));
             session.into_iter().for_each(|session| envelope.push(Member::Session(session)));

@@ -100,6 +100,8 @@ pub struct Server {
     /// The length in bytes from which on messages are compressed for WebSocket clients that offer
     /// it; `None` for never.
     pub compression: Option<usize>,
+    /// Whether readers are given the `traceparent` of a publish.
+    pub trace_context: bool,
     /// How long a stop serves on first, so that nobody new comes.
     pub shutdown_delay: Duration,
     /// How long a stop takes at most to say good-bye to every session.

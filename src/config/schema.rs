@@ -188,6 +188,9 @@ sections! {
         /// `"forwarded"` (RFC 7239). They must set these headers, for one that they pass on untouched
         /// is the client's.
         proxy_headers: ProxyHeaders = ProxyHeaders::XForwarded;
+        /// Whether the `traceparent` of a publish over HTTP (W3C Trace Context) is given to the readers of its events, as
+        /// `trace`. Every one of them then sees it.
+        trace_context: bool = false;
         /// How long a stop serves on before anything else, at most 10m: `/health/ready` says 503, so that balancers
         /// send nobody new, and clients are told to go elsewhere, evenly over this time. Set it behind a
         /// balancer, to more than it needs to notice. 0s for a broker to which clients come straight.

@@ -41,6 +41,10 @@ pub trait Feed: Send + Sync {
     /// Tells those whom it concerns that events were lost.
     fn broken(&self, loss: Loss);
 
+    /// Hears which events are kept no longer, whoever removed them: after each of those events, and where a topic's
+    /// newest went, before whatever comes after that. Who keeps nothing at hand has nothing to do. Must not block.
+    fn removed(&self, _removed: &[Removal]) {}
+
     /// Whether so much waits to be handled that whoever can should keep the rest back.
     fn is_full(&self) -> bool {
         false
@@ -62,6 +66,24 @@ pub struct Loss {
     pub place: Cursor,
     /// The topics that they were of; none where nobody knows.
     pub topics: Option<Arc<[LostTopic]>>,
+}
+
+/// Events that are kept no longer: by `DELETE`, by a bound of what is kept, or by their age.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Their topic; none where it may be any.
+    pub topic: Option<Topic>,
+    /// The number of the last of them, which rise over all epochs. What came before it counts as removed, too.
+    pub upto: u64,
+    /// A newer event of it is kept, or on its way: nothing is gone to who wants the newest alone.
+    pub is_superseded: bool,
+}
+
+impl Removal {
+    /// That nobody knows of which topics events up to a number are gone.
+    fn of_any(upto: u64) -> Self {
+        Self { topic: None, upto, is_superseded: false }
+    }
 }
 
 /// A topic of which events were lost.
@@ -335,17 +357,31 @@ pub struct Moment {
     pub gap: bool,
 }
 
-/// Which current values to read.
+/// Which current values to read, or what became of them since a place.
 #[derive(Debug, Clone)]
 pub struct Newest {
     /// Of topics that one of these matches.
     pub patterns: Arc<[Pattern]>,
     /// Of topics after this one by name.
     pub after: Option<Topic>,
+    /// What has changed since this place, where one is given: a value's removal has, too.
+    pub since: Option<Cursor>,
     /// At most so many events.
     pub max_events: usize,
     /// Not many more than so many bytes, counted by [`Event::cost`].
     pub max_bytes: usize,
+}
+
+impl Newest {
+    /// Whether an event, the newest of its topic, is asked for.
+    fn wants(&self, event: &Event) -> bool {
+        match self.since {
+            Some(since) => {
+                event.cursor.is_some_and(|place| place.log != since.log || place > since)
+            }
+            None => !event.is_tombstone(),
+        }
+    }
 }
 
 /// A page of current values.
@@ -353,6 +389,9 @@ pub struct Newest {
 pub struct NewestPage {
     /// The newest kept event of each topic, by topic.
     pub events: Vec<Arc<Event>>,
+    /// Of a topic that matches nothing is kept that is newer than an event after `since` which is gone, or `since` is
+    /// not a place in this log; as of when the page was read.
+    pub gap: bool,
     /// Where to read on, unless this was the last page.
     pub next: Option<Topic>,
 }

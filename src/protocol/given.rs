@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::model::{
-    Code, Cursor, Envelope, Latest, MAX_WHOLE, Member, NewEvent, Problem, Removed, Terms,
+    Code, Cursor, Envelope, Latest, MAX_WHOLE, Member, NewEvent, Problem, Removed, Terms, Trace,
     whole_number,
 };
 
@@ -167,6 +167,13 @@ pub fn keep_from(session: &str, event: &mut NewEvent) -> Result<(), Problem> {
     }
     event.envelope.get_or_insert_default().push(Member::Except(session));
     Ok(())
+}
+
+/// Lets readers of an event see which trace it is part of.
+pub fn put_trace(trace: Option<&Trace>, event: &mut NewEvent) {
+    if let Some(trace) = trace {
+        event.envelope.get_or_insert_default().push(Member::Trace(trace.as_str()));
+    }
 }
 
 fn must_be(name: &str, what: &str) -> Problem {

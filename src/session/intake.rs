@@ -408,7 +408,7 @@ impl Intake {
         let reader = Reader::new(sender);
         let max_bytes = self.voice.outgoing().max_bytes();
         let mut catchup = Catchup::renewal(patterns.clone(), max_bytes, boundary);
-        catchup.ask_about(&values.patterns, true);
+        catchup.ask_about(&values.patterns);
         catchup.ask_only_about(&anew);
         let (sent, awaits_roll) = (None, catchup.awaits_roll().clone());
         reader.tell(Progress::Read { boundary, sent, anew, only_anew: true, awaits_roll });

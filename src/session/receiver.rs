@@ -463,7 +463,7 @@ impl Subscriber for Receiver {
         let max_bytes = self.house.limits.catchup_bytes;
         let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
         let values = opening.of_each();
-        catchup.ask_about(&patterns, values.is_some());
+        catchup.ask_about(&patterns);
         let again = Again::Nothing;
         self.intake.add(Active { mark, catchup, values, interval, reader, again });
         self.watch_idleness();

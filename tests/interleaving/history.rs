@@ -248,9 +248,15 @@ impl Log {
 
     fn newest(&mut self, newest: &Newest) -> NewestPage {
         let mut found = BTreeMap::new();
+        // Of each topic the newest is kept, so nothing else is a gap to who wants that alone.
+        let (since, gap) = self.place(newest.since);
         for event in &self.kept {
             let is_after = newest.after.as_ref().is_none_or(|after| event.topic > *after);
-            if is_after && newest.patterns.iter().any(|pattern| pattern.matches(&event.topic)) {
+            let is_wanted = newest.since.is_none() || event.cursor > Some(since);
+            if is_after
+                && is_wanted
+                && newest.patterns.iter().any(|pattern| pattern.matches(&event.topic))
+            {
                 found.insert(event.topic.clone(), event.clone());
             }
         }
@@ -258,7 +264,7 @@ impl Log {
         let is_more = found.len() > most;
         let events: Vec<_> = found.into_values().take(most).collect();
         let next = events.last().filter(|_| is_more).map(|event| event.topic.clone());
-        NewestPage { events, next }
+        NewestPage { events, gap, next }
     }
 
     fn summary(&self, topic: Topic) -> TopicSummary {

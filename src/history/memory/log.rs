@@ -13,8 +13,8 @@ use super::super::clock_steps::{ClockSteps, Dating, span};
 use super::super::endings::{Departure, Ending, Endings};
 use super::super::terms::{self, Apart, Judged, Standings};
 use super::super::{
-    Append, AppendError, EventReceipt, FoundBack, IdempotencyKey, ListTopics, Newest, NewestPage,
-    Receipt, TopicSummary,
+    Append, AppendError, EventReceipt, Feed, FoundBack, IdempotencyKey, ListTopics, Newest,
+    NewestPage, Receipt, TopicSummary,
 };
 use super::kept::{Bounds, Found, Kept, MaxStays};
 use super::receipts::{Known, Receipts};
@@ -281,6 +281,11 @@ impl Log {
         self.kept.lost_after(sequence, patterns)
     }
 
+    /// Whether that is so of a topic that keeps none which is newer in memory.
+    pub(in crate::history) fn has_lost_newest(&self, sequence: u64, patterns: &[Pattern]) -> bool {
+        self.kept.has_lost_newest(sequence, patterns)
+    }
+
     /// The number of the newest event in memory before a time; 0 where there is none.
     pub(in crate::history) fn newest_before(&self, time: Timestamp) -> u64 {
         self.kept.newest_before(self.steps(), time.millis(), self.head.sequence)
@@ -293,7 +298,7 @@ impl Log {
 
     /// The newest event in memory of each matching topic.
     pub(in crate::history) fn newest(&self, newest: &Newest) -> NewestPage {
-        let Newest { patterns, after, max_events, max_bytes } = newest;
+        let Newest { patterns, after, max_events, max_bytes, .. } = newest;
         self.kept.newest(patterns, after.as_ref(), *max_events, *max_bytes)
     }
 
@@ -359,6 +364,11 @@ impl Log {
         self.receipts.expire(now);
         let remembered = self.receipts.shorter_window(now).unwrap_or_default();
         EARLY_KEYS.note(self.receipts.take_early(), remembered);
+    }
+
+    /// Tells what was removed from memory since this was last done, whose events were told before.
+    pub(in crate::history) fn tell_removed(&mut self, feed: &dyn Feed) {
+        self.kept.tell_removed(|removed| feed.removed(removed));
     }
 
     /// For how long idempotency keys are remembered now; none where that is their whole window.

@@ -62,7 +62,16 @@ impl MemoryHistory {
         let events = log.number(events);
         let receipt = log.commit(&events, apart, append.key);
         self.feed.committed(events);
+        log.tell_removed(&*self.feed);
         Ok(receipt)
+    }
+
+    /// Does something that removes events, and tells which.
+    fn remove<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
+        let mut log = self.lock();
+        let done = act(&mut log);
+        log.tell_removed(&*self.feed);
+        done
     }
 
     /// Where reading begins, and whether `after` is a place in this log at all.
@@ -127,8 +136,13 @@ impl History for MemoryHistory {
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
-        let mut page = self.lock().newest(&newest);
-        page.events.retain(|event| !event.is_tombstone());
+        let log = self.lock();
+        let mut page = log.newest(&newest);
+        page.events.retain(|event| newest.wants(event));
+        if newest.since.is_some() {
+            let (after, foreign) = self.position(&log, newest.since);
+            page.gap = foreign || log.has_lost_newest(after, &newest.patterns);
+        }
         Box::pin(ready(Ok(page)))
     }
 
@@ -141,7 +155,7 @@ impl History for MemoryHistory {
     }
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
-        Box::pin(ready(Ok(self.lock().forget(&topic))))
+        Box::pin(ready(Ok(self.remove(|log| log.forget(&topic)))))
     }
 
     fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
@@ -162,7 +176,7 @@ impl History for MemoryHistory {
     }
 
     fn sweep(&self) {
-        self.lock().sweep();
+        self.remove(Log::sweep);
     }
 
     fn stop(&self) {}

@@ -155,7 +155,9 @@ impl Opened {
         let bounds = Bounds::new(&config);
         checkpoints::start(Arc::downgrade(&readers), config.fsync, reserve.bound(bounds.moved))?;
         let reserved = store.log().reserved;
-        let shared = Arc::new(Shared::new(log, reserved, config.pending_bytes, feed));
+        let has_strays = store.has_strays().map_err(std::io::Error::other)?;
+        let shared = Shared::new(log, reserved, has_strays, config.pending_bytes, feed);
+        let shared = Arc::new(shared);
         let commit_timeout = config.commit_timeout;
         let Past { epochs, memories, .. } = store.past().clone();
         let writer = Writer {
@@ -284,10 +286,12 @@ impl SqliteHistory {
 
     async fn newest_page(&self, newest: Newest) -> Result<NewestPage, Problem> {
         let head = self.head();
+        let since = newest.since.map(|since| self.position(head, Some(since)));
+        let after = since.map(|(after, _)| after);
         let memory = self.shared.lock().log.newest(&newest);
-        let max_events = newest.max_events;
-        let read = move |reader: &reader::Reader| reader.newest(&newest, head);
-        let disk = self.readers.read(read).await?;
+        let (asked, max_events) = (newest.clone(), newest.max_events);
+        let read = move |reader: &reader::Reader| reader.newest(&asked, after, head);
+        let (disk, is_lost) = self.readers.read(read).await?;
         let mut next = match (disk.upto, memory.next) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -298,12 +302,29 @@ impl SqliteHistory {
         events.sort_unstable_by(|a, b| a.topic.cmp(&b.topic).then(sequence(b).cmp(&sequence(a))));
         events.dedup_by(|b, a| a.topic == b.topic);
         events.retain(|event| next.as_ref().is_none_or(|next| event.topic <= *next));
-        events.retain(|event| !event.is_tombstone());
+        let has_lost = |after| self.has_lost_newest(after, &newest.patterns, &events);
+        let gap = since.is_some_and(|(after, foreign)| foreign || has_lost(after));
+        events.retain(|event| newest.wants(event));
         if events.len() > max_events {
             events.truncate(max_events);
             next = events.last().map(|event| event.topic.clone());
         }
-        Ok(NewestPage { events, next })
+        Ok(NewestPage { events, gap: gap || is_lost, next })
+    }
+
+    /// Whether an event that was in memory after a place is gone, and of those that were found none is of its topic and
+    /// newer.
+    fn has_lost_newest(&self, after: u64, patterns: &[Pattern], found: &[Arc<Event>]) -> bool {
+        // What was in memory went with the process, whatever its rule says now.
+        let mut went = patterns.iter().filter_map(|pattern| {
+            let upto = self.memories.lost(std::slice::from_ref(pattern), after)?;
+            Some((pattern.as_topic(), upto))
+        });
+        let is_followed = |topic: &Topic, upto| {
+            found.iter().any(|event| event.topic == *topic && sequence(event) > upto)
+        };
+        let is_lost = went.any(|(topic, upto)| !topic.is_some_and(|it| is_followed(&it, upto)));
+        is_lost || self.shared.lock().log.has_lost_newest(after, &self.in_memory(patterns))
     }
 
     async fn list(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
@@ -455,7 +476,7 @@ impl History for SqliteHistory {
     }
 
     fn sweep(&self) {
-        self.shared.lock().log.sweep();
+        self.shared.remove(Log::sweep);
     }
 
     fn stop(&self) {

@@ -17,11 +17,11 @@ local PRESENTED = { name = ARGV[2], epoch = tonumber(ARGV[3]), seq = tonumber(AR
 -- The record: what it holds of the log, and what each is where there is nothing (where an earlier release
 -- wrote it). A node reads the first READ_FIELDS in this order.
 local FIELDS = {
-  'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps', 'form', 'dated',
+  'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps', 'form', 'dated', 'removals',
   'time', 'run', 'bytes', 'spared', 'listed', 'replication', 'begun', 'leaps', 'stays_bytes', 'stays_upto', 'ends_upto',
   'ends_later',
 }
-local READ_FIELDS = 10
+local READ_FIELDS = 11
 local TEXTS = {
   name = true, ended = true, steps = true, run = true, replication = true, dated = true, leaps = true,
 }
@@ -163,7 +163,8 @@ local function tick(log)
   return now
 end
 
--- Tells every node of `count` events, encoded in `body`, after number `previous`.
+-- Tells every node of `count` events, encoded in `body`, after number `previous`. Behind them may stand what was removed,
+-- which nodes of earlier releases pass over.
 local function tell(log, previous, count, body)
   local head = struct.pack('>Bc8I8I8I8I8I4', 1, log.name, log.epoch, log.breach, previous, log.time, count)
   redis.call('SPUBLISH', CHANNEL, head .. body)
@@ -254,7 +255,7 @@ local function create()
     epoch = epoch, start = start, seq = start,
     breach = start, floor = 0, ended = '', steps = '', form = 1, dated = '', begun = 0, leaps = '', time = 0, run = RUN, bytes = 0, spared = 0,
     listed = epoch, replication = REPLICATION, stays_bytes = 0, stays_upto = 0,
-    ends_upto = math.max(last, 0), ends_later = 0,
+    ends_upto = math.max(last, 0), ends_later = 0, removals = 0,
   }
   redis.call('DEL', EPOCHS, STAYS, VERSIONS)
   if newest_kept then

@@ -34,13 +34,12 @@ for n = 1, topic_count do
   at = at + 6
 end
 
-local message = { previous = log.seq, bytes = 0, parts = {} }
+local message = { previous = log.seq, count = 0, bytes = 0, parts = {} }
 
 local function flush()
-  if #message.parts > 0 then
-    tell(log, message.previous, #message.parts, table.concat(message.parts))
-  end
-  message = { previous = log.seq, bytes = 0, parts = {} }
+  local body = table.concat(message.parts)
+  if body ~= '' then tell(log, message.previous, message.count, body) end
+  message = { previous = log.seq, count = 0, bytes = 0, parts = {} }
 end
 
 -- Whether an event will be there when nodes come to fetch it, as far as the bounds of its topic go.
@@ -59,6 +58,7 @@ local function mention(topic, entry, is_kept)
   local body = is_left_out and '' or entry
   local part = struct.pack('>BBI4', flags, #topic.name, #body) .. topic.name .. body
   message.parts[#message.parts + 1] = part
+  message.count = message.count + 1
   message.bytes = message.bytes + #part
 end
 
@@ -313,7 +313,6 @@ for n = 1, publish_count do
   end
   results[n] = result
 end
-flush()
 
 -- One event of a topic is kept however large it is, and the newest of all.
 local left = REMOVED + added
@@ -333,5 +332,7 @@ for _, topic in ipairs(topics) do
 end
 
 trim(log, max_bytes, max_stays, left)
+message.parts[#message.parts + 1] = removals(log)
+flush()
 save(log)
 return { values_of(log), results, early, remembered }

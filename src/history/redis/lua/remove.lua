@@ -14,5 +14,6 @@ for n = 1, #KEYS - OWN_KEYS do
     if keep_newest == 'f' then forget_end(name) end
   end
 end
+tell_removed(log)
 save(log)
 return { values_of(log), removed }

@@ -11,6 +11,39 @@ local STAYING, LEAVING = 'n', 'l'
 -- How many idempotency keys one call forgets.
 local FORGOTTEN_KEYS = 1000
 
+-- What was removed and is to be told: of each topic the number of the last event, and whether a newer one is kept.
+local removed_topics, removed_of = {}, {}
+
+local function note_removed(name, upto, is_superseded)
+  local noted = removed_of[name]
+  if not noted then
+    noted = { upto = upto }
+    removed_topics[#removed_topics + 1] = name
+    removed_of[name] = noted
+  end
+  noted.upto, noted.is_superseded = math.max(noted.upto, upto), is_superseded
+end
+
+-- That, as it stands behind the events of a message: how often removals were told before, and the topics. Empty where
+-- there is nothing to tell.
+local function removals(log)
+  if #removed_topics == 0 then return '' end
+  local parts = { struct.pack('>I8I4', log.removals, #removed_topics) }
+  for at, name in ipairs(removed_topics) do
+    local noted = removed_of[name]
+    parts[at + 1] = struct.pack('>BBI8', noted.is_superseded and 1 or 0, #name, noted.upto) .. name
+  end
+  log.removals = log.removals + 1
+  removed_topics, removed_of = {}, {}
+  return table.concat(parts)
+end
+
+-- Tells what was removed, with no event.
+local function tell_removed(log)
+  local body = removals(log)
+  if body ~= '' then tell(log, log.seq, 0, body) end
+end
+
 -- As `Event::cost` counts: the entry holds two bytes beside the texts, and 256 are charged flat.
 local function cost_of(name, entry)
   return #name + #entry + 254
@@ -151,7 +184,8 @@ local function remove(log, name, stream, count, from, upto, keep_newest)
   redis.call('XDEL', stream, unpack(ids))
   redis.call('XDEL', ORDER, unpack(ids))
   -- What stands ahead of a step of the clock may go after what came behind it.
-  redis.call('ZADD', LOST, 'GT', string.match(ids[#ids], '%d+'), name)
+  local last_removed = string.match(ids[#ids], '%d+')
+  redis.call('ZADD', LOST, 'GT', last_removed, name)
   log.bytes = log.bytes - cost
   if length == #ids then
     redis.call('DEL', stream)
@@ -161,6 +195,13 @@ local function remove(log, name, stream, count, from, upto, keep_newest)
   else
     redis.call('HINCRBY', BYTES, name, whole(-cost))
   end
+  local is_superseded = length > #ids
+  if is_superseded and from ~= '-' and from ~= '1' then
+    -- What is left may have come before a step of the clock.
+    local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+    is_superseded = tonumber(string.match(newest[1], '%d+')) > tonumber(last_removed)
+  end
+  note_removed(name, tonumber(last_removed), is_superseded)
   forget_lost(log)
   return #ids, cost, stays
 end
