@@ -8,6 +8,7 @@
 mod asked;
 mod clock_steps;
 mod endings;
+mod holders;
 pub mod memory;
 pub mod redis;
 mod rules;
@@ -18,7 +19,7 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use endings::Ending;
+pub use endings::{Departure, Ending};
 use futures_util::future::BoxFuture;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -101,7 +102,8 @@ pub struct LostTopic {
 /// event before any later-numbered one; `read` and `newest` see an event no later than the feed.
 pub trait History: Send + Sync {
     /// Numbers and stores events, in their order, whole or not at all. Under an idempotency key
-    /// that was seen within its window nothing is stored and the first result is returned.
+    /// that was seen within its window nothing is stored and the first result is returned; what it bound and still
+    /// stands there is bound to the session that repeats it.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>>;
 
     /// Kept events, oldest first, a page at a time.
@@ -125,7 +127,10 @@ pub trait History: Send + Sync {
     /// Forgets the kept events of a topic; returns how many there were.
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>>;
 
-    /// Values whose time is over, at most so many. Each is so until its tombstone is stored, or another event.
+    /// Notes that sessions have left: the values that are bound to each of them end, and those that are about to be.
+    fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>>;
+
+    /// Values that have ended, at most so many. Each is so until its tombstone is stored, or another event.
     fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>>;
 
     /// The place of the newest committed event.
@@ -239,6 +244,12 @@ pub enum AppendError {
     /// As many idempotency keys are remembered as there may be, each for too short a time to be forgotten.
     #[error("too many idempotency keys are remembered at the moment")]
     TooManyKeys,
+    /// As many values are bound to the session as may be.
+    #[error("{most} values are bound to the session, as many as may be (limits.bound_topics)")]
+    TooManyBound {
+        /// How many.
+        most: usize,
+    },
     /// The newest event of a topic is not what it has to be, by the event of this index.
     #[error("the newest event of the topic is not what `if_latest` says")]
     NotLatest {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use fanfare::history::{
-    Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, ListTopics, Loss, Moment,
-    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Departure, Ending, EventReceipt, Feed, History, ListTopics,
+    Loss, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
 };
 use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Timestamp, Topic};
 use futures_util::future::BoxFuture;
@@ -277,6 +277,10 @@ impl Log {
 }
 
 impl History for SimulatedHistory {
+    fn depart(&self, _: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn due(&self, _: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }

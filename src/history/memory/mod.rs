@@ -15,8 +15,8 @@ use self::log::Log;
 use super::clock_steps::{ClockSteps, Dating};
 use super::terms::{Judged, Standings};
 use super::{
-    Append, AppendError, BackPage, Ending, Feed, FoundBack, History, ListTopics, Moment, Newest,
-    NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
+    Append, AppendError, BackPage, Departure, Ending, Feed, FoundBack, History, ListTopics, Moment,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
 };
 use crate::clock::Clock;
 use crate::config::{self, Rules};
@@ -55,9 +55,7 @@ impl MemoryHistory {
 
     fn append_now(&self, append: Append) -> Result<Receipt, AppendError> {
         let mut log = self.lock();
-        if let Some(key) = &append.key
-            && let Some(receipt) = log.known(key)?
-        {
+        if let Some(receipt) = log.known(&append)? {
             return Ok(receipt);
         }
         let Judged { events, apart } = log.judge(append.events, &Standings::new())?;
@@ -158,6 +156,11 @@ impl History for MemoryHistory {
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
         Box::pin(ready(Ok(self.remove(|log| log.forget(&topic)))))
+    }
+
+    fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
+        self.lock().depart(departures);
+        Box::pin(ready(Ok(())))
     }
 
     fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {

@@ -27,6 +27,7 @@ mod verify;
 mod writer;
 
 use std::cmp::Reverse;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -50,8 +51,9 @@ use self::writer::Writer;
 use super::clock_steps::Dating;
 use super::memory::log::Log;
 use super::{
-    Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, IdempotencyKey, ListTopics,
-    Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
+    Append, AppendError, BackPage, Departure, Ending, EventReceipt, Feed, History, IdempotencyKey,
+    ListTopics, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
+    upto,
 };
 use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
@@ -134,7 +136,8 @@ impl Opened {
         let now = Timestamp::from(clock.time()).millis();
         for row in endings {
             let left = row.left(now, log.steps());
-            log.end_after(row.ending(head, &store.past().epochs), left);
+            let place = row.place(head, &store.past().epochs);
+            log.restore(row.topic, place, row.envelope, left);
         }
         Ok(Self { directory, store, log, reserve, config: config.clone(), clock })
     }
@@ -443,9 +446,14 @@ impl History for SqliteHistory {
         })
     }
 
+    fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
+        self.shared.lock().log.depart(departures);
+        Box::pin(ready(Ok(())))
+    }
+
     fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
         let due = self.shared.lock().log.due(limit);
-        Box::pin(std::future::ready(Ok(due)))
+        Box::pin(ready(Ok(due)))
     }
 
     fn head(&self) -> Cursor {

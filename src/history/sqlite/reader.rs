@@ -247,7 +247,7 @@ impl Reader {
         Ok(last.map(|last| last as u64).filter(|last| *last <= upto))
     }
 
-    /// The newest kept event of a topic.
+    /// The newest kept event of a topic; none where it may not be delivered by this release.
     pub(super) fn newest_of(
         &self,
         topic: &TopicRow,
@@ -257,8 +257,12 @@ impl Reader {
             return Ok(None);
         }
         let read = |row: &Row<'_>| EventRow::read(row, &topic.name, head, &self.epochs);
-        let event = self.event(topic.last, read)?;
-        Ok(Some(event.ok_or_else(|| RowError::missing(topic.last, &topic.name))?))
+        match self.event(topic.last, read) {
+            Ok(Some(event)) => Ok(Some(event)),
+            Ok(None) => Err(RowError::missing(topic.last, &topic.name)),
+            Err(RowError::Withheld(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The newest kept event of each topic that one of the patterns matches, by topic; of those that changed after a

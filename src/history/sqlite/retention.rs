@@ -149,7 +149,8 @@ impl Removable {
     fn read(row: &rusqlite::Row<'_>) -> RowResult<Self> {
         let (sequence, bytes): (i64, i64) = (row.get(0)?, row.get(3)?);
         let (sequence, bytes) = (sequence as u64, bytes as u64);
-        let envelope = row.get_ref(4)?.as_blob_or_null().ok().flatten().and_then(Envelope::read);
+        let envelope = row.get_ref(4)?.as_blob_or_null().ok().flatten();
+        let envelope = envelope.and_then(Envelope::read_whole);
         let is_tombstone = envelope.is_some_and(|envelope| envelope.removed().is_some());
         Ok(Self { sequence, topic: row.get(1)?, time: row.get(2)?, bytes, is_tombstone })
     }

@@ -359,9 +359,7 @@ enum Ready {
 
 impl State {
     fn admit(&mut self, append: Append) -> Result<Ready, AppendError> {
-        if let Some(key) = &append.key
-            && let Some(receipt) = self.log.known(key)?
-        {
+        if let Some(receipt) = self.log.known(&append)? {
             return Ok(Ready::Known(receipt));
         }
         let storages = append.events.iter().map(|event| self.log.rules().of(&event.topic).storage);
@@ -453,10 +451,10 @@ impl State {
                 break;
             }
             self.queued_bytes -= cost;
-            match append.key.as_ref().map(|key| self.log.known(key)) {
-                Some(Ok(Some(receipt))) => _ = answer.send(Ok(receipt)),
-                Some(Err(error)) => _ = answer.send(Err(error)),
-                Some(Ok(None)) | None => {
+            match self.log.known(&append) {
+                Ok(Some(receipt)) => _ = answer.send(Ok(receipt)),
+                Err(error) => _ = answer.send(Err(error)),
+                Ok(None) => {
                     let (count, key) = (append.events.len(), append.key);
                     match self.judge(append.events, known, &group) {
                         Ok(Judged { events: judged, apart }) => {

@@ -394,12 +394,12 @@ impl Store {
         Ok(Standing::of(topic.last, newest.as_deref(), versioned.flatten().as_deref()))
     }
 
-    /// The kept event of a topic under a number.
+    /// The kept event of a topic under a number, to be judged.
     fn event_of(&self, topic: &TopicRow, number: u64) -> RowResult<Option<Arc<Event>>> {
         let head = Cursor { log: self.log.name, epoch: 0, sequence: 0 };
         let epochs = &self.past.epochs;
         let sql = format!("SELECT {} FROM events WHERE sequence = ?1", EventRow::COLUMNS);
-        let read = |row: &rusqlite::Row<'_>| EventRow::read(row, &topic.name, head, epochs);
+        let read = |row: &rusqlite::Row<'_>| EventRow::read_whole(row, &topic.name, head, epochs);
         Ok(collect(&self.db, &sql, (integer(number),), read)?.pop())
     }
 
@@ -513,6 +513,10 @@ fn add(
     }
     if let Some(ending) = EndingRow::of(event) {
         ending.write(transaction)?;
+    } else if event.is_tombstone() {
+        // What else follows a value leaves its row, which says by its number that it is of no use.
+        let sql = "DELETE FROM endings WHERE topic = ?1";
+        transaction.prepare_cached(sql)?.execute((event.topic.as_str(),))?;
     }
     topic.last = cursor.sequence;
     topic.retained += 1;

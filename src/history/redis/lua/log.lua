@@ -1,7 +1,7 @@
 -- What every script begins with: the log's own record, its epochs, and the channel.
 --
 -- KEYS: 1 log, 2 order, 3 topics, 4 lost, 5 bytes, 6 receipts, 7 epochs, 8 stays, 9 versions, 10 ends,
--- 11 endings, then those of the script.
+-- 11 endings, 12 bound, 13 left, then those of the script.
 -- ARGV: 1 the server's run id, 2-4 the place that the node presents (name, epoch, number; empty and 0
 -- where it has none), 5 the channel, 6 a name for a new log, by chance, 7 the server's replication id, until the node was
 -- answered over its connection, then those of the script.
@@ -9,8 +9,8 @@
 -- Numbers are Lua's doubles, exact up to 2^53; a new epoch begins at the clock in microseconds, which
 -- gets there in the year 2255.
 
-local LOG, ORDER, TOPICS, LOST, BYTES, RECEIPTS, EPOCHS, STAYS, VERSIONS, ENDS, ENDINGS = unpack(KEYS, 1, 11)
-local OWN_KEYS = 11
+local LOG, ORDER, TOPICS, LOST, BYTES, RECEIPTS, EPOCHS, STAYS, VERSIONS, ENDS, ENDINGS, BOUND, LEFT = unpack(KEYS, 1, 13)
+local OWN_KEYS = 13
 local RUN, CHANNEL, REPLICATION = ARGV[1], ARGV[5], ARGV[7]
 local PRESENTED = { name = ARGV[2], epoch = tonumber(ARGV[3]), seq = tonumber(ARGV[4]) }
 

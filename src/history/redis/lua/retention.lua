@@ -82,26 +82,53 @@ local function envelope_of(entry)
   return string.sub(entry, at, at - 1 + struct.unpack('>I2', entry, at - 2))
 end
 
--- Finds a member in the envelope of an entry: its bytes, where it is there.
-local function member_of(entry, tag)
-  local flags, kind = string.byte(entry, 1, 2)
-  if flags % 4 < 2 then return nil end
-  local at = 3 + kind
-  local upto = at + 2 + struct.unpack('>I2', entry, at)
-  at = at + 2
+-- Finds a member in a text that is an envelope between two places: its bytes, where it is there.
+local function member_in(text, tag, at, upto)
   while at < upto do
-    local found, length = struct.unpack('>BI2', entry, at)
+    local found, length = struct.unpack('>BI2', text, at)
     at = at + 3 + length
-    if found == tag then return string.sub(entry, at - length, at - 1) end
+    if found == tag then return string.sub(text, at - length, at - 1) end
   end
 end
 
+-- Finds a member in the envelope of an entry.
+local function member_of(entry, tag)
+  local flags, kind = string.byte(entry, 1, 2)
+  if flags % 4 < 2 then return nil end
+  local at = 5 + kind
+  return member_in(entry, tag, at, at + struct.unpack('>I2', entry, at - 2))
+end
+
 -- The tags of members that scripts look at.
-local REMOVED_MEMBER, VERSION_MEMBER, EPOCH_MEMBER, TTL_MEMBER = 3, 4, 5, 6
+local REMOVED_MEMBER, VERSION_MEMBER, EPOCH_MEMBER, TTL_MEMBER, HOLDER_MEMBER = 3, 4, 5, 6, 7
+
+-- The number and the envelope of the value of a topic that ends by itself.
+local function ending_of(name)
+  local number, envelope = string.match(redis.call('HGET', ENDINGS, name) or '', '^(%d+) (.*)')
+  return tonumber(number), envelope
+end
+
+-- The holder that an envelope names, `NODE SESSION`. Its values are listed as `NODE SESSION TOPIC`.
+local function holder_in(envelope)
+  return member_in(envelope, HOLDER_MEMBER, 1, #envelope + 1)
+end
+
+-- What stands behind a holder that has left and holds nothing. It is remembered for a while, in milliseconds, because what it
+-- published last may be stored only then.
+local GONE, REMEMBERED = ' .', 600000
+
+-- Between which places all is listed of a holder, or of a node: a space comes before every other character.
+local function listed_of(holder)
+  return '[' .. holder .. ' ', '(' .. holder .. '!'
+end
 
 -- Lets what is there of a topic last.
 local function forget_end(name)
   redis.call('ZREM', ENDS, name)
+  local number, envelope = ending_of(name)
+  if not number then return end
+  local holder = holder_in(envelope)
+  if holder then redis.call('ZREM', BOUND, holder .. ' ' .. name) end
   redis.call('HDEL', ENDINGS, name)
 end
 
