@@ -117,9 +117,12 @@ impl Conflation {
     ) -> Offered {
         let (topic, cost) = (&delivery.event.topic, delivery.event.cost());
         if let Some(waiting) = self.waiting.get_mut(topic) {
-            self.bytes = self.bytes - waiting.delivery.event.cost() + cost;
-            waiting.delivery = delivery.clone();
             waiting.skipped += 1;
+            // What is passed on gives way to what is kept: who types, to what was written.
+            if delivery.event.cursor.is_some() || waiting.delivery.event.cursor.is_none() {
+                self.bytes = self.bytes - waiting.delivery.event.cost() + cost;
+                waiting.delivery = delivery.clone();
+            }
             return self.verdict();
         }
         let due = self.not_before.get(topic).copied().unwrap_or(now);
@@ -247,6 +250,31 @@ mod tests {
             let sequence = delivery.event.cursor.unwrap().sequence;
             Some((delivery.event.topic.to_string(), sequence, skipped))
         }
+    }
+
+    #[test]
+    fn what_is_passed_on_never_takes_the_place_of_what_is_kept() {
+        let mut paced = Paced::new(MS);
+        let passing = || {
+            let kept = event(paced.log, "a", 1);
+            Arc::new(Delivery::new(Arc::new(Event { cursor: None, ..(*kept.event).clone() })))
+        };
+        let (first, second) = (passing(), passing());
+        assert_eq!(paced.offer("a", 1, false), Offered::Now);
+        let offer = |paced: &mut Paced, delivery: &Arc<Delivery>| {
+            paced.conflation.offer(delivery, MS, paced.now, false)
+        };
+        // The newest of those that pass, until something is kept.
+        assert_eq!(offer(&mut paced, &first), Offered::Waits);
+        assert_eq!(offer(&mut paced, &second), Offered::Waits);
+        paced.offer("a", 2, false);
+        offer(&mut paced, &first);
+        paced.now += MS;
+        assert_eq!(paced.next(), Some(("a".to_owned(), 2, 3)));
+        assert_eq!(offer(&mut paced, &first), Offered::Waits);
+        paced.now += MS;
+        let (last, skipped) = paced.conflation.next(paced.now, |_, _| Some(MS)).unwrap();
+        assert!(Arc::ptr_eq(&last, &first) && skipped == 0 && paced.conflation.bytes == 0);
     }
 
     #[test]
