@@ -8,6 +8,7 @@ mod early_keys;
 mod ends;
 mod passed_by;
 mod refusals;
+mod superseded;
 mod tally;
 mod text;
 
@@ -24,6 +25,7 @@ pub use self::early_keys::EARLY_KEYS;
 pub use self::ends::Ends;
 pub use self::passed_by::{PassedBy, Why};
 pub use self::refusals::{Asker, Refusals};
+pub use self::superseded::Superseded;
 use self::tally::Held;
 pub use self::text::CLASSIC;
 
@@ -43,7 +45,7 @@ pub struct Metrics {
     /// Events taken from publishers.
     pub events_published: Counter,
     /// Events that were not stored, for a newer value stood there.
-    pub events_superseded: Counter,
+    pub superseded: Superseded,
     /// Events queued for sessions.
     pub events_delivered: Counter,
     /// Events sent out of the history.
@@ -89,7 +91,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry,
             events_published: Counter::default(),
-            events_superseded: Counter::default(),
+            superseded: Superseded::default(),
             events_delivered: Counter::default(),
             events_replayed: Counter::default(),
             messages_compressed: Counter::default(),
@@ -118,7 +120,7 @@ impl Metrics {
         registry.register(
             "events_superseded",
             "Events of publishers that were not stored, for a newer value stood there",
-            self.events_superseded.clone(),
+            self.superseded.counter.clone(),
         );
         registry.register(
             "events_delivered",
@@ -181,6 +183,7 @@ impl Metrics {
         self.refusals.tell_held(held);
         self.closes.tell_held(held);
         self.passed_by.tell_held(held);
+        self.superseded.tell_held(held);
         EARLY_KEYS.tell_held(held);
     }
 

@@ -5,44 +5,17 @@ mod support;
 use std::future::ready;
 use std::process::Command;
 
-use fanfare::config::{Config, Redis as RedisConfig, Storage};
+use fanfare::config::Config;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use support::kept::{Kept, behind, on_every_history};
 use support::process::without_settings;
 use support::redis::Redis;
 use support::sse::SseClient;
 use support::ws::WsClient;
 use support::{TestServer, close, numbered, problem, token};
-use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-
-/// A broker, and what it keeps its events in.
-struct Kept {
-    server: TestServer,
-    _directory: Option<TempDir>,
-    _redis: Option<Redis>,
-}
-
-/// A broker on each history.
-fn on_every_history(change: impl Fn(&mut Config)) -> Vec<Kept> {
-    let directory = tempfile::tempdir().expect("a directory");
-    let redis = Redis::start();
-    let memory = TestServer::with(&change);
-    let disk = TestServer::durable(directory.path(), &change);
-    let node = behind(&redis, &change);
-    let kept = |server, _directory, _redis| Kept { server, _directory, _redis };
-    vec![kept(memory, None, None), kept(disk, Some(directory), None), kept(node, None, Some(redis))]
-}
-
-/// A node behind a Redis.
-fn behind(redis: &Redis, change: impl FnOnce(&mut Config)) -> TestServer {
-    TestServer::with(|config| {
-        config.rules.default.storage = Storage::Redis;
-        config.redis = Some(RedisConfig::at(&redis.url()));
-        change(config);
-    })
-}
 
 /// What comes up to and with `live`, but for `ack` and `cursor`.
 async fn until_live(client: &mut WsClient) -> Vec<Value> {

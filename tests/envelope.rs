@@ -198,6 +198,11 @@ async fn an_older_version_is_superseded_and_its_publisher_is_told_by_what() {
     let metrics = as_key(server.get("/metrics")).send().await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
     assert!(metrics.contains("fanfare_events_superseded_total 3\n"), "{metrics}");
+    for (topic, superseded) in [("a", json!(2)), ("chat.a", json!(1)), ("b", json!(null))] {
+        let known = as_key(server.get(&format!("/v1/topics/{topic}"))).send().await;
+        let known: Value = known.expect("an answer").json().await.expect("JSON");
+        assert_eq!(known["superseded"], superseded, "{topic}");
+    }
 }
 
 #[tokio::test]

@@ -58,8 +58,8 @@ impl Access {
     }
 
     /// The same caller's rights as the WebSocket session of this id, which its own topics are known by.
-    pub fn of_session(self, id: &str) -> Self {
-        Self::of(self.policy, self.caller, Some(id.into()))
+    pub fn of_session(self, id: Arc<str>) -> Self {
+        Self::of(self.policy, self.caller, Some(id))
     }
 
     /// The rights of another caller in the same session, if these are rights of one.
@@ -671,7 +671,7 @@ mod tests {
             "inbox.v.a",
             "inbox.{sub}.a",
         ];
-        let session = access(caller()).of_session("s1");
+        let session = access(caller()).of_session("s1".into());
         let renewed = session.of_caller(caller());
         let again = session.under(policy.clone(), caller());
         for access in [&session, &renewed, &again] {
@@ -682,7 +682,7 @@ mod tests {
             assert_eq!(access.coverage(&pattern("mine.u.*")), Coverage::Part);
         }
         let over_http = access(caller());
-        let anonymous = access(Caller::Anonymous).of_session("s1");
+        let anonymous = access(Caller::Anonymous).of_session("s1".into());
         for access in [&over_http, &anonymous] {
             assert!(!own.iter().chain(&others).any(|text| access.may_publish(&topic(text))));
         }

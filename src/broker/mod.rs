@@ -156,11 +156,20 @@ impl BrokerHandle {
         let receipt = self.shared.history.append(append).await;
         let receipt = receipt.map_err(|error| refused(error, &topics))?;
         if !receipt.repeated {
-            let stored = receipt.events.iter().filter(|event| event.superseded.is_none()).count();
-            self.shared.metrics.events_published.inc_by(stored as u64);
-            self.shared.metrics.events_superseded.inc_by((receipt.events.len() - stored) as u64);
+            let metrics = &self.shared.metrics;
+            for event in &receipt.events {
+                match event.superseded {
+                    None => _ = metrics.events_published.inc(),
+                    Some(by) => metrics.superseded.note(&event.topic, by.version),
+                }
+            }
         }
         Ok(receipt)
+    }
+
+    /// How many events of a topic were superseded by what is kept, at this node and as far as it remembers.
+    pub fn superseded(&self, topic: &Topic) -> u64 {
+        self.shared.metrics.superseded.of(topic)
     }
 
     /// A refusal with the newest event of the topic that it is about, where it is for what that is and the caller may

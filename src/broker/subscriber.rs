@@ -53,7 +53,7 @@ impl Transport {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionInfo {
     /// Its id, which nobody can guess.
-    pub id: String,
+    pub id: Arc<str>,
     /// Whose token it shows, if any.
     pub bearer: Option<Box<Bearer>>,
     /// When it connected.

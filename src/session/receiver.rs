@@ -49,10 +49,12 @@ pub struct Receiver {
     waiting: Option<Box<Subscribe>>,
     /// What waits for this node to come to where another is.
     lagging: Option<Running>,
-    /// Its place among the sessions of its user.
-    user_place: Option<UserPlace>,
+    /// Its place among the sessions of its user. In a box, for it is counted where there is a limit alone.
+    user_place: Option<Box<UserPlace>>,
     /// What an application's idempotency keys are known by.
     credential: Option<Box<Publisher>>,
+    /// Where it connects from, as far as that is known.
+    address: Option<IpAddr>,
     term: Term,
     /// What it is about to be ended for.
     ends: Option<Close>,
@@ -91,11 +93,11 @@ pub struct Becoming {
     pub credential: Option<Box<Publisher>>,
 }
 
-/// What the idempotency keys of a session are known by that shows an API key, or needs none. That of others follows from
-/// who they are.
+/// What the idempotency keys of a session are known by that shows an API key. That of others follows from who they are.
 pub fn application(caller: &Caller, credential: Option<&str>) -> Option<Box<Publisher>> {
     let is_application = matches!(caller, Caller::Application(_) | Caller::Key(_));
-    is_application.then(|| Box::new(Publisher::with_credential(credential)))
+    let credential = credential.filter(|_| is_application);
+    credential.map(|credential| Box::new(Publisher::with_credential(Some(credential))))
 }
 
 impl Wish {
@@ -134,7 +136,7 @@ impl Receiver {
         rhythm: Rhythm,
         voice: Voice,
         access: Access,
-        session: &str,
+        session: Arc<str>,
         user_place: Option<UserPlace>,
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
@@ -147,8 +149,9 @@ impl Receiver {
             house,
             waiting,
             lagging,
-            user_place,
+            user_place: user_place.map(Box::new),
             credential: None,
+            address: None,
             term,
             ends,
             missed_heartbeats: 0,
@@ -158,9 +161,9 @@ impl Receiver {
         receiver
     }
 
-    /// The same, of a session that has shown a credential, by which what it publishes is known.
-    pub fn of_publisher(self, credential: Option<Box<Publisher>>) -> Self {
-        Self { credential, ..self }
+    /// The same, with the credential or else the address by which what it publishes is known.
+    pub fn of_publisher(self, credential: Option<Box<Publisher>>, address: Option<IpAddr>) -> Self {
+        Self { credential, address, ..self }
     }
 
     /// Refuses what of an event this session may not say, and says that it sent it.
@@ -256,16 +259,11 @@ impl Receiver {
         self.intake.access()
     }
 
-    /// By what a repeat of an event is known that the client gives a key, where it connects from `address`.
-    pub fn key_of(
-        &self,
-        key: &PublishKey,
-        event: &NewEvent,
-        address: Option<IpAddr>,
-    ) -> IdempotencyKey {
+    /// By what a repeat of an event is known that the client gives a key.
+    pub fn key_of(&self, key: &PublishKey, event: &NewEvent) -> IdempotencyKey {
         let publisher = match (&self.credential, self.caller()) {
             (Some(credential), Caller::Application(_) | Caller::Key(_)) => (**credential).clone(),
-            (_, caller) => Publisher::new(caller, None, address),
+            (_, caller) => Publisher::new(caller, None, self.address),
         };
         let asked = Asked::of_events(slice::from_ref(event));
         IdempotencyKey { scope: publisher.scope(key), asked, is_in_series: false }
@@ -333,7 +331,7 @@ impl Receiver {
         if self.user_place.is_none()
             && let Some(user) = caller.user()
         {
-            self.user_place = places.take_user(&user.bearer.user, limits)?;
+            self.user_place = places.take_user(&user.bearer.user, limits)?.map(Box::new);
         }
         Ok(access)
     }
@@ -447,7 +445,7 @@ impl Subscriber for Receiver {
         let max_bytes = self.house.limits.catchup_bytes;
         let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
         let values = opening.of_each();
-        catchup.ask_about(&patterns, values.is_some());
+        catchup.ask_about(&patterns);
         let again = Again::Nothing;
         self.intake.add(Active { mark, catchup, values, interval, reader, again });
         self.watch_idleness();
