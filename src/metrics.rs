@@ -28,6 +28,7 @@ pub use self::refusals::{Asker, Refusals};
 pub use self::superseded::Superseded;
 use self::tally::Held;
 pub use self::text::CLASSIC;
+use crate::model::Removed;
 
 /// The media type of [`Metrics::render`].
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +47,8 @@ pub struct Metrics {
     pub events_published: Counter,
     /// Events that were not stored, for a newer value stood there.
     pub superseded: Superseded,
+    /// Values that this node ended, by `reason`.
+    pub values_ended: Family<ReasonLabel, Counter>,
     /// Events queued for sessions.
     pub events_delivered: Counter,
     /// Events sent out of the history.
@@ -76,6 +79,13 @@ struct CodeLabel {
     code: &'static str,
 }
 
+/// Why a value ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// `expired` or `left`.
+    pub reason: &'static str,
+}
+
 /// How a session is connected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TransportLabel {
@@ -92,6 +102,7 @@ impl Default for Metrics {
             registry,
             events_published: Counter::default(),
             superseded: Superseded::default(),
+            values_ended: Family::default(),
             events_delivered: Counter::default(),
             events_replayed: Counter::default(),
             messages_compressed: Counter::default(),
@@ -121,6 +132,14 @@ impl Metrics {
             "events_superseded",
             "Events of publishers that were not stored, for a newer value stood there",
             self.superseded.counter.clone(),
+        );
+        for reason in [Removed::Expired, Removed::Left].into_iter().filter_map(Removed::reason) {
+            drop(self.values_ended.get_or_create(&ReasonLabel { reason }));
+        }
+        registry.register(
+            "values_ended",
+            "Values that this node ended, for their time was over or their session had left",
+            self.values_ended.clone(),
         );
         registry.register(
             "events_delivered",

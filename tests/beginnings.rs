@@ -303,6 +303,38 @@ async fn beside_a_place_they_act_only_after_a_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_screen_comes_back_to_the_newest_alone_and_hears_of_a_gap_where_nothing_newer_is_kept()
+ {
+    for Kept { server, .. } in &on_every_history(|config| config.rules.default.max_events = 1) {
+        for topic in ["s.a", "s.b", "s.c"] {
+            server.publish(topic, &json!("old")).await;
+        }
+        let since = server.publish("s.d", &json!("old")).await["id"].clone();
+        let since = since.as_str().expect("an id");
+        for n in 0..3 {
+            server.publish("s.a", &json!(n)).await;
+        }
+        let removed = server.delete("/v1/topics/s.b").send().await.expect("an answer");
+        assert!(removed.status().is_success());
+        let query = format!("?topic=s.*&since={since}&mode=latest");
+        let resumed = at_connect(server, &query).await;
+        assert_eq!(ops(&resumed), ["event", "live"]);
+        assert_eq!(marked(&resumed, "conflated"), [json!(2), Value::Null]);
+        assert_eq!(resumed[1]["removed"], true);
+        server.publish("s.c", &json!("new")).await;
+        let forgotten = server.delete("/v1/topics/s.c/events").send().await.expect("an answer");
+        assert!(forgotten.status().is_success());
+        let resumed = at_connect(server, &query).await;
+        assert_eq!(ops(&resumed), ["gap", "event", "live"]);
+        assert_eq!(marked(&resumed, "conflated"), [json!(2), json!("old")]);
+        server.publish("s.c", &json!("newer")).await;
+        let resumed = at_connect(server, &query).await;
+        assert_eq!(ops(&resumed), ["event", "live"]);
+        assert_eq!(marked(&resumed, "conflated"), [json!(2), Value::Null, json!("newer")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_screen_begins_with_as_many_and_is_conflated_only_then() {
     for Kept { server, .. } in &on_every_history(|_| {}) {
         server.publish_all(&numbered("s.a", 0..6)).await;

@@ -373,6 +373,15 @@ impl Access {
                 return Err(self.refusal(detail));
             }
         }
+        if let Some(envelope) =
+            event.envelope.as_mut().filter(|envelope| envelope.holder().is_some())
+        {
+            let Some(session) = session else {
+                let detail = "`bound` is of WebSocket clients: there is no session here that the value could end with";
+                return Err(Problem::new(Code::InvalidEvent, detail));
+            };
+            envelope.bind(session);
+        }
         if rule.storage == Storage::None
             && let Some(member) = event.kept_member()
         {

@@ -292,7 +292,7 @@ impl<S: Subscriber> Worker<S> {
     /// Removes a session whose client has left or is gone.
     pub(super) fn leave(&mut self, key: SessionKey, ended: Ended) {
         if let Some((info, mut subscriber)) = self.remove(key, ended) {
-            subscriber.left(&info);
+            subscriber.left(&info, ended);
         }
     }
 

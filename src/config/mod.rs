@@ -241,6 +241,10 @@ pub struct History {
     pub idempotency_window: Duration,
     /// The most idempotency keys remembered at once.
     pub idempotency_keys: usize,
+    /// The most values that are bound to one session: `limits.bound_topics`.
+    pub bound_topics: usize,
+    /// How long they stay after it was cut: `limits.bound_linger`.
+    pub bound_linger: Duration,
 }
 
 /// What the nodes of a cluster share.

@@ -344,6 +344,11 @@ sections! {
         /// Events that `last` of a subscribe may come to over all topics, or `tail` ask for; more are refused with
         /// `too_many`.
         last_events: usize = 10_000;
+        /// Values that may be bound to one session (`bound`); one more is refused with `too_many`.
+        bound_topics: usize = 1_000;
+        /// Time that the values of a session stay which was cut, so that its client may come back and publish them anew. Where
+        /// the client closed, or the broker ended the session for good, they end at once.
+        bound_linger: Span = seconds(5);
         /// Data of an event, as JSON; more is answered 413. The default leaves room for all that stands around it
         /// within 64 KiB, more than which many clients don't take without being told to.
         event_bytes: Size = Size(56 * KIB);

@@ -30,7 +30,7 @@ pub enum Member<'a> {
     Epoch(&'a str),
     /// For how long from its time the value holds, in milliseconds.
     Ttl(u64),
-    /// The session to which the value belongs, and with which it ends.
+    /// The session to which the value belongs, and with which it ends; empty as a client gives it.
     Holder(&'a str),
     /// A session to which the event is not delivered. Critical.
     Except(&'a str),
@@ -189,6 +189,15 @@ impl Envelope {
         member.write(&mut self.0);
     }
 
+    /// Has the value belong to this session, where it is bound to any.
+    pub fn bind(&mut self, session: &str) {
+        let bound = |member| match member {
+            Member::Holder(_) => Member::Holder(session),
+            member => member,
+        };
+        *self = self.members().map(bound).collect();
+    }
+
     /// The members in their order.
     pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
         let mut rest = &self.0[..];
@@ -253,6 +262,11 @@ impl Envelope {
             Member::Holder(session) => Some(session),
             _ => None,
         })
+    }
+
+    /// Whether the value ends by itself.
+    pub fn is_mortal(&self) -> bool {
+        self.members().any(|member| matches!(member, Member::Ttl(_) | Member::Holder(_)))
     }
 
     /// The session to which the event is not delivered.
@@ -369,6 +383,18 @@ mod tests {
         ] {
             assert_eq!(new.is_superseded_by(kept), is_superseded, "{new:?} {kept:?}");
         }
+    }
+
+    #[test]
+    fn what_is_bound_is_bound_to_one_session_and_nothing_else_is() {
+        let mut given = Envelope::from_iter([Member::Holder(""), Member::Version(1)]);
+        given.bind("s-1");
+        assert_eq!(given, Envelope::from_iter([Member::Holder("s-1"), Member::Version(1)]));
+        given.bind("s-2");
+        assert_eq!(given.holder(), Some("s-2"));
+        let mut free = Envelope::from_iter([Member::Version(1)]);
+        free.bind("s-1");
+        assert_eq!(free.holder(), None);
     }
 
     proptest! {

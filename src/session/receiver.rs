@@ -32,10 +32,10 @@ use crate::broker::{
     Subscriber, Transport, WorkerHandle,
 };
 use crate::clock::Instant;
-use crate::history::{Asked, IdempotencyKey, Loss};
+use crate::history::{Asked, Departure, IdempotencyKey, Loss};
 use crate::model::{
-    Bearer, Close, Code, Cursor, Event, NewEvent, Pattern, Problem, PublishKey, Start, Topic,
-    Trouble,
+    Bearer, Close, Code, Cursor, Ended, Event, NewEvent, Pattern, Problem, PublishKey, Start,
+    Topic, Trouble,
 };
 use crate::protocol::{Opening, Reply, Subscribe};
 
@@ -58,6 +58,10 @@ pub struct Receiver {
     term: Term,
     /// What it is about to be ended for.
     ends: Option<Close>,
+    /// Values may be bound to it.
+    holds: bool,
+    /// Its client was told to go elsewhere.
+    goes: bool,
     missed_heartbeats: u32,
     /// The cursor that it came back with, and the first large event after it. In a box, for most don't.
     resumed: Option<Box<Resumed>>,
@@ -154,6 +158,8 @@ impl Receiver {
             address: None,
             term,
             ends,
+            holds: false,
+            goes: false,
             missed_heartbeats: 0,
             resumed: None,
         };
@@ -167,8 +173,20 @@ impl Receiver {
     }
 
     /// Refuses what of an event this session may not say, and says that it sent it.
-    pub fn sign(&self, event: &mut NewEvent) -> Result<(), Problem> {
-        self.access().sign(event, Some(self.intake.session()))
+    pub fn sign(&mut self, event: &mut NewEvent) -> Result<(), Problem> {
+        self.intake.access().sign(event, Some(self.intake.session()))?;
+        // From here on, whatever becomes of the publish: it may be stored though nobody hears of it any more.
+        self.holds |= event.holder().is_some();
+        Ok(())
+    }
+
+    /// Lets go of what is bound to it. Who was told to go elsewhere comes back there, however it closed.
+    fn let_go(&self, ended: Ended) {
+        if self.holds {
+            let lingers = !ended.is_meant() || self.goes && ended == Ended::Left;
+            let session = self.intake.session().into();
+            self.broker().depart(Departure { session, lingers });
+        }
     }
 
     /// Says the first word, behind what the transport sends before it.
@@ -508,6 +526,7 @@ impl Subscriber for Receiver {
     }
 
     fn go_away(&mut self, within: Duration) {
+        self.goes = true;
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         self.reply(&Reply::GoAway { within_ms });
     }
@@ -533,10 +552,12 @@ impl Subscriber for Receiver {
     }
 
     fn end(&mut self, close: Close) {
+        self.let_go(Ended::Closed(close));
         self.intake.voice().good_bye(close);
     }
 
-    fn left(&mut self, info: &SessionInfo) {
+    fn left(&mut self, info: &SessionInfo, ended: Ended) {
+        self.let_go(ended);
         let Some(Resumed { since, large: Some((event, bytes)), .. }) = self.resumed.as_deref()
         else {
             return;

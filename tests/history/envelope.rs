@@ -6,7 +6,7 @@ use fanfare::model::{Envelope, Latest, Member, Removed, Terms};
 
 use super::*;
 
-fn carrying(name: &str, members: &[Member<'_>], terms: Terms) -> NewEvent {
+pub(super) fn carrying(name: &str, members: &[Member<'_>], terms: Terms) -> NewEvent {
     let envelope: Envelope = members.iter().copied().collect();
     NewEvent {
         envelope: (!members.is_empty()).then(|| Box::new(envelope)),
@@ -15,21 +15,21 @@ fn carrying(name: &str, members: &[Member<'_>], terms: Terms) -> NewEvent {
     }
 }
 
-fn removed(name: &str) -> NewEvent {
+pub(super) fn removed(name: &str) -> NewEvent {
     carrying(name, &[Member::Removed(Removed::Publisher)], Terms::default())
 }
 
-fn version(name: &str, number: u64) -> NewEvent {
+pub(super) fn version(name: &str, number: u64) -> NewEvent {
     carrying(name, &[Member::Version(number)], Terms::default())
 }
 
-fn after(name: &str, latest: Latest) -> NewEvent {
+pub(super) fn after(name: &str, latest: Latest) -> NewEvent {
     carrying(name, &[], Terms { if_latest: Some(latest), ..Terms::default() })
 }
 
 impl Log {
     /// By which versions the events of one append are superseded, each in its place.
-    async fn superseded(&self, events: Vec<NewEvent>) -> Vec<Option<u64>> {
+    pub(super) async fn superseded(&self, events: Vec<NewEvent>) -> Vec<Option<u64>> {
         let receipt = self.append(events).await;
         let by = |event: &fanfare::history::EventReceipt| {
             assert_eq!(event.cursor.is_none(), event.superseded.is_some());
@@ -68,7 +68,8 @@ pub(super) async fn what_an_event_carries_is_read_and_heard_byte_for_byte(backen
     }
     assert_eq!(heard[0].envelope, None);
     let (max_events, max_bytes) = (9, usize::MAX);
-    let newest = Newest { patterns: patterns(&["a"]), after: None, max_events, max_bytes };
+    let newest =
+        Newest { patterns: patterns(&["a"]), after: None, since: None, max_events, max_bytes };
     let newest = log.history.newest(newest).await.unwrap().events;
     assert_eq!(newest[0].envelope.as_deref(), Some(&carried));
 }
@@ -239,13 +240,13 @@ fn holding(name: &str, millis: u64) -> NewEvent {
 
 impl Log {
     /// The topics whose values have ended.
-    async fn due(&self) -> Vec<String> {
+    pub(super) async fn due(&self) -> Vec<String> {
         let due = self.history.due(9).await.unwrap().into_iter();
         due.map(|ending| ending.topic.to_string()).collect()
     }
 
     /// Ends what has ended.
-    async fn end_all(&self) {
+    pub(super) async fn end_all(&self) {
         let due = self.history.due(1_000).await.unwrap();
         let events: Vec<_> = due.into_iter().map(fanfare::history::Ending::tombstone).collect();
         if !events.is_empty() {

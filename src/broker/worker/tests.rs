@@ -105,7 +105,7 @@ impl Subscriber for Fake {
         self.hears(close.name());
     }
 
-    fn left(&mut self, _: &SessionInfo) {}
+    fn left(&mut self, _: &SessionInfo, _: Ended) {}
 
     fn queued_bytes(&self) -> usize {
         0

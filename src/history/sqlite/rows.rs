@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::asked::Digest;
 use super::super::clock_steps::ClockSteps;
-use super::super::{Ending, EventReceipt, Superseded};
+use super::super::{EventReceipt, Superseded};
 use super::epochs::Epochs;
 use crate::model::{
     Cursor, Data, Envelope, Event, EventType, LogName, Timestamp, Topic, TopicError,
@@ -354,7 +354,7 @@ pub(super) struct EndingRow {
     pub(super) sequence: u64,
     /// When it was published.
     time: i64,
-    envelope: Envelope,
+    pub(super) envelope: Envelope,
 }
 
 impl EndingRow {
@@ -365,7 +365,7 @@ impl EndingRow {
 
     /// The row of an event that ends by itself; none of any other.
     pub(super) fn of(event: &Event) -> Option<Self> {
-        let envelope = event.envelope.as_deref().filter(|envelope| envelope.ttl().is_some())?;
+        let envelope = event.envelope.as_deref().filter(|envelope| envelope.is_mortal())?;
         let sequence = event.cursor?.sequence;
         let (topic, time) = (event.topic.clone(), event.time.millis());
         Some(Self { topic, sequence, time, envelope: envelope.clone() })
@@ -402,18 +402,17 @@ impl EndingRow {
         Ok(())
     }
 
-    /// How long the value still holds at a time, in milliseconds since 1970.
-    pub(super) fn left(&self, now: i64, steps: &ClockSteps) -> Duration {
+    /// How long the value still holds at a time, in milliseconds since 1970, where it has a time.
+    pub(super) fn left(&self, now: i64, steps: &ClockSteps) -> Option<Duration> {
+        let ttl = self.envelope.ttl()?;
         let since = now.saturating_sub(steps.aged(self.sequence, self.time));
         let passed = Duration::from_millis(u64::try_from(since).unwrap_or(0));
-        self.envelope.ttl().unwrap_or_default().saturating_sub(passed)
+        Some(ttl.saturating_sub(passed))
     }
 
-    /// What ends, in the log whose head is given.
-    pub(super) fn ending(self, head: Cursor, epochs: &Epochs) -> Ending {
-        let Self { topic, sequence, envelope, .. } = self;
-        let place = Cursor { log: head.log, epoch: epochs.of(sequence), sequence };
-        Ending::of(topic, place, &envelope)
+    /// The place of the value, in the log whose head is given.
+    pub(super) fn place(&self, head: Cursor, epochs: &Epochs) -> Cursor {
+        Cursor { log: head.log, epoch: epochs.of(self.sequence), sequence: self.sequence }
     }
 
     fn checksum(&self) -> u32 {
