@@ -134,6 +134,26 @@ fn the_document_has_every_close_name() {
 }
 
 #[test]
+fn every_member_that_a_client_may_send_is_described() {
+    let source = include_str!("../src/protocol/request.rs");
+    let (_, rest) = source.split_once("const MEMBERS").expect("the members");
+    let (list, _) = rest.split_once("];").expect("their end");
+    let members: BTreeSet<_> = list.split('"').skip(1).step_by(2).collect();
+    assert!(members.len() > 20, "the members were not found");
+    let document = document();
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let asked = schemas.iter().filter(|(name, _)| {
+        let kinds = ["Auth", "Subscribe", "Unsubscribe", "Publish", "Ping"];
+        kinds.iter().any(|kind| **name == format!("{kind}Message")) || *name == "StreamRequest"
+    });
+    let described: BTreeSet<_> = asked
+        .flat_map(|(_, schema)| schema["properties"].as_object().expect("properties").keys())
+        .map(String::as_str)
+        .collect();
+    assert_eq!(members, described);
+}
+
+#[test]
 fn every_reference_in_the_document_leads_somewhere() {
     fn walk(value: &Value, references: &mut Vec<String>) {
         match value {

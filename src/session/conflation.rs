@@ -118,9 +118,8 @@ impl Conflation {
         let (topic, cost) = (&delivery.event.topic, delivery.event.cost());
         if let Some(waiting) = self.waiting.get_mut(topic) {
             waiting.skipped += 1;
-            // What is kept is the topic's value, and what is not gives way to it.
-            let is_kept = |delivery: &Delivery| delivery.event.cursor.is_some();
-            if is_kept(delivery) || !is_kept(&waiting.delivery) {
+            // What is passed on gives way to what is kept: who types, to what was written.
+            if delivery.event.cursor.is_some() || waiting.delivery.event.cursor.is_none() {
                 self.bytes = self.bytes - waiting.delivery.event.cost() + cost;
                 waiting.delivery = delivery.clone();
             }
@@ -251,6 +250,31 @@ mod tests {
             let sequence = delivery.event.cursor.unwrap().sequence;
             Some((delivery.event.topic.to_string(), sequence, skipped))
         }
+    }
+
+    #[test]
+    fn what_is_passed_on_never_takes_the_place_of_what_is_kept() {
+        let mut paced = Paced::new(MS);
+        let passing = || {
+            let kept = event(paced.log, "a", 1);
+            Arc::new(Delivery::new(Arc::new(Event { cursor: None, ..(*kept.event).clone() })))
+        };
+        let (first, second) = (passing(), passing());
+        assert_eq!(paced.offer("a", 1, false), Offered::Now);
+        let offer = |paced: &mut Paced, delivery: &Arc<Delivery>| {
+            paced.conflation.offer(delivery, MS, paced.now, false)
+        };
+        // The newest of those that pass, until something is kept.
+        assert_eq!(offer(&mut paced, &first), Offered::Waits);
+        assert_eq!(offer(&mut paced, &second), Offered::Waits);
+        paced.offer("a", 2, false);
+        offer(&mut paced, &first);
+        paced.now += MS;
+        assert_eq!(paced.next(), Some(("a".to_owned(), 2, 3)));
+        assert_eq!(offer(&mut paced, &first), Offered::Waits);
+        paced.now += MS;
+        let (last, skipped) = paced.conflation.next(paced.now, |_, _| Some(MS)).unwrap();
+        assert!(Arc::ptr_eq(&last, &first) && skipped == 0 && paced.conflation.bytes == 0);
     }
 
     #[test]
