@@ -30,6 +30,8 @@ export function later(a, b) {
   return log && log === log2 && (epoch - epoch2 || number - number2) > 0 ? a : b;
 }
 
+const isLater = (id, than) => than === undefined || id !== than && later(than, id) === id;
+
 /** How many values of each topic a beginning asks for, also after a gap. */
 const values = ({ snapshot, last }) => last ?? (snapshot ? 1 : 0);
 
@@ -41,10 +43,12 @@ export class Resume {
   #wire = new Map();
   /** Lane → up to where everything was handed over, of those that get all (`true`) and those that get the latest (`false`). */
   #places = new Map();
-  /** The one request that is not live yet: `{ref, topics, mode, values, group, moved, acked}`. */
+  /** The one request that is not live yet: `{ref, topics, isOne, mode, values, group, moved, acked}`. */
   #asked = null;
   /** Patterns to give back before anything else is asked for. */
   #dropped = new Set();
+  /** Topic → the newest that came of it behind the place of those that get the latest. */
+  #shown = new Map();
   #lostLanes = new Set();
   #routes = new Map();
   /** Whether current values are sent again behind a gap. */
@@ -118,6 +122,7 @@ export class Resume {
     this.#heals = false;
     this.#wire.clear();
     this.#places.clear();
+    this.#shown.clear();
     this.#lostLanes.clear();
   }
 
@@ -142,16 +147,20 @@ export class Resume {
       this.#wire.delete(pattern);
       this.#dropped.add(pattern);
     }
-    const { topics, acked } = this.#asked ?? {};
-    if (acked && !topics.some((pattern) => wanted.has(pattern))) {
-      // Behind this no more of it comes, nor its `live`.
-      topics.forEach((pattern) => this.#dropped.add(pattern));
-      this.#asked = null;
+    const asked = this.#asked;
+    if (asked) {
+      for (const pattern of asked.topics) if (!wanted.has(pattern)) this.#dropped.add(pattern);
+      asked.topics = asked.topics.filter((pattern) => !this.#dropped.has(pattern));
+      if (!asked.topics.length) {
+        // Behind this no more of it comes, nor its `live`.
+        this.#lostLanes.add(asked.ref);
+        this.#asked = null;
+      }
     }
-    const [topicsDropped, lanes] = [[...this.#dropped], [...this.#lostLanes]];
+    const [topics, lanes] = [[...this.#dropped], [...this.#lostLanes]];
     this.#dropped.clear();
     this.#lostLanes.clear();
-    if (this.lanes ? lanes.length : topicsDropped.length) return { op: "unsubscribe", ref, topics: topicsDropped, ...this.lanes && { lanes } };
+    if (this.lanes ? lanes.length : topics.length) return { op: "unsubscribe", ref, topics, ...this.lanes && { lanes } };
   }
 
   /** What every holder of a pattern gets enough by: all events, else the highest rate. */
@@ -208,7 +217,7 @@ export class Resume {
   }
 
   #ask(ref, topics, mode, begin, at, group) {
-    this.#asked = { ref, topics, mode, values: values(begin), group, moved: undefined, acked: false };
+    this.#asked = { ref, topics, isOne: topics.length === 1, mode, values: values(begin), group, moved: undefined, acked: false };
     const frame = { op: "subscribe", ref, topics, ...begin };
     if (at !== undefined) frame.since = at;
     if (mode === Number.MAX_VALUE) frame.mode = "latest";
@@ -229,6 +238,7 @@ export class Resume {
   /** All was sent up to here, whoever it was for. */
   #advanceBoth(lane, cursor) {
     for (const isAll of [true, false]) if (this.#placeOf(lane, isAll)) this.#advance(lane, isAll, cursor);
+    for (const [topic, id] of this.#shown) if (!isLater(id, this.#placeOf(lane, false))) this.#shown.delete(topic);
   }
 
   /** Takes what the broker says. Of a `gap`, returns the patterns that it is of. */
@@ -241,25 +251,31 @@ export class Resume {
     else if (op === "live") this.#live(frame, lane, asked);
     else if (op === "ack" && asked) asked.acked = true;
     else if (op === "error" && asked) this.#refuse(frame);
-    else if (op === "cursor" && (this.lanes || !this.#asked)) this.#advanceBoth(lane, frame.cursor);
+    else if (op === "cursor") this.#advanceBoth(lane, frame.cursor);
   }
 
   #event(event, lane) {
     const { id, replay, snapshot, conflated, topic } = event;
     const asked = this.#asked?.acked ? this.#asked : null;
-    const isReplay = replay !== undefined;
+    const isReplay = replay !== undefined, isNewest = snapshot || conflated;
     // An event that is not kept comes once for all; a current value is of what begins, or of all that heal.
     const ofAsked = asked && (isReplay ? replay === asked.ref : snapshot || id === undefined);
     const ofLive = !isReplay && (!snapshot || this.#heals);
+    // What waits for a slow screen is not sent any more once somebody is sent a newer value of the topic.
+    const isFor = ofAsked && isNewest && !this.lanes && isLater(id, this.#placeOf(lane, false)) && isLater(id, this.#shown.get(topic));
     for (const subscription of this.#route(topic)) {
+      const { phase, begin, pattern } = subscription;
       if (!this.subscriptions.has(subscription)) continue;
-      const { phase, begin } = subscription;
-      const isHeard = phase === "live"
-        ? ofLive && subscription.lane === lane && (!snapshot || values(begin))
-        : ofAsked && phase === "asked";
+      let isHeard = ofAsked && phase === "asked";
+      if (phase === "live" && subscription.lane === lane) {
+        // Who gets all has had what still waits for a slow screen.
+        const getsAll = this.#wire.get(pattern)?.mode === Infinity;
+        isHeard = ofLive && !(conflated && getsAll) && (!snapshot || values(begin)) || isFor && !getsAll;
+      }
       if (isHeard) subscription.hand(event);
     }
-    if (id === undefined || snapshot || conflated) return;
+    if ((ofLive || isFor) && this.#placeOf(lane, false)) this.#shown.set(topic, id);
+    if (id === undefined || isNewest) return;
     if (!isReplay) this.#advance(lane, true, id);
     // Whoever it was handed to may have had it all asked for anew.
     else if (ofAsked) asked.moved = id;
@@ -321,16 +337,17 @@ export class Resume {
 
   /** A subscribe is refused whole: halves find out which pattern it is. */
   #refuse({ code, message }) {
-    const { topics, group } = this.#asked;
+    const { topics, isOne, group } = this.#asked;
     this.#asked = null;
     const half = new Set(topics.slice(topics.length / 2));
     const [first, second] = [++this.#parts, ++this.#parts];
-    if (topics.length === 1 && !group.length) this.#wire.get(topics[0]).mode = this.#mode(topics[0]);
+    // As good as had: it is not asked for again and again.
+    if (isOne && !group.length) this.#wire.get(topics[0]).mode = this.#mode(topics[0]);
     for (const subscription of group) {
       if (!this.subscriptions.has(subscription)) continue;
-      subscription.phase = topics.length > 1 ? "new" : "refused";
+      subscription.phase = isOne ? "refused" : "new";
       subscription.part = half.has(subscription.pattern) ? first : second;
-      if (topics.length === 1) subscription.refused({ code, message, pattern: topics[0] });
+      if (isOne) subscription.refused({ code, message, pattern: topics[0] });
     }
   }
 }
