@@ -17,9 +17,10 @@ export class Feed {
     if (this.#over) return;
     const next = this.#waiting.shift();
     if (next) return next.resolve({ value: event, done: false });
+    const isFull = this.#events.length >= this.buffer;
+    if (isFull && this.overflow === "throw") return this.fail(Object.assign(new Error(FULL), { code: "slow_consumer" }));
     this.#events.push(event);
-    if (this.#events.length <= this.buffer) return;
-    if (this.overflow === "throw") return this.fail(Object.assign(new Error(FULL), { code: "slow_consumer" }));
+    if (!isFull) return;
     if (this.overflow === "latest") this.#events = [...new Map(this.#events.map((each) => [each.topic, each])).values()];
     while (this.#events.length > this.buffer) this.#events.shift();
   }

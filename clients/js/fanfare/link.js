@@ -26,7 +26,11 @@ export class Link {
     this.#after(welcomeMs, () => this.end("timeout", `no welcome within ${welcomeMs / 1000} s`));
     socket.onmessage = ({ data }) => this.#hear(data, token);
     socket.onclose = ({ code, reason }) => this.end(code, reason);
-    socket.onerror = (error) => { this.error = error?.message; };
+    socket.onerror = (error) => {
+      this.error = error?.message;
+      // Its `close` says more, but not every implementation has one behind each error.
+      setTimeout(() => this.end(1006));
+    };
   }
 
   /** The number of the next request. */

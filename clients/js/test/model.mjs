@@ -156,10 +156,12 @@ class ModelSession {
     for (const one of this.catchups) {
       if (!concerns(one.topics)) continue;
       const again = one.topics.map(matcher);
-      // Values are read again.
-      if (one.values) one.items.push(...this.broker.newest((topic) => again.some((each) => each(topic)), one.values).map((each) => [each, { snapshot: true }]));
-      if (one.values || !one.all) one.held = one.held.filter(({ topic }) => named && topic !== event.topic);
-      if (!one.all && !one.values) one.held.push(event);
+      if (!one.values && one.all) continue;
+      // What was to be sent of these topics is read again, and what waits from before is not sent behind it.
+      const marks = one.values ? { snapshot: true } : { replay: one.ref, conflated: true };
+      const isLost = (topic) => (!named || topic === event.topic) && again.some((each) => each(topic));
+      one.items.push(...this.broker.newest(isLost, one.values || 1).map((each) => [each, marks]));
+      one.held = one.held.filter(({ topic }) => !isLost(topic));
     }
     if (!this.live.size) return;
     for (const [pattern, { values }] of this.live) {
@@ -187,8 +189,9 @@ class ModelSession {
     }
     if (item) return this.say(item);
     this.catchups = this.catchups.filter((each) => each !== one);
-    const isAll = (topic) => one.all && one.topics.some((pattern) => matcher(pattern)(topic));
-    for (const topic of [...this.pending.keys()]) if (isAll(topic)) this.flush(topic);
+    // What waits of what is asked for in another way goes out before.
+    const isAnother = (topic) => one.topics.some((pattern) => (one.all || this.live.has(pattern)) && matcher(pattern)(topic));
+    for (const topic of [...this.pending.keys()]) if (isAnother(topic)) this.flush(topic);
     for (const pattern of one.topics) this.live.set(pattern, { all: one.all, values: one.values });
     for (const event of one.held) {
       if (this.isLiveFor(event.topic)?.all) this.event(event, { replay: one.ref });

@@ -119,7 +119,11 @@ class Life {
     else if (deed < 91) this.cut();
     else if (deed < 97) this.connect();
     else if (deed < 98) { this.gone(); broker.evict(); }
-    else if (dice.may(0.2) && !link) { this.gone(); broker.wipe(); }
+    else if (dice.may(0.2) && !link) {
+      this.gone();
+      for (const event of this.published) event.isWiped = true;
+      broker.wipe();
+    }
     else if (dice.may(0.3)) { this.resume.doubt(); this.speak(); }
   }
 
@@ -189,7 +193,9 @@ function checkNewest({ got, gaps, begin, pattern, liveAt }, life) {
     const newest = life.published.findLast((event) => event.topic === topic && event.id);
     // A list that began anew behind a gap has what is newest of all, not of each topic.
     if (begin.tail && gaps.some((gap) => gap >= newest?.at)) continue;
-    if (!newest || newest.isGone || newest.at <= liveAt) continue;
+    // Who has current values has them again behind a gap.
+    const isAway = begin.snapshot || begin.last ? newest?.isWiped : newest?.isGone;
+    if (!newest || isAway || newest.at <= liveAt) continue;
     const shown = got.findLast((event) => event.topic === topic && event.id);
     assert.equal(shown?.id, newest.id, `${pattern} shows ${shown?.id} of ${topic}`);
   }
