@@ -9,16 +9,27 @@ import { Link } from "./fanfare/link.js";
 import { Resume } from "./fanfare/resume.js";
 import { isHidden, watch } from "./fanfare/wake.js";
 
-const WELCOME_MS = 10_000, FIRST_WELCOME_MS = 5_000, STABLE_MS = 5_000, RENEW_AGAIN_MS = 5_000, SUBSCRIBE_AGAIN_MS = 2_000;
+/** How long a welcome may take, twice as long after two that did not come; how long a connection stands that is no failure. */
+const WELCOME_MS = 5_000, STABLE_MS = 5_000, AGAIN_MS = 5_000;
 /** A WebSocket is tried again beside event streams. */
 const SOCKET_AGAIN_MS = 600_000;
 
-const failure = ({ code, message, ...more }) => Object.assign(new Error(`${code}: ${message}`), more, { code });
+const report = (error) => (globalThis.reportError ?? console.error)(error);
+
+/** Whether this tab found out lately that only event streams come through to a broker. */
+function recalls(url) {
+  try {
+    const [at, of] = sessionStorage.getItem("fanfare.streams").split(" ");
+    return of === url && Date.now() - at < SOCKET_AGAIN_MS;
+  } catch { /* no storage, or nothing in it */ }
+}
+
+const failure = (said) => Object.assign(new Error(said.message), said);
 
 /** The broker's address that ends with `/`; without one, the broker that this file came from. */
 function brokerOf(url = import.meta.url) {
   const base = new URL(".", new URL(`${url}`.replace(/^ws/, "http"), globalThis.location?.href));
-  if (!/^http/.test(base.protocol)) throw new TypeError("new Fanfare(url): this file did not come from a broker, so say where one is");
+  if (!/^http/.test(base.protocol)) throw new TypeError("say where the broker is: new Fanfare(url)");
   return base.href;
 }
 
@@ -57,11 +68,7 @@ export class Fanfare {
     this.url = brokerOf(url || undefined);
     this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, ...options };
     if (recalls(this.url)) [this.#failures, this.#tried] = [2, true];
-    this.#unwatch = watch({
-      wake: () => this.#wake(),
-      hide: () => this.#suspend(),
-      show: () => this.#wake(),
-    });
+    this.#unwatch = watch(() => this.#wake(), () => this.#suspend());
   }
 
   /** The broker's name of the present session, if there is one. */
@@ -74,16 +81,19 @@ export class Fanfare {
   /** Hears the events of a pattern. Returns an undo, which is also what `for await` runs over where there is no handler. */
   subscribe(pattern, options = {}, handler) {
     if (typeof options === "function") [options, handler] = [{}, options];
-    if (this.state === "closed") throw new Error("this Fanfare is closed");
-    const { snapshot, last, tail, since, latest, mode, maxRate, signal, onGap, onLive, onError } = options;
+    if (this.state === "closed") throw new Error("closed");
+    const { snapshot, last, tail, since, latest, maxRate, signal, onGap, onLive, onError } = options;
     const begin = last ? { last } : tail ? { tail } : snapshot ? { snapshot } : {};
-    const isLatest = Boolean(latest || mode === "latest" || maxRate);
-    const undo = () => this.#drop(subscription);
+    const undo = () => {
+      this.#resume.remove(subscription);
+      subscription.end();
+      this.#soon();
+    };
     const feed = handler ? null : import("./fanfare/feed.js").then(({ Feed }) => new Feed(undo, options));
     const toFeed = (deed) => feed?.then(deed).catch(() => {});
-    const call = (deed, ...given) => this.#call(deed, ...given);
+    const call = (...given) => this.#call(...given);
     const subscription = {
-      pattern, begin, at: since, latest: isLatest, rate: maxRate,
+      pattern, begin, undo, at: since, latest: Boolean(latest || maxRate), rate: maxRate,
       hand: (event) => feed ? toFeed((each) => each.push(event)) : call(handler, event),
       gap: (gap) => call(onGap, gap),
       live: () => call(onLive),
@@ -91,13 +101,12 @@ export class Fanfare {
         if (onError) call(onError, error);
         toFeed((each) => each.fail(failure(error)));
         this.#emit("error", error);
-        if (/^(unavailable|internal|too_many)$/.test(error.code)) this.#later("again", SUBSCRIBE_AGAIN_MS, () => { this.#resume.again(); this.#drive(); });
+        if (/^(unavailable|internal|too_many)$/.test(error.code)) this.#later("again", AGAIN_MS, () => { this.#resume.again(); this.#drive(); });
       },
       end: () => toFeed((each) => each.fail()),
     };
-    undo.pattern = pattern;
-    undo[Symbol.dispose ?? Symbol.for("Symbol.dispose")] = undo;
-    undo[Symbol.asyncIterator] = () => ({ next: async () => (await feed).next(), return: async (value) => (await feed).return(value) });
+    if (Symbol.dispose) undo[Symbol.dispose] = undo;
+    undo[Symbol.asyncIterator] = async function* () { yield* await feed; };
     if (signal?.aborted) return undo;
     signal?.addEventListener("abort", undo, { once: true });
     this.#resume.add(subscription);
@@ -105,20 +114,15 @@ export class Fanfare {
     return undo;
   }
 
-  #drop(subscription) {
-    this.#resume.remove(subscription);
-    subscription.end();
-    this.#soon();
-  }
-
   /**
    * Publishes, and resolves with the broker's answer, `{id}`. While there is no connection it waits for the first one, and
    * rejects at once where that was lost (`offline`), unless `queue` says to wait.
    */
-  async publish(topic, data, options = {}) {
-    const { queue = this.#options.queue, except, ...rest } = options;
-    if (this.state === "closed" || !queue && /waiting|refused/.test(this.state)) {
-      throw failure({ code: this.state === "closed" ? "closed" : "offline", message: "there is no connection" });
+  async publish(topic, data, options) {
+    const given = { queue: this.#options.queue, ...options, topic };
+    const { state } = this;
+    if (state === "closed" || !given.queue && /waiting|refused/.test(state)) {
+      throw failure({ code: state === "closed" ? state : "offline", message: "there is no connection" });
     }
     // As it is now, whatever becomes of it.
     const text = JSON.stringify(data);
@@ -128,7 +132,7 @@ export class Fanfare {
         const { Publishing } = await import("./fanfare/publishing.js");
         this.#publishing ??= new Publishing();
       }
-      const answer = this.#publishing.add({ topic, ...rest, ...except && { except: except === true ? this.session : except } }, text, queue);
+      const answer = this.#publishing.add(given, text, this.session);
       this.#soon();
       return await answer;
     } finally {
@@ -145,17 +149,13 @@ export class Fanfare {
   }
 
   /** Resolves once everything is live, and rejects where the broker refuses. */
-  ready() {
-    return new Promise((resolve, reject) => {
-      const look = () => {
-        if (this.state === "live") resolve();
-        else if (/refused|closed/.test(this.state)) reject(failure(this.#reason ?? { code: this.state, message: "" }));
-        else return;
-        undo();
-      };
-      const undo = this.on("state", look);
-      look();
-    });
+  async ready() {
+    while (this.state !== "live") {
+      if (/refused|closed/.test(this.state)) throw failure(this.#reason ?? { code: this.state });
+      await new Promise((next) => {
+        const undo = this.on("state", () => { undo(); next(); });
+      });
+    }
   }
 
   /** Connects anew, from where it stands; at once, whatever it waits for. */
@@ -176,7 +176,7 @@ export class Fanfare {
     if (!link?.ready) return this.reconnect();
     const token = await this.#token();
     // It belongs to the connection that it was asked for.
-    if (!token || link !== this.#link || link.over) return;
+    if (!token || link.over) return;
     await link.auth(token);
     this.#resume.again();
     this.#drive();
@@ -189,11 +189,8 @@ export class Fanfare {
     this.#set("closed");
     this.#unwatch();
     Object.values(this.#timers).forEach(clearTimeout);
-    this.#publishing?.fail("closed", "the client was closed");
-    for (const subscription of this.#resume.subscriptions) {
-      this.#resume.remove(subscription);
-      subscription.end();
-    }
+    this.#publishing?.fail("closed", "closed");
+    for (const { undo } of this.#resume.subscriptions) undo();
   }
 
   // ---- Telling --------------------------------------------------------------------------------
@@ -209,23 +206,21 @@ export class Fanfare {
 
   /** A handler that throws stops nobody else. */
   #threw(error) {
-    const heard = [...this.#listeners.values()].includes("error");
-    if (heard) this.#emit("error", { code: "handler", message: `${error?.message ?? error}`, error });
-    else (globalThis.reportError ?? console.error)(error);
+    if ([...this.#listeners.values()].includes("error")) this.#emit("error", { code: "handler", message: `${error?.message ?? error}`, error });
+    else report(error);
   }
 
   #emit(name, detail) {
     for (const [entry, of] of [...this.#listeners]) {
       if (of !== name || !this.#listeners.has(entry)) continue;
-      try { entry.listener(detail); } catch (error) { (globalThis.reportError ?? console.error)(error); }
+      try { entry.listener(detail); } catch (error) { report(error); }
     }
   }
 
   #set(state, more = {}) {
-    const { code, message } = this.#reason ?? {};
     if (state === this.state && state !== "waiting" && !("trouble" in more)) return;
     this.state = state;
-    this.#emit("state", { state, attempt: this.#attempt, ...code && { reason: { code, message } }, ...more });
+    this.#emit("state", { state, attempt: this.#attempt, reason: this.#reason, ...more });
   }
 
   // ---- When to connect ------------------------------------------------------------------------
@@ -297,7 +292,7 @@ export class Fanfare {
   #suspend() {
     if (!/connecting|live/.test(this.state)) return;
     this.#let("left");
-    this.#reason = { code: "left", message: "the page is left" };
+    this.#reason = { code: "left", message: "" };
     this.#set("waiting");
   }
 
@@ -329,20 +324,19 @@ export class Fanfare {
       const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};
       if (this.#opening !== opening) return null;
       const socket = Streams ? new Streams(this.url, token) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
-      link = new Link(socket, token, this.#failures < 2 ? FIRST_WELCOME_MS : WELCOME_MS, {
+      link = new Link(socket, token, this.#failures < 2 ? WELCOME_MS : 2 * WELCOME_MS, {
         ready: () => this.#ready(link),
         frame: (frame, text) => this.#take(link, frame, text),
-        warn: () => this.#renewSoon(link),
         end: (reason) => this.#ended(link, reason),
       });
       link.isStreams = isStreams;
     } catch (error) {
-      if (this.#opening === opening && !this.#link) {
-        if (isStreams) this.#failures += 1;
-        this.#retry({ code: error.code ?? "unreachable", message: error.message });
-      }
+      if (this.#opening !== opening || this.#link) return null;
+      if (isStreams) this.#failures += 1;
+      this.#retry({ code: error.code ?? "unreachable", message: error.message });
+    } finally {
+      if (this.#opening === opening) this.#opening = null;
     }
-    if (this.#opening === opening) this.#opening = null;
     return link;
   }
 
@@ -366,13 +360,13 @@ export class Fanfare {
     this.#sessions.add(link.session);
     this.#stableAt = Date.now() + STABLE_MS;
     if (link.isStreams && this.#options.WebSocket) {
-      this.#tell({ code: "no_websocket", message: "the broker answers, but not to WebSockets: does what stands between pass on Upgrade and Connection?" });
+      this.#tell(link.socket.why);
+      if (this.#tried) link.socket.remember();
       this.#later("socket", this.#tried ? SOCKET_AGAIN_MS : 1000, () => { this.#tried = true; this.#replace(); });
     } else {
       this.#failures = 0;
       this.#tried = false;
     }
-    remember(this.url, link.isStreams && this.#tried);
     this.#drive();
   }
 
@@ -396,7 +390,7 @@ export class Fanfare {
     if (Date.now() >= this.#stableAt) this.#attempt = 0;
     this.#stableAt = Infinity;
     if (this.#link) return this.#set("connecting");
-    if (!reason.opened || link.isStreams) this.#failures += 1;
+    if (!link.welcomed || link.isStreams) this.#failures += 1;
     this.#retry(reason);
     if (link.isStreams && !wasLive) this.#tell(reason);
   }
@@ -428,7 +422,7 @@ export class Fanfare {
       if (link === this.#link) await this.renew();
     } catch ({ code, message }) {
       this.#tell({ code, message }, true);
-      if (!link.over) this.#later("renew", RENEW_AGAIN_MS, () => this.#renewSoon(link));
+      if (!link.over) this.#later("renew", AGAIN_MS, () => this.#renewSoon(link));
     }
   }
 
@@ -439,7 +433,13 @@ export class Fanfare {
     const { op, ref, code, message } = frame;
     if (op === "event") return this.#event(frame, text);
     if (op === "trouble") return this.#set(this.state, { trouble: code === "over" ? null : message });
-    if (op === "goaway") return this.#goAway(frame);
+    if (op === "warn") return this.#renewSoon(link);
+    if (op === "goaway") {
+      // Another broker may be behind the same address; where it is this one, it says so again.
+      if (Date.now() < this.#stayUntil) return;
+      this.#stayUntil = Date.now() + frame.within_ms;
+      return this.#replace();
+    }
     if (op === "error" && ref === undefined) {
       this.#emit("error", { code, message });
       if (code === "forbidden") this.#resume.doubt();
@@ -457,25 +457,4 @@ export class Fanfare {
     this.#resume.take(event);
     this.#emit("event", event);
   }
-
-  /** The broker is about to stop: another one may be behind the same address; where it is the same, it says so again. */
-  #goAway({ within_ms: withinMs }) {
-    if (Date.now() < this.#stayUntil) return;
-    this.#stayUntil = Date.now() + withinMs;
-    this.#replace();
-  }
-}
-
-const MEMORY = "fanfare.streams";
-
-/** Keeps for this tab that WebSockets do not come through to a broker. */
-function remember(url, isSo) {
-  try {
-    if (isSo) sessionStorage.setItem(MEMORY, url);
-    else if (recalls(url)) sessionStorage.removeItem(MEMORY);
-  } catch { /* no storage: it is found out again */ }
-}
-
-function recalls(url) {
-  try { return sessionStorage.getItem(MEMORY) === url; } catch { return false; }
 }

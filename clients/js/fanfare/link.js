@@ -18,12 +18,12 @@ export class Link {
   #pingedAt = 0;
 
   /**
-   * `hooks`: `ready()`, `frame(frame, text)` for what is not the connection's own, `warn(frame)`, and `end(reason)`, once,
-   * with `{code, message, retry_after_ms?, final, opened}`.
+   * `hooks`: `ready()`, `frame(frame, text)` for what is not the connection's own, and `end(reason)`, once, with
+   * `{code, message, retry_after_ms?, final}`.
    */
   constructor(socket, token, welcomeMs, hooks) {
     Object.assign(this, { socket, hooks, heardAt: Date.now(), beatMs: 25_000 });
-    this.#after(welcomeMs, () => this.end("timeout", `no welcome within ${welcomeMs / 1000} s`));
+    this.#after(welcomeMs, () => this.end("timeout", "no welcome in time"));
     socket.onmessage = ({ data }) => this.#hear(data, token);
     socket.onclose = ({ code, reason }) => this.end(code, reason);
     socket.onerror = (error) => {
@@ -60,7 +60,7 @@ export class Link {
       if (this.heardAt >= this.#pingedAt) return this.#listen();
       // A timer that comes late slept itself, and what came meanwhile is still to be read.
       if (Date.now() - this.#pingedAt > patienceMs + 1000) return this.check();
-      this.end("silence", "the broker does not answer");
+      this.end("silence", "no answer");
     });
   }
 
@@ -73,10 +73,9 @@ export class Link {
     socket.onmessage = socket.onclose = null;
     socket.onerror = () => {};
     try { socket.close(1000); } catch { /* never opened */ }
-    const error = { code: bye?.code ?? code, message: bye?.message || message || this.error || "" };
-    for (const { reject } of this.#authRefs.values()) reject(error);
-    const final = bye ? bye.retry_after_ms === undefined : FINAL.has(code);
-    this.hooks.end({ ...error, final, retry_after_ms: bye?.retry_after_ms, opened: this.welcomed });
+    const reason = { code, message: message || this.error || "", ...bye, final: bye ? bye.retry_after_ms === undefined : FINAL.has(code) };
+    for (const { reject } of this.#authRefs.values()) reject(reason);
+    this.hooks.end(reason);
   }
 
   #after(ms, deed) {
@@ -104,7 +103,6 @@ export class Link {
       return op === "ack" ? auth.resolve() : auth.reject(frame);
     }
     if (op === "welcome") this.#welcome(frame, token);
-    else if (op === "warn") this.hooks.warn(frame);
     else if (op === "bye") this.bye = frame;
     else if (op !== "pong" && op !== "heartbeat") this.hooks.frame(frame, text);
   }

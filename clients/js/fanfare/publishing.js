@@ -9,7 +9,7 @@ const MOST = 1000, WINDOW = 256;
 /** Refusals after which the same request, with the same key, may do. */
 const PASSING = new Set(["in_progress", "outcome_unknown", "unavailable", "storage_full", "too_many", "internal"]);
 
-const failed = (code, message, more) => Object.assign(new Error(`${code}: ${message}`), more, { code });
+const failed = (code, message, more) => Object.assign(new Error(message), more, { code });
 
 /** A key that no other publish has. */
 function newKey() {
@@ -36,15 +36,16 @@ export class Publishing {
 
   /**
    * Takes an event, its data as JSON, and resolves with the broker's answer. `timeout` in milliseconds, 0 for as long as it
-   * takes, as is the default where it is to be queued.
+   * takes, as is the default where it is to be queued. `except: true` is the present session.
    */
-  add({ key, timeout, signal, ...event }, data, queue) {
+  add({ key, timeout, signal, queue, except, ...event }, data, session) {
     timeout ??= queue ? 0 : 30_000;
     if (key === undefined && event.keep !== false) key = newKey();
     const { topic } = event;
     this.#bound.delete(topic);
-    if (event.bound) this.#bound.set(topic, [event, data]);
-    const members = JSON.stringify({ ...event, ...key && { key } }).slice(1, -1);
+    if (event.bound) this.#bound.set(topic, [{ ...event, queue: true }, data]);
+    const more = { ...key && { key }, ...except && { except: except === true ? session : except } };
+    const members = JSON.stringify({ ...event, ...more }).slice(1, -1);
     const text = `${members}${data === undefined ? "" : `,"data":${data}`}}`;
     return new Promise((resolve, reject) => {
       if (this.#waiting.length + this.#asked.size >= MOST) return reject(failed("too_many", `${MOST} publishes wait already`));
@@ -103,7 +104,7 @@ export class Publishing {
   /** A new session holds none of the values yet; resolves once it does. */
   bindAgain() {
     const missing = [...this.#bound.values()].filter(([{ topic }]) => !this.#waiting.some((item) => item.topic === topic));
-    return Promise.allSettled(missing.map(([event, data]) => this.add(event, data, true)));
+    return Promise.allSettled(missing.map(([event, data]) => this.add(event, data)));
   }
 
   /** Nothing more will be sent. */

@@ -25,9 +25,8 @@ export function matcher(pattern) {
  * conflated subscriptions a `cursor` may lie below what was handed over already, which must not come again.
  */
 export function later(a, b) {
-  const [, log, epoch, number] = /^(.+)-(\d+)-(\d+)$/.exec(a) ?? [];
-  const [, log2, epoch2, number2] = /^(.+)-(\d+)-(\d+)$/.exec(b) ?? [];
-  return log && log === log2 && (epoch - epoch2 || number - number2) > 0 ? a : b;
+  const [[log, epoch, number], [log2, epoch2, number2]] = [a, b].map((cursor) => cursor.split("-"));
+  return log === log2 && (epoch - epoch2 || number - number2) > 0 ? a : b;
 }
 
 const isLater = (id, than) => than === undefined || id !== than && later(than, id) === id;
@@ -62,10 +61,7 @@ export class Resume {
    * `hand(event)`, `gap(gap)`, `live()`, `refused(error)`.
    */
   add(subscription) {
-    subscription.matches = matcher(subscription.pattern);
-    subscription.phase = "new";
-    subscription.part = 0;
-    this.subscriptions.add(subscription);
+    this.subscriptions.add(Object.assign(subscription, { matches: matcher(subscription.pattern), phase: "new", part: 0, lane: 0 }));
     this.#routes.clear();
     this.#stirred = true;
   }
@@ -75,12 +71,13 @@ export class Resume {
     if (!this.subscriptions.delete(subscription)) return;
     this.#routes.clear();
     this.#stirred = true;
-    if (subscription.phase === "live" && !this.#on(({ lane }) => lane === subscription.lane)) this.#lostLanes.add(subscription.lane);
+    const { lane } = subscription;
+    if (lane && ![...this.subscriptions].some((other) => other.lane === lane)) this.#lostLanes.add(lane);
   }
 
   /** Whether everything that can be live is. */
   get settled() {
-    return !this.#asked && !this.#on(({ phase }) => phase === "new");
+    return !this.#asked && ![...this.subscriptions].some(({ phase }) => phase === "new");
   }
 
   /** The connection is gone: each goes on from where it stands. */
@@ -113,8 +110,7 @@ export class Resume {
     this.#stirred = true;
     // What was refused must not be the end of the others.
     if (subscription.phase === "refused") subscription.part = -1;
-    subscription.phase = "new";
-    subscription.part = Math.min(subscription.part, 0);
+    Object.assign(subscription, { phase: "new", lane: 0, part: Math.min(subscription.part, 0) });
   }
 
   #forget() {
@@ -124,11 +120,6 @@ export class Resume {
     this.#places.clear();
     this.#shown.clear();
     this.#lostLanes.clear();
-  }
-
-  #on(question) {
-    for (const subscription of this.subscriptions) if (question(subscription)) return true;
-    return false;
   }
 
   /** The next request, or nothing while one is under way or nothing is wanted; `ref` becomes its number. */
@@ -142,14 +133,13 @@ export class Resume {
   /** A request that gives back what nobody wants any more. */
   #giveBack(ref) {
     const wanted = new Set([...this.subscriptions].map(({ pattern }) => pattern));
-    for (const pattern of this.#wire.keys()) {
+    const asked = this.#asked;
+    for (const pattern of [...this.#wire.keys(), ...asked?.topics ?? []]) {
       if (wanted.has(pattern)) continue;
       this.#wire.delete(pattern);
       this.#dropped.add(pattern);
     }
-    const asked = this.#asked;
     if (asked) {
-      for (const pattern of asked.topics) if (!wanted.has(pattern)) this.#dropped.add(pattern);
       asked.topics = asked.topics.filter((pattern) => !this.#dropped.has(pattern));
       if (!asked.topics.length) {
         // Behind this no more of it comes, nor its `live`.
@@ -262,7 +252,7 @@ export class Resume {
     const ofAsked = asked && (isReplay ? replay === asked.ref : snapshot || id === undefined);
     const ofLive = !isReplay && (!snapshot || this.#heals);
     // What waits for a slow screen is not sent any more once somebody is sent a newer value of the topic.
-    const isFor = ofAsked && isNewest && !this.lanes && isLater(id, this.#placeOf(lane, false)) && isLater(id, this.#shown.get(topic));
+    const isFor = ofAsked && isNewest && id && !this.lanes && isLater(id, this.#placeOf(lane, false)) && isLater(id, this.#shown.get(topic));
     for (const subscription of this.#route(topic)) {
       const { phase, begin, pattern } = subscription;
       if (!this.subscriptions.has(subscription)) continue;
@@ -274,7 +264,7 @@ export class Resume {
       }
       if (isHeard) subscription.hand(event);
     }
-    if ((ofLive || isFor) && this.#placeOf(lane, false)) this.#shown.set(topic, id);
+    if (id && (ofLive || isFor) && this.#placeOf(lane, false)) this.#shown.set(topic, id);
     if (id === undefined || isNewest) return;
     if (!isReplay) this.#advance(lane, true, id);
     // Whoever it was handed to may have had it all asked for anew.

@@ -11,6 +11,8 @@ const BEAT_S = 15;
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export class Streams {
+  /** What is told where a runtime has WebSockets, and they fail. */
+  why = { code: "no_websocket", message: "the broker answers, but not to WebSockets: does what stands between pass on Upgrade and Connection?" };
   #lanes = new Map();
   #over = false;
 
@@ -30,6 +32,11 @@ export class Streams {
       for (const lane of request.lanes) this.#leave(lane);
       this.#say({ op: "ack", ref });
     }
+  }
+
+  /** Keeps for this tab that WebSockets do not come through. */
+  remember() {
+    try { sessionStorage.setItem("fanfare.streams", `${Date.now()} ${this.url}`); } catch { /* no storage: it is found out again */ }
   }
 
   close() {

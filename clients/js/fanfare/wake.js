@@ -3,19 +3,18 @@
 const TICK_MS = 5_000;
 
 /**
- * Calls `wake` when what was thought of a connection may be long past, `hide` before the page goes (perhaps into the
- * back/forward cache, which takes none with open connections), and `show` when it is back. Returns an undo.
+ * Calls `wake` when what was thought of a connection may be long past, and `hide` before the page goes (perhaps into the
+ * back/forward cache, which takes none with open connections). Returns an undo.
  */
-export function watch({ wake, hide, show }) {
+export function watch(wake, hide) {
   const undo = new AbortController();
   const on = (target, name, heard) => target?.addEventListener?.(name, heard, { signal: undo.signal });
   const { document } = globalThis;
   // Read when it happens: what was kept of it before a freeze would be wrong.
-  on(document, "visibilitychange", () => { if (!isHidden()) wake(); });
+  on(document, "visibilitychange", () => isHidden() || wake());
   on(document, "resume", wake);
-  for (const name of ["focus", "online", "offline"]) on(globalThis, name, wake);
+  for (const name of ["focus", "online", "offline", "pageshow"]) on(globalThis, name, wake);
   on(globalThis, "pagehide", hide);
-  on(globalThis, "pageshow", show);
   let last = Date.now();
   const timer = setInterval(() => {
     const late = Date.now() - last - TICK_MS;
