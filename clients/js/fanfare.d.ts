@@ -125,7 +125,7 @@ export interface Undo {
   (): void;
 }
 
-export type Handler<Data, Topic extends string> = (event: Event<Data, Topic>) => void | Promise<void>;
+export type Handler<Data, Topic extends string> = (event: Event<Data, Topic>) => unknown;
 
 export interface PublishOptions {
   type?: string;
@@ -202,6 +202,8 @@ export declare class Fanfare<Map extends Payloads = {}> {
   ready(): Promise<void>;
   /** Connects anew, at once, from where it stands. */
   reconnect(): void;
+  /** Lets go of the connection, until something else is wanted, or `reconnect()`, and goes on from where it stands. */
+  disconnect(): void;
   /** Asks `token` for another one, and shows it in place. */
   renew(): Promise<void>;
   /** Ends everything, for good. */

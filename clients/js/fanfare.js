@@ -27,8 +27,8 @@ function recalls(url) {
 const failure = (said) => Object.assign(new Error(said.message), said);
 
 /** The broker's address that ends with `/`; without one, the broker that this file came from. */
-function brokerOf(url = import.meta.url) {
-  const base = new URL(".", new URL(`${url}`.replace(/^ws/, "http"), globalThis.location?.href));
+function brokerOf(url) {
+  const base = url ? new URL(`${url}`.replace(/^ws/, "http").replace(/\/*$/, "/"), globalThis.location?.href) : new URL(".", import.meta.url);
   if (!/^http/.test(base.protocol)) throw new TypeError("say where the broker is: new Fanfare(url)");
   return base.href;
 }
@@ -65,7 +65,7 @@ export class Fanfare {
   /** `url` is the broker's; nothing is opened before something is wanted. See `fanfare.d.ts` for the options. */
   constructor(url, options = {}) {
     if (url && typeof url === "object" && !(url instanceof URL)) [url, options] = [undefined, url];
-    this.url = brokerOf(url || undefined);
+    this.url = brokerOf(url);
     this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, ...options };
     if (recalls(this.url)) [this.#failures, this.#tried] = [2, true];
     this.#unwatch = watch(() => this.#wake(), () => this.#suspend());
@@ -164,10 +164,16 @@ export class Fanfare {
     this.#failures = 0;
     // Not from within a handler, whose event has not been counted yet.
     setTimeout(() => {
-      if (this.state === "closed" || this.state === "idle") return;
+      if (this.state === "closed") return;
       this.#let("reconnect");
       this.#connect();
     });
+  }
+
+  /** Lets go of the connection, until something else is wanted, or `reconnect`. */
+  disconnect() {
+    this.#let("idle");
+    this.#set("idle");
   }
 
   /** Asks `token` for another one and shows it to the broker, in place. */
@@ -282,10 +288,8 @@ export class Fanfare {
   /** Nobody wants anything: the connection is given back. */
   #rest() {
     delete this.#timers.idle;
-    if (this.#wanted || this.state === "closed") return;
-    this.#let("idle");
     this.#reason = undefined;
-    this.#set("idle");
+    if (!this.#wanted) this.disconnect();
   }
 
   /** The page goes: an open connection would keep it out of the back/forward cache. */

@@ -263,6 +263,6 @@ test("R26 data is at hand exactly as it was sent, and may be read otherwise", op
 
 test("a client needs to be told where the broker is, unless it came from one", () => {
   assert.throws(() => new Fanfare(), /say where the broker is/);
-  assert.equal(new Fanfare("ws://push.example/live").url, "http://push.example/");
+  assert.equal(new Fanfare("ws://push.example/live").url, "http://push.example/live/");
   assert.equal(new Fanfare("https://push.example/live/").url, "https://push.example/live/");
 });
