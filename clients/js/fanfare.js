@@ -266,6 +266,7 @@ export class Fanfare {
       this.#isLive = true;
       this.#reason = this.#told = undefined;
       this.#set("live");
+      if (link.socket.why && this.#options.WebSocket) this.#tell(link.socket.why);
     }
   }
 
@@ -364,8 +365,6 @@ export class Fanfare {
     this.#sessions.add(link.session);
     this.#stableAt = Date.now() + STABLE_MS;
     if (link.isStreams && this.#options.WebSocket) {
-      this.#tell(link.socket.why);
-      if (this.#tried) link.socket.remember();
       this.#later("socket", this.#tried ? SOCKET_AGAIN_MS : 1000, () => { this.#tried = true; this.#replace(); });
     } else {
       this.#failures = 0;
@@ -385,7 +384,9 @@ export class Fanfare {
   #ended(link, reason) {
     if (link === this.#next) {
       this.#next = null;
-      if (this.#link?.isStreams) this.#later("socket", SOCKET_AGAIN_MS, () => this.#replace());
+      if (!this.#link?.isStreams) return;
+      this.#link.socket.remember();
+      this.#later("socket", SOCKET_AGAIN_MS, () => this.#replace());
     }
     if (link !== this.#link) return;
     const wasLive = this.#isLive;

@@ -49,7 +49,8 @@ pub fn serve(listen: SocketAddr, config: Config) -> std::io::Result<(Server, Soc
             .route("/config.json", web::get().to(config_json));
         // The client, from here: a page that can't reach the broker can still say why.
         CLIENT.iter().fold(app, |app, module| {
-            let file = move |request: HttpRequest| async move { module.response(request.headers()) };
+            let file =
+                move |request: HttpRequest| async move { module.response(request.headers()) };
             app.route(module.path, web::get().to(file))
         })
     })

@@ -94,7 +94,8 @@ fn joined(sources: &[&str]) -> String {
         return without_comments(last);
     }
     let parts = parts.iter().map(|part| without_comments(part).replace("\nexport ", "\n"));
-    let parts: String = parts.map(|part| part.strip_prefix("export ").unwrap_or(&part).to_owned()).collect();
+    let parts: String =
+        parts.map(|part| part.strip_prefix("export ").unwrap_or(&part).to_owned()).collect();
     let is_kept = |line: &&str| !line.starts_with("import {");
     let last: String =
         without_comments(last).lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
@@ -150,7 +151,12 @@ mod tests {
                 let is_served = CLIENT.iter().any(|other| other.path == path);
                 assert!(is_served, "{} names {path}", module.path);
             }
-            assert_eq!(text.matches("\nexport ").count(), usize::from(module.sources.len() > 1), "{}", module.path);
+            assert_eq!(
+                text.matches("\nexport ").count(),
+                usize::from(module.sources.len() > 1),
+                "{}",
+                module.path
+            );
         }
     }
 }

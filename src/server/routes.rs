@@ -69,8 +69,7 @@ fn for_everyone(services: &mut ServiceConfig) {
         services.service(path(asset.path, "GET, HEAD").route(file));
     }
     for module in &console::CLIENT {
-        let file =
-            move |request: HttpRequest| async move { module.response(request.headers()) };
+        let file = move |request: HttpRequest| async move { module.response(request.headers()) };
         services.service(path(module.path, "GET, HEAD").route(get_or_head().to(file)));
     }
 }
