@@ -69,6 +69,9 @@ pub const X_EVENT_TYPE: HeaderName = HeaderName::from_static("x-event-type");
 /// `X-Except-Session`: a session that does not get a published event.
 pub const X_EXCEPT_SESSION: HeaderName = HeaderName::from_static("x-except-session");
 
+/// `traceparent` (W3C Trace Context, section 3.2).
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// The most parameters in one query.
 const MAX_PARAMETERS: usize = 1_024;
 

@@ -8,6 +8,7 @@ mod early_keys;
 mod ends;
 mod passed_by;
 mod refusals;
+mod superseded;
 mod tally;
 mod text;
 
@@ -24,8 +25,10 @@ pub use self::early_keys::EARLY_KEYS;
 pub use self::ends::Ends;
 pub use self::passed_by::{PassedBy, Why};
 pub use self::refusals::{Asker, Refusals};
+pub use self::superseded::Superseded;
 use self::tally::Held;
 pub use self::text::CLASSIC;
+use crate::model::Removed;
 
 /// The media type of [`Metrics::render`].
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -43,7 +46,9 @@ pub struct Metrics {
     /// Events taken from publishers.
     pub events_published: Counter,
     /// Events that were not stored, for a newer value stood there.
-    pub events_superseded: Counter,
+    pub superseded: Superseded,
+    /// Values that this node ended, by `reason`.
+    pub values_ended: Family<ReasonLabel, Counter>,
     /// Events queued for sessions.
     pub events_delivered: Counter,
     /// Events sent out of the history.
@@ -74,6 +79,13 @@ struct CodeLabel {
     code: &'static str,
 }
 
+/// Why a value ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// `expired` or `left`.
+    pub reason: &'static str,
+}
+
 /// How a session is connected.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TransportLabel {
@@ -89,7 +101,8 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry,
             events_published: Counter::default(),
-            events_superseded: Counter::default(),
+            superseded: Superseded::default(),
+            values_ended: Family::default(),
             events_delivered: Counter::default(),
             events_replayed: Counter::default(),
             messages_compressed: Counter::default(),
@@ -118,7 +131,15 @@ impl Metrics {
         registry.register(
             "events_superseded",
             "Events of publishers that were not stored, for a newer value stood there",
-            self.events_superseded.clone(),
+            self.superseded.counter.clone(),
+        );
+        for reason in [Removed::Expired, Removed::Left].into_iter().filter_map(Removed::reason) {
+            drop(self.values_ended.get_or_create(&ReasonLabel { reason }));
+        }
+        registry.register(
+            "values_ended",
+            "Values that this node ended, for their time was over or their session had left",
+            self.values_ended.clone(),
         );
         registry.register(
             "events_delivered",
@@ -181,6 +202,7 @@ impl Metrics {
         self.refusals.tell_held(held);
         self.closes.tell_held(held);
         self.passed_by.tell_held(held);
+        self.superseded.tell_held(held);
         EARLY_KEYS.tell_held(held);
     }
 

@@ -317,8 +317,8 @@ fn feeds(
     limits: &Arc<Limits>,
 ) -> Result<Vec<Service>, ServeError> {
     let mut services: Vec<Service> = Vec::new();
-    for from in &config.sources {
-        let source = Source::new(from, broker.clone(), limits.clone());
+    for index in 0..config.sources.len() {
+        let source = Source::new(&config.sources, index, broker.clone(), limits.clone());
         let source = source.map_err(|error| JoinError::Address(error.to_string()))?;
         services.push(Box::pin(source.run()));
     }

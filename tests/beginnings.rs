@@ -5,44 +5,17 @@ mod support;
 use std::future::ready;
 use std::process::Command;
 
-use fanfare::config::{Config, Redis as RedisConfig, Storage};
+use fanfare::config::Config;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use support::kept::{Kept, behind, on_every_history};
 use support::process::without_settings;
 use support::redis::Redis;
 use support::sse::SseClient;
 use support::ws::WsClient;
 use support::{TestServer, close, numbered, problem, token};
-use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-
-/// A broker, and what it keeps its events in.
-struct Kept {
-    server: TestServer,
-    _directory: Option<TempDir>,
-    _redis: Option<Redis>,
-}
-
-/// A broker on each history.
-fn on_every_history(change: impl Fn(&mut Config)) -> Vec<Kept> {
-    let directory = tempfile::tempdir().expect("a directory");
-    let redis = Redis::start();
-    let memory = TestServer::with(&change);
-    let disk = TestServer::durable(directory.path(), &change);
-    let node = behind(&redis, &change);
-    let kept = |server, _directory, _redis| Kept { server, _directory, _redis };
-    vec![kept(memory, None, None), kept(disk, Some(directory), None), kept(node, None, Some(redis))]
-}
-
-/// A node behind a Redis.
-fn behind(redis: &Redis, change: impl FnOnce(&mut Config)) -> TestServer {
-    TestServer::with(|config| {
-        config.rules.default.storage = Storage::Redis;
-        config.redis = Some(RedisConfig::at(&redis.url()));
-        change(config);
-    })
-}
 
 /// What comes up to and with `live`, but for `ack` and `cursor`.
 async fn until_live(client: &mut WsClient) -> Vec<Value> {
@@ -326,6 +299,38 @@ async fn beside_a_place_they_act_only_after_a_gap() {
             let latest = at_connect(server, &format!("{}&mode=latest", query(foreign))).await;
             assert_eq!(marked(&latest, mark), expected);
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_screen_comes_back_to_the_newest_alone_and_hears_of_a_gap_where_nothing_newer_is_kept()
+ {
+    for Kept { server, .. } in &on_every_history(|config| config.rules.default.max_events = 1) {
+        for topic in ["s.a", "s.b", "s.c"] {
+            server.publish(topic, &json!("old")).await;
+        }
+        let since = server.publish("s.d", &json!("old")).await["id"].clone();
+        let since = since.as_str().expect("an id");
+        for n in 0..3 {
+            server.publish("s.a", &json!(n)).await;
+        }
+        let removed = server.delete("/v1/topics/s.b").send().await.expect("an answer");
+        assert!(removed.status().is_success());
+        let query = format!("?topic=s.*&since={since}&mode=latest");
+        let resumed = at_connect(server, &query).await;
+        assert_eq!(ops(&resumed), ["event", "live"]);
+        assert_eq!(marked(&resumed, "conflated"), [json!(2), Value::Null]);
+        assert_eq!(resumed[1]["removed"], true);
+        server.publish("s.c", &json!("new")).await;
+        let forgotten = server.delete("/v1/topics/s.c/events").send().await.expect("an answer");
+        assert!(forgotten.status().is_success());
+        let resumed = at_connect(server, &query).await;
+        assert_eq!(ops(&resumed), ["gap", "event", "live"]);
+        assert_eq!(marked(&resumed, "conflated"), [json!(2), json!("old")]);
+        server.publish("s.c", &json!("newer")).await;
+        let resumed = at_connect(server, &query).await;
+        assert_eq!(ops(&resumed), ["event", "live"]);
+        assert_eq!(marked(&resumed, "conflated"), [json!(2), Value::Null, json!("newer")]);
     }
 }
 

@@ -49,6 +49,21 @@ fn number(report: &Value, section: &str, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_events_carry_is_delivered_with_them_by_every_way_to_publish() {
+    let server = TestServer::open();
+    for carried in [r#"{"ttl_ms":60000}"#, r#"{"keep":false}"#, r#"{"removed":true}"#] {
+        for publish in ["single", "batch", "ndjson", "ws"] {
+            let load = ["-s", "2", "--batch", "5", "--rate", "100", "--publish", publish];
+            sound(&server, &[&load[..], &["--carry", carried]].concat()).await;
+        }
+    }
+    let page = server.get("/v1/events?match=bench.%3E").send().await.expect("an answer");
+    let page: Value = expect(page, reqwest::StatusCode::OK).await;
+    let events = page["events"].as_array().expect("events");
+    assert!(events.iter().all(|event| event.get("expires").or(event.get("removed")).is_some()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_transport_and_every_way_to_publish_delivers_all() {
     let server = TestServer::open();
     for protocol in ["ws", "ws+cbor", "sse"] {

@@ -115,6 +115,17 @@ async fn who_is_nobody_is_known_by_the_session_alone() {
 }
 
 #[tokio::test]
+async fn on_an_open_broker_who_speaks_over_a_websocket_is_known_by_its_session() {
+    let server = TestServer::open();
+    let mut nobody = WsClient::live(&server, "?topic=chat").await;
+    let said = json!({"op": "publish", "topic": "chat", "data": 1});
+    assert_eq!(nobody.ask(1, said).await["op"], "ack");
+    assert_eq!(nobody.events(1).await[0]["from"], json!({"session": nobody.session}));
+    server.publish("chat", &json!(2)).await;
+    assert_eq!(nobody.events(1).await[0].get("from"), None);
+}
+
+#[tokio::test]
 async fn a_tombstone_takes_a_topic_out_of_snapshots_and_lists_and_is_told_as_an_event() {
     let server = server();
     let mut reader = client(&server, "orders.%3E").await;
@@ -187,6 +198,11 @@ async fn an_older_version_is_superseded_and_its_publisher_is_told_by_what() {
     let metrics = as_key(server.get("/metrics")).send().await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
     assert!(metrics.contains("fanfare_events_superseded_total 3\n"), "{metrics}");
+    for (topic, superseded) in [("a", json!(2)), ("chat.a", json!(1)), ("b", json!(null))] {
+        let known = as_key(server.get(&format!("/v1/topics/{topic}"))).send().await;
+        let known: Value = known.expect("an answer").json().await.expect("JSON");
+        assert_eq!(known["superseded"], superseded, "{topic}");
+    }
 }
 
 #[tokio::test]
@@ -327,4 +343,113 @@ async fn a_value_ends_though_the_broker_was_stopped_when_its_time_was_over() {
         values(&server, "*").await.iter().map(|event| event["data"].clone()).collect()
     };
     support::eventually("it has ended", async || data().await == [3, 4]).await;
+}
+
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// Publishes to `a` with such headers.
+async fn traced(server: &TestServer, traceparents: &[&str], status: StatusCode) -> Value {
+    let request = server.post("/v1/topics/a/events").body("1");
+    let request = request.header("idempotency-key", "k");
+    let request = traceparents.iter().fold(request, |it, value| it.header("traceparent", *value));
+    expect(request.send().await.expect("an answer"), status).await
+}
+
+#[tokio::test]
+async fn readers_on_every_transport_are_shown_the_trace_of_a_publish() {
+    let server = TestServer::with(|config| config.server.trace_context = true);
+    let mut text = WsClient::live(&server, "?topic=a").await;
+    let protocol = [("sec-websocket-protocol", "fanfare.v1+cbor")];
+    let cbor = WsClient::connect_with(&server, "?topic=a", &protocol).await;
+    let mut cbor = cbor.expect("connected");
+    cbor.until("live").await;
+    let mut stream = SseClient::live(&server, "?topic=a").await;
+    traced(&server, &[TRACE], StatusCode::CREATED).await;
+    for event in [&text.events(1).await[0], &cbor.events(1).await[0]] {
+        assert_eq!(event["trace"], TRACE, "{event}");
+    }
+    assert_eq!(stream.next().await.expect("an event").json()["trace"], TRACE);
+    for path in ["/v1/topics/a/events", "/v1/events", "/v1/snapshot"] {
+        let page = expect(server.get(path).send().await.expect("a page"), StatusCode::OK).await;
+        assert_eq!(page["events"][0]["trace"], TRACE, "{path}");
+    }
+    let topic = server.get("/v1/topics/a").send().await.expect("a topic");
+    assert_eq!(expect(topic, StatusCode::OK).await["latest"]["trace"], TRACE);
+    // Each event of a batch, and a tombstone, are of their request's trace.
+    let batch = json!({"events": [{"topic": "a", "data": 2}, {"topic": "a", "data": 3}]});
+    let batch = server.post("/v1/events").header("traceparent", TRACE).json(&batch);
+    expect(batch.send().await.expect("an answer"), StatusCode::CREATED).await;
+    let gone = server.delete("/v1/topics/a").header("traceparent", TRACE);
+    expect(gone.send().await.expect("an answer"), StatusCode::OK).await;
+    for event in text.events(3).await {
+        assert_eq!(event["trace"], TRACE, "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_retry_in_another_span_or_without_one_is_the_same_publish() {
+    let server = TestServer::with(|config| config.server.trace_context = true);
+    let first = traced(&server, &[TRACE], StatusCode::CREATED).await;
+    let retried = TRACE.replace("b7ad6b7169203331", "00f067aa0ba902b7");
+    for again in [&[retried.as_str()][..], &[]] {
+        assert_eq!(traced(&server, again, StatusCode::OK).await, first);
+    }
+}
+
+#[tokio::test]
+async fn a_trace_that_is_none_or_there_twice_is_ignored_and_the_event_published() {
+    let server = TestServer::with(|config| config.server.trace_context = true);
+    let mut reader = WsClient::live(&server, "?topic=*").await;
+    for (topic, traceparents) in
+        [("a", &["00-what-is-this"][..]), ("b", &[TRACE, TRACE]), ("c", &[])]
+    {
+        let request = server.post(&format!("/v1/topics/{topic}/events")).body("1");
+        let request =
+            traceparents.iter().fold(request, |it, value| it.header("traceparent", *value));
+        expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+        assert_eq!(reader.events(1).await[0].get("trace"), None, "{topic}");
+    }
+}
+
+#[tokio::test]
+async fn no_trace_is_told_unless_the_operator_says_so_and_none_is_taken_from_a_member() {
+    let server = TestServer::open();
+    let mut reader = WsClient::live(&server, "?topic=a").await;
+    traced(&server, &[TRACE], StatusCode::CREATED).await;
+    assert_eq!(reader.events(1).await[0].get("trace"), None);
+    let server = TestServer::with(|config| config.server.trace_context = true);
+    let mut writer = WsClient::connect_with(&server, "?topic=a", &[("traceparent", TRACE)]).await;
+    let writer = writer.as_mut().expect("connected");
+    writer.until("live").await;
+    let said = json!({"op": "publish", "topic": "a", "data": 1, "trace": TRACE});
+    assert_eq!(writer.ask(1, said).await["code"], "bad_request");
+    // The trace of a connection is not that of what is published over it.
+    assert_eq!(writer.ask(2, json!({"op": "publish", "topic": "a", "data": 1})).await["op"], "ack");
+    assert_eq!(writer.events(1).await[0].get("trace"), None);
+    let told = server.post("/v1/events").json(&json!({"topic": "a", "data": 1, "trace": TRACE}));
+    expect(told.send().await.expect("an answer"), StatusCode::UNPROCESSABLE_ENTITY).await;
+}
+
+#[tokio::test]
+async fn an_event_that_carries_nothing_costs_one_byte_more_on_disk_than_before_any_could() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = TestServer::durable(directory.path(), |_| {});
+    server.publish_all(&support::numbered("a", 0..50)).await;
+    server.stop();
+    let db = rusqlite::Connection::open(directory.path().join("history.db")).expect("opened");
+    // The table of the first release, with the same events.
+    db.execute_batch(
+        "CREATE TABLE before (sequence INTEGER PRIMARY KEY, topic INTEGER NOT NULL,
+            previous INTEGER NOT NULL, time INTEGER NOT NULL, type TEXT, base64 INTEGER NOT NULL,
+            data TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT;
+         INSERT INTO before SELECT sequence, topic, previous, time, type, base64, data, checksum
+            FROM events",
+    )
+    .expect("copied");
+    let bytes = |table: &str| -> i64 {
+        let sql = "SELECT sum(payload) FROM dbstat WHERE name = ?1";
+        db.query_row(sql, (table,), |row| row.get(0)).expect("a sum")
+    };
+    // SQLite says in each record that there is none.
+    assert_eq!(bytes("events") - bytes("before"), 50);
 }

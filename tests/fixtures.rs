@@ -33,6 +33,14 @@ const DECADES: Duration = Duration::from_secs(40 * 365 * 86_400);
 struct Manifest {
     topics: BTreeMap<String, Vec<Event>>,
     gone: Vec<String>,
+    /// Topics whose values may have ended by the time of this test, for no value holds for longer than a year.
+    #[serde(default)]
+    held: Vec<String>,
+    /// Values that ended while no broker ran.
+    #[serde(default)]
+    ended: Vec<Ended>,
+    #[serde(default)]
+    known_by: KnownBy,
     cursors: Vec<Since>,
     receipts: Vec<Receipt>,
     revoked: Vec<Revoked>,
@@ -41,7 +49,25 @@ struct Manifest {
     unposted: Vec<String>,
 }
 
-/// An event, with its data as the text that it came as.
+/// A value that has ended by itself.
+#[derive(Deserialize)]
+struct Ended {
+    topic: String,
+    version: u64,
+}
+
+/// What a release knows a repeat by.
+#[derive(Default, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KnownBy {
+    /// How the request came.
+    #[default]
+    Request,
+    /// Its events.
+    Events,
+}
+
+/// An event, with its data as the text that it came as, and all that it carries.
 #[derive(Debug, PartialEq, Deserialize)]
 struct Event {
     id: String,
@@ -51,6 +77,17 @@ struct Event {
     time: String,
     data: String,
     encoding: Option<String>,
+    #[serde(flatten)]
+    carried: BTreeMap<String, Value>,
+}
+
+impl Event {
+    /// Its place, in an order as cursors have.
+    fn place(&self) -> (u64, u64) {
+        let mut numbers =
+            self.id.split('-').skip(1).map(|number| number.parse().expect("a number"));
+        (numbers.next().expect("an epoch"), numbers.next().expect("a number"))
+    }
 }
 
 /// What somebody comes back with.
@@ -90,17 +127,28 @@ struct Revoked {
     token: String,
 }
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/8a1b31e")
+/// Before events carried anything.
+const FIRST: &str = "8a1b31e";
+
+/// The releases whose files are here: with `a0dd1a3` came what events carry.
+const RELEASES: [&str; 2] = [FIRST, "a0dd1a3"];
+
+fn folder(release: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(release)
 }
 
-fn manifest(name: &str) -> Manifest {
-    let text = fs::read_to_string(folder().join(name)).expect("a manifest");
+fn manifest(release: &str, name: &str) -> Manifest {
+    let text = fs::read_to_string(folder(release).join(name)).expect("a manifest");
     serde_json::from_str(&text).expect("a manifest")
 }
 
 /// The broker as it was configured then, but for windows and addresses.
-fn server(file: &str, application: &Application, change: impl FnOnce(&mut Config)) -> TestServer {
+fn server(
+    release: &str,
+    file: &str,
+    application: &Application,
+    change: impl FnOnce(&mut Config),
+) -> TestServer {
     let secret = "whsec_dHdlbnR5LWZvdXIgYnl0ZXMgb3IgbW9yZQ==";
     let hook = format!(
         "webhooks=[{{name=\"application\",url=\"{}\",secret=\"{secret}\"}}]",
@@ -110,7 +158,7 @@ fn server(file: &str, application: &Application, change: impl FnOnce(&mut Config
     if file.starts_with("redis") {
         sets.push("redis.url=redis://127.0.0.1:1".to_owned());
     }
-    let sources = Sources { file: Some(folder().join(file)), env: Vec::new(), sets };
+    let sources = Sources { file: Some(folder(release).join(file)), env: Vec::new(), sets };
     let loaded = load(&sources).expect("a configuration that is still one");
     TestServer::with(|config| {
         let server = config.server.clone();
@@ -127,34 +175,30 @@ fn server(file: &str, application: &Application, change: impl FnOnce(&mut Config
 
 /// What a topic keeps.
 async fn kept(server: &TestServer, topic: &str) -> Vec<Event> {
+    events(server, &format!("/v1/topics/{topic}/events?limit=1000")).await
+}
+
+/// The events of a page.
+async fn events(server: &TestServer, path: &str) -> Vec<Event> {
     #[derive(Deserialize)]
     struct Page {
-        events: Vec<Row>,
+        events: Vec<BTreeMap<String, Box<RawValue>>>,
     }
-    #[derive(Deserialize)]
-    struct Row {
-        id: String,
-        topic: String,
-        #[serde(rename = "type")]
-        kind: Option<String>,
-        time: String,
-        data: Box<RawValue>,
-        encoding: Option<String>,
-    }
-    let path = format!("/v1/topics/{topic}/events?limit=1000");
-    let answer = server.get(&path).bearer_auth(API_KEY).send().await.expect("an answer");
+    let answer = server.get(path).bearer_auth(API_KEY).send().await.expect("an answer");
     let page: Page = serde_json::from_str(&answer.text().await.expect("a body")).expect("a page");
-    let event = |Row { id, topic, kind, time, data, encoding }| {
-        let data = RawValue::get(&data).to_owned();
-        Event { id, topic, kind, time, data, encoding }
+    let event = |mut members: BTreeMap<String, Box<RawValue>>| {
+        let data = RawValue::get(&members.remove("data").expect("data")).to_owned();
+        let rest = serde_json::to_string(&members).expect("members");
+        let mut rest: BTreeMap<String, Value> = serde_json::from_str(&rest).expect("members");
+        rest.insert("data".to_owned(), Value::String(data));
+        serde_json::from_value(json!(rest)).expect("an event")
     };
     page.events.into_iter().map(event).collect()
 }
 
-/// Whether a gap is told, and the events that come up to `live`.
-async fn resumed(server: &TestServer, topic: &str, since: &str) -> (bool, Vec<String>) {
-    let query = format!("?topic={topic}&since={since}&access_token={API_KEY}");
-    let mut client = WsClient::connect(server, &query).await;
+/// The events that come up to `live` where a subscription begins so, by their ids.
+async fn begun(server: &TestServer, query: &str) -> (bool, Vec<String>) {
+    let mut client = WsClient::connect(server, &format!("?{query}&access_token={API_KEY}")).await;
     let (mut is_gap, mut ids) = (false, Vec::new());
     loop {
         let frame = client.next().await;
@@ -170,7 +214,7 @@ async fn resumed(server: &TestServer, topic: &str, since: &str) -> (bool, Vec<St
 async fn check_cursor(server: &TestServer, cursor: &Since) {
     let Since { since, topic, expect, why, events } = cursor;
     let what = format!("{topic} after {since}, {why}");
-    let (is_gap, mut ids) = resumed(server, topic, since).await;
+    let (is_gap, mut ids) = begun(server, &format!("topic={topic}&since={since}")).await;
     match expect {
         Verdict::Exact => assert!(!is_gap, "a gap for {what}"),
         Verdict::Gap => assert!(is_gap, "no gap for {what}"),
@@ -183,7 +227,8 @@ async fn check_cursor(server: &TestServer, cursor: &Since) {
     assert_eq!(ids, *events, "{what}");
 }
 
-async fn check_receipt(server: &TestServer, Receipt { key, body, answer }: &Receipt) {
+async fn check_receipt(server: &TestServer, receipt: &Receipt, known_by: KnownBy) {
+    let Receipt { key, body, answer } = receipt;
     let publish = |body: &str| {
         let request = server.post("/v1/events").bearer_auth(API_KEY);
         let request = request.header("idempotency-key", key).body(body.to_owned());
@@ -193,13 +238,14 @@ async fn check_receipt(server: &TestServer, Receipt { key, body, answer }: &Rece
     assert_eq!(again, *answer, "under the key {key}");
     let other = publish(&body.replace("keyed.a", "keyed.b")).await.expect("an answer");
     assert_eq!(other.status(), StatusCode::CONFLICT);
-    // What the earlier release knows of it can't be asked for another way, and is not stored again.
+    // What a release knows by its request can't be asked for another way, and is not stored again.
     let batch: Value = serde_json::from_str(body).expect("a batch");
     let lines: Vec<_> =
         batch["events"].as_array().expect("one").iter().map(Value::to_string).collect();
     let other_way = server.post("/v1/events").bearer_auth(API_KEY).header("idempotency-key", key);
     let other_way = other_way.header("content-type", "application/x-ndjson").body(lines.join("\n"));
-    assert_eq!(other_way.send().await.expect("an answer").status(), StatusCode::CONFLICT);
+    let status = if known_by == KnownBy::Events { StatusCode::OK } else { StatusCode::CONFLICT };
+    assert_eq!(other_way.send().await.expect("an answer").status(), status);
     let mut client = WsClient::connect(server, &format!("?access_token={API_KEY}")).await;
     let event = json!({ "op": "publish", "topic": "keyed.a", "data": 1, "key": key });
     assert_eq!(client.ask(1, event).await["code"], "idempotency_mismatch");
@@ -223,11 +269,94 @@ async fn check_revoked(server: &TestServer, at: u64, Revoked { user, token }: &R
     assert_eq!(status(server, user, "new", at + 2).await, 200, "issued after it");
 }
 
+/// Every way to begin and to read, over the topics of one pattern.
+async fn check_ways(server: &TestServer, manifest: &Manifest) {
+    let of = |topic: &str| manifest.topics[topic].iter();
+    let mut all: Vec<_> = of("orders.eu").chain(of("orders.us")).collect();
+    all.sort_by_key(|event| event.place());
+    let ids = |events: &[&Event]| events.iter().map(|event| event.id.clone()).collect::<Vec<_>>();
+    let read = async |path: &str| {
+        let events = events(server, path).await;
+        events.into_iter().map(|event| event.id).collect::<Vec<_>>()
+    };
+    assert_eq!(read("/v1/events?match=orders.*").await, ids(&all));
+    let mut back: Vec<_> = all.iter().copied().rev().collect();
+    assert_eq!(read("/v1/events?match=orders.*&before=").await, ids(&back));
+    let before = back.drain(..2).next_back().expect("a place");
+    let path = format!("/v1/topics/{}/events?before={}", before.topic, before.id);
+    back.retain(|event| event.topic == before.topic);
+    assert_eq!(read(&path).await, ids(&back));
+    let last = |topic, count| {
+        let events: Vec<_> = of(topic).collect();
+        events[events.len().saturating_sub(count)..].to_vec()
+    };
+    let newest = |count| [last("orders.eu", count), last("orders.us", count)].concat();
+    assert_eq!(read("/v1/snapshot?match=orders.*").await, ids(&newest(1)));
+    for (query, expected) in [
+        ("topic=orders.*&snapshot=true", newest(1)),
+        ("topic=orders.*&last=2", newest(2)),
+        ("topic=orders.*&tail=3", all[all.len() - 3..].to_vec()),
+        ("topic=orders.*&since=2000-01-01T00:00:00Z", all.clone()),
+    ] {
+        let (_, mut begun) = begun(server, query).await;
+        let mut expected = ids(&expected);
+        if query.contains("last") || query.contains("snapshot") {
+            // Between topics there is no order.
+            begun.sort();
+            expected.sort();
+        }
+        assert_eq!(begun, expected, "{query}");
+    }
+    let cursor = server.get("/v1/cursor").bearer_auth(API_KEY).send().await.expect("an answer");
+    let cursor = expect(cursor, StatusCode::OK).await["cursor"].clone();
+    let since = format!("topic=orders.*&since={}", cursor.as_str().expect("a cursor"));
+    assert_eq!(begun(server, &since).await, (false, Vec::new()));
+}
+
+/// Tombstones of values whose time is over.
+fn is_end(event: &Event) -> bool {
+    event.carried.get("reason") == Some(&json!("expired"))
+}
+
+/// What may have ended meanwhile, and what has.
+async fn check_ends(server: &TestServer, manifest: &Manifest) {
+    for topic in &manifest.held {
+        let mut events = kept(server, topic).await;
+        events.retain(|event| !is_end(event));
+        assert_eq!(events, manifest.topics[topic]);
+    }
+    for Ended { topic, version } in &manifest.ended {
+        eventually("it has ended", || async { kept(server, topic).await.iter().any(is_end) }).await;
+        let mut events = kept(server, topic).await;
+        let end = events.pop().expect("a tombstone");
+        assert_eq!(
+            (end.carried["removed"].clone(), &end.carried["version"]),
+            (json!(true), &json!(version))
+        );
+        assert_eq!(events, manifest.topics[topic], "{topic}");
+        // A stale publish does not revive it.
+        let stale = json!({ "topic": topic, "data": 0, "version": version });
+        let stale = server.post("/v1/events").bearer_auth(API_KEY).json(&stale);
+        let told = expect(stale.send().await.expect("an answer"), StatusCode::OK).await;
+        assert_eq!(told["events"][0]["superseded"], true, "{told}");
+    }
+    let gone = manifest.topics.keys().filter(|topic| topic.starts_with("carrying."));
+    for topic in gone.filter(|topic| ["carrying.gone", "carrying.ends"].contains(&topic.as_str())) {
+        let value = events(server, &format!("/v1/snapshot?match={topic}")).await;
+        assert_eq!(value, [], "{topic} has no current value");
+    }
+}
+
 /// Everything that the manifest says.
 async fn check(server: &TestServer, application: &Application, manifest: &Manifest) {
-    for (topic, events) in &manifest.topics {
+    check_ends(server, manifest).await;
+    let ends = |topic: &String| {
+        manifest.held.contains(topic) || manifest.ended.iter().any(|ended| ended.topic == *topic)
+    };
+    for (topic, events) in manifest.topics.iter().filter(|(topic, _)| !ends(topic)) {
         assert_eq!(kept(server, topic).await, *events, "{topic}");
     }
+    check_ways(server, manifest).await;
     for topic in &manifest.gone {
         eventually("it is gone", || async { kept(server, topic).await.is_empty() }).await;
     }
@@ -235,7 +364,7 @@ async fn check(server: &TestServer, application: &Application, manifest: &Manife
         check_cursor(server, cursor).await;
     }
     for receipt in &manifest.receipts {
-        check_receipt(server, receipt).await;
+        check_receipt(server, receipt, manifest.known_by).await;
     }
     for revoked in &manifest.revoked {
         check_revoked(server, manifest.revoked_at, revoked).await;
@@ -253,10 +382,10 @@ async fn check(server: &TestServer, application: &Application, manifest: &Manife
     assert_eq!(again, 0, "notices that were posted are posted again");
 }
 
-/// A data directory of the earlier release, for a test of its own.
-fn copy() -> TempDir {
+/// A data directory of an earlier release, for a test of its own.
+fn copy(release: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a directory");
-    for entry in fs::read_dir(folder().join("disk")).expect("a fixture") {
+    for entry in fs::read_dir(folder(release).join("disk")).expect("a fixture") {
         let path = entry.expect("an entry").path();
         fs::copy(&path, directory.path().join(path.file_name().expect("a name"))).expect("a copy");
     }
@@ -265,19 +394,21 @@ fn copy() -> TempDir {
 
 #[tokio::test]
 async fn a_data_directory_of_an_earlier_release_is_read_whole() {
-    let directory = copy();
-    let application = Application::start().await;
-    let start = || {
-        let path = directory.path().to_owned();
-        server("disk.toml", &application, |config| config.history.path = path)
-    };
-    let (first, manifest) = (start(), manifest("disk.json"));
-    check(&first, &application, &manifest).await;
-    first.stop();
-    // And what this release made of it is read as well.
-    let again = start();
-    check(&again, &application, &manifest).await;
-    again.stop();
+    for release in RELEASES {
+        let directory = copy(release);
+        let application = Application::start().await;
+        let start = || {
+            let path = directory.path().to_owned();
+            server(release, "disk.toml", &application, |config| config.history.path = path)
+        };
+        let (first, manifest) = (start(), manifest(release, "disk.json"));
+        check(&first, &application, &manifest).await;
+        first.stop();
+        // And what this release made of it is read as well.
+        let again = start();
+        check(&again, &application, &manifest).await;
+        again.stop();
+    }
 }
 
 /// A number that SQLite says of a database.
@@ -288,7 +419,7 @@ fn pragma(path: &Path, name: &str) -> i64 {
 
 #[tokio::test]
 async fn a_file_of_an_earlier_release_is_made_one_that_can_shrink() {
-    let directory = copy();
+    let directory = copy(FIRST);
     let path = directory.path();
     assert_eq!(pragma(path, "auto_vacuum"), 0, "the fixture is not of such a release");
     TestServer::durable(path, |_| {}).stop();
@@ -308,9 +439,9 @@ async fn flood(server: &TestServer) {
 
 /// Floods a broker and starts it again, and looks who is revoked then.
 async fn check_revoked_after_flood(name: &str, change: impl Fn(&mut Config)) {
-    let manifest = manifest(&format!("{name}.json"));
+    let manifest = manifest(FIRST, &format!("{name}.json"));
     let application = Application::start().await;
-    let start = || server(&format!("{name}.toml"), &application, &change);
+    let start = || server(FIRST, &format!("{name}.toml"), &application, &change);
     let first = start();
     flood(&first).await;
     first.stop();
@@ -323,13 +454,13 @@ async fn check_revoked_after_flood(name: &str, change: impl Fn(&mut Config)) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_earlier_release_revoked_outlives_any_amount_of_other_events() {
-    let (directory, redis) = (copy(), Redis::start());
+    let (directory, redis) = (copy(FIRST), Redis::start());
     check_revoked_after_flood("disk", |config| {
         config.history.path = directory.path().to_owned();
         config.history.disk_bytes = 50_000;
     })
     .await;
-    fill(&redis, &fs::read(folder().join("redis.resp")).expect("a fixture"));
+    fill(&redis, &fs::read(folder(FIRST).join("redis.resp")).expect("a fixture"));
     check_revoked_after_flood("redis", |config| {
         config.redis = Some(RedisConfig::at(&redis.url()));
         config.history.redis_bytes = 50_000;
@@ -350,17 +481,19 @@ fn fill(redis: &Redis, commands: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_of_an_earlier_release_is_read_whole() {
-    let redis = Redis::start();
-    fill(&redis, &fs::read(folder().join("redis.resp")).expect("a fixture"));
-    let application = Application::start().await;
-    let start = || {
-        let at = RedisConfig::at(&redis.url());
-        server("redis.toml", &application, |config| config.redis = Some(at))
-    };
-    let (first, manifest) = (start(), manifest("redis.json"));
-    check(&first, &application, &manifest).await;
-    first.stop();
-    let again = start();
-    check(&again, &application, &manifest).await;
-    again.stop();
+    for release in RELEASES {
+        let redis = Redis::start();
+        fill(&redis, &fs::read(folder(release).join("redis.resp")).expect("a fixture"));
+        let application = Application::start().await;
+        let start = || {
+            let at = RedisConfig::at(&redis.url());
+            server(release, "redis.toml", &application, |config| config.redis = Some(at))
+        };
+        let (first, manifest) = (start(), manifest(release, "redis.json"));
+        check(&first, &application, &manifest).await;
+        first.stop();
+        let again = start();
+        check(&again, &application, &manifest).await;
+        again.stop();
+    }
 }

@@ -1,7 +1,11 @@
 //! What every backend of the history promises, tried on each of them.
 
+#[path = "history/bound.rs"]
+mod bound;
 #[path = "history/envelope.rs"]
 mod envelope;
+#[path = "history/removals.rs"]
+mod removals;
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,17 +20,20 @@ use fanfare::history::redis::Joined;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{
     Append, AppendError, Asked, Feed, History, IdempotencyKey, ListTopics, Loss, Newest, Page,
-    Read, ReadBack, Receipt, Since,
+    Read, ReadBack, Receipt, Removal, Since,
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 
+use self::bound::*;
 use self::envelope::*;
+use self::removals::*;
 use self::support::redis::Redis;
 
 /// Hears what a log commits.
 #[derive(Default)]
 struct Heard {
     events: Mutex<Vec<Arc<Event>>>,
+    shelf: Mutex<Shelf>,
     is_full: AtomicBool,
     /// Whether it is told of a loss, and may be.
     is_losing: AtomicBool,
@@ -44,7 +51,12 @@ impl Feed for Heard {
         assert!(self.is_losing.load(Ordering::SeqCst), "nothing was lost after {since}");
     }
 
+    fn removed(&self, removals: &[Removal]) {
+        self.shelf.lock().unwrap().remove(removals);
+    }
+
     fn committed(&self, events: Vec<Arc<Event>>) {
+        self.shelf.lock().unwrap().add(&events);
         self.events.lock().unwrap().extend(events);
         self.rests.store(self.slowness.load(Ordering::SeqCst), Ordering::SeqCst);
     }
@@ -210,6 +222,7 @@ impl Log {
         let newest = Newest {
             patterns: patterns(texts),
             after: None,
+            since: None,
             max_events: 100,
             max_bytes: usize::MAX,
         };
@@ -735,7 +748,8 @@ async fn the_newest_of_each_topic_comes_once_by_topic(backend: Backend) {
         {
             let (mut after, mut all) = (None, Vec::new());
             loop {
-                let newest = Newest { patterns: patterns(texts), after, max_events, max_bytes };
+                let newest =
+                    Newest { patterns: patterns(texts), after, since: None, max_events, max_bytes };
                 let page = log.history.newest(newest).await.unwrap();
                 assert!(page.events.len() <= max_events);
                 all.extend(data(&page.events));
@@ -758,7 +772,7 @@ async fn current_values_are_paged_by_their_bytes(backend: Backend) {
     let (mut after, mut count) = (None, 0);
     loop {
         let (patterns, max_events, max_bytes) = (patterns(&["s.*"]), 1_000, 200_000);
-        let newest = Newest { patterns, after, max_events, max_bytes };
+        let newest = Newest { patterns, after, since: None, max_events, max_bytes };
         let page = log.history.newest(newest).await.unwrap();
         let bytes: usize = page.events.iter().map(|event| event.cost()).sum();
         assert!(bytes < 2_000_000, "{bytes} bytes in a page");
@@ -1031,6 +1045,16 @@ contracts! {
     a_value_ends_once_its_time_is_over_unless_something_follows_it
     a_value_that_was_removed_by_its_age_ends_all_the_same
     a_clock_that_leaps_ends_nothing_early
+    what_is_at_hand_without_what_was_removed_is_what_is_kept
+    to_who_wants_the_newest_alone_what_is_superseded_is_no_gap
+    what_is_bound_ends_when_its_session_has_left_unless_something_follows_it
+    what_is_bound_stays_a_while_after_a_cut_and_what_replaced_it_does_for_good
+    a_repeat_binds_the_value_to_the_session_that_repeats_it
+    no_session_holds_more_values_than_it_may
+    what_a_session_published_last_ends_though_it_is_stored_once_it_has_left
+    a_value_with_a_time_and_a_session_ends_by_whichever_comes_first
+    many_values_of_many_sessions_end_in_pages
+    a_clock_that_leaps_ends_nothing_bound_early
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1052,6 +1076,22 @@ async fn a_page_never_ends_at_a_place_that_redis_lost_before_any_node_told_it() 
     log.put("a", 4).await;
     let page = log.history.read(read).await.unwrap();
     assert_eq!((data(&page.events), page.gap.is_some()), (vec!["2".to_owned()], true));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_redis_forgot_to_have_left_is_told_of_again() {
+    let log = open(REDIS, |_| {});
+    log.bind(&["a", "b"], "s-1").await;
+    log.bind(&["c"], "s-2").await;
+    log.depart("s-1", false).await;
+    // As a replica takes over that has not heard of it.
+    let redis = log._redis.as_ref().expect("a Redis");
+    let _: i64 = redis.run(&["DEL", "{contract}:left"]);
+    let _: i64 = redis.run(&["HSET", "{contract}:log", "run", "another"]);
+    log.put("d", 1).await;
+    log.until_due(&["a", "b"]).await;
+    log.end_all().await;
+    assert!(log.due().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -20,10 +20,14 @@ fn stream(redis: &Redis, field: Option<&str>) -> RedisSource {
 
 /// A node of a cluster that is fed.
 fn node(own: &Redis, source: RedisSource) -> TestServer {
+    node_of(own, vec![source])
+}
+
+fn node_of(own: &Redis, sources: Vec<RedisSource>) -> TestServer {
     TestServer::with(|config: &mut Config| {
         config.redis = Some(RedisConfig::at(&own.url()));
         config.rules.default.storage = Storage::Redis;
-        config.sources = vec![source];
+        config.sources = sources;
     })
 }
 
@@ -134,6 +138,27 @@ async fn channels_become_topics_by_their_names() {
     );
     let event = client.until("event").await;
     assert_eq!((&event["topic"], &event["data"]), (&json!("app.prices.usd"), &json!("plain text")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sources_of_one_name_do_not_wait_for_each_other() {
+    let (app, own) = (Redis::start(), Redis::start());
+    let mut channel = stream(&app, Some("json"));
+    channel.tap = Tap::Channel("app:orders".to_owned());
+    channel.topic = "heard".to_owned();
+    let mut again = stream(&app, Some("json"));
+    if let Tap::Stream { group, .. } = &mut again.tap {
+        "another".clone_into(group);
+    }
+    again.topic = "again".to_owned();
+    let sources = vec![stream(&app, Some("json")), channel, again];
+    let nodes = [node_of(&own, sources.clone()), node_of(&own, sources)];
+    add(&app, "1");
+    let heard = async || app.run::<usize>(&["PUBLISH", "app:orders", "2"]) == 1;
+    eventually("a node listens", heard).await;
+    for (topic, data) in [("app.orders", 1), ("heard", 2), ("again", 1)] {
+        eventually(topic, async || kept(&nodes[0], topic).await == [json!(data)]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

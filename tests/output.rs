@@ -66,6 +66,7 @@ fn commands(url: &str) -> Vec<(Vec<&str>, &'static str)> {
         (vec!["publish", "--url", url, "a", "1"], ""),
         (vec!["subscribe", "--url", url, "kept", "--snapshot"], ""),
         (vec!["subscribe", "--url", url, "kept", "--snapshot", "--count", "1"], ""),
+        (vec!["history", "--url", url, "kept"], ""),
         (bench.to_vec(), ""),
         ([&bench[..], &["--json"]].concat(), ""),
     ]
@@ -223,4 +224,85 @@ async fn an_explained_token_that_is_refused_fails() {
     let (code, said) = run(&["token", "explain", "--set", SECRET], TOKEN, Stdio::null()).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the token is refused: "), "{said}");
+}
+
+/// Runs a command and gives the lines of its results, and what it said beside them.
+async fn lines_of(arguments: &[&str]) -> (Vec<String>, String) {
+    let child = start(arguments, "", Stdio::piped());
+    let ending = tokio::task::spawn_blocking(move || child.wait_with_output().expect("it ends"));
+    let output = ending.await.expect("no panic");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    (lines, said)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_is_read_back_newest_first_and_on_from_where_it_ended() {
+    let server = TestServer::open();
+    let ids = server.publish_all(&support::numbered("s.a", 0..5)).await;
+    server.publish("other", &json!(0)).await;
+    let url = server.url("");
+    let history = |more: &[&'static str]| {
+        let url = url.clone();
+        let more = more.to_vec();
+        async move {
+            lines_of(&[&["history", "--url", &url, "s.*", "--data"], &more[..]].concat()).await
+        }
+    };
+    assert_eq!(history(&[]).await.0, ["4", "3", "2", "1", "0"]);
+    let (lines, said) = history(&["--limit", "2"]).await;
+    assert_eq!(lines, ["4", "3"]);
+    let before = said.split("--before ").nth(1).expect("how to read on").trim();
+    assert_eq!(before, ids[3]);
+    let (lines, said) = lines_of(&["history", "--url", &url, "s.*", "--before", before]).await;
+    let events: Vec<serde_json::Value> =
+        lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(events.iter().map(|event| event["data"].clone()).collect::<Vec<_>>(), [2, 1, 0]);
+    assert_eq!((&events[0]["id"], &events[0]["topic"]), (&json!(ids[2]), &json!("s.a")));
+    assert_eq!(said, "", "that was all");
+    let (_, said) = lines_of(&["history", "--url", &url, "a", "--before", "nonsense"]).await;
+    assert!(said.contains("--before"), "{said}");
+    let forgotten = server.delete("/v1/topics/s.a/events").send().await.expect("an answer");
+    assert!(forgotten.status().is_success());
+    let (lines, said) = history(&[]).await;
+    assert!(lines.is_empty() && said.contains("older events were removed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_a_page_is_read_back_whole() {
+    let server = TestServer::open();
+    server.publish_all(&support::numbered("a", 0..1_500)).await;
+    let url = server.url("");
+    let (lines, _) = lines_of(&["history", "--url", &url, "a", "--data", "--limit", "1400"]).await;
+    let expected: Vec<_> = (100..1_500).rev().map(|n| n.to_string()).collect();
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_event_carries_is_published_from_the_command_line() {
+    let server = TestServer::open();
+    let url = server.url("");
+    let publish = async |more: &[&str]| {
+        let (lines, said) = lines_of(&[&["publish", "--url", &url, "a"], more].concat()).await;
+        let receipt = lines.first().map(|line| serde_json::from_str(line).expect("JSON"));
+        (receipt.unwrap_or(serde_json::Value::Null), said)
+    };
+    let (first, _) = publish(&["1", "--version", "5", "--epoch", "e", "--ttl", "1h"]).await;
+    assert!(first["id"].is_string(), "{first}");
+    assert_eq!(publish(&["2", "--version", "4", "--epoch", "e"]).await.0["superseded"], true);
+    let (_, said) = publish(&["3", "--if-latest", "absent"]).await;
+    assert!(said.contains("not_latest"), "{said}");
+    assert_eq!(publish(&["4", "--no-keep"]).await.0.get("id"), None);
+    let (kept, _) = lines_of(&["history", "--url", &url, "a"]).await;
+    let kept: serde_json::Value = serde_json::from_str(&kept.concat()).expect("one event");
+    assert_eq!(
+        (&kept["version"], &kept["epoch"], &kept["data"]),
+        (&json!(5), &json!("e"), &json!(1))
+    );
+    assert!(kept["expires"].is_string(), "{kept}");
+    let gone = publish(&["--removed", "--if-latest", first["id"].as_str().expect("an id")]).await.0;
+    assert!(gone["id"].is_string(), "{gone}");
+    let topic = server.get("/v1/topics/a").send().await.expect("an answer");
+    let topic: serde_json::Value = topic.json().await.expect("JSON");
+    assert_eq!((topic.get("latest"), &topic["retained"]), (None, &json!(2)));
 }

@@ -39,6 +39,10 @@ fn bite(topic: &str) {
 }
 
 impl History for Frail {
+    fn depart(&self, _: Vec<fanfare::history::Departure>) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn due(&self, _: usize) -> BoxFuture<'_, Result<Vec<fanfare::history::Ending>, Problem>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }

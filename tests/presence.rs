@@ -5,6 +5,7 @@ mod support;
 use fanfare::config::{Config, Rule};
 use fanfare::model::Pattern;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use support::company::Company;
 use support::sse::SseClient;
 use support::ws::WsClient;
@@ -274,4 +275,76 @@ async fn who_left_while_a_client_was_away_is_not_there_when_it_comes_back_with_i
     assert_eq!(ops, ["ack", "event", "gap", "event", "live"], "{said:?}");
     assert_eq!((&said[1]["topic"], &said[2]["topics"]), (&json!("news"), &json!([ROOM])));
     assert_eq!(said[3]["data"]["session"], bob.session);
+}
+
+/// Who is in a topic as several overlapping subscribes tell it: what comes behind current members is news.
+async fn hear_of_all(client: &mut WsClient, is_all: impl Fn(&BTreeSet<String>) -> bool) {
+    let (mut there, mut live, mut is_whole) = (BTreeSet::new(), 0, true);
+    while live < 3 || !is_all(&there) {
+        let said = client.next().await;
+        live += usize::from(said["op"] == "live");
+        if said["op"] == "gap" {
+            // Until the members are told again, who leaves need not be known.
+            (there, is_whole) = (BTreeSet::new(), false);
+        }
+        if said["op"] != "event" {
+            continue;
+        }
+        let session = said["data"]["session"].as_str().expect("a session").to_owned();
+        let is_news = match said["type"].as_str().expect("a type") {
+            "presence.joined" => there.insert(session),
+            _ => there.remove(&session),
+        };
+        assert!(is_news || said["snapshot"] == true || !is_whole, "{said} was known");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_in_several_ways_at_once_is_told_of_each_change_once_and_behind_the_members() {
+    let server = TestServer::with(|config| {
+        with_rooms(config);
+        config.limits.connects_per_second = 0;
+    });
+    let mut crowd = Vec::new();
+    for at in 0..20 {
+        let token = token(&format!("user-{}", at % 7), &["room.>"], &[], 600);
+        crowd.push(enter(&server, &token, "topic=room.a").await);
+    }
+    let mut hosts = Vec::new();
+    for round in 0..30 {
+        let comes = async {
+            for client in crowd.iter_mut().skip(round % 3).step_by(3) {
+                let op = if round % 2 == 0 { "unsubscribe" } else { "subscribe" };
+                client.send(json!({ "op": op, "topics": ["room.a"] })).await;
+            }
+        };
+        let host = async {
+            let mut client = WsClient::connect(&server, &format!("?access_token={API_KEY}")).await;
+            // Of the later ones one asks for no members, and is told of changes all the same.
+            for (at, topic) in [ROOM, "$presence.room.*", "$presence.>"].into_iter().enumerate() {
+                let subscribe = json!({"op": "subscribe", "ref": at + 1, "topics": [topic]});
+                let snapshot = json!(at != 1 + round % 3);
+                client.send(with(subscribe, "snapshot", snapshot)).await;
+            }
+            client
+        };
+        let ((), host) = tokio::join!(comes, host);
+        hosts.push(host);
+    }
+    for client in &mut crowd {
+        assert_eq!(client.ask(99, json!({ "op": "ping" })).await["op"], "pong");
+    }
+    let last = enter(&server, &token("last", &["room.>"], &[], 600), "topic=room.a").await;
+    let asked = members(&server, "room.a").await;
+    let asked = asked.iter().map(|it| it["session"].as_str().expect("an id").to_owned());
+    let asked: BTreeSet<_> = asked.collect();
+    assert!(asked.contains(&last.session));
+    for client in &mut hosts {
+        hear_of_all(client, |there| *there == asked).await;
+    }
+}
+
+fn with(mut said: Value, name: &str, value: Value) -> Value {
+    said[name] = value;
+    said
 }

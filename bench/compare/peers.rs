@@ -88,7 +88,8 @@ fn fanfare(work: &Work, place: &Place) -> Result<Setup, String> {
 
 fn native(work: &Work, place: &Place) -> Native {
     let (protocol, publish) = (work.load.protocol, work.load.publish);
-    Native { target: place.target(), token: None, key: None, protocol, publish }
+    let carried = String::new();
+    Native { target: place.target(), token: None, key: None, protocol, publish, carried }
 }
 
 fn limit(work: &Work, place: &Place) -> Result<Setup, String> {

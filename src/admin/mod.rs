@@ -45,7 +45,7 @@ impl From<SessionView> for SessionBody {
         Self {
             user: info.user().map(str::to_owned),
             token: info.bearer.map(|bearer| bearer.token),
-            session: info.id,
+            session: info.id.to_string(),
             since: info.since.to_string(),
             transport: info.transport.name(),
             address: info.address,
@@ -67,7 +67,7 @@ fn member_of(
         user_sessions: user.as_ref().and_then(|user| sessions_by_user.get(user)).copied(),
         user,
         info: info.info().cloned(),
-        session: info.id,
+        session: info.id.to_string(),
         since: info.since,
         transport: info.transport.name().to_owned(),
         node: info.node.unwrap_or_default(),
@@ -96,7 +96,7 @@ pub async fn list_sessions(
     };
     auth.still_may(&access, Access::require_admin)?;
     let place = |view: &SessionView| match sort {
-        None => view.info.id.clone(),
+        None => view.info.id.to_string(),
         Some(sort) => {
             let Rank { value, id } = sort.rank(view);
             format!("{value}.{id}")
@@ -172,7 +172,7 @@ pub async fn presence(
     let sessions_by_user = sessions_by_user.collect();
     auth.still_may(&access, |now| require_presence(now, &topic))?;
     let member = |info| member_of(&topic, info, &sessions_by_user);
-    Ok(page("members", members, limit, |info| info.id.clone(), member))
+    Ok(page("members", members, limit, |info| info.id.to_string(), member))
 }
 
 fn require_presence(access: &Access, topic: &Topic) -> Result<(), Problem> {

@@ -58,8 +58,8 @@ impl Access {
     }
 
     /// The same caller's rights as the WebSocket session of this id, which its own topics are known by.
-    pub fn of_session(self, id: &str) -> Self {
-        Self::of(self.policy, self.caller, Some(id.into()))
+    pub fn of_session(self, id: Arc<str>) -> Self {
+        Self::of(self.policy, self.caller, Some(id))
     }
 
     /// The rights of another caller in the same session, if these are rights of one.
@@ -357,7 +357,9 @@ impl Access {
     /// publishes: `session` is the one over which the event came.
     pub fn sign(&self, event: &mut NewEvent, session: Option<&str>) -> Result<(), Problem> {
         let is_client = matches!(self.caller, Caller::User(_) | Caller::Anonymous);
-        if !is_client && event.envelope.is_none() && event.terms.is_none() {
+        // Where nobody has a credential, whoever comes over a WebSocket has all rights, and is a client all the same.
+        let is_signed = is_client || self.policy.open && session.is_some();
+        if !is_signed && event.envelope.is_none() && event.terms.is_none() {
             return Ok(());
         }
         let rule = self.policy.rules.of(&event.topic);
@@ -371,6 +373,15 @@ impl Access {
                 return Err(self.refusal(detail));
             }
         }
+        if let Some(envelope) =
+            event.envelope.as_mut().filter(|envelope| envelope.holder().is_some())
+        {
+            let Some(session) = session else {
+                let detail = "`bound` is of WebSocket clients: there is no session here that the value could end with";
+                return Err(Problem::new(Code::InvalidEvent, detail));
+            };
+            envelope.bind(session);
+        }
         if rule.storage == Storage::None
             && let Some(member) = event.kept_member()
         {
@@ -382,7 +393,8 @@ impl Access {
             Caller::User(user) => Some(user.bearer.user.as_str()),
             Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => None,
         };
-        if is_client && rule.from && (user.is_some() || session.is_some()) {
+        let is_said = event.envelope.as_ref().is_some_and(|envelope| envelope.sender().is_some());
+        if is_signed && !is_said && rule.from && (user.is_some() || session.is_some()) {
             let envelope = event.envelope.get_or_insert_default();
             user.into_iter().for_each(|user| envelope.push(Member::User(user)));
             session.into_iter().for_each(|session| envelope.push(Member::Session(session)));
@@ -668,7 +680,7 @@ mod tests {
             "inbox.v.a",
             "inbox.{sub}.a",
         ];
-        let session = access(caller()).of_session("s1");
+        let session = access(caller()).of_session("s1".into());
         let renewed = session.of_caller(caller());
         let again = session.under(policy.clone(), caller());
         for access in [&session, &renewed, &again] {
@@ -679,7 +691,7 @@ mod tests {
             assert_eq!(access.coverage(&pattern("mine.u.*")), Coverage::Part);
         }
         let over_http = access(caller());
-        let anonymous = access(Caller::Anonymous).of_session("s1");
+        let anonymous = access(Caller::Anonymous).of_session("s1".into());
         for access in [&over_http, &anonymous] {
             assert!(!own.iter().chain(&others).any(|text| access.may_publish(&topic(text))));
         }

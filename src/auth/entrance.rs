@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use super::origin::{Authority, Scheme};
 use crate::config::{self, ProxyHeaders};
 use crate::http::{self, grammar};
-use crate::model::{Code, Problem};
+use crate::model::{Code, Problem, Trace};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -28,6 +28,7 @@ pub struct Entrance {
     scheme: Scheme,
     proxies: Arc<[IpNet]>,
     headers: ProxyHeaders,
+    is_traced: bool,
 }
 
 /// What is known of who sent a request, and of what was asked for.
@@ -74,7 +75,12 @@ impl Entrance {
     /// The way in of a listener that speaks TLS, or does not.
     pub fn new(is_encrypted: bool, config: &config::Server) -> Self {
         let scheme = if is_encrypted { Scheme::Https } else { Scheme::Http };
-        Self { scheme, proxies: config.trusted_proxies[..].into(), headers: config.proxy_headers }
+        Self {
+            scheme,
+            proxies: config.trusted_proxies[..].into(),
+            headers: config.proxy_headers,
+            is_traced: config.trace_context,
+        }
     }
 
     /// Whether the connection itself is over TLS.
@@ -91,6 +97,13 @@ impl Entrance {
             Some(proxy) => Ok(self.behind(proxy, client, &head.headers)),
             None => Ok(client),
         }
+    }
+
+    /// The trace that a request is part of, where that is told to readers. What is no legal `traceparent`, or two of them, is
+    /// ignored.
+    pub fn trace(&self, head: &RequestHead) -> Option<Trace> {
+        let value = self.is_traced.then(|| http::header(&head.headers, &http::TRACEPARENT));
+        value?.ok().flatten().and_then(Trace::parse)
     }
 
     /// Refuses a request that says twice, and differently, which host it asks, or over HTTP/2 not at all (RFC 9113,
@@ -192,7 +205,7 @@ mod tests {
 
     fn entrance(headers: ProxyHeaders) -> Entrance {
         let proxies = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
-        Entrance { scheme: Scheme::Http, proxies: proxies[..].into(), headers }
+        Entrance { scheme: Scheme::Http, proxies: proxies[..].into(), headers, is_traced: false }
     }
 
     fn head(peer: &str, headers: &[(&'static str, &'static str)]) -> RequestHead {

@@ -95,7 +95,7 @@ impl<S: Subscriber> Fanout<S> {
     /// Looks at the clock when the first session has to: one timer, however many there are.
     fn watch(&mut self, ctx: &mut Context<Self>) {
         let next = self.worker.call(|worker| worker.next_alarm());
-        self.worker.looks_at.set(next);
+        self.worker.look_at(next);
         let Some(next) = next else { return };
         match self.timer {
             Some((at, _)) if at <= next => return,

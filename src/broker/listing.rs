@@ -74,7 +74,7 @@ impl Sort {
 
     /// Where a session stands in the list.
     pub fn rank(self, view: &SessionView) -> Rank {
-        Rank { value: self.value(view), id: view.info.id.clone() }
+        Rank { value: self.value(view), id: view.info.id.to_string() }
     }
 
     /// What is listed first has the least of this.

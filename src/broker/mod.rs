@@ -35,6 +35,7 @@ use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use self::delivery::Delivery;
+use self::endings::Departures;
 use self::fanout::{Fanout, WorkerAddress};
 pub use self::listing::{Range, Rank, Ranking, Sort};
 pub use self::members::Members;
@@ -55,7 +56,7 @@ pub use self::topics::{Subscribed, Topics};
 use crate::clock::{Clock, Instant};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
 use crate::metrics::{Metrics, PassedBy};
-use crate::model::{Code, Cursor, NotLatest, Problem, Topic, Trouble};
+use crate::model::{Code, Cursor, NewEvent, NotLatest, Problem, Topic, Trouble};
 use crate::panics::half_done;
 
 /// How long a publisher waits for workers that are behind before it is refused.
@@ -98,6 +99,7 @@ struct Shared {
     timing: Timing,
     workers: Mutex<Vec<WorkerAddress>>,
     outlook: Arc<Outlook>,
+    departures: Departures,
 }
 
 impl BrokerHandle {
@@ -112,7 +114,8 @@ impl BrokerHandle {
         timing: Timing,
     ) -> Self {
         router.observed_by(observer.clone());
-        let (workers, outlook) = (Mutex::default(), Arc::default());
+        let (workers, outlook, departures) =
+            (Mutex::default(), Arc::default(), Departures::default());
         let shared = Shared {
             history,
             relay,
@@ -123,6 +126,7 @@ impl BrokerHandle {
             timing,
             workers,
             outlook,
+            departures,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -153,14 +157,28 @@ impl BrokerHandle {
             true => append.events.iter().map(|event| event.topic.clone()).collect(),
             false => Vec::new(),
         };
+        // What ends values is nobody's publish.
+        let ends =
+            |event: &NewEvent| event.terms.as_ref().is_some_and(|it| it.unless_after.is_some());
+        let is_published = !append.events.iter().any(ends);
         let receipt = self.shared.history.append(append).await;
         let receipt = receipt.map_err(|error| refused(error, &topics))?;
         if !receipt.repeated {
-            let stored = receipt.events.iter().filter(|event| event.superseded.is_none()).count();
-            self.shared.metrics.events_published.inc_by(stored as u64);
-            self.shared.metrics.events_superseded.inc_by((receipt.events.len() - stored) as u64);
+            let metrics = &self.shared.metrics;
+            for event in &receipt.events {
+                match event.superseded {
+                    None => _ = metrics.events_published.inc(),
+                    Some(by) if is_published => metrics.superseded.note(&event.topic, by.version),
+                    Some(_) => {}
+                }
+            }
         }
         Ok(receipt)
+    }
+
+    /// How many events of a topic were superseded by what is kept, at this node and as far as it remembers.
+    pub fn superseded(&self, topic: &Topic) -> u64 {
+        self.shared.metrics.superseded.of(topic)
     }
 
     /// A refusal with the newest event of the topic that it is about, where it is for what that is and the caller may
@@ -338,7 +356,7 @@ fn refused(error: AppendError, topics: &[Topic]) -> Problem {
     let code = match error {
         AppendError::Mismatch => Code::IdempotencyMismatch,
         AppendError::InProgress => Code::InProgress,
-        AppendError::TooManyKeys => Code::TooMany,
+        AppendError::TooManyKeys | AppendError::TooManyBound { .. } => Code::TooMany,
         AppendError::NotLatest { .. } => Code::NotLatest,
         AppendError::StorageFull => Code::StorageFull,
         AppendError::Unavailable(_) => Code::Unavailable,

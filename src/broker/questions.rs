@@ -371,7 +371,7 @@ impl BrokerHandle {
         let end = id.char_indices().last().map_or(0, |(at, _)| at);
         let range = Range { after: Some(id[..end].to_owned()), limit: 1 };
         let found = self.sessions(None, range).await?.all.pop();
-        Ok(found.filter(|view| view.info.id == id))
+        Ok(found.filter(|view| *view.info.id == *id))
     }
 
     /// Ends the session with this id; false if there is none on any node.

@@ -15,48 +15,55 @@ use crate::panics::vital;
 
 /// The sessions of the current worker thread. Each call has happened when it returns, and what it has set
 /// off too.
-pub struct WorkerHandle<S: Subscriber> {
-    worker: Rc<RefCell<Worker<S>>>,
+pub struct WorkerHandle<S: Subscriber>(Rc<Desk<S>>);
+
+/// A worker and the actor around it. Each session has handles to both, which therefore are one pointer.
+struct Desk<S: Subscriber> {
+    worker: RefCell<Worker<S>>,
     fanout: Addr<Fanout<S>>,
     /// When the actor looks at the clock next.
-    pub(super) looks_at: Rc<Cell<Option<Instant>>>,
+    looks_at: Cell<Option<Instant>>,
 }
 
 impl<S: Subscriber> Clone for WorkerHandle<S> {
     fn clone(&self) -> Self {
-        let (worker, fanout) = (self.worker.clone(), self.fanout.clone());
-        Self { worker, fanout, looks_at: self.looks_at.clone() }
+        Self(self.0.clone())
     }
 }
 
 impl<S: Subscriber> WorkerHandle<S> {
     pub(super) fn new(worker: Worker<S>, fanout: Addr<Fanout<S>>) -> Self {
-        Self { worker: Rc::new(RefCell::new(worker)), fanout, looks_at: Rc::default() }
+        Self(Rc::new(Desk { worker: RefCell::new(worker), fanout, looks_at: Cell::default() }))
     }
 
     pub(super) fn fanout(&self) -> &Addr<Fanout<S>> {
-        &self.fanout
+        &self.0.fanout
+    }
+
+    /// The actor looks at the clock then.
+    pub(super) fn look_at(&self, next: Option<Instant>) {
+        self.0.looks_at.set(next);
     }
 
     /// Calls the worker, then does what that has set off.
     pub(super) fn call<R>(&self, call: impl FnOnce(&mut Worker<S>) -> R) -> R {
         // What panics in here leaves all sessions of the thread half done, whoever called.
         let (answer, next_alarm) = vital(|| {
-            let mut worker = self.worker.borrow_mut();
+            let mut worker = self.0.worker.borrow_mut();
             (call(&mut worker), worker.next_alarm())
         });
         while let Some((session, errand)) = self.next_errand() {
             S::run(self, session, errand);
         }
-        if next_alarm.is_some_and(|next| self.looks_at.get().is_none_or(|at| next < at)) {
-            self.looks_at.set(next_alarm);
-            self.fanout.do_send(Watch);
+        if next_alarm.is_some_and(|next| self.0.looks_at.get().is_none_or(|at| next < at)) {
+            self.look_at(next_alarm);
+            self.fanout().do_send(Watch);
         }
         answer
     }
 
     fn next_errand(&self) -> Option<(SessionKey, S::Errand)> {
-        self.worker.borrow_mut().next_errand()
+        self.0.worker.borrow_mut().next_errand()
     }
 
     /// Lets a session in; it is gone when its seat is dropped. A reason why it may not be here otherwise.
@@ -116,7 +123,7 @@ impl<S: Subscriber> WorkerHandle<S> {
 
     /// Has a session flushed in its turn, for it has more to send and there is room.
     pub fn flush(&self, session: SessionKey) {
-        self.fanout.do_send(More(session));
+        self.fanout().do_send(More(session));
     }
 }
 

@@ -10,7 +10,7 @@ use super::roster::Roll;
 use super::seat::WorkerHandle;
 use crate::clock::Instant;
 use crate::history::Loss;
-use crate::model::{Bearer, Close, Cursor, Info, Pattern, Timestamp, Topic, Trouble};
+use crate::model::{Bearer, Close, Cursor, Ended, Info, Pattern, Timestamp, Topic, Trouble};
 
 /// A session, as its worker knows it: where it sits, and the number of its coming, which tells it from
 /// whoever sat there before. What is addressed to a session that left is nobody's.
@@ -53,7 +53,7 @@ impl Transport {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionInfo {
     /// Its id, which nobody can guess.
-    pub id: String,
+    pub id: Arc<str>,
     /// Whose token it shows, if any.
     pub bearer: Option<Box<Bearer>>,
     /// When it connected.
@@ -175,8 +175,8 @@ pub trait Subscriber: Sized + 'static {
     /// Says good-bye; nothing is asked of it after that.
     fn end(&mut self, close: Close);
 
-    /// Hears that its client has left by itself; nothing is asked of it after that.
-    fn left(&mut self, info: &SessionInfo);
+    /// Hears how its client has left by itself; nothing is asked of it after that.
+    fn left(&mut self, info: &SessionInfo, ended: Ended);
 
     /// How much waits for the client, in bytes.
     fn queued_bytes(&self) -> usize;

@@ -292,7 +292,7 @@ impl<S: Subscriber> Worker<S> {
     /// Removes a session whose client has left or is gone.
     pub(super) fn leave(&mut self, key: SessionKey, ended: Ended) {
         if let Some((info, mut subscriber)) = self.remove(key, ended) {
-            subscriber.left(&info);
+            subscriber.left(&info, ended);
         }
     }
 
@@ -494,24 +494,24 @@ impl<S: Subscriber> Worker<S> {
             }
             Question::Topics(list) => Answer::Topics(self.topic_names(list)),
             Question::Members(topic, range) => {
-                let members = self.receivers(topic).map(|entry| (entry.info.id.as_str(), entry));
+                let members = self.receivers(topic).map(|entry| (&*entry.info.id, entry));
                 let members = range.pick(members).into_iter();
                 Answer::Members(members.map(|entry| entry.info.clone()).collect())
             }
             Question::Sessions(user, range) => {
                 let sessions = self.sessions_of(user.as_deref());
-                let sessions = sessions.map(|(key, entry)| (entry.info.id.as_str(), (key, entry)));
+                let sessions = sessions.map(|(key, entry)| (&*entry.info.id, (key, entry)));
                 let sessions = range.pick(sessions).into_iter();
                 Answer::Sessions(sessions.map(|(key, entry)| self.view(key, entry)).collect())
             }
             Question::RankedSessions(user, ranking) => {
-                let sessions = self.sessions_of(user.as_deref()).map(|(key, entry)| {
-                    (entry.value(ranking.sort), entry.info.id.as_str(), (key, entry))
-                });
+                let sessions = self
+                    .sessions_of(user.as_deref())
+                    .map(|(key, entry)| (entry.value(ranking.sort), &*entry.info.id, (key, entry)));
                 let sessions = ranking.pick(sessions).into_iter();
                 Answer::Sessions(sessions.map(|(key, entry)| self.view(key, entry)).collect())
             }
-            Question::EndSession(id) => self.end_each(Close::Policy, |info| info.id == *id),
+            Question::EndSession(id) => self.end_each(Close::Policy, |info| *info.id == **id),
             Question::EndUser(user) => {
                 self.end_each(Close::Policy, |info| info.user() == Some(user))
             }

@@ -1,7 +1,7 @@
 //! The command line: what each command takes, and how it ends.
 //!
 //! `serve` is the broker itself; `check` looks at its configuration; `backup` copies its history; `token` makes keys and tokens;
-//! `publish` and `subscribe` are clients, for scripts and for trying things out; `bench` is many of
+//! `publish`, `subscribe` and `history` are clients, for scripts and for trying things out; `bench` is many of
 //! them. Standard output is for results, standard error for everything said about them. Exit codes:
 //! 0 done, or nobody reads the results any more; 1 failed; 2 wrong usage or configuration.
 
@@ -9,6 +9,7 @@ mod backoff;
 mod backup;
 pub mod bench;
 mod check;
+mod history;
 mod open_files;
 mod print;
 mod publish;
@@ -42,6 +43,7 @@ Examples:
   fanfare token key                               make an API key
   fanfare publish demo '{\"hello\":\"world\"}'        publish an event
   fanfare subscribe 'demo.>'                      print events as they come
+  fanfare history 'demo.>'                        print those that are kept, newest first
 
 Every key of the configuration can also be set in the environment, as
 FANFARE_<SECTION>_<KEY>: FANFARE_SERVER_LISTEN=127.0.0.1:9000.
@@ -72,6 +74,8 @@ enum Command {
     Publish(publish::Args),
     /// Print events as they come
     Subscribe(subscribe::Args),
+    /// Print the events that are kept, newest first
+    History(history::Args),
     /// Measure how fast a broker is
     Bench(Box<bench::Args>),
 }
@@ -165,6 +169,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Token(args)) => token::run(args, config),
         Some(Command::Publish(args)) => config.absent().and_then(|()| publish::run(args)),
         Some(Command::Subscribe(args)) => config.absent().and_then(|()| subscribe::run(args)),
+        Some(Command::History(args)) => config.absent().and_then(|()| history::run(args)),
         Some(Command::Bench(args)) => config.absent().and_then(|()| bench::run(*args)),
     })
 }

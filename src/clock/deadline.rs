@@ -81,20 +81,20 @@ fn unticked(last: u64, now: u64) -> u64 {
     if last > 0 && gap > 2 * tick { gap - tick } else { 0 }
 }
 
-/// For how long the process has stood still in all, up to now.
-fn stood_still() -> Duration {
+/// For how many milliseconds the process has stood still in all, up to now.
+fn stood_still() -> u64 {
     // In this order: a tick in between is counted twice rather than not at all.
     let last = TICKED.load(Ordering::Acquire);
     let since = unticked(last, millis(began().elapsed()));
-    Duration::from_millis(STOOD.load(Ordering::Acquire) + since)
+    STOOD.load(Ordering::Acquire) + since
 }
 
 /// Until when somebody has time for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadline {
     at: Instant,
-    /// For how long the process had stood still when that was reckoned.
-    stood: Duration,
+    /// For how many milliseconds the process had stood still when that was reckoned.
+    stood: u64,
     was_late: bool,
 }
 
@@ -116,7 +116,7 @@ impl Deadline {
             return false;
         }
         let (stood, lateness) = (stood_still(), now - self.at);
-        self.at += stood.saturating_sub(self.stood);
+        self.at += Duration::from_millis(stood.saturating_sub(self.stood));
         self.stood = stood;
         if now < self.at {
             return false;

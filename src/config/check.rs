@@ -53,7 +53,7 @@ pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>
     let config = Config {
         server: server::server(&typed.server, complaints),
         auth: auth(typed, complaints),
-        history: history(&typed.history, complaints),
+        history: history(&typed.history, &typed.limits, complaints),
         redis: redis::redis(&typed.redis, complaints),
         sources: redis::sources(typed, complaints),
         rules: rules(typed, complaints),
@@ -215,7 +215,11 @@ fn bytes_of_hex(hex: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { bytes } else { None }
 }
 
-fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
+fn history(
+    typed: &schema::History,
+    limits: &schema::Limits,
+    complaints: &mut Complaints,
+) -> History {
     for (key, bytes) in [
         ("history.disk_bytes", typed.disk_bytes),
         ("history.wal_bytes", typed.wal_bytes),
@@ -228,6 +232,7 @@ fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
     }
     at_least_one(complaints, "history.newest_topics", typed.newest_topics);
     at_least_one(complaints, "history.idempotency_keys", typed.idempotency_keys);
+    at_least_one(complaints, "limits.bound_topics", limits.bound_topics);
     History {
         path: typed.path.clone(),
         fsync: typed.fsync,
@@ -248,6 +253,8 @@ fn history(typed: &schema::History, complaints: &mut Complaints) -> History {
             WEEK,
         ),
         idempotency_keys: typed.idempotency_keys,
+        bound_topics: limits.bound_topics,
+        bound_linger: between(complaints, "limits.bound_linger", limits.bound_linger, 0, 3_600),
     }
 }
 

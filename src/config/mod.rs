@@ -100,6 +100,8 @@ pub struct Server {
     /// The length in bytes from which on messages are compressed for WebSocket clients that offer
     /// it; `None` for never.
     pub compression: Option<usize>,
+    /// Whether readers are given the `traceparent` of a publish.
+    pub trace_context: bool,
     /// How long a stop serves on first, so that nobody new comes.
     pub shutdown_delay: Duration,
     /// How long a stop takes at most to say good-bye to every session.
@@ -239,6 +241,10 @@ pub struct History {
     pub idempotency_window: Duration,
     /// The most idempotency keys remembered at once.
     pub idempotency_keys: usize,
+    /// The most values that are bound to one session: `limits.bound_topics`.
+    pub bound_topics: usize,
+    /// How long they stay after it was cut: `limits.bound_linger`.
+    pub bound_linger: Duration,
 }
 
 /// What the nodes of a cluster share.

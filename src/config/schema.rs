@@ -188,6 +188,9 @@ sections! {
         /// `"forwarded"` (RFC 7239). They must set these headers, for one that they pass on untouched
         /// is the client's.
         proxy_headers: ProxyHeaders = ProxyHeaders::XForwarded;
+        /// Whether the `traceparent` of a publish over HTTP (W3C Trace Context) is given to the readers of its events, as
+        /// `trace`. Every one of them then sees it.
+        trace_context: bool = false;
         /// How long a stop serves on before anything else, at most 10m: `/health/ready` says 503, so that balancers
         /// send nobody new, and clients are told to go elsewhere, evenly over this time. Set it behind a
         /// balancer, to more than it needs to notice. 0s for a broker to which clients come straight.
@@ -341,6 +344,11 @@ sections! {
         /// Events that `last` of a subscribe may come to over all topics, or `tail` ask for; more are refused with
         /// `too_many`.
         last_events: usize = 10_000;
+        /// Values that may be bound to one session (`bound`); one more is refused with `too_many`.
+        bound_topics: usize = 1_000;
+        /// Time that the values of a session stay which was cut, so that its client may come back and publish them anew. Where
+        /// the client closed, or the broker ended the session for good, they end at once.
+        bound_linger: Span = seconds(5);
         /// Data of an event, as JSON; more is answered 413. The default leaves room for all that stands around it
         /// within 64 KiB, more than which many clients don't take without being told to.
         event_bytes: Size = Size(56 * KIB);

@@ -8,6 +8,7 @@ import { Fanfare } from "./fanfare.js";
 const MAX_ROWS = 500;
 const MAX_LOG_LINES = 200;
 const LONG_DATA = 160;
+const OLDER_EVENTS = 100;
 
 const MEASURE_MS = 25_000;
 /** The longest time that a timer takes: a connection that nobody uses stays. */
@@ -28,7 +29,7 @@ const ADVICE = { origin_not_allowed: FOREIGN, no_websocket: UPGRADE };
 /** The client, and what this page shows of it. */
 class Connection {
   /**
-   * @param {object} hooks `state(name, text)`, `event(event)`, `note(kind, text)`, `gap(since, topics)`, `patterns()`,
+   * @param {object} hooks `state(name, text)`, `event(event, frameText)`, `note(kind, text)`, `gap(since, topics)`, `patterns()`,
    *   `facts({session, roundTrip})`
    */
   constructor(hooks) {
@@ -49,7 +50,8 @@ class Connection {
     const fanfare = new Fanfare(BROKER, { token: token || undefined, raw: true, idleClose: FOR_EVER_MS });
     const heard = (deed) => (said) => { if (fanfare === this.fanfare) deed(said); };
     fanfare.on("state", heard((said) => this.#changed(said)));
-    fanfare.on("event", heard((event) => this.hooks.event(event)));
+    // What the client adds is not the broker's.
+    fanfare.on("event", heard(({ own: _, raw, ...event }) => this.hooks.event(event, `{"data":${raw}}`)));
     fanfare.on("gap", heard(({ since, topics }) => this.hooks.gap(since, topics)));
     fanfare.on("error", heard((error) => this.#failed(error)));
     this.fanfare = fanfare;
@@ -153,6 +155,49 @@ class Connection {
   }
 }
 
+/**
+ * The members of a JSON object, or the elements of an array, each exactly as it was sent, where `JSON.parse` would
+ * round large numbers and reorder keys: `[name, text]`, of an element without its name. `json` is known to be valid.
+ */
+function* rawParts(json) {
+  let depth = 0, start = 0, key = "", inString = false;
+  for (let at = 0; at < json.length; at++) {
+    const c = json[at];
+    if (inString) {
+      if (c === "\\") at += 1;
+      else if (c === '"') inString = false;
+    } else if (c === '"') {
+      inString = true;
+    } else if (c === "{" || c === "[") {
+      depth += 1;
+      if (depth === 1) start = at + 1;
+    } else if (c === ":" && depth === 1) {
+      key = json.slice(start, at).trim();
+      start = at + 1;
+    } else if (c === "}" || c === "]" || (c === "," && depth === 1)) {
+      if (c !== ",") depth -= 1;
+      if (depth > 1 || (depth === 1 && c !== ",")) continue;
+      yield [key, json.slice(start, at).trim()];
+      start = at + 1;
+    }
+  }
+}
+
+/** The text of one member of a JSON object; nothing where it is not there. */
+function rawMember(json, name) {
+  const wanted = JSON.stringify(name);
+  for (const [key, text] of rawParts(json)) if (key === wanted) return text;
+  return "";
+}
+
+/** What a refusal says. */
+function problemOf({ status, statusText }, text) {
+  let problem = {};
+  try { problem = JSON.parse(text); } catch { /* not the broker's */ }
+  const { code = statusText, detail = "" } = problem;
+  return `${status} ${code}${detail ? `: ${detail}` : ""}`;
+}
+
 // ---- Showing ----------------------------------------------------------------------------------
 
 const byId = (id) => document.getElementById(id);
@@ -190,19 +235,45 @@ class EventTable {
     this.filter = "";
     /** Row → all of its text, of which the row may show the beginning. */
     this.texts = new WeakMap();
+    /** How many rows were asked for beside those that came. */
+    this.older = 0;
     /** Not drawn yet, oldest first; never more than fit the table. */
     this.waiting = [];
     this.isScheduled = false;
     this.restUntil = 0;
   }
 
-  add(event) {
+  add(event, frameText) {
     this.total += 1;
-    this.#enqueue({ event });
+    this.#enqueue({ event, frameText });
   }
 
   mark(text) {
     this.#enqueue({ marker: text });
+  }
+
+  /** Adds events in their place, the newest first, but for those that are there. */
+  addOlder(items) {
+    const missing = items.filter(({ event: { id } }) => !this.body.querySelector(`[data-id="${CSS.escape(id)}"]`));
+    this.older += missing.length;
+    for (const item of missing) {
+      const isOlder = ({ dataset: { id, snapshot } }) => id !== undefined && !snapshot && inOrder(id, item.event.id) < 0;
+      this.body.insertBefore(this.#row(item, false), [...this.body.rows].find(isOlder) ?? null);
+    }
+    this.onDrawn();
+  }
+
+  /** Says at the end that what is older is gone. */
+  markOlder(text) {
+    this.body.append(this.#row({ marker: text }, false));
+    this.onDrawn();
+  }
+
+  /** The oldest place that is shown but for current values, which may be older than what is between. */
+  oldest() {
+    const drawn = [...this.body.rows].findLast((row) => row.dataset.id && !row.dataset.snapshot);
+    const waiting = this.waiting.find(({ event }) => event?.id && !event.snapshot);
+    return drawn?.dataset.id ?? waiting?.event.id ?? "";
   }
 
   #enqueue(item) {
@@ -235,6 +306,7 @@ class EventTable {
   clear() {
     this.waiting = [];
     this.total = 0;
+    this.older = 0;
     this.body.replaceChildren();
     this.onDrawn();
   }
@@ -251,15 +323,15 @@ class EventTable {
       this.waiting = [];
       const rows = newest.map((item) => this.#row(item, newest.length <= 20)).reverse();
       this.body.prepend(...rows);
-      while (this.body.rows.length > MAX_ROWS) this.body.lastElementChild.remove();
+      while (this.body.rows.length > MAX_ROWS + this.older) this.body.lastElementChild.remove();
     }
     this.onDrawn();
     // A new task begins after layout and paint, so that they count too.
     setTimeout(() => { this.restUntil = performance.now() + 3 * (performance.now() - begun); });
   }
 
-  #row({ event, marker }, fresh) {
-    const row = marker === undefined ? this.#eventRow(event) : this.#markerRow(marker);
+  #row({ event, frameText, marker }, fresh) {
+    const row = marker === undefined ? this.#eventRow(event, frameText) : this.#markerRow(marker);
     row.hidden = !this.#passes(row);
     row.classList.toggle("fresh", fresh);
     return row;
@@ -272,18 +344,30 @@ class EventTable {
     return row;
   }
 
-  #eventRow(event) {
-    const data = event.raw;
+  #eventRow(event, frameText) {
+    const data = rawMember(frameText, "data");
+    const time = element("button", { type: "button", text: timeOfDay(event.time), title: `${event.time}\n${event.id ?? "not kept: no cursor"}\nInspect` });
+    time.setAttribute("aria-expanded", "false");
     const row = element("tr", {},
-      element("td", { className: "time", text: timeOfDay(event.time), title: `${event.time}\n${event.id ?? "ephemeral: no cursor"}` }),
+      element("td", { className: "time" }, time),
       element("td", { className: "topic", text: event.topic }),
       element("td", { className: "type", text: event.type ?? "" }),
       this.#dataCell(event, data));
-    this.texts.set(row, `${event.topic} ${event.type ?? ""} ${data}`);
+    time.addEventListener("click", () => this.#inspect(row, time, event));
+    this.texts.set(row, `${event.topic} ${event.type ?? ""} ${data} ${event.from?.user ?? ""}`);
     row.dataset.testid = "event-row";
     row.dataset.topic = event.topic;
     if (event.id !== undefined) row.dataset.id = event.id;
+    if (event.snapshot) row.dataset.snapshot = "true";
     return row;
+  }
+
+  /** Shows or hides all that an event carries beside its data. */
+  #inspect(row, button, { op: _, data: __, ...carried }) {
+    const shown = row.querySelector(".carried");
+    button.setAttribute("aria-expanded", String(!shown));
+    if (shown) shown.remove();
+    else row.querySelector(".data").append(element("pre", { className: "carried", text: JSON.stringify(carried, null, 2) }));
   }
 
   #dataCell(event, data) {
@@ -304,9 +388,72 @@ class EventTable {
       event.replay !== undefined && "replay",
       event.conflated && (event.skipped ? `newest of ${event.skipped + 1}` : "newest"),
       event.encoding,
+      event.from && `from ${event.from.user ?? `session ${event.from.session.slice(0, 8)}…`}`,
+      event.removed && (event.reason ? `removed: ${event.reason}` : "removed"),
+      event.version !== undefined && `version ${event.version}${event.epoch ? ` of ${event.epoch}` : ""}`,
+      event.expires && `expires ${timeOfDay(event.expires)}`,
+      event.topic.startsWith("$presence.") && whoOf(event.data),
     ];
     for (const tag of tags) if (tag) cell.append(element("span", { className: "tag", text: tag }));
     return cell;
+  }
+}
+
+/** Which of two events comes first in the log: cursors are opaque to all clients but this one, which is the broker's own. */
+function inOrder(a, b) {
+  const [one, other] = [a, b].map((id) => id.split("-").slice(1).map(Number));
+  return one[0] - other[0] || one[1] - other[1];
+}
+
+/** Who a notice of presence is about, and with how many sessions that person is there. */
+function whoOf({ user, info, user_sessions: sessions } = {}) {
+  const name = typeof info?.name === "string" ? info.name : user;
+  if (name === undefined) return "without a name";
+  return sessions === undefined ? name : `${name}: ${sessions === 1 ? "1 session" : `${sessions} sessions`}`;
+}
+
+/** What is kept before what is shown, of all patterns; each goes on from its own place. */
+class Older {
+  constructor(table) {
+    this.table = table;
+    this.restart();
+  }
+
+  /** Begins anew at what is shown. */
+  restart() {
+    /** Pattern → the place before which to read; null at its end. */
+    this.places = new Map();
+  }
+
+  /** Whether there may be more of these patterns. */
+  hasMore(patterns) {
+    return patterns.some((pattern) => this.places.get(pattern) !== null);
+  }
+
+  /** Loads a page of each; how many events there were. */
+  async load(token, patterns) {
+    // One that came later has more to show than what is before all the others.
+    const from = this.places.size ? "" : this.table.oldest();
+    for (const pattern of patterns) if (!this.places.has(pattern)) this.places.set(pattern, from);
+    const left = patterns.filter((pattern) => this.places.get(pattern) !== null);
+    const pages = await Promise.all(left.map((pattern) => this.#page(token, pattern)));
+    // An event that two patterns match is shown once.
+    const items = new Map(pages.flatMap((page) => page.items).map((item) => [item.event.id, item]));
+    this.table.addOlder([...items.values()].sort((a, b) => inOrder(b.event.id, a.event.id)));
+    pages.forEach(({ next }, at) => this.places.set(left[at], next ?? null));
+    if (pages.some(({ gap }) => gap)) this.table.markOlder("Gap: some older events are no longer kept.");
+    return items.size;
+  }
+
+  async #page(token, pattern) {
+    const query = new URLSearchParams({ match: pattern, before: this.places.get(pattern), limit: OLDER_EVENTS });
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    const response = await fetch(new URL(`v1/events?${query}`, BROKER), { headers, credentials: "same-origin" });
+    const text = await response.text();
+    if (!response.ok) throw new Error(problemOf(response, text));
+    const { events, next, gap } = JSON.parse(text);
+    const raw = [...rawParts(rawMember(text, "events"))];
+    return { items: events.map((event, at) => ({ event, frameText: raw[at][1] })), next, gap };
   }
 }
 
@@ -356,25 +503,21 @@ function logLine(kind, text) {
 /** What the publish form says, as one request; its path is within the broker. */
 function publishRequest() {
   const type = byId("publish-type").value.trim();
-  const headers = {
-    "Content-Type": byId("publish-format").value === "json" ? "application/json" : "text/plain; charset=utf-8",
-  };
+  const format = byId("publish-format").value;
+  const path = `v1/topics/${encodeURIComponent(byId("publish-topic").value.trim())}`;
+  if (format === "removed") return { method: "DELETE", path, headers: {} };
+  const headers = { "Content-Type": format === "json" ? "application/json" : "text/plain; charset=utf-8" };
   if (type) headers["X-Event-Type"] = type;
-  return {
-    path: `v1/topics/${encodeURIComponent(byId("publish-topic").value.trim())}/events`,
-    headers,
-    body: byId("publish-data").value,
-  };
+  return { method: "POST", path: `${path}/events`, headers, body: byId("publish-data").value };
 }
 
 async function publish(token) {
-  const { path, headers, body } = publishRequest();
+  const { path, headers, ...request } = publishRequest();
   if (token) headers.Authorization = `Bearer ${token}`;
-  const response = await fetch(new URL(path, BROKER), { method: "POST", headers, body, credentials: "same-origin" });
-  const answer = await response.json().catch(() => ({}));
-  if (response.ok) return `${response.status} ${answer.id ?? "published, not kept"}`;
-  const { code = response.statusText, detail = "" } = answer;
-  throw new Error(`${response.status} ${code}${detail ? `: ${detail}` : ""}`);
+  const response = await fetch(new URL(path, BROKER), { ...request, headers, credentials: "same-origin" });
+  const text = await response.text();
+  if (!response.ok) throw new Error(problemOf(response, text));
+  return `${response.status} ${JSON.parse(text).id ?? "published, not kept"}`;
 }
 
 function showResult(state, text) {
@@ -389,11 +532,11 @@ function shellWord(text) {
 }
 
 function publishCommand(token) {
-  const { path, headers, body } = publishRequest();
-  const parts = [`curl ${shellWord(BROKER + path)}`];
+  const { method, path, headers, body } = publishRequest();
+  const parts = [`curl ${method === "POST" ? "" : `-X ${method} `}${shellWord(BROKER + path)}`];
   for (const [name, value] of Object.entries(headers)) parts.push(`-H ${shellWord(`${name}: ${value}`)}`);
   if (token) parts.push('-H "Authorization: Bearer $FANFARE_API_KEY"');
-  parts.push(`--data-raw ${shellWord(body) || "''"}`);
+  if (body !== undefined) parts.push(`--data-raw ${shellWord(body) || "''"}`);
   return parts.join(" \\\n  ");
 }
 
@@ -407,10 +550,11 @@ function watchCommand(token, patterns) {
 
 const rate = new RateMeter(byId("rate"), byId("sparkline").querySelector("polyline"));
 const table = new EventTable(byId("event-rows"), { onDrawn: showTableState });
+const older = new Older(table);
 const connection = new Connection(
   {
     state: showState,
-    event(event) { rate.count(); table.add(event); },
+    event(event, frameText) { rate.count(); table.add(event, frameText); },
     note: logLine,
     gap(since, topics) {
       const what = `events ${topics ? `of ${topics.join(", ")} ` : ""}after ${since} are no longer kept`;
@@ -451,6 +595,11 @@ function showTableState() {
 
 const STATE_WORDS = { waiting: "waiting", asked: "…", live: "live", refused: "refused" };
 
+/** Offers what is older, while there may be some. */
+function showOlder() {
+  byId("older").hidden = !older.hasMore(grantedPatterns());
+}
+
 function showPatterns() {
   const chips = byId("chips");
   const known = new Map([...chips.children].map((chip) => [chip.dataset.pattern, chip]));
@@ -466,6 +615,7 @@ function showPatterns() {
   const refusals = [...connection.patterns].filter(([, { state }]) => state === "refused");
   byId("subscribe-error").textContent = refusals.map(([pattern, { why }]) => `${pattern} was refused. ${why}`).join("\n");
   showTableState();
+  showOlder();
   showCommands();
 }
 
@@ -527,7 +677,22 @@ byId("subscribe-form").addEventListener("submit", (submit) => {
 byId("snapshot").addEventListener("change", (change) => { connection.snapshot = change.target.checked; });
 byId("latest").addEventListener("change", (change) => connection.setLatest(change.target.checked));
 byId("filter").addEventListener("input", (input) => table.setFilter(input.target.value));
-byId("clear").addEventListener("click", () => table.clear());
+byId("clear").addEventListener("click", () => {
+  table.clear();
+  older.restart();
+  showOlder();
+});
+byId("older").addEventListener("click", async () => {
+  byId("older").disabled = true;
+  try {
+    if (await older.load(connection.token, grantedPatterns()) === 0) logLine("", "nothing older is kept");
+  } catch (error) {
+    logLine("bad", `older events: ${error.message}`);
+  } finally {
+    byId("older").disabled = false;
+    showOlder();
+  }
+});
 byId("pause").addEventListener("click", () => {
   table.setPaused(!table.paused);
   byId("pause").setAttribute("aria-pressed", String(table.paused));

@@ -1,14 +1,16 @@
-//! Values that end by themselves, and when.
+//! Values that end by themselves, and when: after their time, or with the session that they are bound to.
 //!
 //! Pure state. Of each topic the newest event alone can be about to end; whatever follows it takes its place, and so
 //! does the tombstone by which it ends. By a clock that never steps, so that a wrong time of day ends nothing early.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::holders::Holders;
 use crate::model::{Cursor, Envelope, Event, Member, NewEvent, Removed, Terms, Topic};
 
-/// A value whose time is over.
+/// A value that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
     /// Its topic.
@@ -17,19 +19,35 @@ pub struct Ending {
     pub place: Cursor,
     /// What its tombstone carries: its version, so that no older one revives it.
     pub version: Envelope,
+    /// Why.
+    pub reason: Removed,
+}
+
+/// A session that has left, whose values end with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Departure {
+    /// Its id.
+    pub session: Arc<str>,
+    /// Its client may come back, and has `limits.bound_linger` to publish them anew; else they end at once.
+    pub lingers: bool,
 }
 
 impl Ending {
     /// What ends with an event at a place.
-    pub(in crate::history) fn of(topic: Topic, place: Cursor, envelope: &Envelope) -> Self {
+    pub(in crate::history) fn of(
+        topic: Topic,
+        place: Cursor,
+        envelope: &Envelope,
+        reason: Removed,
+    ) -> Self {
         let is_kept = |member: &Member<'_>| matches!(member, Member::Version(_) | Member::Epoch(_));
-        Self { topic, place, version: envelope.members().filter(is_kept).collect() }
+        Self { topic, place, version: envelope.members().filter(is_kept).collect(), reason }
     }
 
     /// The event by which it ends, unless a newer one of its topic stands there.
     pub fn tombstone(self) -> NewEvent {
         let mut envelope = self.version;
-        envelope.push(Member::Removed(Removed::Expired));
+        envelope.push(Member::Removed(self.reason));
         let terms = Terms { unless_after: Some(self.place), ..Terms::default() };
         NewEvent {
             envelope: Some(Box::new(envelope)),
@@ -42,30 +60,54 @@ impl Ending {
 /// The values of a log that end by themselves.
 #[derive(Debug, Default)]
 pub(in crate::history) struct Endings {
-    by_topic: HashMap<Topic, (Instant, Ending)>,
+    by_topic: HashMap<Topic, Mortal>,
     by_time: BTreeMap<(Instant, u64), Topic>,
+    holders: Holders,
+}
+
+/// A value that ends by itself.
+#[derive(Debug)]
+struct Mortal {
+    place: Cursor,
+    envelope: Envelope,
+    /// When its time is over, where it has one.
+    ends: Option<Instant>,
+    /// The session that it is bound to, where it is.
+    holder: Option<Arc<str>>,
 }
 
 impl Endings {
     /// Notes an event that is committed at a moment.
     pub(in crate::history) fn note(&mut self, event: &Event, now: Instant) {
         let Some(place) = event.cursor else { return };
-        let envelope = event.envelope.as_deref();
-        match envelope.and_then(|envelope| Some((envelope, envelope.ttl()?))) {
-            Some((envelope, ttl)) => {
-                self.add(Ending::of(event.topic.clone(), place, envelope), now, ttl);
+        match event.envelope.as_deref().filter(|envelope| envelope.is_mortal()) {
+            Some(envelope) => {
+                self.add(event.topic.clone(), place, envelope.clone(), now, envelope.ttl());
             }
             None => self.forget(&event.topic),
         }
     }
 
-    /// Has a value end after so long.
-    pub(in crate::history) fn add(&mut self, ending: Ending, now: Instant, left: Duration) {
-        self.forget(&ending.topic);
+    /// Adds a value whose time, where it has one, is over after so long.
+    pub(in crate::history) fn add(
+        &mut self,
+        topic: Topic,
+        place: Cursor,
+        envelope: Envelope,
+        now: Instant,
+        left: Option<Duration>,
+    ) {
+        self.forget(&topic);
         // A year is the longest, which every clock can tell.
-        let at = now.checked_add(left).unwrap_or(now);
-        self.by_time.insert((at, ending.place.sequence), ending.topic.clone());
-        self.by_topic.insert(ending.topic.clone(), (at, ending));
+        let ends = left.map(|left| now.checked_add(left).unwrap_or(now));
+        if let Some(at) = ends {
+            self.by_time.insert((at, place.sequence), topic.clone());
+        }
+        let holder = envelope.holder().map(Arc::from);
+        if let Some(holder) = &holder {
+            self.holders.bind(holder, topic.clone());
+        }
+        self.by_topic.insert(topic, Mortal { place, envelope, ends, holder });
     }
 
     /// Lets what is there of a topic last.
@@ -73,16 +115,55 @@ impl Endings {
         if self.by_topic.is_empty() {
             return;
         }
-        if let Some((at, ending)) = self.by_topic.remove(topic) {
-            self.by_time.remove(&(at, ending.place.sequence));
+        let Some(Mortal { place, ends, holder, .. }) = self.by_topic.remove(topic) else { return };
+        if let Some(at) = ends {
+            self.by_time.remove(&(at, place.sequence));
+        }
+        if let Some(holder) = holder {
+            self.holders.release(&holder, topic);
         }
     }
 
-    /// The values whose time is over, at most so many, those that ended first before others.
+    /// Whether a session that may hold so many values may hold that of a topic.
+    pub(in crate::history) fn may_bind(&self, session: &str, topic: &Topic, most: usize) -> bool {
+        self.holders.may_bind(session, topic, most)
+    }
+
+    /// Binds the value of a topic to another session, if it is still the one at a place.
+    pub(in crate::history) fn bind_again(&mut self, topic: &Topic, place: Cursor, session: &str) {
+        let value = self.by_topic.get_mut(topic);
+        let Some(value) = value.filter(|value| value.place.sequence == place.sequence) else {
+            return;
+        };
+        let session: Arc<str> = session.into();
+        if let Some(holder) = value.holder.replace(session.clone()) {
+            self.holders.release(&holder, topic);
+        }
+        self.holders.bind(&session, topic.clone());
+    }
+
+    /// A session has left: its values end after so long.
+    pub(in crate::history) fn leave(&mut self, session: Arc<str>, now: Instant, left: Duration) {
+        self.holders.leave(session, now.checked_add(left).unwrap_or(now), now);
+    }
+
+    /// Forgets sessions that left long ago.
+    pub(in crate::history) fn forget_departures(&mut self, now: Instant) {
+        self.holders.forget(now);
+    }
+
+    /// The values that have ended, at most so many, those that ended first before others.
     pub(in crate::history) fn due(&self, now: Instant, limit: usize) -> Vec<Ending> {
-        let over = self.by_time.iter().take_while(|((at, _), _)| *at <= now).take(limit);
-        let ending = |topic: &Topic| self.by_topic.get(topic).map(|(_, ending)| ending.clone());
-        over.filter_map(|(_, topic)| ending(topic)).collect()
+        let over = self.by_time.iter().take_while(|((at, _), _)| *at <= now);
+        let over = over.map(|(_, topic)| (topic, Removed::Expired));
+        let left = self.holders.due(now).map(|topic| (topic, Removed::Left));
+        let mut seen = HashSet::new();
+        let all = over.chain(left).filter(|(topic, _)| seen.insert(*topic)).take(limit);
+        let ending = |(topic, reason): (&Topic, Removed)| {
+            let Mortal { place, envelope, .. } = self.by_topic.get(topic)?;
+            Some(Ending::of(topic.clone(), *place, envelope, reason))
+        };
+        all.filter_map(ending).collect()
     }
 }
 
@@ -101,6 +182,42 @@ mod tests {
             data: Data::null(),
             envelope: (!members.is_empty()).then(|| Box::new(envelope)),
         }
+    }
+
+    fn due(endings: &Endings, at: Instant) -> Vec<(String, Removed)> {
+        let due = endings.due(at, 9).into_iter();
+        let mut due: Vec<_> = due.map(|it| (it.topic.to_string(), it.reason)).collect();
+        due.sort_by(|one, other| one.0.cmp(&other.0));
+        due
+    }
+
+    #[test]
+    fn a_value_ends_with_its_session_or_its_time_whichever_comes_first() {
+        let (mut endings, now) = (Endings::default(), Instant::now());
+        let after = |millis| now + Duration::from_millis(millis);
+        let bound = Member::Holder("s-1");
+        endings.note(&event("a", 1, &[bound]), now);
+        endings.note(&event("b", 2, &[bound, Member::Ttl(10)]), now);
+        endings.note(&event("c", 3, &[bound, Member::Ttl(90)]), now);
+        endings.note(&event("d", 4, &[bound]), now);
+        endings.note(&event("e", 5, &[Member::Holder("s-2")]), now);
+        endings.leave("s-1".into(), now, Duration::from_millis(20));
+        endings.note(&event("d", 6, &[Member::Holder("s-2")]), now);
+        let named = |name: &str, reason| (name.to_owned(), reason);
+        assert_eq!(due(&endings, after(10)), [named("b", Removed::Expired)]);
+        let all = ["a", "b", "c"].map(|name| match name {
+            "b" => named(name, Removed::Expired),
+            _ => named(name, Removed::Left),
+        });
+        assert_eq!(due(&endings, after(20)), all);
+        assert_eq!(endings.due(after(20), 2).len(), 2);
+        // What is repeated is bound to who repeats it, if it is still there.
+        endings.bind_again(&Topic::parse("a").unwrap(), event("a", 1, &[]).cursor.unwrap(), "s-2");
+        endings.bind_again(&Topic::parse("c").unwrap(), event("c", 9, &[]).cursor.unwrap(), "s-2");
+        endings.forget(&Topic::parse("b").unwrap());
+        assert_eq!(due(&endings, after(20)), [named("c", Removed::Left)]);
+        endings.leave("s-2".into(), now, Duration::ZERO);
+        assert_eq!(due(&endings, now).len(), 3);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod asked;
 mod clock_steps;
 mod endings;
+mod holders;
 pub mod memory;
 pub mod redis;
 mod rules;
@@ -18,7 +19,7 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use endings::Ending;
+pub use endings::{Departure, Ending};
 use futures_util::future::BoxFuture;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,10 @@ pub trait Feed: Send + Sync {
 
     /// Tells those whom it concerns that events were lost.
     fn broken(&self, loss: Loss);
+
+    /// Hears which events are kept no longer, whoever removed them: after each of those events, and where a topic's
+    /// newest went, before whatever comes after that. Who keeps nothing at hand has nothing to do. Must not block.
+    fn removed(&self, _removed: &[Removal]) {}
 
     /// Whether so much waits to be handled that whoever can should keep the rest back.
     fn is_full(&self) -> bool {
@@ -63,6 +68,24 @@ pub struct Loss {
     pub topics: Option<Arc<[LostTopic]>>,
 }
 
+/// Events that are kept no longer: by `DELETE`, by a bound of what is kept, or by their age.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// Their topic; none where it may be any.
+    pub topic: Option<Topic>,
+    /// The number of the last of them, which rise over all epochs. What came before it counts as removed, too.
+    pub upto: u64,
+    /// A newer event of it is kept, or on its way: nothing is gone to who wants the newest alone.
+    pub is_superseded: bool,
+}
+
+impl Removal {
+    /// That nobody knows of which topics events up to a number are gone.
+    fn of_any(upto: u64) -> Self {
+        Self { topic: None, upto, is_superseded: false }
+    }
+}
+
 /// A topic of which events were lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostTopic {
@@ -79,7 +102,8 @@ pub struct LostTopic {
 /// event before any later-numbered one; `read` and `newest` see an event no later than the feed.
 pub trait History: Send + Sync {
     /// Numbers and stores events, in their order, whole or not at all. Under an idempotency key
-    /// that was seen within its window nothing is stored and the first result is returned.
+    /// that was seen within its window nothing is stored and the first result is returned; what it bound and still
+    /// stands there is bound to the session that repeats it.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>>;
 
     /// Kept events, oldest first, a page at a time.
@@ -103,7 +127,10 @@ pub trait History: Send + Sync {
     /// Forgets the kept events of a topic; returns how many there were.
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>>;
 
-    /// Values whose time is over, at most so many. Each is so until its tombstone is stored, or another event.
+    /// Notes that sessions have left: the values that are bound to each of them end, and those that are about to be.
+    fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>>;
+
+    /// Values that have ended, at most so many. Each is so until its tombstone is stored, or another event.
     fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>>;
 
     /// The place of the newest committed event.
@@ -217,6 +244,12 @@ pub enum AppendError {
     /// As many idempotency keys are remembered as there may be, each for too short a time to be forgotten.
     #[error("too many idempotency keys are remembered at the moment")]
     TooManyKeys,
+    /// As many values are bound to the session as may be.
+    #[error("{most} values are bound to the session, as many as may be (limits.bound_topics)")]
+    TooManyBound {
+        /// How many.
+        most: usize,
+    },
     /// The newest event of a topic is not what it has to be, by the event of this index.
     #[error("the newest event of the topic is not what `if_latest` says")]
     NotLatest {
@@ -324,17 +357,31 @@ pub struct Moment {
     pub gap: bool,
 }
 
-/// Which current values to read.
+/// Which current values to read, or what became of them since a place.
 #[derive(Debug, Clone)]
 pub struct Newest {
     /// Of topics that one of these matches.
     pub patterns: Arc<[Pattern]>,
     /// Of topics after this one by name.
     pub after: Option<Topic>,
+    /// What has changed since this place, where one is given: a value's removal has, too.
+    pub since: Option<Cursor>,
     /// At most so many events.
     pub max_events: usize,
     /// Not many more than so many bytes, counted by [`Event::cost`].
     pub max_bytes: usize,
+}
+
+impl Newest {
+    /// Whether an event, the newest of its topic, is asked for.
+    fn wants(&self, event: &Event) -> bool {
+        match self.since {
+            Some(since) => {
+                event.cursor.is_some_and(|place| place.log != since.log || place > since)
+            }
+            None => !event.is_tombstone(),
+        }
+    }
 }
 
 /// A page of current values.
@@ -342,6 +389,9 @@ pub struct Newest {
 pub struct NewestPage {
     /// The newest kept event of each topic, by topic.
     pub events: Vec<Arc<Event>>,
+    /// Of a topic that matches nothing is kept that is newer than an event after `since` which is gone, or `since` is
+    /// not a place in this log; as of when the page was read.
+    pub gap: bool,
     /// Where to read on, unless this was the last page.
     pub next: Option<Topic>,
 }

@@ -109,8 +109,8 @@ struct Unmet;
 
 /// Whether an event is stored whatever is there.
 pub(in crate::history) fn is_free(event: &NewEvent) -> bool {
-    let is_versioned = |event: &NewEvent| event.envelope.as_ref()?.version().map(|_| ());
-    event.terms.is_none() && is_versioned(event).is_none()
+    let is_free = |envelope: &Envelope| envelope.version().is_none() && envelope.holder().is_none();
+    event.terms.is_none() && event.envelope.as_deref().is_none_or(is_free)
 }
 
 /// Judges events that are to be stored together, in their order: each as if those before it were stored. The next

@@ -49,6 +49,8 @@ struct Body<'a> {
     #[serde(borrow)]
     ttl_ms: Option<&'a RawValue>,
     #[serde(borrow)]
+    bound: Option<&'a RawValue>,
+    #[serde(borrow)]
     except: Option<&'a RawValue>,
     #[serde(borrow)]
     keep: Option<&'a RawValue>,
@@ -146,6 +148,7 @@ impl Body<'_> {
             "epoch" => self.epoch,
             "if_latest" => self.if_latest,
             "ttl_ms" => self.ttl_ms,
+            "bound" => self.bound,
             "except" => self.except,
             "keep" => self.keep,
             _ => None,

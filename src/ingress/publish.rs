@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::history::{Append, EventReceipt, Receipt};
 use crate::http::{self, Query};
 use crate::model::{Code, Data, EventType, Member, NewEvent, Problem, Removed, Topic};
-use crate::protocol::{keep_from, receipt_object};
+use crate::protocol::{keep_from, put_trace, receipt_object};
 
 /// The media type of all answers here.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -47,6 +47,7 @@ pub async fn publish_event(
     let key = idempotency::key(&request, &entrance, &access, &body, slice::from_ref(&event))?;
     drop(body);
     require_publish(&access, slice::from_ref(&event))?;
+    put_trace(entrance.trace(request.head()).as_ref(), &mut event);
     access.sign(&mut event, None)?;
     let append = Append { events: vec![event], key };
     let receipt = publish(&broker, &auth, &access, append).await?;
@@ -63,6 +64,7 @@ pub async fn remove_value(
     topic: web::Path<String>,
     request: HttpRequest,
     broker: web::Data<BrokerHandle>,
+    entrance: web::Data<Entrance>,
     auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
@@ -70,6 +72,7 @@ pub async fn remove_value(
     event.envelope = Some(Box::new([Member::Removed(Removed::Publisher)].into_iter().collect()));
     require_publish(&access, slice::from_ref(&event))?;
     access.require_rate(1)?;
+    put_trace(entrance.trace(request.head()).as_ref(), &mut event);
     access.sign(&mut event, None)?;
     let append = Append { events: vec![event], key: None };
     let receipt = publish(&broker, &auth, &access, append).await?;
@@ -102,6 +105,8 @@ pub async fn publish_batch(
     // As they were given: who sent them is no part of what is repeated.
     let key = idempotency::key(&request, &entrance, &access, &body, &batch.events)?;
     drop(body);
+    let trace = entrance.trace(request.head());
+    batch.events.iter_mut().for_each(|event| put_trace(trace.as_ref(), event));
     batch.sign(&access)?;
     access.require_rate(batch.events.len())?;
     let receipt = publish(&broker, &auth, &access, Append { events: batch.events, key }).await?;

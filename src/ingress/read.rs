@@ -44,6 +44,9 @@ struct TopicBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     latest_time: Option<String>,
     retained: usize,
+    /// How many of its events were superseded; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    superseded: Option<u64>,
     #[serde(skip_serializing_if = "is_zero")]
     silent_nodes: usize,
 }
@@ -233,6 +236,7 @@ pub async fn read_topic(
         subscribers,
         latest: summary.value().map(object).transpose()?,
         latest_time: None,
+        superseded: Some(broker.superseded(&topic)).filter(|count| *count > 0),
         retained: summary.retained,
         silent_nodes: silent,
     }))
@@ -315,7 +319,15 @@ fn line(summary: TopicSummary, subscribers: usize) -> TopicBody {
     let TopicSummary { topic, retained, latest_time, .. } = summary;
     let latest_time = latest_time.map(|time| time.to_string());
     let topic = topic.to_string();
-    TopicBody { topic, subscribers, latest: None, latest_time, retained, silent_nodes: 0 }
+    TopicBody {
+        topic,
+        subscribers,
+        latest: None,
+        latest_time,
+        retained,
+        superseded: None,
+        silent_nodes: 0,
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

@@ -116,7 +116,8 @@ async fn values(
     for _ in 0..ROUNDS {
         // One more than wanted shows whether there is a next page.
         let (max_events, max_bytes) = (limit + 1 - events.len(), PAGE_BYTES - bytes);
-        let newest = Newest { patterns: patterns.clone(), after, max_events, max_bytes };
+        let (patterns, since) = (patterns.clone(), None);
+        let newest = Newest { patterns, after, since, max_events, max_bytes };
         let page = broker.history().newest(newest).await?;
         access = auth.still(&access)?;
         let visible = page.events.into_iter().filter(|event| access.may_subscribe(&event.topic));

@@ -53,6 +53,23 @@ impl Ended {
         Close::ALL.map(Ended::Closed).into_iter().chain(Self::SILENT)
     }
 
+    /// Whether somebody meant it to be over: the client said good-bye, or the broker ended it for what the client is or
+    /// does. Else the client is about to come back, as far as anybody knows.
+    pub fn is_meant(self) -> bool {
+        match self {
+            Ended::Left => true,
+            Ended::Closed(close) => matches!(
+                close,
+                Close::Policy
+                    | Close::BadMessage
+                    | Close::Unauthorized
+                    | Close::Forbidden
+                    | Close::TooMany
+            ),
+            Ended::Gone | Ended::Stalled => false,
+        }
+    }
+
     /// Which of [`Ended::all`] it is.
     pub fn number(self) -> usize {
         match self {
@@ -191,6 +208,18 @@ mod tests {
         assert!(Ended::all().enumerate().all(|(number, ended)| ended.number() == number));
         let names: HashSet<_> = Ended::all().map(Ended::name).collect();
         assert_eq!(names.len(), Ended::all().count());
+    }
+
+    #[test]
+    fn what_is_meant_to_be_over_is_told_from_what_comes_back() {
+        let meant = Ended::all().filter(|ended| ended.is_meant());
+        let meant: Vec<_> = meant
+            .map(|ended| match ended {
+                Ended::Closed(close) => close.code(),
+                _ => 0,
+            })
+            .collect();
+        assert_eq!(meant, [1008, 4400, 4401, 4403, 4429, 0]);
     }
 
     #[test]

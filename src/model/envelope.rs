@@ -30,12 +30,15 @@ pub enum Member<'a> {
     Epoch(&'a str),
     /// For how long from its time the value holds, in milliseconds.
     Ttl(u64),
-    /// The session to which the value belongs, and with which it ends.
+    /// The session to which the value belongs, and with which it ends; empty as a client gives it.
     Holder(&'a str),
     /// A session to which the event is not delivered. Critical.
     Except(&'a str),
     /// The publisher's `traceparent` (W3C Trace Context, section 3.2).
     Trace(&'a str),
+    /// What another wire language keeps of the event for its own readers: the number of that language, and its bytes. Nobody
+    /// else is shown it.
+    Lang(u8, &'a [u8]),
     /// One of a later release.
     Other(u8, &'a [u8]),
 }
@@ -96,7 +99,7 @@ impl Removed {
 }
 
 impl<'a> Member<'a> {
-    /// Reads a member; none where it is damaged, or critical and not known here.
+    /// Reads a member; none where it is damaged.
     fn read(tag: u8, bytes: &'a [u8]) -> Option<Self> {
         let text = || std::str::from_utf8(bytes).ok();
         let number = || Some(u64::from_be_bytes(bytes.try_into().ok()?));
@@ -114,9 +117,17 @@ impl<'a> Member<'a> {
             7 => Self::Holder(text()?),
             0x88 => Self::Except(text()?),
             9 => Self::Trace(text()?),
-            tag if tag & CRITICAL != 0 => return None,
+            10 => {
+                let (&language, own) = bytes.split_first()?;
+                Self::Lang(language, own)
+            }
             tag => Self::Other(tag, bytes),
         })
+    }
+
+    /// Whether it restricts who may have the event, and it is not known here how.
+    fn is_unknown_restriction(self) -> bool {
+        matches!(self, Self::Other(tag, _) if tag & CRITICAL != 0)
     }
 
     fn write(self, out: &mut Vec<u8>) {
@@ -137,6 +148,7 @@ impl<'a> Member<'a> {
             Self::Holder(text) => write(7, text.as_bytes()),
             Self::Except(text) => write(0x88, text.as_bytes()),
             Self::Trace(text) => write(9, text.as_bytes()),
+            Self::Lang(language, own) => write(10, &[&[language], own].concat()),
             Self::Other(tag, bytes) => write(tag, bytes),
         }
     }
@@ -149,11 +161,22 @@ impl Envelope {
     /// Reads what [`Envelope::bytes`] gave. None where that is damaged, or has a critical member that is not
     /// known here: then the event must not be delivered.
     pub fn read(bytes: &[u8]) -> Option<Self> {
+        Self::read_whole(bytes).filter(|envelope| !envelope.is_withheld())
+    }
+
+    /// The same, also with critical members that are not known here: to judge, count or copy the event, and never to
+    /// deliver it.
+    pub fn read_whole(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         while !rest.is_empty() {
             split(&mut rest)?;
         }
         Some(Self(bytes.to_vec()))
+    }
+
+    /// Whether it has a critical member that is not known here.
+    pub fn is_withheld(&self) -> bool {
+        self.members().any(Member::is_unknown_restriction)
     }
 
     /// The members as one blob.
@@ -164,6 +187,15 @@ impl Envelope {
     /// Adds a member.
     pub fn push(&mut self, member: Member<'_>) {
         member.write(&mut self.0);
+    }
+
+    /// Has the value belong to this session, where it is bound to any.
+    pub fn bind(&mut self, session: &str) {
+        let bound = |member| match member {
+            Member::Holder(_) => Member::Holder(session),
+            member => member,
+        };
+        *self = self.members().map(bound).collect();
     }
 
     /// The members in their order.
@@ -232,6 +264,11 @@ impl Envelope {
         })
     }
 
+    /// Whether the value ends by itself.
+    pub fn is_mortal(&self) -> bool {
+        self.members().any(|member| matches!(member, Member::Ttl(_) | Member::Holder(_)))
+    }
+
     /// The session to which the event is not delivered.
     pub fn except(&self) -> Option<&str> {
         self.find(|member| match member {
@@ -244,6 +281,14 @@ impl Envelope {
     pub fn trace(&self) -> Option<&str> {
         self.find(|member| match member {
             Member::Trace(trace) => Some(trace),
+            _ => None,
+        })
+    }
+
+    /// What the wire language of a number keeps of the event for its own readers.
+    pub fn lang(&self, number: u8) -> Option<&[u8]> {
+        self.find(|member| match member {
+            Member::Lang(language, own) if language == number => Some(own),
             _ => None,
         })
     }
@@ -283,6 +328,8 @@ mod tests {
             Member::Holder("s-2"),
             Member::Except("s-3"),
             Member::Trace("00-ab-cd-01"),
+            Member::Lang(1, b"{\"retry\":5}"),
+            Member::Lang(2, b""),
             Member::Other(40, b"x"),
         ];
         let envelope: Envelope = members.into_iter().collect();
@@ -295,6 +342,8 @@ mod tests {
         assert_eq!(read.expires(Timestamp::from_millis(500)), Some(Timestamp::from_millis(2_000)));
         assert_eq!((read.holder(), read.except()), (Some("s-2"), Some("s-3")));
         assert_eq!(read.trace(), Some("00-ab-cd-01"));
+        let langs = [1, 2, 3].map(|number| read.lang(number));
+        assert_eq!(langs, [Some(&b"{\"retry\":5}"[..]), Some(b""), None]);
         let none = Envelope::default();
         assert_eq!((none.sender(), none.removed(), none.version()), (None, None, None));
         assert_eq!(
@@ -308,8 +357,18 @@ mod tests {
         let later = Envelope::from_iter([Member::Other(99, b"later"), Member::Version(1)]);
         let read = Envelope::read(later.bytes()).unwrap();
         assert_eq!((read.version().unwrap().number, read.bytes()), (1, later.bytes()));
-        assert_eq!(Envelope::read(&[CRITICAL | 99, 0, 1, 7]), None);
-        assert_eq!(Envelope::read(&[4, 0, 9, 1]), None, "damaged");
+        let restricted = [&[CRITICAL | 99, 0, 1, 7], later.bytes()].concat();
+        assert_eq!(Envelope::read(&restricted), None);
+        let judged = Envelope::read_whole(&restricted).unwrap();
+        assert_eq!((judged.version().unwrap().number, judged.bytes()), (1, &restricted[..]));
+        for (damaged, why) in [
+            (&[4, 0, 9, 1][..], "longer than all"),
+            (&[4, 0, 1, 1], "no number"),
+            (&[1, 0, 1, 255], "no text"),
+            (&[10, 0, 0], "of no language"),
+        ] {
+            assert_eq!(Envelope::read_whole(damaged), None, "{why}");
+        }
     }
 
     #[test]
@@ -324,6 +383,18 @@ mod tests {
         ] {
             assert_eq!(new.is_superseded_by(kept), is_superseded, "{new:?} {kept:?}");
         }
+    }
+
+    #[test]
+    fn what_is_bound_is_bound_to_one_session_and_nothing_else_is() {
+        let mut given = Envelope::from_iter([Member::Holder(""), Member::Version(1)]);
+        given.bind("s-1");
+        assert_eq!(given, Envelope::from_iter([Member::Holder("s-1"), Member::Version(1)]));
+        given.bind("s-2");
+        assert_eq!(given.holder(), Some("s-2"));
+        let mut free = Envelope::from_iter([Member::Version(1)]);
+        free.bind("s-1");
+        assert_eq!(free.holder(), None);
     }
 
     proptest! {

@@ -85,10 +85,17 @@ impl NewEvent {
             Some("version")
         } else if has(|envelope| envelope.ttl().is_some()) {
             Some("ttl_ms")
+        } else if has(|envelope| envelope.holder().is_some()) {
+            Some("bound")
         } else {
             let if_latest = self.terms.as_ref().and_then(|terms| terms.if_latest);
             if_latest.map(|_| "if_latest")
         }
+    }
+
+    /// The session that its value is to be bound to.
+    pub fn holder(&self) -> Option<&str> {
+        self.envelope.as_ref()?.holder()
     }
 
     /// Whether it is to be kept, where its topic is.

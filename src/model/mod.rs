@@ -18,6 +18,7 @@ mod publish_key;
 mod quiet;
 mod start;
 mod topic;
+mod trace;
 mod trouble;
 
 pub use allowance::Allowance;
@@ -37,4 +38,5 @@ pub use publish_key::{PublishKey, PublishKeyError};
 pub use quiet::{QUIET, Quiet, Told};
 pub use start::{Since, Start, TIME_UNITS, span};
 pub use topic::{Topic, TopicError};
+pub use trace::Trace;
 pub use trouble::Trouble;

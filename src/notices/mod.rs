@@ -108,7 +108,7 @@ impl Notices {
     fn seen(&self, topic: Topic, info: &SessionInfo) -> Attendee {
         Attendee {
             topic,
-            session: info.id.clone(),
+            session: info.id.to_string(),
             user: info.user().map(str::to_owned),
             info: info.info().cloned(),
             since: info.since,

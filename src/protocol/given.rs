@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::model::{
-    Code, Cursor, Envelope, Latest, MAX_WHOLE, Member, NewEvent, Problem, Removed, Terms,
+    Code, Cursor, Envelope, Latest, MAX_WHOLE, Member, NewEvent, Problem, Removed, Terms, Trace,
     whole_number,
 };
 
@@ -24,8 +24,8 @@ const MAX_SESSION: usize = 64;
 const MAX_USER: usize = 1_024;
 
 /// The names of these members.
-const GIVEN: [&str; 8] =
-    ["from", "removed", "version", "epoch", "if_latest", "ttl_ms", "except", "keep"];
+const GIVEN: [&str; 9] =
+    ["from", "removed", "version", "epoch", "if_latest", "ttl_ms", "bound", "except", "keep"];
 
 /// The members as they were given, each a JSON value. Null counts as absent, but in `if_latest`.
 #[derive(Debug, Default, Clone)]
@@ -113,20 +113,23 @@ impl<'a> Given<'a> {
         let version = self.number("version", 0, MAX_WHOLE)?;
         let epoch = self.text("epoch", MAX_EPOCH)?;
         let ttl = self.number("ttl_ms", 1, MAX_TTL)?;
+        let is_bound = self.flag("bound")?.unwrap_or(false);
         let except = self.text("except", MAX_SESSION)?;
         let passes = self.flag("keep")? == Some(false);
         let if_latest = self.if_latest()?;
         if epoch.is_some() && version.is_none() {
             return Err(invalid("`epoch` says what `version` is counted in, and there is none"));
         }
-        if ttl.is_some() && is_removed {
-            return Err(invalid("`ttl_ms` is of values, and `removed` leaves none"));
+        let of_values = [("ttl_ms", ttl.is_some()), ("bound", is_bound)];
+        if is_removed && let Some((name, _)) = of_values.iter().find(|(_, is_given)| *is_given) {
+            return Err(invalid(format!("`{name}` is of values, and `removed` leaves none")));
         }
         if passes {
             let kept = [
                 ("removed", is_removed),
                 ("version", version.is_some()),
                 ("ttl_ms", ttl.is_some()),
+                ("bound", is_bound),
                 ("if_latest", if_latest.is_some()),
             ];
             if let Some((name, _)) = kept.iter().find(|(_, is_given)| *is_given) {
@@ -145,6 +148,8 @@ impl<'a> Given<'a> {
         push(version.map(Member::Version));
         push(epoch.as_deref().map(Member::Epoch));
         push(ttl.map(Member::Ttl));
+        // Whose session it is nobody gives.
+        push(is_bound.then_some(Member::Holder("")));
         push(except.as_deref().map(Member::Except));
         if envelope != Envelope::default() {
             event.envelope = Some(Box::new(envelope));
@@ -162,6 +167,13 @@ pub fn keep_from(session: &str, event: &mut NewEvent) -> Result<(), Problem> {
     }
     event.envelope.get_or_insert_default().push(Member::Except(session));
     Ok(())
+}
+
+/// Lets readers of an event see which trace it is part of.
+pub fn put_trace(trace: Option<&Trace>, event: &mut NewEvent) {
+    if let Some(trace) = trace {
+        event.envelope.get_or_insert_default().push(Member::Trace(trace.as_str()));
+    }
 }
 
 fn must_be(name: &str, what: &str) -> Problem {
@@ -207,15 +219,16 @@ mod tests {
         assert_eq!(event.terms.unwrap().if_latest, Some(Latest::Absent));
         let passes = put(r#"{"keep":false,"except":"s"}"#).unwrap();
         assert!(!passes.is_kept() && passes.envelope.is_some());
+        let bound = put(r#"{"bound":true,"ttl_ms":5}"#).unwrap().envelope.unwrap();
+        assert_eq!((bound.holder(), bound.ttl().is_some()), (Some(""), true));
         let is = put(r#"{"if_latest":"abcdefgh-1-7"}"#).unwrap().terms.unwrap().if_latest;
         assert_eq!(is, Some(Latest::Is(Cursor::parse("abcdefgh-1-7").unwrap())));
     }
 
     #[test]
     fn null_is_absent_and_what_says_nothing_leaves_nothing() {
-        let nothing =
-            r#"{"from":null,"removed":null,"version":null,"epoch":null,"except":null,"keep":null}"#;
-        for json in ["{}", nothing, r#"{"removed":false,"keep":true}"#] {
+        let nothing = r#"{"from":null,"removed":null,"version":null,"epoch":null,"except":null,"bound":null}"#;
+        for json in ["{}", nothing, r#"{"removed":false,"keep":true,"bound":false}"#] {
             let event = put(json).unwrap();
             assert_eq!((event.envelope, event.terms), (None, None), "{json}");
         }
@@ -238,6 +251,9 @@ mod tests {
             (r#"{"ttl_ms":31536000001}"#, "ttl_ms"),
             (r#"{"ttl_ms":1,"removed":true}"#, "ttl_ms"),
             (r#"{"ttl_ms":1,"keep":false}"#, "ttl_ms"),
+            (r#"{"bound":"s-1"}"#, "bound"),
+            (r#"{"bound":true,"removed":true}"#, "bound"),
+            (r#"{"bound":true,"keep":false}"#, "bound"),
             (r#"{"from":"ann"}"#, "from"),
             (r#"{"from":{"session":"s"}}"#, "from"),
             (r#"{"from":{"user":"ann","name":"x"}}"#, "from"),

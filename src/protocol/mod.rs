@@ -14,7 +14,7 @@ mod samples;
 mod sse;
 mod stream;
 
-pub use given::{Given, keep_from};
+pub use given::{Given, keep_from, put_trace};
 pub use json::{event_object, receipt_object};
 pub use sse::{SSE, SSE_DATA};
 pub use stream::{MAX_HEARTBEAT_SECONDS, StreamRequest, stream_form};

@@ -23,7 +23,7 @@ use crate::model::{
 };
 
 /// The members that some message has.
-const MEMBERS: [&str; 25] = [
+const MEMBERS: [&str; 26] = [
     "op",
     "ref",
     "token",
@@ -47,6 +47,7 @@ const MEMBERS: [&str; 25] = [
     "epoch",
     "if_latest",
     "ttl_ms",
+    "bound",
     "except",
     "keep",
 ];

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 
 use super::{Marks, ParseLimits, Reply};
-use crate::model::{Close, Cursor, Data, Event, EventType, Topic};
+use crate::model::{
+    Close, Cursor, Data, Envelope, Event, EventType, MAX_WHOLE, Member, Removed, Topic,
+};
 
 /// Limits that the tests can reach.
 pub const LIMITS: ParseLimits =
@@ -71,6 +73,39 @@ pub fn any_data() -> impl Strategy<Value = Data> {
     ]
 }
 
+/// Members that are told nobody: of other wire languages, and of later releases.
+pub const UNTOLD: [Member<'static>; 4] = [
+    Member::Lang(1, b"{\"retry\":5}"),
+    Member::Except("5e55"),
+    Member::Lang(2, b"hidden"),
+    Member::Other(99, b"hidden"),
+];
+
+/// Anything that an event may carry; mostly nothing.
+fn any_envelope() -> impl Strategy<Value = Option<Box<Envelope>>> {
+    let removed = [Removed::Publisher, Removed::Expired, Removed::Left];
+    let member =
+        (any::<String>(), 0..=MAX_WHOLE, 0..16_usize).prop_map(move |(text, number, which)| {
+            let mut envelope = Envelope::default();
+            envelope.push(match which {
+                0 => Member::User(&text),
+                1 => Member::Session(&text),
+                2 => Member::Version(number),
+                3 => Member::Epoch(&text),
+                4 => Member::Ttl(number % 31_536_000_000),
+                5 => Member::Trace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+                6..9 => Member::Removed(removed[which - 6]),
+                9..13 => UNTOLD[which - 9],
+                _ => return Envelope::default(),
+            });
+            envelope
+        });
+    prop::option::weighted(0.3, prop::collection::vec(member, 0..6)).prop_map(|envelopes| {
+        let members = envelopes.iter().flatten().flat_map(Envelope::members);
+        envelopes.as_ref().map(|_| Box::new(members.collect()))
+    })
+}
+
 /// Any event, ephemeral ones among them.
 pub fn any_event() -> impl Strategy<Value = Event> {
     let kind = prop::option::of(
@@ -78,8 +113,8 @@ pub fn any_event() -> impl Strategy<Value = Event> {
     );
     let topic =
         "[!#-)+-=?-\\[\\]-~]{1,40}".prop_filter_map("not a topic", |text| Topic::parse(&text).ok());
-    (prop::option::of(any::<(u64, u64)>()), topic, kind, any_data()).prop_map(
-        |(place, topic, kind, data)| Event {
+    (prop::option::of(any::<(u64, u64)>()), topic, kind, any_data(), any_envelope()).prop_map(
+        |(place, topic, kind, data, envelope)| Event {
             cursor: place.map(|(epoch, sequence)| Cursor {
                 epoch,
                 sequence,
@@ -88,6 +123,7 @@ pub fn any_event() -> impl Strategy<Value = Event> {
             topic,
             kind,
             data,
+            envelope,
             ..event("0")
         },
     )

@@ -18,7 +18,7 @@ use actix_web::body::MessageBody;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::course::{Course, Phase};
-use super::sockets::Socket;
+use super::sockets::{Counted, Socket};
 use super::targets::{Flaw, escaped, find_bare_refusal, in_words, is_plain};
 use super::upgrades::ignore_upgrade;
 use crate::clock::Timer;
@@ -102,8 +102,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
 
     /// Takes over the socket, which is busy from here on.
     pub(super) fn take<S>(self, take: fn(IO) -> S) -> Taken<S> {
-        self.socket.activity().hand_over();
-        Taken { io: take(self.io), _socket: self.socket }
+        Taken { io: take(self.io), _counted: self.socket.hand_over() }
     }
 
     /// Reads up to `most` bytes.
@@ -336,7 +335,7 @@ pub(super) fn written(problem: &Problem) -> Vec<u8> {
 /// A socket that was taken over from HTTP, counted until it is dropped.
 pub(super) struct Taken<IO> {
     io: IO,
-    _socket: Socket,
+    _counted: Counted,
 }
 
 impl<IO: Stream> Stream for Taken<IO> {

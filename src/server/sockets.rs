@@ -66,9 +66,23 @@ struct Crowd {
 /// One socket; counted until it is dropped.
 #[derive(Debug)]
 pub(super) struct Socket {
-    activity: Arc<Activity>,
+    // In this order: the last one out of a count takes the count with it.
+    listed: Listed,
+    counted: Counted,
     /// Who is at its other end, whether that is counted or not.
     peer: Option<IpAddr>,
+}
+
+/// The place of a socket among those that may make room, until this is dropped.
+#[derive(Debug)]
+struct Listed(Arc<Activity>);
+
+/// What is left of a socket that a WebSocket has taken over: it is counted until this is dropped, and makes room for
+/// nobody.
+#[derive(Debug)]
+pub(super) struct Counted {
+    sockets: Sockets,
+    address: Option<IpAddr>,
 }
 
 /// What one socket does.
@@ -150,7 +164,8 @@ impl Sockets {
         if let Some(address) = address {
             open.by_address.entry(address).or_default().enter(&activity, Order::Address);
         }
-        Ok(Socket { activity, peer: peer.map(|peer| peer.ip()) })
+        let counted = Counted { sockets: self.clone(), address };
+        Ok(Socket { listed: Listed(activity), counted, peer: peer.map(|peer| peer.ip()) })
     }
 }
 
@@ -182,8 +197,8 @@ impl Crowd {
         self.list(activity.clone(), order, activity.since.load(Ordering::Acquire));
     }
 
-    fn leave(&mut self, activity: &Activity, order: Order) {
-        self.count -= 1;
+    /// A socket makes room for nobody any more.
+    fn unlist(&mut self, activity: &Activity, order: Order) {
         self.closing -= usize::from(activity.is_closing());
         self.waiting.remove(&activity.listed[order as usize].load(Ordering::Relaxed));
     }
@@ -229,29 +244,45 @@ impl Crowd {
 impl Socket {
     /// What it does.
     pub(super) fn activity(&self) -> &Arc<Activity> {
-        &self.activity
+        &self.listed.0
     }
 
     /// Notes that what came on it was refused before there was a whole request.
     pub(super) fn note_refusal(&self, problem: &Problem) {
-        let refusals = &self.activity.sockets.0.metrics.refusals;
+        let refusals = &self.counted.sockets.0.metrics.refusals;
         refusals.note(problem, Asker { head: None, address: self.peer });
     }
 
     /// Waits until it is to be closed.
     pub(super) async fn closing(&self) {
-        poll_fn(|cx| self.activity.poll_closing(cx)).await;
+        poll_fn(|cx| self.activity().poll_closing(cx)).await;
+    }
+
+    /// Hands it over to a WebSocket, for which nothing but its count is kept.
+    pub(super) fn hand_over(self) -> Counted {
+        self.counted
     }
 }
 
-impl Drop for Socket {
+impl Drop for Listed {
     fn drop(&mut self) {
-        let mut open = self.activity.sockets.lock();
-        open.all.leave(&self.activity, Order::All);
-        if let Some(address) = self.activity.address
+        let mut open = self.0.sockets.lock();
+        open.all.unlist(&self.0, Order::All);
+        let theirs = self.0.address.and_then(|address| open.by_address.get_mut(&address));
+        if let Some(theirs) = theirs {
+            theirs.unlist(&self.0, Order::Address);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut open = self.sockets.lock();
+        open.all.count -= 1;
+        if let Some(address) = self.address
             && let Some(theirs) = open.by_address.get_mut(&address)
         {
-            theirs.leave(&self.activity, Order::Address);
+            theirs.count -= 1;
             if theirs.count == 0 {
                 open.by_address.remove(&address);
             }
@@ -263,13 +294,6 @@ impl Activity {
     /// A request is there to be answered.
     pub(super) fn begin(&self) {
         self.busy.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Whoever waited for the end of the connection has handed it over: what is kept of it would be kept for
-    /// as long as the socket is open.
-    pub(super) fn hand_over(&self) {
-        self.begin();
-        self.waker.take();
     }
 
     /// A request waits for the rest of its body. That is no new time: what came in between was the

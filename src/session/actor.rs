@@ -4,7 +4,6 @@
 //! it receives and how long it may stay belongs to its [`Receiver`], which its worker owns; each request
 //! ends in a call to the worker. What is under way for a client ends with the actor.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -27,8 +26,13 @@ pub struct Session {
     worker: WorkerHandle<Receiver>,
     protocol: &'static dyn Protocol,
     house: Rc<House>,
-    /// Where it connects from, as far as that is known.
-    address: Option<IpAddr>,
+    /// In a box: an actor is a task, whose size goes up in steps of 128 bytes.
+    manners: Box<Manners>,
+}
+
+/// How a client has behaved so far.
+#[derive(Default)]
+struct Manners {
     /// Messages in a row that were no requests.
     bad_messages: usize,
     /// How many messages it may send.
@@ -80,10 +84,8 @@ impl Session {
         worker: WorkerHandle<Receiver>,
         protocol: &'static dyn Protocol,
         house: Rc<House>,
-        address: Option<IpAddr>,
     ) -> Self {
-        let (messages, bytes) = (Allowance::default(), Allowance::default());
-        Self { key, worker, protocol, house, address, bad_messages: 0, messages, bytes }
+        Self { key, worker, protocol, house, manners: Box::default() }
     }
 
     fn hear(&mut self, said: &Said) -> Work {
@@ -98,13 +100,13 @@ impl Session {
         let limits = parse_limits(&self.house.limits);
         match self.protocol.parse(message, &limits) {
             Ok(request) => {
-                self.bad_messages = 0;
+                self.manners.bad_messages = 0;
                 self.act(request)
             }
             Err(refused) => {
-                self.bad_messages += 1;
+                self.manners.bad_messages += 1;
                 self.refuse(refused.reference, &refused.problem);
-                if self.bad_messages >= self.house.limits.bad_messages {
+                if self.manners.bad_messages >= self.house.limits.bad_messages {
                     self.worker.end(self.key, Close::BadMessage);
                 }
                 self.done()
@@ -158,14 +160,14 @@ impl Session {
         mut event: NewEvent,
         name: Option<PublishKey>,
     ) -> Work {
-        let (worker, key, address) = (self.worker.clone(), self.key, self.address);
+        let (worker, key) = (self.worker.clone(), self.key);
         if !worker.look_again(key) {
             return self.done();
         }
         let taken = worker.with(key, |receiver| {
             receiver.access().require_publish(&event.topic)?;
             // As it was given: who sent it is no part of what is repeated.
-            let named = name.map(|name| receiver.key_of(&name, &event, address));
+            let named = name.map(|name| receiver.key_of(&name, &event));
             receiver.sign(&mut event)?;
             receiver.access().require_rate(1)?;
             Ok(named)
@@ -238,7 +240,7 @@ impl Session {
             Message::Binary(bytes) => bytes.len(),
         };
         let (limits, now) = (&self.house.limits, Instant::now());
-        self.messages.take(1, limits.messages_per_second, now)
-            && self.bytes.take(length, limits.bytes_per_second, now)
+        self.manners.messages.take(1, limits.messages_per_second, now)
+            && self.manners.bytes.take(length, limits.bytes_per_second, now)
     }
 }

@@ -31,10 +31,10 @@ pub struct Catchup {
     snapshot: HashMap<Topic, u64>,
     /// Patterns of topics where it is told who is in others, which it asks about.
     rooms: Vec<Pattern>,
-    /// Whether the client is told who is there.
-    tells_members: bool,
     /// Of what these match, where it is still to be heard who is there.
     awaits_roll: Again,
+    /// It was told, and is to ask again once earlier ones are live.
+    waits_for_turn: bool,
 }
 
 impl Catchup {
@@ -44,8 +44,8 @@ impl Catchup {
             reference,
             is_renewal: false,
             rooms: Vec::new(),
-            tells_members: false,
             awaits_roll: Again::Nothing,
+            waits_for_turn: false,
             patterns,
             boundary: None,
             held: VecDeque::new(),
@@ -91,10 +91,10 @@ impl Catchup {
         self.overflowed = false;
     }
 
-    /// Asks who is in topics, where these patterns are of such as tell it; for the client, or to know what to tell.
-    pub fn ask_about(&mut self, patterns: &[Pattern], tells_members: bool) {
+    /// Asks who is in topics, where these patterns are of such as tell it; to tell the client, or to know from where on
+    /// to tell who comes and goes.
+    pub fn ask_about(&mut self, patterns: &[Pattern]) {
         self.rooms = patterns.iter().filter(|pattern| pattern.is_presence()).cloned().collect();
-        self.tells_members = tells_members;
         if !self.rooms.is_empty() {
             self.awaits_roll = Again::All;
         }
@@ -116,7 +116,22 @@ impl Catchup {
         }
     }
 
-    /// Of what it asks about, where it is still to be heard who is there.
+    /// Whether it asks who is in topics.
+    pub fn asks_who_is_there(&self) -> bool {
+        !self.rooms.is_empty()
+    }
+
+    /// Is to ask again once it is its turn.
+    pub fn wait_for_turn(&mut self) {
+        self.waits_for_turn = true;
+    }
+
+    /// Whether it has waited for its turn, which this is.
+    pub fn take_turn(&mut self) -> bool {
+        std::mem::take(&mut self.waits_for_turn)
+    }
+
+    /// Of what it asks about, where it is still to be heard who is there: all that comes before is in that.
     pub fn awaits_roll(&self) -> &Again {
         &self.awaits_roll
     }
@@ -128,11 +143,6 @@ impl Catchup {
             Again::Of(rooms) => rooms.contains(room),
             Again::All => self.rooms.iter().any(|pattern| pattern.matches(room)),
         }
-    }
-
-    /// Whether the client will be told who is in a topic at a later place: all that comes before is in that.
-    pub fn is_in_roll(&self, room: &Topic) -> bool {
-        self.tells_members && self.awaits_roll_of(room)
     }
 
     /// Hears who is in topics. Where what came meanwhile is dropped, what comes behind this is dropped, too: it is
@@ -158,7 +168,7 @@ impl Catchup {
     /// Takes an event that came after the boundary.
     pub fn hold(&mut self, delivery: &Arc<Delivery>) {
         let topic = &delivery.event.topic;
-        let is_wanted = self.has_begun() && self.matches(topic) && !self.is_in_roll(topic);
+        let is_wanted = self.has_begun() && self.matches(topic) && !self.awaits_roll_of(topic);
         if !is_wanted || self.overflowed {
             return;
         }
@@ -328,17 +338,17 @@ mod tests {
         Roll::of_nobody(rooms.iter().map(|text| Pattern::parse(text).unwrap()).collect())
     }
 
-    fn catchup_of_rooms(max_bytes: usize, tells_members: bool) -> Catchup {
+    fn catchup_of_rooms(max_bytes: usize) -> Catchup {
         let patterns = ROOMS.map(|text| Pattern::parse(text).unwrap());
         let mut catchup = Catchup::new(None, patterns.to_vec(), max_bytes);
-        catchup.ask_about(&patterns, tells_members);
+        catchup.ask_about(&patterns);
         catchup.begin(cursor(0));
         catchup
     }
 
     #[test]
     fn what_came_before_the_members_were_told_is_in_them_and_what_comes_later_follows() {
-        let mut catchup = catchup_of_rooms(10_000, true);
+        let mut catchup = catchup_of_rooms(10_000);
         for (topic, sequence) in [("$presence.r", 1), ("a.x", 2), ("$presence.s", 3)] {
             catchup.hold(&delivery(topic, sequence));
         }
@@ -361,7 +371,7 @@ mod tests {
     #[test]
     fn who_leaves_before_a_later_subscribe_is_told_the_members_is_told_by_the_earlier_one() {
         let mut catchups = Catchups::default();
-        let (mark, catchup, values) = (MarkId::ONE, catchup_of_rooms(10_000, true), Some(1));
+        let (mark, catchup, values) = (MarkId::ONE, catchup_of_rooms(10_000), Some(1));
         let (interval, reader, again) = (None, None, Again::Nothing);
         catchups.add(Active { mark, catchup, values, interval, reader, again });
         assert_eq!(
@@ -375,17 +385,9 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_it_is_asked_who_is_there_waits_where_the_client_is_not_told() {
-        let mut catchup = catchup_of_rooms(10_000, false);
-        catchup.hold(&delivery("$presence.r", 1));
-        catchup.hear_roll(&roll(&ROOMS[..2]));
-        assert_eq!(held(&mut catchup), [1]);
-    }
-
-    #[test]
     fn of_a_renewal_more_may_be_lost_than_it_was_begun_for() {
         let [r, s] = ["$presence.r", "$presence.s"].map(|name| Topic::parse(name).unwrap());
-        let mut catchup = catchup_of_rooms(10_000, true);
+        let mut catchup = catchup_of_rooms(10_000);
         catchup.ask_only_about(&Again::Of(vec![r.clone()]));
         catchup.hold(&delivery("$presence.s", 1));
         assert_eq!(*catchup.awaits_roll(), Again::Of(vec![r.clone()]));
@@ -396,7 +398,7 @@ mod tests {
 
     #[test]
     fn nothing_that_waits_is_sent_before_who_is_there() {
-        let mut catchup = catchup_of_rooms(10_000, true);
+        let mut catchup = catchup_of_rooms(10_000);
         catchup.hear_roll(&roll(&ROOMS[..2]));
         catchup.hold(&delivery("$presence.r", 1));
         assert!(catchup.held_bytes() > 0);
@@ -408,7 +410,7 @@ mod tests {
 
     #[test]
     fn who_is_there_is_asked_again_where_what_follows_it_is_dropped() {
-        let mut catchup = catchup_of_rooms(delivery("a.x", 1).event.cost(), true);
+        let mut catchup = catchup_of_rooms(delivery("a.x", 1).event.cost());
         catchup.hold(&delivery("a.x", 1));
         catchup.hold(&delivery("a.x", 2));
         assert!(catchup.has_overflowed());

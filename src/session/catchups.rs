@@ -13,7 +13,7 @@ use crate::model::{Cursor, Pattern, Topic};
 /// Where the values of more topics than this are to be read again, all are.
 const MANY_TOPICS: usize = 10_000;
 
-/// The subscribes of one session that are not live yet.
+/// The subscribes of one session that are not live yet, in the order in which they came.
 #[derive(Default)]
 pub struct Catchups(Vec<Active>);
 
@@ -187,6 +187,7 @@ impl Catchups {
     /// Wants these patterns no longer.
     pub fn unsubscribe(&mut self, patterns: &[Pattern]) {
         self.0.retain_mut(|active| !active.catchup.unsubscribe(patterns));
+        self.pass_turn_on();
         self.give_back_room();
     }
 
@@ -197,7 +198,7 @@ impl Catchups {
         let event = &delivery.event;
         let is_wanted = |one: &Active| one.catchup.has_begun() && one.catchup.matches(&event.topic);
         if event.topic.is_presence() {
-            let waits = |one: &Active| is_wanted(one) && !one.catchup.is_in_roll(&event.topic);
+            let waits = |one: &Active| is_wanted(one) && !one.catchup.awaits_roll_of(&event.topic);
             let last = self.0.iter_mut().rfind(|one| waits(one));
             return last.map_or(Held::NotHere, |last| {
                 last.catchup.hold(delivery);
@@ -229,19 +230,36 @@ impl Catchups {
                 return Some(Marked::Reads);
             }
         }
-        let active = self.0.swap_remove(at);
+        let active = self.0.remove(at);
+        self.pass_turn_on();
         self.give_back_room();
         Some(Marked::Live(Box::new(active)))
     }
 
-    /// Hears for the one of `mark` who is in the topics that it asks about.
+    /// Hears for the one of `mark` who is in the topics that it asks about. One after the other tells that, in their
+    /// order: what waits behind the members that one tells would be told behind the later ones of another.
     pub fn called(&mut self, mark: MarkId, roll: Option<Roll>) {
-        let Some(Active { catchup, reader, .. }) = self.get(mark) else { return };
+        let Some(at) = self.0.iter().position(|active| active.mark == mark) else { return };
+        if self.0[..at].iter().any(|earlier| earlier.catchup.asks_who_is_there()) {
+            self.0[at].catchup.wait_for_turn();
+            return;
+        }
+        let Active { catchup, reader, .. } = &mut self.0[at];
         if let Some(roll) = &roll {
             catchup.hear_roll(roll);
         }
         if let Some(reader) = reader {
             reader.tell(Progress::Called(roll));
+        }
+    }
+
+    /// Has the first one that waited for its turn ask again, where it is that now.
+    fn pass_turn_on(&mut self) {
+        let first = self.0.iter_mut().find(|active| active.catchup.asks_who_is_there());
+        if let Some(Active { catchup, reader: Some(reader), .. }) = first
+            && catchup.take_turn()
+        {
+            reader.tell(Progress::Called(None));
         }
     }
 

@@ -50,7 +50,7 @@ pub struct Door {
 /// A connection that may become a session.
 pub struct Admission {
     /// The id of the session.
-    pub session: String,
+    pub session: Arc<str>,
     /// What it may do.
     pub access: Access,
     /// What an application's idempotency keys are known by.
@@ -105,7 +105,7 @@ impl Door {
         let context = context.flatten();
         // Its own topics are known by its id.
         let session = new_id();
-        let access = self.identify(head, &query).await?.of_session(&session);
+        let access = self.identify(head, &query).await?.of_session(session.clone());
         // Without a credential the subscription waits for `auth`; with one it must be granted.
         if let Some(subscribe) = &subscribe
             && !matches!(access.caller(), Caller::Anonymous)
@@ -304,8 +304,8 @@ impl Language {
 }
 
 /// An id of 128 random bits, in hexadecimal.
-fn new_id() -> String {
-    format!("{:032x}", rand::rng().random::<u128>())
+fn new_id() -> Arc<str> {
+    format!("{:032x}", rand::rng().random::<u128>()).into()
 }
 
 /// Lets in who may subscribe to what is wanted.

@@ -36,7 +36,7 @@ pub struct Intake {
     voice: Voice,
     access: Access,
     /// Its id.
-    session: Box<str>,
+    session: Arc<str>,
     live: Live,
     catchups: Catchups,
     pump: Pump,
@@ -46,12 +46,17 @@ pub struct Intake {
 
 impl Intake {
     /// Takes in nothing yet.
-    pub fn new(voice: Voice, access: Access, session: &str, max_conflated_bytes: usize) -> Self {
+    pub fn new(
+        voice: Voice,
+        access: Access,
+        session: Arc<str>,
+        max_conflated_bytes: usize,
+    ) -> Self {
         Self {
             plain: false,
             voice,
             access,
-            session: session.into(),
+            session,
             live: Live::default(),
             catchups: Catchups::default(),
             pump: Pump::new(max_conflated_bytes),
@@ -403,7 +408,7 @@ impl Intake {
         let reader = Reader::new(sender);
         let max_bytes = self.voice.outgoing().max_bytes();
         let mut catchup = Catchup::renewal(patterns.clone(), max_bytes, boundary);
-        catchup.ask_about(&values.patterns, true);
+        catchup.ask_about(&values.patterns);
         catchup.ask_only_about(&anew);
         let (sent, awaits_roll) = (None, catchup.awaits_roll().clone());
         reader.tell(Progress::Read { boundary, sent, anew, only_anew: true, awaits_roll });

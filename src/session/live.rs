@@ -1,6 +1,6 @@
 //! What a session is subscribed to, once it has been brought up to it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::conflation::Conflation;
@@ -15,7 +15,7 @@ pub struct Live {
     /// Of those, the ones whose current values are wanted after a gap.
     snapshots: Members<Pattern>,
     /// Of those, how many of the newest events of each topic, where it is more than one.
-    counts: HashMap<Pattern, usize>,
+    counts: BTreeMap<Pattern, usize>,
     /// How many of the patterns match topics that may not be seen.
     partial: usize,
 }

@@ -140,10 +140,9 @@ impl Sessions {
         let Upgraded { io, early, answer } = upgraded;
         let limits = self.socket_limits(arrived.extensions.is_some());
         let (outgoing, context) = (arrived.outgoing.clone(), arrived.context.take());
-        let address = arrived.address;
         let (seat, place) = self.begin(arrived, &answer);
         let (key, worker) = (seat.session(), self.worker.clone());
-        let session = Session::new(key, worker, protocol, self.house.clone(), address).start();
+        let session = Session::new(key, worker, protocol, self.house.clone()).start();
         let listener = Conversation { session, seat: Some(seat), _place: place };
         let socket = Socket::new(io, early, outgoing, limits, listener).remembering(context);
         actix_web::rt::spawn(contained(socket));
@@ -247,16 +246,15 @@ impl Sessions {
             rhythm,
             voice,
             access,
-            &session,
+            session.clone(),
             user_place,
         );
-        let receiver = receiver.of_publisher(credential);
+        let receiver = receiver.of_publisher(credential, address);
         let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
         let (subprotocol, extensions) =
             (language.subprotocol(), deflate.map(|deflate| deflate.answer()));
         Ok(Arrived {
             session,
-            address,
             seat,
             place,
             outgoing,
@@ -304,8 +302,7 @@ impl Sessions {
 
 /// A connection that was admitted, and has its room and its seat.
 struct Arrived {
-    session: String,
-    address: Option<IpAddr>,
+    session: Arc<str>,
     seat: Seat<Receiver>,
     place: Place,
     outgoing: Arc<Outgoing>,

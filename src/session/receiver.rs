@@ -32,10 +32,10 @@ use crate::broker::{
     Subscriber, Transport, WorkerHandle,
 };
 use crate::clock::Instant;
-use crate::history::{Asked, IdempotencyKey, Loss};
+use crate::history::{Asked, Departure, IdempotencyKey, Loss};
 use crate::model::{
-    Bearer, Close, Code, Cursor, Event, NewEvent, Pattern, Problem, PublishKey, Start, Topic,
-    Trouble,
+    Bearer, Close, Code, Cursor, Ended, Event, NewEvent, Pattern, Problem, PublishKey, Start,
+    Topic, Trouble,
 };
 use crate::protocol::{Opening, Reply, Subscribe};
 
@@ -49,13 +49,19 @@ pub struct Receiver {
     waiting: Option<Box<Subscribe>>,
     /// What waits for this node to come to where another is.
     lagging: Option<Running>,
-    /// Its place among the sessions of its user.
-    user_place: Option<UserPlace>,
+    /// Its place among the sessions of its user. In a box, for it is counted where there is a limit alone.
+    user_place: Option<Box<UserPlace>>,
     /// What an application's idempotency keys are known by.
     credential: Option<Box<Publisher>>,
+    /// Where it connects from, as far as that is known.
+    address: Option<IpAddr>,
     term: Term,
     /// What it is about to be ended for.
     ends: Option<Close>,
+    /// Values may be bound to it.
+    holds: bool,
+    /// Its client was told to go elsewhere.
+    goes: bool,
     missed_heartbeats: u32,
     /// The cursor that it came back with, and the first large event after it. In a box, for most don't.
     resumed: Option<Box<Resumed>>,
@@ -91,11 +97,11 @@ pub struct Becoming {
     pub credential: Option<Box<Publisher>>,
 }
 
-/// What the idempotency keys of a session are known by that shows an API key, or needs none. That of others follows from
-/// who they are.
+/// What the idempotency keys of a session are known by that shows an API key. That of others follows from who they are.
 pub fn application(caller: &Caller, credential: Option<&str>) -> Option<Box<Publisher>> {
     let is_application = matches!(caller, Caller::Application(_) | Caller::Key(_));
-    is_application.then(|| Box::new(Publisher::with_credential(credential)))
+    let credential = credential.filter(|_| is_application);
+    credential.map(|credential| Box::new(Publisher::with_credential(Some(credential))))
 }
 
 impl Wish {
@@ -134,7 +140,7 @@ impl Receiver {
         rhythm: Rhythm,
         voice: Voice,
         access: Access,
-        session: &str,
+        session: Arc<str>,
         user_place: Option<UserPlace>,
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
@@ -147,10 +153,13 @@ impl Receiver {
             house,
             waiting,
             lagging,
-            user_place,
+            user_place: user_place.map(Box::new),
             credential: None,
+            address: None,
             term,
             ends,
+            holds: false,
+            goes: false,
             missed_heartbeats: 0,
             resumed: None,
         };
@@ -158,14 +167,26 @@ impl Receiver {
         receiver
     }
 
-    /// The same, of a session that has shown a credential, by which what it publishes is known.
-    pub fn of_publisher(self, credential: Option<Box<Publisher>>) -> Self {
-        Self { credential, ..self }
+    /// The same, with the credential or else the address by which what it publishes is known.
+    pub fn of_publisher(self, credential: Option<Box<Publisher>>, address: Option<IpAddr>) -> Self {
+        Self { credential, address, ..self }
     }
 
     /// Refuses what of an event this session may not say, and says that it sent it.
-    pub fn sign(&self, event: &mut NewEvent) -> Result<(), Problem> {
-        self.access().sign(event, Some(self.intake.session()))
+    pub fn sign(&mut self, event: &mut NewEvent) -> Result<(), Problem> {
+        self.intake.access().sign(event, Some(self.intake.session()))?;
+        // From here on, whatever becomes of the publish: it may be stored though nobody hears of it any more.
+        self.holds |= event.holder().is_some();
+        Ok(())
+    }
+
+    /// Lets go of what is bound to it. Who was told to go elsewhere comes back there, however it closed.
+    fn let_go(&self, ended: Ended) {
+        if self.holds {
+            let lingers = !ended.is_meant() || self.goes && ended == Ended::Left;
+            let session = self.intake.session().into();
+            self.broker().depart(Departure { session, lingers });
+        }
     }
 
     /// Says the first word, behind what the transport sends before it.
@@ -256,16 +277,11 @@ impl Receiver {
         self.intake.access()
     }
 
-    /// By what a repeat of an event is known that the client gives a key, where it connects from `address`.
-    pub fn key_of(
-        &self,
-        key: &PublishKey,
-        event: &NewEvent,
-        address: Option<IpAddr>,
-    ) -> IdempotencyKey {
+    /// By what a repeat of an event is known that the client gives a key.
+    pub fn key_of(&self, key: &PublishKey, event: &NewEvent) -> IdempotencyKey {
         let publisher = match (&self.credential, self.caller()) {
             (Some(credential), Caller::Application(_) | Caller::Key(_)) => (**credential).clone(),
-            (_, caller) => Publisher::new(caller, None, address),
+            (_, caller) => Publisher::new(caller, None, self.address),
         };
         let asked = Asked::of_events(slice::from_ref(event));
         IdempotencyKey { scope: publisher.scope(key), asked, is_in_series: false }
@@ -333,7 +349,7 @@ impl Receiver {
         if self.user_place.is_none()
             && let Some(user) = caller.user()
         {
-            self.user_place = places.take_user(&user.bearer.user, limits)?;
+            self.user_place = places.take_user(&user.bearer.user, limits)?.map(Box::new);
         }
         Ok(access)
     }
@@ -447,7 +463,7 @@ impl Subscriber for Receiver {
         let max_bytes = self.house.limits.catchup_bytes;
         let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
         let values = opening.of_each();
-        catchup.ask_about(&patterns, values.is_some());
+        catchup.ask_about(&patterns);
         let again = Again::Nothing;
         self.intake.add(Active { mark, catchup, values, interval, reader, again });
         self.watch_idleness();
@@ -510,6 +526,7 @@ impl Subscriber for Receiver {
     }
 
     fn go_away(&mut self, within: Duration) {
+        self.goes = true;
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         self.reply(&Reply::GoAway { within_ms });
     }
@@ -535,10 +552,12 @@ impl Subscriber for Receiver {
     }
 
     fn end(&mut self, close: Close) {
+        self.let_go(Ended::Closed(close));
         self.intake.voice().good_bye(close);
     }
 
-    fn left(&mut self, info: &SessionInfo) {
+    fn left(&mut self, info: &SessionInfo, ended: Ended) {
+        self.let_go(ended);
         let Some(Resumed { since, large: Some((event, bytes)), .. }) = self.resumed.as_deref()
         else {
             return;

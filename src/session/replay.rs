@@ -18,7 +18,7 @@ use super::receiver::Receiver;
 use super::tally::tally;
 use super::values::Values;
 use crate::broker::{BrokerHandle, Roll, SessionKey, Subscriber, WorkerHandle};
-use crate::history::{Newest, Page, Read};
+use crate::history::{Newest, NewestPage, Page, Read};
 use crate::model::{Close, Code, Cursor, Event, Pattern, Problem, Topic};
 
 /// The most events of one page.
@@ -237,11 +237,11 @@ impl Replay {
     async fn open(&self, sent: Option<Cursor>, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
         let patterns = &self.reading.patterns;
         match &self.reading.first {
-            First::Values(values) => self.current(values, None, upto, Kind::Snapshot).await,
+            First::Values(values) => self.current(values, upto, Kind::Snapshot).await,
             First::Tail(count) => self.newest(patterns, *count, (sent, upto), Kind::Replayed).await,
             First::Nothing => {
                 let values = Values::each(patterns.clone(), 1);
-                self.current(&values, None, upto, Kind::Changed).await
+                self.current(&values, upto, Kind::Changed).await
             }
         }
     }
@@ -258,8 +258,8 @@ impl Replay {
         };
         match again {
             Again::Nothing => Ok(Ok(())),
-            Again::All => self.current(&values, None, upto, kind).await,
-            Again::Of(topics) => self.current(&values.of_topics(topics), None, upto, kind).await,
+            Again::All => self.current(&values, upto, kind).await,
+            Again::Of(topics) => self.current(&values.of_topics(topics), upto, kind).await,
         }
     }
 
@@ -293,12 +293,44 @@ impl Replay {
 
     /// Sends the newest event of each topic that has one after a place.
     async fn changed(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
-        // Only to hear of a gap; a page with one is as short as any.
-        if self.read(&self.reading.patterns, since, upto).await?.gap.is_some() {
-            return self.begin_anew(since, upto).await;
+        let (mut after, mut newest_place) = (None, None);
+        loop {
+            let page = self.values(&self.reading.patterns, after, Some(since)).await?;
+            if page.gap {
+                return self.begin_anew(since, upto).await;
+            }
+            newest_place = newest_place.max(page.events.iter().filter_map(|it| it.cursor).max());
+            if self.send(&page.events, Kind::Changed).await.is_err() {
+                return Ok(Err(Gone));
+            }
+            after = page.next;
+            if after.is_none() {
+                return self.reach(newest_place).await.map(Ok);
+            }
         }
-        let values = Values::each(self.reading.patterns.clone(), 1);
-        self.current(&values, Some(since), upto, Kind::Changed).await
+    }
+
+    /// A page of current values, or of what has changed of them since a place.
+    async fn values(
+        &self,
+        patterns: &Arc<[Pattern]>,
+        after: Option<Topic>,
+        since: Option<Cursor>,
+    ) -> Result<NewestPage, Problem> {
+        let (patterns, max_events, max_bytes) = (patterns.clone(), PAGE_EVENTS, PAGE_BYTES);
+        let newest = Newest { patterns, after, since, max_events, max_bytes };
+        let mut page = self.patiently(|| self.broker.history().newest(newest.clone())).await?;
+        // Who is in a topic is no value of the topic where it is told.
+        page.events.retain(|event| !event.topic.is_presence());
+        Ok(page)
+    }
+
+    /// Waits until this node was told of a value: nothing older may follow one that another node was first to deliver.
+    async fn reach(&self, newest: Option<Cursor>) -> Result<(), Problem> {
+        match newest {
+            Some(place) => self.broker.reach(place).await,
+            None => Ok(()),
+        }
     }
 
     fn tell_gap(&self, since: Cursor, topics: &[Topic]) -> Result<(), Gone> {
@@ -345,24 +377,18 @@ impl Replay {
         }
     }
 
-    /// Sends as many of the newest kept events of each topic as are wanted, if they came after `since`. Where more than
-    /// one is, they are those up to a place.
+    /// Sends as many of the newest kept events of each topic as are wanted. Where more than one is, they are those up to
+    /// a place.
     async fn current(
         &self,
         values: &Values,
-        since: Option<Cursor>,
         upto: Cursor,
         kind: Kind,
     ) -> Result<Result<(), Gone>, Problem> {
         let values = &self.within_bounds(values).await?;
         let (mut after, mut newest_place) = (None, None);
         loop {
-            let patterns = values.patterns.clone();
-            let (max_events, max_bytes) = (PAGE_EVENTS, PAGE_BYTES);
-            let newest = Newest { patterns, after, max_events, max_bytes };
-            let mut page = self.patiently(|| self.broker.history().newest(newest.clone())).await?;
-            // Who is in a topic is no value of the topic where it is told.
-            page.events.retain(|event| event.cursor > since && !event.topic.is_presence());
+            let page = self.values(&values.patterns, after, None).await?;
             let sent = match values.most() {
                 0 | 1 => {
                     let newest = page.events.iter().filter_map(|event| event.cursor).max();
@@ -376,14 +402,9 @@ impl Replay {
             }
             after = page.next;
             if after.is_none() {
-                break;
+                return self.reach(newest_place).await.map(Ok);
             }
         }
-        // Nothing older may follow a value that another node was first to deliver.
-        if let Some(place) = newest_place {
-            self.broker.reach(place).await?;
-        }
-        Ok(Ok(()))
     }
 
     /// What is wanted, or the current values alone where that has become too much since the subscribe.

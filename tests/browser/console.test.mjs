@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
-import { curl, eventually, eventuallyIn, launchBrowser, openPage, publish, startBroker, startProxy } from "./harness.mjs";
+import { curl, eventually, eventuallyIn, launchBrowser, openPage, publish, signedToken, startBroker, startProxy } from "./harness.mjs";
 
 const options = { timeout: 60_000 };
 let browser;
@@ -322,4 +322,114 @@ test("disconnect ends the session and connect begins another where it left off",
   await page.click("#connect");
   await page.locator('[data-topic="d.2"]').waitFor();
   assert.equal((await rows(page)).length, 2);
+});
+
+test("an event shows who sent it, its version and its end, and the inspector all that it carries", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page, complaints } = await openPage(t, browser, `${broker.url}/?topic=orders.%3E`);
+  await live(page, "orders.>");
+  const row = async (event) => {
+    const { status, body } = await curl("-H", "Content-Type: application/json", "--data-raw", JSON.stringify(event), `${broker.url}/v1/events`);
+    assert.equal(status, 201, JSON.stringify(body));
+    const row = page.locator(`[data-testid="event-row"][data-id="${body.events[0].id}"]`);
+    await row.waitFor();
+    return row;
+  };
+  const tags = (row) => row.locator(".tag").allInnerTexts();
+  const event = { topic: "orders.1", data: 1, version: 7, epoch: "run-2", ttl_ms: 3_600_000 };
+  const first = await row(event);
+  const [version, expires] = await tags(first);
+  assert.equal(version, "version 7 of run-2");
+  assert.match(expires, /^expires \d\d:\d\d:\d\d/);
+  await first.getByRole("button").first().click();
+  const carried = JSON.parse(await first.locator(".carried").innerText());
+  assert.deepEqual([carried.version, carried.epoch, "data" in carried, "op" in carried], [7, "run-2", false, false]);
+  assert.ok(carried.id && carried.expires);
+  await first.getByRole("button").first().click();
+  assert.equal(await first.locator(".carried").count(), 0);
+  assert.deepEqual(await tags(await row({ topic: "orders.1", removed: true })), ["removed"]);
+  // Without a credential, what comes over a WebSocket is known by its session.
+  await page.evaluate(async (url) => {
+    const socket = new WebSocket(url);
+    await new Promise((open) => { socket.onopen = open; });
+    socket.send(JSON.stringify({ op: "publish", topic: "orders.2", data: 2 }));
+  }, `${broker.ws}/v1/ws`);
+  const second = page.locator('[data-testid="event-row"][data-topic="orders.2"]');
+  await second.waitFor();
+  assert.match((await tags(second))[0], /^from session [0-9a-f]{8}…$/);
+  assert.deepEqual(await complaints(), []);
+});
+
+test("the form removes the current value of a topic", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page, complaints } = await openPage(t, browser, `${broker.url}/?topic=seats.%3E`);
+  await live(page, "seats.>");
+  await publish(broker.url, "seats.1", "ann");
+  await page.fill("#publish-topic", "seats.1");
+  await page.selectOption("#publish-format", "removed");
+  assert.match(await page.locator("#curl-publish").innerText(), /^curl -X DELETE http:.*\/v1\/topics\/seats\.1$/);
+  await page.click("#publish");
+  await page.locator('#publish-result[data-state="good"]').waitFor();
+  await page.locator(".tag", { hasText: "removed" }).waitFor();
+  const { body } = await curl(`${broker.url}/v1/topics/seats.1`);
+  assert.deepEqual([body.latest, body.retained], [undefined, 2]);
+  assert.deepEqual(await complaints(), []);
+});
+
+test("older events are loaded page by page, of all patterns, each once and in order, and their end is said", options, async (t) => {
+  const broker = await startBroker(t);
+  const events = Array.from({ length: 250 }, (_, n) => ({ topic: `log.${n % 2 ? "a" : "b"}`, data: n }));
+  const response = await fetch(`${broker.url}/v1/events`, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ events }),
+  });
+  assert.equal(response.status, 201);
+  const { page, complaints } = await openPage(t, browser, broker.url);
+  await connected(page);
+  assert.equal(await page.locator("#older").isVisible(), false);
+  await page.uncheck("#snapshot");
+  // What both match comes once.
+  await subscribe(page, "log.*");
+  await subscribe(page, "log.a");
+  await live(page, "log.a");
+  await publish(broker.url, "log.c", 250);
+  await page.locator('[data-testid="event-row"][data-topic="log.c"]').waitFor();
+  const data = () => page.locator("[data-testid=event-row] .data code").allTextContents();
+  // Both patterns go back at their own pace, so a page of each may leave a hole between, and the next one fills it.
+  while (await page.locator("#older").isVisible()) {
+    const before = (await data()).length;
+    await page.click("#older");
+    await eventually(async () => !(await page.locator("#older").isVisible()) || (await data()).length > before, "more is shown");
+  }
+  assert.deepEqual((await data()).map(Number), Array.from({ length: 251 }, (_, n) => 250 - n));
+  await publish(broker.url, "log.c", 251);
+  await eventuallyIn(page, () => document.querySelector("#event-rows .data code")?.textContent === "251");
+  assert.equal((await data()).length, 252);
+  assert.deepEqual(await complaints(), []);
+});
+
+test("who is in a topic is shown by name, with how many sessions", options, async (t) => {
+  const secret = "a secret of at least thirty-two bytes";
+  const key = "a-key-for-this-test-and-no-other-0123456789";
+  const config = `[auth]\njwt_secret = "${secret}"\napi_keys = ["${key}"]\n[[topics]]\nmatch = "room"\npresence = true\n`;
+  const broker = await startBroker(t, { config });
+  const { page, complaints } = await openPage(t, browser, broker.url);
+  await page.fill("#token", key);
+  await page.click("#token-apply");
+  await subscribe(page, "$presence.room");
+  const token = signedToken(secret, { subscribe: ["room"], info: { name: "Ada L." } });
+  await page.evaluate(async (url) => {
+    globalThis.tabs = [];
+    for (let tab = 0; tab < 2; tab++) {
+      const socket = new WebSocket(url);
+      await new Promise((live) => { socket.onmessage = ({ data }) => { if (JSON.parse(data).op === "live") live(); }; });
+      tabs.push(socket);
+    }
+  }, `${broker.ws}/v1/ws?topic=room&access_token=${token}`);
+  const told = (type, who) => page.getByTestId("event-row").filter({ has: page.locator(".type", { hasText: type }) })
+    .filter({ has: page.locator(".tag", { hasText: who }) }).waitFor();
+  await told("presence.joined", "Ada L.: 1 session");
+  await told("presence.joined", "Ada L.: 2 sessions");
+  await page.evaluate(() => tabs[0].close());
+  await told("presence.left", "Ada L.: 1 session");
+  assert.deepEqual(await complaints(), []);
 });

@@ -1,9 +1,8 @@
 // A token in a cookie: what a browser does with it for the broker's own pages, and for others.
 
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
 import { after, before, test } from "node:test";
-import { curl, eventuallyIn, launchBrowser, openPage, publish, startBroker, startOtherOrigin } from "./harness.mjs";
+import { curl, eventuallyIn, launchBrowser, openPage, publish, signedToken, startBroker, startOtherOrigin } from "./harness.mjs";
 
 const options = { timeout: 60_000 };
 const SECRET = "a secret of at least thirty-two bytes";
@@ -13,12 +12,7 @@ let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());
 
-function token() {
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const granted = { subscribe: ["a.>"], publish: ["a.>"] };
-  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: "ada", exp: Math.floor(Date.now() / 1000) + 600, fanfare: granted })}`;
-  return `${text}.${createHmac("sha256", SECRET).update(text).digest("base64url")}`;
-}
+const token = () => signedToken(SECRET, { subscribe: ["a.>"], publish: ["a.>"] });
 
 /** A broker that takes tokens in cookies, and a page of `origin`, or its own, in a browser that has one. */
 async function begin(t, origin, extra = {}) {

@@ -6,7 +6,8 @@
 // FANFARE_BIN, HOST_DASHBOARD_BIN and CHROMIUM_BIN name other binaries than those built here.
 
 import { execFile, spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
+import { createHmac } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, request as ask } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -103,12 +104,13 @@ async function temporaryDirectory(t) {
 }
 
 /**
- * A broker that ends with the test `t`. `restart()` gives the next one on the same port and data.
+ * A broker that ends with the test `t`, configured by `env` and the text of a file, `config`. `restart()` gives the next one on the same port and data.
  *
  * @returns {Promise<{url: string, ws: string, port: number, stop: Function, restart: Function}>}
  */
-export async function startBroker(t, { env = {}, port = 0, directory } = {}) {
+export async function startBroker(t, { env = {}, port = 0, directory, config } = {}) {
   directory ??= await temporaryDirectory(t);
+  if (config) await writeFile(join(directory, "fanfare.toml"), config);
   const program = new Program(FANFARE_BIN, [], {
     cwd: directory,
     env: cleanEnvironment({
@@ -284,6 +286,14 @@ export async function publish(url, topic, data, ...args) {
     `${url}/v1/topics/${encodeURIComponent(topic)}/events`, ...args);
   if (answer.status !== 201) throw new Error(`publish: ${answer.status} ${JSON.stringify(answer.body)}`);
   return answer.body;
+}
+
+/** A token of ada's, good for ten minutes, that grants what `fanfare` says. */
+export function signedToken(secret, fanfare) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const claims = { sub: "ada", exp: Math.floor(Date.now() / 1000) + 600, fanfare };
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part(claims)}`;
+  return `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
 }
 
 // ---- The browser ------------------------------------------------------------------------------

@@ -1,11 +1,12 @@
 //! What events carry, and what they are stored under.
 
 use fanfare::history::Superseded;
+use fanfare::history::sqlite::backup;
 use fanfare::model::{Envelope, Latest, Member, Removed, Terms};
 
 use super::*;
 
-fn carrying(name: &str, members: &[Member<'_>], terms: Terms) -> NewEvent {
+pub(super) fn carrying(name: &str, members: &[Member<'_>], terms: Terms) -> NewEvent {
     let envelope: Envelope = members.iter().copied().collect();
     NewEvent {
         envelope: (!members.is_empty()).then(|| Box::new(envelope)),
@@ -14,21 +15,21 @@ fn carrying(name: &str, members: &[Member<'_>], terms: Terms) -> NewEvent {
     }
 }
 
-fn removed(name: &str) -> NewEvent {
+pub(super) fn removed(name: &str) -> NewEvent {
     carrying(name, &[Member::Removed(Removed::Publisher)], Terms::default())
 }
 
-fn version(name: &str, number: u64) -> NewEvent {
+pub(super) fn version(name: &str, number: u64) -> NewEvent {
     carrying(name, &[Member::Version(number)], Terms::default())
 }
 
-fn after(name: &str, latest: Latest) -> NewEvent {
+pub(super) fn after(name: &str, latest: Latest) -> NewEvent {
     carrying(name, &[], Terms { if_latest: Some(latest), ..Terms::default() })
 }
 
 impl Log {
     /// By which versions the events of one append are superseded, each in its place.
-    async fn superseded(&self, events: Vec<NewEvent>) -> Vec<Option<u64>> {
+    pub(super) async fn superseded(&self, events: Vec<NewEvent>) -> Vec<Option<u64>> {
         let receipt = self.append(events).await;
         let by = |event: &fanfare::history::EventReceipt| {
             assert_eq!(event.cursor.is_none(), event.superseded.is_some());
@@ -52,6 +53,9 @@ pub(super) async fn what_an_event_carries_is_read_and_heard_byte_for_byte(backen
         Member::Version(7),
         Member::Epoch("run-2"),
         Member::Ttl(60_000),
+        Member::Trace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        Member::Lang(1, b"\0\xff only its own readers"),
+        Member::Lang(2, b""),
         Member::Other(99, b"\0later"),
     ];
     let carried: Envelope = members.into_iter().collect();
@@ -64,9 +68,53 @@ pub(super) async fn what_an_event_carries_is_read_and_heard_byte_for_byte(backen
     }
     assert_eq!(heard[0].envelope, None);
     let (max_events, max_bytes) = (9, usize::MAX);
-    let newest = Newest { patterns: patterns(&["a"]), after: None, max_events, max_bytes };
+    let newest =
+        Newest { patterns: patterns(&["a"]), after: None, since: None, max_events, max_bytes };
     let newest = log.history.newest(newest).await.unwrap().events;
     assert_eq!(newest[0].envelope.as_deref(), Some(&carried));
+}
+
+/// Where a later release has stored what this one does not know; in memory nobody has.
+async fn what_is_restricted_is_a_gap_and_judged_all_the_same(backend: Backend) {
+    let log = open(backend, |_| {});
+    log.heard.is_losing.store(true, Ordering::SeqCst);
+    let first = log.put("a", 1).await;
+    let members = [Member::Other(0xe3, b"to whom"), Member::Version(7)];
+    log.append(vec![carrying("a", &members, Terms::default())]).await;
+    log.put("b", 2).await;
+    for (topics, left, is_gap) in [("a", "", true), ("*", "2", true), ("b", "2", false)] {
+        let page = log.page(&[topics], Some(first)).await;
+        assert_eq!((&*data(&page.events).concat(), page.gap.is_some()), (left, is_gap), "{topics}");
+    }
+    let back = log.all_back(&["*"], None, 9, usize::MAX).await;
+    assert_eq!(back, (vec!["2".to_owned(), "1".to_owned()], true));
+    assert_eq!(log.values(&["*"]).await, ["2"]);
+    let summary = log.history.topic(topic("a")).await.unwrap();
+    assert!(summary.value().is_none() && summary.retained == 2);
+    assert_eq!(log.superseded(vec![version("a", 7)]).await, [Some(7)]);
+    assert_eq!(log.unmet(vec![after("a", Latest::Absent)]).await, 0);
+    log.append(vec![after("a", Latest::Present)]).await;
+    assert_eq!(log.values(&["a"]).await, ["1"]);
+}
+
+#[tokio::test]
+async fn what_a_later_release_restricted_on_disk_is_a_gap_and_judged_all_the_same() {
+    what_is_restricted_is_a_gap_and_judged_all_the_same(DISK).await;
+}
+
+#[tokio::test]
+async fn what_a_later_release_restricted_is_backed_up_as_any_event() {
+    let log = open(DISK, |_| {});
+    let restricted = carrying("a", &[Member::Other(0xe3, b"to whom")], Terms::default());
+    log.append(vec![restricted, event("a", 2)]).await;
+    let directory = log._directory.path();
+    let copied = backup::copy(&directory.join("data"), &directory.join("copy.db"), |_| {});
+    assert_eq!(copied.unwrap().events, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_later_release_restricted_in_redis_is_a_gap_and_judged_all_the_same() {
+    what_is_restricted_is_a_gap_and_judged_all_the_same(REDIS).await;
 }
 
 pub(super) async fn a_tombstone_takes_the_value_away_and_is_read_as_any_event(backend: Backend) {
@@ -192,13 +240,13 @@ fn holding(name: &str, millis: u64) -> NewEvent {
 
 impl Log {
     /// The topics whose values have ended.
-    async fn due(&self) -> Vec<String> {
+    pub(super) async fn due(&self) -> Vec<String> {
         let due = self.history.due(9).await.unwrap().into_iter();
         due.map(|ending| ending.topic.to_string()).collect()
     }
 
     /// Ends what has ended.
-    async fn end_all(&self) {
+    pub(super) async fn end_all(&self) {
         let due = self.history.due(1_000).await.unwrap();
         let events: Vec<_> = due.into_iter().map(fanfare::history::Ending::tombstone).collect();
         if !events.is_empty() {

@@ -1,16 +1,20 @@
 //! What every life keeps: what it draws from its seed, what was done, what logs have acknowledged, and the
 //! places that readers were given.
 
+mod carried;
 mod readers;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::AddAssign;
 use std::sync::Arc;
 
+pub use self::carried::EndsAt;
+pub use self::readers::{fates_of, is_at_hand};
 use fanfare::clock::Instant;
 use fanfare::history::{Asked, IdempotencyKey, Receipt};
 use fanfare::model::{Cursor, Data, Event, NewEvent, Timestamp, Topic};
 
+use crate::CARRYING;
 use crate::chronicle::{Chronicle, Entry, Fault, Given, id};
 use crate::seed::Dice;
 use crate::trace::Trace;
@@ -61,6 +65,12 @@ pub struct Book {
     pub places: Vec<Place>,
     /// How many events there were.
     pub events: usize,
+    /// Events carry something, and come under terms.
+    pub carries: bool,
+    /// Values last in real time, and by no clock that is held.
+    pub is_in_real_time: bool,
+    /// The values of each log that end by themselves.
+    pub ends: HashMap<usize, BTreeMap<Topic, EndsAt>>,
     /// The current values of each log whose rules let them stay, by topic.
     values: HashMap<usize, BTreeMap<Topic, usize>>,
     /// Every place that an event of any log was given.
@@ -77,6 +87,9 @@ impl Book {
             chronicles: Vec::new(),
             places: Vec::new(),
             events: 0,
+            carries: seed / CARRYING % 2 == 1,
+            is_in_real_time: false,
+            ends: HashMap::new(),
             values: HashMap::new(),
             given: HashSet::new(),
         }
@@ -85,6 +98,7 @@ impl Book {
     /// A log goes on, and what it has may be less; from here on current values stay or do not.
     pub fn opened(&mut self, line: usize, keep_newest: bool) {
         self.values.remove(&line);
+        self.ends.remove(&line);
         if keep_newest {
             self.values.insert(line, BTreeMap::new());
         }
@@ -92,6 +106,9 @@ impl Book {
 
     /// A log has forgotten a topic.
     pub fn forgotten(&mut self, line: usize, topic: &Topic) {
+        if let Some(ends) = self.ends.get_mut(&line) {
+            ends.remove(topic);
+        }
         if let Some(values) = self.values.get_mut(&line) {
             values.remove(topic);
         }
@@ -114,7 +131,19 @@ impl Book {
     pub fn events_of(&mut self, line: usize, topics: &[&str]) -> Vec<NewEvent> {
         let first = self.events + 1;
         self.trace.step(format!("line {line}: {} from {first} on", topics.join(" ")));
-        topics.iter().map(|topic| self.event(topic)).collect()
+        let mut events: Vec<_> = topics.iter().map(|topic| self.event(topic)).collect();
+        if self.carries {
+            events.iter_mut().for_each(|event| self.load(line, event));
+        }
+        events
+    }
+
+    /// The same, which carry nothing.
+    pub fn bare_events_of(&mut self, line: usize, topics: &[&str]) -> Vec<NewEvent> {
+        let carries = std::mem::take(&mut self.carries);
+        let events = self.events_of(line, topics);
+        self.carries = carries;
+        events
     }
 
     /// A key that was not used before, for the newest events.
@@ -129,12 +158,13 @@ impl Book {
     pub fn acknowledged(
         &mut self,
         line: usize,
+        events: &[NewEvent],
         receipt: &Receipt,
         now: Timestamp,
         born: Instant,
     ) -> Result<(), Fault> {
         let first = self.events + 1 - receipt.events.len();
-        for (id, receipt) in (first..).zip(&receipt.events) {
+        for ((id, event), receipt) in (first..).zip(events).zip(&receipt.events) {
             if (receipt.time.millis() - now.millis()).abs() > 60_000 {
                 return Err(Fault(format!("{id} is dated {} at {now}", receipt.time)));
             }
@@ -143,10 +173,19 @@ impl Book {
                 return Err(Fault(format!("{cursor}, the place of {id}, was given before")));
             }
             let (topic, date) = (receipt.topic.clone(), receipt.time);
-            if let Some(values) = self.values.get_mut(&line) {
-                values.insert(topic.clone(), id);
+            let carried = event.envelope.as_deref().cloned();
+            let is_tombstone = carried.as_ref().is_some_and(|it| it.removed().is_some());
+            match self.values.get_mut(&line) {
+                Some(values) if is_tombstone => _ = values.remove(&topic),
+                Some(values) => _ = values.insert(topic.clone(), id),
+                None => {}
             }
-            self.chronicles[line].add(Entry { id, topic, cursor, date, born });
+            let ends = self.ends.entry(line).or_default();
+            ends.remove(&topic);
+            if let Some(ttl) = carried.as_ref().and_then(|carried| carried.ttl()) {
+                ends.insert(topic.clone(), EndsAt { id, born, at: born + ttl });
+            }
+            self.chronicles[line].add(Entry { id, topic, cursor, date, born, carried });
         }
         Ok(())
     }

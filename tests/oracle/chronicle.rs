@@ -3,11 +3,12 @@
 //! Pure state. A restored copy begins with what had been acknowledged when it was made, so that two logs
 //! have a common beginning; what they have in common is known by the events themselves, not by numbers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use fanfare::clock::Instant;
-use fanfare::model::{Cursor, Event, Pattern, Timestamp, Topic};
+use fanfare::model::{Cursor, Envelope, Event, Pattern, Timestamp, Topic};
 
 /// An event that was acknowledged.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Entry {
     pub date: Timestamp,
     /// When it was acknowledged, by a clock that never steps.
     pub born: Instant,
+    /// What it carries beside its data.
+    pub carried: Option<Envelope>,
 }
 
 /// What a log has acknowledged.
@@ -135,6 +138,10 @@ impl Chronicle {
                 let what = format!("{} at {place} is unknown, or out of order", id(event));
                 return Err(Fault(format!("{what}: {all:?}")));
             };
+            let carried = |envelope: Option<&Envelope>| envelope.map(|it| it.bytes().to_vec());
+            if carried(event.envelope.as_deref()) != carried(entry.carried.as_ref()) {
+                return Err(Fault(format!("{} carries something else", entry.id)));
+            }
             if event.cursor != Some(entry.cursor) || event.time != entry.date {
                 return Err(Fault(format!("{} is not what was acknowledged", entry.id)));
             }
@@ -199,6 +206,56 @@ impl Chronicle {
                 Err(Fault(format!("no gap since a time, and {missed:?} are missing: {got:?}")))
             }
             false if newest != got => Err(Fault(format!("a hole since a time: {got:?}"))),
+            false => Ok(Verdict::Exact),
+        }
+    }
+
+    /// Judges what was given to who asked, after `seen` events of a log which has `in_common` events in common with this
+    /// one, for what has changed of current values: the newest of each topic, by topic, tombstones too.
+    pub fn judge_changed(
+        &self,
+        given: &Given,
+        patterns: &[Pattern],
+        seen: usize,
+        in_common: usize,
+    ) -> Result<Verdict, Fault> {
+        let mut by_place = given.clone();
+        by_place.events.sort_by_key(|event| event.cursor.map(|cursor| cursor.sequence));
+        self.knows(&by_place, patterns)?;
+        let changed = self.matching(seen.min(in_common), patterns).into_iter();
+        let newest: BTreeMap<_, _> = changed.map(|entry| (&entry.topic, entry.id)).collect();
+        let expected: Vec<_> = newest.into_values().collect();
+        let got: Vec<_> = given.events.iter().map(|event| id(event)).collect();
+        match given.is_gap {
+            true if got == expected && seen <= in_common => Ok(Verdict::Needless),
+            true => Ok(Verdict::Told),
+            false if got != expected || seen > in_common => {
+                Err(Fault(format!("no gap, and not what changed: {got:?}, not {expected:?}")))
+            }
+            false => Ok(Verdict::Exact),
+        }
+    }
+
+    /// Judges what was given to who read all back from a place, newest first.
+    pub fn judge_back(
+        &self,
+        given: &Given,
+        patterns: &[Pattern],
+        before: Cursor,
+    ) -> Result<Verdict, Fault> {
+        let mut forwards = given.clone();
+        forwards.events.reverse();
+        self.knows(&forwards, patterns)?;
+        let all = self.matching(0, patterns).into_iter();
+        let expected: Vec<_> =
+            all.filter(|it| it.cursor.sequence < before.sequence).map(|entry| entry.id).collect();
+        let got: Vec<_> = forwards.events.iter().map(|event| id(event)).collect();
+        match given.is_gap {
+            true if got == expected => Ok(Verdict::Needless),
+            true => Ok(Verdict::Told),
+            false if got != expected => {
+                Err(Fault(format!("back, no gap, and not all: {got:?} instead of {expected:?}")))
+            }
             false => Ok(Verdict::Exact),
         }
     }

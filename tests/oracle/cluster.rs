@@ -11,12 +11,13 @@ use tokio::time::{Instant, sleep};
 
 use self::node::Node;
 use crate::TROUBLED;
-use crate::book::{Book, Place, Tally, too_old};
+use crate::book::{Book, EndsAt, Place, Tally, fates_of, is_at_hand, too_old};
 use crate::chronicle::{Chronicle, Entry, Fault, id};
 use crate::log::{self, AGE, TOPICS};
 use crate::reading::{PATIENCE, POLL, answer, pages, patterns};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
+use crate::terms::{Fate, came_to, judge};
 use crate::trace::Trace;
 
 /// How many steps a life has.
@@ -62,6 +63,7 @@ impl Life {
     /// The life that follows from a seed.
     pub fn new(seed: u64, shows_all: bool) -> Self {
         let mut book = Book::new(seed, shows_all);
+        book.is_in_real_time = true;
         let rules = log::rules(&mut book.dice, Storage::Redis);
         Self {
             book,
@@ -72,7 +74,7 @@ impl Life {
             snapshots: Vec::new(),
             keyed: None,
             is_full: false,
-            is_troubled: seed >= TROUBLED,
+            is_troubled: seed / TROUBLED % 2 == 1,
             ahead: [0, 0],
             disturbed: 0,
         }
@@ -101,6 +103,14 @@ impl Life {
             return self.be_troubled(at).await;
         }
         let (history, line) = (self.nodes[at].history.clone(), self.line);
+        if self.book.carries && self.book.dice.percent(25) {
+            return match self.book.dice.below(4) {
+                0 => self.book.read_changed(&history, line).await,
+                1 => self.book.read_back(&history, line).await,
+                2 => self.end_values(at).await,
+                _ => self.look_at_hand(at).await,
+            };
+        }
         match self.book.dice.below(100) {
             0..32 => self.publish(at).await,
             32..34 => self.repeat(at).await,
@@ -167,6 +177,63 @@ impl Life {
         self.publish_as(at, append, false).await
     }
 
+    async fn fates(
+        &self,
+        at: usize,
+        append: &Append,
+        stored: Option<&Receipt>,
+    ) -> Result<Result<Vec<Fate>, usize>, Fault> {
+        let (history, last) = (&*self.nodes[at].history, self.book.last_places(self.line));
+        fates_of(history, &self.rules, append, stored, &last).await
+    }
+
+    /// Values whose time is over end, as some node has them do.
+    async fn end_values(&mut self, at: usize) -> Result<(), Fault> {
+        if self.is_full {
+            return Ok(());
+        }
+        self.book.trace.step("values end");
+        self.settle().await?;
+        let ends = self.book.ends.get(&self.line).into_iter().flatten();
+        let is_over =
+            |(_, ends): &(&Topic, &EndsAt)| ends.at < Instant::now() && ends.id > self.disturbed;
+        let over: Vec<_> = ends.filter(is_over).map(|(topic, _)| topic.clone()).collect();
+        let (history, give_up) = (self.nodes[at].history.clone(), Instant::now() + PATIENCE);
+        let due = loop {
+            let due = answer(|| history.due(10_000)).await?;
+            let is_due = |topic: &&Topic| due.iter().any(|ending| ending.topic == **topic);
+            match over.iter().find(|topic| !is_due(topic)) {
+                None => break due,
+                Some(topic) if Instant::now() > give_up => {
+                    return Err(Fault(format!("the value of {topic} has not ended: {due:?}")));
+                }
+                Some(_) => sleep(POLL).await,
+            }
+        };
+        if due.is_empty() {
+            return Ok(());
+        }
+        let events = self.book.tombstones(due);
+        let append = Append { events, key: Some(self.book.key()) };
+        self.publish_as(at, append, false).await?;
+        let ends = self.book.ends.get(&self.line);
+        match over.iter().find(|topic| ends.is_some_and(|ends| ends.contains_key(*topic))) {
+            Some(topic) => Err(Fault(format!("the value of {topic} did not end"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Somebody who keeps what a node tells has at hand what is kept of it.
+    async fn look_at_hand(&mut self, at: usize) -> Result<(), Fault> {
+        if self.is_full {
+            return Ok(());
+        }
+        self.book.trace.step(format!("what is at hand at node {at}"));
+        self.settle().await?;
+        let node = &self.nodes[at];
+        is_at_hand(&*node.history, || node.at_hand()).await
+    }
+
     /// Publishes the newest events, which may be stored already.
     async fn publish_as(
         &mut self,
@@ -175,9 +242,16 @@ impl Life {
         may_be_stored: bool,
     ) -> Result<(), Fault> {
         let before = self.book.events - append.events.len();
-        let Some(receipt) = self.append(at, &append, may_be_stored).await? else { return Ok(()) };
+        let expected = self.fates(at, &append, None).await?;
+        let Some(answer) = self.append(at, &append, may_be_stored).await? else { return Ok(()) };
+        let came_to = answer.as_ref().map(came_to).map_err(|index| *index);
+        if came_to != expected && !may_be_stored {
+            let after = self.fates(at, &append, answer.as_ref().ok()).await?;
+            judge(&came_to, [expected, after])?;
+        }
+        let Ok(receipt) = answer else { return Ok(()) };
         let now = self.time();
-        self.book.acknowledged(self.line, &receipt, now, Instant::now())?;
+        self.book.acknowledged(self.line, &append.events, &receipt, now, Instant::now())?;
         let ids = (before + 1..).zip(&receipt.events);
         let kept: Vec<_> = ids.filter(|(_, it)| it.cursor.is_some()).map(|(id, _)| id).collect();
         self.nodes.iter_mut().for_each(|node| node.owe(kept.iter().copied()));
@@ -190,13 +264,13 @@ impl Life {
     }
 
     /// Appends what may be stored already, or certainly is not, and again under the same key until an answer
-    /// comes; nothing where Redis is full.
+    /// comes: a receipt, or whose terms are not met; nothing where Redis is full.
     async fn append(
         &self,
         at: usize,
         append: &Append,
         mut may_be_stored: bool,
-    ) -> Result<Option<Receipt>, Fault> {
+    ) -> Result<Option<Result<Receipt, usize>>, Fault> {
         let give_up = Instant::now() + PATIENCE;
         loop {
             match self.nodes[at].history.append(append.clone()).await {
@@ -205,7 +279,8 @@ impl Life {
                         "certainly not stored, and there it was: {receipt:?}"
                     )));
                 }
-                Ok(receipt) => return Ok(Some(receipt)),
+                Ok(receipt) => return Ok(Some(Ok(receipt))),
+                Err(AppendError::NotLatest { index }) => return Ok(Some(Err(index))),
                 Err(AppendError::StorageFull) if self.is_full => return Ok(None),
                 Err(error @ (AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)))
                     if Instant::now() < give_up =>
@@ -222,7 +297,7 @@ impl Life {
         let Some((append, first)) = self.keyed.clone() else { return Ok(()) };
         self.book.trace.step("a repeat");
         match self.append(at, &append, true).await? {
-            Some(again) if again.repeated && again.events == first.events => Ok(()),
+            Some(Ok(again)) if again.repeated && again.events == first.events => Ok(()),
             None => Ok(()),
             other => Err(Fault(format!("a repeat came to {other:?}"))),
         }

@@ -6,15 +6,16 @@ use std::time::{Duration, SystemTime};
 
 use fanfare::clock::{Clock, Instant};
 use fanfare::config::Storage;
-use fanfare::history::{Append, Receipt};
+use fanfare::history::{Append, AppendError, Receipt};
 use fanfare::model::{Timestamp, Topic};
 use tempfile::TempDir;
 
 use crate::TROUBLED;
-use crate::book::{Book, Place, Tally, too_old};
+use crate::book::{Book, Place, Tally, fates_of, is_at_hand, too_old};
 use crate::chronicle::{Chronicle, Entry, Fault, id};
 use crate::log::{self, AGE, Log, TOPICS};
 use crate::reading::{pages, patterns};
+use crate::terms::{Fate, came_to, judge};
 use crate::trace::Trace;
 
 /// How many steps a life has.
@@ -66,7 +67,7 @@ impl Life {
             began: clock.now(),
             disturbed: clock.now(),
             is_on_disk,
-            is_troubled: seed >= TROUBLED,
+            is_troubled: seed / TROUBLED % 2 == 1,
             lines: Vec::new(),
             backups: Vec::new(),
         }
@@ -95,6 +96,14 @@ impl Life {
             return self.be_locked(line).await;
         }
         let history = self.log(line).history.clone();
+        if self.book.carries && self.book.dice.percent(25) {
+            return match self.book.dice.below(4) {
+                0 => self.book.read_changed(&history, line).await,
+                1 => self.book.read_back(&history, line).await,
+                2 => self.end_values(line).await,
+                _ => self.look_at_hand(line).await,
+            };
+        }
         match self.book.dice.below(100) {
             0..34 => self.publish(line).await,
             34..36 => self.repeat(line).await,
@@ -173,17 +182,70 @@ impl Life {
     async fn publish_to(&mut self, line: usize, topics: &[&str]) -> Result<(), Fault> {
         let events = self.book.events_of(line, topics);
         let key = self.book.dice.percent(20).then(|| self.book.key());
-        let append = Append { events, key };
-        let receipt = self.log(line).history.append(append.clone()).await;
-        let receipt = receipt.map_err(|error| Fault(format!("refused: {error}")))?;
-        self.acknowledged(line, &append, &receipt)?;
-        if append.key.is_some() {
-            self.lines[line].keyed = Some((append, receipt));
-        }
+        self.append(line, Append { events, key }).await?;
         if self.book.dice.percent(50) {
             self.see_head(line);
         }
         Ok(())
+    }
+
+    async fn append(&mut self, line: usize, append: Append) -> Result<(), Fault> {
+        let before = self.fates(line, &append, None).await?;
+        let answer = self.log(line).history.append(append.clone()).await;
+        let came_to = match &answer {
+            Ok(receipt) => Ok(came_to(receipt)),
+            Err(AppendError::NotLatest { index }) => Err(*index),
+            Err(error) => return Err(Fault(format!("refused: {error}"))),
+        };
+        if came_to != before {
+            let after = self.fates(line, &append, answer.as_ref().ok()).await?;
+            judge(&came_to, [before, after])?;
+        }
+        let Ok(receipt) = answer else { return Ok(()) };
+        self.acknowledged(line, &append, &receipt)?;
+        if append.key.is_some() {
+            self.lines[line].keyed = Some((append, receipt));
+        }
+        Ok(())
+    }
+
+    async fn fates(
+        &self,
+        line: usize,
+        append: &Append,
+        stored: Option<&Receipt>,
+    ) -> Result<Result<Vec<Fate>, usize>, Fault> {
+        let Log { history, rules, .. } = self.log(line);
+        fates_of(&**history, rules, append, stored, &self.book.last_places(line)).await
+    }
+
+    /// Values whose time is over end, as the broker has them do.
+    async fn end_values(&mut self, line: usize) -> Result<(), Fault> {
+        self.book.trace.step(format!("line {line}: values end"));
+        let due = self.log(line).history.due(10_000).await;
+        let due = due.map_err(|problem| Fault(format!("what has ended: {problem}")))?;
+        self.book.judge_due(line, &due, self.clock.now())?;
+        if due.is_empty() {
+            return Ok(());
+        }
+        let events = self.book.tombstones(due);
+        let receipt = self.log(line).history.append(Append { events: events.clone(), key: None });
+        let receipt = receipt.await.map_err(|error| Fault(format!("not ended: {error}")))?;
+        let known = self.book.ends.get(&line);
+        for event in receipt.events.iter().filter(|event| event.cursor.is_none()) {
+            if known.is_some_and(|ends| ends.contains_key(&event.topic)) {
+                return Err(Fault(format!("{} did not end: {event:?}", event.topic)));
+            }
+        }
+        self.acknowledged(line, &Append { events, key: None }, &receipt)
+    }
+
+    /// Somebody who keeps what the log tells has at hand what is kept of it.
+    async fn look_at_hand(&mut self, line: usize) -> Result<(), Fault> {
+        self.book.trace.step(format!("line {line}: what is at hand"));
+        let Log { history, heard, .. } = self.log(line);
+        let shelf = || heard.shelf.lock().expect("nobody panics with it").clone();
+        is_at_hand(&**history, shelf).await
     }
 
     fn acknowledged(
@@ -196,10 +258,11 @@ impl Life {
         let heard = self.log(line).take_heard();
         let heard_ids: Vec<_> = heard.iter().map(|event| id(event)).collect();
         let first = self.book.events + 1 - append.events.len();
-        if heard_ids != (first..=self.book.events).collect::<Vec<_>>() {
+        let told = (first..).zip(&receipt.events).filter(|(_, event)| event.superseded.is_none());
+        if heard_ids != told.map(|(id, _)| id).collect::<Vec<_>>() {
             return Err(Fault(format!("the feed heard {heard_ids:?}")));
         }
-        self.book.acknowledged(line, receipt, now, born)
+        self.book.acknowledged(line, &append.events, receipt, now, born)
     }
 
     async fn repeat(&mut self, line: usize) -> Result<(), Fault> {
@@ -283,7 +346,7 @@ impl Life {
     fn restart(&mut self, line: usize) -> Result<(), Fault> {
         self.book.trace.step(format!("line {line}: a restart"));
         let directory = self.stop(line);
-        self.reopen(line, directory)
+        self.go_on(line, directory)
     }
 
     fn cut_off(&mut self, line: usize) {
@@ -305,7 +368,18 @@ impl Life {
         let left = self.log(line).directory.as_ref().map(|of| log::copy(of.path()));
         self.stop(line);
         self.cut_off(line);
-        self.reopen(line, left)
+        self.go_on(line, left)
+    }
+
+    /// What was kept on a disk goes on.
+    fn go_on(&mut self, line: usize, directory: Option<TempDir>) -> Result<(), Fault> {
+        let (ends, disturbed) = (self.book.ends.remove(&line), self.disturbed);
+        self.reopen(line, directory)?;
+        if self.is_on_disk && self.lines[line].log.is_some() {
+            self.book.ends.extend(ends.map(|ends| (line, ends)));
+            self.book.went_on(line, disturbed);
+        }
+        Ok(())
     }
 
     /// A kill after which the end of the database's log is gone.

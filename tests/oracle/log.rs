@@ -9,11 +9,12 @@ use fanfare::clock::Clock;
 use fanfare::config::{Config, Rules, Storage, Who};
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::sqlite::Opened;
-use fanfare::history::{Feed, History, Loss};
+use fanfare::history::{Feed, History, Loss, Removal};
 use fanfare::model::{Cursor, Event, Pattern, Topic};
 use tempfile::TempDir;
 
 use crate::seed::Dice;
+use crate::shelf::Shelf;
 
 /// The oldest event kept of the topics that have an age.
 pub const AGE: Duration = Duration::from_secs(60);
@@ -42,11 +43,19 @@ pub const PATTERNS: [&[&str]; 14] = [
 
 /// Hears what a log commits.
 #[derive(Default)]
-pub struct Heard(pub Mutex<Vec<Arc<Event>>>);
+pub struct Heard {
+    pub events: Mutex<Vec<Arc<Event>>>,
+    pub shelf: Mutex<Shelf>,
+}
 
 impl Feed for Heard {
     fn committed(&self, events: Vec<Arc<Event>>) {
-        self.0.lock().expect("nobody panics with it").extend(events);
+        self.shelf.lock().expect("nobody panics with it").add(&events);
+        self.events.lock().expect("nobody panics with it").extend(events);
+    }
+
+    fn removed(&self, removals: &[Removal]) {
+        self.shelf.lock().expect("nobody panics with it").remove(removals);
     }
 
     fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
@@ -62,6 +71,7 @@ impl Feed for Heard {
 pub struct Log {
     pub history: Arc<dyn History>,
     pub heard: Arc<Heard>,
+    pub rules: Rules,
     /// Where it keeps its data, if that is on a disk.
     pub directory: Option<TempDir>,
 }
@@ -117,7 +127,7 @@ fn config(path: &Path) -> Config {
 impl Log {
     /// Opens a log in a directory, or a new one in memory.
     pub fn open(directory: Option<TempDir>, rules: Rules, clock: Clock) -> Result<Self, String> {
-        let heard = Arc::new(Heard::default());
+        let (heard, kept) = (Arc::new(Heard::default()), rules.clone());
         let history: Arc<dyn History> = match &directory {
             None => {
                 let (start, config) = (MemoryHistory::new_start(), Config::default().history);
@@ -129,12 +139,13 @@ impl Log {
                 Arc::new(opened.start(heard.clone()).map_err(|e| e.to_string())?)
             }
         };
-        Ok(Self { history, heard, directory })
+        heard.shelf.lock().expect("nobody panics with it").begin = history.head().sequence;
+        Ok(Self { history, heard, rules: kept, directory })
     }
 
     /// What was heard since this was asked last.
     pub fn take_heard(&self) -> Vec<Arc<Event>> {
-        std::mem::take(&mut *self.heard.0.lock().expect("nobody panics with it"))
+        std::mem::take(&mut *self.heard.events.lock().expect("nobody panics with it"))
     }
 }
 

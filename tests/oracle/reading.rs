@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare::history::{History, Newest, Read};
+use fanfare::history::{History, Newest, Read, ReadBack};
 use fanfare::model::{Code, Cursor, Event, Pattern, Problem, Topic};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
@@ -63,6 +63,48 @@ pub async fn pages(
     Ok((given, after))
 }
 
+/// Reads back from a place to the beginning, in pages.
+pub async fn pages_back(
+    history: &dyn History,
+    patterns: &Arc<[Pattern]>,
+    mut before: Option<Cursor>,
+    max_events: usize,
+) -> Result<Given, Fault> {
+    let mut given = Given::default();
+    loop {
+        let (patterns, max_bytes) = (patterns.clone(), 100_000);
+        let read = ReadBack { patterns, before, max_events, max_bytes };
+        let page = answer(|| history.read_back(read.clone())).await?;
+        given.is_gap |= page.gap;
+        given.events.extend(page.events);
+        before = page.next;
+        if before.is_none() {
+            return Ok(given);
+        }
+    }
+}
+
+/// What has changed of current values since a place, in pages.
+pub async fn changed(
+    history: &dyn History,
+    patterns: &Arc<[Pattern]>,
+    since: Cursor,
+    max_events: usize,
+) -> Result<Given, Fault> {
+    let (mut after, mut given) = (None, Given::default());
+    loop {
+        let (patterns, since, max_bytes) = (patterns.clone(), Some(since), 100_000);
+        let newest = Newest { patterns, after, since, max_events, max_bytes };
+        let page = answer(|| history.newest(newest.clone())).await?;
+        given.is_gap |= page.gap;
+        given.events.extend(page.events);
+        after = page.next;
+        if after.is_none() {
+            return Ok(given);
+        }
+    }
+}
+
 /// The current values, in pages.
 pub async fn newest(
     history: &dyn History,
@@ -72,7 +114,7 @@ pub async fn newest(
     let (mut after, mut values) = (None, BTreeMap::new());
     loop {
         let (patterns, max_bytes) = (patterns.clone(), usize::MAX);
-        let newest = Newest { patterns, after, max_events, max_bytes };
+        let newest = Newest { patterns, after, since: None, max_events, max_bytes };
         let page = answer(|| history.newest(newest.clone())).await?;
         for event in page.events {
             if values.last_key_value().is_some_and(|(topic, _)| *topic >= event.topic) {

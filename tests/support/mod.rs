@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod frames;
 pub mod group;
 pub mod http2;
+pub mod kept;
 pub mod process;
 pub mod proxy;
 pub mod raw;

@@ -1,4 +1,4 @@
-//! A WebSocket client that reads JSON frames.
+//! A WebSocket client that reads frames of JSON, and of CBOR where it asked for that.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -101,6 +101,9 @@ impl WsClient {
         loop {
             match self.message().await {
                 Ok(Message::Text(text)) => return serde_json::from_str(&text).expect("JSON"),
+                Ok(Message::Binary(bytes)) => {
+                    return ciborium::from_reader(&bytes[..]).expect("CBOR");
+                }
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
                 other => panic!("no frame but {other:?}"),
             }

@@ -105,7 +105,7 @@ impl Subscriber for Fake {
         self.hears(close.name());
     }
 
-    fn left(&mut self, _: &SessionInfo) {}
+    fn left(&mut self, _: &SessionInfo, _: Ended) {}
 
     fn queued_bytes(&self) -> usize {
         0
@@ -154,7 +154,7 @@ impl Room {
         let everyone = Question::Sessions(None, Range { after: None, limit: 100 });
         let sessions = self.worker.answer(&everyone);
         let Answer::Sessions(sessions) = sessions else { panic!("{sessions:?}") };
-        sessions.into_iter().map(|view| view.info.id).collect()
+        sessions.into_iter().map(|view| view.info.id.to_string()).collect()
     }
 
     fn count(&mut self, topic: &str) -> usize {
@@ -166,7 +166,7 @@ impl Room {
 
 fn info(name: &str) -> SessionInfo {
     SessionInfo {
-        id: name.to_owned(),
+        id: name.into(),
         bearer: None,
         since: Timestamp::from_millis(0),
         transport: Transport::Sse,

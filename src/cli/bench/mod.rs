@@ -53,6 +53,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let token = remote::credential(args.token.clone(), "FANFARE_TOKEN")?.or_else(|| key.clone());
     let load = args.load()?;
     load.check().map_err(Failure::Usage)?;
+    let carried = args.carried()?;
     if let Some(warning) = open_files::make_room(load.connections() + load.publishers()) {
         note(warning);
     }
@@ -62,8 +63,15 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         let target = Target::of(&url).await?;
         let (protocol, publish) = (load.protocol, load.publish);
         let bench = Bench {
-            dialect: Arc::new(Native { target: target.clone(), token, key, protocol, publish }),
             publish_to: target.clone(),
+            dialect: Arc::new(Native {
+                target: target.clone(),
+                token,
+                key,
+                protocol,
+                publish,
+                carried,
+            }),
             target,
             load,
             server: Server::new(args.pids.clone()),

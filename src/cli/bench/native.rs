@@ -27,6 +27,8 @@ pub struct Native {
     pub protocol: Protocol,
     /// How events are published.
     pub publish: Publish,
+    /// What each event carries beside its topic and data, as members of a JSON object.
+    pub carried: String,
 }
 
 impl Dialect for Native {
@@ -83,6 +85,13 @@ impl Dialect for Native {
 
     fn publish(&self, posts: &[Post<'_>], out: &mut Vec<u8>) {
         match self.publish {
+            Publish::Single if !self.carried.is_empty() => {
+                for post in posts {
+                    let mut body = Vec::new();
+                    self.members(&[*post], &mut body, b"");
+                    self.post(out, "/v1/events", "application/json", &body);
+                }
+            }
             Publish::Single => {
                 for Post { topic, data } in posts {
                     let path = format!("/v1/topics/{topic}/events");
@@ -91,13 +100,13 @@ impl Dialect for Native {
             }
             Publish::Batch => {
                 let mut body = br#"{"events":["#.to_vec();
-                members(posts, &mut body, b",");
+                self.members(posts, &mut body, b",");
                 body.extend_from_slice(b"]}");
                 self.post(out, "/v1/events", "application/json", &body);
             }
             Publish::Ndjson => {
                 let mut body = Vec::new();
-                members(posts, &mut body, b"\n");
+                self.members(posts, &mut body, b"\n");
                 self.post(out, "/v1/events", "application/x-ndjson", &body);
             }
             Publish::WebSocket => {
@@ -106,7 +115,7 @@ impl Dialect for Native {
                         format!(r#"{{"op":"publish","ref":1,"topic":"{topic}","data":"#)
                             .into_bytes();
                     message.extend_from_slice(data);
-                    message.push(b'}');
+                    self.end(&mut message);
                     frames::write(out, Op::Text, &message);
                 }
             }
@@ -148,6 +157,27 @@ impl Native {
         }
     }
 
+    /// The events of a publish, as objects.
+    fn members(&self, posts: &[Post<'_>], body: &mut Vec<u8>, between: &[u8]) {
+        for (index, Post { topic, data }) in posts.iter().enumerate() {
+            if index > 0 {
+                body.extend_from_slice(between);
+            }
+            _ = write!(body, r#"{{"topic":"{topic}","data":"#);
+            body.extend_from_slice(data);
+            self.end(body);
+        }
+    }
+
+    /// Ends an event behind its data.
+    fn end(&self, event: &mut Vec<u8>) {
+        if !self.carried.is_empty() {
+            event.push(b',');
+            event.extend_from_slice(self.carried.as_bytes());
+        }
+        event.push(b'}');
+    }
+
     fn post(&self, out: &mut Vec<u8>, path: &str, media_type: &str, body: &[u8]) {
         self.ask(out, "POST", path, &self.key);
         _ = write!(out, "Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -159,18 +189,6 @@ fn query(topics: &[String]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(topics.iter().map(|topic| ("topic", topic)));
     query.finish()
-}
-
-/// The events of a publish of several.
-fn members(posts: &[Post<'_>], body: &mut Vec<u8>, between: &[u8]) {
-    for (index, Post { topic, data }) in posts.iter().enumerate() {
-        if index > 0 {
-            body.extend_from_slice(between);
-        }
-        _ = write!(body, r#"{{"topic":"{topic}","data":"#);
-        body.extend_from_slice(data);
-        body.push(b'}');
-    }
 }
 
 fn subscribe_json(reference: usize, topics: &[String]) -> Vec<u8> {
@@ -217,7 +235,8 @@ mod tests {
     fn native(protocol: Protocol, publish: Publish) -> Native {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let target = Target { path: "/x".into(), ..Target::at(address) };
-        Native { target, token: Some("T".into()), key: Some("K".into()), protocol, publish }
+        let (token, key) = (Some("T".into()), Some("K".into()));
+        Native { target, token, key, protocol, publish, carried: String::new() }
     }
 
     fn topics(count: usize) -> Vec<String> {
@@ -286,6 +305,19 @@ mod tests {
         assert!(bytes(Publish::Batch).ends_with(&format!("Length: 58\r\n\r\n{expected}")));
         let expected = "{\"topic\":\"a\",\"data\":1}\n{\"topic\":\"b\",\"data\":2}";
         assert!(bytes(Publish::Ndjson).ends_with(expected));
+    }
+
+    #[test]
+    fn what_events_carry_is_said_by_each_way_to_publish() {
+        for publish in [Publish::Single, Publish::Batch, Publish::Ndjson] {
+            let carried = r#""ttl_ms":5"#.to_owned();
+            let native = Native { carried, ..native(Protocol::Json, publish) };
+            let mut out = Vec::new();
+            native.publish(&[Post { topic: "a", data: b"1" }], &mut out);
+            let said = String::from_utf8_lossy(&out).into_owned();
+            assert!(said.starts_with("POST /x/v1/events HTTP/1.1\r\n"), "{said}");
+            assert!(said.contains(r#"{"topic":"a","data":1,"ttl_ms":5}"#), "{said}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::super::Failure;
 use super::super::remote::UrlArgs;
 use super::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
@@ -18,6 +20,7 @@ Examples:
   fanfare bench -s 10000 --rate 0 --pid PID       what idle connections cost
   fanfare bench -s 0 --publish ndjson --rate max  publishing alone
   fanfare bench -t 100000 -s 0 --patterns 1000    wildcards
+  fanfare bench --carry '{\"ttl_ms\":5000}'         values that end by themselves
   fanfare bench --storm connect --storm-rate 10000
 
 Measure a broker of your own: the events stay in its history, on topics beneath bench. With keys:
@@ -79,6 +82,9 @@ pub struct Args {
     /// Bytes of data an event
     #[arg(long, value_name = "SIZE", default_value = "128")]
     payload: Size,
+    /// What each event carries beside its data, as a JSON object such as `{"ttl_ms":60000}`
+    #[arg(long, value_name = "JSON")]
+    carry: Option<String>,
     /// How long is measured; a search takes so long for each rate
     #[arg(short, long, value_name = "DURATION", default_value = "10s")]
     duration: Span,
@@ -169,6 +175,18 @@ impl Args {
         })
     }
 
+    /// What each event carries, as members of an object.
+    pub(super) fn carried(&self) -> Result<String, Failure> {
+        let Some(text) = &self.carry else { return Ok(String::new()) };
+        let members: serde_json::Map<_, _> = serde_json::from_str(text).map_err(|error| {
+            let wrong = format!("--carry is no JSON object such as {{\"ttl_ms\":60000}}: {error}");
+            Failure::Usage(wrong)
+        })?;
+        let members =
+            members.iter().map(|(name, value)| format!("{}:{value}", Value::from(&**name)));
+        Ok(members.collect::<Vec<_>>().join(","))
+    }
+
     fn pace(&self) -> Pace {
         match (self.burst, self.rate) {
             (Some(events), _) => Pace::Burst { events, pause: self.pause.0 },
@@ -199,6 +217,18 @@ mod tests {
     #[test]
     fn without_flags_the_load_is_the_default_one() {
         assert_eq!(format!("{:?}", load("")), format!("{:?}", Load::default()));
+    }
+
+    #[test]
+    fn what_events_carry_is_an_object() {
+        let carried = |text: &str| {
+            let line = Line::try_parse_from(["bench", "--carry", text]).unwrap();
+            line.args.carried().ok()
+        };
+        assert_eq!(carried(r#"{"keep": false}"#).as_deref(), Some(r#""keep":false"#));
+        let both = carried(r#"{"ttl_ms":5,"except":"s"}"#).unwrap();
+        assert!(both.contains(r#""ttl_ms":5"#) && both.contains(r#""except":"s""#), "{both}");
+        assert_eq!(carried("5"), None);
     }
 
     #[test]

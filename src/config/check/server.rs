@@ -37,6 +37,7 @@ pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Ser
         stream_heartbeat: heartbeat("server.stream_heartbeat", typed.stream_heartbeat, complaints),
         flush_interval,
         compression: typed.compression.then_some(typed.compression_bytes.0),
+        trace_context: typed.trace_context,
         shutdown_delay: between(complaints, "server.shutdown_delay", typed.shutdown_delay, 0, 600),
         shutdown_grace: between(complaints, "server.shutdown_grace", typed.shutdown_grace, 0, 600),
     }

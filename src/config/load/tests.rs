@@ -53,7 +53,7 @@ fn other_value(key: &Key<Typed>) -> &'static str {
         "server.allowed_origins" => "http://a.example,http://b.example",
         "server.listen" | "server.internal_listen" => "127.0.0.1:9",
         "server.trusted_proxies" => "10.0.0.0/8,::1",
-        "notices.sessions" | "notices.topics" => "true",
+        "notices.sessions" | "notices.topics" | "server.trace_context" => "true",
         "server.flush_interval" => "7ms",
         "limits.event_bytes" => "1KiB",
         "limits.batch_bytes" | "limits.message_bytes" => "3MiB",

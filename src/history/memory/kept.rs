@@ -4,14 +4,14 @@
 //! in one floor once it is forgotten, so that a reader whose place lies before a removed event is
 //! told of a gap. A needless gap is possible, a missing one is not.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
 
 use super::super::clock_steps::ClockSteps;
 use super::super::terms::Standing;
-use super::super::{FoundBack, NewestPage, TopicSummary};
+use super::super::{FoundBack, NewestPage, Removal, TopicSummary};
 use crate::model::{Event, Pattern, Timestamp, Topic};
 
 /// How many topics without events are remembered for the number of their last removed event.
@@ -40,6 +40,8 @@ pub(in crate::history) struct Kept {
     /// What they cost.
     stays_bytes: usize,
     max_stays: MaxStays,
+    /// The number of the last removed event of each topic, where that is to be told.
+    removed: HashMap<Topic, u64>,
 }
 
 /// What may stay of all topics together.
@@ -91,7 +93,21 @@ impl Kept {
             stays: BTreeSet::new(),
             stays_bytes: 0,
             max_stays,
+            removed: HashMap::new(),
         }
+    }
+
+    /// Tells what was removed since this was last done.
+    pub(in crate::history) fn tell_removed(&mut self, tell: impl FnOnce(&[Removal])) {
+        if self.removed.is_empty() {
+            return;
+        }
+        let topics = &self.topics;
+        let removals = self.removed.drain().map(|(topic, upto)| {
+            let is_superseded = topics.get(&topic).is_some_and(|log| !log.events.is_empty());
+            Removal { topic: Some(topic), upto, is_superseded }
+        });
+        tell(&removals.collect::<Vec<_>>());
     }
 
     /// The number of the newest event before a moment, in milliseconds since 1970.
@@ -225,14 +241,27 @@ impl Kept {
         sequence: u64,
         patterns: &[Pattern],
     ) -> Option<u64> {
-        let lost = patterns.iter().map(|pattern| match pattern.as_topic() {
-            Some(topic) => self.topics.get(&topic).map_or(self.floor, |log| log.last_removed),
+        let lost = self.last_removed(patterns, |_| true);
+        (lost > sequence).then_some(lost)
+    }
+
+    /// Whether that is so of a topic that keeps none which is newer.
+    pub(in crate::history) fn has_lost_newest(&self, sequence: u64, patterns: &[Pattern]) -> bool {
+        self.last_removed(patterns, |log| log.events.is_empty()) > sequence
+    }
+
+    /// The number of the last event that was, or may have been, removed of a topic that one of `patterns` matches; of the
+    /// known ones, of those that count.
+    fn last_removed(&self, patterns: &[Pattern], counts: impl Fn(&TopicLog) -> bool) -> u64 {
+        let last = |log: &TopicLog| if counts(log) { log.last_removed } else { 0 };
+        let removed = patterns.iter().map(|pattern| match pattern.as_topic() {
+            Some(topic) => self.topics.get(&topic).map_or(self.floor, last),
             None => {
-                let removed = self.matching(pattern, None).map(|(_, log)| log.last_removed);
+                let removed = self.matching(pattern, None).map(|(_, log)| last(log));
                 removed.fold(self.floor, u64::max)
             }
         });
-        lost.max().filter(|lost| *lost > sequence)
+        removed.max().unwrap_or(0)
     }
 
     /// Events after `after` and up to `upto`, oldest first, until a limit is reached.
@@ -336,10 +365,10 @@ impl Kept {
             }
             let is_full = events.len() >= max_events || bytes >= max_bytes;
             if is_full || looked_at + 1 >= LOOKED_AT {
-                return NewestPage { events, next: Some(topic.clone()) };
+                return NewestPage { events, gap: false, next: Some(topic.clone()) };
             }
         }
-        NewestPage { events, next: None }
+        NewestPage { events, gap: false, next: None }
     }
 
     /// Topics with events that `pattern` matches, by name.
@@ -407,6 +436,10 @@ impl Kept {
             self.bytes -= event.cost();
         }
         self.topic_by_sequence.remove(&sequence);
+        match self.removed.get_mut(topic) {
+            Some(last) => *last = sequence,
+            None => _ = self.removed.insert(topic.clone(), sequence),
+        }
         if emptied {
             self.emptied.push_back(topic.clone());
             self.forget_emptied();

@@ -10,18 +10,18 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::super::clock_steps::{ClockSteps, Dating, span};
-use super::super::endings::{Ending, Endings};
+use super::super::endings::{Departure, Ending, Endings};
 use super::super::terms::{self, Apart, Judged, Standings};
 use super::super::{
-    AppendError, EventReceipt, FoundBack, IdempotencyKey, ListTopics, Newest, NewestPage, Receipt,
-    TopicSummary,
+    Append, AppendError, EventReceipt, Feed, FoundBack, IdempotencyKey, ListTopics, Newest,
+    NewestPage, Receipt, TopicSummary,
 };
 use super::kept::{Bounds, Found, Kept, MaxStays};
 use super::receipts::{Known, Receipts};
 use crate::clock::Clock;
 use crate::config::{self, Rule, Rules, Storage};
 use crate::metrics::EARLY_KEYS;
-use crate::model::{Cursor, Event, NewEvent, Pattern, Timestamp, Topic};
+use crate::model::{Cursor, Envelope, Event, NewEvent, Pattern, Timestamp, Topic};
 
 /// How many topics one sweep looks at.
 const SWEPT_TOPICS: usize = 4_096;
@@ -36,6 +36,8 @@ pub(in crate::history) struct Log {
     rules: Rules,
     kept: Kept,
     endings: Endings,
+    /// How many values one session may hold, and for how long they stay where it was cut.
+    bound: (usize, Duration),
     receipts: Receipts,
     swept: Option<Topic>,
 }
@@ -58,6 +60,7 @@ impl Log {
             rules,
             kept: Kept::new(config.memory_bytes, max_stays),
             endings: Endings::default(),
+            bound: (config.bound_topics, config.bound_linger),
             receipts: Receipts::new(config.idempotency_window, config.idempotency_keys),
             swept: None,
         };
@@ -116,16 +119,50 @@ impl Log {
         &self.rules
     }
 
-    /// The first result of a repeated request; none where the key is new.
+    /// The first result of a repeated request, whose values are bound to who repeats it; none where there is no key,
+    /// or it is new.
     pub(in crate::history) fn known(
         &mut self,
-        key: &IdempotencyKey,
+        append: &Append,
     ) -> Result<Option<Receipt>, AppendError> {
+        let Some(key) = &append.key else { return Ok(None) };
         match self.receipts.find(key, self.clock.now().into_std()) {
-            Known::Same(events) => Ok(Some(Receipt { events, repeated: true })),
+            Known::Same(events) => {
+                self.bind_again(&append.events, &events)?;
+                Ok(Some(Receipt { events, repeated: true }))
+            }
             Known::Other => Err(AppendError::Mismatch),
             Known::Full => Err(AppendError::TooManyKeys),
             Known::New => Ok(None),
+        }
+    }
+
+    fn bind_again(
+        &mut self,
+        events: &[NewEvent],
+        receipts: &[EventReceipt],
+    ) -> Result<(), AppendError> {
+        self.require_room(events)?;
+        for (event, receipt) in events.iter().zip(receipts) {
+            if let Some(session) = event.holder()
+                && let Some(place) = receipt.cursor
+            {
+                self.endings.bind_again(&event.topic, place, session);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what would be bound to a session that holds as many values as it may.
+    fn require_room(&self, events: &[NewEvent]) -> Result<(), AppendError> {
+        let (most, _) = self.bound;
+        let has_room = |event: &NewEvent| {
+            let holder = event.holder();
+            holder.is_none_or(|session| self.endings.may_bind(session, &event.topic, most))
+        };
+        match events.iter().all(has_room) {
+            true => Ok(()),
+            false => Err(AppendError::TooManyBound { most }),
         }
     }
 
@@ -155,6 +192,7 @@ impl Log {
         if events.iter().all(terms::is_free) {
             return Ok(Judged { events, apart: Vec::new() });
         }
+        self.require_room(&events)?;
         let is_kept = |event: &NewEvent| self.is_kept(event);
         let standing = |topic: &Topic| {
             let here = self.kept.standing(topic);
@@ -243,6 +281,11 @@ impl Log {
         self.kept.lost_after(sequence, patterns)
     }
 
+    /// Whether that is so of a topic that keeps none which is newer in memory.
+    pub(in crate::history) fn has_lost_newest(&self, sequence: u64, patterns: &[Pattern]) -> bool {
+        self.kept.has_lost_newest(sequence, patterns)
+    }
+
     /// The number of the newest event in memory before a time; 0 where there is none.
     pub(in crate::history) fn newest_before(&self, time: Timestamp) -> u64 {
         self.kept.newest_before(self.steps(), time.millis(), self.head.sequence)
@@ -255,7 +298,7 @@ impl Log {
 
     /// The newest event in memory of each matching topic.
     pub(in crate::history) fn newest(&self, newest: &Newest) -> NewestPage {
-        let Newest { patterns, after, max_events, max_bytes } = newest;
+        let Newest { patterns, after, max_events, max_bytes, .. } = newest;
         self.kept.newest(patterns, after.as_ref(), *max_events, *max_bytes)
     }
 
@@ -269,14 +312,33 @@ impl Log {
         self.kept.topic(topic)
     }
 
-    /// Values whose time is over, wherever they are kept.
+    /// Notes that sessions have left, whose values end with them.
+    pub(in crate::history) fn depart(&mut self, departures: Vec<Departure>) {
+        let now = self.clock.now().into_std();
+        let (_, linger) = self.bound;
+        for Departure { session, lingers } in departures {
+            self.endings.leave(session, now, if lingers { linger } else { Duration::ZERO });
+        }
+    }
+
+    /// Values that have ended, wherever they are kept.
     pub(in crate::history) fn due(&self, limit: usize) -> Vec<Ending> {
         self.endings.due(self.clock.now().into_std(), limit)
     }
 
-    /// Has a value from before a restart end after so long.
-    pub(in crate::history) fn end_after(&mut self, ending: Ending, left: Duration) {
-        self.endings.add(ending, self.clock.now().into_std(), left);
+    /// Has a value from before a restart end: after so long, where it has a time, and with its session, which is gone.
+    pub(in crate::history) fn restore(
+        &mut self,
+        topic: Topic,
+        place: Cursor,
+        envelope: Envelope,
+        left: Option<Duration>,
+    ) {
+        let now = self.clock.now().into_std();
+        if let Some(session) = envelope.holder() {
+            self.endings.leave(session.into(), now, self.bound.1);
+        }
+        self.endings.add(topic, place, envelope, now, left);
     }
 
     /// Forgets what is in memory of one topic; returns how many events.
@@ -298,9 +360,15 @@ impl Log {
         let aged = |sequence, date: Timestamp| steps.aged(sequence, date.millis());
         self.swept = self.kept.expire(from.as_ref(), SWEPT_TOPICS, oldest, aged);
         let now = self.clock.now().into_std();
+        self.endings.forget_departures(now);
         self.receipts.expire(now);
         let remembered = self.receipts.shorter_window(now).unwrap_or_default();
         EARLY_KEYS.note(self.receipts.take_early(), remembered);
+    }
+
+    /// Tells what was removed from memory since this was last done, whose events were told before.
+    pub(in crate::history) fn tell_removed(&mut self, feed: &dyn Feed) {
+        self.kept.tell_removed(|removed| feed.removed(removed));
     }
 
     /// For how long idempotency keys are remembered now; none where that is their whole window.

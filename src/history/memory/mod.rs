@@ -15,8 +15,8 @@ use self::log::Log;
 use super::clock_steps::{ClockSteps, Dating};
 use super::terms::{Judged, Standings};
 use super::{
-    Append, AppendError, BackPage, Ending, Feed, FoundBack, History, ListTopics, Moment, Newest,
-    NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
+    Append, AppendError, BackPage, Departure, Ending, Feed, FoundBack, History, ListTopics, Moment,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
 };
 use crate::clock::Clock;
 use crate::config::{self, Rules};
@@ -55,16 +55,23 @@ impl MemoryHistory {
 
     fn append_now(&self, append: Append) -> Result<Receipt, AppendError> {
         let mut log = self.lock();
-        if let Some(key) = &append.key
-            && let Some(receipt) = log.known(key)?
-        {
+        if let Some(receipt) = log.known(&append)? {
             return Ok(receipt);
         }
         let Judged { events, apart } = log.judge(append.events, &Standings::new())?;
         let events = log.number(events);
         let receipt = log.commit(&events, apart, append.key);
         self.feed.committed(events);
+        log.tell_removed(&*self.feed);
         Ok(receipt)
+    }
+
+    /// Does something that removes events, and tells which.
+    fn remove<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
+        let mut log = self.lock();
+        let done = act(&mut log);
+        log.tell_removed(&*self.feed);
+        done
     }
 
     /// Where reading begins, and whether `after` is a place in this log at all.
@@ -129,8 +136,13 @@ impl History for MemoryHistory {
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
-        let mut page = self.lock().newest(&newest);
-        page.events.retain(|event| !event.is_tombstone());
+        let log = self.lock();
+        let mut page = log.newest(&newest);
+        page.events.retain(|event| newest.wants(event));
+        if newest.since.is_some() {
+            let (after, foreign) = self.position(&log, newest.since);
+            page.gap = foreign || log.has_lost_newest(after, &newest.patterns);
+        }
         Box::pin(ready(Ok(page)))
     }
 
@@ -143,7 +155,12 @@ impl History for MemoryHistory {
     }
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
-        Box::pin(ready(Ok(self.lock().forget(&topic))))
+        Box::pin(ready(Ok(self.remove(|log| log.forget(&topic)))))
+    }
+
+    fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
+        self.lock().depart(departures);
+        Box::pin(ready(Ok(())))
     }
 
     fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
@@ -159,7 +176,7 @@ impl History for MemoryHistory {
     }
 
     fn sweep(&self) {
-        self.lock().sweep();
+        self.remove(Log::sweep);
     }
 
     fn stop(&self) {}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
-use super::super::{Loss, LostTopic};
+use super::super::{Loss, LostTopic, Removal};
 use super::entry::{self, Mention};
 use super::follower::Follower;
 use super::losses::{News, Told};
@@ -129,6 +129,14 @@ impl Follower {
             debug!(%since, ?lost, "events were gone before they could be delivered");
             self.feed.broken(Loss { since, place: self.at, topics: Some(lost.into()) });
             self.server.saw(self.at);
+        }
+    }
+
+    /// Tells whoever keeps something at hand what is kept no longer, of what was told.
+    pub(super) fn tell_kept_no_longer(&self, removed: Vec<Removal>) {
+        if !removed.is_empty() {
+            self.recent.remove(&removed);
+            self.feed.removed(&removed);
         }
     }
 

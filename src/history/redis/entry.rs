@@ -3,14 +3,18 @@
 //! An entry is what a stream keeps of an event: `flags, length of the type, type, data`. From form 2 on the
 //! [`Envelope`] may stand before the data, behind its length in two bytes, where a flag says so. A message is
 //! what a script tells of one or more events; a node looks at each topic first, and reads the entry
-//! behind it only where somebody wants it.
+//! behind it only where somebody wants it. Behind the events may stand what was removed.
 
 use std::sync::Arc;
 
+use super::super::Removal;
 use crate::model::{Cursor, Data, Envelope, Event, EventType, LogName, NewEvent, Timestamp, Topic};
 
 /// The highest form that this release reads; nodes tell each other.
-pub(super) const READS: u8 = 3;
+pub(super) const READS: u8 = 4;
+
+/// The form from which on a node tells what it removes.
+pub(super) const TELLS_REMOVALS: u8 = 4;
 
 /// The form from which on a node looks at what receipts say of the events, and not only at how a request came.
 pub(super) const RECEIPTS_OF_EVENTS: u8 = 3;
@@ -98,6 +102,15 @@ pub(super) struct Message<'a> {
     rest: &'a [u8],
 }
 
+/// What a message tells of removals.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Removals {
+    /// How often nodes were told of some before.
+    pub(super) before: u64,
+    /// Those that it tells of.
+    pub(super) removed: Vec<Removal>,
+}
+
 /// How a message stands to what was heard before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -160,11 +173,8 @@ impl<'a> Message<'a> {
             (self.previous, self.time, self.count, self.rest);
         std::iter::from_fn(move || {
             left = left.checked_sub(1)?;
-            let &[flags, length] = take(&mut rest, 2)? else { return None };
-            let size = u32::from_be_bytes(take(&mut rest, 4)?.try_into().ok()?);
-            let topic = std::str::from_utf8(take(&mut rest, usize::from(length))?).ok()?;
-            let topic = Topic::from_stored(topic).ok()?;
-            let entry = take(&mut rest, usize::try_from(size).ok()?)?;
+            let (flags, topic, entry) = part(&mut rest)?;
+            let topic = Topic::from_stored(std::str::from_utf8(topic).ok()?).ok()?;
             let is_numbered = flags & NUMBERED != 0;
             if is_numbered {
                 place = place.at(place.sequence + 1);
@@ -174,6 +184,32 @@ impl<'a> Message<'a> {
             Some(Mention { cursor, topic, time, entry })
         })
     }
+
+    /// What it tells of removals; none where it tells of none, or is damaged.
+    pub(super) fn removals(&self) -> Option<Removals> {
+        let mut rest = self.rest;
+        for _ in 0..self.count {
+            part(&mut rest)?;
+        }
+        let before = number(&mut rest)?;
+        let count = u32::from_be_bytes(take(&mut rest, 4)?.try_into().ok()?);
+        let removed = (0..count).map(|_| {
+            let &[is_superseded, length] = take(&mut rest, 2)? else { return None };
+            let upto = number(&mut rest)?;
+            let topic = std::str::from_utf8(take(&mut rest, usize::from(length))?).ok()?;
+            let topic = Some(Topic::from_stored(topic).ok()?);
+            Some(Removal { topic, upto, is_superseded: is_superseded != 0 })
+        });
+        Some(Removals { before, removed: removed.collect::<Option<_>>()? })
+    }
+}
+
+/// The flags, the topic and the entry of an event in a message.
+fn part<'a>(rest: &mut &'a [u8]) -> Option<(u8, &'a [u8], &'a [u8])> {
+    let &[flags, length] = take(rest, 2)? else { return None };
+    let size = u32::from_be_bytes(take(rest, 4)?.try_into().ok()?);
+    let topic = take(rest, usize::from(length))?;
+    Some((flags, topic, take(rest, usize::try_from(size).ok()?)?))
 }
 
 fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
@@ -228,6 +264,15 @@ mod tests {
             assert_eq!(event.data.is_base64(), data.is_base64());
             assert_eq!(encode(&new).len() + 254 + topic.as_str().len(), event.cost());
         }
+    }
+
+    #[test]
+    fn an_event_that_carries_nothing_is_stored_in_the_bytes_of_the_first_release() {
+        let kind = Some(EventType::parse("changed").unwrap());
+        let data = Data::from_json(br#"{"b": 1.10}"#, 9).unwrap();
+        let new = NewEvent::new(Topic::parse("a").unwrap(), kind, data);
+        assert_eq!(encode(&new), b"\0\x07changed{\"b\": 1.10}");
+        assert_eq!(form(&new), 1);
     }
 
     #[test]

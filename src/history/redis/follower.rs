@@ -5,6 +5,7 @@
 //! at, which finds a lost last message. Events that nobody here wants are passed by their topic.
 
 use std::collections::HashMap;
+use std::mem;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +17,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use tracing::{info, warn};
 
 use super::super::clock_steps::{Step, span};
-use super::super::{Feed, Loss};
+use super::super::{Feed, Loss, Removal};
 use super::ear::Ear;
-use super::entry::{Mention, Message, Standing};
+use super::entry::{self, Mention, Message, Removals, Standing};
 use super::link::{Link, Server, away};
 use super::losses::Told;
 use super::pace::Pace;
@@ -62,8 +63,12 @@ pub(super) struct Follower {
     /// The last step of the clock that was logged.
     step: Option<Step>,
     pace: Pace,
-    /// The head when it was last looked at.
-    head: u64,
+    /// The head when it was last looked at, and how often nodes had been told of removals.
+    seen: (u64, u64),
+    /// Of what was removed, as much was told as of so many tellings.
+    pub(super) removals: u64,
+    /// What comes after this number is told by this node.
+    begun: u64,
     /// Something was missed, so that the next thing to do is to catch up.
     is_behind: bool,
     deaf: Arc<Notify>,
@@ -104,10 +109,24 @@ impl Follower {
         state: &State,
         deaf: Arc<Notify>,
     ) -> Self {
-        let (at, breach, head) = (state.head, state.breach, state.head.sequence);
+        let (at, breach, removals) = (state.head, state.breach, state.removals);
+        let (begun, seen) = (at.sequence, (at.sequence, removals));
         let step = state.steps.all().last().copied();
         let (pace, is_behind) = (Pace::default(), false);
-        Self { server, feed, recent, at, breach, step, pace, head, is_behind, deaf }
+        Self {
+            server,
+            feed,
+            recent,
+            at,
+            breach,
+            step,
+            pace,
+            seen,
+            removals,
+            begun,
+            is_behind,
+            deaf,
+        }
     }
 
     /// Follows for good, first over `ear`.
@@ -174,7 +193,7 @@ impl Follower {
     /// Delivers what messages tell of, together what follows each other; none where something was missed.
     async fn hear(&mut self, messages: &[Vec<u8>]) -> Option<()> {
         self.keep_back().await;
-        let (mut mentions, mut end) = (Vec::new(), self.at);
+        let (mut mentions, mut removed, mut end) = (Vec::new(), Vec::new(), self.at);
         for message in messages {
             let message = Message::read(message);
             let step = message.as_ref().map_or(Standing::Elsewhere, |it| it.step(end, self.breach));
@@ -189,9 +208,31 @@ impl Follower {
             if step != Standing::Old {
                 mentions.extend(message.mentions());
                 end = mentions.iter().rev().find_map(|mention| mention.cursor).unwrap_or(self.at);
+                let is_value_gone = self.note_removals(&message, &mut removed)?;
+                if is_value_gone {
+                    self.deliver(&mentions).await?;
+                    mentions.clear();
+                    self.tell_kept_no_longer(mem::take(&mut removed));
+                }
             }
         }
-        self.deliver(&mentions).await
+        self.deliver(&mentions).await?;
+        self.tell_kept_no_longer(removed);
+        Some(())
+    }
+
+    /// Takes what a message tells of removals; whether the newest event of a topic is among them, or none where some were
+    /// missed.
+    fn note_removals(&mut self, message: &Message<'_>, all: &mut Vec<Removal>) -> Option<bool> {
+        let Some(Removals { before, removed }) = message.removals() else { return Some(false) };
+        if before > self.removals {
+            return None;
+        }
+        // What was learned already may have been of events that were not told then.
+        self.removals = self.removals.max(before + 1);
+        let is_value_gone = removed.iter().any(|removed| !removed.is_superseded);
+        all.extend(removed);
+        Some(is_value_gone)
     }
 
     /// Looks for a last message that was lost; none where something was missed.
@@ -205,8 +246,12 @@ impl Follower {
         }
         // What was there a moment ago should have been heard by now. While messages wait they say it
         // better: what they bring may be gone from the streams.
-        let is_late = self.head > self.at.sequence && ear.is_quiet();
-        self.head = state.head.sequence;
+        let (head, removals) = self.seen;
+        let is_late = (head > self.at.sequence || removals > self.removals) && ear.is_quiet();
+        self.seen = (state.head.sequence, state.removals);
+        if self.server.nodes.without(entry::TELLS_REMOVALS).is_some() {
+            self.learn_removals(&link).await?;
+        }
         if is_late { None } else { Some(()) }
     }
 
@@ -264,11 +309,31 @@ impl Follower {
             let state = self.judge(&link, self.reads(&link).state().await)??;
             head = state.head.sequence;
             if state.head.at(0) != self.at.at(0) || head < self.at.sequence + PAGE as u64 {
+                self.learn_removals(&link).await?;
                 let (upto, took) = (self.at.sequence, begin.elapsed());
                 info!(since = since.sequence, upto, ?took, "caught up with the log");
                 return Some(());
             }
         }
+    }
+
+    /// Learns what was removed of all that this node has told, where it may not have heard of that.
+    async fn learn_removals(&mut self, link: &Arc<Link>) -> Option<()> {
+        // How often it was told is read first: what is removed meanwhile is both learned and heard.
+        let state = self.judge(link, self.reads(link).state().await)??;
+        let losses = self.judge(link, self.reads(link).losses(self.begun, LOSSES).await)?;
+        let topics: Vec<_> = losses.topics.iter().map(|(topic, _)| topic.clone()).collect();
+        let are_kept = self.judge(link, self.reads(link).are_kept(&topics).await)?;
+        let of_topics = losses.topics.iter().zip(are_kept);
+        let of_topics = of_topics.map(|((topic, upto), is_superseded)| {
+            let topic = Some(topic.clone());
+            Removal { topic, upto: *upto, is_superseded }
+        });
+        let unknown = losses.unknown();
+        let of_any = (unknown > self.begun).then(|| Removal::of_any(unknown));
+        self.tell_kept_no_longer(of_topics.chain(of_any).collect());
+        self.removals = state.removals;
+        Some(())
     }
 
     /// Delivers events up to a number from their streams, until `patience` no faster than clients take

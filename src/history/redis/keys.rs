@@ -40,10 +40,10 @@ impl Keys {
     }
 
     /// What every script works with, in its order.
-    pub(super) fn of_every_script(&self) -> [String; 11] {
+    pub(super) fn of_every_script(&self) -> [String; 13] {
         let names = [
             "log", "order", "topics", "lost", "bytes", "receipts", "epochs", "stays", "versions",
-            "ends", "endings",
+            "ends", "endings", "bound", "left",
         ];
         names.map(|name| self.named(name))
     }

@@ -13,6 +13,9 @@ use crate::model::LogName;
 /// How long a node counts as there without a word from it.
 pub(super) const LEASE: Duration = Duration::from_secs(5);
 
+/// How long it is remembered when a lease ended.
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+
 /// Silence for so long means that a connection is dead.
 pub(super) const SILENCE: Duration = Duration::from_millis(2_500);
 
@@ -21,7 +24,11 @@ pub(super) const SILENCE: Duration = Duration::from_millis(2_500);
 pub(super) struct Leases {
     database: i64,
     heard_myself: Option<Instant>,
+    /// Since when it does without a break.
+    hears_since: Option<Instant>,
     others: HashMap<LogName, Other>,
+    /// When the leases of those ended that were here.
+    ended: HashMap<LogName, Instant>,
 }
 
 /// Another node.
@@ -67,6 +74,7 @@ impl Leases {
     pub(super) fn hear_myself(&mut self, now: Instant) {
         if self.is_deaf(now) {
             self.others.values_mut().for_each(|other| other.heard = now);
+            self.hears_since = Some(now);
         }
         self.heard_myself = Some(now);
     }
@@ -117,8 +125,21 @@ impl Leases {
     }
 
     /// Another node has said good-bye.
-    pub(super) fn end(&mut self, node: LogName) {
+    pub(super) fn end(&mut self, node: LogName, now: Instant) {
         self.others.remove(&node);
+        self.ended.insert(node, now);
+    }
+
+    /// Since when a node is not there any more, as far as this one can tell. One of which nothing was ever heard, for a whole
+    /// lease, was gone before this one began to hear.
+    pub(super) fn gone_since(&mut self, node: LogName, now: Instant) -> Option<Instant> {
+        self.end_leases(now);
+        if self.is_deaf(now) || self.others.contains_key(&node) {
+            return None;
+        }
+        let never_heard =
+            self.hears_since.filter(|since| now.saturating_duration_since(*since) > LEASE);
+        self.ended.get(&node).copied().or(never_heard)
     }
 
     /// The neighbours whose lease runs.
@@ -128,9 +149,14 @@ impl Leases {
     }
 
     fn end_leases(&mut self, now: Instant) {
-        if !self.is_deaf(now) {
-            self.others.retain(|_, other| now.saturating_duration_since(other.heard) <= LEASE);
+        if self.is_deaf(now) {
+            return;
         }
+        let Self { others, ended, .. } = self;
+        let over = others.extract_if(|_, other| now.saturating_duration_since(other.heard) > LEASE);
+        ended.extend(over.map(|(node, other)| (node, other.heard + LEASE)));
+        // Who ended long ago is one of which nothing is heard.
+        ended.retain(|_, at| now.saturating_duration_since(*at) < REMEMBERED);
     }
 
     /// Whether this node does not hear itself, or not for long.
@@ -155,7 +181,7 @@ mod tests {
         leases.hear_myself(start);
         leases.hear(node("aaaaaaaa"), start);
         leases.hear(node("bbbbbbbb"), start);
-        leases.end(node("bbbbbbbb"));
+        leases.end(node("bbbbbbbb"), start);
         for second in 1..=5 {
             leases.hear_myself(start + second * SECOND);
             assert_eq!(leases.others(start + second * SECOND), [node("aaaaaaaa")]);
@@ -176,6 +202,34 @@ mod tests {
         }
         leases.hear_myself(start + 36 * SECOND);
         assert_eq!(leases.others(start + 36 * SECOND), []);
+    }
+
+    #[test]
+    fn a_node_is_gone_since_its_lease_ended_or_since_before_this_one_began_to_hear() {
+        let (mut leases, start) = (Leases::default(), Instant::now());
+        let (killed, stopped, unknown) = (node("aaaaaaaa"), node("bbbbbbbb"), node("cccccccc"));
+        assert_eq!(leases.gone_since(unknown, start), None, "nothing is heard yet");
+        leases.hear_myself(start);
+        leases.hear(killed, start);
+        leases.hear(stopped, start);
+        for second in 1..=5 {
+            leases.hear_myself(start + second * SECOND);
+        }
+        let now = start + 5 * SECOND;
+        leases.end(stopped, now);
+        assert_eq!(leases.gone_since(stopped, now), Some(now));
+        assert_eq!((leases.gone_since(killed, now), leases.gone_since(unknown, now)), (None, None));
+        let now = start + 6 * SECOND;
+        leases.hear_myself(now);
+        assert_eq!(leases.gone_since(killed, now), Some(start + LEASE));
+        assert_eq!(leases.gone_since(unknown, now), Some(start));
+        leases.hear(killed, now);
+        assert_eq!(leases.gone_since(killed, now), None, "it stood still");
+        // Who hears nothing judges nobody, and not before a whole lease after that.
+        leases.lose_hearing();
+        assert_eq!(leases.gone_since(unknown, now), None);
+        leases.hear_myself(now);
+        assert_eq!(leases.gone_since(unknown, now), None);
     }
 
     #[test]
@@ -209,7 +263,7 @@ mod tests {
         assert_eq!(leases.without(2, now), None);
         leases.hear_word(old, Word::read(b""), now);
         assert_eq!(leases.without(2, now), Some(old));
-        leases.end(old);
+        leases.end(old, now);
         assert_eq!(leases.without(2, now), None);
     }
 

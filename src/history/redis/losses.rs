@@ -36,10 +36,7 @@ impl Told {
         after: u64,
         is_wanted: impl Fn(&Topic) -> bool,
     ) -> News {
-        let floor = losses.state.as_ref().map_or(0, |state| state.floor);
-        // Those that were not listed come behind the last that was.
-        let unlisted = losses.topics.last().filter(|_| losses.is_cut).map_or(0, |(_, last)| *last);
-        let unknown = floor.max(unlisted);
+        let unknown = losses.unknown();
         // What is not listed may lose more by the next page, and stay unlisted.
         let is_told = self
             .all

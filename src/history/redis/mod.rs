@@ -7,6 +7,7 @@
 mod back;
 mod connection;
 mod delivery;
+mod departures;
 mod ear;
 mod ends;
 mod entry;
@@ -57,8 +58,8 @@ use self::state::State;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::{
-    Append, AppendError, BackPage, Ending, Feed, History, ListTopics, Moment, Newest, NewestPage,
-    Page, Read, ReadBack, Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Departure, Ending, Feed, History, ListTopics, Moment, Newest,
+    NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
 };
 use crate::clock::within;
 use crate::config::{self, Rules};
@@ -147,6 +148,7 @@ impl Joined {
         let recent = Arc::new(Recent::new(head, recent_bytes));
         let queue = Arc::new(Queue::new(config.pending_bytes));
         let due = Arc::new(Notify::new());
+        let linger = config.bound_linger;
         let config = config.clone();
         let reader = Reader { server: server.clone(), recent: recent.clone() };
         let told = Start { feed, recent, queue: queue.clone(), due: due.clone(), config, rules };
@@ -154,7 +156,7 @@ impl Joined {
             error!("the thread of Redis has ended");
         }
         let thread = Mutex::new(Some(thread));
-        let ends = Ends::new(server.clone());
+        let ends = Ends::new(server.clone(), linger);
         RedisHistory { server, queue, reader, ends, due, thread }
     }
 }
@@ -224,6 +226,16 @@ fn needed_form(append: &Append) -> u8 {
 }
 
 impl RedisHistory {
+    /// Says of what is bound to a session of this node that it is one of this node.
+    fn name_holders(&self, append: &mut Append) {
+        for envelope in append.events.iter_mut().filter_map(|event| event.envelope.as_mut()) {
+            if let Some(holder) = envelope.holder().map(|held| ends::holder(self.server.node, held))
+            {
+                envelope.bind(&holder);
+            }
+        }
+    }
+
     /// The other nodes of the log.
     pub fn nodes(&self) -> Nodes {
         Nodes { server: self.server.clone() }
@@ -231,8 +243,9 @@ impl RedisHistory {
 }
 
 impl History for RedisHistory {
-    fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
+    fn append(&self, mut append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         Box::pin(async move {
+            self.name_holders(&mut append);
             self.server.link().map_err(|away| AppendError::Unavailable(away.to_string()))?;
             if let Some(node) = self.server.nodes.without(needed_form(&append)) {
                 let reason = format!("node {node} is of a release that could not read it");
@@ -268,6 +281,10 @@ impl History for RedisHistory {
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
         Box::pin(sweeper::forget(&self.server, topic))
+    }
+
+    fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(self.ends.depart(departures))
     }
 
     fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {

@@ -6,7 +6,7 @@
 //! a node says which is its own.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{RedisResult, cmd};
 use tokio::sync::{mpsc, watch};
@@ -64,7 +64,7 @@ impl Neighbours {
         match kind {
             HEARTBEAT if from == self.me => self.hear_myself(),
             _ if from == self.me => {}
-            GOOD_BYE => lock(&self.leases).end(from),
+            GOOD_BYE => lock(&self.leases).end(from, Instant::now()),
             HEARTBEAT => {
                 lock(&self.leases).hear_word(from, Word::read(body), Instant::now());
             }
@@ -92,6 +92,13 @@ impl Neighbours {
     pub(super) fn without(&self, form: u8) -> Option<LogName> {
         // Every release reads the first.
         if form > 1 { lock(&self.leases).without(form, Instant::now()) } else { None }
+    }
+
+    /// For how long a node has been gone, as far as this one can tell; none where it is there, or may be.
+    pub(super) fn gone_for(&self, node: LogName) -> Option<Duration> {
+        let now = Instant::now();
+        let since = lock(&self.leases).gone_since(node, now).filter(|_| node != self.me);
+        since.map(|since| now.saturating_duration_since(since))
     }
 
     /// Whether nodes are there that may hear the log on the channel of all databases alone.

@@ -231,6 +231,7 @@ impl Publisher {
         invocation.arg(window.min(LEAST_KEY_WINDOW).as_millis() as u64);
         invocation.arg(self.config.idempotency_keys).arg(self.config.redis_bytes);
         invocation.arg(self.config.newest_topics).arg(self.config.newest_bytes);
+        invocation.arg(self.config.bound_topics);
         let events = group.iter().flat_map(|pending| &pending.append.events);
         invocation.arg(events.map(entry::form).max().unwrap_or(1));
         let places = self.topics(&mut invocation, group);
@@ -312,7 +313,8 @@ impl Publisher {
             return refuse(group, &AppendError::OutcomeUnknown(reason));
         }
         for (pending, result) in group.into_iter().zip(results) {
-            let outcome = outcome(&pending.append, state.head, &result);
+            let most = self.config.bound_topics;
+            let outcome = outcome(&pending.append, state.head, &result, most);
             // Whoever gave up waiting was told that the outcome is unknown.
             _ = pending.answer.send(outcome);
         }
@@ -338,8 +340,8 @@ fn worded(place: usize, terms: &Terms) -> String {
     text
 }
 
-/// What a script says of one publish.
-fn outcome(append: &Append, head: Cursor, result: &[String]) -> Outcome {
+/// What a script says of one publish, where so many values may be bound to one session.
+fn outcome(append: &Append, head: Cursor, result: &[String], most: usize) -> Outcome {
     let strange = || AppendError::OutcomeUnknown("the answer of Redis is not one".to_owned());
     let text = |at: usize| result.get(at).map(String::as_str);
     let receipt = match text(0) {
@@ -350,6 +352,7 @@ fn outcome(append: &Append, head: Cursor, result: &[String]) -> Outcome {
             None => None,
         },
         Some("full") => return Err(AppendError::TooManyKeys),
+        Some("bound") => return Err(AppendError::TooManyBound { most }),
         Some(_) | None => None,
     };
     let events = receipt.ok_or_else(strange)?;

@@ -10,7 +10,7 @@ use redis::{RedisError, RedisResult};
 use super::super::{ListTopics, Moment, Newest, NewestPage, Page, Read, Since, TopicSummary};
 use super::entry;
 use super::link::{Away, Link, Server, away};
-use super::reads::{Found, LOSSES_OF_A_PAGE, Placed, Reads};
+use super::reads::{Found, LOSSES_OF_A_PAGE, LOSSES_OF_VALUES, Placed, Reads};
 use super::recent::Recent;
 use super::state::State;
 use super::survey::Survey;
@@ -153,7 +153,8 @@ impl Reader {
     pub(super) async fn newest(&self, newest: Newest) -> Result<NewestPage, Problem> {
         self.with(async |mut reads| {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
-            let Newest { patterns, after, max_events, max_bytes } = newest;
+            let Newest { patterns, after, max_events, max_bytes, .. } = &newest;
+            let (max_events, max_bytes) = (*max_events, *max_bytes);
             let count = max_events.min(LOOKED_AT);
             let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
             let (mut topics, is_last) = match exact {
@@ -166,26 +167,33 @@ impl Reader {
                     (topics, is_last)
                 }
                 None => {
-                    let names =
-                        reads.names(shared_prefix(&patterns), after.as_ref(), count).await?;
+                    let names = reads.names(shared_prefix(patterns), after.as_ref(), count).await?;
                     let is_last = names.len() < count;
                     (names, is_last)
                 }
             };
-            let next = topics.last().filter(|_| !is_last).cloned();
+            let mut next = topics.last().filter(|_| !is_last).cloned();
             topics.retain(|topic| patterns.iter().any(|pattern| pattern.matches(topic)));
             let mut events: Vec<Arc<Event>> = Vec::new();
             for few in topics.chunks(VALUES) {
                 let found = reads.newest(few).await?;
                 let found = few.iter().zip(found);
                 let found = found.filter_map(|(topic, found)| event(&found?, topic, &state));
-                events.extend(found.filter(|event| !event.is_tombstone()));
+                events.extend(found.filter(|event| newest.wants(event)));
                 let bytes: usize = events.iter().map(|event| event.cost()).sum();
                 if bytes >= max_bytes && few.last() != topics.last() {
-                    return Ok(Ok(NewestPage { events, next: few.last().cloned() }));
+                    next = few.last().cloned();
+                    break;
                 }
             }
-            Ok(Ok(NewestPage { events, next }))
+            let gap = match newest.since.map(|since| state.position(since)) {
+                Some(position) => {
+                    position.is_lost
+                        || has_lost_newest(&mut reads, patterns, position.after).await?
+                }
+                None => false,
+            };
+            Ok(Ok(NewestPage { events, gap, next }))
         })
         .await
     }
@@ -357,6 +365,35 @@ impl Span<'_> {
         }
         Ok(removed(reads, &self.read.patterns, self.after).await?.1)
     }
+}
+
+/// Whether an event after a number that a pattern matches was, or may have been, removed, and nothing newer of its topic
+/// is kept.
+async fn has_lost_newest(
+    reads: &mut Reads<'_>,
+    patterns: &[Pattern],
+    after: u64,
+) -> RedisResult<bool> {
+    let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
+    let lost = match exact {
+        Some(topics) => {
+            let (state, removed) = reads.last_removed(&topics).await?;
+            let floor = state.map_or(0, |state| state.floor);
+            let lost = topics.into_iter().zip(removed);
+            let lost = lost.filter(|(_, removed)| removed.unwrap_or(floor) > after);
+            lost.map(|(topic, _)| topic).collect()
+        }
+        None => {
+            let losses = reads.losses(after, LOSSES_OF_VALUES).await?;
+            if losses.unknown() > after {
+                return Ok(true);
+            }
+            let topics = losses.topics.into_iter().map(|(topic, _)| topic);
+            topics.filter(|topic| patterns.iter().any(|one| one.matches(topic))).collect::<Vec<_>>()
+        }
+    };
+    // What is removed is always older than what stays.
+    Ok(reads.are_kept(&lost).await?.contains(&false))
 }
 
 /// How the log stands, and the number of the newest event after one that a pattern matches and that was,

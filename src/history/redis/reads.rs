@@ -18,6 +18,9 @@ use crate::model::{Timestamp, Topic};
 /// How many removals a page of history looks at; where there are more, one that matches is assumed.
 pub(super) const LOSSES_OF_A_PAGE: usize = 1_000;
 
+/// The same where current values alone are asked for, of which each change removes one.
+pub(super) const LOSSES_OF_VALUES: usize = 10_000;
+
 /// An event in its stream: `id, [name, entry, name, time]`.
 type Stored = (String, (String, Vec<u8>, String, i64));
 
@@ -98,6 +101,14 @@ impl Losses {
         let parse = |(name, score): Removed| Some((Topic::from_stored(&name).ok()?, score as u64));
         let topics = lost.into_iter().filter_map(parse).collect();
         Self { state, topics, is_cut }
+    }
+
+    /// Up to which number topics that are not listed may have lost events.
+    pub(super) fn unknown(&self) -> u64 {
+        let floor = self.state.as_ref().map_or(0, |state| state.floor);
+        // Those that were not listed come behind the last that was.
+        let unlisted = self.topics.last().filter(|_| self.is_cut).map_or(0, |(_, last)| *last);
+        floor.max(unlisted)
     }
 }
 

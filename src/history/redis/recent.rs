@@ -2,17 +2,21 @@
 //! reading them from Redis: after a node or a balancer has gone, all of its clients come at once.
 //!
 //! Pure state behind a lock. Events of topics that nobody here wanted were never read; of those only the
-//! newest number of each topic is noted, which is all it takes to know where they are missing.
+//! newest number of each topic is noted, which is all it takes to know where they are missing. So it is with what is
+//! kept no longer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::super::Read;
+use super::super::{Read, Removal};
 use super::link::lock;
 use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// Of how many topics it is noted that they were passed by.
 const MAX_PASSED: usize = 4_096;
+
+/// Of how many topics it is noted that events of them were removed: as many as are here of one event each.
+const MAX_REMOVED: usize = 65_536;
 
 /// How many events one page looks at.
 const LOOKED_AT: usize = 1_024;
@@ -33,6 +37,10 @@ struct Kept {
     bytes: usize,
     /// The newest number of each topic that was passed by.
     passed: HashMap<Topic, u64>,
+    /// The number of the last removed event of each topic, of what is here.
+    removed: HashMap<Topic, u64>,
+    /// Up to here events of any topic may have been removed.
+    floor: u64,
 }
 
 impl Recent {
@@ -88,6 +96,30 @@ impl Recent {
         kept.passed.insert(topic.clone(), sequence);
     }
 
+    /// Notes what is kept no longer, of which no page is whole.
+    pub(super) fn remove(&self, all: &[Removal]) {
+        let mut kept = self.lock();
+        for Removal { topic, upto, .. } in all {
+            if *upto <= kept.start.sequence {
+                continue;
+            }
+            let Some(topic) = topic else {
+                // What comes after it may be whole.
+                kept.floor = kept.floor.max(*upto);
+                continue;
+            };
+            let last = kept.removed.entry(topic.clone()).or_default();
+            *last = (*last).max(*upto);
+        }
+        if kept.removed.len() > MAX_REMOVED {
+            let start = kept.start.sequence;
+            kept.removed.retain(|_, last| *last > start);
+        }
+        if kept.removed.len() > MAX_REMOVED {
+            *kept = Kept::new(kept.end);
+        }
+    }
+
     /// The events of a page after one place and up to another, and the place up to which it is whole;
     /// none unless every event there is here that `read` is to find.
     pub(super) fn between(
@@ -122,19 +154,23 @@ impl Recent {
 
 impl Kept {
     fn new(start: Cursor) -> Self {
-        let (events, passed) = (VecDeque::new(), HashMap::new());
-        Self { start, end: start, events, bytes: 0, passed }
+        let (events, passed, removed) = (VecDeque::new(), HashMap::new(), HashMap::new());
+        Self { start, end: start, events, bytes: 0, passed, removed, floor: 0 }
     }
 
-    /// Whether something was passed by after a number that one of `patterns` matches.
+    /// Whether something after a number that one of `patterns` matches was passed by, or may have been removed.
     fn misses(&self, patterns: &[Pattern], after: u64) -> bool {
         let is_later = |newest: &u64| *newest > after;
-        patterns.iter().any(|pattern| match pattern.as_topic() {
-            Some(topic) => self.passed.get(&topic).is_some_and(is_later),
+        let is_missed = |pattern: &Pattern, numbers: &HashMap<Topic, u64>| match pattern.as_topic()
+        {
+            Some(topic) => numbers.get(&topic).is_some_and(is_later),
             None => {
-                self.passed.iter().any(|(topic, newest)| is_later(newest) && pattern.matches(topic))
+                numbers.iter().any(|(topic, newest)| is_later(newest) && pattern.matches(topic))
             }
-        })
+        };
+        let is_missed =
+            |pattern| is_missed(pattern, &self.passed) || is_missed(pattern, &self.removed);
+        self.floor > after || patterns.iter().any(is_missed)
     }
 }
 

@@ -59,6 +59,16 @@ pub(super) static DUE: LazyLock<Script> = LazyLock::new(|| {
     ))
 });
 
+/// Notes that sessions have left.
+pub(super) static DEPART: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(
+        "#!lua flags=allow-oom\n",
+        include_str!("lua/log.lua"),
+        include_str!("lua/retention.lua"),
+        include_str!("lua/depart.lua"),
+    ))
+});
+
 /// Tries commands without effect.
 pub(super) static NEEDS: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/needs.lua")));

@@ -12,8 +12,10 @@ use super::super::clock_steps::{ClockSteps, Step};
 use crate::model::{Cursor, LogName, Timestamp};
 
 /// The fields of the log's record that a node reads, in order.
-pub(super) const FIELDS: [&str; 10] =
-    ["name", "epoch", "start", "seq", "breach", "floor", "ended", "steps", "form", "dated"];
+pub(super) const FIELDS: [&str; 11] = [
+    "name", "epoch", "start", "seq", "breach", "floor", "ended", "steps", "form", "dated",
+    "removals",
+];
 
 /// How many ended epochs the record names.
 const NAMED_EPOCHS: usize = 32;
@@ -37,6 +39,8 @@ pub(super) struct State {
     pub(super) form: u8,
     /// The dates that events before such places have.
     pub(super) dated: Arc<[Dated]>,
+    /// How often nodes were told of what was removed.
+    pub(super) removals: u64,
 }
 
 /// Dates that events up to a number may have, which stand before a place where the clock went back.
@@ -79,7 +83,9 @@ impl State {
         let dated = text(9).unwrap_or_default().split_terminator(';').map(Dated::read);
         let dated = dated.collect::<Option<_>>()?;
         let (start, breach, floor) = (number(2)?, number(4)?, number(5)?);
-        Some(Self { head, start, breach, floor, ended, steps, form, dated })
+        // Earlier releases told of none.
+        let removals = number(10).unwrap_or(0);
+        Some(Self { head, start, breach, floor, ended, steps, form, dated, removals })
     }
 
     /// Whether events before a place may be dated between a moment and now, for the clock went back.

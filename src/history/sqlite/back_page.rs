@@ -177,6 +177,10 @@ impl<'a> BackPage<'a> {
                 tracing::error!(%damage, sequence = place.sequence, "an event is left out");
                 self.is_missing = true;
             }
+            Err(RowError::Withheld(withheld)) => {
+                tracing::debug!(%withheld, "an event is left out");
+                self.is_missing = true;
+            }
             Err(error) => return Err(error),
         }
         Ok(())

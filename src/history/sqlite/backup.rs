@@ -318,7 +318,7 @@ impl<'a> Copy<'a> {
             let Some((topic, count, bytes)) = topics.get_mut(&place.topic) else {
                 return Err(RowError::without_topic(place.sequence));
             };
-            let event = EventRow::read(row, &topic.name, newest, &epochs)?;
+            let event = EventRow::read_whole(row, &topic.name, newest, &epochs)?;
             *count += 1;
             *bytes += event.cost() as u64;
             events += 1;

@@ -27,6 +27,7 @@ mod verify;
 mod writer;
 
 use std::cmp::Reverse;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -50,8 +51,9 @@ use self::writer::Writer;
 use super::clock_steps::Dating;
 use super::memory::log::Log;
 use super::{
-    Append, AppendError, BackPage, Ending, EventReceipt, Feed, History, IdempotencyKey, ListTopics,
-    Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
+    Append, AppendError, BackPage, Departure, Ending, EventReceipt, Feed, History, IdempotencyKey,
+    ListTopics, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
+    upto,
 };
 use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
@@ -134,7 +136,8 @@ impl Opened {
         let now = Timestamp::from(clock.time()).millis();
         for row in endings {
             let left = row.left(now, log.steps());
-            log.end_after(row.ending(head, &store.past().epochs), left);
+            let place = row.place(head, &store.past().epochs);
+            log.restore(row.topic, place, row.envelope, left);
         }
         Ok(Self { directory, store, log, reserve, config: config.clone(), clock })
     }
@@ -152,7 +155,9 @@ impl Opened {
         let bounds = Bounds::new(&config);
         checkpoints::start(Arc::downgrade(&readers), config.fsync, reserve.bound(bounds.moved))?;
         let reserved = store.log().reserved;
-        let shared = Arc::new(Shared::new(log, reserved, config.pending_bytes, feed));
+        let has_strays = store.has_strays().map_err(std::io::Error::other)?;
+        let shared = Shared::new(log, reserved, has_strays, config.pending_bytes, feed);
+        let shared = Arc::new(shared);
         let commit_timeout = config.commit_timeout;
         let Past { epochs, memories, .. } = store.past().clone();
         let writer = Writer {
@@ -281,10 +286,12 @@ impl SqliteHistory {
 
     async fn newest_page(&self, newest: Newest) -> Result<NewestPage, Problem> {
         let head = self.head();
+        let since = newest.since.map(|since| self.position(head, Some(since)));
+        let after = since.map(|(after, _)| after);
         let memory = self.shared.lock().log.newest(&newest);
-        let max_events = newest.max_events;
-        let read = move |reader: &reader::Reader| reader.newest(&newest, head);
-        let disk = self.readers.read(read).await?;
+        let (asked, max_events) = (newest.clone(), newest.max_events);
+        let read = move |reader: &reader::Reader| reader.newest(&asked, after, head);
+        let (disk, is_lost) = self.readers.read(read).await?;
         let mut next = match (disk.upto, memory.next) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -295,12 +302,29 @@ impl SqliteHistory {
         events.sort_unstable_by(|a, b| a.topic.cmp(&b.topic).then(sequence(b).cmp(&sequence(a))));
         events.dedup_by(|b, a| a.topic == b.topic);
         events.retain(|event| next.as_ref().is_none_or(|next| event.topic <= *next));
-        events.retain(|event| !event.is_tombstone());
+        let has_lost = |after| self.has_lost_newest(after, &newest.patterns, &events);
+        let gap = since.is_some_and(|(after, foreign)| foreign || has_lost(after));
+        events.retain(|event| newest.wants(event));
         if events.len() > max_events {
             events.truncate(max_events);
             next = events.last().map(|event| event.topic.clone());
         }
-        Ok(NewestPage { events, next })
+        Ok(NewestPage { events, gap: gap || is_lost, next })
+    }
+
+    /// Whether an event that was in memory after a place is gone, and of those that were found none is of its topic and
+    /// newer.
+    fn has_lost_newest(&self, after: u64, patterns: &[Pattern], found: &[Arc<Event>]) -> bool {
+        // What was in memory went with the process, whatever its rule says now.
+        let mut went = patterns.iter().filter_map(|pattern| {
+            let upto = self.memories.lost(std::slice::from_ref(pattern), after)?;
+            Some((pattern.as_topic(), upto))
+        });
+        let is_followed = |topic: &Topic, upto| {
+            found.iter().any(|event| event.topic == *topic && sequence(event) > upto)
+        };
+        let is_lost = went.any(|(topic, upto)| !topic.is_some_and(|it| is_followed(&it, upto)));
+        is_lost || self.shared.lock().log.has_lost_newest(after, &self.in_memory(patterns))
     }
 
     async fn list(&self, list: ListTopics) -> Result<Vec<TopicSummary>, Problem> {
@@ -422,9 +446,14 @@ impl History for SqliteHistory {
         })
     }
 
+    fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
+        self.shared.lock().log.depart(departures);
+        Box::pin(ready(Ok(())))
+    }
+
     fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
         let due = self.shared.lock().log.due(limit);
-        Box::pin(std::future::ready(Ok(due)))
+        Box::pin(ready(Ok(due)))
     }
 
     fn head(&self) -> Cursor {
@@ -447,7 +476,7 @@ impl History for SqliteHistory {
     }
 
     fn sweep(&self) {
-        self.shared.lock().log.sweep();
+        self.shared.remove(Log::sweep);
     }
 
     fn stop(&self) {

@@ -179,6 +179,11 @@ impl<'a> Page<'a> {
                 tracing::error!(%damage, "an event is left out");
                 self.lose(place.sequence);
             }
+            Err(RowError::Withheld(withheld)) => {
+                tracing::debug!(%withheld, "an event is left out");
+                self.check_chain(place, topic)?;
+                self.lose(place.sequence);
+            }
             Err(error) => return Err(error),
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::epochs::Epochs;
 use super::page::Page;
 use super::past::Past;
 use super::retention::{Removable, collect};
-use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow};
+use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow, integer};
 use crate::model::{Cursor, Event, Pattern, Timestamp, Topic};
 
 /// The most topics that are followed one by one.
@@ -78,7 +78,7 @@ impl Reader {
             Some(topics) => page.follow(topics)?,
             None => page.look_along()?,
         };
-        let lost = page.lost.max(self.floor(wanted)?);
+        let lost = page.lost.max(self.floor(&wanted.patterns, wanted.after)?);
         let events = page.events;
         transaction.finish()?;
         Ok(Found { events, lost: (lost > wanted.after).then_some(lost), upto })
@@ -101,7 +101,7 @@ impl Reader {
 
     /// Whether an event that matches was, or may have been, removed after a place.
     fn has_removed(&self, wanted: &Wanted) -> RowResult<bool> {
-        if self.floor(wanted)? > 0 {
+        if self.floor(&wanted.patterns, wanted.after)? > 0 {
             return Ok(true);
         }
         let mut page = Page::new(self, wanted);
@@ -112,7 +112,7 @@ impl Reader {
     }
 
     /// Up to where nothing is known of topics that have no row and could match.
-    fn floor(&self, wanted: &Wanted) -> RowResult<u64> {
+    fn floor(&self, patterns: &[Pattern], after: u64) -> RowResult<u64> {
         let log = self
             .db
             .prepare_cached(LogRow::SELECT)?
@@ -120,10 +120,10 @@ impl Reader {
             .next()
             .transpose()?;
         let floor = log.map_or(0, |log| log.floor);
-        if floor <= wanted.after {
+        if floor <= after {
             return Ok(0);
         }
-        for pattern in &*wanted.patterns {
+        for pattern in patterns {
             let is_known = match pattern.as_topic() {
                 Some(topic) => self.topic(&topic)?.is_some(),
                 None => false,
@@ -247,7 +247,7 @@ impl Reader {
         Ok(last.map(|last| last as u64).filter(|last| *last <= upto))
     }
 
-    /// The newest kept event of a topic.
+    /// The newest kept event of a topic; none where it may not be delivered by this release.
     pub(super) fn newest_of(
         &self,
         topic: &TopicRow,
@@ -257,20 +257,27 @@ impl Reader {
             return Ok(None);
         }
         let read = |row: &Row<'_>| EventRow::read(row, &topic.name, head, &self.epochs);
-        let event = self.event(topic.last, read)?;
-        Ok(Some(event.ok_or_else(|| RowError::missing(topic.last, &topic.name))?))
+        match self.event(topic.last, read) {
+            Ok(Some(event)) => Ok(Some(event)),
+            Ok(None) => Err(RowError::missing(topic.last, &topic.name)),
+            Err(RowError::Withheld(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    /// The newest kept event of each topic that one of the patterns matches, by topic.
+    /// The newest kept event of each topic that one of the patterns matches, by topic; of those that changed after a
+    /// number, where one is given, and whether some of what came after it is gone with nothing newer of its topic kept.
     pub(super) fn newest(
         &self,
-        Newest { patterns, after, max_events, max_bytes }: &Newest,
+        Newest { patterns, after, max_events, max_bytes, .. }: &Newest,
+        changed_after: Option<u64>,
         head: Cursor,
-    ) -> RowResult<ByTopic<Arc<Event>>> {
+    ) -> RowResult<(ByTopic<Arc<Event>>, bool)> {
         let transaction = self.db.unchecked_transaction()?;
         let rows = self.by_name(patterns, after.as_ref(), *max_events)?;
         let (mut found, mut upto, mut bytes) = (Vec::new(), rows.upto, 0);
-        let mut rows = rows.found.into_iter().peekable();
+        let is_changed = |row: &TopicRow| changed_after.is_none_or(|after| row.last > after);
+        let mut rows = rows.found.into_iter().filter(|(_, row)| is_changed(row)).peekable();
         while let Some((name, row)) = rows.next() {
             if let Some(event) = self.newest_of(&row, head)? {
                 bytes += event.cost();
@@ -281,8 +288,22 @@ impl Reader {
                 break;
             }
         }
+        let is_lost = match changed_after {
+            Some(after) => self.has_lost_newest(patterns, after)?,
+            None => false,
+        };
         transaction.finish()?;
-        Ok(ByTopic { found, upto })
+        Ok((ByTopic { found, upto }, is_lost))
+    }
+
+    /// Whether an event after a number was, or may have been, removed of a topic that matches and keeps none.
+    fn has_lost_newest(&self, patterns: &[Pattern], after: u64) -> RowResult<bool> {
+        if self.floor(patterns, after)? > 0 {
+            return Ok(true);
+        }
+        let emptied = self.topics_where("retained = 0 AND last_removed > ?1", (integer(after),))?;
+        let is_asked_for = |row: &TopicRow| patterns.iter().any(|one| one.matches(&row.name));
+        Ok(emptied.iter().any(is_asked_for))
     }
 
     /// Topics with kept events that one of the patterns matches, by name.

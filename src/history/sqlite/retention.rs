@@ -1,11 +1,12 @@
 //! Removing what is over the bounds of a topic's rule or of all topics together, some with each
 //! transaction, oldest first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
+use super::super::Removal;
 use super::super::clock_steps::ClockSteps;
 use super::rows::{LogRow, ReceiptRow, RowResult, TopicRow, integer};
 use super::stays::Spared;
@@ -20,6 +21,8 @@ pub(super) const REMOVED_AT_A_TIME: usize = 512;
 pub(super) struct Topics {
     pub(super) rows: HashMap<i64, TopicRow>,
     pub(super) ids: HashMap<Topic, i64>,
+    /// Those of which events were removed.
+    shortened: HashSet<i64>,
 }
 
 impl Topics {
@@ -49,6 +52,16 @@ impl Topics {
             return Ok(found.map(|row| self.insert(row)));
         }
         Ok(self.rows.get_mut(&id))
+    }
+
+    /// What was removed, as it is to be told.
+    pub(super) fn removed(&self) -> impl Iterator<Item = Removal> + '_ {
+        let rows = self.shortened.iter().filter_map(|id| self.rows.get(id));
+        rows.map(|row| Removal {
+            topic: Some(row.name.clone()),
+            upto: row.last_removed,
+            is_superseded: row.retained > 0,
+        })
     }
 
     pub(super) fn insert(&mut self, row: TopicRow) -> &mut TopicRow {
@@ -109,7 +122,7 @@ impl State {
 }
 
 /// The removing side of one transaction.
-pub(super) struct Removal<'a> {
+pub(super) struct Removing<'a> {
     pub(super) transaction: &'a Transaction<'a>,
     pub(super) log: &'a mut LogRow,
     pub(super) topics: &'a mut Topics,
@@ -136,7 +149,8 @@ impl Removable {
     fn read(row: &rusqlite::Row<'_>) -> RowResult<Self> {
         let (sequence, bytes): (i64, i64) = (row.get(0)?, row.get(3)?);
         let (sequence, bytes) = (sequence as u64, bytes as u64);
-        let envelope = row.get_ref(4)?.as_blob_or_null().ok().flatten().and_then(Envelope::read);
+        let envelope = row.get_ref(4)?.as_blob_or_null().ok().flatten();
+        let envelope = envelope.and_then(Envelope::read_whole);
         let is_tombstone = envelope.is_some_and(|envelope| envelope.removed().is_some());
         Ok(Self { sequence, topic: row.get(1)?, time: row.get(2)?, bytes, is_tombstone })
     }
@@ -148,7 +162,7 @@ impl Removable {
     }
 }
 
-impl Removal<'_> {
+impl Removing<'_> {
     /// Removes what is over the bounds of the topics that were added to.
     pub(super) fn over_bounds(&mut self, rules: &Rules) -> RowResult<()> {
         let names: Vec<_> = self.topics.ids.iter().map(|(name, id)| (name.clone(), *id)).collect();
@@ -281,6 +295,7 @@ impl Removal<'_> {
         topic.retained = topic.retained.saturating_sub(1);
         topic.bytes = topic.bytes.saturating_sub(cost);
         self.log.bytes = self.log.bytes.saturating_sub(cost);
+        self.topics.shortened.insert(event.topic);
         Ok(())
     }
 }

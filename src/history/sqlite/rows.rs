@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::asked::Digest;
 use super::super::clock_steps::ClockSteps;
-use super::super::{Ending, EventReceipt, Superseded};
+use super::super::{EventReceipt, Superseded};
 use super::epochs::Epochs;
 use crate::model::{
     Cursor, Data, Envelope, Event, EventType, LogName, Timestamp, Topic, TopicError,
@@ -22,11 +22,21 @@ pub(super) struct Damaged {
     row: String,
 }
 
+/// An event that a later release stored with a restriction which this one does not know.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {sequence} of {topic} is restricted in a way that this release does not know")]
+pub(super) struct Withheld {
+    sequence: u64,
+    topic: Topic,
+}
+
 /// Why a row could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RowError {
     #[error(transparent)]
     Damaged(#[from] Damaged),
+    #[error(transparent)]
+    Withheld(#[from] Withheld),
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
 }
@@ -42,7 +52,7 @@ impl RowError {
     pub(super) fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Sqlite(error) => error.sqlite_error_code(),
-            Self::Damaged(_) => None,
+            Self::Damaged(_) | Self::Withheld(_) => None,
         }
     }
 
@@ -55,7 +65,7 @@ impl RowError {
             Self::Sqlite(rusqlite::Error::SqliteFailure(error, _)) => {
                 of_memory.contains(&error.extended_code)
             }
-            Self::Sqlite(_) | Self::Damaged(_) => false,
+            Self::Sqlite(_) | Self::Damaged(_) | Self::Withheld(_) => false,
         }
     }
 
@@ -247,8 +257,25 @@ impl EventRow {
         Ok(Place { sequence: number(row, 0)?, topic: row.get(1)?, previous: number(row, 2)? })
     }
 
-    /// The event of a row of `topic`, in the log whose head is given.
+    /// The event of a row of `topic`, in the log whose head is given. One that is restricted in a way that is not known here
+    /// can't be had.
     pub(super) fn read(
+        row: &Row<'_>,
+        topic: &Topic,
+        head: Cursor,
+        epochs: &Epochs,
+    ) -> RowResult<Arc<Event>> {
+        let event = Self::read_whole(row, topic, head, epochs)?;
+        match &event.envelope {
+            Some(envelope) if envelope.is_withheld() => {
+                Err(Withheld { sequence: number(row, 0)?, topic: topic.clone() }.into())
+            }
+            _ => Ok(event),
+        }
+    }
+
+    /// The same, whatever restricts it: to judge, count or copy it, and never to deliver it.
+    pub(super) fn read_whole(
         row: &Row<'_>,
         topic: &Topic,
         head: Cursor,
@@ -267,7 +294,7 @@ impl EventRow {
         }
         let kind = kind.map(EventType::parse).transpose().map_err(|_| broken())?;
         let data = Data::from_stored(data, base64).map_err(|_| broken())?;
-        let read = |bytes| Envelope::read(bytes).map(Box::new).ok_or_else(broken);
+        let read = |bytes| Envelope::read_whole(bytes).map(Box::new).ok_or_else(broken);
         let envelope = envelope.map(read).transpose()?;
         let (sequence, epoch) = (place.sequence, epochs.of(place.sequence));
         let cursor = Some(Cursor { log: head.log, epoch, sequence });
@@ -327,7 +354,7 @@ pub(super) struct EndingRow {
     pub(super) sequence: u64,
     /// When it was published.
     time: i64,
-    envelope: Envelope,
+    pub(super) envelope: Envelope,
 }
 
 impl EndingRow {
@@ -338,7 +365,7 @@ impl EndingRow {
 
     /// The row of an event that ends by itself; none of any other.
     pub(super) fn of(event: &Event) -> Option<Self> {
-        let envelope = event.envelope.as_deref().filter(|envelope| envelope.ttl().is_some())?;
+        let envelope = event.envelope.as_deref().filter(|envelope| envelope.is_mortal())?;
         let sequence = event.cursor?.sequence;
         let (topic, time) = (event.topic.clone(), event.time.millis());
         Some(Self { topic, sequence, time, envelope: envelope.clone() })
@@ -347,7 +374,7 @@ impl EndingRow {
     pub(super) fn read(row: &Row<'_>) -> RowResult<Self> {
         let topic: String = row.get(0)?;
         let broken = || damaged(format!("record of the end of {topic}"));
-        let envelope = Envelope::read(row.get_ref(3)?.as_blob().unwrap_or_default());
+        let envelope = Envelope::read_whole(row.get_ref(3)?.as_blob().unwrap_or_default());
         let ending = Self {
             topic: Topic::from_stored(&topic).map_err(|_| broken())?,
             sequence: number(row, 1)?,
@@ -356,6 +383,10 @@ impl EndingRow {
         };
         if ending.checksum() != row.get::<_, u32>(4)? {
             return Err(broken());
+        }
+        // Its tombstone would be told to everyone.
+        if ending.envelope.is_withheld() {
+            return Err(Withheld { sequence: ending.sequence, topic: ending.topic }.into());
         }
         Ok(ending)
     }
@@ -371,18 +402,17 @@ impl EndingRow {
         Ok(())
     }
 
-    /// How long the value still holds at a time, in milliseconds since 1970.
-    pub(super) fn left(&self, now: i64, steps: &ClockSteps) -> Duration {
+    /// How long the value still holds at a time, in milliseconds since 1970, where it has a time.
+    pub(super) fn left(&self, now: i64, steps: &ClockSteps) -> Option<Duration> {
+        let ttl = self.envelope.ttl()?;
         let since = now.saturating_sub(steps.aged(self.sequence, self.time));
         let passed = Duration::from_millis(u64::try_from(since).unwrap_or(0));
-        self.envelope.ttl().unwrap_or_default().saturating_sub(passed)
+        Some(ttl.saturating_sub(passed))
     }
 
-    /// What ends, in the log whose head is given.
-    pub(super) fn ending(self, head: Cursor, epochs: &Epochs) -> Ending {
-        let Self { topic, sequence, envelope, .. } = self;
-        let place = Cursor { log: head.log, epoch: epochs.of(sequence), sequence };
-        Ending::of(topic, place, &envelope)
+    /// The place of the value, in the log whose head is given.
+    pub(super) fn place(&self, head: Cursor, epochs: &Epochs) -> Cursor {
+        Cursor { log: head.log, epoch: epochs.of(self.sequence), sequence: self.sequence }
     }
 
     fn checksum(&self) -> u32 {

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tracing::{info, warn};
 
 use super::open::{Directory, length, pragma};
-use super::retention::{Removal, collect};
+use super::retention::{Removing, collect};
 use super::store::{Failure, Store};
 use crate::config;
 
@@ -96,7 +96,7 @@ impl Store {
         let (max_bytes, mut spared, mut left) = (self.max.cost, self.spared, most);
         self.transact(|transaction, log, topics, rules| {
             let spared = &mut spared;
-            let mut removal = Removal { transaction, log, topics, spared, left };
+            let mut removal = Removing { transaction, log, topics, spared, left };
             removal.over_all(rules, max_bytes, excess)?;
             removal.over_stays()?;
             left = removal.left;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::super::memory::log::Log;
 use super::super::terms::{Apart, Judged, Standing, Standings, is_free};
-use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt};
+use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt, Removal};
 use super::store::{Failure, RESERVED_AHEAD};
 use crate::config::Storage;
 use crate::model::{Event, NewEvent, Problem, Topic};
@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) log: Log,
     /// No number above this one may be given.
     pub(super) reserved: u64,
+    /// Topics that rules keep in memory now may have events on the disk.
+    has_strays: bool,
     pub(super) trouble: Option<Trouble>,
     /// What was to go to the disk with a commit of unknown outcome.
     doubtful: Vec<Vec<Arc<Event>>>,
@@ -134,12 +136,14 @@ impl Shared {
     pub(super) fn new(
         log: Log,
         reserved: u64,
+        has_strays: bool,
         max_queued_bytes: usize,
         feed: Arc<dyn Feed>,
     ) -> Self {
         let state = State {
             log,
             reserved,
+            has_strays,
             trouble: None,
             doubtful: Vec::new(),
             queue: VecDeque::new(),
@@ -170,6 +174,7 @@ impl Shared {
                 let events = state.log.number(events);
                 let receipt = state.log.commit(&events, apart, append.key);
                 self.feed.committed(events);
+                state.log.tell_removed(&*self.feed);
                 if state.is_low() {
                     self.work.notify_one();
                 }
@@ -232,12 +237,30 @@ impl Shared {
         self.lock().take(&known)
     }
 
-    /// Takes a group as stored or not, tells whoever waits for it, and lets the events out.
+    /// Does something that removes events from memory, and tells which.
+    pub(super) fn remove<T>(&self, act: impl FnOnce(&mut Log) -> T) -> T {
+        let mut state = self.lock();
+        let done = act(&mut state.log);
+        state.log.tell_removed(&*self.feed);
+        done
+    }
+
+    /// Tells what was removed from the disk.
+    pub(super) fn removed(&self, removed: &[Removal]) {
+        if !removed.is_empty() {
+            let _state = self.lock();
+            self.feed.removed(removed);
+        }
+    }
+
+    /// Takes a group as stored or not, tells whoever waits for it, and lets the events out, and then what was removed
+    /// with it.
     pub(super) fn committed(
         &self,
         group: Vec<Numbered>,
         outcome: Result<(), Failure>,
         reserved: u64,
+        removed: &[Removal],
     ) {
         let mut state = self.lock();
         state.committing = None;
@@ -284,6 +307,10 @@ impl Shared {
         if !out.is_empty() {
             self.feed.committed(out);
         }
+        if !removed.is_empty() {
+            self.feed.removed(removed);
+        }
+        state.log.tell_removed(&*self.feed);
         drop(state);
         for (answer, result) in answers {
             // Whoever gave up waiting was told that the outcome is unknown.
@@ -304,6 +331,9 @@ impl Shared {
         if !recovered.is_empty() {
             self.feed.committed(recovered);
         }
+        // Nor is it known what was removed with it.
+        self.feed.removed(&[Removal::of_any(state.log.head().sequence)]);
+        state.log.tell_removed(&*self.feed);
     }
 
     /// Takes no more, and refuses what waits: nobody is left to write it.
@@ -329,9 +359,7 @@ enum Ready {
 
 impl State {
     fn admit(&mut self, append: Append) -> Result<Ready, AppendError> {
-        if let Some(key) = &append.key
-            && let Some(receipt) = self.log.known(key)?
-        {
+        if let Some(receipt) = self.log.known(&append)? {
             return Ok(Ready::Known(receipt));
         }
         let storages = append.events.iter().map(|event| self.log.rules().of(&event.topic).storage);
@@ -348,6 +376,8 @@ impl State {
             return Err(AppendError::Unavailable(reason.clone()));
         }
         let numbers = append.events.len() as u64;
+        // How a topic stands that was kept on the disk before is for the writer to ask.
+        let needs_disk = needs_disk || self.has_strays && !append.events.iter().all(is_free);
         let is_free = self.committing.is_none() && self.queue.is_empty();
         if !needs_disk && is_free && self.log.last() + numbers <= self.reserved {
             return Ok(Ready::Now(append));
@@ -379,14 +409,15 @@ impl State {
         self.committing.map(|since| since.elapsed()).filter(|elapsed| *elapsed > SLOW_COMMIT)
     }
 
-    /// Topics on disk of which it has to be known how they stand before what waits can be numbered.
+    /// Topics that may be on disk of which it has to be known how they stand before what waits can be numbered.
     fn asked(&self) -> HashSet<Topic> {
         let appends = self.queue.iter().filter_map(|pending| match pending {
             Pending::Append { append, .. } => Some(&append.events),
             Pending::Forget(_) => None,
         });
         let bound = appends.flatten().filter(|event| !is_free(event));
-        let on_disk = bound.filter(|event| self.needs_disk([&event.topic].into_iter()));
+        let is_on_disk = |topic: &Topic| self.has_strays || self.needs_disk([topic].into_iter());
+        let on_disk = bound.filter(|event| is_on_disk(&event.topic));
         on_disk.map(|event| event.topic.clone()).collect()
     }
 
@@ -420,10 +451,10 @@ impl State {
                 break;
             }
             self.queued_bytes -= cost;
-            match append.key.as_ref().map(|key| self.log.known(key)) {
-                Some(Ok(Some(receipt))) => _ = answer.send(Ok(receipt)),
-                Some(Err(error)) => _ = answer.send(Err(error)),
-                Some(Ok(None)) | None => {
+            match self.log.known(&append) {
+                Ok(Some(receipt)) => _ = answer.send(Ok(receipt)),
+                Err(error) => _ = answer.send(Err(error)),
+                Ok(None) => {
                     let (count, key) = (append.events.len(), append.key);
                     match self.judge(append.events, known, &group) {
                         Ok(Judged { events: judged, apart }) => {

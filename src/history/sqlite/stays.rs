@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::retention::{Removable, Removal};
+use super::retention::{Removable, Removing};
 use super::rows::{RowResult, TopicRow, integer, number};
 use crate::config::{self, Rules, Storage};
 use crate::model::Topic;
@@ -65,7 +65,7 @@ fn are_current(db: &Connection, rules: &Rules) -> RowResult<bool> {
     Ok(true)
 }
 
-impl Removal<'_> {
+impl Removing<'_> {
     /// Goes past what is known to stay, in one step however much that is: after a start, all of it is before what may
     /// be removed.
     pub(super) fn skip_stays(&mut self) -> RowResult<()> {

@@ -1,11 +1,13 @@
 //! What the writer does to the database: one transaction for a group of publishes and whatever
 //! retention is due with it.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 
+use super::super::Removal;
 use super::super::clock_steps::ClockSteps;
 use super::super::rules::InMemory;
 use super::super::terms::Standing;
@@ -15,7 +17,7 @@ use super::legacy;
 use super::open::{Directory, OpenError};
 use super::past::Past;
 use super::retention::{
-    Expiry, REMOVED_AT_A_TIME, Removal, State, Topics, collect, forget_receipts, old_receipts,
+    Expiry, REMOVED_AT_A_TIME, Removing, State, Topics, collect, forget_receipts, old_receipts,
 };
 use super::rows::{
     EndingRow, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer, number,
@@ -23,7 +25,7 @@ use super::rows::{
 use super::space::Bounds;
 use super::stays::Spared;
 use super::verify::{corrupt, verify};
-use crate::config::{self, Rules};
+use crate::config::{self, Rules, Storage};
 use crate::model::{Cursor, Event, LogName, Topic};
 
 /// How many numbers are reserved ahead, so that those of events that are kept in memory alone are
@@ -92,6 +94,8 @@ pub(super) struct Store {
     pub(super) spared: Spared,
     /// This start made the log, so that no number of it was ever given.
     is_new: bool,
+    /// What was removed and is to be told.
+    removed: Vec<Removal>,
 }
 
 impl Store {
@@ -118,6 +122,7 @@ impl Store {
             expiries,
             spared,
             is_new,
+            removed: Vec::new(),
         })
     }
 
@@ -221,7 +226,7 @@ impl Store {
             }
             // First, so that what comes finds its place in what is freed.
             let spared = &mut spared;
-            let mut removal = Removal { transaction, log, topics, spared, left: budget };
+            let mut removal = Removing { transaction, log, topics, spared, left: budget };
             removal.over_all(rules, max_bytes, excess)?;
             for event in &group.events {
                 let before = add(transaction, removal.log, removal.topics, event)?;
@@ -234,7 +239,7 @@ impl Store {
             if log.reserved < group.last + RESERVED_AHEAD / 2 {
                 log.reserved = group.last + RESERVED_AHEAD;
             }
-            let mut removal = Removal { transaction, log, topics, spared, left: budget };
+            let mut removal = Removing { transaction, log, topics, spared, left: budget };
             removal.over_bounds(rules)?;
             removal.over_all(rules, max_bytes, 0)?;
             for expiry in &mut expiries {
@@ -328,7 +333,7 @@ impl Store {
         let (mut removed, mut spared) = (0, self.spared);
         self.transact(|transaction, log, topics, _| {
             let spared = &mut spared;
-            let mut removal = Removal { transaction, log, topics, spared, left: events };
+            let mut removal = Removing { transaction, log, topics, spared, left: events };
             removal.forget(topic, upto)?;
             removed = events - removal.left;
             let sql = "DELETE FROM endings WHERE topic = ?1 AND sequence <= ?2";
@@ -360,6 +365,21 @@ impl Store {
         Ok(endings)
     }
 
+    /// Whether events are on the disk of topics that rules keep elsewhere now.
+    pub(super) fn has_strays(&self) -> RowResult<bool> {
+        let sql = "SELECT name FROM topics WHERE retained > 0";
+        let mut statement = self.db.prepare(sql)?;
+        let mut names = statement.query(())?;
+        while let Some(row) = names.next()? {
+            let name: String = row.get(0)?;
+            let topic = Topic::from_stored(&name).ok();
+            if topic.is_some_and(|topic| self.rules.of(&topic).storage != Storage::Disk) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// How a topic stands, as far as terms go by it.
     pub(super) fn standing(&self, name: &Topic) -> RowResult<Standing> {
         let Some(topic) = Topics::default().named(&self.db, name)?.cloned() else {
@@ -374,12 +394,12 @@ impl Store {
         Ok(Standing::of(topic.last, newest.as_deref(), versioned.flatten().as_deref()))
     }
 
-    /// The kept event of a topic under a number.
+    /// The kept event of a topic under a number, to be judged.
     fn event_of(&self, topic: &TopicRow, number: u64) -> RowResult<Option<Arc<Event>>> {
         let head = Cursor { log: self.log.name, epoch: 0, sequence: 0 };
         let epochs = &self.past.epochs;
         let sql = format!("SELECT {} FROM events WHERE sequence = ?1", EventRow::COLUMNS);
-        let read = |row: &rusqlite::Row<'_>| EventRow::read(row, &topic.name, head, epochs);
+        let read = |row: &rusqlite::Row<'_>| EventRow::read_whole(row, &topic.name, head, epochs);
         Ok(collect(&self.db, &sql, (integer(number),), read)?.pop())
     }
 
@@ -396,6 +416,11 @@ impl Store {
             }
         }
         Ok(receipts)
+    }
+
+    /// What was removed since this was asked last.
+    pub(super) fn take_removed(&mut self) -> Vec<Removal> {
+        mem::take(&mut self.removed)
     }
 
     /// Does something to the database, whole or not at all.
@@ -421,6 +446,7 @@ impl Store {
             false => Failure::Unknown(error.to_string()),
         })?;
         self.log = log;
+        self.removed.extend(topics.removed());
         Ok(())
     }
 }
@@ -487,6 +513,10 @@ fn add(
     }
     if let Some(ending) = EndingRow::of(event) {
         ending.write(transaction)?;
+    } else if event.is_tombstone() {
+        // What else follows a value leaves its row, which says by its number that it is of no use.
+        let sql = "DELETE FROM endings WHERE topic = ?1";
+        transaction.prepare_cached(sql)?.execute((event.topic.as_str(),))?;
     }
     topic.last = cursor.sequence;
     topic.retained += 1;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::super::Removal;
 use super::super::clock_steps::ClockSteps;
 use super::super::memory::log::results;
 use super::open::Directory;
@@ -70,6 +71,7 @@ impl Writer {
                 Work::Idle => {}
                 Work::Stop => break,
             }
+            self.tell_removed();
         }
         self.finish();
         // What nobody has verified stays as it is.
@@ -108,8 +110,8 @@ impl Writer {
             None => Err(Failure::NotStored("the disk has failed".to_owned())),
         };
         self.note(&outcome);
-        let reserved = self.reserved();
-        self.shared.committed(numbered, outcome, reserved);
+        let (reserved, removed) = (self.reserved(), self.take_removed());
+        self.shared.committed(numbered, outcome, reserved, &removed);
         self.shrink_now_and_then();
     }
 
@@ -154,6 +156,16 @@ impl Writer {
     /// Where the clock went back so far.
     fn steps(&self) -> ClockSteps {
         self.shared.lock().log.steps().clone()
+    }
+
+    /// What was removed from the disk and is to be told.
+    fn take_removed(&mut self) -> Vec<Removal> {
+        self.store.as_mut().map(Store::take_removed).unwrap_or_default()
+    }
+
+    fn tell_removed(&mut self) {
+        let removed = self.take_removed();
+        self.shared.removed(&removed);
     }
 
     fn reserved(&self) -> u64 {
@@ -201,9 +213,10 @@ impl Writer {
         let upto = match forget.upto {
             Some(upto) => upto,
             None => {
-                let mut state = self.shared.lock();
-                forget.removed += state.log.forget(&forget.topic);
-                *forget.upto.insert(state.log.last())
+                let (removed, last) =
+                    self.shared.remove(|log| (log.forget(&forget.topic), log.last()));
+                forget.removed += removed;
+                *forget.upto.insert(last)
             }
         };
         let removed = self.remove(|store, events| store.forget(&forget.topic, upto, events));
@@ -224,13 +237,16 @@ impl Writer {
                 })
             }
         };
+        // Who is answered finds it told.
+        self.tell_removed();
         _ = forget.answer.send(result);
     }
 
     /// Takes a failure without a group as [`Shared::committed`] takes one with it.
     pub(super) fn fail(&mut self, failure: &Failure) {
         self.note(&Err(failure.clone()));
-        self.shared.committed(Vec::new(), Err(failure.clone()), self.reserved());
+        let (reserved, removed) = (self.reserved(), self.take_removed());
+        self.shared.committed(Vec::new(), Err(failure.clone()), reserved, &removed);
     }
 
     /// Does what is to be done when nobody publishes; whether there is more of it.
@@ -257,7 +273,8 @@ impl Writer {
         let steps = self.steps();
         let outcome = self.store(&Group { last, steps, ..Group::default() });
         self.note(&outcome);
-        self.shared.committed(Vec::new(), outcome, self.reserved());
+        let (reserved, removed) = (self.reserved(), self.take_removed());
+        self.shared.committed(Vec::new(), outcome, reserved, &removed);
     }
 
     /// Reserves numbers and does what retention is due, as long as nobody wants to write; whether there is

@@ -56,12 +56,23 @@ enum Known {
 }
 
 impl Source {
-    /// A source whose events go to `broker`.
-    pub fn new(from: &RedisSource, broker: BrokerHandle, limits: Arc<Limits>) -> RedisResult<Self> {
+    /// Source `index` of these, whose events go to `broker`.
+    pub fn new(
+        sources: &[RedisSource],
+        index: usize,
+        broker: BrokerHandle,
+        limits: Arc<Limits>,
+    ) -> RedisResult<Self> {
+        let from = &sources[index];
         let name = from.tap.name();
         // In the slot of what is read, so that one server of a cluster has both.
         let slot = if name.contains('{') { name.to_owned() } else { format!("{{{name}}}") };
-        let turn = Turn::new(format!("{slot}:fanfare"), LogName::random().to_string());
+        // What several sources read has a turn for each.
+        let key = match sources[..index].iter().filter(|other| other.tap.name() == name).count() {
+            0 => format!("{slot}:fanfare"),
+            before => format!("{slot}:fanfare:{before}"),
+        };
+        let turn = Turn::new(key, LogName::random().to_string());
         let (place, from, series) = (Place::new(&from.redis)?, from.clone(), Series::new());
         let api_key = from.keys.as_ref().and_then(|keys| keys.api_key.as_ref());
         let publisher = Publisher::with_credential(api_key.map(|Hidden(key)| key.as_str()));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::{Close, Code, Data, Trouble};
-use crate::protocol::samples::{any_event, any_marks, bye, cursor, event};
+use crate::protocol::samples::{UNTOLD, any_event, any_marks, bye, cursor, event};
 use crate::protocol::{PROTOCOLS, WIRE_FORMS, event_object};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -72,6 +72,36 @@ fn an_event_is_the_object_without_op_under_the_default_name() {
          data: {\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\
          \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":1,\"replay\":0}\n\n"
     );
+}
+
+/// The bytes of the first release, in every form.
+#[test]
+fn an_event_that_carries_nothing_costs_on_the_wire_what_it_did() {
+    let bare = event("{\"b\": 1.10}");
+    let object = "{\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\"type\":\"created\",\
+                  \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":{\"b\": 1.10}}";
+    assert_eq!(text(event_object(&bare)), object);
+    let marks = Marks::default();
+    assert_eq!(text(SSE.event(&bare, &marks)), format!("id: abcdefgh-1-7\ndata: {object}\n\n"));
+    let sizes: Vec<_> =
+        PROTOCOLS.iter().map(|protocol| protocol.event(&event("1"), &marks).len()).collect();
+    assert_eq!(sizes, [117, 95], "JSON and CBOR over WebSocket");
+    assert_eq!(size_of::<Event>(), 8 + 96, "in memory the one pointer more");
+}
+
+#[test]
+fn what_is_for_other_languages_or_later_releases_is_shown_in_no_form() {
+    let forms = || {
+        let protocols = PROTOCOLS.iter().map(|protocol| *protocol as &dyn Encoder);
+        protocols.chain([&SSE as &dyn Encoder, &SSE_DATA])
+    };
+    let bare = event("1");
+    let carrying = Event { envelope: Some(Box::new(UNTOLD.into_iter().collect())), ..bare.clone() };
+    for form in forms() {
+        let shown = |event: &Event| form.event(event, &Marks::default());
+        assert_eq!(shown(&carrying), shown(&bare), "form {}", form.wire_form());
+    }
+    assert_eq!(event_object(&carrying), event_object(&bare), "REST");
 }
 
 #[test]
@@ -226,7 +256,11 @@ proptest! {
 
         let seen = event_source(&SSE_DATA.event(&event, &marks));
         let kind = event.kind.as_ref().map_or("message", |kind| kind.as_str());
-        let data = event.data.json().get();
+        let gone = serde_json::json!({ "topic": event.topic.as_str() }).to_string();
+        let (kind, data) = match event.is_tombstone() {
+            true => ("fanfare.removed", gone.as_str()),
+            false => (kind, event.data.json().get()),
+        };
         let expected = vec![(kind.to_owned(), data.to_owned(), id.clone())];
         prop_assert_eq!(seen, Seen { events: expected, last_id: id, retry: None });
     }

@@ -1,15 +1,19 @@
 //! The readers of a life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fanfare::history::{History, Since};
-use fanfare::model::{Pattern, Timestamp, Topic};
+use fanfare::config::{Rules, Storage};
+use fanfare::history::{Append, History, Receipt, Since};
+use fanfare::model::{Cursor, Event, Pattern, Timestamp, Topic};
+use tokio::time::{Instant, sleep};
 
 use super::{Book, Place};
 use crate::chronicle::{Fault, Given, Verdict, id};
 use crate::log::PATTERNS;
-use crate::reading::{answer, newest, pages, patterns};
+use crate::reading::{PATIENCE, POLL, answer, changed, newest, pages, pages_back, patterns};
+use crate::shelf::Shelf;
+use crate::terms::{Fate, fates};
 
 impl Book {
     fn count(&mut self, verdict: Verdict) {
@@ -49,6 +53,50 @@ impl Book {
         let reached = chronicle.until(end);
         let verdict = reached.judge(&given, &texts, seen, in_common)?;
         self.places.push(Place { cursor: end, line, seen: reached.all().len() });
+        self.count(verdict);
+        Ok(())
+    }
+
+    /// What has changed of current values since a place.
+    pub async fn read_changed(
+        &mut self,
+        history: &Arc<dyn History>,
+        line: usize,
+    ) -> Result<(), Fault> {
+        let among = self.dice.pick(&[4, 30, self.places.len()]).min(self.places.len());
+        let Place { cursor, line: of, seen } =
+            self.places[self.places.len() - 1 - self.dice.below(among)];
+        let texts = patterns(self.dice.pick(&PATTERNS));
+        let max_events = self.dice.pick(&[1, 3, 100]);
+        self.trace.step(format!("line {line}: changes of {texts:?} after {seen} of line {of}"));
+        self.trace.note(cursor);
+        let given = changed(&**history, &texts, cursor, max_events).await?;
+        let chronicle = &self.chronicles[line];
+        let in_common = match line == of {
+            true => usize::MAX,
+            false => self.chronicles[of].in_common(chronicle),
+        };
+        let verdict = chronicle.judge_changed(&given, &texts, seen, in_common)?;
+        self.count(verdict);
+        Ok(())
+    }
+
+    /// All before a place, newest first.
+    pub async fn read_back(
+        &mut self,
+        history: &Arc<dyn History>,
+        line: usize,
+    ) -> Result<(), Fault> {
+        let texts = patterns(self.dice.pick(&PATTERNS));
+        let max_events = self.dice.pick(&[1, 3, 100]);
+        let entries = self.chronicles[line].all();
+        let at = self.dice.below(entries.len());
+        // A place of this log, or where nothing was stored yet the newest.
+        let before = entries.get(at).map(|entry| entry.cursor).unwrap_or(history.head());
+        self.trace.step(format!("line {line}: {texts:?} back from {at}"));
+        self.trace.note(before);
+        let given = pages_back(&**history, &texts, Some(before), max_events).await?;
+        let verdict = self.chronicles[line].judge_back(&given, &texts, before)?;
         self.count(verdict);
         Ok(())
     }
@@ -131,5 +179,51 @@ async fn newest_kept(
     texts: &Arc<[Pattern]>,
 ) -> Result<BTreeMap<Topic, usize>, Fault> {
     let (kept, _) = pages(history, texts, None, None, 50, 1_000).await?;
-    Ok(kept.events.iter().map(|event| (event.topic.clone(), id(event))).collect())
+    let newest: BTreeMap<_, _> =
+        kept.events.iter().map(|event| (event.topic.clone(), event)).collect();
+    // A topic whose newest event is a tombstone has no value.
+    let values = newest.into_iter().filter(|(_, event)| !event.is_tombstone());
+    Ok(values.map(|(topic, event)| (topic, id(event))).collect())
+}
+
+/// Somebody who keeps what a log tells has at hand what is kept of it.
+pub async fn is_at_hand(history: &dyn History, shelf: impl Fn() -> Shelf) -> Result<(), Fault> {
+    let (texts, give_up) = (patterns(&[">"]), Instant::now() + PATIENCE);
+    loop {
+        let (kept, _) = pages(history, &texts, None, None, 1_000, 1_000).await?;
+        let shelf = shelf();
+        if let Some(fault) = shelf.fault {
+            return Err(Fault(fault));
+        }
+        let is_since =
+            |event: &&Arc<Event>| event.cursor.is_some_and(|cursor| cursor.sequence > shelf.begin);
+        let kept: Vec<_> = kept.events.iter().filter(is_since).map(|it| id(it)).collect();
+        if shelf.ids() == kept {
+            return Ok(());
+        }
+        if Instant::now() > give_up {
+            let at_hand = shelf.ids();
+            return Err(Fault(format!("{at_hand:?} is at hand, and {kept:?} is kept")));
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// What is to become of events that come together by what is kept but for themselves, which may be stored.
+pub async fn fates_of(
+    history: &dyn History,
+    rules: &Rules,
+    append: &Append,
+    stored: Option<&Receipt>,
+    last: &HashMap<Topic, Cursor>,
+) -> Result<Result<Vec<Fate>, usize>, Fault> {
+    let topics: Arc<[_]> = append.events.iter().map(|event| Pattern::from(&event.topic)).collect();
+    let (mut kept, _) = pages(history, &topics, None, None, 1_000, 1_000).await?;
+    let is_own = |event: &Event| {
+        let mut own = stored.iter().flat_map(|receipt| &receipt.events);
+        own.any(|own| own.cursor == event.cursor)
+    };
+    kept.events.retain(|event| !is_own(event));
+    let is_kept = |topic: &Topic| rules.of(topic).storage != Storage::None;
+    Ok(fates(&kept.events, &append.events, is_kept, last))
 }

@@ -4,17 +4,21 @@ use std::sync::{Arc, Mutex};
 
 use fanfare::config::{self, Config, Rules};
 use fanfare::history::redis::Joined;
-use fanfare::history::{Feed, History, Loss};
+use fanfare::history::{Feed, History, Loss, Removal};
 use fanfare::model::{Cursor, Event, Topic};
 use tokio::time::{Instant, sleep};
 
 use crate::chronicle::{Fault, id};
 use crate::reading::{PATIENCE, POLL};
+use crate::shelf::Shelf;
 use crate::support::proxy::Proxy;
 
 /// Hears what the log tells.
 #[derive(Default)]
-struct Heard(Mutex<Told>);
+struct Heard {
+    told: Mutex<Told>,
+    shelf: Mutex<Shelf>,
+}
 
 /// What a node was told since it was asked last.
 #[derive(Debug, Clone, Default)]
@@ -27,16 +31,26 @@ struct Told {
 
 impl Feed for Heard {
     fn committed(&self, events: Vec<Arc<Event>>) {
+        self.shelf.lock().expect("nobody panics with it").add(&events);
         let kept = events.iter().filter(|event| event.cursor.is_some());
-        self.0.lock().expect("nobody panics with it").ids.extend(kept.map(|event| id(event)));
+        self.told.lock().expect("nobody panics with it").ids.extend(kept.map(|event| id(event)));
     }
 
     fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
         false
     }
 
-    fn broken(&self, _: Loss) {
-        self.0.lock().expect("nobody panics with it").is_broken = true;
+    fn removed(&self, removals: &[Removal]) {
+        self.shelf.lock().expect("nobody panics with it").remove(removals);
+    }
+
+    fn broken(&self, loss: Loss) {
+        if loss.topics.is_none() {
+            // What is kept of what came before may have been brought back.
+            let mut shelf = self.shelf.lock().expect("nobody panics with it");
+            shelf.begin_after(loss.place.sequence);
+        }
+        self.told.lock().expect("nobody panics with it").is_broken = true;
     }
 }
 
@@ -55,6 +69,7 @@ impl Node {
     pub fn join(url: &str, rules: Rules) -> Result<Self, Fault> {
         let joined = Joined::open(&config::Redis::at(url)).map_err(|e| Fault(e.to_string()))?;
         let heard = Arc::new(Heard::default());
+        heard.shelf.lock().expect("nobody panics with it").begin = joined.head().sequence;
         let history = joined.start(&Config::default().history, rules, heard.clone());
         Ok(Self { history: Arc::new(history), heard, due: Vec::new(), network: None })
     }
@@ -71,13 +86,18 @@ impl Node {
         self.due.extend(ids);
     }
 
+    /// What is at hand to who keeps what it tells.
+    pub fn at_hand(&self) -> Shelf {
+        self.heard.shelf.lock().expect("nobody panics with it").clone()
+    }
+
     /// What was acknowledged since the last time was heard, once and in order, or it was said that some is
     /// lost; the last of it was heard.
     pub async fn hear(&mut self) -> Result<(), Fault> {
         let give_up = Instant::now() + PATIENCE;
         loop {
             let Told { ids, is_broken } =
-                self.heard.0.lock().expect("nobody panics with it").clone();
+                self.heard.told.lock().expect("nobody panics with it").clone();
             let mut due = self.due.iter();
             // Behind a loss comes also what was brought back, which this node had not heard of.
             let mut told = ids.iter().filter(|id| !is_broken || self.due.contains(id));
@@ -93,7 +113,7 @@ impl Node {
             }
             sleep(POLL).await;
         }
-        *self.heard.0.lock().expect("nobody panics with it") = Told::default();
+        *self.heard.told.lock().expect("nobody panics with it") = Told::default();
         self.due.clear();
         Ok(())
     }

@@ -40,8 +40,10 @@ impl Life {
         let is_stored = self.book.dice.percent(70);
         self.book.trace.step(format!("node {at} vanishes; behind what it publishes: {is_stored}"));
         let topic = self.book.dice.pick(&TOPICS);
-        let append =
-            Append { events: self.book.events_of(self.line, &[topic]), key: Some(self.book.key()) };
+        let append = Append {
+            events: self.book.bare_events_of(self.line, &[topic]),
+            key: Some(self.book.key()),
+        };
         let gone = self.nodes.remove(at);
         gone.network.as_ref().expect("it can be cut").cut(!is_stored, true);
         let may_be_stored = match gone.history.append(append.clone()).await {

@@ -32,7 +32,7 @@ impl Life {
 
         let before = self.book.events;
         let append =
-            Append { events: self.book.events_of(line, &topics), key: Some(self.book.key()) };
+            Append { events: self.book.bare_events_of(line, &topics), key: Some(self.book.key()) };
         let first = self.log(line).history.append(append.clone()).await;
         let is_refused = match first {
             Ok(receipt) => {

@@ -1,7 +1,7 @@
 -- What every script begins with: the log's own record, its epochs, and the channel.
 --
 -- KEYS: 1 log, 2 order, 3 topics, 4 lost, 5 bytes, 6 receipts, 7 epochs, 8 stays, 9 versions, 10 ends,
--- 11 endings, then those of the script.
+-- 11 endings, 12 bound, 13 left, then those of the script.
 -- ARGV: 1 the server's run id, 2-4 the place that the node presents (name, epoch, number; empty and 0
 -- where it has none), 5 the channel, 6 a name for a new log, by chance, 7 the server's replication id, until the node was
 -- answered over its connection, then those of the script.
@@ -9,19 +9,19 @@
 -- Numbers are Lua's doubles, exact up to 2^53; a new epoch begins at the clock in microseconds, which
 -- gets there in the year 2255.
 
-local LOG, ORDER, TOPICS, LOST, BYTES, RECEIPTS, EPOCHS, STAYS, VERSIONS, ENDS, ENDINGS = unpack(KEYS, 1, 11)
-local OWN_KEYS = 11
+local LOG, ORDER, TOPICS, LOST, BYTES, RECEIPTS, EPOCHS, STAYS, VERSIONS, ENDS, ENDINGS, BOUND, LEFT = unpack(KEYS, 1, 13)
+local OWN_KEYS = 13
 local RUN, CHANNEL, REPLICATION = ARGV[1], ARGV[5], ARGV[7]
 local PRESENTED = { name = ARGV[2], epoch = tonumber(ARGV[3]), seq = tonumber(ARGV[4]) }
 
 -- The record: what it holds of the log, and what each is where there is nothing (where an earlier release
 -- wrote it). A node reads the first READ_FIELDS in this order.
 local FIELDS = {
-  'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps', 'form', 'dated',
+  'name', 'epoch', 'start', 'seq', 'breach', 'floor', 'ended', 'steps', 'form', 'dated', 'removals',
   'time', 'run', 'bytes', 'spared', 'listed', 'replication', 'begun', 'leaps', 'stays_bytes', 'stays_upto', 'ends_upto',
   'ends_later',
 }
-local READ_FIELDS = 10
+local READ_FIELDS = 11
 local TEXTS = {
   name = true, ended = true, steps = true, run = true, replication = true, dated = true, leaps = true,
 }
@@ -163,7 +163,8 @@ local function tick(log)
   return now
 end
 
--- Tells every node of `count` events, encoded in `body`, after number `previous`.
+-- Tells every node of `count` events, encoded in `body`, after number `previous`. Behind them may stand what was removed,
+-- which nodes of earlier releases pass over.
 local function tell(log, previous, count, body)
   local head = struct.pack('>Bc8I8I8I8I8I4', 1, log.name, log.epoch, log.breach, previous, log.time, count)
   redis.call('SPUBLISH', CHANNEL, head .. body)
@@ -254,7 +255,7 @@ local function create()
     epoch = epoch, start = start, seq = start,
     breach = start, floor = 0, ended = '', steps = '', form = 1, dated = '', begun = 0, leaps = '', time = 0, run = RUN, bytes = 0, spared = 0,
     listed = epoch, replication = REPLICATION, stays_bytes = 0, stays_upto = 0,
-    ends_upto = math.max(last, 0), ends_later = 0,
+    ends_upto = math.max(last, 0), ends_later = 0, removals = 0,
   }
   redis.call('DEL', EPOCHS, STAYS, VERSIONS)
   if newest_kept then

@@ -1,9 +1,9 @@
 -- Numbers, stores and tells a group of publishes, each of them whole or not at all.
 --
--- KEYS: 12 and on, the streams of the topics, then the receipts of the idempotency keys.
+-- KEYS: 14 and on, the streams of the topics, then the receipts of the idempotency keys.
 -- ARGV: 8 the window of a key in milliseconds, 9 what of it is left where there are too many, 10 how many keys there may
--- be, 11 the most bytes of all topics, 12 and 13 how many values may stay, and the most bytes of them, 14 the form of the
--- entries, 15 how many topics, 16 how many publishes; then for each topic its name, most events, most bytes, whether it is kept, whether
+-- be, 11 the most bytes of all topics, 12 and 13 how many values may stay, and the most bytes of them, 14 how many values may
+-- be bound to one session, 15 the form of the entries, 16 how many topics, 17 how many publishes; then for each topic its name, most events, most bytes, whether it is kept, whether
 -- its newest event stays and how many events of it come; then for each publish how many events, with a `t` behind
 -- it where some have terms, which key (0 for none), whether it is one of a series, the digest of how it came and that of its
 -- events (each may be empty), and for each of its events the topic, with its terms behind it, and the entry.
@@ -17,12 +17,13 @@ local FETCHABLE = 128
 local log = enter()
 local window, least_window, max_keys = ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
 local max_bytes, max_stays = tonumber(ARGV[11]), { count = tonumber(ARGV[12]), bytes = tonumber(ARGV[13]) }
-local topic_count, publish_count = tonumber(ARGV[15]), tonumber(ARGV[16])
+local max_bound = tonumber(ARGV[14])
+local topic_count, publish_count = tonumber(ARGV[16]), tonumber(ARGV[17])
 local now = tick(log)
 
-log.form = math.max(log.form, tonumber(ARGV[14]))
+log.form = math.max(log.form, tonumber(ARGV[15]))
 
-local at = 17
+local at = 18
 local topics = {}
 for n = 1, topic_count do
   topics[n] = {
@@ -33,13 +34,12 @@ for n = 1, topic_count do
   at = at + 6
 end
 
-local message = { previous = log.seq, bytes = 0, parts = {} }
+local message = { previous = log.seq, count = 0, bytes = 0, parts = {} }
 
 local function flush()
-  if #message.parts > 0 then
-    tell(log, message.previous, #message.parts, table.concat(message.parts))
-  end
-  message = { previous = log.seq, bytes = 0, parts = {} }
+  local body = table.concat(message.parts)
+  if body ~= '' then tell(log, message.previous, message.count, body) end
+  message = { previous = log.seq, count = 0, bytes = 0, parts = {} }
 end
 
 -- Whether an event will be there when nodes come to fetch it, as far as the bounds of its topic go.
@@ -58,22 +58,32 @@ local function mention(topic, entry, is_kept)
   local body = is_left_out and '' or entry
   local part = struct.pack('>BBI4', flags, #topic.name, #body) .. topic.name .. body
   message.parts[#message.parts + 1] = part
+  message.count = message.count + 1
   message.bytes = message.bytes + #part
 end
 
--- Notes what an entry with an envelope carries that is looked for later: a version, and when it ends. The time of that
--- goes by a clock without the leaps of the server's, and is kept with the number and the envelope.
+-- Lists the value of a topic as bound to a holder. One that has left is to be looked at again then.
+local function bind(name, holder)
+  redis.call('ZADD', BOUND, 0, holder .. ' ' .. name)
+  if redis.call('ZREM', LEFT, holder .. GONE) == 1 then
+    redis.call('ZADD', LEFT, whole(now - log.ends_later), holder)
+  end
+end
+
+-- Notes what an entry with an envelope carries that is looked for later: a version, and when it ends, or with whom. The time
+-- of that goes by a clock without the leaps of the server's; the number and the envelope are kept.
 local function note_members(name, entry)
   if member_of(entry, VERSION_MEMBER) then redis.call('HSET', VERSIONS, name, whole(log.seq)) end
-  local ttl = member_of(entry, TTL_MEMBER)
+  if log.ends_upto > 0 then forget_end(name) end
+  local ttl, holder = member_of(entry, TTL_MEMBER), member_of(entry, HOLDER_MEMBER)
+  if not (ttl or holder) then return end
+  redis.call('HSET', ENDINGS, name, whole(log.seq) .. ' ' .. envelope_of(entry))
+  log.ends_upto = log.seq
   if ttl then
     local at = log.time + struct.unpack('>I8', ttl) - log.ends_later
     redis.call('ZADD', ENDS, whole(at), name)
-    redis.call('HSET', ENDINGS, name, whole(log.seq) .. ' ' .. envelope_of(entry))
-    log.ends_upto = log.seq
-  elseif log.ends_upto > 0 then
-    forget_end(name)
   end
+  if holder then bind(name, holder) end
 end
 
 local function keep(topic, entry)
@@ -143,6 +153,35 @@ local function remember(receipt, raw, events, result)
   redis.call('ZADD', RECEIPTS, whole(now + window), receipt)
 end
 
+-- Whether an entry would be bound to a session that holds as many values as it may.
+local function is_one_too_many(topic, entry)
+  local holder = member_of(entry, HOLDER_MEMBER)
+  if not holder or redis.call('ZMSCORE', BOUND, holder .. ' ' .. topic.name)[1] then return false end
+  local from, upto = listed_of(holder)
+  return redis.call('ZRANGEBYLEX', BOUND, from, upto, 'LIMIT', max_bound - 1, 1)[1] ~= nil
+end
+
+-- Binds what a repeat of a publish binds to the session that repeats it, as far as it stands there still; whether it may.
+local function bind_again(count, result)
+  local first, kept = string.match(result, '^%d+ (%d+) %d+ (%w+)')
+  local number = tonumber(first)
+  for n = 1, count do
+    local topic = topics[tonumber(string.match(ARGV[at + 2 * n - 2], '^%d+'))]
+    local entry = ARGV[at + 2 * n - 1]
+    local is_kept = string.sub(kept, n, n) == '1'
+    local holder = is_kept and member_of(entry, HOLDER_MEMBER)
+    local bound, envelope = ending_of(topic.name)
+    if holder and bound == number then
+      if is_one_too_many(topic, entry) then return false end
+      redis.call('ZREM', BOUND, (holder_in(envelope) or '') .. ' ' .. topic.name)
+      redis.call('HSET', ENDINGS, topic.name, whole(number) .. ' ' .. envelope_of(entry))
+      bind(topic.name, holder)
+    end
+    if is_kept then number = number + 1 end
+  end
+  return true
+end
+
 -- The version of an entry, where it carries one.
 local function version_of(entry)
   local number = member_of(entry, VERSION_MEMBER)
@@ -187,17 +226,21 @@ local function judge(topic, terms, entry)
   return true, version or kept
 end
 
--- Looks at all events of a publish, each as if those before it were stored: which are superseded and by what, or the index
--- of one that is not to be stored, and so none is.
+-- Looks at all events of a publish, each as if those before it were stored: which are superseded and by what, or why none is
+-- to be stored: the index of one that can't be, or that one is too many for its session.
 local function judge_all(count)
   local before, superseded = {}, {}
   local last = log.seq
-  local unmet
+  local refused
   for n = 1, count do
     local place, terms = string.match(ARGV[at + 2 * n - 2], '^(%d+)(.*)')
     local topic, entry = topics[tonumber(place)], ARGV[at + 2 * n - 1]
     if topic.is_kept and not string.find(terms, ';p', 1, true) then
       if not before[topic] then before[topic] = { standing_of(topic) } end
+      if is_one_too_many(topic, entry) then
+        refused = { 'bound' }
+        break
+      end
       local verdict, version = judge(topic, terms, entry)
       if verdict == 'superseded' then
         superseded[n] = version
@@ -207,13 +250,13 @@ local function judge_all(count)
           last = last, newest = last, has_value = not member_of(entry, REMOVED_MEMBER), version = version,
         }
       else
-        unmet = n - 1
+        refused = { 'unmet', whole(n - 1) }
         break
       end
     end
   end
   for topic, standing in pairs(before) do topic.standing = standing[1] end
-  return superseded, unmet
+  return superseded, refused
 end
 
 local added = 0
@@ -256,10 +299,11 @@ for n = 1, publish_count do
   at = at + 5
   local receipt = key > 0 and KEYS[OWN_KEYS + topic_count + key]
   local result = receipt and known(receipt, raw, events, is_in_series)
-  local superseded, unmet
+  local superseded
   if not result and has_terms then
-    superseded, unmet = judge_all(count)
-    if unmet then result = { 'unmet', whole(unmet) } end
+    superseded, result = judge_all(count)
+  elseif result and has_terms and result[1] == 'same' and not bind_again(count, result[2]) then
+    result = { 'bound' }
   end
   if result then
     at = at + 2 * count
@@ -269,7 +313,6 @@ for n = 1, publish_count do
   end
   results[n] = result
 end
-flush()
 
 -- One event of a topic is kept however large it is, and the newest of all.
 local left = REMOVED + added
@@ -289,5 +332,7 @@ for _, topic in ipairs(topics) do
 end
 
 trim(log, max_bytes, max_stays, left)
+message.parts[#message.parts + 1] = removals(log)
+flush()
 save(log)
 return { values_of(log), results, early, remembered }

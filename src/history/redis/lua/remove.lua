@@ -1,6 +1,6 @@
 -- Removes events of some topics, at most so many together.
 --
--- KEYS: 12 and on, the streams of the topics.
+-- KEYS: 14 and on, the streams of the topics.
 -- ARGV: 8 how many events at most; then for each topic its name, from and up to which number, and whether its newest
 -- event stays (`1`), or all is forgotten (`f`), also that a value ends by itself.
 
@@ -14,5 +14,6 @@ for n = 1, #KEYS - OWN_KEYS do
     if keep_newest == 'f' then forget_end(name) end
   end
 end
+tell_removed(log)
 save(log)
 return { values_of(log), removed }

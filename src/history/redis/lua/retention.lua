@@ -11,6 +11,39 @@ local STAYING, LEAVING = 'n', 'l'
 -- How many idempotency keys one call forgets.
 local FORGOTTEN_KEYS = 1000
 
+-- What was removed and is to be told: of each topic the number of the last event, and whether a newer one is kept.
+local removed_topics, removed_of = {}, {}
+
+local function note_removed(name, upto, is_superseded)
+  local noted = removed_of[name]
+  if not noted then
+    noted = { upto = upto }
+    removed_topics[#removed_topics + 1] = name
+    removed_of[name] = noted
+  end
+  noted.upto, noted.is_superseded = math.max(noted.upto, upto), is_superseded
+end
+
+-- That, as it stands behind the events of a message: how often removals were told before, and the topics. Empty where
+-- there is nothing to tell.
+local function removals(log)
+  if #removed_topics == 0 then return '' end
+  local parts = { struct.pack('>I8I4', log.removals, #removed_topics) }
+  for at, name in ipairs(removed_topics) do
+    local noted = removed_of[name]
+    parts[at + 1] = struct.pack('>BBI8', noted.is_superseded and 1 or 0, #name, noted.upto) .. name
+  end
+  log.removals = log.removals + 1
+  removed_topics, removed_of = {}, {}
+  return table.concat(parts)
+end
+
+-- Tells what was removed, with no event.
+local function tell_removed(log)
+  local body = removals(log)
+  if body ~= '' then tell(log, log.seq, 0, body) end
+end
+
 -- As `Event::cost` counts: the entry holds two bytes beside the texts, and 256 are charged flat.
 local function cost_of(name, entry)
   return #name + #entry + 254
@@ -49,26 +82,53 @@ local function envelope_of(entry)
   return string.sub(entry, at, at - 1 + struct.unpack('>I2', entry, at - 2))
 end
 
--- Finds a member in the envelope of an entry: its bytes, where it is there.
-local function member_of(entry, tag)
-  local flags, kind = string.byte(entry, 1, 2)
-  if flags % 4 < 2 then return nil end
-  local at = 3 + kind
-  local upto = at + 2 + struct.unpack('>I2', entry, at)
-  at = at + 2
+-- Finds a member in a text that is an envelope between two places: its bytes, where it is there.
+local function member_in(text, tag, at, upto)
   while at < upto do
-    local found, length = struct.unpack('>BI2', entry, at)
+    local found, length = struct.unpack('>BI2', text, at)
     at = at + 3 + length
-    if found == tag then return string.sub(entry, at - length, at - 1) end
+    if found == tag then return string.sub(text, at - length, at - 1) end
   end
 end
 
+-- Finds a member in the envelope of an entry.
+local function member_of(entry, tag)
+  local flags, kind = string.byte(entry, 1, 2)
+  if flags % 4 < 2 then return nil end
+  local at = 5 + kind
+  return member_in(entry, tag, at, at + struct.unpack('>I2', entry, at - 2))
+end
+
 -- The tags of members that scripts look at.
-local REMOVED_MEMBER, VERSION_MEMBER, EPOCH_MEMBER, TTL_MEMBER = 3, 4, 5, 6
+local REMOVED_MEMBER, VERSION_MEMBER, EPOCH_MEMBER, TTL_MEMBER, HOLDER_MEMBER = 3, 4, 5, 6, 7
+
+-- The number and the envelope of the value of a topic that ends by itself.
+local function ending_of(name)
+  local number, envelope = string.match(redis.call('HGET', ENDINGS, name) or '', '^(%d+) (.*)')
+  return tonumber(number), envelope
+end
+
+-- The holder that an envelope names, `NODE SESSION`. Its values are listed as `NODE SESSION TOPIC`.
+local function holder_in(envelope)
+  return member_in(envelope, HOLDER_MEMBER, 1, #envelope + 1)
+end
+
+-- What stands behind a holder that has left and holds nothing. It is remembered for a while, in milliseconds, because what it
+-- published last may be stored only then.
+local GONE, REMEMBERED = ' .', 600000
+
+-- Between which places all is listed of a holder, or of a node: a space comes before every other character.
+local function listed_of(holder)
+  return '[' .. holder .. ' ', '(' .. holder .. '!'
+end
 
 -- Lets what is there of a topic last.
 local function forget_end(name)
   redis.call('ZREM', ENDS, name)
+  local number, envelope = ending_of(name)
+  if not number then return end
+  local holder = holder_in(envelope)
+  if holder then redis.call('ZREM', BOUND, holder .. ' ' .. name) end
   redis.call('HDEL', ENDINGS, name)
 end
 
@@ -124,7 +184,8 @@ local function remove(log, name, stream, count, from, upto, keep_newest)
   redis.call('XDEL', stream, unpack(ids))
   redis.call('XDEL', ORDER, unpack(ids))
   -- What stands ahead of a step of the clock may go after what came behind it.
-  redis.call('ZADD', LOST, 'GT', string.match(ids[#ids], '%d+'), name)
+  local last_removed = string.match(ids[#ids], '%d+')
+  redis.call('ZADD', LOST, 'GT', last_removed, name)
   log.bytes = log.bytes - cost
   if length == #ids then
     redis.call('DEL', stream)
@@ -134,6 +195,13 @@ local function remove(log, name, stream, count, from, upto, keep_newest)
   else
     redis.call('HINCRBY', BYTES, name, whole(-cost))
   end
+  local is_superseded = length > #ids
+  if is_superseded and from ~= '-' and from ~= '1' then
+    -- What is left may have come before a step of the clock.
+    local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+    is_superseded = tonumber(string.match(newest[1], '%d+')) > tonumber(last_removed)
+  end
+  note_removed(name, tonumber(last_removed), is_superseded)
   forget_lost(log)
   return #ids, cost, stays
 end

@@ -19,5 +19,6 @@ end
 local max_stays = { count = tonumber(ARGV[10]), bytes = tonumber(ARGV[11]) }
 local looked_at = trim(log, tonumber(ARGV[8]), max_stays, REMOVED)
 looked_at = looked_at + trim_stays(log, max_stays, REMOVED - looked_at)
+tell_removed(log)
 save(log)
 return { values_of(log), looked_at, whole(now) }

@@ -33,7 +33,7 @@ fn shared(reserved: u64) -> (Shared, Arc<Heard>) {
     let dating = Dating::new(0, ClockSteps::default());
     let log = Log::new(head, dating, &config.history, rules, Clock::default());
     let heard = Arc::new(Heard::default());
-    (Shared::new(log, reserved, 1 << 20, heard.clone()), heard)
+    (Shared::new(log, reserved, false, 1 << 20, heard.clone()), heard)
 }
 
 fn append(topics: &[&str]) -> Append {
@@ -55,7 +55,7 @@ fn waiting(shared: &Shared, topics: &[&str]) -> Answered {
 /// Takes the next group, of which this becomes.
 fn commit(shared: &Shared, outcome: Result<(), Failure>, reserved: u64) {
     match shared.next_work(Duration::ZERO, |_| None) {
-        Work::Group(group) => shared.committed(group, outcome, reserved),
+        Work::Group(group) => shared.committed(group, outcome, reserved, &[]),
         _ => panic!("there is no group"),
     }
 }
@@ -135,7 +135,7 @@ fn a_repeat_that_gave_up_while_the_first_is_still_running_is_not_told_that_nothi
     let ((repeat, _repeat), (other, _other)) = (keyed(1), keyed(2));
     assert_eq!(shared.withdraw(repeat), Withdrawn::Repeat, "the first is being committed");
     assert_eq!(shared.withdraw(other), Withdrawn::Unbegun);
-    shared.committed(group, Ok(()), 1 << 20);
+    shared.committed(group, Ok(()), 1 << 20, &[]);
     let key = IdempotencyKey { scope: [1; 32], asked, is_in_series: false };
     let again = shared.admit(Append { key: Some(key), ..append(&["a"]) });
     assert!(matches!(again, Admission::Done(Ok(Receipt { repeated: true, .. }))));

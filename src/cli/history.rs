@@ -1,0 +1,153 @@
+//! `fanfare history`: what is kept, newest first, one event a line.
+//!
+//! It reads back page by page until it has as many as are wanted or there are no more, and says from where to read on.
+
+use actix_web::http::StatusCode;
+use actix_web::rt::System;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::print::unread;
+use super::remote::{self, Remote, UrlArgs};
+use super::{Failure, note, print};
+use crate::model::{Cursor, Pattern};
+use crate::trust;
+
+/// The most events of one page.
+const PAGE: u64 = 1_000;
+
+/// The largest page that is read: far above what a broker sends at a time.
+const MAX_PAGE_BYTES: usize = 256 << 20;
+
+const EXAMPLES: &str = "\
+Examples:
+  fanfare history 'chat.>'
+  fanfare history 'orders.>' --limit 1000
+  fanfare history 'chat.>' --before k3v9x2mq-1-1841
+
+With a token (or an API key): FANFARE_TOKEN=... fanfare history ... (better than --token, which others on this
+machine can see in the list of processes).
+
+Events go to standard output, newest first, each as a JSON object on a line of its own. Standard error says how to
+read on, and where events are missing. To begin with the newest and then go on as they come: fanfare subscribe --tail N.";
+
+/// What `history` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The topics; `*` stands for one segment, a final `>` for one or more
+    #[arg(value_name = "PATTERN", value_parser = Pattern::parse)]
+    pattern: Pattern,
+    /// Only events before this cursor, which is the `id` of an event [default: from the newest]
+    #[arg(long, value_name = "CURSOR", value_parser = Cursor::parse)]
+    before: Option<Cursor>,
+    /// End after this many events
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+    /// Print the data of events alone
+    #[arg(long)]
+    data: bool,
+    #[command(flatten)]
+    url: UrlArgs,
+    /// The token; better set FANFARE_TOKEN
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
+}
+
+/// A page as a broker gives it.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+    next: Option<String>,
+    gap: bool,
+}
+
+#[derive(Deserialize)]
+struct WithData<'a> {
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// Prints kept events until there are as many as are wanted, no more, or nobody reads them.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let credential = remote::credential(args.token.clone(), "FANFARE_TOKEN")?;
+    System::new().block_on(async move {
+        let remote = Remote::new(args.url.clone(), credential)?;
+        remote.require_room()?;
+        tokio::select! {
+            result = read_back(&remote, &args) => result,
+            () = unread() => Err(Failure::Unread),
+        }
+    })
+}
+
+async fn read_back(remote: &Remote, args: &Args) -> Result<(), Failure> {
+    let mut before = args.before.map_or(String::new(), |before| before.to_string());
+    let mut left = args.limit;
+    loop {
+        let body = page(remote, args, &before, left.min(PAGE)).await?;
+        let Page { events, next, gap } = serde_json::from_slice(&body)
+            .map_err(|_| Failure::Failed(format!("{}: it is no page of events", remote.url())))?;
+        for event in &events {
+            print(shown(event, args.data))?;
+        }
+        left = left.saturating_sub(events.len() as u64);
+        if gap {
+            note(if next.is_some() {
+                "gap: events are missing"
+            } else {
+                "gap: older events were removed"
+            });
+        }
+        match next {
+            None => return Ok(()),
+            Some(next) if left == 0 => {
+                note(format_args!("to read on from here: --before {next}"));
+                return Ok(());
+            }
+            Some(next) => before = next,
+        }
+    }
+}
+
+/// An event as it is printed.
+fn shown(event: &RawValue, data: bool) -> &str {
+    let only = data.then(|| serde_json::from_str::<WithData<'_>>(event.get()));
+    only.and_then(Result::ok).map_or(event.get(), |event| event.data.get())
+}
+
+async fn page(remote: &Remote, args: &Args, before: &str, limit: u64) -> Result<Vec<u8>, Failure> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("match", args.pattern.as_str()).append_pair("before", before);
+    query.append_pair("limit", &limit.to_string());
+    let request = remote.get(&format!("/v1/events?{}", query.finish()));
+    let failed = |why: String| Failure::Failed(format!("{}: {why}", remote.url()));
+    let mut response = match request.send().await {
+        Ok(response) => response.timeout(Remote::TIMEOUT),
+        Err(error) => return Err(failed(remote.why(&error).await.to_string())),
+    };
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.body().limit(MAX_PAGE_BYTES).await;
+    let body = body.map_err(|error| failed(trust::broke_off(&error)))?;
+    if status == StatusCode::OK {
+        return Ok(body.to_vec());
+    }
+    let mut reason = remote.refusal(status, &headers, &body).await.to_string();
+    if status == StatusCode::UNAUTHORIZED && !remote.has_credential() {
+        reason += "; set FANFARE_TOKEN to a token (or a key) that may subscribe there";
+    }
+    Err(Failure::Failed(reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_shown_as_it_was_sent() {
+        let event = r#"{"id":"abcdefgh-1-1","topic":"a","data":{"b" : 1.10}}"#;
+        let raw: &RawValue = serde_json::from_str(event).unwrap();
+        assert_eq!((shown(raw, false), shown(raw, true)), (event, r#"{"b" : 1.10}"#));
+    }
+}
