@@ -57,7 +57,7 @@ export class Fanfare {
   #tried = false;
   #stayUntil = 0;
   #timers = {};
-  #sessions = new Set();
+  #sessions = [];
   #unwatch;
   #reason;
   #raw;
@@ -266,7 +266,7 @@ export class Fanfare {
       this.#isLive = true;
       this.#reason = this.#told = undefined;
       this.#set("live");
-      if (link.socket.why && this.#options.WebSocket) this.#tell(link.socket.why);
+      if (link.socket.why) this.#tell(link.socket.why);
     }
   }
 
@@ -309,40 +309,40 @@ export class Fanfare {
 
   // ---- Connecting -----------------------------------------------------------------------------
 
-  async #connect() {
+  #connect() {
     if (this.state === "closed" || this.#opening || this.#link) return;
     clearTimeout(this.#timers.retry);
     this.#set("connecting");
     // Event streams where WebSockets failed twice, and then each by turns.
     const streams = !this.#options.WebSocket || this.#failures > 1 && this.#failures % 2 === 0;
-    this.#link = await this.#open(streams) ?? this.#link;
+    this.#open(streams);
   }
 
-  /** A connection that begins to open; nothing where it could not begin, or nobody waits for it any more. */
+  /** Begins to open a connection, unless nobody waits for it any more once it could. */
   async #open(isStreams) {
     const opening = this.#opening = {};
-    let link = null;
     try {
       const { parse, raw, WebSocket } = this.#options;
       const token = await this.#token();
       if (parse || raw) this.#raw ??= (await import("./fanfare/raw.js")).rawData;
       const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};
-      if (this.#opening !== opening) return null;
-      const socket = Streams ? new Streams(this.url, token) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
-      link = new Link(socket, token, this.#failures < 2 ? WELCOME_MS : 2 * WELCOME_MS, {
+      if (this.#opening !== opening) return;
+      const socket = Streams ? new Streams(this.url, token, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
+      const link = new Link(socket, token, this.#failures < 2 ? WELCOME_MS : 2 * WELCOME_MS, {
         ready: () => this.#ready(link),
         frame: (frame, text) => this.#take(link, frame, text),
         end: (reason) => this.#ended(link, reason),
       });
       link.isStreams = isStreams;
+      if (this.#link) this.#next = link;
+      else this.#link = link;
     } catch (error) {
-      if (this.#opening !== opening || this.#link) return null;
+      if (this.#opening !== opening || this.#link) return;
       if (isStreams) this.#failures += 1;
       this.#retry({ code: error.code ?? "unreachable", message: error.message });
     } finally {
       if (this.#opening === opening) this.#opening = null;
     }
-    return link;
   }
 
   async #token() {
@@ -362,9 +362,9 @@ export class Fanfare {
     this.#resume.again();
     const bound = this.#publishing?.bindAgain();
     Promise.resolve(bound).then(() => old?.end("replaced"));
-    this.#sessions.add(link.session);
+    this.#sessions = [link.session, ...this.#sessions.slice(0, 9)];
     this.#stableAt = Date.now() + STABLE_MS;
-    if (link.isStreams && this.#options.WebSocket) {
+    if (link.socket.why) {
       this.#later("socket", this.#tried ? SOCKET_AGAIN_MS : 1000, () => { this.#tried = true; this.#replace(); });
     } else {
       this.#failures = 0;
@@ -374,11 +374,8 @@ export class Fanfare {
   }
 
   /** Opens a WebSocket beside this connection, which is let go of once that is there. */
-  async #replace() {
-    if (this.#next || this.#opening || !this.#link?.ready) return;
-    const next = await this.#open(false);
-    if (this.#link) this.#next = next;
-    else this.#link = next;
+  #replace() {
+    if (!this.#next && !this.#opening && this.#link?.ready) this.#open(false);
   }
 
   #ended(link, reason) {
@@ -458,7 +455,7 @@ export class Fanfare {
   #event(event, text) {
     if (this.#raw) event.raw = this.#raw(text);
     if (this.#options.parse) event.data = this.#options.parse(event.raw, event);
-    event.own = this.#sessions.has(event.from?.session);
+    event.own = this.#sessions.includes(event.from?.session);
     this.#resume.take(event);
     this.#emit("event", event);
   }

@@ -95,7 +95,7 @@ export class Link {
   #hear(text, token) {
     this.heardAt = Date.now();
     let frame;
-    try { frame = JSON.parse(text); } catch { return this.end("bad_message", "what answers is no broker"); }
+    try { frame = JSON.parse(text); } catch { return this.end("bad_message", "not a broker"); }
     const { op, ref } = frame;
     const auth = op === "ack" || op === "error" ? this.#authRefs.get(ref) : null;
     if (auth) {

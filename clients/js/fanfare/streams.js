@@ -12,12 +12,13 @@ const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 export class Streams {
   /** What is told where a runtime has WebSockets, and they fail. */
-  why = { code: "no_websocket", message: "the broker answers, but not to WebSockets: does what stands between pass on Upgrade and Connection?" };
+  why;
   #lanes = new Map();
   #over = false;
 
-  constructor(url, token) {
+  constructor(url, token, WebSocket) {
     Object.assign(this, { url, token });
+    if (WebSocket) this.why = { code: "no_websocket", message: "the broker answers, but not to WebSockets: does what stands between pass on Upgrade and Connection?" };
     this.#hello();
   }
 

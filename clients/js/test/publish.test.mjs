@@ -64,7 +64,7 @@ test("R29 no more than a thousand wait", options, async (t) => {
   for (const { status, reason } of await Promise.allSettled(waiting)) assert.deepEqual([status, reason.code], ["rejected", "closed"]);
 });
 
-test("R29 what is under way at a cut or a kill -9 is stored once", options, async (t) => {
+test("R34 and R29 what is under way at a cut or a kill -9 is stored once", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
   const { fanfare, is } = client(t, proxy.url, { queue: true });
@@ -114,6 +114,31 @@ test("own events are known, and may be left out", options, async (t) => {
   await eventually(() => got.length === 3 && theirs.length === 4);
   assert.deepEqual(got, [[1, true], [2, false], [4, false]]);
   assert.deepEqual(theirs, [[1, false], [2, true], [3, false], [4, true]]);
+});
+
+test("a bound value is said again on each connection, before a planned stop ends the old one, and ends with its client", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_SERVER_SHUTDOWN_DELAY: "2s", FANFARE_LIMITS_BOUND_LINGER: "1s" });
+  const proxy = await startProxy(t, broker.port);
+  const seen = client(t, broker.url), holder = client(t, proxy.url);
+  const got = [];
+  seen.fanfare.subscribe("seat", ({ data, removed, from }) => got.push(removed ? "removed" : [data, from?.session]));
+  await seen.fanfare.ready();
+  await holder.fanfare.publish("seat", "ann", { bound: true });
+  const first = holder.fanfare.session;
+  proxy.drop();
+  await eventually(() => got.length === 2);
+  const second = holder.fanfare.session;
+  const stopping = broker.stop("SIGTERM");
+  await eventually(() => got.length === 3);
+  assert.deepEqual(got.map(([data]) => data), ["ann", "ann", "ann"]);
+  assert.equal(new Set([first, second, holder.fanfare.session]).size, 3);
+  await stopping;
+  await broker.start();
+  await eventually(() => got.length === 4);
+  await seen.is("live");
+  assert.ok(!got.includes("removed"), "nobody saw it flicker");
+  holder.fanfare.close();
+  await eventually(() => got.at(-1) === "removed");
 });
 
 test("a client that only publishes gives its connection back", options, async (t) => {
