@@ -117,7 +117,7 @@ test("own events are known, and may be left out", options, async (t) => {
 });
 
 test("a bound value is said again on each connection, before a planned stop ends the old one, and ends with its client", options, async (t) => {
-  const broker = await startBroker(t, { FANFARE_SERVER_SHUTDOWN_DELAY: "2s", FANFARE_LIMITS_BOUND_LINGER: "1s" });
+  const broker = await startBroker(t, { FANFARE_SERVER_SHUTDOWN_DELAY: "2s", FANFARE_LIMITS_BOUND_LINGER: "30s" });
   const proxy = await startProxy(t, broker.port);
   const seen = client(t, broker.url), holder = client(t, proxy.url);
   const got = [];
