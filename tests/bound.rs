@@ -172,6 +172,8 @@ async fn who_repeats_a_publish_under_its_key_holds_the_value_from_then_on() {
     assert_eq!((&repeat["repeated"], &repeat["id"]), (&json!(true), &id));
     first.socket.close(None).await.expect("closed");
     assert_eq!(told(&mut reader, 3).await[2], said("b", "left"));
+    publish(&mut second, json!({ "op": "publish", "topic": "c", "data": "c" })).await;
+    assert_eq!(told(&mut reader, 1).await, [said("c", "c")], "nothing else ended");
     second.socket.close(None).await.expect("closed");
     assert_eq!(told(&mut reader, 1).await, [said("a", "left")]);
 }

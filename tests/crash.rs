@@ -124,7 +124,7 @@ async fn publish(run: Arc<Run>, number: usize, pause: Duration) {
     let mut next = 0;
     while run.publishing.load(Ordering::Relaxed) {
         let events: Vec<_> =
-            (next..next + BATCH).map(|n| json!({ "topic": name, "data": [number, n] })).collect();
+            (next..next + BATCH).map(|n| Published::to_publish(number, n, &name)).collect();
         let (body, key) = (json!({ "events": events }), format!("{number}-{next}"));
         let receipt = loop {
             let request = http.post(&url).header("idempotency-key", &key).json(&body);
@@ -341,6 +341,11 @@ fn the_checker_finds_each_fault() {
     };
     let client = || r#"client 0 on ["a"]"#.to_owned();
     assert_eq!(check(received(&[1, 2, 3])), []);
+    let mut bare = received(&[1, 2, 3]);
+    if let Received::Event { event, .. } = &mut bare[0] {
+        event.carried.version = None;
+    }
+    assert_eq!(check(bare), [Fault::Wrong { client: client(), id: id(1) }]);
     assert_eq!(check(received(&[1, 3])), [Fault::Lost { client: client(), id: id(2) }]);
     assert_eq!(check(received(&[1, 2, 2, 3])), [Fault::Twice { client: client(), id: id(2) }]);
     assert_eq!(check(received(&[2, 1, 3])), [Fault::OutOfOrder { client: client(), id: id(1) }]);

@@ -42,6 +42,36 @@ async fn a_restarted_broker_has_everything_and_every_cursor_is_good() {
 }
 
 #[tokio::test]
+async fn a_slow_screen_comes_back_over_a_restart_from_any_place_that_it_was_given() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = TestServer::durable(directory.path(), |_| {});
+    for (topic, n) in [("z.1", 1), ("z.2", 2), ("z.1", 3)] {
+        server.publish(topic, &json!(n)).await;
+    }
+    server.stop();
+
+    let server = TestServer::durable(directory.path(), |_| {});
+    let page = server.get("/v1/events?match=z.*&since=-10m&limit=1").send().await;
+    let page: Value = page.expect("an answer").json().await.expect("JSON");
+    // As earlier releases gave it: the number of an event from before the restart in the epoch of now.
+    let head = server.get("/v1/cursor").send().await.expect("an answer");
+    let head: Value = head.json().await.expect("JSON");
+    let head = head["cursor"].as_str().expect("a cursor");
+    let earlier = format!("{}-1", head.rsplit_once('-').expect("a number").0);
+    let next = page["next"].as_str().expect("a cursor");
+    assert_eq!(next, page["events"][0]["id"], "a place is of the epoch in which its event came");
+    for since in ["-5m", next, &earlier] {
+        for (mode, values) in [("all", vec![2, 3]), ("latest", vec![3, 2])] {
+            let query = format!("topic=z.*&mode={mode}");
+            let (gaps, mut seen) = resumed(&server, &query, since).await;
+            seen.retain(|value| *value != json!(1));
+            assert_eq!((gaps, json!(seen)), (0, json!(values)), "{mode} since {since}");
+        }
+    }
+    server.stop();
+}
+
+#[tokio::test]
 async fn a_second_broker_on_the_same_directory_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let server = TestServer::durable(directory.path(), |_| {});

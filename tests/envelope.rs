@@ -453,3 +453,26 @@ async fn an_event_that_carries_nothing_costs_one_byte_more_on_disk_than_before_a
     // SQLite says in each record that there is none.
     assert_eq!(bytes("events") - bytes("before"), 50);
 }
+
+#[tokio::test]
+async fn what_is_passed_on_takes_no_value_from_a_slow_screen() {
+    let server = server();
+    for last in
+        [json!({"topic": "chat.a", "data": "final"}), json!({"topic": "chat.a", "removed": true})]
+    {
+        let query = format!("?topic=chat.a&max_rate=2&access_token={}", ann());
+        let mut screen = WsClient::live(&server, &query).await;
+        published(&server, json!({"topic": "chat.a", "data": "first"})).await;
+        published(&server, last.clone()).await;
+        for data in ["x", "y"] {
+            published(&server, json!({"topic": "chat.a", "data": data, "keep": false})).await;
+        }
+        assert_eq!(screen.until("event").await["data"], "first");
+        let event = screen.until("event").await;
+        assert_eq!(
+            (event.get("data"), event.get("removed")),
+            (Some(last.get("data").unwrap_or(&Value::Null)), last.get("removed"),)
+        );
+        assert_eq!(event["skipped"], 2);
+    }
+}

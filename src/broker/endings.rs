@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How many are ended together.
 const TOGETHER: usize = 1_000;
 
+/// After how many there may well be more.
+const MANY: usize = TOGETHER / 4;
+
 /// Sessions that have left, of which the history is to be told.
 #[derive(Debug, Default)]
 pub(super) struct Departures {
@@ -88,7 +91,7 @@ impl BrokerHandle {
                 return false;
             }
         };
-        let is_more = due.len() == TOGETHER;
+        let is_more = due.len() >= MANY;
         if due.is_empty() {
             return false;
         }

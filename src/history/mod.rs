@@ -376,9 +376,10 @@ impl Newest {
     /// Whether an event, the newest of its topic, is asked for.
     fn wants(&self, event: &Event) -> bool {
         match self.since {
-            Some(since) => {
-                event.cursor.is_some_and(|place| place.log != since.log || place > since)
-            }
+            // By number: epochs of one log go on counting, and what went back is told by a gap.
+            Some(since) => event
+                .cursor
+                .is_some_and(|place| place.log != since.log || place.sequence > since.sequence),
             None => !event.is_tombstone(),
         }
     }

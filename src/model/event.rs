@@ -216,10 +216,53 @@ impl From<SystemTime> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(text) = self.written() {
+            return f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?);
+        }
         let time = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
         write!(f, "{time:.3}")
     }
 }
+
+impl Timestamp {
+    /// The digits of a time from 1970 to 9999, for each event and each receipt has one. The date follows from the days
+    /// as in Howard Hinnant's "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+    fn written(self) -> Option<[u8; 24]> {
+        let millis = u64::try_from(self.0).ok().filter(|millis| *millis < YEAR_10000)?;
+        let (day, of_day) = (millis / DAY + 719_468, millis % DAY);
+        let (era, of_era) = (day / 146_097, day % 146_097);
+        let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+        let of_year = of_era - (365 * year + year / 4 - year / 100);
+        // Years begin in March here, so that a leap day is the last.
+        let month = (5 * of_year + 2) / 153;
+        let date = of_year - (153 * month + 2) / 5 + 1;
+        let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+        let year = year + era * 400 + next;
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        for (at, digits, number) in [
+            (0, 4, year),
+            (5, 2, month),
+            (8, 2, date),
+            (11, 2, of_day / 3_600_000),
+            (14, 2, of_day / 60_000 % 60),
+            (17, 2, of_day / 1_000 % 60),
+            (20, 3, of_day % 1_000),
+        ] {
+            let mut left = number;
+            for digit in text[at..at + digits].iter_mut().rev() {
+                *digit += (left % 10) as u8;
+                left /= 10;
+            }
+        }
+        Some(text)
+    }
+}
+
+/// Milliseconds of a day.
+const DAY: u64 = 86_400_000;
+
+/// Milliseconds from 1970 to the year 10000, which has a digit more.
+const YEAR_10000: u64 = 253_402_300_800_000;
 
 /// A text without the byte order mark that some editors and libraries put before it: where JSON is expected
 /// it means nothing (RFC 8259, section 8.1).
@@ -443,6 +486,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_time_is_written_as_a_library_writes_it(millis in -90_000_000_000_000_i64..300_000_000_000_000) {
+            let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+            prop_assert_eq!(Timestamp(millis).to_string(), format!("{time:.3}"));
+        }
+
         #[test]
         fn any_text_survives_as_a_json_string_on_one_line(text in any::<String>()) {
             let data = Data::from_text(&text);

@@ -3,7 +3,7 @@
 //! Pure state; whoever fills it brings the clock. An event goes out at once while its client keeps up
 //! and its topic has not sent too lately. What can't go out waits, and of each topic only the newest:
 //! in the order in which the topics fell due, so that none starves, and never an older value after a
-//! newer one.
+//! newer one. What is not kept takes no place of what is.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ type Place = (Instant, u64);
 #[derive(Debug)]
 struct Waiting {
     delivery: Arc<Delivery>,
-    /// Events of the topic that it took the place of.
+    /// Events of the topic that it took the place of, or that gave way to it.
     skipped: u64,
     place: Place,
 }
@@ -117,9 +117,13 @@ impl Conflation {
     ) -> Offered {
         let (topic, cost) = (&delivery.event.topic, delivery.event.cost());
         if let Some(waiting) = self.waiting.get_mut(topic) {
-            self.bytes = self.bytes - waiting.delivery.event.cost() + cost;
-            waiting.delivery = delivery.clone();
             waiting.skipped += 1;
+            // What is kept is the topic's value, and what is not gives way to it.
+            let is_kept = |delivery: &Delivery| delivery.event.cursor.is_some();
+            if is_kept(delivery) || !is_kept(&waiting.delivery) {
+                self.bytes = self.bytes - waiting.delivery.event.cost() + cost;
+                waiting.delivery = delivery.clone();
+            }
             return self.verdict();
         }
         let due = self.not_before.get(topic).copied().unwrap_or(now);
@@ -284,6 +288,26 @@ mod tests {
         assert_eq!(paced.offer("a", 5, false), Offered::Waits, "the trailing edge counts too");
         paced.now += 250 * MS;
         assert_eq!(paced.next(), Some(("a".into(), 5, 0)));
+    }
+
+    #[test]
+    fn what_is_not_kept_gives_way_to_what_is() {
+        let mut paced = Paced::new(Duration::ZERO);
+        let passing = |topic| {
+            let mut passing = Event::clone(&event(LogName::random(), topic, 0).event);
+            passing.cursor = None;
+            Arc::new(Delivery::new(Arc::new(passing)))
+        };
+        paced.offer("a", 1, true);
+        for topic in ["a", "b", "b", "a"] {
+            paced.conflation.offer(&passing(topic), Duration::ZERO, paced.now, true);
+        }
+        paced.offer("c", 2, true);
+        assert_eq!(paced.next(), Some(("a".into(), 1, 2)));
+        let (delivery, skipped) = paced.conflation.next(paced.now, |_, _| None).unwrap();
+        assert_eq!((delivery.event.topic.as_str(), skipped), ("b", 1));
+        assert_eq!(paced.next(), Some(("c".into(), 2, 0)));
+        assert_eq!(paced.conflation.bytes, 0);
     }
 
     #[test]

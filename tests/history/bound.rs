@@ -182,6 +182,11 @@ pub(super) async fn many_values_of_many_sessions_end_in_pages(backend: Backend) 
     }
     assert!(log.due().await.is_empty());
     assert_eq!(log.values(&["t.10.*", "t.11.*"]).await.len(), 60);
+    // Those that hold nothing are in nobody's way.
+    log.history.depart((20..90).map(depart).collect()).await.expect("it is noted");
+    log.history.depart(vec![depart(10)]).await.expect("it is noted");
+    support::eventually("it has ended", async || log.history.due(30).await.unwrap().len() == 30)
+        .await;
 }
 
 pub(super) async fn a_clock_that_leaps_ends_nothing_bound_early(backend: Backend) {

@@ -9,20 +9,50 @@ use std::fmt;
 
 use fanfare::model::{Cursor, Pattern, Topic};
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 /// What was published under one number. Data is compared as the text that it is passed through as.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
     pub topic: Topic,
     pub data: Box<str>,
+    pub carried: Carried,
+}
+
+/// What an event carries beside its data.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Carried {
+    pub is_removed: bool,
+    pub version: Option<u64>,
+    /// Its value ends by itself, which is later than any run.
+    pub ends: bool,
 }
 
 impl Published {
     /// What a publisher with a number publishes as its `n`th event.
     pub fn by(number: usize, n: usize, topic: &Topic) -> Self {
-        Self { topic: topic.clone(), data: json!([number, n]).to_string().into() }
+        let is_removed = n % 7 == 3;
+        let version = (n % 5 == 1).then_some(n as u64);
+        // What is removed has no value that could end.
+        let carried = Carried { is_removed, version, ends: !is_removed && n % 11 == 2 };
+        Self { topic: topic.clone(), data: json!([number, n]).to_string().into(), carried }
+    }
+
+    /// The same, as it is published.
+    pub fn to_publish(number: usize, n: usize, topic: &Topic) -> Value {
+        let Self { carried, .. } = Self::by(number, n, topic);
+        let mut event = json!({ "topic": topic, "data": [number, n] });
+        if carried.is_removed {
+            event["removed"] = true.into();
+        }
+        if let Some(version) = carried.version {
+            event["version"] = version.into();
+        }
+        if carried.ends {
+            event["ttl_ms"] = 86_400_000.into();
+        }
+        event
     }
 }
 
@@ -50,6 +80,10 @@ pub struct Frame<'a> {
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     cursor: Option<&'a str>,
+    #[serde(default)]
+    removed: bool,
+    version: Option<u64>,
+    expires: Option<&'a str>,
 }
 
 impl<'a> Frame<'a> {
@@ -84,7 +118,12 @@ impl Client {
                 self.topics.entry(name.to_owned()).or_insert(topic).clone()
             }
         };
-        let event = Published { topic, data: data.get().into() };
+        let carried = Carried {
+            is_removed: frame.removed,
+            version: frame.version,
+            ends: frame.expires.is_some(),
+        };
+        let event = Published { topic, data: data.get().into(), carried };
         self.received.push(Received::Event { id, event });
         self.cursor = id;
     }

@@ -218,9 +218,8 @@ impl Fleet {
         let name = topic(number);
         let mut next = 0;
         while self.publishing.load(Ordering::Relaxed) {
-            let events: Vec<_> = (next..next + BATCH)
-                .map(|n| json!({ "topic": name, "data": [number, n] }))
-                .collect();
+            let events: Vec<_> =
+                (next..next + BATCH).map(|n| Published::to_publish(number, n, &name)).collect();
             let (body, key) = (json!({ "events": events }), format!("{number}-{next}"));
             let receipt = loop {
                 let url = format!("http://{}/v1/events", self.any());

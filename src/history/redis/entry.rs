@@ -250,6 +250,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_removed_stands_behind_the_events_of_a_message() {
+        let mut bytes = message(&[(NUMBERED, "a", b"\0\x001")]);
+        assert_eq!(Message::read(&bytes).unwrap().removals(), None);
+        let bare = bytes.len();
+        bytes.extend(7_u64.to_be_bytes());
+        bytes.extend(2_u32.to_be_bytes());
+        for (name, upto, is_superseded) in [("a", 40_u64, 1), ("b.c", 3, 0)] {
+            bytes.extend([is_superseded, u8::try_from(name.len()).unwrap()]);
+            bytes.extend(upto.to_be_bytes());
+            bytes.extend(name.as_bytes());
+        }
+        let message = Message::read(&bytes).unwrap();
+        assert_eq!(message.mentions().count(), 1, "as releases see it that know nothing of that");
+        let removal = |name, upto, is_superseded| {
+            let topic = Some(Topic::parse(name).unwrap());
+            Removal { topic, upto, is_superseded }
+        };
+        let removed = vec![removal("a", 40, true), removal("b.c", 3, false)];
+        assert_eq!(message.removals(), Some(Removals { before: 7, removed }));
+        for cut in bare..bytes.len() {
+            assert_eq!(Message::read(&bytes[..cut]).unwrap().removals(), None, "{cut}");
+        }
+    }
+
+    #[test]
     fn an_entry_holds_an_event_byte_for_byte() {
         let topic = Topic::parse("a").unwrap();
         for (kind, data) in [

@@ -301,6 +301,26 @@ mod tests {
     }
 
     #[test]
+    fn no_page_is_whole_of_which_something_was_removed() {
+        let recent = Recent::new(at(10), usize::MAX);
+        recent.add(&[event("a.x", 11), event("b", 12), event("a.x", 13)]);
+        let removal = |topic: Option<Topic>, upto| Removal { topic, upto, is_superseded: true };
+        recent.remove(&[removal(Some(topic("b")), 9), removal(Some(topic("a.x")), 11)]);
+        for (pattern, after, found) in [
+            ("a.x", 10, None),
+            ("a.*", 10, None),
+            (">", 10, None),
+            ("b", 10, Some(vec![12])),
+            ("a.x", 11, Some(vec![13])),
+        ] {
+            assert_eq!(between(&recent, pattern, after, 13), found, "{pattern} after {after}");
+        }
+        recent.remove(&[removal(None, 12)]);
+        assert_eq!(between(&recent, "b", 11, 13), None, "of any topic");
+        assert_eq!(between(&recent, "a.x", 12, 13), Some(vec![13]));
+    }
+
+    #[test]
     fn after_a_restart_it_knows_of_nothing_before() {
         let recent = Recent::new(at(0), usize::MAX);
         recent.add(&[event("a", 1)]);

@@ -238,8 +238,13 @@ impl SqliteHistory {
             events.truncate(max_events);
             end = events.last().map_or(end, |event| sequence(event));
         }
-        let gap = lost.filter(|_| read.after.is_some()).map(|lost| head.at(lost));
-        Ok(Page { events, gap, next: head.at(end.max(after)), done: end >= upto })
+        let gap = lost.filter(|_| read.after.is_some()).map(|lost| self.place(head, lost));
+        Ok(Page { events, gap, next: self.place(head, end.max(after)), done: end >= upto })
+    }
+
+    /// The place of a number, which is of the epoch in which it was given.
+    fn place(&self, head: Cursor, sequence: u64) -> Cursor {
+        Cursor { epoch: self.epochs.of(sequence), ..head.at(sequence) }
     }
 
     async fn page_back(&self, read: ReadBack) -> Result<BackPage, Problem> {
@@ -268,8 +273,7 @@ impl SqliteHistory {
             events.truncate(max_events);
             downto = events.last().map_or(downto, |event| sequence(event));
         }
-        let next =
-            (downto > 0).then(|| Cursor { epoch: self.epochs.of(downto), ..head.at(downto) });
+        let next = (downto > 0).then(|| self.place(head, downto));
         let was_lost = || {
             let breach = self.epochs.all().iter().any(|epoch| epoch.lost > 0);
             breach || forgotten.is_some() || self.memories.lost(&patterns, 0).is_some()
@@ -421,7 +425,7 @@ impl History for SqliteHistory {
             });
             let newest = on_disk.await?.max(in_memory);
             let gap = self.shared.lock().log.hides_some(newest, time);
-            Ok(Moment { place: head.at(newest), gap })
+            Ok(Moment { place: self.place(head, newest), gap })
         })
     }
 

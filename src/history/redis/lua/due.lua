@@ -4,8 +4,8 @@
 -- ARGV: 8 how many at most, 9 by how many milliseconds the clock leapt ahead (or went back) since this was asked last, 10 and
 -- on, the nodes that are gone, whose sessions are.
 
--- How many nodes, and sessions that left, one call looks at.
-local LOOKED_AT = 256
+-- How many nodes one call names.
+local NODES = 256
 
 local log = enter()
 local now = tick(log)
@@ -41,9 +41,10 @@ local function add_bound(holder)
   return #listed > 0
 end
 
--- Which sessions have left, some of which may be forgotten.
+-- Adds what is held by sessions that have left. As many again hold nothing any more since the last call, and some may be
+-- forgotten.
 local function add_left()
-  local left = redis.call('ZRANGEBYSCORE', LEFT, '-inf', whole(today), 'LIMIT', 0, LOOKED_AT)
+  local left = redis.call('ZRANGEBYSCORE', LEFT, '-inf', whole(today), 'LIMIT', 0, 2 * limit)
   for _, holder in ipairs(left) do
     if string.sub(holder, -#GONE) == GONE then
       redis.call('ZREM', LEFT, holder)
@@ -57,7 +58,7 @@ end
 -- The nodes that hold values: the first that is listed, and what comes behind all of it.
 local function nodes_that_hold()
   local nodes, from = {}, '-'
-  while #nodes < LOOKED_AT do
+  while #nodes < NODES do
     local first = redis.call('ZRANGEBYLEX', BOUND, from, '+', 'LIMIT', 0, 1)[1]
     if not first then return nodes end
     nodes[#nodes + 1] = string.match(first, '^%S+')
