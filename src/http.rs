@@ -22,12 +22,11 @@ use crate::protocol::event_object;
 const RETRY_AFTER_SECONDS: u32 = 1;
 
 /// Headers that every response has.
-const ALWAYS: [(HeaderName, HeaderValue); 6] = [
+const ALWAYS: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     (header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin")),
-    (header::CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
     (
         header::PERMISSIONS_POLICY,
         HeaderValue::from_static(
@@ -37,7 +36,8 @@ const ALWAYS: [(HeaderName, HeaderValue); 6] = [
 ];
 
 /// Headers of every response that has none of its own: it is no page, and for nobody else.
-const OTHERWISE: [(HeaderName, HeaderValue); 2] = [
+const OTHERWISE: [(HeaderName, HeaderValue); 3] = [
+    (header::CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),

@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lines", &["metrics"]),
     ("panics", &["lines"]),
     ("clock", &[]),
-    ("console", &[]),
+    ("console", &["http"]),
     ("trust", &[]),
     ("config", &["model"]),
     ("http", &["model", "protocol"]),

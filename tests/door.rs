@@ -135,6 +135,8 @@ async fn with_a_listener_of_their_own_operators_and_publishers_are_served_there_
         (Method::GET, "/", 404, 200),
         (Method::GET, "/console.js", 404, 200),
         (Method::GET, "/docs", 200, 200),
+        (Method::GET, "/fanfare.js", 200, 200),
+        (Method::GET, "/fanfare/streams.js", 200, 200),
         (Method::GET, "/health/live", 200, 200),
         (Method::GET, "/health/ready", 200, 200),
     ] {
@@ -167,6 +169,7 @@ async fn every_response_has_the_headers_that_keep_browsers_from_harm() {
         ("/", 200, "no-cache"),
         ("/console.js", 200, "no-cache"),
         ("/docs", 200, "no-cache"),
+        ("/fanfare.js", 200, "no-cache"),
         ("/v1/topics/a/events", 200, "no-store"),
         ("/v1/sessions", 200, "no-store"),
         ("/metrics", 200, "no-store"),

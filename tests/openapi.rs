@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fanfare::console::{CONSOLE, DOCS};
+use fanfare::console::{CLIENT, CONSOLE, DOCS};
 use fanfare::model::{Close, Code};
 use reqwest::Method;
 use serde_json::Value;
@@ -38,9 +38,12 @@ fn routed() -> BTreeMap<String, BTreeSet<String>> {
         let methods = methods.filter(|method| *method != "HEAD").map(str::to_owned);
         routes.entry(path).or_default().extend(methods);
     }
-    let pages = ["/", "/docs", "/openapi.json"];
-    let assets = CONSOLE.iter().chain(DOCS).filter(|asset| pages.contains(&asset.path));
-    routes.extend(assets.map(|asset| (asset.path.to_owned(), BTreeSet::from(["GET".to_owned()]))));
+    // What these load is theirs.
+    let pages = ["/", "/docs", "/openapi.json", "/fanfare.js", "/fanfare.d.ts"];
+    let assets = CONSOLE.iter().chain(DOCS).map(|asset| asset.path);
+    let files = assets.chain(CLIENT.iter().map(|module| module.path));
+    let files = files.filter(|path| pages.contains(path));
+    routes.extend(files.map(|path| (path.to_owned(), BTreeSet::from(["GET".to_owned()]))));
     routes
 }
 

@@ -390,6 +390,36 @@ async fn health_metrics_and_pages_are_served() {
 }
 
 #[tokio::test]
+async fn the_client_is_served_to_the_pages_that_may_connect_and_not_twice() {
+    let server = TestServer::with(|config| {
+        config.server.allowed_origins = vec!["https://dash.example".to_owned()];
+    });
+    for (origin, allowed) in [
+        ("https://dash.example", Some("https://dash.example")),
+        ("https://evil.example", None),
+        ("null", None),
+    ] {
+        let answer =
+            server.get("/fanfare.js").header("origin", origin).send().await.expect("an answer");
+        let said = answer.headers().get("access-control-allow-origin");
+        assert_eq!(said.map(|value| value.to_str().expect("text")), allowed, "{origin}");
+        assert_eq!(answer.headers()["vary"], "Origin");
+        assert_eq!(answer.headers()["content-type"], "text/javascript; charset=utf-8");
+        let tag = answer.headers()["etag"].clone();
+        let text = answer.text().await.expect("text");
+        assert!(text.contains("export class Fanfare"), "{text}");
+        let again = server.get("/fanfare.js").header("if-none-match", tag);
+        let again = again.send().await.expect("an answer");
+        assert_eq!(again.status(), 304);
+        assert!(again.bytes().await.expect("no body").is_empty());
+    }
+    let live = server.get("/health/live").send().await.expect("an answer");
+    assert_eq!(live.headers()["cross-origin-resource-policy"], "cross-origin");
+    let ready = server.get("/health/ready").send().await.expect("an answer");
+    assert_eq!(ready.headers()["cross-origin-resource-policy"], "same-origin");
+}
+
+#[tokio::test]
 async fn events_are_read_since_a_moment_or_as_long_ago() {
     let server = TestServer::open();
     let mut times = Vec::new();

@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use actix_web::dev::Server;
 use actix_web::http::header;
 use actix_web::middleware::DefaultHeaders;
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use fanfare::console::CLIENT;
 use serde::Serialize;
 
 /// What the page asks for before it begins.
@@ -16,8 +17,6 @@ use serde::Serialize;
 pub struct Config {
     /// Where the broker is.
     http: String,
-    /// Where it speaks WebSocket.
-    ws: String,
     /// The machine this program runs on, shown first.
     name: String,
     /// What the page identifies itself with, where the broker asks for it.
@@ -28,8 +27,7 @@ pub struct Config {
 impl Config {
     /// What the page must know of the broker at `url`, which begins with `http`.
     pub fn new(url: &str, name: &str, token: Option<String>) -> Self {
-        let ws = url.replacen("http", "ws", 1) + "/v1/ws";
-        Self { http: url.to_owned(), ws, name: name.to_owned(), token }
+        Self { http: url.to_owned(), name: name.to_owned(), token }
     }
 }
 
@@ -42,13 +40,19 @@ pub fn serve(listen: SocketAddr, config: Config) -> std::io::Result<(Server, Soc
             .add((header::CONTENT_SECURITY_POLICY, policy))
             .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
             .add((header::CACHE_CONTROL, "no-cache"));
-        App::new()
+        let app = App::new()
             .app_data(web::Data::new(config.clone()))
             .wrap(headers)
             .route("/", web::get().to(html))
             .route("/dashboard.css", web::get().to(css))
             .route("/dashboard.js", web::get().to(js))
-            .route("/config.json", web::get().to(config_json))
+            .route("/config.json", web::get().to(config_json));
+        // The client, from here: a page that can't reach the broker can still say why.
+        CLIENT.iter().fold(app, |app, module| {
+            let file =
+                move |request: HttpRequest| async move { module.response(request.headers()) };
+            app.route(module.path, web::get().to(file))
+        })
     })
     .workers(1)
     .bind(listen)?;

@@ -217,9 +217,12 @@ fn page<T, B: Serialize>(
     HttpResponse::Ok().json(page)
 }
 
-/// `GET /health/live`: the process answers.
+/// `GET /health/live`: the process answers. A page of an origin that is not listed can't read it, but learns that something
+/// is there, by which the client tells that from a broker that is away.
 pub async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "status": "ok" }))
+    HttpResponse::Ok()
+        .insert_header((header::CROSS_ORIGIN_RESOURCE_POLICY, "cross-origin"))
+        .json(json!({ "status": "ok" }))
 }
 
 /// `GET /health/ready`: the broker can do its job.

@@ -1,19 +1,18 @@
 // The console: watch topics and publish to them, from a browser and with nothing else.
 //
-// `Connection` is a complete client of the WebSocket API: it reconnects, resumes at its cursor and
-// renews its subscriptions. The rest shows what it says. Nothing that came from outside is ever
-// parsed as markup, and what arrives is drawn in batches, however much it is.
+// `Connection` is the broker's own client (`/fanfare.js`), in the words of this page. The rest shows what it says. Nothing that
+// came from outside is ever parsed as markup, and what arrives is drawn in batches, however much it is.
+
+import { Fanfare } from "./fanfare.js";
 
 const MAX_ROWS = 500;
 const MAX_LOG_LINES = 200;
 const LONG_DATA = 160;
 const OLDER_EVENTS = 100;
 
-// Coming back unchanged after one of these would end the same way (`docs`: close codes).
-const FINAL_CLOSE_CODES = new Set([1002, 1007, 1008, 1009, 4400, 4401, 4403]);
-const FIRST_RETRY_MS = 500;
-const LONGEST_RETRY_MS = 15_000;
-const STABLE_AFTER_MS = 5_000;
+const MEASURE_MS = 25_000;
+/** The longest time that a timer takes: a connection that nobody uses stays. */
+const FOR_EVER_MS = 2 ** 31 - 1;
 
 /** The broker that served this page, also where a proxy has it under a prefix; ends with `/`. */
 const BROKER = new URL(".", location).href;
@@ -22,313 +21,137 @@ const BROKER = new URL(".", location).href;
 const UPGRADE = 'what stands between does not pass on the upgrade; nginx: proxy_http_version 1.1, proxy_set_header Upgrade $http_upgrade, proxy_set_header Connection "upgrade"';
 const FOREIGN = "for the broker's own pages: what stands between tells it another address; pass on host, scheme and client (nginx: proxy_set_header Host $http_host, X-Forwarded-Host $http_host, X-Forwarded-Proto $scheme, X-Forwarded-For $remote_addr: all of them, or clients set what is missing) and set server.trusted_proxies";
 
-/** Why a WebSocket of this page did not open, as far as the broker says so. */
-async function whyNotOpen() {
-  const ready = await fetch(new URL("health/ready", BROKER));
-  const { checks } = await ready.json();
-  if (!ready.ok) return Object.values(checks).filter((said) => said !== "ok").join("; ");
-  // Of requests to its own address, a browser tells the origin with those that might change something. This one
-  // is refused in any case: for its origin first, and else for its body.
-  const refused = await fetch(new URL("v1/tickets", BROKER), { method: "POST", body: "?" });
-  const { code, detail } = await refused.json().catch(() => ({}));
-  if (code === "origin_not_allowed") return `${detail}; ${FOREIGN}`;
-  const reading = new AbortController();
-  const stream = await fetch(new URL("v1/sse?topic=$sys.console", BROKER), { signal: reading.signal });
-  if ([429, 503].includes(stream.status)) return (await stream.json()).detail;
-  reading.abort();
-  return `the broker answers, but not to WebSocket: ${UPGRADE}; the broker's log says what it refused`;
-}
+/** What to do about what went wrong, where that is known. */
+const ADVICE = { origin_not_allowed: FOREIGN, no_websocket: UPGRADE };
 
 // ---- The client -------------------------------------------------------------------------------
 
-/** One session with the broker that survives its connections. */
+/** The client, and what this page shows of it. */
 class Connection {
   /**
-   * @param {string} url where to connect
-   * @param {object} hooks `state(name, text)`, `event(event, frameText)`, `note(kind, text)`,
-   *   `gap(since, topics)`, `patterns()`, `facts({session, roundTrip})`
+   * @param {object} hooks `state(name, text)`, `event(event, frameText)`, `note(kind, text)`, `gap(since, topics)`, `patterns()`,
+   *   `facts({session, roundTrip})`
    */
-  constructor(url, hooks) {
-    this.url = url;
+  constructor(hooks) {
     this.hooks = hooks;
     this.token = "";
     this.snapshot = true;
     this.latest = false;
     this.wanted = false;
-    /** Pattern → what has become of it: `{state: "waiting" | "asked" | "live" | "refused", why}`. */
+    /** Pattern → what has become of it: `{state: "waiting" | "asked" | "live" | "refused", why, undo}`. */
     this.patterns = new Map();
-    /** The place up to which everything was received; survives reconnects. */
-    this.cursor = null;
-    this.attempts = 0;
-    this.lastRef = 0;
-    this.#forgetSocket();
+    this.#begin();
+    setInterval(() => this.#measure(), MEASURE_MS);
+  }
+
+  #begin() {
+    this.fanfare?.close();
+    const token = this.token && (() => this.token);
+    const fanfare = new Fanfare(BROKER, { token: token || undefined, raw: true, idleClose: FOR_EVER_MS });
+    const heard = (deed) => (said) => { if (fanfare === this.fanfare) deed(said); };
+    fanfare.on("state", heard((said) => this.#changed(said)));
+    // What the client adds is not the broker's.
+    fanfare.on("event", heard(({ own: _, raw, ...event }) => this.hooks.event(event, `{"data":${raw}}`)));
+    fanfare.on("gap", heard(({ since, topics }) => this.hooks.gap(since, topics)));
+    fanfare.on("error", heard((error) => this.#failed(error)));
+    this.fanfare = fanfare;
+    for (const pattern of this.patterns.keys()) this.subscribe(pattern);
   }
 
   connect() {
     this.wanted = true;
-    this.attempts = 0;
-    this.#open();
+    this.fanfare.reconnect();
   }
 
   disconnect() {
     this.wanted = false;
-    clearTimeout(this.retryTimer);
-    this.socket?.close(1000);
-    this.#lost("closed", "Disconnected");
+    this.fanfare.disconnect();
   }
 
-  /** Chooses between all events and the newest of each topic, for all patterns: what is live is asked for anew. */
+  /** Chooses between all events and the newest of each topic, for all patterns: those before stay until the others are live. */
   setLatest(latest) {
     this.latest = latest;
-    if (this.ready && this.patterns.size) this.#subscribe([...this.patterns.keys()], this.cursor);
+    for (const pattern of this.patterns.keys()) this.subscribe(pattern, false);
   }
 
-  /** Tries at once where a retry is pending: the network came back, or someone asked. */
-  retryNow() {
-    if (this.wanted && !this.socket) this.#open();
-  }
-
-  subscribe(pattern) {
-    this.#setPattern(pattern, "waiting");
-    if (this.ready) this.#subscribe([pattern], null);
+  subscribe(pattern, snapshot = this.snapshot) {
+    const { undo: before } = this.patterns.get(pattern) ?? {};
+    let wasLive = false;
+    const undo = this.fanfare.subscribe(pattern, {
+      snapshot, latest: this.latest,
+      onLive: () => {
+        before?.();
+        this.hooks.note("good", `live on ${pattern}${wasLive ? ", resumed" : ""}`);
+        wasLive = true;
+        this.#setPattern(pattern, "live");
+      },
+      onError: ({ code, message }) => this.#setPattern(pattern, "refused", `${code}: ${message}`),
+    }, () => {});
+    this.patterns.set(pattern, { undo });
+    this.#setPattern(pattern, this.wanted ? "asked" : "waiting");
   }
 
   unsubscribe(pattern) {
-    const { state } = this.patterns.get(pattern) ?? {};
+    const { undo } = this.patterns.get(pattern) ?? {};
     this.patterns.delete(pattern);
+    undo?.();
     this.hooks.patterns();
-    if (this.ready && state !== "refused") this.#ask({ op: "unsubscribe", topics: [pattern] });
   }
 
-  /** Identifies with another credential; an empty one starts over without any. */
+  /** Begins anew with another credential, or with none. */
   authenticate(token) {
     this.token = token;
-    if (token && this.socket?.readyState === WebSocket.OPEN) {
-      this.#auth();
-    } else {
-      this.disconnect();
-      this.connect();
-    }
-  }
-
-  #forgetSocket() {
-    clearInterval(this.heartbeatTimer);
-    this.socket = null;
-    this.ready = false;
-    this.bye = null;
-    /** What the broker can't do for now, in its words. */
-    this.trouble = null;
-    this.pingSentAt = null;
-    /** Request number → what it was for. */
-    this.asked = new Map();
-    /** Numbers of the subscribes whose replay still runs. */
-    this.replaying = new Set();
-  }
-
-  #open() {
-    clearTimeout(this.retryTimer);
-    this.#forgetSocket();
-    this.hooks.state("connecting", this.attempts ? "Reconnecting…" : "Connecting…");
-    const socket = new WebSocket(this.url);
-    this.socket = socket;
-    socket.onopen = () => { this.openedAt = Date.now(); };
-    socket.onmessage = ({ data }) => { if (socket === this.socket) this.#receive(data); };
-    socket.onclose = (close) => { if (socket === this.socket) this.#closed(close); };
-  }
-
-  #closed({ code, reason }) {
-    const { bye } = this;
-    if (this.openedAt && Date.now() - this.openedAt >= STABLE_AFTER_MS) this.attempts = 0;
-    const neverOpened = !this.openedAt;
-    if (neverOpened) this.#tellWhy();
-    else this.hooks.note("bad", `connection closed: ${code}${reason ? ` ${reason}` : ""}`);
-    const final = bye ? bye.retry_after_ms === undefined : FINAL_CLOSE_CODES.has(code);
-    if (final) {
-      this.wanted = false;
-      this.#lost("refused", code === 4401 ? "A valid credential is needed" : `Closed: ${bye?.code ?? code}`);
-    } else {
-      this.#retry(bye?.retry_after_ms);
-    }
-  }
-
-  /** A browser does not say why a WebSocket did not open, so the broker is asked over HTTP. */
-  async #tellWhy() {
-    const why = await whyNotOpen().catch(() => "the broker is away, or something before it is");
-    this.hooks.note("bad", `could not connect: ${why}`);
-  }
-
-  #retry(hintMs) {
-    const step = Math.min(FIRST_RETRY_MS * 2 ** this.attempts, LONGEST_RETRY_MS);
-    const backoff = step / 2 + Math.random() * step / 2;
-    const wait = this.attempts === 0 && hintMs !== undefined ? hintMs : Math.max(hintMs ?? 0, backoff);
-    this.attempts += 1;
-    this.#lost("waiting", "Connection lost, trying again");
-    this.hooks.note("", `trying again in ${(wait / 1000).toFixed(1)} s`);
-    this.retryTimer = setTimeout(() => this.#open(), wait);
-  }
-
-  #lost(state, text) {
-    this.openedAt = null;
-    this.#forgetSocket();
-    for (const [pattern, { state: was }] of this.patterns) {
-      if (was !== "refused") this.#setPattern(pattern, "waiting");
-    }
-    this.hooks.facts({ session: null, roundTrip: null });
-    this.hooks.state(state, text);
-  }
-
-  #ask(frame) {
-    const ref = ++this.lastRef;
-    this.asked.set(ref, frame);
-    this.socket.send(JSON.stringify({ ref, ...frame }));
-    return ref;
-  }
-
-  #auth() {
-    this.#ask({ op: "auth", token: this.token });
-  }
-
-  /** After a connect: everything in one subscribe, from the cursor where there is one. */
-  #resume() {
-    this.ready = true;
-    this.#showOpen();
-    const patterns = [...this.patterns.keys()];
-    if (patterns.length) this.#subscribe(patterns, this.cursor);
-  }
-
-  #showOpen() {
-    if (this.trouble) this.hooks.state("waiting", "Connected, but the broker is in trouble");
-    else this.hooks.state("open", "Connected");
-  }
-
-  #subscribe(topics, since) {
-    const frame = { op: "subscribe", topics };
-    // Not both: after a gap, everything that is left tells more than the newest of each topic.
-    if (since !== null) frame.since = since;
-    else if (this.snapshot) frame.snapshot = true;
-    if (this.latest) frame.mode = "latest";
-    const ref = this.#ask(frame);
-    if (since !== null) this.replaying.add(ref);
-    for (const topic of topics) this.#setPattern(topic, "asked");
+    this.#begin();
+    this.connect();
   }
 
   #setPattern(pattern, state, why = "") {
-    this.patterns.set(pattern, { state, why });
+    const known = this.patterns.get(pattern);
+    if (!known) return;
+    this.patterns.set(pattern, { ...known, state, why });
     this.hooks.patterns();
   }
 
-  #receive(text) {
-    const frame = JSON.parse(text);
-    switch (frame.op) {
-      case "event": this.#keepPlace(frame); this.hooks.event(frame, text); break;
-      case "welcome": this.#welcome(frame); break;
-      case "ack": this.#ack(frame); break;
-      case "error": this.#refused(frame); break;
-      case "gap": this.hooks.gap(frame.since, frame.topics); break;
-      case "live": this.#live(frame); break;
-      case "cursor": if (this.replaying.size === 0) this.cursor = frame.cursor; break;
-      case "pong": this.#pong(); break;
-      case "warn": this.hooks.note("bad", `warning: ${frame.message}`); break;
-      case "trouble": this.#troubled(frame); break;
-      case "goaway": this.hooks.note("", "the broker is about to stop"); break;
-      case "bye":
-        this.bye = frame;
-        this.hooks.note("bad", `bye: ${frame.code}: ${frame.message}`);
-        break;
-      default: // an op of a later version: not ours to judge
-    }
+  #failed({ code, message, pattern }) {
+    const what = pattern ? `subscribe to ${pattern} refused` : "trouble";
+    this.hooks.note("bad", `${what}: ${code}: ${message}${ADVICE[code] ? `; ${ADVICE[code]}` : ""}`);
   }
 
-  /**
-   * Moves the cursor past an event. Not past a current value or a conflated one, which say nothing
-   * of what lies before them; and while replays run, only as far as the only one of them has come,
-   * for live events of other patterns overtake it.
-   */
-  #keepPlace({ id, snapshot, conflated, replay }) {
-    if (id === undefined || snapshot || conflated) return;
-    const running = this.replaying.size;
-    if (running === 0 || (running === 1 && this.replaying.has(replay))) this.cursor = id;
-  }
-
-  #welcome({ session, heartbeat }) {
-    this.hooks.facts({ session });
-    this.hooks.note("good", `connected, session ${session}`);
-    const everyMs = Math.max(1, heartbeat ?? 25) * 1000;
-    this.heartbeatTimer = setInterval(() => this.#heartbeat(), everyMs);
-    if (this.token) this.#auth();
-    else this.#resume();
-    this.#heartbeat();
-  }
-
-  #troubled({ code, message }) {
-    this.trouble = code === "over" ? null : message;
-    this.hooks.note(this.trouble ? "bad" : "good", message);
-    if (this.ready) this.#showOpen();
-  }
-
-  /** A browser does not show the broker's pings to the page, so it asks for itself. */
-  #heartbeat() {
-    if (this.pingSentAt !== null) {
-      this.hooks.note("bad", "no answer for a whole heartbeat");
-      this.socket.close();
-      this.#retry();
+  #changed({ state, attempt, reason, retryAt, trouble }) {
+    const { session } = this.fanfare;
+    if (trouble !== undefined) {
+      this.hooks.note(trouble ? "bad" : "good", trouble ?? "the broker can do its whole job again");
+      if (state === "live") this.hooks.state(trouble ? "waiting" : "open", trouble ? "Connected, but the broker is in trouble" : "Connected");
       return;
     }
-    this.pingSentAt = performance.now();
-    this.#ask({ op: "ping" });
-  }
-
-  #pong() {
-    if (this.pingSentAt === null) return;
-    this.hooks.facts({ roundTrip: performance.now() - this.pingSentAt });
-    this.pingSentAt = null;
-  }
-
-  #ack({ ref }) {
-    const frame = this.asked.get(ref);
-    this.asked.delete(ref);
-    if (frame?.op === "subscribe") this.asked.set(ref, frame); // until its `live`
-    if (frame?.op === "auth") {
-      this.hooks.note("good", "credential accepted");
-      this.#afterAuth();
+    if (state === "live") {
+      this.hooks.note("good", session ? `connected, session ${session}` : "connected by event streams");
+      this.#measure();
+    } else {
+      for (const [pattern, { state: was }] of this.patterns) if (was !== "refused") this.#setPattern(pattern, "waiting");
     }
-  }
-
-  #afterAuth() {
-    if (!this.ready) return this.#resume();
-    const refused = [...this.patterns].filter(([, { state }]) => state === "refused");
-    for (const [pattern] of refused) this.#subscribe([pattern], null);
-  }
-
-  #live({ ref, cursor }) {
-    this.replaying.delete(ref);
-    if (this.replaying.size === 0) this.cursor = cursor;
-    const frame = this.asked.get(ref);
-    this.asked.delete(ref);
-    for (const topic of frame?.topics ?? []) {
-      if (this.patterns.has(topic)) this.#setPattern(topic, "live");
+    if (retryAt !== undefined) {
+      this.hooks.note("bad", `${typeof reason.code === "number" ? "connection closed" : "bye"}: ${reason.code}: ${reason.message}`);
+      this.hooks.note("", `trying again in ${((retryAt - Date.now()) / 1000).toFixed(1)} s`);
     }
-    const since = frame?.since === undefined ? "" : ", resumed";
-    this.hooks.note("good", `live${frame ? ` on ${frame.topics.join(", ")}` : ""}${since}`);
+    if (state === "refused") this.wanted = false;
+    this.hooks.facts(state === "live" ? { session } : { session: null, roundTrip: null });
+    this.hooks.state(...{
+      idle: ["closed", "Disconnected"],
+      connecting: ["connecting", attempt ? "Reconnecting…" : "Connecting…"],
+      live: ["open", "Connected"],
+      waiting: ["waiting", "Connection lost, trying again"],
+      refused: ["refused", reason?.code === "unauthorized" ? "A valid credential is needed" : `Closed: ${reason?.code}`],
+      closed: ["closed", "Disconnected"],
+    }[state]);
   }
 
-  #refused({ ref, code, message }) {
-    const frame = this.asked.get(ref);
-    this.asked.delete(ref);
-    this.replaying.delete(ref);
-    if (frame?.op === "subscribe") this.#subscribeRefused(frame, code, message);
-    else this.hooks.note("bad", `${frame ? `${frame.op} refused` : "error"}: ${code}: ${message}`);
-    if (frame?.op === "auth") this.#afterAuth();
-  }
-
-  /** A subscribe is all or nothing: asked one by one, each pattern gets its own answer. */
-  #subscribeRefused({ topics, since }, code, message) {
-    if (topics.length > 1) {
-      for (const topic of topics.filter((topic) => this.patterns.has(topic))) this.#subscribe([topic], since ?? null);
-      return;
-    }
-    this.hooks.note("bad", `subscribe to ${topics[0]} refused: ${code}: ${message}`);
-    if (this.patterns.has(topics[0])) this.#setPattern(topics[0], "refused", `${code}: ${message}`);
+  /** How long the broker takes to answer. */
+  async #measure() {
+    if (this.fanfare.state !== "live" || document.visibilityState === "hidden") return;
+    const begun = performance.now();
+    const answer = await fetch(new URL("health/live", BROKER), { cache: "no-store" }).catch(() => null);
+    if (answer?.ok && this.fanfare.state === "live") this.hooks.facts({ roundTrip: performance.now() - begun });
   }
 }
 
@@ -729,7 +552,6 @@ const rate = new RateMeter(byId("rate"), byId("sparkline").querySelector("polyli
 const table = new EventTable(byId("event-rows"), { onDrawn: showTableState });
 const older = new Older(table);
 const connection = new Connection(
-  new URL("v1/ws", BROKER.replace("http", "ws")).href,
   {
     state: showState,
     event(event, frameText) { rate.count(); table.add(event, frameText); },
@@ -903,8 +725,6 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     copied.then(() => logLine("", "copied"), () => getSelection().selectAllChildren(source));
   });
 }
-
-addEventListener("online", () => connection.retryNow());
 
 connection.snapshot = byId("snapshot").checked;
 connection.latest = byId("latest").checked;

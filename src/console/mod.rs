@@ -1,10 +1,14 @@
-//! The pages of the broker: the console, and the API's description.
+//! The pages of the broker: the console, the API's description, and the client that other pages load.
 //!
 //! Static, embedded, without a build step, and without anything from another host, so that they work
 //! where there is no network.
 
+mod client;
+
 use actix_web::HttpResponse;
 use actix_web::http::header;
+
+pub use client::{CLIENT, Module};
 
 /// One file that is served as it is.
 #[derive(Debug)]

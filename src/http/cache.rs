@@ -21,6 +21,11 @@ impl EntityTag {
         Self(format!("W/\"{digits}\""))
     }
 
+    /// As headers have it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether who asks has this answer already, as `If-None-Match` says (section 13.1.2).
     pub fn is_known(&self, headers: &HeaderMap) -> bool {
         let mut known = grammar::list(headers, &header::IF_NONE_MATCH);

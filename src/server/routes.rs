@@ -68,6 +68,10 @@ fn for_everyone(services: &mut ServiceConfig) {
         let file = get_or_head().to(|| async { asset.response() });
         services.service(path(asset.path, "GET, HEAD").route(file));
     }
+    for module in &console::CLIENT {
+        let file = move |request: HttpRequest| async move { module.response(request.headers()) };
+        services.service(path(module.path, "GET, HEAD").route(get_or_head().to(file)));
+    }
 }
 
 fn for_publishers(services: &mut ServiceConfig) {

@@ -150,7 +150,7 @@ test("a page whose origin is not listed says what to do", options, async (t) => 
   const broker = await startBroker(t, { env: { FANFARE_AUTH_API_KEYS: key } });
   const dashboard = await startHostDashboard(t, broker.url, { args: ["--page-token", key], env: { FANFARE_API_KEY: key } });
   const { page } = await openPage(t, browser, dashboard.url);
-  await page.locator("#notice", { hasText: `allowed_origins list ${dashboard.url}` }).waitFor();
+  await page.locator("#notice", { hasText: `does not let pages of ${dashboard.url} in: list it in server.allowed_origins` }).waitFor();
 });
 
 test("a dashboard without the key that the broker wants says so", options, async (t) => {

@@ -1,101 +1,36 @@
 // Draws what machines publish to `host.{name}.{cpu|memory|network|disk}`.
 //
-// The whole of the client is `follow`: one WebSocket, one pattern, one cursor. All else is charts.
+// All that has to do with the broker is `follow`, and the client that it uses. All else is charts.
 // A sample is drawn at the time it was taken, which it carries itself, not when it arrived, so
 // what `readBack` finds of the minutes before the page was opened may come in any order with it.
 
+import { Fanfare } from "./fanfare.js";
+
 const WINDOW_MS = 120_000;
 const FRAME_MS = 95;
-const FIRST_RETRY_MS = 300;
-const LONGEST_RETRY_MS = 5_000;
-const HOPELESS_RETRY_MS = 30_000;
-
-// Coming back unchanged after one of these hardly helps: try, but seldom.
-const FINAL_CLOSE_CODES = new Set([1002, 1007, 1008, 1009, 4400, 4401, 4403]);
 
 const byId = (id) => document.getElementById(id);
 
 // ---- The client -------------------------------------------------------------------------------
 
+const WORDS = { idle: "Disconnected", connecting: "Connecting…", live: "Live", waiting: "Disconnected, trying again", closed: "Disconnected" };
+
 /**
  * Follows a pattern for as long as the page is open: the newest value of each topic first, then
  * each event once, also those published while the connection was down.
  *
- * @param {{ws: string, token?: string}} broker
+ * @param {{http: string, token?: string}} broker
  * @param {string} pattern
- * @param {object} on `event(event)`, `gap()`, `state(name, text)`
+ * @param {object} on `event(event)`, `gap()`, `state(name, text)`, `error(text)`
  */
 function follow(broker, pattern, on) {
-  let cursor = null;
-  let attempts = 0;
-
-  function open() {
-    on.state("connecting", attempts ? "Reconnecting…" : "Connecting…");
-    const query = new URLSearchParams({ topic: pattern });
-    // Not both: after a gap, a chart wants all that is left, not the newest of each topic.
-    if (cursor === null) query.set("snapshot", "true");
-    else query.set("since", cursor);
-    const socket = new WebSocket(`${broker.ws}?${query}`);
-    let bye = null, heartbeat = null, unanswered = false, over = false, isLive = false, trouble = false;
-
-    function showLive() {
-      if (trouble) on.state("waiting", "Connected, but the broker is in trouble");
-      else on.state("live", "Live");
-    }
-
-    function ask() {
-      if (unanswered) return lost(1006); // a whole heartbeat without an answer: nobody is there
-      unanswered = true;
-      socket.send('{"op":"ping"}');
-    }
-
-    function lost(code) {
-      if (over) return;
-      over = true;
-      clearInterval(heartbeat);
-      socket.close();
-      const final = bye ? bye.retry_after_ms === undefined : FINAL_CLOSE_CODES.has(code);
-      const backoff = Math.min(FIRST_RETRY_MS * 2 ** attempts, LONGEST_RETRY_MS) * (0.5 + Math.random() / 2);
-      attempts += 1;
-      on.state(final ? "refused" : "waiting", bye ? `Disconnected: ${bye.code}` : "Disconnected, trying again");
-      setTimeout(open, final ? HOPELESS_RETRY_MS : Math.max(backoff, bye?.retry_after_ms ?? 0));
-    }
-
-    socket.onclose = ({ code }) => lost(code);
-    socket.onmessage = ({ data }) => {
-      if (over) return;
-      const frame = JSON.parse(data);
-      unanswered = false;
-      switch (frame.op) {
-        case "welcome":
-          if (broker.token) socket.send(JSON.stringify({ op: "auth", token: broker.token }));
-          heartbeat = setInterval(ask, (frame.heartbeat ?? 25) * 1000);
-          break;
-        case "event":
-          // A current value or a conflated one says nothing of what lies before it.
-          if (frame.id !== undefined && !frame.snapshot && !frame.conflated) cursor = frame.id;
-          on.event(frame);
-          break;
-        case "live":
-          attempts = 0;
-          cursor = frame.cursor;
-          isLive = true;
-          showLive();
-          break;
-        case "cursor": cursor = frame.cursor; break;
-        case "trouble":
-          trouble = frame.code !== "over";
-          if (isLive) showLive();
-          break;
-        case "gap": on.gap(); break;
-        case "error": on.state("refused", `${frame.code}: ${frame.message}`); break;
-        case "bye": bye = frame; break;
-        default: // of a later version, or an answer that needs no deed
-      }
-    };
-  }
-
-  open();
+  const fanfare = new Fanfare(broker.http, { token: broker.token });
+  fanfare.on("state", ({ state, reason, trouble }) => {
+    if (trouble) on.state("waiting", "Connected, but the broker is in trouble");
+    else on.state(state, WORDS[state] ?? `Disconnected: ${reason.code}`);
+  });
+  fanfare.on("error", ({ code, message }) => on.error(`${code}: ${message}`));
+  fanfare.subscribe(pattern, { snapshot: true, onGap: on.gap }, on.event);
 }
 
 /** Reads what the broker keeps of a topic from the time that the charts show. */
@@ -405,7 +340,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColour
 requestAnimationFrame(drawAll);
 
 const broker = await (await fetch("config.json")).json();
-let everLive = false;
 
 function show({ topic, data }) {
   const [, name, kind, ...more] = topic.split(".");
@@ -420,12 +354,9 @@ follow(broker, "host.>", {
   },
   gap: showGap,
   state(state, text) {
-    everLive ||= state === "live";
     byId("status").dataset.state = state;
     byId("status-text").textContent = text;
-    // To a page, a broker that refuses its origin looks like one that is away.
-    byId("notice").textContent = state === "waiting" && !everLive
-      ? `No connection to ${broker.ws}. Is the broker running, and does its server.allowed_origins list ${location.origin}?`
-      : state === "live" ? "" : byId("notice").textContent;
+    if (state === "live") byId("notice").textContent = "";
   },
+  error(text) { byId("notice").textContent = text; },
 });

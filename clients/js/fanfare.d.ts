@@ -1,0 +1,211 @@
+/** A cursor: a place in the broker's log. Opaque: keep it, and give it back. */
+export type Cursor = string;
+
+/** Topic or pattern → what its events carry. */
+export type Payloads = object;
+
+/** An event as its handlers get it. */
+export interface Event<Data = unknown, Topic extends string = string> {
+  topic: Topic;
+  data: Data;
+  /** Its place; none on events that are not kept. */
+  id?: Cursor;
+  /** RFC 3339. */
+  time: string;
+  type?: string;
+  /** Who sent it, as the broker says. */
+  from?: { user?: string; session?: string };
+  version?: number;
+  epoch?: string;
+  expires?: string;
+  /** The topic has no current value any more. */
+  removed?: true;
+  /** Why, where the broker removed it: `expired`, `left`. */
+  reason?: string;
+  /** A current value, of before the subscription began. */
+  snapshot?: true;
+  /** The newest of its topic; `skipped` were left out before it. */
+  conflated?: true;
+  skipped?: number;
+  encoding?: "base64";
+  /** Whether `from` says that this client sent it. */
+  own: boolean;
+  /** The JSON text of `data` exactly as it was sent; with the option `raw` or `parse`. */
+  raw?: string;
+}
+
+/** Events after `since` are gone; of these topics, or of any. */
+export interface Gap {
+  since: Cursor;
+  topics?: string[];
+  /** The patterns of this client that it concerns. */
+  patterns: string[];
+}
+
+/** What went wrong, by the broker's code or one of the client's: `handler`, `unreachable`, `origin_not_allowed`, `no_websocket`, `token`. */
+export interface Failure {
+  code: string;
+  message: string;
+  /** The pattern that was refused. */
+  pattern?: string;
+  /** What a handler threw. */
+  error?: unknown;
+}
+
+/** What a rejected promise of this client rejects with. */
+export interface FanfareError extends Error {
+  code: string;
+}
+
+export type State = "idle" | "connecting" | "live" | "waiting" | "refused" | "closed";
+
+export interface StateChange {
+  state: State;
+  /** How many attempts failed in a row. */
+  attempt: number;
+  reason?: { code: string | number; message: string };
+  /** When the next attempt is made, in milliseconds since 1970. */
+  retryAt?: number;
+  /** What the broker can't do for now; null where it can again. */
+  trouble?: string | null;
+}
+
+type Segments<Text extends string> = Text extends `${infer Head}.${infer Rest}` ? [Head, ...Segments<Rest>] : [Text];
+
+type MatchesSegments<Topic extends string[], Pattern extends string[]> =
+  Pattern extends [">"] ? (Topic extends [string, ...string[]] ? true : false)
+  : Pattern extends [infer First, ...infer Others extends string[]]
+    ? Topic extends [infer Segment, ...infer Rest extends string[]]
+      ? First extends "*" ? MatchesSegments<Rest, Others>
+      : Segment extends First ? MatchesSegments<Rest, Others> : false
+    : false
+  : Topic extends [] ? true : false;
+
+type KeysThatMatch<Text extends string, Map> = {
+  [Key in keyof Map & string]: MatchesSegments<Segments<Text>, Segments<Key>> extends true ? Key : never;
+}[keyof Map & string];
+
+/** What the events of a topic or pattern carry: as the map says of itself, or of a pattern that covers it; else `unknown`. */
+export type DataOf<Text extends string, Map> =
+  Text extends keyof Map ? Map[Text]
+  : [KeysThatMatch<Text, Map>] extends [never] ? unknown
+  : Map[KeysThatMatch<Text, Map>];
+
+export interface SubscribeOptions {
+  /** First the current value of each topic. Also behind a gap, as `last`. */
+  snapshot?: boolean;
+  /** First the newest N events of each topic. */
+  last?: number;
+  /** First the newest N events of all that match. */
+  tail?: number;
+  /** First each event after a cursor, a moment (RFC 3339), or as long ago as `-15m`. */
+  since?: Cursor;
+  /** To a slow screen the newest of each topic, instead of each event. */
+  latest?: boolean;
+  /** No more than so many a second of each topic, each the newest. */
+  maxRate?: number;
+  /** Takes the subscription back, as the undo does. */
+  signal?: AbortSignal;
+  /** All that it began with has come; also after each gap and each connection. */
+  onLive?(): void;
+  onGap?(gap: Gap): void;
+  /** The broker refuses the pattern; with another token it is asked for again. */
+  onError?(error: Failure): void;
+}
+
+export interface LoopOptions extends SubscribeOptions {
+  /** How many events may wait for the loop; 1000. */
+  buffer?: number;
+  /** What becomes of the loop with more: an error, or less than all. */
+  overflow?: "throw" | "latest" | "drop-oldest";
+}
+
+/** Takes back what it was given for, once. */
+export interface Undo {
+  (): void;
+}
+
+export type Handler<Data, Topic extends string> = (event: Event<Data, Topic>) => unknown;
+
+export interface PublishOptions {
+  type?: string;
+  /** What makes repeats of a publish one; a new one for each publish, unless null. */
+  key?: string | null;
+  /** Waits for a connection, in its turn, instead of being refused while there is none. */
+  queue?: boolean;
+  /** Milliseconds until it is given up; 30,000, and without end where it is to be queued. */
+  timeout?: number;
+  signal?: AbortSignal;
+  /** Not to this session; true for this client's own. */
+  except?: true | string;
+  removed?: boolean;
+  version?: number;
+  epoch?: string;
+  if_latest?: "absent" | "present" | Cursor;
+  ttl_ms?: number;
+  /** Delivered, and not kept. */
+  keep?: false;
+  /** The value ends with this session, and is said again by the next one. Needs a WebSocket. */
+  bound?: boolean;
+}
+
+export interface Receipt {
+  /** The event's; none where it is not kept. */
+  id?: Cursor;
+  /** It was stored before, by the same key. */
+  repeated?: true;
+  /** A value with this version or a higher one is there. */
+  superseded?: true;
+  version?: number;
+}
+
+export interface Options {
+  /** Who this is: a token, or a function that gives a fresh one, which is asked before each connection and before a token ends. */
+  token?: string | (() => string | undefined | Promise<string | undefined>);
+  /** A WebSocket for runtimes without one. Without any, event streams. */
+  WebSocket?: (new (url: string) => unknown) | null;
+  /** Milliseconds until a connection that nobody needs is closed; 5,000. */
+  idleClose?: number;
+  /** Whether publishes wait for a connection. */
+  queue?: boolean;
+  /** Whether events have `raw`. */
+  raw?: boolean;
+  /** What makes `data` of the JSON text. */
+  parse?(raw: string, event: Event): unknown;
+}
+
+export declare class Fanfare<Map extends Payloads = {}> {
+  /** The broker's address; where this file came from a broker, that one. Nothing is opened yet. */
+  constructor(url?: string | URL, options?: Options);
+  constructor(options: Options);
+
+  readonly state: State;
+  readonly url: string;
+  /** The broker's name of the present session. */
+  readonly session: string | null;
+
+  /** Hears the events of a topic or pattern. */
+  subscribe<const Text extends string>(pattern: Text, handler: Handler<DataOf<Text, Map>, string>): Undo & Disposable;
+  subscribe<const Text extends string>(pattern: Text, options: SubscribeOptions, handler: Handler<DataOf<Text, Map>, string>): Undo & Disposable;
+  /** For a loop: `for await (const event of fanfare.subscribe("orders.>"))`. */
+  subscribe<const Text extends string>(pattern: Text, options?: LoopOptions): Undo & Disposable & AsyncIterable<Event<DataOf<Text, Map>>>;
+
+  /** Publishes, once however often the way breaks; rejects with a `FanfareError`. */
+  publish<const Text extends string>(topic: Text, data: unknown extends DataOf<Text, Map> ? unknown : DataOf<Text, Map> | undefined, options?: PublishOptions): Promise<Receipt>;
+
+  on(name: "state", listener: (change: StateChange) => void): () => void;
+  on(name: "gap", listener: (gap: Gap) => void): () => void;
+  on(name: "error", listener: (failure: Failure) => void): () => void;
+  on(name: "event", listener: (event: Event) => void): () => void;
+
+  /** Resolves once all is live; rejects where the broker refuses. */
+  ready(): Promise<void>;
+  /** Connects anew, at once, from where it stands. */
+  reconnect(): void;
+  /** Lets go of the connection, until something else is wanted, or `reconnect()`, and goes on from where it stands. */
+  disconnect(): void;
+  /** Asks `token` for another one, and shows it in place. */
+  renew(): Promise<void>;
+  /** Ends everything, for good. */
+  close(): void;
+}

@@ -1,0 +1,462 @@
+// Fanfare's own client: live events, each once and in order over any number of connections, or a gap that says so.
+//
+// This file decides when to connect and says how it goes. What to ask for is in `resume.js`, one connection in `link.js`,
+// how it goes on the pages and machines in `wake.js`. What not every page needs is loaded where it is needed: publishing, loops,
+// tokens, and event streams, where WebSockets do not come through.
+
+import { backoff } from "./fanfare/backoff.js";
+import { Link } from "./fanfare/link.js";
+import { Resume } from "./fanfare/resume.js";
+import { isHidden, watch } from "./fanfare/wake.js";
+
+/** How long a welcome may take, twice as long after two that did not come; how long a connection stands that is no failure. */
+const WELCOME_MS = 5_000, STABLE_MS = 5_000, AGAIN_MS = 5_000;
+/** A WebSocket is tried again beside event streams. */
+const SOCKET_AGAIN_MS = 600_000;
+
+const report = (error) => (globalThis.reportError ?? console.error)(error);
+
+/** Whether this tab found out lately that only event streams come through to a broker. */
+function recalls(url) {
+  try {
+    const [at, of] = sessionStorage.getItem("fanfare.streams").split(" ");
+    return of === url && Date.now() - at < SOCKET_AGAIN_MS;
+  } catch { /* no storage, or nothing in it */ }
+}
+
+const failure = (said) => Object.assign(new Error(said.message), said);
+
+/** The broker's address that ends with `/`; without one, the broker that this file came from. */
+function brokerOf(url) {
+  const base = url ? new URL(`${url}`.replace(/^ws/, "http").replace(/\/*$/, "/"), globalThis.location?.href) : new URL(".", import.meta.url);
+  if (!/^http/.test(base.protocol)) throw new TypeError("say where the broker is: new Fanfare(url)");
+  return base.href;
+}
+
+export class Fanfare {
+  /** What every connection of this client is: `idle`, `connecting`, `live`, `waiting`, `refused` or `closed`. */
+  state = "idle";
+  #options;
+  #resume = new Resume();
+  #publishing = null;
+  /** Publishes that are not answered yet. */
+  #unanswered = 0;
+  #tokens = null;
+  #listeners = new Map();
+  #link = null;
+  /** The connection that is to take the place of `#link`, while it opens. */
+  #next = null;
+  #opening = null;
+  #attempt = 0;
+  #failures = 0;
+  #isLive = false;
+  #stableAt = Infinity;
+  /** The last error that was told, so that each is told once. */
+  #told;
+  /** Whether a WebSocket was tried again since event streams had to do. */
+  #tried = false;
+  #stayUntil = 0;
+  #timers = {};
+  #sessions = [];
+  #unwatch;
+  #reason;
+  #raw;
+
+  /** `url` is the broker's; nothing is opened before something is wanted. See `fanfare.d.ts` for the options. */
+  constructor(url, options = {}) {
+    if (url && typeof url === "object" && !(url instanceof URL)) [url, options] = [undefined, url];
+    this.url = brokerOf(url);
+    this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, ...options };
+    if (recalls(this.url)) [this.#failures, this.#tried] = [2, true];
+    this.#unwatch = watch(() => this.#wake(), () => this.#suspend());
+  }
+
+  /** The broker's name of the present session, if there is one. */
+  get session() {
+    return this.#link?.session ?? null;
+  }
+
+  // ---- What an application says ---------------------------------------------------------------
+
+  /** Hears the events of a pattern. Returns an undo, which is also what `for await` runs over where there is no handler. */
+  subscribe(pattern, options = {}, handler) {
+    if (typeof options === "function") [options, handler] = [{}, options];
+    if (this.state === "closed") throw new Error("closed");
+    const { snapshot, last, tail, since, latest, maxRate, signal, onGap, onLive, onError } = options;
+    const begin = last ? { last } : tail ? { tail } : snapshot ? { snapshot } : {};
+    const undo = () => {
+      this.#resume.remove(subscription);
+      subscription.end();
+      this.#soon();
+    };
+    const feed = handler ? null : import("./fanfare/feed.js").then(({ Feed }) => new Feed(undo, options));
+    const toFeed = (deed) => feed?.then(deed).catch(() => {});
+    const call = (...given) => this.#call(...given);
+    const subscription = {
+      pattern, begin, undo, at: since, latest: Boolean(latest || maxRate), rate: maxRate,
+      hand: (event) => feed ? toFeed((each) => each.push(event)) : call(handler, event),
+      gap: (gap) => call(onGap, gap),
+      live: () => call(onLive),
+      refused: (error) => {
+        if (onError) call(onError, error);
+        toFeed((each) => each.fail(failure(error)));
+        this.#emit("error", error);
+        if (/^(unavailable|internal|too_many)$/.test(error.code)) this.#later("again", AGAIN_MS, () => { this.#resume.again(); this.#drive(); });
+      },
+      end: () => toFeed((each) => each.fail()),
+    };
+    if (Symbol.dispose) undo[Symbol.dispose] = undo;
+    undo[Symbol.asyncIterator] = async function* () { yield* await feed; };
+    if (signal?.aborted) return undo;
+    signal?.addEventListener("abort", undo, { once: true });
+    this.#resume.add(subscription);
+    this.#soon();
+    return undo;
+  }
+
+  /**
+   * Publishes, and resolves with the broker's answer, `{id}`. While there is no connection it waits for the first one, and
+   * rejects at once where that was lost (`offline`), unless `queue` says to wait.
+   */
+  async publish(topic, data, options) {
+    const given = { queue: this.#options.queue, ...options, topic };
+    const { state } = this;
+    if (state === "closed" || !given.queue && /waiting|refused/.test(state)) {
+      throw failure({ code: state === "closed" ? state : "offline", message: "there is no connection" });
+    }
+    // As it is now, whatever becomes of it.
+    const text = JSON.stringify(data);
+    this.#unanswered += 1;
+    try {
+      if (!this.#publishing) {
+        const { Publishing } = await import("./fanfare/publishing.js");
+        this.#publishing ??= new Publishing();
+      }
+      const answer = this.#publishing.add(given, text, this.session);
+      this.#soon();
+      return await answer;
+    } finally {
+      this.#unanswered -= 1;
+      this.#soon();
+    }
+  }
+
+  /** Hears of "state", "gap", "error", and "event" (each one that was handed to somebody). Returns an undo. */
+  on(name, listener) {
+    const entry = { listener };
+    this.#listeners.set(entry, name);
+    return () => { this.#listeners.delete(entry); };
+  }
+
+  /** Resolves once everything is live, and rejects where the broker refuses. */
+  async ready() {
+    while (this.state !== "live") {
+      if (/refused|closed/.test(this.state)) throw failure(this.#reason ?? { code: this.state });
+      await new Promise((next) => {
+        const undo = this.on("state", () => { undo(); next(); });
+      });
+    }
+  }
+
+  /** Connects anew, from where it stands; at once, whatever it waits for. */
+  reconnect() {
+    this.#attempt = 0;
+    this.#failures = 0;
+    // Not from within a handler, whose event has not been counted yet.
+    setTimeout(() => {
+      if (this.state === "closed") return;
+      this.#let("reconnect");
+      this.#connect();
+    });
+  }
+
+  /** Lets go of the connection, until something else is wanted, or `reconnect`. */
+  disconnect() {
+    this.#let("idle");
+    this.#set("idle");
+  }
+
+  /** Asks `token` for another one and shows it to the broker, in place. */
+  async renew() {
+    const link = this.#link;
+    if (!link?.ready) return this.reconnect();
+    const token = await this.#token();
+    // It belongs to the connection that it was asked for.
+    if (!token || link.over) return;
+    await link.auth(token);
+    this.#resume.again();
+    this.#drive();
+  }
+
+  /** Ends everything, for good. */
+  close() {
+    if (this.state === "closed") return;
+    this.#let("closed");
+    this.#set("closed");
+    this.#unwatch();
+    Object.values(this.#timers).forEach(clearTimeout);
+    this.#publishing?.fail("closed", "closed");
+    for (const { undo } of this.#resume.subscriptions) undo();
+  }
+
+  // ---- Telling --------------------------------------------------------------------------------
+
+  #call(deed, ...given) {
+    try {
+      const result = deed?.(...given);
+      result?.catch?.((error) => this.#threw(error));
+    } catch (error) {
+      this.#threw(error);
+    }
+  }
+
+  /** A handler that throws stops nobody else. */
+  #threw(error) {
+    if ([...this.#listeners.values()].includes("error")) this.#emit("error", { code: "handler", message: `${error?.message ?? error}`, error });
+    else report(error);
+  }
+
+  #emit(name, detail) {
+    for (const [entry, of] of [...this.#listeners]) {
+      if (of !== name || !this.#listeners.has(entry)) continue;
+      try { entry.listener(detail); } catch (error) { report(error); }
+    }
+  }
+
+  #set(state, more = {}) {
+    if (state === this.state && state !== "waiting" && !("trouble" in more)) return;
+    this.state = state;
+    this.#emit("state", { state, attempt: this.#attempt, reason: this.#reason, ...more });
+  }
+
+  // ---- When to connect ------------------------------------------------------------------------
+
+  #later(name, ms, deed) {
+    clearTimeout(this.#timers[name]);
+    this.#timers[name] = setTimeout(deed, ms);
+  }
+
+  /** What was said in this turn goes out together; what was taken back in it, never. */
+  #soon() {
+    this.#later("soon", 0, () => this.#drive());
+  }
+
+  get #wanted() {
+    return this.#resume.subscriptions.size || this.#unanswered || this.#publishing?.holds;
+  }
+
+  /** Sends what is to be sent, and sees to it that there is a connection as long as there is something to do. */
+  #drive() {
+    const link = this.#link;
+    if (this.state === "closed") return;
+    if (this.#wanted) {
+      clearTimeout(this.#timers.idle);
+      delete this.#timers.idle;
+      if (this.state === "idle") this.#connect();
+    } else if (this.state !== "idle") {
+      this.#timers.idle ??= setTimeout(() => this.#rest(), this.#options.idleClose);
+    }
+    if (!link?.ready || link.over) return;
+    let request;
+    while ((request = this.#resume.next(link.nextRef()))) link.send(request);
+    while ((request = this.#publishing?.next(() => link.nextRef()))) link.send(request);
+    const pauseMs = this.#publishing?.pauseMs;
+    if (pauseMs) this.#later("publish", pauseMs, () => this.#drive());
+    if (!this.#isLive && this.#resume.settled) {
+      this.#isLive = true;
+      this.#reason = this.#told = undefined;
+      this.#set("live");
+      if (link.socket.why) this.#tell(link.socket.why);
+    }
+  }
+
+  /** Lets go of every connection, which ends for a reason of ours. */
+  #let(reason) {
+    clearTimeout(this.#timers.retry);
+    this.#opening = null;
+    const links = [this.#next, this.#link];
+    this.#next = this.#link = null;
+    for (const link of links) link?.end(reason);
+    this.#cut();
+  }
+
+  #cut() {
+    this.#isLive = false;
+    this.#resume.cut();
+    this.#publishing?.cut();
+  }
+
+  /** Nobody wants anything: the connection is given back. */
+  #rest() {
+    delete this.#timers.idle;
+    this.#reason = undefined;
+    if (!this.#wanted) this.disconnect();
+  }
+
+  /** The page goes: an open connection would keep it out of the back/forward cache. */
+  #suspend() {
+    if (!/connecting|live/.test(this.state)) return;
+    this.#let("left");
+    this.#reason = { code: "left", message: "" };
+    this.#set("waiting");
+  }
+
+  /** Whatever was thought of the network may be wrong by now. */
+  #wake() {
+    if (this.#link) this.#link.check();
+    else if (this.state === "waiting") this.#connect();
+  }
+
+  // ---- Connecting -----------------------------------------------------------------------------
+
+  #connect() {
+    if (this.state === "closed" || this.#opening || this.#link) return;
+    clearTimeout(this.#timers.retry);
+    this.#set("connecting");
+    // Event streams where WebSockets failed twice, and then each by turns.
+    const streams = !this.#options.WebSocket || this.#failures > 1 && this.#failures % 2 === 0;
+    this.#open(streams);
+  }
+
+  /** Begins to open a connection, unless nobody waits for it any more once it could. */
+  async #open(isStreams) {
+    const opening = this.#opening = {};
+    try {
+      const { parse, raw, WebSocket } = this.#options;
+      const token = await this.#token();
+      if (parse || raw) this.#raw ??= (await import("./fanfare/raw.js")).rawData;
+      const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};
+      if (this.#opening !== opening) return;
+      const socket = Streams ? new Streams(this.url, token, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
+      const link = new Link(socket, token, this.#failures < 2 ? WELCOME_MS : 2 * WELCOME_MS, {
+        ready: () => this.#ready(link),
+        frame: (frame, text) => this.#take(link, frame, text),
+        end: (reason) => this.#ended(link, reason),
+      });
+      link.isStreams = isStreams;
+      if (this.#link) this.#next = link;
+      else this.#link = link;
+    } catch (error) {
+      if (this.#opening !== opening || this.#link) return;
+      if (isStreams) this.#failures += 1;
+      this.#retry({ code: error.code ?? "unreachable", message: error.message });
+    } finally {
+      if (this.#opening === opening) this.#opening = null;
+    }
+  }
+
+  async #token() {
+    const { token } = this.#options;
+    if (token === undefined) return undefined;
+    this.#tokens ??= new (await import("./fanfare/tokens.js")).Tokens(token);
+    return this.#tokens.get();
+  }
+
+  #ready(link) {
+    const old = link === this.#next ? this.#link : null;
+    if (old) [this.#link, this.#next] = [link, null];
+    if (link !== this.#link) return;
+    // Nothing comes over an old one from here on; what was under way there is said again here.
+    this.#cut();
+    this.#resume.lanes = link.isStreams;
+    this.#resume.again();
+    const bound = this.#publishing?.bindAgain();
+    Promise.resolve(bound).then(() => old?.end("replaced"));
+    this.#sessions = [link.session, ...this.#sessions.slice(0, 9)];
+    this.#stableAt = Date.now() + STABLE_MS;
+    if (link.socket.why) {
+      this.#later("socket", this.#tried ? SOCKET_AGAIN_MS : 1000, () => { this.#tried = true; this.#replace(); });
+    } else {
+      this.#failures = 0;
+      this.#tried = false;
+    }
+    this.#drive();
+  }
+
+  /** Opens a WebSocket beside this connection, which is let go of once that is there. */
+  #replace() {
+    if (!this.#next && !this.#opening && this.#link?.ready) this.#open(false);
+  }
+
+  #ended(link, reason) {
+    if (link === this.#next) {
+      this.#next = null;
+      if (!this.#link?.isStreams) return;
+      this.#link.socket.remember();
+      this.#later("socket", SOCKET_AGAIN_MS, () => this.#replace());
+    }
+    if (link !== this.#link) return;
+    const wasLive = this.#isLive;
+    [this.#link, this.#next] = [this.#next, null];
+    this.#cut();
+    if (Date.now() >= this.#stableAt) this.#attempt = 0;
+    this.#stableAt = Infinity;
+    if (this.#link) return this.#set("connecting");
+    if (!link.welcomed || link.isStreams) this.#failures += 1;
+    this.#retry(reason);
+    if (link.isStreams && !wasLive) this.#tell(reason);
+  }
+
+  #retry({ code, message, final, retry_after_ms: hintMs }) {
+    this.#reason = { code, message };
+    // The end of a token is no refusal of who can have another one.
+    if (final && (code !== "unauthorized" || typeof this.#options.token !== "function" || this.#told === code)) {
+      this.#set("refused");
+      this.#tell({ code, message }, true);
+      return;
+    }
+    if (final) this.#told = code;
+    const wait = backoff(this.#attempt, { hintMs, hidden: isHidden() });
+    this.#attempt += 1;
+    this.#set("waiting", { retryAt: Date.now() + wait });
+    this.#later("retry", wait, () => this.#connect());
+    if (code === "token") this.#tell({ code, message }, true);
+  }
+
+  /** An error event; where the same was told before, only `anew`. */
+  #tell({ code, message }, anew) {
+    if (anew || code !== this.#told) this.#emit("error", { code, message });
+    this.#told = code;
+  }
+
+  async #renewSoon(link) {
+    try {
+      if (link === this.#link) await this.renew();
+    } catch ({ code, message }) {
+      this.#tell({ code, message }, true);
+      if (!link.over) this.#later("renew", AGAIN_MS, () => this.#renewSoon(link));
+    }
+  }
+
+  // ---- What the broker says -------------------------------------------------------------------
+
+  #take(link, frame, text) {
+    if (link !== this.#link) return;
+    const { op, ref, code, message } = frame;
+    if (op === "event") return this.#event(frame, text);
+    if (op === "trouble") return this.#set(this.state, { trouble: code === "over" ? null : message });
+    if (op === "warn") return this.#renewSoon(link);
+    if (op === "goaway") {
+      // Another broker may be behind the same address; where it is this one, it says so again.
+      if (Date.now() < this.#stayUntil) return;
+      this.#stayUntil = Date.now() + frame.within_ms;
+      return this.#replace();
+    }
+    if (op === "error" && ref === undefined) {
+      this.#emit("error", { code, message });
+      if (code === "forbidden") this.#resume.doubt();
+    } else if (!this.#publishing?.take(frame)) {
+      const patterns = this.#resume.take(frame);
+      if (patterns?.length) this.#emit("gap", { since: frame.since, topics: frame.topics, patterns });
+    }
+    this.#drive();
+  }
+
+  #event(event, text) {
+    if (this.#raw) event.raw = this.#raw(text);
+    if (this.#options.parse) event.data = this.#options.parse(event.raw, event);
+    event.own = this.#sessions.includes(event.from?.session);
+    this.#resume.take(event);
+    this.#emit("event", event);
+  }
+}

@@ -1,0 +1,170 @@
+// A connection that looks like a WebSocket, made of event streams, for where WebSockets do not come through.
+//
+// Each subscribe is a stream of its own, read with `fetch`, so that the token is in no URL; what comes over it carries the
+// subscribe's number as its `lane`. Publishing goes over HTTP. Where not even this opens, it says why, which a
+// browser says of no WebSocket.
+
+import { EventStream } from "./eventstream.js";
+
+const BEAT_S = 15;
+/** Statuses of what can't be for now. */
+const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
+
+export class Streams {
+  /** What is told where a runtime has WebSockets, and they fail. */
+  why;
+  #lanes = new Map();
+  #over = false;
+
+  constructor(url, token, WebSocket) {
+    Object.assign(this, { url, token });
+    if (WebSocket) this.why = { code: "no_websocket", message: "the broker answers, but not to WebSockets: does what stands between pass on Upgrade and Connection?" };
+    this.#hello();
+  }
+
+  /** Takes a request as a WebSocket does. */
+  send(text) {
+    const { op, ref, ...request } = JSON.parse(text);
+    if (op === "auth") this.#auth(ref, request.token);
+    else if (op === "subscribe") this.#follow(ref, request);
+    else if (op === "publish") this.#publish(ref, request);
+    else if (op === "ping") this.#ask("health/live").then(() => this.#say({ op: "pong", ref }), () => {});
+    else if (op === "unsubscribe") {
+      for (const lane of request.lanes) this.#leave(lane);
+      this.#say({ op: "ack", ref });
+    }
+  }
+
+  /** Keeps for this tab that WebSockets do not come through. */
+  remember() {
+    try { sessionStorage.setItem("fanfare.streams", `${Date.now()} ${this.url}`); } catch { /* no storage: it is found out again */ }
+  }
+
+  close() {
+    this.#over = true;
+    for (const lane of [...this.#lanes.keys()]) this.#leave(lane);
+  }
+
+  #say(frame) {
+    if (!this.#over) this.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
+  }
+
+  #end(code, reason) {
+    if (this.#over) return;
+    this.close();
+    this.onclose?.({ code, reason });
+  }
+
+  #ask(path, { headers, ...options } = {}) {
+    const identified = this.token ? { Authorization: `Bearer ${this.token}`, ...headers } : headers;
+    return fetch(this.url + path, { credentials: "include", cache: "no-store", ...options, headers: identified });
+  }
+
+  /** Whether a broker is there and speaks to this page, and what is wrong if not. */
+  async #hello() {
+    let answer;
+    try {
+      answer = await this.#ask("health/ready");
+    } catch {
+      // A browser tells no page of another origin what went wrong, but whether anything answers.
+      const isThere = await fetch(`${this.url}health/live`, { mode: "no-cors", cache: "no-store" }).then(() => true, () => false);
+      const origin = globalThis.location?.origin;
+      if (isThere && origin) return this.#end("origin_not_allowed", `the broker does not let pages of ${origin} in: list it in server.allowed_origins`);
+      return this.#end("unreachable", `nothing answers at ${this.url}`);
+    }
+    if (!answer.ok) {
+      const { checks = {}, detail } = await answer.json().catch(() => ({}));
+      const wrong = Object.values(checks).filter((said) => said !== "ok").join("; ");
+      return this.#end(answer.status === 503 ? "unavailable" : `http_${answer.status}`, detail ?? (wrong || `${this.url}health/ready answers ${answer.status}`));
+    }
+    this.#say({ op: "welcome", session: null, heartbeat: BEAT_S });
+  }
+
+  /** A stream can't be given another token: all of them come again with it, from where they stand. */
+  #auth(ref, token) {
+    const isAnother = this.token !== token;
+    this.token = token;
+    this.#say({ op: "ack", ref });
+    if (isAnother && this.#lanes.size) {
+      this.#say({ op: "bye", code: "renewed", message: "the token was renewed", retry_after_ms: 0 });
+      this.#end("renewed", "");
+    }
+  }
+
+  #leave(lane) {
+    const { stop, timer } = this.#lanes.get(lane) ?? {};
+    clearTimeout(timer);
+    stop?.abort();
+    this.#lanes.delete(lane);
+  }
+
+  async #follow(lane, request) {
+    const stop = new AbortController();
+    this.#lanes.set(lane, { stop });
+    this.#listen(lane);
+    try {
+      const answer = await this.#ask("v1/sse", {
+        method: "POST", signal: stop.signal,
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ ...request, heartbeat: BEAT_S }),
+      });
+      if (!answer.ok || !/^text\/event-stream/.test(answer.headers.get("Content-Type"))) return await this.#refused(lane, answer);
+      this.#say({ op: "ack", ref: lane });
+      const stream = new EventStream((block) => this.#heard(lane, block));
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let piece; !(piece = await reader.read()).done;) {
+        this.#listen(lane);
+        stream.push(piece.value);
+      }
+      this.#end("cut", "the event stream ended");
+    } catch (error) {
+      if (!stop.signal.aborted) this.#end("cut", `the event stream broke: ${error.message}`);
+    }
+  }
+
+  /** Whoever is silent for two and a half heartbeats is not there. */
+  #listen(lane) {
+    const own = this.#lanes.get(lane);
+    if (!own) return;
+    clearTimeout(own.timer);
+    own.timer = setTimeout(() => this.#end("silence", "the event stream is silent"), 2_500 * BEAT_S);
+    own.timer.unref?.();
+  }
+
+  async #refused(lane, answer) {
+    const { code = `http_${answer.status}`, detail = "what answers is no event stream: is it a proxy's page?" } = await answer.json().catch(() => ({}));
+    this.#leave(lane);
+    if (code !== "origin_not_allowed" && !PASSING.has(answer.status)) return this.#say({ op: "error", ref: lane, code, message: detail });
+    const seconds = Number(answer.headers.get("Retry-After"));
+    this.#say({ op: "bye", code, message: detail, retry_after_ms: seconds ? seconds * 1000 : 1000 + 2000 * Math.random() });
+    this.#end(code, detail);
+  }
+
+  /** What a stream says, as a WebSocket would: the numbers 0 in it are those of its own subscribe. */
+  #heard(lane, { event, data }) {
+    const { ref, replay } = JSON.parse(data);
+    const more = { op: event?.replace("fanfare.", "") ?? "event", lane, ...ref === 0 && { ref: lane }, ...replay === 0 && { replay: lane } };
+    const inner = data.trim().slice(1, -1);
+    // The later one of two members counts.
+    this.#say(`{${inner}${inner.trim() ? "," : ""}${JSON.stringify(more).slice(1)}`);
+  }
+
+  async #publish(ref, { key, ...event }) {
+    if (event.bound) {
+      return this.#say({ op: "error", ref, code: "bound_needs_websocket", message: "a `bound` value lives with a WebSocket session, and this connection is made of event streams" });
+    }
+    try {
+      const answer = await this.#ask("v1/events", {
+        method: "POST",
+        headers: { "Content-Type": "application/json", ...key && { "Idempotency-Key": key } },
+        body: JSON.stringify(event),
+      });
+      const said = await answer.json();
+      if (!answer.ok) return this.#say({ op: "error", ref, code: said.code, message: said.detail, event: said.event });
+      const { time: _, topic: __, ...rest } = said.events?.[0] ?? said;
+      this.#say({ op: "ack", ref, ...rest, ...answer.status === 200 && !rest.superseded && { repeated: true } });
+    } catch (error) {
+      this.#say({ op: "error", ref, code: "outcome_unknown", message: error.message });
+    }
+  }
+}

@@ -1,0 +1,156 @@
+// What the tests of the client need: a broker of their own, a way to it that breaks, sockets that are watched.
+//
+// Nothing sleeps for a fixed time: `eventually` asks until the answer is yes. FANFARE_BIN names another broker than
+// target/debug/fanfare.
+
+import { spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer, connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Fanfare } from "../fanfare.js";
+
+const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
+export const FANFARE_BIN = resolve(process.env.FANFARE_BIN ?? join(ROOT, "target/debug/fanfare"));
+const PATIENCE_MS = 30_000;
+
+/** Asks `question` until its answer is truthy, and returns that. */
+export async function eventually(question, what = question.toString()) {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const answer = await question();
+    if (answer) return answer;
+    if (Date.now() > deadline) throw new Error(`still not so after ${PATIENCE_MS} ms: ${what}`);
+    await new Promise((next) => setTimeout(next, 10));
+  }
+}
+
+/** A broker that ends with the test. `restart()` has it again on the same port, with the same data unless `wiped`. */
+export async function startBroker(t, env = {}) {
+  let directory = await mkdtemp(join(tmpdir(), "fanfare-js-"));
+  let port = 0, child, url;
+  async function start() {
+    const own = Object.entries(process.env).filter(([name]) => !name.startsWith("FANFARE_"));
+    child = spawn(FANFARE_BIN, [], {
+      cwd: directory,
+      env: { ...Object.fromEntries(own), FANFARE_SERVER_LISTEN: `127.0.0.1:${port}`, FANFARE_HISTORY_PATH: join(directory, "history"), ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let output = "", isOver = false;
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => { output += text; });
+    child.on("error", (error) => { output += error; isOver = true; });
+    child.on("exit", () => { isOver = true; });
+    await eventually(() => /http:\/\/127\.0\.0\.1:[1-9]\d*\D/.test(output) || isOver, "the broker says where it serves");
+    [url] = /http:\/\/127\.0\.0\.1:[1-9]\d*(?=\D)/.exec(output) ?? [];
+    if (!url) throw new Error(`the broker ended before it served:\n${output}`);
+    port = Number(new URL(url).port);
+  }
+  async function stop(signal = "SIGKILL") {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = new Promise((done) => child.on("exit", done));
+    child.kill(signal);
+    await ended;
+  }
+  t.after(async () => {
+    await stop();
+    await rm(directory, { recursive: true, force: true });
+  });
+  await start();
+  return {
+    url, port, stop, start,
+    async restart({ wiped = false, signal } = {}) {
+      await stop(signal);
+      if (wiped) await rm(join(directory, "history"), { recursive: true, force: true });
+      await start();
+    },
+  };
+}
+
+/** Publishes over HTTP, and returns the event's id. */
+export async function publish({ url }, topic, data, headers = {}) {
+  const answer = await fetch(`${url}/v1/topics/${topic}/events`, {
+    method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify(data),
+  });
+  const said = await answer.json();
+  if (!answer.ok) throw new Error(`publish: ${answer.status} ${said.detail}`);
+  return said.id;
+}
+
+/**
+ * A way to `port` that may be cut (all that goes through it ends), swallow (nothing comes through, and nobody is told), or
+ * take the upgrade out of requests, as proxies do that know no WebSockets.
+ */
+export async function startProxy(t, port) {
+  const open = new Set();
+  const way = { strips: false, swallows: false, connects: 0 };
+  const server = createServer((near) => {
+    way.connects += 1;
+    const far = connect(port, "127.0.0.1");
+    for (const [from, to] of [[near, far], [far, near]]) {
+      open.add(from);
+      // A way that swallows tells nobody of an end either.
+      from.on("close", () => { open.delete(from); if (!way.swallows) to.destroy(); });
+      from.on("error", () => to.destroy());
+      from.on("data", (bytes) => {
+        if (way.swallows) return;
+        const isHandshake = way.strips && from === near && /^upgrade: websocket/im.test(bytes.toString("latin1"));
+        to.write(isHandshake ? Buffer.from(bytes.toString("latin1").replace(/^(upgrade|connection):.*\r\n/gim, ""), "latin1") : bytes);
+      });
+    }
+  });
+  const listen = (at) => new Promise((ready) => server.listen(at, "127.0.0.1", ready));
+  await listen(0);
+  const own = server.address().port;
+  const destroy = () => { for (const socket of open) socket.destroy(); };
+  t.after(() => new Promise((done) => { server.listening ? server.close(done) : done(); destroy(); }));
+  return Object.assign(way, {
+    url: `http://127.0.0.1:${own}`,
+    /** Ends what is open; new connections come through. */
+    drop: destroy,
+    /** Ends what is open and refuses what is new, until `mend`. */
+    cut: () => new Promise((done) => { server.close(done); destroy(); }),
+    mend: () => listen(own),
+  });
+}
+
+/** A WebSocket whose frames are kept: `sent` by the client, `heard` from the broker, of all sockets together. */
+export function watchedSocket() {
+  const watched = class extends WebSocket {
+    static sent = [];
+    static heard = [];
+    static opened = [];
+    constructor(...given) {
+      super(...given);
+      watched.opened.push(this);
+      this.addEventListener("message", ({ data }) => watched.heard.push(JSON.parse(data)));
+    }
+    send(text) {
+      watched.sent.push(JSON.parse(text));
+      super.send(text);
+    }
+    static of(op) {
+      return watched.sent.filter((frame) => frame.op === op);
+    }
+  };
+  return watched;
+}
+
+/** A client that ends with the test, and what it said: `states`, `errors`, `gaps`. */
+export function client(t, url, options = {}) {
+  const fanfare = new Fanfare(url, options);
+  const said = { states: [], errors: [], gaps: [] };
+  fanfare.on("state", (state) => said.states.push(state));
+  fanfare.on("error", (error) => said.errors.push(error));
+  fanfare.on("gap", (gap) => said.gaps.push(gap));
+  t.after(() => fanfare.close());
+  return Object.assign(said, { fanfare, is: (state) => eventually(() => fanfare.state === state, `the state is ${state}`) });
+}
+
+/** A token signed with `secret` for so many seconds. */
+export function tokenFor(secret, { sub = "ada", seconds = 3600, subscribe = [">"], publish: may = [">"] } = {}) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const body = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, exp: Math.floor(Date.now() / 1000) + seconds, jti: `${Math.random()}`, fanfare: { subscribe, publish: may } })}`;
+  return `${body}.${createHmac("sha256", secret).update(body).digest("base64url")}`;
+}

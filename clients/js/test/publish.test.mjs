@@ -1,0 +1,150 @@
+// Publishing: each event once, whatever happens on the way.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { client, eventually, startBroker, startProxy, tokenFor, watchedSocket } from "./harness.mjs";
+
+const options = { timeout: 90_000 };
+
+const kept = async ({ url }, topic) => {
+  const events = [];
+  for (let since = ""; since !== undefined;) {
+    const page = await (await fetch(`${url}/v1/topics/${topic}/events?limit=1000${since && `&since=${since}`}`)).json();
+    events.push(...page.events.map(({ data }) => data));
+    since = page.events.length ? page.next : undefined;
+  }
+  return events;
+};
+
+test("R29 a publish resolves with the event's id, and a refusal rejects with its code", options, async (t) => {
+  const broker = await startBroker(t);
+  const { fanfare } = client(t, broker.url);
+  const first = await fanfare.publish("a", 1, { type: "created" });
+  assert.match(first.id, /-1$/);
+  assert.deepEqual(await fanfare.publish("a", 2, { key: "mine" }), await fanfare.publish("a", 2, { key: "mine" }).then(({ repeated, ...rest }) => { assert.ok(repeated); return rest; }));
+  await assert.rejects(fanfare.publish("no topic", 1), { code: "invalid_topic" });
+  await assert.rejects(fanfare.publish("a", 3, { key: "mine" }), { code: "idempotency_mismatch" });
+  const circle = {};
+  circle.circle = circle;
+  await assert.rejects(fanfare.publish("a", circle), TypeError);
+  assert.deepEqual(await fanfare.publish("a", 4, { keep: false }), {});
+  await fanfare.publish("a", undefined, { removed: true });
+  const answer = fanfare.publish("b", circle.list = { n: 1 });
+  circle.list.n = 2;
+  await answer;
+  assert.deepEqual(await kept(broker, "b"), [{ n: 1 }], "as it was");
+});
+
+test("R29 while the broker is away a publish is refused at once, or waits in its turn", options, async (t) => {
+  const broker = await startBroker(t);
+  const { fanfare, is } = client(t, broker.url);
+  fanfare.subscribe("a", () => {});
+  await is("live");
+  await broker.stop();
+  await is("waiting");
+  await assert.rejects(fanfare.publish("a", 0), { code: "offline" });
+  const waiting = [1, 2, 3].map((n) => fanfare.publish("a", n, { queue: true }));
+  const stop = new AbortController();
+  const given = fanfare.publish("a", 4, { queue: true, signal: stop.signal });
+  stop.abort();
+  await assert.rejects(given, { code: "aborted" });
+  await assert.rejects(fanfare.publish("a", 5, { queue: true, timeout: 20 }), { code: "timeout" });
+  await broker.start();
+  await Promise.all(waiting);
+  assert.deepEqual(await kept(broker, "a"), [1, 2, 3]);
+});
+
+test("R29 no more than a thousand wait", options, async (t) => {
+  const broker = await startBroker(t);
+  await broker.stop();
+  const { fanfare } = client(t, broker.url, { queue: true });
+  const waiting = Array.from({ length: 1000 }, (_, n) => fanfare.publish("a", n));
+  await assert.rejects(fanfare.publish("a", 1000), { code: "too_many" });
+  fanfare.close();
+  for (const { status, reason } of await Promise.allSettled(waiting)) assert.deepEqual([status, reason.code], ["rejected", "closed"]);
+});
+
+test("R34 and R29 what is under way at a cut or a kill -9 is stored once", options, async (t) => {
+  const broker = await startBroker(t);
+  const proxy = await startProxy(t, broker.port);
+  const { fanfare, is } = client(t, proxy.url, { queue: true });
+  fanfare.subscribe("other", () => {});
+  await is("live");
+  const answers = [];
+  for (let n = 0; n < 600; n++) {
+    answers.push(fanfare.publish("a", n));
+    if (n % 100 === 50) proxy.drop();
+    if (n === 320) await broker.restart();
+    if (n % 10 === 0) await new Promise(setImmediate);
+  }
+  const ids = (await Promise.all(answers)).map(({ id }) => id);
+  const found = await kept(broker, "a");
+  assert.equal(new Set(ids).size, 600);
+  assert.deepEqual([...found].sort((a, b) => a - b), found.map((_, n) => n));
+  assert.equal(found.length, 600);
+});
+
+test("R29 of what has no key nobody knows, and that is said", options, async (t) => {
+  const broker = await startBroker(t);
+  const proxy = await startProxy(t, broker.port);
+  const { fanfare, is } = client(t, proxy.url);
+  fanfare.subscribe("other", () => {});
+  await is("live");
+  proxy.swallows = true;
+  const answer = fanfare.publish("a", 1, { key: null });
+  await new Promise((sent) => setTimeout(sent, 50));
+  proxy.swallows = false;
+  proxy.drop();
+  await assert.rejects(answer, { code: "outcome_unknown" });
+});
+
+test("own events are known, and may be left out", options, async (t) => {
+  const secret = "a-secret-for-this-test-and-no-other-0123456789";
+  const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: secret });
+  const [one, other] = ["ada", "bob"].map((sub) => client(t, broker.url, { token: () => tokenFor(secret, { sub }) }));
+  const got = [], theirs = [];
+  one.fanfare.subscribe("a", ({ data, own }) => got.push([data, own]));
+  other.fanfare.subscribe("a", ({ data, own }) => theirs.push([data, own]));
+  await one.fanfare.ready();
+  await other.fanfare.ready();
+  await one.fanfare.publish("a", 1);
+  await other.fanfare.publish("a", 2);
+  await one.fanfare.publish("a", 3, { except: true });
+  await other.fanfare.publish("a", 4);
+  await eventually(() => got.length === 3 && theirs.length === 4);
+  assert.deepEqual(got, [[1, true], [2, false], [4, false]]);
+  assert.deepEqual(theirs, [[1, false], [2, true], [3, false], [4, true]]);
+});
+
+test("a bound value is said again on each connection, before a planned stop ends the old one, and ends with its client", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_SERVER_SHUTDOWN_DELAY: "2s", FANFARE_LIMITS_BOUND_LINGER: "30s" });
+  const proxy = await startProxy(t, broker.port);
+  const seen = client(t, broker.url), holder = client(t, proxy.url);
+  const got = [];
+  seen.fanfare.subscribe("seat", ({ data, removed, from }) => got.push(removed ? "removed" : [data, from?.session]));
+  await seen.fanfare.ready();
+  await holder.fanfare.publish("seat", "ann", { bound: true });
+  const first = holder.fanfare.session;
+  proxy.drop();
+  await eventually(() => got.length === 2);
+  const second = holder.fanfare.session;
+  const stopping = broker.stop("SIGTERM");
+  await eventually(() => got.length === 3);
+  assert.deepEqual(got.map(([data]) => data), ["ann", "ann", "ann"]);
+  assert.equal(new Set([first, second, holder.fanfare.session]).size, 3);
+  await stopping;
+  await broker.start();
+  await eventually(() => got.length === 4);
+  await seen.is("live");
+  assert.ok(!got.includes("removed"), "nobody saw it flicker");
+  holder.fanfare.close();
+  await eventually(() => got.at(-1) === "removed");
+});
+
+test("a client that only publishes gives its connection back", options, async (t) => {
+  const broker = await startBroker(t);
+  const socket = watchedSocket();
+  const { fanfare, is } = client(t, broker.url, { WebSocket: socket, idleClose: 20 });
+  await fanfare.publish("a", 1);
+  await is("idle");
+});

@@ -1,0 +1,124 @@
+// Event streams, for where WebSockets do not come through.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { EventStream } from "../fanfare/eventstream.js";
+import { client, eventually, publish, startBroker, startProxy, tokenFor, watchedSocket } from "./harness.mjs";
+
+const options = { timeout: 90_000 };
+const SECRET = "a-secret-for-this-test-and-no-other-0123456789";
+
+/** What a stream has in it, cut into pieces at these places. */
+function read(text, size = text.length) {
+  const blocks = [];
+  const stream = new EventStream((block) => blocks.push(block));
+  for (let at = 0; at < text.length; at += size) stream.push(text.slice(at, at + size));
+  return blocks;
+}
+
+test("R22 a stream is read alike however its lines end and wherever it is cut", () => {
+  for (const end of ["\n", "\r", "\r\n"]) {
+    const lines = [": comment", "", "event: fanfare.live", "id: 7", "data: {\"a\":", "data:1}", "", "id: x\0y", "data", "", "id", "data:  two", "unknown: 1", "nothing", "", "event: no data", "", "data: never ended"];
+    const expected = [{ event: "fanfare.live", id: "7", data: '{"a":\n1}' }, { data: "" }, { id: "", data: " two" }];
+    const text = lines.join(end);
+    for (let size = 1; size <= text.length; size++) assert.deepEqual(read(text, size), expected, `${JSON.stringify(end)} by ${size}`);
+  }
+});
+
+test("R22 a large event in pieces of one character takes linear time", () => {
+  const data = "x".repeat(1_000_000);
+  const begun = performance.now();
+  assert.deepEqual(read(`data: ${data}\n\n`, 1), [{ data }]);
+  assert.ok(performance.now() - begun < 5000);
+});
+
+const without = { WebSocket: null };
+
+test("R21 without a WebSocket all works over event streams", options, async (t) => {
+  const broker = await startBroker(t);
+  await publish(broker, "a.x", 0);
+  const { fanfare, is } = client(t, broker.url, without);
+  const all = [], tiles = [], late = [];
+  fanfare.subscribe("a.>", ({ data }) => all.push(data));
+  fanfare.subscribe("a.*", { snapshot: true }, ({ data }) => tiles.push(data));
+  await is("live");
+  assert.match((await fanfare.publish("a.x", 1)).id, /-2$/);
+  await eventually(() => all.length === 1 && tiles.length === 2);
+  const undo = fanfare.subscribe("a.x", { tail: 5 }, ({ data }) => late.push(data));
+  await eventually(() => late.length === 2);
+  await fanfare.publish("a.x", 2);
+  await eventually(() => all.length === 2 && tiles.length === 3 && late.length === 3);
+  undo();
+  await fanfare.publish("a.x", 3);
+  await eventually(() => all.length === 3 && tiles.length === 4);
+  assert.deepEqual([all, tiles, late], [[1, 2, 3], [0, 1, 2, 3], [0, 1, 2]]);
+  await assert.rejects(fanfare.publish("a.x", 1, { bound: true }), { code: "bound_needs_websocket" });
+  await assert.rejects(fanfare.publish("no topic", 1), { code: "invalid_topic" });
+});
+
+test("R21 and R9 nothing is lost or doubled over event streams that break", options, async (t) => {
+  const broker = await startBroker(t);
+  const proxy = await startProxy(t, broker.port);
+  const { fanfare, is, gaps } = client(t, proxy.url, without);
+  const got = [], wild = [];
+  fanfare.subscribe("a", { tail: 100 }, ({ data }) => got.push(data));
+  fanfare.subscribe("*", { tail: 100 }, ({ data }) => wild.push(data));
+  await is("live");
+  for (let n = 0; n < 30; n++) {
+    await publish(broker, "a", n);
+    if (n % 10 === 5) proxy.drop();
+    if (n === 20) await broker.restart();
+  }
+  await eventually(() => got.length >= 30 && wild.length >= 30);
+  assert.deepEqual(got, got.map((_, n) => n));
+  assert.deepEqual(wild, got);
+  assert.deepEqual(gaps, []);
+});
+
+test("R21 behind a proxy that takes the upgrade away event streams do, and a WebSocket takes over once it comes through", options, async (t) => {
+  const broker = await startBroker(t);
+  const proxy = await startProxy(t, broker.port);
+  proxy.strips = true;
+  const socket = watchedSocket();
+  const { fanfare, is, errors } = client(t, proxy.url, { WebSocket: socket });
+  const got = [];
+  fanfare.subscribe("a", ({ data }) => got.push(data));
+  await is("live");
+  await fanfare.publish("a", 0);
+  await eventually(() => got.length === 1);
+  assert.equal(fanfare.session, null);
+  assert.equal(errors.at(-1).code, "no_websocket");
+  proxy.strips = false;
+  await eventually(() => fanfare.session !== null, "a WebSocket takes over");
+  await fanfare.publish("a", 1);
+  await eventually(() => got.length === 2);
+  assert.deepEqual(got, [0, 1]);
+});
+
+test("R20 a stream comes again with another token before its own ends, without a loss", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: SECRET, FANFARE_AUTH_LEEWAY: "0s" });
+  let asked = 0;
+  const { fanfare, is, gaps } = client(t, broker.url, { ...without, token: () => tokenFor(SECRET, { seconds: ++asked === 1 ? 4 : 3600 }) });
+  const got = [];
+  fanfare.subscribe("a", ({ data }) => got.push(data));
+  await is("live");
+  const headers = { Authorization: `Bearer ${tokenFor(SECRET)}` };
+  const until = Date.now() + 5000;
+  let n = 0;
+  for (; Date.now() < until; n++) {
+    await publish(broker, "a", n, headers);
+    await new Promise((later) => setTimeout(later, 20));
+  }
+  await eventually(() => got.length >= n);
+  assert.deepEqual(got, got.map((_, at) => at));
+  assert.ok(asked > 1);
+  assert.deepEqual(gaps, []);
+});
+
+test("R14 over event streams too each refusal is told apart", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: SECRET });
+  const { fanfare, errors } = client(t, broker.url, without);
+  fanfare.subscribe("a", () => {});
+  await eventually(() => errors.length > 0);
+  assert.equal(errors[0].code, "unauthorized");
+});

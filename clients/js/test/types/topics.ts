@@ -1,0 +1,55 @@
+// What the compiler knows of topics and patterns; checked by `tsc`, never run.
+
+import { Fanfare, type Event, type DataOf } from "fanfare";
+
+interface Order { id: number; total: number }
+interface Cpu { percent: number }
+type Topics = { "orders.*": Order; "host.*.cpu": Cpu; "chat.>": { text: string }; "motd": string };
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
+const is = <_ extends true>() => {};
+
+is<Equal<DataOf<"orders.*", Topics>, Order>>();
+is<Equal<DataOf<"orders.42", Topics>, Order>>();
+is<Equal<DataOf<"orders.42.items", Topics>, unknown>>();
+is<Equal<DataOf<"host.ada.cpu", Topics>, Cpu>>();
+is<Equal<DataOf<"chat.a.b.c", Topics>, { text: string }>>();
+is<Equal<DataOf<"chat", Topics>, unknown>>();
+is<Equal<DataOf<"motd", Topics>, string>>();
+is<Equal<DataOf<"other", Topics>, unknown>>();
+is<Equal<DataOf<string, Topics>, unknown>>();
+
+const fanfare = new Fanfare<Topics>("https://push.example", { token: async () => "x" });
+const undo = fanfare.subscribe("orders.*", { snapshot: true, maxRate: 5 }, ({ data, topic, id, own }) => {
+  is<Equal<typeof data, Order>>();
+  is<Equal<typeof topic, string>>();
+  is<Equal<typeof id, string | undefined>>();
+  is<Equal<typeof own, boolean>>();
+});
+undo();
+fanfare.subscribe("motd", ({ data }) => { data.length; });
+// @ts-expect-error data is an Order
+fanfare.subscribe("orders.7", ({ data }) => data.text);
+// @ts-expect-error no such option
+fanfare.subscribe("orders.7", { snapshots: true }, () => {});
+// @ts-expect-error no such way to overflow
+fanfare.subscribe("orders.7", { overflow: "drop" });
+
+async function loop() {
+  for await (const event of fanfare.subscribe("host.ada.cpu", { tail: 50, overflow: "latest" })) {
+    is<Equal<typeof event, Event<Cpu>>>();
+    break;
+  }
+  const { id } = await fanfare.publish("orders.42", { id: 42, total: 7 }, { type: "created", except: true });
+  is<Equal<typeof id, string | undefined>>();
+  // @ts-expect-error an order has a total
+  await fanfare.publish("orders.42", { id: 42 });
+  await fanfare.publish("orders.42", undefined, { removed: true });
+  await new Fanfare().publish("anything", [1, "two"]);
+}
+void loop;
+
+fanfare.on("state", ({ state, retryAt }) => { is<Equal<typeof retryAt, number | undefined>>(); return state === "live"; });
+fanfare.on("gap", ({ patterns }) => patterns.join());
+// @ts-expect-error no such event
+fanfare.on("close", () => {});

@@ -1,0 +1,158 @@
+//! The broker's own client, which it serves to the pages that talk to it (`clients/js`).
+//!
+//! What is served is the source, without the lines that are comments, which would be a third of what each page loads; and the
+//! modules that every page needs are one, or it would ask for one after the other. Types keep their comments, for
+//! editors show them.
+
+use std::sync::OnceLock;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use aws_lc_rs::digest;
+
+use super::JAVASCRIPT;
+use crate::http::cache::EntityTag;
+
+const TYPES: &str = "application/typescript; charset=utf-8";
+
+/// Where Deno finds the types of what it imports from a URL.
+const X_TYPESCRIPT_TYPES: HeaderName = HeaderName::from_static("x-typescript-types");
+
+/// One module of the client, or its types.
+#[derive(Debug)]
+pub struct Module {
+    /// Where it is served.
+    pub path: &'static str,
+    content_type: &'static str,
+    /// What it consists of; the last one exports, and imports what comes before.
+    sources: &'static [&'static str],
+    served: OnceLock<(String, EntityTag)>,
+}
+
+macro_rules! modules {
+    ($($path:literal: $content_type:expr, [$($source:literal),+]),+ $(,)?) => {
+        [$(Module {
+            path: concat!("/", $path),
+            content_type: $content_type,
+            sources: &[$(include_str!(concat!("../../clients/js/", $source))),+],
+            served: OnceLock::new(),
+        }),+]
+    };
+}
+
+/// The files of the client, by path.
+pub static CLIENT: [Module; 8] = modules! {
+    "fanfare.js": JAVASCRIPT, [
+        "fanfare/backoff.js", "fanfare/link.js", "fanfare/resume.js", "fanfare/wake.js", "fanfare.js"
+    ],
+    "fanfare.d.ts": TYPES, ["fanfare.d.ts"],
+    "fanfare/eventstream.js": JAVASCRIPT, ["fanfare/eventstream.js"],
+    "fanfare/feed.js": JAVASCRIPT, ["fanfare/feed.js"],
+    "fanfare/publishing.js": JAVASCRIPT, ["fanfare/publishing.js"],
+    "fanfare/raw.js": JAVASCRIPT, ["fanfare/raw.js"],
+    "fanfare/streams.js": JAVASCRIPT, ["fanfare/streams.js"],
+    "fanfare/tokens.js": JAVASCRIPT, ["fanfare/tokens.js"],
+};
+
+impl Module {
+    /// The file, or that who asks with these headers has it already. It is asked for again with each load of a page, so
+    /// that a page and its broker are of one version.
+    pub fn response(&'static self, headers: &HeaderMap) -> HttpResponse {
+        let (text, tag) = self.served.get_or_init(|| self.prepare());
+        let is_known = tag.is_known(headers);
+        let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+        let mut answer = HttpResponse::build(status);
+        answer
+            .insert_header((header::CACHE_CONTROL, "no-cache"))
+            .insert_header((header::ETAG, tag.as_str()));
+        if is_known {
+            return answer.finish();
+        }
+        if self.path == "/fanfare.js" {
+            answer.insert_header((X_TYPESCRIPT_TYPES, HeaderValue::from_static("./fanfare.d.ts")));
+        }
+        answer.content_type(self.content_type).body(text.as_str())
+    }
+
+    fn prepare(&self) -> (String, EntityTag) {
+        let text = match self.content_type {
+            JAVASCRIPT => joined(self.sources),
+            _ => self.sources.concat(),
+        };
+        let mut of_text = [0; 32];
+        of_text.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+        let tag = EntityTag::of(&of_text);
+        (text, tag)
+    }
+}
+
+/// Modules as one: those before the last are no modules any more, and nobody imports them.
+fn joined(sources: &[&str]) -> String {
+    let Some((last, parts)) = sources.split_last() else { return String::new() };
+    if parts.is_empty() {
+        return without_comments(last);
+    }
+    let parts = parts.iter().map(|part| without_comments(part).replace("\nexport ", "\n"));
+    let parts: String =
+        parts.map(|part| part.strip_prefix("export ").unwrap_or(&part).to_owned()).collect();
+    let is_kept = |line: &&str| !line.starts_with("import {");
+    let last: String =
+        without_comments(last).lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
+    parts + &last
+}
+
+/// A source without the lines that are comments and nothing else.
+fn without_comments(source: &str) -> String {
+    let mut is_within = false;
+    let is_code = |line: &&str| {
+        let text = line.trim();
+        let begins = text.starts_with("/*");
+        let was_within = is_within || begins;
+        is_within = was_within && !text.ends_with("*/");
+        !was_within && !text.starts_with("//") && !text.is_empty()
+    };
+    source.lines().filter(is_code).flat_map(|line| [line, "\n"]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_comments_are_left_out_and_no_others() {
+        let source = "// what\n\n/** One. */\nlet a = 1; // stays\n  /**\n   * More.\n   */\n  b(\"/* no */\");\n/* x */\n";
+        assert_eq!(without_comments(source), "let a = 1; // stays\n  b(\"/* no */\");\n");
+    }
+
+    fn scripts() -> impl Iterator<Item = (&'static Module, &'static str)> {
+        let scripts = CLIENT.iter().filter(|module| module.content_type == JAVASCRIPT);
+        scripts.flat_map(|module| module.sources.iter().map(move |source| (module, *source)))
+    }
+
+    /// What begins within a text that goes over several lines can't be told from a comment.
+    #[test]
+    fn no_module_has_a_text_of_several_lines() {
+        for (module, source) in scripts() {
+            let odd = source.lines().find(|line| line.matches('`').count() % 2 == 1);
+            assert!(odd.is_none(), "{}: {odd:?}", module.path);
+        }
+    }
+
+    /// A module that another one names and nobody serves would be missed only in browsers.
+    #[test]
+    fn what_a_module_loads_is_served() {
+        for module in CLIENT.iter().filter(|module| module.content_type == JAVASCRIPT) {
+            let folder = module.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let text = joined(module.sources);
+            for rest in text.split("\"./").skip(1) {
+                let name = rest.split('"').next().unwrap_or_default();
+                let path = format!("{folder}/{name}");
+                let is_served = CLIENT.iter().any(|other| other.path == path);
+                assert!(is_served, "{} names {path}", module.path);
+            }
+            let exports = text.lines().filter(|line| line.starts_with("export ")).count();
+            assert_eq!(exports, 1, "{}", module.path);
+        }
+    }
+}
