@@ -104,7 +104,10 @@ impl Query {
         match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             Some((name, _)) => {
                 let name: String = name.chars().take(64).collect();
-                Err(bad(format!("unknown parameter {name:?}; known are {}", known.join(", "))))
+                Err(bad(match known {
+                    [] => format!("unknown parameter {name:?}: there are none here"),
+                    _ => format!("unknown parameter {name:?}; known are {}", known.join(", ")),
+                }))
             }
             None => Ok(Self(pairs)),
         }
@@ -364,6 +367,12 @@ impl ResponseError for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_there_are_no_parameters_that_is_said() {
+        let refused = Query::parse("ttl_ms=5", &[]).unwrap_err().detail;
+        assert_eq!(refused, "unknown parameter \"ttl_ms\": there are none here");
+    }
 
     #[test]
     fn queries_are_strict() {

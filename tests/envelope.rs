@@ -100,6 +100,27 @@ async fn who_sent_it_is_said_by_the_broker_and_by_nobody_else() {
     expect(hidden.send().await.expect("an answer"), StatusCode::CREATED).await;
     let event = &reader.events(1).await[0];
     assert_eq!((&event["data"], event.get("from")), (&json!(5), None));
+    published(&server, json!({"topic": "hidden.a", "data": 6, "from": {"user": "bob"}})).await;
+    let event = &reader.events(1).await[0];
+    assert_eq!((&event["data"], event.get("from")), (&json!(6), None), "whoever says it");
+}
+
+#[tokio::test]
+async fn who_publishes_what_needs_no_credential_may_stay_without_one() {
+    let server = TestServer::with(|config| {
+        support::close(config);
+        rule(config, "open.>", |rule| (rule.publish, rule.subscribe) = (Who::Anyone, Who::Anyone));
+        config.limits.auth_timeout = std::time::Duration::from_millis(1_500);
+    });
+    let (mut says, mut listens) =
+        (WsClient::connect(&server, "").await, WsClient::connect(&server, "").await);
+    let said = json!({"op": "publish", "topic": "open.a", "data": 1});
+    assert_eq!(says.ask(1, said.clone()).await["op"], "ack");
+    assert_eq!(says.ask(2, json!({"op": "publish", "topic": "a", "data": 1})).await["op"], "error");
+    // Who has neither said nor heard anything by then shows that the time is over.
+    let (bye, code) = listens.closed().await;
+    assert_eq!((&bye.expect("a bye")["code"], code), (&json!("unauthorized"), Some(4401)));
+    assert_eq!(says.ask(3, said).await["op"], "ack");
 }
 
 #[tokio::test]

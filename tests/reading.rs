@@ -8,6 +8,7 @@ use fanfare::config::{Config, Redis as RedisConfig, Rule, Storage, Who};
 use fanfare::model::Pattern;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
+use support::kept::{Kept, on_every_history};
 use support::redis::Redis;
 use support::ws::WsClient;
 use support::{API_KEY, TestServer, close, eventually, expect, problem, token};
@@ -414,6 +415,32 @@ async fn pages_of_a_snapshot_may_be_read_at_any_node_and_its_cursor_be_used_at_a
 }
 
 /// When the newest event of each listed topic came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_page_of_a_snapshot_looks_past_topics_without_a_value() {
+    const REMOVED: usize = 2_500;
+    for Kept { server, .. } in &on_every_history(|_| {}) {
+        let gone = |n: usize| json!({"topic": format!("gone.t{n:04}"), "removed": true});
+        for chunk in (0..REMOVED).collect::<Vec<_>>().chunks(500) {
+            let events: Vec<_> = chunk.iter().map(|n| gone(*n)).collect();
+            let request = server.post("/v1/events").json(&json!({ "events": events }));
+            assert_eq!(request.send().await.expect("an answer").status(), 201);
+        }
+        let kept =
+            json!({"events": [{"topic": "here.a", "data": 1}, {"topic": "here.b", "data": 2}]});
+        server.post("/v1/events").json(&kept).send().await.expect("an answer");
+        let (mut seen, mut pages, mut after) = (Vec::new(), 0, String::new());
+        while pages < 9 {
+            let page = get(server, &format!("/v1/snapshot?match=%3E&limit=1{after}")).await;
+            seen.extend(said(&page));
+            pages += 1;
+            let Some(next) = page["next"].as_str() else { break };
+            after = format!("&after={next}");
+        }
+        assert_eq!(seen, said_to_be(&[("here.a", 1), ("here.b", 2)]));
+        assert!(pages < 9, "{pages} pages");
+    }
+}
+
 async fn newest_times(server: &TestServer) -> BTreeMap<String, Value> {
     let list = get(server, "/v1/topics").await;
     let topics = list["topics"].as_array().expect("topics").iter();

@@ -393,6 +393,9 @@ impl Access {
             Caller::User(user) => Some(user.bearer.user.as_str()),
             Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => None,
         };
+        if !rule.from {
+            event.envelope = event.envelope.take().and_then(|envelope| envelope.without_sender());
+        }
         let is_said = event.envelope.as_ref().is_some_and(|envelope| envelope.sender().is_some());
         if is_signed && !is_said && rule.from && (user.is_some() || session.is_some()) {
             let envelope = event.envelope.get_or_insert_default();

@@ -198,6 +198,17 @@ impl Envelope {
         *self = self.members().map(bound).collect();
     }
 
+    /// The same without who sent it; nothing where nothing else is in it.
+    pub fn without_sender(self: Box<Self>) -> Option<Box<Self>> {
+        if self.sender().is_none() {
+            return Some(self);
+        }
+        let is_other =
+            |member: &Member<'_>| !matches!(member, Member::User(_) | Member::Session(_));
+        let rest: Self = self.members().filter(is_other).collect();
+        (!rest.bytes().is_empty()).then(|| Box::new(rest))
+    }
+
     /// The members in their order.
     pub fn members(&self) -> impl Iterator<Item = Member<'_>> {
         let mut rest = &self.0[..];

@@ -209,7 +209,7 @@ impl Session {
                     let superseded = event.and_then(|event| event.superseded);
                     let superseded = superseded.map(|superseded| superseded.version);
                     let repeated = receipt.repeated;
-                    receiver.reply(&Reply::Ack { reference, id, superseded, repeated });
+                    receiver.published(&Reply::Ack { reference, id, superseded, repeated });
                 }
                 Err(problem) => receiver.refuse(reference, &problem),
             });

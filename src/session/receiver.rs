@@ -63,6 +63,8 @@ pub struct Receiver {
     /// Its client was told to go elsewhere.
     goes: bool,
     missed_heartbeats: u32,
+    /// It has said what it may without a credential.
+    has_published: bool,
     /// The cursor that it came back with, and the first large event after it. In a box, for most don't.
     resumed: Option<Box<Resumed>>,
 }
@@ -161,6 +163,7 @@ impl Receiver {
             holds: false,
             goes: false,
             missed_heartbeats: 0,
+            has_published: false,
             resumed: None,
         };
         receiver.watch_idleness();
@@ -207,6 +210,13 @@ impl Receiver {
     /// Has the history of a subscribe read by a task, which ends with it.
     pub fn read_by(&mut self, mark: MarkId, task: Running) {
         self.intake.read_by(mark, task);
+    }
+
+    /// Says what became of an event that it published: it is of use without a credential.
+    pub fn published(&mut self, receipt: &Reply<'_>) {
+        self.has_published = true;
+        self.watch_idleness();
+        self.reply(receipt);
     }
 
     /// Says something that is not an event.
@@ -379,7 +389,7 @@ impl Receiver {
 
     /// A WebSocket client that may say who it is, and wants nothing before that, is waited for some time.
     fn watch_idleness(&mut self) {
-        let is_idle = self.may_identify() && self.intake.is_empty();
+        let is_idle = self.may_identify() && self.intake.is_empty() && !self.has_published;
         self.term.introduce(is_idle.then_some(self.house.limits.auth_timeout));
     }
 }

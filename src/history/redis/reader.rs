@@ -155,20 +155,21 @@ impl Reader {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
             let Newest { patterns, after, max_events, max_bytes, .. } = &newest;
             let (max_events, max_bytes) = (*max_events, *max_bytes);
-            let count = max_events.min(LOOKED_AT);
             let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
             let (mut topics, is_last) = match exact {
                 Some(mut topics) => {
                     topics.sort_unstable();
                     topics.dedup();
                     topics.retain(|topic| after.as_ref().is_none_or(|after| topic > after));
-                    let is_last = topics.len() <= count;
-                    topics.truncate(count);
+                    let is_last = topics.len() <= LOOKED_AT;
+                    topics.truncate(LOOKED_AT);
                     (topics, is_last)
                 }
                 None => {
-                    let names = reads.names(shared_prefix(patterns), after.as_ref(), count).await?;
-                    let is_last = names.len() < count;
+                    // However few are asked for: of most of these topics there may be no value.
+                    let prefix = shared_prefix(patterns);
+                    let names = reads.names(prefix, after.as_ref(), LOOKED_AT).await?;
+                    let is_last = names.len() < LOOKED_AT;
                     (names, is_last)
                 }
             };
@@ -181,10 +182,15 @@ impl Reader {
                 let found = found.filter_map(|(topic, found)| event(&found?, topic, &state));
                 events.extend(found.filter(|event| newest.wants(event)));
                 let bytes: usize = events.iter().map(|event| event.cost()).sum();
-                if bytes >= max_bytes && few.last() != topics.last() {
+                if (bytes >= max_bytes || events.len() >= max_events) && few.last() != topics.last()
+                {
                     next = few.last().cloned();
                     break;
                 }
+            }
+            if events.len() > max_events {
+                events.truncate(max_events);
+                next = events.last().map(|event| event.topic.clone());
             }
             let gap = match newest.since.map(|since| state.position(since)) {
                 Some(position) => {
