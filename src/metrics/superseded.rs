@@ -81,7 +81,7 @@ fn say(Told { count, example: (topic, kept) }: Told<(Topic, Option<u64>)>) {
         events = count,
         %topic,
         kept,
-        "what is published is superseded by what is kept: who begins to count again gives another epoch"
+        "what is published is superseded by what is kept: a publisher has lost its count, or is late"
     );
 }
 

@@ -131,12 +131,22 @@ struct Stream<'a> {
     skips: bool,
     batch: Batch,
     published: u64,
+    /// Of those taken, how many a newer version that is kept stands before.
+    superseded: u64,
     skipped: u64,
 }
 
 impl<'a> Stream<'a> {
     fn new(sender: &'a Sender<'a>, form: &'a Form, skips: bool) -> Self {
-        Self { sender, form, skips, batch: Batch::default(), published: 0, skipped: 0 }
+        Self {
+            sender,
+            form,
+            skips,
+            batch: Batch::default(),
+            published: 0,
+            superseded: 0,
+            skipped: 0,
+        }
     }
 
     async fn run(mut self, quiet: bool) -> Result<(), Failure> {
@@ -146,7 +156,10 @@ impl<'a> Stream<'a> {
         let mut lines = input::read(std::io::BufReader::new(std::io::stdin()));
         let result = self.send(&mut lines).await;
         self.sender.progress().finish_and_clear();
-        let said = format!("published {}", counted(self.published, "event"));
+        let mut said = format!("published {}", counted(self.published, "event"));
+        if self.superseded > 0 {
+            said += &format!(", and {} superseded by a newer version", self.superseded);
+        }
         match (result, self.skipped) {
             (Err(reason), _) => Err(Failure::Failed(format!("{reason}\n{said} before that"))),
             (Ok(()), 0) => {
@@ -212,9 +225,11 @@ impl<'a> Stream<'a> {
         while let Some(part) = parts.pop() {
             let (events, place) = (part.events(), part.place());
             let missed = match self.sender.send(&part).await {
-                Ok(_) => {
-                    self.published += events;
-                    self.sender.progress().set_position(self.published);
+                Ok(answer) => {
+                    let superseded = sender::superseded(&answer);
+                    self.published += events.saturating_sub(superseded);
+                    self.superseded += superseded;
+                    self.sender.progress().set_position(self.published + self.superseded);
                     continue;
                 }
                 Err(missed) => missed,

@@ -132,6 +132,21 @@ struct Receipts<'a> {
     events: Vec<&'a RawValue>,
 }
 
+/// How many events of a batch were not stored, for a newer version is kept.
+pub fn superseded(answer: &str) -> u64 {
+    #[derive(Deserialize)]
+    struct Fate {
+        #[serde(default)]
+        superseded: bool,
+    }
+    let receipts =
+        serde_json::from_str::<Receipts<'_>>(answer).map_or(Vec::new(), |all| all.events);
+    let is_superseded = |receipt: &&&RawValue| {
+        serde_json::from_str::<Fate>(receipt.get()).is_ok_and(|fate| fate.superseded)
+    };
+    receipts.iter().filter(is_superseded).count() as u64
+}
+
 /// The receipt of the only event, out of the answer to a batch of one.
 pub fn receipt(answer: &str) -> Option<&str> {
     let receipts: Receipts<'_> = serde_json::from_str(answer).ok()?;
@@ -147,6 +162,10 @@ mod tests {
         let answer = r#"{"events":[{"id":"abcdefgh-1-1","topic":"a"}]}"#;
         assert_eq!(receipt(answer), Some(r#"{"id":"abcdefgh-1-1","topic":"a"}"#));
         assert_eq!(receipt("{}"), None);
+        assert_eq!(superseded(answer), 0);
+        let answer =
+            r#"{"events":[{"topic":"a","superseded":true,"version":5},{"id":"i","topic":"a"}]}"#;
+        assert_eq!(superseded(answer), 1);
     }
 
     #[test]
