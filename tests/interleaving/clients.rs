@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fanfare::model::Pattern;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::history::SimulatedHistory;
 use crate::line::{Knock, Line};
@@ -39,6 +40,8 @@ pub enum Kind {
     Guest,
     /// It looks who is in the rooms.
     Host,
+    /// It publishes values that are to end with it.
+    Holder,
 }
 
 /// One client after another of a kind, until the run is over.
@@ -57,6 +60,7 @@ pub async fn live(world: Rc<World>, kind: Kind, mut dice: Dice) {
             Kind::Common => common(&world, dice).await,
             Kind::Guest => guest(&world, dice).await,
             Kind::Host => host(&world, dice).await,
+            Kind::Holder => holder(&world, dice).await,
         }
     }
 }
@@ -403,6 +407,41 @@ async fn host(world: &Rc<World>, mut dice: Dice) {
     if world.is_over.get() && !line.is_over && line.watch.bye.is_none() {
         told(&line, company.is_alone());
         told(&line, line.watch.settled());
+    }
+    line.leave();
+}
+
+async fn holder(world: &Rc<World>, mut dice: Dice) {
+    let tokens = [own_token(world, &["held.>"]), own_token(world, &["held.>"])];
+    let knock = Knock { credential: Some(tokens[0].clone()), ..Knock::default() };
+    let fate = Fate { touches: dice.percent(60).then(|| dice.below(60)), ..Fate::default() };
+    let mut line = Line::knock(world, "holder", &knock, fate, dice.part());
+    let (mut session, stays) = (None, dice.percent(20));
+    for _ in 0..2 + dice.below(20) {
+        if !world.goes_on() || line.is_over {
+            break;
+        }
+        if dice.percent(10) {
+            line.auth(&tokens[1]);
+        }
+        let (topic, number) = (dice.pick(&["held.a", "held.b", "held.c"]), world.publishes());
+        let data = json!({ "n": number });
+        let event = json!({ "topic": topic, "data": data, "bound": dice.percent(80) });
+        line.ask("publish", event, Asked::Other);
+        let until = Instant::now() + dice.wait(80);
+        while let Some(said) = line.hear(until - Instant::now()).await {
+            session = session.or_else(|| said["session"].as_str().map(str::to_owned));
+        }
+    }
+    if stays {
+        // Longer than the values of anybody who is gone.
+        line.listen(Duration::from_secs(7)).await;
+    }
+    let has_ended = session.is_some_and(|session| world.history.has_ended(&session));
+    // It may be about to hear that it is over.
+    line.listen(Duration::from_millis(200)).await;
+    if has_ended && !line.is_over && line.watch.bye.is_none() {
+        world.fails(&line.name, "B1: its values have ended, and it is there".to_owned());
     }
     line.leave();
 }

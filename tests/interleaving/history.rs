@@ -1,19 +1,25 @@
 //! A log in memory that answers late, out of step, with errors and with gaps, and loses events; and
 //! that remembers everything, so that it also knows what clients should have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use fanfare::history::{
     Append, AppendError, BackPage, Departure, Ending, EventReceipt, Feed, History, ListTopics,
-    Loss, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
+    Loss, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, Superseded,
+    TopicSummary,
 };
-use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Timestamp, Topic};
+use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Removed, Timestamp, Topic};
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use crate::rights::wall;
 use crate::seed::Dice;
+
+/// For how long the values of a session stay whose client may come back.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// How the log behaves.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +50,10 @@ struct Log {
     /// The newest removed event of each topic.
     removed: BTreeMap<Topic, Cursor>,
     records: Vec<Record>,
+    /// When the values end of sessions that have left.
+    left: BTreeMap<String, Instant>,
+    /// Whose values have ended, by the broker's tombstones.
+    ended: BTreeSet<String>,
     dice: Dice,
 }
 
@@ -81,6 +91,8 @@ impl SimulatedHistory {
             kept: Vec::new(),
             removed: BTreeMap::new(),
             records: Vec::new(),
+            left: BTreeMap::new(),
+            ended: BTreeSet::new(),
             dice,
         };
         let (is_calm, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -110,6 +122,17 @@ impl SimulatedHistory {
     pub fn current(&self) -> BTreeMap<Topic, Arc<Event>> {
         let log = self.lock();
         log.kept.iter().map(|event| (event.topic.clone(), event.clone())).collect()
+    }
+
+    /// The values that are bound to a session, with its id.
+    pub fn bound(&self) -> Vec<(Topic, String)> {
+        let bound = |(topic, event): (Topic, Arc<Event>)| Some((topic, holder(&event)?.to_owned()));
+        self.current().into_iter().filter_map(bound).collect()
+    }
+
+    /// Whether values of a session were ended.
+    pub fn has_ended(&self, session: &str) -> bool {
+        self.lock().ended.contains(session)
     }
 
     /// Loses the newest `count` events, as a Redis does that fails over to a replica which was behind:
@@ -166,14 +189,21 @@ impl SimulatedHistory {
         let time = Timestamp::from(wall());
         let (mut events, mut receipts) = (Vec::new(), Vec::new());
         for new in append.events {
+            let topic = new.topic.clone();
+            let ends = new.terms.as_ref().and_then(|terms| terms.unless_after);
+            let newest = log.kept.iter().rfind(|event| event.topic == topic).cloned();
+            if ends.is_some() && newest.as_ref().and_then(|newest| newest.cursor) > ends {
+                let superseded = Some(Superseded { version: None });
+                receipts.push(EventReceipt { cursor: None, topic, time, superseded });
+                continue;
+            }
+            if ends.is_some() {
+                let holder = newest.as_deref().and_then(holder).map(str::to_owned);
+                log.ended.extend(holder);
+            }
             log.head.sequence += 1;
             let cursor = Some(log.head);
-            receipts.push(EventReceipt {
-                cursor,
-                topic: new.topic.clone(),
-                time,
-                superseded: None,
-            });
+            receipts.push(EventReceipt { cursor, topic, time, superseded: None });
             let NewEvent { topic, kind, data, envelope, .. } = new;
             events.push(Arc::new(Event { cursor, topic, kind, time, data, envelope }));
         }
@@ -185,7 +215,27 @@ impl SimulatedHistory {
     }
 }
 
+/// The session that a value is bound to.
+fn holder(event: &Event) -> Option<&str> {
+    event.envelope.as_ref()?.holder()
+}
+
 impl Log {
+    /// What ends with a session that has left.
+    fn due(&self, limit: usize) -> Vec<Ending> {
+        let newest: BTreeMap<_, _> = self.kept.iter().map(|event| (&event.topic, event)).collect();
+        let is_over =
+            |session: &str| self.left.get(session).is_some_and(|at| *at <= Instant::now());
+        let ended = newest.into_values().filter(|event| holder(event).is_some_and(is_over));
+        let ending = |event: &Arc<Event>| Ending {
+            topic: event.topic.clone(),
+            place: event.cursor.expect("it was numbered"),
+            version: Default::default(),
+            reason: Removed::Left,
+        };
+        ended.take(limit).map(ending).collect()
+    }
+
     fn keep(&mut self, event: Arc<Event>, most: usize) {
         let topic = event.topic.clone();
         self.records.push(Record { event: event.clone(), is_lost: false });
@@ -277,12 +327,20 @@ impl Log {
 }
 
 impl History for SimulatedHistory {
-    fn depart(&self, _: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
+        Box::pin(self.ask(move |log| {
+            for Departure { session, lingers } in departures {
+                let ends = Instant::now() + if lingers { LINGER } else { Duration::ZERO };
+                log.left.entry(session.to_string()).or_insert(ends);
+            }
+        }))
     }
 
-    fn due(&self, _: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        if self.lock().left.is_empty() {
+            return Box::pin(std::future::ready(Ok(Vec::new())));
+        }
+        Box::pin(self.ask(move |log| log.due(limit)))
     }
 
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
@@ -326,7 +384,7 @@ impl History for SimulatedHistory {
             let wanted = |topic: &Topic| {
                 list.pattern.matches(topic) && list.after.as_ref().is_none_or(|at| topic > at)
             };
-            let topics: std::collections::BTreeSet<_> = topics.filter(wanted).collect();
+            let topics: BTreeSet<_> = topics.filter(wanted).collect();
             topics.into_iter().take(list.limit).map(|topic| log.summary(topic)).collect()
         }))
     }

@@ -44,7 +44,7 @@ enum End {
 const LATE: Temper = Temper { late: 30, errors: 0, kept: 30 };
 
 /// All themes; a seed is of one of them.
-pub static THEMES: [Theme; 9] = [
+pub static THEMES: [Theme; 10] = [
     Theme {
         name: "cuts",
         crowd: &[(Kind::Hasty, 25), (Kind::Idle, 25)],
@@ -135,6 +135,16 @@ pub static THEMES: [Theme; 9] = [
         lasts: 3_000,
         end: End::Quiet,
     },
+    Theme {
+        name: "values",
+        crowd: &[(Kind::Holder, 20), (Kind::Idle, 5)],
+        publishers: 1,
+        acts: &[Act::End],
+        temper: Temper { errors: 5, ..LATE },
+        user_connections: 1_000,
+        lasts: 4_000,
+        end: End::Quiet,
+    },
 ];
 
 /// What became of a run.
@@ -201,6 +211,9 @@ async fn quiet(world: &Rc<World>, owners: usize) {
     let left = world.sessions().await;
     if !left.is_empty() {
         world.fails("quiet", format!("A4: {} sessions are left of nobody", left.len()));
+    }
+    for (topic, session) in world.history.bound() {
+        world.fails("quiet", format!("B2: {topic} is bound to {session}, which is gone"));
     }
     for topic in TOPICS {
         let (_, members) = world.call("GET", &format!("/v1/topics/{topic}/presence"), "").await;
