@@ -150,6 +150,10 @@ pub(super) async fn an_older_version_changes_nothing_and_is_told_what_stays(back
     let batch = vec![version("a", 2), version("a", 5), version("b", 1), version("a", 4)];
     assert_eq!(log.superseded(batch).await, [Some(3), None, None, Some(5)]);
     assert_eq!(log.retained("a").await, 2);
+    // 0 is a version as any other.
+    assert_eq!(log.superseded(vec![version("zero", 0)]).await, [None]);
+    let again = log.append(vec![version("zero", 0)]).await;
+    assert_eq!(again.events[0].superseded, Some(Superseded { version: Some(0) }));
     // What carries none goes by, and a tombstone counts.
     log.put("a", "0").await;
     let gone = [Member::Version(9), Member::Removed(Removed::Publisher)];

@@ -373,7 +373,10 @@ fn receipt(append: &Append, head: Cursor, text: &str) -> Option<Vec<EventReceipt
         next += u64::from(kept == b'1');
         let superseded = (kept == b's').then(|| {
             let version = versions.next().and_then(|version| version.parse().ok());
-            Superseded { version: version.filter(|version| *version > 0) }
+            // What the broker ends is superseded by any newer event, which the script says by a 0.
+            let is_by_version =
+                event.terms.as_ref().is_none_or(|terms| terms.unless_after.is_none());
+            Superseded { version: version.filter(|_| is_by_version) }
         });
         EventReceipt { cursor, topic: event.topic.clone(), time, superseded }
     });
