@@ -53,8 +53,9 @@ impl BrokerHandle {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = looks.tick() => {}
+                biased;
                 () = self.shared.departures.news.notified() => {}
+                _ = looks.tick() => {}
             }
             self.tell_departures().await;
             while self.end_some().await {
