@@ -94,6 +94,22 @@ async fn sessions_end_when_the_key_of_their_token_does() {
 }
 
 #[tokio::test]
+async fn who_may_no_longer_say_what_it_said_without_a_credential_has_to_show_one() {
+    let rule =
+        |who: &str| format!(r#"topics=[{{match="a", publish="{who}", subscribe="anyone"}}]"#);
+    let server = TestServer::with(|config| {
+        let typed = typed(&[&keys(&[NEW]), &rule("anyone")]);
+        (config.auth, config.rules) = (typed.auth, typed.rules);
+        config.limits.auth_timeout = std::time::Duration::from_millis(500);
+    });
+    let mut guest = WsClient::connect(&server, "").await;
+    let said = serde_json::json!({"op": "publish", "topic": "a", "data": 1});
+    assert_eq!(guest.ask(1, said).await["op"], "ack");
+    server.reload.apply(&typed(&[&keys(&[NEW]), &rule("token")])).await.expect("in force");
+    assert_eq!(guest.closed().await.1, Some(4401));
+}
+
+#[tokio::test]
 async fn sessions_see_the_rights_of_new_rules_at_once() {
     let rule = |who: &str| format!(r#"topics=[{{match="a", subscribe="{who}"}}]"#);
     let server = serve(&[&keys(&[NEW]), &rule("anyone")]);

@@ -315,26 +315,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_kept_gives_way_to_what_is() {
-        let mut paced = Paced::new(Duration::ZERO);
-        let passing = |topic| {
-            let mut passing = Event::clone(&event(LogName::random(), topic, 0).event);
-            passing.cursor = None;
-            Arc::new(Delivery::new(Arc::new(passing)))
-        };
-        paced.offer("a", 1, true);
-        for topic in ["a", "b", "b", "a"] {
-            paced.conflation.offer(&passing(topic), Duration::ZERO, paced.now, true);
-        }
-        paced.offer("c", 2, true);
-        assert_eq!(paced.next(), Some(("a".into(), 1, 2)));
-        let (delivery, skipped) = paced.conflation.next(paced.now, |_, _| None).unwrap();
-        assert_eq!((delivery.event.topic.as_str(), skipped), ("b", 1));
-        assert_eq!(paced.next(), Some(("c".into(), 2, 0)));
-        assert_eq!(paced.conflation.bytes, 0);
-    }
-
-    #[test]
     fn a_cursor_stays_below_what_waits() {
         let mut paced = Paced::new(Duration::ZERO);
         let place = Cursor { log: paced.log, epoch: 1, sequence: 9 };

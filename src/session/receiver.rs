@@ -389,7 +389,9 @@ impl Receiver {
 
     /// A WebSocket client that may say who it is, and wants nothing before that, is waited for some time.
     fn watch_idleness(&mut self) {
-        let is_idle = self.may_identify() && self.intake.is_empty() && !self.has_published;
+        // What it could say without a credential, it may not be able to any more.
+        let is_of_use = || self.has_published && self.access().may_publish_somewhere();
+        let is_idle = self.may_identify() && self.intake.is_empty() && !is_of_use();
         self.term.introduce(is_idle.then_some(self.house.limits.auth_timeout));
     }
 }
