@@ -255,18 +255,20 @@ impl Fleet {
                 .await;
             self.acknowledged(&receipt, &name, number, from, excepted.as_deref());
             if number == 0 && batch % FORGETS == FORGETS - 1 {
-                self.forget(&http, &name).await;
+                self.forget(&http, &name, batch).await;
             }
             sleep(pause).await;
         }
     }
 
     /// Has a topic forgotten, and the value that it gets afterwards removed.
-    async fn forget(&self, http: &reqwest::Client, topic: &Topic) {
+    async fn forget(&self, http: &reqwest::Client, topic: &Topic, batch: usize) {
         self.history.lock().expect("the history").forgotten(topic);
         self.persist(|any| http.delete(format!("http://{any}/v1/topics/{topic}/events"))).await;
         let url = |any: &str| format!("http://{any}/v1/topics/{topic}");
-        let removal = self.persist(|any| http.delete(url(any))).await;
+        let key = format!("remove-{batch}");
+        let removal =
+            self.persist(|any| http.delete(url(any)).header("idempotency-key", &key)).await;
         let mut history = self.history.lock().expect("the history");
         history.acknowledged(cursor(&removal["id"]), Published::removal(topic));
     }
