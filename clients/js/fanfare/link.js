@@ -26,7 +26,8 @@ export class Link {
     Object.assign(this, { socket, hooks, heardAt: Date.now(), beatMs: 25_000 });
     this.#after(welcomeMs, () => this.end("timeout", "no welcome in time"));
     socket.onmessage = ({ data }) => this.#hear(data, token);
-    socket.onclose = ({ code, reason }) => this.end(code, reason);
+    // Deno has no code for a connection that broke.
+    socket.onclose = ({ code, reason }) => this.end(code || 1006, reason);
     socket.onerror = (error) => {
       this.error = error?.message;
       // Its `close` says more, but not every implementation has one behind each error.
