@@ -81,6 +81,15 @@ test("R3 what is packed is what a project needs, and works from an empty one", o
   assert.match(printed.stdout, /-1$/m);
   assert.equal(printed.stderr, "");
   await run("npx", ["--no-install", "publint", "--strict"]);
+  await run("npx", ["--no-install", "attw", "--profile", "esm-only", join(folder, filename)]).catch(({ stdout }) => assert.fail(stdout));
+});
+
+test("R4 the client, its package and the broker are of one release", options, async () => {
+  const { version } = JSON.parse(await readFile(join(HERE, "package.json"), "utf8"));
+  const [, broker] = /^version = "(.+)"$/m.exec(await readFile(join(HERE, "../../Cargo.toml"), "utf8"));
+  assert.equal(version, broker);
+  const [, release] = /RELEASE = "(.+)"/.exec(await readFile(join(HERE, "fanfare.js"), "utf8"));
+  assert.equal(release, version.slice(0, version.lastIndexOf(".") + 1));
 });
 
 test("R25 types are inferred from topics and patterns", options, async () => {
