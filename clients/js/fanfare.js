@@ -66,7 +66,7 @@ export class Fanfare {
   constructor(url, options = {}) {
     if (url && typeof url === "object" && !(url instanceof URL)) [url, options] = [undefined, url];
     this.url = brokerOf(url);
-    this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, ...options };
+    this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, read: JSON.parse, write: JSON.stringify, ...options };
     if (recalls(this.url)) [this.#failures, this.#tried] = [2, true];
     this.#unwatch = watch(() => this.#wake(), () => this.#suspend());
   }
@@ -125,7 +125,7 @@ export class Fanfare {
       throw failure({ code: state === "closed" ? state : "offline", message: "there is no connection" });
     }
     // As it is now, whatever becomes of it.
-    const text = JSON.stringify(data);
+    const text = this.#options.write(data);
     this.#unanswered += 1;
     try {
       if (!this.#publishing) {
@@ -322,13 +322,14 @@ export class Fanfare {
   async #open(isStreams) {
     const opening = this.#opening = {};
     try {
-      const { parse, raw, WebSocket } = this.#options;
+      const { parse, raw, read, WebSocket } = this.#options;
       const token = await this.#token();
       if (parse || raw) this.#raw ??= (await import("./fanfare/raw.js")).rawData;
       const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};
       if (this.#opening !== opening) return;
       const socket = Streams ? new Streams(this.url, token, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
-      const link = new Link(socket, token, this.#failures < 2 ? WELCOME_MS : 2 * WELCOME_MS, {
+      const link = new Link(socket, token, WELCOME_MS * (this.#failures < 2 ? 1 : 2), {
+        read,
         ready: () => this.#ready(link),
         frame: (frame, text) => this.#take(link, frame, text),
         end: (reason) => this.#ended(link, reason),
@@ -347,7 +348,7 @@ export class Fanfare {
 
   async #token() {
     const { token } = this.#options;
-    if (token === undefined) return undefined;
+    if (token === undefined) return;
     this.#tokens ??= new (await import("./fanfare/tokens.js")).Tokens(token);
     return this.#tokens.get();
   }
@@ -360,8 +361,7 @@ export class Fanfare {
     this.#cut();
     this.#resume.lanes = link.isStreams;
     this.#resume.again();
-    const bound = this.#publishing?.bindAgain();
-    Promise.resolve(bound).then(() => old?.end("replaced"));
+    Promise.resolve(this.#publishing?.bindAgain()).then(() => old?.end("replaced"));
     this.#sessions = [link.session, ...this.#sessions.slice(0, 9)];
     this.#stableAt = Date.now() + STABLE_MS;
     if (link.socket.why) {
