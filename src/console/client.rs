@@ -42,11 +42,13 @@ macro_rules! modules {
 }
 
 /// The files of the client, by path.
-pub static CLIENT: [Module; 8] = modules! {
+pub static CLIENT: [Module; 10] = modules! {
     "fanfare.js": JAVASCRIPT, [
         "fanfare/backoff.js", "fanfare/link.js", "fanfare/resume.js", "fanfare/wake.js", "fanfare.js"
     ],
     "fanfare.d.ts": TYPES, ["fanfare.d.ts"],
+    "fanfare/cbor.js": JAVASCRIPT, ["fanfare/cbor.js"],
+    "fanfare/cbor.d.ts": TYPES, ["fanfare/cbor.d.ts"],
     "fanfare/eventstream.js": JAVASCRIPT, ["fanfare/eventstream.js"],
     "fanfare/feed.js": JAVASCRIPT, ["fanfare/feed.js"],
     "fanfare/publishing.js": JAVASCRIPT, ["fanfare/publishing.js"],

@@ -30,6 +30,20 @@ test("R1 what every page loads is no more than 8,192 bytes, compressed", options
   assert.ok(sum <= 8192, `${sum} bytes`);
 });
 
+/** What is optional, and how large it may be. */
+const OPTIONAL = { "R26 fanfare/cbor": 3072 };
+for (const [name, most] of Object.entries(OPTIONAL)) {
+  test(`${name} is no more than ${most} bytes, compressed`, options, async (t) => {
+    const { url } = await startBroker(t);
+    const path = `${name.split(" ").at(-1)}.js`;
+    const answer = await fetch(`${url}/${path}`);
+    assert.equal(answer.status, 200, path);
+    const size = gzipSync(await answer.text(), { level: 9 }).length;
+    t.diagnostic(`${path}: ${size} bytes`);
+    assert.ok(size <= most, `${size} bytes`);
+  });
+}
+
 test("R2 importing it touches nothing of the runtime", options, async () => {
   const script = `
     import vm from "node:vm";
