@@ -165,7 +165,11 @@ export async function runPrinted(t, name, { url, until } = {}) {
   if (!example) throw new Error(`the README has no example with ${name}`);
   const script = url ? example.replaceAll("https://push.example", url) : example;
   const runner = /from "node:test"/.test(example) ? ["--test-reporter=tap"] : [];
-  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", ...runner, "--input-type=module", "-e", script], { cwd: join(ROOT, "clients/js") });
+  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", ...runner, "--input-type=module", "-e", script], {
+    cwd: join(ROOT, "clients/js"),
+    // One that knows that a test runs it would report in a form of the runner's own.
+    env: { ...process.env, NODE_TEST_CONTEXT: "" },
+  });
   t.after(() => child.kill());
   let stdout = "", stderr = "", code;
   child.stdout.on("data", (text) => { stdout += text; });
