@@ -72,7 +72,7 @@ export class Fanfare {
   constructor(url, options = {}) {
     if (url && typeof url === "object" && !(url instanceof URL)) [url, options] = [undefined, url];
     this.url = brokerOf(url);
-    this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, ...options };
+    this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, read: JSON.parse, write: JSON.stringify, ...options };
     if (recalls(this.url)) [this.#failures, this.#tried] = [2, true];
     this.#unwatch = watch(() => this.#wake(), () => this.#suspend());
   }
@@ -137,7 +137,7 @@ export class Fanfare {
       throw failure({ code: state === "closed" ? state : "offline" });
     }
     // As it is now, whatever becomes of it.
-    const text = JSON.stringify(data);
+    const text = this.#options.write(data);
     this.#unanswered += 1;
     try {
       if (!this.#publishing) {
@@ -338,13 +338,14 @@ export class Fanfare {
   async #open(isStreams) {
     const opening = this.#opening = {};
     try {
-      const { parse, raw, schemas, WebSocket } = this.#options;
+      const { parse, raw, read, schemas, WebSocket } = this.#options;
       const token = await this.token();
       if (parse || raw || schemas) this.#read ??= (await import("./fanfare/reading.js")).reader(this.#options, matcher);
       const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};
       if (this.#opening !== opening) return;
       const socket = Streams ? new Streams(this.url, token, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
-      const link = new Link(socket, token, this.#failures < 2 ? WELCOME_MS : 2 * WELCOME_MS, {
+      const link = new Link(socket, token, WELCOME_MS * (this.#failures < 2 ? 1 : 2), {
+        read,
         ready: () => this.#ready(link),
         frame: (frame, text) => this.#take(link, frame, text),
         end: (reason) => this.#ended(link, reason),
