@@ -378,8 +378,7 @@ export class Fanfare {
     this.#cut();
     this.#resume.lanes = link.isStreams;
     this.#resume.again();
-    const bound = this.#publishing?.bindAgain();
-    Promise.resolve(bound).then(() => old?.end("replaced"));
+    Promise.resolve(this.#publishing?.bindAgain()).then(() => old?.end("replaced"));
     const { version = RELEASE } = link;
     if (version !== this.#version && !version.startsWith(RELEASE)) this.#emit("error", { code: "version", message: `the broker is ${version}, this client ${RELEASE}x` });
     this.#version = version;
