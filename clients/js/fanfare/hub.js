@@ -29,6 +29,8 @@ export class Hub {
   /** Request number → whose request it is, and its number there. */
   #answers = new Map();
   #ref = 0;
+  /** The number of the one subscribe that is not live yet. */
+  #askedRef;
   #part = -1;
   #welcome;
   #trouble;
@@ -107,13 +109,15 @@ export class Hub {
     let request;
     while ((request = this.#resume.next(this.#ref + 1))) {
       this.#ref += 1;
+      if (request.op === "subscribe") this.#askedRef = this.#ref;
       this.#socket.send(JSON.stringify(request));
     }
   }
 
   #subscribe(session, ref, { topics, since, mode, max_rate: rate, snapshot, last, tail }) {
     const begin = last ? { last } : tail ? { tail } : snapshot ? { snapshot } : {};
-    const request = { session, ref, left: new Set(topics), isAcked: false, isOver: false, last: null, ids: new Set() };
+    const request = { session, ref, left: new Set(topics), subscriptions: new Set(), isAcked: false, isOver: false, last: null, ids: new Set() };
+    request.isPlain = since === undefined && !Object.keys(begin).length;
     // What is asked for together is granted together, and has one place until it is live: so it waits for its whole.
     request.held = topics.length > 1 ? [] : null;
     for (const pattern of topics) {
@@ -125,6 +129,7 @@ export class Hub {
         refused: ({ code, message }) => this.#refuse(request, code, message),
       };
       session.subscriptions.add(subscription);
+      request.subscriptions.add(subscription);
       this.#resume.add(subscription);
       // With nobody else's: what is refused to one is not asked for in halves for another.
       subscription.part = this.#part;
@@ -142,10 +147,11 @@ export class Hub {
   #drop(subscription) {
     const { request, pattern } = subscription;
     request.session.subscriptions.delete(subscription);
+    request.subscriptions.delete(subscription);
     this.#resume.remove(subscription);
     if (request.isOver || !request.left.delete(pattern) || request.left.size) return;
     // Its last one: of what is left of it, all is live; of nothing, nothing is said.
-    if ([...request.session.subscriptions].some((other) => other.request === request)) this.#finish(request);
+    if (request.subscriptions.size) this.#finish(request);
     else request.isOver = true;
   }
 
@@ -153,7 +159,7 @@ export class Hub {
     if (request.isOver) return;
     request.isOver = true;
     const { session, ref } = request;
-    for (const subscription of [...session.subscriptions]) if (subscription.request === request) this.#drop(subscription);
+    for (const subscription of [...request.subscriptions]) this.#drop(subscription);
     this.#say(session, { op: "error", ref, code, message });
   }
 
@@ -193,7 +199,8 @@ export class Hub {
   }
 
   #control(frame) {
-    const { op, cursor } = frame;
+    const { op, ref, cursor } = frame;
+    if (op === "ack" && ref === this.#askedRef) for (const session of this.#sessions.values()) for (const each of session.subscriptions) each.isGranted ||= each.phase === "asked";
     if (op === "live" || op === "cursor") {
       this.#floor = cursor;
       this.#advance(cursor);
@@ -214,6 +221,8 @@ export class Hub {
       this.#ack(request);
       return request.session.send(message);
     }
+    // What begins now has not begun before all of it has.
+    if (request.isPlain && ![...request.subscriptions].every(({ phase, isGranted }) => isGranted || phase === "live")) return;
     // Where another tab wants some of its patterns otherwise, they come one after the other, and may have events in common.
     const { id } = this.#heard.frame;
     if (request.ids.has(id)) return;
@@ -277,7 +286,7 @@ export class Hub {
     request.held = request.ids = null;
     this.#say(session, { op: "live", ref, cursor: latest ? this.#floor : this.#place });
     // A later subscribe to a pattern replaces the earlier one.
-    const patterns = new Set([...session.subscriptions].filter((each) => each.request === request).map(({ pattern }) => pattern));
+    const patterns = new Set([...request.subscriptions].map(({ pattern }) => pattern));
     for (const other of [...session.subscriptions]) if (other.request !== request && other.request.isOver && patterns.has(other.pattern)) this.#drop(other);
   }
 }
