@@ -18,11 +18,12 @@ const PATIENCE_MS = 30_000;
 
 /** Asks `question` until its answer is truthy, and returns that. */
 export async function eventually(question, what = question.toString()) {
-  const deadline = Date.now() + PATIENCE_MS;
+  // Not by the time of day, which some tests set.
+  const deadline = performance.now() + PATIENCE_MS;
   for (;;) {
     const answer = await question();
     if (answer) return answer;
-    if (Date.now() > deadline) throw new Error(`still not so after ${PATIENCE_MS} ms: ${what}`);
+    if (performance.now() > deadline) throw new Error(`still not so after ${PATIENCE_MS} ms: ${what}`);
     await new Promise((next) => setTimeout(next, 10));
   }
 }
@@ -135,6 +136,62 @@ export function watchedSocket() {
     }
   };
   return watched;
+}
+
+/** The time of day, which may jump: `aheadMs` is how far it is ahead of the truth. */
+export function startClock(t) {
+  const { now } = Date;
+  const clock = { aheadMs: 0 };
+  Date.now = () => now() + clock.aheadMs;
+  t.after(() => { Date.now = now; });
+  return clock;
+}
+
+/** WebSockets to a model of the broker, in this process: as many and as fast as one likes. `welcome` is what it says first. */
+export function modelSocket(broker, welcome = {}) {
+  return class ModelSocket {
+    static opened = [];
+    readyState = 0;
+
+    constructor() {
+      ModelSocket.opened.push(this);
+      setImmediate(() => {
+        if (this.readyState) return;
+        this.readyState = 1;
+        this.session = broker.connect();
+        this.session.say({ op: "welcome", session: `s${ModelSocket.opened.length}`, heartbeat: 25, ...welcome });
+        this.pump();
+      });
+    }
+
+    /** What the broker has to say, all of it. */
+    pump() {
+      const { session } = this;
+      while (this.readyState === 1 && (session.out.length || session.catchups.length)) {
+        if (session.out.length) this.onmessage?.({ data: session.out.shift() });
+        else session.step(session.catchups[0]);
+      }
+    }
+
+    send(text) {
+      const request = JSON.parse(text);
+      if (request.op === "ping") this.session.say({ op: "pong", ref: request.ref });
+      else if (request.op === "publish") this.session.say({ op: "ack", ref: request.ref, id: broker.publish(request.topic).id });
+      else this.session.ask(request);
+      setImmediate(() => this.pump());
+    }
+
+    close() {
+      this.readyState = 3;
+      if (broker.session === this.session) broker.session = null;
+    }
+
+    /** The connection breaks. */
+    break() {
+      this.close();
+      this.onclose?.({ code: 1006, reason: "" });
+    }
+  };
 }
 
 /** A client that ends with the test, and what it said: `states`, `errors`, `gaps`. */

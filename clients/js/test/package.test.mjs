@@ -44,6 +44,15 @@ for (const [name, most] of Object.entries(OPTIONAL)) {
   });
 }
 
+test("R30 the hooks of React are no more than 1,536 bytes beyond the stores, compressed, and these no more than 5,120", options, async (t) => {
+  const { url } = await startBroker(t);
+  for (const [path, most] of [["/fanfare/react.js", 1536], ["/fanfare/stores.js", 5120]]) {
+    const size = gzipSync(await (await fetch(url + path)).text(), { level: 9 }).length;
+    t.diagnostic(`${path}: ${size} bytes`);
+    assert.ok(size > 500 && size <= most, `${path}: ${size} bytes`);
+  }
+});
+
 test("R2 importing it touches nothing of the runtime", options, async () => {
   const script = `
     import vm from "node:vm";
@@ -55,12 +64,14 @@ test("R2 importing it touches nothing of the runtime", options, async () => {
       if (!modules.has(url)) modules.set(url, new vm.SourceTextModule(await readFile(new URL(url), "utf8"), { context, identifier: url, initializeImportMeta: (meta) => { meta.url = url; } }));
       return modules.get(url);
     }
-    const entry = await load(${JSON.stringify(new URL("../fanfare.js", import.meta.url).href)});
-    await entry.link((name, from) => load(new URL(name, from.identifier).href));
-    await entry.evaluate();
-    console.log(typeof entry.namespace.Fanfare);`;
+    for (const url of ${JSON.stringify(["../fanfare.js", "../fanfare/stores.js"].map((path) => new URL(path, import.meta.url).href))}) {
+      const entry = await load(url);
+      await entry.link((name, from) => load(new URL(name, from.identifier).href));
+      await entry.evaluate();
+      console.log(typeof (entry.namespace.Fanfare ?? entry.namespace.latest));
+    }`;
   const { stdout } = await run(process.execPath, ["--experimental-vm-modules", "--no-warnings", "--input-type=module", "-e", script]);
-  assert.equal(stdout.trim(), "function");
+  assert.equal(stdout.trim(), "function\nfunction");
 });
 
 test("R3 what is packed is what a project needs, and works from an empty one", options, async (t) => {
@@ -84,6 +95,15 @@ test("R3 what is packed is what a project needs, and works from an empty one", o
   assert.match(printed.stdout, /-1$/m);
   assert.equal(printed.stderr, "");
   await run("npx", ["--no-install", "publint", "--strict"]);
+  await run("npx", ["--no-install", "attw", "--profile", "esm-only", join(folder, filename)]).catch(({ stdout }) => assert.fail(stdout));
+});
+
+test("R4 the client, its package and the broker are of one release", options, async () => {
+  const { version } = JSON.parse(await readFile(join(HERE, "package.json"), "utf8"));
+  const [, broker] = /^version = "(.+)"$/m.exec(await readFile(join(HERE, "../../Cargo.toml"), "utf8"));
+  assert.equal(version, broker);
+  const [, release] = /RELEASE = "(.+)"/.exec(await readFile(join(HERE, "fanfare.js"), "utf8"));
+  assert.equal(release, version.slice(0, version.lastIndexOf(".") + 1));
 });
 
 test("R25 types are inferred from topics and patterns", options, async () => {
@@ -101,6 +121,11 @@ test("R4 the broker serves the client with its types, to whom it lets in, and no
   for (const origin of ["null", "https://evil.example"]) assert.equal((await ask("/fanfare.js", { Origin: origin })).headers.get("access-control-allow-origin"), null);
   const again = await ask("/fanfare.js", { "If-None-Match": script.headers.get("etag") });
   assert.equal(again.status, 304);
+  for (const name of ["stores", "react"]) {
+    const more = await ask(`/fanfare/${name}.js`);
+    assert.equal(more.headers.get("x-typescript-types"), `./${name}.d.ts`);
+    assert.equal(await (await ask(`/fanfare/${name}.d.ts`)).text(), await readFile(join(HERE, `fanfare/${name}.d.ts`), "utf8"));
+  }
   const types = await ask("/fanfare.d.ts");
   assert.equal(await types.text(), await readFile(join(HERE, "fanfare.d.ts"), "utf8"));
   for (const [, name] of (await script.text()).matchAll(/import\("\.(\/[^"]+)"\)/g)) assert.equal((await ask(name)).status, 200, name);
