@@ -134,6 +134,9 @@ test("R32 attributes that change take effect, and together they are one change",
   await list(page, ["10", "7", "8"]);
   await set("fanfare-list", { map: "" });
   await list(page, ["7", "8", "10"]);
+  await set("fanfare-value", { topic: "a", url: null, "max-rate": "2" });
+  await shows(page, "fanfare-value", "1.5");
+  assert.equal(app.of("subscribe").at(-1).max_rate, 2);
   await set("fanfare-value", { topic: "a", url: "ftp://nowhere" });
   await eventually(() => page.locator("fanfare-value[error=invalid_url][stale]").count());
 });
@@ -209,6 +212,25 @@ test("R32 elements use the client that the page provides, with its token", optio
   }, token);
   await shows(app.page, "fanfare-value", "another");
   assert.deepEqual(await app.complaints(), []);
+});
+
+test("R32 a client that is provided late takes the place of the elements' own, which is let go of", options, async (t) => {
+  const broker = await startBroker(t);
+  await publish(broker.url, "a", 1);
+  const app = await openApp(t, browser, await startApp(t, broker, { "/": `${elements(broker)}<fanfare-value topic="a">–</fanfare-value>` }));
+  await shows(app.page, "fanfare-value", "1");
+  const session = await app.page.evaluate(async () => {
+    const [{ Fanfare }, { provideFanfare }] = await Promise.all([import("fanfare"), import("fanfare/elements")]);
+    const fanfare = new Fanfare();
+    provideFanfare(fanfare);
+    await new Promise((next) => setTimeout(next));
+    await fanfare.ready();
+    return fanfare.session;
+  });
+  await publish(broker.url, "a", 2);
+  await shows(app.page, "fanfare-value", "2");
+  const sessions = async () => (await (await fetch(`${broker.url}/v1/sessions`)).json()).sessions.map(({ session }) => session);
+  await eventually(async () => (await sessions()).join() === session, `${session} is the only session`);
 });
 
 test("R32 elements wait for what they enclose, where the page comes slower than the script", options, async (t) => {

@@ -64,13 +64,15 @@ test("R31 Svelte shows what stores hold, by runes and as stores, follows topics 
       const latest = useLatest(() => topic), map = useMap("m.*"), connection = useConnection(), members = usePresence("room.a");
       const log = useEvents("m.*", { tail: 2 }), sum = useEvents("m.*", () => ({ tail: 3, initial: 0, reduce: (sum, { data }) => sum + data }));
       const twice = $derived((latest.current.data ?? 0) * 2);
-      useFanfare().subscribe("room.a", () => {});
+      const client = useFanfare();
+      const derived = $derived(useLatest(topic, { client }));
+      client.subscribe("room.a", () => {});
       Object.assign(globalThis, { log, publish: usePublish(() => topic) });
     </script>
-    <p>{latest.current.data ?? "nothing"}|{$latest.data ?? "nothing"}|{twice}|{[...map.current.entries.values()].map(({ data }) => data)}|{$log.events.map(({ data }) => data)}|{sum.current.state}|{members.current.members.length}|{$connection.state}</p>`,
+    <p>{latest.current.data ?? "nothing"}|{$latest.data ?? "nothing"}|{derived.current.data ?? "nothing"}|{twice}|{[...map.current.entries.values()].map(({ data }) => data)}|{$log.events.map(({ data }) => data)}|{sum.current.state}|{members.current.members.length}|{$connection.state}</p>`,
   }));
   const { page } = app;
-  const line = (latest, map, log, sum) => shows(page, "p", `${latest}|${latest}|${2 * latest || 0}|${map}|${log}|${sum}|1|live`);
+  const line = (latest, map, log, sum) => shows(page, "p", `${latest}|${latest}|${latest}|${2 * latest || 0}|${map}|${log}|${sum}|1|live`);
   await line(1, [1, 2, 3], [2, 3], 6);
   await page.evaluate(() => globalThis.change({ topic: "b" }));
   await line(2, [1, 2, 3], [2, 3], 6);
@@ -86,6 +88,7 @@ test("R31 Svelte shows what stores hold, by runes and as stores, follows topics 
   await eventually(() => topics(app.of("unsubscribe")).join() === "a,b");
   await page.evaluate(() => globalThis.change({ isThere: false }));
   await shows(page, "i", "gone");
+  assert.deepEqual(topics(app.of("subscribe").filter((frame) => /^[ab]$/.test(frame.topics))), ["a", "b"], "each topic once, however it is read");
   await eventually(() => topics(app.of("unsubscribe")).join() === "$presence.room.a,a,b,m.*");
   assert.equal(app.sockets, 1);
   assert.deepEqual(await app.complaints(), []);
