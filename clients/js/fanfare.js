@@ -180,7 +180,7 @@ export class Fanfare {
   async renew() {
     const link = this.#link;
     if (!link?.ready) return this.reconnect();
-    const token = await this.#token();
+    const token = await this.token();
     // It belongs to the connection that it was asked for.
     if (!token || link.over) return;
     await link.auth(token);
@@ -323,7 +323,7 @@ export class Fanfare {
     const opening = this.#opening = {};
     try {
       const { parse, raw, WebSocket } = this.#options;
-      const token = await this.#token();
+      const token = await this.token();
       if (parse || raw) this.#raw ??= (await import("./fanfare/raw.js")).rawData;
       const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};
       if (this.#opening !== opening) return;
@@ -345,7 +345,8 @@ export class Fanfare {
     }
   }
 
-  async #token() {
+  /** A token as each connection shows it, for requests of other kinds. */
+  async token() {
     const { token } = this.#options;
     if (token === undefined) return undefined;
     this.#tokens ??= new (await import("./fanfare/tokens.js")).Tokens(token);
