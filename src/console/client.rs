@@ -42,7 +42,7 @@ macro_rules! modules {
 }
 
 /// The files of the client, by path.
-pub static CLIENT: [Module; 9] = modules! {
+pub static CLIENT: [Module; 13] = modules! {
     "fanfare.js": JAVASCRIPT, [
         "fanfare/backoff.js", "fanfare/link.js", "fanfare/resume.js", "fanfare/wake.js", "fanfare.js"
     ],
@@ -52,6 +52,10 @@ pub static CLIENT: [Module; 9] = modules! {
     "fanfare/feed.js": JAVASCRIPT, ["fanfare/feed.js"],
     "fanfare/publishing.js": JAVASCRIPT, ["fanfare/publishing.js"],
     "fanfare/raw.js": JAVASCRIPT, ["fanfare/raw.js"],
+    "fanfare/react.d.ts": TYPES, ["fanfare/react.d.ts"],
+    "fanfare/react.js": JAVASCRIPT, ["fanfare/react.js"],
+    "fanfare/stores.d.ts": TYPES, ["fanfare/stores.d.ts"],
+    "fanfare/stores.js": JAVASCRIPT, ["fanfare/stores.js"],
     "fanfare/streams.js": JAVASCRIPT, ["fanfare/streams.js"],
     "fanfare/tokens.js": JAVASCRIPT, ["fanfare/tokens.js"],
 };
@@ -70,10 +74,17 @@ impl Module {
         if is_known {
             return answer.finish();
         }
-        if self.path == "/fanfare.js" {
-            answer.insert_header((X_TYPESCRIPT_TYPES, HeaderValue::from_static("./fanfare.d.ts")));
+        if let Some(types) = self.types() {
+            answer.insert_header((X_TYPESCRIPT_TYPES, types));
         }
         answer.content_type(self.content_type).body(text.as_str())
+    }
+
+    /// Where its types are, from where it is, if it has any.
+    fn types(&self) -> Option<HeaderValue> {
+        let path = format!("{}.d.ts", self.path.strip_suffix(".js")?);
+        let name = path.rsplit_once('/').map(|(_, name)| format!("./{name}"))?;
+        CLIENT.iter().any(|other| other.path == path).then(|| HeaderValue::from_str(&name).ok())?
     }
 
     fn prepare(&self) -> (String, EntityTag) {

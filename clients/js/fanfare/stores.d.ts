@@ -14,7 +14,7 @@ export interface Store<Value> {
 export interface Standing {
   /** True until everything has come, and while a connection or what it missed is being made good. */
   stale: boolean;
-  /** Why the broker refuses the pattern, or which bound was met; else null. */
+  /** Why the broker refuses the pattern, which bound was met (`too_many`), or what `load` failed by (`load`); else null. */
   error: Failure | null;
 }
 

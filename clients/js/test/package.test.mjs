@@ -30,6 +30,15 @@ test("R1 what every page loads is no more than 8,192 bytes, compressed", options
   assert.ok(sum <= 8192, `${sum} bytes`);
 });
 
+test("R30 the hooks of React are no more than 1,536 bytes beyond the stores, compressed, and these no more than 5,120", options, async (t) => {
+  const { url } = await startBroker(t);
+  for (const [path, most] of [["/fanfare/react.js", 1536], ["/fanfare/stores.js", 5120]]) {
+    const size = gzipSync(await (await fetch(url + path)).text(), { level: 9 }).length;
+    t.diagnostic(`${path}: ${size} bytes`);
+    assert.ok(size > 500 && size <= most, `${path}: ${size} bytes`);
+  }
+});
+
 test("R2 importing it touches nothing of the runtime", options, async () => {
   const script = `
     import vm from "node:vm";
@@ -41,12 +50,14 @@ test("R2 importing it touches nothing of the runtime", options, async () => {
       if (!modules.has(url)) modules.set(url, new vm.SourceTextModule(await readFile(new URL(url), "utf8"), { context, identifier: url, initializeImportMeta: (meta) => { meta.url = url; } }));
       return modules.get(url);
     }
-    const entry = await load(${JSON.stringify(new URL("../fanfare.js", import.meta.url).href)});
-    await entry.link((name, from) => load(new URL(name, from.identifier).href));
-    await entry.evaluate();
-    console.log(typeof entry.namespace.Fanfare);`;
+    for (const url of ${JSON.stringify(["../fanfare.js", "../fanfare/stores.js"].map((path) => new URL(path, import.meta.url).href))}) {
+      const entry = await load(url);
+      await entry.link((name, from) => load(new URL(name, from.identifier).href));
+      await entry.evaluate();
+      console.log(typeof (entry.namespace.Fanfare ?? entry.namespace.latest));
+    }`;
   const { stdout } = await run(process.execPath, ["--experimental-vm-modules", "--no-warnings", "--input-type=module", "-e", script]);
-  assert.equal(stdout.trim(), "function");
+  assert.equal(stdout.trim(), "function\nfunction");
 });
 
 test("R3 what is packed is what a project needs, and works from an empty one", options, async (t) => {
@@ -87,6 +98,11 @@ test("R4 the broker serves the client with its types, to whom it lets in, and no
   for (const origin of ["null", "https://evil.example"]) assert.equal((await ask("/fanfare.js", { Origin: origin })).headers.get("access-control-allow-origin"), null);
   const again = await ask("/fanfare.js", { "If-None-Match": script.headers.get("etag") });
   assert.equal(again.status, 304);
+  for (const name of ["stores", "react"]) {
+    const more = await ask(`/fanfare/${name}.js`);
+    assert.equal(more.headers.get("x-typescript-types"), `./${name}.d.ts`);
+    assert.equal(await (await ask(`/fanfare/${name}.d.ts`)).text(), await readFile(join(HERE, `fanfare/${name}.d.ts`), "utf8"));
+  }
   const types = await ask("/fanfare.d.ts");
   assert.equal(await types.text(), await readFile(join(HERE, "fanfare.d.ts"), "utf8"));
   for (const [, name] of (await script.text()).matchAll(/import\("\.(\/[^"]+)"\)/g)) assert.equal((await ask(name)).status, 200, name);
