@@ -42,11 +42,12 @@ macro_rules! modules {
 }
 
 /// The files of the client, by path.
-pub static CLIENT: [Module; 13] = modules! {
+pub static CLIENT: [Module; 14] = modules! {
     "fanfare.js": JAVASCRIPT, [
         "fanfare/backoff.js", "fanfare/link.js", "fanfare/resume.js", "fanfare/wake.js", "fanfare.js"
     ],
     "fanfare.d.ts": TYPES, ["fanfare.d.ts"],
+    "fanfare/batches.d.ts": TYPES, ["fanfare/batches.d.ts"],
     "fanfare/batches.js": JAVASCRIPT, ["fanfare/batches.js"],
     "fanfare/eventstream.js": JAVASCRIPT, ["fanfare/eventstream.js"],
     "fanfare/feed.js": JAVASCRIPT, ["fanfare/feed.js"],
