@@ -15,7 +15,7 @@ const BROKER = "http://127.0.0.1:8080";
 const BODY_BYTES = 65_536;
 
 /**
- * Serves the files of `directory` (a URL) on PORT, and what `answers` has a function for: `"POST /token": async (body, request) => …`
+ * Serves the files of `directory` (a URL) on PORT, and what `answers` has a function for: `"POST /token": async (body) => …`
  * returns text, what becomes JSON, or a `Response`; what it throws with a `status` is answered with that.
  */
 export function serve(directory, answers = {}) {
@@ -24,7 +24,7 @@ export function serve(directory, answers = {}) {
     try {
       const answer = answers[`${request.method} ${path}`];
       if (answer) {
-        const said = await answer(await bodyOf(request), request);
+        const said = await answer(await bodyOf(request));
         if (said instanceof Response) return response.writeHead(said.status, Object.fromEntries(said.headers)).end(await said.text());
         const isText = typeof said === "string";
         response.writeHead(200, { "content-type": isText ? "text/plain" : "application/json", "cache-control": "no-store" });
