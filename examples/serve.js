@@ -16,7 +16,7 @@ const BODY_BYTES = 65_536;
 
 /**
  * Serves the files of `directory` (a URL) on PORT, and what `answers` has a function for: `"POST /token": async (body) => …`
- * returns text, or what becomes JSON; what it throws with a `status` is answered with that.
+ * returns text, what becomes JSON, or a `Response`; what it throws with a `status` is answered with that.
  */
 export function serve(directory, answers = {}) {
   const server = createServer(async (request, response) => {
@@ -25,6 +25,7 @@ export function serve(directory, answers = {}) {
       const answer = answers[`${request.method} ${path}`];
       if (answer) {
         const said = await answer(await bodyOf(request));
+        if (said instanceof Response) return response.writeHead(said.status, Object.fromEntries(said.headers)).end(await said.text());
         const isText = typeof said === "string";
         response.writeHead(200, { "content-type": isText ? "text/plain" : "application/json", "cache-control": "no-store" });
         response.end(isText ? said : JSON.stringify(said));

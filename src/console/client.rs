@@ -47,6 +47,8 @@ modules! {
         "fanfare/backoff.js", "fanfare/link.js", "fanfare/resume.js", "fanfare/wake.js", "fanfare.js"
     ],
     "fanfare.d.ts": TYPES, ["fanfare.d.ts"],
+    "fanfare/batches.d.ts": TYPES, ["fanfare/batches.d.ts"],
+    "fanfare/batches.js": JAVASCRIPT, ["fanfare/batches.js"],
     "fanfare/cbor.js": JAVASCRIPT, ["fanfare/cbor.js"],
     "fanfare/cbor.d.ts": TYPES, ["fanfare/cbor.d.ts"],
     "fanfare/elements.d.ts": TYPES, ["fanfare/elements.d.ts"],

@@ -143,9 +143,10 @@ export async function startHostDashboard(t, brokerUrl, { args = [], env = {} } =
 }
 
 /**
- * An example, by the one command that its README says. `killBroker()` ends its broker for a while, as a crash would; `env` is for the example's own processes.
+ * An example, by the one command that its README says. `killBroker()` ends its broker for a while, as a crash would, and `kill("publisher")` another part of it, until
+ * `isBack`; `env` is for the example's own processes.
  *
- * @returns {Promise<{url: string, broker: string, printed: Function, killBroker: Function, stop: Function}>}
+ * @returns {Promise<{url: string, broker: string, printed: Function, killBroker: Function, kill: Function, stop: Function}>}
  */
 export async function startExample(t, name, { env = {} } = {}) {
   const program = new Program(join(ROOT, "examples/run"), [name, "--port", "0"], { cwd: ROOT, env: cleanEnvironment({ FANFARE_BIN, ...env }) });
@@ -161,6 +162,11 @@ export async function startExample(t, name, { env = {} } = {}) {
     broker: at,
     printed: () => program.output,
     async killBroker() { process.kill((await broker())[1], "SIGKILL"); },
+    async kill(part) {
+      const [, pid] = await said(new RegExp(`the ${part} is process (\\d+)`, "g"));
+      process.kill(pid, "SIGKILL");
+      return { isBack: () => eventually(async () => (await said(new RegExp(`the ${part} is process (\\d+)`, "g")))[1] !== pid, `the ${part} is started again`) };
+    },
     stop: () => program.stop(),
   };
 }
