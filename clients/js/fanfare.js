@@ -21,7 +21,8 @@ const report = (error) => (globalThis.reportError ?? console.error)(error);
 
 /** Whether this tab found out lately that only event streams come through to a broker. */
 function recalls(url) {
-  try { return Date.now() - sessionStorage.getItem(`fanfare.streams ${url}`) < SOCKET_AGAIN_MS; } catch { /* no storage */ }
+  // Not everything has a storage, or lets it be used.
+  try { return Date.now() - sessionStorage.getItem(`fanfare.streams ${url}`) < SOCKET_AGAIN_MS; } catch {}
 }
 
 const failure = (said) => Object.assign(new Error(said.message ?? said.code), said);
@@ -173,21 +174,14 @@ export class Fanfare {
 
   /** Connects anew, from where it stands; at once, whatever it waits for. */
   reconnect() {
-    this.#attempt = 0;
-    this.#failures = 0;
-    // Not from within a handler, whose event has not been counted yet.
-    setTimeout(() => {
-      if (this.state === "closed") return;
-      this.#let("reconnect");
-      this.#connect();
-    });
+    this.#attempt = this.#failures = 0;
+    this.#letSoon("connecting");
   }
 
   /** Lets go of the connection, until something else is wanted, or `reconnect`. */
   disconnect() {
-    if (this.state === "closed") return;
-    this.#let("idle");
     this.#set("idle");
+    this.#letSoon("idle");
   }
 
   /** Asks `token` for another one and shows it to the broker, in place. */
@@ -204,9 +198,7 @@ export class Fanfare {
 
   /** Ends everything, for good. */
   close() {
-    if (this.state === "closed") return;
     this.#let("closed");
-    this.#set("closed");
     this.#unwatch();
     Object.values(this.#timers).forEach(clearTimeout);
     this.#publishing?.fail("closed", "closed");
@@ -242,7 +234,7 @@ export class Fanfare {
   }
 
   #set(state, more = {}) {
-    if (state === this.state && state !== "waiting" && !("trouble" in more)) return;
+    if (this.state === "closed" || state === this.state && state !== "waiting" && !("trouble" in more)) return;
     this.state = state;
     this.#emit("state", { state, attempt: this.#attempt, reason: this.#reason, ...more });
   }
@@ -276,7 +268,7 @@ export class Fanfare {
       this.#timers.idle ??= setTimeout(() => {
         delete this.#timers.idle;
         this.#reason = undefined;
-        if (!this.#wanted) this.disconnect();
+        if (!this.#wanted) this.#let("idle");
       }, this.#options.idleClose);
     }
     if (!link?.isOpen) return;
@@ -293,14 +285,23 @@ export class Fanfare {
     }
   }
 
-  /** Lets go of every connection, which ends for a reason of ours. */
-  #let(reason) {
+  /** Lets go of every connection. */
+  #let(state) {
     clearTimeout(this.#timers.retry);
     this.#opening = null;
     const links = [this.#next, this.#link];
     this.#next = this.#link = null;
-    for (const link of links) link?.end(reason);
+    for (const link of links) link?.end("cut");
     this.#cut();
+    this.#set(state);
+  }
+
+  /** Not from within a handler, whose event has not been counted yet. */
+  #letSoon(state) {
+    setTimeout(() => {
+      this.#let(state);
+      if (state !== "idle") this.#connect();
+    });
   }
 
   #cut() {
@@ -312,9 +313,8 @@ export class Fanfare {
   /** The page goes: an open connection would keep it out of the back/forward cache. */
   #suspend() {
     if (!/connecting|live/.test(this.state)) return;
-    this.#let("left");
     this.#reason = { code: "left" };
-    this.#set("waiting");
+    this.#let("waiting");
   }
 
   /** Whatever was thought of the network may be wrong by now. */
@@ -338,7 +338,7 @@ export class Fanfare {
   async #open(isStreams) {
     const opening = this.#opening = {};
     try {
-      const { parse, raw, schemas, read, WebSocket } = this.#options;
+      const { parse, raw, read, schemas, WebSocket } = this.#options;
       const token = await this.token();
       if (parse || raw || schemas) this.#read ??= (await import("./fanfare/reading.js")).reader(this.#options, matcher);
       const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};

@@ -84,7 +84,8 @@ export class Link {
     const { socket, bye } = this;
     socket.onmessage = socket.onclose = null;
     socket.onerror = () => {};
-    try { socket.close(1000); } catch { /* never opened */ }
+    // One that never opened may not be closed everywhere.
+    try { socket.close(1000); } catch {}
     const reason = { code, message: message || this.error || "", ...bye, final: bye ? bye.retry_after_ms === undefined : FINAL.has(code) };
     for (const { reject } of this.#authRefs.values()) reject(reason);
     this.hooks.end(reason);

@@ -49,24 +49,51 @@ export async function startBroker(t, env = {}) {
     port = Number(new URL(url).port);
   }
   async function stop(signal = "SIGKILL") {
-    if (child.exitCode !== null || child.signalCode !== null) return;
+    if (!child.pid || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((done) => child.on("exit", done));
     child.kill(signal);
     await ended;
   }
   t.after(async () => {
+    child.kill("SIGCONT");
     await stop();
     await rm(directory, { recursive: true, force: true });
   });
   await start();
   return {
     url, port, stop, start,
+    /** Sends a signal that ends nothing, such as SIGSTOP. */
+    signal: (name) => child.kill(name),
     async restart({ wiped = false, signal } = {}) {
       await stop(signal);
       if (wiped) await rm(join(directory, "history"), { recursive: true, force: true });
       await start();
     },
   };
+}
+
+/** A Redis for several brokers, which ends with the test; returns what is said of it to each of them. */
+export async function startRedis(t) {
+  const server = createServer();
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  const { port } = server.address();
+  await new Promise((closed) => server.close(closed));
+  const child = spawn("redis-server", ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], { cwd: tmpdir(), stdio: "ignore" });
+  t.after(() => child.kill("SIGKILL"));
+  const answers = () => new Promise((said) => {
+    const socket = connect(port, "127.0.0.1", () => { socket.destroy(); said(true); }).on("error", () => said(false));
+  });
+  await eventually(answers, "Redis answers");
+  return { FANFARE_REDIS_URL: `redis://127.0.0.1:${port}` };
+}
+
+/** Publishes many events over HTTP, `[topic, data]` each, in batches. */
+export async function publishAll({ url }, events, headers = {}) {
+  for (let at = 0; at < events.length; at += 500) {
+    const batch = events.slice(at, at + 500).map(([topic, data]) => ({ topic, data }));
+    const answer = await fetch(`${url}/v1/events`, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify({ events: batch }) });
+    if (!answer.ok) throw new Error(`publish: ${answer.status} ${await answer.text()}`);
+  }
 }
 
 /** Publishes over HTTP, and returns the event's id. */
@@ -80,15 +107,19 @@ export async function publish({ url }, topic, data, headers = {}) {
 }
 
 /**
- * A way to `port` that may be cut (all that goes through it ends), swallow (nothing comes through, and nobody is told), or
- * take the upgrade out of requests, as proxies do that know no WebSockets.
+ * A way to `port` that may be cut (all that goes through it ends), swallow (nothing comes through, and nobody is told),
+ * end each connection behind so many bytes from the broker (`bytes`), or
+ * take the upgrade out of requests, as proxies do that know no WebSockets. It may lead elsewhere from some time on (`port`).
  */
 export async function startProxy(t, port) {
-  const open = new Set();
-  const way = { strips: false, swallows: false, connects: 0 };
+  const open = new Set(), fars = new Set();
+  const way = { port, strips: false, swallows: false, bytes: Infinity, connects: 0 };
   const server = createServer((near) => {
     way.connects += 1;
-    const far = connect(port, "127.0.0.1");
+    const far = connect(way.port, "127.0.0.1");
+    let left = way.bytes;
+    fars.add(far);
+    far.on("close", () => fars.delete(far));
     for (const [from, to] of [[near, far], [far, near]]) {
       open.add(from);
       // A way that swallows tells nobody of an end either.
@@ -96,6 +127,12 @@ export async function startProxy(t, port) {
       from.on("error", () => to.destroy());
       from.on("data", (bytes) => {
         if (way.swallows) return;
+        if (from === far && (left -= bytes.length) < 0) {
+          far.pause();
+          near.write(bytes.subarray(0, left));
+          // What came before the end is read by then: not every implementation reads it behind that.
+          return setTimeout(() => near.destroy(), 50);
+        }
         const isHandshake = way.strips && from === near && /^upgrade: websocket/im.test(bytes.toString("latin1"));
         to.write(isHandshake ? Buffer.from(bytes.toString("latin1").replace(/^(upgrade|connection):.*\r\n/gim, ""), "latin1") : bytes);
       });
@@ -110,6 +147,9 @@ export async function startProxy(t, port) {
     url: `http://127.0.0.1:${own}`,
     /** Ends what is open; new connections come through. */
     drop: destroy,
+    /** Keeps everything that comes from the broker, and then hands it on. */
+    hold: () => { for (const socket of fars) socket.pause(); },
+    flow: () => { for (const socket of fars) socket.resume(); },
     /** Ends what is open and refuses what is new, until `mend`. */
     cut: () => new Promise((done) => { server.close(done); destroy(); }),
     mend: () => listen(own),
@@ -175,7 +215,8 @@ export function modelSocket(broker, welcome = {}) {
 
     send(text) {
       const request = JSON.parse(text);
-      if (request.op === "ping") this.session.say({ op: "pong", ref: request.ref });
+      if (request.op === "auth") this.session.say({ op: "ack", ref: request.ref });
+      else if (request.op === "ping") this.session.say({ op: "pong", ref: request.ref });
       else if (request.op === "publish") this.session.say({ op: "ack", ref: request.ref, id: broker.publish(request.topic).id });
       else this.session.ask(request);
       setImmediate(() => this.pump());
