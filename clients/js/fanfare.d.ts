@@ -42,14 +42,27 @@ export interface Gap {
   patterns: string[];
 }
 
-/** What went wrong, by the broker's code or one of the client's: `handler`, `unreachable`, `origin_not_allowed`, `no_websocket`, `token`. */
+/**
+ * What went wrong, by the broker's code or one of the client's: `handler`, `parse`, `schema`, `token`, `unreachable`, `origin_not_allowed`,
+ * `no_websocket`, `version`.
+ */
 export interface Failure {
   code: string;
   message: string;
   /** The pattern that was refused. */
   pattern?: string;
-  /** What a handler threw. */
+  /** What a handler or `parse` threw; of `schema`, an error with the `topic` and the schema's `issues`. */
   error?: unknown;
+}
+
+/** A schema that says what data is, as Zod, Valibot, ArkType and others have it (Standard Schema). It has to answer at once. */
+export interface Schema<Data = unknown> {
+  readonly "~standard": {
+    readonly version: 1;
+    readonly vendor: string;
+    readonly validate: (value: unknown, ...rest: never[]) => unknown;
+    readonly types?: { readonly input: unknown; readonly output: Data } | undefined;
+  };
 }
 
 /** What a rejected promise of this client rejects with. */
@@ -159,7 +172,7 @@ export interface Receipt {
   version?: number;
 }
 
-export interface Options {
+export interface Options<Map extends Payloads = {}> {
   /** Who this is: a token, or a function that gives a fresh one, which is asked before each connection and before a token ends. */
   token?: string | (() => string | undefined | Promise<string | undefined>);
   /** A WebSocket for runtimes without one. Without any, event streams. */
@@ -172,12 +185,17 @@ export interface Options {
   raw?: boolean;
   /** What makes `data` of the JSON text. */
   parse?(raw: string, event: Event): unknown;
+  /**
+   * Topic or pattern → the schema of its data, which is what handlers get of it. That of the very topic counts, else the first one that covers it. What it
+   * does not let through is told as an error, `schema`, and handed to nobody.
+   */
+  schemas?: { [Key in keyof Map]?: Schema<Map[Key]> };
 }
 
 export declare class Fanfare<Map extends Payloads = {}> {
   /** The broker's address; where this file came from a broker, that one. Nothing is opened yet. */
-  constructor(url?: string | URL, options?: Options);
-  constructor(options: Options);
+  constructor(url?: string | URL, options?: Options<Map>);
+  constructor(options: Options<Map>);
 
   readonly state: State;
   readonly url: string;

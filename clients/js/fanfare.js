@@ -2,11 +2,11 @@
 //
 // This file decides when to connect and says how it goes. What to ask for is in `resume.js`, one connection in `link.js`,
 // how it goes on the pages and machines in `wake.js`. What not every page needs is loaded where it is needed: publishing, loops,
-// tokens, and event streams, where WebSockets do not come through.
+// tokens, schemas, and event streams, where WebSockets do not come through.
 
 import { backoff } from "./fanfare/backoff.js";
 import { Link } from "./fanfare/link.js";
-import { Resume } from "./fanfare/resume.js";
+import { Resume, matcher } from "./fanfare/resume.js";
 import { isHidden, watch } from "./fanfare/wake.js";
 
 /** How long a welcome may take, twice as long after two that did not come; how long a connection stands that is no failure. */
@@ -14,22 +14,27 @@ const WELCOME_MS = 5_000, STABLE_MS = 5_000, AGAIN_MS = 5_000;
 /** A WebSocket is tried again beside event streams. */
 const SOCKET_AGAIN_MS = 600_000;
 
+/** What this client and its broker have in common, where they are of one release. */
+const RELEASE = "0.1.";
+
 const report = (error) => (globalThis.reportError ?? console.error)(error);
 
 /** Whether this tab found out lately that only event streams come through to a broker. */
 function recalls(url) {
-  try {
-    const [at, of] = sessionStorage.getItem("fanfare.streams").split(" ");
-    return of === url && Date.now() - at < SOCKET_AGAIN_MS;
-  } catch { /* no storage, or nothing in it */ }
+  // Not everything has a storage, or lets it be used.
+  try { return Date.now() - sessionStorage.getItem(`fanfare.streams ${url}`) < SOCKET_AGAIN_MS; } catch {}
 }
 
-const failure = (said) => Object.assign(new Error(said.message), said);
+const failure = (said) => Object.assign(new Error(said.message ?? said.code), said);
+
+function expect(isSo, message) {
+  if (!isSo) throw new TypeError(message);
+}
 
 /** The broker's address that ends with `/`; without one, the broker that this file came from. */
 function brokerOf(url) {
   const base = url ? new URL(`${url}`.replace(/^ws/, "http").replace(/\/*$/, "/"), globalThis.location?.href) : new URL(".", import.meta.url);
-  if (!/^http/.test(base.protocol)) throw new TypeError("say where the broker is: new Fanfare(url)");
+  expect(/^http/.test(base.protocol), "say where the broker is: new Fanfare(url)");
   return base.href;
 }
 
@@ -60,13 +65,15 @@ export class Fanfare {
   #sessions = [];
   #unwatch;
   #reason;
-  #raw;
+  #version;
+  /** What fills in the data of an event where an application says what it is. */
+  #read;
 
   /** `url` is the broker's; nothing is opened before something is wanted. See `fanfare.d.ts` for the options. */
   constructor(url, options = {}) {
     if (url && typeof url === "object" && !(url instanceof URL)) [url, options] = [undefined, url];
     this.url = brokerOf(url);
-    this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, ...options };
+    this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, read: JSON.parse, write: JSON.stringify, ...options };
     if (recalls(this.url)) [this.#failures, this.#tried] = [2, true];
     this.#unwatch = watch(() => this.#wake(), () => this.#suspend());
   }
@@ -81,36 +88,42 @@ export class Fanfare {
   /** Hears the events of a pattern. Returns an undo, which is also what `for await` runs over where there is no handler. */
   subscribe(pattern, options = {}, handler) {
     if (typeof options === "function") [options, handler] = [{}, options];
-    if (this.state === "closed") throw new Error("closed");
+    if (this.state === "closed") throw failure({ code: "closed" });
+    expect(pattern && pattern.split && (!handler || handler.call), "subscribe(pattern, options, handler)");
     const { snapshot, last, tail, since, latest, maxRate, signal, onGap, onLive, onError } = options;
     const begin = last ? { last } : tail ? { tail } : snapshot ? { snapshot } : {};
     const undo = () => {
+      signal?.removeEventListener("abort", undo);
       this.#resume.remove(subscription);
       subscription.end();
-      this.#soon();
+      // What was let go of waits for more to be wanted, not for less.
+      if (this.state !== "idle") this.#soon();
     };
     const feed = handler ? null : import("./fanfare/feed.js").then(({ Feed }) => new Feed(undo, options));
     const toFeed = (deed) => feed?.then(deed).catch(() => {});
+    handler ??= (event) => { toFeed((each) => each.push(event)); };
     const call = (...given) => this.#call(...given);
     const subscription = {
       pattern, begin, undo, at: since, latest: Boolean(latest || maxRate), rate: maxRate,
-      hand: (event) => feed ? toFeed((each) => each.push(event)) : call(handler, event),
+      hand: (event) => call(handler, event),
       gap: (gap) => call(onGap, gap),
       live: () => call(onLive),
       refused: (error) => {
-        if (onError) call(onError, error);
-        toFeed((each) => each.fail(failure(error)));
+        call(onError, error);
+        subscription.end(failure(error));
         this.#emit("error", error);
         if (/^(unavailable|internal|too_many)$/.test(error.code)) this.#later("again", AGAIN_MS, () => { this.#resume.again(); this.#drive(); });
       },
-      end: () => toFeed((each) => each.fail()),
+      end: (error) => toFeed((each) => each.fail(error)),
     };
     if (Symbol.dispose) undo[Symbol.dispose] = undo;
     undo[Symbol.asyncIterator] = async function* () { yield* await feed; };
-    if (signal?.aborted) return undo;
-    signal?.addEventListener("abort", undo, { once: true });
-    this.#resume.add(subscription);
-    this.#soon();
+    if (signal?.aborted) undo();
+    else {
+      signal?.addEventListener("abort", undo);
+      this.#resume.add(subscription);
+      this.#soon();
+    }
     return undo;
   }
 
@@ -122,10 +135,10 @@ export class Fanfare {
     const given = { queue: this.#options.queue, ...options, topic };
     const { state } = this;
     if (state === "closed" || !given.queue && /waiting|refused/.test(state)) {
-      throw failure({ code: state === "closed" ? state : "offline", message: "there is no connection" });
+      throw failure({ code: state === "closed" ? state : "offline" });
     }
     // As it is now, whatever becomes of it.
-    const text = JSON.stringify(data);
+    const text = this.#options.write(data);
     this.#unanswered += 1;
     try {
       if (!this.#publishing) {
@@ -143,6 +156,7 @@ export class Fanfare {
 
   /** Hears of "state", "gap", "error", and "event" (each one that was handed to somebody). Returns an undo. */
   on(name, listener) {
+    expect(/^(state|gap|error|event)$/.test(name) && listener?.call, 'on("state" | "gap" | "error" | "event", listener)');
     const entry = { listener };
     this.#listeners.set(entry, name);
     return () => { this.#listeners.delete(entry); };
@@ -160,20 +174,14 @@ export class Fanfare {
 
   /** Connects anew, from where it stands; at once, whatever it waits for. */
   reconnect() {
-    this.#attempt = 0;
-    this.#failures = 0;
-    // Not from within a handler, whose event has not been counted yet.
-    setTimeout(() => {
-      if (this.state === "closed") return;
-      this.#let("reconnect");
-      this.#connect();
-    });
+    this.#attempt = this.#failures = 0;
+    this.#letSoon("connecting");
   }
 
   /** Lets go of the connection, until something else is wanted, or `reconnect`. */
   disconnect() {
-    this.#let("idle");
     this.#set("idle");
+    this.#letSoon("idle");
   }
 
   /** Asks `token` for another one and shows it to the broker, in place. */
@@ -190,12 +198,11 @@ export class Fanfare {
 
   /** Ends everything, for good. */
   close() {
-    if (this.state === "closed") return;
     this.#let("closed");
-    this.#set("closed");
     this.#unwatch();
     Object.values(this.#timers).forEach(clearTimeout);
     this.#publishing?.fail("closed", "closed");
+    this.#tokens?.end();
     for (const { undo } of this.#resume.subscriptions) undo();
   }
 
@@ -211,20 +218,23 @@ export class Fanfare {
   }
 
   /** A handler that throws stops nobody else. */
-  #threw(error) {
-    if ([...this.#listeners.values()].includes("error")) this.#emit("error", { code: "handler", message: `${error?.message ?? error}`, error });
-    else report(error);
+  #threw(error, code = "handler") {
+    this.#emit("error", { code, message: `${error?.message ?? error}`, error }) || report(error);
   }
 
+  /** Tells all who listen, and returns whether anybody does. */
   #emit(name, detail) {
+    let isHeard = false;
     for (const [entry, of] of [...this.#listeners]) {
       if (of !== name || !this.#listeners.has(entry)) continue;
+      isHeard = true;
       try { entry.listener(detail); } catch (error) { report(error); }
     }
+    return isHeard;
   }
 
   #set(state, more = {}) {
-    if (state === this.state && state !== "waiting" && !("trouble" in more)) return;
+    if (this.state === "closed" || state === this.state && state !== "waiting" && !("trouble" in more)) return;
     this.state = state;
     this.#emit("state", { state, attempt: this.#attempt, reason: this.#reason, ...more });
   }
@@ -254,9 +264,14 @@ export class Fanfare {
       delete this.#timers.idle;
       if (this.state === "idle") this.#connect();
     } else if (this.state !== "idle") {
-      this.#timers.idle ??= setTimeout(() => this.#rest(), this.#options.idleClose);
+      // Nobody wants anything: the connection is given back.
+      this.#timers.idle ??= setTimeout(() => {
+        delete this.#timers.idle;
+        this.#reason = undefined;
+        if (!this.#wanted) this.#let("idle");
+      }, this.#options.idleClose);
     }
-    if (!link?.ready || link.over) return;
+    if (!link?.isOpen) return;
     let request;
     while ((request = this.#resume.next(link.nextRef()))) link.send(request);
     while ((request = this.#publishing?.next(() => link.nextRef()))) link.send(request);
@@ -270,14 +285,23 @@ export class Fanfare {
     }
   }
 
-  /** Lets go of every connection, which ends for a reason of ours. */
-  #let(reason) {
+  /** Lets go of every connection. */
+  #let(state) {
     clearTimeout(this.#timers.retry);
     this.#opening = null;
     const links = [this.#next, this.#link];
     this.#next = this.#link = null;
-    for (const link of links) link?.end(reason);
+    for (const link of links) link?.end("cut");
     this.#cut();
+    this.#set(state);
+  }
+
+  /** Not from within a handler, whose event has not been counted yet. */
+  #letSoon(state) {
+    setTimeout(() => {
+      this.#let(state);
+      if (state !== "idle") this.#connect();
+    });
   }
 
   #cut() {
@@ -286,25 +310,18 @@ export class Fanfare {
     this.#publishing?.cut();
   }
 
-  /** Nobody wants anything: the connection is given back. */
-  #rest() {
-    delete this.#timers.idle;
-    this.#reason = undefined;
-    if (!this.#wanted) this.disconnect();
-  }
-
   /** The page goes: an open connection would keep it out of the back/forward cache. */
   #suspend() {
     if (!/connecting|live/.test(this.state)) return;
-    this.#let("left");
-    this.#reason = { code: "left", message: "" };
-    this.#set("waiting");
+    this.#reason = { code: "left" };
+    this.#let("waiting");
   }
 
   /** Whatever was thought of the network may be wrong by now. */
   #wake() {
-    if (this.#link) this.#link.check();
-    else if (this.state === "waiting") this.#connect();
+    this.#link?.check();
+    this.#tokens?.check();
+    if (this.state === "waiting") this.#connect();
   }
 
   // ---- Connecting -----------------------------------------------------------------------------
@@ -314,21 +331,21 @@ export class Fanfare {
     clearTimeout(this.#timers.retry);
     this.#set("connecting");
     // Event streams where WebSockets failed twice, and then each by turns.
-    const streams = !this.#options.WebSocket || this.#failures > 1 && this.#failures % 2 === 0;
-    this.#open(streams);
+    this.#open(!this.#options.WebSocket || this.#failures > 1 && this.#failures % 2 === 0);
   }
 
   /** Begins to open a connection, unless nobody waits for it any more once it could. */
   async #open(isStreams) {
     const opening = this.#opening = {};
     try {
-      const { parse, raw, WebSocket } = this.#options;
+      const { parse, raw, read, schemas, WebSocket } = this.#options;
       const token = await this.token();
-      if (parse || raw) this.#raw ??= (await import("./fanfare/raw.js")).rawData;
+      if (parse || raw || schemas) this.#read ??= (await import("./fanfare/reading.js")).reader(this.#options, matcher);
       const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};
       if (this.#opening !== opening) return;
       const socket = Streams ? new Streams(this.url, token, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
-      const link = new Link(socket, token, this.#failures < 2 ? WELCOME_MS : 2 * WELCOME_MS, {
+      const link = new Link(socket, token, WELCOME_MS * (this.#failures < 2 ? 1 : 2), {
+        read,
         ready: () => this.#ready(link),
         frame: (frame, text) => this.#take(link, frame, text),
         end: (reason) => this.#ended(link, reason),
@@ -348,8 +365,8 @@ export class Fanfare {
   /** A token as each connection shows it, for requests of other kinds. */
   async token() {
     const { token } = this.#options;
-    if (token === undefined) return undefined;
-    this.#tokens ??= new (await import("./fanfare/tokens.js")).Tokens(token);
+    if (token === undefined) return;
+    this.#tokens ??= new (await import("./fanfare/tokens.js")).Tokens(token, () => this.#link?.ready && this.renew(), (error) => this.#tell(error, true));
     return this.#tokens.get();
   }
 
@@ -361,8 +378,10 @@ export class Fanfare {
     this.#cut();
     this.#resume.lanes = link.isStreams;
     this.#resume.again();
-    const bound = this.#publishing?.bindAgain();
-    Promise.resolve(bound).then(() => old?.end("replaced"));
+    Promise.resolve(this.#publishing?.bindAgain()).then(() => old?.end("replaced"));
+    const { version = RELEASE } = link;
+    if (version !== this.#version && !version.startsWith(RELEASE)) this.#emit("error", { code: "version", message: `the broker is ${version}, this client ${RELEASE}x` });
+    this.#version = version;
     this.#sessions = [link.session, ...this.#sessions.slice(0, 9)];
     this.#stableAt = Date.now() + STABLE_MS;
     if (link.socket.why) {
@@ -420,15 +439,6 @@ export class Fanfare {
     this.#told = code;
   }
 
-  async #renewSoon(link) {
-    try {
-      if (link === this.#link) await this.renew();
-    } catch ({ code, message }) {
-      this.#tell({ code, message }, true);
-      if (!link.over) this.#later("renew", AGAIN_MS, () => this.#renewSoon(link));
-    }
-  }
-
   // ---- What the broker says -------------------------------------------------------------------
 
   #take(link, frame, text) {
@@ -436,7 +446,7 @@ export class Fanfare {
     const { op, ref, code, message } = frame;
     if (op === "event") return this.#event(frame, text);
     if (op === "trouble") return this.#set(this.state, { trouble: code === "over" ? null : message });
-    if (op === "warn") return this.#renewSoon(link);
+    if (op === "warn") return this.#tokens?.renew();
     if (op === "goaway") {
       // Another broker may be behind the same address; where it is this one, it says so again.
       if (Date.now() < this.#stayUntil) return;
@@ -454,9 +464,14 @@ export class Fanfare {
   }
 
   #event(event, text) {
-    if (this.#raw) event.raw = this.#raw(text);
-    if (this.#options.parse) event.data = this.#options.parse(event.raw, event);
     event.own = this.#sessions.includes(event.from?.session);
+    try {
+      this.#read?.(event, text);
+    } catch (error) {
+      this.#threw(error, error?.code ?? "parse");
+      // Nobody gets it, and it is not asked for again.
+      return this.#resume.take(event, true);
+    }
     this.#resume.take(event);
     this.#emit("event", event);
   }

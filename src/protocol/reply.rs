@@ -117,6 +117,7 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
         Reply::Welcome { session, heartbeat, retry_after_ms: _ } => {
             map.text("session", session);
             map.number("heartbeat", heartbeat);
+            map.plain("version", env!("CARGO_PKG_VERSION"));
         }
         Reply::Ack { reference, id, superseded, repeated } => {
             answers(reference, map);

@@ -44,6 +44,7 @@ async function visitor(example, name) {
   const headers = { authorization: `Bearer ${token}` };
   return {
     publish: (topic, data) => post(`${example.broker}/v1/topics/${topic}/events`, data, headers),
+    kept: async (topic) => (await (await fetch(`${example.broker}/v1/topics/${topic}/events?since=-1h`, { headers })).json()).events,
     batch: (events) => post(`${example.broker}/v1/events`, { events }, headers),
   };
 }
@@ -67,6 +68,8 @@ test("two people see each other, what each says with its name, and who is typing
   for (const { page } of [ada, bob]) assert.deepEqual(await messages(page), said);
 
   // What was typed is kept nowhere: who comes later sees what was said, and no more.
+  const reader = await visitor(example, "Reader");
+  assert.deepEqual([(await reader.kept("chat.lobby")).length, await reader.kept("chat.lobby.typing")], [2, []]);
   const eve = await join(t, example, "Eve");
   await hasText(eve.page, "Hello Ada");
   assert.deepEqual(await messages(eve.page), said);

@@ -15,17 +15,19 @@ export class Link {
   #ref = 0;
   #timer;
   #authRefs = new Map();
-  #pingedAt = 0;
+  /** When the wait for an answer to a ping ends; 0 where none is waited for. */
+  #endsAt = 0;
 
   /**
-   * `hooks`: `ready()`, `frame(frame, text)` for what is not the connection's own, and `end(reason)`, once, with
-   * `{code, message, retry_after_ms?, final}`.
+   * `hooks`: `read(text)`, which makes a frame of a message, `ready()`, `frame(frame, text)` for what is not the connection's
+   * own, and `end(reason)`, once, with `{code, message, retry_after_ms?, final}`.
    */
   constructor(socket, token, welcomeMs, hooks) {
     Object.assign(this, { socket, hooks, heardAt: Date.now(), beatMs: 25_000 });
     this.#after(welcomeMs, () => this.end("timeout", "no welcome in time"));
     socket.onmessage = ({ data }) => this.#hear(data, token);
-    socket.onclose = ({ code, reason }) => this.end(code, reason);
+    // Deno has no code for a connection that broke.
+    socket.onclose = ({ code, reason }) => this.end(code || 1006, reason);
     socket.onerror = (error) => {
       this.error = error?.message;
       // Its `close` says more, but not every implementation has one behind each error.
@@ -38,8 +40,15 @@ export class Link {
     return ++this.#ref;
   }
 
+  /** Whether there is anything to send it over. Timers are throttled where nobody looks, so it is judged here as well. */
+  get isOpen() {
+    if (this.#endsAt && Date.now() > this.#endsAt) this.end("silence", "no answer");
+    else if (Date.now() - this.heardAt > this.beatMs + PATIENCE_MS) this.check();
+    return this.ready && !this.over;
+  }
+
   send(frame) {
-    if (!this.over) this.socket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
+    if (!this.over) this.socket.send(frame.op ? JSON.stringify(frame) : frame);
   }
 
   /** Identifies, or renews in place; resolves when that is accepted. */
@@ -53,14 +62,17 @@ export class Link {
 
   /** Asks whether anybody is there, where nothing was heard just now: no answer in time is the end of it. */
   check(patienceMs = SHORT_MS) {
-    if (!this.welcomed || this.over || Date.now() - this.heardAt < 1000) return;
-    this.#pingedAt = Date.now();
+    const endsAt = Date.now() + patienceMs;
+    // Who is asked already has no more time than that left.
+    if (!this.welcomed || this.over || Date.now() - this.heardAt < 1000 || this.#endsAt && this.#endsAt <= endsAt) return;
+    this.#endsAt = endsAt;
     this.send({ op: "ping", ref: this.nextRef() });
     this.#after(patienceMs, () => {
-      if (this.heardAt >= this.#pingedAt) return this.#listen();
+      if (!this.#endsAt) return this.#listen();
+      if (Date.now() - this.#endsAt < 1000) return this.end("silence", "no answer");
       // A timer that comes late slept itself, and what came meanwhile is still to be read.
-      if (Date.now() - this.#pingedAt > patienceMs + 1000) return this.check();
-      this.end("silence", "no answer");
+      this.#endsAt = 0;
+      this.check();
     });
   }
 
@@ -72,7 +84,8 @@ export class Link {
     const { socket, bye } = this;
     socket.onmessage = socket.onclose = null;
     socket.onerror = () => {};
-    try { socket.close(1000); } catch { /* never opened */ }
+    // One that never opened may not be closed everywhere.
+    try { socket.close(1000); } catch {}
     const reason = { code, message: message || this.error || "", ...bye, final: bye ? bye.retry_after_ms === undefined : FINAL.has(code) };
     for (const { reject } of this.#authRefs.values()) reject(reason);
     this.hooks.end(reason);
@@ -86,18 +99,20 @@ export class Link {
 
   /** Browsers hide the broker's pings from the page, so behind a heartbeat of silence it asks for itself. */
   #listen() {
-    const silentMs = Date.now() - this.heardAt;
-    // A clock that was set back says nothing.
-    if (silentMs >= this.beatMs) this.check(PATIENCE_MS);
-    else this.#after(Math.min(this.beatMs, this.beatMs - silentMs), () => this.#listen());
+    // A clock that was set back says nothing: the silence counts from here.
+    this.heardAt = Math.min(this.heardAt, Date.now());
+    const leftMs = this.beatMs + this.heardAt - Date.now();
+    if (leftMs <= 0) this.check(PATIENCE_MS);
+    else this.#after(leftMs, () => this.#listen());
   }
 
   #hear(text, token) {
     this.heardAt = Date.now();
+    this.#endsAt = 0;
     let frame;
-    try { frame = JSON.parse(text); } catch { return this.end("bad_message", "not a broker"); }
+    try { frame = this.hooks.read(text); } catch { return this.end("bad_message", "not a broker"); }
     const { op, ref } = frame;
-    const auth = op === "ack" || op === "error" ? this.#authRefs.get(ref) : null;
+    const auth = this.#authRefs.get(ref);
     if (auth) {
       this.#authRefs.delete(ref);
       return op === "ack" ? auth.resolve() : auth.reject(frame);
@@ -107,8 +122,8 @@ export class Link {
     else if (op !== "pong" && op !== "heartbeat") this.hooks.frame(frame, text);
   }
 
-  async #welcome({ session, heartbeat }, token) {
-    Object.assign(this, { session, welcomed: true, beatMs: heartbeat * 1000 });
+  async #welcome({ session, heartbeat, version }, token) {
+    Object.assign(this, { session, version, welcomed: true, beatMs: heartbeat * 1000 });
     this.#listen();
     try {
       if (token) await this.auth(token);

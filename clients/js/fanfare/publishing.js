@@ -31,7 +31,7 @@ export class Publishing {
 
   /** When to go on after a refusal that passes, in milliseconds from now; 0 for at once. */
   get pauseMs() {
-    return this.#waiting.length ? Math.max(0, this.#notBefore - Date.now()) : 0;
+    return this.#waiting.length ? Math.max(0, this.#notBefore - performance.now()) : 0;
   }
 
   /**
@@ -84,7 +84,8 @@ export class Publishing {
     this.#asked.delete(ref);
     if (op === "error" && PASSING.has(code) && item.key) {
       this.#waiting.unshift(item);
-      this.#notBefore = Date.now() + 500 + 1000 * Math.random();
+      // Not by the time of day, which may be set back.
+      this.#notBefore = performance.now() + 500 + 1000 * Math.random();
       return true;
     }
     item.done();

@@ -231,12 +231,12 @@ export class Resume {
     for (const [topic, id] of this.#shown) if (!isLater(id, this.#placeOf(lane, false))) this.#shown.delete(topic);
   }
 
-  /** Takes what the broker says. Of a `gap`, returns the patterns that it is of. */
-  take(frame) {
+  /** Takes what the broker says; an event that is spoilt is handed to nobody. Of a `gap`, returns the patterns that it is of. */
+  take(frame, isSpoilt) {
     const { op, ref, lane = 0 } = frame;
     if (op !== "event") this.#stirred = true;
     const asked = this.#asked?.ref === ref ? this.#asked : null;
-    if (op === "event") this.#event(frame, lane);
+    if (op === "event") this.#event(frame, lane, isSpoilt);
     else if (op === "gap") return this.#gap(frame, lane, asked);
     else if (op === "live") this.#live(frame, lane, asked);
     else if (op === "ack" && asked) asked.acked = true;
@@ -244,7 +244,7 @@ export class Resume {
     else if (op === "cursor") this.#advanceBoth(lane, frame.cursor);
   }
 
-  #event(event, lane) {
+  #event(event, lane, isSpoilt) {
     const { id, replay, snapshot, conflated, topic } = event;
     const asked = this.#asked?.acked ? this.#asked : null;
     const isReplay = replay !== undefined, isNewest = snapshot || conflated;
@@ -262,7 +262,7 @@ export class Resume {
         const getsAll = this.#wire.get(pattern)?.mode === Infinity;
         isHeard = ofLive && !(conflated && getsAll) && (!snapshot || values(begin)) || isFor && !getsAll;
       }
-      if (isHeard) subscription.hand(event);
+      if (isHeard && !isSpoilt) subscription.hand(event);
     }
     if (id && (ofLive || isFor) && this.#placeOf(lane, false)) this.#shown.set(topic, id);
     if (id === undefined || isNewest) return;

@@ -4,7 +4,7 @@
 // `filling` until it is whole. Listeners are told of all stores together, so that no two of a page are of different moments,
 // and see snapshots that stay as they are between two tellings.
 
-const FRAME_MS = 16, HIDDEN_MS = 100;
+const FRAME_MS = 1000 / 60, EARLY_MS = 4, HIDDEN_MS = 100;
 const MAX = 10_000, BUFFER = 1_000, TAIL = 50, PAGE = 1_000;
 const RETRY_MS = 1_000, MAX_RETRY_MS = 30_000, MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -18,7 +18,7 @@ const failed = (code, message) => Object.assign(new Error(message), { code });
 const due = new Set();
 /** Who waits until all of them are told. */
 const untold = [];
-let toldAt = -Infinity, frame, timer;
+let nextAt = 0, frame, timer;
 
 /** With the next frame; a page that nobody sees has none. */
 function arm() {
@@ -29,9 +29,10 @@ function arm() {
 function tell() {
   if (frame !== undefined) cancelAnimationFrame(frame);
   clearTimeout(timer);
-  // Some screens have more frames than anybody can read.
-  if (performance.now() - toldAt < FRAME_MS - 1) return arm();
-  toldAt = performance.now();
+  // Some screens have more frames than anybody can read, and none has them to the millisecond.
+  const now = performance.now();
+  if (now < nextAt - EARLY_MS) return arm();
+  nextAt = Math.max(nextAt, now) + FRAME_MS;
   const stores = [...due].filter((store) => store.refresh());
   due.clear();
   for (const store of stores) store.tell();

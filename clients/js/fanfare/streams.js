@@ -37,7 +37,7 @@ export class Streams {
 
   /** Keeps for this tab that WebSockets do not come through. */
   remember() {
-    try { sessionStorage.setItem("fanfare.streams", `${Date.now()} ${this.url}`); } catch { /* no storage: it is found out again */ }
+    try { sessionStorage.setItem(`fanfare.streams ${this.url}`, Date.now()); } catch { /* no storage: it is found out again */ }
   }
 
   close() {

@@ -5,7 +5,7 @@
 
 import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -18,11 +18,12 @@ const PATIENCE_MS = 30_000;
 
 /** Asks `question` until its answer is truthy, and returns that. */
 export async function eventually(question, what = question.toString()) {
-  const deadline = Date.now() + PATIENCE_MS;
+  // Not by the time of day, which some tests set.
+  const deadline = performance.now() + PATIENCE_MS;
   for (;;) {
     const answer = await question();
     if (answer) return answer;
-    if (Date.now() > deadline) throw new Error(`still not so after ${PATIENCE_MS} ms: ${what}`);
+    if (performance.now() > deadline) throw new Error(`still not so after ${PATIENCE_MS} ms: ${what}`);
     await new Promise((next) => setTimeout(next, 10));
   }
 }
@@ -48,24 +49,51 @@ export async function startBroker(t, env = {}) {
     port = Number(new URL(url).port);
   }
   async function stop(signal = "SIGKILL") {
-    if (child.exitCode !== null || child.signalCode !== null) return;
+    if (!child.pid || child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((done) => child.on("exit", done));
     child.kill(signal);
     await ended;
   }
   t.after(async () => {
+    child.kill("SIGCONT");
     await stop();
     await rm(directory, { recursive: true, force: true });
   });
   await start();
   return {
     url, port, stop, start,
+    /** Sends a signal that ends nothing, such as SIGSTOP. */
+    signal: (name) => child.kill(name),
     async restart({ wiped = false, signal } = {}) {
       await stop(signal);
       if (wiped) await rm(join(directory, "history"), { recursive: true, force: true });
       await start();
     },
   };
+}
+
+/** A Redis for several brokers, which ends with the test; returns what is said of it to each of them. */
+export async function startRedis(t) {
+  const server = createServer();
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  const { port } = server.address();
+  await new Promise((closed) => server.close(closed));
+  const child = spawn("redis-server", ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], { cwd: tmpdir(), stdio: "ignore" });
+  t.after(() => child.kill("SIGKILL"));
+  const answers = () => new Promise((said) => {
+    const socket = connect(port, "127.0.0.1", () => { socket.destroy(); said(true); }).on("error", () => said(false));
+  });
+  await eventually(answers, "Redis answers");
+  return { FANFARE_REDIS_URL: `redis://127.0.0.1:${port}` };
+}
+
+/** Publishes many events over HTTP, `[topic, data]` each, in batches. */
+export async function publishAll({ url }, events, headers = {}) {
+  for (let at = 0; at < events.length; at += 500) {
+    const batch = events.slice(at, at + 500).map(([topic, data]) => ({ topic, data }));
+    const answer = await fetch(`${url}/v1/events`, { method: "POST", headers: { "Content-Type": "application/json", ...headers }, body: JSON.stringify({ events: batch }) });
+    if (!answer.ok) throw new Error(`publish: ${answer.status} ${await answer.text()}`);
+  }
 }
 
 /** Publishes over HTTP, and returns the event's id. */
@@ -79,15 +107,19 @@ export async function publish({ url }, topic, data, headers = {}) {
 }
 
 /**
- * A way to `port` that may be cut (all that goes through it ends), swallow (nothing comes through, and nobody is told), or
- * take the upgrade out of requests, as proxies do that know no WebSockets.
+ * A way to `port` that may be cut (all that goes through it ends), swallow (nothing comes through, and nobody is told),
+ * end each connection behind so many bytes from the broker (`bytes`), or
+ * take the upgrade out of requests, as proxies do that know no WebSockets. It may lead elsewhere from some time on (`port`).
  */
 export async function startProxy(t, port) {
-  const open = new Set();
-  const way = { strips: false, swallows: false, connects: 0 };
+  const open = new Set(), fars = new Set();
+  const way = { port, strips: false, swallows: false, bytes: Infinity, connects: 0 };
   const server = createServer((near) => {
     way.connects += 1;
-    const far = connect(port, "127.0.0.1");
+    const far = connect(way.port, "127.0.0.1");
+    let left = way.bytes;
+    fars.add(far);
+    far.on("close", () => fars.delete(far));
     for (const [from, to] of [[near, far], [far, near]]) {
       open.add(from);
       // A way that swallows tells nobody of an end either.
@@ -95,6 +127,12 @@ export async function startProxy(t, port) {
       from.on("error", () => to.destroy());
       from.on("data", (bytes) => {
         if (way.swallows) return;
+        if (from === far && (left -= bytes.length) < 0) {
+          far.pause();
+          near.write(bytes.subarray(0, left));
+          // What came before the end is read by then: not every implementation reads it behind that.
+          return setTimeout(() => near.destroy(), 50);
+        }
         const isHandshake = way.strips && from === near && /^upgrade: websocket/im.test(bytes.toString("latin1"));
         to.write(isHandshake ? Buffer.from(bytes.toString("latin1").replace(/^(upgrade|connection):.*\r\n/gim, ""), "latin1") : bytes);
       });
@@ -109,6 +147,9 @@ export async function startProxy(t, port) {
     url: `http://127.0.0.1:${own}`,
     /** Ends what is open; new connections come through. */
     drop: destroy,
+    /** Keeps everything that comes from the broker, and then hands it on. */
+    hold: () => { for (const socket of fars) socket.pause(); },
+    flow: () => { for (const socket of fars) socket.resume(); },
     /** Ends what is open and refuses what is new, until `mend`. */
     cut: () => new Promise((done) => { server.close(done); destroy(); }),
     mend: () => listen(own),
@@ -137,6 +178,63 @@ export function watchedSocket() {
   return watched;
 }
 
+/** The time of day, which may jump: `aheadMs` is how far it is ahead of the truth. */
+export function startClock(t) {
+  const { now } = Date;
+  const clock = { aheadMs: 0 };
+  Date.now = () => now() + clock.aheadMs;
+  t.after(() => { Date.now = now; });
+  return clock;
+}
+
+/** WebSockets to a model of the broker, in this process: as many and as fast as one likes. `welcome` is what it says first. */
+export function modelSocket(broker, welcome = {}) {
+  return class ModelSocket {
+    static opened = [];
+    readyState = 0;
+
+    constructor() {
+      ModelSocket.opened.push(this);
+      setImmediate(() => {
+        if (this.readyState) return;
+        this.readyState = 1;
+        this.session = broker.connect();
+        this.session.say({ op: "welcome", session: `s${ModelSocket.opened.length}`, heartbeat: 25, ...welcome });
+        this.pump();
+      });
+    }
+
+    /** What the broker has to say, all of it. */
+    pump() {
+      const { session } = this;
+      while (this.readyState === 1 && (session.out.length || session.catchups.length)) {
+        if (session.out.length) this.onmessage?.({ data: session.out.shift() });
+        else session.step(session.catchups[0]);
+      }
+    }
+
+    send(text) {
+      const request = JSON.parse(text);
+      if (request.op === "auth") this.session.say({ op: "ack", ref: request.ref });
+      else if (request.op === "ping") this.session.say({ op: "pong", ref: request.ref });
+      else if (request.op === "publish") this.session.say({ op: "ack", ref: request.ref, id: broker.publish(request.topic).id });
+      else this.session.ask(request);
+      setImmediate(() => this.pump());
+    }
+
+    close() {
+      this.readyState = 3;
+      if (broker.session === this.session) broker.session = null;
+    }
+
+    /** The connection breaks. */
+    break() {
+      this.close();
+      this.onclose?.({ code: 1006, reason: "" });
+    }
+  };
+}
+
 /** A client that ends with the test, and what it said: `states`, `errors`, `gaps`. */
 export function client(t, url, options = {}) {
   const fanfare = new Fanfare(url, options);
@@ -153,4 +251,29 @@ export function tokenFor(secret, { sub = "ada", seconds = 3600, subscribe = [">"
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const body = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, exp: Math.floor(Date.now() / 1000) + seconds, jti: `${Math.random()}`, fanfare: { subscribe, publish: may } })}`;
   return `${body}.${createHmac("sha256", secret).update(body).digest("base64url")}`;
+}
+
+/**
+ * Runs the first example of the README that imports `name`, as it is printed but for the broker's address, until its output
+ * is as `until` says or it ends; returns the output and the exit code.
+ */
+export async function runPrinted(t, name, { url, until } = {}) {
+  const readme = await readFile(join(ROOT, "clients/js/README.md"), "utf8");
+  const [example] = [...readme.matchAll(/```js\n([^]*?)```/g)].map(([, text]) => text).filter((text) => text.includes(`from "${name}"`));
+  if (!example) throw new Error(`the README has no example with ${name}`);
+  const script = url ? example.replaceAll("https://push.example", url) : example;
+  const runner = /from "node:test"/.test(example) ? ["--test-reporter=tap"] : [];
+  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", ...runner, "--input-type=module", "-e", script], {
+    cwd: join(ROOT, "clients/js"),
+    // One that knows that a test runs it would report in a form of the runner's own.
+    env: { ...process.env, NODE_TEST_CONTEXT: "" },
+  });
+  t.after(() => child.kill());
+  let stdout = "", stderr = "", code;
+  child.stdout.on("data", (text) => { stdout += text; });
+  child.stderr.on("data", (text) => { stderr += text; });
+  child.on("close", (status) => { code = status ?? -1; });
+  await eventually(() => code !== undefined || until?.test(stdout), `the example of ${name} prints ${until}: ${stdout}${stderr}`);
+  if (code) throw new Error(`the example of ${name} ended with ${code}:\n${stdout}${stderr}`);
+  return { stdout, stderr, code };
 }

@@ -83,7 +83,8 @@ class Life {
     const heard = this.dice.below(this.link.out.length + 1);
     for (let n = 0; n < heard; n++) this.hear();
     trace(this.clock, "cut");
-    this.link = this.broker.session = null;
+    this.link = null;
+    this.broker.cut();
     this.requests = [];
     this.resume.cut();
   }

@@ -148,3 +148,48 @@ test("a client that only publishes gives its connection back", options, async (t
   await fanfare.publish("a", 1);
   await is("idle");
 });
+
+test("R34 over one kill -9 after the other nothing that is published is lost or doubled, and what is acknowledged is what the broker has", { timeout: 300_000 }, async (t) => {
+  const kills = Number(process.env.FANFARE_KILLS ?? 3);
+  const broker = await startBroker(t);
+  const publishers = [client(t, broker.url, { queue: true }), client(t, broker.url, { queue: true }), client(t, broker.url, { queue: true, WebSocket: null })];
+  const acknowledged = new Map();
+  let isOver = false, said = 0;
+  /** One publish behind the other, and some of them side by side, as long as it lasts. */
+  const publishOn = async ({ fanfare }, who) => {
+    const lane = async (lane) => {
+      for (let n = 0; !isOver; n++) {
+        const name = `${who}/${lane}/${n}`;
+        said += 1;
+        const { id } = await fanfare.publish(`from.${who}`, name);
+        assert.ok(!acknowledged.has(name), name);
+        acknowledged.set(name, id);
+      }
+    };
+    await Promise.all(Array.from({ length: 20 }, (_, n) => lane(n)));
+  };
+  const running = publishers.map(publishOn);
+  for (let n = 0; n < kills; n++) {
+    const before = acknowledged.size;
+    await eventually(() => acknowledged.size > before + 200);
+    await broker.stop("SIGKILL");
+    await broker.start();
+  }
+  const before = acknowledged.size;
+  await eventually(() => acknowledged.size > before + 100);
+  isOver = true;
+  await Promise.all(running);
+  const history = new Map();
+  for (let since = "-1h"; ;) {
+    const page = await (await fetch(`${broker.url}/v1/events?match=from.*&limit=1000&since=${since}`)).json();
+    if (!page.events.length) break;
+    for (const { data, id } of page.events) {
+      assert.ok(!history.has(data), `${data} is there twice`);
+      history.set(data, id);
+    }
+    since = page.next;
+  }
+  t.diagnostic(`${said} publishes over ${kills} kills`);
+  assert.equal(said, acknowledged.size);
+  assert.deepEqual(history, new Map([...acknowledged].sort(([, a], [, b]) => a.split("-")[1] - b.split("-")[1] || a.split("-")[2] - b.split("-")[2])));
+});

@@ -378,7 +378,11 @@ fn each_reply_has_its_form() {
     for (reply, text) in [
         (
             Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
-            r#"{"op":"welcome","session":"s1","heartbeat":25}"#,
+            concat!(
+                r#"{"op":"welcome","session":"s1","heartbeat":25,"version":""#,
+                env!("CARGO_PKG_VERSION"),
+                r#""}"#
+            ),
         ),
         (
             Reply::Ack { reference: Some(2), id: None, superseded: None, repeated: false },

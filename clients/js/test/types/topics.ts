@@ -53,3 +53,14 @@ fanfare.on("state", ({ state, retryAt }) => { is<Equal<typeof retryAt, number | 
 fanfare.on("gap", ({ patterns }) => patterns.join());
 // @ts-expect-error no such event
 fanfare.on("close", () => {});
+
+declare const order: { readonly "~standard": { version: 1; vendor: string; validate(value: unknown): { value: Order } | { issues: readonly { message: string }[] }; types?: { input: { id: string }; output: Order } } };
+declare const anything: { readonly "~standard": { version: 1; vendor: string; validate(value: unknown): unknown } };
+const checked = new Fanfare("https://push.example", { schemas: { "orders.*": order, "host.>": anything } });
+checked.subscribe("orders.7", ({ data }) => { is<Equal<typeof data, Order>>(); });
+checked.subscribe("host.a", ({ data }) => { is<Equal<typeof data, unknown>>(); });
+new Fanfare<Topics>({ schemas: { "orders.*": order } }).subscribe("host.a.cpu", ({ data }) => { is<Equal<typeof data, Cpu>>(); });
+// @ts-expect-error a number is no schema
+new Fanfare("https://push.example", { schemas: { "orders.*": 7 } });
+// @ts-expect-error an order is no percentage
+new Fanfare<Topics>({ schemas: { "host.*.cpu": order } });
