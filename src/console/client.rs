@@ -51,6 +51,8 @@ modules! {
     "fanfare/batches.js": JAVASCRIPT, ["fanfare/batches.js"],
     "fanfare/cbor.js": JAVASCRIPT, ["fanfare/cbor.js"],
     "fanfare/cbor.d.ts": TYPES, ["fanfare/cbor.d.ts"],
+    "fanfare/elements.d.ts": TYPES, ["fanfare/elements.d.ts"],
+    "fanfare/elements.js": JAVASCRIPT, ["fanfare/elements.js"],
     "fanfare/eventstream.js": JAVASCRIPT, ["fanfare/eventstream.js"],
     "fanfare/feed.js": JAVASCRIPT, ["fanfare/feed.js"],
     "fanfare/hub.js": JAVASCRIPT, ["fanfare/hub.js"],
@@ -65,7 +67,11 @@ modules! {
     "fanfare/shared.js": JAVASCRIPT, ["fanfare/shared.js"],
     "fanfare/shared.d.ts": TYPES, ["fanfare/shared.d.ts"],
     "fanfare/streams.js": JAVASCRIPT, ["fanfare/streams.js"],
+    "fanfare/svelte.d.ts": TYPES, ["fanfare/svelte.d.ts"],
+    "fanfare/svelte.js": JAVASCRIPT, ["fanfare/svelte.js"],
     "fanfare/tokens.js": JAVASCRIPT, ["fanfare/tokens.js"],
+    "fanfare/vue.d.ts": TYPES, ["fanfare/vue.d.ts"],
+    "fanfare/vue.js": JAVASCRIPT, ["fanfare/vue.js"],
 }
 
 impl Module {
@@ -165,9 +171,10 @@ mod tests {
         for module in CLIENT.iter().filter(|module| module.content_type == JAVASCRIPT) {
             let folder = module.path.rsplit_once('/').map_or("", |(folder, _)| folder);
             let text = joined(module.sources);
-            for rest in text.split("\"./").skip(1) {
+            for rest in text.split("\".").skip(1).filter(|rest| rest.starts_with(['.', '/'])) {
                 let name = rest.split('"').next().unwrap_or_default();
-                let path = format!("{folder}/{name}");
+                // Of the modules, only `/fanfare.js` stands above the others.
+                let path = name.strip_prefix('.').map_or(format!("{folder}{name}"), String::from);
                 let is_served = CLIENT.iter().any(|other| other.path == path);
                 assert!(is_served, "{} names {path}", module.path);
             }

@@ -216,6 +216,44 @@ test("R28 all tabs go on over cuts and a restart of the broker, over one connect
   await eventually(async () => (await sessions(again)).length === 1);
 });
 
+test("R28 a tab that stands still holds nobody up, and goes on from where it stood", options, async (t) => {
+  const broker = await startBroker(t);
+  const { tab, tabs, leader } = await startTabs(t, broker);
+  for (let n = 0; n < 2; n++) await tab("ada", ["n"]);
+  const first = leader(), other = tabs.find((each) => each !== first);
+  const goOn = await stopProcess(other);
+  const COUNT = 10_500;
+  for (let n = 0; n < COUNT; n += 500) {
+    const events = Array.from({ length: 500 }, (_, k) => ({ topic: "n", data: n + k }));
+    const answer = await fetch(`${broker.url}/v1/events`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ events }) });
+    assert.equal(answer.status, 201);
+  }
+  await eventuallyIn(first.page, (count) => globalThis.got.length === count, COUNT);
+  await goOn();
+  await eventuallyIn(other.page, (count) => globalThis.got.length >= count, COUNT);
+  assert.deepEqual(await heard(other), [...Array(COUNT).keys()]);
+  assert.ok((await read(other, "states")).some(({ reason }) => reason?.code === 4409 || reason?.code === "slow_consumer"), "more than fits was on its way");
+  assert.deepEqual(await read(other, "gaps"), []);
+});
+
+test("R28 an announced stop of the broker moves all tabs before it comes", options, async (t) => {
+  const broker = await startBroker(t, { env: { FANFARE_SERVER_SHUTDOWN_DELAY: "3s" } });
+  const { tab, tabs } = await startTabs(t, broker);
+  for (let n = 0; n < 3; n++) await tab("ada", ["n"]);
+  const before = new Set(await Promise.all(tabs.map(({ page }) => page.evaluate(() => globalThis.fanfare.session))));
+  const restarted = broker.restart("SIGTERM");
+  for (const { page } of tabs) await eventuallyIn(page, (old) => globalThis.fanfare.session !== old && globalThis.fanfare.session, [...before][0]);
+  await publish(broker.url, "n", 1);
+  for (const each of tabs) {
+    await eventually(async () => (await heard(each)).length === 1);
+    assert.deepEqual((await read(each, "states")).map(({ state }) => state), ["connecting", "live"]);
+  }
+  await eventually(() => tabs.reduce((sum, { sockets }) => sum + sockets.size, 0) === 1, "the old connection is let go of");
+  const again = await restarted;
+  await publish(again.url, "n", 2);
+  for (const each of tabs) await eventually(async () => (await heard(each)).length === 2);
+});
+
 for (const [what, prepare] of [["Web Locks", "Object.defineProperty(navigator, 'locks', { value: undefined })"], ["BroadcastChannel", "delete globalThis.BroadcastChannel"]]) {
   test(`R28 without ${what} each tab has a connection of its own, silently`, options, async (t) => {
     const broker = await startBroker(t);

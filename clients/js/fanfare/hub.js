@@ -13,8 +13,13 @@ const MOST = 10_000;
 /** A frame with more members, which count as the later ones do. */
 const withMore = (message, frame, more) => typeof message === "string" ? `${message.trimEnd().slice(0, -1)},${JSON.stringify(more).slice(1)}` : { ...frame, ...more };
 
-/** An event as one that comes live; the broker says how it comes behind all else. */
-const asLive = (message, { replay, ...frame }) => typeof message === "string" ? message.replace(/,"replay":\d+(?=(,"\w+":(true|\d+))*}$)/, "") : frame;
+/** A frame without one of the marks of how it comes, which the broker writes behind all else. */
+function without(message, frame, mark) {
+  if (frame[mark] === undefined) return message;
+  if (typeof message === "string") return message.replace(new RegExp(`,"${mark}":(true|\\d+)(?=(,"\\w+":(true|\\d+))*}\\s*$)`), "");
+  const { [mark]: _, ...rest } = frame;
+  return rest;
+}
 
 export class Hub {
   #socket;
@@ -24,6 +29,9 @@ export class Hub {
   /** Request number → whose request it is, and its number there. */
   #answers = new Map();
   #ref = 0;
+  /** The number of the one subscribe that is not live yet. */
+  #askedRef;
+  #part = -1;
   #welcome;
   #trouble;
   /** What is being heard, while it is. */
@@ -49,7 +57,7 @@ export class Hub {
 
   /** Takes a tab in; `send(message)` and `over(code, reason)` go to it. */
   open(id, { send, over, alone }) {
-    const session = { id, send, over, alone, subscriptions: new Set(), isHealing: false, last: null };
+    const session = { id, send, over, alone, subscriptions: new Set(), isHealing: false, last: null, lastNewest: null };
     this.#sessions.set(id, session);
     if (this.#welcome) send(this.#welcome);
     if (this.#trouble) send(this.#trouble);
@@ -101,13 +109,15 @@ export class Hub {
     let request;
     while ((request = this.#resume.next(this.#ref + 1))) {
       this.#ref += 1;
+      if (request.op === "subscribe") this.#askedRef = this.#ref;
       this.#socket.send(JSON.stringify(request));
     }
   }
 
   #subscribe(session, ref, { topics, since, mode, max_rate: rate, snapshot, last, tail }) {
     const begin = last ? { last } : tail ? { tail } : snapshot ? { snapshot } : {};
-    const request = { session, ref, left: new Set(topics), isAcked: false, isOver: false, last: null };
+    const request = { session, ref, left: new Set(topics), subscriptions: new Set(), isAcked: false, isOver: false, last: null, ids: new Set() };
+    request.isPlain = since === undefined && !Object.keys(begin).length;
     // What is asked for together is granted together, and has one place until it is live: so it waits for its whole.
     request.held = topics.length > 1 ? [] : null;
     for (const pattern of topics) {
@@ -119,8 +129,12 @@ export class Hub {
         refused: ({ code, message }) => this.#refuse(request, code, message),
       };
       session.subscriptions.add(subscription);
+      request.subscriptions.add(subscription);
       this.#resume.add(subscription);
+      // With nobody else's: what is refused to one is not asked for in halves for another.
+      subscription.part = this.#part;
     }
+    this.#part -= 1;
     this.#drive();
   }
 
@@ -133,10 +147,11 @@ export class Hub {
   #drop(subscription) {
     const { request, pattern } = subscription;
     request.session.subscriptions.delete(subscription);
+    request.subscriptions.delete(subscription);
     this.#resume.remove(subscription);
     if (request.isOver || !request.left.delete(pattern) || request.left.size) return;
     // Its last one: of what is left of it, all is live; of nothing, nothing is said.
-    if ([...request.session.subscriptions].some((other) => other.request === request)) this.#finish(request);
+    if (request.subscriptions.size) this.#finish(request);
     else request.isOver = true;
   }
 
@@ -144,7 +159,7 @@ export class Hub {
     if (request.isOver) return;
     request.isOver = true;
     const { session, ref } = request;
-    for (const subscription of [...session.subscriptions]) if (subscription.request === request) this.#drop(subscription);
+    for (const subscription of [...request.subscriptions]) this.#drop(subscription);
     this.#say(session, { op: "error", ref, code, message });
   }
 
@@ -184,7 +199,8 @@ export class Hub {
   }
 
   #control(frame) {
-    const { op, cursor } = frame;
+    const { op, ref, cursor } = frame;
+    if (op === "ack" && ref === this.#askedRef) for (const session of this.#sessions.values()) for (const each of session.subscriptions) each.isGranted ||= each.phase === "asked";
     if (op === "live" || op === "cursor") {
       this.#floor = cursor;
       this.#advance(cursor);
@@ -205,6 +221,12 @@ export class Hub {
       this.#ack(request);
       return request.session.send(message);
     }
+    // What begins now has not begun before all of it has.
+    if (request.isPlain && ![...request.subscriptions].every(({ phase, isGranted }) => isGranted || phase === "live")) return;
+    // Where another tab wants some of its patterns otherwise, they come one after the other, and may have events in common.
+    const { id } = this.#heard.frame;
+    if (request.ids.has(id)) return;
+    if (id) request.ids.add(id);
     request.held.push(message);
     if (request.held.length <= MOST) return;
     request.isOver = true;
@@ -217,13 +239,20 @@ export class Hub {
     this.#say(request.session, { op: "ack", ref: request.ref });
   }
 
-  #hand({ request }) {
+  #hand({ request, begin }) {
     const { message, frame } = this.#heard;
     const { session, ref, isOver } = request;
     if (!isOver) return this.#push(request, frame.snapshot ? message : withMore(message, frame, { replay: ref }));
-    if (session.last === frame) return;
-    session.last = frame;
-    session.send(frame.replay === undefined ? message : asLive(message, frame));
+    // A value that another tab asked for stands for what waited here for a slow screen; only behind a gap it is one here as well.
+    if (!frame.snapshot || session.isHealing && (begin.snapshot || begin.last)) this.#handOnce(session, "last", without(message, frame, "replay"));
+    else this.#handOnce(session, "lastNewest", withMore(without(message, frame, "snapshot"), { ...frame, snapshot: undefined }, { conflated: true }));
+  }
+
+  /** Whichever of its patterns it is for. */
+  #handOnce(session, form, message) {
+    if (session[form] === this.#heard.frame) return;
+    session[form] = this.#heard.frame;
+    session.send(message);
   }
 
   #gap({ request }, since, topics) {
@@ -231,10 +260,8 @@ export class Hub {
     const frame = { op: "gap", since, ...topics && { topics } };
     const say = (said) => typeof this.#welcome === "string" ? JSON.stringify(said) : said;
     if (!isOver) return this.#push(request, say({ ...frame, ref }));
-    if (session.last === this.#heard.frame) return;
-    session.last = this.#heard.frame;
     session.isHealing = true;
-    session.send(say(frame));
+    this.#handOnce(session, "last", say(frame));
   }
 
   #live({ pattern, request, latest }) {
@@ -256,10 +283,10 @@ export class Hub {
     request.isOver = true;
     this.#ack(request);
     for (const message of held ?? []) session.send(message);
-    request.held = null;
+    request.held = request.ids = null;
     this.#say(session, { op: "live", ref, cursor: latest ? this.#floor : this.#place });
     // A later subscribe to a pattern replaces the earlier one.
-    const patterns = new Set([...session.subscriptions].filter((each) => each.request === request).map(({ pattern }) => pattern));
+    const patterns = new Set([...request.subscriptions].map(({ pattern }) => pattern));
     for (const other of [...session.subscriptions]) if (other.request !== request && other.request.isOver && patterns.has(other.pattern)) this.#drop(other);
   }
 }

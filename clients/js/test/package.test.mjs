@@ -55,14 +55,14 @@ test("R2 importing it touches nothing of the runtime", options, async () => {
       if (!modules.has(url)) modules.set(url, new vm.SourceTextModule(await readFile(new URL(url), "utf8"), { context, identifier: url, initializeImportMeta: (meta) => { meta.url = url; } }));
       return modules.get(url);
     }
-    for (const url of ${JSON.stringify(["../fanfare.js", "../fanfare/stores.js"].map((path) => new URL(path, import.meta.url).href))}) {
+    for (const url of ${JSON.stringify(["../fanfare.js", "../fanfare/stores.js", "../fanfare/elements.js"].map((path) => new URL(path, import.meta.url).href))}) {
       const entry = await load(url);
       await entry.link((name, from) => load(new URL(name, from.identifier).href));
       await entry.evaluate();
-      console.log(typeof (entry.namespace.Fanfare ?? entry.namespace.latest));
+      console.log(typeof (Object.values(entry.namespace)[0]));
     }`;
   const { stdout } = await run(process.execPath, ["--experimental-vm-modules", "--no-warnings", "--input-type=module", "-e", script]);
-  assert.equal(stdout.trim(), "function\nfunction");
+  assert.equal(stdout.trim(), "function\nfunction\nfunction");
 });
 
 test("R3 what is packed is what a project needs, and works from an empty one", options, async (t) => {
@@ -112,7 +112,7 @@ test("R4 the broker serves the client with its types, to whom it lets in, and no
   for (const origin of ["null", "https://evil.example"]) assert.equal((await ask("/fanfare.js", { Origin: origin })).headers.get("access-control-allow-origin"), null);
   const again = await ask("/fanfare.js", { "If-None-Match": script.headers.get("etag") });
   assert.equal(again.status, 304);
-  for (const name of ["stores", "react"]) {
+  for (const name of ["elements", "react", "stores", "svelte", "vue"]) {
     const more = await ask(`/fanfare/${name}.js`);
     assert.equal(more.headers.get("x-typescript-types"), `./${name}.d.ts`);
     assert.equal(await (await ask(`/fanfare/${name}.d.ts`)).text(), await readFile(join(HERE, `fanfare/${name}.d.ts`), "utf8"));

@@ -556,7 +556,7 @@ test("R30 what is published too fast goes as the newest, in time, and the last o
 
 async function life(t, seed, transport) {
   const dice = diceOf(seed);
-  const broker = await startBroker(t, { FANFARE_TOPICS: '[{match = "room", presence = true}]' });
+  const broker = await startBroker(t, { FANFARE_TOPICS: '[{match = "room", presence = true}]', FANFARE_SERVER_SHUTDOWN_DELAY: "300ms" });
   const proxy = await startProxy(t, broker.port);
   const { fanfare } = client(t, proxy.url, transport);
   const { fanfare: other } = client(t, broker.url);
@@ -604,9 +604,9 @@ async function life(t, seed, transport) {
     } else if (deed < 70) await publishEvent(broker, { topic: `a.${dice.one(["t", "u"])}`, data: n, ttl_ms: 1 + dice.below(400) });
     else if (deed < 74) undo = undo ? undo() : other.subscribe("room", () => {});
     else if (deed < 84) proxy.drop();
-    else if (deed < 86) await broker.restart();
+    else if (deed < 86) await broker.restart({ signal: dice.one(["SIGKILL", "SIGTERM"]) });
     else if (deed < 88) {
-      await broker.restart({ wiped: true });
+      await broker.restart({ wiped: true, signal: dice.one(["SIGKILL", "SIGTERM"]) });
       rows.clear();
     } else if (deed < 90) fanfare.reconnect();
     else if (deed < 93) dice.one(stores.filter(({ kind }) => kind === "list")).store.older(1 + dice.below(9)).catch(() => {});
