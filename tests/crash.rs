@@ -105,7 +105,11 @@ impl Run {
     fn acknowledged(&self, receipt: &Value, topic: &Topic, number: usize, from: usize) {
         let mut history = self.history.lock().expect("the history");
         for (event, n) in receipt["events"].as_array().expect("events").iter().zip(from..) {
-            history.acknowledged(cursor(&event["id"]), Published::by(number, n, topic));
+            let published = Published::by(number, n, topic);
+            match published.carried.passes {
+                true => assert!(event["id"].is_null(), "{event}"),
+                false => history.acknowledged(cursor(&event["id"]), published),
+            }
         }
     }
 
@@ -155,13 +159,14 @@ async fn over_websocket(run: Arc<Run>, mut client: Client, stay: Range<usize>) -
             continue;
         };
         run.connections.fetch_add(1, Ordering::Relaxed);
+        client.connected(None);
         while client.received.len() < leave_after && !run.is_done(&client) {
             match timeout(Duration::from_secs(1), socket.next()).await {
                 Ok(Some(Ok(Message::Text(text)))) => {
                     let frame = Frame::parse(&text);
                     match frame.op {
                         "event" => client.event(&frame),
-                        "gap" => client.gap(),
+                        "gap" => client.gap(&frame),
                         _ => client.progress(&frame),
                     }
                 }
@@ -181,6 +186,7 @@ async fn over_sse(run: Arc<Run>, mut client: Client) -> Client {
             sleep(Duration::from_millis(20)).await;
             continue;
         };
+        client.connected(None);
         let mut chunks = response.bytes_stream();
         let mut buffer = String::new();
         while !run.is_done(&client) {
@@ -195,7 +201,7 @@ async fn over_sse(run: Arc<Run>, mut client: Client) -> Client {
                     let frame = Frame::parse(data);
                     match field("event: ") {
                         None => client.event(&frame),
-                        Some("fanfare.gap") => client.gap(),
+                        Some("fanfare.gap") => client.gap(&frame),
                         Some(_) => client.progress(&frame),
                     }
                 }
@@ -327,7 +333,8 @@ async fn a_hundred_thousand_events_to_a_slow_reader_cost_little_memory_and_log()
 #[test]
 fn the_checker_finds_each_fault() {
     let id = |n: usize| Cursor::parse(&format!("abcdefgh-1-{n}")).expect("a cursor");
-    let event = |n: usize| Published::by(0, n, &Topic::parse("a").expect("a topic"));
+    let topic = Topic::parse("a").expect("a topic");
+    let event = |n: usize| Published::by(0, n, &topic);
     let received = |numbers: &[usize]| {
         let events = numbers.iter().map(|n| Received::Event { id: id(*n), event: event(*n) });
         events.collect::<Vec<_>>()
@@ -352,9 +359,63 @@ fn the_checker_finds_each_fault() {
     let mut wrong = received(&[1, 2, 3]);
     wrong[1] = Received::Event { id: id(2), event: event(9) };
     assert_eq!(check(wrong), [Fault::Wrong { client: client(), id: id(2) }]);
-    let mut gap = received(&[1, 2, 3]);
-    gap.push(Received::Gap);
-    assert_eq!(check(gap), [Fault::Gap { client: client() }]);
+    let gap = |topics: &[&str]| {
+        let topics = topics.iter().map(ToString::to_string).collect();
+        [received(&[1, 2, 3]), vec![Received::Gap { topics }]].concat()
+    };
+    assert_eq!(check(gap(&[])), [Fault::Gap { client: client() }]);
+    assert_eq!(check(gap(&["a"])), [Fault::Gap { client: client() }]);
+
+    // Of what was forgotten a gap must tell who did not get it, and of nothing else.
+    let forgetting = |received: Vec<Received>| {
+        let mut history = History::default();
+        (1..=2).for_each(|n| history.acknowledged(id(n), event(n)));
+        history.forgotten(&topic);
+        history.acknowledged(id(3), event(3));
+        let mut client = Client::new(0, vec!["a".to_owned()], id(0));
+        client.received = received;
+        history.check(&[client])
+    };
+    let told = || vec![Received::Gap { topics: vec!["a".to_owned()] }];
+    let of_any = vec![Received::Gap { topics: Vec::new() }];
+    let of_another = vec![Received::Gap { topics: vec!["b".to_owned()] }];
+    assert_eq!(forgetting([told(), received(&[3])].concat()), []);
+    assert_eq!(forgetting([of_any, received(&[3])].concat()), []);
+    let gap = Fault::Gap { client: client() };
+    assert_eq!(forgetting([of_another, received(&[1, 2, 3])].concat()), [gap]);
+    assert_eq!(forgetting(received(&[1, 3])), [Fault::Lost { client: client(), id: id(2) }]);
+    assert_eq!(forgetting(told()), [Fault::Lost { client: client(), id: id(3) }]);
+
+    // What is kept from a session may be missing there, and must not come.
+    let excepting = |received: Vec<Received>| {
+        let mut history = History::default();
+        (1..=3).for_each(|n| history.acknowledged(id(n), event(n)));
+        history.kept_from(id(2), "s");
+        let mut client = Client::new(0, vec!["a".to_owned()], id(0));
+        client.received = received;
+        history.check(&[client])
+    };
+    let over = |session: &str| vec![Received::Connection { session: Some(session.to_owned()) }];
+    assert_eq!(excepting([over("s"), received(&[1, 3])].concat()), []);
+    assert_eq!(excepting([over("t"), received(&[1, 2, 3])].concat()), []);
+    let lost = Fault::Lost { client: client(), id: id(2) };
+    assert_eq!(excepting([over("t"), received(&[1, 3])].concat()), [lost]);
+    let shown = Fault::Shown { client: client(), id: id(2) };
+    assert_eq!(excepting([over("s"), received(&[1, 2, 3])].concat()), [shown]);
+
+    // What passes comes at most once over one connection, and in its order.
+    let passing = |numbers: &[usize]| {
+        let events = numbers.iter().map(|n| Received::Passing { event: event(*n) });
+        [received(&[1, 2, 3]), events.collect()].concat()
+    };
+    let fault = |n: usize| [Fault::Passing { client: client(), data: json!([0, n]).to_string() }];
+    assert!(event(19).carried.passes && event(32).carried.passes);
+    assert_eq!(check(passing(&[19, 32])), []);
+    assert_eq!(check([passing(&[19]), over("s"), vec![passing(&[19]).remove(3)]].concat()), []);
+    assert_eq!(check(passing(&[19, 19])), fault(19));
+    assert_eq!(check(passing(&[32, 19])), fault(19));
+    assert_eq!(check(passing(&[20])), fault(20));
+
     let mut history = History::default();
     history.acknowledged(id(1), event(1));
     history.acknowledged(id(1), event(2));

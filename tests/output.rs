@@ -269,6 +269,46 @@ async fn what_is_kept_is_read_back_newest_first_and_on_from_where_it_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_after_a_place_is_read_on_oldest_first_and_ends() {
+    let server = TestServer::open();
+    let ids = server.publish_all(&support::numbered("s.a", 0..1_500)).await;
+    let url = server.url("");
+    let history = async |more: &[&str]| {
+        lines_of(&[&["history", "--url", &url, "s.*", "--data", "--since"], more].concat()).await
+    };
+    let (lines, said) = history(&[&ids[0], "--limit", "2000"]).await;
+    let numbers: Vec<_> = (1..1_500).map(|n| n.to_string()).collect();
+    assert_eq!((lines, said.as_str()), (numbers, ""), "more than a page");
+    let (lines, said) = history(&["-15m", "--limit", "2"]).await;
+    assert_eq!(lines, ["0", "1"]);
+    let since = said.split("--since ").nth(1).expect("how to read on").trim();
+    assert_eq!(since, ids[1]);
+    assert_eq!(history(&[since, "--limit", "1"]).await.0, ["2"]);
+    let (lines, said) = history(&[ids.last().expect("an id")]).await;
+    assert_eq!((lines.len(), said.as_str()), (0, ""));
+    server.delete("/v1/topics/s.a/events").send().await.expect("an answer");
+    let (lines, said) = history(&[&ids[0]]).await;
+    assert!(lines.is_empty() && said.contains("older events were removed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_published_under_a_key_is_stored_once_however_often_it_is_run() {
+    let server = TestServer::open();
+    let url = server.url("");
+    let publish = async |more: &[&str]| {
+        lines_of(&[&["publish", "--url", &url, "a", "--idempotency-key", "k-1"], more].concat())
+            .await
+    };
+    let (first, _) = publish(&["1"]).await;
+    assert_eq!(publish(&["1"]).await.0, first);
+    let (_, said) = publish(&["2"]).await;
+    assert!(said.contains("idempotency_mismatch"), "{said}");
+    let (lines, said) = publish(&[]).await;
+    assert!(lines.is_empty() && said.contains("--idempotency-key is for one event"), "{said}");
+    assert_eq!(lines_of(&["history", "--url", &url, "a", "--data"]).await.0, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_a_page_is_read_back_whole() {
     let server = TestServer::open();
     server.publish_all(&support::numbered("a", 0..1_500)).await;

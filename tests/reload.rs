@@ -77,6 +77,25 @@ async fn a_key_with_other_rights_has_them_at_once() {
     assert_eq!(client.until("event").await["data"], 2);
 }
 
+/// It can ask nothing, so it was answered nothing: one of several patterns went silent.
+#[tokio::test]
+async fn an_event_stream_is_told_which_of_its_rights_is_lost() {
+    let scoped = |subscribe: &str| {
+        format!(r#"auth.keys=[{{name="x", key="{OLD}", subscribe=[{subscribe}]}}]"#)
+    };
+    let server = serve(&[&keys(&[NEW]), &scoped(r#""a", "b""#)]);
+    let query = format!("?topic=a&topic=b&access_token={OLD}");
+    let mut client = SseClient::live(&server, &query).await;
+    let fewer = typed(&[&keys(&[NEW]), &scoped(r#""b""#)]);
+    server.reload.apply(&fewer).await.expect("it is in force");
+    let told = client.next().await.expect("it goes on");
+    assert_eq!(told.event, "fanfare.error");
+    let said = json!({"code": "forbidden", "message": "no right to subscribe to a any more"});
+    assert_eq!(told.json(), said);
+    assert_eq!(publish(&server, NEW, "b", 2).await, 201);
+    assert_eq!(client.next().await.expect("it goes on").json()["data"], 2);
+}
+
 #[tokio::test]
 async fn sessions_end_when_the_key_of_their_token_does() {
     let secret = |secret: &str| format!("auth.jwt_secret={secret}");

@@ -151,6 +151,23 @@ async fn a_retry_may_come_another_way_than_the_first_attempt() {
     }
 }
 
+/// Whoever does not know whether a removal happened asks again, and must not take out what came in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removal_that_is_repeated_under_its_key_takes_nothing_newer_out() {
+    let server = TestServer::open();
+    let remove = async |key: &str| {
+        let request = server.delete("/v1/topics/a.x").header("idempotency-key", key);
+        expect(request.send().await.expect("an answer"), StatusCode::OK).await
+    };
+    let first = remove("r-1").await;
+    let value = server.publish("a.x", &json!(1)).await;
+    assert_eq!(remove("r-1").await, first);
+    let topic = server.get("/v1/topics/a.x").send().await.expect("an answer");
+    let topic = expect(topic, StatusCode::OK).await;
+    assert_eq!(topic["latest"]["id"], value["id"], "{topic}");
+    assert_ne!(remove("r-2").await["id"], first["id"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_key_that_is_shown_at_connect_is_the_same_publisher_as_over_http() {
     let server = TestServer::closed();

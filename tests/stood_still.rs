@@ -6,11 +6,13 @@ mod support;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::PATIENCE;
 use support::process::Process;
 use support::raw::Raw;
 use support::redis::Redis;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -154,54 +156,79 @@ async fn who_answers_heartbeats_stays_when_the_broker_goes_on() {
     reader.await.expect("the event comes");
 }
 
-#[tokio::test]
-async fn a_node_that_stood_still_keeps_the_connection_over_which_it_hears() {
-    let redis = Redis::start();
+/// The connections of Redis' clients, by their numbers.
+fn connections(redis: &Redis) -> Vec<String> {
+    let list: String = redis.run(&["CLIENT", "LIST"]);
+    let ours = list.lines().filter(|line| !line.contains("cmd=client"));
+    ours.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+}
+
+/// A node that is ready.
+async fn node_behind(redis: &Redis) -> Process {
     let settings = redis.settings();
     let settings: Vec<_> = settings.iter().map(String::as_str).collect();
     let broker = broker(&settings);
+    ready(&broker).await;
+    broker
+}
+
+async fn ready(broker: &Process) {
+    support::eventually("ready", async || {
+        let ready = reqwest::get(broker.url("/health/ready")).await;
+        ready.is_ok_and(|response| response.status() == 200)
+    })
+    .await;
+}
+
+/// What becomes of a publish.
+fn publish(broker: &Process) -> JoinHandle<StatusCode> {
+    let request = reqwest::Client::new().post(broker.url("/v1/topics/a/events"));
+    let request = request.bearer_auth(KEY).json(&1).send();
+    tokio::spawn(async { request.await.expect("an answer").status() })
+}
+
+#[tokio::test]
+async fn a_node_that_stood_still_keeps_the_connection_over_which_it_hears() {
+    let redis = Redis::start();
+    let broker = node_behind(&redis).await;
     let subscribed = || {
         let clients: String = redis.run(&["CLIENT", "LIST", "TYPE", "pubsub"]);
         clients.lines().map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>()
     };
-    let ready = async || {
-        let ready = reqwest::get(broker.url("/health/ready")).await;
-        ready.is_ok_and(|response| response.status() == 200)
-    };
-    support::eventually("ready", ready).await;
     let before = subscribed();
     assert_eq!(before.len(), 1);
     stand_still(&broker, async {}).await;
     sleep(Duration::from_millis(2_500)).await;
-    support::eventually("ready again", ready).await;
+    ready(&broker).await;
     assert_eq!(subscribed(), before);
 }
 
 #[tokio::test]
 async fn what_redis_answers_while_a_node_stands_still_is_answered_in_time() {
     let redis = Redis::start();
-    let settings = redis.settings();
-    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
-    let broker = broker(&settings);
-    let ready = async || {
-        let ready = reqwest::get(broker.url("/health/ready")).await;
-        ready.is_ok_and(|response| response.status() == 200)
-    };
-    support::eventually("ready", ready).await;
-    let connections = || {
-        let list: String = redis.run(&["CLIENT", "LIST"]);
-        let ours = list.lines().filter(|line| !line.contains("cmd=client"));
-        ours.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect::<Vec<_>>()
-    };
-    let before = connections();
+    let broker = node_behind(&redis).await;
+    let before = connections(&redis);
     let still = redis.stop();
-    let client = reqwest::Client::new();
-    let publish = client.post(broker.url("/v1/topics/a/events")).bearer_auth(KEY).json(&1).send();
-    let publish = tokio::spawn(publish);
+    let published = publish(&broker);
     // It has been asked, and would not wait for much longer.
     sleep(Duration::from_millis(300)).await;
     stand_still(&broker, async { drop(still) }).await;
-    let published = publish.await.expect("it does not panic").expect("an answer");
-    assert_eq!(published.status(), 201);
-    assert_eq!(connections(), before, "nothing was given up");
+    assert_eq!(published.await.expect("it does not panic"), 201);
+    assert_eq!(connections(&redis), before, "nothing was given up");
+}
+
+/// A batch of the most events does that on a busy machine.
+#[tokio::test]
+async fn a_redis_that_is_busy_for_longer_than_a_publisher_waits_is_not_given_up() {
+    let redis = Redis::start();
+    let broker = node_behind(&redis).await;
+    let before = connections(&redis);
+    let still = redis.stop();
+    assert_eq!(publish(&broker).await.expect("it does not panic"), 503);
+    drop(still);
+    support::eventually("it publishes", async || {
+        publish(&broker).await.expect("it does not panic") == 201
+    })
+    .await;
+    assert_eq!(connections(&redis), before, "nothing was given up");
 }

@@ -222,6 +222,8 @@ export declare class Fanfare<Map extends Payloads = {}> {
   reconnect(): void;
   /** Lets go of the connection, until something else is wanted, or `reconnect()`, and goes on from where it stands. */
   disconnect(): void;
+  /** A token as connections show it, for requests of another kind; undefined for who has no credential. */
+  token(): Promise<string | undefined>;
   /** Asks `token` for another one, and shows it in place. */
   renew(): Promise<void>;
   /** Ends everything, for good. */

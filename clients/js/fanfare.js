@@ -73,7 +73,7 @@ export class Fanfare {
   constructor(url, options = {}) {
     if (url && typeof url === "object" && !(url instanceof URL)) [url, options] = [undefined, url];
     this.url = brokerOf(url);
-    this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, ...options };
+    this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, read: JSON.parse, write: JSON.stringify, ...options };
     if (recalls(this.url)) [this.#failures, this.#tried] = [2, true];
     this.#unwatch = watch(() => this.#wake(), () => this.#suspend());
   }
@@ -138,7 +138,7 @@ export class Fanfare {
       throw failure({ code: state === "closed" ? state : "offline" });
     }
     // As it is now, whatever becomes of it.
-    const text = JSON.stringify(data);
+    const text = this.#options.write(data);
     this.#unanswered += 1;
     try {
       if (!this.#publishing) {
@@ -188,7 +188,7 @@ export class Fanfare {
   async renew() {
     const link = this.#link;
     if (!link?.ready) return this.reconnect();
-    const token = await this.#token();
+    const token = await this.token();
     // It belongs to the connection that it was asked for.
     if (!token || link.over) return;
     await link.auth(token);
@@ -338,13 +338,14 @@ export class Fanfare {
   async #open(isStreams) {
     const opening = this.#opening = {};
     try {
-      const { parse, raw, schemas, WebSocket } = this.#options;
-      const token = await this.#token();
+      const { parse, raw, read, schemas, WebSocket } = this.#options;
+      const token = await this.token();
       if (parse || raw || schemas) this.#read ??= (await import("./fanfare/reading.js")).reader(this.#options, matcher);
       const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};
       if (this.#opening !== opening) return;
       const socket = Streams ? new Streams(this.url, token, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
-      const link = new Link(socket, token, this.#failures < 2 ? WELCOME_MS : 2 * WELCOME_MS, {
+      const link = new Link(socket, token, WELCOME_MS * (this.#failures < 2 ? 1 : 2), {
+        read,
         ready: () => this.#ready(link),
         frame: (frame, text) => this.#take(link, frame, text),
         end: (reason) => this.#ended(link, reason),
@@ -361,7 +362,8 @@ export class Fanfare {
     }
   }
 
-  async #token() {
+  /** A token as each connection shows it, for requests of other kinds. */
+  async token() {
     const { token } = this.#options;
     if (token === undefined) return;
     this.#tokens ??= new (await import("./fanfare/tokens.js")).Tokens(token, () => this.#link?.ready && this.renew(), (error) => this.#tell(error, true));
@@ -376,10 +378,9 @@ export class Fanfare {
     this.#cut();
     this.#resume.lanes = link.isStreams;
     this.#resume.again();
-    const bound = this.#publishing?.bindAgain();
-    Promise.resolve(bound).then(() => old?.end("replaced"));
+    Promise.resolve(this.#publishing?.bindAgain()).then(() => old?.end("replaced"));
     const { version = RELEASE } = link;
-    if (version !== this.#version && !version.startsWith(RELEASE)) this.#emit("error", { code: "version", message: `broker ${version}, client ${RELEASE}x` });
+    if (version !== this.#version && !version.startsWith(RELEASE)) this.#emit("error", { code: "version", message: `${version}, not ${RELEASE}x` });
     this.#version = version;
     this.#sessions = [link.session, ...this.#sessions.slice(0, 9)];
     this.#stableAt = Date.now() + STABLE_MS;

@@ -1,6 +1,6 @@
-//! `fanfare history`: what is kept, newest first, one event a line.
+//! `fanfare history`: what is kept, newest first, or from a place on, one event a line.
 //!
-//! It reads back page by page until it has as many as are wanted or there are no more, and says from where to read on.
+//! It reads page by page until it has as many as are wanted or there are no more, and says from where to read on.
 
 use actix_web::http::StatusCode;
 use actix_web::rt::System;
@@ -24,12 +24,14 @@ Examples:
   fanfare history 'chat.>'
   fanfare history 'orders.>' --limit 1000
   fanfare history 'chat.>' --before k3v9x2mq-1-1841
+  fanfare history 'orders.>' --since -15m
+  fanfare history 'orders.>' --since 2026-03-14T09:00:00Z --data
 
 With a token (or an API key): FANFARE_TOKEN=... fanfare history ... (better than --token, which others on this
 machine can see in the list of processes).
 
-Events go to standard output, newest first, each as a JSON object on a line of its own. Standard error says how to
-read on, and where events are missing. To begin with the newest and then go on as they come: fanfare subscribe --tail N.";
+Events go to standard output, newest first (with --since oldest first), each as a JSON object on a line of its own.
+Standard error says how to read on, and where events are missing. To begin with the newest and then go on as they come: fanfare subscribe --tail N.";
 
 /// What `history` takes.
 #[derive(Debug, clap::Args)]
@@ -41,6 +43,14 @@ pub struct Args {
     /// Only events before this cursor, which is the `id` of an event [default: from the newest]
     #[arg(long, value_name = "CURSOR", value_parser = Cursor::parse)]
     before: Option<Cursor>,
+    /// Only events after this cursor, or since a time as RFC 3339 writes it, or so long ago; the oldest come first
+    #[arg(
+        long,
+        value_name = "CURSOR|TIME|-15m",
+        allow_hyphen_values = true,
+        conflicts_with = "before"
+    )]
+    since: Option<String>,
     /// End after this many events
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -76,37 +86,80 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let remote = Remote::new(args.url.clone(), credential)?;
         remote.require_room()?;
         tokio::select! {
-            result = read_back(&remote, &args) => result,
+            result = read(&remote, &args) => result,
             () = unread() => Err(Failure::Unread),
         }
     })
 }
 
-async fn read_back(remote: &Remote, args: &Args) -> Result<(), Failure> {
-    let mut before = args.before.map_or(String::new(), |before| before.to_string());
+/// From where it is read, and so which way.
+enum From {
+    /// Back from here; from the newest event where it is empty.
+    Before(String),
+    /// On from here.
+    Since(String),
+}
+
+impl From {
+    fn new(args: &Args) -> Self {
+        match &args.since {
+            Some(since) => Self::Since(since.clone()),
+            None => Self::Before(args.before.map_or(String::new(), |before| before.to_string())),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Before(_) => "before",
+            Self::Since(_) => "since",
+        }
+    }
+
+    fn place(&self) -> &str {
+        let (Self::Before(place) | Self::Since(place)) = self;
+        place
+    }
+
+    /// The same way, from where a page ends.
+    fn next(self, place: String) -> Self {
+        match self {
+            Self::Before(_) => Self::Before(place),
+            Self::Since(_) => Self::Since(place),
+        }
+    }
+}
+
+async fn read(remote: &Remote, args: &Args) -> Result<(), Failure> {
+    let mut from = From::new(args);
     let mut left = args.limit;
     loop {
-        let body = page(remote, args, &before, left.min(PAGE)).await?;
+        let wanted = left.min(PAGE);
+        let body = page(remote, args, &from, wanted).await?;
         let Page { events, next, gap } = serde_json::from_slice(&body)
             .map_err(|_| Failure::Failed(format!("{}: it is no page of events", remote.url())))?;
+        if gap && matches!(from, From::Since(_)) {
+            note("gap: older events were removed");
+        }
         for event in &events {
             print(shown(event, args.data))?;
         }
-        left = left.saturating_sub(events.len() as u64);
-        if gap {
+        if gap && matches!(from, From::Before(_)) {
             note(if next.is_some() {
                 "gap: events are missing"
             } else {
                 "gap: older events were removed"
             });
         }
+        left = left.saturating_sub(events.len() as u64);
+        // Read on there is always a next place, at the end as well.
+        let is_end = matches!(from, From::Since(_)) && (events.len() as u64) < wanted;
         match next {
-            None => return Ok(()),
             Some(next) if left == 0 => {
-                note(format_args!("to read on from here: --before {next}"));
+                note(format_args!("to read on from here: --{} {next}", from.name()));
                 return Ok(());
             }
-            Some(next) => before = next,
+            Some(next) if !is_end => from = from.next(next),
+            Some(_) | None => return Ok(()),
         }
     }
 }
@@ -117,9 +170,9 @@ fn shown(event: &RawValue, data: bool) -> &str {
     only.and_then(Result::ok).map_or(event.get(), |event| event.data.get())
 }
 
-async fn page(remote: &Remote, args: &Args, before: &str, limit: u64) -> Result<Vec<u8>, Failure> {
+async fn page(remote: &Remote, args: &Args, from: &From, limit: u64) -> Result<Vec<u8>, Failure> {
     let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("match", args.pattern.as_str()).append_pair("before", before);
+    query.append_pair("match", args.pattern.as_str()).append_pair(from.name(), from.place());
     query.append_pair("limit", &limit.to_string());
     let request = remote.get(&format!("/v1/events?{}", query.finish()));
     let failed = |why: String| Failure::Failed(format!("{}: {why}", remote.url()));

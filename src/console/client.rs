@@ -32,29 +32,47 @@ pub struct Module {
 
 macro_rules! modules {
     ($($path:literal: $content_type:expr, [$($source:literal),+]),+ $(,)?) => {
-        [$(Module {
+        /// The files of the client, by path.
+        pub static CLIENT: [Module; [$($path),+].len()] = [$(Module {
             path: concat!("/", $path),
             content_type: $content_type,
             sources: &[$(include_str!(concat!("../../clients/js/", $source))),+],
             served: OnceLock::new(),
-        }),+]
+        }),+];
     };
 }
 
-/// The files of the client, by path.
-pub static CLIENT: [Module; 9] = modules! {
+modules! {
     "fanfare.js": JAVASCRIPT, [
         "fanfare/backoff.js", "fanfare/link.js", "fanfare/resume.js", "fanfare/wake.js", "fanfare.js"
     ],
     "fanfare.d.ts": TYPES, ["fanfare.d.ts"],
+    "fanfare/batches.d.ts": TYPES, ["fanfare/batches.d.ts"],
+    "fanfare/batches.js": JAVASCRIPT, ["fanfare/batches.js"],
+    "fanfare/cbor.js": JAVASCRIPT, ["fanfare/cbor.js"],
+    "fanfare/cbor.d.ts": TYPES, ["fanfare/cbor.d.ts"],
+    "fanfare/elements.d.ts": TYPES, ["fanfare/elements.d.ts"],
+    "fanfare/elements.js": JAVASCRIPT, ["fanfare/elements.js"],
     "fanfare/eventstream.js": JAVASCRIPT, ["fanfare/eventstream.js"],
     "fanfare/feed.js": JAVASCRIPT, ["fanfare/feed.js"],
+    "fanfare/hub.js": JAVASCRIPT, ["fanfare/hub.js"],
     "fanfare/publishing.js": JAVASCRIPT, ["fanfare/publishing.js"],
     "fanfare/raw.js": JAVASCRIPT, ["fanfare/raw.js"],
+    "fanfare/react.d.ts": TYPES, ["fanfare/react.d.ts"],
+    "fanfare/react.js": JAVASCRIPT, ["fanfare/react.js"],
+    "fanfare/stores.d.ts": TYPES, ["fanfare/stores.d.ts"],
+    "fanfare/stores.js": JAVASCRIPT, ["fanfare/stores.js"],
     "fanfare/reading.js": JAVASCRIPT, ["fanfare/reading.js"],
+    "fanfare/resume.js": JAVASCRIPT, ["fanfare/resume.js"],
+    "fanfare/shared.js": JAVASCRIPT, ["fanfare/shared.js"],
+    "fanfare/shared.d.ts": TYPES, ["fanfare/shared.d.ts"],
     "fanfare/streams.js": JAVASCRIPT, ["fanfare/streams.js"],
+    "fanfare/svelte.d.ts": TYPES, ["fanfare/svelte.d.ts"],
+    "fanfare/svelte.js": JAVASCRIPT, ["fanfare/svelte.js"],
     "fanfare/tokens.js": JAVASCRIPT, ["fanfare/tokens.js"],
-};
+    "fanfare/vue.d.ts": TYPES, ["fanfare/vue.d.ts"],
+    "fanfare/vue.js": JAVASCRIPT, ["fanfare/vue.js"],
+}
 
 impl Module {
     /// The file, or that who asks with these headers has it already. It is asked for again with each load of a page, so
@@ -70,10 +88,17 @@ impl Module {
         if is_known {
             return answer.finish();
         }
-        if self.path == "/fanfare.js" {
-            answer.insert_header((X_TYPESCRIPT_TYPES, HeaderValue::from_static("./fanfare.d.ts")));
+        if let Some(types) = self.types() {
+            answer.insert_header((X_TYPESCRIPT_TYPES, types));
         }
         answer.content_type(self.content_type).body(text.as_str())
+    }
+
+    /// Where its types are, from where it is, if it has any.
+    fn types(&self) -> Option<HeaderValue> {
+        let path = format!("{}.d.ts", self.path.strip_suffix(".js")?);
+        let name = path.rsplit_once('/').map(|(_, name)| format!("./{name}"))?;
+        CLIENT.iter().any(|other| other.path == path).then(|| HeaderValue::from_str(&name).ok())?
     }
 
     fn prepare(&self) -> (String, EntityTag) {
@@ -146,14 +171,16 @@ mod tests {
         for module in CLIENT.iter().filter(|module| module.content_type == JAVASCRIPT) {
             let folder = module.path.rsplit_once('/').map_or("", |(folder, _)| folder);
             let text = joined(module.sources);
-            for rest in text.split("\"./").skip(1) {
+            for rest in text.split("\".").skip(1).filter(|rest| rest.starts_with(['.', '/'])) {
                 let name = rest.split('"').next().unwrap_or_default();
-                let path = format!("{folder}/{name}");
+                // Of the modules, only `/fanfare.js` stands above the others.
+                let path = name.strip_prefix('.').map_or(format!("{folder}{name}"), String::from);
                 let is_served = CLIENT.iter().any(|other| other.path == path);
                 assert!(is_served, "{} names {path}", module.path);
             }
             let exports = text.lines().filter(|line| line.starts_with("export ")).count();
-            assert_eq!(exports, 1, "{}", module.path);
+            let is_joined = module.sources.len() > 1;
+            assert!(exports == 1 || exports > 1 && !is_joined, "{}: {exports}", module.path);
         }
     }
 }

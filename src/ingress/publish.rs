@@ -72,9 +72,10 @@ pub async fn remove_value(
     event.envelope = Some(Box::new([Member::Removed(Removed::Publisher)].into_iter().collect()));
     require_publish(&access, slice::from_ref(&event))?;
     access.require_rate(1)?;
+    let key = idempotency::key(&request, &entrance, &access, &[], slice::from_ref(&event))?;
     put_trace(entrance.trace(request.head()).as_ref(), &mut event);
     access.sign(&mut event, None)?;
-    let append = Append { events: vec![event], key: None };
+    let append = Append { events: vec![event], key };
     let receipt = publish(&broker, &auth, &access, append).await?;
     let told: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(told.concat()))

@@ -71,7 +71,9 @@ impl Encoder for Sse {
                 block.shown("id", cursor);
                 block.control(reply);
             }
-            Reply::Gap { .. }
+            // What answers nothing: a right that the stream has lost, or why it can't begin.
+            Reply::Error { reference: None, .. }
+            | Reply::Gap { .. }
             | Reply::Warn { .. }
             | Reply::Heartbeat
             | Reply::Trouble(_)

@@ -142,6 +142,35 @@ export async function startHostDashboard(t, brokerUrl, { args = [], env = {} } =
   return { url: await program.url(), printed: () => program.output, stop: (signal) => program.stop(signal) };
 }
 
+/**
+ * An example, by the one command that its README says. `killBroker()` ends its broker for a while, as a crash would, and `kill("publisher")` another part of it, until
+ * `isBack`; `env` is for the example's own processes.
+ *
+ * @returns {Promise<{url: string, broker: string, printed: Function, killBroker: Function, kill: Function, stop: Function}>}
+ */
+export async function startExample(t, name, { env = {} } = {}) {
+  const program = new Program(join(ROOT, "examples/run"), [name, "--port", "0"], { cwd: ROOT, env: cleanEnvironment({ FANFARE_BIN, ...env }) });
+  atEnd(t, () => program.stop());
+  const said = (pattern) => eventually(() => {
+    if (program.isOver) throw new Error(`examples/run ${name} ended:\n${program.output}`);
+    return [...program.output.matchAll(pattern)].at(-1);
+  }, `${pattern} in the output of examples/run ${name}`);
+  const broker = () => said(/the broker is process (\d+) at (\S+);/g);
+  const [[, url], [, , at]] = await Promise.all([said(/the page is at (\S+)\n/g), broker()]);
+  return {
+    url,
+    broker: at,
+    printed: () => program.output,
+    async killBroker() { process.kill((await broker())[1], "SIGKILL"); },
+    async kill(part) {
+      const [, pid] = await said(new RegExp(`the ${part} is process (\\d+)`, "g"));
+      process.kill(pid, "SIGKILL");
+      return { isBack: () => eventually(async () => (await said(new RegExp(`the ${part} is process (\\d+)`, "g")))[1] !== pid, `the ${part} is started again`) };
+    },
+    stop: () => program.stop(),
+  };
+}
+
 /** A port that was free a moment ago, for what must know its peer's address before the peer runs. */
 export async function freePort() {
   const server = createServer();

@@ -2,13 +2,13 @@
 //!
 //! The history of a run is the acknowledged events and, for each client, everything it received in
 //! the order in which it did, across all of its connections. From these alone it finds events that
-//! were lost, came twice, came out of order, came changed, or are missing without a gap.
+//! were lost, came twice, came out of order, came changed, came to whom they were kept from, or are missing without a gap.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use fanfare::model::{Cursor, Pattern, Topic};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
@@ -27,6 +27,8 @@ pub struct Carried {
     pub version: Option<u64>,
     /// Its value ends by itself, which is later than any run.
     pub ends: bool,
+    /// It is passed on and not kept, so it has no place.
+    pub passes: bool,
 }
 
 impl Published {
@@ -35,7 +37,10 @@ impl Published {
         let is_removed = n % 7 == 3;
         let version = (n % 5 == 1).then_some(n as u64);
         // What is removed has no value that could end.
-        let carried = Carried { is_removed, version, ends: !is_removed && n % 11 == 2 };
+        let ends = !is_removed && n % 11 == 2;
+        // What passes leaves nothing that could be removed, superseded or end.
+        let passes = n % 13 == 6 && !is_removed && !ends && version.is_none();
+        let carried = Carried { is_removed, version, ends, passes };
         Self { topic: topic.clone(), data: json!([number, n]).to_string().into(), carried }
     }
 
@@ -52,7 +57,16 @@ impl Published {
         if carried.ends {
             event["ttl_ms"] = 86_400_000.into();
         }
+        if carried.passes {
+            event["keep"] = false.into();
+        }
         event
+    }
+
+    /// The tombstone that `DELETE /v1/topics/{topic}` makes.
+    pub fn removal(topic: &Topic) -> Self {
+        let carried = Carried { is_removed: true, ..Carried::default() };
+        Self { topic: topic.clone(), data: "null".into(), carried }
     }
 }
 
@@ -77,13 +91,21 @@ pub struct Frame<'a> {
     pub op: &'a str,
     id: Option<&'a str>,
     topic: Option<&'a str>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "there")]
     data: Option<&'a RawValue>,
     cursor: Option<&'a str>,
     #[serde(default)]
     removed: bool,
     version: Option<u64>,
     expires: Option<&'a str>,
+    pub session: Option<&'a str>,
+    #[serde(borrow, default)]
+    topics: Vec<&'a str>,
+}
+
+/// What is there, be it null.
+fn there<'de: 'a, 'a, D: Deserializer<'de>>(value: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(value).map(Some)
 }
 
 impl<'a> Frame<'a> {
@@ -107,9 +129,14 @@ impl Client {
         format!("{}&since={}", topics.join("&"), self.cursor)
     }
 
+    /// Notes a connection, which is of this session where that is told.
+    pub fn connected(&mut self, session: Option<&str>) {
+        self.received.push(Received::Connection { session: session.map(str::to_owned) });
+    }
+
     /// Notes an event.
     pub fn event(&mut self, frame: &Frame<'_>) {
-        let id = frame.id.map(Cursor::parse).expect("an id").expect("a cursor");
+        let id = frame.id.map(|id| Cursor::parse(id).expect("a cursor"));
         let (name, data) = (frame.topic.expect("a topic"), frame.data.expect("data"));
         let topic = match self.topics.get(name) {
             Some(topic) => topic.clone(),
@@ -122,15 +149,22 @@ impl Client {
             is_removed: frame.removed,
             version: frame.version,
             ends: frame.expires.is_some(),
+            passes: id.is_none(),
         };
         let event = Published { topic, data: data.get().into(), carried };
-        self.received.push(Received::Event { id, event });
-        self.cursor = id;
+        match id {
+            Some(id) => {
+                self.received.push(Received::Event { id, event });
+                self.cursor = id;
+            }
+            None => self.received.push(Received::Passing { event }),
+        }
     }
 
     /// Notes a gap.
-    pub fn gap(&mut self) {
-        self.received.push(Received::Gap);
+    pub fn gap(&mut self, frame: &Frame<'_>) {
+        let topics = frame.topics.iter().map(|topic| (*topic).to_owned()).collect();
+        self.received.push(Received::Gap { topics });
     }
 
     /// Notes how far it has come, where the frame says so.
@@ -144,8 +178,22 @@ impl Client {
 /// One thing that a client received.
 #[derive(Debug, Clone)]
 pub enum Received {
-    Event { id: Cursor, event: Published },
-    Gap,
+    /// What follows came over another connection, of this session where that was told.
+    Connection {
+        session: Option<String>,
+    },
+    Event {
+        id: Cursor,
+        event: Published,
+    },
+    /// An event that is not kept.
+    Passing {
+        event: Published,
+    },
+    /// Of these topics, or of any where there are none.
+    Gap {
+        topics: Vec<String>,
+    },
 }
 
 /// What must never be.
@@ -159,6 +207,10 @@ pub enum Fault {
     OutOfOrder { client: String, id: Cursor },
     /// An event came that differs from what was acknowledged, or that nobody asked for.
     Wrong { client: String, id: Cursor },
+    /// An event that is not kept came again over one connection, after a later one of its publisher, or changed.
+    Passing { client: String, data: String },
+    /// An event came to the session that it was to be kept from.
+    Shown { client: String, id: Cursor },
     /// Two publishers were acknowledged the same number.
     SameNumber { id: Cursor },
     /// A gap was told where nothing had to be missing.
@@ -175,6 +227,10 @@ impl fmt::Display for Fault {
 #[derive(Debug, Default)]
 pub struct History {
     acknowledged: BTreeMap<Cursor, Published>,
+    /// The sessions that events are kept from.
+    kept_from: BTreeMap<Cursor, String>,
+    /// The topics whose events were forgotten (`DELETE …/events`), each up to an event.
+    forgotten: HashMap<Topic, Cursor>,
     faults: Vec<Fault>,
 }
 
@@ -184,6 +240,19 @@ impl History {
         let before = self.acknowledged.insert(id, event.clone());
         if before.is_some_and(|before| before != event) {
             self.faults.push(Fault::SameNumber { id });
+        }
+    }
+
+    /// Notes that an acknowledged event is kept from a session.
+    pub fn kept_from(&mut self, id: Cursor, session: &str) {
+        self.kept_from.insert(id, session.to_owned());
+    }
+
+    /// Notes, before it is asked for, that what is acknowledged of a topic is forgotten.
+    pub fn forgotten(&mut self, topic: &Topic) {
+        let of_it = self.acknowledged.iter().rfind(|(_, event)| event.topic == *topic);
+        if let Some((id, _)) = of_it {
+            self.forgotten.insert(topic.clone(), *id);
         }
     }
 
@@ -220,13 +289,40 @@ impl History {
         let wants =
             |event: &Published| patterns.iter().any(|pattern| pattern.matches(&event.topic));
         let mut last = client.since;
-        let mut got = BTreeSet::new();
+        let (mut got, mut sessions) = (BTreeSet::new(), BTreeSet::new());
+        let (mut session, mut passed, mut gaps) = (None, HashMap::new(), BTreeSet::new());
         for received in &client.received {
-            let Received::Event { id, event } = received else {
-                faults.push(Fault::Gap { client: name() });
-                continue;
+            let (id, event) = match received {
+                Received::Connection { session: of } => {
+                    (session, passed) = (of.as_deref(), HashMap::new());
+                    sessions.extend(session);
+                    continue;
+                }
+                Received::Gap { topics } => {
+                    let is_wanted =
+                        |topic: &&Topic| patterns.iter().any(|pattern| pattern.matches(topic));
+                    let due: BTreeSet<_> = self.forgotten.keys().filter(is_wanted).collect();
+                    let is_due = |name| due.iter().any(|topic| topic.as_str() == name);
+                    if due.is_empty() || !topics.iter().all(|name| is_due(name.as_str())) {
+                        faults.push(Fault::Gap { client: name() });
+                    }
+                    let is_told = |topic: &&Topic| {
+                        topics.is_empty() || topics.iter().any(|name| name == topic.as_str())
+                    };
+                    gaps.extend(due.into_iter().filter(is_told));
+                    continue;
+                }
+                Received::Passing { event } => {
+                    let number = Self::number_of(event).filter(|_| wants(event));
+                    let before = passed.insert(&event.topic, number);
+                    if number.is_none() || before.is_some_and(|before| before >= number) {
+                        let data = event.data.to_string();
+                        faults.push(Fault::Passing { client: name(), data });
+                    }
+                    continue;
+                }
+                Received::Event { id, event } => (*id, event),
             };
-            let id = *id;
             if !got.insert(id) {
                 faults.push(Fault::Twice { client: name(), id });
             } else if id <= last {
@@ -238,11 +334,25 @@ impl History {
             if !same || !wants(event) {
                 faults.push(Fault::Wrong { client: name(), id });
             }
-        }
-        for (&id, event) in &self.acknowledged {
-            if id > client.since && wants(event) && !got.contains(&id) {
-                faults.push(Fault::Lost { client: name(), id });
+            if session.is_some() && self.kept_from.get(&id).map(String::as_str) == session {
+                faults.push(Fault::Shown { client: name(), id });
             }
         }
+        let may_miss = |id: &Cursor, event: &Published| {
+            self.kept_from.get(id).is_some_and(|session| sessions.contains(&**session))
+                || gaps.contains(&&event.topic)
+                    && self.forgotten.get(&event.topic).is_some_and(|upto| id <= upto)
+        };
+        for (id, event) in &self.acknowledged {
+            if *id > client.since && wants(event) && !got.contains(id) && !may_miss(id, event) {
+                faults.push(Fault::Lost { client: name(), id: *id });
+            }
+        }
+    }
+
+    /// Which of its publisher's events one that passes is, if it is one.
+    fn number_of(event: &Published) -> Option<usize> {
+        let (number, n) = serde_json::from_str(&event.data).ok()?;
+        (event.carried.passes && Published::by(number, n, &event.topic) == *event).then_some(n)
     }
 }

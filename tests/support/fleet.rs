@@ -1,7 +1,8 @@
 //! Several nodes behind one Redis, with publishers and clients that use any of them.
 //!
 //! Clients drop and resume on random nodes and note everything they receive; publishers repeat what was
-//! not acknowledged under the same key, on another node. What they saw is for the checker.
+//! not acknowledged under the same key, on another node, keep some of it from one session or another, and one of them has
+//! its topic forgotten and its value removed now and then. What they saw is for the checker.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use fanfare::model::{Cursor, Topic};
 use futures_util::StreamExt;
 use rand::RngExt;
+use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -22,6 +24,9 @@ use super::process::Process;
 
 /// Events of one publish.
 const BATCH: usize = 5;
+
+/// How many batches are published between two times that the topic of publisher 0 is forgotten.
+const FORGETS: usize = 8;
 
 /// The topic of events that everybody gets.
 const MARK: &str = "fleet.mark";
@@ -38,6 +43,11 @@ fn topic(number: usize) -> Topic {
     Topic::parse(&format!("fleet.{}.{number}", number % 4)).expect("a topic")
 }
 
+/// Whether a publisher's `n`th event is kept from a session.
+fn is_kept_from_one(n: usize) -> bool {
+    n % 17 == 9
+}
+
 fn cursor(id: &Value) -> Cursor {
     Cursor::parse(id.as_str().expect("an id")).expect("a cursor")
 }
@@ -52,6 +62,8 @@ pub struct Fleet {
     publishers: Mutex<Vec<JoinHandle<()>>>,
     /// How far each client has come.
     cursors: Vec<Mutex<Option<Cursor>>>,
+    /// The session of each client, while it has one.
+    sessions: Vec<Mutex<Option<String>>>,
     connections: AtomicUsize,
     gaps: AtomicUsize,
     /// How long the slowest refused or failed publish took.
@@ -78,6 +90,7 @@ impl Fleet {
             clients: Mutex::default(),
             publishers: Mutex::default(),
             cursors: (0..load.clients).map(|_| Mutex::default()).collect(),
+            sessions: (0..load.clients).map(|_| Mutex::default()).collect(),
             connections: AtomicUsize::new(0),
             gaps: AtomicUsize::new(0),
             slowest_refusal: Mutex::default(),
@@ -169,12 +182,15 @@ impl Fleet {
             self.slowest_refusal.lock().expect("it"),
         );
         assert!(history.len() > 100, "only {} events", history.len());
+        let is_passing = |received: &&Received| matches!(received, Received::Passing { .. });
+        let passed = seen.iter().flat_map(|client| &client.received).filter(is_passing).count();
+        assert!(passed > 0, "nothing came that is not kept");
         let slowest = *self.slowest_refusal.lock().expect("it");
         assert!(slowest < Duration::from_secs(2), "a publisher was refused after {slowest:?}");
         let was_told = |name: &str| {
             let client = seen.iter().find(|client| client.name == name);
             client.is_some_and(|client| {
-                client.received.iter().any(|received| matches!(received, Received::Gap))
+                client.received.iter().any(|received| matches!(received, Received::Gap { .. }))
             })
         };
         let mut faults = history.check(&seen);
@@ -216,41 +232,96 @@ impl Fleet {
         let http =
             reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("a client");
         let name = topic(number);
-        let mut next = 0;
-        while self.publishing.load(Ordering::Relaxed) {
-            let events: Vec<_> =
-                (next..next + BATCH).map(|n| Published::to_publish(number, n, &name)).collect();
-            let (body, key) = (json!({ "events": events }), format!("{number}-{next}"));
-            let receipt = loop {
-                let url = format!("http://{}/v1/events", self.any());
-                let begin = Instant::now();
-                let request = http.post(&url).header("idempotency-key", &key).json(&body);
-                match request.send().await {
-                    Ok(response) if response.status().is_success() => {
-                        if let Ok(receipt) = response.json::<Value>().await {
-                            break receipt;
-                        }
-                    }
-                    Ok(response) => {
-                        assert_eq!(response.status(), 503);
-                        assert!(response.headers().contains_key("retry-after"));
-                        let mut slowest = self.slowest_refusal.lock().expect("it");
-                        *slowest = begin.elapsed().max(*slowest);
-                    }
-                    Err(_) => {}
+        for batch in 0.. {
+            if !self.publishing.load(Ordering::Relaxed) {
+                break;
+            }
+            let from = batch * BATCH;
+            let excepted = self.some_session();
+            let events = (from..from + BATCH).map(|n| {
+                let mut event = Published::to_publish(number, n, &name);
+                if is_kept_from_one(n) {
+                    event["except"] = excepted.as_deref().into();
                 }
-                sleep(Duration::from_millis(20)).await;
-            };
-            self.acknowledged(&receipt, &name, number, next);
-            next += BATCH;
+                event
+            });
+            let (body, key) =
+                (json!({ "events": events.collect::<Vec<_>>() }), format!("{number}-{from}"));
+            let receipt = self
+                .persist(|any| {
+                    let url = format!("http://{any}/v1/events");
+                    http.post(url).header("idempotency-key", &key).json(&body)
+                })
+                .await;
+            self.acknowledged(&receipt, &name, number, from, excepted.as_deref());
+            if number == 0 && batch % FORGETS == FORGETS - 1 {
+                self.forget(&http, &name, batch).await;
+            }
             sleep(pause).await;
         }
     }
 
-    fn acknowledged(&self, receipt: &Value, topic: &Topic, number: usize, from: usize) {
+    /// Has a topic forgotten, and the value that it gets afterwards removed.
+    async fn forget(&self, http: &reqwest::Client, topic: &Topic, batch: usize) {
+        self.history.lock().expect("the history").forgotten(topic);
+        self.persist(|any| http.delete(format!("http://{any}/v1/topics/{topic}/events"))).await;
+        let url = |any: &str| format!("http://{any}/v1/topics/{topic}");
+        let key = format!("remove-{batch}");
+        let removal =
+            self.persist(|any| http.delete(url(any)).header("idempotency-key", &key)).await;
+        let mut history = self.history.lock().expect("the history");
+        history.acknowledged(cursor(&removal["id"]), Published::removal(topic));
+    }
+
+    /// Asks one node or another, until it is done.
+    async fn persist(&self, request: impl Fn(&str) -> RequestBuilder) -> Value {
+        loop {
+            let begin = Instant::now();
+            match request(self.any()).send().await {
+                Ok(response) if response.status().is_success() => {
+                    if let Ok(answer) = response.json::<Value>().await {
+                        return answer;
+                    }
+                }
+                Ok(response) => {
+                    // 409 is for a key whose first publish is still under way.
+                    assert!([503, 409].contains(&response.status().as_u16()), "{response:?}");
+                    assert!(response.headers().contains_key("retry-after"), "{response:?}");
+                    let mut slowest = self.slowest_refusal.lock().expect("it");
+                    *slowest = begin.elapsed().max(*slowest);
+                }
+                Err(_) => {}
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The session of a client that is connected.
+    fn some_session(&self) -> Option<String> {
+        let at = rand::random_range(0..self.sessions.len());
+        self.sessions[at].lock().expect("it").clone()
+    }
+
+    fn acknowledged(
+        &self,
+        receipt: &Value,
+        topic: &Topic,
+        number: usize,
+        from: usize,
+        excepted: Option<&str>,
+    ) {
         let mut history = self.history.lock().expect("the history");
         for (event, n) in receipt["events"].as_array().expect("events").iter().zip(from..) {
-            history.acknowledged(cursor(&event["id"]), Published::by(number, n, topic));
+            let published = Published::by(number, n, topic);
+            if published.carried.passes {
+                assert!(event["id"].is_null(), "{event}");
+                continue;
+            }
+            let id = cursor(&event["id"]);
+            history.acknowledged(id, published);
+            if let Some(session) = excepted.filter(|_| is_kept_from_one(n)) {
+                history.kept_from(id, session);
+            }
         }
     }
 
@@ -276,10 +347,15 @@ impl Fleet {
                     Ok(Some(Ok(Message::Text(text)))) => {
                         let frame = Frame::parse(&text);
                         match frame.op {
+                            "welcome" => {
+                                client.connected(frame.session);
+                                let session = frame.session.map(str::to_owned);
+                                *self.sessions[number].lock().expect("it") = session;
+                            }
                             "event" => client.event(&frame),
                             "gap" => {
                                 self.gaps.fetch_add(1, Ordering::Relaxed);
-                                client.gap();
+                                client.gap(&frame);
                             }
                             _ => client.progress(&frame),
                         }

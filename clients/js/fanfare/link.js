@@ -19,8 +19,8 @@ export class Link {
   #endsAt = 0;
 
   /**
-   * `hooks`: `ready()`, `frame(frame, text)` for what is not the connection's own, and `end(reason)`, once, with
-   * `{code, message, retry_after_ms?, final}`.
+   * `hooks`: `read(text)`, which makes a frame of a message, `ready()`, `frame(frame, text)` for what is not the connection's
+   * own, and `end(reason)`, once, with `{code, message, retry_after_ms?, final}`.
    */
   constructor(socket, token, welcomeMs, hooks) {
     Object.assign(this, { socket, hooks, heardAt: Date.now(), beatMs: 25_000 });
@@ -48,7 +48,7 @@ export class Link {
   }
 
   send(frame) {
-    if (!this.over) this.socket.send(typeof frame === "string" ? frame : JSON.stringify(frame));
+    if (!this.over) this.socket.send(frame.op ? JSON.stringify(frame) : frame);
   }
 
   /** Identifies, or renews in place; resolves when that is accepted. */
@@ -110,9 +110,9 @@ export class Link {
     this.heardAt = Date.now();
     this.#endsAt = 0;
     let frame;
-    try { frame = JSON.parse(text); } catch { return this.end("bad_message", "not a broker"); }
+    try { frame = this.hooks.read(text); } catch { return this.end("bad_message", "not a broker"); }
     const { op, ref } = frame;
-    const auth = op === "ack" || op === "error" ? this.#authRefs.get(ref) : null;
+    const auth = this.#authRefs.get(ref);
     if (auth) {
       this.#authRefs.delete(ref);
       return op === "ack" ? auth.resolve() : auth.reject(frame);

@@ -173,7 +173,7 @@ export class Resume {
     }
   }
 
-  /** All that may begin together does: the same mode, the same way to begin, the same place. */
+  /** All that may begin together does: the same mode, the same way to begin, the same place. A tail is of one pattern. */
   #begin(ref) {
     let key, chars = 0;
     const group = [];
@@ -182,7 +182,7 @@ export class Resume {
       const { phase, pattern, begin, at, part } = subscription;
       if (phase !== "new") continue;
       if (!modes.has(pattern)) modes.set(pattern, this.#mode(pattern));
-      const own = JSON.stringify([modes.get(pattern), begin, at, part]);
+      const own = JSON.stringify([modes.get(pattern), begin, at, part, begin.tail && pattern]);
       key ??= own;
       if (own !== key || (chars += pattern.length) > MAX_REQUEST_CHARS) continue;
       group.push(subscription);

@@ -266,3 +266,13 @@ test("a client needs to be told where the broker is, unless it came from one", (
   assert.equal(new Fanfare("ws://push.example/live").url, "http://push.example/live/");
   assert.equal(new Fanfare("https://push.example/live/").url, "https://push.example/live/");
 });
+
+test("R8 the tail of a pattern is its own, whoever begins beside it", options, async (t) => {
+  const broker = await startBroker(t);
+  for (const topic of ["a", "b", "b", "b"]) await publish(broker, topic, 1);
+  const { fanfare } = client(t, broker.url);
+  const got = { a: 0, b: 0, ">": 0 };
+  for (const pattern of Object.keys(got)) fanfare.subscribe(pattern, { tail: 2 }, () => { got[pattern] += 1; });
+  await fanfare.ready();
+  assert.deepEqual(got, { a: 1, b: 2, ">": 2 });
+});

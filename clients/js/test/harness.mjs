@@ -5,7 +5,7 @@
 
 import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -224,7 +224,7 @@ export function modelSocket(broker, welcome = {}) {
 
     close() {
       this.readyState = 3;
-      if (broker.session === this.session) broker.session = null;
+      if (broker.session === this.session) broker.cut();
     }
 
     /** The connection breaks. */
@@ -251,4 +251,29 @@ export function tokenFor(secret, { sub = "ada", seconds = 3600, subscribe = [">"
   const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const body = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub, exp: Math.floor(Date.now() / 1000) + seconds, jti: `${Math.random()}`, fanfare: { subscribe, publish: may } })}`;
   return `${body}.${createHmac("sha256", secret).update(body).digest("base64url")}`;
+}
+
+/**
+ * Runs the first example of the README that imports `name`, as it is printed but for the broker's address, until its output
+ * is as `until` says or it ends; returns the output and the exit code.
+ */
+export async function runPrinted(t, name, { url, until } = {}) {
+  const readme = await readFile(join(ROOT, "clients/js/README.md"), "utf8");
+  const [example] = [...readme.matchAll(/```js\n([^]*?)```/g)].map(([, text]) => text).filter((text) => text.includes(`from "${name}"`));
+  if (!example) throw new Error(`the README has no example with ${name}`);
+  const script = url ? example.replaceAll("https://push.example", url) : example;
+  const runner = /from "node:test"/.test(example) ? ["--test-reporter=tap"] : [];
+  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", ...runner, "--input-type=module", "-e", script], {
+    cwd: join(ROOT, "clients/js"),
+    // One that knows that a test runs it would report in a form of the runner's own.
+    env: { ...process.env, NODE_TEST_CONTEXT: "" },
+  });
+  t.after(() => child.kill());
+  let stdout = "", stderr = "", code;
+  child.stdout.on("data", (text) => { stdout += text; });
+  child.stderr.on("data", (text) => { stderr += text; });
+  child.on("close", (status) => { code = status ?? -1; });
+  await eventually(() => code !== undefined || until?.test(stdout), `the example of ${name} prints ${until}: ${stdout}${stderr}`);
+  if (code) throw new Error(`the example of ${name} ended with ${code}:\n${stdout}${stderr}`);
+  return { stdout, stderr, code };
 }

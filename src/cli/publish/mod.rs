@@ -23,7 +23,7 @@ use self::sender::Sender;
 use super::remote::{self, Remote, UrlArgs};
 use super::{Failure, note, print};
 use crate::config::Span;
-use crate::model::{EventType, Topic};
+use crate::model::{EventType, PublishKey, Topic};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,6 +32,7 @@ Examples:
   tail -f app.log | fanfare publish logs.app --text
   fanfare publish seats.7 ann --ttl 30s --if-latest absent
   fanfare publish orders.42 --removed
+  fanfare publish orders.42 '{\"state\":\"paid\"}' --idempotency-key order-42-paid
   fanfare publish --ndjson < events.ndjson
 
 With a key: FANFARE_API_KEY=... fanfare publish ... (better than --key, which others on this machine
@@ -73,6 +74,10 @@ pub struct Args {
     /// The API key; better set FANFARE_API_KEY
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
+    /// Publish the event once, however often this is run with this key: for as long as the broker remembers it
+    /// (`history.idempotency_window`)
+    #[arg(long, value_name = "KEY", conflicts_with = "ndjson", value_parser = PublishKey::parse)]
+    idempotency_key: Option<PublishKey>,
     /// How long to try again when the broker is away or busy
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     retry_for: Span,
@@ -93,23 +98,41 @@ pub fn run(args: Args) -> Result<(), Failure> {
     // A tombstone has no data to wait for.
     let none = args.carried.removed.then(|| "null".to_owned());
     let data = none.or(args.data.filter(|data| data != "-"));
+    if data.is_none() && args.idempotency_key.is_some() {
+        return Err(Failure::Usage(
+            "--idempotency-key is for one event: give its data, or --removed".to_owned(),
+        ));
+    }
     System::new().block_on(async move {
         let remote = Remote::new(args.url, credential)?;
         remote.require_room()?;
         let sender = Sender::new(&remote, args.retry_for.0, progress(args.quiet || data.is_some()));
         match data {
-            Some(data) => one(&sender, &form, &data, args.quiet).await,
+            Some(data) => {
+                let key = args.idempotency_key.as_ref();
+                one(&sender, &form, &data, key, args.quiet).await
+            }
             None => Stream::new(&sender, &form, args.skip_bad_lines).run(args.quiet).await,
         }
     })
 }
 
 /// Publishes one event and prints its receipt.
-async fn one(sender: &Sender<'_>, form: &Form, data: &str, quiet: bool) -> Result<(), Failure> {
+async fn one(
+    sender: &Sender<'_>,
+    form: &Form,
+    data: &str,
+    key: Option<&PublishKey>,
+    quiet: bool,
+) -> Result<(), Failure> {
     let event = form.event(data.as_bytes()).map_err(Failure::failed)?;
     let mut batch = Batch::default();
     batch.push(1, &event);
-    let answer = sender.send(&batch.take()).await;
+    let part = batch.take();
+    let answer = match key {
+        Some(key) => sender.send_under(key.as_str(), &part).await,
+        None => sender.send(&part).await,
+    };
     let answer = answer.map_err(|missed| Failure::Failed(missed.reason))?;
     if quiet {
         return Ok(());

@@ -54,13 +54,17 @@ impl<'a> Sender<'a> {
         &self.progress
     }
 
-    /// Sends events, and gives the broker's answer or the reason why they have not been published.
+    /// Sends events under a key of their own, and gives the broker's answer or the reason why they have not been published.
     pub async fn send(&self, part: &Part) -> Result<String, Missed> {
-        let key = format!("{:032x}", rand::random::<u128>());
+        self.send_under(&format!("{:032x}", rand::random::<u128>()), part).await
+    }
+
+    /// Sends events under this key.
+    pub async fn send_under(&self, key: &str, part: &Part) -> Result<String, Missed> {
         let mut backoff = Backoff::default();
         let mut give_up = None;
         loop {
-            let missed = match self.attempt(&key, part).await {
+            let missed = match self.attempt(key, part).await {
                 Ok(answer) => return Ok(answer),
                 Err(missed) => missed,
             };

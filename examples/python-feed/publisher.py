@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from datetime import datetime, timedelta
 
@@ -61,9 +62,9 @@ class Day:
 
 def main() -> None:
     asks = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asks.add_argument("--url", default="http://127.0.0.1:8080", help="the broker")
-    asks.add_argument("--key", help="an API key, where the broker has any")
-    asks.add_argument("--from", dest="begin", default="2013-07-04T05:00", help="where to begin the first time")
+    asks.add_argument("--url", default=os.environ.get("FANFARE_URL", "http://127.0.0.1:8080"), help="the broker")
+    asks.add_argument("--key", default=os.environ.get("FANFARE_API_KEY"), help="an API key, where the broker has any")
+    asks.add_argument("--from", dest="begin", default="2013-07-04T06:30", help="where to begin the first time")
     asks.add_argument("--speed", type=float, default=1.0, help="minutes a second")
     asks.add_argument("--minutes", type=float, default=math.inf, help="how many to publish; for ever if not said")
     given = asks.parse_args()

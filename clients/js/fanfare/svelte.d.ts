@@ -1,0 +1,54 @@
+import type { DataOf, Fanfare, Payloads, PublishOptions, Receipt } from "../fanfare.js";
+import type {
+  Connection, Entries, Latest, LatestOptions, List, ListOptions, MapOptions, Presence, PresenceOptions, PublisherOptions, Reduced,
+  ReducedOptions, Store,
+} from "./stores.js";
+
+/** Gives the components below this one their client. */
+export declare function provideFanfare(fanfare: Fanfare<any>): void;
+
+/** The client that is provided, or the one that is given; throws where there is none. To be called while a component is set up. */
+export declare function useFanfare<Map extends Payloads = {}>(client?: Fanfare<Map>): Fanfare<Map>;
+
+export interface Client<Map extends Payloads = any> {
+  /** Another client than the one that is provided. */
+  client?: Fanfare<Map>;
+}
+
+/** A value, or a function that reads it from what changes. */
+export type Given<Value> = Value | (() => Value);
+
+/** A topic or pattern, also one that changes; without one nothing is subscribed to. */
+export type Wanted<Text extends string = string> = Given<Text | null | undefined | false>;
+
+/** What a store shows: `cpu.current`, which follows in effects and markup, or `$cpu`. */
+export type Shown<Value> = Pick<Store<Value>, "current" | "subscribe">;
+
+export interface ShownList<Value> extends Shown<Value> {
+  /** Puts up to `n` older events before those that are there; rejects with a `FanfareError`. */
+  older(n?: number): Promise<void>;
+}
+
+/** The value of a topic. */
+export declare function useLatest<Map extends Payloads, const Text extends string>(topic: Wanted<Text>, options: Given<LatestOptions & { client: Fanfare<Map> }>): Shown<Latest<DataOf<Text, Map>>>;
+export declare function useLatest<Data = unknown>(topic: Wanted, options?: Given<LatestOptions & Client>): Shown<Latest<Data>>;
+
+/** The values of all topics that match. */
+export declare function useMap<Map extends Payloads, const Text extends string>(pattern: Wanted<Text>, options: Given<MapOptions & { client: Fanfare<Map> }>): Shown<Entries<DataOf<Text, Map>>>;
+export declare function useMap<Data = unknown>(pattern: Wanted, options?: Given<MapOptions & Client>): Shown<Entries<Data>>;
+
+/** A state of one's own that events change. */
+export declare function useEvents<State, Data = unknown>(pattern: Wanted, options: Given<ReducedOptions<State, Data> & Client>): Shown<Reduced<State>>;
+
+/** The newest events, and those that come. */
+export declare function useEvents<Map extends Payloads, const Text extends string>(pattern: Wanted<Text>, options: Given<ListOptions & { client: Fanfare<Map> }>): ShownList<List<DataOf<Text, Map>>>;
+export declare function useEvents<Data = unknown>(pattern: Wanted, options?: Given<ListOptions & Client & { reduce?: undefined }>): ShownList<List<Data>>;
+
+/** Who is in a topic whose rule has presence. */
+export declare function usePresence(topic: Wanted, options?: Given<PresenceOptions & Client>): Shown<Presence>;
+
+/** How the connection is. */
+export declare function useConnection(options?: Given<Client>): Shown<Connection>;
+
+/** What publishes to a topic, and resolves with the broker's answer. */
+export declare function usePublish<Data = unknown>(topic: Given<string>, options?: Given<PublisherOptions & Client>): (data?: Data, options?: PublishOptions) => Promise<Receipt>;

@@ -1,0 +1,37 @@
+// What the compiler knows of stores; checked by `tsc`, never run.
+
+import { Fanfare, type Event } from "fanfare";
+import { latest, list, map, presence, publisher, reduced, type Entries, type Latest, type Store } from "fanfare/stores";
+
+interface Order { id: number; total: number }
+type Topics = { "orders.*": Order; "motd": string };
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false;
+const is = <_ extends true>() => {};
+
+const typed = new Fanfare<Topics>();
+const plain = new Fanfare();
+
+const motd = latest(typed, "motd");
+is<Equal<typeof motd, Store<Latest<string>>>>();
+motd.subscribe(({ data, stale }) => { is<Equal<typeof data, string | undefined>>(); return stale; })();
+const orders = map(typed, "orders.*", { maxRate: 5 });
+is<Equal<typeof orders, Store<Entries<Order>>>>();
+const explicit = latest<Order>(plain, "orders.7");
+is<Equal<typeof explicit, Store<Latest<Order>>>>();
+const unknown = latest(plain, "orders.7");
+is<Equal<typeof unknown, Store<Latest<unknown>>>>();
+const log = list(typed, "orders.*", { tail: 20 });
+is<Equal<typeof log.current.events, readonly Event<Order>[]>>();
+log.older(20).then(() => {});
+// @ts-expect-error a snapshot is not changed
+log.current.events.push({});
+// @ts-expect-error no such option
+list(typed, "orders.*", { last: 20 });
+presence(plain, "room.a").subscribe(({ members }) => members.map(({ session }) => session));
+const total = reduced(typed, "orders.*", {
+  load: async () => ({ state: 0, since: "x" }),
+  reduce: (sum, { data }) => sum + data.total,
+});
+is<Equal<typeof total.current.state, number | undefined>>();
+publisher<Order>(plain, "orders.7", { throttle: 50, bound: true })({ id: 7, total: 1 }).then(({ id }) => id);
