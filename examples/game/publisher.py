@@ -1,8 +1,8 @@
 """The referee: the only one who reads what guests ask for, and the only one who says what is so.
 
-It keeps nothing of its own. The state that it publishes says up to which event it has been made (`after`), so whoever starts next
-goes on from there, whenever the last one was killed. Two that run at once don't disturb each other: a state is
-stored only on top of the one that it was made of (`if_latest`), and who comes second begins again from what is so.
+It keeps nothing of its own. The state that it publishes says up to which event it was made (`after`), so whoever starts
+next goes on from there, whenever the last one was killed. Two that run at once don't disturb each other: a state is stored
+only on top of the one that it was made of (`if_latest`), and who comes second begins again from what is so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ BOARD, SEATS, MOVES, TOLD = "four.board", "four.seats", "four.moves", "four.told
 async def main() -> None:
     url, key = os.environ["FANFARE_URL"], os.environ["FANFARE_API_KEY"]
     async with AsyncFanfare(url, key=key, retry_for=math.inf) as fanfare:
-        print("the referee is there", flush=True)
         while True:
             try:
                 await referee(fanfare)
@@ -33,9 +32,11 @@ async def main() -> None:
 
 async def referee(fanfare: AsyncFanfare) -> None:
     """Goes on from the newest state."""
-    boards = (await fanfare.snapshot(BOARD)).events
-    game, after, place = (Game.of(boards[0].data), boards[0].data["after"], boards[0].id) if boards else (Game(), "-1h", "absent")
-    if not boards:
+    game, after = Game(), "-1h"
+    place: str | None = "absent"
+    for board in (await fanfare.snapshot(BOARD)).events:
+        game, after, place = Game.of(board.data), board.data["after"], board.id
+    if place == "absent":
         place = (await fanfare.publish(BOARD, {**game.state(), "after": after}, if_latest=place)).id
     async with fanfare.subscribe(f"{SEATS}.*", f"{MOVES}.*", since=after, snapshot=True) as asked:
         async for event in asked:
@@ -43,6 +44,7 @@ async def referee(fanfare: AsyncFanfare) -> None:
             try:
                 changed = judged(game, event)
             except Refused as why:
+                assert isinstance(event, Event)
                 # With a key, so that who is told again after a restart hears it once.
                 about, user = event.topic.split(".")[1:]
                 await fanfare.publish(f"{TOLD}.{user}", {"about": about, "why": str(why)}, key=f"refused-{event.id}")

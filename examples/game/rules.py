@@ -35,9 +35,10 @@ class Game:
 
     def state(self) -> dict[str, Any]:
         """All there is to show, and all that `of` needs."""
-        turn, won = (None, self.line) if self.is_over else (self.turn, [])
         kept = {"columns": self.columns, "first": self.first, "seats": self.seats}
-        return {**kept, "board": self.board, "turn": turn, "line": won, "winner": self.colour(len(self.columns) - 1) if won else None}
+        winner = self.colour(len(self.columns) - 1) if self.line else None
+        turn = None if self.is_over else self.turn
+        return {**kept, "board": self.board, "turn": turn, "line": self.line, "winner": winner}
 
     # What there is to know of it.
 

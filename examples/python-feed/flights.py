@@ -39,7 +39,7 @@ def airports() -> dict[str, dict[str, object]]:
 
 def changes(day: datetime) -> list[Change]:
     """All that becomes of the flights of a day, in order; some land on the next one."""
-    found = [change for row in _flights().get(f"{day:%Y-%m-%d}", []) for change in _life(day, row)]
+    found = [change for row in csv.DictReader(_flights().get(f"{day:%Y-%m-%d}", [])) for change in _life(day, row)]
     return sorted(found, key=lambda change: (change.at, change.flight))
 
 
@@ -70,11 +70,15 @@ def _number(text: str) -> int | None:
 
 
 @cache
-def _flights() -> dict[str, list[dict[str, str]]]:
-    by_day: dict[str, list[dict[str, str]]] = {}
+def _flights() -> dict[str, list[str]]:
+    """The lines of each day, under their headings; what they say is read when their day has come."""
+    by_day: dict[str, list[str]] = {}
     with zipfile.ZipFile(_folder() / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
-        for row in csv.DictReader(io.TextIOWrapper(file)):
-            by_day.setdefault(f"{row['year']}-{int(row['month']):02}-{int(row['day']):02}", []).append(row)
+        lines = io.TextIOWrapper(file)
+        headings = next(lines)
+        for line in lines:
+            year, month, day, _ = line.split(",", 3)
+            by_day.setdefault(f"{year}-{int(month):02}-{int(day):02}", [headings]).append(line)
     return by_day
 
 

@@ -72,21 +72,25 @@ def main() -> None:
         follow(fanfare, datetime.fromisoformat(given.begin), given.speed, given.minutes)
 
 
+def clock_at(now: datetime) -> Publication:
+    return Publication("clock", {"time": f"{now:%Y-%m-%dT%H:%M}"})
+
+
 def follow(fanfare: Fanfare, now: datetime, speed: float, minutes: float) -> None:
-    if clock := fanfare.snapshot("clock").events:
+    clock = fanfare.snapshot("clock").events
+    if clock:
         now = datetime.fromisoformat(clock[0].data["time"])
-    else:
-        fanfare.publish_many((f"airports.{code}", place) for code, place in airports().items())
     day = Day(datetime(now.year, now.month, now.day))
-    day.until(now)
+    before = {publication.topic: publication for publication in day.until(now)}
+    if not clock:
+        fanfare.publish_many((f"airports.{code}", place) for code, place in airports().items())
+        fanfare.publish_many([*(each for each in before.values() if not each.removed), clock_at(now)])
     due = time.monotonic()
     while minutes > 0:
         now, minutes, due = now + MINUTE, minutes - 1, due + 1 / speed
         if now - day.day >= timedelta(days=1):
             day = Day(now)
-        said = day.until(now)
-        said.append(Publication("clock", {"time": f"{now:%Y-%m-%dT%H:%M}"}))
-        fanfare.publish_many(said)
+        fanfare.publish_many([*day.until(now), clock_at(now)])
         time.sleep(max(0.0, due - time.monotonic()))
 
 

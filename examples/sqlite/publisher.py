@@ -1,6 +1,7 @@
 """The relay: tells what the outbox says, in its order, and takes it out.
 
-Killed between the two, the next one tells it again under the key that its transaction gave it, and the broker stores it once.
+Killed between the two, the next one tells it again under the key that its transaction gave it, and the broker stores
+it once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Gives the page, the orders, and takes them: an ordinary server, which says to the broker nothing and asks it for one thing, the cursor."""
+"""Gives the page, gives the orders, and takes them.
+
+An ordinary server: it tells the broker nothing, and asks it for one thing, the cursor.
+"""
 
 from __future__ import annotations
 
@@ -68,5 +71,5 @@ def read(path: str, body: bytes) -> dict[str, Any]:
 
 if __name__ == "__main__":
     server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Server)
-    print(f"the page is at http://127.0.0.1:{server.server_port}/", flush=True)
+    print(f"the page is at http://127.0.0.1:{server.server_port}/", flush=True)  # noqa: T201 what `examples/run` waits for
     server.serve_forever()

@@ -1,7 +1,10 @@
 // The game of the examples: moves that a server process judges, seats that are free when their tab goes.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { eventually, launchBrowser, openPage, startExample } from "./harness.mjs";
 
 const options = { timeout: 120_000 };
@@ -20,6 +23,7 @@ const hasDiscs = (count, ...pages) => Promise.all(pages.map((page) => eventually
 async function guest(t, { url }, name, seat) {
   const opened = await openPage(t, browser, url);
   const { page } = opened;
+  await eventually(() => page.locator("#name").inputValue(), "the page has given a name");
   await page.locator("#name").fill(name);
   await page.locator("#name").blur();
   if (seat) {
@@ -134,6 +138,24 @@ test("the referee and the broker are killed in the middle of a game, and it goes
   await play([ada.page, bob.page], 5, 6, 5, 6, 5, 6, 5);
   await says(bob.page, "Ada has four in a row!");
   await hasDiscs(11, ada.page, bob.page);
+});
+
+test("two referees at once do not disturb each other: each move counts once, and each refusal is told once", options, async (t) => {
+  const game = await startExample(t, "game");
+  // All that the first one was told.
+  const [, pid] = /the publisher is process (\d+)/.exec(game.printed());
+  const env = Object.fromEntries((await readFile(`/proc/${pid}/environ`, "utf8")).split("\0").filter(Boolean).map((entry) => entry.split(/=(.*)/s)));
+  const second = spawn(`${env.WORK}/bin/python3`, [fileURLToPath(new URL("../../examples/game/publisher.py", import.meta.url))], { env, stdio: "inherit" });
+  t.after(() => second.kill("SIGKILL"));
+  const [ada, bob] = [await guest(t, game, "Ada", "red"), await guest(t, game, "Bob", "yellow")];
+  await play([ada.page, bob.page], 1, 2, 3, 4);
+  await bob.page.locator("#board button").first().click();
+  await isRefused(bob.page, "It is not your turn.");
+  await play([ada.page, bob.page], 5, 6);
+  assert.equal(second.exitCode, null);
+  const events = async (match) => (await (await fetch(`${game.broker}/v1/events?limit=1000&since=-1h&match=${match}`, { headers: { Authorization: `Bearer ${env.FANFARE_API_KEY}` } })).json()).events.map(({ data }) => data);
+  assert.deepEqual((await events("four.board")).map(({ columns, seats }) => [columns.length, Object.keys(seats).length].join("-")), ["0-0", "0-1", "0-2", "1-2", "2-2", "3-2", "4-2", "5-2", "6-2"]);
+  assert.deepEqual((await events("four.told.*")).map(({ why }) => why), ["It is not your turn."]);
 });
 
 test("it is played by keys alone, in a small window", options, async (t) => {

@@ -10,6 +10,12 @@ const tab = sessionStorage;
 tab.secret ??= crypto.getRandomValues(new Uint32Array(5)).join("-");
 tab.name ??= ["Ada", "Alan", "Barbara", "Edsger", "Grace", "Katherine", "Niklaus", "Radia"].at(Math.random() * 8);
 
+find("#name").value = tab.name;
+find("#name").addEventListener("change", ({ target }) => {
+  tab.name = target.value;
+  if (tab.seat) sit(tab.seat);
+});
+
 async function identify() {
   const answer = await fetch("token", { method: "POST", body: JSON.stringify({ secret: tab.secret }) });
   if (!answer.ok) throw new Error(await answer.text());
@@ -125,12 +131,6 @@ function drawWatching() {
 }
 
 find("#again").addEventListener("click", () => play({ again: true }));
-find("#name").value = tab.name;
-find("#name").addEventListener("change", ({ target }) => {
-  tab.name = target.value;
-  if (tab.seat) sit(tab.seat);
-});
-
 addEventListener("keydown", ({ key, target, ctrlKey, metaKey, altKey }) => {
   if (target.matches("input") || ctrlKey || metaKey || altKey) return;
   if (key >= "1" && key <= `${COLUMNS}`) columns[key - 1].click();
