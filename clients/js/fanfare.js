@@ -104,7 +104,7 @@ export class Fanfare {
     handler ??= (event) => { toFeed((each) => each.push(event)); };
     const call = (...given) => this.#call(...given);
     const subscription = {
-      pattern, begin, undo, at: since, latest: Boolean(latest || maxRate), rate: maxRate,
+      pattern, begin, undo, at: since, latest: latest || maxRate, rate: maxRate,
       hand: (event) => call(handler, event),
       gap: (gap) => call(onGap, gap),
       live: () => call(onLive),
@@ -380,7 +380,7 @@ export class Fanfare {
     this.#resume.again();
     Promise.resolve(this.#publishing?.bindAgain()).then(() => old?.end("replaced"));
     const { version = RELEASE } = link;
-    if (version !== this.#version && !version.startsWith(RELEASE)) this.#emit("error", { code: "version", message: `the broker is ${version}, this client ${RELEASE}x` });
+    if (version !== this.#version && !version.startsWith(RELEASE)) this.#emit("error", { code: "version", message: `${version}, not ${RELEASE}x` });
     this.#version = version;
     this.#sessions = [link.session, ...this.#sessions.slice(0, 9)];
     this.#stableAt = Date.now() + STABLE_MS;
@@ -469,8 +469,8 @@ export class Fanfare {
       this.#read?.(event, text);
     } catch (error) {
       this.#threw(error, error?.code ?? "parse");
-      // Nobody gets it, and it is not asked for again.
-      return this.#resume.take(event, true);
+      // Nobody hears of such a topic; and it is not asked for again.
+      return this.#resume.take({ ...event, topic: "$" });
     }
     this.#resume.take(event);
     this.#emit("event", event);

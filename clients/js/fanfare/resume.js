@@ -46,8 +46,6 @@ export class Resume {
   #asked = null;
   /** Patterns to give back before anything else is asked for. */
   #dropped = new Set();
-  /** Topic → the newest that came of it behind the place of those that get the latest. */
-  #shown = new Map();
   #lostLanes = new Set();
   #routes = new Map();
   /** Whether current values are sent again behind a gap. */
@@ -61,7 +59,7 @@ export class Resume {
    * `hand(event)`, `gap(gap)`, `live()`, `refused(error)`.
    */
   add(subscription) {
-    this.subscriptions.add(Object.assign(subscription, { matches: matcher(subscription.pattern), phase: "new", part: 0, lane: 0 }));
+    this.subscriptions.add(Object.assign(subscription, { matches: matcher(subscription.pattern), phase: "new", part: 0, lane: 0, shown: new Map() }));
     this.#routes.clear();
     this.#stirred = true;
   }
@@ -118,15 +116,16 @@ export class Resume {
     this.#heals = false;
     this.#wire.clear();
     this.#places.clear();
-    this.#shown.clear();
     this.#lostLanes.clear();
   }
 
   /** The next request, or nothing while one is under way or nothing is wanted; `ref` becomes its number. */
   next(ref) {
-    if (!this.#stirred) return null;
+    if (!this.#stirred) return;
+    // Who joins is told of it, and may stir something.
+    this.#stirred = false;
     const request = this.#giveBack(ref) ?? (this.#asked ? null : this.#joins() ?? this.#begin(ref) ?? this.#change(ref));
-    this.#stirred = Boolean(request);
+    if (request) this.#stirred = true;
     return request;
   }
 
@@ -228,15 +227,16 @@ export class Resume {
   /** All was sent up to here, whoever it was for. */
   #advanceBoth(lane, cursor) {
     for (const isAll of [true, false]) if (this.#placeOf(lane, isAll)) this.#advance(lane, isAll, cursor);
-    for (const [topic, id] of this.#shown) if (!isLater(id, this.#placeOf(lane, false))) this.#shown.delete(topic);
+    const place = this.#placeOf(lane, false) ?? cursor;
+    for (const { shown } of this.subscriptions) for (const [topic, id] of shown) if (!isLater(id, place)) shown.delete(topic);
   }
 
-  /** Takes what the broker says; an event that is spoilt is handed to nobody. Of a `gap`, returns the patterns that it is of. */
-  take(frame, isSpoilt) {
+  /** Takes what the broker says. Of a `gap`, returns the patterns that it is of. */
+  take(frame) {
     const { op, ref, lane = 0 } = frame;
     if (op !== "event") this.#stirred = true;
     const asked = this.#asked?.ref === ref ? this.#asked : null;
-    if (op === "event") this.#event(frame, lane, isSpoilt);
+    if (op === "event") this.#event(frame, lane);
     else if (op === "gap") return this.#gap(frame, lane, asked);
     else if (op === "live") this.#live(frame, lane, asked);
     else if (op === "ack" && asked) asked.acked = true;
@@ -244,27 +244,29 @@ export class Resume {
     else if (op === "cursor") this.#advanceBoth(lane, frame.cursor);
   }
 
-  #event(event, lane, isSpoilt) {
+  #event(event, lane) {
     const { id, replay, snapshot, conflated, topic } = event;
     const asked = this.#asked?.acked ? this.#asked : null;
     const isReplay = replay !== undefined, isNewest = snapshot || conflated;
     // An event that is not kept comes once for all; a current value is of what begins, or of all that heal.
     const ofAsked = asked && (isReplay ? replay === asked.ref : snapshot || id === undefined);
     const ofLive = !isReplay && (!snapshot || this.#heals);
-    // What waits for a slow screen is not sent any more once somebody is sent a newer value of the topic.
-    const isFor = ofAsked && isNewest && id && !this.lanes && isLater(id, this.#placeOf(lane, false)) && isLater(id, this.#shown.get(topic));
+    // What waits for a slow screen is not sent any more once a newer value of the topic is sent, whoever it was for.
+    const isFor = isNewest && !this.lanes;
     for (const subscription of this.#route(topic)) {
-      const { phase, begin, pattern } = subscription;
+      const { phase, begin, pattern, latest, shown } = subscription;
       if (!this.subscriptions.has(subscription)) continue;
+      const isNewer = latest && id && isLater(id, shown.get(topic) ?? this.#placeOf(lane, false));
       let isHeard = ofAsked && phase === "asked";
       if (phase === "live" && subscription.lane === lane) {
         // Who gets all has had what still waits for a slow screen.
         const getsAll = this.#wire.get(pattern)?.mode === Infinity;
-        isHeard = ofLive && !(conflated && getsAll) && (!snapshot || values(begin)) || isFor && !getsAll;
+        isHeard = ofLive && !(conflated && getsAll) && (!snapshot || values(begin)) || isFor && isNewer && !getsAll;
       }
-      if (isHeard && !isSpoilt) subscription.hand(event);
+      if (!isHeard) continue;
+      if (isNewer) shown.set(topic, id);
+      subscription.hand(event);
     }
-    if (id && (ofLive || isFor) && this.#placeOf(lane, false)) this.#shown.set(topic, id);
     if (id === undefined || isNewest) return;
     if (!isReplay) this.#advance(lane, true, id);
     // Whoever it was handed to may have had it all asked for anew.

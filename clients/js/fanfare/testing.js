@@ -224,7 +224,7 @@ export class TestBroker {
       socket.session = this.#model.connect();
       socket.toBroker = (text) => this.#hear(socket, text);
       socket.closed = (code) => this.#gone(socket, code);
-      socket.session.say({ op: "welcome", session: socket.session.name, heartbeat: HEARTBEAT_S });
+      socket.session.say({ op: "welcome", session: socket.session.name, heartbeat: HEARTBEAT_S, version: "0.1.0" });
       this.#sockets.add(socket);
       this.#beat(socket);
       this.#pump(socket);

@@ -224,7 +224,7 @@ export function modelSocket(broker, welcome = {}) {
 
     close() {
       this.readyState = 3;
-      if (broker.session === this.session) broker.session = null;
+      if (broker.session === this.session) broker.cut();
     }
 
     /** The connection breaks. */

@@ -170,7 +170,7 @@ test("R4 a broker of another release is told of once", options, async (t) => {
     await eventually(() => fanfare.session && fanfare.session !== session && fanfare.state === "live");
   }
   assert.deepEqual(errors.map(({ code }) => code), ["version", "version"]);
-  assert.deepEqual(errors.map(({ message }) => message), ["0.2.0", "0.10.0"].map((version) => `the broker is ${version}, this client 0.1.x`));
+  assert.deepEqual(errors.map(({ message }) => message), ["0.2.0", "0.10.0"].map((version) => `${version}, not 0.1.x`));
 });
 
 /** A schema as Standard Schema has it: a positive number, which becomes a text. */
@@ -228,4 +228,14 @@ test("R25 a schema that would answer later, and a parser that throws, are told o
   assert.deepEqual(later.errors.map(({ code }) => code), ["schema"]);
   assert.match(later.errors[0].message, /one is needed that answers at once/);
   assert.deepEqual(throws.errors.map(({ code, message }) => [code, message]), [["parse", "mine"]]);
+});
+
+test("R6 what is undone by somebody who joins what is live already is given back", options, async (t) => {
+  const { fanfare, is, broker } = modelClient(t);
+  fanfare.subscribe("a", () => {});
+  const undo = fanfare.subscribe("b", () => {});
+  await is("live");
+  // It is live without a word, and it is from within that that one is given back.
+  fanfare.subscribe("a", { onLive: () => undo() }, () => {});
+  await eventually(() => !broker.session.live.has("b"));
 });

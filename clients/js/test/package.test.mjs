@@ -93,6 +93,7 @@ test("R4 the client, its package and the broker are of one release", options, as
   const { version } = JSON.parse(await readFile(join(HERE, "package.json"), "utf8"));
   const [, broker] = /^version = "(.+)"$/m.exec(await readFile(join(HERE, "../../Cargo.toml"), "utf8"));
   assert.equal(version, broker);
+  assert.match(await readFile(join(HERE, "fanfare/testing.js"), "utf8"), new RegExp(`version: "${version}"`));
   const [, release] = /RELEASE = "(.+)"/.exec(await readFile(join(HERE, "fanfare.js"), "utf8"));
   assert.equal(release, version.slice(0, version.lastIndexOf(".") + 1));
 });
