@@ -112,11 +112,11 @@ test("what is written while pages load is shown once, and nothing of it is undon
   const writing = write(orders);
   const pages = [];
   // Each opens in the midst of it.
-  for (let n = 0; n < 4; n++) {
+  for (let n = 0; n < 3; n++) {
     const { page } = await openPage(t, browser, orders.url);
     await watchForUndone(page);
     pages.push(page);
-    const enough = writing.count() + 20;
+    const enough = writing.count() + 12;
     await eventually(() => writing.count() > enough, "more is written");
   }
   await pages[0].reload();
