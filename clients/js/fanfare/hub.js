@@ -200,13 +200,24 @@ export class Hub {
 
   #control(frame) {
     const { op, ref, cursor } = frame;
-    if (op === "ack" && ref === this.#askedRef) for (const session of this.#sessions.values()) for (const each of session.subscriptions) each.isGranted ||= each.phase === "asked";
+    if (op === "ack" && ref === this.#askedRef) this.#grant();
     if (op === "live" || op === "cursor") {
       this.#floor = cursor;
       this.#advance(cursor);
     }
     this.#resume.take(frame);
     if (op === "cursor") this.#tellAll(this.#heard.message);
+  }
+
+  /** What was asked for last is granted, and begins. */
+  #grant() {
+    for (const session of this.#sessions.values()) {
+      for (const each of session.subscriptions) {
+        if (each.phase !== "asked") continue;
+        each.isGranted = true;
+        if (!each.request.held && !each.request.isOver) this.#ack(each.request);
+      }
+    }
   }
 
   #advance(cursor) {
@@ -242,7 +253,9 @@ export class Hub {
   #hand({ request, begin }) {
     const { message, frame } = this.#heard;
     const { session, ref, isOver } = request;
-    if (!isOver) return this.#push(request, frame.snapshot ? message : withMore(message, frame, { replay: ref }));
+    // What is not kept comes once for all, be they live or not.
+    const isForAll = frame.id === undefined && !frame.snapshot && !request.held;
+    if (!isOver && !isForAll) return this.#push(request, frame.snapshot ? message : withMore(message, frame, { replay: ref }));
     // A value that another tab asked for stands for what waited here for a slow screen; only behind a gap it is one here as well.
     if (!frame.snapshot || session.isHealing && (begin.snapshot || begin.last)) this.#handOnce(session, "last", without(message, frame, "replay"));
     else this.#handOnce(session, "lastNewest", withMore(without(message, frame, "snapshot"), { ...frame, snapshot: undefined }, { conflated: true }));

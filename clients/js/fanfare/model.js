@@ -69,8 +69,8 @@ export class Model {
     if (before && before.same !== same) throw refused("idempotency_mismatch", "the key came with another event before");
     if (before) return { ...before.answer, repeated: true };
     const newest = this.log.findLast((each) => each.topic === topic);
-    const versioned = this.log.findLast((each) => each.topic === topic && each.version !== undefined);
-    if (version !== undefined && versioned && versioned.epoch === epoch && versioned.version >= version) return { superseded: true, version: versioned.version };
+    const versioned = version !== undefined && this.log.findLast((each) => each.topic === topic && each.version !== undefined);
+    if (versioned && versioned.epoch === epoch && versioned.version >= version) return { superseded: true, version: versioned.version };
     const isThere = newest && !newest.removed;
     if (wanted !== undefined && !(wanted === "absent" ? !isThere : wanted === "present" ? isThere : newest?.id === wanted)) {
       throw refused("not_latest", "the newest event of the topic is another one", newest && { event: shown(newest) });

@@ -17,7 +17,9 @@ function newKey() {
 }
 
 export class Publishing {
+  /** In the order in which they were published, be they sent for the first time or again. */
   #waiting = [];
+  #published = 0;
   /** Request number → what waits for its answer. */
   #asked = new Map();
   /** Topic → the value that this session holds there. */
@@ -49,7 +51,7 @@ export class Publishing {
     const text = `${members}${data === undefined ? "" : `,"data":${data}`}}`;
     return new Promise((resolve, reject) => {
       if (this.#waiting.length + this.#asked.size >= MOST) return reject(failed("too_many", `${MOST} publishes wait already`));
-      const item = { topic, text, key, resolve, reject };
+      const item = { topic, text, key, resolve, reject, order: this.#published++ };
       const give = (code, why) => this.#drop(item, item.sent ? failed("outcome_unknown", `${why}, perhaps behind the event`) : failed(code, why));
       const abort = () => give("aborted", "given up");
       if (signal?.aborted) return reject(failed("aborted", "given up"));
@@ -83,7 +85,7 @@ export class Publishing {
     if (!item) return false;
     this.#asked.delete(ref);
     if (op === "error" && PASSING.has(code) && item.key) {
-      this.#waiting.unshift(item);
+      this.#again([item]);
       // Not by the time of day, which may be set back.
       this.#notBefore = performance.now() + 500 + 1000 * Math.random();
       return true;
@@ -98,8 +100,13 @@ export class Publishing {
   cut() {
     const asked = [...this.#asked.values()];
     this.#asked.clear();
-    this.#waiting.unshift(...asked.filter(({ key }) => key));
+    this.#again(asked.filter(({ key }) => key));
     for (const item of asked) if (!item.key) this.#drop(item, failed("outcome_unknown", "the connection broke meanwhile"));
+  }
+
+  /** Sends items again: refused one by one, they would else go out the last one first. */
+  #again(items) {
+    this.#waiting = [...items, ...this.#waiting].sort((one, other) => one.order - other.order);
   }
 
   /** A new session holds none of the values yet; resolves once it does. */

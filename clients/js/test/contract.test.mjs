@@ -107,9 +107,11 @@ contract("what is gone is told by a gap, and values come again", async ({ join, 
   await eventually(() => tile.length === 2 && list.length === 2);
   await wipe();
   await publish("a.y", 2);
-  await eventually(() => tile.at(-1) === "live" && tile.length > 2 && list.at(-1) === "live" && list.length > 2);
-  assert.deepEqual(tile, ["live", 1, ["gap", "a.*"], 2, "live"]);
-  assert.deepEqual(list, ["live", 1, ["gap", "a.>"], 2, "live"]);
+  await eventually(() => tile.length === 5 && list.length === 5);
+  // Who is back before the event is live before it, too.
+  const rest = (told) => [told.slice(0, 3), new Set(told.slice(3))];
+  assert.deepEqual(rest(tile), [["live", 1, ["gap", "a.*"]], new Set([2, "live"])]);
+  assert.deepEqual(rest(list), [["live", 1, ["gap", "a.>"]], new Set([2, "live"])]);
 });
 
 contract("a key stores once, versions and conditions hold, and refusals have their codes", async ({ join }) => {
@@ -271,6 +273,8 @@ async function transcript({ url, WebSocket, publish }) {
   socket.close();
   // Which of an answer and its event comes first is nobody's promise.
   const norm = (frame) => JSON.parse(JSON.stringify(frame, (name, value) => {
+    // A broker in memory is of no release.
+    if (name === "version" && frame.op === "welcome") return undefined;
     if (/^(time|expires|session|message)$/.test(name)) return typeof value;
     return typeof value === "string" && /-\d+-\d+$/.test(value) && value !== stale ? `@${value.split("-").at(-1)}` : value;
   }));

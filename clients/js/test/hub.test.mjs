@@ -154,23 +154,69 @@ function play(seed) {
 
 test("R28 tabs that share a connection are told each event once, in order, or of a gap, in whatever order things happen", () => playAll(SEEDS, play));
 
-test("R28 a tab that asks for more than fits is sent its own way, and the others go on", () => {
-  const socket = { sent: [], send(text) { this.sent.push(JSON.parse(text)); }, close() {} };
-  const say = (frame) => socket.onmessage({ data: JSON.stringify(frame) });
+/** A hub with tabs, whose broker is the test: what it was asked, and what each tab was told. */
+function startHub(...ids) {
+  const sent = [], told = {}, alone = [];
+  const socket = { send: (text) => sent.push(JSON.parse(text)), close() {} };
   const hub = new Hub(socket, { read: JSON.parse, goaway() {}, over() {} });
-  const told = { one: [], two: [] }, alone = [];
-  for (const id of ["one", "two"]) hub.open(id, { send: (message) => told[id].push(JSON.parse(message)), over() {}, alone: () => { alone.push(id); hub.close(id); } });
+  for (const id of ids) {
+    told[id] = [];
+    hub.open(id, { send: (message) => told[id].push(JSON.parse(message)), over() {}, alone: () => { alone.push(id); hub.close(id); } });
+  }
+  const say = (...frames) => { for (const frame of frames) socket.onmessage({ data: JSON.stringify(frame) }); };
   say({ op: "welcome", session: "s", heartbeat: 25 });
-  hub.take("two", '{"op":"subscribe","ref":1,"topics":["c"]}');
-  say({ op: "ack", ref: 1 });
-  say({ op: "live", ref: 1, cursor: "aaaaaaaa-1-0" });
-  hub.take("one", '{"op":"subscribe","ref":1,"topics":["a","b"],"since":"-1h"}');
+  let ref = 0;
+  return { hub, sent, told, alone, say, take: (id, frame) => hub.take(id, JSON.stringify({ op: frame.op, ref: ++ref, ...frame })), cursor: (n) => `aaaaaaaa-1-${n}` };
+}
+
+const kinds = (frames) => frames.map(({ op, data, replay, snapshot }) => [op, data, replay !== undefined && "replay", snapshot && "snapshot"].filter((each) => each !== undefined && each !== false).join(" "));
+
+test("R28 an event of two patterns that the broker was asked for one by one comes to their tab once", () => {
+  const { told, say, take, sent, cursor } = startHub("one", "two");
+  take("two", { op: "subscribe", topics: ["a.x"] });
+  say({ op: "ack", ref: 1 }, { op: "live", ref: 1, cursor: cursor(5) });
+  take("one", { op: "subscribe", topics: ["a.*", "a.x"], since: cursor(1), mode: "latest" });
+  const event = { op: "event", topic: "a.x", id: cursor(3), data: 3 };
+  say({ op: "ack", ref: 2 }, { ...event, replay: 2, conflated: true }, { op: "live", ref: 2, cursor: cursor(5) });
+  say({ op: "ack", ref: 3 }, { ...event, replay: 3 }, { op: "live", ref: 3, cursor: cursor(5) });
+  assert.deepEqual(sent.slice(1).map(({ topics, mode = "all" }) => [topics, mode]), [[["a.*"], "latest"], [["a.x"], "all"]], "who wants all of it keeps all");
+  assert.deepEqual(kinds(told.one), ["welcome", "ack", "event 3 replay", "live"]);
+});
+
+test("R28 behind a gap a tab is live again only with its values, whoever else has the pattern without", () => {
+  const { told, say, take, cursor } = startHub("one", "two");
+  take("one", { op: "subscribe", topics: ["a"], snapshot: true });
+  say({ op: "ack", ref: 1 }, { op: "live", ref: 1, cursor: cursor(5) });
+  take("one", { op: "subscribe", topics: ["b"] });
+  say({ op: "ack", ref: 2 }, { op: "live", ref: 2, cursor: cursor(5) });
+  take("two", { op: "subscribe", topics: ["a"], since: cursor(4) });
+  say({ op: "ack", ref: 3 }, { op: "live", ref: 3, cursor: cursor(5) });
+  told.one.length = 0;
+  say({ op: "gap", since: cursor(5) }, { op: "live", cursor: cursor(6) });
+  say({ op: "ack", ref: 4 }, { op: "event", topic: "a", id: cursor(6), data: 6, snapshot: true }, { op: "live", ref: 4, cursor: cursor(6) });
+  assert.deepEqual(kinds(told.one), ["gap", "event 6 snapshot", "live"]);
+});
+
+test("R28 the place of a tab lies behind all that it was handed, though the broker's cursor waits for a slow one", () => {
+  const { told, say, take, cursor } = startHub("one", "two");
+  take("one", { op: "subscribe", topics: ["a"] });
+  say({ op: "ack", ref: 1 }, { op: "live", ref: 1, cursor: cursor(5) });
+  say({ op: "event", topic: "a", id: cursor(9), data: 9 }, { op: "cursor", cursor: cursor(6) });
+  take("two", { op: "subscribe", topics: ["a"] });
+  assert.deepEqual(told.two.at(-1), { op: "live", ref: 2, cursor: cursor(9) });
+});
+
+test("R28 a tab that asks for more than fits is sent its own way, and the others go on", () => {
+  const { told, alone, say, take, sent, cursor } = startHub("one", "two");
+  take("two", { op: "subscribe", topics: ["c"] });
+  say({ op: "ack", ref: 1 }, { op: "live", ref: 1, cursor: cursor(0) });
+  take("one", { op: "subscribe", topics: ["a", "b"], since: "-1h" });
   say({ op: "ack", ref: 2 });
-  for (let n = 1; n <= 10_000; n++) say({ op: "event", topic: "a", id: `aaaaaaaa-1-${n}`, replay: 2, data: n });
+  for (let n = 1; n <= 10_000; n++) say({ op: "event", topic: "a", id: cursor(n), replay: 2, data: n });
   assert.deepEqual([alone, told.one.length], [[], 1], "it waits for its whole");
-  say({ op: "event", topic: "a", id: "aaaaaaaa-1-10001", replay: 2, data: 0 });
-  assert.deepEqual([alone, socket.sent.at(-1).op, socket.sent.at(-1).topics], [["one"], "unsubscribe", ["a", "b"]]);
-  say({ op: "event", topic: "c", id: "aaaaaaaa-1-10002", data: "still" });
+  say({ op: "event", topic: "a", id: cursor(10_001), replay: 2, data: 0 });
+  assert.deepEqual([alone, sent.at(-1).op, sent.at(-1).topics], [["one"], "unsubscribe", ["a", "b"]]);
+  say({ op: "event", topic: "c", id: cursor(10_002), data: "still" });
   assert.equal(told.two.at(-1).data, "still");
 });
 

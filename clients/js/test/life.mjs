@@ -169,7 +169,7 @@ function checkAll({ got, gaps, pattern, liveAt, begin, at }, life) {
   }
   // An event that is not kept comes at most once.
   const passing = got.filter(({ id }) => !id).map(({ data }) => data);
-  assert.equal(new Set(passing).size, passing.length, "an event that is not kept came twice");
+  assert.equal(new Set(passing).size, passing.length, `an event that is not kept came twice to ${pattern}: ${passing}`);
   const matches = matcher(pattern);
   const first = kept[0]?.id;
   const place = at && Number(at.split("-").at(-1));

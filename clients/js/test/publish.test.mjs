@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { Publishing } from "../fanfare/publishing.js";
 import { client, eventually, startBroker, startProxy, tokenFor, watchedSocket } from "./harness.mjs";
 
 const options = { timeout: 90_000 };
@@ -82,6 +83,24 @@ test("R34 and R29 what is under way at a cut or a kill -9 is stored once", optio
   assert.equal(new Set(ids).size, 600);
   assert.deepEqual([...found].sort((a, b) => a - b), found.map((_, n) => n));
   assert.equal(found.length, 600);
+});
+
+test("R29 what is refused for a while goes out again in the order in which it was published", options, async (t) => {
+  const publishing = new Publishing();
+  let ref = 0;
+  const send = () => publishing.next(() => ++ref);
+  const data = (text) => JSON.parse(text).data;
+  for (let n = 0; n < 5; n++) publishing.add({ topic: "a", queue: true }, `${n}`, null).catch(() => {});
+  assert.deepEqual(Array.from({ length: 4 }, send).map(data), [0, 1, 2, 3]);
+  publishing.take({ op: "ack", ref: 1 });
+  for (const refused of [2, 3, 4]) publishing.take({ op: "error", ref: refused, code: "unavailable", message: "for now" });
+  assert.equal(send(), null, "not at once");
+  await eventually(() => !publishing.pauseMs);
+  assert.deepEqual([send(), send()].map(data), [1, 2]);
+  // What was sent again goes before what was not, wherever it stood.
+  publishing.cut();
+  assert.deepEqual(Array.from({ length: 4 }, send).map(data), [1, 2, 3, 4]);
+  t.after(() => publishing.fail("closed", "closed"));
 });
 
 test("R29 of what has no key nobody knows, and that is said", options, async (t) => {

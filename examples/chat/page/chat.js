@@ -27,9 +27,11 @@ function enter({ pass, name }) {
   const messages = list(fanfare, ROOM, { tail: PAGE });
   /** What was written here and has not come back yet: it is shown at once, behind all that has. */
   let unconfirmed = [];
+  /** One goes behind the other, so that they stand in this order wherever they go out. */
+  let sent = Promise.resolve();
 
   messages.subscribe(({ events, more, loading }) => {
-    const confirmed = new Set(events.filter(({ own }) => own).map(({ data }) => data?.nonce));
+    const confirmed = new Set(events.filter(({ from }) => from?.user === name).map(({ data }) => data?.nonce));
     unconfirmed = unconfirmed.filter(({ nonce }) => !confirmed.has(nonce));
     paintMessages(events, unconfirmed, name);
     paintOlder(more, loading);
@@ -39,19 +41,17 @@ function enter({ pass, name }) {
   presence(fanfare, ROOM).subscribe(({ members }) => paintMembers(new Set(members.map(({ user }) => user)), name));
   connection(fanfare).subscribe(({ state, trouble }) => paintState(trouble ? "The broker is in trouble" : WORDS[state] ?? "", state));
 
-  async function send(text) {
+  function send(text) {
     const message = { text, nonce: crypto.randomUUID() };
     unconfirmed.push(message);
     typedAt = 0;
     paintMessages(messages.current.events, unconfirmed, name);
     scrollDown();
-    try {
-      // Waits for a connection if need be, and is kept once, however often that breaks.
-      await fanfare.publish(ROOM, message, { queue: true });
-    } catch (error) {
+    // Waits for a connection if need be, and is kept once, however often that breaks.
+    sent = sent.then(() => fanfare.publish(ROOM, message, { queue: true })).catch((error) => {
       message.failed = error.message;
       paintMessages(messages.current.events, unconfirmed, name);
-    }
+    });
   }
 
   // Typing is told to who is here, and not kept.
@@ -72,7 +72,7 @@ function enter({ pass, name }) {
     typing.set(user, setTimeout(quiet, TYPING_MS + 1_500, user));
     paintTyping([...typing.keys()]);
   });
-  fanfare.subscribe(ROOM, ({ from: { user } }) => quiet(user));
+  fanfare.subscribe(ROOM, ({ from }) => quiet(from?.user));
 
   compose(send, type);
 }
@@ -117,10 +117,10 @@ function paintMessages(events, unconfirmed, me) {
 
   let last = {};
   const shown = new Map();
-  for (const { id, data, from, time, own } of events) {
-    // Others may say anything, for a topic takes any JSON.
-    if (typeof data?.text !== "string") continue;
-    const key = own ? data.nonce : id;
+  for (const { id, data, from, time } of events) {
+    // Others may say anything, for a topic takes any JSON; what nobody signed is no message.
+    if (typeof data?.text !== "string" || !from) continue;
+    const key = from.user === me ? data.nonce ?? id : id;
     const made = node(key, from.user, data.text), at = new Date(time);
     made.className = from.user === me ? "mine" : "";
     made.classList.toggle("goes-on", from.user === last.user && at - last.at < GROUP_MS);
@@ -166,7 +166,8 @@ function paintOlder(more, loading) {
   byId("older").disabled = loading;
   byId("older").textContent = loading ? "Loading…" : "Load older";
   // Who listens wants to hear what is said, not what was.
-  byId("log").ariaBusy = String(loading);
+  if (loading) byId("log").ariaBusy = "true";
+  else setTimeout(() => { byId("log").ariaBusy = "false"; }, 500);
 }
 
 function paintMembers(users, me) {
