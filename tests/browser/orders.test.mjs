@@ -63,6 +63,8 @@ function write(orders) {
     while (!isOver) {
       const id = randomUUID(), order = { item: `Item ${count++}`, quantity: 1 + count % 9, shipped: false };
       await put(orders, id, order);
+      // A relay that lies far behind would tell late readers everything anyhow.
+      await eventually(() => fetch(`${orders.broker}/v1/snapshot?match=orders.${id}`).then(async (answer) => (await answer.json()).events.length, () => 0), "it is told");
       if (count % 2) await put(orders, id, { ...order, shipped: true });
     }
   });
