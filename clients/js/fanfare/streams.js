@@ -14,6 +14,8 @@ export class Streams {
   /** What is told where a runtime has WebSockets, and they fail. */
   why;
   #lanes = new Map();
+  /** Topic → what is published there last, for requests of their own overtake each other. */
+  #published = new Map();
   #over = false;
 
   constructor(url, token, WebSocket) {
@@ -149,7 +151,16 @@ export class Streams {
     this.#say(`{${inner}${inner.trim() ? "," : ""}${JSON.stringify(more).slice(1)}`);
   }
 
-  async #publish(ref, { key, ...event }) {
+  /** Publishes behind what came before on the topic. */
+  #publish(ref, event) {
+    const { topic } = event;
+    const done = Promise.resolve(this.#published.get(topic)).then(() => this.#over || this.#post(ref, event)).then(() => {
+      if (this.#published.get(topic) === done) this.#published.delete(topic);
+    });
+    this.#published.set(topic, done);
+  }
+
+  async #post(ref, { key, ...event }) {
     if (event.bound) {
       return this.#say({ op: "error", ref, code: "bound_needs_websocket", message: "a `bound` value lives with a WebSocket session, and this connection is made of event streams" });
     }

@@ -56,6 +56,18 @@ test("R21 without a WebSocket all works over event streams", options, async (t) 
   await assert.rejects(fanfare.publish("no topic", 1), { code: "invalid_topic" });
 });
 
+test("R21 what is published over event streams keeps the order of its topic", options, async (t) => {
+  const broker = await startBroker(t);
+  const { fanfare, is } = client(t, broker.url, without);
+  const got = [];
+  fanfare.subscribe("a.x", ({ data }) => got.push(data));
+  await is("live");
+  const numbers = Array.from({ length: 200 }, (_, n) => n);
+  await Promise.all(numbers.map((n) => fanfare.publish("a.x", n)));
+  await eventually(() => got.length === numbers.length);
+  assert.deepEqual(got, numbers);
+});
+
 test("R21 and R9 nothing is lost or doubled over event streams that break", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
