@@ -48,8 +48,6 @@ export class Resume {
   #dropped = new Set();
   #lostLanes = new Set();
   #routes = new Map();
-  /** Whether current values are sent again behind a gap. */
-  #heals = false;
   #parts = 0;
   /** Whether something has changed since `next` had nothing to ask for. */
   #stirred = false;
@@ -81,11 +79,10 @@ export class Resume {
   /** The connection is gone: each goes on from where it stands. */
   cut() {
     for (const subscription of this.subscriptions) {
-      if (subscription.phase === "live") {
-        subscription.at = this.#placeOf(subscription.lane, this.#wire.get(subscription.pattern)?.mode === Infinity) ?? subscription.at;
-      } else if (subscription.phase === "asked") {
-        subscription.at = this.#asked?.moved ?? subscription.at;
-      }
+      const { phase, lane, pattern, heals } = subscription;
+      // A gap is behind its place already, and the current values that follow it may not have come.
+      if (phase === "live") subscription.at = heals ? undefined : this.#placeOf(lane, this.#wire.get(pattern)?.mode === Infinity) ?? subscription.at;
+      else if (phase === "asked") subscription.at = this.#asked?.moved ?? subscription.at;
       this.#startOver(subscription);
     }
     this.#dropped.clear();
@@ -108,12 +105,11 @@ export class Resume {
     this.#stirred = true;
     // What was refused must not be the end of the others.
     if (subscription.phase === "refused") subscription.part = -1;
-    Object.assign(subscription, { phase: "new", lane: 0, part: Math.min(subscription.part, 0) });
+    Object.assign(subscription, { phase: "new", lane: 0, heals: 0, part: Math.min(subscription.part, 0) });
   }
 
   #forget() {
     this.#asked = null;
-    this.#heals = false;
     this.#wire.clear();
     this.#places.clear();
     this.#lostLanes.clear();
@@ -250,18 +246,17 @@ export class Resume {
     const isReplay = replay !== undefined, isNewest = snapshot || conflated;
     // An event that is not kept comes once for all; a current value is of what begins, or of all that heal.
     const ofAsked = asked && (isReplay ? replay === asked.ref : snapshot || id === undefined);
-    const ofLive = !isReplay && (!snapshot || this.#heals);
     // What waits for a slow screen is not sent any more once a newer value of the topic is sent, whoever it was for.
     const isFor = isNewest && !this.lanes;
     for (const subscription of this.#route(topic)) {
-      const { phase, begin, pattern, latest, shown } = subscription;
+      const { phase, pattern, latest, shown, heals } = subscription;
       if (!this.subscriptions.has(subscription)) continue;
       const isNewer = latest && id && isLater(id, shown.get(topic) ?? this.#placeOf(lane, false));
       let isHeard = ofAsked && phase === "asked";
       if (phase === "live" && subscription.lane === lane) {
         // Who gets all has had what still waits for a slow screen.
         const getsAll = this.#wire.get(pattern)?.mode === Infinity;
-        isHeard = ofLive && !(conflated && getsAll) && (!snapshot || values(begin)) || isFor && isNewer && !getsAll;
+        isHeard = !isReplay && !(conflated && getsAll) && (!snapshot || heals) || isFor && isNewer && !getsAll;
       }
       if (!isHeard) continue;
       if (isNewer) shown.set(topic, id);
@@ -288,12 +283,13 @@ export class Resume {
     const { group = [], acked } = this.#asked ?? {};
     const isOf = ({ phase, lane: own }) => phase === "live" ? own === lane : acked && !this.lanes && phase === "asked";
     const told = asked ? group : [...this.subscriptions].filter(isOf);
-    if (!asked) this.#heals = told.some(({ phase }) => phase === "live");
     const patterns = new Set();
     for (const subscription of told) {
       const { pattern, phase, begin, matches } = subscription;
       if (!this.subscriptions.has(subscription) || topics && !topics.some(matches)) continue;
       patterns.add(pattern);
+      // Current values are sent again behind a gap, to who asked for them.
+      subscription.heals = !asked && phase === "live" && values(begin);
       subscription.gap({ since, topics, patterns: [pattern] });
       // The broker sends values again as the last request for the pattern said; who wants more of them begins anew.
       if (!asked && phase === "live" && values(begin) > this.#wire.get(pattern)?.values) {
@@ -305,8 +301,7 @@ export class Resume {
   }
 
   #live({ cursor, ref }, lane, asked) {
-    if (ref === undefined) this.#heals = false;
-    else if (!asked) return;
+    if (ref !== undefined && !asked) return;
     if (asked) {
       const { topics, mode, values, moved } = asked;
       this.#asked = null;
@@ -323,7 +318,7 @@ export class Resume {
   }
 
   #goLive(subscription) {
-    subscription.phase = "live";
+    Object.assign(subscription, { phase: "live", heals: 0 });
     subscription.live();
   }
 

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Life, check, playAll, wanted } from "./life.mjs";
+import { Resume } from "../fanfare/resume.js";
 import { dice } from "./model.mjs";
 
 const SEEDS = Number(process.env.FANFARE_SEEDS ?? 4000);
@@ -20,3 +21,21 @@ function play(seed) {
 }
 
 test("R9 every event of mode all comes once, in order, or a gap says that it does not, in whatever order things happen", () => playAll(SEEDS, play));
+
+test("R10 what a cut leaves of the values behind a gap comes again", () => {
+  const resume = new Resume();
+  const got = [];
+  const subscription = (pattern, begin) => ({ pattern, begin, at: undefined, hand: ({ data }) => got.push(data), gap: () => got.push("gap"), live() {}, refused() {} });
+  resume.add(subscription("a.*", { snapshot: true }));
+  const { ref } = resume.next(1);
+  resume.take({ op: "ack", ref });
+  resume.take({ op: "live", ref, cursor: "l-1-5" });
+  assert.ok(!resume.next(2));
+  resume.take({ op: "gap", since: "l-1-5" });
+  resume.take({ op: "event", topic: "a.x", id: "l-2-9", data: "x", snapshot: true });
+  resume.take({ op: "event", topic: "a.z", id: "l-2-10", data: "z" });
+  // The value of a.y has not come; what is after l-2-10 would never tell it.
+  resume.cut();
+  assert.deepEqual(resume.next(3), { op: "subscribe", ref: 3, topics: ["a.*"], snapshot: true });
+  assert.deepEqual(got, ["gap", "x", "z"]);
+});
