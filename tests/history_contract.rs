@@ -31,7 +31,7 @@ use self::support::redis::Redis;
 
 /// Hears what a log commits.
 #[derive(Default)]
-struct Heard {
+struct RecordingFeed {
     events: Mutex<Vec<Arc<Event>>>,
     shelf: Mutex<Shelf>,
     is_full: AtomicBool,
@@ -42,7 +42,7 @@ struct Heard {
     rests: AtomicUsize,
 }
 
-impl Feed for Heard {
+impl Feed for RecordingFeed {
     fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
         false
     }
@@ -71,7 +71,7 @@ impl Feed for Heard {
 /// A log under test.
 struct Log {
     history: Arc<dyn History>,
-    heard: Arc<Heard>,
+    heard: Arc<RecordingFeed>,
     clock: Clock,
     _directory: tempfile::TempDir,
     _redis: Option<Redis>,
@@ -141,7 +141,7 @@ fn open_by(
         ..config::Redis::at(&redis.url())
     });
     change(&mut config);
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(RecordingFeed::default());
     let history = (backend.open)(&config, clock, heard.clone());
     Log { history, heard, clock, _directory: directory, _redis: redis }
 }
@@ -1137,7 +1137,7 @@ async fn what_stays_on_disk_is_known_at_a_start_and_takes_no_room_of_the_others(
         config.rules.listed.push(rule);
         config
     };
-    let start = || sqlite(&config(), Clock::default(), Arc::new(Heard::default()));
+    let start = || sqlite(&config(), Clock::default(), Arc::new(RecordingFeed::default()));
     let history = start();
     let put = async |history: &dyn History, name: &str| {
         let events = vec![event(name, text_that_costs(1_000))];

@@ -1,7 +1,7 @@
 //! What waits for one worker thread, in the order of the log.
 //!
-//! Any thread puts in; the worker's fan-out takes out as a stream. Marks travel in the same queue as
-//! events, so that whoever finds a mark knows that every event before it has been handled. The
+//! Any thread puts in; the worker's fan-out takes out as a stream. Barriers travel in the same queue as
+//! events, so that whoever finds a barrier knows that every event before it has been handled. The
 //! queue itself does not refuse: publishers look at [`Inbox::len`] before they store an event.
 
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use futures_util::task::AtomicWaker;
 use super::census::Asked;
 use super::delivery::Delivery;
 use super::roster::Roll;
-use super::{MarkId, SessionKey};
+use super::{BarrierId, SessionKey};
 use crate::history::Loss;
 use crate::model::Cursor;
 use crate::panics::half_done;
@@ -30,9 +30,9 @@ pub(super) enum Item {
     /// Deliver an event.
     Event(Arc<Delivery>),
     /// Tell a session that all before this has been handled, up to the place given.
-    Mark { session: SessionKey, mark: MarkId, position: Cursor },
+    Barrier { session: SessionKey, barrier: BarrierId, position: Cursor },
     /// Tell a session who is in the topics that it asked about, at this place of the feed.
-    Roll { session: SessionKey, mark: MarkId, roll: Option<Roll> },
+    Roll { session: SessionKey, barrier: BarrierId, roll: Option<Roll> },
     /// Heartbeats are due; all up to the place given has been handled.
     Beat { position: Cursor },
     /// Say how many sessions have room.

@@ -42,13 +42,14 @@ pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
 use self::outlook::Outlook;
 pub use self::questions::{
-    Answer, Answers, Attending, Gathered, NoRelay, Question, Relay, RoomState,
+    Answer, Answers, Attending, Gathered, NoRelay, Question, Relay, RoomVersion,
 };
 pub use self::roster::{Listed, Roll};
 pub use self::router::Router;
 pub use self::seat::{Seat, WorkerHandle};
 pub use self::subscriber::{
-    Changed, Delivered, Joined, MarkId, SessionInfo, SessionKey, SessionView, Subscriber, Transport,
+    BarrierId, Changed, Delivered, Joined, SessionInfo, SessionKey, SessionView, Subscriber,
+    Transport,
 };
 pub use self::tickets::TICKET_LIFE;
 use self::tickets::Tickets;

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::BrokerHandle;
 use super::questions::{Attending, Gathered};
-use super::roster::{Heard, Roster};
+use super::roster::{InquiryAnswer, Roster};
 use crate::model::{Pattern, Present, Problem, Topic};
 
 /// How often it is looked which nodes are there, and at other times whether anything was missed.
@@ -93,8 +93,8 @@ impl BrokerHandle {
     }
 
     /// What all nodes say, page by page.
-    async fn hear_all(&self, patterns: Vec<Pattern>) -> Result<Heard, Problem> {
-        let (mut heard, mut after) = (Heard::default(), None);
+    async fn hear_all(&self, patterns: Vec<Pattern>) -> Result<InquiryAnswer, Problem> {
+        let (mut heard, mut after) = (InquiryAnswer::default(), None);
         loop {
             let Gathered { all: pages, silent } =
                 self.present(patterns.clone(), after.clone(), MEMBERS).await?;
@@ -106,7 +106,7 @@ impl BrokerHandle {
             let answered: BTreeSet<_> = pages.iter().map(|page| &page.node).collect();
             if !heard.changes_by_node.keys().all(|node| answered.contains(node)) {
                 // What it has said so far is half of what it would say.
-                heard = Heard::default();
+                heard = InquiryAnswer::default();
                 after = None;
                 continue;
             }

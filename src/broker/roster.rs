@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use self::room::Listed;
 use self::room::{Part, Room, Taken, Word};
-use super::{Attending, RoomState};
+use super::{Attending, RoomVersion};
 use crate::model::{Event, Pattern, Present, Topic};
 
 /// How many patterns and topics are asked about at a time.
@@ -60,7 +60,7 @@ pub struct Roll {
 
 /// What all nodes answered: how many changes each had told when it was asked first, and who is there.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct InquiryAnswer {
     pub(super) changes_by_node: ChangesByNode,
     pub(super) members: Vec<Present>,
     /// Whether no node that is there was silent.
@@ -229,7 +229,7 @@ impl Roster {
     }
 
     /// Takes what was answered; the topics of which it turned out that changes were missed, where that is news.
-    pub(super) fn end_inquiry(&mut self, heard: Heard) -> Vec<Topic> {
+    pub(super) fn end_inquiry(&mut self, heard: InquiryAnswer) -> Vec<Topic> {
         let Some(Inquiry { patterns, mut noted, count }) = self.inquiry.take() else {
             return Vec::new();
         };
@@ -325,7 +325,7 @@ impl Roster {
     /// newest change that is known here where a newer one was told, or where nobody is there any more.
     pub(super) fn behind(
         &self,
-        pages: &[Attending<RoomState>],
+        pages: &[Attending<RoomVersion>],
         is_asked: impl Fn(&Topic) -> bool,
     ) -> HashMap<(Topic, String), u64> {
         let mut behind = HashMap::new();

@@ -1,7 +1,7 @@
 //! From the log's feed to the workers that have a subscriber.
 //!
 //! The one place where events cross threads: once a worker, never once a subscriber. What a worker
-//! wants is the same pure [`Topics`] as what a session wants, one level up. Marks are placed under
+//! wants is the same pure [`Topics`] as what a session wants, one level up. Barriers are placed under
 //! the lock that routes, which is what makes them a boundary: before it, or after it, never both.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use super::inbox::{Inbox, Item};
 use super::observer::{NoObserver, Observer};
 use super::roster::{Folded, Roster};
 use super::topics::{Subscribed, Topics};
-use super::{MarkId, SessionKey};
+use super::{BarrierId, SessionKey};
 use crate::history::{Feed, Loss, LostTopic};
 use crate::model::{Cursor, Event, Pattern, Topic};
 use crate::panics::half_done;
@@ -99,14 +99,14 @@ impl Router {
         }
     }
 
-    /// Routes events of `patterns` to `worker` too, and places a mark where that begins: every
-    /// event after the mark comes, none before it needs to.
+    /// Routes events of `patterns` to `worker` too, and sets a barrier where that begins: every
+    /// event after the barrier comes, none before it needs to.
     pub(super) fn want(
         &self,
         worker: WorkerId,
         patterns: &[Pattern],
         session: SessionKey,
-        mark: MarkId,
+        barrier: BarrierId,
     ) {
         let mut routes = self.lock();
         for pattern in patterns {
@@ -118,7 +118,7 @@ impl Router {
                 }
             }
         }
-        routes.put(worker, |position| Item::Mark { session, mark, position });
+        routes.put(worker, |position| Item::Barrier { session, barrier, position });
     }
 
     /// Routes events of `patterns` to `worker` no longer.
@@ -139,12 +139,12 @@ impl Router {
         &self,
         worker: WorkerId,
         session: SessionKey,
-        mark: MarkId,
+        barrier: BarrierId,
         patterns: Arc<[Pattern]>,
     ) {
         let mut routes = self.lock();
         let roll = routes.roster.roll(patterns);
-        routes.put(worker, |_| Item::Roll { session, mark, roll });
+        routes.put(worker, |_| Item::Roll { session, barrier, roll });
     }
 
     /// Waits until it is known who is in the topics of these patterns.

@@ -28,7 +28,7 @@ pub use changes::{KeptOtherwise, needs_restart};
 pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
 pub use own::{Lack, Own, Owner, is_segment};
 pub use token_keys::secret_bytes;
-pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
+pub use value::{Given, Hidden, Medium, Size, SizeError, Span, SpanError, Value};
 
 use crate::model::{EventType, NoticeKind, Pattern, Topic, TopicError};
 

@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
 use super::batch::Batch;
-use super::form::{Form, StoredAs};
+use super::body_format::{BodyFormat, StoredAs};
 use super::idempotency;
 use crate::auth::{Access, Auth, Entrance};
 use crate::body::Sending;
@@ -35,7 +35,7 @@ pub async fn publish_event(
     let topic = Topic::parse(&topic)?;
     sending.check(|access| access.require_publish(&topic))?;
     sending.check(|access| access.require_rate(1))?;
-    let (form, charset) = Form::of(request.headers())?;
+    let (form, charset) = BodyFormat::of(request.headers())?;
     let kind =
         http::header(request.headers(), &http::X_EVENT_TYPE)?.map(EventType::parse).transpose()?;
     let (body, access) = sending.whole(limits.event_bytes, "limits.event_bytes", charset).await?;
@@ -92,12 +92,12 @@ pub async fn publish_batch(
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     sending.check(Access::require_publish_somewhere)?;
-    let (form, charset) = Form::of(request.headers())?;
+    let (form, charset) = BodyFormat::of(request.headers())?;
     let (body, access) = sending.whole(limits.batch_bytes, "limits.batch_bytes", charset).await?;
     let mut batch = match form {
-        Form::Json | Form::Guess => Batch::from_json(&body, &limits)?,
-        Form::Lines => Batch::from_lines(&body, &limits)?,
-        Form::Text | Form::Binary => {
+        BodyFormat::Json | BodyFormat::Guess => Batch::from_json(&body, &limits)?,
+        BodyFormat::Lines => Batch::from_lines(&body, &limits)?,
+        BodyFormat::Text | BodyFormat::Binary => {
             let detail = "send application/json or application/x-ndjson";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }

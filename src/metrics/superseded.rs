@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::Counter;
 use tracing::warn;
 
 use super::tally::Held;
-use crate::model::{Quiet, Told, Topic};
+use crate::model::{Quiet, Summary, Topic};
 use crate::panics::half_done;
 
 /// Of how many topics it is known how often; the one that was superseded longest ago is forgotten first.
@@ -76,7 +76,7 @@ impl Topics {
     }
 }
 
-fn say(Told { count, example: (topic, kept) }: Told<(Topic, Option<u64>)>) {
+fn say(Summary { count, example: (topic, kept) }: Summary<(Topic, Option<u64>)>) {
     warn!(
         events = count,
         %topic,

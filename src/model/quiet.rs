@@ -24,7 +24,7 @@ pub struct Quiet<E> {
 
 /// What is to be told.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Told<E> {
+pub struct Summary<E> {
     /// How many came to pass since the last line.
     pub count: u64,
     /// One of them.
@@ -45,14 +45,19 @@ impl<E> Quiet<E> {
     }
 
     /// So many more came to pass, one of which is `example`: what to tell now, if anything.
-    pub fn tell(&self, count: u64, now: Instant, example: impl FnOnce() -> E) -> Option<Told<E>> {
+    pub fn tell(
+        &self,
+        count: u64,
+        now: Instant,
+        example: impl FnOnce() -> E,
+    ) -> Option<Summary<E>> {
         if count == 0 {
             return None;
         }
         let before = self.untold.fetch_add(count, Ordering::AcqRel);
         if self.take_turn(self.millis(now)) {
             let count = self.untold.swap(0, Ordering::AcqRel);
-            return Some(Told { count, example: example() });
+            return Some(Summary { count, example: example() });
         }
         if before == 0 {
             let example = example();
@@ -62,13 +67,13 @@ impl<E> Quiet<E> {
     }
 
     /// What was held back for a minute.
-    pub fn held_back(&self, now: Instant) -> Option<Told<E>> {
+    pub fn held_back(&self, now: Instant) -> Option<Summary<E>> {
         let is_any = self.untold.load(Ordering::Acquire) > 0;
         if is_any && self.take_turn(self.millis(now)) { self.rest() } else { None }
     }
 
     /// What was held back, for however long.
-    pub fn rest(&self) -> Option<Told<E>> {
+    pub fn rest(&self) -> Option<Summary<E>> {
         let example = self.with_example(Option::take).flatten();
         let count = self.untold.swap(0, Ordering::AcqRel);
         // Who counts just now puts its example here only then: what it counted is told with the next.
@@ -76,7 +81,7 @@ impl<E> Quiet<E> {
             self.untold.fetch_add(count, Ordering::AcqRel);
             return None;
         };
-        Some(Told { count, example })
+        Some(Summary { count, example })
     }
 
     /// Whether a line may be now; then none may be for a minute.
@@ -106,8 +111,8 @@ mod tests {
         began + Duration::from_millis(millis)
     }
 
-    fn told(count: u64, example: &str) -> Option<Told<&str>> {
-        Some(Told { count, example })
+    fn told(count: u64, example: &str) -> Option<Summary<&str>> {
+        Some(Summary { count, example })
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use self::attendance::Attendance;
 use crate::auth::Auth;
-use crate::broker::{Attending, BrokerHandle, Observer, RoomState, SessionInfo};
+use crate::broker::{Attending, BrokerHandle, Observer, RoomVersion, SessionInfo};
 use crate::clock::Clock;
 use crate::config;
 use crate::history::{Append, Series};
@@ -190,7 +190,7 @@ impl Observer for Notices {
         patterns: &[Pattern],
         after: Option<&Topic>,
         limit: usize,
-    ) -> Attending<RoomState> {
+    ) -> Attending<RoomVersion> {
         let rooms = self.attendance().rooms(patterns, after, limit);
         Attending { node: self.node.clone(), ..rooms }
     }

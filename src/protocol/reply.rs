@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Marks, Reply};
+use super::{Annotations, Reply};
 use crate::model::{Data, Envelope, Event, Timestamp, Topic, Version};
 
 /// One map of a wire form, being written member by member.
@@ -78,18 +78,18 @@ fn carried(envelope: &Envelope, time: Timestamp, map: &mut impl Map) {
 }
 
 /// The members that say how an event came.
-pub(super) fn marks(marks: &Marks, map: &mut impl Map) {
-    if let Some(reference) = marks.replay {
+pub(super) fn annotations(annotations: &Annotations, map: &mut impl Map) {
+    if let Some(reference) = annotations.replay {
         map.number("replay", reference);
     }
-    if marks.snapshot {
+    if annotations.snapshot {
         map.flag("snapshot");
     }
-    if marks.conflated {
+    if annotations.conflated {
         map.flag("conflated");
     }
-    if marks.skipped > 0 {
-        map.number("skipped", marks.skipped);
+    if annotations.skipped > 0 {
+        map.number("skipped", annotations.skipped);
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::outbox::{Full, Outbox};
-use super::places::Unparted;
+use super::permits::Unparted;
 use crate::panics::half_done;
 
 /// The most messages in one system call.

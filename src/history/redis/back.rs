@@ -5,15 +5,15 @@ use std::cmp::Reverse;
 use redis::RedisResult;
 
 use super::super::{BackPage, FoundBack, ReadBack, upto};
+use super::log_state::LogState;
 use super::reader::{LOOKED_AT, Reader, VALUES, event, few_topics, never, removed};
-use super::reads::{Found, Placed, Reads};
-use super::state::State;
+use super::reads::{Found, IndexEntry, Reads};
 use crate::model::{Problem, Topic};
 
 /// A page while it is put together.
 struct Back<'a> {
     read: &'a ReadBack,
-    state: &'a State,
+    state: &'a LogState,
     upto: u64,
     found: FoundBack,
     bytes: usize,
@@ -82,7 +82,7 @@ impl Back<'_> {
     }
 
     async fn along(&mut self, reads: &mut Reads<'_>) -> RedisResult<()> {
-        let (mut places, mut end): (Vec<Placed>, _) = (Vec::new(), self.upto.saturating_add(1));
+        let (mut places, mut end): (Vec<IndexEntry>, _) = (Vec::new(), self.upto.saturating_add(1));
         // As many as are wanted where all match, and more each time where few do.
         let mut count = self.read.max_events.clamp(LOOKED_AT / 16, LOOKED_AT);
         while end > 0 && self.found.looked_at < LOOKED_AT && places.len() < self.read.max_events {

@@ -12,8 +12,8 @@ use redis::RedisResult;
 use super::super::{Departure, Ending};
 use super::departures::{Departures, Left};
 use super::link::{Server, away};
+use super::log_state::LogState;
 use super::scripts;
-use super::state::State;
 use super::turn::Turn;
 use crate::model::{Envelope, LogName, Problem, Removed, Topic};
 use crate::panics::half_done;
@@ -49,7 +49,7 @@ struct Asked {
 
 /// What the script says: how the log stands, the time by the server's clock, each topic with the number of its value, what
 /// that carries and why it ends, and the nodes that hold values.
-type Due = (State, i64, Vec<(String, u64, Vec<u8>, String)>, Vec<String>);
+type Due = (LogState, i64, Vec<(String, u64, Vec<u8>, String)>, Vec<String>);
 
 /// The holder of what is bound to a session of a node, as the server lists it.
 pub(super) fn holder(node: LogName, session: &str) -> String {
@@ -91,7 +91,7 @@ impl Ends {
             for (holder, stays) in some {
                 invocation.arg(holder).arg(stays.as_millis() as u64);
             }
-            let noted: RedisResult<State> = self.server.invoke(&link, &invocation).await;
+            let noted: RedisResult<LogState> = self.server.invoke(&link, &invocation).await;
             noted.map_err(|error| away(&error))?;
         }
         Ok(())

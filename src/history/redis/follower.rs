@@ -19,13 +19,13 @@ use tracing::{info, warn};
 use super::super::clock_steps::{Step, span};
 use super::super::{Feed, Loss, Removal};
 use super::ear::Ear;
-use super::entry::{self, Mention, Message, Removals, Standing};
+use super::entry::{self, Announcement, Mention, Removals, Standing};
 use super::link::{Link, Server, away};
-use super::losses::Told;
+use super::log_state::LogState;
+use super::losses::ToldLosses;
 use super::pace::Pace;
-use super::reads::{Losses, Placed, Reads};
+use super::reads::{IndexEntry, Losses, Reads};
 use super::recent::Recent;
-use super::state::State;
 use crate::model::Cursor;
 
 /// How often the head of the log is looked at.
@@ -76,7 +76,7 @@ pub(super) struct Follower {
 
 /// A stretch of the log, as Redis has it.
 struct Stretch {
-    places: Vec<Placed>,
+    places: Vec<IndexEntry>,
     /// By number; not of what nobody here wants, nor of what was removed.
     entries: HashMap<u64, Vec<u8>>,
     /// What had been removed after its beginning.
@@ -86,7 +86,7 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn mentions(&self, state: &State) -> impl Iterator<Item = Mention<'_>> {
+    fn mentions(&self, state: &LogState) -> impl Iterator<Item = Mention<'_>> {
         self.places.iter().map(|place| Mention {
             cursor: Some(state.at(place.sequence)),
             topic: place.topic.clone(),
@@ -106,7 +106,7 @@ impl Follower {
         server: Arc<Server>,
         feed: Arc<dyn Feed>,
         recent: Arc<Recent>,
-        state: &State,
+        state: &LogState,
         deaf: Arc<Notify>,
     ) -> Self {
         let (at, breach, removals) = (state.head, state.breach, state.removals);
@@ -195,7 +195,7 @@ impl Follower {
         self.keep_back().await;
         let (mut mentions, mut removed, mut end) = (Vec::new(), Vec::new(), self.at);
         for message in messages {
-            let message = Message::read(message);
+            let message = Announcement::read(message);
             let step = message.as_ref().map_or(Standing::Elsewhere, |it| it.step(end, self.breach));
             if let Standing::Elsewhere | Standing::Hole = step {
                 self.deliver(&mentions).await?;
@@ -223,7 +223,11 @@ impl Follower {
 
     /// Takes what a message tells of removals; whether the newest event of a topic is among them, or none where some were
     /// missed.
-    fn note_removals(&mut self, message: &Message<'_>, all: &mut Vec<Removal>) -> Option<bool> {
+    fn note_removals(
+        &mut self,
+        message: &Announcement<'_>,
+        all: &mut Vec<Removal>,
+    ) -> Option<bool> {
         let Some(Removals { before, removed }) = message.removals() else { return Some(false) };
         if before > self.removals {
             return None;
@@ -256,7 +260,7 @@ impl Follower {
     }
 
     /// Says where the clock by which events are dated went back.
-    fn log_step(&mut self, state: &State) {
+    fn log_step(&mut self, state: &LogState) {
         let last = state.steps.all().last().copied();
         let number = |step: Option<Step>| step.map(|step| step.after);
         if let Some(Step { after, from, to, .. }) =
@@ -342,7 +346,7 @@ impl Follower {
         if self.at.sequence >= upto {
             return Some(());
         }
-        let (mut told, mut page) = (Told::default(), PAGE);
+        let (mut told, mut page) = (ToldLosses::default(), PAGE);
         let mut stretch = self.stretch(self.at.sequence, upto, page).await?;
         loop {
             self.keep_back().await;
@@ -373,7 +377,7 @@ impl Follower {
         let read = reads.places_and_losses(after, upto, page, LOSSES).await;
         let (places, losses) = self.judge(&link, read)?;
         let end = if places.len() < page { upto } else { places.last()?.sequence };
-        let wanted = |place: &&Placed| !self.feed.skip(&place.topic, None);
+        let wanted = |place: &&IndexEntry| !self.feed.skip(&place.topic, None);
         let fetch: Vec<_> = places.iter().filter(wanted).cloned().collect();
         let found = self.judge(&link, self.reads(&link).events(&fetch).await)?;
         let entries = found.into_iter().flatten().map(|found| (found.sequence, found.entry));
@@ -389,7 +393,7 @@ impl Follower {
     }
 
     /// Whether Redis has lost nothing that this node has not told of yet.
-    pub(super) fn is_whole(&self, now: &State) -> bool {
+    pub(super) fn is_whole(&self, now: &LogState) -> bool {
         now.head.log == self.at.log && now.breach == self.breach
     }
 

@@ -22,8 +22,8 @@ use super::super::{
 use super::entry;
 use super::keys::hex;
 use super::link::{Away, Link, Server, away};
+use super::log_state::LogState;
 use super::scripts;
-use super::state::State;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
 use crate::metrics::EARLY_KEYS;
@@ -172,7 +172,7 @@ pub(super) struct Publisher {
 
 /// What a script did with a group: how the log stands then, what became of each publish, and how many keys were
 /// forgotten early, the last of them after so many milliseconds.
-type Published = (State, Vec<Vec<String>>, u64, u64);
+type Published = (LogState, Vec<Vec<String>>, u64, u64);
 
 impl Publisher {
     /// Publishes until the queue is stopped and empty.
@@ -295,7 +295,7 @@ impl Publisher {
     async fn answer(
         &self,
         link: &Arc<Link>,
-        state: &State,
+        state: &LogState,
         group: Vec<Pending>,
         results: Vec<Vec<String>>,
     ) {

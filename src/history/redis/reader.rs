@@ -10,9 +10,9 @@ use redis::{RedisError, RedisResult};
 use super::super::{ListTopics, Moment, Newest, NewestPage, Page, Read, Since, TopicSummary};
 use super::entry;
 use super::link::{Away, Link, Server, away};
-use super::reads::{Found, LOSSES_OF_A_PAGE, LOSSES_OF_VALUES, Placed, Reads};
+use super::log_state::LogState;
+use super::reads::{Found, IndexEntry, LOSSES_OF_A_PAGE, LOSSES_OF_VALUES, Reads};
 use super::recent::Recent;
-use super::state::State;
 use super::survey::Survey;
 use crate::model::{Code, Event, Pattern, Problem, Topic};
 
@@ -48,7 +48,7 @@ struct Part {
 /// Where a page is to begin and end.
 struct Span<'a> {
     read: &'a Read,
-    state: &'a State,
+    state: &'a LogState,
     after: u64,
     upto: u64,
 }
@@ -253,7 +253,7 @@ pub(super) fn never() -> Problem {
     Problem::new(Code::Unavailable, NEVER)
 }
 
-pub(super) fn event(found: &Found, topic: &Topic, state: &State) -> Option<Arc<Event>> {
+pub(super) fn event(found: &Found, topic: &Topic, state: &LogState) -> Option<Arc<Event>> {
     entry::decode(&found.entry, topic, found.time, Some(state.at(found.sequence)))
 }
 
@@ -317,7 +317,8 @@ impl Span<'_> {
     }
 
     async fn along(&self, reads: &mut Reads<'_>) -> RedisResult<Part> {
-        let (mut places, mut end, mut looked_at): (Vec<Placed>, _, _) = (Vec::new(), self.after, 0);
+        let (mut places, mut end, mut looked_at): (Vec<IndexEntry>, _, _) =
+            (Vec::new(), self.after, 0);
         // As many as are wanted where all match, and more each time where few do.
         let mut count = self.read.max_events.clamp(LOOKED_AT / 16, LOOKED_AT);
         while end < self.upto && looked_at < LOOKED_AT && places.len() < self.read.max_events {
@@ -408,7 +409,7 @@ pub(super) async fn removed(
     reads: &mut Reads<'_>,
     patterns: &[Pattern],
     after: u64,
-) -> RedisResult<(Option<State>, Option<u64>)> {
+) -> RedisResult<(Option<LogState>, Option<u64>)> {
     let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
     let (state, newest) = match exact {
         Some(topics) => {

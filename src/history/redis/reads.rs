@@ -11,7 +11,7 @@ use redis::{RedisResult, Value, cmd, from_redis_value, pipe};
 use super::connection::Connection;
 use super::epochs::Epochs;
 use super::keys::Keys;
-use super::state::{FIELDS, State};
+use super::log_state::{FIELDS, LogState};
 use super::survey::Survey;
 use crate::model::{Timestamp, Topic};
 
@@ -40,7 +40,7 @@ pub(super) struct Found {
 
 /// The place of a kept event.
 #[derive(Debug, Clone)]
-pub(super) struct Placed {
+pub(super) struct IndexEntry {
     pub(super) sequence: u64,
     pub(super) topic: Topic,
     pub(super) time: Timestamp,
@@ -49,7 +49,7 @@ pub(super) struct Placed {
 /// How the log stands, and what was removed after some place.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    pub(super) state: Option<State>,
+    pub(super) state: Option<LogState>,
     /// Topics that lost an event after the place, with the number of the last one, the highest first.
     pub(super) topics: Vec<(Topic, u64)>,
     /// There are more than were looked at.
@@ -62,7 +62,7 @@ pub(super) enum Fetched {
     /// Its entry.
     Entry(Vec<u8>),
     /// It was removed, and newer events of its topic are kept or not.
-    Gone { is_superseded: bool },
+    Removed { is_superseded: bool },
 }
 
 /// Reads one log over one connection.
@@ -80,9 +80,9 @@ fn found((id, (_, entry, _, time)): Stored) -> Found {
     Found { sequence: sequence(&id), time: Timestamp::from_millis(time), entry }
 }
 
-fn placed((id, (_, topic, _, time)): Indexed) -> Option<Placed> {
+fn placed((id, (_, topic, _, time)): Indexed) -> Option<IndexEntry> {
     let topic = Topic::from_stored(&topic).ok()?;
-    Some(Placed { sequence: sequence(&id), topic, time: Timestamp::from_millis(time) })
+    Some(IndexEntry { sequence: sequence(&id), topic, time: Timestamp::from_millis(time) })
 }
 
 fn by_number(all: Vec<Vec<Stored>>) -> HashMap<u64, Found> {
@@ -96,7 +96,7 @@ fn exclusive(after: u64) -> String {
 }
 
 impl Losses {
-    fn read(lost: Vec<Removed>, state: Option<State>, most: usize) -> Self {
+    fn read(lost: Vec<Removed>, state: Option<LogState>, most: usize) -> Self {
         let is_cut = lost.len() >= most;
         let parse = |(name, score): Removed| Some((Topic::from_stored(&name).ok()?, score as u64));
         let topics = lost.into_iter().filter_map(parse).collect();
@@ -114,7 +114,7 @@ impl Losses {
 
 impl Reads<'_> {
     /// How the log stands; none where there is none.
-    pub(super) async fn state(&mut self) -> RedisResult<Option<State>> {
+    pub(super) async fn state(&mut self) -> RedisResult<Option<LogState>> {
         let values: Vec<Option<String>> = cmd("HMGET")
             .arg(self.keys.log())
             .arg(&FIELDS)
@@ -124,8 +124,8 @@ impl Reads<'_> {
     }
 
     /// How the log stands by the values of its record.
-    async fn state_of(&mut self, values: &[Option<String>]) -> RedisResult<Option<State>> {
-        match State::read(values) {
+    async fn state_of(&mut self, values: &[Option<String>]) -> RedisResult<Option<LogState>> {
+        match LogState::read(values) {
             Some(state) => {
                 self.epochs.complete(state, &mut self.connection, self.keys).await.map(Some)
             }
@@ -174,7 +174,10 @@ impl Reads<'_> {
 
     /// The events at some places, which are in order; none where they were removed. Of each topic the
     /// stretch from its first place to its last is read, so there should be few others in it.
-    pub(super) async fn events(&mut self, places: &[Placed]) -> RedisResult<Vec<Option<Found>>> {
+    pub(super) async fn events(
+        &mut self,
+        places: &[IndexEntry],
+    ) -> RedisResult<Vec<Option<Found>>> {
         let mut pipeline = pipe();
         self.read_spans(&mut pipeline, places);
         let all: Vec<Vec<Stored>> = self.query(&pipeline, places.is_empty()).await?;
@@ -186,8 +189,8 @@ impl Reads<'_> {
     /// stood then.
     pub(super) async fn fetch(
         &mut self,
-        places: &[Placed],
-    ) -> RedisResult<(HashMap<u64, Fetched>, Option<State>)> {
+        places: &[IndexEntry],
+    ) -> RedisResult<(HashMap<u64, Fetched>, Option<LogState>)> {
         let mut pipeline = pipe();
         let topics = self.read_spans(&mut pipeline, places);
         // Looked at last: what is removed is always older than what stays, so any event that is kept of a
@@ -205,7 +208,7 @@ impl Reads<'_> {
         let fetched = places.iter().map(|place| {
             let fetched = match all.remove(&place.sequence) {
                 Some(found) => Fetched::Entry(found.entry),
-                None => Fetched::Gone { is_superseded: kept.contains(&place.topic) },
+                None => Fetched::Removed { is_superseded: kept.contains(&place.topic) },
             };
             (place.sequence, fetched)
         });
@@ -217,7 +220,7 @@ impl Reads<'_> {
     fn read_spans<'p>(
         &self,
         pipeline: &mut redis::Pipeline,
-        places: &'p [Placed],
+        places: &'p [IndexEntry],
     ) -> Vec<&'p Topic> {
         let mut spans: HashMap<&Topic, RangeInclusive<u64>> = HashMap::new();
         for place in places {
@@ -302,7 +305,7 @@ impl Reads<'_> {
         after: u64,
         upto: u64,
         count: usize,
-    ) -> RedisResult<Vec<Placed>> {
+    ) -> RedisResult<Vec<IndexEntry>> {
         let mut pipeline = pipe();
         self.read_places(&mut pipeline, after, upto, count);
         let (places,): (Vec<Indexed>,) = pipeline.query_async(&mut self.connection).await?;
@@ -314,7 +317,7 @@ impl Reads<'_> {
         &mut self,
         upto: u64,
         count: usize,
-    ) -> RedisResult<Vec<Placed>> {
+    ) -> RedisResult<Vec<IndexEntry>> {
         let mut range = cmd("XREVRANGE");
         range.arg(self.keys.order()).arg(upto).arg("-").arg("COUNT").arg(count);
         let places: Vec<Indexed> = range.query_async(&mut self.connection).await?;
@@ -329,7 +332,7 @@ impl Reads<'_> {
         upto: u64,
         count: usize,
         most_losses: usize,
-    ) -> RedisResult<(Vec<Placed>, Losses)> {
+    ) -> RedisResult<(Vec<IndexEntry>, Losses)> {
         let mut pipeline = pipe();
         self.read_places(&mut pipeline, after, upto, count);
         self.read_losses(&mut pipeline, after, most_losses);
@@ -419,7 +422,7 @@ impl Reads<'_> {
     pub(super) async fn last_removed(
         &mut self,
         topics: &[Topic],
-    ) -> RedisResult<(Option<State>, Vec<Option<u64>>)> {
+    ) -> RedisResult<(Option<LogState>, Vec<Option<u64>>)> {
         if topics.is_empty() {
             return Ok((self.state().await?, Vec::new()));
         }

@@ -11,7 +11,7 @@ use rusqlite::Row;
 
 use super::super::FoundBack;
 use super::reader::{Reader, Wanted};
-use super::rows::{EventRow, Place, RowError, RowResult, TopicRow};
+use super::rows::{Coordinates, EventRow, RowError, RowResult, TopicRow};
 use crate::model::Event;
 
 /// The most events that one page looks at along the log.
@@ -77,7 +77,7 @@ impl<'a> BackPage<'a> {
     /// Takes matching events along the log, the newest first.
     pub(super) fn look_along(&mut self) -> RowResult<()> {
         // Of each topic that matches, the newest place that was looked at, and the oldest.
-        let mut topics: HashMap<i64, Option<(TopicRow, Place, Place)>> = HashMap::new();
+        let mut topics: HashMap<i64, Option<(TopicRow, Coordinates, Coordinates)>> = HashMap::new();
         let sql = format!(
             "SELECT {} FROM events WHERE sequence <= ?1 ORDER BY sequence DESC",
             EventRow::COLUMNS
@@ -117,7 +117,7 @@ impl<'a> BackPage<'a> {
     /// seen must be there.
     fn check_ends(
         &mut self,
-        topics: &HashMap<i64, Option<(TopicRow, Place, Place)>>,
+        topics: &HashMap<i64, Option<(TopicRow, Coordinates, Coordinates)>>,
     ) -> RowResult<()> {
         for (topic, _, oldest) in topics.values().flatten() {
             self.before(*oldest, topic)?;
@@ -147,7 +147,7 @@ impl<'a> BackPage<'a> {
     }
 
     /// The event of a topic before one of it.
-    fn before(&mut self, place: Place, topic: &TopicRow) -> RowResult<Option<u64>> {
+    fn before(&mut self, place: Coordinates, topic: &TopicRow) -> RowResult<Option<u64>> {
         let before = self.reader.last_of(topic.id, place.sequence.saturating_sub(1))?;
         if before != Some(place.previous) {
             self.miss(place.previous, topic);
@@ -167,7 +167,7 @@ impl<'a> BackPage<'a> {
         EventRow::read(row, &topic.name, self.wanted.head, &self.reader.epochs)
     }
 
-    fn take(&mut self, place: Place, event: RowResult<Arc<Event>>) -> RowResult<()> {
+    fn take(&mut self, place: Coordinates, event: RowResult<Arc<Event>>) -> RowResult<()> {
         match event {
             Ok(event) => {
                 self.bytes += event.cost();

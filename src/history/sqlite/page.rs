@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rusqlite::Row;
 
 use super::reader::{Reader, Wanted};
-use super::rows::{EventRow, Place, RowError, RowResult, TopicRow};
+use super::rows::{Coordinates, EventRow, RowError, RowResult, TopicRow};
 use crate::model::Event;
 
 /// The most events that one page looks at along the log: what is found less often than that comes in
@@ -165,7 +165,7 @@ impl<'a> Page<'a> {
 
     fn take(
         &mut self,
-        place: Place,
+        place: Coordinates,
         topic: &TopicRow,
         event: RowResult<Arc<Event>>,
     ) -> RowResult<()> {
@@ -190,7 +190,7 @@ impl<'a> Page<'a> {
     }
 
     /// Notes a loss where the topic's event before this one should be there and is not.
-    fn check_chain(&mut self, place: Place, topic: &TopicRow) -> RowResult<()> {
+    fn check_chain(&mut self, place: Coordinates, topic: &TopicRow) -> RowResult<()> {
         let previous = place.previous;
         let is_whole = match self.seen.get(&topic.id) {
             Some(seen) => previous == *seen,

@@ -14,7 +14,7 @@ use super::epochs::Epochs;
 use super::page::Page;
 use super::past::Past;
 use super::retention::{Removable, collect};
-use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow, integer};
+use super::rows::{Coordinates, EventRow, LogRow, RowError, RowResult, TopicRow, integer};
 use crate::model::{Cursor, Event, Pattern, Timestamp, Topic};
 
 /// The most topics that are followed one by one.
@@ -207,7 +207,7 @@ impl Reader {
         Ok(self.topics_where("name = ?1", (name.as_str(),))?.into_iter().next())
     }
 
-    pub(super) fn topic_of(&self, place: Place) -> RowResult<TopicRow> {
+    pub(super) fn topic_of(&self, place: Coordinates) -> RowResult<TopicRow> {
         let row = self.topics_where("id = ?1", (place.topic,))?.into_iter().next();
         row.ok_or_else(|| RowError::without_topic(place.sequence))
     }

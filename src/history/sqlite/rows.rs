@@ -235,7 +235,7 @@ impl TopicRow {
 
 /// Where one event stands in the log and in its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Coordinates {
     pub(super) sequence: u64,
     pub(super) topic: i64,
     pub(super) previous: u64,
@@ -253,8 +253,8 @@ impl EventRow {
         (sequence, topic, previous, time, type, base64, data, checksum, envelope) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
-    pub(super) fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
-        Ok(Place { sequence: number(row, 0)?, topic: row.get(1)?, previous: number(row, 2)? })
+    pub(super) fn place(row: &Row<'_>) -> rusqlite::Result<Coordinates> {
+        Ok(Coordinates { sequence: number(row, 0)?, topic: row.get(1)?, previous: number(row, 2)? })
     }
 
     /// The event of a row of `topic`, in the log whose head is given. One that is restricted in a way that is not known here
@@ -302,7 +302,11 @@ impl EventRow {
         Ok(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data, envelope }))
     }
 
-    pub(super) fn write(db: &Connection, place: Place, event: &Event) -> rusqlite::Result<()> {
+    pub(super) fn write(
+        db: &Connection,
+        place: Coordinates,
+        event: &Event,
+    ) -> rusqlite::Result<()> {
         let kind = event.kind.as_ref().map(EventType::as_str);
         let (base64, data) = (event.data.is_base64(), event.data.json().get());
         let time = event.time.millis();
@@ -322,7 +326,7 @@ impl EventRow {
     }
 
     fn checksum(
-        place: Place,
+        place: Coordinates,
         topic: &Topic,
         time: i64,
         kind: Option<&str>,

@@ -32,12 +32,12 @@ pub(super) type Answer = oneshot::Sender<Result<Receipt, AppendError>>;
 
 /// What publishers and the writer share.
 pub(super) struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Pipeline>,
     work: Condvar,
     feed: Arc<dyn Feed>,
 }
 
-pub(super) struct State {
+pub(super) struct Pipeline {
     pub(super) log: Log,
     /// No number above this one may be given.
     pub(super) reserved: u64,
@@ -140,7 +140,7 @@ impl Shared {
         max_queued_bytes: usize,
         feed: Arc<dyn Feed>,
     ) -> Self {
-        let state = State {
+        let state = Pipeline {
             log,
             reserved,
             has_strays,
@@ -157,7 +157,7 @@ impl Shared {
         Self { state: Mutex::new(state), work: Condvar::new(), feed }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Pipeline> {
         self.state.lock().unwrap_or_else(half_done)
     }
 
@@ -357,7 +357,7 @@ enum Ready {
     Later(u64, oneshot::Receiver<Result<Receipt, AppendError>>),
 }
 
-impl State {
+impl Pipeline {
     fn admit(&mut self, append: Append) -> Result<Ready, AppendError> {
         if let Some(receipt) = self.log.known(&append)? {
             return Ok(Ready::Known(receipt));

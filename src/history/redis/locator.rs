@@ -29,7 +29,7 @@ const REMEMBERED: usize = 32;
 type Slots = (u64, u64, Vec<Vec<redis::Value>>);
 
 /// How the server of the log is found.
-pub struct Place {
+pub struct Locator {
     /// How to speak to it: where it is on its own, and as whom.
     info: ConnectionInfo,
     /// Who knows where it is; without them it is where `info` says, or a cluster knows.
@@ -40,7 +40,7 @@ pub struct Place {
     turn: AtomicUsize,
 }
 
-impl Place {
+impl Locator {
     /// The place that the configuration tells of.
     pub fn new(redis: &config::Redis) -> RedisResult<Self> {
         let info = info(&redis.url.0)?;

@@ -22,7 +22,7 @@ const NAMED_EPOCHS: usize = 32;
 
 /// How a log stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct LogState {
     /// The newest committed event, or the place where the epoch begins.
     pub(super) head: Cursor,
     /// The place where the epoch began.
@@ -68,7 +68,7 @@ pub(super) struct Position {
     pub(super) is_lost: bool,
 }
 
-impl State {
+impl LogState {
     /// The log that the server has, from the values of [`FIELDS`]; none where it has none.
     pub(super) fn read(values: &[Option<String>]) -> Option<Self> {
         let text = |at: usize| values.get(at).and_then(Option::as_deref);
@@ -192,7 +192,7 @@ fn step(text: &str) -> Option<Step> {
     Some(Step { after, from, to, ages_from: to })
 }
 
-impl FromRedisValue for State {
+impl FromRedisValue for LogState {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let values: Vec<Option<String>> = FromRedisValue::from_redis_value(value)?;
         Self::read(&values).ok_or_else(|| ParsingError::from("not the record of a log"))
@@ -203,9 +203,9 @@ impl FromRedisValue for State {
 mod tests {
     use super::*;
 
-    fn state(values: [&str; 7]) -> State {
+    fn state(values: [&str; 7]) -> LogState {
         let values = values.into_iter().map(|value| Some(value.to_owned()));
-        State::read(&values.chain([None]).collect::<Vec<_>>()).unwrap()
+        LogState::read(&values.chain([None]).collect::<Vec<_>>()).unwrap()
     }
 
     fn cursor(text: &str) -> Cursor {
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn steps_of_the_clock_are_read_from_the_record() {
         let mut values = ["abcdefgh", "1", "0", "9", "0", "0", "", "5 9000 1000;"];
-        let read = |values: [&str; 8]| State::read(&values.map(|value| Some(value.to_owned())));
+        let read = |values: [&str; 8]| LogState::read(&values.map(|value| Some(value.to_owned())));
         let step = Step { after: 5, from: 9_000, to: 1_000, ages_from: 1_000 };
         assert_eq!(read(values).unwrap().steps.all(), [step]);
         values[7] = "5 x 1000;";
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn dates_before_a_step_are_hidden_from_who_begins_behind_it_and_asks_since_one_of_them() {
         let mut values = ["abcdefgh", "1", "0", "9", "0", "0", "", "", "1", "5 100 200;5 900 950;"];
-        let read = |values: [&str; 10]| State::read(&values.map(|value| Some(value.to_owned())));
+        let read = |values: [&str; 10]| LogState::read(&values.map(|value| Some(value.to_owned())));
         let state = read(values).unwrap();
         let hides = |place, time, now| {
             let at = Timestamp::from_millis;
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_none() {
-        assert_eq!(State::read(&[const { None }; 10]), None);
-        assert_eq!(State::read(&["x"; 10].map(|value| Some(value.to_owned()))), None);
+        assert_eq!(LogState::read(&[const { None }; 10]), None);
+        assert_eq!(LogState::read(&["x"; 10].map(|value| Some(value.to_owned()))), None);
     }
 }
