@@ -36,7 +36,7 @@ use tracing::{info, warn};
 
 pub use self::local::{AnyStream, Local};
 pub use self::reload::{Reload, ReloadError};
-use self::service::{encrypted, plain};
+use self::service::{cleartext, encrypted};
 use self::sockets::Sockets;
 use self::tls::Tls;
 use crate::admin;
@@ -406,10 +406,10 @@ fn serve(listeners: Listeners, config: &Config, parts: Parts) -> io::Result<dev:
         let (stopping, entrance) = (stopping.clone(), Entrance::new(false, &config.server));
         let is_local = is_local(listener.local_addr()?);
         let parts = Parts { entrance, is_local, is_inside: true, ..parts.clone() };
-        server = server.listen("internal", listener, move || plain(&parts, &stopping))?;
+        server = server.listen("internal", listener, move || cleartext(&parts, &stopping))?;
     }
     let server = match tls {
-        None => server.listen("http", public, move || plain(&parts, &stopping)),
+        None => server.listen("http", public, move || cleartext(&parts, &stopping)),
         Some(tls) => server.listen("https", public, move || encrypted(&parts, &tls, &stopping)),
     }?;
     Ok(server.run())

@@ -545,7 +545,7 @@ async fn crowded(backend: Backend, cost: usize) -> (Log, String) {
     let storage = backend.storage;
     let log = open(backend, |config| {
         config.rules.revocations.storage = storage;
-        config.rules.places.storage = storage;
+        config.rules.webhook_offsets.storage = storage;
         bound_all(config, 12 * cost);
     });
     (log, text_that_costs(cost))
@@ -587,7 +587,7 @@ async fn what_the_broker_keeps_for_itself_is_removed_by_its_own_age_alone(backen
     let storage = backend.storage;
     let log = open(backend, |config| {
         config.rules.revocations.storage = storage;
-        config.rules.places.storage = storage;
+        config.rules.webhook_offsets.storage = storage;
         config.rules.revocations.max_age = Duration::from_millis(50);
         config.rules.notices.max_age = Duration::from_millis(50);
     });
@@ -945,13 +945,13 @@ async fn a_moment_is_the_place_before_what_happened_since(backend: Backend) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for (n, moment) in moments.iter().enumerate() {
-        let place = log.history.place_before(Since::Time(*moment)).await.unwrap().place;
+        let place = log.history.position_before(Since::Time(*moment)).await.unwrap().position;
         let since: Vec<_> = (n + 1..5).map(|n| n.to_string()).collect();
         assert_eq!(log.all(&["t.*"], Some(place), 10).await, since);
     }
     let epoch = Since::Time(Timestamp::from(SystemTime::UNIX_EPOCH));
     for since in [epoch, Since::Ago(Duration::from_secs(60)), Since::Ago(Duration::MAX)] {
-        let place = log.history.place_before(since).await.unwrap().place;
+        let place = log.history.position_before(since).await.unwrap().position;
         assert_eq!(log.all(&["t.*"], Some(place), 10).await.len(), 5);
         assert_eq!(log.page(&["t.*"], Some(place)).await.gap, None);
     }

@@ -190,7 +190,7 @@ impl Auth {
     pub fn still(&self, access: &Access) -> Result<Access, Problem> {
         let policy = self.policy();
         let gone = "the key that this credential is known by is known no longer";
-        let caller = policy.again(access.caller()).ok_or_else(|| unauthorized(gone))?;
+        let caller = policy.revalidated(access.caller()).ok_or_else(|| unauthorized(gone))?;
         let caller = self.unless_over(&policy, caller)?;
         Ok(access.under(policy, caller))
     }

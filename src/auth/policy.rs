@@ -182,7 +182,7 @@ impl Policy {
 
     /// A caller who came in before this policy, as it is under this one; nobody if what it is known by
     /// is known no longer.
-    pub(super) fn again(&self, caller: &Caller) -> Option<Caller> {
+    pub(super) fn revalidated(&self, caller: &Caller) -> Option<Caller> {
         if self.open {
             return Some(Caller::Application(Proof::default()));
         }

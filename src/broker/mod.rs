@@ -219,14 +219,14 @@ impl BrokerHandle {
 
     /// Waits until this node delivers from `place` on, where that is a place of the log: the client may
     /// have it from another node, which is ahead of this one.
-    pub async fn reach(&self, place: Cursor) -> Result<(), Problem> {
+    pub async fn wait_for_position(&self, position: Cursor) -> Result<(), Problem> {
         let give_up = self.now() + MAX_LAG;
-        let mut is_place = false;
-        while !self.has_reached(place) {
-            if !is_place {
-                is_place = self.is_place(place).await?;
+        let mut is_position = false;
+        while !self.has_delivered_up_to(position) {
+            if !is_position {
+                is_position = self.is_position(position).await?;
             }
-            if !is_place {
+            if !is_position {
                 return Ok(());
             }
             if self.now() >= give_up {
@@ -239,15 +239,15 @@ impl BrokerHandle {
     }
 
     /// Whether this node delivers from `place` on already.
-    pub fn has_reached(&self, place: Cursor) -> bool {
-        self.shared.router.head() >= place
+    pub fn has_delivered_up_to(&self, position: Cursor) -> bool {
+        self.shared.router.head() >= position
     }
 
-    async fn is_place(&self, place: Cursor) -> Result<bool, Problem> {
-        let (patterns, upto) = (Arc::new([]), Some(place));
+    async fn is_position(&self, position: Cursor) -> Result<bool, Problem> {
+        let (patterns, upto) = (Arc::new([]), Some(position));
         let read = Read { patterns, after: upto, upto, max_events: 1, max_bytes: 1 };
         let page = self.shared.history.read(read).await?;
-        Ok(page.gap.is_none() || page.next == place)
+        Ok(page.gap.is_none() || page.next == position)
     }
 
     fn now(&self) -> Instant {
@@ -297,8 +297,8 @@ impl BrokerHandle {
     }
 
     /// Tells every session of this node that rights may be others now.
-    pub async fn look_again(&self) {
-        self.ask_all(|worker| worker.look_again.send(fanout::LookAgain)).await;
+    pub async fn recheck_rights(&self) {
+        self.ask_all(|worker| worker.recheck_rights.send(fanout::RecheckRights)).await;
     }
 
     /// How many hold this broker: each reader of a history does, so that what is left of those that are gone

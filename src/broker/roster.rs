@@ -22,7 +22,7 @@ const ASKED: usize = 1_024;
 const NOTED: usize = 65_536;
 
 /// How many nodes are remembered as gone.
-const GONE: usize = 1_024;
+const LOST_NODES: usize = 1_024;
 
 /// How many changes each node has told.
 pub(super) type ChangesByNode = HashMap<String, u64>;
@@ -38,7 +38,7 @@ pub(super) struct Roster {
     /// Topics of which a change is missing.
     broken: HashSet<Topic>,
     /// Nodes that are gone: what is still on its way from them is about nobody.
-    gone: BTreeSet<String>,
+    lost_nodes: BTreeSet<String>,
     inquiry: Option<Inquiry>,
 }
 
@@ -184,7 +184,7 @@ impl Roster {
             return Folded::AsItIs;
         }
         let Some(word) = Word::read(event) else { return Folded::AsItIs };
-        if self.gone.contains(word.node()) {
+        if self.lost_nodes.contains(word.node()) {
             return Folded::Known;
         }
         if let Some(inquiry) = &mut self.inquiry {
@@ -237,7 +237,7 @@ impl Roster {
             // Some were not noted.
             return Vec::new();
         }
-        self.gone.retain(|node| !heard.changes_by_node.contains_key(node));
+        self.lost_nodes.retain(|node| !heard.changes_by_node.contains_key(node));
         let mut anew: HashMap<Topic, Room> = HashMap::new();
         for present in heard.members {
             let Some(room) = present.member.topic.presence() else { continue };
@@ -299,9 +299,9 @@ impl Roster {
 
     /// Nodes are gone, and whoever was there with them; the topics that this changes.
     pub(super) fn lose_nodes(&mut self, gone: &BTreeSet<String>) -> Vec<Topic> {
-        self.gone.extend(gone.iter().cloned());
-        while self.gone.len() > GONE {
-            self.gone.pop_first();
+        self.lost_nodes.extend(gone.iter().cloned());
+        while self.lost_nodes.len() > LOST_NODES {
+            self.lost_nodes.pop_first();
         }
         let mut changed = Vec::new();
         for (name, room) in &mut self.rooms {

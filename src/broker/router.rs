@@ -211,8 +211,8 @@ impl Routes {
     fn loss_of(&self, rooms: Vec<Topic>) -> Option<Loss> {
         let lost = |topic| LostTopic { topic, is_superseded: false };
         let topics: Vec<_> = rooms.into_iter().map(lost).collect();
-        let (since, place) = (self.head, self.head);
-        (!topics.is_empty()).then(|| Loss { since, place, topics: Some(topics.into()) })
+        let (since, position) = (self.head, self.head);
+        (!topics.is_empty()).then(|| Loss { since, position, topics: Some(topics.into()) })
     }
 }
 
@@ -253,18 +253,18 @@ impl Feed for Router {
         }
     }
 
-    fn skip(&self, topic: &Topic, place: Option<Cursor>) -> bool {
+    fn skip(&self, topic: &Topic, position: Option<Cursor>) -> bool {
         let mut routes = self.lock();
         let is_unwanted = routes.topics.subscribers(topic).next().is_none();
-        if is_unwanted && let Some(place) = place {
-            routes.head = place;
+        if is_unwanted && let Some(position) = position {
+            routes.head = position;
         }
         is_unwanted
     }
 
     fn broken(&self, loss: Loss) {
         let mut routes = self.lock();
-        routes.head = loss.place;
+        routes.head = loss.position;
         for inbox in routes.inboxes.values() {
             inbox.put([Item::Broken(loss.clone())]);
         }

@@ -85,8 +85,8 @@ impl<S: Subscriber> WorkerHandle<S> {
     }
 
     /// Looks whether a session may still be there, and at its rights; false where it is gone.
-    pub fn look_again(&self, session: SessionKey) -> bool {
-        self.call(|worker| worker.look_again(session))
+    pub fn recheck_rights(&self, session: SessionKey) -> bool {
+        self.call(|worker| worker.recheck_rights(session))
     }
 
     /// Has a session become somebody, unless it is refused, which it is told then.

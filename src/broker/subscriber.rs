@@ -112,7 +112,7 @@ pub trait Subscriber: Sized + 'static {
 
     /// Looks whether the session may be here at all at this moment, and at what it may receive; a reason
     /// to end it otherwise.
-    fn look_again(&mut self) -> Result<Changed<Self::Errand>, Close>;
+    fn recheck_rights(&mut self) -> Result<Changed<Self::Errand>, Close>;
 
     /// Becomes somebody, or says why not.
     fn identify(&mut self, caller: Self::Caller) -> Changed<Self::Errand>;

@@ -118,7 +118,7 @@ impl<S: Subscriber> Worker<S> {
         if self.outlook.is_draining() {
             return Err(Close::Restart);
         }
-        subscriber.look_again()?;
+        subscriber.recheck_rights()?;
         let label = TransportLabel { transport: info.transport.name() };
         self.metrics.sessions.get_or_create(&label).inc();
         debug!(session = %info.id, "session entered");
@@ -153,9 +153,9 @@ impl<S: Subscriber> Worker<S> {
     }
 
     /// Looks at a session's rights anew; false where it is gone, or ends with that.
-    pub(super) fn look_again(&mut self, key: SessionKey) -> bool {
+    pub(super) fn recheck_rights(&mut self, key: SessionKey) -> bool {
         let Some(entry) = self.entry(key) else { return false };
-        match entry.subscriber.look_again() {
+        match entry.subscriber.recheck_rights() {
             Ok(changed) => self.apply(key, changed),
             Err(close) => self.end(key, close),
         }
@@ -163,11 +163,11 @@ impl<S: Subscriber> Worker<S> {
     }
 
     /// Looks at the rights of every session anew.
-    pub(super) fn all_look_again(&mut self) {
+    pub(super) fn recheck_all_rights(&mut self) {
         for key in self.keys() {
-            if self.look_again(key) {
+            if self.recheck_rights(key) {
                 // Others may see now that it is in a topic, or no longer.
-                self.show_again(key);
+                self.refresh_listing(key);
             }
         }
     }
@@ -178,13 +178,13 @@ impl<S: Subscriber> Worker<S> {
         let changed = entry.subscriber.identify(caller);
         entry.info.bearer = entry.subscriber.bearer().cloned().map(Box::new);
         self.apply(key, changed);
-        self.show_again(key);
+        self.refresh_listing(key);
         // What was true when the credential was looked at may not be true now.
-        self.look_again(key);
+        self.recheck_rights(key);
     }
 
     /// Has others see who a session is now, where they see that it is in a topic.
-    fn show_again(&self, key: SessionKey) {
+    fn refresh_listing(&self, key: SessionKey) {
         if let Some(entry) =
             self.sessions.get(key.slot as usize).filter(|it| it.number == key.number)
         {
@@ -200,7 +200,7 @@ impl<S: Subscriber> Worker<S> {
 
     /// Subscribes a session, unless it is refused, which it is told then.
     pub(super) fn subscribe(&mut self, key: SessionKey, subscribe: S::Subscribe) {
-        if !self.look_again(key) {
+        if !self.recheck_rights(key) {
             return;
         }
         let barrier = self.new_barrier();

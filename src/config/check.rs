@@ -283,7 +283,7 @@ fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
     Rules {
         listed,
         revocations: revocations(&default, safest, &typed.auth),
-        places: places(&default, safest),
+        webhook_offsets: webhook_offsets(&default, safest),
         notices: notices(&default, safest, !typed.webhooks.is_empty()),
         default,
     }
@@ -319,7 +319,7 @@ fn revocations(default: &Rule, storage: Storage, auth: &schema::Auth) -> Rule {
 }
 
 /// What is kept of how far webhooks got: the last steps of each, for good, in the safest place there is.
-fn places(default: &Rule, storage: Storage) -> Rule {
+fn webhook_offsets(default: &Rule, storage: Storage) -> Rule {
     Rule {
         pattern: Pattern::everything(),
         storage,

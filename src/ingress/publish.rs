@@ -53,7 +53,7 @@ pub async fn publish_event(
     let receipt = publish(&broker, &auth, &access, append).await?;
     let mut response = created(&receipt);
     match receipt.events.first() {
-        Some(event) => Ok(response.body(told(event, stored_as))),
+        Some(event) => Ok(response.body(receipt_body(event, stored_as))),
         None => Err(Problem::new(Code::Internal, "no receipt was given")),
     }
 }
@@ -77,8 +77,8 @@ pub async fn remove_value(
     access.sign(&mut event, None)?;
     let append = Append { events: vec![event], key };
     let receipt = publish(&broker, &auth, &access, append).await?;
-    let told: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
-    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(told.concat()))
+    let bodies: Vec<_> = receipt.events.iter().map(|event| receipt_body(event, None)).collect();
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(bodies.concat()))
 }
 
 /// `POST /v1/events`: one event, a batch, or one event a line.
@@ -112,7 +112,7 @@ pub async fn publish_batch(
     access.require_rate(batch.events.len())?;
     let receipt = publish(&broker, &auth, &access, Append { events: batch.events, key }).await?;
     let mut response = created(&receipt);
-    let events: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
+    let events: Vec<_> = receipt.events.iter().map(|event| receipt_body(event, None)).collect();
     Ok(response.body([br#"{"events":["#, events.join(&b","[..]).as_slice(), b"]}"].concat()))
 }
 
@@ -150,7 +150,7 @@ fn created(receipt: &Receipt) -> HttpResponseBuilder {
 }
 
 /// What the publisher is told of one event.
-fn told(event: &EventReceipt, stored_as: Option<StoredAs>) -> Vec<u8> {
+fn receipt_body(event: &EventReceipt, stored_as: Option<StoredAs>) -> Vec<u8> {
     let superseded = event.superseded.map(|superseded| superseded.version);
     let stored_as = stored_as.map(StoredAs::name);
     receipt_object(event.cursor, &event.topic, event.time, superseded, stored_as)

@@ -17,7 +17,7 @@ use crate::auth::{Access, Auth};
 use crate::broker::BrokerHandle;
 use crate::history::{Newest, digest};
 use crate::http::Query;
-use crate::http::cache::{EntityTag, Keepers, mark};
+use crate::http::cache::{EntityTag, Keepers, set_cache_headers};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Topic};
 
 #[derive(Serialize)]
@@ -76,12 +76,12 @@ pub async fn read_snapshot(
     let keepers = if is_for_all { Keepers::All } else { Keepers::Nobody };
     if tag.is_known(request.headers()) {
         let mut answer = HttpResponse::NotModified();
-        mark(&mut answer, &tag, keepers);
+        set_cache_headers(&mut answer, &tag, keepers);
         return Ok(answer.finish());
     }
     let next = next.map(|after| PageToken { cursor, after }.to_string());
     let mut answer = HttpResponse::Ok();
-    mark(&mut answer, &tag, keepers);
+    set_cache_headers(&mut answer, &tag, keepers);
     Ok(answer.json(SnapshotBody { events, cursor: cursor.to_string(), next }))
 }
 

@@ -111,7 +111,7 @@ mod tests {
         began + Duration::from_millis(millis)
     }
 
-    fn told(count: u64, example: &str) -> Option<Summary<&str>> {
+    fn summary(count: u64, example: &str) -> Option<Summary<&str>> {
         Some(Summary { count, example })
     }
 
@@ -120,9 +120,9 @@ mod tests {
         let began = Instant::now();
         let quiet = Quiet::since(began);
         let tell = |millis, example| quiet.tell(1, at(began, millis), || example);
-        assert_eq!(tell(5, "a"), told(1, "a"));
+        assert_eq!(tell(5, "a"), summary(1, "a"));
         assert_eq!([tell(6, "b"), tell(60_004, "c")], [None, None]);
-        assert_eq!(tell(60_005, "d"), told(3, "d"));
+        assert_eq!(tell(60_005, "d"), summary(3, "d"));
         assert_eq!(tell(120_004, "e"), None);
         assert_eq!(quiet.tell(0, at(began, 900_000), || "f"), None, "none is nothing to tell");
     }
@@ -134,14 +134,14 @@ mod tests {
         let tell = |millis, example| quiet.tell(1, at(began, millis), || example);
         let held_back = |millis| quiet.held_back(at(began, millis));
         assert_eq!(held_back(0), None, "there is nothing");
-        assert_eq!(tell(5, "a"), told(1, "a"));
+        assert_eq!(tell(5, "a"), summary(1, "a"));
         assert_eq!(held_back(70_000), None, "there is nothing more");
-        assert_eq!(tell(70_001, "b"), told(1, "b"), "and it took nobody's turn");
+        assert_eq!(tell(70_001, "b"), summary(1, "b"), "and it took nobody's turn");
         assert_eq!([tell(70_002, "c"), tell(70_003, "d")], [None, None]);
         assert_eq!(held_back(130_000), None);
-        assert_eq!(held_back(130_001), told(2, "c"), "the first of them is the example");
+        assert_eq!(held_back(130_001), summary(2, "c"), "the first of them is the example");
         assert_eq!(tell(130_002, "e"), None, "that was a line, too");
-        assert_eq!(held_back(190_001), told(1, "e"));
+        assert_eq!(held_back(190_001), summary(1, "e"));
     }
 
     #[test]
@@ -150,8 +150,8 @@ mod tests {
         let quiet = Quiet::since(began);
         let tell = |example| quiet.tell(1, began, || example);
         assert_eq!(quiet.rest(), None);
-        assert_eq!([tell("a"), tell("b")], [told(1, "a"), None]);
-        assert_eq!(quiet.rest(), told(1, "b"));
+        assert_eq!([tell("a"), tell("b")], [summary(1, "a"), None]);
+        assert_eq!(quiet.rest(), summary(1, "b"));
         assert_eq!(quiet.rest(), None);
     }
 }

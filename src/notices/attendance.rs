@@ -43,7 +43,7 @@ impl Attendance {
         room.remove(&member.session);
         room.change = change.number;
         room.insert(Present { joined, change: change.number, member: member.clone() });
-        Some(room.told(member, change))
+        Some(room.numbered(member, change))
     }
 
     /// Has a member leave; as it is to be told, unless it was not there.
@@ -53,7 +53,7 @@ impl Attendance {
         let left = self.rooms.get_mut(room)?;
         let member = left.remove(session)?;
         left.change = change.number;
-        let told = left.told(member, change);
+        let told = left.numbered(member, change);
         if left.members.is_empty() {
             self.rooms.remove(room);
         }
@@ -150,7 +150,7 @@ impl Room {
         Some(member)
     }
 
-    fn told(&self, member: Attendee, change: Change) -> Attendee {
+    fn numbered(&self, member: Attendee, change: Change) -> Attendee {
         let sessions = |user: &String| self.sessions_by_user.get(user).copied().unwrap_or(0);
         let user_sessions = member.user.as_ref().map(sessions);
         Attendee { user_sessions, change: Some(change), ..member }

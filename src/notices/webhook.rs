@@ -47,7 +47,7 @@ pub struct Webhook {
     hook: config::Webhook,
     broker: BrokerHandle,
     patterns: Arc<[Pattern]>,
-    place: Topic,
+    offset_topic: Topic,
     turn: String,
 }
 
@@ -79,9 +79,9 @@ impl Webhook {
     pub fn new(hook: config::Webhook, broker: BrokerHandle) -> Result<Self, Problem> {
         let patterns = [SESSIONS, TOPICS, Pattern::PRESENCE].map(Pattern::parse);
         let patterns: Vec<_> = patterns.into_iter().collect::<Result<_, _>>()?;
-        let place = Topic::offset_of_webhook(&hook.name)?;
+        let offset_topic = Topic::offset_of_webhook(&hook.name)?;
         let turn = format!("webhook:{}", hook.name);
-        Ok(Self { hook, broker, patterns: patterns.into(), place, turn })
+        Ok(Self { hook, broker, patterns: patterns.into(), offset_topic, turn })
     }
 
     /// Posts what is noticed, for good.
@@ -142,13 +142,13 @@ impl Webhook {
     /// Where it left off; the end of the log if it never was anywhere, and the beginning if nobody knows any
     /// more where it was.
     async fn begin(&self) -> Result<Cursor, Problem> {
-        let latest = self.broker.history().topic(self.place.clone()).await?.latest;
-        let place = latest.and_then(|event| {
-            let place: Offset = serde_json::from_str(event.data.json().get()).ok()?;
-            Cursor::parse(&place.cursor).ok()
+        let latest = self.broker.history().topic(self.offset_topic.clone()).await?.latest;
+        let offset = latest.and_then(|event| {
+            let offset: Offset = serde_json::from_str(event.data.json().get()).ok()?;
+            Cursor::parse(&offset.cursor).ok()
         });
-        if let Some(place) = place {
-            return Ok(place);
+        if let Some(offset) = offset {
+            return Ok(offset);
         }
         let head = self.broker.history().head();
         let begin = match self.has_been_somewhere(head).await? {
@@ -161,16 +161,16 @@ impl Webhook {
 
     /// Whether it noted places once that are gone.
     async fn has_been_somewhere(&self, head: Cursor) -> Result<bool, Problem> {
-        let patterns = [Pattern::from(&self.place)].into();
+        let patterns = [Pattern::from(&self.offset_topic)].into();
         let after = Some(head.at(0));
         let read = Read { patterns, after, upto: None, max_events: 1, max_bytes: usize::MAX };
         Ok(self.broker.history().read(read).await?.gap.is_some())
     }
 
     async fn note(&self, cursor: Cursor) -> Result<(), Problem> {
-        let place = json!({ "cursor": cursor.to_string() }).to_string();
-        let Ok(data) = Data::from_json(place.as_bytes(), 8) else { return Ok(()) };
-        let event = NewEvent::new(self.place.clone(), None, data);
+        let offset = json!({ "cursor": cursor.to_string() }).to_string();
+        let Ok(data) = Data::from_json(offset.as_bytes(), 8) else { return Ok(()) };
+        let event = NewEvent::new(self.offset_topic.clone(), None, data);
         self.broker.publish(Append { events: vec![event], key: None }, |_| Ok(())).await?;
         Ok(())
     }

@@ -139,7 +139,7 @@ impl Map for Outgoing {
         write::text(&mut self.bytes, text);
     }
 
-    fn plain(&mut self, name: &'static str, text: impl fmt::Display) {
+    fn ascii(&mut self, name: &'static str, text: impl fmt::Display) {
         self.name(name);
         let start = write::begin(&mut self.bytes);
         // A `Vec` takes whatever is written to it.

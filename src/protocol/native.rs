@@ -28,7 +28,7 @@ impl Form for Native {
 
     fn event(&self, event: &Event, annotations: &Annotations) -> Vec<u8> {
         let mut object = Object::for_event(event);
-        object.plain("op", "event");
+        object.ascii("op", "event");
         reply::event(event, &mut object);
         reply::annotations(annotations, &mut object);
         object.finish()
@@ -36,7 +36,7 @@ impl Form for Native {
 
     fn reply(&self, reply: &Reply<'_>) -> Option<Vec<u8>> {
         let mut object = Object::new();
-        object.plain("op", reply::op(reply));
+        object.ascii("op", reply::op(reply));
         reply::reply(reply, &mut object);
         Some(object.finish())
     }

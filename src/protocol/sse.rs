@@ -37,7 +37,7 @@ impl Form for Sse {
             let mut map = Object::for_event(event);
             if self.bare {
                 // Bare data can't tell what is gone.
-                map.plain("topic", &event.topic);
+                map.ascii("topic", &event.topic);
             } else {
                 reply::event(event, &mut map);
                 reply::annotations(annotations, &mut map);

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::course::{Course, Phase};
 use super::sockets::{Counted, Socket};
-use super::targets::{Flaw, escaped, find_bare_refusal, in_words, is_plain};
+use super::targets::{Flaw, escaped, find_bare_refusal, in_words, is_well_formed};
 use super::upgrades::ignore_upgrade;
 use crate::clock::Timer;
 use crate::config::Limits;
@@ -163,7 +163,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         ignore_upgrade(&mut buffer.filled_mut()[before..]);
         let head = &buffer.filled()[before..];
         self.flaw = None;
-        if is_plain(head) {
+        if is_well_formed(head) {
             return;
         }
         if let Some(escaped) = escaped(head) {

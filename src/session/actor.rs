@@ -161,7 +161,7 @@ impl Session {
         name: Option<PublishKey>,
     ) -> Work {
         let (worker, key) = (self.worker.clone(), self.key);
-        if !worker.look_again(key) {
+        if !worker.recheck_rights(key) {
             return self.done();
         }
         let taken = worker.with(key, |receiver| {
@@ -184,7 +184,7 @@ impl Session {
         let publishing = async move {
             let topic = event.topic.clone();
             // What was true before the wait may not be true now.
-            let allowed = |_: &Append| match worker.look_again(key) {
+            let allowed = |_: &Append| match worker.recheck_rights(key) {
                 true => worker.with(key, |receiver| receiver.access().require_publish(&topic)),
                 false => None,
             };
@@ -195,7 +195,7 @@ impl Session {
                 Ok(receipt) => Ok(receipt),
                 Err(problem) => {
                     let may_read = |topic: &Topic| {
-                        worker.look_again(key)
+                        worker.recheck_rights(key)
                             && worker.with(key, |receiver| receiver.access().may_subscribe(topic))
                                 == Some(true)
                     };

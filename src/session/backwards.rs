@@ -60,9 +60,9 @@ impl Replay {
         if self.send(&[oldest], kind).await.is_err() {
             return Ok(Err(Cancelled));
         }
-        while let Some(place) = after {
+        while let Some(position) = after {
             // What was removed meanwhile is no gap: there is no place that it was promised from.
-            let mut page = self.read(patterns, place, upto).await?;
+            let mut page = self.read(patterns, position, upto).await?;
             page.events.retain(|event| !event.topic.is_presence());
             if self.send(&page.events, kind).await.is_err() {
                 return Ok(Err(Cancelled));

@@ -104,11 +104,11 @@ impl Catchup {
     pub fn ask_only_about(&mut self, lost: &TopicSet) {
         if let TopicSet::Of(lost) = lost {
             self.awaits_roll = TopicSet::Nothing;
-            self.ask_again(Some(lost));
+            self.ask_roll_again(Some(lost));
         }
     }
 
-    fn ask_again(&mut self, lost: Option<&[Topic]>) {
+    fn ask_roll_again(&mut self, lost: Option<&[Topic]>) {
         let asks = |room: &&Topic| self.rooms.iter().any(|pattern| pattern.matches(room));
         let rooms = lost.map(|lost| lost.iter().filter(asks).cloned().collect::<Vec<_>>());
         if !self.rooms.is_empty() && rooms.as_ref().is_none_or(|rooms| !rooms.is_empty()) {
@@ -190,7 +190,7 @@ impl Catchup {
         self.held.retain(|delivery| !is_lost(&delivery.event.topic));
         self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
         self.snapshot.retain(|topic, _| !is_lost(topic));
-        self.ask_again(lost);
+        self.ask_roll_again(lost);
     }
 
     /// Whether events that waited were dropped and have to be read again.
@@ -372,8 +372,8 @@ mod tests {
     fn who_leaves_before_a_later_subscribe_is_told_the_members_is_told_by_the_earlier_one() {
         let mut catchups = Catchups::default();
         let (barrier, catchup, values) = (BarrierId::ONE, catchup_of_rooms(10_000), Some(1));
-        let (interval, reader, again) = (None, None, TopicSet::Nothing);
-        catchups.add(Active { barrier, catchup, values, interval, reader, again });
+        let (interval, reader, reread) = (None, None, TopicSet::Nothing);
+        catchups.add(Active { barrier, catchup, values, interval, reader, reread });
         assert_eq!(
             catchups.hold(&delivery("$presence.r", 1)),
             Held::NotHere,

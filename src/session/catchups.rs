@@ -30,7 +30,7 @@ pub struct Active {
     /// Who reads its history; nobody where it wants none.
     pub reader: Option<Reader>,
     /// Current values that were on their way when events were lost: they are read again.
-    pub again: TopicSet,
+    pub reread: TopicSet,
 }
 
 /// The way to whoever reads a history; dropped, nobody reads any more.
@@ -70,9 +70,9 @@ pub enum Progress {
         /// What came up to here has been sent already.
         sent: Option<Cursor>,
         /// Current values that are to be read, whatever else is.
-        anew: TopicSet,
+        reread: TopicSet,
         /// Whether nothing but these is missing.
-        only_anew: bool,
+        only_reread: bool,
         /// Of which topics that tell of others it is to be asked who is in them.
         awaits_roll: TopicSet,
     },
@@ -215,18 +215,18 @@ impl Catchups {
     /// What it means that all before `barrier` has been delivered, up to `position`.
     pub fn barrier_reached(&mut self, barrier: BarrierId, position: Cursor) -> Option<Reached> {
         let at = self.0.iter().position(|active| active.barrier == barrier)?;
-        let Active { catchup, reader, again, .. } = &mut self.0[at];
+        let Active { catchup, reader, reread, .. } = &mut self.0[at];
         if let Some(reader) = reader {
             let is_missing = !catchup.has_begun() || catchup.has_overflowed();
-            let anew = std::mem::take(again);
+            let reread = std::mem::take(reread);
             let awaits_roll = catchup.awaits_roll().clone();
-            if is_missing || anew != TopicSet::Nothing || awaits_roll != TopicSet::Nothing {
+            if is_missing || reread != TopicSet::Nothing || awaits_roll != TopicSet::Nothing {
                 let (boundary, sent) = (position, catchup.sent());
                 if is_missing {
                     catchup.begin(position);
                 }
-                let only_anew = !is_missing;
-                reader.tell(Progress::Read { boundary, sent, anew, only_anew, awaits_roll });
+                let only_reread = !is_missing;
+                reader.tell(Progress::Read { boundary, sent, reread, only_reread, awaits_roll });
                 return Some(Reached::Reads);
             }
         }
@@ -269,7 +269,7 @@ impl Catchups {
         for active in self.0.iter_mut().filter(|active| active.catchup.has_begun()) {
             let reads_values = active.values.is_some() || active.interval.is_some();
             if reads_values && active.reader.is_some() {
-                active.again.and(lost);
+                active.reread.and(lost);
                 active.catchup.forget(lost);
             }
         }

@@ -168,10 +168,10 @@ impl Conflation {
 
     /// The place before all that waits, or `place` where that comes first: up to there everything was
     /// sent or superseded.
-    pub fn floor(&self, place: Cursor) -> Cursor {
+    pub fn floor(&self, position: Cursor) -> Cursor {
         let waiting = self.waiting.values().filter_map(|waiting| waiting.delivery.event.cursor);
         let before = waiting.map(|cursor| cursor.at(cursor.sequence.saturating_sub(1))).min();
-        before.map_or(place, |before| before.min(place))
+        before.map_or(position, |before| before.min(position))
     }
 
     /// The topics of which something waits, in their order.
@@ -317,16 +317,16 @@ mod tests {
     #[test]
     fn a_cursor_stays_below_what_waits() {
         let mut paced = Paced::new(Duration::ZERO);
-        let place = Cursor { log: paced.log, epoch: 1, sequence: 9 };
-        assert_eq!(paced.conflation.floor(place), place);
+        let position = Cursor { log: paced.log, epoch: 1, sequence: 9 };
+        assert_eq!(paced.conflation.floor(position), position);
         paced.offer("a", 4, true);
         paced.offer("b", 5, true);
         paced.offer("a", 6, true);
-        assert_eq!(paced.conflation.floor(place), place.at(4));
+        assert_eq!(paced.conflation.floor(position), position.at(4));
         paced.conflation.take(&Topic::parse("b").unwrap());
-        assert_eq!(paced.conflation.floor(place), place.at(5));
-        paced.conflation.supersede(&Topic::parse("a").unwrap(), Some(place.at(6)));
-        assert_eq!(paced.conflation.floor(place), place);
+        assert_eq!(paced.conflation.floor(position), position.at(5));
+        paced.conflation.supersede(&Topic::parse("a").unwrap(), Some(position.at(6)));
+        assert_eq!(paced.conflation.floor(position), position);
         assert_eq!((paced.conflation.bytes, paced.next()), (0, None));
     }
 

@@ -61,14 +61,14 @@ impl Encoding {
     /// A live event, shared with every session of this wire form.
     pub fn live(&self, delivery: &Delivery) -> Bytes {
         let form = self.form.wire_form();
-        let plain = || {
+        let uncompressed = || {
             delivery
                 .encoded(form, |event| self.frame(self.form.event(event, &Annotations::default())))
         };
         match &self.compression {
-            None => plain(),
+            None => uncompressed(),
             Some(compression) => {
-                delivery.encoded(compression.form(form), |_| compression.shrink(plain()))
+                delivery.encoded(compression.form(form), |_| compression.shrink(uncompressed()))
             }
         }
     }

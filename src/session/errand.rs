@@ -150,11 +150,11 @@ async fn prepare(
     most: usize,
 ) -> Result<(), Problem> {
     if let Some(Start::Since(since)) = wish.subscribe.since {
-        let Moment { place, gap } = broker.history().place_before(since).await?;
-        (wish.after, wish.is_short) = (Some(place), gap);
+        let Moment { position, gap } = broker.history().position_before(since).await?;
+        (wish.after, wish.is_short) = (Some(position), gap);
     }
     if let Some(after) = wish.after {
-        return broker.reach(after).await;
+        return broker.wait_for_position(after).await;
     }
     let Some(values) = wish.counted(most) else { return Ok(()) };
     let sees = |topic: &Topic| worker.with(session, |it| it.may_receive(topic)) == Some(true);

@@ -32,7 +32,7 @@ pub(super) const MAX_NAMED: usize = 100;
 /// The subscriptions of one session, its rights, and the voice that events leave by.
 pub struct Intake {
     /// Every event that comes is to be sent as it is. Changed by [`Intake::change`] alone.
-    plain: bool,
+    passes_all: bool,
     voice: Voice,
     access: Access,
     /// Its id.
@@ -41,7 +41,7 @@ pub struct Intake {
     catchups: Catchups,
     pump: Pump,
     /// The newest cursor that the client was told of beside events.
-    told: Option<Cursor>,
+    last_cursor: Option<Cursor>,
 }
 
 impl Intake {
@@ -53,24 +53,24 @@ impl Intake {
         max_conflated_bytes: usize,
     ) -> Self {
         Self {
-            plain: false,
+            passes_all: false,
             voice,
             access,
             session,
             live: Live::default(),
             catchups: Catchups::default(),
             pump: Pump::new(max_conflated_bytes),
-            told: None,
+            last_cursor: None,
         }
     }
 
     /// Changes what decides about events, and with it whether they may go out without a look.
     fn change<R>(&mut self, change: impl FnOnce(&mut Self) -> R) -> R {
-        self.plain = false;
+        self.passes_all = false;
         let changed = change(self);
         let is_settled = self.catchups.is_empty() && self.live.is_whole();
         self.pump.settle(self.live.len(), is_settled);
-        self.plain = is_settled && !self.live.is_empty() && self.pump.is_idle();
+        self.passes_all = is_settled && !self.live.is_empty() && self.pump.is_idle();
         changed
     }
 
@@ -132,7 +132,7 @@ impl Intake {
     /// Takes other rights; the patterns that they do not cover any more are lost with that.
     pub fn set_access(&mut self, access: Access) -> Vec<Pattern> {
         self.change(|intake| {
-            intake.live.look_again(&access);
+            intake.live.recheck_coverage(&access);
             intake.access = access;
             let patterns = intake.live.iter().chain(intake.catchups.patterns());
             let is_lost = |pattern: &&Pattern| intake.access.coverage(pattern) == Coverage::None;
@@ -169,7 +169,7 @@ impl Intake {
     pub fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered {
         if self.is_kept_from(&delivery.event) {
             Delivered::Quietly
-        } else if self.plain {
+        } else if self.passes_all {
             self.voice.live(delivery)
         } else {
             self.deliver_with_a_look(delivery)
@@ -229,8 +229,8 @@ impl Intake {
     pub fn tell_cursor(&mut self, position: Cursor) {
         let is_live = self.catchups.is_empty() && !self.live.is_empty();
         let cursor = self.pump.floor(position);
-        if is_live && self.told != Some(cursor) {
-            self.told = Some(cursor);
+        if is_live && self.last_cursor != Some(cursor) {
+            self.last_cursor = Some(cursor);
             self.voice.reply(&Reply::Cursor(cursor));
         }
     }
@@ -264,7 +264,7 @@ impl Intake {
         }
         let is_read_again = match event.topic.is_presence() {
             true => active.catchup.awaits_roll_of(&event.topic),
-            false => active.again.covers(&event.topic),
+            false => active.reread.covers(&event.topic),
         };
         if kind != Kind::Replayed && is_read_again {
             // It was read before events were lost, perhaps itself among them, and is read again.
@@ -324,7 +324,7 @@ impl Intake {
         }
         for pattern in catchup.patterns() {
             match catchup.is_renewal {
-                true => live.add_again(pattern, access),
+                true => live.restore(pattern, access),
                 false => live.add(pattern, values, access),
             }
             // Of who comes and goes nothing is superseded by what comes later.
@@ -349,7 +349,7 @@ impl Intake {
     fn say_live(&mut self, reference: Option<u64>, position: Cursor) {
         let cursor = self.pump.floor(position);
         self.voice.reply(&Reply::Live { reference, cursor });
-        self.told = Some(cursor);
+        self.last_cursor = Some(cursor);
     }
 
     /// Hears that events were lost; what is to be read again because of that, which may have `barrier`.
@@ -372,17 +372,17 @@ impl Intake {
             return None;
         }
         let values = Values::of(self.live.values());
-        let again = match lost {
+        let reread = match lost {
             None => TopicSet::All,
             Some(lost) => {
                 TopicSet::Of(lost.iter().filter(|topic| values.count(topic) > 0).cloned().collect())
             }
         };
-        if values.is_empty() || again == TopicSet::Of(Vec::new()) {
-            self.say_live(None, loss.place);
+        if values.is_empty() || reread == TopicSet::Of(Vec::new()) {
+            self.say_live(None, loss.position);
             return None;
         }
-        Some(self.renew(values, again, loss.place, barrier))
+        Some(self.renew(values, reread, loss.position, barrier))
     }
 
     /// The topics of a loss of which this session misses events; none where it may be of any.
@@ -406,7 +406,7 @@ impl Intake {
     fn renew(
         &mut self,
         values: Values,
-        anew: TopicSet,
+        reread: TopicSet,
         boundary: Cursor,
         barrier: BarrierId,
     ) -> Reading {
@@ -416,16 +416,16 @@ impl Intake {
         let max_bytes = self.voice.outgoing().max_bytes();
         let mut catchup = Catchup::renewal(patterns.clone(), max_bytes, boundary);
         catchup.ask_about(&values.patterns);
-        catchup.ask_only_about(&anew);
+        catchup.ask_only_about(&reread);
         let (sent, awaits_roll) = (None, catchup.awaits_roll().clone());
-        reader.tell(Progress::Read { boundary, sent, anew, only_anew: true, awaits_roll });
+        reader.tell(Progress::Read { boundary, sent, reread, only_reread: true, awaits_roll });
         self.catchups.add(Active {
             barrier,
             catchup,
             values: Some(values.most()),
             interval: None,
             reader: Some(reader),
-            again: TopicSet::Nothing,
+            reread: TopicSet::Nothing,
         });
         Reading {
             barrier,

@@ -282,7 +282,7 @@ impl Sessions {
             }
             receiver.wait_for(subscribe);
         });
-        self.worker.look_again(key);
+        self.worker.recheck_rights(key);
         (seat, permit)
     }
 

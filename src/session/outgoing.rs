@@ -245,7 +245,7 @@ impl Outgoing {
     }
 
     /// The transport says that the client was heard.
-    pub fn heard(&self) {
+    pub fn note_heard(&self) {
         self.heard.store(true, Ordering::Relaxed);
     }
 

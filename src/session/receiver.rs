@@ -119,7 +119,7 @@ impl Wish {
     /// Whether there is nothing to find out or to wait for.
     pub fn is_ready(&self, broker: &BrokerHandle, most: usize) -> bool {
         match self.subscribe.since {
-            Some(Start::After(cursor)) => broker.has_reached(cursor),
+            Some(Start::After(cursor)) => broker.has_delivered_up_to(cursor),
             Some(Start::Since(_)) => false,
             None => self.counted(most).is_none(),
         }
@@ -401,7 +401,7 @@ impl Subscriber for Receiver {
     type Caller = Becoming;
     type Errand = Errand;
 
-    fn look_again(&mut self) -> Result<Changed<Errand>, Close> {
+    fn recheck_rights(&mut self) -> Result<Changed<Errand>, Close> {
         let auth = &self.house.auth;
         if auth.is_current(self.access()) {
             let held = self.caller().user().map(|user| auth.holds(user));
@@ -476,8 +476,8 @@ impl Subscriber for Receiver {
         let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
         let values = opening.of_each();
         catchup.ask_about(&patterns);
-        let again = TopicSet::Nothing;
-        self.intake.add(Active { barrier, catchup, values, interval, reader, again });
+        let reread = TopicSet::Nothing;
+        self.intake.add(Active { barrier, catchup, values, interval, reader, reread });
         self.watch_idleness();
         Some(Joined { patterns, errand })
     }

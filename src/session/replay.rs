@@ -76,15 +76,15 @@ impl Replay {
         let (mut after, mut asked, mut is_told) = (self.reading.since, TopicSet::Nothing, false);
         loop {
             match self.reading.progress.recv().await {
-                Some(Progress::Read { boundary, sent, anew, only_anew, awaits_roll }) => {
+                Some(Progress::Read { boundary, sent, reread, only_reread, awaits_roll }) => {
                     let is_short = mem::take(&mut self.reading.is_short);
-                    let is_whole = match anew == TopicSet::All || only_anew {
+                    let is_whole = match reread == TopicSet::All || only_reread {
                         true => true,
                         false => {
                             self.read_up_to(boundary, after.max(sent), is_short).await?.is_ok()
                         }
                     };
-                    if !is_whole || self.anew(&anew, boundary).await?.is_err() {
+                    if !is_whole || self.reread(&reread, boundary).await?.is_err() {
                         return Ok(());
                     }
                     after = Some(boundary);
@@ -226,14 +226,14 @@ impl Replay {
     /// Says that events after a place are gone, and begins anew.
     async fn begin_anew(
         &self,
-        place: Cursor,
+        position: Cursor,
         upto: Cursor,
     ) -> Result<Result<(), Cancelled>, Problem> {
-        if self.tell_gap(place, &[]).is_err() {
+        if self.tell_gap(position, &[]).is_err() {
             return Ok(Err(Cancelled));
         }
         // The ids of one replay rise: what was sent of it up to here is not sent again.
-        let sent = Some(place).filter(|_| self.reading.since != Some(place));
+        let sent = Some(position).filter(|_| self.reading.since != Some(position));
         self.open(sent, upto).await
     }
 
@@ -255,7 +255,11 @@ impl Replay {
     }
 
     /// Sends current values again that were on their way when events were lost.
-    async fn anew(&self, again: &TopicSet, upto: Cursor) -> Result<Result<(), Cancelled>, Problem> {
+    async fn reread(
+        &self,
+        reread: &TopicSet,
+        upto: Cursor,
+    ) -> Result<Result<(), Cancelled>, Problem> {
         let Reading { patterns, first, is_conflated, .. } = &self.reading;
         let (values, kind) = match first {
             First::Values(values) => (values.clone(), Kind::Snapshot),
@@ -264,7 +268,7 @@ impl Replay {
                 (Values::each(patterns.clone(), 1), kind)
             }
         };
-        match again {
+        match reread {
             TopicSet::Nothing => Ok(Ok(())),
             TopicSet::All => self.current(&values, upto, kind).await,
             TopicSet::Of(topics) => self.current(&values.of_topics(topics), upto, kind).await,
@@ -301,19 +305,20 @@ impl Replay {
 
     /// Sends the newest event of each topic that has one after a place.
     async fn changed(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Cancelled>, Problem> {
-        let (mut after, mut newest_place) = (None, None);
+        let (mut after, mut newest_position) = (None, None);
         loop {
             let page = self.values(&self.reading.patterns, after, Some(since)).await?;
             if page.gap {
                 return self.begin_anew(since, upto).await;
             }
-            newest_place = newest_place.max(page.events.iter().filter_map(|it| it.cursor).max());
+            newest_position =
+                newest_position.max(page.events.iter().filter_map(|it| it.cursor).max());
             if self.send(&page.events, Kind::Changed).await.is_err() {
                 return Ok(Err(Cancelled));
             }
             after = page.next;
             if after.is_none() {
-                return self.reach(newest_place).await.map(Ok);
+                return self.wait_for_newest(newest_position).await.map(Ok);
             }
         }
     }
@@ -334,9 +339,9 @@ impl Replay {
     }
 
     /// Waits until this node was told of a value: nothing older may follow one that another node was first to deliver.
-    async fn reach(&self, newest: Option<Cursor>) -> Result<(), Problem> {
+    async fn wait_for_newest(&self, newest: Option<Cursor>) -> Result<(), Problem> {
         match newest {
-            Some(place) => self.broker.reach(place).await,
+            Some(position) => self.broker.wait_for_position(position).await,
             None => Ok(()),
         }
     }
@@ -394,13 +399,13 @@ impl Replay {
         kind: Kind,
     ) -> Result<Result<(), Cancelled>, Problem> {
         let values = &self.within_bounds(values).await?;
-        let (mut after, mut newest_place) = (None, None);
+        let (mut after, mut newest_position) = (None, None);
         loop {
             let page = self.values(&values.patterns, after, None).await?;
             let sent = match values.most() {
                 0 | 1 => {
                     let newest = page.events.iter().filter_map(|event| event.cursor).max();
-                    newest_place = newest_place.max(newest);
+                    newest_position = newest_position.max(newest);
                     self.send(&page.events, kind).await
                 }
                 _ => self.last_of(&page.events, values, upto, kind).await?,
@@ -410,7 +415,7 @@ impl Replay {
             }
             after = page.next;
             if after.is_none() {
-                return self.reach(newest_place).await.map(Ok);
+                return self.wait_for_newest(newest_position).await.map(Ok);
             }
         }
     }

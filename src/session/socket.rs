@@ -232,7 +232,7 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             if bytes.filled().is_empty() {
                 return Poll::Ready(Reading::Ended(Ended::Gone));
             }
-            self.outgoing.heard();
+            self.outgoing.note_heard();
             self.unread.extend_from_slice(bytes.filled());
             if lingers_until.is_some_and(|until| Instant::now() < until) {
                 // Its silence begins anew.

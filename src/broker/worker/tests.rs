@@ -29,7 +29,7 @@ impl Subscriber for Fake {
     type Caller = ();
     type Errand = ();
 
-    fn look_again(&mut self) -> Result<Changed<()>, Close> {
+    fn recheck_rights(&mut self) -> Result<Changed<()>, Close> {
         if self.may_be_here { Ok(Changed::default()) } else { Err(Close::Unauthorized) }
     }
 
@@ -227,7 +227,7 @@ fn whose_time_is_up_is_gone_before_anything_else_is_handled() {
     let over = room.enter_with("over", true, Some(Instant::now())).unwrap();
     room.worker.subscribe(over, patterns(&[">"]));
     let since = room.worker.router.head();
-    room.worker.handle(vec![Item::Broken(Loss { since, place: since, topics: None })]);
+    room.worker.handle(vec![Item::Broken(Loss { since, position: since, topics: None })]);
     assert_eq!(*room.journal.borrow(), ["over unauthorized"]);
     assert!(room.worker.next_alarm().is_none());
 }
@@ -244,12 +244,12 @@ fn a_loss_is_told_to_those_whose_topics_it_is_of() {
         let lost = topics
             .iter()
             .map(|topic| LostTopic { topic: Topic::parse(topic).unwrap(), is_superseded: false });
-        Item::Broken(Loss { since, place: since, topics: Some(lost.collect()) })
+        Item::Broken(Loss { since, position: since, topics: Some(lost.collect()) })
     };
     room.worker.handle(vec![lost(&["a", "c"])]);
     assert_eq!(*room.journal.borrow(), ["exact loss", "wild loss"], "each once");
     room.journal.borrow_mut().clear();
-    room.worker.handle(vec![Item::Broken(Loss { since, place: since, topics: None })]);
+    room.worker.handle(vec![Item::Broken(Loss { since, position: since, topics: None })]);
     assert_eq!(room.journal.borrow().len(), 3);
 }
 

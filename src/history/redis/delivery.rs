@@ -55,7 +55,7 @@ impl Follower {
                 // Noted first: who finds the feed here reads what came before.
                 cursor.inspect(|cursor| self.recent.pass(topic, *cursor));
                 if self.feed.skip(topic, *cursor) {
-                    self.reach(*cursor);
+                    self.pass_up_to(*cursor);
                     continue;
                 }
             }
@@ -87,7 +87,7 @@ impl Follower {
         let is_due = |(at, mention): &(usize, &Mention<'_>)| {
             mention.entry.is_none() && (*at == 0 || !self.feed.skip(&mention.topic, None))
         };
-        let placed = |(_, mention): (usize, &Mention<'_>)| {
+        let index_entry = |(_, mention): (usize, &Mention<'_>)| {
             let Mention { cursor, topic, time, .. } = mention;
             Some(IndexEntry {
                 sequence: cursor.as_ref()?.sequence,
@@ -95,10 +95,10 @@ impl Follower {
                 time: *time,
             })
         };
-        let due = mentions.iter().enumerate().filter(is_due).filter_map(placed);
-        let places: Vec<_> = due.take(FETCHED).collect();
+        let due = mentions.iter().enumerate().filter(is_due).filter_map(index_entry);
+        let entries: Vec<_> = due.take(FETCHED).collect();
         let link = self.server.link().ok()?;
-        let (fetched, state) = self.judge(&link, self.reads(&link).fetch(&places).await)?;
+        let (fetched, state) = self.judge(&link, self.reads(&link).fetch(&entries).await)?;
         // Where Redis itself has lost something, what is kept says nothing about what is gone.
         state.filter(|now| self.is_whole(now)).map(|_| fetched)
     }
@@ -131,7 +131,7 @@ impl Follower {
         }
         if let Some(since) = since {
             debug!(%since, ?lost, "events were gone before they could be delivered");
-            self.feed.broken(Loss { since, place: self.at, topics: Some(lost.into()) });
+            self.feed.broken(Loss { since, position: self.at, topics: Some(lost.into()) });
             self.server.saw(self.at);
         }
     }
@@ -164,7 +164,7 @@ impl Follower {
             }
         };
         debug!(%since, ?topics, "events were removed before they could be delivered");
-        self.feed.broken(Loss { since, place: self.at, topics });
+        self.feed.broken(Loss { since, position: self.at, topics });
         Some(())
     }
 }

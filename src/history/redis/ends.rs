@@ -79,7 +79,7 @@ impl Ends {
         });
         let left: Vec<_> = left.collect();
         self.tell(&left).await?;
-        self.departures().told(left, Instant::now());
+        self.departures().note_told(left, Instant::now());
         Ok(())
     }
 
@@ -98,7 +98,7 @@ impl Ends {
     }
 
     /// Says again who has left, where the server may have forgotten it.
-    async fn tell_again(&self) -> Result<(), Problem> {
+    async fn repeat_departures(&self) -> Result<(), Problem> {
         let epoch = self.server.head().epoch;
         let forgotten = self.departures().forgotten(epoch, Instant::now());
         self.tell(&forgotten).await?;
@@ -107,9 +107,9 @@ impl Ends {
     }
 
     /// The nodes whose sessions are gone with them, and had time to come back elsewhere.
-    fn gone(&self, nodes: &[LogName]) -> Vec<String> {
+    fn absent_nodes(&self, nodes: &[LogName]) -> Vec<String> {
         let is_gone = |node: &&LogName| {
-            let gone = self.server.nodes.gone_for(**node);
+            let gone = self.server.nodes.absent_for(**node);
             gone.is_some_and(|gone| gone >= self.linger)
         };
         nodes.iter().filter(is_gone).map(LogName::to_string).collect()
@@ -117,7 +117,7 @@ impl Ends {
 
     /// The values that have ended, at most so many; none while another node is to end them.
     pub(super) async fn due(&self, limit: usize) -> Result<Vec<Ending>, Problem> {
-        self.tell_again().await?;
+        self.repeat_departures().await?;
         let now = Instant::now();
         if self.lock().rests.is_some_and(|until| now < until) {
             return Ok(Vec::new());
@@ -134,7 +134,7 @@ impl Ends {
         let leap = before.map_or(0, |before| leap(before, (clock.millis(), Instant::now())));
         let mut invocation = scripts::DUE.prepare_invoke();
         self.server.prepare(&link, &mut invocation);
-        invocation.arg(limit).arg(leap).arg(self.gone(&nodes));
+        invocation.arg(limit).arg(leap).arg(self.absent_nodes(&nodes));
         let (state, clock, due, nodes): Due =
             self.server.invoke(&link, &invocation).await.map_err(|error| away(&error))?;
         let nodes = nodes.iter().filter_map(|node| LogName::parse(node)).collect();

@@ -61,7 +61,7 @@ pub(super) struct Ended {
 
 /// Where reading after a cursor begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
+pub(super) struct Resolved {
     /// After this number.
     pub(super) after: u64,
     /// Whether events between the cursor and that number, or some after it, were lost.
@@ -126,7 +126,7 @@ impl LogState {
     }
 
     /// The first place of the log that is not below a number.
-    pub(super) fn place_from(&self, sequence: u64) -> Cursor {
+    pub(super) fn position_from(&self, sequence: u64) -> Cursor {
         let is_within = |start, end| start <= sequence && sequence <= end;
         let is_place = is_within(self.start, self.head.sequence)
             || self.ended.iter().any(|ended| is_within(ended.start, ended.end));
@@ -138,8 +138,8 @@ impl LogState {
     }
 
     /// Where reading after `cursor` begins.
-    pub(super) fn position(&self, cursor: Cursor) -> Position {
-        let lost = |after| Position { after, is_lost: true };
+    pub(super) fn resolve(&self, cursor: Cursor) -> Resolved {
+        let lost = |after| Resolved { after, is_lost: true };
         if cursor.log != self.head.log || cursor.epoch > self.head.epoch {
             return lost(0);
         }
@@ -150,13 +150,13 @@ impl LogState {
             return match cursor.sequence {
                 sequence if sequence > self.head.sequence => lost(0),
                 sequence if sequence < begins => lost(0),
-                after => Position { after, is_lost },
+                after => Resolved { after, is_lost },
             };
         }
         match self.ended.iter().find(|ended| ended.epoch == cursor.epoch) {
             Some(ended) if cursor.sequence < ended.start => lost(0),
             Some(ended) if cursor.sequence > ended.end => lost(ended.end),
-            Some(_) => Position { after: cursor.sequence, is_lost },
+            Some(_) => Resolved { after: cursor.sequence, is_lost },
             None => lost(0),
         }
     }
@@ -225,12 +225,12 @@ mod tests {
             (905, "abcdefgh-3-905"),
         ] {
             assert_eq!(state.at(sequence), cursor(text));
-            assert_eq!(state.place_from(sequence), cursor(text));
+            assert_eq!(state.position_from(sequence), cursor(text));
         }
         for (sequence, text) in
             [(51, "abcdefgh-2-400"), (421, "abcdefgh-3-900"), (906, "abcdefgh-3-905")]
         {
-            assert_eq!(state.place_from(sequence), cursor(text));
+            assert_eq!(state.position_from(sequence), cursor(text));
         }
     }
 
@@ -251,14 +251,14 @@ mod tests {
             ("abcdefgh-4-1", 0, true),
             ("zzzzzzzz-3-905", 0, true),
         ] {
-            assert_eq!(state.position(cursor(text)), Position { after, is_lost }, "{text}");
+            assert_eq!(state.resolve(cursor(text)), Resolved { after, is_lost }, "{text}");
         }
     }
 
     #[test]
     fn a_place_before_a_breach_is_a_gap_and_one_after_it_is_not() {
         let state = state(["abcdefgh", "2", "900", "905", "903", "0", "1 0 50 1;"]);
-        let lost = |text| state.position(cursor(text)).is_lost;
+        let lost = |text| state.resolve(cursor(text)).is_lost;
         assert!(lost("abcdefgh-1-50") && lost("abcdefgh-1-7") && lost("abcdefgh-2-902"));
         assert!(!lost("abcdefgh-2-903") && !lost("abcdefgh-2-905"));
     }
@@ -275,9 +275,9 @@ mod tests {
             (state.at(7), state.at(905)),
             (cursor("abcdefgh-2-7"), cursor("abcdefgh-4-905"))
         );
-        assert_eq!(state.position(cursor("abcdefgh-2-7")), Position { after: 7, is_lost: false });
-        assert!(state.position(cursor("abcdefgh-1-7")).is_lost);
-        assert_eq!(state.place_from(7), cursor("abcdefgh-2-7"));
+        assert_eq!(state.resolve(cursor("abcdefgh-2-7")), Resolved { after: 7, is_lost: false });
+        assert!(state.resolve(cursor("abcdefgh-1-7")).is_lost);
+        assert_eq!(state.position_from(7), cursor("abcdefgh-2-7"));
         let (_, is_whole) = state.all_ended(&listed[1..]);
         assert!(!is_whole);
     }

@@ -263,8 +263,8 @@ impl History for RedisHistory {
         Box::pin(self.reader.page_back(read))
     }
 
-    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
-        Box::pin(self.reader.place_before(since))
+    fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+        Box::pin(self.reader.position_before(since))
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {

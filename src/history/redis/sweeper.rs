@@ -137,11 +137,11 @@ impl Expiry {
         let age = i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(age);
         let is_old =
-            |place: &IndexEntry| state.steps.aged(place.sequence, place.time.millis()) < before;
+            |entry: &IndexEntry| state.steps.aged(entry.sequence, entry.time.millis()) < before;
         for _ in 0..STEPS {
-            let places = server.reads(link).places(*looked_at, stretch.end, STEP).await?;
-            let old: Vec<_> = places.into_iter().take_while(is_old).collect();
-            let Some(last) = old.last().map(|place| place.sequence) else { return Ok(false) };
+            let index = server.reads(link).index_page(*looked_at, stretch.end, STEP).await?;
+            let old: Vec<_> = index.into_iter().take_while(is_old).collect();
+            let Some(last) = old.last().map(|entry| entry.sequence) else { return Ok(false) };
             let is_full = old.len() == STEP;
             let due = old.into_iter().filter(|it| rules.of(&it.topic).max_age == self.max_age);
             let upto_by_topic: BTreeMap<_, _> = due.map(|it| (it.topic, it.sequence)).collect();

@@ -506,8 +506,9 @@ fn add(
             topics.insert(TopicRow { id, name, last, last_removed, retained: 0, bytes: 0 })
         }
     };
-    let place = Coordinates { sequence: cursor.sequence, topic: topic.id, previous: topic.last };
-    EventRow::write(transaction, place, event)?;
+    let coordinates =
+        Coordinates { sequence: cursor.sequence, topic: topic.id, previous: topic.last };
+    EventRow::write(transaction, coordinates, event)?;
     if event.envelope.as_ref().is_some_and(|envelope| envelope.version().is_some()) {
         let sql = "INSERT OR REPLACE INTO versions (topic, sequence) VALUES (?1, ?2)";
         transaction.prepare_cached(sql)?.execute((topic.id, integer(cursor.sequence)))?;
@@ -524,5 +525,5 @@ fn add(
     topic.bytes += event.cost() as u64;
     log.bytes += event.cost() as u64;
     log.time = event.time.millis();
-    Ok(place.previous)
+    Ok(coordinates.previous)
 }

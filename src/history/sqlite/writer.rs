@@ -259,7 +259,7 @@ impl Writer {
         let tidied = self.tidy();
         let more = *tidied.as_ref().unwrap_or(&false);
         match tidied.and_then(|_| self.keep_reserve()) {
-            Ok(()) if trouble.is_some() => self.try_again(),
+            Ok(()) if trouble.is_some() => self.retry_commit(),
             Ok(()) if more => {}
             Ok(()) => self.rest(),
             Err(failure) => self.fail(&failure),
@@ -268,7 +268,7 @@ impl Writer {
     }
 
     /// Tries whether the disk can be written to again.
-    fn try_again(&mut self) {
+    fn retry_commit(&mut self) {
         let last = self.store.as_ref().map_or(0, |store| store.log().committed);
         let steps = self.steps();
         let outcome = self.store(&Group { last, steps, ..Group::default() });

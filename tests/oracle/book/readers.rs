@@ -111,8 +111,9 @@ impl Book {
         let since = Timestamp::from_millis(now.millis() - self.dice.below(back) as i64);
         let texts = patterns(self.dice.pick(&PATTERNS));
         self.trace.step(format!("line {line}: {texts:?} since {since}"));
-        let moment = answer(|| history.place_before(Since::Time(since))).await?;
-        let (mut given, _) = pages(&**history, &texts, Some(moment.place), None, 3, 1_000).await?;
+        let moment = answer(|| history.position_before(Since::Time(since))).await?;
+        let (mut given, _) =
+            pages(&**history, &texts, Some(moment.position), None, 3, 1_000).await?;
         given.is_gap |= moment.gap;
         let chronicle = &self.chronicles[line];
         let verdict = chronicle.judge_since(&given, &texts, since, now)?;

@@ -48,7 +48,7 @@ impl Feed for NodeFeed {
         if loss.topics.is_none() {
             // What is kept of what came before may have been brought back.
             let mut shelf = self.shelf.lock().expect("nobody panics with it");
-            shelf.begin_after(loss.place.sequence);
+            shelf.begin_after(loss.position.sequence);
         }
         self.told.lock().expect("nobody panics with it").is_broken = true;
     }
