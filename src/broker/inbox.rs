@@ -19,7 +19,7 @@ use super::roster::Roll;
 use super::{BarrierId, SessionKey};
 use crate::history::Loss;
 use crate::model::Cursor;
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How much a worker takes at a time, so that a busy one still does other things.
 const BATCH: usize = 64;
@@ -52,7 +52,7 @@ pub(super) struct Inbox {
 impl Inbox {
     /// Puts items in and wakes the worker.
     pub(super) fn put(&self, items: impl IntoIterator<Item = Item>) {
-        let mut queue = self.items.lock().unwrap_or_else(half_done);
+        let mut queue = lock(&self.items);
         queue.extend(items);
         self.waiting.store(queue.len(), Ordering::Relaxed);
         drop(queue);
@@ -66,7 +66,7 @@ impl Inbox {
 
     /// Takes what came first, at most [`BATCH`] items.
     fn take(&self) -> Vec<Item> {
-        let mut queue = self.items.lock().unwrap_or_else(half_done);
+        let mut queue = lock(&self.items);
         let batch = queue.len().min(BATCH);
         let items = queue.drain(..batch).collect();
         self.waiting.store(queue.len(), Ordering::Relaxed);

@@ -58,7 +58,7 @@ use crate::clock::{Clock, Instant};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
 use crate::metrics::{Metrics, PassedBy};
 use crate::model::{Code, Cursor, NewEvent, NotLatest, Problem, Topic, Trouble};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a publisher waits for workers that are behind before it is refused.
 const MAX_WAIT: Duration = Duration::from_millis(800);
@@ -313,7 +313,7 @@ impl BrokerHandle {
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<WorkerAddress>> {
-        self.shared.workers.lock().unwrap_or_else(half_done)
+        lock(&self.shared.workers)
     }
 
     /// Asks every worker the same; one that has stopped does not answer.

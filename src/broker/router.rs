@@ -23,7 +23,7 @@ use super::topics::{Subscribed, Topics};
 use super::{BarrierId, SessionKey};
 use crate::history::{Feed, Loss, LostTopic};
 use crate::model::{Cursor, Event, Pattern, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a backlog waits for room, a piece.
 const ROOM: Duration = Duration::from_millis(250);
@@ -77,7 +77,7 @@ impl Router {
     }
 
     fn lock(&self) -> MutexGuard<'_, Routes> {
-        self.routes.lock().unwrap_or_else(half_done)
+        lock(&self.routes)
     }
 
     /// Adds a worker, which wants nothing yet.

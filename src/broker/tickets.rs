@@ -10,7 +10,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use crate::clock::Instant;
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a ticket waits to be used.
 pub const TICKET_LIFE: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ impl Tickets {
     /// Leaves something for whoever shows the ticket, which nobody can guess; none where too many
     /// were given out.
     pub(super) fn leave(&self, what: String, now: Instant) -> Option<String> {
-        let mut issued = self.issued.lock().unwrap_or_else(half_done);
+        let mut issued = lock(&self.issued);
         issued.forget_expired(now);
         if issued.given.len() >= self.max {
             return None;
@@ -62,7 +62,7 @@ impl Tickets {
 
     /// Takes what was left for a ticket.
     pub(super) fn take(&self, ticket: &str, now: Instant) -> Option<String> {
-        let mut issued = self.issued.lock().unwrap_or_else(half_done);
+        let mut issued = lock(&self.issued);
         issued.forget_expired(now);
         issued.left.remove(ticket)
     }

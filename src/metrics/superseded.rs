@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::tally::Held;
 use crate::model::{Quiet, Summary, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// Of how many topics it is known how often; the one that was superseded longest ago is forgotten first.
 const TOPICS: usize = 1_000;
@@ -55,7 +55,7 @@ impl Superseded {
     }
 
     fn lock(&self) -> MutexGuard<'_, Topics> {
-        self.topics.lock().unwrap_or_else(half_done)
+        lock(&self.topics)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::model::{
     Attendee, Data, EventType, NewEvent, NoticeKind, Pattern, Present, Timestamp, Topic,
 };
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How many notices may wait to be stored; one more is lost, counted and logged.
 const WAITING: usize = 65_536;
@@ -101,7 +101,7 @@ impl Notices {
     }
 
     fn attendance(&self) -> MutexGuard<'_, Attendance> {
-        self.attendance.lock().unwrap_or_else(half_done)
+        lock(&self.attendance)
     }
 
     /// What others see of a session in a topic.

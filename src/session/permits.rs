@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::auth::network;
 use crate::config::Limits;
 use crate::model::{Allowance, Code, Problem};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How many addresses that connected lately are remembered before the idle ones are forgotten.
 const FEW: usize = 1_024;
@@ -138,10 +138,6 @@ impl Permits {
 
 fn full(detail: &str) -> Problem {
     Problem::new(Code::Unavailable, detail).passing_in(ROOM_SECONDS)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(half_done)
 }
 
 fn count<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K, max: usize) -> bool {

@@ -21,7 +21,7 @@ use super::{
 use crate::clock::Clock;
 use crate::config::{self, Rules};
 use crate::model::{Cursor, LogName, Problem, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// The log in memory.
 pub struct MemoryHistory {
@@ -50,7 +50,7 @@ impl MemoryHistory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(half_done)
+        lock(&self.log)
     }
 
     fn append_now(&self, append: Append) -> Result<Receipt, AppendError> {

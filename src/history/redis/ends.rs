@@ -16,7 +16,7 @@ use super::log_state::LogState;
 use super::scripts;
 use super::turn::Turn;
 use crate::model::{Envelope, LogName, Problem, Removed, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// By how much the server's clock may run differently from this node's until that is a leap, in milliseconds.
 const LEAP: i64 = 1_000;
@@ -64,11 +64,11 @@ impl Ends {
     }
 
     fn lock(&self) -> MutexGuard<'_, Asked> {
-        self.state.lock().unwrap_or_else(half_done)
+        lock(&self.state)
     }
 
     fn departures(&self) -> MutexGuard<'_, Departures> {
-        self.departures.lock().unwrap_or_else(half_done)
+        lock(&self.departures)
     }
 
     /// Notes that sessions of this node have left.

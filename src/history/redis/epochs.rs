@@ -9,9 +9,9 @@ use redis::{RedisResult, cmd};
 
 use super::connection::Connection;
 use super::keys::Keys;
-use super::link::lock;
 use super::log_state::{Ended, LogState};
 use crate::model::Cursor;
+use crate::panics::lock;
 
 /// The ended epochs of the log, as they were read last.
 #[derive(Default)]

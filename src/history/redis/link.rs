@@ -25,7 +25,7 @@ use super::nodes::Neighbours;
 use super::reads::Reads;
 use crate::config;
 use crate::model::{Cursor, LogName};
-use crate::panics::half_done;
+use crate::panics::lock;
 use crate::trust;
 
 /// How long a connection may take to stand.
@@ -354,9 +354,4 @@ pub(super) fn away(error: &RedisError) -> Away {
             cause.unwrap_or_else(|| error.category().to_owned())
         }
     }))
-}
-
-/// Locks, also where another thread has panicked.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(half_done)
 }

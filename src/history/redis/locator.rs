@@ -15,8 +15,9 @@ use redis::{
 };
 
 use super::connection::Connection;
-use super::link::{Away, away, lock};
+use super::link::{Away, away};
 use crate::config;
+use crate::panics::lock;
 use crate::trust;
 
 /// How long one of those who know may take to answer.

@@ -64,7 +64,7 @@ use super::{
 use crate::clock::within;
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a start waits for Redis.
 const START: Duration = Duration::from_secs(10);
@@ -306,7 +306,7 @@ impl History for RedisHistory {
 
     fn stop(&self) {
         self.queue.stop();
-        let thread = self.thread.lock().unwrap_or_else(half_done).take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {

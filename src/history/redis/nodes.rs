@@ -14,9 +14,10 @@ use tracing::debug;
 
 use super::entry;
 use super::leases::{Leases, Word};
-use super::link::{Link, Server, away, lock};
+use super::link::{Link, Server, away};
 use super::turn::Turn;
 use crate::model::{LogName, Problem};
+use crate::panics::lock;
 
 /// How many letters wait; what is over is dropped, and asked again.
 const WAITING: usize = 1_024;

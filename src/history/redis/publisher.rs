@@ -28,7 +28,7 @@ use crate::clock::within;
 use crate::config::{self, Rules, Storage};
 use crate::metrics::EARLY_KEYS;
 use crate::model::{Cursor, Latest, NewEvent, Terms, Timestamp, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a publisher waits.
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -72,7 +72,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock().unwrap_or_else(half_done)
+        lock(&self.state)
     }
 
     /// Lets a publish wait for its turn, and for what became of it.

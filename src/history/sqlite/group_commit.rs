@@ -17,7 +17,7 @@ use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt, Removal};
 use super::store::{Failure, RESERVED_AHEAD};
 use crate::config::Storage;
 use crate::model::{Event, NewEvent, Problem, Topic};
-use crate::panics::half_done;
+use crate::panics::{lock, wait_at_most};
 
 /// The most events of one group, but for those of its last publish.
 const GROUP_EVENTS: usize = 10_000;
@@ -158,7 +158,7 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pipeline> {
-        self.state.lock().unwrap_or_else(half_done)
+        lock(&self.state)
     }
 
     /// Stores events that need no disk, or lets them wait for the writer.
@@ -220,8 +220,7 @@ impl Shared {
     ) -> Work {
         let mut state = self.lock();
         if state.queue.is_empty() && !state.stopping && !state.is_low() {
-            let waited = self.work.wait_timeout(state, patience);
-            state = waited.unwrap_or_else(half_done).0;
+            state = wait_at_most(patience, &self.work, state);
         }
         let asked = state.asked();
         if asked.is_empty() {

@@ -58,7 +58,7 @@ use super::{
 use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// A history that is open and not yet written to.
 pub struct Opened {
@@ -485,7 +485,7 @@ impl History for SqliteHistory {
 
     fn stop(&self) {
         self.shared.stop();
-        let writer = self.writer.lock().unwrap_or_else(half_done).take();
+        let writer = lock(&self.writer).take();
         if let Some(writer) = writer {
             if writer.join().is_err() {
                 error!("the writer of the history has panicked");

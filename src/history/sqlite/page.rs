@@ -88,7 +88,7 @@ impl<'a> Page<'a> {
             let topic = &topics[at];
             match self.reader.event(sequence, |row| Ok(EventRow::coordinates(row)?))? {
                 Some(coordinates) if coordinates.topic == topic.id => {
-                    self.check_chain(coordinates, topic)?
+                    self.check_chain(coordinates, topic)?;
                 }
                 _ => self.lose(sequence),
             }
