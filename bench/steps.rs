@@ -12,7 +12,7 @@ use fanfare::config::Config;
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::{Append, Feed, History, Loss};
 use fanfare::model::{Cursor, Data, Event, LogName, NewEvent, Pattern, Timestamp, Topic};
-use fanfare::protocol::{Encoder, Marks, PROTOCOLS, SSE};
+use fanfare::protocol::{Annotations, Form, PROTOCOLS, SSE};
 use fanfare::session::{Outgoing, Sink};
 use futures_util::FutureExt;
 
@@ -112,7 +112,7 @@ fn match_topic(topics: u32, wildcards: u32, sessions: u32) -> Step {
     Box::new(move || _ = black_box(subscriptions.subscribers(black_box(&asked)).count()))
 }
 
-fn encode(encoder: &'static dyn Encoder) -> Step {
+fn encode(form: &'static dyn Form) -> Step {
     let event = Event {
         cursor: Some(Cursor {
             log: LogName::parse("abcdefgh").expect("a name"),
@@ -125,7 +125,7 @@ fn encode(encoder: &'static dyn Encoder) -> Step {
         data: Data::from_json(DATA.as_bytes(), 64).expect("JSON"),
         envelope: None,
     };
-    Box::new(move || _ = black_box(encoder.event(black_box(&event), &Marks::default())))
+    Box::new(move || _ = black_box(form.event(black_box(&event), &Annotations::default())))
 }
 
 fn write_messages(count: usize) -> Step {

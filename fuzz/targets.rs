@@ -10,9 +10,9 @@ use bytes::BytesMut;
 use fanfare::auth::{Auth, Caller, KeySet};
 use fanfare::config::{self, Config, Limits, Sources};
 use fanfare::http::Query;
-use fanfare::ingress::{Batch, Form};
+use fanfare::ingress::{Batch, BodyFormat};
 use fanfare::model::{Cursor, Pattern, Topic};
-use fanfare::protocol::{Message, Op, PROTOCOLS, ParseLimits};
+use fanfare::protocol::{ClientMessage, Op, PROTOCOLS, ParseLimits};
 use fanfare::session::{Contexts, FrameLimits, FrameReader, Incoming, inflate};
 use futures_util::FutureExt;
 
@@ -56,7 +56,7 @@ pub fn addresses(bytes: &[u8]) {
     }
 }
 
-fn parse(protocol: usize, message: Message<'_>) {
+fn parse(protocol: usize, message: ClientMessage<'_>) {
     let limits = ParseLimits { json_depth: 8, event_bytes: 1_024, patterns: 4, last_events: 9 };
     let Ok(request) = PROTOCOLS[protocol].parse(message, &limits) else { return };
     match request.op {
@@ -70,14 +70,14 @@ fn parse(protocol: usize, message: Message<'_>) {
 /// What a client says in JSON.
 pub fn json(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        parse(0, Message::Text(text));
+        parse(0, ClientMessage::Text(text));
     }
-    parse(0, Message::Binary(bytes));
+    parse(0, ClientMessage::Binary(bytes));
 }
 
 /// What a client says in CBOR.
 pub fn cbor(bytes: &[u8]) {
-    parse(1, Message::Binary(bytes));
+    parse(1, ClientMessage::Binary(bytes));
 }
 
 /// WebSocket frames, which come in pieces; the first byte says how, and whether compressed ones may.
@@ -130,7 +130,7 @@ pub fn body(bytes: &[u8]) {
     if let Ok(content_type) = HeaderValue::from_bytes(content_type) {
         headers.insert(CONTENT_TYPE, content_type);
     }
-    let Ok((form, _)) = Form::of(&headers) else { return };
+    let Ok((form, _)) = BodyFormat::of(&headers) else { return };
     if let Ok((data, _)) = form.data(body.get(1..).unwrap_or_default(), &LIMITS) {
         let text = data.json().get();
         assert!(text.len() <= 1_024 && !text.contains(['\r', '\n']));

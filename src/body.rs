@@ -27,7 +27,7 @@ use crate::clock::within;
 use crate::config::Limits;
 use crate::http::{self, Coding, grammar::MediaType};
 use crate::model::{Code, Problem};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// The least that a body which takes more than its first chunk has room for, in bytes.
 const LEAST_BYTES: usize = 1_024;
@@ -65,7 +65,7 @@ impl Bodies {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(half_done)
+        lock(&self.held)
     }
 
     /// How many bytes are held now.

@@ -10,21 +10,21 @@
 pub mod cli; // the commands: serve, publish, subscribe, check, bench
 pub mod config; // what the operator decided, checked
 pub mod server; // the wiring, the one route table, the stop
-pub mod model; // the words: Topic, Pattern, Event, Cursor, Close, Problem
-pub mod ingress; // 1. events come in: REST
-pub mod broker; // 2. who gets it: from the log's feed to the sessions
-pub mod session; // 3. one connected client: door, actor, outbox, transports
-pub mod protocol; // 4. bytes to meaning and back: native JSON, CBOR, SSE
-pub mod history; // what was said before: the log, numbered and kept
-pub mod cluster; // the other nodes, and what is asked of their sessions
+pub mod http; // what every HTTP path shares: queries, credentials, problems
 pub mod auth; // who asks, and what they may do
 pub mod body; // the body of a request, and what its sender may do once it is whole
-pub mod trust; // whom our own clients believe
-pub mod http; // what every HTTP path shares: queries, credentials, problems
-pub mod admin; // sessions, presence, tickets, revocations, health, metrics
+pub mod ingress; // 1. events come in: REST
+pub mod history; // 2. they are kept: the log, numbered, and its feed
+pub mod broker; // 3. who gets them: from the feed to the sessions
+pub mod session; // 4. one connected client: door, actor, outbox, transports
+pub mod protocol; // 5. bytes to meaning and back: native JSON, CBOR, SSE
+pub mod cluster; // the other nodes, and what is asked of their sessions
 pub mod notices; // what the broker says about itself, and webhooks
+pub mod admin; // sessions, presence, tickets, revocations, health, metrics
+pub mod console; // the embedded pages
+pub mod model; // the words: Topic, Pattern, Event, Cursor, Close, Problem
+pub mod trust; // whom our own clients believe
 pub mod metrics; // what the broker counts about itself
 pub mod lines; // log lines, and the one thread that writes them
 pub mod panics; // what a panic means: the end of a connection, or of the process
 pub mod clock; // what time it is
-pub mod console; // the embedded pages

@@ -3,8 +3,8 @@
 //! A panic is a fault of ours, and whatever it has interrupted may be half done. So by default it ends the
 //! process as SIGTERM does, with everybody told, but with an exit code that says so. What belongs to one
 //! connection alone is [`contained`]: its panic ends that connection, and what it held is given back as it is
-//! dropped. Inside it, what many share is not: a call to a worker is [`vital`], and a lock that was held
-//! during a panic is [`half_done`].
+//! dropped. Inside it, what many share is not: a call to a worker is [`vital`], and a lock is taken by
+//! [`lock`], [`read`] or [`write`], which know of one that was held during a panic.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -12,7 +12,9 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{OnceLock, PoisonError};
+use std::sync::{
+    Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -117,8 +119,37 @@ pub fn vital<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Takes a lock whose holder has panicked. Others go by what it protects, so the process has to end.
-pub fn half_done<G>(poisoned: PoisonError<G>) -> G {
+/// Takes a lock. Where its holder has panicked, what it protects may be half done; others go by that, so the process
+/// has to end.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(half_done)
+}
+
+/// Takes a lock to read, as [`lock`] does.
+pub fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(half_done)
+}
+
+/// Takes a lock to write, as [`lock`] does.
+pub fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(half_done)
+}
+
+/// Gives a lock away until there is word, and takes it again as [`lock`] does.
+pub fn wait<'a, T>(word: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    word.wait(guard).unwrap_or_else(half_done)
+}
+
+/// The same, but no longer than for some time.
+pub fn wait_at_most<'a, T>(
+    patience: Duration,
+    word: &Condvar,
+    guard: MutexGuard<'a, T>,
+) -> MutexGuard<'a, T> {
+    word.wait_timeout(guard, patience).unwrap_or_else(half_done).0
+}
+
+fn half_done<G>(poisoned: PoisonError<G>) -> G {
     break_down();
     poisoned.into_inner()
 }
@@ -146,7 +177,6 @@ impl<F: Future + Unpin> Future for Contained<F> {
 mod tests {
     use super::*;
     use std::future::{poll_fn, ready};
-    use std::sync::Mutex;
 
     #[test]
     fn what_is_contained_ends_alone_and_leaves_things_as_they_were() {
@@ -172,7 +202,7 @@ mod tests {
             panic!("one of a test")
         });
         assert_eq!(panicked, None::<()>);
-        assert_eq!(*lock.lock().unwrap_or_else(half_done), 1);
+        assert_eq!(*super::lock(&lock), 1);
         broken().await;
     }
 }

@@ -36,7 +36,7 @@ use tracing::{info, warn};
 
 pub use self::local::{AnyStream, Local};
 pub use self::reload::{Reload, ReloadError};
-use self::service::{encrypted, plain};
+use self::service::{cleartext, encrypted};
 use self::sockets::Sockets;
 use self::tls::Tls;
 use crate::admin;
@@ -54,7 +54,7 @@ use crate::ingress::redis::Source;
 use crate::metrics::Metrics;
 use crate::notices::webhook::Webhook;
 use crate::notices::{Noticed, Notices};
-use crate::session::{Contexts, Door, Heartbeats, House, Places, Sessions, Stumbles};
+use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, Stumbles};
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 2;
@@ -79,7 +79,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     services: Vec<Service>,
     revocations_known: oneshot::Receiver<()>,
-    places: Places,
+    permits: Permits,
     patience: Patience,
     hurry: LocalBoxFuture<'static, ()>,
 }
@@ -143,7 +143,7 @@ struct Parts {
     compression: Option<usize>,
     contexts: Contexts,
     stumbles: Arc<Stumbles>,
-    places: Places,
+    permits: Permits,
     bodies: Arc<Bodies>,
     sockets: Sockets,
     entrance: Entrance,
@@ -156,19 +156,19 @@ struct Parts {
 impl Parts {
     /// Opens sessions on the current thread, which becomes a worker of the broker.
     fn sessions(&self) -> Sessions {
-        let Parts { auth, broker, limits, places, .. } = self.clone();
+        let Parts { auth, broker, limits, permits, .. } = self.clone();
         let door = Door {
             auth: auth.clone(),
             entrance: self.entrance.clone(),
             broker: broker.clone(),
-            places: places.clone(),
+            permits: permits.clone(),
             limits: limits.clone(),
             compression: self.compression,
             contexts: self.contexts.clone(),
         };
         let worker = broker.start_worker();
         let (metrics, stumbles) = (self.metrics.clone(), self.stumbles.clone());
-        let house = House { auth, broker, limits, places, stumbles, metrics, clock: self.clock };
+        let house = House { auth, broker, limits, permits, stumbles, metrics, clock: self.clock };
         Sessions::new(door, house, worker, self.metrics.clone(), self.heartbeats)
     }
 }
@@ -206,7 +206,7 @@ impl Server {
         if let Some(relay) = relay {
             services.push(Box::pin(relay.run(broker.clone())));
         }
-        let places = Places::default();
+        let permits = Permits::default();
         let tls = |certificate| Tls::new(certificate, config.limits.handshake_timeout);
         let tls = config.server.certificate.as_ref().map(tls).transpose()?;
         let listener = listener::bind(config.server.listen)?;
@@ -224,7 +224,7 @@ impl Server {
             compression: config.server.compression,
             contexts: Contexts::new(config.limits.inflate_bytes),
             stumbles: Arc::default(),
-            places: places.clone(),
+            permits: permits.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
             sockets: Sockets::new(&config.limits, metrics.clone()),
             entrance: Entrance::new(tls.is_some(), &config.server),
@@ -246,7 +246,7 @@ impl Server {
             metrics,
             services,
             revocations_known,
-            places,
+            permits,
             patience,
             hurry: Box::pin(std::future::pending()),
         })
@@ -292,8 +292,8 @@ impl Server {
         let history = self.history;
         let stopping = async {
             stop.await;
-            serve_on(&self.broker, &self.places, self.patience, self.hurry).await;
-            say_good_bye(&self.broker, &self.places, self.patience).await;
+            serve_on(&self.broker, &self.permits, self.patience, self.hurry).await;
+            say_good_bye(&self.broker, &self.permits, self.patience).await;
             handle.stop(true).await;
         };
         let outcome = tokio::select! {
@@ -406,10 +406,10 @@ fn serve(listeners: Listeners, config: &Config, parts: Parts) -> io::Result<dev:
         let (stopping, entrance) = (stopping.clone(), Entrance::new(false, &config.server));
         let is_local = is_local(listener.local_addr()?);
         let parts = Parts { entrance, is_local, is_inside: true, ..parts.clone() };
-        server = server.listen("internal", listener, move || plain(&parts, &stopping))?;
+        server = server.listen("internal", listener, move || cleartext(&parts, &stopping))?;
     }
     let server = match tls {
-        None => server.listen("http", public, move || plain(&parts, &stopping)),
+        None => server.listen("http", public, move || cleartext(&parts, &stopping)),
         Some(tls) => server.listen("https", public, move || encrypted(&parts, &tls, &stopping)),
     }?;
     Ok(server.run())
@@ -456,13 +456,13 @@ fn heartbeats(config: &Config) -> Heartbeats {
 /// Serves on, not ready, until balancers had the time to notice and every session was told to go elsewhere.
 async fn serve_on(
     broker: &BrokerHandle,
-    places: &Places,
+    permits: &Permits,
     Patience { delay, .. }: Patience,
     hurry: impl Future<Output = ()>,
 ) {
     broker.go(delay);
     if !delay.is_zero() {
-        info!(sessions = places.open(), ?delay, "not ready any more, and serving on");
+        info!(sessions = permits.open(), ?delay, "not ready any more, and serving on");
         _ = within(delay, hurry).await;
     }
 }
@@ -470,10 +470,10 @@ async fn serve_on(
 /// Tells every session to come back elsewhere, and waits a moment for them to leave.
 async fn say_good_bye(
     broker: &BrokerHandle,
-    places: &Places,
+    permits: &Permits,
     Patience { grace, close_timeout, .. }: Patience,
 ) {
-    info!(sessions = places.open(), "stopping");
+    info!(sessions = permits.open(), "stopping");
     broker.drain(grace).await;
     let until = async |is_so: &dyn Fn() -> bool| {
         while !is_so() {
@@ -481,8 +481,8 @@ async fn say_good_bye(
         }
     };
     // Whoever was welcomed is told, as far as its socket takes it.
-    _ = timeout(close_timeout, until(&|| places.unparted() == 0)).await;
-    if timeout(LAST_GOOD_BYES, until(&|| places.open() == 0)).await.is_err() {
-        warn!(sessions = places.open(), "some sessions did not leave in time");
+    _ = timeout(close_timeout, until(&|| permits.unparted() == 0)).await;
+    if timeout(LAST_GOOD_BYES, until(&|| permits.open() == 0)).await.is_err() {
+        warn!(sessions = permits.open(), "some sessions did not leave in time");
     }
 }

@@ -160,6 +160,40 @@ fn a_lock_that_a_panic_has_left_half_done_is_nowhere_passed_over() {
 }
 
 #[test]
+fn each_word_of_the_glossary_is_a_type_or_a_module() {
+    let docs = include_str!("../docs/architecture.md");
+    let glossary = docs.lines().skip_while(|line| *line != "| word | meaning |").skip(2);
+    let rows = glossary.take_while(|line| line.starts_with('|'));
+    let words: Vec<_> = rows.filter_map(|row| row.split('|').nth(1)).map(str::trim).collect();
+    let lines: Vec<_> = code_by_module().into_values().flatten().collect();
+    let is_type = |word: &str| {
+        // Those that the code spells otherwise.
+        let spelled =
+            [("Barrier", "BarrierId"), ("Catch-up", "Catchup"), ("Subscription", "Subscribe")];
+        let word = spelled.iter().find(|(said, _)| *said == word).map_or(word, |(_, name)| name);
+        lines.iter().any(|(_, line)| {
+            ["struct", "enum", "trait"].iter().any(|kind| {
+                let name = format!("{kind} {word}");
+                let mut parts = line.split(&name);
+                let rest = parts.next().and(parts.next());
+                rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_alphanumeric()))
+            })
+        })
+    };
+    let is_module = |word: &str| {
+        let [one, many] = [".rs:", "s.rs:"].map(|end| format!("{}{end}", word.to_lowercase()));
+        lines.iter().any(|(place, _)| {
+            place
+                .split('/')
+                .next_back()
+                .is_some_and(|at| at.starts_with(&one) || at.starts_with(&many))
+        })
+    };
+    let unknown: Vec<_> = words.iter().filter(|word| !is_type(word) && !is_module(word)).collect();
+    assert!(words.len() > 30 && unknown.is_empty(), "not in the code: {unknown:?} of {words:?}");
+}
+
+#[test]
 fn the_reader_of_arrows_sees_them() {
     let names = |line| used(line).into_iter().collect::<Vec<_>>();
     assert_eq!(names("use crate::{admin, ingress};"), ["admin", "ingress"]);

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{API_KEY, TestServer, eventually, expect};
+use support::{API_KEY, TestServer, eventually, expect_status};
 
 /// Runs the bench against a broker, for a moment.
 fn command(server: &TestServer, arguments: &[&str]) -> Command {
@@ -58,7 +58,7 @@ async fn what_events_carry_is_delivered_with_them_by_every_way_to_publish() {
         }
     }
     let page = server.get("/v1/events?match=bench.%3E").send().await.expect("an answer");
-    let page: Value = expect(page, reqwest::StatusCode::OK).await;
+    let page: Value = expect_status(page, reqwest::StatusCode::OK).await;
     let events = page["events"].as_array().expect("events");
     assert!(events.iter().all(|event| event.get("expires").or(event.get("removed")).is_some()));
 }
@@ -135,7 +135,7 @@ async fn a_subscriber_that_is_ended_is_missed() {
     let mut command = command(&server, &["-s", "3", "--rate", "100", "--duration", "3s"]);
     let running = tokio::task::spawn_blocking(move || command.output().expect("the bench runs"));
     let sessions = async || {
-        let listed = expect(
+        let listed = expect_status(
             server.get("/v1/sessions").send().await.expect("an answer"),
             reqwest::StatusCode::OK,
         )

@@ -9,7 +9,7 @@ use fanfare::config::{Sources, load};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::raw::Raw;
-use support::{API_KEY, TestServer, expect, token};
+use support::{API_KEY, TestServer, expect_status, token};
 
 const EVENT: &str = r#"{"topic":"a","data":1}"#;
 
@@ -23,7 +23,8 @@ const BODIES: [(&str, &str); 4] = [
 
 async fn retained(server: &TestServer, topic: &str) -> Value {
     let request = server.get(&format!("/v1/topics/{topic}")).bearer_auth(API_KEY);
-    expect(request.send().await.expect("an answer"), StatusCode::OK).await["retained"].clone()
+    expect_status(request.send().await.expect("an answer"), StatusCode::OK).await["retained"]
+        .clone()
 }
 
 /// Begins a request with a body, lets something happen, and sends the rest.
@@ -49,7 +50,7 @@ async fn what_a_token_publishes_is_refused_where_it_was_revoked_before_the_body_
         let revoke = async {
             let revoke = server.post("/v1/revocations").bearer_auth(API_KEY);
             let revoke = revoke.json(&json!({"user": user})).send().await.expect("an answer");
-            expect(revoke, StatusCode::CREATED).await;
+            expect_status(revoke, StatusCode::CREATED).await;
         };
         assert_eq!(status_after(&server, path, &token, body, revoke).await, 401, "{path}");
     }
@@ -57,7 +58,7 @@ async fn what_a_token_publishes_is_refused_where_it_was_revoked_before_the_body_
     let revoke = async {
         let revoke = server.post("/v1/revocations").bearer_auth(API_KEY);
         let revoke = revoke.json(&json!({"user": "carol"})).send().await.expect("an answer");
-        expect(revoke, StatusCode::CREATED).await;
+        expect_status(revoke, StatusCode::CREATED).await;
     };
     let mut ticket = Raw::begin(server.addr, "/v1/tickets", &token, " ").await;
     revoke.await;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::process::Process;
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{API_KEY, PATIENCE, TestServer, close, eventually, expect, token};
+use support::{API_KEY, PATIENCE, TestServer, close, eventually, expect_status, token};
 use tokio::time::timeout;
 
 /// A time after which no test waits for anything.
@@ -96,7 +96,7 @@ async fn what_a_client_holds_ends_at_once_where_it_closes() {
     assert_eq!((&first["data"], &first["version"]), (&Value::Null, &json!(4)));
     assert!(first["id"].is_string() && first["epoch"] == "e" && first.get("from").is_none());
     let values = server.get("/v1/snapshot?match=seats.*").bearer_auth(API_KEY);
-    let values = expect(values.send().await.expect("an answer"), StatusCode::OK).await;
+    let values = expect_status(values.send().await.expect("an answer"), StatusCode::OK).await;
     let values: Vec<_> =
         values["events"].as_array().unwrap().iter().map(|it| &it["data"]).collect();
     assert_eq!(values, ["stays"]);
@@ -125,7 +125,7 @@ async fn what_a_client_holds_ends_at_once_where_the_broker_ends_it_for_good() {
     hold(&mut revoked, "revoked").await;
     let request = server.post("/v1/revocations").bearer_auth(API_KEY);
     let request = request.json(&json!({ "user": "eve" }));
-    expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
     assert_eq!(revoked.closed().await.1, Some(4401));
     assert_eq!(told(&mut reader, 2).await[1], said("revoked", "left"));
 }
@@ -203,7 +203,7 @@ async fn who_was_told_to_go_elsewhere_comes_back_though_it_closed() {
     let left = &holders[first].session;
     eventually("it has left", async || {
         let request = server.get("/v1/sessions").bearer_auth(API_KEY);
-        let list = expect(request.send().await.expect("an answer"), StatusCode::OK).await;
+        let list = expect_status(request.send().await.expect("an answer"), StatusCode::OK).await;
         !list["sessions"].as_array().unwrap().iter().any(|one| one["session"] == left.as_str())
     })
     .await;
@@ -241,7 +241,7 @@ async fn a_session_holds_so_many_values_and_no_event_that_is_not_kept() {
     let over_http = server.post("/v1/events").bearer_auth(API_KEY);
     let over_http = over_http.json(&json!({ "topic": "a", "data": 1, "bound": true }));
     let answer = over_http.send().await.expect("an answer");
-    let refused = expect(answer, StatusCode::UNPROCESSABLE_ENTITY).await;
+    let refused = expect_status(answer, StatusCode::UNPROCESSABLE_ENTITY).await;
     assert_eq!(refused["code"], "invalid_event");
     assert!(refused["detail"].as_str().unwrap().contains("WebSocket"), "{refused}");
 }
@@ -468,7 +468,7 @@ async fn many_sessions_with_many_values_leave_together_and_nobody_else_waits() {
     assert!(longest < Duration::from_secs(2), "{longest:?}");
     eventually("nothing is left", async || {
         let request = server.get("/v1/snapshot?match=held.%3E").bearer_auth(API_KEY);
-        let left = expect(request.send().await.expect("an answer"), StatusCode::OK).await;
+        let left = expect_status(request.send().await.expect("an answer"), StatusCode::OK).await;
         left["events"].as_array().is_some_and(Vec::is_empty)
     })
     .await;

@@ -157,12 +157,12 @@ async fn a_moment_that_a_step_back_hides_events_from_is_a_gap_and_one_after_it_i
         pass(&*history, clock, Duration::from_secs(600));
         let moment = async |ago| {
             let time = Timestamp::from(clock.time() - Duration::from_secs(ago));
-            history.place_before(Since::Time(time)).await.expect("a place")
+            history.position_before(Since::Time(time)).await.expect("a place")
         };
         // The first is dated two minutes after the second.
         let between = moment(590).await;
-        assert_eq!((between.place, between.gap), (right, true), "{storage:?}");
+        assert_eq!((between.position, between.gap), (right, true), "{storage:?}");
         let after = moment(60).await;
-        assert_eq!((after.place, after.gap), (right, false), "{storage:?}");
+        assert_eq!((after.position, after.gap), (right, false), "{storage:?}");
     }
 }

@@ -12,14 +12,15 @@ use serde_json::{Value, json};
 use support::redis::Redis;
 use support::room::{ask, client, node};
 use support::ws::WsClient;
-use support::{API_KEY, PATIENCE, TestServer, eventually, expect, token};
+use support::{API_KEY, PATIENCE, TestServer, eventually, expect_status, token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 async fn publish(node: &TestServer, data: u32) -> String {
     let request = node.post("/v1/topics/room.a/events").bearer_auth(API_KEY).json(&data);
-    let receipt = expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+    let receipt =
+        expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
     receipt["id"].as_str().expect("an id").to_owned()
 }
 
@@ -64,7 +65,8 @@ async fn sessions_presence_ends_tickets_and_revocations_of_another_database_are_
 
     let ticket = async |node: &TestServer| {
         let request = node.post("/v1/tickets").bearer_auth(token("eve", &["room.a"], &[], 60));
-        let made = expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+        let made =
+            expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
         format!("?topic=room.a&ticket={}", made["ticket"].as_str().expect("a ticket"))
     };
     let (of_first, of_second) = (ticket(first).await, ticket(second).await);
@@ -75,11 +77,11 @@ async fn sessions_presence_ends_tickets_and_revocations_of_another_database_are_
     drop(WsClient::live(third, &of_second).await);
 
     let delete = first.delete("/v1/users/ada/sessions").bearer_auth(API_KEY).send().await;
-    let ended = expect(delete.expect("an answer"), StatusCode::OK).await;
+    let ended = expect_status(delete.expect("an answer"), StatusCode::OK).await;
     assert_eq!(ended, json!({ "ended": 1 }));
     assert_eq!(theirs.closed().await.1, Some(1008));
     let revoke = first.post("/v1/revocations").bearer_auth(API_KEY).json(&json!({"user": "ada"}));
-    expect(revoke.send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(revoke.send().await.expect("an answer"), StatusCode::CREATED).await;
     for client in &mut ours {
         client.send(json!({ "op": "ping", "ref": 9 })).await;
         let next = client.next().await;
@@ -90,7 +92,7 @@ async fn sessions_presence_ends_tickets_and_revocations_of_another_database_are_
     assert_eq!(delete.send().await.expect("an answer").status(), StatusCode::NOT_FOUND);
     assert_eq!(users(second).await, (2, None));
     let delete = third.delete("/v1/users/ada/sessions").bearer_auth(API_KEY).send().await;
-    let ended = expect(delete.expect("an answer"), StatusCode::OK).await;
+    let ended = expect_status(delete.expect("an answer"), StatusCode::OK).await;
     assert_eq!(ended, json!({ "ended": 2 }));
 }
 

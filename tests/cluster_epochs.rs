@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{TestServer, eventually, expect};
+use support::{TestServer, eventually, expect_status};
 
 fn node(redis: &Redis) -> TestServer {
     TestServer::with(|config| {
@@ -36,7 +36,7 @@ async fn all(node: &TestServer, since: Option<&str>, limit: usize) -> (Vec<Strin
         let since_that = since.map_or(String::new(), |since| format!("&since={since}"));
         let path = format!("/v1/topics/a/events?limit={limit}{since_that}");
         let page = node.get(&path).send().await.expect("an answer");
-        let page = expect(page, StatusCode::OK).await;
+        let page = expect_status(page, StatusCode::OK).await;
         is_gap |= page["gap"] == true;
         let events = page["events"].as_array().expect("events");
         if events.is_empty() {

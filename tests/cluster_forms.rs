@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{TestServer, expect};
+use support::{TestServer, expect_status};
 
 /// Stores an entry as the script of a later release does, and tells nobody.
 const LATER: &str = r#"
@@ -56,7 +56,7 @@ async fn what_a_later_release_stored_is_shown_as_far_as_it_is_known_and_else_a_g
     for since in [None, first["id"].as_str()] {
         let since = since.map_or(String::new(), |since| format!("?since={since}"));
         let page = node.get(&format!("/v1/topics/a/events{since}")).send().await;
-        let page: Value = expect(page.expect("an answer"), StatusCode::OK).await;
+        let page: Value = expect_status(page.expect("an answer"), StatusCode::OK).await;
         let data: Vec<_> = page["events"]
             .as_array()
             .expect("events")

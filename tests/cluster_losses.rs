@@ -54,7 +54,7 @@ fn large(topic: &str, from: usize, count: usize) -> Vec<(String, Value)> {
 
 /// What a client has been told, in order, up to an event of the topic `end`.
 #[derive(Debug, Default)]
-struct Told {
+struct Transcript {
     frames: Vec<Frame>,
 }
 
@@ -65,7 +65,7 @@ enum Frame {
     Gap(Cursor, Option<Vec<String>>),
 }
 
-impl Told {
+impl Transcript {
     async fn up_to_the_end(mut client: WsClient) -> Self {
         let mut told = Self::default();
         loop {
@@ -155,16 +155,16 @@ impl Told {
 }
 
 /// Follows until the end.
-fn follow(client: WsClient) -> JoinHandle<Told> {
-    tokio::spawn(Told::up_to_the_end(client))
+fn follow(client: WsClient) -> JoinHandle<Transcript> {
+    tokio::spawn(Transcript::up_to_the_end(client))
 }
 
 /// Clients of a node: of one topic in both modes, and of others; what each is told up to the end.
 struct Audience {
-    all: JoinHandle<Told>,
-    newest: JoinHandle<Told>,
-    wildcard: JoinHandle<Told>,
-    others: Vec<JoinHandle<Told>>,
+    all: JoinHandle<Transcript>,
+    newest: JoinHandle<Transcript>,
+    wildcard: JoinHandle<Transcript>,
+    others: Vec<JoinHandle<Transcript>>,
 }
 
 impl Audience {
@@ -181,7 +181,7 @@ impl Audience {
         }
     }
 
-    async fn told(self) -> (Told, Told, Told, Vec<Told>) {
+    async fn told(self) -> (Transcript, Transcript, Transcript, Vec<Transcript>) {
         let mut others = Vec::new();
         for other in self.others {
             others.push(other.await.expect("it is told"));
@@ -406,7 +406,7 @@ async fn whatever_fails_nothing_is_unsaid_and_nobody_hears_of_what_is_not_theirs
         all.expect_nothing_unsaid(&of(topic));
         wildcard.expect_nothing_unsaid(&published);
         others[0].expect_nothing_unsaid(&of("other"));
-        assert_eq!(others.iter().map(Told::gaps).sum::<usize>(), 0, "of what is not theirs");
+        assert_eq!(others.iter().map(Transcript::gaps).sum::<usize>(), 0, "of what is not theirs");
         let id = newest.newest().map(|(id, _)| id);
         assert!(id >= of(topic).keys().next_back().copied(), "{id:?} is not the newest of {topic}");
         if topic != "kept.a" {

@@ -8,7 +8,7 @@ use fanfare::config::{Config, Redis as RedisConfig, Storage};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::redis::Redis;
-use support::{API_KEY, TestServer, eventually, expect, token};
+use support::{API_KEY, TestServer, eventually, expect_status, token};
 
 fn node(redis: &Redis, change: impl FnOnce(&mut Config)) -> TestServer {
     TestServer::with(|config| {
@@ -68,11 +68,11 @@ async fn who_is_revoked_is_so_though_nothing_else_can_be_stored() {
     let read = || node.get("/v1/topics/a/events").bearer_auth(&eve).send();
     assert_eq!(read().await.expect("an answer").status(), StatusCode::OK);
     let revoke = node.post("/v1/revocations").bearer_auth(API_KEY).json(&json!({ "user": "eve" }));
-    expect(revoke.send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(revoke.send().await.expect("an answer"), StatusCode::CREATED).await;
     assert_eq!(read().await.expect("an answer").status(), StatusCode::UNAUTHORIZED);
     assert_eq!(publish(&node, "after").await, 503);
     let forget = node.delete("/v1/topics/fill.1/events").bearer_auth(API_KEY).send().await;
-    let removed: Value = expect(forget.expect("an answer"), StatusCode::OK).await;
+    let removed: Value = expect_status(forget.expect("an answer"), StatusCode::OK).await;
     assert!(removed["removed"].as_u64().expect("a count") > 1);
     assert_eq!(publish(&node, "after").await, 201);
 }
@@ -96,7 +96,7 @@ async fn a_stream_of_a_full_redis_is_read_all_the_same() {
     });
     eventually("it is there", async || {
         let request = node.get("/v1/topics/orders").bearer_auth(API_KEY).send().await;
-        let topic: Value = expect(request.expect("an answer"), StatusCode::OK).await;
+        let topic: Value = expect_status(request.expect("an answer"), StatusCode::OK).await;
         topic["retained"] == 1
     })
     .await;

@@ -147,7 +147,7 @@ async fn a_question_that_is_asked_again_because_its_answer_was_lost_is_answered_
     }
     let request = node.post("/v1/tickets").bearer_auth(token("eve", &["room.a"], &[], 60));
     let answer = request.send().await.expect("an answer");
-    let ticket = support::expect(answer, reqwest::StatusCode::CREATED).await;
+    let ticket = support::expect_status(answer, reqwest::StatusCode::CREATED).await;
     let mut asker = Asker::at(&redis);
     let redeem = json!({ "Redeem": ticket["ticket"] });
     let first = asker.ask(1, &redeem);

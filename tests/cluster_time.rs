@@ -10,7 +10,7 @@ use fanfare::model::{Pattern, Timestamp};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::redis::Redis;
-use support::{TestServer, eventually, expect};
+use support::{TestServer, eventually, expect_status};
 
 /// A node on which topics that a pattern matches are kept for so long each.
 fn node(redis: &Redis, ages: &[(&str, u64)]) -> TestServer {
@@ -30,7 +30,7 @@ fn node(redis: &Redis, ages: &[(&str, u64)]) -> TestServer {
 }
 
 async fn page(node: &TestServer, path: &str) -> Value {
-    expect(node.get(path).send().await.expect("an answer"), StatusCode::OK).await
+    expect_status(node.get(path).send().await.expect("an answer"), StatusCode::OK).await
 }
 
 async fn retained(node: &TestServer, topic: &str) -> u64 {
@@ -93,10 +93,10 @@ async fn a_clock_that_was_ten_years_ahead_stops_nothing_once_it_is_right() {
         request.body(n.to_string()).send()
     };
     let first = keyed(1).await.expect("an answer");
-    assert!(ahead(&expect(first, StatusCode::CREATED).await) > decade - 60);
+    assert!(ahead(&expect_status(first, StatusCode::CREATED).await) > decade - 60);
     node.publish("brief", &json!(1)).await;
     redis.set_ahead(0);
-    let second = expect(keyed(2).await.expect("an answer"), StatusCode::CREATED).await;
+    let second = expect_status(keyed(2).await.expect("an answer"), StatusCode::CREATED).await;
     assert!(ahead(&second).abs() < 60, "{second}");
     node.publish("brief", &json!(2)).await;
     eventually("both are gone", async || retained(&node, "brief").await == 0).await;
@@ -117,7 +117,7 @@ async fn a_step_back_of_the_clock_is_in_the_log_of_a_node() {
     let setting = format!("redis.url={}", redis.url());
     let node = support::process::Process::durable(directory.path(), 0, &["--set", &setting]);
     let publish = || reqwest::Client::new().post(node.url("/v1/topics/a/events")).body("1").send();
-    expect(publish().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(publish().await.expect("an answer"), StatusCode::CREATED).await;
     redis.set_ahead(0);
     let said = || std::fs::read_to_string(directory.path().join("broker.log")).expect("its log");
     eventually("it says so", async || said().contains("the clock of Redis went back")).await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use support::deflate::{DeflateClient, Deflater, OFFER, RSV1, deflate};
 use support::process::Process;
 use support::ws::WsClient;
-use support::{TestServer, eventually, expect};
+use support::{TestServer, eventually, expect_status};
 
 const CBOR: (&str, &str) = ("Sec-WebSocket-Protocol", "fanfare.v1+cbor");
 
@@ -232,7 +232,7 @@ async fn what_is_not_acceptable_or_switched_off_is_declined_and_bad_grammar_is_r
     assert_eq!(client.close_code().await, 1002);
     eventually("the session is gone", async || {
         let sessions = server.get("/v1/sessions").send().await.expect("an answer");
-        expect(sessions, reqwest::StatusCode::OK).await["sessions"] == json!([])
+        expect_status(sessions, reqwest::StatusCode::OK).await["sessions"] == json!([])
     })
     .await;
 }

@@ -9,7 +9,7 @@ use support::http2::Http2;
 use support::sse::SseClient;
 use support::tls::Issuer;
 use support::ws::WsClient;
-use support::{API_KEY, JWT_SECRET, TestServer, close, expect, problem};
+use support::{API_KEY, JWT_SECRET, TestServer, close, expect_status, problem};
 
 async fn answer(request: RequestBuilder) -> Response {
     request.send().await.expect("an answer")
@@ -39,7 +39,7 @@ async fn what_a_listed_proxy_says_of_a_client_is_believed_and_nobody_elses_word_
         let query = format!("?topic=a&access_token={API_KEY}");
         let sessions = async || {
             let request = server.get("/v1/sessions").bearer_auth(API_KEY);
-            let list = expect(answer(request).await, StatusCode::OK).await;
+            let list = expect_status(answer(request).await, StatusCode::OK).await;
             list["sessions"][0]["address"].clone()
         };
         let client = WsClient::connect_with(&server, &query, &headers).await.expect("in");

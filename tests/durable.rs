@@ -17,7 +17,7 @@ use fanfare::model::{Cursor, Data, Event, NewEvent, Topic};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::ws::{WsClient, resumed};
-use support::{TestServer, expect, in_memory, numbered};
+use support::{TestServer, expect_status, in_memory, numbered};
 
 #[tokio::test]
 async fn a_restarted_broker_has_everything_and_every_cursor_is_good() {
@@ -197,18 +197,18 @@ async fn an_idempotency_key_is_known_after_a_restart() {
         request.json(&data).send().await.expect("an answer")
     };
     let server = TestServer::durable(directory.path(), |_| {});
-    let first = expect(publish(&server, 1).await, StatusCode::CREATED).await;
+    let first = expect_status(publish(&server, 1).await, StatusCode::CREATED).await;
     server.stop();
     let server = TestServer::durable(directory.path(), |_| {});
-    assert_eq!(expect(publish(&server, 1).await, StatusCode::OK).await, first);
+    assert_eq!(expect_status(publish(&server, 1).await, StatusCode::OK).await, first);
     let batch = server.post("/v1/events").header("idempotency-key", "k");
     let batch = batch.body(r#"{"events":[{"topic":"a","data":1}]}"#).send().await;
-    let again = expect(batch.expect("an answer"), StatusCode::OK).await;
+    let again = expect_status(batch.expect("an answer"), StatusCode::OK).await;
     assert_eq!(again["events"], json!([first]), "the other way");
-    let other = expect(publish(&server, 2).await, StatusCode::CONFLICT).await;
+    let other = expect_status(publish(&server, 2).await, StatusCode::CONFLICT).await;
     assert_eq!(other["code"], "idempotency_mismatch");
     let topic = server.get("/v1/topics/a").send().await.expect("an answer");
-    assert_eq!(expect(topic, StatusCode::OK).await["retained"], 1);
+    assert_eq!(expect_status(topic, StatusCode::OK).await["retained"], 1);
     server.stop();
 }
 
@@ -224,7 +224,7 @@ async fn retention_on_disk_goes_on_after_a_restart() {
     });
     let retained = async || {
         let topic = server.get("/v1/topics/a").send().await.expect("an answer");
-        expect(topic, StatusCode::OK).await["retained"].as_u64().expect("a number")
+        expect_status(topic, StatusCode::OK).await["retained"].as_u64().expect("a number")
     };
     support::eventually("all is too old", async || retained().await == 0).await;
     assert_eq!(resumed(&server, "topic=a", &ids[1_998]).await, (1, vec![]));
@@ -446,7 +446,7 @@ async fn a_time_before_a_proven_loss_is_a_gap_page_by_page() {
     let page = async |since: &str| {
         let request =
             server.get("/v1/topics/t.0/events").query(&[("since", since), ("limit", "10")]);
-        expect(request.send().await.expect("an answer"), StatusCode::OK).await
+        expect_status(request.send().await.expect("an answer"), StatusCode::OK).await
     };
     let first = page("-1h").await;
     assert_eq!(first["gap"], true);

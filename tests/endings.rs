@@ -15,7 +15,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{TestServer, expect};
+use support::{TestServer, expect_status};
 use tokio_tungstenite::tungstenite::Message;
 
 /// How many values end.
@@ -40,7 +40,7 @@ async fn publish(server: &TestServer, count: usize, end: Instant) {
         let event = |n| json!({"topic": format!("v.{n}"), "data": n, "ttl_ms": left});
         let events: Vec<_> = (first..count.min(first + BATCH)).map(event).collect();
         let request = server.post("/v1/events").json(&json!({ "events": events }));
-        expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+        expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
     }
 }
 
@@ -95,7 +95,7 @@ async fn end_at_once(what: &str, server: TestServer) {
     println!(
         "{what}: {count} values ended within {took:?}; a live event was {latest:?} late at most"
     );
-    let page: Value = expect(
+    let page: Value = expect_status(
         server.get("/v1/snapshot?match=v.*").send().await.expect("an answer"),
         StatusCode::OK,
     )

@@ -9,7 +9,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use support::sse::SseClient;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, expect, token};
+use support::{API_KEY, TestServer, expect_status, token};
 
 /// A broker with credentials, where `chat.>` takes messages of anyone and `hidden.>` does not say who sent them.
 fn server() -> TestServer {
@@ -47,7 +47,7 @@ fn as_key(request: RequestBuilder) -> RequestBuilder {
 
 async fn publish(server: &TestServer, event: Value, status: StatusCode) -> Value {
     let request = as_key(server.post("/v1/events")).json(&event);
-    expect(request.send().await.expect("an answer"), status).await
+    expect_status(request.send().await.expect("an answer"), status).await
 }
 
 /// Publishes for a key, and returns what became of the event.
@@ -84,7 +84,7 @@ async fn who_sent_it_is_said_by_the_broker_and_by_nobody_else() {
     assert_eq!(writer.ask(2, forged).await["code"], "forbidden");
     // Over HTTP there is no session, and a key says it for others, if it says anything.
     let over_http = server.post("/v1/topics/chat.a/events").bearer_auth(ann()).body("2");
-    expect(over_http.send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(over_http.send().await.expect("an answer"), StatusCode::CREATED).await;
     published(&server, json!({"topic": "chat.a", "data": 3})).await;
     let from = json!({"user": "bob", "session": "s"});
     published(&server, json!({"topic": "chat.a", "data": 4, "from": from})).await;
@@ -93,11 +93,12 @@ async fn who_sent_it_is_said_by_the_broker_and_by_nobody_else() {
     assert_eq!(senders, [json!({"user": "ann"}), Value::Null, from]);
     let forged = json!({"topic": "chat.a", "data": 1, "from": {"user": "bob"}});
     let forged = server.post("/v1/events").bearer_auth(ann()).json(&forged);
-    let refused = expect(forged.send().await.expect("an answer"), StatusCode::FORBIDDEN).await;
+    let refused =
+        expect_status(forged.send().await.expect("an answer"), StatusCode::FORBIDDEN).await;
     assert!(refused["detail"].as_str().unwrap().contains("`from`"), "{refused}");
     // A `sub` may be an e-mail address.
     let hidden = server.post("/v1/topics/hidden.a/events").bearer_auth(ann()).body("5");
-    expect(hidden.send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(hidden.send().await.expect("an answer"), StatusCode::CREATED).await;
     let event = &reader.events(1).await[0];
     assert_eq!((&event["data"], event.get("from")), (&json!(5), None));
     published(&server, json!({"topic": "hidden.a", "data": 6, "from": {"user": "bob"}})).await;
@@ -131,7 +132,7 @@ async fn who_is_nobody_is_known_by_the_session_alone() {
     assert_eq!(nobody.ask(1, said).await["op"], "ack");
     assert_eq!(nobody.events(1).await[0]["from"], json!({"session": nobody.session}));
     let anonymous = server.post("/v1/topics/open.a/events").body("2");
-    expect(anonymous.send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(anonymous.send().await.expect("an answer"), StatusCode::CREATED).await;
     assert_eq!(nobody.events(1).await[0].get("from"), None);
 }
 
@@ -155,7 +156,7 @@ async fn a_tombstone_takes_a_topic_out_of_snapshots_and_lists_and_is_told_as_an_
     }
     published(&server, json!({"topic": "orders.1", "removed": true})).await;
     let gone = as_key(server.delete("/v1/topics/orders.2")).send().await.expect("an answer");
-    assert!(expect(gone, StatusCode::OK).await["id"].is_string());
+    assert!(expect_status(gone, StatusCode::OK).await["id"].is_string());
     let left: Vec<_> =
         values(&server, "orders.%3E").await.iter().map(|event| event["data"].clone()).collect();
     assert_eq!(left, [3]);
@@ -166,7 +167,7 @@ async fn a_tombstone_takes_a_topic_out_of_snapshots_and_lists_and_is_told_as_an_
     }
     assert_eq!(told[0].get("removed"), None);
     let topic = as_key(server.get("/v1/topics/orders.1")).send().await.expect("an answer");
-    let topic = expect(topic, StatusCode::OK).await;
+    let topic = expect_status(topic, StatusCode::OK).await;
     assert_eq!((topic.get("latest"), &topic["retained"]), (None, &json!(2)));
     let refused = server.delete("/v1/topics/orders.3").bearer_auth(ann());
     assert_eq!(support::problem(refused).await, (403, "forbidden".to_owned()));
@@ -247,7 +248,7 @@ async fn who_is_late_is_shown_the_newest_event_where_that_may_be_read() {
     let blind = token("eve", &[], &["chat.>"], 60);
     let claim = json!({"topic": "chat.a", "data": "mine", "if_latest": "absent"});
     let refused = server.post("/v1/events").bearer_auth(blind).json(&claim).send().await;
-    let refused = expect(refused.expect("an answer"), StatusCode::PRECONDITION_FAILED).await;
+    let refused = expect_status(refused.expect("an answer"), StatusCode::PRECONDITION_FAILED).await;
     assert_eq!(refused.get("event"), None, "it may not be read");
     let mut writer = client(&server, "chat.b").await;
     let mut claim = json!({"op": "publish", "topic": "chat.a", "data": 1, "if_latest": "absent"});
@@ -271,7 +272,7 @@ async fn what_is_kept_from_a_session_does_not_come_to_it_and_moves_its_cursor_al
     assert_eq!(one.ask(2, theirs).await["code"], "forbidden");
     let by_key = as_key(server.post("/v1/topics/chat.a/events"));
     let by_key = by_key.header("x-except-session", &one.session).body("3").send().await;
-    expect(by_key.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(by_key.expect("an answer"), StatusCode::CREATED).await;
     let last = published(&server, json!({"topic": "chat.a", "data": 4})).await;
     let event = &one.events(1).await[0];
     assert_eq!(event["data"], 4);
@@ -373,7 +374,7 @@ async fn traced(server: &TestServer, traceparents: &[&str], status: StatusCode) 
     let request = server.post("/v1/topics/a/events").body("1");
     let request = request.header("idempotency-key", "k");
     let request = traceparents.iter().fold(request, |it, value| it.header("traceparent", *value));
-    expect(request.send().await.expect("an answer"), status).await
+    expect_status(request.send().await.expect("an answer"), status).await
 }
 
 #[tokio::test]
@@ -391,17 +392,18 @@ async fn readers_on_every_transport_are_shown_the_trace_of_a_publish() {
     }
     assert_eq!(stream.next().await.expect("an event").json()["trace"], TRACE);
     for path in ["/v1/topics/a/events", "/v1/events", "/v1/snapshot"] {
-        let page = expect(server.get(path).send().await.expect("a page"), StatusCode::OK).await;
+        let page =
+            expect_status(server.get(path).send().await.expect("a page"), StatusCode::OK).await;
         assert_eq!(page["events"][0]["trace"], TRACE, "{path}");
     }
     let topic = server.get("/v1/topics/a").send().await.expect("a topic");
-    assert_eq!(expect(topic, StatusCode::OK).await["latest"]["trace"], TRACE);
+    assert_eq!(expect_status(topic, StatusCode::OK).await["latest"]["trace"], TRACE);
     // Each event of a batch, and a tombstone, are of their request's trace.
     let batch = json!({"events": [{"topic": "a", "data": 2}, {"topic": "a", "data": 3}]});
     let batch = server.post("/v1/events").header("traceparent", TRACE).json(&batch);
-    expect(batch.send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(batch.send().await.expect("an answer"), StatusCode::CREATED).await;
     let gone = server.delete("/v1/topics/a").header("traceparent", TRACE);
-    expect(gone.send().await.expect("an answer"), StatusCode::OK).await;
+    expect_status(gone.send().await.expect("an answer"), StatusCode::OK).await;
     for event in text.events(3).await {
         assert_eq!(event["trace"], TRACE, "{event}");
     }
@@ -427,7 +429,7 @@ async fn a_trace_that_is_none_or_there_twice_is_ignored_and_the_event_published(
         let request = server.post(&format!("/v1/topics/{topic}/events")).body("1");
         let request =
             traceparents.iter().fold(request, |it, value| it.header("traceparent", *value));
-        expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+        expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
         assert_eq!(reader.events(1).await[0].get("trace"), None, "{topic}");
     }
 }
@@ -448,7 +450,7 @@ async fn no_trace_is_told_unless_the_operator_says_so_and_none_is_taken_from_a_m
     assert_eq!(writer.ask(2, json!({"op": "publish", "topic": "a", "data": 1})).await["op"], "ack");
     assert_eq!(writer.events(1).await[0].get("trace"), None);
     let told = server.post("/v1/events").json(&json!({"topic": "a", "data": 1, "trace": TRACE}));
-    expect(told.send().await.expect("an answer"), StatusCode::UNPROCESSABLE_ENTITY).await;
+    expect_status(told.send().await.expect("an answer"), StatusCode::UNPROCESSABLE_ENTITY).await;
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use support::application::Application;
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{API_KEY, JWT_SECRET, TestServer, eventually, expect};
+use support::{API_KEY, JWT_SECRET, TestServer, eventually, expect_status};
 use tempfile::TempDir;
 
 /// Longer than anybody will run this.
@@ -234,7 +234,7 @@ async fn check_receipt(server: &TestServer, receipt: &Receipt, known_by: KnownBy
         let request = request.header("idempotency-key", key).body(body.to_owned());
         request.header("content-type", "application/json").send()
     };
-    let again = expect(publish(body).await.expect("an answer"), StatusCode::OK).await;
+    let again = expect_status(publish(body).await.expect("an answer"), StatusCode::OK).await;
     assert_eq!(again, *answer, "under the key {key}");
     let other = publish(&body.replace("keyed.a", "keyed.b")).await.expect("an answer");
     assert_eq!(other.status(), StatusCode::CONFLICT);
@@ -308,7 +308,7 @@ async fn check_ways(server: &TestServer, manifest: &Manifest) {
         assert_eq!(begun, expected, "{query}");
     }
     let cursor = server.get("/v1/cursor").bearer_auth(API_KEY).send().await.expect("an answer");
-    let cursor = expect(cursor, StatusCode::OK).await["cursor"].clone();
+    let cursor = expect_status(cursor, StatusCode::OK).await["cursor"].clone();
     let since = format!("topic=orders.*&since={}", cursor.as_str().expect("a cursor"));
     assert_eq!(begun(server, &since).await, (false, Vec::new()));
 }
@@ -337,7 +337,7 @@ async fn check_ends(server: &TestServer, manifest: &Manifest) {
         // A stale publish does not revive it.
         let stale = json!({ "topic": topic, "data": 0, "version": version });
         let stale = server.post("/v1/events").bearer_auth(API_KEY).json(&stale);
-        let told = expect(stale.send().await.expect("an answer"), StatusCode::OK).await;
+        let told = expect_status(stale.send().await.expect("an answer"), StatusCode::OK).await;
         assert_eq!(told["events"][0]["superseded"], true, "{told}");
     }
     let gone = manifest.topics.keys().filter(|topic| topic.starts_with("carrying."));
@@ -431,7 +431,8 @@ async fn flood(server: &TestServer) {
     let data = vec!["x".repeat(1_000); 20];
     for n in 0..20 {
         let publish = server.post(&format!("/v1/topics/flood.{n}/events")).bearer_auth(API_KEY);
-        expect(publish.json(&data).send().await.expect("an answer"), StatusCode::CREATED).await;
+        expect_status(publish.json(&data).send().await.expect("an answer"), StatusCode::CREATED)
+            .await;
     }
     // But for the current value, which stays.
     assert_eq!(kept(server, "orders.eu").await.len(), 1, "the oldest events are over the bound");

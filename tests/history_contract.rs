@@ -31,7 +31,7 @@ use self::support::redis::Redis;
 
 /// Hears what a log commits.
 #[derive(Default)]
-struct Heard {
+struct RecordingFeed {
     events: Mutex<Vec<Arc<Event>>>,
     shelf: Mutex<Shelf>,
     is_full: AtomicBool,
@@ -42,7 +42,7 @@ struct Heard {
     rests: AtomicUsize,
 }
 
-impl Feed for Heard {
+impl Feed for RecordingFeed {
     fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
         false
     }
@@ -71,7 +71,7 @@ impl Feed for Heard {
 /// A log under test.
 struct Log {
     history: Arc<dyn History>,
-    heard: Arc<Heard>,
+    heard: Arc<RecordingFeed>,
     clock: Clock,
     _directory: tempfile::TempDir,
     _redis: Option<Redis>,
@@ -141,7 +141,7 @@ fn open_by(
         ..config::Redis::at(&redis.url())
     });
     change(&mut config);
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(RecordingFeed::default());
     let history = (backend.open)(&config, clock, heard.clone());
     Log { history, heard, clock, _directory: directory, _redis: redis }
 }
@@ -545,7 +545,7 @@ async fn crowded(backend: Backend, cost: usize) -> (Log, String) {
     let storage = backend.storage;
     let log = open(backend, |config| {
         config.rules.revocations.storage = storage;
-        config.rules.places.storage = storage;
+        config.rules.webhook_offsets.storage = storage;
         bound_all(config, 12 * cost);
     });
     (log, text_that_costs(cost))
@@ -587,7 +587,7 @@ async fn what_the_broker_keeps_for_itself_is_removed_by_its_own_age_alone(backen
     let storage = backend.storage;
     let log = open(backend, |config| {
         config.rules.revocations.storage = storage;
-        config.rules.places.storage = storage;
+        config.rules.webhook_offsets.storage = storage;
         config.rules.revocations.max_age = Duration::from_millis(50);
         config.rules.notices.max_age = Duration::from_millis(50);
     });
@@ -945,13 +945,13 @@ async fn a_moment_is_the_place_before_what_happened_since(backend: Backend) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for (n, moment) in moments.iter().enumerate() {
-        let place = log.history.place_before(Since::Time(*moment)).await.unwrap().place;
+        let place = log.history.position_before(Since::Time(*moment)).await.unwrap().position;
         let since: Vec<_> = (n + 1..5).map(|n| n.to_string()).collect();
         assert_eq!(log.all(&["t.*"], Some(place), 10).await, since);
     }
     let epoch = Since::Time(Timestamp::from(SystemTime::UNIX_EPOCH));
     for since in [epoch, Since::Ago(Duration::from_secs(60)), Since::Ago(Duration::MAX)] {
-        let place = log.history.place_before(since).await.unwrap().place;
+        let place = log.history.position_before(since).await.unwrap().position;
         assert_eq!(log.all(&["t.*"], Some(place), 10).await.len(), 5);
         assert_eq!(log.page(&["t.*"], Some(place)).await.gap, None);
     }
@@ -1137,7 +1137,7 @@ async fn what_stays_on_disk_is_known_at_a_start_and_takes_no_room_of_the_others(
         config.rules.listed.push(rule);
         config
     };
-    let start = || sqlite(&config(), Clock::default(), Arc::new(Heard::default()));
+    let start = || sqlite(&config(), Clock::default(), Arc::new(RecordingFeed::default()));
     let history = start();
     let put = async |history: &dyn History, name: &str| {
         let events = vec![event(name, text_that_costs(1_000))];

@@ -10,7 +10,7 @@ use support::http2::{Http2, whole};
 use support::raw::knock;
 use support::sse::SseClient;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, close, expect, problem, token};
+use support::{API_KEY, TestServer, close, expect_status, problem, token};
 use tokio_tungstenite::tungstenite::Error;
 
 /// What a proxy or a platform says of itself where we read a token.
@@ -56,7 +56,7 @@ fn listing() -> TestServer {
 async fn a_ticket(server: &TestServer) -> String {
     let token = token("ada", &["a.>"], &[], 60);
     let response = answer(server.post("/v1/tickets").bearer_auth(token)).await;
-    let ticket = expect(response, StatusCode::CREATED).await;
+    let ticket = expect_status(response, StatusCode::CREATED).await;
     ticket["ticket"].as_str().expect("a ticket").to_owned()
 }
 

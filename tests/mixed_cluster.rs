@@ -17,7 +17,7 @@ use support::process::Process;
 use support::redis::Redis;
 use support::sse::SseClient;
 use support::ws::WsClient;
-use support::{API_KEY, JWT_SECRET, PATIENCE, eventually, expect, token};
+use support::{API_KEY, JWT_SECRET, PATIENCE, eventually, expect_status, token};
 use tokio::time::sleep;
 
 /// One node of the two.
@@ -49,7 +49,7 @@ impl Node {
 
     async fn ask(&self, path: &str) -> Value {
         let answer = self.get(path).bearer_auth(API_KEY).send().await.expect("an answer");
-        expect(answer, StatusCode::OK).await
+        expect_status(answer, StatusCode::OK).await
     }
 
     fn post(&self, path: &str) -> RequestBuilder {
@@ -59,7 +59,8 @@ impl Node {
     /// Publishes, and returns the id of the event.
     async fn publish(&self, topic: &str, data: Value) -> String {
         let request = self.post(&format!("/v1/topics/{topic}/events")).json(&data);
-        let receipt = expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+        let receipt =
+            expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
         receipt["id"].as_str().expect("an id").to_owned()
     }
 
@@ -118,8 +119,8 @@ async fn a_repeat_at_the_other_is_known(here: &Node, there: &Node, key: &str) {
         let request = node.post("/v1/topics/keyed/events").header("idempotency-key", key);
         request.json(&json!(key)).send()
     };
-    let first = expect(publish(here).await.expect("an answer"), StatusCode::CREATED).await;
-    let again = expect(publish(there).await.expect("an answer"), StatusCode::OK).await;
+    let first = expect_status(publish(here).await.expect("an answer"), StatusCode::CREATED).await;
+    let again = expect_status(publish(there).await.expect("an answer"), StatusCode::OK).await;
     assert_eq!(first, again);
 }
 
@@ -157,7 +158,7 @@ async fn what_is_revoked_at_one_is_refused_at_both(here: &Node, there: &Node, us
     assert_eq!((here.status(&token).await, there.status(&token).await), (200, 200));
     let mut stream = there.live("topic=a", &token).await;
     let revoke = here.post("/v1/revocations").json(&json!({ "user": user })).send().await;
-    let answer = expect(revoke.expect("an answer"), StatusCode::CREATED).await;
+    let answer = expect_status(revoke.expect("an answer"), StatusCode::CREATED).await;
     assert_eq!(answer["ended"], 1);
     while stream.next().await.is_some() {}
     assert_eq!(here.status(&token).await, 401);

@@ -6,7 +6,7 @@ use fanfare::config::{Config, Sources, load};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, close, expect, token};
+use support::{API_KEY, TestServer, close, expect_status, token};
 
 const RULES: &str = r#"topics=[
     {match = "cursors.*.{session}", subscribe = "anyone", publish = "own"},
@@ -103,7 +103,7 @@ async fn segments_that_begin_with_two_carets_are_refused_wherever_they_come_from
             let method = method.parse().expect("a method");
             let request = server.http.request(method, server.url(&path)).bearer_auth(API_KEY);
             let answer = request.body("1").send().await.expect("an answer");
-            let problem = expect(answer, StatusCode::UNPROCESSABLE_ENTITY).await;
+            let problem = expect_status(answer, StatusCode::UNPROCESSABLE_ENTITY).await;
             assert!(
                 problem["detail"].as_str().is_some_and(|detail| detail.contains("^^")),
                 "{path}"
@@ -111,7 +111,8 @@ async fn segments_that_begin_with_two_carets_are_refused_wherever_they_come_from
         }
         let batch = json!({ "topic": topic, "data": 1 });
         let batch = server.post("/v1/events").bearer_auth(API_KEY).json(&batch).send().await;
-        let problem = expect(batch.expect("an answer"), StatusCode::UNPROCESSABLE_ENTITY).await;
+        let problem =
+            expect_status(batch.expect("an answer"), StatusCode::UNPROCESSABLE_ENTITY).await;
         assert_eq!(problem["code"], "invalid_topic");
         let mut client = WsClient::connect(&server, "").await;
         assert_eq!(publish(&mut client, topic).await, "invalid_topic");

@@ -62,8 +62,8 @@ impl History for Frail {
         self.0.read_back(read)
     }
 
-    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
-        self.0.place_before(since)
+    fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+        self.0.position_before(since)
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {

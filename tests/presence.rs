@@ -52,7 +52,7 @@ async fn host(server: &TestServer) -> (WsClient, Company) {
 async fn members(server: &TestServer, topic: &str) -> Vec<Value> {
     let path = format!("/v1/topics/{topic}/presence");
     let answer = server.get(&path).bearer_auth(API_KEY).send().await.expect("an answer");
-    let page = support::expect(answer, reqwest::StatusCode::OK).await;
+    let page = support::expect_status(answer, reqwest::StatusCode::OK).await;
     page["members"].as_array().expect("members").clone()
 }
 
@@ -198,7 +198,7 @@ async fn info_comes_from_a_token_or_a_ticket_and_what_is_too_long_is_refused_by_
     let ticket = |body: Value| server.post("/v1/tickets").bearer_auth(API_KEY).json(&body);
     let body = json!({"user": "bob", "subscribe": ["room.a"], "info": {"name": "Bob"}});
     let answer = ticket(body).send().await.expect("an answer");
-    let answer = support::expect(answer, reqwest::StatusCode::CREATED).await;
+    let answer = support::expect_status(answer, reqwest::StatusCode::CREATED).await;
     let ticket_of_bob = answer["ticket"].as_str().expect("a ticket");
     let bob = WsClient::live(&server, &format!("?topic=room.a&ticket={ticket_of_bob}")).await;
     let (_, company) = host(&server).await;
@@ -260,7 +260,8 @@ async fn who_left_while_a_client_was_away_is_not_there_when_it_comes_back_with_i
     let mut before = WsClient::connect(&server, &format!("?topic=news&{key}")).await;
     let cursor = before.until("live").await["cursor"].as_str().expect("a cursor").to_owned();
     let news = server.post("/v1/topics/news/events").bearer_auth(API_KEY).json(&1);
-    support::expect(news.send().await.expect("an answer"), reqwest::StatusCode::CREATED).await;
+    support::expect_status(news.send().await.expect("an answer"), reqwest::StatusCode::CREATED)
+        .await;
     let (mut client, mut company) = host(&server).await;
     assert_eq!(company.users(), ["ada", "bob"]);
     drop(ada);

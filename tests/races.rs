@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use socket2::SockRef;
 use support::process::Process;
 use support::ws::WsClient;
-use support::{API_KEY, PATIENCE, TestServer, close, eventually, expect, token};
+use support::{API_KEY, PATIENCE, TestServer, close, eventually, expect_status, token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -37,14 +37,14 @@ fn cut(stream: TcpStream) {
 
 async fn sessions(server: &TestServer) -> Vec<Value> {
     let request = server.get("/v1/sessions?limit=1000").bearer_auth(API_KEY);
-    let listed = expect(request.send().await.expect("an answer"), StatusCode::OK).await;
+    let listed = expect_status(request.send().await.expect("an answer"), StatusCode::OK).await;
     listed["sessions"].as_array().expect("a list").clone()
 }
 
 async fn publish(server: &TestServer, topic: &str, data: Value) {
     let path = format!("/v1/topics/{topic}/events");
     let request = server.post(&path).bearer_auth(API_KEY).json(&data);
-    expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
 }
 
 /// A text frame from a client, masked with zeros.
@@ -173,7 +173,7 @@ async fn a_stream_that_is_cut_at_once_leaves_no_session_and_no_member_and_no_cou
     }
     eventually("no session is left", async || sessions(&server).await.is_empty()).await;
     let members = server.get("/v1/topics/a/presence").bearer_auth(API_KEY);
-    let members = expect(members.send().await.expect("an answer"), StatusCode::OK).await;
+    let members = expect_status(members.send().await.expect("an answer"), StatusCode::OK).await;
     assert_eq!(members["members"], json!([]));
     let query = format!("?topic=a&access_token={token}");
     let all = join_all((0..1_000).map(|_| WsClient::connect(&server, &query))).await;
@@ -227,7 +227,7 @@ async fn no_session_outlives_the_revocation_of_its_token() {
             sleep(Duration::from_millis(3)).await;
             let request = server.post("/v1/revocations").bearer_auth(API_KEY);
             let request = request.json(&json!({ "user": user })).send().await;
-            expect(request.expect("an answer"), StatusCode::CREATED).await;
+            expect_status(request.expect("an answer"), StatusCode::CREATED).await;
         };
         let (clients, ()) = tokio::join!(connects, revoke);
         eventually("none of them is there", async || sessions(&server).await.is_empty()).await;
@@ -316,13 +316,13 @@ async fn presence_and_counts_show_who_would_receive_an_event_and_nobody_else() {
     for (topic, expected) in [("eu.x", vec![client.session.clone()]), ("us.x", Vec::new())] {
         let path = format!("/v1/topics/{topic}/presence");
         let members = server.get(&path).bearer_auth(API_KEY).send().await.expect("an answer");
-        let members = expect(members, StatusCode::OK).await;
+        let members = expect_status(members, StatusCode::OK).await;
         let members = members["members"].as_array().expect("members").clone();
         let sessions: Vec<_> = members.iter().map(|member| member["session"].clone()).collect();
         assert_eq!(json!(sessions), json!(expected), "{topic}");
         let path = format!("/v1/topics/{topic}");
         let summary = server.get(&path).bearer_auth(API_KEY).send().await.expect("an answer");
-        let summary = expect(summary, StatusCode::OK).await;
+        let summary = expect_status(summary, StatusCode::OK).await;
         assert_eq!(summary["subscribers"], json!(expected.len()), "{topic}");
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use support::kept::{Kept, on_every_history};
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, close, eventually, expect, problem, token};
+use support::{API_KEY, TestServer, close, eventually, expect_status, problem, token};
 
 fn rule(config: &mut Config, pattern: &str, subscribe: Who) {
     let pattern = Pattern::parse(pattern).expect("a pattern");
@@ -33,7 +33,7 @@ async fn answer(request: RequestBuilder) -> Response {
 }
 
 async fn ask(request: RequestBuilder) -> Value {
-    expect(answer(request).await, StatusCode::OK).await
+    expect_status(answer(request).await, StatusCode::OK).await
 }
 
 async fn get(server: &TestServer, path: &str) -> Value {
@@ -43,8 +43,11 @@ async fn get(server: &TestServer, path: &str) -> Value {
 /// Publishes with every right.
 async fn publish(server: &TestServer, topic: &str, data: Value) -> Value {
     let path = format!("/v1/topics/{topic}/events");
-    expect(answer(server.post(&path).bearer_auth(API_KEY).json(&data)).await, StatusCode::CREATED)
-        .await
+    expect_status(
+        answer(server.post(&path).bearer_auth(API_KEY).json(&data)).await,
+        StatusCode::CREATED,
+    )
+    .await
 }
 
 /// What each event of a page says: topic and data.
@@ -234,7 +237,7 @@ async fn who_has_a_snapshot_already_is_told_so_once_its_rights_are_looked_at() {
     assert_eq!(again(&ada, &tag).await.status(), 200, "the same data in another event");
     assert_eq!(again(&bob, &other).await.status(), 304);
     let revoke = server.post("/v1/revocations").bearer_auth(API_KEY).json(&json!({"user": "bob"}));
-    expect(answer(revoke).await, StatusCode::CREATED).await;
+    expect_status(answer(revoke).await, StatusCode::CREATED).await;
     for tag in [other.as_str(), "*"] {
         let refused = read(&bob).header("if-none-match", tag);
         assert_eq!(problem(refused).await, (401, "unauthorized".to_owned()));

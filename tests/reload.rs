@@ -13,7 +13,7 @@ use support::process::Process;
 use support::sse::SseClient;
 use support::tls::{Issuer, shake, trusting};
 use support::ws::WsClient;
-use support::{TestServer, eventually, expect, token};
+use support::{TestServer, eventually, expect_status, token};
 use tokio::net::TcpStream;
 
 const OLD: &str = "the-old-key-of-the-shop";
@@ -300,7 +300,8 @@ async fn the_session_list_tells_who_is_left_after_a_reload() {
     server.reload.apply(&typed(&[&keys(&[NEW])])).await.expect("it is in force");
     eventually("one is left", async || {
         let request = server.get("/v1/sessions").bearer_auth(NEW);
-        let list: Value = expect(request.send().await.expect("an answer"), StatusCode::OK).await;
+        let list: Value =
+            expect_status(request.send().await.expect("an answer"), StatusCode::OK).await;
         let list = list["sessions"].as_array().expect("a list").clone();
         list.len() == 1 && list[0]["session"] == json!(new.session)
     })

@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::sse::SseClient;
 use support::ws::WsClient;
-use support::{TestServer, eventually, expect, problem};
+use support::{TestServer, eventually, expect_status, problem};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn rule(config: &mut Config, pattern: &str, change: impl FnOnce(&mut Rule)) {
@@ -22,7 +22,7 @@ fn rule(config: &mut Config, pattern: &str, change: impl FnOnce(&mut Rule)) {
 }
 
 async fn json_of(server: &TestServer, path: &str) -> Value {
-    expect(server.get(path).send().await.expect("an answer"), StatusCode::OK).await
+    expect_status(server.get(path).send().await.expect("an answer"), StatusCode::OK).await
 }
 
 #[tokio::test]
@@ -46,13 +46,13 @@ async fn a_body_becomes_data_as_its_media_type_says_and_keeps_its_bytes() {
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
         }
-        expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+        expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
         let topic = server.get("/v1/topics/a").send().await.expect("an answer");
         let text = topic.text().await.expect("text");
         assert!(text.contains(stored), "{content_type:?}: {text}");
     }
     let typed = server.post("/v1/topics/a/events").header("x-event-type", "order.created");
-    expect(typed.body("1").send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(typed.body("1").send().await.expect("an answer"), StatusCode::CREATED).await;
     assert_eq!(json_of(&server, "/v1/topics/a").await["latest"]["type"], "order.created");
 }
 
@@ -62,10 +62,10 @@ async fn a_batch_is_stored_whole_and_in_order_or_not_at_all() {
     let lines = "{\"topic\":\"b\",\"data\":1}\n\n{\"topic\":\"c\",\"type\":\"t\",\"data\":2}\n";
     let request = server.post("/v1/events").header("content-type", "application/x-ndjson");
     let receipt = request.body(lines).send().await.expect("an answer");
-    let receipt = expect(receipt, StatusCode::CREATED).await;
+    let receipt = expect_status(receipt, StatusCode::CREATED).await;
     assert_eq!(receipt["events"][1]["topic"], "c");
     let single = server.post("/v1/events").json(&json!({"topic": "b", "data": 3}));
-    expect(single.send().await.expect("an answer"), StatusCode::CREATED).await;
+    expect_status(single.send().await.expect("an answer"), StatusCode::CREATED).await;
     let bad = json!({"events": [{"topic": "b", "data": 4}, {"topic": "b..", "data": 5}]});
     let refused = problem(server.post("/v1/events").json(&bad)).await;
     assert_eq!(refused, (422, "invalid_topic".to_owned()));
@@ -115,7 +115,7 @@ async fn history_is_read_page_by_page_and_says_where_something_is_gone() {
     assert_eq!(json_of(&server, &format!("/v1/topics/a/events?since={future}")).await["gap"], true);
 
     let removed = server.delete("/v1/topics/a/events").send().await.expect("an answer");
-    assert_eq!(expect(removed, StatusCode::OK).await, json!({"removed": 5}));
+    assert_eq!(expect_status(removed, StatusCode::OK).await, json!({"removed": 5}));
     let page = json_of(&server, &format!("/v1/topics/a/events?since={}", ids[3])).await;
     assert_eq!((&page["gap"], &page["events"]), (&json!(true), &json!([])));
     let page = json_of(&server, &format!("/v1/topics/a/events?since={}", ids[4])).await;

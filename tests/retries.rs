@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{API_KEY, PATIENCE, TestServer, close, eventually, expect, token};
+use support::{API_KEY, PATIENCE, TestServer, close, eventually, expect_status, token};
 use tokio::time::{sleep, timeout};
 
 /// The ways in, of which each is told the same event.
@@ -113,7 +113,7 @@ impl<'a> Publisher<'a> {
 
 async fn retained(server: &TestServer, topic: &str) -> Value {
     let topic = server.get(&format!("/v1/topics/{topic}")).bearer_auth(API_KEY).send().await;
-    expect(topic.expect("an answer"), StatusCode::OK).await["retained"].clone()
+    expect_status(topic.expect("an answer"), StatusCode::OK).await["retained"].clone()
 }
 
 async fn check_all_ways(server: &TestServer) {
@@ -157,13 +157,13 @@ async fn a_removal_that_is_repeated_under_its_key_takes_nothing_newer_out() {
     let server = TestServer::open();
     let remove = async |key: &str| {
         let request = server.delete("/v1/topics/a.x").header("idempotency-key", key);
-        expect(request.send().await.expect("an answer"), StatusCode::OK).await
+        expect_status(request.send().await.expect("an answer"), StatusCode::OK).await
     };
     let first = remove("r-1").await;
     let value = server.publish("a.x", &json!(1)).await;
     assert_eq!(remove("r-1").await, first);
     let topic = server.get("/v1/topics/a.x").send().await.expect("an answer");
-    let topic = expect(topic, StatusCode::OK).await;
+    let topic = expect_status(topic, StatusCode::OK).await;
     assert_eq!(topic["latest"]["id"], value["id"], "{topic}");
     assert_ne!(remove("r-2").await["id"], first["id"]);
 }
@@ -286,7 +286,7 @@ async fn beside_a_node_of_an_earlier_release_nothing_is_taken_that_it_would_refu
     assert_eq!(publisher.publish(Way::Batch, "h", "1").await, Ok((true, id.clone())));
     let long = server.post("/v1/topics/a.x/events").bearer_auth(API_KEY);
     let long = long.header("x-event-type", "x".repeat(200)).body("1").send().await;
-    let refused = expect(long.expect("an answer"), StatusCode::SERVICE_UNAVAILABLE).await;
+    let refused = expect_status(long.expect("an answer"), StatusCode::SERVICE_UNAVAILABLE).await;
     assert!(refused["detail"].as_str().expect("a reason").contains("zzzzzzzz"), "{refused}");
     // What an earlier node looks at stands where it always stood, and its own receipts are known.
     let receipts: Vec<String> = redis.run(&["KEYS", "{fanfare}:k:*"]);

@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use support::process::Process;
 use support::redis::Redis;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, eventually, expect, problem, token};
+use support::{API_KEY, TestServer, eventually, expect_status, problem, token};
 use tokio_tungstenite::tungstenite::Error;
 
 async fn revoke(server: &TestServer, what: Value) -> Value {
     let request = server.post("/v1/revocations").bearer_auth(API_KEY).json(&what);
-    expect(request.send().await.expect("an answer"), StatusCode::CREATED).await
+    expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await
 }
 
 async fn status(server: &TestServer, token: &str) -> u16 {
@@ -43,7 +43,7 @@ fn now() -> u64 {
 /// What a session's token is called.
 async fn token_of(server: &TestServer, session: &str) -> String {
     let request = server.get("/v1/sessions").bearer_auth(API_KEY);
-    let sessions = expect(request.send().await.expect("an answer"), StatusCode::OK).await;
+    let sessions = expect_status(request.send().await.expect("an answer"), StatusCode::OK).await;
     let sessions = sessions["sessions"].as_array().expect("sessions").iter();
     let mut found = sessions.filter(|one| one["session"] == session);
     found.next().expect("the session")["token"].as_str().expect("a token").to_owned()
@@ -73,7 +73,7 @@ async fn all_tokens_of_a_user_are_refused_and_those_issued_later_are_not() {
     let mut ada_here = WsClient::live(&server, &format!("?topic=a&access_token={ada}")).await;
     let mut bob_here = WsClient::live(&server, &format!("?topic=a&access_token={bob}")).await;
     let ticket = server.post("/v1/tickets").bearer_auth(&ada).send().await.expect("an answer");
-    let ticket = expect(ticket, StatusCode::CREATED).await;
+    let ticket = expect_status(ticket, StatusCode::CREATED).await;
     assert_eq!(revoke(&server, json!({"user": "ada"})).await["ended"], 1);
     assert_eq!(ada_here.closed().await.1, Some(4401));
     assert_eq!(bob_here.ask(1, json!({"op": "ping"})).await["op"], "pong");
@@ -145,7 +145,7 @@ async fn the_token_of_a_session_is_found_by_the_session() {
     assert_eq!(client.closed().await.1, Some(4401));
     assert_eq!(status(&server, &token).await, 401);
     let listed = server.get("/v1/revocations").bearer_auth(API_KEY).send().await;
-    let listed = expect(listed.expect("an answer"), StatusCode::OK).await;
+    let listed = expect_status(listed.expect("an answer"), StatusCode::OK).await;
     assert!(listed["revocations"][0]["token"].as_str().expect("a token").starts_with("sha256:"));
 }
 
@@ -204,10 +204,10 @@ async fn flood(server: &TestServer) {
             (0..20).map(|n| json!({ "topic": topic, "data": [n, text] })).collect();
         let publish = server.post("/v1/events").bearer_auth(API_KEY);
         let answer = publish.json(&json!({ "events": events })).send().await.expect("an answer");
-        expect(answer, StatusCode::CREATED).await;
+        expect_status(answer, StatusCode::CREATED).await;
     }
     let oldest = server.get("/v1/topics/elsewhere.0/events").bearer_auth(API_KEY).send().await;
-    let kept = expect(oldest.expect("an answer"), StatusCode::OK).await;
+    let kept = expect_status(oldest.expect("an answer"), StatusCode::OK).await;
     // Of each topic the current value stays.
     let kept = kept["events"].as_array().map(Vec::len);
     assert_eq!(kept, Some(1), "the oldest events are over the bound");
@@ -241,7 +241,7 @@ async fn a_revocation_outlives_any_amount_of_other_events_and_a_restart() {
     let server = start();
     assert_eq!(status(&server, &token).await, 401);
     let listed = server.get("/v1/revocations").bearer_auth(API_KEY).send().await;
-    let listed = expect(listed.expect("an answer"), StatusCode::OK).await;
+    let listed = expect_status(listed.expect("an answer"), StatusCode::OK).await;
     assert_eq!(listed["revocations"].as_array().map(Vec::len), Some(2));
 }
 
@@ -339,7 +339,7 @@ async fn a_revocation_and_a_ticket_hold_on_every_node() {
     let nodes = [node(), node()];
     let token = token("ada", &["a"], &[], 60);
     let ticket = nodes[0].post("/v1/tickets").bearer_auth(&token).send().await.expect("an answer");
-    let ticket = expect(ticket, StatusCode::CREATED).await;
+    let ticket = expect_status(ticket, StatusCode::CREATED).await;
     let query = format!("?topic=a&ticket={}", ticket["ticket"].as_str().expect("a ticket"));
     let mut client = WsClient::live(&nodes[1], &query).await;
     for node in &nodes {

@@ -8,12 +8,12 @@ use fanfare::model::Code;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use support::sse::SseClient;
-use support::{TestServer, eventually, expect, problem};
+use support::{TestServer, eventually, expect_status, problem};
 
 async fn typed(server: &TestServer, topic: &str, kind: &str, data: &Value) -> Value {
     let path = format!("/v1/topics/{topic}/events");
     let request = server.post(&path).header("x-event-type", kind).json(data);
-    expect(request.send().await.expect("an answer"), reqwest::StatusCode::CREATED).await
+    expect_status(request.send().await.expect("an answer"), reqwest::StatusCode::CREATED).await
 }
 
 #[tokio::test]

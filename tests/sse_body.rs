@@ -10,7 +10,7 @@ use std::future::ready;
 use support::http2::Http2;
 use support::raw::Raw;
 use support::sse::{SseClient, SseEvent};
-use support::{API_KEY, TestServer, close, eventually, expect, numbered, problem, token};
+use support::{API_KEY, TestServer, close, eventually, expect_status, numbered, problem, token};
 
 /// Opens the stream that a request asks for.
 async fn open(request: RequestBuilder) -> SseClient {
@@ -104,7 +104,7 @@ async fn a_refusal_is_a_status_and_a_problem_whatever_is_accepted() {
     let body = json!({"topics": ["a"]});
     let long = json!({"topics": ["a"], "since": "x".repeat(5_000)});
     let refused = asked(&server, &long).send().await.expect("an answer");
-    let refused = expect(refused, reqwest::StatusCode::PAYLOAD_TOO_LARGE).await;
+    let refused = expect_status(refused, reqwest::StatusCode::PAYLOAD_TOO_LARGE).await;
     assert!(refused["detail"].as_str().expect("text").contains("limits.message_bytes"));
     let query = server.post("/v1/sse?topic=a").json(&body);
     assert_eq!(problem(query).await.0, 400);
@@ -146,7 +146,8 @@ async fn a_ticket_opens_one_and_is_not_used_up_by_a_wrong_body() {
     let server = TestServer::closed();
     let wanted = json!({"user": "ada", "subscribe": ["a"]});
     let made = server.post("/v1/tickets").bearer_auth(API_KEY).json(&wanted);
-    let made = expect(made.send().await.expect("an answer"), reqwest::StatusCode::CREATED).await;
+    let made =
+        expect_status(made.send().await.expect("an answer"), reqwest::StatusCode::CREATED).await;
     let path = format!("/v1/sse?ticket={}", made["ticket"].as_str().expect("a ticket"));
     assert_eq!(problem(server.post(&path).body("{}")).await.0, 400);
     let body = json!({"topics": ["a"]});

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::sse::SseClient;
 use support::ws::WsClient;
-use support::{API_KEY, TestServer, eventually, expect, problem, token};
+use support::{API_KEY, TestServer, eventually, expect_status, problem, token};
 use tokio_tungstenite::tungstenite::Error;
 
 async fn ticket(server: &TestServer, credential: &str, wanted: Option<Value>) -> String {
@@ -18,7 +18,7 @@ async fn ticket(server: &TestServer, credential: &str, wanted: Option<Value>) ->
     };
     let response = request.send().await.expect("an answer");
     assert_eq!(response.headers()["cache-control"], "no-store");
-    let ticket = expect(response, StatusCode::CREATED).await;
+    let ticket = expect_status(response, StatusCode::CREATED).await;
     assert_eq!(ticket["expires_in"], 60);
     ticket["ticket"].as_str().expect("a ticket").to_owned()
 }
@@ -45,7 +45,7 @@ async fn a_ticket_opens_one_session_with_the_rights_of_its_token() {
     let again = server.get(&format!("/v1/sse?topic=a.x&ticket={second}"));
     assert_eq!(problem(again).await, (401, "unauthorized".to_owned()));
     let sessions = server.get("/v1/sessions?user=ada").bearer_auth(API_KEY);
-    let sessions = expect(sessions.send().await.expect("an answer"), StatusCode::OK).await;
+    let sessions = expect_status(sessions.send().await.expect("an answer"), StatusCode::OK).await;
     assert!(!sessions["sessions"].as_array().expect("sessions").is_empty());
 }
 

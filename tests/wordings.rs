@@ -13,7 +13,7 @@ use support::http2::{Http2, whole};
 use support::raw::{Raw, knock};
 use support::sse::SseClient;
 use support::ws::WsClient;
-use support::{API_KEY, JWT_SECRET, TestServer, close, expect, token};
+use support::{API_KEY, JWT_SECRET, TestServer, close, expect_status, token};
 use tokio_tungstenite::tungstenite::Message;
 
 async fn answer(request: RequestBuilder) -> Response {
@@ -92,8 +92,10 @@ async fn a_body_in_gzip_is_the_body_that_it_was() {
             assert_eq!(status(post(path, "gzip", bad)).await, 400, "{path}");
         }
     }
-    let latest =
-        expect(answer(server.get("/v1/topics/a").bearer_auth(API_KEY)).await, StatusCode::OK);
+    let latest = expect_status(
+        answer(server.get("/v1/topics/a").bearer_auth(API_KEY)).await,
+        StatusCode::OK,
+    );
     assert_eq!(latest.await["latest"]["data"], 1, "of the batch, which came last");
     // A repeat is one, whichever way it comes.
     let keyed = |request: RequestBuilder| request.header("idempotency-key", "k");
@@ -151,7 +153,7 @@ async fn text_in_latin_1_becomes_utf_8() {
             assert_eq!(status(post.body(body)).await, 201, "{kind} {label}");
             let topic = answer(server.get("/v1/topics/a")).await;
             assert_eq!(
-                expect(topic, StatusCode::OK).await["latest"]["data"],
+                expect_status(topic, StatusCode::OK).await["latest"]["data"],
                 data,
                 "{kind} {label}"
             );
@@ -188,7 +190,7 @@ async fn a_number_is_the_same_however_it_is_written() {
     for seconds in ["0", "1.5", "-1", "1e400", "\"60\"", "[60]", "true"] {
         let body = format!("{{\"user\":\"ada\",\"session_seconds\":{seconds}}}");
         let refused =
-            expect(answer(post("/v1/tickets", body)).await, StatusCode::BAD_REQUEST).await;
+            expect_status(answer(post("/v1/tickets", body)).await, StatusCode::BAD_REQUEST).await;
         let detail = refused["detail"].as_str().expect("a detail");
         assert!(detail.contains("`session_seconds` must be a whole number from 1"), "{detail}");
     }
@@ -281,7 +283,7 @@ async fn media_types_are_read_as_such() {
         let response = answer(post("/v1/topics/a/events", kind, b"[1]")).await;
         assert_eq!(response.status(), 201, "{kind}: {:?}", response.text().await);
         let topic = answer(server.get("/v1/topics/a")).await;
-        let topic = expect(topic, StatusCode::OK).await;
+        let topic = expect_status(topic, StatusCode::OK).await;
         assert_eq!(topic["latest"]["data"], data, "{kind}");
     }
     for kind in ["text/plain; charset=utf-16", "text/plain; charset=koi8-r", "json", "/", "a/ b"] {
@@ -352,7 +354,7 @@ async fn what_polyfills_put_into_the_url_is_read_as_the_header_is() {
         [("token=x", "access_token"), ("topics=a", "topic"), ("last_id=x", "since")]
     {
         let response = answer(server.get(&format!("/v1/sse?topic=a&{query}"))).await;
-        let refused = expect(response, StatusCode::BAD_REQUEST).await;
+        let refused = expect_status(response, StatusCode::BAD_REQUEST).await;
         assert!(refused["detail"].as_str().expect("text").contains(word), "{refused}");
     }
 }
@@ -369,7 +371,7 @@ async fn null_is_a_member_that_is_absent_everywhere_but_in_data() {
         assert_eq!(status(post("/v1/events", &body)).await, 201, "{body}");
     }
     let kept = server.get("/v1/topics/a/events").bearer_auth(API_KEY);
-    let kept = expect(answer(kept).await, StatusCode::OK).await;
+    let kept = expect_status(answer(kept).await, StatusCode::OK).await;
     assert_eq!(kept["events"].as_array().expect("events").len(), 2);
     assert!(kept["events"][1]["data"].is_null() && kept["events"][1].get("type").is_none());
     let ticket =
@@ -440,7 +442,7 @@ async fn a_byte_order_mark_is_skipped_before_json_and_named_before_a_credential(
     };
     let newest = async || {
         let topic = answer(server.get("/v1/topics/a").bearer_auth(API_KEY)).await;
-        expect(topic, StatusCode::OK).await["latest"]["data"].clone()
+        expect_status(topic, StatusCode::OK).await["latest"]["data"].clone()
     };
     for (kind, body, data) in [
         ("application/json", "[1]", json!([1])),
@@ -478,8 +480,11 @@ async fn head_is_answered_as_get_is_without_a_body_and_opens_no_session() {
         config.rules.default.presence = true;
     });
     let key = |request: RequestBuilder| request.bearer_auth(API_KEY);
-    expect(answer(key(server.post("/v1/topics/a/events").body("1"))).await, StatusCode::CREATED)
-        .await;
+    expect_status(
+        answer(key(server.post("/v1/topics/a/events").body("1"))).await,
+        StatusCode::CREATED,
+    )
+    .await;
     for path in [
         "/v1/topics",
         "/v1/topics/a",
@@ -512,8 +517,10 @@ async fn head_is_answered_as_get_is_without_a_body_and_opens_no_session() {
     assert_eq!(status(refused).await, 401);
     // An event stream.
     let wanted = json!({"user": "ada", "subscribe": ["a.>"]});
-    let ticket =
-        expect(answer(key(server.post("/v1/tickets").json(&wanted))).await, StatusCode::CREATED);
+    let ticket = expect_status(
+        answer(key(server.post("/v1/tickets").json(&wanted))).await,
+        StatusCode::CREATED,
+    );
     let ticket = ticket.await["ticket"].as_str().expect("a ticket").to_owned();
     let asked = format!(
         "HEAD /v1/sse?topic=a HTTP/1.1|Host: a|Authorization: Bearer {API_KEY}||\

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::key_set::KeySet;
 use crate::clock::within;
 use crate::config;
-use crate::panics::{contained, half_done};
+use crate::panics::{contained, read, write};
 use crate::trust;
 
 /// The shortest time between two fetches.
@@ -53,13 +53,13 @@ impl Jwks {
 
     /// The keys that are in force; none where nothing is known that is young enough.
     pub(super) fn keys(&self) -> Option<Arc<KeySet>> {
-        let known = self.known.read().unwrap_or_else(half_done).clone()?;
+        let known = read(&self.known).clone()?;
         (known.since.elapsed() < self.at.keep).then_some(known.keys)
     }
 
     /// Whether it is time to look whether the keys are others by now.
     pub(super) fn is_old(&self) -> bool {
-        let known = self.known.read().unwrap_or_else(half_done);
+        let known = read(&self.known);
         known.as_ref().is_none_or(|known| known.since.elapsed() >= self.at.refresh)
     }
 
@@ -88,7 +88,7 @@ impl Jwks {
                 info!(url = %self.at.url, keys = keys.named(None).count(), "keys fetched");
                 self.tell_of_left_out(&keys);
                 let known = Known { keys: Arc::new(keys), since: Instant::now() };
-                *self.known.write().unwrap_or_else(half_done) = Some(known);
+                *write(&self.known) = Some(known);
             }
             Err(error) => warn!(url = %self.at.url, "keys for tokens can't be fetched: {error}"),
         }
@@ -96,7 +96,7 @@ impl Jwks {
 
     /// Names the keys that can't check a token, once for as long as they are the same.
     fn tell_of_left_out(&self, keys: &KeySet) {
-        let known = self.known.read().unwrap_or_else(half_done);
+        let known = read(&self.known);
         if known.as_ref().is_some_and(|known| known.keys.left_out() == keys.left_out()) {
             return;
         }

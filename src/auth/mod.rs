@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::config::{self, ApiKey, Rules};
 use crate::http;
 use crate::model::{Bearer, Code, Pattern, Problem};
-use crate::panics::half_done;
+use crate::panics::{read, write};
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -115,13 +115,13 @@ impl Auth {
 
     /// What is in force.
     pub fn policy(&self) -> Arc<Policy> {
-        self.policy.read().unwrap_or_else(half_done).clone()
+        read(&self.policy).clone()
     }
 
     /// Puts another configuration in force, for all who ask from here on.
     pub fn replace(&self, config: &config::Auth, rules: Rules, allowed_origins: Vec<String>) {
         let policy = Policy::new(config, rules, allowed_origins, Some(&self.policy()));
-        *self.policy.write().unwrap_or_else(half_done) = Arc::new(policy);
+        *write(&self.policy) = Arc::new(policy);
     }
 
     /// What is accepted no longer.
@@ -190,7 +190,7 @@ impl Auth {
     pub fn still(&self, access: &Access) -> Result<Access, Problem> {
         let policy = self.policy();
         let gone = "the key that this credential is known by is known no longer";
-        let caller = policy.again(access.caller()).ok_or_else(|| unauthorized(gone))?;
+        let caller = policy.revalidated(access.caller()).ok_or_else(|| unauthorized(gone))?;
         let caller = self.unless_over(&policy, caller)?;
         Ok(access.under(policy, caller))
     }

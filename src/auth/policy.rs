@@ -16,7 +16,7 @@ use super::token::{Checked, TokenCheck};
 use super::{Caller, Proof, unauthorized};
 use crate::config::{self, ApiKey, KeyHash, Own, Rules, is_segment};
 use crate::model::{Allowance, Problem};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// The longest credential that is looked at, in bytes.
 const MAX_CREDENTIAL_BYTES: usize = 8 * 1024;
@@ -106,7 +106,7 @@ impl Policy {
             Caller::User(user) => Publisher::User(user.bearer.user.clone()),
             Caller::Anonymous => Publisher::Anonymous,
         };
-        let mut published = self.published.lock().unwrap_or_else(half_done);
+        let mut published = lock(&self.published);
         let now = Instant::now();
         if published.len() >= FEW_PUBLISHERS && published.len().is_power_of_two() {
             published.retain(|_, allowance| !allowance.is_idle(now));
@@ -182,7 +182,7 @@ impl Policy {
 
     /// A caller who came in before this policy, as it is under this one; nobody if what it is known by
     /// is known no longer.
-    pub(super) fn again(&self, caller: &Caller) -> Option<Caller> {
+    pub(super) fn revalidated(&self, caller: &Caller) -> Option<Caller> {
         if self.open {
             return Some(Caller::Application(Proof::default()));
         }

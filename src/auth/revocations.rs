@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::warn;
 
 use crate::model::{Bearer, Quiet, Revocation, Revoked, Timestamp};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// What is accepted no longer.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Revocations {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Revoked, Timestamp>> {
-        self.since.lock().unwrap_or_else(half_done)
+        lock(&self.since)
     }
 
     /// Whether one of them is about this token.

@@ -2,7 +2,7 @@
 //!
 //! Shared by every worker and session that it goes to. Each wire form is encoded by the first
 //! session that needs it and then shared; the history keeps the event alone, so the encoded bytes
-//! are freed with the last delivery.
+//! are freed with the last delivery. How many forms there are is known to those who ask for them alone.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,43 +10,83 @@ use bytes::Bytes;
 
 use crate::model::Event;
 
-/// The most wire forms that one event can have: those of the protocols, each as it is and
-/// compressed for two sizes of window.
-const WIRE_FORMS: usize = 12;
-
 /// An event and its encoded forms.
 #[derive(Debug)]
 pub struct Delivery {
     /// What is delivered.
     pub event: Arc<Event>,
-    encoded: Forms,
+    encoded: OnceLock<Encoded>,
     /// The same for sessions that conflate: most events have none.
-    conflated: OnceLock<Box<Forms>>,
+    conflated: OnceLock<Box<Encoded>>,
 }
 
-/// The bytes of each wire form.
-type Forms = [OnceLock<Bytes>; WIRE_FORMS];
+/// The bytes of one wire form, and behind them those that were asked for later: mostly there are one or two.
+#[derive(Debug)]
+struct Encoded {
+    form: usize,
+    bytes: OnceLock<Bytes>,
+    next: OnceLock<Box<Encoded>>,
+}
 
 impl Delivery {
     /// A delivery that nobody has encoded yet.
     pub fn new(event: Arc<Event>) -> Self {
-        Self { event, encoded: Default::default(), conflated: OnceLock::new() }
+        Self { event, encoded: OnceLock::new(), conflated: OnceLock::new() }
     }
 
     /// The bytes of wire form `form`, encoded now if this is the first to ask.
     pub fn encoded(&self, form: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
-        self.shared(&self.encoded, form, encode)
+        let first = self.encoded.get_or_init(|| Encoded::nothing_of(form));
+        first.share(form, || encode(&self.event))
     }
 
     /// The same, for sessions that conflate.
     pub fn conflated(&self, form: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
-        self.shared(self.conflated.get_or_init(Box::default), form, encode)
+        let first = self.conflated.get_or_init(|| Box::new(Encoded::nothing_of(form)));
+        first.share(form, || encode(&self.event))
+    }
+}
+
+impl Encoded {
+    fn nothing_of(form: usize) -> Self {
+        Self { form, bytes: OnceLock::new(), next: OnceLock::new() }
     }
 
-    fn shared(&self, forms: &Forms, form: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
-        match forms.get(form) {
-            Some(slot) => slot.get_or_init(|| encode(&self.event)).clone(),
-            None => encode(&self.event),
+    fn share(&self, form: usize, encode: impl FnOnce() -> Bytes) -> Bytes {
+        let mut slot = self;
+        while slot.form != form {
+            slot = slot.next.get_or_init(|| Box::new(Self::nothing_of(form)));
+        }
+        slot.bytes.get_or_init(encode).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Data, Timestamp, Topic};
+
+    #[test]
+    fn however_many_forms_there_are_each_is_encoded_once() {
+        let event = Arc::new(Event {
+            cursor: None,
+            topic: Topic::parse("a").unwrap(),
+            kind: None,
+            time: Timestamp::from_millis(0),
+            data: Data::from_json(b"1", 1).unwrap(),
+            envelope: None,
+        });
+        let delivery = Delivery::new(event);
+        for round in 0..2 {
+            for form in [7, 0, 100, 3] {
+                let encode = |_: &Event| {
+                    assert_eq!(round, 0, "form {form} was encoded already");
+                    Bytes::from(format!("live {form}"))
+                };
+                assert_eq!(delivery.encoded(form, encode), format!("live {form}"));
+                let conflated = delivery.conflated(form, |_| format!("slow {form}").into());
+                assert_eq!(conflated, format!("slow {form}"));
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::BrokerHandle;
 use crate::history::{Append, Departure, Ending, Receipt};
 use crate::metrics::ReasonLabel;
 use crate::model::Removed;
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How often it is looked for values that have ended.
 const LOOK: Duration = Duration::from_millis(250);
@@ -35,7 +35,7 @@ pub(super) struct Departures {
 
 impl Departures {
     fn lock(&self) -> MutexGuard<'_, Vec<Departure>> {
-        self.waiting.lock().unwrap_or_else(half_done)
+        lock(&self.waiting)
     }
 }
 

@@ -196,13 +196,13 @@ impl<S: Subscriber> Handler<Asked> for Fanout<S> {
 /// Tells every session of this worker that rights may be others now.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
-pub(super) struct LookAgain;
+pub(super) struct RecheckRights;
 
-impl<S: Subscriber> Handler<LookAgain> for Fanout<S> {
+impl<S: Subscriber> Handler<RecheckRights> for Fanout<S> {
     type Result = ();
 
-    fn handle(&mut self, LookAgain: LookAgain, _: &mut Self::Context) {
-        self.worker.call(|worker| worker.all_look_again());
+    fn handle(&mut self, RecheckRights: RecheckRights, _: &mut Self::Context) {
+        self.worker.call(|worker| worker.recheck_all_rights());
     }
 }
 
@@ -264,7 +264,7 @@ async fn end_evenly<S: Subscriber>(worker: WorkerHandle<S>, over: Duration) {
 #[derive(Clone)]
 pub(super) struct WorkerAddress {
     pub(super) asked: Recipient<Asked>,
-    pub(super) look_again: Recipient<LookAgain>,
+    pub(super) recheck_rights: Recipient<RecheckRights>,
     pub(super) tell: Recipient<Tell>,
     pub(super) leave: Recipient<Leave>,
     pub(super) drain: Recipient<Drain>,
@@ -274,7 +274,7 @@ impl WorkerAddress {
     pub(super) fn of<S: Subscriber>(fanout: &Addr<Fanout<S>>) -> Self {
         Self {
             asked: fanout.clone().recipient(),
-            look_again: fanout.clone().recipient(),
+            recheck_rights: fanout.clone().recipient(),
             tell: fanout.clone().recipient(),
             leave: fanout.clone().recipient(),
             drain: fanout.clone().recipient(),

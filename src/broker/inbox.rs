@@ -1,7 +1,7 @@
 //! What waits for one worker thread, in the order of the log.
 //!
-//! Any thread puts in; the worker's fan-out takes out as a stream. Marks travel in the same queue as
-//! events, so that whoever finds a mark knows that every event before it has been handled. The
+//! Any thread puts in; the worker's fan-out takes out as a stream. Barriers travel in the same queue as
+//! events, so that whoever finds a barrier knows that every event before it has been handled. The
 //! queue itself does not refuse: publishers look at [`Inbox::len`] before they store an event.
 
 use std::collections::VecDeque;
@@ -16,10 +16,10 @@ use futures_util::task::AtomicWaker;
 use super::census::Asked;
 use super::delivery::Delivery;
 use super::roster::Roll;
-use super::{MarkId, SessionKey};
+use super::{BarrierId, SessionKey};
 use crate::history::Loss;
 use crate::model::Cursor;
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How much a worker takes at a time, so that a busy one still does other things.
 const BATCH: usize = 64;
@@ -30,9 +30,9 @@ pub(super) enum Item {
     /// Deliver an event.
     Event(Arc<Delivery>),
     /// Tell a session that all before this has been handled, up to the place given.
-    Mark { session: SessionKey, mark: MarkId, position: Cursor },
+    Barrier { session: SessionKey, barrier: BarrierId, position: Cursor },
     /// Tell a session who is in the topics that it asked about, at this place of the feed.
-    Roll { session: SessionKey, mark: MarkId, roll: Option<Roll> },
+    Roll { session: SessionKey, barrier: BarrierId, roll: Option<Roll> },
     /// Heartbeats are due; all up to the place given has been handled.
     Beat { position: Cursor },
     /// Say how many sessions have room.
@@ -52,7 +52,7 @@ pub(super) struct Inbox {
 impl Inbox {
     /// Puts items in and wakes the worker.
     pub(super) fn put(&self, items: impl IntoIterator<Item = Item>) {
-        let mut queue = self.items.lock().unwrap_or_else(half_done);
+        let mut queue = lock(&self.items);
         queue.extend(items);
         self.waiting.store(queue.len(), Ordering::Relaxed);
         drop(queue);
@@ -66,7 +66,7 @@ impl Inbox {
 
     /// Takes what came first, at most [`BATCH`] items.
     fn take(&self) -> Vec<Item> {
-        let mut queue = self.items.lock().unwrap_or_else(half_done);
+        let mut queue = lock(&self.items);
         let batch = queue.len().min(BATCH);
         let items = queue.drain(..batch).collect();
         self.waiting.store(queue.len(), Ordering::Relaxed);

@@ -42,13 +42,14 @@ pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
 use self::outlook::Outlook;
 pub use self::questions::{
-    Answer, Answers, Attending, Gathered, NoRelay, Question, Relay, RoomState,
+    Answer, Answers, Attending, Gathered, NoRelay, Question, Relay, RoomVersion,
 };
 pub use self::roster::{Listed, Roll};
 pub use self::router::Router;
 pub use self::seat::{Seat, WorkerHandle};
 pub use self::subscriber::{
-    Changed, Delivered, Joined, MarkId, SessionInfo, SessionKey, SessionView, Subscriber, Transport,
+    BarrierId, Changed, Delivered, Joined, SessionInfo, SessionKey, SessionView, Subscriber,
+    Transport,
 };
 pub use self::tickets::TICKET_LIFE;
 use self::tickets::Tickets;
@@ -57,7 +58,7 @@ use crate::clock::{Clock, Instant};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
 use crate::metrics::{Metrics, PassedBy};
 use crate::model::{Code, Cursor, NewEvent, NotLatest, Problem, Topic, Trouble};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a publisher waits for workers that are behind before it is refused.
 const MAX_WAIT: Duration = Duration::from_millis(800);
@@ -218,14 +219,14 @@ impl BrokerHandle {
 
     /// Waits until this node delivers from `place` on, where that is a place of the log: the client may
     /// have it from another node, which is ahead of this one.
-    pub async fn reach(&self, place: Cursor) -> Result<(), Problem> {
+    pub async fn wait_for_position(&self, position: Cursor) -> Result<(), Problem> {
         let give_up = self.now() + MAX_LAG;
-        let mut is_place = false;
-        while !self.has_reached(place) {
-            if !is_place {
-                is_place = self.is_place(place).await?;
+        let mut is_position = false;
+        while !self.has_delivered_up_to(position) {
+            if !is_position {
+                is_position = self.is_position(position).await?;
             }
-            if !is_place {
+            if !is_position {
                 return Ok(());
             }
             if self.now() >= give_up {
@@ -238,15 +239,15 @@ impl BrokerHandle {
     }
 
     /// Whether this node delivers from `place` on already.
-    pub fn has_reached(&self, place: Cursor) -> bool {
-        self.shared.router.head() >= place
+    pub fn has_delivered_up_to(&self, position: Cursor) -> bool {
+        self.shared.router.head() >= position
     }
 
-    async fn is_place(&self, place: Cursor) -> Result<bool, Problem> {
-        let (patterns, upto) = (Arc::new([]), Some(place));
+    async fn is_position(&self, position: Cursor) -> Result<bool, Problem> {
+        let (patterns, upto) = (Arc::new([]), Some(position));
         let read = Read { patterns, after: upto, upto, max_events: 1, max_bytes: 1 };
         let page = self.shared.history.read(read).await?;
-        Ok(page.gap.is_none() || page.next == place)
+        Ok(page.gap.is_none() || page.next == position)
     }
 
     fn now(&self) -> Instant {
@@ -296,8 +297,8 @@ impl BrokerHandle {
     }
 
     /// Tells every session of this node that rights may be others now.
-    pub async fn look_again(&self) {
-        self.ask_all(|worker| worker.look_again.send(fanout::LookAgain)).await;
+    pub async fn recheck_rights(&self) {
+        self.ask_all(|worker| worker.recheck_rights.send(fanout::RecheckRights)).await;
     }
 
     /// How many hold this broker: each reader of a history does, so that what is left of those that are gone
@@ -312,7 +313,7 @@ impl BrokerHandle {
     }
 
     fn workers(&self) -> MutexGuard<'_, Vec<WorkerAddress>> {
-        self.shared.workers.lock().unwrap_or_else(half_done)
+        lock(&self.shared.workers)
     }
 
     /// Asks every worker the same; one that has stopped does not answer.

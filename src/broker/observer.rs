@@ -1,6 +1,6 @@
 //! Who hears who comes and goes, and what is listened to.
 
-use super::{Attending, RoomState, SessionInfo};
+use super::{Attending, RoomVersion, SessionInfo};
 use crate::model::{Pattern, Present, Topic};
 
 /// Hears what happens at the broker of one node, in its order. Called where it happens: must not block.
@@ -33,7 +33,7 @@ pub trait Observer: Send + Sync {
         patterns: &[Pattern],
         after: Option<&Topic>,
         limit: usize,
-    ) -> Attending<RoomState>;
+    ) -> Attending<RoomVersion>;
 }
 
 /// Whom it does not interest.
@@ -55,7 +55,7 @@ impl Observer for NoObserver {
         Attending::default()
     }
 
-    fn rooms(&self, _: &[Pattern], _: Option<&Topic>, _: usize) -> Attending<RoomState> {
+    fn rooms(&self, _: &[Pattern], _: Option<&Topic>, _: usize) -> Attending<RoomVersion> {
         Attending::default()
     }
 }

@@ -89,7 +89,7 @@ pub enum Answer {
     /// These are in the topics.
     Present(Vec<Attending<Present>>),
     /// These changes were told.
-    Rooms(Vec<Attending<RoomState>>),
+    Rooms(Vec<Attending<RoomVersion>>),
     /// These sessions.
     Sessions(Vec<SessionView>),
     /// So many sessions were ended.
@@ -119,7 +119,7 @@ impl<T> Default for Attending<T> {
 
 /// How often who is in a topic has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoomState {
+pub struct RoomVersion {
     /// The topic, known by the one where it is told of it.
     pub room: Topic,
     /// The number of the newest change.
@@ -225,7 +225,7 @@ impl Answer {
         if let Answer::Present(present) = self { present } else { Vec::new() }
     }
 
-    fn into_rooms(self) -> Vec<Attending<RoomState>> {
+    fn into_rooms(self) -> Vec<Attending<RoomVersion>> {
         if let Answer::Rooms(rooms) = self { rooms } else { Vec::new() }
     }
 
@@ -342,7 +342,7 @@ impl BrokerHandle {
         patterns: Vec<Pattern>,
         after: Option<Topic>,
         limit: usize,
-    ) -> Result<Gathered<Vec<Attending<RoomState>>>, Problem> {
+    ) -> Result<Gathered<Vec<Attending<RoomVersion>>>, Problem> {
         Ok(self.gather(Question::Rooms(patterns, after, limit)).await?.map(Answer::into_rooms))
     }
 

@@ -12,7 +12,7 @@ use tracing::debug;
 
 use super::BrokerHandle;
 use super::questions::{Attending, Gathered};
-use super::roster::{Heard, Roster};
+use super::roster::{InquiryAnswer, Roster};
 use crate::model::{Pattern, Present, Problem, Topic};
 
 /// How often it is looked which nodes are there, and at other times whether anything was missed.
@@ -78,7 +78,7 @@ impl BrokerHandle {
     }
 
     /// Asks about these topics, whatever is known of them.
-    async fn ask_again(&self, patterns: Vec<Pattern>) -> Result<(), Problem> {
+    async fn ask_about_all(&self, patterns: Vec<Pattern>) -> Result<(), Problem> {
         match self.shared.router.roster(|roster| roster.inquire(patterns)) {
             Some(patterns) => self.inquire(patterns).await,
             None => Ok(()),
@@ -93,8 +93,8 @@ impl BrokerHandle {
     }
 
     /// What all nodes say, page by page.
-    async fn hear_all(&self, patterns: Vec<Pattern>) -> Result<Heard, Problem> {
-        let (mut heard, mut after) = (Heard::default(), None);
+    async fn hear_all(&self, patterns: Vec<Pattern>) -> Result<InquiryAnswer, Problem> {
+        let (mut heard, mut after) = (InquiryAnswer::default(), None);
         loop {
             let Gathered { all: pages, silent } =
                 self.present(patterns.clone(), after.clone(), MEMBERS).await?;
@@ -106,7 +106,7 @@ impl BrokerHandle {
             let answered: BTreeSet<_> = pages.iter().map(|page| &page.node).collect();
             if !heard.changes_by_node.keys().all(|node| answered.contains(node)) {
                 // What it has said so far is half of what it would say.
-                heard = Heard::default();
+                heard = InquiryAnswer::default();
                 after = None;
                 continue;
             }
@@ -128,7 +128,7 @@ impl Keeper {
         let router = &broker.shared.router;
         let mut there: BTreeSet<_> = broker.shared.relay.others().into_iter().collect();
         there.insert(broker.shared.observer.node().to_owned());
-        let gone = self.gone(&there, router.roster(|roster| roster.nodes()));
+        let gone = self.lost_nodes(&there, router.roster(|roster| roster.nodes()));
         if !gone.is_empty() {
             debug!(?gone, "nodes are gone, and who was there with them");
             router.revise_roster(|roster| roster.lose_nodes(&gone));
@@ -147,7 +147,11 @@ impl Keeper {
     }
 
     /// Nodes that are not there any more.
-    fn gone(&mut self, there: &BTreeSet<String>, heard_of: BTreeSet<String>) -> BTreeSet<String> {
+    fn lost_nodes(
+        &mut self,
+        there: &BTreeSet<String>,
+        heard_of: BTreeSet<String>,
+    ) -> BTreeSet<String> {
         self.absent.retain(|node, _| heard_of.contains(node) && !there.contains(node));
         let absent = heard_of.into_iter().filter(|node| !there.contains(node));
         let is_gone = |node: &String| {
@@ -189,7 +193,7 @@ impl Keeper {
             return Ok(());
         }
         debug!(?stuck, "changes of who is in these topics were lost");
-        broker.ask_again(stuck.into_iter().collect()).await
+        broker.ask_about_all(stuck.into_iter().collect()).await
     }
 }
 

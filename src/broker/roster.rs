@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use self::room::Listed;
 use self::room::{Part, Room, Taken, Word};
-use super::{Attending, RoomState};
+use super::{Attending, RoomVersion};
 use crate::model::{Event, Pattern, Present, Topic};
 
 /// How many patterns and topics are asked about at a time.
@@ -22,7 +22,7 @@ const ASKED: usize = 1_024;
 const NOTED: usize = 65_536;
 
 /// How many nodes are remembered as gone.
-const GONE: usize = 1_024;
+const LOST_NODES: usize = 1_024;
 
 /// How many changes each node has told.
 pub(super) type ChangesByNode = HashMap<String, u64>;
@@ -38,7 +38,7 @@ pub(super) struct Roster {
     /// Topics of which a change is missing.
     broken: HashSet<Topic>,
     /// Nodes that are gone: what is still on its way from them is about nobody.
-    gone: BTreeSet<String>,
+    lost_nodes: BTreeSet<String>,
     inquiry: Option<Inquiry>,
 }
 
@@ -60,7 +60,7 @@ pub struct Roll {
 
 /// What all nodes answered: how many changes each had told when it was asked first, and who is there.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+pub(super) struct InquiryAnswer {
     pub(super) changes_by_node: ChangesByNode,
     pub(super) members: Vec<Present>,
     /// Whether no node that is there was silent.
@@ -184,7 +184,7 @@ impl Roster {
             return Folded::AsItIs;
         }
         let Some(word) = Word::read(event) else { return Folded::AsItIs };
-        if self.gone.contains(word.node()) {
+        if self.lost_nodes.contains(word.node()) {
             return Folded::Known;
         }
         if let Some(inquiry) = &mut self.inquiry {
@@ -229,7 +229,7 @@ impl Roster {
     }
 
     /// Takes what was answered; the topics of which it turned out that changes were missed, where that is news.
-    pub(super) fn end_inquiry(&mut self, heard: Heard) -> Vec<Topic> {
+    pub(super) fn end_inquiry(&mut self, heard: InquiryAnswer) -> Vec<Topic> {
         let Some(Inquiry { patterns, mut noted, count }) = self.inquiry.take() else {
             return Vec::new();
         };
@@ -237,7 +237,7 @@ impl Roster {
             // Some were not noted.
             return Vec::new();
         }
-        self.gone.retain(|node| !heard.changes_by_node.contains_key(node));
+        self.lost_nodes.retain(|node| !heard.changes_by_node.contains_key(node));
         let mut anew: HashMap<Topic, Room> = HashMap::new();
         for present in heard.members {
             let Some(room) = present.member.topic.presence() else { continue };
@@ -299,9 +299,9 @@ impl Roster {
 
     /// Nodes are gone, and whoever was there with them; the topics that this changes.
     pub(super) fn lose_nodes(&mut self, gone: &BTreeSet<String>) -> Vec<Topic> {
-        self.gone.extend(gone.iter().cloned());
-        while self.gone.len() > GONE {
-            self.gone.pop_first();
+        self.lost_nodes.extend(gone.iter().cloned());
+        while self.lost_nodes.len() > LOST_NODES {
+            self.lost_nodes.pop_first();
         }
         let mut changed = Vec::new();
         for (name, room) in &mut self.rooms {
@@ -325,7 +325,7 @@ impl Roster {
     /// newest change that is known here where a newer one was told, or where nobody is there any more.
     pub(super) fn behind(
         &self,
-        pages: &[Attending<RoomState>],
+        pages: &[Attending<RoomVersion>],
         is_asked: impl Fn(&Topic) -> bool,
     ) -> HashMap<(Topic, String), u64> {
         let mut behind = HashMap::new();

@@ -1,7 +1,7 @@
 //! From the log's feed to the workers that have a subscriber.
 //!
 //! The one place where events cross threads: once a worker, never once a subscriber. What a worker
-//! wants is the same pure [`Topics`] as what a session wants, one level up. Marks are placed under
+//! wants is the same pure [`Topics`] as what a session wants, one level up. Barriers are placed under
 //! the lock that routes, which is what makes them a boundary: before it, or after it, never both.
 
 use std::collections::BTreeMap;
@@ -20,10 +20,10 @@ use super::inbox::{Inbox, Item};
 use super::observer::{NoObserver, Observer};
 use super::roster::{Folded, Roster};
 use super::topics::{Subscribed, Topics};
-use super::{MarkId, SessionKey};
+use super::{BarrierId, SessionKey};
 use crate::history::{Feed, Loss, LostTopic};
 use crate::model::{Cursor, Event, Pattern, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a backlog waits for room, a piece.
 const ROOM: Duration = Duration::from_millis(250);
@@ -77,7 +77,7 @@ impl Router {
     }
 
     fn lock(&self) -> MutexGuard<'_, Routes> {
-        self.routes.lock().unwrap_or_else(half_done)
+        lock(&self.routes)
     }
 
     /// Adds a worker, which wants nothing yet.
@@ -99,14 +99,14 @@ impl Router {
         }
     }
 
-    /// Routes events of `patterns` to `worker` too, and places a mark where that begins: every
-    /// event after the mark comes, none before it needs to.
+    /// Routes events of `patterns` to `worker` too, and sets a barrier where that begins: every
+    /// event after the barrier comes, none before it needs to.
     pub(super) fn want(
         &self,
         worker: WorkerId,
         patterns: &[Pattern],
         session: SessionKey,
-        mark: MarkId,
+        barrier: BarrierId,
     ) {
         let mut routes = self.lock();
         for pattern in patterns {
@@ -118,7 +118,7 @@ impl Router {
                 }
             }
         }
-        routes.put(worker, |position| Item::Mark { session, mark, position });
+        routes.put(worker, |position| Item::Barrier { session, barrier, position });
     }
 
     /// Routes events of `patterns` to `worker` no longer.
@@ -139,12 +139,12 @@ impl Router {
         &self,
         worker: WorkerId,
         session: SessionKey,
-        mark: MarkId,
+        barrier: BarrierId,
         patterns: Arc<[Pattern]>,
     ) {
         let mut routes = self.lock();
         let roll = routes.roster.roll(patterns);
-        routes.put(worker, |_| Item::Roll { session, mark, roll });
+        routes.put(worker, |_| Item::Roll { session, barrier, roll });
     }
 
     /// Waits until it is known who is in the topics of these patterns.
@@ -211,8 +211,8 @@ impl Routes {
     fn loss_of(&self, rooms: Vec<Topic>) -> Option<Loss> {
         let lost = |topic| LostTopic { topic, is_superseded: false };
         let topics: Vec<_> = rooms.into_iter().map(lost).collect();
-        let (since, place) = (self.head, self.head);
-        (!topics.is_empty()).then(|| Loss { since, place, topics: Some(topics.into()) })
+        let (since, position) = (self.head, self.head);
+        (!topics.is_empty()).then(|| Loss { since, position, topics: Some(topics.into()) })
     }
 }
 
@@ -253,18 +253,18 @@ impl Feed for Router {
         }
     }
 
-    fn skip(&self, topic: &Topic, place: Option<Cursor>) -> bool {
+    fn skip(&self, topic: &Topic, position: Option<Cursor>) -> bool {
         let mut routes = self.lock();
         let is_unwanted = routes.topics.subscribers(topic).next().is_none();
-        if is_unwanted && let Some(place) = place {
-            routes.head = place;
+        if is_unwanted && let Some(position) = position {
+            routes.head = position;
         }
         is_unwanted
     }
 
     fn broken(&self, loss: Loss) {
         let mut routes = self.lock();
-        routes.head = loss.place;
+        routes.head = loss.position;
         for inbox in routes.inboxes.values() {
             inbox.put([Item::Broken(loss.clone())]);
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix::Addr;
 
 use super::fanout::{Fanout, More, Watch};
-use super::subscriber::{MarkId, SessionInfo, SessionKey, Subscriber};
+use super::subscriber::{BarrierId, SessionInfo, SessionKey, Subscriber};
 use super::worker::Worker;
 use crate::clock::Instant;
 use crate::model::{Close, Ended, Pattern, Trouble};
@@ -85,8 +85,8 @@ impl<S: Subscriber> WorkerHandle<S> {
     }
 
     /// Looks whether a session may still be there, and at its rights; false where it is gone.
-    pub fn look_again(&self, session: SessionKey) -> bool {
-        self.call(|worker| worker.look_again(session))
+    pub fn recheck_rights(&self, session: SessionKey) -> bool {
+        self.call(|worker| worker.recheck_rights(session))
     }
 
     /// Has a session become somebody, unless it is refused, which it is told then.
@@ -94,7 +94,7 @@ impl<S: Subscriber> WorkerHandle<S> {
         self.call(|worker| worker.identify(session, caller));
     }
 
-    /// Subscribes a session, unless it is refused, which it is told then. [`Subscriber::marked`] hears where
+    /// Subscribes a session, unless it is refused, which it is told then. [`Subscriber::barrier_reached`] hears where
     /// the subscription begins.
     pub fn subscribe(&self, session: SessionKey, subscribe: S::Subscribe) {
         self.call(|worker| worker.subscribe(session, subscribe));
@@ -105,15 +105,15 @@ impl<S: Subscriber> WorkerHandle<S> {
         self.call(|worker| worker.unsubscribe(session, patterns));
     }
 
-    /// Asks for `mark` once more, behind everything that waits now.
-    pub fn mark(&self, session: SessionKey, mark: MarkId) {
-        self.call(|worker| worker.mark(session, mark));
+    /// Asks for `barrier` once more, behind everything that waits now.
+    pub fn set_barrier(&self, session: SessionKey, barrier: BarrierId) {
+        self.call(|worker| worker.set_barrier(session, barrier));
     }
 
     /// Asks who is in the topics of these patterns, at the end of everything that waits now;
     /// [`Subscriber::called`] hears it.
-    pub fn call_roll(&self, session: SessionKey, mark: MarkId, patterns: Arc<[Pattern]>) {
-        self.call(|worker| worker.call_roll(session, mark, patterns));
+    pub fn call_roll(&self, session: SessionKey, barrier: BarrierId, patterns: Arc<[Pattern]>) {
+        self.call(|worker| worker.call_roll(session, barrier, patterns));
     }
 
     /// Ends a session: it gets the good-bye and nothing else.

@@ -22,10 +22,10 @@ pub struct SessionKey {
 
 /// A boundary in the order of what a worker handles; no two of a worker are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MarkId(pub(super) u64);
+pub struct BarrierId(pub(super) u64);
 
 #[cfg(test)]
-impl MarkId {
+impl BarrierId {
     /// One of a worker.
     pub const ONE: Self = Self(1);
 }
@@ -112,7 +112,7 @@ pub trait Subscriber: Sized + 'static {
 
     /// Looks whether the session may be here at all at this moment, and at what it may receive; a reason
     /// to end it otherwise.
-    fn look_again(&mut self) -> Result<Changed<Self::Errand>, Close>;
+    fn recheck_rights(&mut self) -> Result<Changed<Self::Errand>, Close>;
 
     /// Becomes somebody, or says why not.
     fn identify(&mut self, caller: Self::Caller) -> Changed<Self::Errand>;
@@ -120,10 +120,10 @@ pub trait Subscriber: Sized + 'static {
     /// Whose token it shows.
     fn bearer(&self) -> Option<&Bearer>;
 
-    /// Takes a subscribe, which begins where `mark` will be found, or says why not.
+    /// Takes a subscribe, which begins where `barrier` will be found, or says why not.
     fn subscribe(
         &mut self,
-        mark: MarkId,
+        barrier: BarrierId,
         subscribe: Self::Subscribe,
     ) -> Option<Joined<Self::Errand>>;
 
@@ -140,12 +140,12 @@ pub trait Subscriber: Sized + 'static {
     /// where more waits than may.
     fn flush(&mut self) -> Result<Option<Instant>, Close>;
 
-    /// Hears that all before `mark` has been delivered, up to `position`.
-    fn marked(&mut self, mark: MarkId, position: Cursor);
+    /// Hears that all before `barrier` has been delivered, up to `position`.
+    fn barrier_reached(&mut self, barrier: BarrierId, position: Cursor);
 
-    /// Hears who was in the topics that it asked about, for `mark`, at this place of what it is delivered; nothing where
+    /// Hears who was in the topics that it asked about, for `barrier`, at this place of what it is delivered; nothing where
     /// that is not known.
-    fn called(&mut self, mark: MarkId, roll: Option<Roll>);
+    fn called(&mut self, barrier: BarrierId, roll: Option<Roll>);
 
     /// Seconds between its heartbeats.
     fn heartbeat(&self) -> u32;
@@ -154,8 +154,8 @@ pub trait Subscriber: Sized + 'static {
     /// nothing is heard from its client any more.
     fn beat(&mut self, position: Cursor) -> Result<(), Close>;
 
-    /// Hears that events were lost: of topics that its patterns match, or of any. What it reads again because of that may have `mark`.
-    fn broken(&mut self, loss: &Loss, mark: MarkId) -> Option<Self::Errand>;
+    /// Hears that events were lost: of topics that its patterns match, or of any. What it reads again because of that may have `barrier`.
+    fn broken(&mut self, loss: &Loss, barrier: BarrierId) -> Option<Self::Errand>;
 
     /// Hears how the log is.
     fn tell(&mut self, trouble: Trouble);

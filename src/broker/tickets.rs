@@ -10,7 +10,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use crate::clock::Instant;
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a ticket waits to be used.
 pub const TICKET_LIFE: Duration = Duration::from_secs(60);
@@ -22,11 +22,11 @@ const PREFIX: &str = "fft_";
 #[derive(Debug)]
 pub(super) struct Tickets {
     max: usize,
-    state: Mutex<State>,
+    issued: Mutex<Issued>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Issued {
     /// What was left for those that were not used.
     left: HashMap<String, String>,
     /// All that were given out, the oldest first, with when they end.
@@ -36,7 +36,7 @@ struct State {
 impl Tickets {
     /// Gives out at most `max` tickets in the life of one.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, state: Mutex::default() }
+        Self { max, issued: Mutex::default() }
     }
 
     /// Whether this has the form of a ticket.
@@ -49,26 +49,26 @@ impl Tickets {
     /// Leaves something for whoever shows the ticket, which nobody can guess; none where too many
     /// were given out.
     pub(super) fn leave(&self, what: String, now: Instant) -> Option<String> {
-        let mut state = self.state.lock().unwrap_or_else(half_done);
-        state.forget_expired(now);
-        if state.given.len() >= self.max {
+        let mut issued = lock(&self.issued);
+        issued.forget_expired(now);
+        if issued.given.len() >= self.max {
             return None;
         }
         let ticket = format!("{PREFIX}{:032x}", rand::rng().random::<u128>());
-        state.left.insert(ticket.clone(), what);
-        state.given.push_back((now + TICKET_LIFE, ticket.clone()));
+        issued.left.insert(ticket.clone(), what);
+        issued.given.push_back((now + TICKET_LIFE, ticket.clone()));
         Some(ticket)
     }
 
     /// Takes what was left for a ticket.
     pub(super) fn take(&self, ticket: &str, now: Instant) -> Option<String> {
-        let mut state = self.state.lock().unwrap_or_else(half_done);
-        state.forget_expired(now);
-        state.left.remove(ticket)
+        let mut issued = lock(&self.issued);
+        issued.forget_expired(now);
+        issued.left.remove(ticket)
     }
 }
 
-impl State {
+impl Issued {
     fn forget_expired(&mut self, now: Instant) {
         let expired = self.given.iter().take_while(|(until, _)| *until <= now).count();
         for (_, ticket) in self.given.drain(..expired) {
@@ -105,6 +105,6 @@ mod tests {
         assert!(tickets.leave("3".to_owned(), now + TICKET_LIFE / 2).is_none());
         assert!(tickets.leave("3".to_owned(), now + TICKET_LIFE).is_some());
         assert!(tickets.leave("4".to_owned(), now + TICKET_LIFE).is_none());
-        assert_eq!(tickets.state.lock().unwrap().left.len(), 2);
+        assert_eq!(tickets.issued.lock().unwrap().left.len(), 2);
     }
 }

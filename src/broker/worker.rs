@@ -21,7 +21,7 @@ use super::outlook::Outlook;
 use super::router::{Router, WorkerId};
 use super::subscriber::{Changed, Delivered, Joined, SessionKey, SessionView, Subscriber};
 use super::topics::{Subscribed, Topics};
-use super::{Answer, MarkId, Observer, Question, SessionInfo, Sort, Timing};
+use super::{Answer, BarrierId, Observer, Question, SessionInfo, Sort, Timing};
 use crate::clock::{Clock, Instant};
 use crate::history::{ListTopics, Loss, LostTopic};
 use crate::metrics::{Metrics, TransportLabel};
@@ -51,7 +51,7 @@ pub(super) struct Worker<S: Subscriber> {
     /// When they are to be told to go elsewhere.
     goaways: Goaways,
     errands: VecDeque<(SessionKey, S::Errand)>,
-    next_mark: u64,
+    next_barrier: u64,
     next_number: u32,
     ticks: u64,
 }
@@ -93,7 +93,7 @@ impl<S: Subscriber> Worker<S> {
             deadlines: Alarms::default(),
             goaways: Goaways::new(outlook),
             errands: VecDeque::new(),
-            next_mark: 0,
+            next_barrier: 0,
             next_number: 0,
             ticks: 0,
         }
@@ -118,7 +118,7 @@ impl<S: Subscriber> Worker<S> {
         if self.outlook.is_draining() {
             return Err(Close::Restart);
         }
-        subscriber.look_again()?;
+        subscriber.recheck_rights()?;
         let label = TransportLabel { transport: info.transport.name() };
         self.metrics.sessions.get_or_create(&label).inc();
         debug!(session = %info.id, "session entered");
@@ -153,9 +153,9 @@ impl<S: Subscriber> Worker<S> {
     }
 
     /// Looks at a session's rights anew; false where it is gone, or ends with that.
-    pub(super) fn look_again(&mut self, key: SessionKey) -> bool {
+    pub(super) fn recheck_rights(&mut self, key: SessionKey) -> bool {
         let Some(entry) = self.entry(key) else { return false };
-        match entry.subscriber.look_again() {
+        match entry.subscriber.recheck_rights() {
             Ok(changed) => self.apply(key, changed),
             Err(close) => self.end(key, close),
         }
@@ -163,11 +163,11 @@ impl<S: Subscriber> Worker<S> {
     }
 
     /// Looks at the rights of every session anew.
-    pub(super) fn all_look_again(&mut self) {
+    pub(super) fn recheck_all_rights(&mut self) {
         for key in self.keys() {
-            if self.look_again(key) {
+            if self.recheck_rights(key) {
                 // Others may see now that it is in a topic, or no longer.
-                self.show_again(key);
+                self.refresh_listing(key);
             }
         }
     }
@@ -178,13 +178,13 @@ impl<S: Subscriber> Worker<S> {
         let changed = entry.subscriber.identify(caller);
         entry.info.bearer = entry.subscriber.bearer().cloned().map(Box::new);
         self.apply(key, changed);
-        self.show_again(key);
+        self.refresh_listing(key);
         // What was true when the credential was looked at may not be true now.
-        self.look_again(key);
+        self.recheck_rights(key);
     }
 
     /// Has others see who a session is now, where they see that it is in a topic.
-    fn show_again(&self, key: SessionKey) {
+    fn refresh_listing(&self, key: SessionKey) {
         if let Some(entry) =
             self.sessions.get(key.slot as usize).filter(|it| it.number == key.number)
         {
@@ -200,19 +200,19 @@ impl<S: Subscriber> Worker<S> {
 
     /// Subscribes a session, unless it is refused, which it is told then.
     pub(super) fn subscribe(&mut self, key: SessionKey, subscribe: S::Subscribe) {
-        if !self.look_again(key) {
+        if !self.recheck_rights(key) {
             return;
         }
-        let mark = self.new_mark();
+        let barrier = self.new_barrier();
         let Some(entry) = self.entry(key) else { return };
-        if let Some(Joined { patterns, errand }) = entry.subscriber.subscribe(mark, subscribe) {
-            self.route(key, patterns, mark);
+        if let Some(Joined { patterns, errand }) = entry.subscriber.subscribe(barrier, subscribe) {
+            self.route(key, patterns, barrier);
             self.errands.extend(errand.map(|errand| (key, errand)));
         }
         self.settle(key);
     }
 
-    fn route(&mut self, key: SessionKey, patterns: Vec<Pattern>, mark: MarkId) {
+    fn route(&mut self, key: SessionKey, patterns: Vec<Pattern>, barrier: BarrierId) {
         let Some(entry) = self.sessions.get(key.slot as usize) else { return };
         let mut wanted = Vec::new();
         for pattern in patterns {
@@ -226,20 +226,25 @@ impl<S: Subscriber> Worker<S> {
                 wanted.push(pattern);
             }
         }
-        self.router.want(self.id, &wanted, key, mark);
+        self.router.want(self.id, &wanted, key, barrier);
     }
 
-    /// Asks for `mark` once more, behind everything that waits now.
-    pub(super) fn mark(&mut self, key: SessionKey, mark: MarkId) {
+    /// Asks for `barrier` once more, behind everything that waits now.
+    pub(super) fn set_barrier(&mut self, key: SessionKey, barrier: BarrierId) {
         if self.entry(key).is_some() {
-            self.router.want(self.id, &[], key, mark);
+            self.router.want(self.id, &[], key, barrier);
         }
     }
 
     /// Asks who is in the topics of these patterns, at the end of everything that waits now.
-    pub(super) fn call_roll(&mut self, key: SessionKey, mark: MarkId, patterns: Arc<[Pattern]>) {
+    pub(super) fn call_roll(
+        &mut self,
+        key: SessionKey,
+        barrier: BarrierId,
+        patterns: Arc<[Pattern]>,
+    ) {
         if self.entry(key).is_some() {
-            self.router.call_roll(self.id, key, mark, patterns);
+            self.router.call_roll(self.id, key, barrier, patterns);
         }
     }
 
@@ -329,11 +334,11 @@ impl<S: Subscriber> Worker<S> {
                 // Nobody waits for it any more where it can't be sent.
                 Item::Census(asked) => _ = asked.send(self.census()),
                 Item::Broken(loss) => self.broken(&loss),
-                Item::Roll { session, mark, roll } => {
-                    self.with(session, |subscriber| subscriber.called(mark, roll));
+                Item::Roll { session, barrier, roll } => {
+                    self.with(session, |subscriber| subscriber.called(barrier, roll));
                 }
-                Item::Mark { session, mark, position } => {
-                    self.with(session, |subscriber| subscriber.marked(mark, position));
+                Item::Barrier { session, barrier, position } => {
+                    self.with(session, |subscriber| subscriber.barrier_reached(barrier, position));
                 }
             }
         }
@@ -373,9 +378,9 @@ impl<S: Subscriber> Worker<S> {
     }
 
     fn broken(&mut self, loss: &Loss) {
-        let mark = self.new_mark();
+        let barrier = self.new_barrier();
         let Some(topics) = &loss.topics else {
-            return self.keys().into_iter().for_each(|key| self.tell_loss(key, loss, mark));
+            return self.keys().into_iter().for_each(|key| self.tell_loss(key, loss, barrier));
         };
         let mut lost_by_session: BTreeMap<SessionKey, Vec<LostTopic>> = BTreeMap::new();
         for lost in topics.iter() {
@@ -385,12 +390,12 @@ impl<S: Subscriber> Worker<S> {
         }
         for (key, theirs) in lost_by_session {
             let loss = Loss { topics: Some(theirs.into()), ..*loss };
-            self.tell_loss(key, &loss, mark);
+            self.tell_loss(key, &loss, barrier);
         }
     }
 
-    fn tell_loss(&mut self, key: SessionKey, loss: &Loss, mark: MarkId) {
-        let errand = self.with(key, |subscriber| subscriber.broken(loss, mark)).flatten();
+    fn tell_loss(&mut self, key: SessionKey, loss: &Loss, barrier: BarrierId) {
+        let errand = self.with(key, |subscriber| subscriber.broken(loss, barrier)).flatten();
         self.errands.extend(errand.map(|errand| (key, errand)));
     }
 
@@ -476,9 +481,9 @@ impl<S: Subscriber> Worker<S> {
         Census { sessions: self.sessions.len(), without_room: without.count() }
     }
 
-    fn new_mark(&mut self) -> MarkId {
-        self.next_mark += 1;
-        MarkId(self.next_mark)
+    fn new_barrier(&mut self) -> BarrierId {
+        self.next_barrier += 1;
+        BarrierId(self.next_barrier)
     }
 
     /// Every session that is here.

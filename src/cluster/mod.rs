@@ -8,7 +8,7 @@ mod answered;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant as Moment};
 
 use futures_util::future::BoxFuture;
@@ -21,7 +21,7 @@ use self::answered::{Answered, Known};
 use crate::broker::{Answer, Answers, BrokerHandle, Question, Relay};
 use crate::history::redis::{Letter, Nodes};
 use crate::model::{Code, LogName, Problem};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long nodes may take to answer.
 const PATIENCE: Duration = Duration::from_millis(1_500);
@@ -184,10 +184,6 @@ fn changes_something(question: &Question) -> bool {
         | Question::Sessions(..)
         | Question::RankedSessions(..) => false,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(half_done)
 }
 
 impl Relay for RedisRelay {

@@ -14,7 +14,7 @@ use actix_web::http::Uri;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::schema::{self, Typed};
-use super::value::{Hidden, Place, Size, Span};
+use super::value::{Hidden, Medium, Size, Span};
 use super::{
     ApiKey, Auth, Certificate, Config, History, Jwks, Jwt, KeyHash, Limits, Log, Own, Rule, Rules,
     Storage, Who, token_keys,
@@ -261,7 +261,7 @@ fn history(
 fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
     let history = &typed.history;
     let is_cluster = typed.redis.url.is_some();
-    let usual = if is_cluster { Place::Redis } else { Place::Disk };
+    let usual = if is_cluster { Medium::Redis } else { Medium::Disk };
     let kept = Kept {
         is_cluster,
         storage: history.storage.unwrap_or(usual),
@@ -283,7 +283,7 @@ fn rules(typed: &Typed, complaints: &mut Complaints) -> Rules {
     Rules {
         listed,
         revocations: revocations(&default, safest, &typed.auth),
-        places: places(&default, safest),
+        webhook_offsets: webhook_offsets(&default, safest),
         notices: notices(&default, safest, !typed.webhooks.is_empty()),
         default,
     }
@@ -319,7 +319,7 @@ fn revocations(default: &Rule, storage: Storage, auth: &schema::Auth) -> Rule {
 }
 
 /// What is kept of how far webhooks got: the last steps of each, for good, in the safest place there is.
-fn places(default: &Rule, storage: Storage) -> Rule {
+fn webhook_offsets(default: &Rule, storage: Storage) -> Rule {
     Rule {
         pattern: Pattern::everything(),
         storage,
@@ -335,7 +335,7 @@ fn places(default: &Rule, storage: Storage) -> Rule {
 #[derive(Clone, Copy)]
 struct Kept {
     is_cluster: bool,
-    storage: Place,
+    storage: Medium,
     max_events: usize,
     max_bytes: Size,
     max_age: Span,
@@ -372,12 +372,12 @@ impl Kept {
 
     fn storage(self, key: &str, complaints: &mut Complaints) -> Storage {
         match (self.storage, self.is_cluster) {
-            (Place::None, _) => return Storage::None,
-            (Place::Redis, true) => return Storage::Redis,
-            (Place::Disk, false) => return Storage::Disk,
-            (Place::Memory, false) => return Storage::Memory,
-            (Place::Redis, false) => complain(complaints, key, "\"redis\" needs redis.url"),
-            (Place::Disk | Place::Memory, true) => {
+            (Medium::None, _) => return Storage::None,
+            (Medium::Redis, true) => return Storage::Redis,
+            (Medium::Disk, false) => return Storage::Disk,
+            (Medium::Memory, false) => return Storage::Memory,
+            (Medium::Redis, false) => complain(complaints, key, "\"redis\" needs redis.url"),
+            (Medium::Disk | Medium::Memory, true) => {
                 let message = "with redis.url, events are kept in Redis for all nodes: use \"redis\" \
                                or \"none\"";
                 complain(complaints, key, message);

@@ -28,7 +28,7 @@ pub use changes::{KeptOtherwise, needs_restart};
 pub use load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_with_origins};
 pub use own::{Lack, Own, Owner, is_segment};
 pub use token_keys::secret_bytes;
-pub use value::{Given, Hidden, Place, Size, SizeError, Span, SpanError, Value};
+pub use value::{Given, Hidden, Medium, Size, SizeError, Span, SpanError, Value};
 
 use crate::model::{EventType, NoticeKind, Pattern, Topic, TopicError};
 
@@ -388,7 +388,7 @@ pub struct Rules {
     /// For what is accepted no longer, which only applications may see.
     pub revocations: Rule,
     /// For how far webhooks got.
-    pub places: Rule,
+    pub webhook_offsets: Rule,
     /// For what the broker says about itself, where no listed rule says otherwise.
     pub notices: Rule,
 }
@@ -398,7 +398,7 @@ impl Rules {
     pub fn of(&self, topic: &Topic) -> &Rule {
         if topic.is_state() {
             let is_revocations = self.revocations.pattern.matches(topic);
-            return if is_revocations { &self.revocations } else { &self.places };
+            return if is_revocations { &self.revocations } else { &self.webhook_offsets };
         }
         let other = if topic.is_reserved() { &self.notices } else { &self.default };
         self.listed.iter().find(|rule| rule.pattern.matches(topic)).unwrap_or(other)
@@ -406,7 +406,7 @@ impl Rules {
 
     /// The different ages that events are kept for, where they are not kept for good.
     pub fn ages(&self) -> Vec<Duration> {
-        let own = [&self.revocations, &self.places, &self.notices];
+        let own = [&self.revocations, &self.webhook_offsets, &self.notices];
         let mut ages: Vec<_> = self.all().chain(own).map(|rule| rule.max_age).collect();
         ages.retain(|age| *age != Duration::MAX);
         ages.sort_unstable();
@@ -442,7 +442,7 @@ impl Rules {
                 return false;
             }
         }
-        let others = [&self.default, &self.revocations, &self.places, &self.notices];
+        let others = [&self.default, &self.revocations, &self.webhook_offsets, &self.notices];
         others.iter().any(|rule| rule.storage == storage)
     }
 }

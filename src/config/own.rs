@@ -32,7 +32,7 @@ pub enum Lack {
 
 impl<'a> Owner<'a> {
     /// What stands for somebody in a segment, and the owner's name there, if it has one.
-    fn place(&self, segment: &str) -> Option<(Lack, Option<&'a str>)> {
+    fn placeholder(&self, segment: &str) -> Option<(Lack, Option<&'a str>)> {
         match segment {
             SUB => Some((Lack::Sub, self.sub)),
             SESSION => Some((Lack::Session, self.session)),
@@ -42,13 +42,13 @@ impl<'a> Owner<'a> {
 
     /// Whether a pattern is about what is somebody's own.
     pub fn is_named_in(pattern: &Pattern) -> bool {
-        let is_place = |segment: &str| Owner::default().place(segment).is_some();
-        pattern.as_str().contains('{') && pattern.segments().any(is_place)
+        let is_placeholder = |segment: &str| Owner::default().placeholder(segment).is_some();
+        pattern.as_str().contains('{') && pattern.segments().any(is_placeholder)
     }
 
     /// A pattern with the owner's names in their places; none where it has no name for one of them, or no plain one.
     pub fn fill(&self, pattern: &Pattern) -> Option<Pattern> {
-        let fill = |segment| match self.place(segment) {
+        let fill = |segment| match self.placeholder(segment) {
             Some((_, name)) => name.filter(|name| is_segment(name)),
             None => Some(segment),
         };
@@ -76,7 +76,7 @@ impl Own {
             return (pattern, None);
         }
         let anybody =
-            |segment| if Owner::default().place(segment).is_some() { "*" } else { segment };
+            |segment| if Owner::default().placeholder(segment).is_some() { "*" } else { segment };
         let all: Vec<_> = pattern.segments().map(anybody).collect();
         let all = Pattern::parse(&all.join(".")).unwrap_or_else(|_| Pattern::everything());
         (all, Some(Self(pattern)))
@@ -87,7 +87,7 @@ impl Own {
     pub fn is_of(&self, topic: &Topic, owner: Owner<'_>) -> bool {
         let mut places = self.0.segments().zip(topic.segments());
         places.all(|(segment, of_topic)| {
-            owner.place(segment).is_none_or(|(_, name)| name == Some(of_topic))
+            owner.placeholder(segment).is_none_or(|(_, name)| name == Some(of_topic))
         })
     }
 
@@ -99,7 +99,7 @@ impl Own {
     /// What `owner` lacks to own any of these topics.
     pub fn lacks(&self, owner: Owner<'_>) -> Option<Lack> {
         self.0.segments().find_map(|segment| {
-            let (what, name) = owner.place(segment)?;
+            let (what, name) = owner.placeholder(segment)?;
             (!name.is_some_and(is_segment)).then_some(what)
         })
     }

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::{Given, Hidden, Place, Size, Span, Value};
+use super::value::{Given, Hidden, Medium, Size, Span, Value};
 use super::{LogFormat, ProxyHeaders, Who};
 
 /// What is known of one key of `T`.
@@ -249,7 +249,7 @@ sections! {
         path: PathBuf = "./fanfare-data".into();
         /// Where events are kept: `"disk"` (the default), `"memory"` (until the broker stops) or
         /// `"none"`; in cluster mode `"redis"` (the default there) or `"none"`.
-        storage: Option<Place> = None;
+        storage: Option<Medium> = None;
         /// Whether a publish is acknowledged only once the disk itself has it. Without, the newest
         /// acknowledged events may be lost with the power, but not with the process.
         fsync: bool = true;
@@ -433,7 +433,7 @@ entry! {
     /// WebSocket session with a credential.
     pattern("match"): Option<String> = None;
     /// Where events are kept, as `history.storage`; `"none"` makes the topics ephemeral.
-    history("history"): Option<Place> = None;
+    history("history"): Option<Medium> = None;
     /// The most events kept of a topic.
     max_events("max_events"): Option<usize> = None;
     /// The most bytes kept of a topic.

@@ -350,7 +350,7 @@ macro_rules! words {
 
 /// Where events are to be kept, as far as one can say it: whether it fits the rest is checked later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Medium {
     /// In memory.
     Memory,
     /// Nowhere.
@@ -361,11 +361,11 @@ pub enum Place {
     Redis,
 }
 
-words!(Place: r#""disk", "memory", "redis" or "none""# {
-    "disk" = Place::Disk,
-    "memory" = Place::Memory,
-    "none" = Place::None,
-    "redis" = Place::Redis,
+words!(Medium: r#""disk", "memory", "redis" or "none""# {
+    "disk" = Medium::Disk,
+    "memory" = Medium::Memory,
+    "none" = Medium::None,
+    "redis" = Medium::Redis,
 });
 
 words!(Who: r#""anyone", "own", "token" or "nobody""# {

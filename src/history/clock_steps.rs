@@ -226,7 +226,7 @@ mod tests {
         }
 
         /// The place before a moment, and whether events are hidden by it.
-        fn place_before(&self, moment: i64) -> (u64, bool) {
+        fn position_before(&self, moment: i64) -> (u64, bool) {
             let next = |from: u64| -> Result<_, ()> {
                 Ok(self.events.iter().find(|(number, _)| *number >= from).copied())
             };
@@ -337,11 +337,11 @@ mod tests {
         log.pass(180_000, 0);
         log.publish();
         // Before the step: all that came since stands behind the place.
-        assert_eq!(log.place_before(true_time - 90_000), (3, false));
+        assert_eq!(log.position_before(true_time - 90_000), (3, false));
         // After it, while the event of the clock that was ahead may be dated later still.
-        assert_eq!(log.place_before(true_time + 10_000), (7, true));
+        assert_eq!(log.position_before(true_time + 10_000), (7, true));
         // After that as well.
-        assert_eq!(log.place_before(true_time + 150_000), (7, false));
+        assert_eq!(log.position_before(true_time + 150_000), (7, false));
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
             log.publish();
             log.pass(60_000, 0);
             log.publish();
-            assert_eq!(log.place_before(log.time - 30_000), (3, false));
+            assert_eq!(log.position_before(log.time - 30_000), (3, false));
         }
     }
 
@@ -377,7 +377,7 @@ mod tests {
                 log.publish();
             }
             let moment = log.time - back;
-            let (place, hides_some) = log.place_before(moment);
+            let (place, hides_some) = log.position_before(moment);
             let newest = log.events.iter().filter(|(_, date)| *date < moment).map(|(n, _)| *n).max();
             prop_assert_eq!(place, newest.unwrap_or(0));
             let hidden = |(number, date): &(u64, i64)| {

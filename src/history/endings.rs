@@ -16,7 +16,7 @@ pub struct Ending {
     /// Its topic.
     pub topic: Topic,
     /// Its place.
-    pub place: Cursor,
+    pub position: Cursor,
     /// What its tombstone carries: its version, so that no older one revives it.
     pub version: Envelope,
     /// Why.
@@ -36,19 +36,19 @@ impl Ending {
     /// What ends with an event at a place.
     pub(in crate::history) fn of(
         topic: Topic,
-        place: Cursor,
+        position: Cursor,
         envelope: &Envelope,
         reason: Removed,
     ) -> Self {
         let is_kept = |member: &Member<'_>| matches!(member, Member::Version(_) | Member::Epoch(_));
-        Self { topic, place, version: envelope.members().filter(is_kept).collect(), reason }
+        Self { topic, position, version: envelope.members().filter(is_kept).collect(), reason }
     }
 
     /// The event by which it ends, unless a newer one of its topic stands there.
     pub fn tombstone(self) -> NewEvent {
         let mut envelope = self.version;
         envelope.push(Member::Removed(self.reason));
-        let terms = Terms { unless_after: Some(self.place), ..Terms::default() };
+        let terms = Terms { unless_after: Some(self.position), ..Terms::default() };
         NewEvent {
             envelope: Some(Box::new(envelope)),
             terms: Some(Box::new(terms)),
@@ -68,7 +68,7 @@ pub(in crate::history) struct Endings {
 /// A value that ends by itself.
 #[derive(Debug)]
 struct Mortal {
-    place: Cursor,
+    position: Cursor,
     envelope: Envelope,
     /// When its time is over, where it has one.
     ends: Option<Instant>,
@@ -79,10 +79,10 @@ struct Mortal {
 impl Endings {
     /// Notes an event that is committed at a moment.
     pub(in crate::history) fn note(&mut self, event: &Event, now: Instant) {
-        let Some(place) = event.cursor else { return };
+        let Some(position) = event.cursor else { return };
         match event.envelope.as_deref().filter(|envelope| envelope.is_mortal()) {
             Some(envelope) => {
-                self.add(event.topic.clone(), place, envelope.clone(), now, envelope.ttl());
+                self.add(event.topic.clone(), position, envelope.clone(), now, envelope.ttl());
             }
             None => self.forget(&event.topic),
         }
@@ -92,7 +92,7 @@ impl Endings {
     pub(in crate::history) fn add(
         &mut self,
         topic: Topic,
-        place: Cursor,
+        position: Cursor,
         envelope: Envelope,
         now: Instant,
         left: Option<Duration>,
@@ -101,13 +101,13 @@ impl Endings {
         // A year is the longest, which every clock can tell.
         let ends = left.map(|left| now.checked_add(left).unwrap_or(now));
         if let Some(at) = ends {
-            self.by_time.insert((at, place.sequence), topic.clone());
+            self.by_time.insert((at, position.sequence), topic.clone());
         }
         let holder = envelope.holder().map(Arc::from);
         if let Some(holder) = &holder {
             self.holders.bind(holder, topic.clone());
         }
-        self.by_topic.insert(topic, Mortal { place, envelope, ends, holder });
+        self.by_topic.insert(topic, Mortal { position, envelope, ends, holder });
     }
 
     /// Lets what is there of a topic last.
@@ -115,9 +115,11 @@ impl Endings {
         if self.by_topic.is_empty() {
             return;
         }
-        let Some(Mortal { place, ends, holder, .. }) = self.by_topic.remove(topic) else { return };
+        let Some(Mortal { position, ends, holder, .. }) = self.by_topic.remove(topic) else {
+            return;
+        };
         if let Some(at) = ends {
-            self.by_time.remove(&(at, place.sequence));
+            self.by_time.remove(&(at, position.sequence));
         }
         if let Some(holder) = holder {
             self.holders.release(&holder, topic);
@@ -130,9 +132,9 @@ impl Endings {
     }
 
     /// Binds the value of a topic to another session, if it is still the one at a place.
-    pub(in crate::history) fn bind_again(&mut self, topic: &Topic, place: Cursor, session: &str) {
+    pub(in crate::history) fn rebind(&mut self, topic: &Topic, position: Cursor, session: &str) {
         let value = self.by_topic.get_mut(topic);
-        let Some(value) = value.filter(|value| value.place.sequence == place.sequence) else {
+        let Some(value) = value.filter(|value| value.position.sequence == position.sequence) else {
             return;
         };
         let session: Arc<str> = session.into();
@@ -160,8 +162,8 @@ impl Endings {
         let mut seen = HashSet::new();
         let all = over.chain(left).filter(|(topic, _)| seen.insert(*topic)).take(limit);
         let ending = |(topic, reason): (&Topic, Removed)| {
-            let Mortal { place, envelope, .. } = self.by_topic.get(topic)?;
-            Some(Ending::of(topic.clone(), *place, envelope, reason))
+            let Mortal { position, envelope, .. } = self.by_topic.get(topic)?;
+            Some(Ending::of(topic.clone(), *position, envelope, reason))
         };
         all.filter_map(ending).collect()
     }
@@ -212,8 +214,8 @@ mod tests {
         assert_eq!(due(&endings, after(20)), all);
         assert_eq!(endings.due(after(20), 2).len(), 2);
         // What is repeated is bound to who repeats it, if it is still there.
-        endings.bind_again(&Topic::parse("a").unwrap(), event("a", 1, &[]).cursor.unwrap(), "s-2");
-        endings.bind_again(&Topic::parse("c").unwrap(), event("c", 9, &[]).cursor.unwrap(), "s-2");
+        endings.rebind(&Topic::parse("a").unwrap(), event("a", 1, &[]).cursor.unwrap(), "s-2");
+        endings.rebind(&Topic::parse("c").unwrap(), event("c", 9, &[]).cursor.unwrap(), "s-2");
         endings.forget(&Topic::parse("b").unwrap());
         assert_eq!(due(&endings, after(20)), [named("c", Removed::Left)]);
         endings.leave("s-2".into(), now, Duration::ZERO);

@@ -36,7 +36,7 @@ pub trait Feed: Send + Sync {
 
     /// Passes an event by without its data where nobody wants its topic; false where somebody does,
     /// and nothing was done. Without a place it only asks, or the event is ephemeral.
-    fn skip(&self, topic: &Topic, place: Option<Cursor>) -> bool;
+    fn skip(&self, topic: &Topic, position: Option<Cursor>) -> bool;
 
     /// Tells those whom it concerns that events were lost.
     fn broken(&self, loss: Loss);
@@ -63,7 +63,7 @@ pub struct Loss {
     /// All up to here was heard.
     pub since: Cursor,
     /// What is heard next comes after this place.
-    pub place: Cursor,
+    pub position: Cursor,
     /// The topics that they were of; none where nobody knows.
     pub topics: Option<Arc<[LostTopic]>>,
 }
@@ -113,7 +113,7 @@ pub trait History: Send + Sync {
     fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>>;
 
     /// Where what has happened since then begins.
-    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>>;
+    fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>>;
 
     /// The newest kept event of each matching topic, by topic, a page at a time.
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>>;
@@ -190,8 +190,8 @@ impl Series {
         self.next += 1;
         // Digits, whose order is that of the numbers in every language that compares them.
         let mut number = [b'0'; 32];
-        for (digit, place) in number.iter_mut().rev().zip(0..20) {
-            *digit += (self.next / 10_u64.pow(place) % 10) as u8;
+        for (digit, power) in number.iter_mut().rev().zip(0..20) {
+            *digit += (self.next / 10_u64.pow(power) % 10) as u8;
         }
         IdempotencyKey { scope: self.scope, asked: Asked::as_it_came(number), is_in_series: true }
     }
@@ -331,18 +331,18 @@ struct FoundBack {
     looked_at: usize,
 }
 
-/// Up to which number one reads who reads what is before a place, and whether that is no place. `position` says of a
+/// Up to which number one reads who reads what is before a place, and whether that is no place. `resolve` says of a
 /// place of the log after which number one reads on from it, and whether something is missing there.
-fn upto(before: Cursor, head: Cursor, position: impl Fn(Cursor) -> (u64, bool)) -> (u64, bool) {
+fn upto(before: Cursor, head: Cursor, resolve: impl Fn(Cursor) -> (u64, bool)) -> (u64, bool) {
     let below = before.sequence.saturating_sub(1);
-    let is_place = |number: u64| match position(before.at(number)) {
+    let is_place = |number: u64| match resolve(before.at(number)) {
         (0, is_lost) => number == 0 && !is_lost,
         (after, _) => after == number,
     };
     if is_place(before.sequence) || is_place(below) {
         return (below.min(head.sequence), false);
     }
-    match position(before) {
+    match resolve(before) {
         (0, _) => (head.sequence, true),
         (after, _) => (after, true),
     }
@@ -352,7 +352,7 @@ fn upto(before: Cursor, head: Cursor, position: impl Fn(Cursor) -> (u64, bool)) 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// The place of the newest kept event, by number, that is older; read on after it.
-    pub place: Cursor,
+    pub position: Cursor,
     /// Events up to that place are dated between the time and now, for the clock went back.
     pub gap: bool,
 }
@@ -377,9 +377,9 @@ impl Newest {
     fn wants(&self, event: &Event) -> bool {
         match self.since {
             // By number: epochs of one log go on counting, and what went back is told by a gap.
-            Some(since) => event
-                .cursor
-                .is_some_and(|place| place.log != since.log || place.sequence > since.sequence),
+            Some(since) => event.cursor.is_some_and(|position| {
+                position.log != since.log || position.sequence > since.sequence
+            }),
             None => !event.is_tombstone(),
         }
     }

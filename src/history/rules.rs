@@ -23,7 +23,7 @@ impl InMemory {
 
     /// What these rules say.
     pub(in crate::history) fn of(rules: &Rules) -> Self {
-        let own = [&rules.revocations, &rules.places, &rules.notices];
+        let own = [&rules.revocations, &rules.webhook_offsets, &rules.notices];
         let is_in_memory = |storage| storage == Storage::Memory;
         let mut said = Self {
             rules: rules

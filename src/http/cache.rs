@@ -60,7 +60,7 @@ impl Keepers {
 const VARY: HeaderValue = HeaderValue::from_static("Authorization, Origin, Accept-Encoding");
 
 /// Says of an answer who may keep it, and how it is known again: on a 304 as on the answer itself (section 15.4.5).
-pub fn mark(answer: &mut HttpResponseBuilder, tag: &EntityTag, keepers: Keepers) {
+pub fn set_cache_headers(answer: &mut HttpResponseBuilder, tag: &EntityTag, keepers: Keepers) {
     answer.insert_header((header::CACHE_CONTROL, keepers.cache_control()));
     answer.insert_header((header::VARY, VARY));
     answer.insert_header((header::ETAG, tag.0.as_str()));

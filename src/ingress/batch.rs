@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::form::require_size;
+use super::body_format::require_size;
 use crate::auth::Access;
 use crate::config::Limits;
 use crate::model::{Code, Data, EventType, NewEvent, Problem, Topic, unmarked};

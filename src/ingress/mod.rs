@@ -5,7 +5,7 @@
 //! A batch is validated whole before any of it is stored.
 
 mod batch;
-mod form;
+mod body_format;
 mod idempotency;
 mod publish;
 mod read;
@@ -13,7 +13,7 @@ pub mod redis;
 mod snapshot;
 
 pub use self::batch::Batch;
-pub use self::form::Form;
+pub use self::body_format::BodyFormat;
 pub use self::publish::{publish_batch, publish_event, remove_value};
 pub use self::read::{
     forget_events, list_topics, read_cursor, read_events, read_matching_events, read_topic,

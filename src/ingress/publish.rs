@@ -7,7 +7,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 
 use super::batch::Batch;
-use super::form::{Form, StoredAs};
+use super::body_format::{BodyFormat, StoredAs};
 use super::idempotency;
 use crate::auth::{Access, Auth, Entrance};
 use crate::body::Sending;
@@ -35,7 +35,7 @@ pub async fn publish_event(
     let topic = Topic::parse(&topic)?;
     sending.check(|access| access.require_publish(&topic))?;
     sending.check(|access| access.require_rate(1))?;
-    let (form, charset) = Form::of(request.headers())?;
+    let (form, charset) = BodyFormat::of(request.headers())?;
     let kind =
         http::header(request.headers(), &http::X_EVENT_TYPE)?.map(EventType::parse).transpose()?;
     let (body, access) = sending.whole(limits.event_bytes, "limits.event_bytes", charset).await?;
@@ -53,7 +53,7 @@ pub async fn publish_event(
     let receipt = publish(&broker, &auth, &access, append).await?;
     let mut response = created(&receipt);
     match receipt.events.first() {
-        Some(event) => Ok(response.body(told(event, stored_as))),
+        Some(event) => Ok(response.body(receipt_body(event, stored_as))),
         None => Err(Problem::new(Code::Internal, "no receipt was given")),
     }
 }
@@ -77,8 +77,8 @@ pub async fn remove_value(
     access.sign(&mut event, None)?;
     let append = Append { events: vec![event], key };
     let receipt = publish(&broker, &auth, &access, append).await?;
-    let told: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
-    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(told.concat()))
+    let bodies: Vec<_> = receipt.events.iter().map(|event| receipt_body(event, None)).collect();
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(bodies.concat()))
 }
 
 /// `POST /v1/events`: one event, a batch, or one event a line.
@@ -92,12 +92,12 @@ pub async fn publish_batch(
 ) -> Result<HttpResponse, Problem> {
     Query::parse(request.query_string(), &[])?;
     sending.check(Access::require_publish_somewhere)?;
-    let (form, charset) = Form::of(request.headers())?;
+    let (form, charset) = BodyFormat::of(request.headers())?;
     let (body, access) = sending.whole(limits.batch_bytes, "limits.batch_bytes", charset).await?;
     let mut batch = match form {
-        Form::Json | Form::Guess => Batch::from_json(&body, &limits)?,
-        Form::Lines => Batch::from_lines(&body, &limits)?,
-        Form::Text | Form::Binary => {
+        BodyFormat::Json | BodyFormat::Guess => Batch::from_json(&body, &limits)?,
+        BodyFormat::Lines => Batch::from_lines(&body, &limits)?,
+        BodyFormat::Text | BodyFormat::Binary => {
             let detail = "send application/json or application/x-ndjson";
             return Err(Problem::new(Code::UnsupportedMediaType, detail));
         }
@@ -112,7 +112,7 @@ pub async fn publish_batch(
     access.require_rate(batch.events.len())?;
     let receipt = publish(&broker, &auth, &access, Append { events: batch.events, key }).await?;
     let mut response = created(&receipt);
-    let events: Vec<_> = receipt.events.iter().map(|event| told(event, None)).collect();
+    let events: Vec<_> = receipt.events.iter().map(|event| receipt_body(event, None)).collect();
     Ok(response.body([br#"{"events":["#, events.join(&b","[..]).as_slice(), b"]}"].concat()))
 }
 
@@ -150,7 +150,7 @@ fn created(receipt: &Receipt) -> HttpResponseBuilder {
 }
 
 /// What the publisher is told of one event.
-fn told(event: &EventReceipt, stored_as: Option<StoredAs>) -> Vec<u8> {
+fn receipt_body(event: &EventReceipt, stored_as: Option<StoredAs>) -> Vec<u8> {
     let superseded = event.superseded.map(|superseded| superseded.version);
     let stored_as = stored_as.map(StoredAs::name);
     receipt_object(event.cursor, &event.topic, event.time, superseded, stored_as)

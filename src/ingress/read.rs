@@ -196,8 +196,8 @@ async fn since(query: &Query, broker: &BrokerHandle) -> Result<(Option<Cursor>, 
         None => Ok((None, false)),
         Some(Start::After(cursor)) => Ok((Some(cursor), false)),
         Some(Start::Since(since)) => {
-            let moment = broker.history().place_before(since).await?;
-            Ok((Some(moment.place), moment.gap))
+            let moment = broker.history().position_before(since).await?;
+            Ok((Some(moment.position), moment.gap))
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::auth::{Access, Auth};
 use crate::broker::BrokerHandle;
 use crate::history::{Newest, digest};
 use crate::http::Query;
-use crate::http::cache::{EntityTag, Keepers, mark};
+use crate::http::cache::{EntityTag, Keepers, set_cache_headers};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Topic};
 
 #[derive(Serialize)]
@@ -29,14 +29,14 @@ struct SnapshotBody {
 }
 
 /// Where a page begins: `<cursor>.<topic>`, opaque to clients.
-struct Place {
+struct PageToken {
     /// The cursor of the first page.
     cursor: Cursor,
     /// The page is of topics after this one by name.
     after: Topic,
 }
 
-impl Place {
+impl PageToken {
     fn parse(text: &str) -> Result<Self, Problem> {
         let parts = text.split_once('.');
         let place = parts.and_then(|(cursor, after)| {
@@ -47,7 +47,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for PageToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.cursor, self.after)
     }
@@ -64,7 +64,7 @@ pub async fn read_snapshot(
     let pattern = pattern(&query)?;
     access.require_some_of(&pattern)?;
     let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
-    let place = query.one_filled("after")?.map(Place::parse).transpose()?;
+    let place = query.one_filled("after")?.map(PageToken::parse).transpose()?;
     let cursor = place.as_ref().map_or_else(|| broker.history().head(), |place| place.cursor);
     let after = place.map(|place| place.after);
     let (access, values) = values(&broker, &auth, access, &pattern, limit, after).await?;
@@ -76,12 +76,12 @@ pub async fn read_snapshot(
     let keepers = if is_for_all { Keepers::All } else { Keepers::Nobody };
     if tag.is_known(request.headers()) {
         let mut answer = HttpResponse::NotModified();
-        mark(&mut answer, &tag, keepers);
+        set_cache_headers(&mut answer, &tag, keepers);
         return Ok(answer.finish());
     }
-    let next = next.map(|after| Place { cursor, after }.to_string());
+    let next = next.map(|after| PageToken { cursor, after }.to_string());
     let mut answer = HttpResponse::Ok();
-    mark(&mut answer, &tag, keepers);
+    set_cache_headers(&mut answer, &tag, keepers);
     Ok(answer.json(SnapshotBody { events, cursor: cursor.to_string(), next }))
 }
 
@@ -141,10 +141,10 @@ mod tests {
     #[test]
     fn a_place_is_read_as_it_was_written_and_nothing_else_is_one() {
         for text in ["abcdefgh-1-42.a", "abcdefgh-9-0.orders.eu.42", "abcdefgh-1-1.$sys.a"] {
-            assert_eq!(Place::parse(text).unwrap().to_string(), text);
+            assert_eq!(PageToken::parse(text).unwrap().to_string(), text);
         }
         for text in ["", "a", "orders.eu", "abcdefgh-1-1", "abcdefgh-1-1.", "abcdefgh-1-1.a..b"] {
-            assert!(Place::parse(text).is_err(), "{text}");
+            assert!(PageToken::parse(text).is_err(), "{text}");
         }
     }
 }

@@ -7,7 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use tracing::warn;
 
 use super::tally::Held;
-use crate::model::{Quiet, Told};
+use crate::model::{Quiet, Summary};
 
 /// Those of the process, which has one history.
 pub static EARLY_KEYS: LazyLock<EarlyKeys> = LazyLock::new(EarlyKeys::default);
@@ -36,7 +36,7 @@ impl EarlyKeys {
     }
 }
 
-fn say(Told { count, example }: Told<Duration>) {
+fn say(Summary { count, example }: Summary<Duration>) {
     warn!(
         keys = count,
         remembered = ?Duration::from_secs(example.as_secs()),

@@ -6,7 +6,7 @@ use tracing::{debug, info};
 
 use super::CodeLabel;
 use super::tally::{Held, Tally};
-use crate::model::{Close, Ended, Told};
+use crate::model::{Close, Ended, Summary};
 
 /// The ends of the sessions of one node.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Ends {
     }
 }
 
-fn say((code, Told { count, example }): (&'static str, Told<End>)) {
+fn say((code, Summary { count, example }): (&'static str, Summary<End>)) {
     let End { session, transport, why } = example;
     info!(code, count, session, transport, "sessions ended: {why}");
 }

@@ -6,7 +6,7 @@ use prometheus_client::registry::Registry;
 use tracing::warn;
 
 use super::tally::{Held, Tally};
-use crate::model::Told;
+use crate::model::Summary;
 
 /// Why something is passed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl PassedBy {
     }
 }
 
-fn say((reason, Told { count, example }): (&'static str, Told<String>)) {
+fn say((reason, Summary { count, example }): (&'static str, Summary<String>)) {
     warn!(reason, count, example, "what came from Redis is passed by");
 }
 

@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use tracing::warn;
 
 use super::tally::{Held, Tally};
-use crate::model::{Code, Problem, Told};
+use crate::model::{Code, Problem, Summary};
 
 /// The reason that is no code of a problem: with TLS, nobody can be told one.
 const TLS: &str = "tls_handshake";
@@ -79,7 +79,7 @@ impl Refusals {
     }
 }
 
-fn say((reason, Told { count, example }): (&'static str, Told<Refusal>)) {
+fn say((reason, Summary { count, example }): (&'static str, Summary<Refusal>)) {
     let Refusal { detail, asker } = example;
     warn!(reason, count, example = %asker, "refused: {detail}");
 }

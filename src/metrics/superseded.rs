@@ -11,8 +11,8 @@ use prometheus_client::metrics::counter::Counter;
 use tracing::warn;
 
 use super::tally::Held;
-use crate::model::{Quiet, Told, Topic};
-use crate::panics::half_done;
+use crate::model::{Quiet, Summary, Topic};
+use crate::panics::lock;
 
 /// Of how many topics it is known how often; the one that was superseded longest ago is forgotten first.
 const TOPICS: usize = 1_000;
@@ -55,7 +55,7 @@ impl Superseded {
     }
 
     fn lock(&self) -> MutexGuard<'_, Topics> {
-        self.topics.lock().unwrap_or_else(half_done)
+        lock(&self.topics)
     }
 }
 
@@ -76,7 +76,7 @@ impl Topics {
     }
 }
 
-fn say(Told { count, example: (topic, kept) }: Told<(Topic, Option<u64>)>) {
+fn say(Summary { count, example: (topic, kept) }: Summary<(Topic, Option<u64>)>) {
     warn!(
         events = count,
         %topic,

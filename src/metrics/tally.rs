@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-use crate::model::{Quiet, Told};
+use crate::model::{Quiet, Summary};
 
 /// The kinds, counted; `E` is what is told of one that came to pass.
 #[derive(Debug)]
@@ -69,14 +69,14 @@ impl<E> Tally<E> {
         kind: usize,
         number: u64,
         example: impl FnOnce() -> E,
-    ) -> Option<(&'static str, Told<E>)> {
+    ) -> Option<(&'static str, Summary<E>)> {
         self.count(kind, number);
         let kind = self.kinds.get(kind)?;
         Some((kind.name, kind.quiet.tell(number, Instant::now(), example)?))
     }
 
     /// What was held back, with the names of its kinds.
-    pub(super) fn held(&self, held: Held) -> impl Iterator<Item = (&'static str, Told<E>)> {
+    pub(super) fn held(&self, held: Held) -> impl Iterator<Item = (&'static str, Summary<E>)> {
         let now = Instant::now();
         let told = move |quiet: &Quiet<E>| match held {
             Held::Due => quiet.held_back(now),
@@ -98,7 +98,7 @@ mod tests {
         let tally =
             Tally::new(&mut registry, ("things", "Things"), kinds, |code| CodeLabel { code });
         let tell = |kind, example| tally.tell(kind, 1, || example);
-        let told = |name, count, example| Some((name, Told { count, example }));
+        let told = |name, count, example| Some((name, Summary { count, example }));
         assert_eq!(tell(0, "x"), told("a", 1, "x"));
         assert_eq!([tell(0, "y"), tell(0, "z")], [None, None]);
         assert_eq!(tell(1, "x"), told("b", 1, "x"), "each kind for itself");

@@ -35,7 +35,7 @@ pub use pattern::{Pattern, PatternError};
 pub use presence::{Attendee, Change, Info, Present};
 pub use problem::{Code, NotLatest, Problem};
 pub use publish_key::{PublishKey, PublishKeyError};
-pub use quiet::{QUIET, Quiet, Told};
+pub use quiet::{QUIET, Quiet, Summary};
 pub use start::{Since, Start, TIME_UNITS, span};
 pub use topic::{Topic, TopicError};
 pub use trace::Trace;

@@ -24,7 +24,7 @@ pub struct Quiet<E> {
 
 /// What is to be told.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Told<E> {
+pub struct Summary<E> {
     /// How many came to pass since the last line.
     pub count: u64,
     /// One of them.
@@ -45,14 +45,19 @@ impl<E> Quiet<E> {
     }
 
     /// So many more came to pass, one of which is `example`: what to tell now, if anything.
-    pub fn tell(&self, count: u64, now: Instant, example: impl FnOnce() -> E) -> Option<Told<E>> {
+    pub fn tell(
+        &self,
+        count: u64,
+        now: Instant,
+        example: impl FnOnce() -> E,
+    ) -> Option<Summary<E>> {
         if count == 0 {
             return None;
         }
         let before = self.untold.fetch_add(count, Ordering::AcqRel);
         if self.take_turn(self.millis(now)) {
             let count = self.untold.swap(0, Ordering::AcqRel);
-            return Some(Told { count, example: example() });
+            return Some(Summary { count, example: example() });
         }
         if before == 0 {
             let example = example();
@@ -62,13 +67,13 @@ impl<E> Quiet<E> {
     }
 
     /// What was held back for a minute.
-    pub fn held_back(&self, now: Instant) -> Option<Told<E>> {
+    pub fn held_back(&self, now: Instant) -> Option<Summary<E>> {
         let is_any = self.untold.load(Ordering::Acquire) > 0;
         if is_any && self.take_turn(self.millis(now)) { self.rest() } else { None }
     }
 
     /// What was held back, for however long.
-    pub fn rest(&self) -> Option<Told<E>> {
+    pub fn rest(&self) -> Option<Summary<E>> {
         let example = self.with_example(Option::take).flatten();
         let count = self.untold.swap(0, Ordering::AcqRel);
         // Who counts just now puts its example here only then: what it counted is told with the next.
@@ -76,7 +81,7 @@ impl<E> Quiet<E> {
             self.untold.fetch_add(count, Ordering::AcqRel);
             return None;
         };
-        Some(Told { count, example })
+        Some(Summary { count, example })
     }
 
     /// Whether a line may be now; then none may be for a minute.
@@ -106,8 +111,8 @@ mod tests {
         began + Duration::from_millis(millis)
     }
 
-    fn told(count: u64, example: &str) -> Option<Told<&str>> {
-        Some(Told { count, example })
+    fn summary(count: u64, example: &str) -> Option<Summary<&str>> {
+        Some(Summary { count, example })
     }
 
     #[test]
@@ -115,9 +120,9 @@ mod tests {
         let began = Instant::now();
         let quiet = Quiet::since(began);
         let tell = |millis, example| quiet.tell(1, at(began, millis), || example);
-        assert_eq!(tell(5, "a"), told(1, "a"));
+        assert_eq!(tell(5, "a"), summary(1, "a"));
         assert_eq!([tell(6, "b"), tell(60_004, "c")], [None, None]);
-        assert_eq!(tell(60_005, "d"), told(3, "d"));
+        assert_eq!(tell(60_005, "d"), summary(3, "d"));
         assert_eq!(tell(120_004, "e"), None);
         assert_eq!(quiet.tell(0, at(began, 900_000), || "f"), None, "none is nothing to tell");
     }
@@ -129,14 +134,14 @@ mod tests {
         let tell = |millis, example| quiet.tell(1, at(began, millis), || example);
         let held_back = |millis| quiet.held_back(at(began, millis));
         assert_eq!(held_back(0), None, "there is nothing");
-        assert_eq!(tell(5, "a"), told(1, "a"));
+        assert_eq!(tell(5, "a"), summary(1, "a"));
         assert_eq!(held_back(70_000), None, "there is nothing more");
-        assert_eq!(tell(70_001, "b"), told(1, "b"), "and it took nobody's turn");
+        assert_eq!(tell(70_001, "b"), summary(1, "b"), "and it took nobody's turn");
         assert_eq!([tell(70_002, "c"), tell(70_003, "d")], [None, None]);
         assert_eq!(held_back(130_000), None);
-        assert_eq!(held_back(130_001), told(2, "c"), "the first of them is the example");
+        assert_eq!(held_back(130_001), summary(2, "c"), "the first of them is the example");
         assert_eq!(tell(130_002, "e"), None, "that was a line, too");
-        assert_eq!(held_back(190_001), told(1, "e"));
+        assert_eq!(held_back(190_001), summary(1, "e"));
     }
 
     #[test]
@@ -145,8 +150,8 @@ mod tests {
         let quiet = Quiet::since(began);
         let tell = |example| quiet.tell(1, began, || example);
         assert_eq!(quiet.rest(), None);
-        assert_eq!([tell("a"), tell("b")], [told(1, "a"), None]);
-        assert_eq!(quiet.rest(), told(1, "b"));
+        assert_eq!([tell("a"), tell("b")], [summary(1, "a"), None]);
+        assert_eq!(quiet.rest(), summary(1, "b"));
         assert_eq!(quiet.rest(), None);
     }
 }

@@ -57,7 +57,7 @@ impl Topic {
     }
 
     /// Where the broker keeps how far a webhook got, whose name is a segment.
-    pub fn place_of_webhook(name: &str) -> Result<Self, TopicError> {
+    pub fn offset_of_webhook(name: &str) -> Result<Self, TopicError> {
         Self::parse(&format!("{PLACES}{name}"))
     }
 

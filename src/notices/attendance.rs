@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
-use crate::broker::{Attending, RoomState};
+use crate::broker::{Attending, RoomVersion};
 use crate::model::{Attendee, Change, Pattern, Present, Timestamp, Topic};
 
 /// The members of the topics that have presence. Topics are known by those where it is told who is in them.
@@ -43,7 +43,7 @@ impl Attendance {
         room.remove(&member.session);
         room.change = change.number;
         room.insert(Present { joined, change: change.number, member: member.clone() });
-        Some(room.told(member, change))
+        Some(room.numbered(member, change))
     }
 
     /// Has a member leave; as it is to be told, unless it was not there.
@@ -53,7 +53,7 @@ impl Attendance {
         let left = self.rooms.get_mut(room)?;
         let member = left.remove(session)?;
         left.change = change.number;
-        let told = left.told(member, change);
+        let told = left.numbered(member, change);
         if left.members.is_empty() {
             self.rooms.remove(room);
         }
@@ -94,12 +94,12 @@ impl Attendance {
         patterns: &[Pattern],
         after: Option<&Topic>,
         limit: usize,
-    ) -> Attending<RoomState> {
+    ) -> Attending<RoomVersion> {
         let matching = self.matching(patterns, after).into_iter();
         let after = matching.filter(|topic| after != Some(*topic));
         let state = |topic: &Topic| {
             let change = self.rooms.get(topic).map_or(0, |room| room.change);
-            RoomState { room: topic.clone(), change }
+            RoomVersion { room: topic.clone(), change }
         };
         self.page(after.take(limit + 1).map(state).collect(), limit)
     }
@@ -150,7 +150,7 @@ impl Room {
         Some(member)
     }
 
-    fn told(&self, member: Attendee, change: Change) -> Attendee {
+    fn numbered(&self, member: Attendee, change: Change) -> Attendee {
         let sessions = |user: &String| self.sessions_by_user.get(user).copied().unwrap_or(0);
         let user_sessions = member.user.as_ref().map(sessions);
         Attendee { user_sessions, change: Some(change), ..member }
@@ -232,7 +232,7 @@ mod tests {
         }
         assert_eq!(found, ["r.a 1", "r.a 2", "r.b 1", "r.c 3"]);
         let states = attendance.rooms(&patterns, Some(&room("r.a")), 1);
-        assert_eq!(states.found, [RoomState { room: room("r.b"), change: 3 }]);
+        assert_eq!(states.found, [RoomVersion { room: room("r.b"), change: 3 }]);
         assert!(states.is_cut && !attendance.rooms(&patterns, Some(&room("r.b")), 1).is_cut);
     }
 }

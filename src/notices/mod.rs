@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use self::attendance::Attendance;
 use crate::auth::Auth;
-use crate::broker::{Attending, BrokerHandle, Observer, RoomState, SessionInfo};
+use crate::broker::{Attending, BrokerHandle, Observer, RoomVersion, SessionInfo};
 use crate::clock::Clock;
 use crate::config;
 use crate::history::{Append, Series};
@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::model::{
     Attendee, Data, EventType, NewEvent, NoticeKind, Pattern, Present, Timestamp, Topic,
 };
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How many notices may wait to be stored; one more is lost, counted and logged.
 const WAITING: usize = 65_536;
@@ -101,7 +101,7 @@ impl Notices {
     }
 
     fn attendance(&self) -> MutexGuard<'_, Attendance> {
-        self.attendance.lock().unwrap_or_else(half_done)
+        lock(&self.attendance)
     }
 
     /// What others see of a session in a topic.
@@ -190,7 +190,7 @@ impl Observer for Notices {
         patterns: &[Pattern],
         after: Option<&Topic>,
         limit: usize,
-    ) -> Attending<RoomState> {
+    ) -> Attending<RoomVersion> {
         let rooms = self.attendance().rooms(patterns, after, limit);
         Attending { node: self.node.clone(), ..rooms }
     }

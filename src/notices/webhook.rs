@@ -47,13 +47,13 @@ pub struct Webhook {
     hook: config::Webhook,
     broker: BrokerHandle,
     patterns: Arc<[Pattern]>,
-    place: Topic,
+    offset_topic: Topic,
     turn: String,
 }
 
 /// How far it got.
 #[derive(Serialize, Deserialize)]
-struct Place {
+struct Offset {
     cursor: String,
 }
 
@@ -69,7 +69,7 @@ struct Posted<'a> {
 }
 
 /// What is posted, and what makes it this and no other.
-struct Message {
+struct Posting {
     id: String,
     body: String,
 }
@@ -79,9 +79,9 @@ impl Webhook {
     pub fn new(hook: config::Webhook, broker: BrokerHandle) -> Result<Self, Problem> {
         let patterns = [SESSIONS, TOPICS, Pattern::PRESENCE].map(Pattern::parse);
         let patterns: Vec<_> = patterns.into_iter().collect::<Result<_, _>>()?;
-        let place = Topic::place_of_webhook(&hook.name)?;
+        let offset_topic = Topic::offset_of_webhook(&hook.name)?;
         let turn = format!("webhook:{}", hook.name);
-        Ok(Self { hook, broker, patterns: patterns.into(), place, turn })
+        Ok(Self { hook, broker, patterns: patterns.into(), offset_topic, turn })
     }
 
     /// Posts what is noticed, for good.
@@ -125,7 +125,7 @@ impl Webhook {
         while self.has_turn().await {
             let page = self.read(after).await?;
             let wanted: Vec<_> = page.events.iter().filter(|event| self.wants(event)).collect();
-            if let Some(message) = Message::of(&wanted) {
+            if let Some(message) = Posting::of(&wanted) {
                 if self.in_turn(self.post(client, &message)).await.is_none() {
                     return Ok(());
                 }
@@ -142,13 +142,13 @@ impl Webhook {
     /// Where it left off; the end of the log if it never was anywhere, and the beginning if nobody knows any
     /// more where it was.
     async fn begin(&self) -> Result<Cursor, Problem> {
-        let latest = self.broker.history().topic(self.place.clone()).await?.latest;
-        let place = latest.and_then(|event| {
-            let place: Place = serde_json::from_str(event.data.json().get()).ok()?;
-            Cursor::parse(&place.cursor).ok()
+        let latest = self.broker.history().topic(self.offset_topic.clone()).await?.latest;
+        let offset = latest.and_then(|event| {
+            let offset: Offset = serde_json::from_str(event.data.json().get()).ok()?;
+            Cursor::parse(&offset.cursor).ok()
         });
-        if let Some(place) = place {
-            return Ok(place);
+        if let Some(offset) = offset {
+            return Ok(offset);
         }
         let head = self.broker.history().head();
         let begin = match self.has_been_somewhere(head).await? {
@@ -161,16 +161,16 @@ impl Webhook {
 
     /// Whether it noted places once that are gone.
     async fn has_been_somewhere(&self, head: Cursor) -> Result<bool, Problem> {
-        let patterns = [Pattern::from(&self.place)].into();
+        let patterns = [Pattern::from(&self.offset_topic)].into();
         let after = Some(head.at(0));
         let read = Read { patterns, after, upto: None, max_events: 1, max_bytes: usize::MAX };
         Ok(self.broker.history().read(read).await?.gap.is_some())
     }
 
     async fn note(&self, cursor: Cursor) -> Result<(), Problem> {
-        let place = json!({ "cursor": cursor.to_string() }).to_string();
-        let Ok(data) = Data::from_json(place.as_bytes(), 8) else { return Ok(()) };
-        let event = NewEvent::new(self.place.clone(), None, data);
+        let offset = json!({ "cursor": cursor.to_string() }).to_string();
+        let Ok(data) = Data::from_json(offset.as_bytes(), 8) else { return Ok(()) };
+        let event = NewEvent::new(self.offset_topic.clone(), None, data);
         self.broker.publish(Append { events: vec![event], key: None }, |_| Ok(())).await?;
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Webhook {
     }
 
     /// Posts until it was taken.
-    async fn post(&self, client: &Client, message: &Message) {
+    async fn post(&self, client: &Client, message: &Posting) {
         let mut pause = FIRST_REPEAT;
         while let Err(reason) = self.try_post(client, message).await {
             let wait = pause.mul_f64(rand::random_range(0.8..1.2));
@@ -206,7 +206,7 @@ impl Webhook {
         }
     }
 
-    async fn try_post(&self, client: &Client, message: &Message) -> Result<(), String> {
+    async fn try_post(&self, client: &Client, message: &Posting) -> Result<(), String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = now.as_secs().to_string();
         let signature = signature(&self.hook.secret.0, &message.id, &seconds, &message.body);
@@ -225,7 +225,7 @@ impl Webhook {
     }
 }
 
-impl Message {
+impl Posting {
     /// Some notices as one message; none where there are none.
     fn of(events: &[&Arc<Event>]) -> Option<Self> {
         let id = events.last()?.cursor?.to_string();

@@ -15,21 +15,21 @@ use std::io::Write;
 use self::read::{Reader, Unreadable};
 use super::reply::{self, Map};
 use super::request::Frame;
-use super::{Encoder, Marks, Message, ParseLimits, Protocol, Refused, Reply, Request};
+use super::{Annotations, ClientMessage, Form, ParseLimits, Protocol, Refused, Reply, Request};
 use crate::model::{Code, Data, DataError, Event, Problem, Topic};
 
 /// The protocol `fanfare.v1+cbor`.
 pub struct Cbor;
 
-impl Encoder for Cbor {
+impl Form for Cbor {
     fn wire_form(&self) -> usize {
         1
     }
 
-    fn event(&self, event: &Event, marks: &Marks) -> Vec<u8> {
+    fn event(&self, event: &Event, annotations: &Annotations) -> Vec<u8> {
         let mut message = Outgoing::of("event", event.data.json().get().len());
         reply::event(event, &mut message);
-        reply::marks(marks, &mut message);
+        reply::annotations(annotations, &mut message);
         message.finish()
     }
 
@@ -49,11 +49,11 @@ impl Protocol for Cbor {
         true
     }
 
-    fn parse(&self, message: Message<'_>, limits: &ParseLimits) -> Result<Request, Refused> {
+    fn parse(&self, message: ClientMessage<'_>, limits: &ParseLimits) -> Result<Request, Refused> {
         let mut frame = Frame::default();
         let collected = match message {
-            Message::Binary(bytes) => collect(bytes, limits, &mut frame),
-            Message::Text(_) => {
+            ClientMessage::Binary(bytes) => collect(bytes, limits, &mut frame),
+            ClientMessage::Text(_) => {
                 Err(Problem::new(Code::BadRequest, "a text message, where CBOR needs binary ones"))
             }
         };
@@ -139,7 +139,7 @@ impl Map for Outgoing {
         write::text(&mut self.bytes, text);
     }
 
-    fn plain(&mut self, name: &'static str, text: impl fmt::Display) {
+    fn ascii(&mut self, name: &'static str, text: impl fmt::Display) {
         self.name(name);
         let start = write::begin(&mut self.bytes);
         // A `Vec` takes whatever is written to it.

@@ -27,16 +27,16 @@ pub fn receipt_object(
 ) -> Vec<u8> {
     let mut object = Object::new();
     if let Some(id) = id {
-        object.plain("id", id);
+        object.ascii("id", id);
     }
-    object.plain("topic", topic);
-    object.plain("time", time);
+    object.ascii("topic", topic);
+    object.ascii("time", time);
     if let Some(version) = superseded {
         object.flag("superseded");
         version.into_iter().for_each(|version| object.number("version", version));
     }
     if let Some(form) = stored_as {
-        object.plain("stored_as", form);
+        object.ascii("stored_as", form);
     }
     object.finish()
 }
@@ -97,7 +97,7 @@ impl Map for Object {
         let _ = serde_json::to_writer(&mut self.bytes, text);
     }
 
-    fn plain(&mut self, name: &'static str, text: impl fmt::Display) {
+    fn ascii(&mut self, name: &'static str, text: impl fmt::Display) {
         self.name(name);
         self.bytes.push(b'"');
         self.show(text);
@@ -144,7 +144,7 @@ impl Map for Object {
         self.name("data");
         self.bytes.extend_from_slice(data.json().get().as_bytes());
         if data.is_base64() {
-            self.plain("encoding", "base64");
+            self.ascii("encoding", "base64");
         }
     }
 }

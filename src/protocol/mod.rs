@@ -26,23 +26,23 @@ use crate::model::{
 /// The protocols spoken over WebSocket; the first is spoken where the client names none.
 pub static PROTOCOLS: &[&dyn Protocol] = &[&native::Native, &cbor::Cbor];
 
-/// How many wire forms there are: the encoders that exist, WebSocket and SSE together.
+/// How many wire forms there are: the forms that exist, WebSocket and SSE together.
 pub const WIRE_FORMS: usize = 4;
 
-/// One direction: what the broker says, as bytes of one wire form.
-pub trait Encoder: Send + Sync {
-    /// Which of the [`WIRE_FORMS`] this is; each encoder has a number of its own.
+/// A wire form: what the broker says, as bytes. It has no state, so what it makes of an event is shared.
+pub trait Form: Send + Sync {
+    /// Which of the [`WIRE_FORMS`] this is; each has a number of its own.
     fn wire_form(&self) -> usize;
 
     /// An event as one message.
-    fn event(&self, event: &Event, marks: &Marks) -> Vec<u8>;
+    fn event(&self, event: &Event, annotations: &Annotations) -> Vec<u8>;
 
     /// Anything else as one message; `None` where this wire form has no words for it.
     fn reply(&self, reply: &Reply<'_>) -> Option<Vec<u8>>;
 }
 
-/// Both directions: a language spoken over WebSocket.
-pub trait Protocol: Encoder {
+/// A language spoken over WebSocket: a wire form, and what is read from clients.
+pub trait Protocol: Form {
     /// The name in `Sec-WebSocket-Protocol` (RFC 6455, section 1.9).
     fn name(&self) -> &'static str;
 
@@ -50,12 +50,12 @@ pub trait Protocol: Encoder {
     fn is_binary(&self) -> bool;
 
     /// What the client asks with one message.
-    fn parse(&self, message: Message<'_>, limits: &ParseLimits) -> Result<Request, Refused>;
+    fn parse(&self, message: ClientMessage<'_>, limits: &ParseLimits) -> Result<Request, Refused>;
 }
 
 /// One whole WebSocket message from a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Message<'a> {
+pub enum ClientMessage<'a> {
     /// A text message, valid UTF-8.
     Text(&'a str),
     /// A binary message.
@@ -170,7 +170,7 @@ pub struct Refused {
 
 /// What is said of an event beside the event itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Marks {
+pub struct Annotations {
     /// It belongs to the replay of the subscribe with this `ref`.
     pub replay: Option<u64>,
     /// It is a current value.

@@ -15,28 +15,28 @@ use serde_json::value::RawValue;
 use super::json::Object;
 use super::reply::{self, Map};
 use super::request::Frame;
-use super::{Encoder, Marks, Message, ParseLimits, Protocol, Refused, Reply, Request};
+use super::{Annotations, ClientMessage, Form, ParseLimits, Protocol, Refused, Reply, Request};
 use crate::model::{Code, Event, Problem};
 
 /// The protocol `fanfare.v1`.
 pub struct Native;
 
-impl Encoder for Native {
+impl Form for Native {
     fn wire_form(&self) -> usize {
         0
     }
 
-    fn event(&self, event: &Event, marks: &Marks) -> Vec<u8> {
+    fn event(&self, event: &Event, annotations: &Annotations) -> Vec<u8> {
         let mut object = Object::for_event(event);
-        object.plain("op", "event");
+        object.ascii("op", "event");
         reply::event(event, &mut object);
-        reply::marks(marks, &mut object);
+        reply::annotations(annotations, &mut object);
         object.finish()
     }
 
     fn reply(&self, reply: &Reply<'_>) -> Option<Vec<u8>> {
         let mut object = Object::new();
-        object.plain("op", reply::op(reply));
+        object.ascii("op", reply::op(reply));
         reply::reply(reply, &mut object);
         Some(object.finish())
     }
@@ -51,10 +51,10 @@ impl Protocol for Native {
         false
     }
 
-    fn parse(&self, message: Message<'_>, limits: &ParseLimits) -> Result<Request, Refused> {
+    fn parse(&self, message: ClientMessage<'_>, limits: &ParseLimits) -> Result<Request, Refused> {
         let frame = match message {
-            Message::Text(text) => read(text),
-            Message::Binary(bytes) => match std::str::from_utf8(bytes) {
+            ClientMessage::Text(text) => read(text),
+            ClientMessage::Binary(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => read(text),
                 Err(_) => Err(Problem::new(Code::InvalidJson, "not JSON: it is not UTF-8")),
             },

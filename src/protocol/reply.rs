@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Marks, Reply};
+use super::{Annotations, Reply};
 use crate::model::{Data, Envelope, Event, Timestamp, Topic, Version};
 
 /// One map of a wire form, being written member by member.
@@ -15,7 +15,7 @@ pub(super) trait Map {
 
     /// A member that is text of visible ASCII without quotes and backslashes, so that no wire form
     /// has to escape it.
-    fn plain(&mut self, name: &'static str, text: impl fmt::Display);
+    fn ascii(&mut self, name: &'static str, text: impl fmt::Display);
 
     /// A member that is a number.
     fn number(&mut self, name: &'static str, number: u64);
@@ -39,13 +39,13 @@ pub(super) trait Map {
 /// The members of an event.
 pub(super) fn event(event: &Event, map: &mut impl Map) {
     if let Some(cursor) = event.cursor {
-        map.plain("id", cursor);
+        map.ascii("id", cursor);
     }
-    map.plain("topic", &event.topic);
+    map.ascii("topic", &event.topic);
     if let Some(kind) = &event.kind {
         map.text("type", kind.as_str());
     }
-    map.plain("time", event.time);
+    map.ascii("time", event.time);
     if let Some(envelope) = &event.envelope {
         carried(envelope, event.time, map);
     }
@@ -64,32 +64,32 @@ fn carried(envelope: &Envelope, time: Timestamp, map: &mut impl Map) {
         }
     }
     if let Some(expires) = envelope.expires(time) {
-        map.plain("expires", expires);
+        map.ascii("expires", expires);
     }
     if let Some(removed) = envelope.removed() {
         map.flag("removed");
         if let Some(reason) = removed.reason() {
-            map.plain("reason", reason);
+            map.ascii("reason", reason);
         }
     }
     if let Some(trace) = envelope.trace() {
-        map.plain("trace", trace);
+        map.ascii("trace", trace);
     }
 }
 
 /// The members that say how an event came.
-pub(super) fn marks(marks: &Marks, map: &mut impl Map) {
-    if let Some(reference) = marks.replay {
+pub(super) fn annotations(annotations: &Annotations, map: &mut impl Map) {
+    if let Some(reference) = annotations.replay {
         map.number("replay", reference);
     }
-    if marks.snapshot {
+    if annotations.snapshot {
         map.flag("snapshot");
     }
-    if marks.conflated {
+    if annotations.conflated {
         map.flag("conflated");
     }
-    if marks.skipped > 0 {
-        map.number("skipped", marks.skipped);
+    if annotations.skipped > 0 {
+        map.number("skipped", annotations.skipped);
     }
 }
 
@@ -117,12 +117,12 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
         Reply::Welcome { session, heartbeat, retry_after_ms: _ } => {
             map.text("session", session);
             map.number("heartbeat", heartbeat);
-            map.plain("version", env!("CARGO_PKG_VERSION"));
+            map.ascii("version", env!("CARGO_PKG_VERSION"));
         }
         Reply::Ack { reference, id, superseded, repeated } => {
             answers(reference, map);
             if let Some(id) = id {
-                map.plain("id", id);
+                map.ascii("id", id);
             }
             if repeated {
                 map.flag("repeated");
@@ -134,7 +134,7 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
         }
         Reply::Error { reference, code, message, event } => {
             answers(reference, map);
-            map.plain("code", code.as_str());
+            map.ascii("code", code.as_str());
             map.text("message", message);
             if let Some(event) = event {
                 map.event("event", event);
@@ -142,30 +142,30 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
         }
         Reply::Gap { reference, since, topics } => {
             answers(reference, map);
-            map.plain("since", since);
+            map.ascii("since", since);
             if !topics.is_empty() {
                 map.list("topics", topics);
             }
         }
-        Reply::Cursor(cursor) => map.plain("cursor", cursor),
+        Reply::Cursor(cursor) => map.ascii("cursor", cursor),
         Reply::Live { reference, cursor } => {
             answers(reference, map);
-            map.plain("cursor", cursor);
+            map.ascii("cursor", cursor);
         }
         Reply::Warn { expires_ms } => {
-            map.plain("code", "token_expires");
+            map.ascii("code", "token_expires");
             map.text("message", "the token expires soon: send `auth` with a new one");
             map.number("expires_ms", expires_ms);
         }
         Reply::Pong { reference } => answers(reference, map),
         Reply::Heartbeat => {}
         Reply::Trouble(trouble) => {
-            map.plain("code", trouble.name());
+            map.ascii("code", trouble.name());
             map.text("message", trouble.message());
         }
         Reply::GoAway { within_ms } => map.number("within_ms", within_ms),
         Reply::Bye { close, message, retry_after_ms } => {
-            map.plain("code", close.name());
+            map.ascii("code", close.name());
             map.text("message", message);
             if let Some(millis) = retry_after_ms {
                 map.number("retry_after_ms", u64::from(millis));

@@ -106,11 +106,11 @@ impl<'a> Frame<'a> {
             return Err(fault);
         }
         let subscribe = subscribe(&mut self, limits)?;
-        let encoder = stream_form(self.optional_text("format")?.as_deref())?;
+        let form = stream_form(self.optional_text("format")?.as_deref())?;
         let heartbeat = self.heartbeat()?;
         match self.given().next() {
             Some((left, _)) => Err(bad(format!("`{left}` is not a member of this body"))),
-            None => Ok(StreamRequest { subscribe, encoder, heartbeat }),
+            None => Ok(StreamRequest { subscribe, form, heartbeat }),
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
-use super::{Marks, ParseLimits, Reply};
+use super::{Annotations, ParseLimits, Reply};
 use crate::model::{
     Close, Cursor, Data, Envelope, Event, EventType, MAX_WHOLE, Member, Removed, Topic,
 };
@@ -129,11 +129,16 @@ pub fn any_event() -> impl Strategy<Value = Event> {
     )
 }
 
-/// Any marks.
-pub fn any_marks() -> impl Strategy<Value = Marks> {
+/// Any annotations.
+pub fn any_annotations() -> impl Strategy<Value = Annotations> {
     let number = prop_oneof![Just(0), any::<u64>()];
     (any::<Option<u64>>(), any::<bool>(), any::<bool>(), number).prop_map(
-        |(replay, snapshot, conflated, skipped)| Marks { replay, snapshot, conflated, skipped },
+        |(replay, snapshot, conflated, skipped)| Annotations {
+            replay,
+            snapshot,
+            conflated,
+            skipped,
+        },
     )
 }
 

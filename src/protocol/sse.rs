@@ -9,7 +9,7 @@
 
 use super::json::Object;
 use super::reply::{self, Map};
-use super::{Encoder, Marks, Reply};
+use super::{Annotations, Form, Reply};
 use crate::model::Event;
 
 /// Events as objects, like on WebSocket but without `op`.
@@ -23,12 +23,12 @@ pub struct Sse {
     bare: bool,
 }
 
-impl Encoder for Sse {
+impl Form for Sse {
     fn wire_form(&self) -> usize {
         if self.bare { 3 } else { 2 }
     }
 
-    fn event(&self, event: &Event, marks: &Marks) -> Vec<u8> {
+    fn event(&self, event: &Event, annotations: &Annotations) -> Vec<u8> {
         let object;
         let is_removed = event.is_tombstone();
         let data = if self.bare && !is_removed {
@@ -37,16 +37,18 @@ impl Encoder for Sse {
             let mut map = Object::for_event(event);
             if self.bare {
                 // Bare data can't tell what is gone.
-                map.plain("topic", &event.topic);
+                map.ascii("topic", &event.topic);
             } else {
                 reply::event(event, &mut map);
-                reply::marks(marks, &mut map);
+                reply::annotations(annotations, &mut map);
             }
             object = map.finish();
             &object
         };
         let mut block = Block::with_capacity(data.len());
-        if let Some(cursor) = event.cursor.filter(|_| !marks.snapshot && !marks.conflated) {
+        if let Some(cursor) =
+            event.cursor.filter(|_| !annotations.snapshot && !annotations.conflated)
+        {
             block.shown("id", cursor);
         }
         match &event.kind {

@@ -3,7 +3,7 @@
 //! The members of `subscribe`, read by the same rules, and those of the stream itself. There is no `op`
 //! and no `ref`, for a stream is one subscription.
 
-use super::{Encoder, ParseLimits, SSE, SSE_DATA, Subscribe, native};
+use super::{Form, ParseLimits, SSE, SSE_DATA, Subscribe, native};
 use crate::model::{Code, Problem};
 
 /// An event stream as a body asks for it.
@@ -11,7 +11,7 @@ pub struct StreamRequest {
     /// What it is subscribed to.
     pub subscribe: Subscribe,
     /// The form of its events.
-    pub encoder: &'static dyn Encoder,
+    pub form: &'static dyn Form,
     /// Seconds between heartbeats that are to be seen, if they are.
     pub heartbeat: Option<u32>,
 }
@@ -28,7 +28,7 @@ impl StreamRequest {
 }
 
 /// The form of event streams that is asked for: the one with everything, or `data`.
-pub fn stream_form(name: Option<&str>) -> Result<&'static dyn Encoder, Problem> {
+pub fn stream_form(name: Option<&str>) -> Result<&'static dyn Form, Problem> {
     match name {
         None => Ok(&SSE),
         Some("data") => Ok(&SSE_DATA),

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::course::{Course, Phase};
 use super::sockets::{Counted, Socket};
-use super::targets::{Flaw, escaped, find_bare_refusal, in_words, is_plain};
+use super::targets::{Flaw, escaped, find_bare_refusal, in_words, is_well_formed};
 use super::upgrades::ignore_upgrade;
 use crate::clock::Timer;
 use crate::config::Limits;
@@ -50,7 +50,7 @@ pub(super) struct Line<IO> {
     deadline: Option<Timer>,
     /// The kernel took less than there was, so that what is written now would come in between.
     is_clogged: bool,
-    state: State,
+    stage: Stage,
     /// The requests whose heads were whole when it was looked last: one may be answered before anything
     /// more is read.
     requests: usize,
@@ -61,7 +61,7 @@ pub(super) struct Line<IO> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Stage {
     /// Nothing came yet.
     New,
     /// It is used.
@@ -83,7 +83,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
             max_unread: limits.batch_bytes,
             deadline: None,
             is_clogged: false,
-            state: State::New,
+            stage: Stage::New,
             requests: 0,
             held: Vec::new(),
             flaw: None,
@@ -130,8 +130,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         came: usize,
     ) -> Poll<io::Result<()>> {
         if came >= MAX_HEAD_BYTES {
-            if self.state != State::Full {
-                self.state = State::Full;
+            if self.stage != Stage::Full {
+                self.stage = Stage::Full;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -146,7 +146,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
             }
             return Poll::Ready(read);
         }
-        if came > 0 || self.state == State::New {
+        if came > 0 || self.stage == Stage::New {
             let deadline = self.deadline.get_or_insert_with(|| Timer::after(self.head_timeout));
             if Pin::new(deadline).poll(cx).is_ready() {
                 let seconds = self.head_timeout.as_secs_f64();
@@ -163,7 +163,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         ignore_upgrade(&mut buffer.filled_mut()[before..]);
         let head = &buffer.filled()[before..];
         self.flaw = None;
-        if is_plain(head) {
+        if is_well_formed(head) {
             return;
         }
         if let Some(escaped) = escaped(head) {
@@ -187,7 +187,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
 
     /// Reads nothing more but to throw it away.
     fn hang_up_soon(&mut self) {
-        self.state = State::Refused;
+        self.stage = Stage::Refused;
         self.course.enter(Phase::Unread(0));
         self.deadline = Some(Timer::after(HANG_UP));
     }
@@ -238,7 +238,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let line = self;
-        if line.state == State::Refused {
+        if line.stage == Stage::Refused {
             return line.poll_end(cx);
         }
         if !line.held.is_empty() {
@@ -249,13 +249,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         }
         if line.requests != line.course.requests() {
             line.requests = line.course.requests();
-            (line.state, line.deadline) = (State::Used, None);
+            (line.stage, line.deadline) = (Stage::Used, None);
         }
         let phase = line.course.phase();
         if let Phase::Head(came) = phase {
             return line.poll_head(cx, buffer, came);
         }
-        (line.state, line.deadline) = (State::Used, None);
+        (line.stage, line.deadline) = (Stage::Used, None);
         match phase {
             Phase::Ahead(came) if came >= MAX_AHEAD_BYTES => {
                 line.course.wait(cx);
@@ -282,7 +282,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
             // What is before it goes first.
             Some((at @ 1.., _)) => &bytes[..at],
             Some((0, code)) => {
-                if line.state != State::Refused {
+                if line.stage != Stage::Refused {
                     let problem = in_words(code, line.flaw);
                     _ = ready!(Pin::new(&mut line.io).poll_write(cx, &written(&problem)))?;
                     line.socket.note_refusal(&problem);
@@ -308,9 +308,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let line = self.get_mut();
         ready!(Pin::new(&mut line.io).poll_shutdown(cx))?;
-        match line.state {
+        match line.stage {
             // What is unread when a socket is closed takes the answer with it.
-            State::Refused => line.poll_end(cx),
+            Stage::Refused => line.poll_end(cx),
             _ => Poll::Ready(Ok(())),
         }
     }

@@ -29,7 +29,7 @@ use crate::history::History;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::panics::contained;
-use crate::session::{Contexts, Places, Stream};
+use crate::session::{Contexts, Permits, Stream};
 
 /// A connection of any kind.
 pub type AnyStream = Box<dyn Stream>;
@@ -41,7 +41,7 @@ type Worker = RcService<Connection<Line<AnyStream>>, (), DispatchError>;
 pub struct Local {
     reload: Reload,
     metrics: Arc<Metrics>,
-    places: Places,
+    permits: Permits,
     sockets: Sockets,
     entrance: Entrance,
     workers: Vec<Worker>,
@@ -78,7 +78,8 @@ impl Local {
             config.auth.tickets,
             Timing { flush_interval: config.server.flush_interval, clock },
         );
-        let (places, sockets) = (Places::default(), Sockets::new(&config.limits, metrics.clone()));
+        let (permits, sockets) =
+            (Permits::default(), Sockets::new(&config.limits, metrics.clone()));
         let parts = Parts {
             auth: auth.clone(),
             broker: broker.clone(),
@@ -90,7 +91,7 @@ impl Local {
             compression: config.server.compression,
             contexts: Contexts::new(config.limits.inflate_bytes),
             stumbles: Arc::default(),
-            places: places.clone(),
+            permits: permits.clone(),
             entrance: Entrance::new(false, &config.server),
             bodies: Arc::new(Bodies::new(&config.limits)),
             sockets: sockets.clone(),
@@ -107,7 +108,7 @@ impl Local {
         Self {
             reload,
             metrics,
-            places,
+            permits,
             sockets,
             entrance: parts.entrance,
             workers,
@@ -125,13 +126,13 @@ impl Local {
 
     /// What is left of sessions, outboxes and readers of histories: each holds one of these.
     pub fn holders(&self) -> usize {
-        let sessions = Arc::strong_count(&self.metrics) + self.places.unparted();
+        let sessions = Arc::strong_count(&self.metrics) + self.permits.unparted();
         sessions + self.reload.broker.holders()
     }
 
     /// How many sessions have a place.
     pub fn open(&self) -> usize {
-        self.places.open()
+        self.permits.open()
     }
 
     /// What it does beside serving, which never ends; the first call has it, later ones have nothing
@@ -154,7 +155,7 @@ impl Local {
 
     /// Takes no new sessions and says good-bye to all others, as before a stop.
     pub async fn drain(&self) {
-        say_good_bye(&self.reload.broker, &self.places, Patience::of(&self.config)).await;
+        say_good_bye(&self.reload.broker, &self.permits, Patience::of(&self.config)).await;
     }
 }
 

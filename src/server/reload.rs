@@ -49,7 +49,7 @@ impl Reload {
         }
         let origins = config.server.allowed_origins.clone();
         self.auth.replace(&config.auth, config.rules.clone(), origins);
-        self.broker.look_again().await;
+        self.broker.recheck_rights().await;
         Ok(())
     }
 }

@@ -46,7 +46,7 @@ use crate::session::{self, Sessions, SharedTcp, Upgrade};
 pub(super) type Connection<IO> = (IO, Protocol, Option<SocketAddr>);
 
 /// Serves connections without TLS on one worker thread.
-pub(super) fn plain(
+pub(super) fn cleartext(
     parts: &Parts,
     stopping: &GracefulShutdownSignal,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>

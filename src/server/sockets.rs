@@ -18,7 +18,7 @@ use crate::auth::{Entrance, network};
 use crate::config::Limits;
 use crate::metrics::{Asker, Metrics};
 use crate::model::{Code, Problem};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// The most sockets that are looked at for one that can make room.
 const MAX_LOOKS: usize = 64;
@@ -124,7 +124,7 @@ impl Sockets {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.open.lock().unwrap_or_else(half_done)
+        lock(&self.0.open)
     }
 
     fn now(&self) -> u64 {

@@ -33,7 +33,7 @@ fn first_line(head: &[u8]) -> Option<&[u8]> {
 }
 
 /// Whether a head begins with a first line with which nothing is wrong, as nearly all do.
-pub(super) fn is_plain(head: &[u8]) -> bool {
+pub(super) fn is_well_formed(head: &[u8]) -> bool {
     let asked = first_line(head).and_then(|line| line.strip_suffix(b" HTTP/1.1"));
     let Some(asked) = asked else { return false };
     let Some(end) = memchr(b' ', asked) else { return false };
@@ -211,18 +211,18 @@ mod tests {
         fn with_what_is_plain_nothing_is_wrong(line in "(GET|A B) [ -~\t\u{e9}]{1,9} ?HTTP/1.1") {
             let head = format!("{line}\r\nHost: a\r\n\r\n");
             let head = head.as_bytes();
-            if is_plain(head) {
+            if is_well_formed(head) {
                 prop_assert_eq!((Flaw::of(head), escaped(head)), (None, None));
             }
         }
     }
 
     #[test]
-    fn most_lines_are_plain() {
-        assert!(is_plain(b"POST /v1/topics/a.b/events?x=%20 HTTP/1.1\r\nHost: a\r\n\r\n"));
+    fn most_lines_are_well_formed() {
+        assert!(is_well_formed(b"POST /v1/topics/a.b/events?x=%20 HTTP/1.1\r\nHost: a\r\n\r\n"));
         for line in ["GET /> HTTP/1.1\n", "GET\t/ HTTP/1.1\n", "GET / HTTP/1.0\n", "GET / HTTP/1.1"]
         {
-            assert!(!is_plain(line.as_bytes()), "{line:?}");
+            assert!(!is_well_formed(line.as_bytes()), "{line:?}");
         }
     }
 }

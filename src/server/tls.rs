@@ -18,7 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::opening::Opening;
 use crate::clock::within;
 use crate::config::Certificate;
-use crate::panics::half_done;
+use crate::panics::{read, write};
 
 /// How HTTP/2 is called in a handshake (RFC 9113, section 3.2).
 const HTTP2: &[u8] = b"h2";
@@ -40,7 +40,7 @@ struct InForce(RwLock<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for InForce {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.read().unwrap_or_else(half_done).clone())
+        Some(read(&self.0).clone())
     }
 }
 
@@ -61,7 +61,7 @@ impl Tls {
 
     /// Shows another certificate from the next handshake on.
     pub(super) fn replace(&self, certificate: &Certificate) {
-        let mut in_force = self.in_force.0.write().unwrap_or_else(half_done);
+        let mut in_force = write(&self.in_force.0);
         *in_force = certificate.key.clone();
     }
 

@@ -18,7 +18,7 @@ use crate::broker::{SessionKey, WorkerHandle};
 use crate::history::Append;
 use crate::model::{Allowance, Close, Code, NewEvent, Problem, PublishKey, Topic};
 use crate::panics::contain;
-use crate::protocol::{Message, Op, Protocol, Reply, Request};
+use crate::protocol::{ClientMessage, Op, Protocol, Reply, Request};
 
 /// The actor of one WebSocket client.
 pub struct Session {
@@ -51,12 +51,12 @@ impl Actor for Session {
 /// The connection is gone.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Gone;
+pub struct Stop;
 
-impl Handler<Gone> for Session {
+impl Handler<Stop> for Session {
     type Result = ();
 
-    fn handle(&mut self, Gone: Gone, ctx: &mut Self::Context) {
+    fn handle(&mut self, Stop: Stop, ctx: &mut Self::Context) {
         ctx.stop();
     }
 }
@@ -64,12 +64,12 @@ impl Handler<Gone> for Session {
 /// The client said something; answered when the next thing may be said.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Heard(pub Said);
+pub struct Hear(pub Said);
 
-impl Handler<Heard> for Session {
+impl Handler<Hear> for Session {
     type Result = Work;
 
-    fn handle(&mut self, Heard(said): Heard, _: &mut Self::Context) -> Work {
+    fn handle(&mut self, Hear(said): Hear, _: &mut Self::Context) -> Work {
         contain(|| self.hear(&said)).unwrap_or_else(|| {
             self.worker.end(self.key, Close::Internal);
             self.done()
@@ -90,8 +90,8 @@ impl Session {
 
     fn hear(&mut self, said: &Said) -> Work {
         let message = match said {
-            Said::Text(text) => Message::Text(text),
-            Said::Binary(bytes) => Message::Binary(bytes),
+            Said::Text(text) => ClientMessage::Text(text),
+            Said::Binary(bytes) => ClientMessage::Binary(bytes),
         };
         if !self.may_say(message) {
             self.worker.end(self.key, Close::TooMany);
@@ -161,7 +161,7 @@ impl Session {
         name: Option<PublishKey>,
     ) -> Work {
         let (worker, key) = (self.worker.clone(), self.key);
-        if !worker.look_again(key) {
+        if !worker.recheck_rights(key) {
             return self.done();
         }
         let taken = worker.with(key, |receiver| {
@@ -184,7 +184,7 @@ impl Session {
         let publishing = async move {
             let topic = event.topic.clone();
             // What was true before the wait may not be true now.
-            let allowed = |_: &Append| match worker.look_again(key) {
+            let allowed = |_: &Append| match worker.recheck_rights(key) {
                 true => worker.with(key, |receiver| receiver.access().require_publish(&topic)),
                 false => None,
             };
@@ -195,7 +195,7 @@ impl Session {
                 Ok(receipt) => Ok(receipt),
                 Err(problem) => {
                     let may_read = |topic: &Topic| {
-                        worker.look_again(key)
+                        worker.recheck_rights(key)
                             && worker.with(key, |receiver| receiver.access().may_subscribe(topic))
                                 == Some(true)
                     };
@@ -234,10 +234,10 @@ impl Session {
     }
 
     /// Whether the client may say this much more already.
-    fn may_say(&mut self, message: Message<'_>) -> bool {
+    fn may_say(&mut self, message: ClientMessage<'_>) -> bool {
         let length = match message {
-            Message::Text(text) => text.len(),
-            Message::Binary(bytes) => bytes.len(),
+            ClientMessage::Text(text) => text.len(),
+            ClientMessage::Binary(bytes) => bytes.len(),
         };
         let (limits, now) = (&self.house.limits, Instant::now());
         self.manners.messages.take(1, limits.messages_per_second, now)

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::replay::{Gone, Kind, PAGE_BYTES, PAGE_EVENTS, Replay};
+use super::replay::{Cancelled, Kind, PAGE_BYTES, PAGE_EVENTS, Replay};
 use crate::history::ReadBack;
 use crate::model::{Cursor, Event, Pattern, Problem};
 
@@ -47,7 +47,7 @@ impl Replay {
         count: usize,
         (sent, upto): (Option<Cursor>, Cursor),
         kind: Kind,
-    ) -> Result<Result<(), Gone>, Problem> {
+    ) -> Result<Result<(), Cancelled>, Problem> {
         let found = self.read_back(patterns, count, (sent, upto), kind).await?;
         let Stretch { mut events, oldest: Some(oldest), is_whole, .. } = found else {
             return Ok(Ok(()));
@@ -58,14 +58,14 @@ impl Replay {
         }
         let mut after = oldest.cursor;
         if self.send(&[oldest], kind).await.is_err() {
-            return Ok(Err(Gone));
+            return Ok(Err(Cancelled));
         }
-        while let Some(place) = after {
+        while let Some(position) = after {
             // What was removed meanwhile is no gap: there is no place that it was promised from.
-            let mut page = self.read(patterns, place, upto).await?;
+            let mut page = self.read(patterns, position, upto).await?;
             page.events.retain(|event| !event.topic.is_presence());
             if self.send(&page.events, kind).await.is_err() {
-                return Ok(Err(Gone));
+                return Ok(Err(Cancelled));
             }
             after = (!page.done).then_some(page.next);
         }

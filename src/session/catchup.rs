@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::catchups::Again;
+use super::catchups::TopicSet;
 use crate::broker::{Delivery, Roll};
 use crate::model::{Cursor, Event, Pattern, Topic};
 
@@ -32,7 +32,7 @@ pub struct Catchup {
     /// Patterns of topics where it is told who is in others, which it asks about.
     rooms: Vec<Pattern>,
     /// Of what these match, where it is still to be heard who is there.
-    awaits_roll: Again,
+    awaits_roll: TopicSet,
     /// It was told, and is to ask again once earlier ones are live.
     waits_for_turn: bool,
 }
@@ -44,7 +44,7 @@ impl Catchup {
             reference,
             is_renewal: false,
             rooms: Vec::new(),
-            awaits_roll: Again::Nothing,
+            awaits_roll: TopicSet::Nothing,
             waits_for_turn: false,
             patterns,
             boundary: None,
@@ -96,19 +96,19 @@ impl Catchup {
     pub fn ask_about(&mut self, patterns: &[Pattern]) {
         self.rooms = patterns.iter().filter(|pattern| pattern.is_presence()).cloned().collect();
         if !self.rooms.is_empty() {
-            self.awaits_roll = Again::All;
+            self.awaits_roll = TopicSet::All;
         }
     }
 
     /// Asks only about what was lost of that; the rest is known.
-    pub fn ask_only_about(&mut self, lost: &Again) {
-        if let Again::Of(lost) = lost {
-            self.awaits_roll = Again::Nothing;
-            self.ask_again(Some(lost));
+    pub fn ask_only_about(&mut self, lost: &TopicSet) {
+        if let TopicSet::Of(lost) = lost {
+            self.awaits_roll = TopicSet::Nothing;
+            self.ask_roll_again(Some(lost));
         }
     }
 
-    fn ask_again(&mut self, lost: Option<&[Topic]>) {
+    fn ask_roll_again(&mut self, lost: Option<&[Topic]>) {
         let asks = |room: &&Topic| self.rooms.iter().any(|pattern| pattern.matches(room));
         let rooms = lost.map(|lost| lost.iter().filter(asks).cloned().collect::<Vec<_>>());
         if !self.rooms.is_empty() && rooms.as_ref().is_none_or(|rooms| !rooms.is_empty()) {
@@ -132,16 +132,16 @@ impl Catchup {
     }
 
     /// Of what it asks about, where it is still to be heard who is there: all that comes before is in that.
-    pub fn awaits_roll(&self) -> &Again {
+    pub fn awaits_roll(&self) -> &TopicSet {
         &self.awaits_roll
     }
 
     /// Whether it is still to be heard who is in a topic, known by the one where it is told.
     pub fn awaits_roll_of(&self, room: &Topic) -> bool {
         match &self.awaits_roll {
-            Again::Nothing => false,
-            Again::Of(rooms) => rooms.contains(room),
-            Again::All => self.rooms.iter().any(|pattern| pattern.matches(room)),
+            TopicSet::Nothing => false,
+            TopicSet::Of(rooms) => rooms.contains(room),
+            TopicSet::All => self.rooms.iter().any(|pattern| pattern.matches(room)),
         }
     }
 
@@ -152,16 +152,16 @@ impl Catchup {
             return;
         }
         match &mut self.awaits_roll {
-            Again::All if self.rooms.iter().all(|one| roll.is_of(one)) => {
-                self.awaits_roll = Again::Nothing;
+            TopicSet::All if self.rooms.iter().all(|one| roll.is_of(one)) => {
+                self.awaits_roll = TopicSet::Nothing;
             }
-            Again::Of(rooms) => {
+            TopicSet::Of(rooms) => {
                 rooms.retain(|room| !roll.covers(room));
                 if rooms.is_empty() {
-                    self.awaits_roll = Again::Nothing;
+                    self.awaits_roll = TopicSet::Nothing;
                 }
             }
-            Again::Nothing | Again::All => {}
+            TopicSet::Nothing | TopicSet::All => {}
         }
     }
 
@@ -179,7 +179,7 @@ impl Catchup {
             self.held_bytes = 0;
             self.overflowed = true;
             if !self.rooms.is_empty() {
-                self.awaits_roll = Again::All;
+                self.awaits_roll = TopicSet::All;
             }
         }
     }
@@ -190,7 +190,7 @@ impl Catchup {
         self.held.retain(|delivery| !is_lost(&delivery.event.topic));
         self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
         self.snapshot.retain(|topic, _| !is_lost(topic));
-        self.ask_again(lost);
+        self.ask_roll_again(lost);
     }
 
     /// Whether events that waited were dropped and have to be read again.
@@ -206,7 +206,7 @@ impl Catchup {
     /// How much waits that may be sent, in bytes as [`Event::cost`] counts them: nothing, as long as it is to be told
     /// before who is in some topics.
     pub fn held_bytes(&self) -> usize {
-        if self.awaits_roll == Again::Nothing { self.held_bytes } else { 0 }
+        if self.awaits_roll == TopicSet::Nothing { self.held_bytes } else { 0 }
     }
 
     /// How much of that is the oldest event's.
@@ -251,7 +251,7 @@ impl Catchup {
 mod tests {
     use super::super::catchups::{Active, Catchups, Held};
     use super::*;
-    use crate::broker::MarkId;
+    use crate::broker::BarrierId;
     use crate::model::{Data, LogName, Timestamp};
     use std::time::SystemTime;
 
@@ -353,46 +353,46 @@ mod tests {
             catchup.hold(&delivery(topic, sequence));
         }
         catchup.hear_roll(&roll(&ROOMS[..1]));
-        assert_eq!(*catchup.awaits_roll(), Again::All, "it does not hold all that was asked");
+        assert_eq!(*catchup.awaits_roll(), TopicSet::All, "it does not hold all that was asked");
         catchup.hear_roll(&roll(&ROOMS[..2]));
         catchup.hold(&delivery("$presence.r", 4));
-        assert_eq!(*catchup.awaits_roll(), Again::Nothing);
+        assert_eq!(*catchup.awaits_roll(), TopicSet::Nothing);
         assert_eq!(held(&mut catchup), [2, 4]);
         // Where a change was lost they are to be told again, and where none was they are not.
         catchup.forget(Some(&[Topic::parse("a.x").unwrap()]));
-        assert_eq!(*catchup.awaits_roll(), Again::Nothing);
+        assert_eq!(*catchup.awaits_roll(), TopicSet::Nothing);
         let room = Topic::parse("$presence.s").unwrap();
         catchup.forget(Some(std::slice::from_ref(&room)));
-        assert_eq!(*catchup.awaits_roll(), Again::Of(vec![room]));
+        assert_eq!(*catchup.awaits_roll(), TopicSet::Of(vec![room]));
         catchup.hear_roll(&roll(&ROOMS[1..2]));
-        assert_eq!(*catchup.awaits_roll(), Again::Nothing);
+        assert_eq!(*catchup.awaits_roll(), TopicSet::Nothing);
     }
 
     #[test]
     fn who_leaves_before_a_later_subscribe_is_told_the_members_is_told_by_the_earlier_one() {
         let mut catchups = Catchups::default();
-        let (mark, catchup, values) = (MarkId::ONE, catchup_of_rooms(10_000), Some(1));
-        let (interval, reader, again) = (None, None, Again::Nothing);
-        catchups.add(Active { mark, catchup, values, interval, reader, again });
+        let (barrier, catchup, values) = (BarrierId::ONE, catchup_of_rooms(10_000), Some(1));
+        let (interval, reader, reread) = (None, None, TopicSet::Nothing);
+        catchups.add(Active { barrier, catchup, values, interval, reader, reread });
         assert_eq!(
             catchups.hold(&delivery("$presence.r", 1)),
             Held::NotHere,
             "what is live has it"
         );
-        catchups.called(mark, Some(roll(&ROOMS[..2])));
+        catchups.called(barrier, Some(roll(&ROOMS[..2])));
         assert_eq!(catchups.hold(&delivery("$presence.r", 2)), Held::Waits);
-        assert_eq!(held(&mut catchups.get(mark).unwrap().catchup), [2]);
+        assert_eq!(held(&mut catchups.get(barrier).unwrap().catchup), [2]);
     }
 
     #[test]
     fn of_a_renewal_more_may_be_lost_than_it_was_begun_for() {
         let [r, s] = ["$presence.r", "$presence.s"].map(|name| Topic::parse(name).unwrap());
         let mut catchup = catchup_of_rooms(10_000);
-        catchup.ask_only_about(&Again::Of(vec![r.clone()]));
+        catchup.ask_only_about(&TopicSet::Of(vec![r.clone()]));
         catchup.hold(&delivery("$presence.s", 1));
-        assert_eq!(*catchup.awaits_roll(), Again::Of(vec![r.clone()]));
+        assert_eq!(*catchup.awaits_roll(), TopicSet::Of(vec![r.clone()]));
         catchup.forget(Some(std::slice::from_ref(&s)));
-        assert_eq!(*catchup.awaits_roll(), Again::Of(vec![r, s]));
+        assert_eq!(*catchup.awaits_roll(), TopicSet::Of(vec![r, s]));
         assert_eq!(held(&mut catchup), [0; 0]);
     }
 
@@ -416,10 +416,10 @@ mod tests {
         assert!(catchup.has_overflowed());
         catchup.hear_roll(&roll(&ROOMS[..2]));
         catchup.hold(&delivery("$presence.r", 3));
-        assert_eq!(*catchup.awaits_roll(), Again::All, "what came behind it is gone");
+        assert_eq!(*catchup.awaits_roll(), TopicSet::All, "what came behind it is gone");
         catchup.begin(cursor(3));
         catchup.hear_roll(&roll(&ROOMS[..2]));
-        assert_eq!(*catchup.awaits_roll(), Again::Nothing);
+        assert_eq!(*catchup.awaits_roll(), TopicSet::Nothing);
     }
 
     #[test]

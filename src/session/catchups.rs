@@ -7,7 +7,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
 use super::catchup::Catchup;
-use crate::broker::{Delivery, MarkId, Roll};
+use crate::broker::{BarrierId, Delivery, Roll};
 use crate::model::{Cursor, Pattern, Topic};
 
 /// Where the values of more topics than this are to be read again, all are.
@@ -20,7 +20,7 @@ pub struct Catchups(Vec<Active>);
 /// A subscribe that is registered and not live yet.
 pub struct Active {
     /// Behind this its next step is taken.
-    pub mark: MarkId,
+    pub barrier: BarrierId,
     /// What waits for it.
     pub catchup: Catchup,
     /// How many of the newest events of each topic are wanted where there is a gap, if they are.
@@ -30,7 +30,7 @@ pub struct Active {
     /// Who reads its history; nobody where it wants none.
     pub reader: Option<Reader>,
     /// Current values that were on their way when events were lost: they are read again.
-    pub again: Again,
+    pub reread: TopicSet,
 }
 
 /// The way to whoever reads a history; dropped, nobody reads any more.
@@ -50,7 +50,7 @@ impl Drop for Running {
 
 /// Which current values are to be read again.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub enum Again {
+pub enum TopicSet {
     /// None.
     #[default]
     Nothing,
@@ -70,11 +70,11 @@ pub enum Progress {
         /// What came up to here has been sent already.
         sent: Option<Cursor>,
         /// Current values that are to be read, whatever else is.
-        anew: Again,
+        reread: TopicSet,
         /// Whether nothing but these is missing.
-        only_anew: bool,
+        only_reread: bool,
         /// Of which topics that tell of others it is to be asked who is in them.
-        awaits_roll: Again,
+        awaits_roll: TopicSet,
     },
     /// These are in the topics that it asks about; nothing where that is not known after all.
     Called(Option<Roll>),
@@ -93,8 +93,8 @@ pub enum Held {
     GoesOut,
 }
 
-/// What a mark means to a subscribe.
-pub enum Marked {
+/// What a barrier means to a subscribe.
+pub enum Reached {
     /// Its history is being read.
     Reads,
     /// It is live from here on.
@@ -114,28 +114,28 @@ impl Reader {
     }
 }
 
-impl Again {
+impl TopicSet {
     /// Whether the value of a topic is to be read again.
     pub fn covers(&self, topic: &Topic) -> bool {
         match self {
-            Again::Nothing => false,
-            Again::Of(topics) => topics.contains(topic),
-            Again::All => true,
+            TopicSet::Nothing => false,
+            TopicSet::Of(topics) => topics.contains(topic),
+            TopicSet::All => true,
         }
     }
 
     /// These too, or all.
     pub fn and(&mut self, lost: Option<&[Topic]>) {
         match (&mut *self, lost) {
-            (_, None) => *self = Again::All,
-            (Again::All, _) => {}
-            (Again::Nothing, Some(topics)) => *self = Again::Of(topics.to_vec()),
-            (Again::Of(known), Some(topics)) => {
+            (_, None) => *self = TopicSet::All,
+            (TopicSet::All, _) => {}
+            (TopicSet::Nothing, Some(topics)) => *self = TopicSet::Of(topics.to_vec()),
+            (TopicSet::Of(known), Some(topics)) => {
                 known.extend(topics.iter().cloned());
                 known.sort_unstable();
                 known.dedup();
                 if known.len() > MANY_TOPICS {
-                    *self = Again::All;
+                    *self = TopicSet::All;
                 }
             }
         }
@@ -162,14 +162,14 @@ impl Catchups {
         self.0.push(active);
     }
 
-    /// The one of a mark.
-    pub fn get(&mut self, mark: MarkId) -> Option<&mut Active> {
-        self.0.iter_mut().find(|active| active.mark == mark)
+    /// The one of a barrier.
+    pub fn get(&mut self, barrier: BarrierId) -> Option<&mut Active> {
+        self.0.iter_mut().find(|active| active.barrier == barrier)
     }
 
-    /// Gives the one of a mark its reader; where there is none any more, nobody reads.
-    pub fn run_by(&mut self, mark: MarkId, task: Running) {
-        if let Some(reader) = self.get(mark).and_then(|active| active.reader.as_mut()) {
+    /// Gives the one of a barrier its reader; where there is none any more, nobody reads.
+    pub fn run_by(&mut self, barrier: BarrierId, task: Running) {
+        if let Some(reader) = self.get(barrier).and_then(|active| active.reader.as_mut()) {
             reader.task = Some(task);
         }
     }
@@ -212,34 +212,34 @@ impl Catchups {
         Held::NotHere
     }
 
-    /// What it means that all before `mark` has been delivered, up to `position`.
-    pub fn marked(&mut self, mark: MarkId, position: Cursor) -> Option<Marked> {
-        let at = self.0.iter().position(|active| active.mark == mark)?;
-        let Active { catchup, reader, again, .. } = &mut self.0[at];
+    /// What it means that all before `barrier` has been delivered, up to `position`.
+    pub fn barrier_reached(&mut self, barrier: BarrierId, position: Cursor) -> Option<Reached> {
+        let at = self.0.iter().position(|active| active.barrier == barrier)?;
+        let Active { catchup, reader, reread, .. } = &mut self.0[at];
         if let Some(reader) = reader {
             let is_missing = !catchup.has_begun() || catchup.has_overflowed();
-            let anew = std::mem::take(again);
+            let reread = std::mem::take(reread);
             let awaits_roll = catchup.awaits_roll().clone();
-            if is_missing || anew != Again::Nothing || awaits_roll != Again::Nothing {
+            if is_missing || reread != TopicSet::Nothing || awaits_roll != TopicSet::Nothing {
                 let (boundary, sent) = (position, catchup.sent());
                 if is_missing {
                     catchup.begin(position);
                 }
-                let only_anew = !is_missing;
-                reader.tell(Progress::Read { boundary, sent, anew, only_anew, awaits_roll });
-                return Some(Marked::Reads);
+                let only_reread = !is_missing;
+                reader.tell(Progress::Read { boundary, sent, reread, only_reread, awaits_roll });
+                return Some(Reached::Reads);
             }
         }
         let active = self.0.remove(at);
         self.pass_turn_on();
         self.give_back_room();
-        Some(Marked::Live(Box::new(active)))
+        Some(Reached::Live(Box::new(active)))
     }
 
-    /// Hears for the one of `mark` who is in the topics that it asks about. One after the other tells that, in their
+    /// Hears for the one of `barrier` who is in the topics that it asks about. One after the other tells that, in their
     /// order: what waits behind the members that one tells would be told behind the later ones of another.
-    pub fn called(&mut self, mark: MarkId, roll: Option<Roll>) {
-        let Some(at) = self.0.iter().position(|active| active.mark == mark) else { return };
+    pub fn called(&mut self, barrier: BarrierId, roll: Option<Roll>) {
+        let Some(at) = self.0.iter().position(|active| active.barrier == barrier) else { return };
         if self.0[..at].iter().any(|earlier| earlier.catchup.asks_who_is_there()) {
             self.0[at].catchup.wait_for_turn();
             return;
@@ -269,7 +269,7 @@ impl Catchups {
         for active in self.0.iter_mut().filter(|active| active.catchup.has_begun()) {
             let reads_values = active.values.is_some() || active.interval.is_some();
             if reads_values && active.reader.is_some() {
-                active.again.and(lost);
+                active.reread.and(lost);
                 active.catchup.forget(lost);
             }
         }

@@ -25,7 +25,7 @@ pub struct Conflation {
     shared: Option<Duration>,
     waiting: HashMap<Topic, Waiting>,
     /// The topics that wait, by when they are due and then as they came.
-    queue: BTreeMap<Place, Topic>,
+    queue: BTreeMap<Rank, Topic>,
     /// When topics that sent lately may send again.
     not_before: HashMap<Topic, Instant>,
     /// How many of these are to be looked through next.
@@ -35,8 +35,8 @@ pub struct Conflation {
     max_bytes: usize,
 }
 
-/// A place in the queue.
-type Place = (Instant, u64);
+/// Where a topic stands in the queue: when it is due, then as it came.
+type Rank = (Instant, u64);
 
 /// The newest event of a topic, on its way.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct Waiting {
     delivery: Arc<Delivery>,
     /// Events of the topic that it took the place of, or that gave way to it.
     skipped: u64,
-    place: Place,
+    rank: Rank,
 }
 
 /// What becomes of an event.
@@ -130,10 +130,10 @@ impl Conflation {
             self.sent(topic, interval, now);
             return Offered::Now;
         }
-        let place = (due.max(now), self.next_number);
+        let rank = (due.max(now), self.next_number);
         self.next_number += 1;
-        self.queue.insert(place, topic.clone());
-        let waiting = Waiting { delivery: delivery.clone(), skipped: 0, place };
+        self.queue.insert(rank, topic.clone());
+        let waiting = Waiting { delivery: delivery.clone(), skipped: 0, rank };
         self.waiting.insert(topic.clone(), waiting);
         self.bytes += cost;
         self.verdict()
@@ -150,8 +150,8 @@ impl Conflation {
         now: Instant,
         interval: impl FnOnce(&Self, &Topic) -> Option<Duration>,
     ) -> Option<(Arc<Delivery>, u64)> {
-        let (place, _) = self.queue.first_key_value()?;
-        if place.0 > now {
+        let (rank, _) = self.queue.first_key_value()?;
+        if rank.0 > now {
             return None;
         }
         let topic = self.queue.first_key_value()?.1.clone();
@@ -163,15 +163,15 @@ impl Conflation {
 
     /// When something is due next.
     pub fn due(&self) -> Option<Instant> {
-        self.queue.first_key_value().map(|(place, _)| place.0)
+        self.queue.first_key_value().map(|(rank, _)| rank.0)
     }
 
     /// The place before all that waits, or `place` where that comes first: up to there everything was
     /// sent or superseded.
-    pub fn floor(&self, place: Cursor) -> Cursor {
+    pub fn floor(&self, position: Cursor) -> Cursor {
         let waiting = self.waiting.values().filter_map(|waiting| waiting.delivery.event.cursor);
         let before = waiting.map(|cursor| cursor.at(cursor.sequence.saturating_sub(1))).min();
-        before.map_or(place, |before| before.min(place))
+        before.map_or(position, |before| before.min(position))
     }
 
     /// The topics of which something waits, in their order.
@@ -181,8 +181,8 @@ impl Conflation {
 
     /// Takes what waits of a topic, with how many events it took the place of.
     pub fn take(&mut self, topic: &Topic) -> Option<(Arc<Delivery>, u64)> {
-        let Waiting { delivery, skipped, place } = self.waiting.remove(topic)?;
-        self.queue.remove(&place);
+        let Waiting { delivery, skipped, rank } = self.waiting.remove(topic)?;
+        self.queue.remove(&rank);
         self.bytes -= delivery.event.cost();
         Some((delivery, skipped))
     }
@@ -317,16 +317,16 @@ mod tests {
     #[test]
     fn a_cursor_stays_below_what_waits() {
         let mut paced = Paced::new(Duration::ZERO);
-        let place = Cursor { log: paced.log, epoch: 1, sequence: 9 };
-        assert_eq!(paced.conflation.floor(place), place);
+        let position = Cursor { log: paced.log, epoch: 1, sequence: 9 };
+        assert_eq!(paced.conflation.floor(position), position);
         paced.offer("a", 4, true);
         paced.offer("b", 5, true);
         paced.offer("a", 6, true);
-        assert_eq!(paced.conflation.floor(place), place.at(4));
+        assert_eq!(paced.conflation.floor(position), position.at(4));
         paced.conflation.take(&Topic::parse("b").unwrap());
-        assert_eq!(paced.conflation.floor(place), place.at(5));
-        paced.conflation.supersede(&Topic::parse("a").unwrap(), Some(place.at(6)));
-        assert_eq!(paced.conflation.floor(place), place);
+        assert_eq!(paced.conflation.floor(position), position.at(5));
+        paced.conflation.supersede(&Topic::parse("a").unwrap(), Some(position.at(6)));
+        assert_eq!(paced.conflation.floor(position), position);
         assert_eq!((paced.conflation.bytes, paced.next()), (0, None));
     }
 

@@ -12,20 +12,20 @@ use actix_web::http::header::{self, HeaderMap};
 use rand::RngExt;
 
 use super::deflate::{ClientContext, Contexts, Deflate};
+use super::encoding::{Encoding, Framing};
 use super::parse_limits;
-use super::places::Places;
+use super::permits::Permits;
 use super::receiver::application;
 use super::refusal::Refusal;
 use super::rhythm::Rhythm;
 use super::takeover::require_handshake;
-use super::wire::{Framing, Wire};
 use crate::auth::{Access, Auth, Caller, Entrance, Publisher};
 use crate::broker::{BrokerHandle, Transport};
 use crate::config::Limits;
 use crate::http::{self, Query, grammar};
 use crate::model::{Code, Cursor, MAX_WHOLE, Pattern, Problem, Start};
 use crate::protocol::{
-    Encoder, Mode, Opening, PROTOCOLS, Protocol, StreamRequest, Subscribe, stream_form,
+    Form, Mode, Opening, PROTOCOLS, Protocol, StreamRequest, Subscribe, stream_form,
 };
 
 /// What the door knows.
@@ -38,7 +38,7 @@ pub struct Door {
     /// Who knows tickets.
     pub broker: BrokerHandle,
     /// Where sessions are counted.
-    pub places: Places,
+    pub permits: Permits,
     /// What a session may do.
     pub limits: Arc<Limits>,
     /// From which length on messages are compressed for who offers it, in bytes; `None` for never.
@@ -58,7 +58,7 @@ pub struct Admission {
     /// What it is to be subscribed to.
     pub subscribe: Option<Subscribe>,
     /// How it will be spoken to.
-    pub language: Language,
+    pub negotiated: Negotiated,
     /// How messages are compressed, if that was agreed upon.
     pub deflate: Option<Deflate>,
     /// What the client's compressed messages refer back to, if they may.
@@ -67,13 +67,13 @@ pub struct Admission {
     pub heartbeat: Option<u32>,
 }
 
-/// How a session is spoken to.
+/// What was agreed upon at the door: how the session is spoken to, over which transport.
 #[derive(Clone, Copy)]
-pub enum Language {
+pub enum Negotiated {
     /// A protocol over WebSocket, and the name it was asked for by, if any.
     WebSocket(&'static dyn Protocol, Option<&'static str>),
     /// A form of event stream.
-    Sse(&'static dyn Encoder),
+    Sse(&'static dyn Form),
 }
 
 impl Door {
@@ -114,13 +114,13 @@ impl Door {
         }
         let shown = http::credential(&head.headers, query.one("access_token")?)?;
         let credential = application(access.caller(), shown);
-        let language = Language::WebSocket(protocol, name);
+        let negotiated = Negotiated::WebSocket(protocol, name);
         Ok(Admission {
             session,
             access,
             credential,
             subscribe,
-            language,
+            negotiated,
             deflate,
             context,
             heartbeat,
@@ -198,12 +198,12 @@ impl Door {
             http::LAST_EVENT_ID_PARAMETER,
         ];
         let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let encoder = stream_form(query.one("format")?)?;
+        let form = stream_form(query.one("format")?)?;
         let Some(subscribe) = self.subscription(&query, last_event_id(head, &query)?)? else {
             return Err(Problem::new(Code::BadRequest, "at least one topic is needed"));
         };
         let heartbeat = Rhythm::asked(&query)?;
-        Ok((query, StreamRequest { subscribe, encoder, heartbeat }))
+        Ok((query, StreamRequest { subscribe, form, heartbeat }))
     }
 
     /// The address that a request comes from, as far as it is known.
@@ -222,7 +222,7 @@ impl Door {
         if self.broker.is_draining() {
             return Err(Refusal::restarting());
         }
-        let room = self.places.require_room(self.address(head), &self.limits);
+        let room = self.permits.require_room(self.address(head), &self.limits);
         room.map_err(Refusal::too_many)?;
         let left = Box::pin(self.broker.redeem(ticket)).await?;
         let user = left.and_then(|left| serde_json::from_str(&left).ok()).ok_or_else(|| {
@@ -266,39 +266,39 @@ impl Door {
     }
 }
 
-impl Language {
-    /// How this language is connected.
+impl Negotiated {
+    /// How the session is connected.
     pub fn transport(&self) -> Transport {
         match self {
-            Language::WebSocket(..) => Transport::WebSocket,
-            Language::Sse(_) => Transport::Sse,
+            Negotiated::WebSocket(..) => Transport::WebSocket,
+            Negotiated::Sse(_) => Transport::Sse,
         }
     }
 
     /// The form in which messages leave.
-    pub fn wire(&self) -> Wire {
+    pub fn encoding(&self) -> Encoding {
         match *self {
-            Language::WebSocket(protocol, _) if protocol.is_binary() => {
-                Wire::new(protocol, Framing::Binary)
+            Negotiated::WebSocket(protocol, _) if protocol.is_binary() => {
+                Encoding::new(protocol, Framing::Binary)
             }
-            Language::WebSocket(protocol, _) => Wire::new(protocol, Framing::Text),
-            Language::Sse(encoder) => Wire::new(encoder, Framing::Bare),
+            Negotiated::WebSocket(protocol, _) => Encoding::new(protocol, Framing::Text),
+            Negotiated::Sse(form) => Encoding::new(form, Framing::Bare),
         }
     }
 
     /// What the client may say, where it may say anything.
     pub fn protocol(&self) -> Option<&'static dyn Protocol> {
         match *self {
-            Language::WebSocket(protocol, _) => Some(protocol),
-            Language::Sse(_) => None,
+            Negotiated::WebSocket(protocol, _) => Some(protocol),
+            Negotiated::Sse(_) => None,
         }
     }
 
     /// The subprotocol that was agreed upon, if the client asked for one.
     pub fn subprotocol(&self) -> Option<&'static str> {
         match self {
-            Language::WebSocket(_, name) => *name,
-            Language::Sse(_) => None,
+            Negotiated::WebSocket(_, name) => *name,
+            Negotiated::Sse(_) => None,
         }
     }
 }
@@ -311,14 +311,23 @@ fn new_id() -> Arc<str> {
 /// Lets in who may subscribe to what is wanted.
 fn admit_stream(
     access: Access,
-    StreamRequest { subscribe, encoder, heartbeat }: StreamRequest,
+    StreamRequest { subscribe, form, heartbeat }: StreamRequest,
 ) -> Result<Admission, Refusal> {
     require_coverage(&access, &subscribe)?;
-    let (subscribe, language) = (Some(subscribe), Language::Sse(encoder));
+    let (subscribe, negotiated) = (Some(subscribe), Negotiated::Sse(form));
     // It publishes nothing.
     let (credential, deflate, context) = (None, None, None);
     let session = new_id();
-    Ok(Admission { session, access, credential, subscribe, language, deflate, context, heartbeat })
+    Ok(Admission {
+        session,
+        access,
+        credential,
+        subscribe,
+        negotiated,
+        deflate,
+        context,
+        heartbeat,
+    })
 }
 
 /// Refuses a subscription of which the caller may receive nothing in some part.

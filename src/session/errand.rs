@@ -9,7 +9,7 @@ use super::receiver::{Receiver, Wish};
 use super::replay::Replay;
 use super::tally::tally;
 use super::values::Values;
-use crate::broker::{BrokerHandle, MarkId, SessionKey, Subscriber, WorkerHandle};
+use crate::broker::{BarrierId, BrokerHandle, SessionKey, Subscriber, WorkerHandle};
 use crate::history::Moment;
 use crate::model::{Close, Code, Cursor, Pattern, Problem, Start, Topic};
 use crate::panics::contained;
@@ -29,7 +29,7 @@ pub enum Errand {
 /// What is to be read for a subscribe.
 pub struct Reading {
     /// Which of its subscribes.
-    pub mark: MarkId,
+    pub barrier: BarrierId,
     /// The number the client gave it.
     pub reference: Option<u64>,
     /// What is subscribed to.
@@ -73,7 +73,7 @@ impl Errand {
     pub fn run(self, worker: &WorkerHandle<Receiver>, session: SessionKey) {
         match self {
             Errand::Read(reading) => {
-                let mark = reading.mark;
+                let barrier = reading.barrier;
                 let parts = worker.with(session, |receiver| {
                     (receiver.broker().clone(), receiver.outgoing().clone())
                 });
@@ -81,7 +81,7 @@ impl Errand {
                 let replay = Replay { outgoing, broker, worker: worker.clone(), session, reading };
                 let reading = alone(worker.clone(), session, replay.run());
                 let task = Running(actix::spawn(reading).abort_handle());
-                worker.with(session, |receiver| receiver.read_by(mark, task));
+                worker.with(session, |receiver| receiver.read_by(barrier, task));
             }
             Errand::Subscribe(subscribe) => {
                 let wish = Wish::new(Some(AT_CONNECT), *subscribe);
@@ -150,11 +150,11 @@ async fn prepare(
     most: usize,
 ) -> Result<(), Problem> {
     if let Some(Start::Since(since)) = wish.subscribe.since {
-        let Moment { place, gap } = broker.history().place_before(since).await?;
-        (wish.after, wish.is_short) = (Some(place), gap);
+        let Moment { position, gap } = broker.history().position_before(since).await?;
+        (wish.after, wish.is_short) = (Some(position), gap);
     }
     if let Some(after) = wish.after {
-        return broker.reach(after).await;
+        return broker.wait_for_position(after).await;
     }
     let Some(values) = wish.counted(most) else { return Ok(()) };
     let sees = |topic: &Topic| worker.with(session, |it| it.may_receive(topic)) == Some(true);

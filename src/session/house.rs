@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::places::Places;
+use super::permits::Permits;
 use super::stumbles::Stumbles;
 use crate::auth::Auth;
 use crate::broker::BrokerHandle;
@@ -19,7 +19,7 @@ pub struct House {
     /// What a session may do.
     pub limits: Arc<Limits>,
     /// Where sessions are counted.
-    pub places: Places,
+    pub permits: Permits,
     /// Whose clients end at the same event again and again.
     pub stumbles: Arc<Stumbles>,
     /// What is counted.

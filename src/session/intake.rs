@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::catchup::Catchup;
-use super::catchups::{Active, Again, Catchups, Held, Marked, Progress, Reader, Running};
+use super::catchups::{Active, Catchups, Held, Progress, Reached, Reader, Running, TopicSet};
 use super::errand::{First, Reading};
 use super::live::Live;
 use super::pump::Pump;
@@ -20,11 +20,11 @@ use super::replay::Kind;
 use super::values::Values;
 use super::voice::Voice;
 use crate::auth::{Access, Coverage};
-use crate::broker::{Delivered, Delivery, MarkId, Roll};
+use crate::broker::{BarrierId, Delivered, Delivery, Roll};
 use crate::clock::Instant;
 use crate::history::Loss;
 use crate::model::{Close, Cursor, Event, Pattern, Topic};
-use crate::protocol::{Marks, Reply};
+use crate::protocol::{Annotations, Reply};
 
 /// The most topics that a gap names.
 pub(super) const MAX_NAMED: usize = 100;
@@ -32,7 +32,7 @@ pub(super) const MAX_NAMED: usize = 100;
 /// The subscriptions of one session, its rights, and the voice that events leave by.
 pub struct Intake {
     /// Every event that comes is to be sent as it is. Changed by [`Intake::change`] alone.
-    plain: bool,
+    passes_all: bool,
     voice: Voice,
     access: Access,
     /// Its id.
@@ -41,7 +41,7 @@ pub struct Intake {
     catchups: Catchups,
     pump: Pump,
     /// The newest cursor that the client was told of beside events.
-    told: Option<Cursor>,
+    last_cursor: Option<Cursor>,
 }
 
 impl Intake {
@@ -53,24 +53,24 @@ impl Intake {
         max_conflated_bytes: usize,
     ) -> Self {
         Self {
-            plain: false,
+            passes_all: false,
             voice,
             access,
             session,
             live: Live::default(),
             catchups: Catchups::default(),
             pump: Pump::new(max_conflated_bytes),
-            told: None,
+            last_cursor: None,
         }
     }
 
     /// Changes what decides about events, and with it whether they may go out without a look.
     fn change<R>(&mut self, change: impl FnOnce(&mut Self) -> R) -> R {
-        self.plain = false;
+        self.passes_all = false;
         let changed = change(self);
         let is_settled = self.catchups.is_empty() && self.live.is_whole();
         self.pump.settle(self.live.len(), is_settled);
-        self.plain = is_settled && !self.live.is_empty() && self.pump.is_idle();
+        self.passes_all = is_settled && !self.live.is_empty() && self.pump.is_idle();
         changed
     }
 
@@ -132,7 +132,7 @@ impl Intake {
     /// Takes other rights; the patterns that they do not cover any more are lost with that.
     pub fn set_access(&mut self, access: Access) -> Vec<Pattern> {
         self.change(|intake| {
-            intake.live.look_again(&access);
+            intake.live.recheck_coverage(&access);
             intake.access = access;
             let patterns = intake.live.iter().chain(intake.catchups.patterns());
             let is_lost = |pattern: &&Pattern| intake.access.coverage(pattern) == Coverage::None;
@@ -160,8 +160,8 @@ impl Intake {
     }
 
     /// Has the history of a subscribe read by a task, which ends with it.
-    pub fn read_by(&mut self, mark: MarkId, task: Running) {
-        self.catchups.run_by(mark, task);
+    pub fn read_by(&mut self, barrier: BarrierId, task: Running) {
+        self.catchups.run_by(barrier, task);
     }
 
     /// Takes an event that one of the patterns matches.
@@ -169,7 +169,7 @@ impl Intake {
     pub fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered {
         if self.is_kept_from(&delivery.event) {
             Delivered::Quietly
-        } else if self.plain {
+        } else if self.passes_all {
             self.voice.live(delivery)
         } else {
             self.deliver_with_a_look(delivery)
@@ -229,22 +229,22 @@ impl Intake {
     pub fn tell_cursor(&mut self, position: Cursor) {
         let is_live = self.catchups.is_empty() && !self.live.is_empty();
         let cursor = self.pump.floor(position);
-        if is_live && self.told != Some(cursor) {
-            self.told = Some(cursor);
+        if is_live && self.last_cursor != Some(cursor) {
+            self.last_cursor = Some(cursor);
             self.voice.reply(&Reply::Cursor(cursor));
         }
     }
 
-    /// Says that events after a place are gone, of these topics or of any, for the subscribe of `mark`; false once there
+    /// Says that events after a place are gone, of these topics or of any, for the subscribe of `barrier`; false once there
     /// is none.
     pub fn replay_gap(
         &mut self,
-        mark: MarkId,
+        barrier: BarrierId,
         reference: Option<u64>,
         since: Cursor,
         topics: &[Topic],
     ) -> bool {
-        let Some(active) = self.catchups.get(mark) else { return false };
+        let Some(active) = self.catchups.get(barrier) else { return false };
         let is_seen =
             |topic: &&Topic| active.catchup.matches(topic) && self.access.may_subscribe(topic);
         let seen: Vec<_> = topics.iter().filter(is_seen).cloned().collect();
@@ -254,17 +254,17 @@ impl Intake {
         true
     }
 
-    /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
+    /// Sends an event out of the history for the subscribe of `barrier`, if it is still wanted; false
     /// once there is no such subscribe.
-    pub fn replay(&mut self, mark: MarkId, event: &Event, kind: Kind) -> bool {
+    pub fn replay(&mut self, barrier: BarrierId, event: &Event, kind: Kind) -> bool {
         let is_kept_from = self.is_kept_from(event);
-        let Some(active) = self.catchups.get(mark) else { return false };
+        let Some(active) = self.catchups.get(barrier) else { return false };
         if kind != Kind::Snapshot && is_kept_from {
             return true;
         }
         let is_read_again = match event.topic.is_presence() {
             true => active.catchup.awaits_roll_of(&event.topic),
-            false => active.again.covers(&event.topic),
+            false => active.reread.covers(&event.topic),
         };
         if kind != Kind::Replayed && is_read_again {
             // It was read before events were lost, perhaps itself among them, and is read again.
@@ -275,16 +275,16 @@ impl Intake {
                 active.catchup.sent_snapshot(event);
                 self.pump.supersede(&event.topic, event.cursor);
             }
-            self.voice.replay(event, &marks(&active.catchup, kind));
+            self.voice.replay(event, &annotations(&active.catchup, kind));
         }
         true
     }
 
-    /// Sends events that wait for the subscribe of `mark` while there is room; none once so few
+    /// Sends events that wait for the subscribe of `barrier` while there is room; none once so few
     /// wait that the rest may go at once, else how many bytes the next one needs.
-    pub fn drain_held(&mut self, mark: MarkId) -> Option<usize> {
+    pub fn drain_held(&mut self, barrier: BarrierId) -> Option<usize> {
         let few_bytes = self.voice.outgoing().max_bytes() / 4;
-        let active = self.catchups.get(mark)?;
+        let active = self.catchups.get(barrier)?;
         if active.interval.is_some() {
             // It takes no room to have the newest of them wait elsewhere.
             return None;
@@ -300,18 +300,19 @@ impl Intake {
         None
     }
 
-    /// Hears that all before `mark` has been delivered, up to `position`.
-    pub fn marked(&mut self, mark: MarkId, position: Cursor) {
+    /// Hears that all before `barrier` has been delivered, up to `position`.
+    pub fn barrier_reached(&mut self, barrier: BarrierId, position: Cursor) {
         self.change(|intake| {
-            if let Some(Marked::Live(active)) = intake.catchups.marked(mark, position) {
+            if let Some(Reached::Live(active)) = intake.catchups.barrier_reached(barrier, position)
+            {
                 intake.go_live(*active, position);
             }
         });
     }
 
-    /// Hears for the subscribe of `mark` who is in the topics that it asks about.
-    pub fn called(&mut self, mark: MarkId, roll: Option<Roll>) {
-        self.change(|intake| intake.catchups.called(mark, roll));
+    /// Hears for the subscribe of `barrier` who is in the topics that it asks about.
+    pub fn called(&mut self, barrier: BarrierId, roll: Option<Roll>) {
+        self.change(|intake| intake.catchups.called(barrier, roll));
     }
 
     fn go_live(&mut self, active: Active, position: Cursor) {
@@ -323,7 +324,7 @@ impl Intake {
         }
         for pattern in catchup.patterns() {
             match catchup.is_renewal {
-                true => live.add_again(pattern, access),
+                true => live.restore(pattern, access),
                 false => live.add(pattern, values, access),
             }
             // Of who comes and goes nothing is superseded by what comes later.
@@ -348,15 +349,15 @@ impl Intake {
     fn say_live(&mut self, reference: Option<u64>, position: Cursor) {
         let cursor = self.pump.floor(position);
         self.voice.reply(&Reply::Live { reference, cursor });
-        self.told = Some(cursor);
+        self.last_cursor = Some(cursor);
     }
 
-    /// Hears that events were lost; what is to be read again because of that, which may have `mark`.
-    pub fn lose(&mut self, loss: &Loss, mark: MarkId) -> Option<Reading> {
-        self.change(|intake| intake.hear_of(loss, mark))
+    /// Hears that events were lost; what is to be read again because of that, which may have `barrier`.
+    pub fn lose(&mut self, loss: &Loss, barrier: BarrierId) -> Option<Reading> {
+        self.change(|intake| intake.hear_of(loss, barrier))
     }
 
-    fn hear_of(&mut self, loss: &Loss, mark: MarkId) -> Option<Reading> {
+    fn hear_of(&mut self, loss: &Loss, barrier: BarrierId) -> Option<Reading> {
         // A subscribe that has not begun reads up to a place that comes after the loss.
         let is_told = !self.live.is_empty() || self.catchups.begun().next().is_some();
         let lost = self.missed_topics(loss);
@@ -371,17 +372,17 @@ impl Intake {
             return None;
         }
         let values = Values::of(self.live.values());
-        let again = match lost {
-            None => Again::All,
+        let reread = match lost {
+            None => TopicSet::All,
             Some(lost) => {
-                Again::Of(lost.iter().filter(|topic| values.count(topic) > 0).cloned().collect())
+                TopicSet::Of(lost.iter().filter(|topic| values.count(topic) > 0).cloned().collect())
             }
         };
-        if values.is_empty() || again == Again::Of(Vec::new()) {
-            self.say_live(None, loss.place);
+        if values.is_empty() || reread == TopicSet::Of(Vec::new()) {
+            self.say_live(None, loss.position);
             return None;
         }
-        Some(self.renew(values, again, loss.place, mark))
+        Some(self.renew(values, reread, loss.position, barrier))
     }
 
     /// The topics of a loss of which this session misses events; none where it may be of any.
@@ -402,26 +403,32 @@ impl Intake {
 
     /// Has current values read anew, while what follows them waits. All that are wanted are known, for more may be lost
     /// meanwhile.
-    fn renew(&mut self, values: Values, anew: Again, boundary: Cursor, mark: MarkId) -> Reading {
+    fn renew(
+        &mut self,
+        values: Values,
+        reread: TopicSet,
+        boundary: Cursor,
+        barrier: BarrierId,
+    ) -> Reading {
         let patterns = self.live.take();
         let (sender, progress) = unbounded_channel();
         let reader = Reader::new(sender);
         let max_bytes = self.voice.outgoing().max_bytes();
         let mut catchup = Catchup::renewal(patterns.clone(), max_bytes, boundary);
         catchup.ask_about(&values.patterns);
-        catchup.ask_only_about(&anew);
+        catchup.ask_only_about(&reread);
         let (sent, awaits_roll) = (None, catchup.awaits_roll().clone());
-        reader.tell(Progress::Read { boundary, sent, anew, only_anew: true, awaits_roll });
+        reader.tell(Progress::Read { boundary, sent, reread, only_reread: true, awaits_roll });
         self.catchups.add(Active {
-            mark,
+            barrier,
             catchup,
             values: Some(values.most()),
             interval: None,
             reader: Some(reader),
-            again: Again::Nothing,
+            reread: TopicSet::Nothing,
         });
         Reading {
-            mark,
+            barrier,
             reference: None,
             patterns: patterns.into(),
             first: First::Values(values),
@@ -436,19 +443,19 @@ impl Intake {
 fn send_held(voice: &mut Voice, access: &Access, catchup: &Catchup, delivery: &Delivery) {
     if access.may_subscribe(&delivery.event.topic) {
         let event = &delivery.event;
-        let marks = match event.cursor {
-            Some(_) => marks(catchup, Kind::Replayed),
+        let annotations = match event.cursor {
+            Some(_) => annotations(catchup, Kind::Replayed),
             // It has no place in a replay.
-            None => Marks::default(),
+            None => Annotations::default(),
         };
-        voice.event(event, &marks);
+        voice.event(event, &annotations);
     }
 }
 
-fn marks(catchup: &Catchup, kind: Kind) -> Marks {
+fn annotations(catchup: &Catchup, kind: Kind) -> Annotations {
     let is_snapshot = kind == Kind::Snapshot;
     let is_replay = !is_snapshot && !catchup.is_renewal;
-    Marks {
+    Annotations {
         replay: is_replay.then(|| catchup.reference.unwrap_or(0)),
         snapshot: is_snapshot,
         conflated: kind == Kind::Changed,

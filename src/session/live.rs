@@ -37,7 +37,7 @@ impl Live {
     }
 
     /// Adds a pattern again that had been taken, with what is wanted of it.
-    pub fn add_again(&mut self, pattern: &Pattern, access: &Access) {
+    pub fn restore(&mut self, pattern: &Pattern, access: &Access) {
         let values = self.snapshots.contains(pattern).then(|| self.count(pattern));
         self.add(pattern, values, access);
     }
@@ -58,7 +58,7 @@ impl Live {
     }
 
     /// The rights are others now.
-    pub fn look_again(&mut self, access: &Access) {
+    pub fn recheck_coverage(&mut self, access: &Access) {
         self.partial = self.patterns.iter().filter(|pattern| is_partial(pattern, access)).count();
     }
 

@@ -19,7 +19,7 @@ mod intake;
 mod live;
 mod outbox;
 mod outgoing;
-mod places;
+mod permits;
 mod pump;
 mod receiver;
 mod refusal;
@@ -34,7 +34,7 @@ mod tcp;
 mod term;
 mod values;
 mod voice;
-mod wire;
+mod encoding;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -48,13 +48,14 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web
 use futures_util::future::LocalBoxFuture;
 use tracing::debug;
 
-use self::actor::{Gone, Heard, Session};
+use self::actor::{Hear, Session, Stop};
 pub use self::deflate::{ClientContext, Contexts, Deflate, inflate};
-pub use self::door::{Admission, Door, Language};
+pub use self::door::{Admission, Door, Negotiated};
+pub use self::encoding::{Encoding, Framing, close_frame, message_frame};
 pub use self::frames::{FrameLimits, FrameReader, Incoming};
 pub use self::house::House;
 pub use self::outgoing::{Outgoing, Sink};
-pub use self::places::{Place, Places, Unparted, UserPlace};
+pub use self::permits::{Permit, Permits, Unparted, UserPermit};
 pub use self::receiver::Receiver;
 use self::refusal::Refusal;
 pub use self::rhythm::{Heartbeats, Rhythm};
@@ -65,7 +66,6 @@ pub use self::stumbles::Stumbles;
 pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::tcp::SharedTcp;
 use self::voice::Voice;
-pub use self::wire::{Framing, Wire, close_frame, message_frame};
 use crate::body::Sending;
 use crate::broker::{Seat, SessionInfo, WorkerHandle};
 use crate::config::Limits;
@@ -109,7 +109,7 @@ impl Sessions {
     pub async fn websocket<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>) {
         let address = self.door.address(upgrade.head());
         let admitted = self.door.admit_websocket(upgrade.head()).await;
-        let protocol = admitted.as_ref().ok().and_then(|admission| admission.language.protocol());
+        let protocol = admitted.as_ref().ok().and_then(|admission| admission.negotiated.protocol());
         let arrived = admitted.and_then(|admission| self.arrive(admission, address));
         let (arrived, protocol) = match (arrived, protocol) {
             (Ok(arrived), Some(protocol)) => (arrived, protocol),
@@ -140,10 +140,10 @@ impl Sessions {
         let Upgraded { io, early, answer } = upgraded;
         let limits = self.socket_limits(arrived.extensions.is_some());
         let (outgoing, context) = (arrived.outgoing.clone(), arrived.context.take());
-        let (seat, place) = self.begin(arrived, &answer);
+        let (seat, permit) = self.begin(arrived, &answer);
         let (key, worker) = (seat.session(), self.worker.clone());
         let session = Session::new(key, worker, protocol, self.house.clone()).start();
-        let listener = Conversation { session, seat: Some(seat), _place: place };
+        let listener = Conversation { session, seat: Some(seat), _permit: permit };
         let socket = Socket::new(io, early, outgoing, limits, listener).remembering(context);
         actix_web::rt::spawn(contained(socket));
     }
@@ -195,17 +195,17 @@ impl Sessions {
     /// The answer that is an event stream.
     fn stream(&self, request: &HttpRequest, arrived: Arrived) -> HttpResponse {
         let outgoing = arrived.outgoing.clone();
-        let (seat, place) = self.begin(arrived, &[]);
+        let (seat, permit) = self.begin(arrived, &[]);
         let of_request = request.extensions().get::<Rc<Loss>>().cloned();
         let loss = of_request.or_else(|| request.conn_data::<Rc<Loss>>().cloned());
-        event_stream().body(EventStream { outgoing, seat, loss, _place: place })
+        event_stream().body(EventStream { outgoing, seat, loss, _permit: permit })
     }
 
     /// Gives a connection that was admitted its room and its seat, or says why there is none. What was
     /// true at the door is looked at again in the call that gives the seat; from the look to the seat nothing
     /// is waited for.
     fn arrive(&self, admission: Admission, address: Option<IpAddr>) -> Result<Arrived, Refusal> {
-        let House { broker, places, limits, .. } = &*self.house;
+        let House { broker, permits, limits, .. } = &*self.house;
         if broker.is_draining() {
             return Err(Refusal::restarting());
         }
@@ -214,23 +214,23 @@ impl Sessions {
             access,
             credential,
             subscribe,
-            language,
+            negotiated,
             deflate,
             context,
             heartbeat,
         } = admission;
-        let place = places.take(address, limits).map_err(Refusal::too_many)?;
+        let permit = permits.take(address, limits).map_err(Refusal::too_many)?;
         let bearer = access.caller().user().map(|user| user.bearer.clone());
-        let user_place = match &bearer {
-            Some(bearer) => places.take_user(&bearer.user, limits).map_err(Refusal::too_many)?,
+        let user_permit = match &bearer {
+            Some(bearer) => permits.take_user(&bearer.user, limits).map_err(Refusal::too_many)?,
             None => None,
         };
         let outgoing = Arc::new(Outgoing::new(limits.outbox_bytes));
-        outgoing.owes(places.owe_farewell());
-        let wire = language.wire().compressed(deflate, &self.metrics);
-        let transport = language.transport();
+        outgoing.owes(permits.owe_farewell());
+        let encoding = negotiated.encoding().compressed(deflate, &self.metrics);
+        let transport = negotiated.transport();
         let rhythm = Rhythm::new(self.heartbeats, transport, heartbeat);
-        let mut voice = Voice::new(wire, outgoing.clone(), self.metrics.clone());
+        let mut voice = Voice::new(encoding, outgoing.clone(), self.metrics.clone());
         voice.show_heartbeats(rhythm.is_shown);
         let info = SessionInfo {
             id: session.clone(),
@@ -247,16 +247,16 @@ impl Sessions {
             voice,
             access,
             session.clone(),
-            user_place,
+            user_permit,
         );
         let receiver = receiver.of_publisher(credential, address);
         let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
         let (subprotocol, extensions) =
-            (language.subprotocol(), deflate.map(|deflate| deflate.answer()));
+            (negotiated.subprotocol(), deflate.map(|deflate| deflate.answer()));
         Ok(Arrived {
             session,
             seat,
-            place,
+            permit,
             outgoing,
             rhythm,
             subscribe,
@@ -267,8 +267,8 @@ impl Sessions {
     }
 
     /// Welcomes who has a seat, behind what the transport says first, and subscribes it to what it asked for.
-    fn begin(&self, arrived: Arrived, before: &[u8]) -> (Seat<Receiver>, Place) {
-        let Arrived { session, seat, place, rhythm, subscribe, .. } = arrived;
+    fn begin(&self, arrived: Arrived, before: &[u8]) -> (Seat<Receiver>, Permit) {
+        let Arrived { session, seat, permit, rhythm, subscribe, .. } = arrived;
         let welcome = Reply::Welcome {
             session: &session,
             heartbeat: u64::from(rhythm.seconds),
@@ -282,8 +282,8 @@ impl Sessions {
             }
             receiver.wait_for(subscribe);
         });
-        self.worker.look_again(key);
-        (seat, place)
+        self.worker.recheck_rights(key);
+        (seat, permit)
     }
 
     fn socket_limits(&self, deflates: bool) -> SocketLimits {
@@ -304,7 +304,7 @@ impl Sessions {
 struct Arrived {
     session: Arc<str>,
     seat: Seat<Receiver>,
-    place: Place,
+    permit: Permit,
     outgoing: Arc<Outgoing>,
     rhythm: Rhythm,
     subscribe: Option<Subscribe>,
@@ -318,20 +318,20 @@ struct Conversation {
     session: Addr<Session>,
     /// None once the client has left.
     seat: Option<Seat<Receiver>>,
-    _place: Place,
+    _permit: Permit,
 }
 
 impl Drop for Conversation {
     fn drop(&mut self) {
         // Its socket says how each conversation ends, but for one that panicked.
         self.left(Ended::Closed(Close::Internal));
-        self.session.do_send(Gone);
+        self.session.do_send(Stop);
     }
 }
 
 impl Listener for Conversation {
     fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
-        let heard = self.session.send(Heard(message));
+        let heard = self.session.send(Hear(message));
         // Who is not heard any more has left.
         Box::pin(async move { _ = heard.await })
     }

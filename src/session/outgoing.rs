@@ -15,8 +15,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::outbox::{Full, Outbox};
-use super::places::Unparted;
-use crate::panics::half_done;
+use super::permits::Unparted;
+use crate::panics::lock;
 
 /// The most messages in one system call.
 const MAX_SLICES: usize = 256;
@@ -75,7 +75,7 @@ impl Outgoing {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(half_done)
+        lock(&self.state)
     }
 
     /// From now on a flush writes to `sink`; or nowhere, for the connection is gone.
@@ -245,7 +245,7 @@ impl Outgoing {
     }
 
     /// The transport says that the client was heard.
-    pub fn heard(&self) {
+    pub fn note_heard(&self) {
         self.heard.store(true, Ordering::Relaxed);
     }
 

@@ -64,8 +64,8 @@ impl Pump {
     }
 
     /// The place up to which everything was sent or superseded, where it was delivered up to `place`.
-    pub fn floor(&self, place: Cursor) -> Cursor {
-        self.conflation.as_ref().map_or(place, |conflation| conflation.floor(place))
+    pub fn floor(&self, position: Cursor) -> Cursor {
+        self.conflation.as_ref().map_or(position, |conflation| conflation.floor(position))
     }
 
     /// Drops what waits of a topic and is no newer than what was sent of it on another way.

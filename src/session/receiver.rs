@@ -13,13 +13,13 @@ use tokio::sync::mpsc::unbounded_channel;
 use tracing::warn;
 
 use super::catchup::Catchup;
-use super::catchups::{Active, Again, Reader, Running};
+use super::catchups::{Active, Reader, Running, TopicSet};
 use super::door::require_coverage;
 use super::errand::{Errand, First, Reading};
 use super::house::House;
 use super::intake::Intake;
 use super::outgoing::Outgoing;
-use super::places::UserPlace;
+use super::permits::UserPermit;
 use super::replay::Kind;
 use super::rhythm::Rhythm;
 use super::stumbles::{LARGE_BYTES, Stumble, Stumbled};
@@ -28,7 +28,7 @@ use super::values::Values;
 use super::voice::Voice;
 use crate::auth::{Access, Caller, Publisher};
 use crate::broker::{
-    BrokerHandle, Changed, Delivered, Delivery, Joined, MarkId, Roll, SessionInfo, SessionKey,
+    BarrierId, BrokerHandle, Changed, Delivered, Delivery, Joined, Roll, SessionInfo, SessionKey,
     Subscriber, Transport, WorkerHandle,
 };
 use crate::clock::Instant;
@@ -50,7 +50,7 @@ pub struct Receiver {
     /// What waits for this node to come to where another is.
     lagging: Option<Running>,
     /// Its place among the sessions of its user. In a box, for it is counted where there is a limit alone.
-    user_place: Option<Box<UserPlace>>,
+    user_permit: Option<Box<UserPermit>>,
     /// What an application's idempotency keys are known by.
     credential: Option<Box<Publisher>>,
     /// Where it connects from, as far as that is known.
@@ -119,7 +119,7 @@ impl Wish {
     /// Whether there is nothing to find out or to wait for.
     pub fn is_ready(&self, broker: &BrokerHandle, most: usize) -> bool {
         match self.subscribe.since {
-            Some(Start::After(cursor)) => broker.has_reached(cursor),
+            Some(Start::After(cursor)) => broker.has_delivered_up_to(cursor),
             Some(Start::Since(_)) => false,
             None => self.counted(most).is_none(),
         }
@@ -143,7 +143,7 @@ impl Receiver {
         voice: Voice,
         access: Access,
         session: Arc<str>,
-        user_place: Option<UserPlace>,
+        user_permit: Option<UserPermit>,
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
         let intake = Intake::new(voice, access, session, house.limits.conflated_bytes);
@@ -155,7 +155,7 @@ impl Receiver {
             house,
             waiting,
             lagging,
-            user_place: user_place.map(Box::new),
+            user_permit: user_permit.map(Box::new),
             credential: None,
             address: None,
             term,
@@ -208,8 +208,8 @@ impl Receiver {
     }
 
     /// Has the history of a subscribe read by a task, which ends with it.
-    pub fn read_by(&mut self, mark: MarkId, task: Running) {
-        self.intake.read_by(mark, task);
+    pub fn read_by(&mut self, barrier: BarrierId, task: Running) {
+        self.intake.read_by(barrier, task);
     }
 
     /// Says what became of an event that it published: it is of use without a credential.
@@ -241,21 +241,21 @@ impl Receiver {
         }
     }
 
-    /// Says that events after a place are gone, of these topics or of any, for the subscribe of `mark`; false once there
+    /// Says that events after a place are gone, of these topics or of any, for the subscribe of `barrier`; false once there
     /// is none.
     pub fn replay_gap(
         &mut self,
-        mark: MarkId,
+        barrier: BarrierId,
         reference: Option<u64>,
         since: Cursor,
         topics: &[Topic],
     ) -> bool {
-        self.intake.replay_gap(mark, reference, since, topics)
+        self.intake.replay_gap(barrier, reference, since, topics)
     }
 
-    /// Sends an event out of the history for the subscribe of `mark`, if it is still wanted; false
+    /// Sends an event out of the history for the subscribe of `barrier`, if it is still wanted; false
     /// once there is no such subscribe.
-    pub fn replay(&mut self, mark: MarkId, event: &Event, kind: Kind) -> bool {
+    pub fn replay(&mut self, barrier: BarrierId, event: &Event, kind: Kind) -> bool {
         let bytes = event.data.json().get().len();
         if bytes >= LARGE_BYTES
             && kind == Kind::Replayed
@@ -263,13 +263,13 @@ impl Receiver {
         {
             resumed.large = resumed.large.or(event.cursor.map(|cursor| (cursor, bytes)));
         }
-        self.intake.replay(mark, event, kind)
+        self.intake.replay(barrier, event, kind)
     }
 
-    /// Sends events that wait for the subscribe of `mark` while there is room; none once so few
+    /// Sends events that wait for the subscribe of `barrier` while there is room; none once so few
     /// wait that the rest may go at once, else how many bytes the next one needs.
-    pub fn drain_held(&mut self, mark: MarkId) -> Option<usize> {
-        self.intake.drain_held(mark)
+    pub fn drain_held(&mut self, barrier: BarrierId) -> Option<usize> {
+        self.intake.drain_held(barrier)
     }
 
     /// The node's broker.
@@ -354,12 +354,12 @@ impl Receiver {
     /// The rights of who the session is to become, as they are at this moment.
     fn rights_of(&mut self, caller: &Caller) -> Result<Access, Problem> {
         self.may_become(caller)?;
-        let House { auth, places, limits, .. } = &*self.house;
+        let House { auth, permits, limits, .. } = &*self.house;
         let access = auth.still(&self.intake.access().of_caller(caller.clone()))?;
-        if self.user_place.is_none()
+        if self.user_permit.is_none()
             && let Some(user) = caller.user()
         {
-            self.user_place = places.take_user(&user.bearer.user, limits)?.map(Box::new);
+            self.user_permit = permits.take_user(&user.bearer.user, limits)?.map(Box::new);
         }
         Ok(access)
     }
@@ -401,7 +401,7 @@ impl Subscriber for Receiver {
     type Caller = Becoming;
     type Errand = Errand;
 
-    fn look_again(&mut self) -> Result<Changed<Errand>, Close> {
+    fn recheck_rights(&mut self) -> Result<Changed<Errand>, Close> {
         let auth = &self.house.auth;
         if auth.is_current(self.access()) {
             let held = self.caller().user().map(|user| auth.holds(user));
@@ -438,7 +438,7 @@ impl Subscriber for Receiver {
         self.caller().user().map(|user| &user.bearer)
     }
 
-    fn subscribe(&mut self, mark: MarkId, wish: Wish) -> Option<Joined<Errand>> {
+    fn subscribe(&mut self, barrier: BarrierId, wish: Wish) -> Option<Joined<Errand>> {
         let Wish { reference, subscribe, after: since, is_short } = wish;
         if let Err(problem) = self.check(&subscribe) {
             self.refuse_subscribe(reference, &problem);
@@ -459,7 +459,7 @@ impl Subscriber for Receiver {
                 let (sender, progress) = unbounded_channel();
                 let shared: Arc<[_]> = patterns.clone().into();
                 let reading = Reading {
-                    mark,
+                    barrier,
                     reference,
                     first: First::of(opening, &shared),
                     patterns: shared,
@@ -476,8 +476,8 @@ impl Subscriber for Receiver {
         let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
         let values = opening.of_each();
         catchup.ask_about(&patterns);
-        let again = Again::Nothing;
-        self.intake.add(Active { mark, catchup, values, interval, reader, again });
+        let reread = TopicSet::Nothing;
+        self.intake.add(Active { barrier, catchup, values, interval, reader, reread });
         self.watch_idleness();
         Some(Joined { patterns, errand })
     }
@@ -501,12 +501,12 @@ impl Subscriber for Receiver {
         self.intake.flush()
     }
 
-    fn marked(&mut self, mark: MarkId, position: Cursor) {
-        self.intake.marked(mark, position);
+    fn barrier_reached(&mut self, barrier: BarrierId, position: Cursor) {
+        self.intake.barrier_reached(barrier, position);
     }
 
-    fn called(&mut self, mark: MarkId, roll: Option<Roll>) {
-        self.intake.called(mark, roll);
+    fn called(&mut self, barrier: BarrierId, roll: Option<Roll>) {
+        self.intake.called(barrier, roll);
     }
 
     fn heartbeat(&self) -> u32 {
@@ -529,8 +529,8 @@ impl Subscriber for Receiver {
         Ok(())
     }
 
-    fn broken(&mut self, loss: &Loss, mark: MarkId) -> Option<Errand> {
-        self.intake.lose(loss, mark).map(Errand::Read)
+    fn broken(&mut self, loss: &Loss, barrier: BarrierId) -> Option<Errand> {
+        self.intake.lose(loss, barrier).map(Errand::Read)
     }
 
     fn tell(&mut self, trouble: Trouble) {

@@ -2,7 +2,7 @@
 
 use actix_web::HttpResponse;
 
-use super::wire::{Framing, Wire};
+use super::encoding::{Encoding, Framing};
 use super::{RECONNECT_MS, event_stream};
 use crate::model::{Close, Code, Problem};
 use crate::protocol::SSE;
@@ -54,8 +54,8 @@ impl Refusal {
             Some(seconds) => rand::random_range(1_000 * seconds..=2_000 * seconds),
             None => rand::random_range(RECONNECT_MS),
         };
-        let wire = Wire::new(&SSE, Framing::Bare);
-        let good_bye = wire.good_bye(close, &self.problem.detail, Some(retry_after_ms));
+        let encoding = Encoding::new(&SSE, Framing::Bare);
+        let good_bye = encoding.good_bye(close, &self.problem.detail, Some(retry_after_ms));
         let mut response = event_stream().body(good_bye.concat());
         // By this it is counted, as what is refused by its status is.
         response.extensions_mut().insert(self.problem.clone());

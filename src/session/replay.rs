@@ -2,7 +2,7 @@
 //!
 //! A task beside the session, so that a long replay holds up neither its requests nor its live
 //! events. It reads page by page and sends no faster than the client takes it; when it has reached
-//! the boundary it asks for a mark, behind which the session goes live.
+//! the boundary it asks for a barrier, behind which the session goes live.
 
 use std::mem;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::catchups::{Again, Progress};
+use super::catchups::{Progress, TopicSet};
 use super::errand::{First, Reading};
 use super::intake::MAX_NAMED;
 use super::outgoing::Outgoing;
@@ -39,7 +39,7 @@ pub struct Replay {
     pub outgoing: Arc<Outgoing>,
     /// Where events come from.
     pub broker: BrokerHandle,
-    /// Where they go, and who places marks.
+    /// Where they go, and who sets barriers.
     pub worker: WorkerHandle<Receiver>,
     /// Whose subscribe it is.
     pub session: SessionKey,
@@ -59,7 +59,7 @@ pub enum Kind {
 }
 
 /// The subscribe or its session is gone.
-pub(super) struct Gone;
+pub(super) struct Cancelled;
 
 impl Replay {
     /// Reads until the subscribe is live or gone. If the history can't be read, the session is told
@@ -73,22 +73,22 @@ impl Replay {
     }
 
     async fn catch_up(&mut self) -> Result<(), Problem> {
-        let (mut after, mut asked, mut is_told) = (self.reading.since, Again::Nothing, false);
+        let (mut after, mut asked, mut is_told) = (self.reading.since, TopicSet::Nothing, false);
         loop {
             match self.reading.progress.recv().await {
-                Some(Progress::Read { boundary, sent, anew, only_anew, awaits_roll }) => {
+                Some(Progress::Read { boundary, sent, reread, only_reread, awaits_roll }) => {
                     let is_short = mem::take(&mut self.reading.is_short);
-                    let is_whole = match anew == Again::All || only_anew {
+                    let is_whole = match reread == TopicSet::All || only_reread {
                         true => true,
                         false => {
                             self.read_up_to(boundary, after.max(sent), is_short).await?.is_ok()
                         }
                     };
-                    if !is_whole || self.anew(&anew, boundary).await?.is_err() {
+                    if !is_whole || self.reread(&reread, boundary).await?.is_err() {
                         return Ok(());
                     }
                     after = Some(boundary);
-                    if awaits_roll != Again::Nothing {
+                    if awaits_roll != TopicSet::Nothing {
                         asked = awaits_roll;
                         self.call_roll(&asked).await;
                         continue;
@@ -105,7 +105,7 @@ impl Replay {
                     // members, what was dropped meanwhile may have had no place to be read at.
                     let since = self.reading.since.filter(|_| self.tells_members());
                     let since = since.or(after.filter(|_| is_told));
-                    if asked == Again::All && self.forget_members(since, after).await?.is_err() {
+                    if asked == TopicSet::All && self.forget_members(since, after).await?.is_err() {
                         return Ok(());
                     }
                     is_told = true;
@@ -118,7 +118,7 @@ impl Replay {
             if self.drain_held().await.is_err() {
                 return Ok(());
             }
-            self.worker.mark(self.session, self.reading.mark);
+            self.worker.set_barrier(self.session, self.reading.barrier);
         }
     }
 
@@ -128,7 +128,7 @@ impl Replay {
         boundary: Cursor,
         after: Option<Cursor>,
         is_short: bool,
-    ) -> Result<Result<(), Gone>, Problem> {
+    ) -> Result<Result<(), Cancelled>, Problem> {
         match after {
             // What no gap can name begins anew before its members are told.
             Some(_) if self.tells_members() && self.named_rooms().is_none() => Ok(Ok(())),
@@ -161,13 +161,13 @@ impl Replay {
     }
 
     /// Asks who is in topics, at the place where this node knows it.
-    async fn call_roll(&self, asked: &Again) {
+    async fn call_roll(&self, asked: &TopicSet) {
         let asked: Arc<[_]> = match asked {
-            Again::Of(rooms) => rooms.iter().map(Pattern::from).collect(),
-            Again::Nothing | Again::All => self.rooms().cloned().collect(),
+            TopicSet::Of(rooms) => rooms.iter().map(Pattern::from).collect(),
+            TopicSet::Nothing | TopicSet::All => self.rooms().cloned().collect(),
         };
         self.broker.presence_known(&asked).await;
-        self.worker.call_roll(self.session, self.reading.mark, asked);
+        self.worker.call_roll(self.session, self.reading.barrier, asked);
     }
 
     /// Has a client that knew who is in topics after a place forget it, and begin anew where no gap can name these.
@@ -175,11 +175,11 @@ impl Replay {
         &self,
         since: Option<Cursor>,
         upto: Option<Cursor>,
-    ) -> Result<Result<(), Gone>, Problem> {
+    ) -> Result<Result<(), Cancelled>, Problem> {
         let (Some(since), Some(upto)) = (since, upto) else { return Ok(Ok(())) };
         let rooms = self.named_rooms();
         if self.tell_gap(since, rooms.as_deref().unwrap_or_default()).is_err() {
-            return Ok(Err(Gone));
+            return Ok(Err(Cancelled));
         }
         match rooms {
             None if self.tells_members() => self.open(None, upto).await,
@@ -188,7 +188,7 @@ impl Replay {
     }
 
     /// Sends who is in topics, where that is wanted.
-    async fn send_members(&self, roll: &Roll) -> Result<(), Gone> {
+    async fn send_members(&self, roll: &Roll) -> Result<(), Cancelled> {
         if !self.tells_members() {
             return Ok(());
         }
@@ -208,12 +208,12 @@ impl Replay {
         since: Cursor,
         upto: Cursor,
         is_short: bool,
-    ) -> Result<Result<(), Gone>, Problem> {
+    ) -> Result<Result<(), Cancelled>, Problem> {
         match self.reading.is_conflated {
             true if is_short => self.begin_anew(since, upto).await,
             true => self.changed(since, upto).await,
             false if is_short && self.begins_anew() => self.begin_anew(since, upto).await,
-            false if is_short && self.tell_gap(since, &[]).is_err() => Ok(Err(Gone)),
+            false if is_short && self.tell_gap(since, &[]).is_err() => Ok(Err(Cancelled)),
             false => self.replay(since, upto).await,
         }
     }
@@ -224,17 +224,25 @@ impl Replay {
     }
 
     /// Says that events after a place are gone, and begins anew.
-    async fn begin_anew(&self, place: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
-        if self.tell_gap(place, &[]).is_err() {
-            return Ok(Err(Gone));
+    async fn begin_anew(
+        &self,
+        position: Cursor,
+        upto: Cursor,
+    ) -> Result<Result<(), Cancelled>, Problem> {
+        if self.tell_gap(position, &[]).is_err() {
+            return Ok(Err(Cancelled));
         }
         // The ids of one replay rise: what was sent of it up to here is not sent again.
-        let sent = Some(place).filter(|_| self.reading.since != Some(place));
+        let sent = Some(position).filter(|_| self.reading.since != Some(position));
         self.open(sent, upto).await
     }
 
     /// Sends what comes first where there is no place to go on from; a replay of this subscribe has come up to `sent`.
-    async fn open(&self, sent: Option<Cursor>, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+    async fn open(
+        &self,
+        sent: Option<Cursor>,
+        upto: Cursor,
+    ) -> Result<Result<(), Cancelled>, Problem> {
         let patterns = &self.reading.patterns;
         match &self.reading.first {
             First::Values(values) => self.current(values, upto, Kind::Snapshot).await,
@@ -247,7 +255,11 @@ impl Replay {
     }
 
     /// Sends current values again that were on their way when events were lost.
-    async fn anew(&self, again: &Again, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+    async fn reread(
+        &self,
+        reread: &TopicSet,
+        upto: Cursor,
+    ) -> Result<Result<(), Cancelled>, Problem> {
         let Reading { patterns, first, is_conflated, .. } = &self.reading;
         let (values, kind) = match first {
             First::Values(values) => (values.clone(), Kind::Snapshot),
@@ -256,14 +268,14 @@ impl Replay {
                 (Values::each(patterns.clone(), 1), kind)
             }
         };
-        match again {
-            Again::Nothing => Ok(Ok(())),
-            Again::All => self.current(&values, upto, kind).await,
-            Again::Of(topics) => self.current(&values.of_topics(topics), upto, kind).await,
+        match reread {
+            TopicSet::Nothing => Ok(Ok(())),
+            TopicSet::All => self.current(&values, upto, kind).await,
+            TopicSet::Of(topics) => self.current(&values.of_topics(topics), upto, kind).await,
         }
     }
 
-    async fn replay(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
+    async fn replay(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Cancelled>, Problem> {
         let mut after = since;
         let mut told_gap = None;
         loop {
@@ -274,7 +286,7 @@ impl Replay {
                     return self.begin_anew(after, upto).await;
                 }
                 if self.tell_gap(after, &[]).is_err() {
-                    return Ok(Err(Gone));
+                    return Ok(Err(Cancelled));
                 }
             }
             if self.tells_members() {
@@ -282,7 +294,7 @@ impl Replay {
                 page.events.retain(|event| !event.topic.is_presence());
             }
             if self.send(&page.events, Kind::Replayed).await.is_err() {
-                return Ok(Err(Gone));
+                return Ok(Err(Cancelled));
             }
             after = page.next;
             if page.done {
@@ -292,20 +304,21 @@ impl Replay {
     }
 
     /// Sends the newest event of each topic that has one after a place.
-    async fn changed(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Gone>, Problem> {
-        let (mut after, mut newest_place) = (None, None);
+    async fn changed(&self, since: Cursor, upto: Cursor) -> Result<Result<(), Cancelled>, Problem> {
+        let (mut after, mut newest_position) = (None, None);
         loop {
             let page = self.values(&self.reading.patterns, after, Some(since)).await?;
             if page.gap {
                 return self.begin_anew(since, upto).await;
             }
-            newest_place = newest_place.max(page.events.iter().filter_map(|it| it.cursor).max());
+            newest_position =
+                newest_position.max(page.events.iter().filter_map(|it| it.cursor).max());
             if self.send(&page.events, Kind::Changed).await.is_err() {
-                return Ok(Err(Gone));
+                return Ok(Err(Cancelled));
             }
             after = page.next;
             if after.is_none() {
-                return self.reach(newest_place).await.map(Ok);
+                return self.wait_for_newest(newest_position).await.map(Ok);
             }
         }
     }
@@ -326,17 +339,17 @@ impl Replay {
     }
 
     /// Waits until this node was told of a value: nothing older may follow one that another node was first to deliver.
-    async fn reach(&self, newest: Option<Cursor>) -> Result<(), Problem> {
+    async fn wait_for_newest(&self, newest: Option<Cursor>) -> Result<(), Problem> {
         match newest {
-            Some(place) => self.broker.reach(place).await,
+            Some(position) => self.broker.wait_for_position(position).await,
             None => Ok(()),
         }
     }
 
-    fn tell_gap(&self, since: Cursor, topics: &[Topic]) -> Result<(), Gone> {
-        let Reading { mark, reference, .. } = self.reading;
-        let told = |receiver: &mut Receiver| receiver.replay_gap(mark, reference, since, topics);
-        self.worker.with(self.session, told).filter(|told| *told).map(|_| ()).ok_or(Gone)
+    fn tell_gap(&self, since: Cursor, topics: &[Topic]) -> Result<(), Cancelled> {
+        let Reading { barrier, reference, .. } = self.reading;
+        let told = |receiver: &mut Receiver| receiver.replay_gap(barrier, reference, since, topics);
+        self.worker.with(self.session, told).filter(|told| *told).map(|_| ()).ok_or(Cancelled)
     }
 
     pub(super) async fn read(
@@ -384,25 +397,25 @@ impl Replay {
         values: &Values,
         upto: Cursor,
         kind: Kind,
-    ) -> Result<Result<(), Gone>, Problem> {
+    ) -> Result<Result<(), Cancelled>, Problem> {
         let values = &self.within_bounds(values).await?;
-        let (mut after, mut newest_place) = (None, None);
+        let (mut after, mut newest_position) = (None, None);
         loop {
             let page = self.values(&values.patterns, after, None).await?;
             let sent = match values.most() {
                 0 | 1 => {
                     let newest = page.events.iter().filter_map(|event| event.cursor).max();
-                    newest_place = newest_place.max(newest);
+                    newest_position = newest_position.max(newest);
                     self.send(&page.events, kind).await
                 }
                 _ => self.last_of(&page.events, values, upto, kind).await?,
             };
             if sent.is_err() {
-                return Ok(Err(Gone));
+                return Ok(Err(Cancelled));
             }
             after = page.next;
             if after.is_none() {
-                return self.reach(newest_place).await.map(Ok);
+                return self.wait_for_newest(newest_position).await.map(Ok);
             }
         }
     }
@@ -425,17 +438,17 @@ impl Replay {
         values: &Values,
         upto: Cursor,
         kind: Kind,
-    ) -> Result<Result<(), Gone>, Problem> {
+    ) -> Result<Result<(), Cancelled>, Problem> {
         for Event { topic, .. } in events.iter().map(|event| &**event) {
             let sees = self.with(|receiver| receiver.may_receive(topic));
             let topics = Arc::new([Pattern::from(topic)]) as Arc<[_]>;
             let sent = match sees {
                 Some(true) => self.newest(&topics, values.count(topic), (None, upto), kind).await?,
                 Some(false) => Ok(()),
-                None => Err(Gone),
+                None => Err(Cancelled),
             };
             if sent.is_err() {
-                return Ok(Err(Gone));
+                return Ok(Err(Cancelled));
             }
         }
         Ok(Ok(()))
@@ -446,7 +459,7 @@ impl Replay {
     }
 
     /// Sends a page as the client takes it, and lets others of this thread go first.
-    pub(super) async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Gone> {
+    pub(super) async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Cancelled> {
         for event in events {
             self.send_one(event, kind).await?;
         }
@@ -454,25 +467,25 @@ impl Replay {
         Ok(())
     }
 
-    async fn send_one(&self, event: &Event, kind: Kind) -> Result<(), Gone> {
+    async fn send_one(&self, event: &Event, kind: Kind) -> Result<(), Cancelled> {
         self.room(event.cost()).await?;
-        let mark = self.reading.mark;
-        let sent = self.worker.with(self.session, |it| it.replay(mark, event, kind));
-        if sent == Some(true) { Ok(()) } else { Err(Gone) }
+        let barrier = self.reading.barrier;
+        let sent = self.worker.with(self.session, |it| it.replay(barrier, event, kind));
+        if sent == Some(true) { Ok(()) } else { Err(Cancelled) }
     }
 
-    async fn drain_held(&self) -> Result<(), Gone> {
-        let mark = self.reading.mark;
+    async fn drain_held(&self) -> Result<(), Cancelled> {
+        let barrier = self.reading.barrier;
         loop {
-            match self.worker.with(self.session, |receiver| receiver.drain_held(mark)) {
+            match self.worker.with(self.session, |receiver| receiver.drain_held(barrier)) {
                 Some(Some(bytes)) => self.room(bytes).await?,
                 Some(None) => return Ok(()),
-                None => return Err(Gone),
+                None => return Err(Cancelled),
             }
         }
     }
 
-    async fn room(&self, bytes: usize) -> Result<(), Gone> {
-        if self.outgoing.room(bytes).await { Ok(()) } else { Err(Gone) }
+    async fn room(&self, bytes: usize) -> Result<(), Cancelled> {
+        if self.outgoing.room(bytes).await { Ok(()) } else { Err(Cancelled) }
     }
 }

@@ -19,9 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::deflate::ClientContext;
+use super::encoding::{close_echo, message_frame};
 use super::frames::{FrameLimits, FrameReader, Incoming};
 use super::outgoing::{Outgoing, Sink};
-use super::wire::{close_echo, message_frame};
 use crate::clock::Timer;
 use crate::model::{Close, Ended};
 
@@ -117,7 +117,7 @@ enum Reading {
     /// It said good-bye, or nothing more is to be expected.
     Done,
     /// The connection is gone.
-    Gone(Ended),
+    Ended(Ended),
 }
 
 /// What a client is waited for to do.
@@ -188,7 +188,7 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             {
                 self.reading = ended;
             }
-            if let Reading::Gone(ended) = self.reading {
+            if let Reading::Ended(ended) = self.reading {
                 return Poll::Ready(ended);
             }
             if !self.is_written
@@ -227,12 +227,12 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             let mut bytes = ReadBuf::uninit(&mut space);
             let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut bytes));
             if let Err(error) = read {
-                return Poll::Ready(Reading::Gone(lost(&error)));
+                return Poll::Ready(Reading::Ended(lost(&error)));
             }
             if bytes.filled().is_empty() {
-                return Poll::Ready(Reading::Gone(Ended::Gone));
+                return Poll::Ready(Reading::Ended(Ended::Gone));
             }
-            self.outgoing.heard();
+            self.outgoing.note_heard();
             self.unread.extend_from_slice(bytes.filled());
             if lingers_until.is_some_and(|until| Instant::now() < until) {
                 // Its silence begins anew.
@@ -352,7 +352,7 @@ mod tests {
     use tokio::task::coop;
     use tokio::time::timeout;
 
-    use super::super::wire::close_frame;
+    use super::super::encoding::close_frame;
     use super::*;
 
     /// Ends the conversation as the broker does, and hears nothing.

@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
-use super::Place;
+use super::Permit;
 use super::outgoing::Outgoing;
 use super::receiver::Receiver;
 use super::socket::lost;
@@ -45,7 +45,7 @@ pub struct EventStream {
     pub(super) seat: Seat<Receiver>,
     /// Of the connection, where it is told.
     pub(super) loss: Option<Rc<Loss>>,
-    pub(super) _place: Place,
+    pub(super) _permit: Permit,
 }
 
 impl Drop for EventStream {

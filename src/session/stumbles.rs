@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 use crate::model::{Cursor, Quiet};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// An event from so many bytes of data on is large: the smallest default of a well-known library is 32 KiB for the
 /// whole message.
@@ -27,10 +27,10 @@ const MAX_WATCHED: usize = 1_024;
 
 /// The sessions of one node that ended behind a large event.
 #[derive(Debug, Default)]
-pub struct Stumbles(Mutex<State>);
+pub struct Stumbles(Mutex<Watch>);
 
 #[derive(Debug, Default)]
-struct State {
+struct Watch {
     watched: HashMap<Stumble, Times>,
     quiet: Quiet<()>,
 }
@@ -66,7 +66,7 @@ pub enum Stumbled {
 impl Stumbles {
     /// Notes that a client ended by itself behind a large event.
     pub fn note(&self, stumble: Stumble, now: Instant) -> Stumbled {
-        let State { watched, quiet } = &mut *self.0.lock().unwrap_or_else(half_done);
+        let Watch { watched, quiet } = &mut *lock(&self.0);
         let is_over = |times: &Times| now.saturating_duration_since(times.first) >= WHILE;
         if watched.len() >= MAX_WATCHED {
             watched.retain(|_, times| !is_over(times));

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::encoding::Encoding;
 use super::outbox::Full;
 use super::outgoing::Outgoing;
-use super::wire::Wire;
 use crate::broker::{Delivered, Delivery};
 use crate::metrics::{Asker, Metrics};
 use crate::model::{Close, Event, Problem};
-use crate::protocol::{Marks, Reply};
+use crate::protocol::{Annotations, Reply};
 
 /// How far a reconnect may be delayed beyond what the table of closes says, as a factor, so that
 /// not all clients come back at once.
@@ -18,7 +18,7 @@ const JITTER: std::ops::Range<f64> = 1.0..2.0;
 
 /// What speaks to one client.
 pub struct Voice {
-    wire: Wire,
+    encoding: Encoding,
     outgoing: Arc<Outgoing>,
     metrics: Arc<Metrics>,
     /// Heartbeats are messages, for the program behind the connection to see.
@@ -29,8 +29,8 @@ pub struct Voice {
 
 impl Voice {
     /// Speaks in a wire form into an outbox.
-    pub fn new(wire: Wire, outgoing: Arc<Outgoing>, metrics: Arc<Metrics>) -> Self {
-        Self { wire, outgoing, metrics, shows_heartbeats: false, is_full: false }
+    pub fn new(encoding: Encoding, outgoing: Arc<Outgoing>, metrics: Arc<Metrics>) -> Self {
+        Self { encoding, outgoing, metrics, shows_heartbeats: false, is_full: false }
     }
 
     /// Has heartbeats be messages, or not.
@@ -52,7 +52,7 @@ impl Voice {
     /// where the session ends at once.
     pub fn welcome(&self, before: &[u8], welcome: &Reply<'_>) {
         let mut first = BytesMut::from(before);
-        first.extend_from_slice(&self.wire.reply(welcome).unwrap_or_default());
+        first.extend_from_slice(&self.encoding.reply(welcome).unwrap_or_default());
         self.outgoing.begin(first.freeze());
     }
 
@@ -61,7 +61,7 @@ impl Voice {
         if let Reply::Gap { .. } = reply {
             self.metrics.gaps.inc();
         }
-        if let Some(message) = self.wire.reply(reply) {
+        if let Some(message) = self.encoding.reply(reply) {
             self.push(message);
         }
     }
@@ -79,26 +79,26 @@ impl Voice {
         if self.shows_heartbeats {
             self.reply(&Reply::Heartbeat);
         }
-        if !self.shows_heartbeats || self.wire.is_answered() {
-            self.push(self.wire.heartbeat());
+        if !self.shows_heartbeats || self.encoding.is_answered() {
+            self.push(self.encoding.heartbeat());
         }
     }
 
     /// Sends an event out of the history.
-    pub fn replay(&mut self, event: &Event, marks: &Marks) {
+    pub fn replay(&mut self, event: &Event, annotations: &Annotations) {
         self.metrics.events_replayed.inc();
-        self.event(event, marks);
+        self.event(event, annotations);
     }
 
-    /// Sends an event with marks.
-    pub fn event(&mut self, event: &Event, marks: &Marks) {
-        self.push(self.wire.event(event, marks));
+    /// Sends an event with annotations.
+    pub fn event(&mut self, event: &Event, annotations: &Annotations) {
+        self.push(self.encoding.event(event, annotations));
     }
 
     /// Sends a live event, in bytes that sessions share.
     #[inline]
     pub fn live(&mut self, delivery: &Delivery) -> Delivered {
-        self.push_quietly(self.wire.live(delivery))
+        self.push_quietly(self.encoding.live(delivery))
     }
 
     /// Sends an event that took the place of `skipped` others of its topic.
@@ -113,10 +113,11 @@ impl Voice {
 
     fn in_place_of(&self, delivery: &Delivery, skipped: u64) -> Bytes {
         match skipped {
-            0 => self.wire.conflated(delivery),
+            0 => self.encoding.conflated(delivery),
             skipped => {
-                let marks = Marks { conflated: true, skipped, ..Marks::default() };
-                self.wire.event(&delivery.event, &marks)
+                let annotations =
+                    Annotations { conflated: true, skipped, ..Annotations::default() };
+                self.encoding.event(&delivery.event, &annotations)
             }
         }
     }
@@ -129,7 +130,7 @@ impl Voice {
         }
         let jitter = |after: u32| (f64::from(after) * rand::random_range(JITTER)) as u32;
         let good_bye =
-            self.wire.good_bye(close, close.message(), close.retry_after_ms().map(jitter));
+            self.encoding.good_bye(close, close.message(), close.retry_after_ms().map(jitter));
         let drop_waiting = matches!(
             close,
             Close::Policy | Close::Unauthorized | Close::Forbidden | Close::SlowConsumer

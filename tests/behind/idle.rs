@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::broker::Broker;
 use crate::gateway::{Gateway, is_installed};
 use crate::support::ws::WsClient;
-use crate::support::{API_KEY, PATIENCE, expect};
+use crate::support::{API_KEY, PATIENCE, expect_status};
 use crate::{caddy, haproxy, nginx, traefik};
 
 type Start = fn(u16) -> Gateway;
@@ -42,7 +42,7 @@ async fn who_is_idle_for_long_still_gets_the_next_event() {
     let request =
         Client::new().post(format!("http://127.0.0.1:{}/v1/topics/open.idle/events", broker.port));
     let request = request.bearer_auth(API_KEY).json(&"at last");
-    expect(request.send().await.expect("an answer"), reqwest::StatusCode::CREATED).await;
+    expect_status(request.send().await.expect("an answer"), reqwest::StatusCode::CREATED).await;
     for (name, client) in waiting {
         let came = timeout(PATIENCE, client).await;
         came.unwrap_or_else(|_| panic!("{name}: nothing comes"))

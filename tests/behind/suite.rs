@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::source::EventSource;
 use crate::support::deflate::{DeflateClient, OFFER};
 use crate::support::ws::WsClient;
-use crate::support::{API_KEY, PATIENCE, eventually, expect, problem, token};
+use crate::support::{API_KEY, PATIENCE, eventually, expect_status, problem, token};
 
 /// All of it.
 pub async fn everything(proxy: &Gateway, broker: Broker) {
@@ -54,7 +54,8 @@ fn post(proxy: &Gateway, path: &str) -> RequestBuilder {
 /// Publishes a number; its id.
 async fn publish(proxy: &Gateway, topic: &str, data: impl Into<Value>) -> String {
     let request = post(proxy, &format!("/v1/topics/{topic}/events")).json(&data.into());
-    let receipt = expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+    let receipt =
+        expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
     receipt["id"].as_str().expect("an id").to_owned()
 }
 
@@ -74,7 +75,7 @@ pub async fn publishing(proxy: &Gateway) {
     ];
     for (kind, body, _) in &forms {
         let request = post(proxy, one).header(CONTENT_TYPE, *kind).body(*body);
-        expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+        expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
     }
     let many = "/v1/events";
     let event = |n: u64| json!({"topic": "open.publish", "data": n});
@@ -85,14 +86,14 @@ pub async fn publishing(proxy: &Gateway) {
         post(proxy, many).json(&batch),
         post(proxy, many).header(CONTENT_TYPE, "application/x-ndjson").body(lines),
     ] {
-        expect(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+        expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
     }
     for status in [StatusCode::CREATED, StatusCode::OK] {
         let repeated = post(proxy, one).header("idempotency-key", "once").json(&json!(6));
-        expect(repeated.send().await.expect("an answer"), status).await;
+        expect_status(repeated.send().await.expect("an answer"), status).await;
     }
     let kept = http().get(proxy.url("/v1/topics/open.publish/events")).send().await;
-    let kept = expect(kept.expect("an answer"), StatusCode::OK).await;
+    let kept = expect_status(kept.expect("an answer"), StatusCode::OK).await;
     let kept = kept["events"].as_array().expect("events").iter().map(|event| event["data"].clone());
     let expected = forms.iter().map(|(_, _, data)| data.clone()).chain((1..=6).map(Value::from));
     assert_eq!(kept.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
@@ -202,7 +203,7 @@ async fn large_bodies(proxy: &Gateway) {
     let event = json!({"topic": "pool.large", "data": "a".repeat(40_000)});
     let batch = json!({"events": vec![event; 100]});
     let answer = post(proxy, "/v1/events").json(&batch).send().await.expect("an answer");
-    expect(answer, StatusCode::CREATED).await;
+    expect_status(answer, StatusCode::CREATED).await;
 }
 
 /// Pages of the own address, of a listed and of a foreign origin.
@@ -272,7 +273,7 @@ async fn away(proxy: &Gateway, source: &mut EventSource) -> Option<EventSource> 
     assert!(text.starts_with("retry: 1500\nevent: fanfare.bye\n") && text.ends_with("\n\n"));
     let other = http().get(proxy.url("/v1/topics")).send().await.expect("an answer");
     assert_eq!(other.headers()["retry-after"], "1");
-    let answer = expect(other, StatusCode::SERVICE_UNAVAILABLE).await;
+    let answer = expect_status(other, StatusCode::SERVICE_UNAVAILABLE).await;
     assert_eq!(answer["code"], "unavailable");
     None
 }

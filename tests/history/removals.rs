@@ -175,7 +175,7 @@ async fn a_topic_that_a_rule_moves_between_disk_and_memory_stands_by_what_is_lef
         let mut config = Config::default();
         config.history.path = directory.path().join("data");
         config.rules.default.storage = storage;
-        sqlite(&config, Clock::default(), Arc::new(Heard::default()))
+        sqlite(&config, Clock::default(), Arc::new(RecordingFeed::default()))
     };
     let put = async |history: &dyn History, new: NewEvent| {
         let receipt = history.append(Append { events: vec![new], key: None }).await;
@@ -209,17 +209,17 @@ async fn a_topic_that_a_rule_moves_between_disk_and_memory_stands_by_what_is_lef
 }
 
 /// A second node of the same log.
-fn second(log: &Log) -> (Arc<dyn History>, Arc<Heard>) {
+fn second(log: &Log) -> (Arc<dyn History>, Arc<RecordingFeed>) {
     let redis = log._redis.as_ref().expect("a Redis");
     let config = config::Redis { prefix: "contract".to_owned(), ..config::Redis::at(&redis.url()) };
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(RecordingFeed::default());
     let joined = Joined::open(&config).expect("it is joined");
     let config = Config::default();
     (Arc::new(joined.start(&config.history, config.rules, heard.clone())), heard)
 }
 
 /// The second node has at hand what is kept.
-async fn has_at_hand(heard: &Heard, log: &Log) {
+async fn has_at_hand(heard: &RecordingFeed, log: &Log) {
     let kept = data(&log.page(&[">"], None).await.events);
     let is_told = async || {
         let shelf = heard.shelf.lock().unwrap();

@@ -151,7 +151,7 @@ impl SimulatedHistory {
         }
         log.ends.push(since);
         log.head = Cursor { epoch: epoch + 1, sequence: log.head.sequence + 100, ..since };
-        self.feed.broken(Loss { since, place: log.head, topics: None });
+        self.feed.broken(Loss { since, position: log.head, topics: None });
     }
 
     /// Waits as long as it pleases; true where the answer is an error.
@@ -229,7 +229,7 @@ impl Log {
         let ended = newest.into_values().filter(|event| holder(event).is_some_and(is_over));
         let ending = |event: &Arc<Event>| Ending {
             topic: event.topic.clone(),
-            place: event.cursor.expect("it was numbered"),
+            position: event.cursor.expect("it was numbered"),
             version: Default::default(),
             reason: Removed::Left,
         };
@@ -249,7 +249,7 @@ impl Log {
     }
 
     /// Where reading begins, and whether the place is none of this log.
-    fn place(&self, after: Option<Cursor>) -> (Cursor, bool) {
+    fn resolve(&self, after: Option<Cursor>) -> (Cursor, bool) {
         let start = SimulatedHistory::start();
         let Some(after) = after else { return (start, false) };
         if after.log != start.log || after > self.head {
@@ -263,7 +263,7 @@ impl Log {
     }
 
     fn read(&mut self, read: &Read) -> Page {
-        let (after, is_foreign) = self.place(read.after);
+        let (after, is_foreign) = self.resolve(read.after);
         let upto = read.upto.map_or(self.head, |upto| upto.min(self.head));
         let matches = |topic: &Topic| read.patterns.iter().any(|pattern| pattern.matches(topic));
         let lost = self.removed.iter().filter(|(topic, at)| **at > after && matches(topic));
@@ -299,7 +299,7 @@ impl Log {
     fn newest(&mut self, newest: &Newest) -> NewestPage {
         let mut found = BTreeMap::new();
         // Of each topic the newest is kept, so nothing else is a gap to who wants that alone.
-        let (since, gap) = self.place(newest.since);
+        let (since, gap) = self.resolve(newest.since);
         for event in &self.kept {
             let is_after = newest.after.as_ref().is_none_or(|after| event.topic > *after);
             let is_wanted = newest.since.is_none() || event.cursor > Some(since);
@@ -365,12 +365,12 @@ impl History for SimulatedHistory {
         Box::pin(self.ask(move |log| log.read_back(&read)))
     }
 
-    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+    fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
         let time = since.time(Timestamp::from(wall()));
         Box::pin(self.ask(move |log| {
             let older = log.kept.iter().rfind(|event| event.time < time);
-            let place = older.and_then(|event| event.cursor).unwrap_or_else(Self::start);
-            Moment { place, gap: false }
+            let position = older.and_then(|event| event.cursor).unwrap_or_else(Self::start);
+            Moment { position, gap: false }
         }))
     }
 

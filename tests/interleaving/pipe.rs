@@ -14,7 +14,7 @@ use crate::seed::Dice;
 
 /// What both ends share.
 #[derive(Debug)]
-struct State {
+struct Buffers {
     to_server: VecDeque<u8>,
     to_client: VecDeque<u8>,
     capacity: usize,
@@ -32,7 +32,7 @@ struct State {
     dice: Dice,
 }
 
-impl State {
+impl Buffers {
     fn cut(&mut self) {
         self.is_cut = true;
         self.to_client.clear();
@@ -72,10 +72,10 @@ impl State {
 }
 
 #[derive(Debug, Clone)]
-struct Shared(Arc<Mutex<State>>);
+struct Shared(Arc<Mutex<Buffers>>);
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Buffers> {
         self.0.lock().expect("nobody panics with it")
     }
 }
@@ -100,7 +100,7 @@ pub fn connection(
     mut dice: Dice,
 ) -> (ServerEnd, ClientEnd) {
     let has_sink = dice.percent(70);
-    let state = State {
+    let state = Buffers {
         to_server: VecDeque::new(),
         to_client: VecDeque::new(),
         capacity,

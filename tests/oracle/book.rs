@@ -37,7 +37,7 @@ impl AddAssign for Tally {
 
 /// A place that a reader was given, and how much of which log it had seen by then.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct Bookmark {
     pub cursor: Cursor,
     pub line: usize,
     pub seen: usize,
@@ -62,7 +62,7 @@ pub struct Book {
     pub tally: Tally,
     /// What each log has acknowledged.
     pub chronicles: Vec<Chronicle>,
-    pub places: Vec<Place>,
+    pub bookmarks: Vec<Bookmark>,
     /// How many events there were.
     pub events: usize,
     /// Events carry something, and come under terms.
@@ -85,7 +85,7 @@ impl Book {
             trace: Trace::new(shows_all),
             tally: Tally::default(),
             chronicles: Vec::new(),
-            places: Vec::new(),
+            bookmarks: Vec::new(),
             events: 0,
             carries: seed / CARRYING % 2 == 1,
             is_in_real_time: false,

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use self::node::Node;
 use crate::TROUBLED;
-use crate::book::{Book, EndsAt, Place, Tally, fates_of, is_at_hand, too_old};
+use crate::book::{Book, Bookmark, EndsAt, Tally, fates_of, is_at_hand, too_old};
 use crate::chronicle::{Chronicle, Entry, Fault, id};
 use crate::log::{self, AGE, TOPICS};
 use crate::reading::{PATIENCE, POLL, answer, pages, patterns};
@@ -257,7 +257,7 @@ impl Life {
         self.nodes.iter_mut().for_each(|node| node.owe(kept.iter().copied()));
         if let Some(cursor) = receipt.events.iter().rev().find_map(|event| event.cursor) {
             let seen = self.book.chronicles[self.line].all().len();
-            self.book.places.push(Place { cursor, line: self.line, seen });
+            self.book.bookmarks.push(Bookmark { cursor, line: self.line, seen });
         }
         self.keyed = Some((append, receipt));
         Ok(())

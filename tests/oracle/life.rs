@@ -11,7 +11,7 @@ use fanfare::model::{Timestamp, Topic};
 use tempfile::TempDir;
 
 use crate::TROUBLED;
-use crate::book::{Book, Place, Tally, fates_of, is_at_hand, too_old};
+use crate::book::{Book, Bookmark, Tally, fates_of, is_at_hand, too_old};
 use crate::chronicle::{Chronicle, Entry, Fault, id};
 use crate::log::{self, AGE, Log, TOPICS};
 use crate::reading::{pages, patterns};
@@ -170,7 +170,7 @@ impl Life {
     fn see_head(&mut self, line: usize) {
         let (cursor, seen) =
             (self.log(line).history.head(), self.book.chronicles[line].all().len());
-        self.book.places.push(Place { cursor, line, seen });
+        self.book.bookmarks.push(Bookmark { cursor, line, seen });
     }
 
     async fn publish(&mut self, line: usize) -> Result<(), Fault> {

@@ -43,12 +43,12 @@ pub const PATTERNS: [&[&str]; 14] = [
 
 /// Hears what a log commits.
 #[derive(Default)]
-pub struct Heard {
+pub struct RecordingFeed {
     pub events: Mutex<Vec<Arc<Event>>>,
     pub shelf: Mutex<Shelf>,
 }
 
-impl Feed for Heard {
+impl Feed for RecordingFeed {
     fn committed(&self, events: Vec<Arc<Event>>) {
         self.shelf.lock().expect("nobody panics with it").add(&events);
         self.events.lock().expect("nobody panics with it").extend(events);
@@ -70,7 +70,7 @@ impl Feed for Heard {
 /// A history that runs.
 pub struct Log {
     pub history: Arc<dyn History>,
-    pub heard: Arc<Heard>,
+    pub heard: Arc<RecordingFeed>,
     pub rules: Rules,
     /// Where it keeps its data, if that is on a disk.
     pub directory: Option<TempDir>,
@@ -127,7 +127,7 @@ fn config(path: &Path) -> Config {
 impl Log {
     /// Opens a log in a directory, or a new one in memory.
     pub fn open(directory: Option<TempDir>, rules: Rules, clock: Clock) -> Result<Self, String> {
-        let (heard, kept) = (Arc::new(Heard::default()), rules.clone());
+        let (heard, kept) = (Arc::new(RecordingFeed::default()), rules.clone());
         let history: Arc<dyn History> = match &directory {
             None => {
                 let (start, config) = (MemoryHistory::new_start(), Config::default().history);

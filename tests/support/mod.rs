@@ -166,7 +166,7 @@ impl TestServer {
     pub async fn publish(&self, topic: &str, data: &Value) -> Value {
         let path = format!("/v1/topics/{topic}/events");
         let response = self.post(&path).json(data).send().await.expect("an answer");
-        expect(response, StatusCode::CREATED).await
+        expect_status(response, StatusCode::CREATED).await
     }
 
     /// Publishes a batch of `(topic, data)` and returns the ids.
@@ -177,7 +177,7 @@ impl TestServer {
             .collect();
         let body = serde_json::json!({ "events": events });
         let response = self.post("/v1/events").json(&body).send().await.expect("an answer");
-        let receipt = expect(response, StatusCode::CREATED).await;
+        let receipt = expect_status(response, StatusCode::CREATED).await;
         let events = receipt["events"].as_array().expect("events").iter();
         events.map(|event| event["id"].as_str().expect("an id").to_owned()).collect()
     }
@@ -238,7 +238,7 @@ pub fn token(user: &str, subscribe: &[&str], publish: &[&str], seconds: i64) -> 
 }
 
 /// The JSON body of a response that must have this status.
-pub async fn expect(response: Response, status: StatusCode) -> Value {
+pub async fn expect_status(response: Response, status: StatusCode) -> Value {
     let (got, text) = (response.status(), response.text().await.expect("a body"));
     assert_eq!(got, status, "{text}");
     if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::redis::Redis;
 use super::ws::WsClient;
-use super::{API_KEY, TestServer, close, expect, token};
+use super::{API_KEY, TestServer, close, expect_status, token};
 
 /// A node with credentials whose log is in a database, and which tells who is in a `room.>`.
 pub fn node(redis: &Redis, database: u8) -> TestServer {
@@ -24,7 +24,7 @@ pub fn node(redis: &Redis, database: u8) -> TestServer {
 /// What a node answers an operator.
 pub async fn ask(node: &TestServer, path: &str) -> Value {
     let answer = node.get(path).bearer_auth(API_KEY).send().await.expect("an answer");
-    expect(answer, StatusCode::OK).await
+    expect_status(answer, StatusCode::OK).await
 }
 
 /// A client of `user` on a node, subscribed to `query`.

@@ -38,9 +38,9 @@ fn notice(of: &Present, is_there: bool, number: u64, after: u64) -> Arc<Event> {
     Arc::new(member.event(kind, Timestamp::from_millis(1)).unwrap())
 }
 
-fn heard(changes: &[(&str, u64)], members: &[Present]) -> Heard {
+fn heard(changes: &[(&str, u64)], members: &[Present]) -> InquiryAnswer {
     let changes = changes.iter().map(|(node, count)| ((*node).to_owned(), *count));
-    Heard { changes_by_node: changes.collect(), members: members.to_vec(), is_whole: true }
+    InquiryAnswer { changes_by_node: changes.collect(), members: members.to_vec(), is_whole: true }
 }
 
 /// A roster that knows who is in what one pattern matches.
@@ -160,7 +160,7 @@ fn what_was_missed_of_a_list_that_was_known_is_told_and_only_that() {
     };
     assert!(again(&mut roster, heard(&[("x", 1)], std::slice::from_ref(&a))).is_empty());
     let states = |change| {
-        let found = vec![RoomState { room: room("r"), change }];
+        let found = vec![RoomVersion { room: room("r"), change }];
         [Attending { node: "x".to_owned(), changes: change, found, is_cut: false }]
     };
     assert!(roster.behind(&states(1), |_| true).is_empty());
@@ -177,7 +177,7 @@ fn a_silent_nodes_members_stay_until_it_is_known_to_be_gone() {
     let [a, b] = ["x", "y"].map(|node| present("r", node, node, "ada"));
     let mut roster = knowing("$presence.r", &[("x", 1), ("y", 1)], &[a.clone(), b]);
     roster.inquire(vec![pattern("$presence.r")]);
-    let answer = Heard { is_whole: false, ..heard(&[("x", 1)], &[a]) };
+    let answer = InquiryAnswer { is_whole: false, ..heard(&[("x", 1)], &[a]) };
     assert!(roster.end_inquiry(answer).is_empty());
     assert_eq!(list(&mut roster, "$presence.r"), sessions(&[("x", 2), ("y", 2)]));
 }

@@ -11,16 +11,16 @@ use crate::model::{Bearer, Data, Ended, Event, LogName, Timestamp};
 /// A session that notes what it hears.
 struct Fake {
     name: &'static str,
-    heard: Heard,
+    journal: Journal,
     may_be_here: bool,
     deadline: Option<Instant>,
 }
 
-type Heard = Rc<RefCell<Vec<String>>>;
+type Journal = Rc<RefCell<Vec<String>>>;
 
 impl Fake {
     fn hears(&self, what: &str) {
-        self.heard.borrow_mut().push(format!("{} {what}", self.name));
+        self.journal.borrow_mut().push(format!("{} {what}", self.name));
     }
 }
 
@@ -29,7 +29,7 @@ impl Subscriber for Fake {
     type Caller = ();
     type Errand = ();
 
-    fn look_again(&mut self) -> Result<Changed<()>, Close> {
+    fn recheck_rights(&mut self) -> Result<Changed<()>, Close> {
         if self.may_be_here { Ok(Changed::default()) } else { Err(Close::Unauthorized) }
     }
 
@@ -41,7 +41,7 @@ impl Subscriber for Fake {
         None
     }
 
-    fn subscribe(&mut self, _: MarkId, patterns: Vec<Pattern>) -> Option<Joined<()>> {
+    fn subscribe(&mut self, _: BarrierId, patterns: Vec<Pattern>) -> Option<Joined<()>> {
         Some(Joined { patterns, errand: Some(()) })
     }
 
@@ -60,11 +60,11 @@ impl Subscriber for Fake {
         Ok(None)
     }
 
-    fn marked(&mut self, _: MarkId, _: Cursor) {
-        self.hears("mark");
+    fn barrier_reached(&mut self, _: BarrierId, _: Cursor) {
+        self.hears("barrier");
     }
 
-    fn called(&mut self, _: MarkId, _: Option<Roll>) {
+    fn called(&mut self, _: BarrierId, _: Option<Roll>) {
         self.hears("roll");
     }
 
@@ -84,7 +84,7 @@ impl Subscriber for Fake {
         Ok(())
     }
 
-    fn broken(&mut self, _: &Loss, _: MarkId) -> Option<()> {
+    fn broken(&mut self, _: &Loss, _: BarrierId) -> Option<()> {
         self.hears("loss");
         None
     }
@@ -120,7 +120,7 @@ impl Subscriber for Fake {
 
 struct Room {
     worker: Worker<Fake>,
-    heard: Heard,
+    journal: Journal,
     outlook: Arc<Outlook>,
 }
 
@@ -133,7 +133,7 @@ impl Room {
         let (outlook, metrics) = (Arc::new(Outlook::default()), Arc::new(Metrics::default()));
         let observer = Arc::new(NoObserver);
         let worker = Worker::new(id, router, observer, metrics, outlook.clone(), timing);
-        Self { worker, heard: Heard::default(), outlook }
+        Self { worker, journal: Journal::default(), outlook }
     }
 
     fn enter(&mut self, name: &'static str) -> Result<SessionKey, Close> {
@@ -146,8 +146,8 @@ impl Room {
         may_be_here: bool,
         deadline: Option<Instant>,
     ) -> Result<SessionKey, Close> {
-        let heard = self.heard.clone();
-        self.worker.enter(info(name), Box::new(Fake { name, heard, may_be_here, deadline }))
+        let journal = self.journal.clone();
+        self.worker.enter(info(name), Box::new(Fake { name, journal, may_be_here, deadline }))
     }
 
     fn names(&mut self) -> Vec<String> {
@@ -190,12 +190,12 @@ fn what_is_addressed_to_a_session_that_left_is_nobodys() {
     room.worker.identify(first, ());
     room.worker.end(first, Close::Policy);
     room.worker.leave(first, Ended::Gone);
-    let mark = room.worker.new_mark();
+    let barrier = room.worker.new_barrier();
     let position = room.worker.router.head();
-    room.worker.handle(vec![Item::Mark { session: first, mark, position }]);
+    room.worker.handle(vec![Item::Barrier { session: first, barrier, position }]);
     assert_eq!(room.worker.with(first, |_| ()), None);
     assert_eq!((room.names(), room.count("a")), (vec!["second".to_owned()], 0));
-    assert!(room.heard.borrow().is_empty() && room.worker.next_errand().is_none());
+    assert!(room.journal.borrow().is_empty() && room.worker.next_errand().is_none());
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn what_was_ended_is_in_no_list_and_in_no_count() {
     assert_eq!((room.count("a"), room.names().len()), (0, 0));
     let again = room.worker.answer(&Question::EndSession("one".to_owned()));
     assert!(matches!(again, Answer::Ended(0)), "{again:?}");
-    assert_eq!(*room.heard.borrow(), ["one policy"]);
+    assert_eq!(*room.journal.borrow(), ["one policy"]);
 }
 
 #[test]
@@ -227,8 +227,8 @@ fn whose_time_is_up_is_gone_before_anything_else_is_handled() {
     let over = room.enter_with("over", true, Some(Instant::now())).unwrap();
     room.worker.subscribe(over, patterns(&[">"]));
     let since = room.worker.router.head();
-    room.worker.handle(vec![Item::Broken(Loss { since, place: since, topics: None })]);
-    assert_eq!(*room.heard.borrow(), ["over unauthorized"]);
+    room.worker.handle(vec![Item::Broken(Loss { since, position: since, topics: None })]);
+    assert_eq!(*room.journal.borrow(), ["over unauthorized"]);
     assert!(room.worker.next_alarm().is_none());
 }
 
@@ -244,13 +244,13 @@ fn a_loss_is_told_to_those_whose_topics_it_is_of() {
         let lost = topics
             .iter()
             .map(|topic| LostTopic { topic: Topic::parse(topic).unwrap(), is_superseded: false });
-        Item::Broken(Loss { since, place: since, topics: Some(lost.collect()) })
+        Item::Broken(Loss { since, position: since, topics: Some(lost.collect()) })
     };
     room.worker.handle(vec![lost(&["a", "c"])]);
-    assert_eq!(*room.heard.borrow(), ["exact loss", "wild loss"], "each once");
-    room.heard.borrow_mut().clear();
-    room.worker.handle(vec![Item::Broken(Loss { since, place: since, topics: None })]);
-    assert_eq!(room.heard.borrow().len(), 3);
+    assert_eq!(*room.journal.borrow(), ["exact loss", "wild loss"], "each once");
+    room.journal.borrow_mut().clear();
+    room.worker.handle(vec![Item::Broken(Loss { since, position: since, topics: None })]);
+    assert_eq!(room.journal.borrow().len(), 3);
 }
 
 #[actix_web::test]
@@ -260,9 +260,9 @@ async fn sessions_whose_worker_panics_are_told() {
     let timing = Timing { flush_interval: Duration::ZERO, clock: Clock::default() };
     let (observer, metrics) = (Arc::new(NoObserver), Arc::new(Metrics::default()));
     let worker = Fanout::start(router.clone(), observer, metrics, Arc::default(), timing);
-    let heard = Heard::default();
+    let journal = Journal::default();
     let seats = ["first", "second"].map(|name| {
-        let fake = Fake { name, heard: heard.clone(), may_be_here: true, deadline: None };
+        let fake = Fake { name, journal: journal.clone(), may_be_here: true, deadline: None };
         worker.enter(info(name), fake).unwrap_or_else(|close| panic!("{close:?}"))
     });
     worker.subscribe(seats[0].session(), patterns(&["bad"]));
@@ -272,7 +272,7 @@ async fn sessions_whose_worker_panics_are_told() {
     let event = Event { cursor, topic, kind: None, time, data, envelope: None };
     router.committed(vec![Arc::new(event)]);
     let told = async {
-        while heard.borrow().iter().filter(|heard| heard.ends_with("restart")).count() < 2 {
+        while journal.borrow().iter().filter(|journal| journal.ends_with("restart")).count() < 2 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };

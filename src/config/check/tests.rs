@@ -40,7 +40,7 @@ fn revocations_are_removed_by_their_age_alone_however_few_there_may_be() {
 fn no_rule_for_topics_is_about_what_the_broker_has_to_know() {
     let rules =
         with(&[r#"topics=[{match="$sys.>", history="none", max_events=1}]"#]).unwrap().rules;
-    for topic in [Topic::revocations(), Topic::place_of_webhook("a").unwrap()] {
+    for topic in [Topic::revocations(), Topic::offset_of_webhook("a").unwrap()] {
         let rule = rules.of(&topic);
         assert!(rule.storage == Storage::Disk && rule.max_events > 1, "{topic}");
     }

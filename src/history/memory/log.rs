@@ -128,7 +128,7 @@ impl Log {
         let Some(key) = &append.key else { return Ok(None) };
         match self.receipts.find(key, self.clock.now().into_std()) {
             Known::Same(events) => {
-                self.bind_again(&append.events, &events)?;
+                self.rebind(&append.events, &events)?;
                 Ok(Some(Receipt { events, repeated: true }))
             }
             Known::Other => Err(AppendError::Mismatch),
@@ -137,7 +137,7 @@ impl Log {
         }
     }
 
-    fn bind_again(
+    fn rebind(
         &mut self,
         events: &[NewEvent],
         receipts: &[EventReceipt],
@@ -145,9 +145,9 @@ impl Log {
         self.require_room(events)?;
         for (event, receipt) in events.iter().zip(receipts) {
             if let Some(session) = event.holder()
-                && let Some(place) = receipt.cursor
+                && let Some(position) = receipt.cursor
             {
-                self.endings.bind_again(&event.topic, place, session);
+                self.endings.rebind(&event.topic, position, session);
             }
         }
         Ok(())
@@ -292,8 +292,8 @@ impl Log {
     }
 
     /// Whether an event before this number, the newest one before a time, may be dated since.
-    pub(in crate::history) fn hides_some(&self, place: u64, time: Timestamp) -> bool {
-        self.steps().hides_some(place, time.millis(), self.now())
+    pub(in crate::history) fn hides_some(&self, position: u64, time: Timestamp) -> bool {
+        self.steps().hides_some(position, time.millis(), self.now())
     }
 
     /// The newest event in memory of each matching topic.
@@ -330,7 +330,7 @@ impl Log {
     pub(in crate::history) fn restore(
         &mut self,
         topic: Topic,
-        place: Cursor,
+        position: Cursor,
         envelope: Envelope,
         left: Option<Duration>,
     ) {
@@ -338,7 +338,7 @@ impl Log {
         if let Some(session) = envelope.holder() {
             self.endings.leave(session.into(), now, self.bound.1);
         }
-        self.endings.add(topic, place, envelope, now, left);
+        self.endings.add(topic, position, envelope, now, left);
     }
 
     /// Forgets what is in memory of one topic; returns how many events.

@@ -21,7 +21,7 @@ use super::{
 use crate::clock::Clock;
 use crate::config::{self, Rules};
 use crate::model::{Cursor, LogName, Problem, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// The log in memory.
 pub struct MemoryHistory {
@@ -50,7 +50,7 @@ impl MemoryHistory {
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(half_done)
+        lock(&self.log)
     }
 
     fn append_now(&self, append: Append) -> Result<Receipt, AppendError> {
@@ -75,7 +75,7 @@ impl MemoryHistory {
     }
 
     /// Where reading begins, and whether `after` is a place in this log at all.
-    fn position(&self, log: &Log, after: Option<Cursor>) -> (u64, bool) {
+    fn resolve(&self, log: &Log, after: Option<Cursor>) -> (u64, bool) {
         match after {
             None => (self.start.sequence, false),
             Some(cursor) if cursor.at(0) == self.start.at(0) && cursor <= log.head() => {
@@ -87,7 +87,7 @@ impl MemoryHistory {
 
     fn read_now(&self, read: &Read) -> Page {
         let log = self.lock();
-        let (after, foreign) = self.position(&log, read.after);
+        let (after, foreign) = self.resolve(&log, read.after);
         let upto = read.upto.map_or(log.head(), |upto| upto.min(log.head())).sequence;
         let lost = match read.after {
             Some(_) => log.lost_after(after, &read.patterns),
@@ -101,9 +101,9 @@ impl MemoryHistory {
 
     fn read_back_now(&self, read: &ReadBack) -> BackPage {
         let log = self.lock();
-        let position = |cursor| self.position(&log, Some(cursor));
+        let resolve = |cursor| self.resolve(&log, Some(cursor));
         let (upto, foreign) = match read.before {
-            Some(before) => upto(before, log.head(), position),
+            Some(before) => upto(before, log.head(), resolve),
             None => (log.head().sequence, false),
         };
         let found = log.read_back(&read.patterns, upto, read.max_events, read.max_bytes);
@@ -127,12 +127,12 @@ impl History for MemoryHistory {
         Box::pin(ready(Ok(self.read_back_now(&read))))
     }
 
-    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+    fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
         let log = self.lock();
         let time = since.time(log.time());
         let newest = log.newest_before(time);
         let gap = log.hides_some(newest, time);
-        Box::pin(ready(Ok(Moment { place: self.start.at(newest), gap })))
+        Box::pin(ready(Ok(Moment { position: self.start.at(newest), gap })))
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
@@ -140,7 +140,7 @@ impl History for MemoryHistory {
         let mut page = log.newest(&newest);
         page.events.retain(|event| newest.wants(event));
         if newest.since.is_some() {
-            let (after, foreign) = self.position(&log, newest.since);
+            let (after, foreign) = self.resolve(&log, newest.since);
             page.gap = foreign || log.has_lost_newest(after, &newest.patterns);
         }
         Box::pin(ready(Ok(page)))

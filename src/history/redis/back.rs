@@ -5,15 +5,15 @@ use std::cmp::Reverse;
 use redis::RedisResult;
 
 use super::super::{BackPage, FoundBack, ReadBack, upto};
+use super::log_state::LogState;
 use super::reader::{LOOKED_AT, Reader, VALUES, event, few_topics, never, removed};
-use super::reads::{Found, Placed, Reads};
-use super::state::State;
+use super::reads::{Found, IndexEntry, Reads};
 use crate::model::{Problem, Topic};
 
 /// A page while it is put together.
 struct Back<'a> {
     read: &'a ReadBack,
-    state: &'a State,
+    state: &'a LogState,
     upto: u64,
     found: FoundBack,
     bytes: usize,
@@ -26,12 +26,12 @@ impl Reader {
     pub(super) async fn page_back(&self, read: ReadBack) -> Result<BackPage, Problem> {
         self.with(async |mut reads| {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
-            let position = |cursor| {
-                let position = state.position(cursor);
-                (position.after, position.is_lost)
+            let resolve = |cursor| {
+                let resolved = state.resolve(cursor);
+                (resolved.after, resolved.is_lost)
             };
             let (upto, foreign) = match read.before {
-                Some(before) => upto(before, state.head, position),
+                Some(before) => upto(before, state.head, resolve),
                 None => (state.head.sequence, false),
             };
             let (found, is_missing) = (FoundBack::default(), foreign);
@@ -82,27 +82,27 @@ impl Back<'_> {
     }
 
     async fn along(&mut self, reads: &mut Reads<'_>) -> RedisResult<()> {
-        let (mut places, mut end): (Vec<Placed>, _) = (Vec::new(), self.upto.saturating_add(1));
+        let (mut index, mut end): (Vec<IndexEntry>, _) = (Vec::new(), self.upto.saturating_add(1));
         // As many as are wanted where all match, and more each time where few do.
         let mut count = self.read.max_events.clamp(LOOKED_AT / 16, LOOKED_AT);
-        while end > 0 && self.found.looked_at < LOOKED_AT && places.len() < self.read.max_events {
-            let step = reads.places_back(end - 1, count).await?;
+        while end > 0 && self.found.looked_at < LOOKED_AT && index.len() < self.read.max_events {
+            let step = reads.index_page_back(end - 1, count).await?;
             end = match step.last() {
                 Some(last) if step.len() == count => last.sequence,
                 Some(_) | None => 0,
             };
             self.found.looked_at += step.len();
             count = LOOKED_AT.min(count * 2);
-            places.extend(step.into_iter().filter(|place| self.matches(&place.topic)));
+            index.extend(step.into_iter().filter(|entry| self.matches(&entry.topic)));
         }
         self.found.downto = end;
-        let last = places.last().map(|place| place.sequence);
-        for few in places.chunks_mut(VALUES) {
+        let last = index.last().map(|entry| entry.sequence);
+        for few in index.chunks_mut(VALUES) {
             few.reverse();
             let found = reads.events(few).await?;
-            for (place, found) in few.iter().zip(&found).rev() {
-                if self.take(&place.topic, found.as_ref()) && Some(place.sequence) != last {
-                    self.found.downto = place.sequence;
+            for (entry, found) in few.iter().zip(&found).rev() {
+                if self.take(&entry.topic, found.as_ref()) && Some(entry.sequence) != last {
+                    self.found.downto = entry.sequence;
                     return Ok(());
                 }
             }

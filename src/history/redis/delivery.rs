@@ -13,8 +13,8 @@ use tracing::{debug, warn};
 use super::super::{Loss, LostTopic, Removal};
 use super::entry::{self, Mention};
 use super::follower::Follower;
-use super::losses::{News, Told};
-use super::reads::{Fetched, Losses, Placed};
+use super::losses::{News, ToldLosses};
+use super::reads::{Fetched, IndexEntry, Losses};
 use crate::model::{Cursor, Event, Topic};
 
 /// How many events are fetched together.
@@ -55,7 +55,7 @@ impl Follower {
                 // Noted first: who finds the feed here reads what came before.
                 cursor.inspect(|cursor| self.recent.pass(topic, *cursor));
                 if self.feed.skip(topic, *cursor) {
-                    self.reach(*cursor);
+                    self.pass_up_to(*cursor);
                     continue;
                 }
             }
@@ -68,7 +68,7 @@ impl Follower {
             match (read(mention, found.as_ref()), cursor) {
                 (Some(event), _) => self.tell_event(&mut due, event),
                 (None, Some(cursor)) => {
-                    let is_kept = matches!(found, Some(Fetched::Gone { is_superseded: true }));
+                    let is_kept = matches!(found, Some(Fetched::Removed { is_superseded: true }));
                     let is_superseded = is_kept || is_followed(mention, &mentions[at + 1..]);
                     let lost = LostTopic { topic: topic.clone(), is_superseded };
                     self.tell_loss(&mut due, lost, *cursor);
@@ -87,14 +87,18 @@ impl Follower {
         let is_due = |(at, mention): &(usize, &Mention<'_>)| {
             mention.entry.is_none() && (*at == 0 || !self.feed.skip(&mention.topic, None))
         };
-        let placed = |(_, mention): (usize, &Mention<'_>)| {
+        let index_entry = |(_, mention): (usize, &Mention<'_>)| {
             let Mention { cursor, topic, time, .. } = mention;
-            Some(Placed { sequence: cursor.as_ref()?.sequence, topic: topic.clone(), time: *time })
+            Some(IndexEntry {
+                sequence: cursor.as_ref()?.sequence,
+                topic: topic.clone(),
+                time: *time,
+            })
         };
-        let due = mentions.iter().enumerate().filter(is_due).filter_map(placed);
-        let places: Vec<_> = due.take(FETCHED).collect();
+        let due = mentions.iter().enumerate().filter(is_due).filter_map(index_entry);
+        let entries: Vec<_> = due.take(FETCHED).collect();
         let link = self.server.link().ok()?;
-        let (fetched, state) = self.judge(&link, self.reads(&link).fetch(&places).await)?;
+        let (fetched, state) = self.judge(&link, self.reads(&link).fetch(&entries).await)?;
         // Where Redis itself has lost something, what is kept says nothing about what is gone.
         state.filter(|now| self.is_whole(now)).map(|_| fetched)
     }
@@ -127,7 +131,7 @@ impl Follower {
         }
         if let Some(since) = since {
             debug!(%since, ?lost, "events were gone before they could be delivered");
-            self.feed.broken(Loss { since, place: self.at, topics: Some(lost.into()) });
+            self.feed.broken(Loss { since, position: self.at, topics: Some(lost.into()) });
             self.server.saw(self.at);
         }
     }
@@ -145,7 +149,7 @@ impl Follower {
         &self,
         losses: &Losses,
         since: Cursor,
-        told: &mut Told,
+        told: &mut ToldLosses,
     ) -> Option<()> {
         let is_wanted = |topic: &Topic| !self.feed.skip(topic, None);
         let topics = match told.news(losses, since.sequence, is_wanted) {
@@ -160,7 +164,7 @@ impl Follower {
             }
         };
         debug!(%since, ?topics, "events were removed before they could be delivered");
-        self.feed.broken(Loss { since, place: self.at, topics });
+        self.feed.broken(Loss { since, position: self.at, topics });
         Some(())
     }
 }
@@ -170,7 +174,7 @@ fn read(mention: &Mention<'_>, found: Option<&Fetched>) -> Option<Arc<Event>> {
     let entry = match (mention.entry, found) {
         (Some(entry), _) => entry,
         (None, Some(Fetched::Entry(entry))) => entry,
-        (None, Some(Fetched::Gone { .. }) | None) => return None,
+        (None, Some(Fetched::Removed { .. }) | None) => return None,
     };
     entry::decode(entry, &mention.topic, mention.time, mention.cursor)
 }
@@ -226,7 +230,7 @@ mod tests {
         assert_eq!(data(read(&came, None)).as_deref(), Some("1"));
         assert_eq!(data(read(&left_out, Some(&fetched))).as_deref(), Some("2"));
         for gone in
-            [None, Some(Fetched::Gone { is_superseded: true }), Some(Fetched::Entry(vec![]))]
+            [None, Some(Fetched::Removed { is_superseded: true }), Some(Fetched::Entry(vec![]))]
         {
             assert_eq!(data(read(&left_out, gone.as_ref())), None);
         }

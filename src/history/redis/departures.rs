@@ -21,7 +21,7 @@ pub(super) struct Departures {
 
 impl Departures {
     /// Notes who was told of now.
-    pub(super) fn told(&mut self, left: Vec<Left>, now: Instant) {
+    pub(super) fn note_told(&mut self, left: Vec<Left>, now: Instant) {
         let is_old =
             |(ends, _): &(Instant, String)| now.saturating_duration_since(*ends) > REMEMBERED;
         while self.recent.front().is_some_and(is_old) {
@@ -56,14 +56,14 @@ mod tests {
         let (mut departures, now) = (Departures::default(), Instant::now());
         let second = Duration::from_secs(1);
         departures.known_in(1);
-        departures.told(vec![("n one".to_owned(), second * 5)], now);
+        departures.note_told(vec![("n one".to_owned(), second * 5)], now);
         assert!(departures.forgotten(1, now).is_empty());
         let again = departures.forgotten(2, now + second);
         assert_eq!(again, [("n one".to_owned(), second * 4)]);
         departures.known_in(2);
         assert!(departures.forgotten(2, now).is_empty());
         let later = now + REMEMBERED + second * 6;
-        departures.told(vec![("n two".to_owned(), Duration::ZERO)], later);
+        departures.note_told(vec![("n two".to_owned(), Duration::ZERO)], later);
         assert_eq!(departures.forgotten(3, later), [("n two".to_owned(), Duration::ZERO)]);
     }
 }

@@ -26,7 +26,7 @@ const RUN_BYTES: usize = 256 << 10;
 
 /// A connection that hears the log's channel.
 pub(super) struct Ear {
-    messages: UnboundedReceiver<Heard>,
+    messages: UnboundedReceiver<Pushed>,
     waiting: Arc<AtomicUsize>,
     has_ended: bool,
     /// The run of the server that it hears.
@@ -38,7 +38,7 @@ pub(super) struct Ear {
 }
 
 /// What is heard of the log.
-enum Heard {
+enum Pushed {
     Message(Vec<u8>),
     /// Nothing more will be heard.
     End,
@@ -48,7 +48,7 @@ enum Heard {
 struct Sorter {
     server: Arc<Server>,
     feeds: Vec<String>,
-    messages: UnboundedSender<Heard>,
+    messages: UnboundedSender<Pushed>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -97,7 +97,7 @@ impl Ear {
         let (mut run, mut bytes) = (Vec::new(), 0);
         // What was taken is given: there is nothing to wait for once something was.
         let mut next = self.messages.recv().await;
-        while let Some(Heard::Message(message)) = next {
+        while let Some(Pushed::Message(message)) = next {
             self.waiting.fetch_sub(message.len(), Ordering::Relaxed);
             bytes += message.len();
             run.push(message);
@@ -146,7 +146,7 @@ impl Sorter {
                 Ok(())
             }
             // The slot has gone elsewhere, or the connection has.
-            PushKind::SUnsubscribe | PushKind::Disconnection => self.pass(Heard::End),
+            PushKind::SUnsubscribe | PushKind::Disconnection => self.pass(Pushed::End),
             _ => Ok(()),
         }
     }
@@ -161,10 +161,10 @@ impl Sorter {
             return Ok(());
         }
         self.waiting.fetch_add(message.len(), Ordering::Relaxed);
-        self.pass(Heard::Message(message))
+        self.pass(Pushed::Message(message))
     }
 
-    fn pass(&self, heard: Heard) -> Result<(), SendError> {
+    fn pass(&self, heard: Pushed) -> Result<(), SendError> {
         self.messages.send(heard).map_err(|_| SendError)
     }
 }

@@ -12,11 +12,11 @@ use redis::RedisResult;
 use super::super::{Departure, Ending};
 use super::departures::{Departures, Left};
 use super::link::{Server, away};
+use super::log_state::LogState;
 use super::scripts;
-use super::state::State;
 use super::turn::Turn;
 use crate::model::{Envelope, LogName, Problem, Removed, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// By how much the server's clock may run differently from this node's until that is a leap, in milliseconds.
 const LEAP: i64 = 1_000;
@@ -49,7 +49,7 @@ struct Asked {
 
 /// What the script says: how the log stands, the time by the server's clock, each topic with the number of its value, what
 /// that carries and why it ends, and the nodes that hold values.
-type Due = (State, i64, Vec<(String, u64, Vec<u8>, String)>, Vec<String>);
+type Due = (LogState, i64, Vec<(String, u64, Vec<u8>, String)>, Vec<String>);
 
 /// The holder of what is bound to a session of a node, as the server lists it.
 pub(super) fn holder(node: LogName, session: &str) -> String {
@@ -64,11 +64,11 @@ impl Ends {
     }
 
     fn lock(&self) -> MutexGuard<'_, Asked> {
-        self.state.lock().unwrap_or_else(half_done)
+        lock(&self.state)
     }
 
     fn departures(&self) -> MutexGuard<'_, Departures> {
-        self.departures.lock().unwrap_or_else(half_done)
+        lock(&self.departures)
     }
 
     /// Notes that sessions of this node have left.
@@ -79,7 +79,7 @@ impl Ends {
         });
         let left: Vec<_> = left.collect();
         self.tell(&left).await?;
-        self.departures().told(left, Instant::now());
+        self.departures().note_told(left, Instant::now());
         Ok(())
     }
 
@@ -91,14 +91,14 @@ impl Ends {
             for (holder, stays) in some {
                 invocation.arg(holder).arg(stays.as_millis() as u64);
             }
-            let noted: RedisResult<State> = self.server.invoke(&link, &invocation).await;
+            let noted: RedisResult<LogState> = self.server.invoke(&link, &invocation).await;
             noted.map_err(|error| away(&error))?;
         }
         Ok(())
     }
 
     /// Says again who has left, where the server may have forgotten it.
-    async fn tell_again(&self) -> Result<(), Problem> {
+    async fn repeat_departures(&self) -> Result<(), Problem> {
         let epoch = self.server.head().epoch;
         let forgotten = self.departures().forgotten(epoch, Instant::now());
         self.tell(&forgotten).await?;
@@ -107,9 +107,9 @@ impl Ends {
     }
 
     /// The nodes whose sessions are gone with them, and had time to come back elsewhere.
-    fn gone(&self, nodes: &[LogName]) -> Vec<String> {
+    fn absent_nodes(&self, nodes: &[LogName]) -> Vec<String> {
         let is_gone = |node: &&LogName| {
-            let gone = self.server.nodes.gone_for(**node);
+            let gone = self.server.nodes.absent_for(**node);
             gone.is_some_and(|gone| gone >= self.linger)
         };
         nodes.iter().filter(is_gone).map(LogName::to_string).collect()
@@ -117,7 +117,7 @@ impl Ends {
 
     /// The values that have ended, at most so many; none while another node is to end them.
     pub(super) async fn due(&self, limit: usize) -> Result<Vec<Ending>, Problem> {
-        self.tell_again().await?;
+        self.repeat_departures().await?;
         let now = Instant::now();
         if self.lock().rests.is_some_and(|until| now < until) {
             return Ok(Vec::new());
@@ -134,7 +134,7 @@ impl Ends {
         let leap = before.map_or(0, |before| leap(before, (clock.millis(), Instant::now())));
         let mut invocation = scripts::DUE.prepare_invoke();
         self.server.prepare(&link, &mut invocation);
-        invocation.arg(limit).arg(leap).arg(self.gone(&nodes));
+        invocation.arg(limit).arg(leap).arg(self.absent_nodes(&nodes));
         let (state, clock, due, nodes): Due =
             self.server.invoke(&link, &invocation).await.map_err(|error| away(&error))?;
         let nodes = nodes.iter().filter_map(|node| LogName::parse(node)).collect();

@@ -92,7 +92,7 @@ pub(super) fn decode(
 
 /// A message on the log's channel.
 #[derive(Debug)]
-pub(super) struct Message<'a> {
+pub(super) struct Announcement<'a> {
     /// The number before its first event.
     pub(super) previous: Cursor,
     /// The breach of the log, as in its record.
@@ -137,7 +137,7 @@ pub(super) struct Mention<'a> {
     pub(super) entry: Option<&'a [u8]>,
 }
 
-impl<'a> Message<'a> {
+impl<'a> Announcement<'a> {
     /// Reads the head of a message; none where it is not one.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes;
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn what_was_removed_stands_behind_the_events_of_a_message() {
         let mut bytes = message(&[(NUMBERED, "a", b"\0\x001")]);
-        assert_eq!(Message::read(&bytes).unwrap().removals(), None);
+        assert_eq!(Announcement::read(&bytes).unwrap().removals(), None);
         let bare = bytes.len();
         bytes.extend(7_u64.to_be_bytes());
         bytes.extend(2_u32.to_be_bytes());
@@ -261,7 +261,7 @@ mod tests {
             bytes.extend(upto.to_be_bytes());
             bytes.extend(name.as_bytes());
         }
-        let message = Message::read(&bytes).unwrap();
+        let message = Announcement::read(&bytes).unwrap();
         assert_eq!(message.mentions().count(), 1, "as releases see it that know nothing of that");
         let removal = |name, upto, is_superseded| {
             let topic = Some(Topic::parse(name).unwrap());
@@ -270,7 +270,7 @@ mod tests {
         let removed = vec![removal("a", 40, true), removal("b.c", 3, false)];
         assert_eq!(message.removals(), Some(Removals { before: 7, removed }));
         for cut in bare..bytes.len() {
-            assert_eq!(Message::read(&bytes[..cut]).unwrap().removals(), None, "{cut}");
+            assert_eq!(Announcement::read(&bytes[..cut]).unwrap().removals(), None, "{cut}");
         }
     }
 
@@ -328,7 +328,7 @@ mod tests {
     #[test]
     fn a_message_numbers_what_is_kept_and_not_what_is_ephemeral() {
         let bytes = message(&[(1, "a", b"xx"), (0, "now", b"y"), (3, "b", b"")]);
-        let message = Message::read(&bytes).unwrap();
+        let message = Announcement::read(&bytes).unwrap();
         assert_eq!(message.previous.to_string(), "abcdefgh-2-40");
         assert_eq!(message.breach, 3);
         let read: Vec<_> = message
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn a_message_comes_next_or_repeats_or_shows_a_hole_or_another_log() {
         let bytes = message(&[]);
-        let message = Message::read(&bytes).unwrap();
+        let message = Announcement::read(&bytes).unwrap();
         let step = |end, breach| message.step(Cursor::parse(end).unwrap(), breach);
         for (end, breach, expected) in [
             ("abcdefgh-2-40", 3, Standing::Next),
@@ -369,7 +369,7 @@ mod tests {
         fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..99)) {
             let topic = Topic::parse("a").unwrap();
             _ = decode(&bytes, &topic, Timestamp::from_millis(0), None);
-            if let Some(message) = Message::read(&bytes) {
+            if let Some(message) = Announcement::read(&bytes) {
                 prop_assert!(message.mentions().count() <= 99);
             }
         }
@@ -378,7 +378,7 @@ mod tests {
         fn a_cut_message_gives_what_came_before_the_cut(cut in 0_usize..60) {
             let bytes = message(&[(1, "a", b"xx"), (1, "b", b"yy")]);
             let cut = &bytes[..cut.min(bytes.len())];
-            if let Some(message) = Message::read(cut) {
+            if let Some(message) = Announcement::read(cut) {
                 prop_assert!(message.mentions().count() <= 2);
             }
         }

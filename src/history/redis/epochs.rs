@@ -9,9 +9,9 @@ use redis::{RedisResult, cmd};
 
 use super::connection::Connection;
 use super::keys::Keys;
-use super::link::lock;
-use super::state::{Ended, State};
+use super::log_state::{Ended, LogState};
 use crate::model::Cursor;
+use crate::panics::lock;
 
 /// The ended epochs of the log, as they were read last.
 #[derive(Default)]
@@ -24,10 +24,10 @@ impl Epochs {
     /// A state with all epochs that have ended.
     pub(super) async fn complete(
         &self,
-        mut state: State,
+        mut state: LogState,
         connection: &mut Connection,
         keys: &Keys,
-    ) -> RedisResult<State> {
+    ) -> RedisResult<LogState> {
         if !state.is_cut() {
             return Ok(state);
         }

@@ -19,13 +19,13 @@ use tracing::{info, warn};
 use super::super::clock_steps::{Step, span};
 use super::super::{Feed, Loss, Removal};
 use super::ear::Ear;
-use super::entry::{self, Mention, Message, Removals, Standing};
+use super::entry::{self, Announcement, Mention, Removals, Standing};
 use super::link::{Link, Server, away};
-use super::losses::Told;
+use super::log_state::LogState;
+use super::losses::ToldLosses;
 use super::pace::Pace;
-use super::reads::{Losses, Placed, Reads};
+use super::reads::{IndexEntry, Losses, Reads};
 use super::recent::Recent;
-use super::state::State;
 use crate::model::Cursor;
 
 /// How often the head of the log is looked at.
@@ -40,7 +40,7 @@ const FULL_STEP: Duration = Duration::from_millis(5);
 /// How long a backlog waits, in all, for those who listen to have room.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many places of the log the first page of a hole looks at.
+/// How many entries of the index the first page of a hole looks at.
 const PAGE: usize = 512;
 
 /// How many a later one does, by how large the events are.
@@ -76,7 +76,7 @@ pub(super) struct Follower {
 
 /// A stretch of the log, as Redis has it.
 struct Stretch {
-    places: Vec<Placed>,
+    index: Vec<IndexEntry>,
     /// By number; not of what nobody here wants, nor of what was removed.
     entries: HashMap<u64, Vec<u8>>,
     /// What had been removed after its beginning.
@@ -86,12 +86,12 @@ struct Stretch {
 }
 
 impl Stretch {
-    fn mentions(&self, state: &State) -> impl Iterator<Item = Mention<'_>> {
-        self.places.iter().map(|place| Mention {
-            cursor: Some(state.at(place.sequence)),
-            topic: place.topic.clone(),
-            time: place.time,
-            entry: self.entries.get(&place.sequence).map(|entry| &entry[..]),
+    fn mentions(&self, state: &LogState) -> impl Iterator<Item = Mention<'_>> {
+        self.index.iter().map(|entry| Mention {
+            cursor: Some(state.at(entry.sequence)),
+            topic: entry.topic.clone(),
+            time: entry.time,
+            entry: self.entries.get(&entry.sequence).map(|entry| &entry[..]),
         })
     }
 
@@ -106,7 +106,7 @@ impl Follower {
         server: Arc<Server>,
         feed: Arc<dyn Feed>,
         recent: Arc<Recent>,
-        state: &State,
+        state: &LogState,
         deaf: Arc<Notify>,
     ) -> Self {
         let (at, breach, removals) = (state.head, state.breach, state.removals);
@@ -195,7 +195,7 @@ impl Follower {
         self.keep_back().await;
         let (mut mentions, mut removed, mut end) = (Vec::new(), Vec::new(), self.at);
         for message in messages {
-            let message = Message::read(message);
+            let message = Announcement::read(message);
             let step = message.as_ref().map_or(Standing::Elsewhere, |it| it.step(end, self.breach));
             if let Standing::Elsewhere | Standing::Hole = step {
                 self.deliver(&mentions).await?;
@@ -223,7 +223,11 @@ impl Follower {
 
     /// Takes what a message tells of removals; whether the newest event of a topic is among them, or none where some were
     /// missed.
-    fn note_removals(&mut self, message: &Message<'_>, all: &mut Vec<Removal>) -> Option<bool> {
+    fn note_removals(
+        &mut self,
+        message: &Announcement<'_>,
+        all: &mut Vec<Removal>,
+    ) -> Option<bool> {
         let Some(Removals { before, removed }) = message.removals() else { return Some(false) };
         if before > self.removals {
             return None;
@@ -256,7 +260,7 @@ impl Follower {
     }
 
     /// Says where the clock by which events are dated went back.
-    fn log_step(&mut self, state: &State) {
+    fn log_step(&mut self, state: &LogState) {
         let last = state.steps.all().last().copied();
         let number = |step: Option<Step>| step.map(|step| step.after);
         if let Some(Step { after, from, to, .. }) =
@@ -283,20 +287,20 @@ impl Follower {
         let link = self.server.link().ok()?;
         let joined = self.server.join(&link).await;
         let state = self.judge(&link, joined)?;
-        let position = state.position(self.at);
+        let resolved = state.resolve(self.at);
         // Numbers rise over all epochs, so what is above this one is new to whoever is connected here.
-        let place = match state.head.log == self.at.log {
-            true => state.place_from(self.at.sequence),
+        let position = match state.head.log == self.at.log {
+            true => state.position_from(self.at.sequence),
             false => state.head,
         };
-        if position.is_lost || state.breach != self.breach {
+        if resolved.is_lost || state.breach != self.breach {
             warn!(since = %self.at, "events were lost with Redis");
-            self.feed.broken(Loss { since: self.at, place, topics: None });
+            self.feed.broken(Loss { since: self.at, position, topics: None });
         }
-        if place != self.at {
-            self.recent.restart(place);
+        if position != self.at {
+            self.recent.restart(position);
         }
-        self.at = place;
+        self.at = position;
         self.breach = state.breach;
         let (begin, since) = (Instant::now(), self.at);
         let patience = begin + PATIENCE;
@@ -342,7 +346,7 @@ impl Follower {
         if self.at.sequence >= upto {
             return Some(());
         }
-        let (mut told, mut page) = (Told::default(), PAGE);
+        let (mut told, mut page) = (ToldLosses::default(), PAGE);
         let mut stretch = self.stretch(self.at.sequence, upto, page).await?;
         loop {
             self.keep_back().await;
@@ -366,22 +370,22 @@ impl Follower {
         }
     }
 
-    /// Reads what comes after a number, up to another, of so many places at most.
+    /// Reads what comes after a number, up to another, of so many entries of the index at most.
     async fn stretch(&self, after: u64, upto: u64, page: usize) -> Option<Stretch> {
         let link = self.server.link().ok()?;
         let mut reads = self.reads(&link);
-        let read = reads.places_and_losses(after, upto, page, LOSSES).await;
-        let (places, losses) = self.judge(&link, read)?;
-        let end = if places.len() < page { upto } else { places.last()?.sequence };
-        let wanted = |place: &&Placed| !self.feed.skip(&place.topic, None);
-        let fetch: Vec<_> = places.iter().filter(wanted).cloned().collect();
+        let read = reads.index_page_and_losses(after, upto, page, LOSSES).await;
+        let (index, losses) = self.judge(&link, read)?;
+        let end = if index.len() < page { upto } else { index.last()?.sequence };
+        let wanted = |entry: &&IndexEntry| !self.feed.skip(&entry.topic, None);
+        let fetch: Vec<_> = index.iter().filter(wanted).cloned().collect();
         let found = self.judge(&link, self.reads(&link).events(&fetch).await)?;
         let entries = found.into_iter().flatten().map(|found| (found.sequence, found.entry));
-        Some(Stretch { places, entries: entries.collect(), losses, end })
+        Some(Stretch { index, entries: entries.collect(), losses, end })
     }
 
     /// All up to an event was passed by.
-    pub(super) fn reach(&mut self, cursor: Option<Cursor>) {
+    pub(super) fn pass_up_to(&mut self, cursor: Option<Cursor>) {
         if let Some(cursor) = cursor {
             self.at = cursor;
             self.server.saw(cursor);
@@ -389,7 +393,7 @@ impl Follower {
     }
 
     /// Whether Redis has lost nothing that this node has not told of yet.
-    pub(super) fn is_whole(&self, now: &State) -> bool {
+    pub(super) fn is_whole(&self, now: &LogState) -> bool {
         now.head.log == self.at.log && now.breach == self.breach
     }
 
@@ -403,7 +407,7 @@ impl Follower {
     }
 }
 
-/// How many places to look at after a page of so many that had so many bytes.
+/// How many entries to look at after a page of so many that had so many bytes.
 fn next_page(page: usize, bytes: usize) -> usize {
     let next = match bytes {
         few if few < *PAGE_BYTES.start() => page * 2,

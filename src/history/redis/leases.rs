@@ -132,7 +132,7 @@ impl Leases {
 
     /// Since when a node is not there any more, as far as this one can tell. One of which nothing was ever heard, for a whole
     /// lease, was gone before this one began to hear.
-    pub(super) fn gone_since(&mut self, node: LogName, now: Instant) -> Option<Instant> {
+    pub(super) fn absent_since(&mut self, node: LogName, now: Instant) -> Option<Instant> {
         self.end_leases(now);
         if self.is_deaf(now) || self.others.contains_key(&node) {
             return None;
@@ -208,7 +208,7 @@ mod tests {
     fn a_node_is_gone_since_its_lease_ended_or_since_before_this_one_began_to_hear() {
         let (mut leases, start) = (Leases::default(), Instant::now());
         let (killed, stopped, unknown) = (node("aaaaaaaa"), node("bbbbbbbb"), node("cccccccc"));
-        assert_eq!(leases.gone_since(unknown, start), None, "nothing is heard yet");
+        assert_eq!(leases.absent_since(unknown, start), None, "nothing is heard yet");
         leases.hear_myself(start);
         leases.hear(killed, start);
         leases.hear(stopped, start);
@@ -217,19 +217,22 @@ mod tests {
         }
         let now = start + 5 * SECOND;
         leases.end(stopped, now);
-        assert_eq!(leases.gone_since(stopped, now), Some(now));
-        assert_eq!((leases.gone_since(killed, now), leases.gone_since(unknown, now)), (None, None));
+        assert_eq!(leases.absent_since(stopped, now), Some(now));
+        assert_eq!(
+            (leases.absent_since(killed, now), leases.absent_since(unknown, now)),
+            (None, None)
+        );
         let now = start + 6 * SECOND;
         leases.hear_myself(now);
-        assert_eq!(leases.gone_since(killed, now), Some(start + LEASE));
-        assert_eq!(leases.gone_since(unknown, now), Some(start));
+        assert_eq!(leases.absent_since(killed, now), Some(start + LEASE));
+        assert_eq!(leases.absent_since(unknown, now), Some(start));
         leases.hear(killed, now);
-        assert_eq!(leases.gone_since(killed, now), None, "it stood still");
+        assert_eq!(leases.absent_since(killed, now), None, "it stood still");
         // Who hears nothing judges nobody, and not before a whole lease after that.
         leases.lose_hearing();
-        assert_eq!(leases.gone_since(unknown, now), None);
+        assert_eq!(leases.absent_since(unknown, now), None);
         leases.hear_myself(now);
-        assert_eq!(leases.gone_since(unknown, now), None);
+        assert_eq!(leases.absent_since(unknown, now), None);
     }
 
     #[test]

@@ -18,14 +18,14 @@ use tracing::{info, warn};
 use super::connection::Connection;
 use super::epochs::Epochs;
 use super::keys::Keys;
+use super::locator::Locator;
+use super::log_state::LogState;
 use super::needs;
 use super::nodes::Neighbours;
-use super::place::Place;
 use super::reads::Reads;
-use super::state::State;
 use crate::config;
 use crate::model::{Cursor, LogName};
-use crate::panics::half_done;
+use crate::panics::lock;
 use crate::trust;
 
 /// How long a connection may take to stand.
@@ -73,7 +73,7 @@ pub struct Away(pub String);
 
 /// The Redis of a log, as one node uses it.
 pub(super) struct Server {
-    place: Place,
+    locator: Locator,
     pub(super) keys: Keys,
     epochs: Epochs,
     /// How many replicas a publish waits for.
@@ -95,10 +95,10 @@ pub(super) struct Server {
 impl Server {
     /// A server that is not connected to yet.
     pub(super) fn new(redis: &config::Redis) -> RedisResult<Self> {
-        let (node, place) = (LogName::random(), Place::new(redis)?);
-        let database = place.database();
+        let (node, locator) = (LogName::random(), Locator::new(redis)?);
+        let database = locator.database();
         Ok(Self {
-            place,
+            locator,
             keys: Keys::new(&redis.prefix, database),
             epochs: Epochs::default(),
             wait_replicas: redis.wait_replicas,
@@ -171,7 +171,7 @@ impl Server {
     }
 
     async fn connect(&self) -> Result<Link, Away> {
-        let client = self.place.find(&self.keys.log()).await?;
+        let client = self.locator.find(&self.keys.log()).await?;
         let connect =
             async || Connection::open(&client, AsyncConnectionConfig::new(), CONNECT, ANSWER).await;
         let mut commands = connect().await.map_err(|error| away(&error))?;
@@ -316,11 +316,11 @@ impl Server {
     }
 
     /// Presents what was seen, and learns how the log stands.
-    pub(super) async fn join(&self, link: &Arc<Link>) -> RedisResult<State> {
+    pub(super) async fn join(&self, link: &Arc<Link>) -> RedisResult<LogState> {
         let script = &super::scripts::JOIN;
         let mut invocation = script.prepare_invoke();
         self.prepare(link, &mut invocation);
-        let state: State = self.invoke(link, &invocation).await?;
+        let state: LogState = self.invoke(link, &invocation).await?;
         self.adopt(state.head);
         let completed = self.epochs.complete(state, &mut link.reads.clone(), &self.keys).await;
         self.judge(link, completed)
@@ -354,9 +354,4 @@ pub(super) fn away(error: &RedisError) -> Away {
             cause.unwrap_or_else(|| error.category().to_owned())
         }
     }))
-}
-
-/// Locks, also where another thread has panicked.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(half_done)
 }

@@ -10,7 +10,7 @@ use crate::model::Topic;
 
 /// The losses of a hole that were told.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct ToldLosses {
     /// To everybody, up to here, and after which number that was.
     all: Option<(u64, u64)>,
     /// To those who want the topic, or to everybody, up to here.
@@ -28,7 +28,7 @@ pub(super) enum News {
     Of(Vec<Topic>),
 }
 
-impl Told {
+impl ToldLosses {
     /// What there is to tell of what was removed after a number; it counts as told from here on.
     pub(super) fn news(
         &mut self,
@@ -60,7 +60,7 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use super::super::state::State;
+    use super::super::log_state::LogState;
     use super::*;
 
     fn topic(name: &str) -> Topic {
@@ -70,7 +70,7 @@ mod tests {
     fn losses(topics: &[(&str, u64)], is_cut: bool, floor: u64) -> Losses {
         let floor = floor.to_string();
         let values = ["abcdefgh", "1", "0", "99", "0", &floor, "", ""];
-        let state = State::read(&values.map(|value| Some(value.to_owned())));
+        let state = LogState::read(&values.map(|value| Some(value.to_owned())));
         let topics = topics.iter().map(|(name, last)| (topic(name), *last)).collect();
         Losses { state: Some(state.unwrap()), topics, is_cut }
     }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_loss_is_told_once_and_again_where_more_was_lost_of_its_topic() {
-        let (mut told, all) = (Told::default(), |_: &Topic| true);
+        let (mut told, all) = (ToldLosses::default(), |_: &Topic| true);
         assert_eq!(told.news(&losses(&[], false, 0), 10, all), News::None);
         assert_eq!(told.news(&losses(&[("b", 13), ("a", 12)], false, 0), 10, all), of(&["b", "a"]));
         assert_eq!(told.news(&losses(&[("b", 13), ("a", 12)], false, 0), 10, all), News::None);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_nobody_wanted_is_told_to_who_wants_it_before_the_page_is_done() {
-        let mut told = Told::default();
+        let mut told = ToldLosses::default();
         let page = losses(&[("b", 13), ("a", 12)], false, 0);
         assert_eq!(told.news(&page, 10, |topic| topic.as_str() == "a"), of(&["a"]));
         assert_eq!(told.news(&page, 10, |_| true), of(&["b"]));
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn where_topics_are_not_listed_everybody_is_told_once() {
-        let (mut told, all) = (Told::default(), |_: &Topic| true);
+        let (mut told, all) = (ToldLosses::default(), |_: &Topic| true);
         let cut = losses(&[("b", 13), ("a", 12)], true, 0);
         assert_eq!(told.news(&cut, 10, all), News::OfAnyTopic);
         assert_eq!(told.news(&cut, 10, all), News::None);
@@ -108,7 +108,7 @@ mod tests {
             "one that is not listed may have lost more"
         );
         assert_eq!(told.news(&losses(&[("b", 14)], false, 0), 12, all), of(&["b"]));
-        let (mut told, forgotten) = (Told::default(), losses(&[], false, 11));
+        let (mut told, forgotten) = (ToldLosses::default(), losses(&[], false, 11));
         assert_eq!(told.news(&forgotten, 11, all), News::None, "before the hole");
         assert_eq!(told.news(&forgotten, 10, all), News::OfAnyTopic);
         assert_eq!(told.news(&forgotten, 10, all), News::None);
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_later_page_that_lacks_more_of_a_topic_is_told_though_everybody_was_told_of_higher_numbers()
     {
-        let (mut told, all) = (Told::default(), |_: &Topic| true);
+        let (mut told, all) = (ToldLosses::default(), |_: &Topic| true);
         assert_eq!(told.news(&losses(&[("a", 90)], false, 12), 10, all), News::OfAnyTopic);
         assert_eq!(told.news(&losses(&[("a", 90), ("b", 50)], false, 12), 20, all), of(&["b"]));
         assert_eq!(told.news(&losses(&[("a", 90), ("b", 50)], false, 12), 30, all), News::None);

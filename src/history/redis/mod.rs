@@ -20,14 +20,14 @@ mod losses;
 mod needs;
 mod nodes;
 mod pace;
-mod place;
+mod locator;
 mod probe;
 mod publisher;
 mod reader;
 mod reads;
 mod recent;
 mod scripts;
-mod state;
+mod log_state;
 mod survey;
 mod sweeper;
 mod turn;
@@ -48,13 +48,13 @@ use self::ends::Ends;
 use self::follower::Follower;
 pub use self::link::Away;
 use self::link::{Link, Server};
+pub use self::locator::Locator;
+use self::log_state::LogState;
 pub use self::nodes::{Letter, Nodes};
-pub use self::place::Place;
 use self::probe::Probe;
 use self::publisher::{Publisher, Queue};
 use self::reader::Reader;
 use self::recent::Recent;
-use self::state::State;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::{
@@ -64,7 +64,7 @@ use super::{
 use crate::clock::within;
 use crate::config::{self, Rules};
 use crate::model::{Cursor, Problem, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a start waits for Redis.
 const START: Duration = Duration::from_secs(10);
@@ -191,7 +191,7 @@ async fn work(
 }
 
 /// Joins the log, however often that fails; why it failed last.
-async fn join(server: &Arc<Server>, last: &mut Away) -> (Ear, State) {
+async fn join(server: &Arc<Server>, last: &mut Away) -> (Ear, LogState) {
     loop {
         let Some(link) = server.linked().await else { continue };
         match hear_and_join(server, &link).await {
@@ -212,7 +212,7 @@ async fn join(server: &Arc<Server>, last: &mut Away) -> (Ear, State) {
 }
 
 /// Hears the log first and then learns its head, so that nothing is missed between the two.
-async fn hear_and_join(server: &Arc<Server>, link: &Arc<Link>) -> Result<(Ear, State), Away> {
+async fn hear_and_join(server: &Arc<Server>, link: &Arc<Link>) -> Result<(Ear, LogState), Away> {
     let ear = Ear::open(server, link).await?;
     Ok((ear, server.join(link).await?))
 }
@@ -263,8 +263,8 @@ impl History for RedisHistory {
         Box::pin(self.reader.page_back(read))
     }
 
-    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
-        Box::pin(self.reader.place_before(since))
+    fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+        Box::pin(self.reader.position_before(since))
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
@@ -306,7 +306,7 @@ impl History for RedisHistory {
 
     fn stop(&self) {
         self.queue.stop();
-        let thread = self.thread.lock().unwrap_or_else(half_done).take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {

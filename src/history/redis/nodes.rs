@@ -14,9 +14,10 @@ use tracing::debug;
 
 use super::entry;
 use super::leases::{Leases, Word};
-use super::link::{Link, Server, away, lock};
+use super::link::{Link, Server, away};
 use super::turn::Turn;
 use crate::model::{LogName, Problem};
+use crate::panics::lock;
 
 /// How many letters wait; what is over is dropped, and asked again.
 const WAITING: usize = 1_024;
@@ -95,9 +96,9 @@ impl Neighbours {
     }
 
     /// For how long a node has been gone, as far as this one can tell; none where it is there, or may be.
-    pub(super) fn gone_for(&self, node: LogName) -> Option<Duration> {
+    pub(super) fn absent_for(&self, node: LogName) -> Option<Duration> {
         let now = Instant::now();
-        let since = lock(&self.leases).gone_since(node, now).filter(|_| node != self.me);
+        let since = lock(&self.leases).absent_since(node, now).filter(|_| node != self.me);
         since.map(|since| now.saturating_duration_since(since))
     }
 

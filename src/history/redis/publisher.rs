@@ -22,13 +22,13 @@ use super::super::{
 use super::entry;
 use super::keys::hex;
 use super::link::{Away, Link, Server, away};
+use super::log_state::LogState;
 use super::scripts;
-use super::state::State;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
 use crate::metrics::EARLY_KEYS;
 use crate::model::{Cursor, Latest, NewEvent, Terms, Timestamp, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How long a publisher waits.
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -72,7 +72,7 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.state.lock().unwrap_or_else(half_done)
+        lock(&self.state)
     }
 
     /// Lets a publish wait for its turn, and for what became of it.
@@ -172,7 +172,7 @@ pub(super) struct Publisher {
 
 /// What a script did with a group: how the log stands then, what became of each publish, and how many keys were
 /// forgotten early, the last of them after so many milliseconds.
-type Published = (State, Vec<Vec<String>>, u64, u64);
+type Published = (LogState, Vec<Vec<String>>, u64, u64);
 
 impl Publisher {
     /// Publishes until the queue is stopped and empty.
@@ -295,7 +295,7 @@ impl Publisher {
     async fn answer(
         &self,
         link: &Arc<Link>,
-        state: &State,
+        state: &LogState,
         group: Vec<Pending>,
         results: Vec<Vec<String>>,
     ) {

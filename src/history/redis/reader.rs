@@ -10,9 +10,9 @@ use redis::{RedisError, RedisResult};
 use super::super::{ListTopics, Moment, Newest, NewestPage, Page, Read, Since, TopicSummary};
 use super::entry;
 use super::link::{Away, Link, Server, away};
-use super::reads::{Found, LOSSES_OF_A_PAGE, LOSSES_OF_VALUES, Placed, Reads};
+use super::log_state::LogState;
+use super::reads::{Found, IndexEntry, LOSSES_OF_A_PAGE, LOSSES_OF_VALUES, Reads};
 use super::recent::Recent;
-use super::state::State;
 use super::survey::Survey;
 use crate::model::{Code, Event, Pattern, Problem, Topic};
 
@@ -22,7 +22,7 @@ const FEW_TOPICS: usize = 64;
 /// How many events are read at a time where each may be large.
 pub(super) const VALUES: usize = 32;
 
-/// How many places or names one page looks at.
+/// How many entries or names one page looks at.
 pub(super) const LOOKED_AT: usize = 1_024;
 
 /// Where a log that nobody has written to is read from.
@@ -48,7 +48,7 @@ struct Part {
 /// Where a page is to begin and end.
 struct Span<'a> {
     read: &'a Read,
-    state: &'a State,
+    state: &'a LogState,
     after: u64,
     upto: u64,
 }
@@ -86,10 +86,10 @@ impl Reader {
             if read.upto.is_some_and(|upto| upto.log == state.head.log && upto > state.head) {
                 return Ok(Err(Away(BEHIND.to_owned()).into()));
             }
-            let position = read.after.map(|after| state.position(after));
-            let after = position.map_or(0, |position| position.after);
+            let resolved = read.after.map(|after| state.resolve(after));
+            let after = resolved.map_or(0, |resolved| resolved.after);
             let head = state.head.sequence;
-            let upto = read.upto.map_or(head, |upto| state.position(upto).after.min(head));
+            let upto = read.upto.map_or(head, |upto| state.resolve(upto).after.min(head));
             let span = Span { read: &read, state: &state, after, upto };
             let topics = few_topics(&mut reads, &read.patterns).await?;
             let part = match &topics {
@@ -97,13 +97,13 @@ impl Reader {
                 None => span.along(&mut reads).await?,
             };
             let lost = span.lost(&mut reads).await?;
-            let is_lost = position.is_some_and(|position| position.is_lost);
+            let is_lost = resolved.is_some_and(|resolved| resolved.is_lost);
             // The same on each page, so that one gap is told of it.
             let breach = is_lost.then_some(after.max(state.breach));
             let lost = lost.max(breach).filter(|_| read.after.is_some()).max(part.unread);
             Ok(Ok(Page {
-                gap: lost.map(|lost| state.place_from(lost)),
-                next: state.place_from(part.upto.max(after)),
+                gap: lost.map(|lost| state.position_from(lost)),
+                next: state.position_from(part.upto.max(after)),
                 done: part.upto >= upto,
                 events: part.events,
             }))
@@ -117,7 +117,7 @@ impl Reader {
         let Some((events, next)) = self.recent.between(read, after, upto) else { return Ok(None) };
         let (state, lost) = removed(reads, &read.patterns, after.sequence).await?;
         let is_whole = state.is_some_and(|state| {
-            state.head.at(0) == upto.at(0) && state.head >= upto && !state.position(after).is_lost
+            state.head.at(0) == upto.at(0) && state.head >= upto && !state.resolve(after).is_lost
         });
         let page = Page { gap: None, done: next >= upto, next, events };
         Ok((is_whole && lost.is_none()).then_some(page))
@@ -125,7 +125,7 @@ impl Reader {
 
     /// Where what has happened since a time begins. Times rise along each stretch between steps back of the
     /// clock, so each is halved.
-    pub(super) async fn place_before(&self, since: Since) -> Result<Moment, Problem> {
+    pub(super) async fn position_before(&self, since: Since) -> Result<Moment, Problem> {
         self.with(async |mut reads| {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
             let now = reads.clock().await?;
@@ -140,11 +140,11 @@ impl Reader {
             // Nothing that is kept is older: whether something was, the beginning of the log says.
             let oldest = state.ended.first().map_or(state.start, |ended| ended.start());
             let is_lost = survey.place < oldest && state.breach >= oldest && oldest > 0;
-            let place = state.place_from(survey.place.max(oldest));
+            let position = state.position_from(survey.place.max(oldest));
             // What is kept shows its date; what was removed may have had any of its stretch.
             let is_hidden = survey.hides_some()
-                || state.hides_some(place.sequence, time, now) && reads.has_removed().await?;
-            Ok(Ok(Moment { place, gap: is_lost || is_hidden }))
+                || state.hides_some(position.sequence, time, now) && reads.has_removed().await?;
+            Ok(Ok(Moment { position, gap: is_lost || is_hidden }))
         })
         .await
     }
@@ -192,10 +192,10 @@ impl Reader {
                 events.truncate(max_events);
                 next = events.last().map(|event| event.topic.clone());
             }
-            let gap = match newest.since.map(|since| state.position(since)) {
-                Some(position) => {
-                    position.is_lost
-                        || has_lost_newest(&mut reads, patterns, position.after).await?
+            let gap = match newest.since.map(|since| state.resolve(since)) {
+                Some(resolved) => {
+                    resolved.is_lost
+                        || has_lost_newest(&mut reads, patterns, resolved.after).await?
                 }
                 None => false,
             };
@@ -253,7 +253,7 @@ pub(super) fn never() -> Problem {
     Problem::new(Code::Unavailable, NEVER)
 }
 
-pub(super) fn event(found: &Found, topic: &Topic, state: &State) -> Option<Arc<Event>> {
+pub(super) fn event(found: &Found, topic: &Topic, state: &LogState) -> Option<Arc<Event>> {
     entry::decode(&found.entry, topic, found.time, Some(state.at(found.sequence)))
 }
 
@@ -317,26 +317,27 @@ impl Span<'_> {
     }
 
     async fn along(&self, reads: &mut Reads<'_>) -> RedisResult<Part> {
-        let (mut places, mut end, mut looked_at): (Vec<Placed>, _, _) = (Vec::new(), self.after, 0);
+        let (mut index, mut end, mut looked_at): (Vec<IndexEntry>, _, _) =
+            (Vec::new(), self.after, 0);
         // As many as are wanted where all match, and more each time where few do.
         let mut count = self.read.max_events.clamp(LOOKED_AT / 16, LOOKED_AT);
-        while end < self.upto && looked_at < LOOKED_AT && places.len() < self.read.max_events {
-            let step = reads.places(end, self.upto, count).await?;
+        while end < self.upto && looked_at < LOOKED_AT && index.len() < self.read.max_events {
+            let step = reads.index_page(end, self.upto, count).await?;
             end = match step.last() {
                 Some(last) if step.len() == count => last.sequence,
                 Some(_) | None => self.upto,
             };
             looked_at += step.len();
             count = LOOKED_AT.min(count * 2);
-            places.extend(step.into_iter().filter(|place| self.matches(&place.topic)));
+            index.extend(step.into_iter().filter(|entry| self.matches(&entry.topic)));
         }
-        if places.len() > self.read.max_events {
-            places.truncate(self.read.max_events);
-            end = places.last().map_or(end, |place| place.sequence);
+        if index.len() > self.read.max_events {
+            index.truncate(self.read.max_events);
+            end = index.last().map_or(end, |entry| entry.sequence);
         }
-        let found = reads.events(&places).await?;
-        let all = places.iter().zip(&found);
-        let all = all.map(|(place, found)| (place.sequence, &place.topic, found.as_ref()));
+        let found = reads.events(&index).await?;
+        let all = index.iter().zip(&found);
+        let all = all.map(|(entry, found)| (entry.sequence, &entry.topic, found.as_ref()));
         Ok(self.fit(all, end))
     }
 
@@ -408,7 +409,7 @@ pub(super) async fn removed(
     reads: &mut Reads<'_>,
     patterns: &[Pattern],
     after: u64,
-) -> RedisResult<(Option<State>, Option<u64>)> {
+) -> RedisResult<(Option<LogState>, Option<u64>)> {
     let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
     let (state, newest) = match exact {
         Some(topics) => {

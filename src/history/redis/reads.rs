@@ -11,7 +11,7 @@ use redis::{RedisResult, Value, cmd, from_redis_value, pipe};
 use super::connection::Connection;
 use super::epochs::Epochs;
 use super::keys::Keys;
-use super::state::{FIELDS, State};
+use super::log_state::{FIELDS, LogState};
 use super::survey::Survey;
 use crate::model::{Timestamp, Topic};
 
@@ -40,7 +40,7 @@ pub(super) struct Found {
 
 /// The place of a kept event.
 #[derive(Debug, Clone)]
-pub(super) struct Placed {
+pub(super) struct IndexEntry {
     pub(super) sequence: u64,
     pub(super) topic: Topic,
     pub(super) time: Timestamp,
@@ -49,7 +49,7 @@ pub(super) struct Placed {
 /// How the log stands, and what was removed after some place.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
-    pub(super) state: Option<State>,
+    pub(super) state: Option<LogState>,
     /// Topics that lost an event after the place, with the number of the last one, the highest first.
     pub(super) topics: Vec<(Topic, u64)>,
     /// There are more than were looked at.
@@ -62,7 +62,7 @@ pub(super) enum Fetched {
     /// Its entry.
     Entry(Vec<u8>),
     /// It was removed, and newer events of its topic are kept or not.
-    Gone { is_superseded: bool },
+    Removed { is_superseded: bool },
 }
 
 /// Reads one log over one connection.
@@ -80,9 +80,9 @@ fn found((id, (_, entry, _, time)): Stored) -> Found {
     Found { sequence: sequence(&id), time: Timestamp::from_millis(time), entry }
 }
 
-fn placed((id, (_, topic, _, time)): Indexed) -> Option<Placed> {
+fn index_entry((id, (_, topic, _, time)): Indexed) -> Option<IndexEntry> {
     let topic = Topic::from_stored(&topic).ok()?;
-    Some(Placed { sequence: sequence(&id), topic, time: Timestamp::from_millis(time) })
+    Some(IndexEntry { sequence: sequence(&id), topic, time: Timestamp::from_millis(time) })
 }
 
 fn by_number(all: Vec<Vec<Stored>>) -> HashMap<u64, Found> {
@@ -96,7 +96,7 @@ fn exclusive(after: u64) -> String {
 }
 
 impl Losses {
-    fn read(lost: Vec<Removed>, state: Option<State>, most: usize) -> Self {
+    fn read(lost: Vec<Removed>, state: Option<LogState>, most: usize) -> Self {
         let is_cut = lost.len() >= most;
         let parse = |(name, score): Removed| Some((Topic::from_stored(&name).ok()?, score as u64));
         let topics = lost.into_iter().filter_map(parse).collect();
@@ -114,7 +114,7 @@ impl Losses {
 
 impl Reads<'_> {
     /// How the log stands; none where there is none.
-    pub(super) async fn state(&mut self) -> RedisResult<Option<State>> {
+    pub(super) async fn state(&mut self) -> RedisResult<Option<LogState>> {
         let values: Vec<Option<String>> = cmd("HMGET")
             .arg(self.keys.log())
             .arg(&FIELDS)
@@ -124,8 +124,8 @@ impl Reads<'_> {
     }
 
     /// How the log stands by the values of its record.
-    async fn state_of(&mut self, values: &[Option<String>]) -> RedisResult<Option<State>> {
-        match State::read(values) {
+    async fn state_of(&mut self, values: &[Option<String>]) -> RedisResult<Option<LogState>> {
+        match LogState::read(values) {
             Some(state) => {
                 self.epochs.complete(state, &mut self.connection, self.keys).await.map(Some)
             }
@@ -172,24 +172,24 @@ impl Reads<'_> {
         Ok(all.into_iter().map(|one| one.into_iter().map(found).collect()).collect())
     }
 
-    /// The events at some places, which are in order; none where they were removed. Of each topic the
+    /// The events of some entries of the index, which are in order; none where they were removed. Of each topic the
     /// stretch from its first place to its last is read, so there should be few others in it.
-    pub(super) async fn events(&mut self, places: &[Placed]) -> RedisResult<Vec<Option<Found>>> {
+    pub(super) async fn events(&mut self, index: &[IndexEntry]) -> RedisResult<Vec<Option<Found>>> {
         let mut pipeline = pipe();
-        self.read_spans(&mut pipeline, places);
-        let all: Vec<Vec<Stored>> = self.query(&pipeline, places.is_empty()).await?;
+        self.read_spans(&mut pipeline, index);
+        let all: Vec<Vec<Stored>> = self.query(&pipeline, index.is_empty()).await?;
         let mut all = by_number(all);
-        Ok(places.iter().map(|place| all.remove(&place.sequence)).collect())
+        Ok(index.iter().map(|entry| all.remove(&entry.sequence)).collect())
     }
 
-    /// The events at some places, likewise, and what became of those that are not there; with how the log
+    /// The events of some entries, likewise, and what became of those that are not there; with how the log
     /// stood then.
     pub(super) async fn fetch(
         &mut self,
-        places: &[Placed],
-    ) -> RedisResult<(HashMap<u64, Fetched>, Option<State>)> {
+        index: &[IndexEntry],
+    ) -> RedisResult<(HashMap<u64, Fetched>, Option<LogState>)> {
         let mut pipeline = pipe();
-        let topics = self.read_spans(&mut pipeline, places);
+        let topics = self.read_spans(&mut pipeline, index);
         // Looked at last: what is removed is always older than what stays, so any event that is kept of a
         // topic now is newer than one that was gone before.
         let scores = pipeline.cmd("ZMSCORE").arg(self.keys.topics());
@@ -202,12 +202,12 @@ impl Reads<'_> {
         let kept = topics.into_iter().zip(scores).filter(|(_, score)| score.is_some());
         let kept: HashSet<_> = kept.map(|(topic, _)| topic).collect();
         let mut all = by_number(from_redis_value(Value::Array(answers))?);
-        let fetched = places.iter().map(|place| {
-            let fetched = match all.remove(&place.sequence) {
+        let fetched = index.iter().map(|entry| {
+            let fetched = match all.remove(&entry.sequence) {
                 Some(found) => Fetched::Entry(found.entry),
-                None => Fetched::Gone { is_superseded: kept.contains(&place.topic) },
+                None => Fetched::Removed { is_superseded: kept.contains(&entry.topic) },
             };
-            (place.sequence, fetched)
+            (entry.sequence, fetched)
         });
         let fetched = fetched.collect();
         Ok((fetched, self.state_of(&values).await?))
@@ -217,12 +217,12 @@ impl Reads<'_> {
     fn read_spans<'p>(
         &self,
         pipeline: &mut redis::Pipeline,
-        places: &'p [Placed],
+        index: &'p [IndexEntry],
     ) -> Vec<&'p Topic> {
         let mut spans: HashMap<&Topic, RangeInclusive<u64>> = HashMap::new();
-        for place in places {
-            let span = spans.entry(&place.topic).or_insert(place.sequence..=place.sequence);
-            *span = *span.start()..=place.sequence;
+        for entry in index {
+            let span = spans.entry(&entry.topic).or_insert(entry.sequence..=entry.sequence);
+            *span = *span.start()..=entry.sequence;
         }
         let read = spans.into_iter().map(|(topic, span)| {
             let range = pipeline.cmd("XRANGE").arg(self.keys.stream(topic));
@@ -297,46 +297,46 @@ impl Reads<'_> {
     }
 
     /// Places along the log after a number and up to another.
-    pub(super) async fn places(
+    pub(super) async fn index_page(
         &mut self,
         after: u64,
         upto: u64,
         count: usize,
-    ) -> RedisResult<Vec<Placed>> {
+    ) -> RedisResult<Vec<IndexEntry>> {
         let mut pipeline = pipe();
         self.read_places(&mut pipeline, after, upto, count);
-        let (places,): (Vec<Indexed>,) = pipeline.query_async(&mut self.connection).await?;
-        Ok(places.into_iter().filter_map(placed).collect())
+        let (index,): (Vec<Indexed>,) = pipeline.query_async(&mut self.connection).await?;
+        Ok(index.into_iter().filter_map(index_entry).collect())
     }
 
     /// Places along the log up to a number, newest first.
-    pub(super) async fn places_back(
+    pub(super) async fn index_page_back(
         &mut self,
         upto: u64,
         count: usize,
-    ) -> RedisResult<Vec<Placed>> {
+    ) -> RedisResult<Vec<IndexEntry>> {
         let mut range = cmd("XREVRANGE");
         range.arg(self.keys.order()).arg(upto).arg("-").arg("COUNT").arg(count);
-        let places: Vec<Indexed> = range.query_async(&mut self.connection).await?;
-        Ok(places.into_iter().filter_map(placed).collect())
+        let index: Vec<Indexed> = range.query_async(&mut self.connection).await?;
+        Ok(index.into_iter().filter_map(index_entry).collect())
     }
 
-    /// The same as [`Self::places`], and then what was removed after that number, as [`Self::losses`] reads it: of what is
+    /// The same as [`Self::index_page`], and then what was removed after that number, as [`Self::losses`] reads it: of what is
     /// removed at the same moment one or the other tells, and hardly ever both.
-    pub(super) async fn places_and_losses(
+    pub(super) async fn index_page_and_losses(
         &mut self,
         after: u64,
         upto: u64,
         count: usize,
         most_losses: usize,
-    ) -> RedisResult<(Vec<Placed>, Losses)> {
+    ) -> RedisResult<(Vec<IndexEntry>, Losses)> {
         let mut pipeline = pipe();
         self.read_places(&mut pipeline, after, upto, count);
         self.read_losses(&mut pipeline, after, most_losses);
-        let (places, lost, values): (Vec<Indexed>, Vec<Removed>, Vec<Option<String>>) =
+        let (index, lost, values): (Vec<Indexed>, Vec<Removed>, Vec<Option<String>>) =
             pipeline.query_async(&mut self.connection).await?;
-        let places = places.into_iter().filter_map(placed).collect();
-        Ok((places, Losses::read(lost, self.state_of(&values).await?, most_losses)))
+        let index = index.into_iter().filter_map(index_entry).collect();
+        Ok((index, Losses::read(lost, self.state_of(&values).await?, most_losses)))
     }
 
     /// What is known of a moment in a stretch of the log in which times rise, after one number and up to another.
@@ -351,10 +351,10 @@ impl Reads<'_> {
         let (mut before, mut since, mut first) = (after, upto, None);
         while before < since {
             let middle = before + (since - before) / 2;
-            match self.places(middle, since, 1).await?.pop() {
-                Some(place) if place.time < time => before = place.sequence,
-                Some(place) => {
-                    first = Some(place);
+            match self.index_page(middle, since, 1).await?.pop() {
+                Some(entry) if entry.time < time => before = entry.sequence,
+                Some(entry) => {
+                    first = Some(entry);
                     since = middle;
                 }
                 None if middle > before => since = middle,
@@ -419,7 +419,7 @@ impl Reads<'_> {
     pub(super) async fn last_removed(
         &mut self,
         topics: &[Topic],
-    ) -> RedisResult<(Option<State>, Vec<Option<u64>>)> {
+    ) -> RedisResult<(Option<LogState>, Vec<Option<u64>>)> {
         if topics.is_empty() {
             return Ok((self.state().await?, Vec::new()));
         }

@@ -9,8 +9,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::super::{Read, Removal};
-use super::link::lock;
 use crate::model::{Cursor, Event, Pattern, Topic};
+use crate::panics::lock;
 
 /// Of how many topics it is noted that they were passed by.
 const MAX_PASSED: usize = 4_096;

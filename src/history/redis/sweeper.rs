@@ -12,9 +12,9 @@ use redis::RedisResult;
 use tokio::sync::Notify;
 
 use super::link::{Link, Server, away};
-use super::reads::Placed;
+use super::log_state::LogState;
+use super::reads::IndexEntry;
 use super::scripts;
-use super::state::State;
 use super::turn::Turn;
 use crate::config::{self, Rules, Storage};
 use crate::model::{Cursor, Problem, Topic};
@@ -91,7 +91,7 @@ impl Sweeper {
 
     /// Removes what is over the bound on all topics, as far as one step goes. How the log stands, how many
     /// events were looked at, and the time by the server's clock, in milliseconds.
-    async fn make_room(&self, link: &Arc<Link>) -> RedisResult<(State, usize, i64)> {
+    async fn make_room(&self, link: &Arc<Link>) -> RedisResult<(LogState, usize, i64)> {
         let mut invocation = scripts::SWEEP.prepare_invoke();
         self.server.prepare(link, &mut invocation);
         let config = &self.config;
@@ -109,7 +109,7 @@ impl Expiry {
         server: &Server,
         rules: &Rules,
         link: &Arc<Link>,
-        state: &State,
+        state: &LogState,
         now: i64,
     ) -> RedisResult<bool> {
         let steps = state.steps.all().iter().map(|step| step.after);
@@ -130,18 +130,18 @@ impl Expiry {
         server: &Server,
         rules: &Rules,
         link: &Arc<Link>,
-        state: &State,
+        state: &LogState,
         now: i64,
     ) -> RedisResult<bool> {
         let looked_at = self.looked_at.entry(stretch.begin).or_insert(stretch.begin);
         let age = i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX);
         let before = now.saturating_sub(age);
         let is_old =
-            |place: &Placed| state.steps.aged(place.sequence, place.time.millis()) < before;
+            |entry: &IndexEntry| state.steps.aged(entry.sequence, entry.time.millis()) < before;
         for _ in 0..STEPS {
-            let places = server.reads(link).places(*looked_at, stretch.end, STEP).await?;
-            let old: Vec<_> = places.into_iter().take_while(is_old).collect();
-            let Some(last) = old.last().map(|place| place.sequence) else { return Ok(false) };
+            let index = server.reads(link).index_page(*looked_at, stretch.end, STEP).await?;
+            let old: Vec<_> = index.into_iter().take_while(is_old).collect();
+            let Some(last) = old.last().map(|entry| entry.sequence) else { return Ok(false) };
             let is_full = old.len() == STEP;
             let due = old.into_iter().filter(|it| rules.of(&it.topic).max_age == self.max_age);
             let upto_by_topic: BTreeMap<_, _> = due.map(|it| (it.topic, it.sequence)).collect();
@@ -177,7 +177,7 @@ async fn remove(
         invocation.key(server.keys.stream(topic)).arg(topic.as_str());
         invocation.arg(after.saturating_add(1)).arg(upto).arg(what(topic));
     }
-    let (_, removed): (State, usize) = server.invoke(link, &invocation).await?;
+    let (_, removed): (LogState, usize) = server.invoke(link, &invocation).await?;
     Ok(removed)
 }
 

@@ -11,7 +11,7 @@ use rusqlite::Row;
 
 use super::super::FoundBack;
 use super::reader::{Reader, Wanted};
-use super::rows::{EventRow, Place, RowError, RowResult, TopicRow};
+use super::rows::{Coordinates, EventRow, RowError, RowResult, TopicRow};
 use crate::model::Event;
 
 /// The most events that one page looks at along the log.
@@ -58,11 +58,11 @@ impl<'a> BackPage<'a> {
             let topic = &topics[at];
             let row = self
                 .reader
-                .event(sequence, |row| Ok((EventRow::place(row)?, self.read(row, topic))))?;
+                .event(sequence, |row| Ok((EventRow::coordinates(row)?, self.read(row, topic))))?;
             let before = match row {
-                Some((place, event)) => {
-                    self.take(place, event)?;
-                    self.before(place, topic)?
+                Some((coordinates, event)) => {
+                    self.take(coordinates, event)?;
+                    self.before(coordinates, topic)?
                 }
                 None => {
                     self.miss(sequence, topic);
@@ -77,7 +77,7 @@ impl<'a> BackPage<'a> {
     /// Takes matching events along the log, the newest first.
     pub(super) fn look_along(&mut self) -> RowResult<()> {
         // Of each topic that matches, the newest place that was looked at, and the oldest.
-        let mut topics: HashMap<i64, Option<(TopicRow, Place, Place)>> = HashMap::new();
+        let mut topics: HashMap<i64, Option<(TopicRow, Coordinates, Coordinates)>> = HashMap::new();
         let sql = format!(
             "SELECT {} FROM events WHERE sequence <= ?1 ORDER BY sequence DESC",
             EventRow::COLUMNS
@@ -90,25 +90,26 @@ impl<'a> BackPage<'a> {
                 self.found.downto = last;
                 break;
             }
-            let place = EventRow::place(row)?;
-            last = place.sequence;
+            let coordinates = EventRow::coordinates(row)?;
+            last = coordinates.sequence;
             self.found.looked_at += 1;
-            let known = match topics.entry(place.topic) {
+            let known = match topics.entry(coordinates.topic) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
-                    let topic = self.reader.topic_of(place)?;
+                    let topic = self.reader.topic_of(coordinates)?;
                     let matches = self.wanted.patterns.iter().any(|of| of.matches(&topic.name));
-                    unknown.insert(matches.then_some((topic, place, place)))
+                    unknown.insert(matches.then_some((topic, coordinates, coordinates)))
                 }
             };
             let Some((topic, _, oldest)) = known else { continue };
-            let is_next = oldest.sequence == place.sequence || oldest.previous == place.sequence;
+            let is_next =
+                oldest.sequence == coordinates.sequence || oldest.previous == coordinates.sequence;
             if !is_next {
                 self.miss(oldest.previous, topic);
             }
-            *oldest = place;
+            *oldest = coordinates;
             let event = self.read(row, topic);
-            self.take(place, event)?;
+            self.take(coordinates, event)?;
         }
         self.check_ends(&topics)
     }
@@ -117,7 +118,7 @@ impl<'a> BackPage<'a> {
     /// seen must be there.
     fn check_ends(
         &mut self,
-        topics: &HashMap<i64, Option<(TopicRow, Place, Place)>>,
+        topics: &HashMap<i64, Option<(TopicRow, Coordinates, Coordinates)>>,
     ) -> RowResult<()> {
         for (topic, _, oldest) in topics.values().flatten() {
             self.before(*oldest, topic)?;
@@ -147,10 +148,10 @@ impl<'a> BackPage<'a> {
     }
 
     /// The event of a topic before one of it.
-    fn before(&mut self, place: Place, topic: &TopicRow) -> RowResult<Option<u64>> {
-        let before = self.reader.last_of(topic.id, place.sequence.saturating_sub(1))?;
-        if before != Some(place.previous) {
-            self.miss(place.previous, topic);
+    fn before(&mut self, coordinates: Coordinates, topic: &TopicRow) -> RowResult<Option<u64>> {
+        let before = self.reader.last_of(topic.id, coordinates.sequence.saturating_sub(1))?;
+        if before != Some(coordinates.previous) {
+            self.miss(coordinates.previous, topic);
         }
         Ok(before)
     }
@@ -167,14 +168,14 @@ impl<'a> BackPage<'a> {
         EventRow::read(row, &topic.name, self.wanted.head, &self.reader.epochs)
     }
 
-    fn take(&mut self, place: Place, event: RowResult<Arc<Event>>) -> RowResult<()> {
+    fn take(&mut self, coordinates: Coordinates, event: RowResult<Arc<Event>>) -> RowResult<()> {
         match event {
             Ok(event) => {
                 self.bytes += event.cost();
                 self.found.events.push(event);
             }
             Err(RowError::Damaged(damage)) => {
-                tracing::error!(%damage, sequence = place.sequence, "an event is left out");
+                tracing::error!(%damage, sequence = coordinates.sequence, "an event is left out");
                 self.is_missing = true;
             }
             Err(RowError::Withheld(withheld)) => {

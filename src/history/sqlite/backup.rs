@@ -314,9 +314,9 @@ impl<'a> Copy<'a> {
         let mut rows = statement.query(())?;
         let mut events = 0;
         while let Some(row) = rows.next()? {
-            let place = EventRow::place(row)?;
-            let Some((topic, count, bytes)) = topics.get_mut(&place.topic) else {
-                return Err(RowError::without_topic(place.sequence));
+            let coordinates = EventRow::coordinates(row)?;
+            let Some((topic, count, bytes)) = topics.get_mut(&coordinates.topic) else {
+                return Err(RowError::without_topic(coordinates.sequence));
             };
             let event = EventRow::read_whole(row, &topic.name, newest, &epochs)?;
             *count += 1;

@@ -96,7 +96,7 @@ impl Epochs {
 
     /// The number after which one reads on who comes with a cursor of a log of this name, and whether
     /// events after that cursor are known to be missing, or it is no place here.
-    pub(super) fn position(&self, cursor: Cursor, head: u64) -> (u64, bool) {
+    pub(super) fn resolve(&self, cursor: Cursor, head: u64) -> (u64, bool) {
         let Some(at) = self.0.iter().position(|epoch| epoch.number == cursor.epoch) else {
             return (0, true);
         };
@@ -140,7 +140,7 @@ mod tests {
             (second - 1, 5, (if second == 2 { 5 } else { 0 }, second != 2)),
         ] {
             assert_eq!(
-                epochs.position(cursor(epoch, sequence), 207),
+                epochs.resolve(cursor(epoch, sequence), 207),
                 expected,
                 "{epoch} {sequence}"
             );
@@ -169,7 +169,7 @@ mod tests {
         epochs.begin(100, 10, None);
         let idle = epochs.newest();
         epochs.begin(200, 10, None);
-        assert_eq!(epochs.position(cursor(idle, 100), 200), (100, false));
+        assert_eq!(epochs.resolve(cursor(idle, 100), 200), (100, false));
     }
 
     #[test]
@@ -178,9 +178,9 @@ mod tests {
         epochs.begin(100, 10, Some(20));
         let second = epochs.newest();
         epochs.begin(200, 150, None);
-        assert_eq!(epochs.position(cursor(1, 9), 200), (9, true));
-        assert_eq!(epochs.position(cursor(second, 19), 200), (19, true));
-        assert_eq!(epochs.position(cursor(second, 120), 200), (120, false));
+        assert_eq!(epochs.resolve(cursor(1, 9), 200), (9, true));
+        assert_eq!(epochs.resolve(cursor(second, 19), 200), (19, true));
+        assert_eq!(epochs.resolve(cursor(second, 120), 200), (120, false));
     }
 
     #[test]
@@ -195,10 +195,10 @@ mod tests {
         assert_eq!(epochs.forget_one(has_events), Ok(true));
         let left: Vec<_> = epochs.all().iter().map(|epoch| epoch.number).collect();
         assert_eq!(left, [&all[..1], &all[2..]].concat());
-        assert_eq!(epochs.position(cursor(all[1], 105), 600), (0, true));
+        assert_eq!(epochs.resolve(cursor(all[1], 105), 600), (0, true));
         // Places of the first go as far as before, and no further.
-        assert_eq!(epochs.position(cursor(all[0], 10), 600), (10, false));
-        assert_eq!(epochs.position(cursor(all[0], 105), 600), (10, true));
+        assert_eq!(epochs.resolve(cursor(all[0], 10), 600), (10, false));
+        assert_eq!(epochs.resolve(cursor(all[0], 105), 600), (10, true));
         assert_eq!(epochs.forget_one(has_events), Ok(true));
         assert_eq!(epochs.forget_one(has_events), Ok(false));
     }

@@ -19,7 +19,7 @@ mod retention;
 mod room;
 mod rows;
 mod space;
-mod state;
+mod group_commit;
 mod stays;
 mod store;
 mod strangers;
@@ -37,6 +37,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use self::epochs::Epochs;
+use self::group_commit::{Admission, Forget, Shared, Trouble, Withdrawn};
 pub use self::open::OpenError;
 use self::open::{Directory, Noted};
 use self::past::{Memories, Past};
@@ -45,7 +46,6 @@ use self::readers::Readers;
 use self::room::Room;
 use self::rows::{Outcome, ReceiptRow};
 use self::space::{Bounds, Reserve};
-use self::state::{Admission, Forget, Shared, Trouble, Withdrawn};
 use self::store::{Failure, Store};
 use self::writer::Writer;
 use super::clock_steps::Dating;
@@ -58,7 +58,7 @@ use super::{
 use crate::clock::{Clock, within};
 use crate::config::{self, Rules, Storage};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Timestamp, Topic};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// A history that is open and not yet written to.
 pub struct Opened {
@@ -136,8 +136,8 @@ impl Opened {
         let now = Timestamp::from(clock.time()).millis();
         for row in endings {
             let left = row.left(now, log.steps());
-            let place = row.place(head, &store.past().epochs);
-            log.restore(row.topic, place, row.envelope, left);
+            let position = row.cursor(head, &store.past().epochs);
+            log.restore(row.topic, position, row.envelope, left);
         }
         Ok(Self { directory, store, log, reserve, config: config.clone(), clock })
     }
@@ -205,17 +205,17 @@ fn remember(log: &mut Log, row: ReceiptRow, head: Cursor, epochs: &Epochs, clock
 
 impl SqliteHistory {
     /// Where reading after a cursor begins, and whether events after it are known to be missing.
-    fn position(&self, head: Cursor, after: Option<Cursor>) -> (u64, bool) {
+    fn resolve(&self, head: Cursor, after: Option<Cursor>) -> (u64, bool) {
         match after {
             None => (0, false),
             Some(cursor) if cursor.log != head.log => (0, true),
-            Some(cursor) => self.epochs.position(cursor, head.sequence),
+            Some(cursor) => self.epochs.resolve(cursor, head.sequence),
         }
     }
 
     async fn read_page(&self, read: Read) -> Result<Page, Problem> {
         let head = self.head();
-        let (after, foreign) = self.position(head, read.after);
+        let (after, foreign) = self.resolve(head, read.after);
         let upto = read.upto.map_or(head, |upto| upto.min(head)).sequence;
         let Read { patterns, max_events, max_bytes, .. } = read;
         let wanted =
@@ -238,20 +238,20 @@ impl SqliteHistory {
             events.truncate(max_events);
             end = events.last().map_or(end, |event| sequence(event));
         }
-        let gap = lost.filter(|_| read.after.is_some()).map(|lost| self.place(head, lost));
-        Ok(Page { events, gap, next: self.place(head, end.max(after)), done: end >= upto })
+        let gap = lost.filter(|_| read.after.is_some()).map(|lost| self.position(head, lost));
+        Ok(Page { events, gap, next: self.position(head, end.max(after)), done: end >= upto })
     }
 
     /// The place of a number, which is of the epoch in which it was given.
-    fn place(&self, head: Cursor, sequence: u64) -> Cursor {
+    fn position(&self, head: Cursor, sequence: u64) -> Cursor {
         Cursor { epoch: self.epochs.of(sequence), ..head.at(sequence) }
     }
 
     async fn page_back(&self, read: ReadBack) -> Result<BackPage, Problem> {
         let head = self.head();
-        let position = |cursor| self.position(head, Some(cursor));
+        let resolve = |cursor| self.resolve(head, Some(cursor));
         let (upto, foreign) = match read.before {
-            Some(before) => upto(before, head, position),
+            Some(before) => upto(before, head, resolve),
             None => (head.sequence, false),
         };
         let ReadBack { patterns, max_events, max_bytes, .. } = read;
@@ -273,7 +273,7 @@ impl SqliteHistory {
             events.truncate(max_events);
             downto = events.last().map_or(downto, |event| sequence(event));
         }
-        let next = (downto > 0).then(|| self.place(head, downto));
+        let next = (downto > 0).then(|| self.position(head, downto));
         let was_lost = || {
             let breach = self.epochs.all().iter().any(|epoch| epoch.lost > 0);
             breach || forgotten.is_some() || self.memories.lost(&patterns, 0).is_some()
@@ -290,7 +290,7 @@ impl SqliteHistory {
 
     async fn newest_page(&self, newest: Newest) -> Result<NewestPage, Problem> {
         let head = self.head();
-        let since = newest.since.map(|since| self.position(head, Some(since)));
+        let since = newest.since.map(|since| self.resolve(head, Some(since)));
         let after = since.map(|(after, _)| after);
         let memory = self.shared.lock().log.newest(&newest);
         let (asked, max_events) = (newest.clone(), newest.max_events);
@@ -412,7 +412,7 @@ impl History for SqliteHistory {
         Box::pin(self.page_back(read))
     }
 
-    fn place_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+    fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
         Box::pin(async move {
             let (head, time, steps, in_memory) = {
                 let state = self.shared.lock();
@@ -425,7 +425,7 @@ impl History for SqliteHistory {
             });
             let newest = on_disk.await?.max(in_memory);
             let gap = self.shared.lock().log.hides_some(newest, time);
-            Ok(Moment { place: self.place(head, newest), gap })
+            Ok(Moment { position: self.position(head, newest), gap })
         })
     }
 
@@ -485,7 +485,7 @@ impl History for SqliteHistory {
 
     fn stop(&self) {
         self.shared.stop();
-        let writer = self.writer.lock().unwrap_or_else(half_done).take();
+        let writer = lock(&self.writer).take();
         if let Some(writer) = writer {
             if writer.join().is_err() {
                 error!("the writer of the history has panicked");

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rusqlite::Row;
 
 use super::reader::{Reader, Wanted};
-use super::rows::{EventRow, Place, RowError, RowResult, TopicRow};
+use super::rows::{Coordinates, EventRow, RowError, RowResult, TopicRow};
 use crate::model::Event;
 
 /// The most events that one page looks at along the log: what is found less often than that comes in
@@ -68,12 +68,12 @@ impl<'a> Page<'a> {
             }
             next.pop();
             let topic = &topics[at];
-            let place = self.reader.event(sequence, |row| {
-                let place = EventRow::place(row)?;
-                Ok((place, self.read(row, topic)))
+            let coordinates = self.reader.event(sequence, |row| {
+                let coordinates = EventRow::coordinates(row)?;
+                Ok((coordinates, self.read(row, topic)))
             })?;
-            match place {
-                Some((place, event)) => self.take(place, topic, event)?,
+            match coordinates {
+                Some((coordinates, event)) => self.take(coordinates, topic, event)?,
                 None => self.lose(sequence),
             }
             self.seen.insert(topic.id, sequence);
@@ -86,8 +86,10 @@ impl<'a> Page<'a> {
         // What comes next of each topic must follow on what was seen of it.
         for Reverse((sequence, at)) in next {
             let topic = &topics[at];
-            match self.reader.event(sequence, |row| Ok(EventRow::place(row)?))? {
-                Some(place) if place.topic == topic.id => self.check_chain(place, topic)?,
+            match self.reader.event(sequence, |row| Ok(EventRow::coordinates(row)?))? {
+                Some(coordinates) if coordinates.topic == topic.id => {
+                    self.check_chain(coordinates, topic)?;
+                }
                 _ => self.lose(sequence),
             }
         }
@@ -106,24 +108,24 @@ impl<'a> Page<'a> {
         let mut rows = statement.query((after as i64, upto as i64))?;
         let (mut end, mut looked_at) = (upto, 0);
         while let Some(row) = rows.next()? {
-            let place = EventRow::place(row)?;
+            let coordinates = EventRow::coordinates(row)?;
             if self.is_full() || looked_at >= LOOKED_AT {
-                end = place.sequence - 1;
+                end = coordinates.sequence - 1;
                 break;
             }
             looked_at += 1;
-            let topic = match topics.entry(place.topic) {
+            let topic = match topics.entry(coordinates.topic) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
-                    let row = self.reader.topic_of(place)?;
+                    let row = self.reader.topic_of(coordinates)?;
                     let matches = patterns.iter().any(|pattern| pattern.matches(&row.name));
                     unknown.insert(matches.then_some(row))
                 }
             };
             if let Some(topic) = topic {
                 let event = self.read(row, topic);
-                self.take(place, topic, event)?;
-                self.seen.insert(place.topic, place.sequence);
+                self.take(coordinates, topic, event)?;
+                self.seen.insert(coordinates.topic, coordinates.sequence);
             }
         }
         // Whose newest event lies within the page must have been seen with it.
@@ -165,24 +167,24 @@ impl<'a> Page<'a> {
 
     fn take(
         &mut self,
-        place: Place,
+        coordinates: Coordinates,
         topic: &TopicRow,
         event: RowResult<Arc<Event>>,
     ) -> RowResult<()> {
         match event {
             Ok(event) => {
-                self.check_chain(place, topic)?;
+                self.check_chain(coordinates, topic)?;
                 self.bytes += event.cost();
                 self.events.push(event);
             }
             Err(RowError::Damaged(damage)) => {
                 tracing::error!(%damage, "an event is left out");
-                self.lose(place.sequence);
+                self.lose(coordinates.sequence);
             }
             Err(RowError::Withheld(withheld)) => {
                 tracing::debug!(%withheld, "an event is left out");
-                self.check_chain(place, topic)?;
-                self.lose(place.sequence);
+                self.check_chain(coordinates, topic)?;
+                self.lose(coordinates.sequence);
             }
             Err(error) => return Err(error),
         }
@@ -190,8 +192,8 @@ impl<'a> Page<'a> {
     }
 
     /// Notes a loss where the topic's event before this one should be there and is not.
-    fn check_chain(&mut self, place: Place, topic: &TopicRow) -> RowResult<()> {
-        let previous = place.previous;
+    fn check_chain(&mut self, coordinates: Coordinates, topic: &TopicRow) -> RowResult<()> {
+        let previous = coordinates.previous;
         let is_whole = match self.seen.get(&topic.id) {
             Some(seen) => previous == *seen,
             None if previous <= topic.last_removed || previous == 0 => true,

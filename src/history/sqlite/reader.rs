@@ -14,7 +14,7 @@ use super::epochs::Epochs;
 use super::page::Page;
 use super::past::Past;
 use super::retention::{Removable, collect};
-use super::rows::{EventRow, LogRow, Place, RowError, RowResult, TopicRow, integer};
+use super::rows::{Coordinates, EventRow, LogRow, RowError, RowResult, TopicRow, integer};
 use crate::model::{Cursor, Event, Pattern, Timestamp, Topic};
 
 /// The most topics that are followed one by one.
@@ -207,9 +207,9 @@ impl Reader {
         Ok(self.topics_where("name = ?1", (name.as_str(),))?.into_iter().next())
     }
 
-    pub(super) fn topic_of(&self, place: Place) -> RowResult<TopicRow> {
-        let row = self.topics_where("id = ?1", (place.topic,))?.into_iter().next();
-        row.ok_or_else(|| RowError::without_topic(place.sequence))
+    pub(super) fn topic_of(&self, coordinates: Coordinates) -> RowResult<TopicRow> {
+        let row = self.topics_where("id = ?1", (coordinates.topic,))?.into_iter().next();
+        row.ok_or_else(|| RowError::without_topic(coordinates.sequence))
     }
 
     pub(super) fn event<T>(
@@ -405,8 +405,8 @@ impl Reader {
         let mut rows = statement.query((wanted.after as i64,))?;
         let mut events = Vec::new();
         while let Some(row) = rows.next()? {
-            let place = EventRow::place(row)?;
-            let topic = self.topic_of(place)?;
+            let coordinates = EventRow::coordinates(row)?;
+            let topic = self.topic_of(coordinates)?;
             events.push(EventRow::read(row, &topic.name, wanted.head, &self.epochs)?);
         }
         Ok(events)

@@ -2,7 +2,7 @@
 //! and none holds up an async thread.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Condvar, Mutex, RwLock, RwLockWriteGuard};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -12,7 +12,7 @@ use super::open::Directory;
 use super::reader::Reader;
 use super::rows::RowResult;
 use crate::model::{Code, Problem};
-use crate::panics::{contain, half_done};
+use crate::panics::{contain, lock, read, wait, write};
 
 /// How many threads read.
 const READERS: usize = 2;
@@ -39,10 +39,6 @@ struct Jobs {
 }
 
 type Job = Box<dyn FnOnce(RowResult<&Reader>) + Send>;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(half_done)
-}
 
 impl Readers {
     /// Starts the threads.
@@ -89,12 +85,12 @@ impl Readers {
 
     /// Holds the database open against [`Readers::close`], as a reader does.
     pub(super) fn hold(&self) -> std::sync::RwLockReadGuard<'_, ()> {
-        self.pool.gate.read().unwrap_or_else(half_done)
+        read(&self.pool.gate)
     }
 
     /// Waits until nobody reads, and keeps everyone waiting as long as the guard is held.
     pub(super) fn pause(&self) -> RwLockWriteGuard<'_, ()> {
-        self.pool.gate.write().unwrap_or_else(half_done)
+        write(&self.pool.gate)
     }
 
     /// As [`Readers::pause`], with every connection closed.
@@ -117,7 +113,7 @@ impl Drop for Readers {
 impl Pool {
     fn work(&self, number: usize) {
         while let Some(job) = self.next_job() {
-            let _gate = self.gate.read().unwrap_or_else(half_done);
+            let _gate = read(&self.gate);
             let mut connection = lock(&self.connections[number]);
             if connection.is_none() {
                 let opened = self.directory.reader().map_err(Into::into).and_then(Reader::new);
@@ -148,7 +144,7 @@ impl Pool {
             if jobs.stopped {
                 return None;
             }
-            jobs = self.ready.wait(jobs).unwrap_or_else(half_done);
+            jobs = wait(&self.ready, jobs);
         }
     }
 }

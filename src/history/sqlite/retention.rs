@@ -101,13 +101,13 @@ impl Expiry {
 }
 
 /// What is kept of the broker's own state, outside the bound on all topics together.
-pub(super) struct State {
+pub(super) struct OwnTopics {
     topics: Vec<i64>,
     /// What it costs.
     pub(super) bytes: u64,
 }
 
-impl State {
+impl OwnTopics {
     /// As the database has it; `topics` are those that a transaction has yet to write.
     pub(super) fn read(db: &Connection, topics: &Topics) -> RowResult<Self> {
         let sql = format!(
@@ -186,7 +186,7 @@ impl Removing<'_> {
         if self.others() <= max_bytes && excess == 0 {
             return Ok(());
         }
-        let state = State::read(self.transaction, self.topics)?;
+        let state = OwnTopics::read(self.transaction, self.topics)?;
         let (before, least) = (self.others(), max_bytes / 4);
         let excess = excess.saturating_sub(state.bytes);
         let is_over = |bytes: u64| {

@@ -235,7 +235,7 @@ impl TopicRow {
 
 /// Where one event stands in the log and in its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Coordinates {
     pub(super) sequence: u64,
     pub(super) topic: i64,
     pub(super) previous: u64,
@@ -253,8 +253,8 @@ impl EventRow {
         (sequence, topic, previous, time, type, base64, data, checksum, envelope) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
 
-    pub(super) fn place(row: &Row<'_>) -> rusqlite::Result<Place> {
-        Ok(Place { sequence: number(row, 0)?, topic: row.get(1)?, previous: number(row, 2)? })
+    pub(super) fn coordinates(row: &Row<'_>) -> rusqlite::Result<Coordinates> {
+        Ok(Coordinates { sequence: number(row, 0)?, topic: row.get(1)?, previous: number(row, 2)? })
     }
 
     /// The event of a row of `topic`, in the log whose head is given. One that is restricted in a way that is not known here
@@ -281,14 +281,14 @@ impl EventRow {
         head: Cursor,
         epochs: &Epochs,
     ) -> RowResult<Arc<Event>> {
-        let place = Self::place(row)?;
+        let coordinates = Self::coordinates(row)?;
         let time: i64 = row.get(3)?;
         let kind = row.get_ref(4)?.as_str_or_null().ok().flatten();
         let base64: bool = row.get(5)?;
         let data = row.get_ref(6)?.as_str().unwrap_or_default();
         let envelope = row.get_ref(8)?.as_blob_or_null().ok().flatten();
-        let found = Self::checksum(place, topic, time, kind, base64, data, envelope);
-        let broken = || damaged(format!("event {} of {topic}", place.sequence));
+        let found = Self::checksum(coordinates, topic, time, kind, base64, data, envelope);
+        let broken = || damaged(format!("event {} of {topic}", coordinates.sequence));
         if found != row.get::<_, u32>(7)? {
             return Err(broken());
         }
@@ -296,33 +296,37 @@ impl EventRow {
         let data = Data::from_stored(data, base64).map_err(|_| broken())?;
         let read = |bytes| Envelope::read_whole(bytes).map(Box::new).ok_or_else(broken);
         let envelope = envelope.map(read).transpose()?;
-        let (sequence, epoch) = (place.sequence, epochs.of(place.sequence));
+        let (sequence, epoch) = (coordinates.sequence, epochs.of(coordinates.sequence));
         let cursor = Some(Cursor { log: head.log, epoch, sequence });
         let time = Timestamp::from_millis(time);
         Ok(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data, envelope }))
     }
 
-    pub(super) fn write(db: &Connection, place: Place, event: &Event) -> rusqlite::Result<()> {
+    pub(super) fn write(
+        db: &Connection,
+        coordinates: Coordinates,
+        event: &Event,
+    ) -> rusqlite::Result<()> {
         let kind = event.kind.as_ref().map(EventType::as_str);
         let (base64, data) = (event.data.is_base64(), event.data.json().get());
         let time = event.time.millis();
         let envelope = event.envelope.as_ref().map(|envelope| envelope.bytes());
         db.prepare_cached(Self::WRITE)?.execute((
-            integer(place.sequence),
-            place.topic,
-            integer(place.previous),
+            integer(coordinates.sequence),
+            coordinates.topic,
+            integer(coordinates.previous),
             time,
             kind,
             base64,
             data,
-            Self::checksum(place, &event.topic, time, kind, base64, data, envelope),
+            Self::checksum(coordinates, &event.topic, time, kind, base64, data, envelope),
             envelope,
         ))?;
         Ok(())
     }
 
     fn checksum(
-        place: Place,
+        coordinates: Coordinates,
         topic: &Topic,
         time: i64,
         kind: Option<&str>,
@@ -331,10 +335,10 @@ impl EventRow {
         envelope: Option<&[u8]>,
     ) -> u32 {
         let checksum = Checksum::default()
-            .number(place.sequence)
-            .number(place.topic as u64)
+            .number(coordinates.sequence)
+            .number(coordinates.topic as u64)
             .text(topic.as_str().as_bytes())
-            .number(place.previous)
+            .number(coordinates.previous)
             .number(time as u64)
             .text(kind.unwrap_or_default().as_bytes())
             .number(u64::from(base64))
@@ -411,7 +415,7 @@ impl EndingRow {
     }
 
     /// The place of the value, in the log whose head is given.
-    pub(super) fn place(&self, head: Cursor, epochs: &Epochs) -> Cursor {
+    pub(super) fn cursor(&self, head: Cursor, epochs: &Epochs) -> Cursor {
         Cursor { log: head.log, epoch: epochs.of(self.sequence), sequence: self.sequence }
     }
 

@@ -17,10 +17,11 @@ use super::legacy;
 use super::open::{Directory, OpenError};
 use super::past::Past;
 use super::retention::{
-    Expiry, REMOVED_AT_A_TIME, Removing, State, Topics, collect, forget_receipts, old_receipts,
+    Expiry, OwnTopics, REMOVED_AT_A_TIME, Removing, Topics, collect, forget_receipts, old_receipts,
 };
 use super::rows::{
-    EndingRow, EventRow, LogRow, Place, ReceiptRow, RowError, RowResult, TopicRow, integer, number,
+    Coordinates, EndingRow, EventRow, LogRow, ReceiptRow, RowError, RowResult, TopicRow, integer,
+    number,
 };
 use super::space::Bounds;
 use super::stays::Spared;
@@ -274,7 +275,7 @@ impl Store {
         let excess = self.excess(0)?;
         let others = self.log.bytes.saturating_sub(self.spared.bytes);
         if others > self.max.cost || (excess > 0 && others > self.max.cost / 4) {
-            let state = State::read(&self.db, &Topics::default())?;
+            let state = OwnTopics::read(&self.db, &Topics::default())?;
             if others > self.max.cost + state.bytes || excess > state.bytes {
                 return Ok(true);
             }
@@ -505,8 +506,9 @@ fn add(
             topics.insert(TopicRow { id, name, last, last_removed, retained: 0, bytes: 0 })
         }
     };
-    let place = Place { sequence: cursor.sequence, topic: topic.id, previous: topic.last };
-    EventRow::write(transaction, place, event)?;
+    let coordinates =
+        Coordinates { sequence: cursor.sequence, topic: topic.id, previous: topic.last };
+    EventRow::write(transaction, coordinates, event)?;
     if event.envelope.as_ref().is_some_and(|envelope| envelope.version().is_some()) {
         let sql = "INSERT OR REPLACE INTO versions (topic, sequence) VALUES (?1, ?2)";
         transaction.prepare_cached(sql)?.execute((topic.id, integer(cursor.sequence)))?;
@@ -523,5 +525,5 @@ fn add(
     topic.bytes += event.cost() as u64;
     log.bytes += event.cost() as u64;
     log.time = event.time.millis();
-    Ok(place.previous)
+    Ok(coordinates.previous)
 }

@@ -15,12 +15,12 @@ use tracing::{error, info, warn};
 use super::super::Removal;
 use super::super::clock_steps::ClockSteps;
 use super::super::memory::log::results;
+use super::group_commit::{Forget, Numbered, Shared, Trouble, Work};
 use super::open::Directory;
 use super::reader::{Reader, Wanted};
 use super::readers::Readers;
 use super::room::Room;
 use super::rows::{Outcome, ReceiptRow, RowResult};
-use super::state::{Forget, Numbered, Shared, Trouble, Work};
 use super::store::{Failure, Group, Store};
 use super::strangers;
 use crate::clock::Clock;
@@ -259,7 +259,7 @@ impl Writer {
         let tidied = self.tidy();
         let more = *tidied.as_ref().unwrap_or(&false);
         match tidied.and_then(|_| self.keep_reserve()) {
-            Ok(()) if trouble.is_some() => self.try_again(),
+            Ok(()) if trouble.is_some() => self.retry_commit(),
             Ok(()) if more => {}
             Ok(()) => self.rest(),
             Err(failure) => self.fail(&failure),
@@ -268,7 +268,7 @@ impl Writer {
     }
 
     /// Tries whether the disk can be written to again.
-    fn try_again(&mut self) {
+    fn retry_commit(&mut self) {
         let last = self.store.as_ref().map_or(0, |store| store.log().committed);
         let steps = self.steps();
         let outcome = self.store(&Group { last, steps, ..Group::default() });

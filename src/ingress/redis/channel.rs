@@ -21,7 +21,7 @@ use crate::metrics::Why;
 const WAITING: usize = 1_024;
 
 /// What is heard on channels.
-enum Heard {
+enum Pushed {
     Message {
         channel: Vec<u8>,
         data: Vec<u8>,
@@ -45,7 +45,7 @@ impl Source {
         loop {
             tokio::select! {
                 first = heard.recv() => {
-                    let Some(Heard::Message { channel, data }) = first else {
+                    let Some(Pushed::Message { channel, data }) = first else {
                         return Err(Away("the connection is gone".to_owned()));
                     };
                     if !self.pass_on(&mut connection, name, (channel, data), &mut heard).await? {
@@ -66,11 +66,11 @@ impl Source {
         connection: &mut Connection,
         name: &str,
         first: (Vec<u8>, Vec<u8>),
-        heard: &mut Receiver<Heard>,
+        heard: &mut Receiver<Pushed>,
     ) -> Result<bool, Away> {
         let mut messages = vec![first];
         while messages.len() < TOGETHER
-            && let Ok(Heard::Message { channel, data }) = heard.try_recv()
+            && let Ok(Pushed::Message { channel, data }) = heard.try_recv()
         {
             messages.push((channel, data));
         }
@@ -109,7 +109,7 @@ fn own_key(data: &[u8], name: &str) -> Option<String> {
 /// Puts what the connection hears into the queue, as far as there is room.
 fn sort(
     push: PushInfo,
-    sender: &Sender<Heard>,
+    sender: &Sender<Pushed>,
     broker: &BrokerHandle,
     max_bytes: usize,
 ) -> Result<(), SendError> {
@@ -119,7 +119,7 @@ fn sort(
         PushKind::PMessage => (parts.nth(1), parts.next()),
         PushKind::Disconnection => {
             // A full queue ends all the same, with the sender.
-            _ = sender.try_send(Heard::End);
+            _ = sender.try_send(Pushed::End);
             return Ok(());
         }
         _ => return Ok(()),
@@ -132,8 +132,8 @@ fn sort(
     if bytes > max_bytes {
         let example = || format!("{}: {bytes} bytes, over limits.event_bytes", of(&channel));
         broker.passed_by().note(Why::TooLarge, 1, example);
-    } else if let Err(lost) = sender.try_send(Heard::Message { channel, data })
-        && let Heard::Message { channel, .. } = lost.into_inner()
+    } else if let Err(lost) = sender.try_send(Pushed::Message { channel, data })
+        && let Pushed::Message { channel, .. } = lost.into_inner()
     {
         let example = || format!("{}: {WAITING} messages wait already", of(&channel));
         broker.passed_by().note(Why::NoRoom, 1, example);

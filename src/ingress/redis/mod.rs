@@ -14,11 +14,11 @@ use redis::{AsyncConnectionConfig, RedisResult};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::form::Form;
+use super::body_format::BodyFormat;
 use crate::auth::Publisher;
 use crate::broker::BrokerHandle;
 use crate::config::{Hidden, Limits, RedisSource, Tap};
-use crate::history::redis::{Away, Connection, Place, Turn};
+use crate::history::redis::{Away, Connection, Locator, Turn};
 use crate::history::{Append, Asked, IdempotencyKey, Series};
 use crate::metrics::Why;
 use crate::model::{Code, LogName, NewEvent, Problem, PublishKey};
@@ -35,7 +35,7 @@ const TOGETHER: usize = 100;
 /// A channel or stream that is read.
 pub struct Source {
     from: RedisSource,
-    place: Place,
+    locator: Locator,
     turn: Turn,
     /// What is known by nothing else.
     series: Series,
@@ -73,10 +73,10 @@ impl Source {
             before => format!("{slot}:fanfare:{before}"),
         };
         let turn = Turn::new(key, LogName::random().to_string());
-        let (place, from, series) = (Place::new(&from.redis)?, from.clone(), Series::new());
+        let (locator, from, series) = (Locator::new(&from.redis)?, from.clone(), Series::new());
         let api_key = from.keys.as_ref().and_then(|keys| keys.api_key.as_ref());
         let publisher = Publisher::with_credential(api_key.map(|Hidden(key)| key.as_str()));
-        Ok(Self { place, from, turn, series, publisher, broker, limits })
+        Ok(Self { locator, from, turn, series, publisher, broker, limits })
     }
 
     /// Reads for good.
@@ -109,7 +109,7 @@ impl Source {
         config: AsyncConnectionConfig,
         patience: Duration,
     ) -> Result<Connection, Away> {
-        let client = self.place.find(self.from.tap.name()).await?;
+        let client = self.locator.find(self.from.tap.name()).await?;
         let mut connection = Connection::open(&client, config, ANSWER, patience).await?;
         self.turn.ask(&mut connection).await?;
         Ok(connection)
@@ -126,8 +126,8 @@ impl Source {
     /// The event that data from a channel or stream is; none where it can't be one, which is told with its place.
     fn event(&self, name: &str, place: &dyn fmt::Display, data: &[u8]) -> Option<NewEvent> {
         let parsed = match std::str::from_utf8(data) {
-            Ok(_) => Form::Guess.data(data, &self.limits),
-            Err(_) => Form::Binary.data(data, &self.limits),
+            Ok(_) => BodyFormat::Guess.data(data, &self.limits),
+            Err(_) => BodyFormat::Binary.data(data, &self.limits),
         };
         let topic = self.from.topic_of(name).map_err(Problem::from);
         match (topic, parsed) {

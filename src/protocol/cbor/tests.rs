@@ -2,7 +2,9 @@ use super::*;
 use crate::model::{Close, Trouble};
 use crate::protocol::Op;
 use crate::protocol::native::Native;
-use crate::protocol::samples::{LIMITS, WIDE, any_event, any_marks, bye, cursor, event, topic};
+use crate::protocol::samples::{
+    LIMITS, WIDE, any_annotations, any_event, bye, cursor, event, topic,
+};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -46,7 +48,7 @@ fn message(members: &str, data: Option<&[u8]>) -> Vec<u8> {
 }
 
 fn parse(message: &[u8]) -> Result<Request, Refused> {
-    Cbor.parse(Message::Binary(message), &LIMITS)
+    Cbor.parse(ClientMessage::Binary(message), &LIMITS)
 }
 
 fn published(data: &[u8]) -> Result<(String, bool), Refused> {
@@ -78,7 +80,7 @@ fn a_message_means_what_it_means_as_json() {
         r#"{"op":"publish","ref":4,"topic":"a","data":[[[[[[[[[1]]]]]]]]]}"#,
     ] {
         let ours = parse(&to_cbor(json));
-        let theirs = Native.parse(Message::Text(json), &LIMITS);
+        let theirs = Native.parse(ClientMessage::Text(json), &LIMITS);
         assert_eq!(format!("{ours:?}"), format!("{theirs:?}"), "{json}");
     }
 }
@@ -132,7 +134,7 @@ fn a_byte_string_is_no_name_and_no_text() {
         let problem = parse(&bytes(item)).expect_err(item).problem;
         assert_eq!(problem.code, code, "{item}: {problem}");
     }
-    let text = Cbor.parse(Message::Text("{\"op\":\"ping\"}"), &LIMITS).unwrap_err();
+    let text = Cbor.parse(ClientMessage::Text("{\"op\":\"ping\"}"), &LIMITS).unwrap_err();
     assert_eq!(text.problem.code, Code::BadRequest);
     let encoded =
         message(r#"{"op":"publish","topic":"a","encoding":"base64"}"#, Some(&bytes("4300ff07")));
@@ -189,7 +191,7 @@ fn each_reply_is_the_map_that_it_is_as_json() {
 #[test]
 fn binary_data_goes_out_as_bytes_without_encoding() {
     let binary = Event { data: Data::from_binary(&[0, 255, 7]), ..event("0") };
-    let message = Cbor.event(&binary, &Marks::default());
+    let message = Cbor.event(&binary, &Annotations::default());
     let value: ciborium::Value = ciborium::from_reader(&message[..]).unwrap();
     let members = value.as_map().unwrap();
     let names: Vec<_> = members.iter().filter_map(|(name, _)| name.as_text()).collect();
@@ -238,13 +240,13 @@ proptest! {
         for (index, byte) in spoils {
             *index.get_mut(&mut message) = byte;
         }
-        let _ = Cbor.parse(Message::Binary(&message), &WIDE);
+        let _ = Cbor.parse(ClientMessage::Binary(&message), &WIDE);
     }
 
     #[test]
-    fn any_event_is_the_map_that_it_is_as_json(event in any_event(), marks in any_marks()) {
-        let message = Cbor.event(&event, &marks);
-        let json = Native.event(&event, &marks);
+    fn any_event_is_the_map_that_it_is_as_json(event in any_event(), annotations in any_annotations()) {
+        let message = Cbor.event(&event, &annotations);
+        let json = Native.event(&event, &annotations);
         let mut expected = to_cbor(std::str::from_utf8(&json).unwrap());
         if let Some(data) = event.data.binary() {
             let as_text = to_cbor(&format!("\"data\" {} \"encoding\" \"base64\"", event.data.json()));
@@ -262,7 +264,7 @@ proptest! {
         let mut item = Outgoing::of("publish", 0);
         item.text("topic", "a");
         item.data(&event.data);
-        let request = Cbor.parse(Message::Binary(&item.finish()), &WIDE).unwrap();
+        let request = Cbor.parse(ClientMessage::Binary(&item.finish()), &WIDE).unwrap();
         let Op::Publish { event: new, .. } = request.op else { panic!("no publish") };
         prop_assert_eq!(new.data.is_base64(), event.data.is_base64());
         prop_assert_eq!(new.data.binary(), event.data.binary());

@@ -1,14 +1,14 @@
 use super::*;
 use crate::model::{Close, Data, Start, Trouble};
 use crate::protocol::samples::{
-    LIMITS, WIDE, any_event, any_json, any_marks, bye, cursor, event, topic,
+    LIMITS, WIDE, any_annotations, any_event, any_json, bye, cursor, event, topic,
 };
 use crate::protocol::{Mode, Op, Subscribe};
 use proptest::prelude::*;
 use serde_json::Value;
 
 fn parse(text: &str) -> Result<Request, Refused> {
-    Native.parse(Message::Text(text), &LIMITS)
+    Native.parse(ClientMessage::Text(text), &LIMITS)
 }
 
 /// A request in few words.
@@ -117,7 +117,7 @@ fn a_place_to_resume_from_is_read() {
 
 #[test]
 fn a_binary_message_of_the_same_json_is_read_alike() {
-    let read = |bytes: &[u8]| Native.parse(Message::Binary(bytes), &LIMITS);
+    let read = |bytes: &[u8]| Native.parse(ClientMessage::Binary(bytes), &LIMITS);
     assert_eq!(read(br#"{"op":"ping","ref":5}"#).unwrap().reference, Some(5));
     assert_eq!(read(b"{\"op\":\"\xff\"}").unwrap_err().problem.code, Code::InvalidJson);
 }
@@ -359,12 +359,12 @@ fn nesting_does_not_overflow_the_stack() {
         (format!("{{\"op\":\"subscribe\",\"topics\":{arrays}}}"), Code::BadRequest),
         (format!("{{\"op\":\"auth\",\"token\":{arrays}}}"), Code::BadRequest),
     ] {
-        let problem = Native.parse(Message::Text(&text), &WIDE).unwrap_err().problem;
+        let problem = Native.parse(ClientMessage::Text(&text), &WIDE).unwrap_err().problem;
         assert_eq!(problem.code, code, "{problem}");
     }
     let text = format!("{{\"op\":\"publish\",\"topic\":\"a\",\"ref\":7,\"data\":{arrays}}}");
     let unlimited = ParseLimits { event_bytes: usize::MAX, ..WIDE };
-    let refused = Native.parse(Message::Text(&text), &unlimited).unwrap_err();
+    let refused = Native.parse(ClientMessage::Text(&text), &unlimited).unwrap_err();
     assert_eq!((refused.reference, refused.problem.code), (Some(7), Code::InvalidEvent));
 }
 
@@ -453,22 +453,23 @@ fn each_reply_has_its_form() {
 
 #[test]
 fn an_event_has_its_members_in_order_and_then_its_marks() {
-    let text =
-        |event: &Event, marks: &Marks| String::from_utf8(Native.event(event, marks)).unwrap();
+    let text = |event: &Event, annotations: &Annotations| {
+        String::from_utf8(Native.event(event, annotations)).unwrap()
+    };
     let full = event("{\"b\":1.10,\"a\":1}");
     assert_eq!(
-        text(&full, &Marks::default()),
+        text(&full, &Annotations::default()),
         r#"{"op":"event","id":"abcdefgh-1-7","topic":"orders.eu.42","type":"created","time":"2023-11-14T22:13:20.007Z","data":{"b":1.10,"a":1}}"#
     );
-    let marks = Marks { replay: Some(0), snapshot: true, conflated: true, skipped: 3 };
+    let annotations = Annotations { replay: Some(0), snapshot: true, conflated: true, skipped: 3 };
     assert_eq!(
-        text(&full, &marks),
+        text(&full, &annotations),
         r#"{"op":"event","id":"abcdefgh-1-7","topic":"orders.eu.42","type":"created","time":"2023-11-14T22:13:20.007Z","data":{"b":1.10,"a":1},"replay":0,"snapshot":true,"conflated":true,"skipped":3}"#
     );
     let ephemeral =
         Event { cursor: None, kind: None, data: Data::from_binary(&[0, 255, 7]), ..full };
     assert_eq!(
-        text(&ephemeral, &Marks { replay: Some(2), ..Marks::default() }),
+        text(&ephemeral, &Annotations { replay: Some(2), ..Annotations::default() }),
         r#"{"op":"event","topic":"orders.eu.42","time":"2023-11-14T22:13:20.007Z","data":"AP8H","encoding":"base64","replay":2}"#
     );
 }
@@ -476,8 +477,8 @@ fn an_event_has_its_members_in_order_and_then_its_marks() {
 #[test]
 fn an_event_is_written_without_growing_the_buffer() {
     let long = event(&format!("\"{}\"", "x".repeat(10_000)));
-    let marks = Marks { replay: Some(2), ..Marks::default() };
-    let bytes = Native.event(&long, &marks);
+    let annotations = Annotations { replay: Some(2), ..Annotations::default() };
+    let bytes = Native.event(&long, &annotations);
     assert!(bytes.capacity() < bytes.len() + 192, "{} for {}", bytes.capacity(), bytes.len());
 }
 
@@ -501,7 +502,7 @@ fn any_message() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Native.parse(Message::Binary(&bytes), &LIMITS);
+        let _ = Native.parse(ClientMessage::Binary(&bytes), &LIMITS);
     }
 
     #[test]
@@ -519,7 +520,7 @@ proptest! {
                 _ => {}
             }
         }
-        if let Ok(request) = Native.parse(Message::Binary(&bytes), &WIDE) {
+        if let Ok(request) = Native.parse(ClientMessage::Binary(&bytes), &WIDE) {
             let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             prop_assert!(value.is_null() || value["ref"].as_u64() == request.reference);
         }
@@ -528,24 +529,24 @@ proptest! {
     #[test]
     fn published_data_goes_through_byte_for_byte_but_for_line_breaks(json in any_json()) {
         let text = format!(r#"{{"op":"publish","topic":"a","data":{json}}}"#);
-        let request = Native.parse(Message::Text(&text), &WIDE).unwrap();
+        let request = Native.parse(ClientMessage::Text(&text), &WIDE).unwrap();
         let Op::Publish { event: new, .. } = request.op else { panic!("no publish") };
         let line = json.replace(['\r', '\n'], " ");
         prop_assert_eq!(new.data.json().get(), line);
     }
 
     #[test]
-    fn any_event_is_the_object_of_the_api_with_op_and_marks(event in any_event(), marks in any_marks()) {
-        let ours = String::from_utf8(Native.event(&event, &marks)).unwrap();
+    fn any_event_is_the_object_of_the_api_with_op_and_annotations(event in any_event(), annotations in any_annotations()) {
+        let ours = String::from_utf8(Native.event(&event, &annotations)).unwrap();
         let bare = String::from_utf8(crate::protocol::event_object(&event)).unwrap();
         let start = format!("{{\"op\":\"event\",{}", &bare[1..bare.len() - 1]);
         prop_assert!(ours.starts_with(&start), "{} {}", ours, start);
         prop_assert!(serde_json::from_str::<&RawValue>(&ours).is_ok());
         for (name, there) in [
-            ("\"replay\":", marks.replay.is_some()),
-            ("\"snapshot\":true", marks.snapshot),
-            ("\"conflated\":true", marks.conflated),
-            ("\"skipped\":", marks.skipped > 0),
+            ("\"replay\":", annotations.replay.is_some()),
+            ("\"snapshot\":true", annotations.snapshot),
+            ("\"conflated\":true", annotations.conflated),
+            ("\"skipped\":", annotations.skipped > 0),
         ] {
             prop_assert_eq!(ours[start.len()..].contains(name), there);
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::{Close, Code, Data, Trouble};
-use crate::protocol::samples::{UNTOLD, any_event, any_marks, bye, cursor, event};
+use crate::protocol::samples::{UNTOLD, any_annotations, any_event, bye, cursor, event};
 use crate::protocol::{PROTOCOLS, WIRE_FORMS, event_object};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -60,12 +60,12 @@ fn each_wire_form_has_a_number_of_its_own() {
 #[test]
 fn an_event_is_the_object_without_op_under_the_default_name() {
     assert_eq!(
-        text(SSE.event(&event("{\"b\": 1.10}"), &Marks::default())),
+        text(SSE.event(&event("{\"b\": 1.10}"), &Annotations::default())),
         "id: abcdefgh-1-7\n\
          data: {\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\"type\":\"created\",\
          \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":{\"b\": 1.10}}\n\n"
     );
-    let replayed = Marks { replay: Some(0), ..Marks::default() };
+    let replayed = Annotations { replay: Some(0), ..Annotations::default() };
     assert_eq!(
         text(SSE.event(&Event { kind: None, ..event("1") }, &replayed)),
         "id: abcdefgh-1-7\n\
@@ -81,10 +81,13 @@ fn an_event_that_carries_nothing_costs_on_the_wire_what_it_did() {
     let object = "{\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\"type\":\"created\",\
                   \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":{\"b\": 1.10}}";
     assert_eq!(text(event_object(&bare)), object);
-    let marks = Marks::default();
-    assert_eq!(text(SSE.event(&bare, &marks)), format!("id: abcdefgh-1-7\ndata: {object}\n\n"));
+    let annotations = Annotations::default();
+    assert_eq!(
+        text(SSE.event(&bare, &annotations)),
+        format!("id: abcdefgh-1-7\ndata: {object}\n\n")
+    );
     let sizes: Vec<_> =
-        PROTOCOLS.iter().map(|protocol| protocol.event(&event("1"), &marks).len()).collect();
+        PROTOCOLS.iter().map(|protocol| protocol.event(&event("1"), &annotations).len()).collect();
     assert_eq!(sizes, [117, 95], "JSON and CBOR over WebSocket");
     assert_eq!(size_of::<Event>(), 8 + 96, "in memory the one pointer more");
 }
@@ -92,13 +95,13 @@ fn an_event_that_carries_nothing_costs_on_the_wire_what_it_did() {
 #[test]
 fn what_is_for_other_languages_or_later_releases_is_shown_in_no_form() {
     let forms = || {
-        let protocols = PROTOCOLS.iter().map(|protocol| *protocol as &dyn Encoder);
-        protocols.chain([&SSE as &dyn Encoder, &SSE_DATA])
+        let protocols = PROTOCOLS.iter().map(|protocol| *protocol as &dyn Form);
+        protocols.chain([&SSE as &dyn Form, &SSE_DATA])
     };
     let bare = event("1");
     let carrying = Event { envelope: Some(Box::new(UNTOLD.into_iter().collect())), ..bare.clone() };
     for form in forms() {
-        let shown = |event: &Event| form.event(event, &Marks::default());
+        let shown = |event: &Event| form.event(event, &Annotations::default());
         assert_eq!(shown(&carrying), shown(&bare), "form {}", form.wire_form());
     }
     assert_eq!(event_object(&carrying), event_object(&bare), "REST");
@@ -108,17 +111,17 @@ fn what_is_for_other_languages_or_later_releases_is_shown_in_no_form() {
 fn what_does_not_move_the_place_has_no_id_field() {
     let ephemeral = Event { cursor: None, ..event("1") };
     assert_eq!(
-        text(SSE.event(&ephemeral, &Marks::default())),
+        text(SSE.event(&ephemeral, &Annotations::default())),
         "data: {\"topic\":\"orders.eu.42\",\"type\":\"created\",\
          \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":1}\n\n"
     );
-    let snapshot = Marks { snapshot: true, ..Marks::default() };
+    let snapshot = Annotations { snapshot: true, ..Annotations::default() };
     assert_eq!(
         text(SSE.event(&event("1"), &snapshot)),
         "data: {\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\"type\":\"created\",\
          \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":1,\"snapshot\":true}\n\n"
     );
-    let conflated = Marks { conflated: true, skipped: 2, ..Marks::default() };
+    let conflated = Annotations { conflated: true, skipped: 2, ..Annotations::default() };
     assert_eq!(
         text(SSE.event(&event("1"), &conflated)),
         "data: {\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\"type\":\"created\",\
@@ -130,7 +133,7 @@ fn what_does_not_move_the_place_has_no_id_field() {
 
 #[test]
 fn bare_data_comes_as_json_under_its_type() {
-    let bare = |event: &Event| text(SSE_DATA.event(event, &Marks::default()));
+    let bare = |event: &Event| text(SSE_DATA.event(event, &Annotations::default()));
     for (data, line) in [
         (Data::from_json(b"{\"a\":\n1}", 8).unwrap(), "data: {\"a\": 1}\n\n"),
         (Data::from_text("two\nlines"), "data: \"two\\nlines\"\n\n"),
@@ -207,9 +210,10 @@ fn what_answers_a_request_has_no_words_here() {
 
 #[test]
 fn an_event_source_keeps_the_id_of_the_last_block_that_had_one() {
-    let mut stream = SSE.event(&event("1"), &Marks::default());
+    let mut stream = SSE.event(&event("1"), &Annotations::default());
     stream.extend(SSE.reply(&Reply::Cursor(cursor("abcdefgh-1-9"))).unwrap());
-    stream.extend(SSE.event(&event("2"), &Marks { snapshot: true, ..Marks::default() }));
+    stream
+        .extend(SSE.event(&event("2"), &Annotations { snapshot: true, ..Annotations::default() }));
     let seen = event_source(&stream);
     assert_eq!(seen.last_id, "abcdefgh-1-9");
     let kinds: Vec<_> = seen.events.iter().map(|(kind, ..)| kind.as_str()).collect();
@@ -242,11 +246,11 @@ fn a_line_break_never_begins_a_field() {
 
 proptest! {
     #[test]
-    fn an_event_source_finds_just_what_was_sent(event in any_event(), marks in any_marks()) {
-        let moves = !marks.snapshot && !marks.conflated;
+    fn an_event_source_finds_just_what_was_sent(event in any_event(), annotations in any_annotations()) {
+        let moves = !annotations.snapshot && !annotations.conflated;
         let id = event.cursor.filter(|_| moves).map(|id| id.to_string()).unwrap_or_default();
 
-        let seen = event_source(&SSE.event(&event, &marks));
+        let seen = event_source(&SSE.event(&event, &annotations));
         prop_assert_eq!(seen.events.len(), 1);
         let (kind, data, last_id) = &seen.events[0];
         prop_assert_eq!((kind.as_str(), last_id, &seen.last_id), ("message", &id, &id));
@@ -254,7 +258,7 @@ proptest! {
         let bare = String::from_utf8(event_object(&event)).unwrap();
         prop_assert!(data.starts_with(&bare[..bare.len() - 1]));
 
-        let seen = event_source(&SSE_DATA.event(&event, &marks));
+        let seen = event_source(&SSE_DATA.event(&event, &annotations));
         let kind = event.kind.as_ref().map_or("message", |kind| kind.as_str());
         let gone = serde_json::json!({ "topic": event.topic.as_str() }).to_string();
         let (kind, data) = match event.is_tombstone() {

@@ -8,7 +8,7 @@ use fanfare::history::{Append, History, Receipt, Since};
 use fanfare::model::{Cursor, Event, Pattern, Timestamp, Topic};
 use tokio::time::{Instant, sleep};
 
-use super::{Book, Place};
+use super::{Book, Bookmark};
 use crate::chronicle::{Fault, Given, Verdict, id};
 use crate::log::PATTERNS;
 use crate::reading::{PATIENCE, POLL, answer, changed, newest, pages, pages_back, patterns};
@@ -31,11 +31,11 @@ impl Book {
         line: usize,
     ) -> Result<(), Fault> {
         // Mostly one that was given lately.
-        let among = self.dice.pick(&[4, 30, self.places.len()]).min(self.places.len());
-        let place = self.places[self.places.len() - 1 - self.dice.below(among)];
+        let among = self.dice.pick(&[4, 30, self.bookmarks.len()]).min(self.bookmarks.len());
+        let bookmark = self.bookmarks[self.bookmarks.len() - 1 - self.dice.below(among)];
         let texts = patterns(self.dice.pick(&PATTERNS));
         let (max_events, max_pages) = self.dice.pick(&[(1, 2), (3, 2), (2, 1_000), (100, 1_000)]);
-        let Place { cursor, line: of, seen } = place;
+        let Bookmark { cursor, line: of, seen } = bookmark;
         // As a client that resumes asks, or one that reads pages.
         let upto = seen.is_multiple_of(2).then(|| history.head());
         self.trace
@@ -52,7 +52,7 @@ impl Book {
         let end = end.unwrap_or(cursor);
         let reached = chronicle.until(end);
         let verdict = reached.judge(&given, &texts, seen, in_common)?;
-        self.places.push(Place { cursor: end, line, seen: reached.all().len() });
+        self.bookmarks.push(Bookmark { cursor: end, line, seen: reached.all().len() });
         self.count(verdict);
         Ok(())
     }
@@ -63,9 +63,9 @@ impl Book {
         history: &Arc<dyn History>,
         line: usize,
     ) -> Result<(), Fault> {
-        let among = self.dice.pick(&[4, 30, self.places.len()]).min(self.places.len());
-        let Place { cursor, line: of, seen } =
-            self.places[self.places.len() - 1 - self.dice.below(among)];
+        let among = self.dice.pick(&[4, 30, self.bookmarks.len()]).min(self.bookmarks.len());
+        let Bookmark { cursor, line: of, seen } =
+            self.bookmarks[self.bookmarks.len() - 1 - self.dice.below(among)];
         let texts = patterns(self.dice.pick(&PATTERNS));
         let max_events = self.dice.pick(&[1, 3, 100]);
         self.trace.step(format!("line {line}: changes of {texts:?} after {seen} of line {of}"));
@@ -111,8 +111,9 @@ impl Book {
         let since = Timestamp::from_millis(now.millis() - self.dice.below(back) as i64);
         let texts = patterns(self.dice.pick(&PATTERNS));
         self.trace.step(format!("line {line}: {texts:?} since {since}"));
-        let moment = answer(|| history.place_before(Since::Time(since))).await?;
-        let (mut given, _) = pages(&**history, &texts, Some(moment.place), None, 3, 1_000).await?;
+        let moment = answer(|| history.position_before(Since::Time(since))).await?;
+        let (mut given, _) =
+            pages(&**history, &texts, Some(moment.position), None, 3, 1_000).await?;
         given.is_gap |= moment.gap;
         let chronicle = &self.chronicles[line];
         let verdict = chronicle.judge_since(&given, &texts, since, now)?;

@@ -15,21 +15,21 @@ use crate::support::proxy::Proxy;
 
 /// Hears what the log tells.
 #[derive(Default)]
-struct Heard {
-    told: Mutex<Told>,
+struct NodeFeed {
+    told: Mutex<SinceAsked>,
     shelf: Mutex<Shelf>,
 }
 
 /// What a node was told since it was asked last.
 #[derive(Debug, Clone, Default)]
-struct Told {
+struct SinceAsked {
     /// Which kept events.
     ids: Vec<usize>,
     /// Whether some of them were said to be lost.
     is_broken: bool,
 }
 
-impl Feed for Heard {
+impl Feed for NodeFeed {
     fn committed(&self, events: Vec<Arc<Event>>) {
         self.shelf.lock().expect("nobody panics with it").add(&events);
         let kept = events.iter().filter(|event| event.cursor.is_some());
@@ -48,7 +48,7 @@ impl Feed for Heard {
         if loss.topics.is_none() {
             // What is kept of what came before may have been brought back.
             let mut shelf = self.shelf.lock().expect("nobody panics with it");
-            shelf.begin_after(loss.place.sequence);
+            shelf.begin_after(loss.position.sequence);
         }
         self.told.lock().expect("nobody panics with it").is_broken = true;
     }
@@ -57,7 +57,7 @@ impl Feed for Heard {
 /// A node that runs.
 pub struct Node {
     pub history: Arc<dyn History>,
-    heard: Arc<Heard>,
+    heard: Arc<NodeFeed>,
     /// The kept events that it has to hear of.
     due: Vec<usize>,
     /// What is between it and Redis.
@@ -68,7 +68,7 @@ impl Node {
     /// Joins the log of a Redis.
     pub fn join(url: &str, rules: Rules) -> Result<Self, Fault> {
         let joined = Joined::open(&config::Redis::at(url)).map_err(|e| Fault(e.to_string()))?;
-        let heard = Arc::new(Heard::default());
+        let heard = Arc::new(NodeFeed::default());
         heard.shelf.lock().expect("nobody panics with it").begin = joined.head().sequence;
         let history = joined.start(&Config::default().history, rules, heard.clone());
         Ok(Self { history: Arc::new(history), heard, due: Vec::new(), network: None })
@@ -96,7 +96,7 @@ impl Node {
     pub async fn hear(&mut self) -> Result<(), Fault> {
         let give_up = Instant::now() + PATIENCE;
         loop {
-            let Told { ids, is_broken } =
+            let SinceAsked { ids, is_broken } =
                 self.heard.told.lock().expect("nobody panics with it").clone();
             let mut due = self.due.iter();
             // Behind a loss comes also what was brought back, which this node had not heard of.
@@ -113,7 +113,7 @@ impl Node {
             }
             sleep(POLL).await;
         }
-        *self.heard.told.lock().expect("nobody panics with it") = Told::default();
+        *self.heard.told.lock().expect("nobody panics with it") = SinceAsked::default();
         self.due.clear();
         Ok(())
     }

@@ -22,7 +22,7 @@ const NAMED_EPOCHS: usize = 32;
 
 /// How a log stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct State {
+pub(super) struct LogState {
     /// The newest committed event, or the place where the epoch begins.
     pub(super) head: Cursor,
     /// The place where the epoch began.
@@ -61,14 +61,14 @@ pub(super) struct Ended {
 
 /// Where reading after a cursor begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
+pub(super) struct Resolved {
     /// After this number.
     pub(super) after: u64,
     /// Whether events between the cursor and that number, or some after it, were lost.
     pub(super) is_lost: bool,
 }
 
-impl State {
+impl LogState {
     /// The log that the server has, from the values of [`FIELDS`]; none where it has none.
     pub(super) fn read(values: &[Option<String>]) -> Option<Self> {
         let text = |at: usize| values.get(at).and_then(Option::as_deref);
@@ -126,7 +126,7 @@ impl State {
     }
 
     /// The first place of the log that is not below a number.
-    pub(super) fn place_from(&self, sequence: u64) -> Cursor {
+    pub(super) fn position_from(&self, sequence: u64) -> Cursor {
         let is_within = |start, end| start <= sequence && sequence <= end;
         let is_place = is_within(self.start, self.head.sequence)
             || self.ended.iter().any(|ended| is_within(ended.start, ended.end));
@@ -138,8 +138,8 @@ impl State {
     }
 
     /// Where reading after `cursor` begins.
-    pub(super) fn position(&self, cursor: Cursor) -> Position {
-        let lost = |after| Position { after, is_lost: true };
+    pub(super) fn resolve(&self, cursor: Cursor) -> Resolved {
+        let lost = |after| Resolved { after, is_lost: true };
         if cursor.log != self.head.log || cursor.epoch > self.head.epoch {
             return lost(0);
         }
@@ -150,13 +150,13 @@ impl State {
             return match cursor.sequence {
                 sequence if sequence > self.head.sequence => lost(0),
                 sequence if sequence < begins => lost(0),
-                after => Position { after, is_lost },
+                after => Resolved { after, is_lost },
             };
         }
         match self.ended.iter().find(|ended| ended.epoch == cursor.epoch) {
             Some(ended) if cursor.sequence < ended.start => lost(0),
             Some(ended) if cursor.sequence > ended.end => lost(ended.end),
-            Some(_) => Position { after: cursor.sequence, is_lost },
+            Some(_) => Resolved { after: cursor.sequence, is_lost },
             None => lost(0),
         }
     }
@@ -192,7 +192,7 @@ fn step(text: &str) -> Option<Step> {
     Some(Step { after, from, to, ages_from: to })
 }
 
-impl FromRedisValue for State {
+impl FromRedisValue for LogState {
     fn from_redis_value(value: Value) -> Result<Self, ParsingError> {
         let values: Vec<Option<String>> = FromRedisValue::from_redis_value(value)?;
         Self::read(&values).ok_or_else(|| ParsingError::from("not the record of a log"))
@@ -203,9 +203,9 @@ impl FromRedisValue for State {
 mod tests {
     use super::*;
 
-    fn state(values: [&str; 7]) -> State {
+    fn state(values: [&str; 7]) -> LogState {
         let values = values.into_iter().map(|value| Some(value.to_owned()));
-        State::read(&values.chain([None]).collect::<Vec<_>>()).unwrap()
+        LogState::read(&values.chain([None]).collect::<Vec<_>>()).unwrap()
     }
 
     fn cursor(text: &str) -> Cursor {
@@ -225,12 +225,12 @@ mod tests {
             (905, "abcdefgh-3-905"),
         ] {
             assert_eq!(state.at(sequence), cursor(text));
-            assert_eq!(state.place_from(sequence), cursor(text));
+            assert_eq!(state.position_from(sequence), cursor(text));
         }
         for (sequence, text) in
             [(51, "abcdefgh-2-400"), (421, "abcdefgh-3-900"), (906, "abcdefgh-3-905")]
         {
-            assert_eq!(state.place_from(sequence), cursor(text));
+            assert_eq!(state.position_from(sequence), cursor(text));
         }
     }
 
@@ -251,14 +251,14 @@ mod tests {
             ("abcdefgh-4-1", 0, true),
             ("zzzzzzzz-3-905", 0, true),
         ] {
-            assert_eq!(state.position(cursor(text)), Position { after, is_lost }, "{text}");
+            assert_eq!(state.resolve(cursor(text)), Resolved { after, is_lost }, "{text}");
         }
     }
 
     #[test]
     fn a_place_before_a_breach_is_a_gap_and_one_after_it_is_not() {
         let state = state(["abcdefgh", "2", "900", "905", "903", "0", "1 0 50 1;"]);
-        let lost = |text| state.position(cursor(text)).is_lost;
+        let lost = |text| state.resolve(cursor(text)).is_lost;
         assert!(lost("abcdefgh-1-50") && lost("abcdefgh-1-7") && lost("abcdefgh-2-902"));
         assert!(!lost("abcdefgh-2-903") && !lost("abcdefgh-2-905"));
     }
@@ -275,9 +275,9 @@ mod tests {
             (state.at(7), state.at(905)),
             (cursor("abcdefgh-2-7"), cursor("abcdefgh-4-905"))
         );
-        assert_eq!(state.position(cursor("abcdefgh-2-7")), Position { after: 7, is_lost: false });
-        assert!(state.position(cursor("abcdefgh-1-7")).is_lost);
-        assert_eq!(state.place_from(7), cursor("abcdefgh-2-7"));
+        assert_eq!(state.resolve(cursor("abcdefgh-2-7")), Resolved { after: 7, is_lost: false });
+        assert!(state.resolve(cursor("abcdefgh-1-7")).is_lost);
+        assert_eq!(state.position_from(7), cursor("abcdefgh-2-7"));
         let (_, is_whole) = state.all_ended(&listed[1..]);
         assert!(!is_whole);
     }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn steps_of_the_clock_are_read_from_the_record() {
         let mut values = ["abcdefgh", "1", "0", "9", "0", "0", "", "5 9000 1000;"];
-        let read = |values: [&str; 8]| State::read(&values.map(|value| Some(value.to_owned())));
+        let read = |values: [&str; 8]| LogState::read(&values.map(|value| Some(value.to_owned())));
         let step = Step { after: 5, from: 9_000, to: 1_000, ages_from: 1_000 };
         assert_eq!(read(values).unwrap().steps.all(), [step]);
         values[7] = "5 x 1000;";
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn dates_before_a_step_are_hidden_from_who_begins_behind_it_and_asks_since_one_of_them() {
         let mut values = ["abcdefgh", "1", "0", "9", "0", "0", "", "", "1", "5 100 200;5 900 950;"];
-        let read = |values: [&str; 10]| State::read(&values.map(|value| Some(value.to_owned())));
+        let read = |values: [&str; 10]| LogState::read(&values.map(|value| Some(value.to_owned())));
         let state = read(values).unwrap();
         let hides = |place, time, now| {
             let at = Timestamp::from_millis;
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn what_is_no_record_is_none() {
-        assert_eq!(State::read(&[const { None }; 10]), None);
-        assert_eq!(State::read(&["x"; 10].map(|value| Some(value.to_owned()))), None);
+        assert_eq!(LogState::read(&[const { None }; 10]), None);
+        assert_eq!(LogState::read(&["x"; 10].map(|value| Some(value.to_owned()))), None);
     }
 }

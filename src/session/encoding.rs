@@ -1,4 +1,4 @@
-//! The form in which one session's messages leave: an encoder and its framing.
+//! How the messages of one session become bytes: a wire form, its framing, and compression.
 //!
 //! Frames from a server are not masked (RFC 6455, section 5.1), and compressed each by itself, so a
 //! framed event is the same bytes for every session of its wire form and is made once.
@@ -11,7 +11,7 @@ use super::deflate::{Deflate, Window};
 use crate::broker::Delivery;
 use crate::metrics::{Counter, Metrics};
 use crate::model::{Close, Event};
-use crate::protocol::{Encoder, Marks, Reply, WIRE_FORMS};
+use crate::protocol::{Annotations, Form, Reply, WIRE_FORMS};
 
 /// A line of an event stream that means nothing (WHATWG HTML, section 9.2.6). No empty line follows, for that
 /// would end a block without data.
@@ -28,10 +28,10 @@ pub enum Framing {
     Bare,
 }
 
-/// The wire form of one session.
+/// The wire form of one session, framed and perhaps compressed.
 #[derive(Clone)]
-pub struct Wire {
-    encoder: &'static dyn Encoder,
+pub struct Encoding {
+    form: &'static dyn Form,
     framing: Framing,
     compression: Option<Compression>,
 }
@@ -44,10 +44,10 @@ struct Compression {
     compressed: Counter,
 }
 
-impl Wire {
-    /// A wire form whose messages leave as they are.
-    pub fn new(encoder: &'static dyn Encoder, framing: Framing) -> Self {
-        Self { encoder, framing, compression: None }
+impl Encoding {
+    /// A wire form whose messages leave as they are, but for their framing.
+    pub fn new(form: &'static dyn Form, framing: Framing) -> Self {
+        Self { form, framing, compression: None }
     }
 
     /// The same, compressed as was agreed upon, if it was.
@@ -60,34 +60,35 @@ impl Wire {
 
     /// A live event, shared with every session of this wire form.
     pub fn live(&self, delivery: &Delivery) -> Bytes {
-        let form = self.encoder.wire_form();
-        let plain = || {
-            delivery.encoded(form, |event| self.frame(self.encoder.event(event, &Marks::default())))
+        let form = self.form.wire_form();
+        let uncompressed = || {
+            delivery
+                .encoded(form, |event| self.frame(self.form.event(event, &Annotations::default())))
         };
         match &self.compression {
-            None => plain(),
+            None => uncompressed(),
             Some(compression) => {
-                delivery.encoded(compression.form(form), |_| compression.shrink(plain()))
+                delivery.encoded(compression.form(form), |_| compression.shrink(uncompressed()))
             }
         }
     }
 
     /// A live event for a session that conflates, shared likewise.
     pub fn conflated(&self, delivery: &Delivery) -> Bytes {
-        let marks = Marks { conflated: true, ..Marks::default() };
-        let form = self.encoder.wire_form();
+        let annotations = Annotations { conflated: true, ..Annotations::default() };
+        let form = self.form.wire_form();
         let form = self.compression.as_ref().map_or(form, |compression| compression.form(form));
-        delivery.conflated(form, |event| self.event(event, &marks))
+        delivery.conflated(form, |event| self.event(event, &annotations))
     }
 
-    /// An event with marks.
-    pub fn event(&self, event: &Event, marks: &Marks) -> Bytes {
-        self.message(self.encoder.event(event, marks))
+    /// An event with annotations.
+    pub fn event(&self, event: &Event, annotations: &Annotations) -> Bytes {
+        self.message(self.form.event(event, annotations))
     }
 
     /// Anything else; nothing where this wire form has no words for it.
     pub fn reply(&self, reply: &Reply<'_>) -> Option<Bytes> {
-        self.encoder.reply(reply).map(|payload| self.message(payload))
+        self.form.reply(reply).map(|payload| self.message(payload))
     }
 
     /// What shows that the connection is alive to who reads it, and to no program behind.

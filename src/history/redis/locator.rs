@@ -15,8 +15,9 @@ use redis::{
 };
 
 use super::connection::Connection;
-use super::link::{Away, away, lock};
+use super::link::{Away, away};
 use crate::config;
+use crate::panics::lock;
 use crate::trust;
 
 /// How long one of those who know may take to answer.
@@ -29,7 +30,7 @@ const REMEMBERED: usize = 32;
 type Slots = (u64, u64, Vec<Vec<redis::Value>>);
 
 /// How the server of the log is found.
-pub struct Place {
+pub struct Locator {
     /// How to speak to it: where it is on its own, and as whom.
     info: ConnectionInfo,
     /// Who knows where it is; without them it is where `info` says, or a cluster knows.
@@ -40,7 +41,7 @@ pub struct Place {
     turn: AtomicUsize,
 }
 
-impl Place {
+impl Locator {
     /// The place that the configuration tells of.
     pub fn new(redis: &config::Redis) -> RedisResult<Self> {
         let info = info(&redis.url.0)?;

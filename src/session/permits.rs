@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::auth::network;
 use crate::config::Limits;
 use crate::model::{Allowance, Code, Problem};
-use crate::panics::half_done;
+use crate::panics::lock;
 
 /// How many addresses that connected lately are remembered before the idle ones are forgotten.
 const FEW: usize = 1_024;
@@ -25,7 +25,7 @@ const NO_ROOM_FOR_ADDRESS: &str =
 
 /// The open sessions of a node, counted.
 #[derive(Debug, Clone, Default)]
-pub struct Places(Arc<Counts>);
+pub struct Permits(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -38,23 +38,23 @@ struct Counts {
 
 /// One open session; counted until dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Places,
+pub struct Permit {
+    permits: Permits,
     address: Option<IpAddr>,
 }
 
 /// One client to whom a last word is owed; counted until dropped.
 #[derive(Debug)]
-pub struct Unparted(Places);
+pub struct Unparted(Permits);
 
 /// One session of a user; counted until dropped.
 #[derive(Debug)]
-pub struct UserPlace {
-    places: Places,
+pub struct UserPermit {
+    permits: Permits,
     user: String,
 }
 
-impl Places {
+impl Permits {
     /// How many sessions are open.
     pub fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
@@ -85,7 +85,7 @@ impl Places {
     }
 
     /// Room for one more session from an address, or why there is none.
-    pub fn take(&self, address: Option<IpAddr>, limits: &Limits) -> Result<Place, Problem> {
+    pub fn take(&self, address: Option<IpAddr>, limits: &Limits) -> Result<Permit, Problem> {
         let address = address.map(network);
         if let Some(address) = address
             && !self.may_arrive(address, limits.connects_per_second)
@@ -98,26 +98,26 @@ impl Places {
         });
         taken.map_err(|_| full(NO_ROOM))?;
         // From here on dropping it gives back what was taken.
-        let mut place = Place { places: self.clone(), address: None };
+        let mut permit = Permit { permits: self.clone(), address: None };
         if let Some(address) = address.filter(|_| limits.connections_per_address > 0) {
             let mut counts = lock(&self.0.by_address);
             if !count(&mut counts, address, limits.connections_per_address) {
                 drop(counts);
                 return Err(full(NO_ROOM_FOR_ADDRESS));
             }
-            place.address = Some(address);
+            permit.address = Some(address);
         }
-        Ok(place)
+        Ok(permit)
     }
 
     /// Room for one more session of a user; none is needed where there is no limit.
-    pub fn take_user(&self, user: &str, limits: &Limits) -> Result<Option<UserPlace>, Problem> {
+    pub fn take_user(&self, user: &str, limits: &Limits) -> Result<Option<UserPermit>, Problem> {
         let max = limits.connections_per_user;
         if max == 0 {
             return Ok(None);
         }
         match count(&mut lock(&self.0.by_user), user.to_owned(), max) {
-            true => Ok(Some(UserPlace { places: self.clone(), user: user.to_owned() })),
+            true => Ok(Some(UserPermit { permits: self.clone(), user: user.to_owned() })),
             false => Err(full(
                 "too many connections of this user are open (limits.connections_per_user)",
             )),
@@ -140,10 +140,6 @@ fn full(detail: &str) -> Problem {
     Problem::new(Code::Unavailable, detail).passing_in(ROOM_SECONDS)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(half_done)
-}
-
 fn count<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: K, max: usize) -> bool {
     let open = counts.entry(key).or_default();
     let has_room = *open < max;
@@ -160,9 +156,9 @@ fn uncount<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let Places(counts) = &self.places;
+        let Permits(counts) = &self.permits;
         counts.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(address) = &self.address {
             uncount(&mut lock(&counts.by_address), address);
@@ -176,9 +172,9 @@ impl Drop for Unparted {
     }
 }
 
-impl Drop for UserPlace {
+impl Drop for UserPermit {
     fn drop(&mut self) {
-        uncount(&mut lock(&self.places.0.by_user), &self.user);
+        uncount(&mut lock(&self.permits.0.by_user), &self.user);
     }
 }
 
@@ -199,14 +195,14 @@ mod tests {
 
     #[test]
     fn an_address_has_so_much_room_and_gets_it_back() {
-        let (places, limits) = (Places::default(), limits(|l| l.connections_per_address = 2));
-        let take = |text| places.take(address(text), &limits);
+        let (permits, limits) = (Permits::default(), limits(|l| l.connections_per_address = 2));
+        let take = |text| permits.take(address(text), &limits);
         let (first, _second) = (take("10.0.0.1").unwrap(), take("10.0.0.1").unwrap());
         assert_eq!(take("10.0.0.1").unwrap_err().code, Code::Unavailable);
-        let room = |text| places.require_room(address(text), &limits).is_ok();
+        let room = |text| permits.require_room(address(text), &limits).is_ok();
         assert_eq!((room("10.0.0.1"), room("10.0.0.2")), (false, true));
         let _other = take("10.0.0.2").unwrap();
-        assert_eq!(places.open(), 3, "a refusal takes no room");
+        assert_eq!(permits.open(), 3, "a refusal takes no room");
         drop(first);
         let _again = take("::ffff:10.0.0.1").unwrap();
         assert!(take("10.0.0.1").is_err());
@@ -217,21 +213,21 @@ mod tests {
 
     #[test]
     fn connections_of_an_address_come_only_so_fast() {
-        let (places, limits) = (Places::default(), limits(|l| l.connects_per_second = 5));
-        let taken = (0..20).filter(|_| places.take(address("10.0.0.1"), &limits).is_ok()).count();
+        let (permits, limits) = (Permits::default(), limits(|l| l.connects_per_second = 5));
+        let taken = (0..20).filter(|_| permits.take(address("10.0.0.1"), &limits).is_ok()).count();
         assert_eq!(taken, 5);
-        assert!(places.take(address("10.0.0.2"), &limits).is_ok());
-        assert_eq!(places.open(), 0);
+        assert!(permits.take(address("10.0.0.2"), &limits).is_ok());
+        assert_eq!(permits.open(), 0);
     }
 
     #[test]
     fn a_user_has_so_much_room() {
-        let (places, limits) = (Places::default(), limits(|l| l.connections_per_user = 1));
-        let first = places.take_user("ada", &limits).unwrap();
-        assert!(places.take_user("ada", &limits).is_err());
-        assert!(places.take_user("bob", &limits).is_ok());
+        let (permits, limits) = (Permits::default(), limits(|l| l.connections_per_user = 1));
+        let first = permits.take_user("ada", &limits).unwrap();
+        assert!(permits.take_user("ada", &limits).is_err());
+        assert!(permits.take_user("bob", &limits).is_ok());
         drop(first);
-        assert!(places.take_user("ada", &limits).is_ok());
-        assert!(places.0.by_user.lock().unwrap().is_empty());
+        assert!(permits.take_user("ada", &limits).is_ok());
+        assert!(permits.0.by_user.lock().unwrap().is_empty());
     }
 }

@@ -17,7 +17,7 @@ use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt, Removal};
 use super::store::{Failure, RESERVED_AHEAD};
 use crate::config::Storage;
 use crate::model::{Event, NewEvent, Problem, Topic};
-use crate::panics::half_done;
+use crate::panics::{lock, wait_at_most};
 
 /// The most events of one group, but for those of its last publish.
 const GROUP_EVENTS: usize = 10_000;
@@ -32,12 +32,12 @@ pub(super) type Answer = oneshot::Sender<Result<Receipt, AppendError>>;
 
 /// What publishers and the writer share.
 pub(super) struct Shared {
-    state: Mutex<State>,
+    state: Mutex<Pipeline>,
     work: Condvar,
     feed: Arc<dyn Feed>,
 }
 
-pub(super) struct State {
+pub(super) struct Pipeline {
     pub(super) log: Log,
     /// No number above this one may be given.
     pub(super) reserved: u64,
@@ -140,7 +140,7 @@ impl Shared {
         max_queued_bytes: usize,
         feed: Arc<dyn Feed>,
     ) -> Self {
-        let state = State {
+        let state = Pipeline {
             log,
             reserved,
             has_strays,
@@ -157,8 +157,8 @@ impl Shared {
         Self { state: Mutex::new(state), work: Condvar::new(), feed }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(half_done)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Pipeline> {
+        lock(&self.state)
     }
 
     /// Stores events that need no disk, or lets them wait for the writer.
@@ -220,8 +220,7 @@ impl Shared {
     ) -> Work {
         let mut state = self.lock();
         if state.queue.is_empty() && !state.stopping && !state.is_low() {
-            let waited = self.work.wait_timeout(state, patience);
-            state = waited.unwrap_or_else(half_done).0;
+            state = wait_at_most(patience, &self.work, state);
         }
         let asked = state.asked();
         if asked.is_empty() {
@@ -357,7 +356,7 @@ enum Ready {
     Later(u64, oneshot::Receiver<Result<Receipt, AppendError>>),
 }
 
-impl State {
+impl Pipeline {
     fn admit(&mut self, append: Append) -> Result<Ready, AppendError> {
         if let Some(receipt) = self.log.known(&append)? {
             return Ok(Ready::Known(receipt));

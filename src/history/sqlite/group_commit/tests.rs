@@ -7,9 +7,9 @@ use crate::model::{Cursor, Data, LogName, NewEvent, Pattern};
 
 /// Hears the topics of what is committed.
 #[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
+struct RecordingFeed(Mutex<Vec<String>>);
 
-impl Feed for Heard {
+impl Feed for RecordingFeed {
     fn committed(&self, events: Vec<Arc<Event>>) {
         let topics = events.iter().map(|event| event.topic.to_string());
         self.0.lock().unwrap().extend(topics);
@@ -23,7 +23,7 @@ impl Feed for Heard {
 }
 
 /// A log of topics on disk, and of `m.>` in memory, for which so many numbers are reserved.
-fn shared(reserved: u64) -> (Shared, Arc<Heard>) {
+fn shared(reserved: u64) -> (Shared, Arc<RecordingFeed>) {
     let config = Config::default();
     let mut rules = config.rules;
     let mut memory = rules.default.clone();
@@ -32,7 +32,7 @@ fn shared(reserved: u64) -> (Shared, Arc<Heard>) {
     let head = Cursor { log: LogName::random(), epoch: 1, sequence: 0 };
     let dating = Dating::new(0, ClockSteps::default());
     let log = Log::new(head, dating, &config.history, rules, Clock::default());
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(RecordingFeed::default());
     (Shared::new(log, reserved, false, 1 << 20, heard.clone()), heard)
 }
 

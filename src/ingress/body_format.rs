@@ -12,7 +12,7 @@ const LINES: [&str; 3] = ["x-ndjson", "ndjson", "jsonl"];
 
 /// What a body is, as its `Content-Type` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum BodyFormat {
     /// It must be JSON.
     Json,
     /// It is JSON if it parses, else text: nothing was said, or what curl says by itself.
@@ -44,23 +44,25 @@ impl StoredAs {
     }
 }
 
-impl Form {
+impl BodyFormat {
     /// Reads `Content-Type`: what the body is, and in which encoding it comes where that is text in another
     /// than UTF-8. What is no media type, or names a charset that is none, is refused (415).
     pub fn of(headers: &HeaderMap) -> Result<(Self, Option<&'static Encoding>), Problem> {
-        let Some(media_type) = http::media_type(headers)? else { return Ok((Form::Guess, None)) };
-        let form = if media_type.is_json() {
-            Form::Json
-        } else if media_type.is("application", "x-www-form-urlencoded") {
-            Form::Guess
-        } else if LINES.iter().any(|lines| media_type.is("application", lines)) {
-            Form::Lines
-        } else if media_type.is_of("text") {
-            Form::Text
-        } else {
-            Form::Binary
+        let Some(media_type) = http::media_type(headers)? else {
+            return Ok((BodyFormat::Guess, None));
         };
-        let charset = if form == Form::Binary { None } else { http::charset(&media_type)? };
+        let form = if media_type.is_json() {
+            BodyFormat::Json
+        } else if media_type.is("application", "x-www-form-urlencoded") {
+            BodyFormat::Guess
+        } else if LINES.iter().any(|lines| media_type.is("application", lines)) {
+            BodyFormat::Lines
+        } else if media_type.is_of("text") {
+            BodyFormat::Text
+        } else {
+            BodyFormat::Binary
+        };
+        let charset = if form == BodyFormat::Binary { None } else { http::charset(&media_type)? };
         Ok((form, charset))
     }
 
@@ -68,13 +70,15 @@ impl Form {
     /// whoever meant to send JSON sees so that it was none, or was not said to be.
     pub fn data(&self, body: &[u8], limits: &Limits) -> Result<(Data, Option<StoredAs>), Problem> {
         let (data, stored_as) = match self {
-            Form::Json => (Data::from_json(unmarked(body), limits.json_depth)?, None),
-            Form::Guess => match Data::from_json(unmarked(body), limits.json_depth) {
+            BodyFormat::Json => (Data::from_json(unmarked(body), limits.json_depth)?, None),
+            BodyFormat::Guess => match Data::from_json(unmarked(body), limits.json_depth) {
                 Err(DataError::NotJson(_)) => (text(unmarked(body))?, Some(StoredAs::Text)),
                 parsed => (parsed?, None),
             },
-            Form::Text => (text(body)?, Some(StoredAs::Text)),
-            Form::Lines | Form::Binary => (Data::from_binary(body), Some(StoredAs::Base64)),
+            BodyFormat::Text => (text(body)?, Some(StoredAs::Text)),
+            BodyFormat::Lines | BodyFormat::Binary => {
+                (Data::from_binary(body), Some(StoredAs::Base64))
+            }
         };
         require_size(&data, limits)?;
         Ok((data, stored_as))
@@ -106,34 +110,34 @@ mod tests {
     use crate::config::Config;
     use actix_web::http::header::{self, HeaderValue};
 
-    type Formed = Result<(Form, Option<&'static str>), Code>;
+    type Found = Result<(BodyFormat, Option<&'static str>), Code>;
 
-    fn form(content_type: &'static str) -> Formed {
+    fn form(content_type: &'static str) -> Found {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        let form = Form::of(&headers).map_err(|problem| problem.code);
+        let form = BodyFormat::of(&headers).map_err(|problem| problem.code);
         form.map(|(form, charset)| (form, charset.map(Encoding::name)))
     }
 
     #[test]
     fn the_media_type_says_what_a_body_is() {
-        assert_eq!(Form::of(&HeaderMap::new()), Ok((Form::Guess, None)));
+        assert_eq!(BodyFormat::of(&HeaderMap::new()), Ok((BodyFormat::Guess, None)));
         for (content_type, expected) in [
-            ("application/json", Form::Json),
-            ("application/json; charset=UTF-8", Form::Json),
-            ("application/vnd.x+json", Form::Json),
-            ("application/x-www-form-urlencoded", Form::Guess),
-            ("application/x-ndjson", Form::Lines),
-            ("text/plain", Form::Text),
-            ("text/csv; charset=us-ascii", Form::Text),
-            ("image/png", Form::Binary),
-            ("image/png; charset=latin1", Form::Binary),
+            ("application/json", BodyFormat::Json),
+            ("application/json; charset=UTF-8", BodyFormat::Json),
+            ("application/vnd.x+json", BodyFormat::Json),
+            ("application/x-www-form-urlencoded", BodyFormat::Guess),
+            ("application/x-ndjson", BodyFormat::Lines),
+            ("text/plain", BodyFormat::Text),
+            ("text/csv; charset=us-ascii", BodyFormat::Text),
+            ("image/png", BodyFormat::Binary),
+            ("image/png; charset=latin1", BodyFormat::Binary),
         ] {
             assert_eq!(form(content_type), Ok((expected, None)), "{content_type}");
         }
         for label in ["latin1", "ISO-8859-1", "\"windows-1252\"", "cp1252"] {
             let content_type: &'static str = format!("text/plain; charset={label}").leak();
-            let expected = Ok((Form::Text, Some("windows-1252")));
+            let expected = Ok((BodyFormat::Text, Some("windows-1252")));
             assert_eq!(form(content_type), expected, "{content_type}");
         }
         for content_type in [
@@ -152,27 +156,27 @@ mod tests {
         let limits = Config::default().limits;
         let (text, base64) = (Some(StoredAs::Text), Some(StoredAs::Base64));
         for (form, body, json, expected) in [
-            (Form::Json, "[1.0]", "[1.0]", None),
-            (Form::Guess, "[1.0]", "[1.0]", None),
-            (Form::Guess, "it's", "\"it's\"", text),
-            (Form::Guess, "{\"a\":}", "\"{\\\"a\\\":}\"", text),
-            (Form::Guess, "", "\"\"", text),
-            (Form::Json, "\u{feff}[1.0]", "[1.0]", None),
-            (Form::Guess, "\u{feff}[1.0]", "[1.0]", None),
-            (Form::Guess, "\u{feff}it's", "\"it's\"", text),
-            (Form::Text, "\u{feff}[1]", "\"\u{feff}[1]\"", text),
-            (Form::Text, "[1]", "\"[1]\"", text),
-            (Form::Binary, "[1]", "\"WzFd\"", base64),
+            (BodyFormat::Json, "[1.0]", "[1.0]", None),
+            (BodyFormat::Guess, "[1.0]", "[1.0]", None),
+            (BodyFormat::Guess, "it's", "\"it's\"", text),
+            (BodyFormat::Guess, "{\"a\":}", "\"{\\\"a\\\":}\"", text),
+            (BodyFormat::Guess, "", "\"\"", text),
+            (BodyFormat::Json, "\u{feff}[1.0]", "[1.0]", None),
+            (BodyFormat::Guess, "\u{feff}[1.0]", "[1.0]", None),
+            (BodyFormat::Guess, "\u{feff}it's", "\"it's\"", text),
+            (BodyFormat::Text, "\u{feff}[1]", "\"\u{feff}[1]\"", text),
+            (BodyFormat::Text, "[1]", "\"[1]\"", text),
+            (BodyFormat::Binary, "[1]", "\"WzFd\"", base64),
         ] {
             let (data, stored_as) = form.data(body.as_bytes(), &limits).unwrap();
             assert_eq!(data.json().get(), json, "{form:?} {body}");
             assert_eq!(stored_as, expected, "{form:?} {body}");
-            assert_eq!(data.is_base64(), form == Form::Binary);
+            assert_eq!(data.is_base64(), form == BodyFormat::Binary);
         }
-        let code = |form: Form, body: &[u8]| form.data(body, &limits).unwrap_err().code;
-        assert_eq!(code(Form::Json, b"nope"), Code::InvalidJson);
-        assert_eq!(code(Form::Text, b"\xff"), Code::BadRequest);
-        assert_eq!(code(Form::Guess, b"\xff"), Code::BadRequest);
-        assert_eq!(code(Form::Binary, &vec![0; limits.event_bytes]), Code::TooLarge);
+        let code = |form: BodyFormat, body: &[u8]| form.data(body, &limits).unwrap_err().code;
+        assert_eq!(code(BodyFormat::Json, b"nope"), Code::InvalidJson);
+        assert_eq!(code(BodyFormat::Text, b"\xff"), Code::BadRequest);
+        assert_eq!(code(BodyFormat::Guess, b"\xff"), Code::BadRequest);
+        assert_eq!(code(BodyFormat::Binary, &vec![0; limits.event_bytes]), Code::TooLarge);
     }
 }
