@@ -4,7 +4,7 @@
 //! process as SIGTERM does, with everybody told, but with an exit code that says so. What belongs to one
 //! connection alone is [`contained`]: its panic ends that connection, and what it held is given back as it is
 //! dropped. Inside it, what many share is not: a call to a worker is [`vital`], and a lock is taken by
-//! [`lock`], [`read`] or [`write`], which know of one that was held during a panic.
+//! [`lock`], [`read`] or [`write()`], which know of one that was held during a panic.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
