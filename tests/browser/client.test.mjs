@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { createServer as createTcpServer, connect } from "node:net";
 import { after, before, test } from "node:test";
-import { eventually, eventuallyIn, freePort, launchBrowser, openPage, publish, startBroker, startProxy } from "./harness.mjs";
+import { eventually, eventuallyIn, freePort, launchBrowser, openPage, publish, startBroker, startProxy, stopProcess } from "./harness.mjs";
 
 const options = { timeout: 90_000 };
 let browser;
@@ -81,23 +81,28 @@ test("R4 pages load one file of the client, and what they need beside it when th
   assert.deepEqual(asked, ["/fanfare.js", "/fanfare/publishing.js"]);
 });
 
-test("R16 a page that was frozen goes on without a loss", options, async (t) => {
-  const broker = await startBroker(t);
-  const proxy = await startProxy(t, broker.port);
-  const { page } = await openPage(t, browser, await startPages(t, clientPage(proxy.url)));
-  await is(page, "live");
-  const protocol = await page.context().newCDPSession(page);
-  await publish(broker.url, "a", 0);
-  await eventually(async () => (await got(page)).length === 1);
-  await protocol.send("Page.setWebLifecycleState", { state: "frozen" });
-  await publish(broker.url, "a", 1);
-  await proxy.cut();
-  await publish(broker.url, "a", 2);
-  await proxy.mend();
-  await protocol.send("Page.setWebLifecycleState", { state: "active" });
-  await eventually(async () => (await got(page)).length === 3);
-  assert.deepEqual(await got(page), [0, 1, 2]);
-});
+// A page that browsers freeze, or whose machine sleeps, runs no line; what becomes of its connection meanwhile, it is not told at once.
+for (const [what, happens] of [["is cut", async (proxy) => { await proxy.cut(); await proxy.mend(); }], ["goes nowhere", (proxy) => proxy.swallow()], ["stands", () => {}]]) {
+  test(`R16 a page that was frozen goes on without a loss, and its connection ${what} meanwhile`, options, async (t) => {
+    const broker = await startBroker(t);
+    const proxy = await startProxy(t, broker.port);
+    const { page } = await openPage(t, browser, await startPages(t, clientPage(proxy.url)));
+    await is(page, "live");
+    await publish(broker.url, "a", 0);
+    await eventually(async () => (await got(page)).length === 1);
+    await page.evaluate(() => document.dispatchEvent(new Event("freeze")));
+    const goOn = await stopProcess(browser, page);
+    t.after(goOn);
+    await publish(broker.url, "a", 1);
+    await happens(proxy);
+    await publish(broker.url, "a", 2);
+    goOn();
+    await page.evaluate(() => document.dispatchEvent(new Event("resume")));
+    await eventually(async () => (await got(page)).length === 3);
+    assert.deepEqual(await got(page), [0, 1, 2]);
+    assert.deepEqual(await page.evaluate(() => globalThis.gaps), []);
+  });
+}
 
 test("R12 a page that was offline is there again as soon as it has a network, without a loss", options, async (t) => {
   const broker = await startBroker(t);

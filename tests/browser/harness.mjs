@@ -200,10 +200,27 @@ export async function startProxy(t, port) {
     server.close(closed);
     for (const socket of open) socket.destroy();
   });
+  /** What is open goes nowhere from here on, and nobody is told; what is new comes through. */
+  const swallow = () => { for (const socket of open) socket.unpipe().resume(); };
   await listen(0);
   const own = server.address().port;
   atEnd(t, () => { if (server.listening) return cut(); });
-  return { url: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}`, cut, mend: () => listen(own) };
+  return { url: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}`, cut, swallow, mend: () => listen(own) };
+}
+
+/** Stops the process of a page for real; which one that is shows when the page says nothing any more. Returns what lets it go on. */
+export async function stopProcess(browser, page) {
+  const protocol = await browser.newBrowserCDPSession();
+  const { processInfo } = await protocol.send("SystemInfo.getProcessInfo");
+  await protocol.detach();
+  for (const { id } of processInfo.filter(({ type }) => type === "renderer").reverse()) {
+    process.kill(id, "SIGSTOP");
+    const isOther = await Promise.race([page.evaluate(() => true), new Promise((late) => setTimeout(late, 400, false))]);
+    let isStopped = true;
+    if (!isOther) return () => { if (isStopped) isStopped = !process.kill(id, "SIGCONT"); };
+    process.kill(id, "SIGCONT");
+  }
+  throw new Error("no process is that of the page");
 }
 
 /** A proxy that asks for a password by basic authentication, and passes it on with all else. */

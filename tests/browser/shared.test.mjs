@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
-import { eventually, eventuallyIn, freePort, launchBrowser, publish, startBroker, startProxy } from "./harness.mjs";
+import { eventually, eventuallyIn, freePort, launchBrowser, publish, startBroker, startProxy, stopProcess } from "./harness.mjs";
 
 const options = { timeout: 90_000 };
 let browser;
@@ -109,20 +109,6 @@ test("R28 a pattern that is refused is refused to the tab that asked", options, 
   assert.deepEqual([await heard(mixed), await heard(good), await read(good, "errors")], [[1, 2], [2], []]);
 });
 
-/** Stops the process of a page for real; which one that is shows when the page says nothing any more. Returns what lets it go on. */
-async function stopProcess({ page }) {
-  const protocol = await browser.newBrowserCDPSession();
-  const { processInfo } = await protocol.send("SystemInfo.getProcessInfo");
-  await protocol.detach();
-  for (const { id } of processInfo.filter(({ type }) => type === "renderer").reverse()) {
-    process.kill(id, "SIGSTOP");
-    const isOther = await Promise.race([page.evaluate(() => true), new Promise((late) => setTimeout(late, 400, false))]);
-    if (!isOther) return () => process.kill(id, "SIGCONT");
-    process.kill(id, "SIGCONT");
-  }
-  throw new Error("no process is that of the page");
-}
-
 /** The ways in which a leading tab ends; each returns what is to be done when all is checked. */
 const ENDS = {
   async closes({ page }) { await page.close(); },
@@ -133,13 +119,13 @@ const ENDS = {
   // As browsers freeze a page that nobody sees, which they tell it before.
   async freezes(tab) {
     await tab.page.evaluate(() => document.dispatchEvent(new Event("freeze")));
-    const goOn = await stopProcess(tab);
+    const goOn = await stopProcess(browser, tab.page);
     return async () => {
       goOn();
       await tab.page.evaluate(() => document.dispatchEvent(new Event("resume")));
     };
   },
-  "is stopped": stopProcess,
+  "is stopped": ({ page }) => stopProcess(browser, page),
   async hangs({ page }) {
     const over = page.evaluate(() => { for (const end = Date.now() + 2_000; Date.now() < end;); });
     return () => over;

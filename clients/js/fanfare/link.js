@@ -60,11 +60,11 @@ export class Link {
     });
   }
 
-  /** Asks whether anybody is there, where nothing was heard just now: no answer in time is the end of it. */
+  /** Asks whether anybody is there: no answer in time is the end of it. */
   check(patienceMs = SHORT_MS) {
     const endsAt = Date.now() + patienceMs;
     // Who is asked already has no more time than that left.
-    if (!this.welcomed || this.over || Date.now() - this.heardAt < 1000 || this.#endsAt && this.#endsAt <= endsAt) return;
+    if (!this.welcomed || this.over || this.#endsAt && this.#endsAt <= endsAt) return;
     this.#endsAt = endsAt;
     this.send({ op: "ping", ref: this.nextRef() });
     this.#after(patienceMs, () => {
@@ -108,10 +108,11 @@ export class Link {
 
   #hear(text, token) {
     this.heardAt = Date.now();
-    this.#endsAt = 0;
     let frame;
     try { frame = this.hooks.read(text); } catch { return this.end("bad_message", "not a broker"); }
     const { op, ref } = frame;
+    // What waited in the machine while it slept is from before, and answers nothing.
+    if (op === "pong" || this.#endsAt - this.heardAt < 2000) this.#endsAt = 0;
     const auth = this.#authRefs.get(ref);
     if (auth) {
       this.#authRefs.delete(ref);

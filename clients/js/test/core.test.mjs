@@ -159,7 +159,7 @@ test("R10 a gap is told to whom it concerns, and current values come again", opt
   await broker.stop();
   await broker.restart({ wiped: true });
   await publish(broker, "t.y", 2);
-  await eventually(() => tile.includes(2) && list.includes(2) && tile.at(-1) === "live");
+  await eventually(() => tile.includes(2) && list.includes(2) && tile.at(-1) === "live" && list.at(-1) === "live");
   assert.equal(tile[0], "live");
   assert.deepEqual(tile.slice(1, 2), [1]);
   assert.equal(tile[2][0], "gap");
