@@ -96,7 +96,9 @@ pub struct Frame<'a> {
     cursor: Option<&'a str>,
     #[serde(default)]
     removed: bool,
-    version: Option<u64>,
+    /// Of an event a number, and of a `welcome` the broker's.
+    #[serde(borrow, default)]
+    version: Option<&'a RawValue>,
     expires: Option<&'a str>,
     pub session: Option<&'a str>,
     #[serde(borrow, default)]
@@ -147,7 +149,7 @@ impl Client {
         };
         let carried = Carried {
             is_removed: frame.removed,
-            version: frame.version,
+            version: frame.version.map(|version| version.get().parse().expect("a number")),
             ends: frame.expires.is_some(),
             passes: id.is_none(),
         };
