@@ -95,7 +95,8 @@ async fn a_hanging_redis_leaves_the_outcome_unknown_within_a_second() {
     let publish =
         timeout(Duration::from_millis(1_500), problem(node.post("/v1/topics/a/events").body("2")));
     assert_eq!(publish.await.expect("in time"), (503, "outcome_unknown".to_owned()));
-    assert_ne!(readiness(&node).await.0, 200);
+    // It may just be busy, for as long as the largest batch takes.
+    eventually("it is not ready", async || readiness(&node).await.0 != 200).await;
     redis.signal("-CONT");
     eventually_ready(&node).await;
 }
