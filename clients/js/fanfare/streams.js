@@ -134,12 +134,18 @@ export class Streams {
   }
 
   async #refused(lane, answer) {
-    const { code = `http_${answer.status}`, detail = "what answers is no event stream: is it a proxy's page?" } = await answer.json().catch(() => ({}));
+    const { code, detail = "what answers is no event stream: is it a proxy's page?" } = await answer.json().catch(() => ({}));
     this.#leave(lane);
-    if (code !== "origin_not_allowed" && !PASSING.has(answer.status)) return this.#say({ op: "error", ref: lane, code, message: detail });
+    const status = `http_${answer.status}`;
+    // A token that is refused is refused to all of them.
+    const isFinal = code === "unauthorized" && this.token !== undefined;
+    // What is not the broker's word says nothing of the pattern, and may pass.
+    const isPassing = !code || code === "origin_not_allowed" || PASSING.has(answer.status);
+    if (!isFinal && !isPassing) return this.#say({ op: "error", ref: lane, code, message: detail });
     const seconds = Number(answer.headers.get("Retry-After"));
-    this.#say({ op: "bye", code, message: detail, retry_after_ms: seconds ? seconds * 1000 : 1000 + 2000 * Math.random() });
-    this.#end(code, detail);
+    const more = isFinal ? {} : { retry_after_ms: seconds ? seconds * 1000 : 1000 + 2000 * Math.random() };
+    this.#say({ op: "bye", code: code ?? status, message: detail, ...more });
+    this.#end(code ?? status, detail);
   }
 
   /** What a stream says, as a WebSocket would: the numbers 0 in it are those of its own subscribe. */

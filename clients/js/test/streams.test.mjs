@@ -1,6 +1,7 @@
 // Event streams, for where WebSockets do not come through.
 
 import assert from "node:assert/strict";
+import { createServer, request as httpRequest } from "node:http";
 import { test } from "node:test";
 import { EventStream } from "../fanfare/eventstream.js";
 import { client, eventually, publish, startBroker, startProxy, tokenFor, watchedSocket } from "./harness.mjs";
@@ -66,6 +67,47 @@ test("R21 what is published over event streams keeps the order of its topic", op
   await Promise.all(numbers.map((n) => fanfare.publish("a.x", n)));
   await eventually(() => got.length === numbers.length);
   assert.deepEqual(got, numbers);
+});
+
+test("R21 a proxy's page in place of an event stream passes, and nothing is lost", options, async (t) => {
+  const broker = await startBroker(t);
+  let isPage = false;
+  const server = createServer((request, response) => {
+    if (isPage) return response.writeHead(200, { "Content-Type": "text/html" }).end("<p>back soon</p>");
+    const far = httpRequest(`${broker.url}${request.url}`, { method: request.method, headers: request.headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    far.on("error", () => response.destroy());
+    response.on("close", () => far.destroy());
+    request.pipe(far);
+  });
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  t.after(() => { server.closeAllConnections(); server.close(); });
+  const { fanfare, is, errors, gaps } = client(t, `http://127.0.0.1:${server.address().port}`, without);
+  const got = [];
+  fanfare.subscribe("a", ({ data }) => got.push(data));
+  await is("live");
+  await publish(broker, "a", 1);
+  await eventually(() => got.length === 1);
+  isPage = true;
+  server.closeAllConnections();
+  await eventually(() => errors.some(({ code }) => code === "http_200"));
+  assert.notEqual(fanfare.state, "live");
+  await publish(broker, "a", 2);
+  isPage = false;
+  await eventually(() => got.length === 2);
+  assert.deepEqual([got, gaps], [[1, 2], []]);
+});
+
+test("R13 over event streams a token that is refused ends in `refused`, as it does over a WebSocket", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: SECRET });
+  for (const more of [without, {}]) {
+    const { fanfare, is } = client(t, broker.url, { ...more, token: "no-token" });
+    fanfare.subscribe("a", () => {});
+    await is("refused");
+    await assert.rejects(fanfare.ready(), { code: "unauthorized" });
+  }
 });
 
 test("R21 and R9 nothing is lost or doubled over event streams that break", options, async (t) => {
