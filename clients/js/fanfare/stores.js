@@ -365,8 +365,9 @@ class Log extends Live {
     super.live();
   }
 
-  older = (n = this.kind.how.tail) => {
-    this.#loading ??= this.#load(n).finally(() => {
+  /** Also as a handler of clicks, whose event is no number. */
+  older = (n) => {
+    this.#loading ??= this.#load(n > 0 ? n : this.kind.how.tail).finally(() => {
       this.#loading = null;
       this.dirty();
       // So that `current` has it.

@@ -248,7 +248,8 @@ test("R10 a list: the newest, those that come, and older ones up to the first", 
   let open;
   const gate = new Promise((next) => { open = next; });
   t.mock.method(globalThis, "fetch", async (...given) => { await gate; return fetch(...given); });
-  const loading = [store.older(), store.older()];
+  // As a button calls it.
+  const loading = [store.older({ type: "click" }), store.older()];
   assert.equal(loading[0], loading[1], "one at a time");
   await eventually(() => store.current.loading);
   open();
