@@ -167,7 +167,7 @@ test("R30 what renders for long, and is interrupted, shows one moment of all sto
     await publish(broker, "a", n);
     await eventually(() => place.querySelector("i").textContent === `${n}` && place.querySelector("b").textContent === `${n}`);
   }
-  assert.ok(commits > 10 && renders > 20 * commits, `${renders} renders, ${commits} commits: nothing was interrupted`);
+  assert.ok(commits >= 10 && renders > 20 * commits, `${renders} renders, ${commits} commits: nothing was interrupted`);
   assert.deepEqual(torn, []);
 });
 
