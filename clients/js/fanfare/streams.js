@@ -7,6 +7,8 @@
 import { EventStream } from "./eventstream.js";
 
 const BEAT_S = 15;
+/** A publish that is not answered by then is sent again: others of its topic wait behind it. */
+const POST_MS = 30_000;
 /** Statuses of what can't be for now. */
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
 
@@ -170,9 +172,12 @@ export class Streams {
     if (event.bound) {
       return this.#say({ op: "error", ref, code: "bound_needs_websocket", message: "a `bound` value lives with a WebSocket session, and this connection is made of event streams" });
     }
+    const stop = new AbortController();
+    const timer = setTimeout(() => stop.abort(), POST_MS);
+    timer.unref?.();
     try {
       const answer = await this.#ask("v1/events", {
-        method: "POST",
+        method: "POST", signal: stop.signal,
         headers: { "Content-Type": "application/json", ...key && { "Idempotency-Key": key } },
         body: JSON.stringify(event),
       });
@@ -182,6 +187,8 @@ export class Streams {
       this.#say({ op: "ack", ref, ...rest, ...answer.status === 200 && !rest.superseded && { repeated: true } });
     } catch (error) {
       this.#say({ op: "error", ref, code: "outcome_unknown", message: error.message });
+    } finally {
+      clearTimeout(timer);
     }
   }
 }
