@@ -102,6 +102,18 @@ async fn a_hanging_redis_leaves_the_outcome_unknown_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_events_forgotten_waits_for_a_hanging_redis_no_longer_than_a_publisher() {
+    let redis = Redis::start();
+    let node = node(&redis);
+    node.publish("a", &json!(1)).await;
+    redis.signal("-STOP");
+    let forget = timeout(Duration::from_millis(1_500), problem(node.delete("/v1/topics/a/events")));
+    assert_eq!(forget.await.expect("in time"), (503, "unavailable".to_owned()));
+    redis.signal("-CONT");
+    eventually_ready(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_may_evict_is_not_relied_on() {
     let redis = Redis::start();
     let node = node(&redis);

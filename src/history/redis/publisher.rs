@@ -30,8 +30,8 @@ use crate::metrics::EARLY_KEYS;
 use crate::model::{Cursor, Latest, NewEvent, Terms, Timestamp, Topic};
 use crate::panics::lock;
 
-/// How long a publisher waits.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// How long a publisher waits for an answer, whatever it asks for.
+pub(super) const PATIENCE: Duration = Duration::from_millis(900);
 
 /// The most events of one group, but for those of its last publish.
 const GROUP_EVENTS: usize = 1_000;

@@ -11,11 +11,13 @@ use std::time::Duration;
 use redis::RedisResult;
 use tokio::sync::Notify;
 
-use super::link::{Link, Server, away};
+use super::link::{Away, Link, Server, away};
 use super::log_state::LogState;
+use super::publisher::PATIENCE;
 use super::reads::IndexEntry;
 use super::scripts;
 use super::turn::Turn;
+use crate::clock::within;
 use crate::config::{self, Rules, Storage};
 use crate::model::{Cursor, Problem, Topic};
 
@@ -181,20 +183,26 @@ async fn remove(
     Ok(removed)
 }
 
-/// Forgets what a topic keeps now; how many events there were.
+/// Forgets what a topic keeps now; how many events there were. A step that Redis does not answer in a publisher's time is
+/// refused, and may have been made.
 pub(super) async fn forget(server: &Server, topic: Topic) -> Result<usize, Problem> {
     let link = server.link()?;
-    let forgetting = async {
-        let state = server.join(&link).await?;
-        let upto = BTreeMap::from([(topic, state.head.sequence)]);
-        let mut sum = 0;
-        loop {
-            let removed = remove(server, &link, 0, &upto, |_| "f".to_owned()).await?;
-            sum += removed;
-            if removed < STEP {
-                return Ok(sum);
-            }
+    let state = soon(server.join(&link)).await?;
+    let upto = BTreeMap::from([(topic, state.head.sequence)]);
+    let mut sum = 0;
+    loop {
+        let removed = soon(remove(server, &link, 0, &upto, |_| "f".to_owned())).await?;
+        sum += removed;
+        if removed < STEP {
+            return Ok(sum);
         }
-    };
-    forgetting.await.map_err(|error| away(&error).into())
+    }
+}
+
+/// What Redis answers, unless a publisher would have to wait longer than any does.
+async fn soon<T>(asking: impl Future<Output = RedisResult<T>>) -> Result<T, Problem> {
+    match within(PATIENCE, asking).await {
+        Ok(answer) => answer.map_err(|error| away(&error).into()),
+        Err(_) => Err(Away("it does not answer".to_owned()).into()),
+    }
 }
