@@ -6,6 +6,7 @@
 
 pub mod cache;
 pub mod grammar;
+pub mod packed;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
