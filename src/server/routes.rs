@@ -12,6 +12,7 @@ use super::Parts;
 use crate::auth::Auth;
 use crate::console::Asset;
 use crate::model::{Code, Problem};
+use crate::protocol::websocket_paths;
 use crate::session::{Sessions, require_handshake};
 use crate::{admin, console, ingress};
 
@@ -55,7 +56,6 @@ fn for_everyone(services: &mut ServiceConfig) {
         .service(path("/v1/snapshot", "GET, HEAD").route(get_or_head().to(ingress::read_snapshot)))
         .service(path("/v1/cursor", "GET, HEAD").route(get_or_head().to(ingress::read_cursor)))
         .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
-        .service(path("/v1/ws", "GET, HEAD").route(get_or_head().to(without_upgrade)))
         .service(
             path("/v1/sse", "GET, HEAD, POST")
                 .route(get().to(Sessions::sse))
@@ -64,6 +64,10 @@ fn for_everyone(services: &mut ServiceConfig) {
         )
         .service(path("/health/live", "GET, HEAD").route(get_or_head().to(admin::live)))
         .service(path("/health/ready", "GET, HEAD").route(get_or_head().to(admin::ready)));
+    for websocket in websocket_paths() {
+        let hint = get_or_head().to(without_upgrade);
+        services.service(path(websocket, "GET, HEAD").route(hint));
+    }
     for asset in &console::DOCS {
         let file = move |request: HttpRequest| async move { asset.response(request.headers()) };
         let file = get_or_head().to(file);
