@@ -28,7 +28,7 @@ export interface Event<Data = unknown, Topic extends string = string> {
   conflated?: true;
   skipped?: number;
   encoding?: "base64";
-  /** Whether `from` says that this client sent it. */
+  /** Whether this client sent it, by its `from` or by the answer to the publish. */
   own: boolean;
   /** The JSON text of `data` exactly as it was sent; with the option `raw` or `parse`. */
   raw?: string;
