@@ -14,7 +14,11 @@ export interface Store<Value> {
 export interface Standing {
   /** True until everything has come, and while a connection or what it missed is being made good. */
   stale: boolean;
-  /** Why the broker refuses the pattern, which bound was met (`too_many`), or what `load` failed by (`load`); else null. */
+  /**
+   * Why nothing comes: the broker refuses the pattern or the whole session, does not let the page's origin in (`origin_not_allowed`), does not answer
+   * (`unreachable`), or tells of nobody (`presence_off`); there is no token (`token`), or the client was closed (`closed`). Or which bound
+   * was met (`too_many`), or what `load` failed by (`load`). Else null.
+   */
   error: Failure | null;
 }
 
