@@ -4,6 +4,7 @@
 //! loads; and the modules that every page needs are one, or it would ask for one after the other. Types keep their
 //! comments, for editors show them.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use actix_web::HttpResponse;
@@ -13,6 +14,7 @@ use aws_lc_rs::digest;
 
 use super::JAVASCRIPT;
 use crate::http::cache::EntityTag;
+use crate::http::packed::{Packed, VARY};
 
 const TYPES: &str = "application/typescript; charset=utf-8";
 
@@ -27,7 +29,7 @@ pub struct Module {
     content_type: &'static str,
     /// What it consists of; the last one exports, and imports what comes before.
     sources: &'static [&'static str],
-    served: OnceLock<(String, EntityTag)>,
+    served: OnceLock<(Packed, EntityTag)>,
 }
 
 macro_rules! modules {
@@ -84,14 +86,15 @@ impl Module {
         let mut answer = HttpResponse::build(status);
         answer
             .insert_header((header::CACHE_CONTROL, "no-cache"))
-            .insert_header((header::ETAG, tag.as_str()));
+            .insert_header((header::ETAG, tag.as_str()))
+            .insert_header(VARY);
         if is_known {
             return answer.finish();
         }
         if let Some(types) = self.types() {
             answer.insert_header((X_TYPESCRIPT_TYPES, types));
         }
-        answer.content_type(self.content_type).body(text.as_str())
+        text.answer(headers, answer.content_type(self.content_type))
     }
 
     /// Where its types are, from where it is, if it has any.
@@ -101,7 +104,7 @@ impl Module {
         CLIENT.iter().any(|other| other.path == path).then(|| HeaderValue::from_str(&name).ok())?
     }
 
-    fn prepare(&self) -> (String, EntityTag) {
+    fn prepare(&self) -> (Packed, EntityTag) {
         let text = match self.content_type {
             JAVASCRIPT => joined(self.sources),
             _ => self.sources.concat(),
@@ -109,7 +112,7 @@ impl Module {
         let mut of_text = [0; 32];
         of_text.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
         let tag = EntityTag::of(&of_text);
-        (text, tag)
+        (Packed::new(Cow::Owned(text)), tag)
     }
 }
 

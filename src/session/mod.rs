@@ -24,6 +24,7 @@ mod pump;
 mod receiver;
 mod refusal;
 mod replay;
+mod resumed;
 mod rhythm;
 mod socket;
 mod stream;
@@ -34,6 +35,7 @@ mod tcp;
 mod term;
 mod values;
 mod voice;
+mod wish;
 mod encoding;
 
 use std::convert::Infallible;
