@@ -328,6 +328,8 @@ impl Intake {
                 pump.add(pattern.clone(), interval);
             }
         }
+        // Of what others have the newest of, every event may be wanted from here on.
+        pump.let_out(voice, access, live);
         while let Some(delivery) = catchup.next_held() {
             match pump.interval(live, &delivery.event.topic) {
                 Some(_) if !access.may_subscribe(&delivery.event.topic) => {}
