@@ -37,7 +37,7 @@ function expect(isSo, message) {
 /** The broker's address that ends with `/`; without one, the broker that this file came from. */
 function brokerOf(url) {
   const base = url ? new URL(`${url}`.replace(/^ws/, "http").replace(/\/*$/, "/"), globalThis.location?.href) : new URL(".", import.meta.url);
-  expect(/^https?:..[^/@?#]+[^?#]+$/.test(base), `no broker's address, such as http://localhost:8080: ${url}`);
+  expect(/^https?:..[^/@?#]+[^?#]+$/.test(base), `say where the broker is, as http://localhost:8080, not ${url}`);
   return base.href;
 }
 
