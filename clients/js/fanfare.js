@@ -150,7 +150,8 @@ export class Fanfare {
     const off = failure({ code: state === "closed" ? state : "offline" });
     if (state === "closed" || !given.queue && /waiting|refused/.test(state)) throw off;
     // As it is now, whatever becomes of it.
-    const text = this.#options.write(data);
+    let text;
+    try { text = this.#options.write(data); } catch (error) { text = { error }; }
     this.#unanswered += 1;
     try {
       while (!this.#publishing) {
