@@ -173,15 +173,22 @@ export class Streams {
     this.#say(`{${inner}${inner.trim() ? "," : ""}${JSON.stringify(more).slice(1)}`);
   }
 
-  /** Publishes behind what came before on the topic. */
+  /** Publishes behind what came before on the topic: where that is to be sent again, so is this. */
   #publish(ref, event) {
     const { topic } = event;
-    const done = Promise.resolve(this.#published.get(topic)).then(() => this.#over || this.#post(ref, event)).then(() => {
+    const done = Promise.resolve(this.#published.get(topic)).then((isAgain) => {
+      if (this.#over) return;
+      if (!isAgain || !event.key) return this.#post(ref, event);
+      this.#say({ op: "error", ref, code: "outcome_unknown", message: "what was published before on the topic has no answer" });
+      return true;
+    }).then((isAgain) => {
       if (this.#published.get(topic) === done) this.#published.delete(topic);
+      return isAgain;
     });
     this.#published.set(topic, done);
   }
 
+  /** Returns true where nobody answered. */
   async #post(ref, { key, ...event }) {
     if (event.bound) {
       return this.#say({ op: "error", ref, code: "bound_needs_websocket", message: "a `bound` value lives with a WebSocket session, and this connection is made of event streams" });
@@ -201,6 +208,7 @@ export class Streams {
       this.#say({ op: "ack", ref, ...rest, ...answer.status === 200 && !rest.superseded && { repeated: true } });
     } catch (error) {
       this.#say({ op: "error", ref, code: "outcome_unknown", message: error.message });
+      return true;
     } finally {
       clearTimeout(timer);
     }

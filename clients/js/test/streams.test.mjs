@@ -95,7 +95,7 @@ test("R21 what is published over event streams keeps the order of its topic", op
   assert.deepEqual(got, numbers);
 });
 
-test("R21 a publish over event streams that nobody answers is given up after 30 s and sent again by the same key", options, async (t) => {
+test("R21 a publish over event streams that nobody answers is given up after 30 s and sent again by the same key, in its turn", options, async (t) => {
   const broker = await startBroker(t);
   const keys = [], ended = [];
   const { url } = await startRelay(t, broker, (request, response) => {
@@ -120,7 +120,7 @@ test("R21 a publish over event streams that nobody answers is given up after 30 
   await eventually(() => got.length === 2);
   assert.equal(ended[0], false, "the request that hung was ended");
   assert.ok(keys[0] && keys.slice(1).includes(keys[0]), keys.join(" "));
-  assert.deepEqual([...got].sort(), [1, 2]);
+  assert.deepEqual(got, [1, 2]);
 });
 
 test("R21 a proxy's page in place of an event stream passes, and nothing is lost", options, async (t) => {
