@@ -16,10 +16,12 @@ use actix_service::{Service as _, ServiceFactory};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
+use super::beside::{Service, always};
 use super::line::Line;
 use super::service::{Connection, http1};
 use super::sockets::Sockets;
-use super::{Parts, Patience, Reload, Service, always, heartbeats, say_good_bye};
+use super::stop::Patience;
+use super::{Parts, Reload, heartbeats};
 use crate::auth::{Auth, Entrance};
 use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Router, Timing};
@@ -155,7 +157,7 @@ impl Local {
 
     /// Takes no new sessions and says good-bye to all others, as before a stop.
     pub async fn drain(&self) {
-        say_good_bye(&self.reload.broker, &self.permits, Patience::of(&self.config)).await;
+        Patience::of(&self.config).say_good_bye(&self.reload.broker, &self.permits).await;
     }
 }
 
