@@ -10,6 +10,8 @@ mod dialects;
 mod limit;
 #[path = "compare/peers.rs"]
 mod peers;
+#[path = "compare/run.rs"]
+mod run;
 #[path = "compare/table.rs"]
 mod table;
 #[path = "compare/trial.rs"]
@@ -26,7 +28,6 @@ use clap::Parser;
 
 use peers::{PEERS, Peer};
 use table::Trials;
-use trial::Trial;
 use works::{Work, works};
 
 /// Compares Fanfare with the systems that are found on this machine
@@ -119,7 +120,7 @@ struct Findings {
 
 impl Findings {
     fn add(&mut self, peer: &Peer, work: &Work) {
-        match Trial::run(peer, work) {
+        match run::run(peer, work) {
             Ok(trial) => {
                 for fault in trial.report.faults() {
                     let fault = format!("{} with {}: {fault}", peer.name, work.name);

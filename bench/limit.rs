@@ -12,6 +12,9 @@ use mio::{Events, Interest, Poll, Token};
 
 const LISTENER: Token = Token(0);
 
+/// The most fields of a head.
+const MAX_FIELDS: usize = 64;
+
 /// All connections, by their tokens, and who listens to what.
 struct Limit {
     poll: Poll,
@@ -28,6 +31,15 @@ struct Connection {
     /// What the system would not take at once.
     unsent: Vec<u8>,
     is_subscriber: bool,
+}
+
+/// A whole request, as far as it matters here.
+struct Request {
+    is_post: bool,
+    path: String,
+    /// What it brings where it asks for a WebSocket.
+    key: Option<String>,
+    body: Vec<u8>,
 }
 
 /// Serves on a port of this machine until the process is ended.
@@ -97,27 +109,33 @@ impl Limit {
     }
 
     /// Takes a whole request out of what was received.
-    fn request(&mut self, token: Token) -> Option<Vec<u8>> {
+    fn request(&mut self, token: Token) -> Option<Request> {
         let received = &mut self.connections.get_mut(&token)?.received;
-        let head = memchr::memmem::find(received, b"\r\n\r\n")? + 4;
-        let text = String::from_utf8_lossy(&received[..head]).to_ascii_lowercase();
-        let (_, length) = text.split_once("content-length:").unwrap_or(("", "0"));
-        let length: usize = length.lines().next()?.trim().parse().ok()?;
-        (received.len() >= head + length).then(|| received.drain(..head + length).collect())
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut head = httparse::Request::new(&mut fields);
+        let Ok(httparse::Status::Complete(begin)) = head.parse(received) else { return None };
+        let length =
+            field(head.headers, "content-length").map_or(Some(0), |text| text.parse().ok());
+        let body = received.get(begin..begin + length?)?.to_vec();
+        let request = Request {
+            is_post: head.method == Some("POST"),
+            path: head.path.unwrap_or_default().to_owned(),
+            key: field(head.headers, "sec-websocket-key").map(str::to_owned),
+            body,
+        };
+        received.drain(..begin + request.body.len());
+        Some(request)
     }
 
-    fn answer(&mut self, token: Token, request: &[u8]) {
-        let head = memchr::memmem::find(request, b"\r\n\r\n").map_or(0, |end| end + 4);
-        let text = String::from_utf8_lossy(&request[..head]);
-        let path = text.split(' ').nth(1).unwrap_or_default();
-        if text.starts_with("POST") {
+    fn answer(&mut self, token: Token, request: &Request) {
+        let path = &request.path;
+        if request.is_post {
             let topic = path.trim_start_matches("/v1/topics/").trim_end_matches("/events");
-            let (topic, data) = (topic.to_owned(), &request[head..]);
-            let receipt = self.publish(&topic, data);
+            let receipt = self.publish(topic, &request.body);
             self.send(token, receipt.as_bytes());
-        } else if let Some(key) = header(&text, "sec-websocket-key") {
-            let accept =
-                String::from_utf8_lossy(&actix_http::ws::hash_key(key.as_bytes())).into_owned();
+        } else if let Some(key) = &request.key {
+            let accept = actix_http::ws::hash_key(key.as_bytes());
+            let accept = String::from_utf8_lossy(&accept);
             let mut answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                  Sec-WebSocket-Accept: {accept}\r\n\r\n"
@@ -182,9 +200,10 @@ impl Connection {
     }
 }
 
-fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
-    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
-    lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+/// The value of a field.
+fn field<'a>(fields: &[httparse::Header<'a>], name: &str) -> Option<&'a str> {
+    let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
+    std::str::from_utf8(field.value).ok()
 }
 
 /// Appends a text frame of up to 65,535 bytes.

@@ -3,6 +3,7 @@
 pub mod cache;
 mod content;
 pub mod grammar;
+pub mod packed;
 mod problem;
 mod query;
 mod security;

@@ -40,7 +40,7 @@ fn routed() -> BTreeMap<String, BTreeSet<String>> {
     }
     // What these load is theirs.
     let pages = ["/", "/docs", "/openapi.json", "/fanfare.js", "/fanfare.d.ts"];
-    let assets = CONSOLE.iter().chain(DOCS).map(|asset| asset.path);
+    let assets = CONSOLE.iter().chain(&DOCS).map(|asset| asset.path);
     let files = assets.chain(CLIENT.iter().map(|module| module.path));
     let files = files.filter(|path| pages.contains(path));
     routes.extend(files.map(|path| (path.to_owned(), BTreeSet::from(["GET".to_owned()]))));

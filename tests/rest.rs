@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Read;
 use std::time::Duration;
 
 use fanfare::config::{Config, Rule, Who};
@@ -403,7 +404,8 @@ async fn the_client_is_served_to_the_pages_that_may_connect_and_not_twice() {
             server.get("/fanfare.js").header("origin", origin).send().await.expect("an answer");
         let said = answer.headers().get("access-control-allow-origin");
         assert_eq!(said.map(|value| value.to_str().expect("text")), allowed, "{origin}");
-        assert_eq!(answer.headers()["vary"], "Origin");
+        let varies: Vec<_> = answer.headers().get_all("vary").iter().collect();
+        assert_eq!(varies, ["Accept-Encoding", "Origin"]);
         assert_eq!(answer.headers()["content-type"], "text/javascript; charset=utf-8");
         let tag = answer.headers()["etag"].clone();
         let text = answer.text().await.expect("text");
@@ -417,6 +419,30 @@ async fn the_client_is_served_to_the_pages_that_may_connect_and_not_twice() {
     assert_eq!(live.headers()["cross-origin-resource-policy"], "cross-origin");
     let ready = server.get("/health/ready").send().await.expect("an answer");
     assert_eq!(ready.headers()["cross-origin-resource-policy"], "same-origin");
+}
+
+#[tokio::test]
+async fn pages_and_the_client_come_in_gzip_to_whoever_reads_it() {
+    let server = TestServer::open();
+    for path in ["/", "/docs.js", "/openapi.json", "/fanfare.js", "/fanfare/react.d.ts"] {
+        let plain = server.get(path).send().await.expect("an answer");
+        assert_eq!(plain.headers().get("content-encoding"), None, "{path}");
+        let plain = plain.bytes().await.expect("a text");
+        let small = server.get(path).header("accept-encoding", "br, gzip").send().await;
+        let small = small.expect("an answer");
+        assert_eq!(small.headers()["content-encoding"], "gzip", "{path}");
+        let length = small.headers()["content-length"].to_str().expect("text").to_owned();
+        let small = small.bytes().await.expect("a text");
+        assert_eq!(length, small.len().to_string(), "{path}");
+        assert!(small.len() < plain.len() / 2, "{path}: {} of {}", small.len(), plain.len());
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&small[..]).read_to_end(&mut unpacked).expect("gzip");
+        assert_eq!(unpacked, plain, "{path}");
+        let never = server.get(path).header("accept-encoding", "gzip;q=0, *").send().await;
+        assert_eq!(never.expect("an answer").headers().get("content-encoding"), None, "{path}");
+    }
+    let small = server.get("/fanfare.js").header("accept-encoding", "gzip").send().await;
+    assert!(small.expect("an answer").bytes().await.expect("a text").len() <= 8_192);
 }
 
 #[tokio::test]

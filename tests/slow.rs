@@ -236,6 +236,27 @@ async fn where_patterns_overlap_every_event_wins_then_the_higher_rate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_goes_out_before_every_event_of_its_topic_is_wanted_by_another_pattern() {
+    let server = TestServer::open();
+    let mut client = WsClient::connect(&server, "").await;
+    let paced = json!({"op": "subscribe", "topics": [">"], "max_rate": 0.5});
+    assert_eq!(client.ask(1, paced).await["op"], "ack");
+    client.until("live").await;
+    server.publish("a.x", &json!(1)).await;
+    server.publish("a.x", &json!(2)).await;
+    assert_eq!(client.until("event").await["data"], 1);
+    // Two seconds are not over: the second one waits. Behind the third it would be an older value after a newer one.
+    let all = json!({"op": "subscribe", "topics": ["a.x"]});
+    assert_eq!(client.ask(2, all).await["op"], "ack");
+    let waited = client.until("event").await;
+    assert_eq!((&waited["data"], &waited["conflated"]), (&json!(2), &json!(true)));
+    client.until("live").await;
+    server.publish("a.x", &json!(3)).await;
+    let event = client.until("event").await;
+    assert_eq!((&event["data"], event.get("conflated")), (&json!(3), None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_newest_events_that_wait_for_a_client_are_bounded() {
     let server = TestServer::with(|config| {
         config.limits.conflated_bytes = 2 << 20;

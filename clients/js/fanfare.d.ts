@@ -28,7 +28,7 @@ export interface Event<Data = unknown, Topic extends string = string> {
   conflated?: true;
   skipped?: number;
   encoding?: "base64";
-  /** Whether `from` says that this client sent it. */
+  /** Whether this client sent it, by its `from` or by the answer to the publish. */
   own: boolean;
   /** The JSON text of `data` exactly as it was sent; with the option `raw` or `parse`. */
   raw?: string;
@@ -89,7 +89,7 @@ type MatchesSegments<Topic extends string[], Pattern extends string[]> =
   Pattern extends [">"] ? (Topic extends [string, ...string[]] ? true : false)
   : Pattern extends [infer First, ...infer Others extends string[]]
     ? Topic extends [infer Segment, ...infer Rest extends string[]]
-      ? First extends "*" ? MatchesSegments<Rest, Others>
+      ? First extends "*" ? (Segment extends ">" ? false : MatchesSegments<Rest, Others>)
       : Segment extends First ? MatchesSegments<Rest, Others> : false
     : false
   : Topic extends [] ? true : false;
@@ -103,6 +103,34 @@ export type DataOf<Text extends string, Map> =
   Text extends keyof Map ? Map[Text]
   : [KeysThatMatch<Text, Map>] extends [never] ? unknown
   : Map[KeysThatMatch<Text, Map>];
+
+type SegmentsMeet<One, Other> = One extends "*" ? true : Other extends "*" ? true : One extends Other ? true : Other extends One ? true : false;
+
+type Meet<One extends string[], Other extends string[]> =
+  One extends [">"] ? (Other extends [] ? false : true)
+  : Other extends [">"] ? (One extends [] ? false : true)
+  : One extends [infer First, ...infer Rest extends string[]]
+    ? Other extends [infer Second, ...infer Others extends string[]]
+      ? SegmentsMeet<First, Second> extends true ? Meet<Rest, Others> : false
+    : false
+  : Other extends [] ? true : false;
+
+type KeysThatMeet<Text extends string, Map> = {
+  [Key in keyof Map & string]: Meet<Segments<Text>, Segments<Key>> extends true ? Key : never;
+}[keyof Map & string];
+
+/** A topic or pattern that the map of a client has something to say of; the broker's own are in no map. */
+export type PatternIn<Text extends string, Map> =
+  0 extends 1 & Map ? Text
+  : [keyof Map] extends [never] ? Text
+  : string extends Text ? Text
+  : Text extends `$${string}` ? Text
+  : [KeysThatMeet<Text, Map>] extends [never] ? { "nothing in the map of this client matches": Text }
+  : Text;
+
+/** One topic, of those. */
+export type TopicIn<Text extends string, Map> =
+  Text extends `${string}*${string}` | `${string}>${string}` ? { "one topic is meant, and this is a pattern": Text } : PatternIn<Text, Map>;
 
 export interface SubscribeOptions {
   /** First the current value of each topic. Also behind a gap, as `last`. */
@@ -203,13 +231,13 @@ export declare class Fanfare<Map extends Payloads = {}> {
   readonly session: string | null;
 
   /** Hears the events of a topic or pattern. */
-  subscribe<const Text extends string>(pattern: Text, handler: Handler<DataOf<Text, Map>, string>): Undo & Disposable;
-  subscribe<const Text extends string>(pattern: Text, options: SubscribeOptions, handler: Handler<DataOf<Text, Map>, string>): Undo & Disposable;
+  subscribe<const Text extends string>(pattern: Text & PatternIn<Text, Map>, handler: Handler<DataOf<Text, Map>, string>): Undo & Disposable;
+  subscribe<const Text extends string>(pattern: Text & PatternIn<Text, Map>, options: SubscribeOptions, handler: Handler<DataOf<Text, Map>, string>): Undo & Disposable;
   /** For a loop: `for await (const event of fanfare.subscribe("orders.>"))`. */
-  subscribe<const Text extends string>(pattern: Text, options?: LoopOptions): Undo & Disposable & AsyncIterable<Event<DataOf<Text, Map>>>;
+  subscribe<const Text extends string>(pattern: Text & PatternIn<Text, Map>, options?: LoopOptions): Undo & Disposable & AsyncIterable<Event<DataOf<Text, Map>>>;
 
   /** Publishes, once however often the way breaks; rejects with a `FanfareError`. */
-  publish<const Text extends string>(topic: Text, data: unknown extends DataOf<Text, Map> ? unknown : DataOf<Text, Map> | undefined, options?: PublishOptions): Promise<Receipt>;
+  publish<const Text extends string>(topic: Text & TopicIn<Text, Map>, data: unknown extends DataOf<Text, Map> ? unknown : DataOf<Text, Map> | undefined, options?: PublishOptions): Promise<Receipt>;
 
   on(name: "state", listener: (change: StateChange) => void): () => void;
   on(name: "gap", listener: (gap: Gap) => void): () => void;

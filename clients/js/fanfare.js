@@ -11,18 +11,21 @@ import { isHidden, watch } from "./fanfare/wake.js";
 
 /** How long a welcome may take, twice as long after two that did not come; how long a connection stands that is no failure. */
 const WELCOME_MS = 5_000, STABLE_MS = 5_000, AGAIN_MS = 5_000;
-/** A WebSocket is tried again beside event streams. */
-const SOCKET_AGAIN_MS = 600_000;
+/** How long event streams are what a tab begins with, once only they came through. */
+const STREAMS_MS = 600_000;
 
 /** What this client and its broker have in common, where they are of one release. */
 const RELEASE = "0.1.";
+
+/** Loads what not every page needs. Browsers of before 2026 keep an import that failed, and have it under another address. */
+const lazy = (load) => load().catch(() => import(`${/"(.+)"/.exec(load)?.[1]}?${Date.now()}`));
 
 const report = (error) => (globalThis.reportError ?? console.error)(error);
 
 /** Whether this tab found out lately that only event streams come through to a broker. */
 function recalls(url) {
   // Not everything has a storage, or lets it be used.
-  try { return Date.now() - sessionStorage.getItem(`fanfare.streams ${url}`) < SOCKET_AGAIN_MS; } catch {}
+  try { return Date.now() - sessionStorage.getItem(`fanfare.streams ${url}`) < STREAMS_MS; } catch {}
 }
 
 const failure = (said) => Object.assign(new Error(said.message ?? said.code), said);
@@ -34,7 +37,7 @@ function expect(isSo, message) {
 /** The broker's address that ends with `/`; without one, the broker that this file came from. */
 function brokerOf(url) {
   const base = url ? new URL(`${url}`.replace(/^ws/, "http").replace(/\/*$/, "/"), globalThis.location?.href) : new URL(".", import.meta.url);
-  expect(/^http/.test(base.protocol), "say where the broker is: new Fanfare(url)");
+  expect(/^https?:..[^/@?#]+[^?#]+$/.test(base), `say where the broker is, as http://localhost:8080, not ${url}`);
   return base.href;
 }
 
@@ -58,11 +61,10 @@ export class Fanfare {
   #stableAt = Infinity;
   /** The last error that was told, so that each is told once. */
   #told;
-  /** Whether a WebSocket was tried again since event streams had to do. */
-  #tried = false;
+  #refusal;
+  #printed;
   #stayUntil = 0;
   #timers = {};
-  #sessions = [];
   #unwatch;
   #reason;
   #version;
@@ -74,7 +76,7 @@ export class Fanfare {
     if (url && typeof url === "object" && !(url instanceof URL)) [url, options] = [undefined, url];
     this.url = brokerOf(url);
     this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, read: JSON.parse, write: JSON.stringify, ...options };
-    if (recalls(this.url)) [this.#failures, this.#tried] = [2, true];
+    if (recalls(this.url)) this.#failures = 2;
     this.#unwatch = watch(() => this.#wake(), () => this.#suspend());
   }
 
@@ -86,8 +88,9 @@ export class Fanfare {
   // ---- What an application says ---------------------------------------------------------------
 
   /** Hears the events of a pattern. Returns an undo, which is also what `for await` runs over where there is no handler. */
-  subscribe(pattern, options = {}, handler) {
+  subscribe(pattern, options, handler) {
     if (typeof options === "function") [options, handler] = [{}, options];
+    options ??= {};
     if (this.state === "closed") throw failure({ code: "closed" });
     expect(pattern && pattern.split && (!handler || handler.call), "subscribe(pattern, options, handler)");
     const { snapshot, last, tail, since, latest, maxRate, signal, onGap, onLive, onError } = options;
@@ -99,7 +102,7 @@ export class Fanfare {
       // What was let go of waits for more to be wanted, not for less.
       if (this.state !== "idle") this.#soon();
     };
-    const feed = handler ? null : import("./fanfare/feed.js").then(({ Feed }) => new Feed(undo, options));
+    const feed = handler ? null : lazy(() => import("./fanfare/feed.js")).then(({ Feed }) => new Feed(undo, options));
     const toFeed = (deed) => feed?.then(deed).catch(() => {});
     handler ??= (event) => { toFeed((each) => each.push(event)); };
     const call = (...given) => this.#call(...given);
@@ -111,8 +114,11 @@ export class Fanfare {
       refused: (error) => {
         call(onError, error);
         subscription.end(failure(error));
-        this.#emit("error", error);
-        if (/^(unavailable|internal|too_many)$/.test(error.code)) this.#later("again", AGAIN_MS, () => { this.#resume.again(); this.#drive(); });
+        const isPassing = /^(unavailable|internal|too_many)$/.test(error.code);
+        if (isPassing) this.#later("again", AGAIN_MS, () => { this.#resume.again(); this.#drive(); });
+        // What is refused for what there is too much of, or too little, says so once for all of it.
+        if (!isPassing || error.message !== this.#refusal) this.#fail(error, onError || feed);
+        this.#refusal = error.message;
       },
       end: (error) => toFeed((each) => each.fail(error)),
     };
@@ -134,18 +140,19 @@ export class Fanfare {
   async publish(topic, data, options) {
     const given = { queue: this.#options.queue, ...options, topic };
     const { state } = this;
-    if (state === "closed" || !given.queue && /waiting|refused/.test(state)) {
-      throw failure({ code: state === "closed" ? state : "offline" });
-    }
+    const off = failure({ code: state === "closed" ? state : "offline" });
+    if (state === "closed" || !given.queue && /waiting|refused/.test(state)) throw off;
     // As it is now, whatever becomes of it.
     const text = this.#options.write(data);
     this.#unanswered += 1;
     try {
-      if (!this.#publishing) {
-        const { Publishing } = await import("./fanfare/publishing.js");
-        this.#publishing ??= new Publishing();
+      while (!this.#publishing) {
+        const { Publishing } = await lazy(() => import("./fanfare/publishing.js")).catch(() => ({}));
+        if (this.state === "closed" || !Publishing && !given.queue) throw off;
+        if (Publishing) this.#publishing ??= new Publishing((error) => this.#fail(error));
+        else await new Promise((next) => setTimeout(next, AGAIN_MS));
       }
-      const answer = this.#publishing.add(given, text, this.session);
+      const answer = this.#publishing.add(given, text);
       this.#soon();
       return await answer;
     } finally {
@@ -188,6 +195,12 @@ export class Fanfare {
   async renew() {
     const link = this.#link;
     if (!link?.ready) return this.reconnect();
+    if (link.isStreams) {
+      // A stream can't be given another token: others take over, from where it stands.
+      const error = await this.#replace(true);
+      if (error) throw error;
+      return;
+    }
     const token = await this.token();
     // It belongs to the connection that it was asked for.
     if (!token || link.over) return;
@@ -220,6 +233,12 @@ export class Fanfare {
   /** A handler that throws stops nobody else. */
   #threw(error, code = "handler") {
     this.#emit("error", { code, message: `${error?.message ?? error}`, error }) || report(error);
+  }
+
+  /** An error that nobody hears is on the console, once. */
+  #fail(error, isHeard) {
+    const said = `fanfare: ${error.code}: ${error.message}`;
+    if (!this.#emit("error", error) && !isHeard && said !== this.#printed) console.warn(this.#printed = said);
   }
 
   /** Tells all who listen, and returns whether anybody does. */
@@ -274,14 +293,15 @@ export class Fanfare {
     if (!link?.isOpen) return;
     let request;
     while ((request = this.#resume.next(link.nextRef()))) link.send(request);
-    while ((request = this.#publishing?.next(() => link.nextRef()))) link.send(request);
+    while ((request = this.#publishing?.next(() => link.nextRef(), link.session))) link.send(request);
     const pauseMs = this.#publishing?.pauseMs;
     if (pauseMs) this.#later("publish", pauseMs, () => this.#drive());
     if (!this.#isLive && this.#resume.settled) {
       this.#isLive = true;
       this.#reason = this.#told = undefined;
+      const isNews = this.state !== "live" && link.socket.why;
       this.#set("live");
-      if (link.socket.why) this.#tell(link.socket.why);
+      if (isNews) this.#tell(isNews);
     }
   }
 
@@ -340,8 +360,8 @@ export class Fanfare {
     try {
       const { parse, raw, read, schemas, WebSocket } = this.#options;
       const token = await this.token();
-      if (parse || raw || schemas) this.#read ??= (await import("./fanfare/reading.js")).reader(this.#options, matcher);
-      const { Streams } = isStreams ? await import("./fanfare/streams.js") : {};
+      if (parse || raw || schemas) this.#read ??= (await lazy(() => import("./fanfare/reading.js"))).reader(this.#options, matcher);
+      const { Streams } = isStreams ? await lazy(() => import("./fanfare/streams.js")) : {};
       if (this.#opening !== opening) return;
       const socket = Streams ? new Streams(this.url, token, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
       const link = new Link(socket, token, WELCOME_MS * (this.#failures < 2 ? 1 : 2), {
@@ -354,7 +374,7 @@ export class Fanfare {
       if (this.#link) this.#next = link;
       else this.#link = link;
     } catch (error) {
-      if (this.#opening !== opening || this.#link) return;
+      if (this.#opening !== opening || this.#link) return error;
       if (isStreams) this.#failures += 1;
       this.#retry({ code: error.code ?? "unreachable", message: error.message });
     } finally {
@@ -366,7 +386,7 @@ export class Fanfare {
   async token() {
     const { token } = this.#options;
     if (token === undefined) return;
-    this.#tokens ??= new (await import("./fanfare/tokens.js")).Tokens(token, () => this.#link?.ready && this.renew(), (error) => this.#tell(error, true));
+    this.#tokens ??= new (await lazy(() => import("./fanfare/tokens.js"))).Tokens(token, () => this.#link?.ready && this.renew(), (error) => this.#tell(error, true));
     return this.#tokens.get();
   }
 
@@ -376,34 +396,26 @@ export class Fanfare {
     if (link !== this.#link) return;
     // Nothing comes over an old one from here on; what was under way there is said again here.
     this.#cut();
+    this.#refusal = undefined;
     this.#resume.lanes = link.isStreams;
     this.#resume.again();
     Promise.resolve(this.#publishing?.bindAgain()).then(() => old?.end("replaced"));
     const { version = RELEASE } = link;
-    if (version !== this.#version && !version.startsWith(RELEASE)) this.#emit("error", { code: "version", message: `${version}, not ${RELEASE}x` });
-    this.#version = version;
-    this.#sessions = [link.session, ...this.#sessions.slice(0, 9)];
+    if (version !== this.#version && !(this.#version = version).startsWith(RELEASE)) this.#fail({ code: "version", message: `${version}, not ${RELEASE}x` });
     this.#stableAt = Date.now() + STABLE_MS;
-    if (link.socket.why) {
-      this.#later("socket", this.#tried ? SOCKET_AGAIN_MS : 1000, () => { this.#tried = true; this.#replace(); });
-    } else {
-      this.#failures = 0;
-      this.#tried = false;
-    }
+    if (!link.socket.why) this.#failures = 0;
     this.#drive();
   }
 
-  /** Opens a WebSocket beside this connection, which is let go of once that is there. */
-  #replace() {
-    if (!this.#next && !this.#opening && this.#link?.ready) this.#open(false);
+  /** Opens another connection beside this one, which is let go of once that is there. */
+  async #replace(isStreams) {
+    if (!this.#next && !this.#opening && this.#link?.ready) return this.#open(isStreams);
   }
 
   #ended(link, reason) {
     if (link === this.#next) {
       this.#next = null;
-      if (!this.#link?.isStreams) return;
-      this.#link.socket.remember();
-      this.#later("socket", SOCKET_AGAIN_MS, () => this.#replace());
+      this.#link?.socket.missed?.(link.isStreams);
     }
     if (link !== this.#link) return;
     const wasLive = this.#isLive;
@@ -418,6 +430,7 @@ export class Fanfare {
   }
 
   #retry({ code, message, final, retry_after_ms: hintMs }) {
+    if (final && code === "unauthorized") message += this.#tokens?.hint ?? "";
     this.#reason = { code, message };
     // The end of a token is no refusal of who can have another one.
     if (final && (code !== "unauthorized" || typeof this.#options.token !== "function" || this.#told === code)) {
@@ -435,7 +448,7 @@ export class Fanfare {
 
   /** An error event; where the same was told before, only `anew`. */
   #tell({ code, message }, anew) {
-    if (anew || code !== this.#told) this.#emit("error", { code, message });
+    if (anew || code !== this.#told) this.#fail({ code, message });
     this.#told = code;
   }
 
@@ -443,6 +456,7 @@ export class Fanfare {
 
   #take(link, frame, text) {
     if (link !== this.#link) return;
+    if (this.#publishing?.take(frame, () => this.#take(link, frame, text))) return this.#drive();
     const { op, ref, code, message } = frame;
     if (op === "event") return this.#event(frame, text);
     if (op === "trouble") return this.#set(this.state, { trouble: code === "over" ? null : message });
@@ -451,12 +465,12 @@ export class Fanfare {
       // Another broker may be behind the same address; where it is this one, it says so again.
       if (Date.now() < this.#stayUntil) return;
       this.#stayUntil = Date.now() + frame.within_ms;
-      return this.#replace();
+      return this.#replace(link.isStreams && !frame.socket);
     }
     if (op === "error" && ref === undefined) {
-      this.#emit("error", { code, message });
+      this.#fail({ code, message });
       if (code === "forbidden") this.#resume.doubt();
-    } else if (!this.#publishing?.take(frame)) {
+    } else {
       const patterns = this.#resume.take(frame);
       if (patterns?.length) this.#emit("gap", { since: frame.since, topics: frame.topics, patterns });
     }
@@ -464,7 +478,7 @@ export class Fanfare {
   }
 
   #event(event, text) {
-    event.own = this.#sessions.includes(event.from?.session);
+    event.own = Boolean(this.#publishing?.isOwn(event, this.session));
     try {
       this.#read?.(event, text);
     } catch (error) {

@@ -3,6 +3,8 @@
 //! A shell around the [`Worker`]: it takes what waits in its inbox, keeps the time for it, and lets it answer
 //! what other threads ask. Sessions live on the same thread and call the worker themselves.
 
+mod requests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
@@ -10,16 +12,17 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
+pub(super) use self::requests::{Asked, Drain, Leave, RecheckRights, Tell, WorkerAddress};
 use super::inbox::{Inbox, InboxStream, Item};
 use super::outlook::Outlook;
 use super::router::Router;
 use super::seat::WorkerHandle;
 use super::subscriber::{SessionKey, Subscriber};
 use super::worker::Worker;
-use super::{Answer, Observer, Question, Timing};
+use super::{Observer, Timing};
 use crate::clock::{Instant, Pulse, Rounds, TICK};
 use crate::metrics::Metrics;
-use crate::model::{Close, Trouble};
+use crate::model::Close;
 
 /// How often a drain ends a share of the sessions.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
@@ -180,73 +183,6 @@ impl<S: Subscriber> Handler<More> for Fanout<S> {
     }
 }
 
-/// What another thread asks about the sessions of this one.
-#[derive(Message, Clone)]
-#[rtype(result = "Answer")]
-pub(super) struct Asked(pub(super) Arc<Question>);
-
-impl<S: Subscriber> Handler<Asked> for Fanout<S> {
-    type Result = MessageResult<Asked>;
-
-    fn handle(&mut self, Asked(question): Asked, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.worker.call(|worker| worker.answer(&question)))
-    }
-}
-
-/// Tells every session of this worker that rights may be others now.
-#[derive(Message, Clone)]
-#[rtype(result = "()")]
-pub(super) struct RecheckRights;
-
-impl<S: Subscriber> Handler<RecheckRights> for Fanout<S> {
-    type Result = ();
-
-    fn handle(&mut self, RecheckRights: RecheckRights, _: &mut Self::Context) {
-        self.worker.call(|worker| worker.recheck_all_rights());
-    }
-}
-
-/// Tells every session of this worker how the log is.
-#[derive(Message, Clone)]
-#[rtype(result = "()")]
-pub(super) struct Tell(pub(super) Trouble);
-
-impl<S: Subscriber> Handler<Tell> for Fanout<S> {
-    type Result = ();
-
-    fn handle(&mut self, Tell(trouble): Tell, _: &mut Self::Context) {
-        self.worker.call(|worker| worker.tell(trouble));
-    }
-}
-
-/// Tells every session of this worker to go elsewhere, evenly over the time there is.
-#[derive(Message, Clone)]
-#[rtype(result = "()")]
-pub(super) struct Leave;
-
-impl<S: Subscriber> Handler<Leave> for Fanout<S> {
-    type Result = ();
-
-    fn handle(&mut self, Leave: Leave, _: &mut Self::Context) {
-        self.worker.call(|worker| worker.begin_goaways());
-    }
-}
-
-/// Ends every session of this worker, evenly over some time.
-#[derive(Message, Clone)]
-#[rtype(result = "()")]
-pub(super) struct Drain {
-    pub(super) over: Duration,
-}
-
-impl<S: Subscriber> Handler<Drain> for Fanout<S> {
-    type Result = ResponseActFuture<Self, ()>;
-
-    fn handle(&mut self, drain: Drain, _: &mut Self::Context) -> Self::Result {
-        Box::pin(end_evenly(self.worker.clone(), drain.over).into_actor(self))
-    }
-}
-
 /// Ends every session of a worker, evenly over some time.
 async fn end_evenly<S: Subscriber>(worker: WorkerHandle<S>, over: Duration) {
     let mut waiting = worker.call(|worker| worker.everyone());
@@ -257,27 +193,5 @@ async fn end_evenly<S: Subscriber>(worker: WorkerHandle<S>, over: Duration) {
             worker.end(session, Close::Restart);
         }
         tokio::time::sleep(DRAIN_STEP).await;
-    }
-}
-
-/// The broker actor of one worker thread, as other threads see it.
-#[derive(Clone)]
-pub(super) struct WorkerAddress {
-    pub(super) asked: Recipient<Asked>,
-    pub(super) recheck_rights: Recipient<RecheckRights>,
-    pub(super) tell: Recipient<Tell>,
-    pub(super) leave: Recipient<Leave>,
-    pub(super) drain: Recipient<Drain>,
-}
-
-impl WorkerAddress {
-    pub(super) fn of<S: Subscriber>(fanout: &Addr<Fanout<S>>) -> Self {
-        Self {
-            asked: fanout.clone().recipient(),
-            recheck_rights: fanout.clone().recipient(),
-            tell: fanout.clone().recipient(),
-            leave: fanout.clone().recipient(),
-            drain: fanout.clone().recipient(),
-        }
     }
 }

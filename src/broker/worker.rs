@@ -5,7 +5,10 @@
 //! another does not. What a call finds out about others (that they must end, that something is to be
 //! read) is done after it, in order.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod answers;
+mod clockwork;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -19,13 +22,13 @@ use super::goaways::Goaways;
 use super::inbox::Item;
 use super::outlook::Outlook;
 use super::router::{Router, WorkerId};
-use super::subscriber::{Changed, Delivered, Joined, SessionKey, SessionView, Subscriber};
+use super::subscriber::{Changed, Delivered, Joined, SessionKey, Subscriber};
 use super::topics::{Subscribed, Topics};
-use super::{Answer, BarrierId, Observer, Question, SessionInfo, Sort, Timing};
+use super::{BarrierId, Observer, SessionInfo, Timing};
 use crate::clock::{Clock, Instant};
-use crate::history::{ListTopics, Loss, LostTopic};
+use crate::history::{Loss, LostTopic};
 use crate::metrics::{Metrics, TransportLabel};
-use crate::model::{Close, Cursor, Ended, Pattern, Topic, Trouble};
+use crate::model::{Close, Ended, Pattern, Trouble};
 
 /// How many sessions write in one turn.
 const TURN: usize = 64;
@@ -361,22 +364,6 @@ impl<S: Subscriber> Worker<S> {
         full.into_iter().for_each(|key| self.settle(key));
     }
 
-    fn beat(&mut self, position: Cursor) {
-        let ticks = self.ticks;
-        let is_due = |entry: &Entry<S>| ticks % u64::from(entry.every) == u64::from(entry.beat);
-        let beaten = self.sessions.iter_mut().filter(|(_, entry)| is_due(entry));
-        let beaten: Vec<_> = beaten
-            .map(|(slot, entry)| (entry.key(slot), entry.subscriber.beat(position)))
-            .collect();
-        for (key, beat) in beaten {
-            match beat {
-                Ok(()) => self.settle(key),
-                Err(close) => self.end(key, close),
-            }
-        }
-        self.ticks += 1;
-    }
-
     fn broken(&mut self, loss: &Loss) {
         let barrier = self.new_barrier();
         let Some(topics) = &loss.topics else {
@@ -399,23 +386,6 @@ impl<S: Subscriber> Worker<S> {
         self.errands.extend(errand.map(|errand| (key, errand)));
     }
 
-    /// Asks those whose time has come whether they may stay.
-    pub(super) fn pass_deadlines(&mut self, now: Instant) {
-        for key in self.deadlines.take(now) {
-            let Some(entry) = self.entry(key) else { continue };
-            match entry.subscriber.due() {
-                Ok(()) => self.settle(key),
-                Err(close) => self.end(key, close),
-            }
-        }
-    }
-
-    /// When something is to be done by the clock.
-    pub(super) fn next_alarm(&self) -> Option<Instant> {
-        let next = [self.alarms.next(), self.deadlines.next(), self.goaways.next()];
-        next.into_iter().flatten().min()
-    }
-
     /// Tells every session how the log is.
     pub(super) fn tell(&mut self, trouble: Trouble) {
         self.trouble = (trouble != Trouble::Over).then_some(trouble);
@@ -427,28 +397,6 @@ impl<S: Subscriber> Worker<S> {
     /// What who comes now is to be told of the log.
     pub(super) fn trouble(&self) -> Option<Trouble> {
         self.trouble
-    }
-
-    /// Has every session told to go elsewhere, evenly over the time there is for that.
-    pub(super) fn begin_goaways(&mut self) {
-        let (now, sessions) = (self.now(), self.keys());
-        self.goaways.begin(&sessions, now);
-    }
-
-    /// Tells those whose turn it is to go elsewhere, unless it is too late for that.
-    pub(super) fn pass_goaways(&mut self, now: Instant) {
-        let Some((due, left)) = self.goaways.take(now) else { return };
-        for key in due {
-            self.with(key, |subscriber| subscriber.go_away(left));
-        }
-    }
-
-    /// Has those write whose time has come.
-    pub(super) fn pass_alarms(&mut self, now: Instant) {
-        self.flush.begin(now);
-        for key in self.alarms.take(now) {
-            self.add_to_flush(key);
-        }
     }
 
     pub(super) fn add_to_flush(&mut self, key: SessionKey) {
@@ -489,102 +437,6 @@ impl<S: Subscriber> Worker<S> {
     /// Every session that is here.
     pub(super) fn everyone(&self) -> VecDeque<SessionKey> {
         self.keys().into()
-    }
-
-    /// Answers for the sessions of this thread.
-    pub(super) fn answer(&mut self, question: &Question) -> Answer {
-        match question {
-            Question::Count(topics) => {
-                Answer::Counts(topics.iter().map(|topic| self.receivers(topic).count()).collect())
-            }
-            Question::Topics(list) => Answer::Topics(self.topic_names(list)),
-            Question::Members(topic, range) => {
-                let members = self.receivers(topic).map(|entry| (&*entry.info.id, entry));
-                let members = range.pick(members).into_iter();
-                Answer::Members(members.map(|entry| entry.info.clone()).collect())
-            }
-            Question::Sessions(user, range) => {
-                let sessions = self.sessions_of(user.as_deref());
-                let sessions = sessions.map(|(key, entry)| (&*entry.info.id, (key, entry)));
-                let sessions = range.pick(sessions).into_iter();
-                Answer::Sessions(sessions.map(|(key, entry)| self.view(key, entry)).collect())
-            }
-            Question::RankedSessions(user, ranking) => {
-                let sessions = self
-                    .sessions_of(user.as_deref())
-                    .map(|(key, entry)| (entry.value(ranking.sort), &*entry.info.id, (key, entry)));
-                let sessions = ranking.pick(sessions).into_iter();
-                Answer::Sessions(sessions.map(|(key, entry)| self.view(key, entry)).collect())
-            }
-            Question::EndSession(id) => self.end_each(Close::Policy, |info| *info.id == **id),
-            Question::EndUser(user) => {
-                self.end_each(Close::Policy, |info| info.user() == Some(user))
-            }
-            Question::EndRevoked(revocation) => self.end_each(Close::Unauthorized, |info| {
-                info.bearer.as_ref().is_some_and(|bearer| revocation.covers(bearer))
-            }),
-            Question::CountUsers(topic, users) => Answer::Counts(self.count_users(topic, users)),
-            Question::Redeem(_) => Answer::Redeemed(None),
-            // What is said of who comes and goes is known elsewhere.
-            Question::Present(..) => Answer::Present(Vec::new()),
-            Question::Rooms(..) => Answer::Rooms(Vec::new()),
-        }
-    }
-
-    /// Those who would receive an event of a topic.
-    fn receivers(&self, topic: &Topic) -> impl Iterator<Item = &Entry<S>> {
-        let subscribed = self.topics.subscribers(topic);
-        let entries = subscribed.filter_map(|key| self.sessions.get(key.slot as usize));
-        entries.filter(|entry| entry.subscriber.may_receive(topic))
-    }
-
-    fn count_users(&self, topic: &Topic, users: &[String]) -> Vec<usize> {
-        let mut sessions_by_user: HashMap<_, _> =
-            users.iter().map(|user| (user.as_str(), 0)).collect();
-        for user in self.receivers(topic).filter_map(|entry| entry.info.user()) {
-            sessions_by_user.entry(user).and_modify(|sessions| *sessions += 1);
-        }
-        users.iter().map(|user| sessions_by_user[user.as_str()]).collect()
-    }
-
-    fn topic_names(&self, ListTopics { pattern, after, limit }: &ListTopics) -> Vec<Topic> {
-        let subscribed = self.topics.exact().filter_map(Pattern::as_topic);
-        let is_after = |topic: &Topic| after.as_ref().is_none_or(|after| topic > after);
-        let matching = subscribed.filter(|topic| pattern.matches(topic) && is_after(topic));
-        let mut topics: Vec<_> = matching.collect();
-        topics.sort_unstable();
-        topics.truncate(*limit);
-        topics
-    }
-
-    fn sessions_of(&self, user: Option<&str>) -> impl Iterator<Item = (SessionKey, &Entry<S>)> {
-        let of_user = move |entry: &Entry<S>| user.is_none() || entry.info.user() == user;
-        let all = self.sessions.iter().filter(move |(_, entry)| of_user(entry));
-        all.map(|(slot, entry)| (entry.key(slot), entry))
-    }
-
-    fn view(&self, key: SessionKey, entry: &Entry<S>) -> SessionView {
-        let mut subscriptions: Vec<_> = self.topics.patterns(key).cloned().collect();
-        subscriptions.sort_unstable();
-        let queued_bytes = entry.subscriber.queued_bytes();
-        SessionView { info: entry.info.clone(), subscriptions, queued_bytes }
-    }
-
-    fn end_each(&mut self, close: Close, is_meant: impl Fn(&SessionInfo) -> bool) -> Answer {
-        let meant = self.sessions.iter().filter(|(_, entry)| is_meant(&entry.info));
-        let keys: Vec<_> = meant.map(|(slot, entry)| entry.key(slot)).collect();
-        keys.iter().for_each(|key| self.end(*key, close));
-        Answer::Ended(keys.len())
-    }
-}
-
-impl<S: Subscriber> Entry<S> {
-    /// What it is listed by.
-    fn value(&self, sort: Sort) -> u64 {
-        match sort {
-            Sort::QueuedBytes => self.subscriber.queued_bytes() as u64,
-            Sort::Since => self.info.since_millis(),
-        }
     }
 }
 

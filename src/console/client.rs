@@ -1,9 +1,10 @@
 //! The broker's own client, which it serves to the pages that talk to it (`clients/js`).
 //!
-//! What is served is the source, without indentation and the lines that are comments, which would be a third of what each page
-//! loads; and the modules that every page needs are one, or it would ask for one after the other. Types keep their
+//! What is served is the source, without indentation, the lines that are comments and the spaces that mean nothing, which would be more
+//! than a third of what each page loads; and the modules that every page needs are one, or it would ask for one after the other. Types keep their
 //! comments, for editors show them.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use actix_web::HttpResponse;
@@ -13,6 +14,7 @@ use aws_lc_rs::digest;
 
 use super::JAVASCRIPT;
 use crate::http::cache::EntityTag;
+use crate::http::packed::{Packed, VARY};
 
 const TYPES: &str = "application/typescript; charset=utf-8";
 
@@ -27,7 +29,7 @@ pub struct Module {
     content_type: &'static str,
     /// What it consists of; the last one exports, and imports what comes before.
     sources: &'static [&'static str],
-    served: OnceLock<(String, EntityTag)>,
+    served: OnceLock<(Packed, EntityTag)>,
 }
 
 macro_rules! modules {
@@ -62,11 +64,11 @@ modules! {
     "fanfare/react.js": JAVASCRIPT, ["fanfare/react.js"],
     "fanfare/stores.d.ts": TYPES, ["fanfare/stores.d.ts"],
     "fanfare/stores.js": JAVASCRIPT, ["fanfare/stores.js"],
-    "fanfare/reading.js": JAVASCRIPT, ["fanfare/reading.js"],
+    "fanfare/reading.js": JAVASCRIPT, ["fanfare/raw.js", "fanfare/reading.js"],
     "fanfare/resume.js": JAVASCRIPT, ["fanfare/resume.js"],
     "fanfare/shared.js": JAVASCRIPT, ["fanfare/shared.js"],
     "fanfare/shared.d.ts": TYPES, ["fanfare/shared.d.ts"],
-    "fanfare/streams.js": JAVASCRIPT, ["fanfare/streams.js"],
+    "fanfare/streams.js": JAVASCRIPT, ["fanfare/eventstream.js", "fanfare/streams.js"],
     "fanfare/svelte.d.ts": TYPES, ["fanfare/svelte.d.ts"],
     "fanfare/svelte.js": JAVASCRIPT, ["fanfare/svelte.js"],
     "fanfare/tokens.js": JAVASCRIPT, ["fanfare/tokens.js"],
@@ -84,14 +86,15 @@ impl Module {
         let mut answer = HttpResponse::build(status);
         answer
             .insert_header((header::CACHE_CONTROL, "no-cache"))
-            .insert_header((header::ETAG, tag.as_str()));
+            .insert_header((header::ETAG, tag.as_str()))
+            .insert_header(VARY);
         if is_known {
             return answer.finish();
         }
         if let Some(types) = self.types() {
             answer.insert_header((X_TYPESCRIPT_TYPES, types));
         }
-        answer.content_type(self.content_type).body(text.as_str())
+        text.answer(headers, answer.content_type(self.content_type))
     }
 
     /// Where its types are, from where it is, if it has any.
@@ -101,7 +104,7 @@ impl Module {
         CLIENT.iter().any(|other| other.path == path).then(|| HeaderValue::from_str(&name).ok())?
     }
 
-    fn prepare(&self) -> (String, EntityTag) {
+    fn prepare(&self) -> (Packed, EntityTag) {
         let text = match self.content_type {
             JAVASCRIPT => joined(self.sources),
             _ => self.sources.concat(),
@@ -109,7 +112,7 @@ impl Module {
         let mut of_text = [0; 32];
         of_text.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
         let tag = EntityTag::of(&of_text);
-        (text, tag)
+        (Packed::new(Cow::Owned(text)), tag)
     }
 }
 
@@ -122,13 +125,13 @@ fn joined(sources: &[&str]) -> String {
     let parts = parts.iter().map(|part| without_comments(part).replace("\nexport ", "\n"));
     let parts: String =
         parts.map(|part| part.strip_prefix("export ").unwrap_or(&part).to_owned()).collect();
-    let is_kept = |line: &&str| !line.starts_with("import {");
+    let is_kept = |line: &&str| !line.starts_with("import{") && !line.starts_with("import {");
     let last: String =
         without_comments(last).lines().filter(is_kept).flat_map(|line| [line, "\n"]).collect();
     parts + &last
 }
 
-/// A source without indentation and the lines that are comments and nothing else.
+/// A source without indentation, the lines that are comments and nothing else, and the spaces around punctuation.
 fn without_comments(source: &str) -> String {
     let mut is_within = false;
     let is_code = |line: &&str| {
@@ -138,7 +141,44 @@ fn without_comments(source: &str) -> String {
         is_within = was_within && !text.ends_with("*/");
         !was_within && !text.starts_with("//") && !text.is_empty()
     };
-    source.lines().filter(is_code).flat_map(|line| [line.trim_start(), "\n"]).collect()
+    source
+        .lines()
+        .filter(is_code)
+        .flat_map(|line| [tight(line.trim_start()), "\n".into()])
+        .collect()
+}
+
+/// A line without the spaces beside punctuation, but in texts. A line with a slash outside of them may have a regular expression or
+/// a comment, and stays as it is.
+fn tight(line: &str) -> String {
+    const PUNCTUATION: &[u8] = b"=?:,;{}()&|<>";
+    let mut quote = None;
+    let mut is_escaped = false;
+    let mut tight = String::with_capacity(line.len());
+    let bytes = line.as_bytes();
+    let is_punctuation = |at: Option<usize>| {
+        at.and_then(|at| bytes.get(at)).is_some_and(|byte| PUNCTUATION.contains(byte))
+    };
+    for (at, letter) in line.char_indices() {
+        match quote {
+            Some(end) => {
+                if letter == end && !is_escaped {
+                    quote = None;
+                }
+                is_escaped = letter == '\\' && !is_escaped;
+            }
+            None if letter == '/' => return line.to_owned(),
+            None if matches!(letter, '"' | '`' | '\'') => quote = Some(letter),
+            None if letter == ' '
+                && (is_punctuation(at.checked_sub(1)) || is_punctuation(at.checked_add(1))) =>
+            {
+                continue;
+            }
+            None => {}
+        }
+        tight.push(letter);
+    }
+    if quote.is_some() { line.to_owned() } else { tight }
 }
 
 #[cfg(test)]
@@ -149,6 +189,15 @@ mod tests {
     fn lines_that_are_comments_are_left_out_and_no_others() {
         let source = "// what\n\n/** One. */\nlet a = 1; // stays\n  /**\n   * More.\n   */\n  b(\"/* no */\");\n/* x */\n";
         assert_eq!(without_comments(source), "let a = 1; // stays\nb(\"/* no */\");\n");
+    }
+
+    #[test]
+    fn spaces_that_mean_nothing_are_left_out_but_in_texts_and_beside_slashes() {
+        assert_eq!(tight("if (a && b) return { c: 1, d };"), "if(a&&b)return{c:1,d};");
+        assert_eq!(tight("a = `b : ${c}` + \" , \\\" = \";"), "a=`b : ${c}` + \" , \\\" = \";");
+        assert_eq!(tight("a = b / c"), "a = b / c");
+        assert_eq!(tight("a = /x : y/.test(b)"), "a = /x : y/.test(b)");
+        assert_eq!(tight("a - -b + +c"), "a - -b + +c");
     }
 
     fn scripts() -> impl Iterator<Item = (&'static Module, &'static str)> {
@@ -178,7 +227,7 @@ mod tests {
                 let is_served = CLIENT.iter().any(|other| other.path == path);
                 assert!(is_served, "{} names {path}", module.path);
             }
-            let exports = text.lines().filter(|line| line.starts_with("export ")).count();
+            let exports = text.lines().filter(|line| line.starts_with("export")).count();
             let is_joined = module.sources.len() > 1;
             assert!(exports == 1 || exports > 1 && !is_joined, "{}: {exports}", module.path);
         }

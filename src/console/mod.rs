@@ -5,10 +5,14 @@
 
 mod client;
 
+use std::borrow::Cow;
+
 use actix_web::HttpResponse;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderMap};
 
 pub use client::{CLIENT, Module};
+
+use crate::http::packed::Packed;
 
 /// One file that is served as it is.
 #[derive(Debug)]
@@ -16,7 +20,17 @@ pub struct Asset {
     /// Where it is served.
     pub path: &'static str,
     content_type: &'static str,
-    body: &'static str,
+    body: Packed,
+}
+
+macro_rules! asset {
+    ($path:literal, $content_type:expr, $source:literal) => {
+        Asset {
+            path: $path,
+            content_type: $content_type,
+            body: Packed::new(Cow::Borrowed(include_str!($source))),
+        }
+    };
 }
 
 /// What pages may do: nothing but what they were served with, and talk to this broker.
@@ -29,37 +43,30 @@ const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The files of the console, by path.
-pub static CONSOLE: &[Asset] = &[
-    Asset { path: "/", content_type: HTML, body: include_str!("index.html") },
-    Asset { path: "/console.css", content_type: CSS, body: include_str!("console.css") },
-    Asset { path: "/console.js", content_type: JAVASCRIPT, body: include_str!("console.js") },
+pub static CONSOLE: [Asset; 3] = [
+    asset!("/", HTML, "index.html"),
+    asset!("/console.css", CSS, "console.css"),
+    asset!("/console.js", JAVASCRIPT, "console.js"),
 ];
 
 /// The files of the API's description, by path.
-pub static DOCS: &[Asset] = &[
-    Asset { path: "/docs", content_type: HTML, body: include_str!("../../openapi/docs.html") },
-    Asset { path: "/docs.css", content_type: CSS, body: include_str!("../../openapi/docs.css") },
-    Asset {
-        path: "/docs.js",
-        content_type: JAVASCRIPT,
-        body: include_str!("../../openapi/docs.js"),
-    },
-    Asset {
-        path: "/openapi.json",
-        content_type: "application/json",
-        body: include_str!("../../openapi/openapi.json"),
-    },
+pub static DOCS: [Asset; 4] = [
+    asset!("/docs", HTML, "../../openapi/docs.html"),
+    asset!("/docs.css", CSS, "../../openapi/docs.css"),
+    asset!("/docs.js", JAVASCRIPT, "../../openapi/docs.js"),
+    asset!("/openapi.json", "application/json", "../../openapi/openapi.json"),
 ];
 
 impl Asset {
-    /// The file.
-    pub fn response(&self) -> HttpResponse {
-        HttpResponse::Ok()
+    /// The file, for who asks with these headers.
+    pub fn response(&'static self, headers: &HeaderMap) -> HttpResponse {
+        let mut answer = HttpResponse::Ok();
+        answer
             .content_type(self.content_type)
             .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
             .insert_header((header::CROSS_ORIGIN_EMBEDDER_POLICY, "require-corp"))
-            .insert_header((header::CACHE_CONTROL, "no-cache"))
-            .body(self.body)
+            .insert_header((header::CACHE_CONTROL, "no-cache"));
+        self.body.answer(headers, &mut answer)
     }
 }
 

@@ -121,10 +121,9 @@ impl<'a> MediaType<'a> {
         pairs.find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// How much it is wanted, from 0 for not at all to 1 (section 12.4.2).
+    /// How much it is wanted, from 0 for not at all to 1.
     fn weight(&self) -> f32 {
-        let weight = self.parameter("q").map_or(Ok(1.0), |weight| weight.parse::<f32>());
-        weight.ok().filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or_default()
+        weight(members(self.parameters, ';'))
     }
 }
 
@@ -140,9 +139,30 @@ pub fn accepts_by_name(headers: &HeaderMap, kind: &str, subtype: &str) -> bool {
     weight_by_name(headers, kind, subtype) > 0.0
 }
 
+/// Whether `Accept-Encoding` wants this coding, by its name or else by `*` (section 12.5.3).
+pub fn accepts_coding(headers: &HeaderMap, coding: &str) -> bool {
+    let wanted = |name: &str| {
+        list(headers, &header::ACCEPT_ENCODING).find_map(|member| {
+            let (given, parameters) = member.split_once(';').unwrap_or((member, ""));
+            trimmed(given)
+                .eq_ignore_ascii_case(name)
+                .then(|| weight(members(parameters, ';')) > 0.0)
+        })
+    };
+    wanted(coding).or_else(|| wanted("*")).unwrap_or(false)
+}
+
+/// How much something is wanted by the `q` of its parameters, from 0 for not at all to 1 (section 12.4.2).
+fn weight<'a>(parameters: impl Iterator<Item = &'a str>) -> f32 {
+    let mut pairs = parameters.filter_map(pair);
+    let q = pairs.find(|(name, _)| name.eq_ignore_ascii_case("q"));
+    let weight = q.map_or(Ok(1.0), |(_, weight)| weight.parse::<f32>());
+    weight.ok().filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{ACCEPT, HeaderValue};
+    use actix_web::http::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue};
 
     use super::*;
 
@@ -165,6 +185,27 @@ mod tests {
             headers.append(ACCEPT, HeaderValue::from_bytes(line).unwrap());
         }
         assert_eq!(list(&headers, &ACCEPT).collect::<Vec<_>>(), ["a", UNREADABLE, "b"]);
+    }
+
+    #[test]
+    fn a_coding_is_wanted_by_its_name_before_it_is_by_the_asterisk() {
+        for (value, expected) in [
+            ("", false),
+            ("gzip", true),
+            ("deflate, GZIP;q=0.1, br", true),
+            ("gzip ; Q=0", false),
+            ("*", true),
+            ("*;q=0", false),
+            ("gzip;q=0, *", false),
+            ("identity", false),
+            ("gzip;q=much", false),
+            ("xgzip", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(ACCEPT_ENCODING, HeaderValue::from_static(value));
+            assert_eq!(accepts_coding(&headers, "gzip"), expected, "{value}");
+        }
+        assert!(!accepts_coding(&HeaderMap::new(), "gzip"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io::Write;
 
 use self::read::{Reader, Unreadable};
+use super::native::WEBSOCKET;
 use super::reply::{self, Map};
 use super::request::Frame;
 use super::{Annotations, ClientMessage, Form, ParseLimits, Protocol, Refused, Reply, Request};
@@ -41,6 +42,10 @@ impl Form for Cbor {
 }
 
 impl Protocol for Cbor {
+    fn path(&self) -> &'static str {
+        WEBSOCKET
+    }
+
     fn name(&self) -> &'static str {
         "fanfare.v1+cbor"
     }

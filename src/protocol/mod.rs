@@ -23,8 +23,21 @@ use crate::model::{
     Close, Code, Cursor, Event, NewEvent, Pattern, Problem, PublishKey, Start, Topic, Trouble,
 };
 
-/// The protocols spoken over WebSocket; the first is spoken where the client names none.
+/// The protocols spoken over WebSocket; of those at one path the first is spoken where the client names none.
 pub static PROTOCOLS: &[&dyn Protocol] = &[&native::Native, &cbor::Cbor];
+
+/// Where a WebSocket can be opened: each path once, in the order of [`PROTOCOLS`].
+pub fn websocket_paths() -> impl Iterator<Item = &'static str> {
+    let all = PROTOCOLS.iter().enumerate();
+    let is_first =
+        |(at, path): &(usize, &str)| PROTOCOLS[..*at].iter().all(|it| it.path() != *path);
+    all.map(|(at, protocol)| (at, protocol.path())).filter(is_first).map(|(_, path)| path)
+}
+
+/// The protocols that are spoken over a WebSocket at this path; none, where there is none.
+pub fn protocols_at(path: &str) -> impl Iterator<Item = &'static dyn Protocol> + Clone {
+    PROTOCOLS.iter().copied().filter(move |protocol| protocol.path() == path)
+}
 
 /// How many wire forms there are: the forms that exist, WebSocket and SSE together.
 pub const WIRE_FORMS: usize = 4;
@@ -43,6 +56,9 @@ pub trait Form: Send + Sync {
 
 /// A language spoken over WebSocket: a wire form, and what is read from clients.
 pub trait Protocol: Form {
+    /// The path at which a WebSocket that speaks it is opened.
+    fn path(&self) -> &'static str;
+
     /// The name in `Sec-WebSocket-Protocol` (RFC 6455, section 1.9).
     fn name(&self) -> &'static str;
 

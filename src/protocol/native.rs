@@ -18,6 +18,9 @@ use super::request::Frame;
 use super::{Annotations, ClientMessage, Form, ParseLimits, Protocol, Refused, Reply, Request};
 use crate::model::{Code, Event, Problem};
 
+/// Where the broker's own protocols are spoken over WebSocket.
+pub(super) const WEBSOCKET: &str = "/v1/ws";
+
 /// The protocol `fanfare.v1`.
 pub struct Native;
 
@@ -43,6 +46,10 @@ impl Form for Native {
 }
 
 impl Protocol for Native {
+    fn path(&self) -> &'static str {
+        WEBSOCKET
+    }
+
     fn name(&self) -> &'static str {
         "fanfare.v1"
     }

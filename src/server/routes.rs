@@ -12,6 +12,7 @@ use super::Parts;
 use crate::auth::Auth;
 use crate::console::Asset;
 use crate::model::{Code, Problem};
+use crate::protocol::websocket_paths;
 use crate::session::{Sessions, require_handshake};
 use crate::{admin, console, ingress};
 
@@ -55,7 +56,6 @@ fn for_everyone(services: &mut ServiceConfig) {
         .service(path("/v1/snapshot", "GET, HEAD").route(get_or_head().to(ingress::read_snapshot)))
         .service(path("/v1/cursor", "GET, HEAD").route(get_or_head().to(ingress::read_cursor)))
         .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
-        .service(path("/v1/ws", "GET, HEAD").route(get_or_head().to(without_upgrade)))
         .service(
             path("/v1/sse", "GET, HEAD, POST")
                 .route(get().to(Sessions::sse))
@@ -64,8 +64,13 @@ fn for_everyone(services: &mut ServiceConfig) {
         )
         .service(path("/health/live", "GET, HEAD").route(get_or_head().to(admin::live)))
         .service(path("/health/ready", "GET, HEAD").route(get_or_head().to(admin::ready)));
-    for asset in console::DOCS {
-        let file = get_or_head().to(|| async { asset.response() });
+    for websocket in websocket_paths() {
+        let hint = get_or_head().to(without_upgrade);
+        services.service(path(websocket, "GET, HEAD").route(hint));
+    }
+    for asset in &console::DOCS {
+        let file = move |request: HttpRequest| async move { asset.response(request.headers()) };
+        let file = get_or_head().to(file);
         services.service(path(asset.path, "GET, HEAD").route(file));
     }
     for module in &console::CLIENT {
@@ -105,8 +110,10 @@ fn for_operators(services: &mut ServiceConfig, is_local: bool) {
         )
         .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
         .service(path("/metrics", "GET, HEAD").route(get_or_head().to(admin::metrics)));
-    for asset in console::CONSOLE {
-        let file = move |auth| async move { console_file(asset, is_local, &auth) };
+    for asset in &console::CONSOLE {
+        let file = move |request: HttpRequest, auth| async move {
+            console_file(asset, &request, is_local, &auth)
+        };
         services.service(path(asset.path, "GET, HEAD").route(get_or_head().to(file)));
     }
 }
@@ -117,9 +124,14 @@ pub(super) fn has_console(is_local: bool, auth: &Auth) -> bool {
 }
 
 /// A file of the console, which other machines see only where someone may use it.
-fn console_file(asset: &Asset, is_local: bool, auth: &web::Data<Auth>) -> HttpResponse {
+fn console_file(
+    asset: &'static Asset,
+    request: &HttpRequest,
+    is_local: bool,
+    auth: &web::Data<Auth>,
+) -> HttpResponse {
     if has_console(is_local, auth) {
-        return asset.response();
+        return asset.response(request.headers());
     }
     let detail = "the console is off on this address until there is an API key with admin rights";
     Problem::new(Code::NotFound, detail).error_response()

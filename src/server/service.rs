@@ -40,6 +40,7 @@ use crate::clock::Timer;
 use crate::metrics::{Asker, Metrics};
 use crate::model::{Code, Problem};
 use crate::panics::contained;
+use crate::protocol::protocols_at;
 use crate::session::{self, Sessions, SharedTcp, Upgrade};
 
 /// A connection, as `HttpService` takes it.
@@ -253,7 +254,7 @@ where
     match (require_small(upgrade.head()), upgrade.head().uri.path()) {
         (Err(problem), _) => sessions.turn_away(upgrade, &problem).await,
         (Ok(()), _) if is_old => sessions.turn_away(upgrade, &without_upgrades()).await,
-        (Ok(()), "/v1/ws") => sessions.websocket(upgrade).await,
+        (Ok(()), path) if protocols_at(path).next().is_some() => sessions.websocket(upgrade).await,
         (Ok(()), _) => {
             let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
             sessions.turn_away(upgrade, &problem).await;

@@ -9,8 +9,7 @@
 
 use memchr::memchr;
 
-/// Where an upgrade to WebSocket is ours.
-const WEBSOCKET: &[u8] = b"/v1/ws";
+use crate::protocol::websocket_paths;
 
 /// What stands in the place of `Upgrade:websocket`.
 const LAST: &[u8; 16] = b"Connection:close";
@@ -59,7 +58,12 @@ fn is_about_upgrades(line: &[u8]) -> bool {
 /// Whether a request that begins so may upgrade.
 fn asks_for_ours(first: &[u8]) -> bool {
     // An upgrade within HTTP/1.0 is to be ignored (RFC 9110, section 7.8).
-    !first.trim_ascii_end().ends_with(b"HTTP/1.0") && target(first) == Some(WEBSOCKET)
+    !first.trim_ascii_end().ends_with(b"HTTP/1.0") && target(first).is_some_and(is_websocket_path)
+}
+
+/// Whether a WebSocket can be opened at this path.
+fn is_websocket_path(path: &[u8]) -> bool {
+    websocket_paths().any(|websocket| websocket.as_bytes() == path)
 }
 
 /// The path that the first line of a request asks for.

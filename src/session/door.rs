@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use actix_http::RequestHead;
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::header;
 use rand::RngExt;
 
 use super::deflate::{ClientContext, Contexts, Deflate};
@@ -20,12 +20,13 @@ use super::refusal::Refusal;
 use super::rhythm::Rhythm;
 use super::takeover::require_handshake;
 use crate::auth::{Access, Auth, Caller, Entrance, Publisher};
-use crate::broker::{BrokerHandle, Transport};
+use crate::broker::BrokerHandle;
 use crate::config::Limits;
 use crate::http::{self, Query, grammar};
+use crate::metrics::Metrics;
 use crate::model::{Code, Cursor, MAX_WHOLE, Pattern, Problem, Start};
 use crate::protocol::{
-    Form, Mode, Opening, PROTOCOLS, Protocol, StreamRequest, Subscribe, stream_form,
+    Form, Mode, Opening, Protocol, StreamRequest, Subscribe, protocols_at, stream_form,
 };
 
 /// What the door knows.
@@ -47,38 +48,50 @@ pub struct Door {
     pub contexts: Contexts,
 }
 
-/// A connection that may become a session.
+/// A connection that may become a session: what it brings, and what it wants.
 pub struct Admission {
     /// The id of the session.
     pub session: Arc<str>,
+    /// Who it is.
+    pub identified: Identified,
+    /// What it wants.
+    pub wanted: Wanted,
+}
+
+/// What a connection brings: who it is by the credential that it showed, if it did.
+pub struct Identified {
     /// What it may do.
     pub access: Access,
     /// What an application's idempotency keys are known by.
     pub credential: Option<Box<Publisher>>,
+}
+
+/// What a connection wants from its beginning.
+pub struct Wanted {
     /// What it is to be subscribed to.
     pub subscribe: Option<Subscribe>,
-    /// How it will be spoken to.
-    pub negotiated: Negotiated,
-    /// How messages are compressed, if that was agreed upon.
-    pub deflate: Option<Deflate>,
-    /// What the client's compressed messages refer back to, if they may.
-    pub context: Option<ClientContext>,
     /// Seconds between heartbeats that the client wants to see, if it does.
     pub heartbeat: Option<u32>,
 }
 
-/// What was agreed upon at the door: how the session is spoken to, over which transport.
-#[derive(Clone, Copy)]
-pub enum Negotiated {
-    /// A protocol over WebSocket, and the name it was asked for by, if any.
-    WebSocket(&'static dyn Protocol, Option<&'static str>),
-    /// A form of event stream.
-    Sse(&'static dyn Form),
+/// How a WebSocket client and the broker will speak to each other.
+pub struct Spoken {
+    /// In which protocol.
+    pub protocol: &'static dyn Protocol,
+    /// The name it was asked for by, if any.
+    pub name: Option<&'static str>,
+    /// How messages are compressed, if that was agreed upon.
+    pub deflate: Option<Deflate>,
+    /// What the client's compressed messages refer back to, if they may.
+    pub context: Option<ClientContext>,
 }
 
 impl Door {
     /// Admits a WebSocket connection, or says why not.
-    pub async fn admit_websocket(&self, head: &RequestHead) -> Result<Admission, Refusal> {
+    pub async fn admit_websocket(
+        &self,
+        head: &RequestHead,
+    ) -> Result<(Admission, Spoken), Refusal> {
         require_handshake(head)?;
         let known = [
             "topic",
@@ -96,7 +109,7 @@ impl Door {
         let since = since(&query)?;
         let subscribe = self.subscription(&query, since)?;
         let heartbeat = Rhythm::asked(&query)?;
-        let (protocol, name) = protocol(&head.headers)?;
+        let (protocol, name) = protocol(head)?;
         let deflate = match self.compression {
             Some(min_bytes) => Deflate::negotiate(&head.headers, min_bytes, &self.contexts)?,
             None => None,
@@ -114,21 +127,17 @@ impl Door {
         }
         let shown = http::credential(&head.headers, query.one("access_token")?)?;
         let credential = application(access.caller(), shown);
-        let negotiated = Negotiated::WebSocket(protocol, name);
-        Ok(Admission {
-            session,
-            access,
-            credential,
-            subscribe,
-            negotiated,
-            deflate,
-            context,
-            heartbeat,
-        })
+        let identified = Identified { access, credential };
+        let wanted = Wanted { subscribe, heartbeat };
+        let spoken = Spoken { protocol, name, deflate, context };
+        Ok((Admission { session, identified, wanted }, spoken))
     }
 
     /// Admits an event stream, or says why not.
-    pub async fn admit_sse(&self, head: &RequestHead) -> Result<Admission, Refusal> {
+    pub async fn admit_sse(
+        &self,
+        head: &RequestHead,
+    ) -> Result<(Admission, &'static dyn Form), Refusal> {
         let (query, wanted) = self.wanted_stream(head)?;
         admit_stream(self.identify(head, &query).await?, wanted)
     }
@@ -155,7 +164,7 @@ impl Door {
         query: &Query,
         access: Access,
         body: &[u8],
-    ) -> Result<Admission, Refusal> {
+    ) -> Result<(Admission, &'static dyn Form), Refusal> {
         let limits = parse_limits(&self.limits);
         let mut wanted = StreamRequest::parse(body, &limits)?;
         // Who resumes repeats the body, as an `EventSource` repeats its URL.
@@ -266,40 +275,11 @@ impl Door {
     }
 }
 
-impl Negotiated {
-    /// How the session is connected.
-    pub fn transport(&self) -> Transport {
-        match self {
-            Negotiated::WebSocket(..) => Transport::WebSocket,
-            Negotiated::Sse(_) => Transport::Sse,
-        }
-    }
-
+impl Spoken {
     /// The form in which messages leave.
-    pub fn encoding(&self) -> Encoding {
-        match *self {
-            Negotiated::WebSocket(protocol, _) if protocol.is_binary() => {
-                Encoding::new(protocol, Framing::Binary)
-            }
-            Negotiated::WebSocket(protocol, _) => Encoding::new(protocol, Framing::Text),
-            Negotiated::Sse(form) => Encoding::new(form, Framing::Bare),
-        }
-    }
-
-    /// What the client may say, where it may say anything.
-    pub fn protocol(&self) -> Option<&'static dyn Protocol> {
-        match *self {
-            Negotiated::WebSocket(protocol, _) => Some(protocol),
-            Negotiated::Sse(_) => None,
-        }
-    }
-
-    /// The subprotocol that was agreed upon, if the client asked for one.
-    pub fn subprotocol(&self) -> Option<&'static str> {
-        match self {
-            Negotiated::WebSocket(_, name) => *name,
-            Negotiated::Sse(_) => None,
-        }
+    pub fn encoding(&self, metrics: &Metrics) -> Encoding {
+        let framing = if self.protocol.is_binary() { Framing::Binary } else { Framing::Text };
+        Encoding::new(self.protocol, framing).compressed(self.deflate, metrics)
     }
 }
 
@@ -312,22 +292,12 @@ fn new_id() -> Arc<str> {
 fn admit_stream(
     access: Access,
     StreamRequest { subscribe, form, heartbeat }: StreamRequest,
-) -> Result<Admission, Refusal> {
+) -> Result<(Admission, &'static dyn Form), Refusal> {
     require_coverage(&access, &subscribe)?;
-    let (subscribe, negotiated) = (Some(subscribe), Negotiated::Sse(form));
     // It publishes nothing.
-    let (credential, deflate, context) = (None, None, None);
-    let session = new_id();
-    Ok(Admission {
-        session,
-        access,
-        credential,
-        subscribe,
-        negotiated,
-        deflate,
-        context,
-        heartbeat,
-    })
+    let identified = Identified { access, credential: None };
+    let wanted = Wanted { subscribe: Some(subscribe), heartbeat };
+    Ok((Admission { session: new_id(), identified, wanted }, form))
 }
 
 /// Refuses a subscription of which the caller may receive nothing in some part.
@@ -364,17 +334,19 @@ fn header_cursor(head: &RequestHead) -> Result<Option<Cursor>, Problem> {
     Ok(id.map(Cursor::parse).transpose()?)
 }
 
-/// The first protocol that the client offers and we speak; ours by default where it offers none.
-fn protocol(headers: &HeaderMap) -> Result<(&'static dyn Protocol, Option<&'static str>), Problem> {
-    let mut offers = grammar::list(headers, &header::SEC_WEBSOCKET_PROTOCOL).peekable();
-    if offers.peek().is_none() {
-        return Ok((PROTOCOLS[0], None));
+/// The first protocol that the client offers and we speak at this path; the first of these where it offers none.
+fn protocol(head: &RequestHead) -> Result<(&'static dyn Protocol, Option<&'static str>), Problem> {
+    let mut spoken = protocols_at(head.uri.path());
+    let mut offers = grammar::list(&head.headers, &header::SEC_WEBSOCKET_PROTOCOL).peekable();
+    if offers.peek().is_none()
+        && let Some(first) = spoken.next()
+    {
+        return Ok((first, None));
     }
-    let spoken = |offer: &str| PROTOCOLS.iter().find(|protocol| protocol.name() == offer);
-    match offers.find_map(spoken) {
-        Some(protocol) => Ok((*protocol, Some(protocol.name()))),
+    match offers.find_map(|offer| spoken.clone().find(|protocol| protocol.name() == offer)) {
+        Some(protocol) => Ok((protocol, Some(protocol.name()))),
         None => {
-            let names: Vec<_> = PROTOCOLS.iter().map(|protocol| protocol.name()).collect();
+            let names: Vec<_> = spoken.map(Protocol::name).collect();
             let detail =
                 format!("none of the offered subprotocols is spoken: {}", names.join(", "));
             Err(Problem::new(Code::BadRequest, detail))

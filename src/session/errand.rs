@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::catchups::{Progress, Running};
-use super::receiver::{Receiver, Wish};
+use super::receiver::Receiver;
 use super::replay::Replay;
 use super::tally::tally;
 use super::values::Values;
+use super::wish::Wish;
 use crate::broker::{BarrierId, BrokerHandle, SessionKey, Subscriber, WorkerHandle};
 use crate::history::Moment;
 use crate::model::{Close, Code, Cursor, Pattern, Problem, Start, Topic};

@@ -24,6 +24,7 @@ mod pump;
 mod receiver;
 mod refusal;
 mod replay;
+mod resumed;
 mod rhythm;
 mod socket;
 mod stream;
@@ -34,6 +35,7 @@ mod tcp;
 mod term;
 mod values;
 mod voice;
+mod wish;
 mod encoding;
 
 use std::convert::Infallible;
@@ -43,14 +45,14 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use actix_http::RequestHead;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::future::LocalBoxFuture;
 use tracing::debug;
 
 use self::actor::{Hear, Session, Stop};
 pub use self::deflate::{ClientContext, Contexts, Deflate, inflate};
-pub use self::door::{Admission, Door, Negotiated};
+pub use self::door::{Admission, Door, Identified, Spoken, Wanted};
 pub use self::encoding::{Encoding, Framing, close_frame, message_frame};
 pub use self::frames::{FrameLimits, FrameReader, Incoming};
 pub use self::house::House;
@@ -67,13 +69,13 @@ pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::tcp::SharedTcp;
 use self::voice::Voice;
 use crate::body::Sending;
-use crate::broker::{Seat, SessionInfo, WorkerHandle};
+use crate::broker::{Seat, SessionInfo, Transport, WorkerHandle};
 use crate::config::Limits;
 use crate::http::grammar;
 use crate::metrics::{Asker, Metrics};
 use crate::model::{Close, Ended, Problem, Timestamp};
 use crate::panics::contained;
-use crate::protocol::{ParseLimits, Protocol, Reply, Subscribe};
+use crate::protocol::{Form, ParseLimits, Reply, Subscribe};
 
 /// What clients are asked to wait before they reconnect after a lost connection, in milliseconds.
 const RECONNECT_MS: std::ops::Range<u32> = 1_000..3_000;
@@ -109,16 +111,16 @@ impl Sessions {
     pub async fn websocket<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>) {
         let address = self.door.address(upgrade.head());
         let admitted = self.door.admit_websocket(upgrade.head()).await;
-        let protocol = admitted.as_ref().ok().and_then(|admission| admission.negotiated.protocol());
-        let arrived = admitted.and_then(|admission| self.arrive(admission, address));
-        let (arrived, protocol) = match (arrived, protocol) {
-            (Ok(arrived), Some(protocol)) => (arrived, protocol),
-            (Err(refusal), _) => return self.turn_away(upgrade, &refusal.problem).await,
-            (Ok(_), None) => return,
+        let arrived = admitted.and_then(|(admission, spoken)| {
+            let encoding = spoken.encoding(&self.metrics);
+            Ok((self.arrive(admission, Transport::WebSocket, encoding, address)?, spoken))
+        });
+        let (arrived, spoken) = match arrived {
+            Ok(arrived) => arrived,
+            Err(refusal) => return self.turn_away(upgrade, &refusal.problem).await,
         };
-        let (subprotocol, extensions) = (arrived.subprotocol, arrived.extensions.clone());
-        match upgrade.accept(subprotocol, extensions) {
-            Ok(upgraded) => self.converse(upgraded, arrived, protocol),
+        match upgrade.accept(spoken.name, spoken.deflate.map(|deflate| deflate.answer())) {
+            Ok(upgraded) => self.converse(upgraded, arrived, spoken),
             Err(error) => debug!(%error, "a handshake could not be answered"),
         }
     }
@@ -134,12 +136,13 @@ impl Sessions {
     fn converse<IO: Stream + 'static>(
         &self,
         upgraded: Upgraded<IO>,
-        mut arrived: Arrived,
-        protocol: &'static dyn Protocol,
+        arrived: Arrived,
+        spoken: Spoken,
     ) {
         let Upgraded { io, early, answer } = upgraded;
-        let limits = self.socket_limits(arrived.extensions.is_some());
-        let (outgoing, context) = (arrived.outgoing.clone(), arrived.context.take());
+        let Spoken { protocol, deflate, context, .. } = spoken;
+        let limits = self.socket_limits(deflate.is_some());
+        let outgoing = arrived.outgoing.clone();
         let (seat, permit) = self.begin(arrived, &answer);
         let (key, worker) = (seat.session(), self.worker.clone());
         let session = Session::new(key, worker, protocol, self.house.clone()).start();
@@ -155,7 +158,8 @@ impl Sessions {
     ) -> actix_web::Result<HttpResponse> {
         let admitted = sessions.door.admit_sse(request.head()).await;
         let address = sessions.door.address(request.head());
-        let arrived = match admitted.and_then(|admission| sessions.arrive(admission, address)) {
+        let arrived = admitted.and_then(|admitted| sessions.arrive_at_stream(admitted, address));
+        let arrived = match arrived {
             Ok(arrived) => arrived,
             Err(refusal) => {
                 let stream = refusal.as_stream().filter(|_| asks_for_stream(request.head()));
@@ -188,7 +192,7 @@ impl Sessions {
         let (body, access) = sending.json(max, "limits.message_bytes").await?;
         let admitted = door.admit_sse_of(head, &query, access, &body).await;
         let address = sessions.door.address(request.head());
-        let arrived = admitted.and_then(|admission| sessions.arrive(admission, address));
+        let arrived = admitted.and_then(|admitted| sessions.arrive_at_stream(admitted, address));
         Ok(sessions.stream(&request, arrived.map_err(|refusal| refusal.problem)?))
     }
 
@@ -201,24 +205,30 @@ impl Sessions {
         event_stream().body(EventStream { outgoing, seat, loss, _permit: permit })
     }
 
+    fn arrive_at_stream(
+        &self,
+        (admission, form): (Admission, &'static dyn Form),
+        address: Option<IpAddr>,
+    ) -> Result<Arrived, Refusal> {
+        self.arrive(admission, Transport::Sse, Encoding::new(form, Framing::Bare), address)
+    }
+
     /// Gives a connection that was admitted its room and its seat, or says why there is none. What was
     /// true at the door is looked at again in the call that gives the seat; from the look to the seat nothing
     /// is waited for.
-    fn arrive(&self, admission: Admission, address: Option<IpAddr>) -> Result<Arrived, Refusal> {
+    fn arrive(
+        &self,
+        admission: Admission,
+        transport: Transport,
+        encoding: Encoding,
+        address: Option<IpAddr>,
+    ) -> Result<Arrived, Refusal> {
         let House { broker, permits, limits, .. } = &*self.house;
         if broker.is_draining() {
             return Err(Refusal::restarting());
         }
-        let Admission {
-            session,
-            access,
-            credential,
-            subscribe,
-            negotiated,
-            deflate,
-            context,
-            heartbeat,
-        } = admission;
+        let Admission { session, identified: Identified { access, credential }, wanted } =
+            admission;
         let permit = permits.take(address, limits).map_err(Refusal::too_many)?;
         let bearer = access.caller().user().map(|user| user.bearer.clone());
         let user_permit = match &bearer {
@@ -227,9 +237,7 @@ impl Sessions {
         };
         let outgoing = Arc::new(Outgoing::new(limits.outbox_bytes));
         outgoing.owes(permits.owe_farewell());
-        let encoding = negotiated.encoding().compressed(deflate, &self.metrics);
-        let transport = negotiated.transport();
-        let rhythm = Rhythm::new(self.heartbeats, transport, heartbeat);
+        let rhythm = Rhythm::new(self.heartbeats, transport, wanted.heartbeat);
         let mut voice = Voice::new(encoding, outgoing.clone(), self.metrics.clone());
         voice.show_heartbeats(rhythm.is_shown);
         let info = SessionInfo {
@@ -251,19 +259,7 @@ impl Sessions {
         );
         let receiver = receiver.of_publisher(credential, address);
         let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
-        let (subprotocol, extensions) =
-            (negotiated.subprotocol(), deflate.map(|deflate| deflate.answer()));
-        Ok(Arrived {
-            session,
-            seat,
-            permit,
-            outgoing,
-            rhythm,
-            subscribe,
-            subprotocol,
-            extensions,
-            context,
-        })
+        Ok(Arrived { session, seat, permit, outgoing, rhythm, subscribe: wanted.subscribe })
     }
 
     /// Welcomes who has a seat, behind what the transport says first, and subscribes it to what it asked for.
@@ -308,9 +304,6 @@ struct Arrived {
     outgoing: Arc<Outgoing>,
     rhythm: Rhythm,
     subscribe: Option<Subscribe>,
-    subprotocol: Option<&'static str>,
-    extensions: Option<HeaderValue>,
-    context: Option<ClientContext>,
 }
 
 /// The side of the broker in the conversation with one client.

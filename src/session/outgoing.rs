@@ -48,14 +48,38 @@ struct State {
     outbox: Outbox,
     transport: Option<Waker>,
     sink: Option<Arc<dyn Sink>>,
-    /// The transport waits for its socket, not for messages.
-    blocked: bool,
-    /// Somebody will flush.
-    awaits_flush: bool,
-    /// Somebody has more to send once all of this is written.
-    has_more: bool,
+    waits_for: WaitsFor,
+    flush: Flush,
+    backlog: Backlog,
     /// Held until the last message is out.
     unparted: Option<Unparted>,
+}
+
+/// What the transport waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WaitsFor {
+    /// Something to write.
+    Messages,
+    /// Its socket to take what is there.
+    Socket,
+}
+
+/// Whether somebody will have what waits written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    /// Whoever adds a message has to ask for it.
+    NotAskedFor,
+    /// It comes once all that belongs together was added.
+    AskedFor,
+}
+
+/// Whether there is more to send than the outbox holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backlog {
+    /// All that is to be sent is here.
+    Nothing,
+    /// Somebody holds the rest back until all of this is written.
+    HeldBack,
 }
 
 impl Outgoing {
@@ -66,9 +90,9 @@ impl Outgoing {
             outbox,
             transport: None,
             sink: None,
-            blocked: false,
-            awaits_flush: false,
-            has_more: false,
+            waits_for: WaitsFor::Messages,
+            flush: Flush::NotAskedFor,
+            backlog: Backlog::Nothing,
             unparted: None,
         };
         Self { state: Mutex::new(state), room: Notify::new(), heard: AtomicBool::new(true) }
@@ -99,7 +123,7 @@ impl Outgoing {
     pub fn push(&self, message: Bytes) -> Result<(), Full> {
         let mut state = self.lock();
         state.outbox.push(message)?;
-        if !state.blocked {
+        if state.waits_for == WaitsFor::Messages {
             state.wake();
         }
         Ok(())
@@ -109,17 +133,18 @@ impl Outgoing {
     pub fn push_quietly(&self, message: Bytes) -> Result<bool, Full> {
         let mut state = self.lock();
         state.outbox.push(message)?;
-        if state.blocked || state.awaits_flush {
+        let is_up_to_the_socket = state.waits_for == WaitsFor::Socket;
+        if is_up_to_the_socket || state.flush == Flush::AskedFor {
             return Ok(false);
         }
-        state.awaits_flush = true;
+        state.flush = Flush::AskedFor;
         Ok(true)
     }
 
     /// Has what waits written.
     pub fn flush(&self) {
         let mut state = self.lock();
-        state.awaits_flush = false;
+        state.flush = Flush::NotAskedFor;
         let done = match state.sink.clone() {
             Some(sink) => {
                 let written = state.write(|slices| Poll::Ready(sink.try_write(slices)));
@@ -161,7 +186,10 @@ impl Outgoing {
         if state.outbox.bytes() < had {
             self.room.notify_waiters();
         }
-        state.blocked = written.is_pending() && state.outbox.bytes() > 0;
+        state.waits_for = match written.is_pending() && state.outbox.bytes() > 0 {
+            true => WaitsFor::Socket,
+            false => WaitsFor::Messages,
+        };
         if written.is_pending() {
             state.transport = Some(cx.waker().clone());
         }
@@ -187,25 +215,28 @@ impl Outgoing {
     /// Whether the client has not taken what was sent before.
     pub fn is_behind(&self) -> bool {
         let state = self.lock();
-        state.blocked || state.outbox.bytes() > BEHIND_BYTES.min(state.outbox.max_bytes() / 4)
+        state.waits_for == WaitsFor::Socket
+            || state.outbox.bytes() > BEHIND_BYTES.min(state.outbox.max_bytes() / 4)
     }
 
     /// Says that there is more to send once all of this is written.
     pub fn has_more(&self) {
-        self.lock().has_more = true;
+        self.lock().backlog = Backlog::HeldBack;
     }
 
     /// Whether all is written and there is more to send; true once.
     pub fn wants_more(&self) -> bool {
         let mut state = self.lock();
-        let wants = state.has_more && state.outbox.bytes() == 0;
-        state.has_more &= !wants;
+        let wants = state.backlog == Backlog::HeldBack && state.outbox.bytes() == 0;
+        if wants {
+            state.backlog = Backlog::Nothing;
+        }
         wants
     }
 
     /// Whether the transport waits for its socket.
     pub fn is_blocked(&self) -> bool {
-        self.lock().blocked
+        self.lock().waits_for == WaitsFor::Socket
     }
 
     /// Waits until there is room for about `bytes` of a replay beside what is live; false once the

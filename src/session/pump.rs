@@ -130,6 +130,13 @@ impl Pump {
     ) {
         let Some(conflation) = &mut self.conflation else { return };
         patterns.iter().for_each(|pattern| conflation.remove(pattern));
+        self.let_out(voice, access, live);
+    }
+
+    /// Sends what waits of topics of which every event is wanted by now, before these come; drops what nobody
+    /// wants any more.
+    pub fn let_out(&mut self, voice: &mut Voice, access: &Access, live: &Live) {
+        let Some(conflation) = &mut self.conflation else { return };
         for topic in conflation.topics() {
             if live.interval(conflation, &topic).is_none()
                 && let Some((delivery, skipped)) = conflation.take(&topic)

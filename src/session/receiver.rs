@@ -3,15 +3,16 @@
 //! Its worker owns it, and calls it for each event without the session's actor in between. What decides about
 //! rights is looked at here, in the same call as what it decides about.
 
+mod identity;
+
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
-use tracing::warn;
 
+pub use self::identity::{Becoming, application};
 use super::catchup::Catchup;
 use super::catchups::{Active, Reader, Running, TopicSet};
 use super::door::require_coverage;
@@ -21,22 +22,19 @@ use super::intake::Intake;
 use super::outgoing::Outgoing;
 use super::permits::UserPermit;
 use super::replay::Kind;
+use super::resumed::Resumed;
 use super::rhythm::Rhythm;
-use super::stumbles::{LARGE_BYTES, Stumble, Stumbled};
 use super::term::{Term, Up};
-use super::values::Values;
 use super::voice::Voice;
-use crate::auth::{Access, Caller, Publisher};
+use super::wish::Wish;
+use crate::auth::{Access, Publisher};
 use crate::broker::{
     BarrierId, BrokerHandle, Changed, Delivered, Delivery, Joined, Roll, SessionInfo, SessionKey,
     Subscriber, Transport, WorkerHandle,
 };
 use crate::clock::Instant;
-use crate::history::{Asked, Departure, IdempotencyKey, Loss};
-use crate::model::{
-    Bearer, Close, Code, Cursor, Ended, Event, NewEvent, Pattern, Problem, PublishKey, Start,
-    Topic, Trouble,
-};
+use crate::history::{Departure, Loss};
+use crate::model::{Bearer, Close, Code, Cursor, Ended, Event, Pattern, Problem, Topic, Trouble};
 use crate::protocol::{Opening, Reply, Subscribe};
 
 /// The receiving end of one session.
@@ -67,71 +65,6 @@ pub struct Receiver {
     has_published: bool,
     /// The cursor that it came back with, and the first large event after it. In a box, for most don't.
     resumed: Option<Box<Resumed>>,
-}
-
-/// Where a session went on, and what its client may not be able to take.
-struct Resumed {
-    since: Cursor,
-    large: Option<(Cursor, usize)>,
-    /// All of it was taken, at the last heartbeat.
-    is_taken: bool,
-}
-
-/// A subscribe, and the number that the client gave it.
-pub struct Wish {
-    /// The client's number.
-    pub reference: Option<u64>,
-    /// What it asks for.
-    pub subscribe: Subscribe,
-    /// After which place, once that is known.
-    pub after: Option<Cursor>,
-    /// Whether events up to there are missed, for the clock went back.
-    pub is_short: bool,
-}
-
-/// Who a session is to become, and the number of the request that says so.
-pub struct Becoming {
-    /// The client's number.
-    pub reference: Option<u64>,
-    /// Who it is by its credential.
-    pub caller: Caller,
-    /// What an application's idempotency keys are known by.
-    pub credential: Option<Box<Publisher>>,
-}
-
-/// What the idempotency keys of a session are known by that shows an API key. That of others follows from who they are.
-pub fn application(caller: &Caller, credential: Option<&str>) -> Option<Box<Publisher>> {
-    let is_application = matches!(caller, Caller::Application(_) | Caller::Key(_));
-    let credential = credential.filter(|_| is_application);
-    credential.map(|credential| Box::new(Publisher::with_credential(Some(credential))))
-}
-
-impl Wish {
-    /// A subscribe as the client asks for it.
-    pub fn new(reference: Option<u64>, subscribe: Subscribe) -> Self {
-        let after = match subscribe.since {
-            Some(Start::After(cursor)) => Some(cursor),
-            Some(Start::Since(_)) | None => None,
-        };
-        Self { reference, subscribe, after, is_short: false }
-    }
-
-    /// Whether there is nothing to find out or to wait for.
-    pub fn is_ready(&self, broker: &BrokerHandle, most: usize) -> bool {
-        match self.subscribe.since {
-            Some(Start::After(cursor)) => broker.has_delivered_up_to(cursor),
-            Some(Start::Since(_)) => false,
-            None => self.counted(most).is_none(),
-        }
-    }
-
-    /// What is to be counted before it may be sent, for it may come to more than `most` events.
-    pub fn counted(&self, most: usize) -> Option<Values> {
-        let Opening::Last(count) = self.subscribe.opening else { return None };
-        let values = Values::each(self.subscribe.patterns.clone().into(), count);
-        let is_bound = values.bound().is_some_and(|bound| bound <= most);
-        (!is_bound).then_some(values)
-    }
 }
 
 impl Receiver {
@@ -173,14 +106,6 @@ impl Receiver {
     /// The same, with the credential or else the address by which what it publishes is known.
     pub fn of_publisher(self, credential: Option<Box<Publisher>>, address: Option<IpAddr>) -> Self {
         Self { credential, address, ..self }
-    }
-
-    /// Refuses what of an event this session may not say, and says that it sent it.
-    pub fn sign(&mut self, event: &mut NewEvent) -> Result<(), Problem> {
-        self.intake.access().sign(event, Some(self.intake.session()))?;
-        // From here on, whatever becomes of the publish: it may be stored though nobody hears of it any more.
-        self.holds |= event.holder().is_some();
-        Ok(())
     }
 
     /// Lets go of what is bound to it. Who was told to go elsewhere comes back there, however it closed.
@@ -256,12 +181,8 @@ impl Receiver {
     /// Sends an event out of the history for the subscribe of `barrier`, if it is still wanted; false
     /// once there is no such subscribe.
     pub fn replay(&mut self, barrier: BarrierId, event: &Event, kind: Kind) -> bool {
-        let bytes = event.data.json().get().len();
-        if bytes >= LARGE_BYTES
-            && kind == Kind::Replayed
-            && let Some(resumed) = &mut self.resumed
-        {
-            resumed.large = resumed.large.or(event.cursor.map(|cursor| (cursor, bytes)));
+        if let Some(resumed) = self.resumed.as_mut().filter(|_| kind == Kind::Replayed) {
+            resumed.note(event);
         }
         self.intake.replay(barrier, event, kind)
     }
@@ -285,20 +206,6 @@ impl Receiver {
     /// The session's rights at this moment.
     pub fn access(&self) -> &Access {
         self.intake.access()
-    }
-
-    /// By what a repeat of an event is known that the client gives a key.
-    pub fn key_of(&self, key: &PublishKey, event: &NewEvent) -> IdempotencyKey {
-        let publisher = match (&self.credential, self.caller()) {
-            (Some(credential), Caller::Application(_) | Caller::Key(_)) => (**credential).clone(),
-            (_, caller) => Publisher::new(caller, None, self.address),
-        };
-        let asked = Asked::of_events(slice::from_ref(event));
-        IdempotencyKey { scope: publisher.scope(key), asked, is_in_series: false }
-    }
-
-    fn caller(&self) -> &Caller {
-        self.access().caller()
     }
 
     /// Whether a subscribe may be done as a whole.
@@ -328,71 +235,11 @@ impl Receiver {
         self.house.limits.last_events
     }
 
-    fn may_identify(&self) -> bool {
-        self.transport == Transport::WebSocket && matches!(self.caller(), Caller::Anonymous)
-    }
-
-    /// What was asked for at connect, unless that is still to wait until the client says who it is.
-    fn admitted(&mut self) -> Option<Errand> {
-        let (may_identify, access) = (self.may_identify(), self.intake.access());
-        let waits =
-            |subscribe: &Subscribe| may_identify && require_coverage(access, subscribe).is_err();
-        self.waiting.take_if(|subscribe| !waits(subscribe)).map(Errand::Subscribe)
-    }
-
-    /// A session may become someone, and renew, but not become someone else.
-    fn may_become(&self, caller: &Caller) -> Result<(), Problem> {
-        let name = |caller: &Caller| caller.user().map(|user| user.bearer.user.clone());
-        match name(self.caller()) {
-            Some(user) if name(caller).as_ref() != Some(&user) => {
-                Err(Problem::new(Code::Forbidden, "the session belongs to another user"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The rights of who the session is to become, as they are at this moment.
-    fn rights_of(&mut self, caller: &Caller) -> Result<Access, Problem> {
-        self.may_become(caller)?;
-        let House { auth, permits, limits, .. } = &*self.house;
-        let access = auth.still(&self.intake.access().of_caller(caller.clone()))?;
-        if self.user_permit.is_none()
-            && let Some(user) = caller.user()
-        {
-            self.user_permit = permits.take_user(&user.bearer.user, limits)?.map(Box::new);
-        }
-        Ok(access)
-    }
-
-    fn set_access(&mut self, access: Access) -> Vec<Pattern> {
-        self.term = Term::of(access.caller(), &self.house.clock);
-        let lost = self.intake.set_access(access);
-        self.watch_idleness();
-        lost
-    }
-
     /// Whose client has taken all that was replayed, and is still there a heartbeat later, stumbles over none of it.
     fn outlive_large(&mut self) {
         let was_replayed = self.intake.replays() == 0 && self.outgoing().bytes() == 0;
         let was_heard = self.transport == Transport::Sse || self.missed_heartbeats == 0;
-        self.resumed.take_if(|resumed| {
-            std::mem::replace(&mut resumed.is_taken, was_replayed) && was_replayed && was_heard
-        });
-    }
-
-    fn tell_lost(&mut self, lost: &[Pattern]) {
-        for pattern in lost {
-            let detail = format!("no right to subscribe to {pattern} any more");
-            self.refuse(None, &Problem::new(Code::Forbidden, detail));
-        }
-    }
-
-    /// A WebSocket client that may say who it is, and wants nothing before that, is waited for some time.
-    fn watch_idleness(&mut self) {
-        // What it could say without a credential, it may not be able to any more.
-        let is_of_use = || self.has_published && self.access().may_publish_somewhere();
-        let is_idle = self.may_identify() && self.intake.is_empty() && !is_of_use();
-        self.term.introduce(is_idle.then_some(self.house.limits.auth_timeout));
+        self.resumed.take_if(|resumed| resumed.is_outlived(was_replayed, was_heard));
     }
 }
 
@@ -446,7 +293,7 @@ impl Subscriber for Receiver {
         }
         self.reply(&Reply::done(reference));
         if let (None, Some(since)) = (&self.resumed, since) {
-            self.resumed = Some(Box::new(Resumed { since, large: None, is_taken: false }));
+            self.resumed = Some(Box::new(Resumed::at(since)));
         }
         let interval = subscribe.interval();
         let Subscribe { patterns, opening, .. } = subscribe;
@@ -570,25 +417,9 @@ impl Subscriber for Receiver {
 
     fn left(&mut self, info: &SessionInfo, ended: Ended) {
         self.let_go(ended);
-        let Some(Resumed { since, large: Some((event, bytes)), .. }) = self.resumed.as_deref()
-        else {
-            return;
-        };
-        let House { stumbles, metrics, clock, .. } = &*self.house;
-        let address = info.address.clone();
-        let stumble = Stumble { address, since: *since, event: *event };
-        let stumbled = stumbles.note(stumble, clock.now());
-        if stumbled != Stumbled::Once {
-            metrics.stumbles.inc();
-        }
-        if stumbled == Stumbled::Noticeably {
-            let transport = info.transport.name();
-            let address = info.address.as_deref().unwrap_or_default();
-            warn!(
-                address, transport, %event, bytes,
-                "a client ends at the same event again and again; its library may take no message of this \
-                 size: see \"What clients take\" in docs/limits.md"
-            );
+        if let Some(resumed) = &self.resumed {
+            let House { stumbles, metrics, clock, .. } = &*self.house;
+            resumed.stumble(info, stumbles, metrics, clock.now());
         }
     }
 

@@ -4,6 +4,8 @@
 //! events. It reads page by page and sends no faster than the client takes it; when it has reached
 //! the boundary it asks for a barrier, behind which the session goes live.
 
+mod members;
+
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +14,11 @@ use futures_util::future::BoxFuture;
 
 use super::catchups::{Progress, TopicSet};
 use super::errand::{First, Reading};
-use super::intake::MAX_NAMED;
 use super::outgoing::Outgoing;
 use super::receiver::Receiver;
 use super::tally::tally;
 use super::values::Values;
-use crate::broker::{BrokerHandle, Roll, SessionKey, Subscriber, WorkerHandle};
+use crate::broker::{BrokerHandle, SessionKey, Subscriber, WorkerHandle};
 use crate::history::{Newest, NewestPage, Page, Read};
 use crate::model::{Close, Code, Cursor, Event, Pattern, Problem, Topic};
 
@@ -136,70 +137,6 @@ impl Replay {
             None if self.begins_anew() => self.open(None, boundary).await,
             None => Ok(Ok(())),
         }
-    }
-
-    /// Whether the client is told who is in topics, where it asks about these.
-    fn tells_members(&self) -> bool {
-        matches!(self.reading.first, First::Values(_))
-    }
-
-    /// Of which patterns it is asked who is in their topics.
-    fn rooms(&self) -> impl Iterator<Item = &Pattern> {
-        let Reading { patterns, first, .. } = &self.reading;
-        let patterns = match first {
-            First::Values(values) => &values.patterns,
-            First::Nothing | First::Tail(_) => patterns,
-        };
-        patterns.iter().filter(|pattern| pattern.is_presence())
-    }
-
-    /// The topics where it is told who is in others, as the patterns name them; none where they are too many for a
-    /// gap, or have no names.
-    fn named_rooms(&self) -> Option<Vec<Topic>> {
-        let rooms: Option<Vec<_>> = self.rooms().map(Pattern::as_topic).collect();
-        rooms.filter(|rooms| rooms.len() <= MAX_NAMED)
-    }
-
-    /// Asks who is in topics, at the place where this node knows it.
-    async fn call_roll(&self, asked: &TopicSet) {
-        let asked: Arc<[_]> = match asked {
-            TopicSet::Of(rooms) => rooms.iter().map(Pattern::from).collect(),
-            TopicSet::Nothing | TopicSet::All => self.rooms().cloned().collect(),
-        };
-        self.broker.presence_known(&asked).await;
-        self.worker.call_roll(self.session, self.reading.barrier, asked);
-    }
-
-    /// Has a client that knew who is in topics after a place forget it, and begin anew where no gap can name these.
-    async fn forget_members(
-        &self,
-        since: Option<Cursor>,
-        upto: Option<Cursor>,
-    ) -> Result<Result<(), Cancelled>, Problem> {
-        let (Some(since), Some(upto)) = (since, upto) else { return Ok(Ok(())) };
-        let rooms = self.named_rooms();
-        if self.tell_gap(since, rooms.as_deref().unwrap_or_default()).is_err() {
-            return Ok(Err(Cancelled));
-        }
-        match rooms {
-            None if self.tells_members() => self.open(None, upto).await,
-            _ => Ok(Ok(())),
-        }
-    }
-
-    /// Sends who is in topics, where that is wanted.
-    async fn send_members(&self, roll: &Roll) -> Result<(), Cancelled> {
-        if !self.tells_members() {
-            return Ok(());
-        }
-        for (at, member) in roll.members().enumerate() {
-            let Some(event) = member.event() else { continue };
-            self.send_one(&event, Kind::Snapshot).await?;
-            if at % PAGE_EVENTS == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        Ok(())
     }
 
     /// Sends what came after a place and up to another; `is_short` where events before it are missing, too.

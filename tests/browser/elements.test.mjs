@@ -250,3 +250,27 @@ test("R32 elements wait for what they enclose, where the page comes slower than 
   finish();
   await list(page, ["row 1"]);
 });
+
+test("R32 a removal takes out the rows of its topic and is none itself; a wildcard for a value is refused, with an event", options, async (t) => {
+  const broker = await startBroker(t);
+  for (const n of [1, 2]) await publish(broker.url, `orders.${n}`, { item: `item ${n}` });
+  const app = await openApp(t, browser, await startApp(t, broker, { "/": `<script>addEventListener("error", ({ detail }) => { globalThis.said = detail; }, true);</script>${elements(broker)}
+    <fanfare-list pattern="orders.*"><ul><template><li data-field="item">?</li></template></ul></fanfare-list><fanfare-value topic="orders.*">–</fanfare-value>` }));
+  const { page } = app;
+  await list(page, ["item 1", "item 2"]);
+  await fetch(`${broker.url}/v1/topics/orders.1`, { method: "DELETE" });
+  await list(page, ["item 2"]);
+  await publish(broker.url, "orders.1", { item: "again" });
+  await list(page, ["item 2", "again"]);
+  await eventually(() => page.locator("fanfare-value[error=invalid_topic]").count());
+  await eventuallyIn(page, () => globalThis.said?.code === "invalid_topic" && /is of one topic/.test(globalThis.said.message));
+});
+
+test("R32 elements of a page whose origin is not listed say so, by an attribute and an event", options, async (t) => {
+  const broker = await startBroker(t, { env: { FANFARE_AUTH_JWT_SECRET: "a-secret-for-this-test-and-no-other-0123456789" } });
+  const from = await startBroker(t);
+  const app = await openApp(t, browser, await startApp(t, from, { "/": `<script>addEventListener("error", ({ detail }) => { globalThis.said = detail; }, true);</script>${elements(from)}
+    <fanfare-value topic="a" url="${broker.url}">–</fanfare-value><fanfare-list pattern="a" url="${broker.url}"></fanfare-list>` }));
+  for (const name of ["value", "list"]) await eventually(() => app.page.locator(`fanfare-${name}[error=origin_not_allowed][stale]`).count());
+  assert.match(await app.page.evaluate(() => globalThis.said.message), /server\.allowed_origins/);
+});

@@ -207,7 +207,7 @@ test("R28 a tab that stands still holds nobody up, and goes on from where it sto
   const { tab, tabs, leader } = await startTabs(t, broker);
   for (let n = 0; n < 2; n++) await tab("ada", ["n"]);
   const first = leader(), other = tabs.find((each) => each !== first);
-  const goOn = await stopProcess(other);
+  const goOn = await stopProcess(browser, other.page);
   const COUNT = 10_500;
   for (let n = 0; n < COUNT; n += 500) {
     const events = Array.from({ length: 500 }, (_, k) => ({ topic: "n", data: n + k }));

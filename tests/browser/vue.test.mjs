@@ -42,6 +42,21 @@ test("R31 the snippet of the README for Vue is a live tile as printed", options,
   assert.deepEqual(await app.complaints(), []);
 });
 
+test("R31 the list of the README for Vue has its older events on a click, as printed", options, async (t) => {
+  const broker = await startBroker(t);
+  for (const text of ["one", "two", "three"]) await publish(broker.url, "chat.lobby", text);
+  const { descriptor } = parse(await snippet("vue", "useEvents", broker));
+  const { content } = compileScript(descriptor, { id: "chat", inlineTemplate: true });
+  const app = await openApp(t, browser, await startApp(t, broker, {
+    "/": "<div id=app></div><script type=module>import { createApp } from 'vue'; import App from './App.js'; createApp(App).mount('#app');</script>",
+    "/App.js": content,
+  }));
+  await shows(app.page, "ul", "twothree");
+  await app.page.click("button");
+  await shows(app.page, "ul", "onetwothree");
+  assert.deepEqual(await app.complaints(), []);
+});
+
 test("R31 Vue shows what stores hold, follows topics that change, and gives back what is unmounted", options, async (t) => {
   const broker = await startBroker(t, { config: "[[topics]]\nmatch = \"room.>\"\npresence = true\n" });
   await publish(broker.url, "a", 1);

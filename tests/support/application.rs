@@ -1,7 +1,7 @@
 //! An application that notices are posted to.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -75,23 +75,23 @@ impl Application {
         let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
         let signed = [id.as_bytes(), b".", seconds.as_bytes(), b".", body].concat();
         hmac::verify(&key, &signed, &tag.expect("base64")).expect("the signature is right");
-        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refusals = self.refusals.lock().expect("no panic while it was held");
         if *refusals > 0 {
             *refusals -= 1;
             return "503 Later";
         }
         let body: Value = serde_json::from_slice(body).expect("JSON");
         let events = body["events"].as_array().expect("events").clone();
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
+        self.taken.lock().expect("no panic while it was held").extend(events);
         "204 Taken"
     }
 
     pub fn refuse(&self, times: usize) {
-        *self.refusals.lock().unwrap_or_else(PoisonError::into_inner) = times;
+        *self.refusals.lock().expect("no panic while it was held") = times;
     }
 
     pub fn taken(&self) -> Vec<Value> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.taken.lock().expect("no panic while it was held").clone()
     }
 
     /// The users of whom some kind of notice was taken, in the order in which they came, each once.

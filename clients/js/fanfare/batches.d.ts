@@ -1,4 +1,4 @@
-import type { DataOf, Event, Fanfare, FanfareError, Payloads, PublishOptions, Receipt } from "../fanfare.js";
+import type { DataOf, Event, Fanfare, FanfareError, Payloads, PublishOptions, Receipt, TopicIn } from "../fanfare.js";
 
 /** An event of a batch. What ends with a session (`bound`) is published by itself. */
 export interface Publication<Topic extends string = string, Data = unknown> extends Omit<PublishOptions, "key" | "queue" | "timeout" | "signal" | "bound"> {
@@ -6,6 +6,9 @@ export interface Publication<Topic extends string = string, Data = unknown> exte
   /** May be left out where the value is `removed`. */
   data?: Data;
 }
+
+/** What may be published to each of these topics, by itself. */
+export type PublicationIn<Topic extends string, Map> = Topic extends string ? Publication<Topic & TopicIn<Topic, Map>, DataOf<Topic, Map>> : never;
 
 export interface BatchOptions {
   /** What makes repeats of the call one, also over restarts of yours; a new one for each call unless said. */
@@ -30,6 +33,6 @@ export interface BatchError extends FanfareError {
 /** Publishes events in their order, each once, in batches of up to 1,000 events or 4 MiB; each batch is stored whole or not at all. */
 export declare function publishAll<Map extends Payloads, const Topic extends string>(
   fanfare: Fanfare<Map>,
-  events: Iterable<Publication<Topic, DataOf<Topic, Map>>> | AsyncIterable<Publication<Topic, DataOf<Topic, Map>>>,
+  events: Iterable<{ topic: Topic } & PublicationIn<Topic, Map>> | AsyncIterable<{ topic: Topic } & PublicationIn<Topic, Map>>,
   options?: BatchOptions,
 ): Promise<Receipt[]>;

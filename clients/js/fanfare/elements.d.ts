@@ -9,13 +9,14 @@ export declare function provideFanfare(fanfare: Fanfare<any>): void;
  *
  * Attributes: `topic`, `path`, `digits` (behind the point), `max-rate` (a second), `url` (of the broker; the one that this file
  * came from). Both elements have `stale` until everything has come, and while a connection or what it missed is being made good;
- * and `error`, the code by which the broker refuses, or `invalid_url`.
+ * and `error`, the code of what keeps everything from coming (or `invalid_url`, `invalid_topic`), of which an event `error`, which does not bubble,
+ * has the rest as its `detail`, a `Failure`.
  */
 export declare class FanfareValue extends HTMLElement {}
 
 /**
  * `<fanfare-list pattern="orders.*" tail="20">`: a row for each of the newest events, the newest last, or with `map` for each topic
- * that has a value. A row is the first element of its `<template>`, before which the rows stand; `data-field` there says what
+ * that has a value. A removal takes out the rows of its topic. A row is the first element of its `<template>`, before which the rows stand; `data-field` there says what
  * goes where: a path into the data, or with `@` into the event (`@topic`, `@time`, `@from.user`), with `data-digits`.
  *
  * Attributes: `pattern`, `tail` (50), `map`, `reversed`, `max-rate` (with `map`), `url`.

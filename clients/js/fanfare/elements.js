@@ -128,7 +128,7 @@ class Live extends Base {
     } catch (error) {
       this.#store = null;
       this.#release();
-      return this.#show({ stale: true, error: { code: "invalid_url", message: error.message } });
+      return this.#show({ stale: true, error: { code: error.code ?? "invalid_url", message: error.message } });
     }
     if (this.#store !== before) {
       this.#release();
@@ -147,7 +147,10 @@ class Live extends Base {
   #show(now) {
     this.toggleAttribute("stale", now.stale);
     if (!now.error) this.removeAttribute("error");
-    else if (this.getAttribute("error") !== now.error.code) this.setAttribute("error", now.error.code);
+    else if (this.getAttribute("error") !== now.error.code) {
+      this.setAttribute("error", now.error.code);
+      this.dispatchEvent(new CustomEvent("error", { detail: now.error }));
+    }
     this.draw(now);
   }
 }
@@ -213,6 +216,15 @@ class Row {
   }
 }
 
+/** What is on the screen: a removal takes out what its topic said before, and is nothing to show itself. */
+function standing(events) {
+  const removed = new Set();
+  return [...events].reverse().filter((event) => {
+    if (event.removed) removed.add(event.topic);
+    return !removed.has(event.topic);
+  }).reverse();
+}
+
 /** The newest events of a pattern, or with `map` the values of its topics: a row for each, where the template stands. */
 class FanfareList extends Live {
   static observedAttributes = ["pattern", "tail", "map", "reversed", "max-rate", "url"];
@@ -229,7 +241,7 @@ class FanfareList extends Live {
   }
 
   draw({ events = [], entries }) {
-    const wanted = entries ? this.#sorted(entries) : events.map((event) => [event.id ?? event, event]);
+    const wanted = entries ? this.#sorted(entries) : standing(events).map((event) => [event.id ?? event, event]);
     const template = this.#findTemplate();
     const keys = new Map(wanted);
     for (const [key, { node }] of this.#rows) {

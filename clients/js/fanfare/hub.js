@@ -235,10 +235,14 @@ export class Hub {
     // What begins now has not begun before all of it has.
     if (request.isPlain && ![...request.subscriptions].every(({ phase, isGranted }) => isGranted || phase === "live")) return;
     // Where another tab wants some of its patterns otherwise, they come one after the other, and may have events in common.
-    const { id } = this.#heard.frame;
+    const { id, snapshot, conflated } = this.#heard.frame;
     if (request.ids.has(id)) return;
     if (id) request.ids.add(id);
-    request.held.push(message);
+    // In their order, for what some of the patterns share with others may have come before.
+    const place = snapshot || conflated ? undefined : id;
+    let at = request.held.length;
+    while (place && at && request.held[at - 1].place && later(request.held[at - 1].place, place) !== place) at -= 1;
+    request.held.splice(at, 0, { place, message });
     if (request.held.length <= MOST) return;
     request.isOver = true;
     request.session.alone();
@@ -295,7 +299,7 @@ export class Hub {
     const { session, ref, held, latest } = request;
     request.isOver = true;
     this.#ack(request);
-    for (const message of held ?? []) session.send(message);
+    for (const { message } of held ?? []) session.send(message);
     request.held = request.ids = null;
     this.#say(session, { op: "live", ref, cursor: latest ? this.#floor : this.#place });
     // A later subscribe to a pattern replaces the earlier one.

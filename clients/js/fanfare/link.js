@@ -24,7 +24,7 @@ export class Link {
    */
   constructor(socket, token, welcomeMs, hooks) {
     Object.assign(this, { socket, hooks, heardAt: Date.now(), beatMs: 25_000 });
-    this.#after(welcomeMs, () => this.end("timeout"));
+    this.#after(welcomeMs, () => this.end("timeout", "no welcome in time"));
     socket.onmessage = ({ data }) => this.#hear(data, token);
     // Deno has no code for a connection that broke.
     socket.onclose = ({ code, reason }) => this.end(code || 1006, reason);
@@ -42,7 +42,7 @@ export class Link {
 
   /** Whether there is anything to send it over. Timers are throttled where nobody looks, so it is judged here as well. */
   get isOpen() {
-    if (this.#endsAt && Date.now() > this.#endsAt) this.end("silence");
+    if (this.#endsAt && Date.now() > this.#endsAt) this.end("silence", "no answer in time");
     else if (Date.now() - this.heardAt > 2 * this.beatMs) this.check();
     return this.ready && !this.over;
   }
@@ -69,7 +69,7 @@ export class Link {
     this.send({ op: "ping", ref: this.nextRef() });
     this.#after(patienceMs, () => {
       if (!this.#endsAt) return this.#listen();
-      if (Date.now() - this.#endsAt < 1000) return this.end("silence");
+      if (Date.now() - this.#endsAt < 1000) return this.end("silence", "no answer in time");
       // A timer that comes late slept itself, and what came meanwhile is still to be read.
       this.#endsAt = 0;
       this.check();
@@ -86,7 +86,7 @@ export class Link {
     socket.onerror = () => {};
     // One that never opened may not be closed everywhere.
     try { socket.close(1000); } catch {}
-    const reason = { code, message: message || this.error || "", ...bye, final: bye ? bye.retry_after_ms === undefined : FINAL.has(code) };
+    const reason = { code, message: message || this.error || "the connection broke", ...bye, final: bye ? bye.retry_after_ms === undefined : FINAL.has(code) };
     for (const { reject } of this.#authRefs.values()) reject(reason);
     this.hooks.end(reason);
   }

@@ -381,7 +381,10 @@ export class Session {
     const isAnother = (topic) => one.topics.some((pattern) => (one.all || this.live.has(pattern)) && matcher(pattern)(topic));
     for (const topic of [...this.pending.keys()]) if (isAnother(topic)) this.flush(topic);
     for (const pattern of one.topics) this.live.set(pattern, { all: one.all, rate: one.rate, values: one.values });
+    const wants = one.topics.map(matcher);
     for (const event of one.held) {
+      // What was given back meanwhile is wanted no more; of what others still want newer events may wait.
+      if (!wants.some((matches) => matches(event.topic))) continue;
       if (this.isLiveFor(event.topic)?.all) this.event(event, { replay: one.ref });
       else this.wait(event);
     }

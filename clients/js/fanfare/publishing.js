@@ -6,8 +6,25 @@
 /** At most so many wait, and so many of them for an answer. */
 const MOST = 1000, WINDOW = 256;
 
+/** So many ids of its own are known; so many frames wait, and no longer, for an answer that says whose an event is. */
+const OWN = 1000, HELD = 1000, HELD_MS = 2_000;
+
+const KINDS = {
+  topic: "string", type: "string", key: "string", queue: "boolean", timeout: "number", signal: "object", except: "boolean string", removed: "boolean", version: "number",
+  epoch: "string", if_latest: "string", ttl_ms: "above 0", keep: "boolean", bound: "boolean", encoding: "string", from: "object",
+};
+
 /** Refusals after which the same request, with the same key, may do. */
 const PASSING = new Set(["in_progress", "outcome_unknown", "unavailable", "storage_full", "too_many", "internal"]);
+
+/** Refuses by name what is no option, or not of its kind. */
+function check(options) {
+  for (const [name, value] of Object.entries(options)) {
+    const kind = KINDS[name];
+    if (!kind && value !== undefined) throw new TypeError(`publish has no option ${name}; it has ${Object.keys(KINDS).join(", ")}`);
+    if (value != null && !kind?.includes(typeof value) && !(kind === "above 0" && value > 0)) throw new TypeError(`publish: ${name} is to be ${kind}, not ${value}`);
+  }
+}
 
 const failed = (code, message, more) => Object.assign(new Error(message), more, { code });
 
@@ -25,6 +42,18 @@ export class Publishing {
   /** Topic → the value that this session holds there. */
   #bound = new Map();
   #notBefore = 0;
+  /** The sessions that published, and the ids of what was acknowledged: the newest of them. */
+  #sessions = new Set();
+  #ids = new Set();
+  /** What came behind an event that may be this client's own, in order: `{frame, again}`; what is being handed on is not held. */
+  #held = [];
+  #isPassing = false;
+  #timer;
+
+  /** `tell(error)` is told what nobody waits for. */
+  constructor(tell = () => {}) {
+    this.tell = tell;
+  }
 
   /** Whether it keeps a connection: values end with their session. */
   get holds() {
@@ -38,20 +67,26 @@ export class Publishing {
 
   /**
    * Takes an event, its data as JSON, and resolves with the broker's answer. `timeout` in milliseconds, 0 for as long as it
-   * takes, as is the default where it is to be queued. `except: true` is the present session.
+   * takes, as is the default where it is to be queued. `except: true` and a `{session}` in the topic are the session that it goes out in.
    */
-  add({ key, timeout, signal, queue, except, ...event }, data, session) {
+  add(given, data) {
+    check(given);
+    let { key, timeout, signal, queue, except, ...event } = given;
+    if (data === undefined && !event.removed) throw new TypeError("publish(topic, data): JSON has no undefined and no functions; null is a value, and `removed: true` needs none");
     timeout ??= queue ? 0 : 30_000;
     if (key === undefined && event.keep !== false) key = newKey();
     const { topic } = event;
     this.#bound.delete(topic);
     if (event.bound) this.#bound.set(topic, [{ ...event, queue: true }, data]);
-    const more = { ...key && { key }, ...except && { except: except === true ? session : except } };
-    const members = JSON.stringify({ ...event, ...more }).slice(1, -1);
-    const text = `${members}${data === undefined ? "" : `,"data":${data}`}}`;
+    const rest = data === undefined ? "}" : `,"data":${data}}`;
+    const textFor = (session) => {
+      const more = { topic: topic.replace("{session}", session ?? "{session}"), ...key && { key }, ...except && { except: except === true ? session : except } };
+      return JSON.stringify({ ...event, ...more }).slice(1, -1) + rest;
+    };
+    const isOfSession = topic.includes("{session}");
     return new Promise((resolve, reject) => {
       if (this.#waiting.length + this.#asked.size >= MOST) return reject(failed("too_many", `${MOST} publishes wait already`));
-      const item = { topic, text, key, resolve, reject, order: this.#published++ };
+      const item = { topic, textFor, key, isOfSession, resolve, reject, order: this.#published++ };
       const give = (code, why) => this.#drop(item, item.sent ? failed("outcome_unknown", `${why}, perhaps behind the event`) : failed(code, why));
       const abort = () => give("aborted", "given up");
       if (signal?.aborted) return reject(failed("aborted", "given up"));
@@ -70,38 +105,90 @@ export class Publishing {
   }
 
   /** The next text to send, or nothing; `nextRef` numbers it. */
-  next(nextRef) {
+  next(nextRef, session) {
     if (!this.#waiting.length || this.#asked.size >= WINDOW || this.pauseMs) return null;
     const item = this.#waiting.shift();
     const ref = nextRef();
     item.sent = true;
     this.#asked.set(ref, item);
-    return `{"op":"publish","ref":${ref},${item.text}`;
+    if (session) this.#remember(this.#sessions, session);
+    return `{"op":"publish","ref":${ref},${item.textFor(session)}`;
   }
 
-  /** Takes an answer; false where it is none to a publish. */
-  take({ op, ref, code, message, ...rest }) {
+  #remember(set, value) {
+    set.delete(value);
+    set.add(value);
+    if (set.size > OWN) set.delete(set.values().next().value);
+  }
+
+  /** Whether this client published it: its session says so, or else the id that the broker answered with. */
+  isOwn({ id, from }) {
+    return from?.session ? this.#sessions.has(from.session) : this.#ids.has(id);
+  }
+
+  /** Whether an answer that is still to come may say that this event is this client's own. */
+  #mayBeOwn({ op, id, topic, from }) {
+    if (op !== "event" || id === undefined || from?.session || this.#ids.has(id)) return false;
+    return [...this.#asked.values(), ...this.#waiting].some((item) => item.sent && item.topic === topic);
+  }
+
+  /**
+   * Takes an answer, or holds back what comes behind an event that may be this client's own, until its answer has come, and hands it
+   * on then with `again()`; false for all else. Over a WebSocket an event comes right before its answer.
+   */
+  take(frame, again) {
+    if (this.#asked.has(frame.ref) && /ack|error/.test(frame.op)) {
+      this.#answer(frame);
+      this.#release();
+      return true;
+    }
+    if (this.#isPassing || !this.#held.length && !this.#mayBeOwn(frame)) return false;
+    if (!this.#held.length) {
+      this.#timer = setTimeout(() => this.#release(true), HELD_MS);
+      this.#timer.unref?.();
+    }
+    this.#held.push({ frame, again });
+    // Who waits too long or with too many is handed on, as nobody's own.
+    if (this.#held.length > HELD) this.#release(true);
+    return true;
+  }
+
+  #release(isAll) {
+    while (this.#held.length && (isAll || !this.#mayBeOwn(this.#held[0].frame))) {
+      const { again } = this.#held.shift();
+      this.#isPassing = true;
+      try { again(); } finally { this.#isPassing = false; }
+    }
+    if (!this.#held.length) clearTimeout(this.#timer);
+  }
+
+  #answer({ op, ref, code, message, ...rest }) {
     const item = this.#asked.get(ref);
-    if (!item) return false;
     this.#asked.delete(ref);
     if (op === "error" && PASSING.has(code) && item.key) {
       this.#again([item]);
       // Not by the time of day, which may be set back.
       this.#notBefore = performance.now() + 500 + 1000 * Math.random();
-      return true;
+      return;
     }
     item.done();
+    if (rest.id) this.#remember(this.#ids, rest.id);
     if (op === "ack") item.resolve(rest);
     else item.reject(failed(code, message, rest));
-    return true;
   }
 
-  /** The connection is gone: what has a key is sent again, and of what has none nobody knows. */
+  /**
+   * The connection is gone: what has a key is sent again, and of what has none nobody knows, nor of what was in the session's own
+   * topic, unless it is bound: that ends with the session, and is said in the next one as if it was new.
+   */
   cut() {
+    this.#held = [];
+    clearTimeout(this.#timer);
     const asked = [...this.#asked.values()];
     this.#asked.clear();
-    this.#again(asked.filter(({ key }) => key));
-    for (const item of asked) if (!item.key) this.#drop(item, failed("outcome_unknown", "the connection broke meanwhile"));
+    const isSure = ({ key, isOfSession }) => key && !isOfSession;
+    this.#again(asked.filter(isSure));
+    for (const item of asked) if (!isSure(item)) this.#drop(item, failed("outcome_unknown", "the connection broke meanwhile"));
   }
 
   /** Sends items again: refused one by one, they would else go out the last one first. */
@@ -112,12 +199,15 @@ export class Publishing {
   /** A new session holds none of the values yet; resolves once it does. */
   bindAgain() {
     const missing = [...this.#bound.values()].filter(([{ topic }]) => !this.#waiting.some((item) => item.topic === topic));
-    return Promise.allSettled(missing.map(([event, data]) => this.add(event, data)));
+    return Promise.all(missing.map(([event, data]) => this.add(event, data).catch(({ code, message }) => {
+      if (code !== "closed") this.tell({ code, message: `the bound value of ${event.topic}: ${message}` });
+    })));
   }
 
   /** Nothing more will be sent. */
   fail(code, message) {
     this.#bound.clear();
+    clearTimeout(this.#timer);
     for (const item of [...this.#asked.values(), ...this.#waiting]) this.#drop(item, item.sent ? failed("outcome_unknown", message) : failed(code, message));
   }
 }

@@ -246,17 +246,17 @@ export class Resume {
     const isReplay = replay !== undefined, isNewest = snapshot || conflated;
     // An event that is not kept comes once for all; a current value is of what begins, or of all that heal.
     const ofAsked = asked && (isReplay ? replay === asked.ref : snapshot || id === undefined);
-    // What waits for a slow screen is not sent any more once a newer value of the topic is sent, whoever it was for.
-    const isFor = isNewest && !this.lanes;
     for (const subscription of this.#route(topic)) {
       const { phase, pattern, latest, shown, heals } = subscription;
       if (!this.subscriptions.has(subscription)) continue;
       const isNewer = latest && id && isLater(id, shown.get(topic) ?? this.#placeOf(lane, false));
       let isHeard = ofAsked && phase === "asked";
       if (phase === "live" && subscription.lane === lane) {
-        // Who gets all has had what still waits for a slow screen.
+        // Who gets all has had what still waits for a slow screen; and who was shown something newer has no use for it.
         const getsAll = this.#wire.get(pattern)?.mode === Infinity;
-        isHeard = !isReplay && !(conflated && getsAll) && (!snapshot || heals) || isFor && isNewer && !getsAll;
+        isHeard = !isReplay && !(conflated && getsAll) && (snapshot ? heals : isNewer || !id || !shown.has(topic))
+          // What waits is not sent any more once a newer value of the topic is sent, whoever it was for.
+          || isNewest && !this.lanes && isNewer && !getsAll;
       }
       if (!isHeard) continue;
       if (isNewer) shown.set(topic, id);

@@ -1,4 +1,4 @@
-import type { Cursor, DataOf, Event, Failure, Fanfare, Payloads, PublishOptions, Receipt, StateChange } from "../fanfare.js";
+import type { Cursor, DataOf, Event, Failure, Fanfare, PatternIn, Payloads, PublishOptions, Receipt, StateChange, TopicIn } from "../fanfare.js";
 
 /** A value that changes. Its contract is that of Svelte's stores; its subscription is open as long as it has listeners. */
 export interface Store<Value> {
@@ -14,7 +14,11 @@ export interface Store<Value> {
 export interface Standing {
   /** True until everything has come, and while a connection or what it missed is being made good. */
   stale: boolean;
-  /** Why the broker refuses the pattern, which bound was met (`too_many`), or what `load` failed by (`load`); else null. */
+  /**
+   * Why nothing comes: the broker refuses the pattern or the whole session, does not let the page's origin in (`origin_not_allowed`), does not answer
+   * (`unreachable`), or tells of nobody (`presence_off`); there is no token (`token`), or the client was closed (`closed`). Or which bound
+   * was met (`too_many`), or what `load` failed by (`load`). Else null.
+   */
   error: Failure | null;
 }
 
@@ -112,20 +116,23 @@ export interface ReducedOptions<State, Data = unknown> {
   buffer?: number;
 }
 
+/** A topic or pattern, where the caller says what its events carry. */
+type Said<Data> = [Data] extends [never] ? never : string;
+
 /** The value of a topic. */
-export declare function latest<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, topic: Text, options?: LatestOptions): Store<Latest<DataOf<Text, Map>>>;
-export declare function latest<Data>(fanfare: Fanfare<any>, topic: string, options?: LatestOptions): Store<Latest<Data>>;
+export declare function latest<Data = never>(fanfare: Fanfare<any>, topic: Said<Data>, options?: LatestOptions): Store<Latest<Data>>;
+export declare function latest<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, topic: Text & TopicIn<Text, Map>, options?: LatestOptions): Store<Latest<DataOf<Text, Map>>>;
 
 /** The values of all topics that match. */
-export declare function map<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, pattern: Text, options?: MapOptions): Store<Entries<DataOf<Text, Map>>>;
-export declare function map<Data>(fanfare: Fanfare<any>, pattern: string, options?: MapOptions): Store<Entries<Data>>;
+export declare function map<Data = never>(fanfare: Fanfare<any>, pattern: Said<Data>, options?: MapOptions): Store<Entries<Data>>;
+export declare function map<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, pattern: Text & PatternIn<Text, Map>, options?: MapOptions): Store<Entries<DataOf<Text, Map>>>;
 
 /** The newest events, and those that come. */
-export declare function list<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, pattern: Text, options?: ListOptions): ListStore<DataOf<Text, Map>>;
-export declare function list<Data>(fanfare: Fanfare<any>, pattern: string, options?: ListOptions): ListStore<Data>;
+export declare function list<Data = never>(fanfare: Fanfare<any>, pattern: Said<Data>, options?: ListOptions): ListStore<Data>;
+export declare function list<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, pattern: Text & PatternIn<Text, Map>, options?: ListOptions): ListStore<DataOf<Text, Map>>;
 
 /** Who is in a topic whose rule has presence. */
-export declare function presence(fanfare: Fanfare<any>, topic: string, options?: PresenceOptions): Store<Presence>;
+export declare function presence<const Text extends string>(fanfare: Fanfare<any>, topic: Text & TopicIn<Text, any>, options?: PresenceOptions): Store<Presence>;
 
 /** A state of one's own that events change. */
 export declare function reduced<State, Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, pattern: Text, options: ReducedOptions<State, DataOf<Text, Map>>): Store<Reduced<State>>;

@@ -82,22 +82,39 @@ class Told {
   }
 }
 
-// ---- Time -------------------------------------------------------------------------------------
+// ---- What is known of a client ----------------------------------------------------------------
 
-const clocks = new WeakMap();
+const known = new WeakMap();
 
-/** The broker's time, as far as events have shown it: `ahead` of this machine's. Late rather than early, as they come late. */
-function clockOf(fanfare) {
-  let clock = clocks.get(fanfare);
-  if (!clock) {
-    clocks.set(fanfare, clock = { ahead: undefined });
+/** Reasons of a client that goes on trying, and gets nowhere until somebody does something. */
+const HELPLESS = /^(origin_not_allowed|unreachable|token)$/;
+
+/**
+ * The broker's time, as far as events have shown it: `ahead` of this machine's, and late rather than early, as they come late. And
+ * the `failure` for which nothing comes over any connection of this client.
+ */
+function knownOf(fanfare) {
+  let client = known.get(fanfare);
+  if (!client) {
+    known.set(fanfare, client = { ahead: undefined, failure: null });
     fanfare.on("event", ({ time, snapshot, replay }) => {
       if (snapshot || replay !== undefined) return;
       const ahead = Date.parse(time) - Date.now();
-      if (!(clock.ahead >= ahead)) clock.ahead = ahead;
+      if (!(client.ahead >= ahead)) client.ahead = ahead;
     });
+    const hear = (state, reason) => {
+      if (state === "live") client.failure = null;
+      else if (state === "closed") client.failure = { code: state, message: "the client was closed" };
+      else if (state === "refused" || HELPLESS.test(reason?.code)) {
+        client.failure = { code: `${reason.code}`, message: reason.message || `the connection ended with ${reason.code}` };
+      }
+    };
+    fanfare.on("state", ({ state, reason }) => hear(state, reason));
+    // Before anybody listened.
+    if (fanfare.state === "refused") fanfare.ready().catch((error) => hear("refused", error));
+    else hear(fanfare.state);
   }
-  return clock;
+  return client;
 }
 
 const endOf = ({ expires }) => expires ? Date.parse(expires) : Infinity;
@@ -141,10 +158,11 @@ class Live extends Told {
   }
 
   open() {
-    this.clock = clockOf(this.fanfare);
+    this.known = knownOf(this.fanfare);
     this.#unhear = this.fanfare.on("state", ({ state }) => this.heard(state));
     this.begin();
     this.#awaitEnd();
+    if (this.fanfare.state === "refused") this.fanfare.ready().catch(() => this.changed());
   }
 
   close() {
@@ -214,7 +232,7 @@ class Live extends Told {
   }
 
   heard(state) {
-    if (state === "live") return;
+    if (state === "live") return this.changed();
     const wasLive = this.isLive;
     this.isLive = false;
     this.stale = true;
@@ -236,8 +254,8 @@ class Live extends Told {
 
   /** The broker's time, while nobody hears from it what has ended; else that is left to the broker. */
   get #now() {
-    const { isLive, fanfare, clock } = this;
-    return isLive || fanfare.state === "live" || clock?.ahead === undefined ? -Infinity : Date.now() + clock.ahead;
+    const { isLive, fanfare, known } = this;
+    return isLive || fanfare.state === "live" || known?.ahead === undefined ? -Infinity : Date.now() + known.ahead;
   }
 
   #awaitEnd() {
@@ -255,7 +273,7 @@ class Live extends Told {
   /** Makes `current` of what is shown; false where that is what it was. */
   refresh() {
     const { stale, current } = this;
-    const error = this.error ?? this.shown.error ?? null;
+    const error = this.known?.failure ?? this.error ?? this.shown.error ?? null;
     if (!this.#isDirty && stale === current.stale && error === current.error) return false;
     const view = this.#isDirty ? this.kind.view(this.shown, this.#now) : current;
     this.#isDirty = false;
@@ -316,6 +334,7 @@ const ofMembers = (max) => ({
   empty: () => ({ entries: new Map() }),
   put(values, { type, data }) {
     const { entries } = values, { session, user, user_sessions } = data;
+    if (values.error?.code === "presence_off") values.error = null;
     if (type === "presence.joined") hold(values, session, data, max, "members");
     else entries.delete(session);
     // Each of a user's sessions says how many they are.
@@ -352,6 +371,13 @@ const ofState = ({ reduce, initial, since, tail }) => ({
   view: ({ state }) => ({ state, loading: false }),
 });
 
+/** Asks over HTTP as the client itself would. */
+async function ask(fanfare, path) {
+  const token = await fanfare.token();
+  const answer = await fetch(fanfare.url + path, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+  return { answer, said: await answer.json().catch(() => ({})) };
+}
+
 class Log extends Live {
   #loading = null;
 
@@ -382,13 +408,11 @@ class Log extends Live {
     const { events } = shown;
     const room = this.kind.max - events.length;
     if (shown.more && room < 1) throw failed("too_many", `the list holds ${events.length} events already: raise \`max\``);
-    const token = await fanfare.token();
     for (let isFull = false; shown.more && !isFull;) {
       const [first] = events;
       const before = shown.next ?? events.find(({ id }) => id)?.id ?? "";
       const query = new URLSearchParams({ match: pattern, before, limit: Math.min(n, room, PAGE) });
-      const answer = await fetch(`${fanfare.url}v1/events?${query}`, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
-      const said = await answer.json().catch(() => ({}));
+      const { answer, said } = await ask(fanfare, `v1/events?${query}`);
       if (!answer.ok) throw failed(said.code ?? `http_${answer.status}`, said.detail ?? `the broker answers ${answer.status}`);
       // Swapped meanwhile, or without the front that it had, or of another log: what came would not stand next to it.
       const isNext = said.events.every(({ id }) => !before || isBefore(id, before));
@@ -399,6 +423,29 @@ class Log extends Live {
       // A page without events may still not be the last one.
       isFull = said.events.length > 0;
     }
+  }
+}
+
+/** Who is in a topic. That nobody is there may also be that nobody is told of, which the broker says where it is asked. */
+class Room extends Live {
+  constructor(fanfare, topic, max) {
+    super(fanfare, `$presence.${topic}`, ofMembers(max));
+    this.topic = topic;
+  }
+
+  live() {
+    super.live();
+    if (this.isLive && !this.shown.entries.size) this.#ask();
+  }
+
+  async #ask() {
+    const { fanfare, shown } = this;
+    try {
+      const { answer, said } = await ask(fanfare, `v1/topics/${encodeURIComponent(this.topic)}/presence?limit=1`);
+      if (answer.status !== 404 || !/^presence is off/.test(said.detail) || shown !== this.shown || shown.entries.size) return;
+      shown.error = { code: "presence_off", message: said.detail.replace(/;.*/, ": set `presence = true` in its [[topics]] rule") };
+      this.changed();
+    } catch { /* the connection says so */ }
   }
 }
 
@@ -568,31 +615,48 @@ function shared(fanfare, args, make) {
   return store;
 }
 
+/** Refuses what can't be meant, where it is said. Nothing yet is no topic, and asks for nothing. */
+function expect(fanfare, topic, name, more = "") {
+  if (!fanfare?.subscribe) throw new TypeError(`${name}(fanfare, …): a client comes first, as new Fanfare(url) makes one`);
+  if (topic && !topic.split) throw new TypeError(`${name}(fanfare, "a.topic"): a text, not ${typeof topic}`);
+  if (more !== null && /[*>]/.test(topic)) {
+    throw Object.assign(new TypeError(`${name}() is of one topic, and "${topic}" is a pattern${more}`), { code: "invalid_topic" });
+  }
+}
+
 function latest(fanfare, topic, { maxRate } = {}) {
+  expect(fanfare, topic, "latest", ": map() has the values of all that match");
   return shared(fanfare, ["latest", topic, maxRate], () => new Live(fanfare, topic, ofTopic(maxRate)));
 }
 
 function map(fanfare, pattern, { maxRate, max = MAX } = {}) {
+  expect(fanfare, pattern, "map", null);
   return shared(fanfare, ["map", pattern, maxRate, max], () => new Live(fanfare, pattern, ofTopics(maxRate, max)));
 }
 
 function list(fanfare, pattern, { tail = TAIL, max = MAX } = {}) {
+  expect(fanfare, pattern, "list", null);
   return shared(fanfare, ["list", pattern, tail, max], () => new Log(fanfare, pattern, ofLog(Math.min(tail, max), max)));
 }
 
 function presence(fanfare, topic, { max = MAX } = {}) {
-  return shared(fanfare, ["presence", topic, max], () => new Live(fanfare, `$presence.${topic}`, ofMembers(max)));
+  expect(fanfare, topic, "presence");
+  return shared(fanfare, ["presence", topic, max], () => new Room(fanfare, topic, max));
 }
 
 function connection(fanfare) {
+  expect(fanfare, "", "connection");
   return shared(fanfare, ["connection"], () => new Connection(fanfare));
 }
 
 function reduced(fanfare, pattern, options) {
+  expect(fanfare, pattern, "reduced", null);
+  if (!options?.reduce?.call) throw new TypeError("reduced(fanfare, pattern, { reduce }): a function that makes the next state of one and an event");
   return new Folded(fanfare, pattern, options);
 }
 
 function publisher(fanfare, topic, { throttle = 0, ...options } = {}) {
+  expect(fanfare, topic, "publisher");
   let readyAt = -Infinity, waiting = null;
   const go = ({ data, more }) => {
     readyAt = performance.now() + throttle;

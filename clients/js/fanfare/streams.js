@@ -9,6 +9,12 @@ import { EventStream } from "./eventstream.js";
 const BEAT_S = 15;
 /** A publish that is not answered by then is sent again: others of its topic wait behind it. */
 const POST_MS = 30_000;
+/** When a WebSocket is tried again where none came through, and streams that were to take over; the first try. */
+const SOCKET_AGAIN_MS = 600_000, AGAIN_MS = 5_000, FIRST_MS = 1_000;
+
+/** Broker → when no WebSocket came through to it. */
+const missedAt = new Map();
+
 /** Statuses of what can't be for now. */
 const PASSING = new Set([408, 425, 429, 500, 502, 503, 504]);
 
@@ -19,6 +25,7 @@ export class Streams {
   /** Topic → what is published there last, for requests of their own overtake each other. */
   #published = new Map();
   #over = false;
+  #timer;
 
   constructor(url, token, WebSocket) {
     Object.assign(this, { url, token });
@@ -29,7 +36,8 @@ export class Streams {
   /** Takes a request as a WebSocket does. */
   send(text) {
     const { op, ref, ...request } = JSON.parse(text);
-    if (op === "auth") this.#auth(ref, request.token);
+    // It was shown with each request already.
+    if (op === "auth") this.#say({ op: "ack", ref });
     else if (op === "subscribe") this.#follow(ref, request);
     else if (op === "publish") this.#publish(ref, request);
     else if (op === "ping") this.#ask("health/live").then(() => this.#say({ op: "pong", ref }), () => {});
@@ -39,13 +47,24 @@ export class Streams {
     }
   }
 
-  /** Keeps for this tab that WebSockets do not come through. */
-  remember() {
+  /** What was to take the place of this did not come through: a WebSocket, which is kept for this tab, or other streams. */
+  missed(isStreams) {
+    if (isStreams) return this.#moveIn(AGAIN_MS, false);
+    missedAt.set(this.url, Date.now());
     try { sessionStorage.setItem(`fanfare.streams ${this.url}`, Date.now()); } catch { /* no storage: it is found out again */ }
+    this.#moveIn(SOCKET_AGAIN_MS, true);
+  }
+
+  /** Asks after a while for a connection in place of this one. */
+  #moveIn(ms, socket) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#say({ op: "goaway", within_ms: 0, socket }), ms);
+    this.#timer.unref?.();
   }
 
   close() {
     this.#over = true;
+    clearTimeout(this.#timer);
     for (const lane of [...this.#lanes.keys()]) this.#leave(lane);
   }
 
@@ -69,12 +88,14 @@ export class Streams {
     let answer;
     try {
       answer = await this.#ask("health/ready");
-    } catch {
+    } catch (error) {
       // A browser tells no page of another origin what went wrong, but whether anything answers.
       const isThere = await fetch(`${this.url}health/live`, { mode: "no-cors", cache: "no-store" }).then(() => true, () => false);
       const origin = globalThis.location?.origin;
       if (isThere && origin) return this.#end("origin_not_allowed", `the broker does not let pages of ${origin} in: list it in server.allowed_origins`);
-      return this.#end("unreachable", `nothing answers at ${this.url}`);
+      const { code, message } = error.cause ?? {};
+      const isPlain = /SSL|TLS|EPROTO/.test(code) && this.url.startsWith("https:");
+      return this.#end("unreachable", isPlain ? `what answers at ${this.url} speaks no TLS: is it http://?` : `nothing answers at ${this.url}${message ? ` (${message})` : ""}`);
     }
     if (!answer.ok) {
       const { checks = {}, detail } = await answer.json().catch(() => ({}));
@@ -82,17 +103,10 @@ export class Streams {
       return this.#end(answer.status === 503 ? "unavailable" : `http_${answer.status}`, detail ?? (wrong || `${this.url}health/ready answers ${answer.status}`));
     }
     this.#say({ op: "welcome", session: null, heartbeat: BEAT_S });
-  }
-
-  /** A stream can't be given another token: all of them come again with it, from where they stand. */
-  #auth(ref, token) {
-    const isAnother = this.token !== token;
-    this.token = token;
-    this.#say({ op: "ack", ref });
-    if (isAnother && this.#lanes.size) {
-      this.#say({ op: "bye", code: "renewed", message: "the token was renewed", retry_after_ms: 0 });
-      this.#end("renewed", "");
-    }
+    if (!this.why) return;
+    let missed = missedAt.get(this.url);
+    try { missed ??= Number(sessionStorage.getItem(`fanfare.streams ${this.url}`)); } catch { /* no storage */ }
+    this.#moveIn(Math.max(FIRST_MS, (missed || 0) + SOCKET_AGAIN_MS - Date.now()), true);
   }
 
   #leave(lane) {

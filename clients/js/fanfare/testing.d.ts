@@ -23,7 +23,7 @@ export declare class TestBroker {
   readonly url: string;
   readonly WebSocket: new (url: string) => unknown;
   /**
-   * What it answers over HTTP: publishing, `/v1/snapshot`, `/v1/events`, `/v1/topics/…/events`, `/v1/cursor`, `POST /v1/sse`. The runtime's `fetch`
+   * What it answers over HTTP: publishing, `/v1/snapshot`, `/v1/events`, `/v1/topics/…/events`, `/v1/topics/…/presence`, `/v1/cursor`, `POST /v1/sse`. The runtime's `fetch`
    * gives it what goes to its `url`, until `close`.
    */
   readonly fetch: typeof fetch;

@@ -3,6 +3,7 @@
 
 import { FakeTime, turns } from "./faketime.js";
 import { Model } from "./model.js";
+import { matcher } from "./resume.js";
 // What the client loads when it is needed, so that no test waits for a disk.
 import "./feed.js";
 import "./publishing.js";
@@ -370,12 +371,21 @@ export class TestBroker {
       if (url.pathname === "/v1/cursor") return json(200, { cursor: this.#model.cursor(this.#model.sequence) });
       if (url.pathname === "/v1/sse" && method === "POST") return this.#stream(JSON.parse(body), user, signal);
       if (method === "POST" && (topic || url.pathname === "/v1/events")) return await this.#publishOver(topic ? { topic: pattern, data: JSON.parse(body) } : JSON.parse(body), said);
+      const [, room] = /^\/v1\/topics\/([^/]+)\/presence$/.exec(url.pathname) ?? [];
+      if (room) return this.#roll(decodeURIComponent(room));
       if (pattern && url.pathname === "/v1/snapshot") return json(200, this.#model.snapshotPage(pattern));
       if (pattern && (topic || url.pathname === "/v1/events")) return json(200, this.#model.page(pattern, url.searchParams));
       return json(404, { code: "not_found", detail: `the test broker has no ${method} ${url.pathname}` });
     } catch ({ code = "unauthorized", message, event }) {
       return json(STATUSES[code] ?? 503, { code, detail: message, ...event && { event } });
     }
+  }
+
+  #roll(topic) {
+    if (![...this.#model.presence].some((pattern) => matcher(pattern)(topic))) {
+      return json(404, { code: "not_found", detail: `presence is off for ${topic}; a [[topics]] rule can turn it on` });
+    }
+    return json(200, { members: this.#model.members((room) => room === `$presence.${topic}`).map(({ data }) => data) });
   }
 
   async #publishOver({ bound, ...event }, headers) {

@@ -42,6 +42,8 @@ export class Tokens {
     this.#source = source;
     this.#show = show;
     this.#tell = tell;
+    /** What may be done about a token that is over. */
+    this.hint = typeof source === "function" ? "" : "; `token` is a text, and a function could give the next one";
   }
 
   /** A token, or nothing for who has no credential. One question at a time, however many ask. */
@@ -53,6 +55,8 @@ export class Tokens {
   /** Renews in place, and again and again where that fails. */
   async renew() {
     clearTimeout(this.#timer);
+    // A text has no other one: when it is over, `hint` says so.
+    if (this.hint) return;
     try {
       await this.#show();
     } catch (error) {

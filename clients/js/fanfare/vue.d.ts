@@ -25,10 +25,13 @@ export type Wanted<Text extends string = string> = MaybeRefOrGetter<Text | null 
 /** What a store shows. It is not changed itself: each time it is another object. */
 export type Shown<Value> = Readonly<ShallowRef<Value>>;
 
-export type ShownList<Value> = Shown<Value> & {
+/** `older` is of the value, for templates, and beside it. */
+export type ShownList<Value> = Shown<Value & Older> & Older;
+
+export interface Older {
   /** Puts up to `n` older events before those that are there; rejects with a `FanfareError`. */
   older(n?: number): Promise<void>;
-};
+}
 
 /** The value of a topic. */
 export declare function useLatest<Map extends Payloads, const Text extends string>(topic: Wanted<Text>, options: MaybeRefOrGetter<LatestOptions & { client: Fanfare<Map> }>): Shown<Latest<DataOf<Text, Map>>>;

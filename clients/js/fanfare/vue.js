@@ -27,11 +27,13 @@ const isServer = () => !globalThis.document || hasInjectionContext() && inject(s
 function use(kind, text, options) {
   const [fanfare, more] = given(options);
   const store = computed(() => kind(fanfare, toValue(text) || "", more()));
-  const shown = shallowRef(store.value.initial);
+  // In templates the value is all there is of a ref.
+  const said = (now) => store.value.older ? { ...now, older: store.value.older } : now;
+  const shown = shallowRef(said(store.value.initial));
   // It ends with its scope, and its last subscription with it.
   const follow = () => watchEffect((ended) => {
-    if (toValue(text)) ended(store.value.subscribe((now) => { shown.value = now; }));
-    else shown.value = store.value.initial;
+    if (toValue(text)) ended(store.value.subscribe((now) => { shown.value = said(now); }));
+    else shown.value = said(store.value.initial);
   });
   // What takes over from a server begins with what that rendered, whatever this page knows already.
   if (getCurrentInstance()?.vnode.el) onMounted(follow);
@@ -45,9 +47,9 @@ const usePresence = (topic, options) => use(presence, topic, options)[0];
 const useConnection = (options) => use(connection, ">", options)[0];
 
 function useEvents(pattern, options) {
-  const [shown, store] = use(toValue(options)?.reduce ? reduced : list, pattern, options);
-  shown.older = (n) => store.value.older(n);
-  return shown;
+  const isList = !toValue(options)?.reduce;
+  const [shown, store] = use(isList ? list : reduced, pattern, options);
+  return isList ? Object.assign(shown, { older: (n) => store.value.older(n) }) : shown;
 }
 
 function usePublish(topic, options) {

@@ -183,6 +183,16 @@ test("R28 an event of two patterns that the broker was asked for one by one come
   assert.deepEqual(kinds(told.one), ["welcome", "ack", "event 3 replay", "live"]);
 });
 
+test("R28 what a tab begins with comes in its order, though another tab has had some of it before", () => {
+  const { told, say, take, cursor } = startHub("one", "two");
+  take("two", { op: "subscribe", topics: ["a.x"] });
+  say({ op: "ack", ref: 1 }, { op: "live", ref: 1, cursor: cursor(5) });
+  take("one", { op: "subscribe", topics: ["a.x", "b.x"] });
+  say({ op: "ack", ref: 2 }, { op: "event", topic: "a.x", id: cursor(8), data: 8 });
+  say({ op: "event", topic: "b.x", id: cursor(7), data: 7, replay: 2 }, { op: "live", ref: 2, cursor: cursor(8) });
+  assert.deepEqual(kinds(told.one), ["welcome", "ack", "event 7 replay", "event 8 replay", "live"]);
+});
+
 test("R28 behind a gap a tab is live again only with its values, whoever else has the pattern without", () => {
   const { told, say, take, cursor } = startHub("one", "two");
   take("one", { op: "subscribe", topics: ["a"], snapshot: true });

@@ -250,10 +250,10 @@ export function check(life, all = life.records) {
 /** What is wanted of the broker, and nothing else. */
 export const wanted = (records) => new Set(records.filter(({ endedAt, pattern }) => !endedAt && pattern !== "bad").map(({ pattern }) => pattern));
 
-/** Plays each seed, or the one that FANFARE_SEED names. */
+/** Plays each seed from FANFARE_FIRST on, or the one that FANFARE_SEED names. */
 export function playAll(seeds, play) {
-  const only = process.env.FANFARE_SEED;
-  for (const seed of only ? [Number(only)] : Array(seeds).keys()) {
+  const only = process.env.FANFARE_SEED, first = Number(process.env.FANFARE_FIRST ?? 0);
+  for (const seed of only ? [Number(only)] : Array.from({ length: seeds }, (_, n) => first + n)) {
     try { play(seed); } catch (error) {
       error.message = `FANFARE_SEED=${seed}: ${error.message}`;
       throw error;

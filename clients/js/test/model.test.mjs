@@ -39,3 +39,19 @@ test("R10 what a cut leaves of the values behind a gap comes again", () => {
   assert.deepEqual(resume.next(3), { op: "subscribe", ref: 3, topics: ["a.*"], snapshot: true });
   assert.deepEqual(got, ["gap", "x", "z"]);
 });
+
+test("R9 who wants the latest is never shown an older event of a topic behind a newer one", () => {
+  const resume = new Resume();
+  const got = [];
+  resume.add({ pattern: ">", begin: {}, at: undefined, latest: true, hand: ({ data }) => got.push(data), gap() {}, live() {}, refused() {} });
+  const { ref } = resume.next(1);
+  resume.take({ op: "ack", ref });
+  resume.take({ op: "live", ref, cursor: "l-1-5" });
+  // Another pattern of the connection had all of it, while this one waited; what is not kept has no place.
+  const event = (number, more) => resume.take({ op: "event", topic: "a.x", data: number, ...number && { id: `l-1-${number}` }, ...more });
+  event(7);
+  event(6, { conflated: true });
+  event(0);
+  event(8, { conflated: true });
+  assert.deepEqual(got, [7, 0, 8]);
+});

@@ -22,7 +22,7 @@ test("what is no text, no function or no name is a TypeError that says what is w
   for (const handler of [7, "a", {}]) assert.throws(() => fanfare.subscribe("a", {}, handler), { name: "TypeError", message: /subscribe\(pattern, options, handler\)/ });
   assert.throws(() => fanfare.on("states", () => {}), { name: "TypeError", message: /"state" \| "gap"/ });
   assert.throws(() => fanfare.on("state"), { name: "TypeError" });
-  for (const url of ["ftp://push.example", "nowhere", 7]) assert.throws(() => new Fanfare(url), TypeError, `${url}`);
+  for (const url of ["ftp://push.example", "nowhere", 7, "localhost:8080", "http://push.example/?a=1", "http://push.example/#a"]) assert.throws(() => new Fanfare(url), TypeError, `${url}`);
 });
 
 test("R5 a signal that was aborted before begins nothing, and ends its loop", options, async (t) => {
@@ -238,4 +238,29 @@ test("R6 what is undone by somebody who joins what is live already is given back
   // It is live without a word, and it is from within that that one is given back.
   fanfare.subscribe("a", { onLive: () => undo() }, () => {});
   await eventually(() => !broker.session.live.has("b"));
+});
+
+test("many patterns over the limit are one error", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_LIMITS_SUBSCRIPTIONS: "10" });
+  const { fanfare, errors, is } = client(t, broker.url);
+  let refused = 0;
+  for (let n = 0; n < 200; n++) fanfare.subscribe(`x.${n}`, { onError: () => { refused += 1; } }, () => {});
+  await is("live");
+  await eventually(() => refused >= 190);
+  assert.deepEqual(errors.map(({ code }) => code), ["too_many"]);
+});
+
+test("an error that nobody hears is on the console, and one that somebody hears is not", options, async (t) => {
+  const broker = await startBroker(t);
+  const warned = [];
+  t.mock.method(console, "warn", (text) => warned.push(text));
+  const fanfare = new Fanfare(broker.url);
+  t.after(() => fanfare.close());
+  let heard = 0;
+  fanfare.subscribe("a..b", { onError: () => { heard += 1; } }, () => {});
+  await eventually(() => heard);
+  assert.deepEqual(warned, []);
+  fanfare.subscribe("c..d", () => {});
+  await eventually(() => warned.length);
+  assert.match(warned[0], /^fanfare: invalid_pattern: "c\.\.d"/);
 });

@@ -135,6 +135,46 @@ test("own events are known, and may be left out", options, async (t) => {
   assert.deepEqual(theirs, [[1, false], [2, true], [3, false], [4, true]]);
 });
 
+for (const WebSocket of [undefined, null]) {
+  test(`own events are known by their answer where nothing says who sent them (${WebSocket === null ? "event streams" : "WebSockets"})`, options, async (t) => {
+    const broker = await startBroker(t, { FANFARE_TOPICS: '[{match = "quiet", from = false}]' });
+    const { fanfare, is } = client(t, broker.url, WebSocket === null ? { WebSocket } : {});
+    const other = client(t, broker.url);
+    const got = [];
+    fanfare.subscribe("quiet", ({ data, own }) => got.push([data, own]));
+    await is("live");
+    await Promise.all(Array.from({ length: 60 }, (_, n) => (n % 3 ? fanfare : other.fanfare).publish("quiet", n)));
+    await eventually(() => got.length === 60);
+    assert.deepEqual(got.filter(([n, own]) => own !== (n % 3 > 0)), []);
+  });
+}
+
+test("what JSON can't carry, and what is no option, is refused by name", options, async (t) => {
+  const broker = await startBroker(t);
+  const { fanfare } = client(t, broker.url);
+  for (const data of [undefined, () => 1, Symbol("a")]) await assert.rejects(fanfare.publish("a", data), { name: "TypeError", message: /no undefined and no functions/ });
+  await assert.rejects(fanfare.publish("a", 1, { queu: true }), { name: "TypeError", message: /no option queu/ });
+  await assert.rejects(fanfare.publish("a", 1, { timeout: "5" }), { name: "TypeError", message: /timeout is to be number/ });
+});
+
+test("a bound value of a session's own topic moves to the next session's, and one that is refused there is told of", options, async (t) => {
+  const secret = "a-secret-for-this-test-and-no-other-0123456789";
+  const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: secret, FANFARE_TOPICS: '[{match = "seats.{session}", publish = "own", subscribe = "anyone"}]' });
+  const { fanfare, is, errors } = client(t, broker.url, { token: () => tokenFor(secret, { publish: [] }) });
+  const got = [];
+  fanfare.subscribe("seats.*", ({ topic, removed }) => got.push([topic, removed]));
+  await is("live");
+  const { session } = fanfare;
+  await fanfare.publish("seats.{session}", "ann", { bound: true });
+  await eventually(() => got.some(([topic]) => topic === `seats.${session}`));
+  fanfare.reconnect();
+  await eventually(() => fanfare.session && fanfare.session !== session && got.some(([topic]) => topic === `seats.${fanfare.session}`));
+  assert.deepEqual(errors, []);
+  await fanfare.publish(`seats.${fanfare.session}`, "bob", { bound: true });
+  fanfare.reconnect();
+  await eventually(() => errors.some(({ message }) => /the bound value of seats\./.test(message)));
+});
+
 test("a bound value is said again on each connection, before a planned stop ends the old one, and ends with its client", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_SERVER_SHUTDOWN_DELAY: "2s", FANFARE_LIMITS_BOUND_LINGER: "30s" });
   const proxy = await startProxy(t, broker.port);

@@ -640,3 +640,61 @@ async function life(t, seed, transport) {
 const seeds = process.env.FANFARE_SEED ? [Number(process.env.FANFARE_SEED)] : [...Array(SEEDS).keys()];
 for (const seed of seeds) test(`R10 life ${seed} of stores with a real broker: quiet, they show what it has`, { timeout: 120_000 }, (t) => life(t, seed, {}));
 test("R10 and R21 a life of stores over event streams", { timeout: 120_000 }, (t) => life(t, 100, { WebSocket: null }));
+
+test("R10 a session that is refused is said by each store, also by one that comes later", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: "s".repeat(32) });
+  const { fanfare, is } = client(t, broker.url, { token: tokenFor("another".repeat(5)) });
+  // Before any store has heard of it.
+  fanfare.subscribe("a", () => {});
+  await is("refused");
+  for (const store of [latest(fanfare, "a"), map(fanfare, "a.*"), list(fanfare, "a.*"), presence(fanfare, "a"), reduced(fanfare, "a", { reduce: (n) => n })]) {
+    listen(t, store);
+    await eventually(() => store.current.error);
+    assert.equal(store.current.error.code, "unauthorized");
+    assert.ok(store.current.error.message);
+    assert.equal(store.current.stale, true);
+  }
+  fanfare.close();
+  await eventually(() => latest(fanfare, "a").current.error.code === "closed");
+});
+
+test("R10 what keeps a session from coming to be is said until it is live; a mere cut is not", options, async (t) => {
+  const fanfare = puppet();
+  const store = latest(fanfare, "a");
+  listen(t, store);
+  fanfare.set("waiting", null, { reason: { code: 1006, message: "" } });
+  assert.equal((await settled(store)).error, null);
+  fanfare.set("waiting", null, { reason: { code: "origin_not_allowed", message: "list it in server.allowed_origins" } });
+  fanfare.set("connecting");
+  fanfare.set("waiting", null, { reason: { code: 1006, message: "" } });
+  assert.deepEqual((await settled(store)).error, { code: "origin_not_allowed", message: "list it in server.allowed_origins" });
+  fanfare.one.how.onLive();
+  fanfare.set("live", "one");
+  assert.equal((await settled(store)).error, null);
+});
+
+test("R10 presence that is off says so, by the setting; where it is on and nobody is there, nothing is wrong", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_TOPICS: '[{match = "room.>", presence = true}]' });
+  const { fanfare } = client(t, broker.url);
+  const [off, on] = [presence(fanfare, "hall.a"), presence(fanfare, "room.a")];
+  listen(t, off);
+  listen(t, on);
+  await eventually(() => off.current.error);
+  assert.equal(off.current.error.code, "presence_off");
+  assert.match(off.current.error.message, /hall\.a.*presence = true.*\[\[topics\]\]/);
+  await isLive(on);
+  fanfare.subscribe("room.a", () => {});
+  await eventually(() => on.current.members.length === 1);
+  assert.equal(on.current.error, null);
+});
+
+test("what is no topic, or no client, is refused by name where it is asked for", () => {
+  const fanfare = puppet();
+  for (const deed of [() => latest(fanfare, "a.*"), () => presence(fanfare, "room.>"), () => publisher(fanfare, "a.*")]) {
+    assert.throws(deed, { name: "TypeError", code: "invalid_topic", message: /is of one topic, and ".*" is a pattern/ });
+  }
+  assert.throws(() => latest("http://x"), /a client comes first/);
+  assert.throws(() => map(fanfare, ["a"]), /a text, not object/);
+  assert.throws(() => reduced(fanfare, "a", {}), /\{ reduce \}/);
+  assert.ok(map(fanfare, "a.*") && list(fanfare, ">") && latest(fanfare, ""));
+});

@@ -176,3 +176,20 @@ test("R14 over event streams too each refusal is told apart", options, async (t)
   await eventually(() => errors.length > 0);
   assert.equal(errors[0].code, "unauthorized");
 });
+
+test("R20 a renewal over event streams is no change of state, asks once, and refuses no publish", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: SECRET, FANFARE_AUTH_LEEWAY: "0s" });
+  let asked = 0;
+  const { fanfare, is, states, errors, gaps } = client(t, broker.url, { ...without, token: () => tokenFor(SECRET, { seconds: asked++ ? 3600 : 4 }) });
+  const got = [], more = [];
+  fanfare.subscribe("a", ({ data }) => got.push(data));
+  fanfare.subscribe("*", { latest: true }, ({ data }) => more.push(data));
+  await is("live");
+  const until = Date.now() + 5000;
+  let n = 0;
+  for (; Date.now() < until; n++) await fanfare.publish("a", n);
+  await eventually(() => got.length === n && more.at(-1) === n - 1);
+  assert.deepEqual(got, got.map((_, at) => at));
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "live"]);
+  assert.deepEqual([asked, errors, gaps], [2, [], []]);
+});

@@ -261,3 +261,17 @@ test("R27 what the README prints of testing works as printed", { timeout: 60_000
   const { stdout } = await runPrinted(t, "fanfare/testing");
   assert.match(stdout, /^# pass 1$/m);
 });
+
+test("R27 the README's test of a React component passes as printed", async (t) => {
+  const { stdout } = await runPrinted(t, "fanfare/react");
+  assert.match(stdout, /^# pass 1$/m);
+});
+
+test("R27 presence that is off is told as a broker tells it", async (t) => {
+  const { presence } = await import("../fanfare/stores.js");
+  const { broker, fanfare } = start(t, { broker: { presence: ["room.*"] } });
+  const [off, on] = [presence(fanfare, "hall"), presence(fanfare, "room.a")];
+  for (const store of [off, on]) t.after(store.subscribe(() => {}));
+  await broker.advance(1000);
+  assert.deepEqual([off.current.error?.code, on.current.error], ["presence_off", null]);
+});

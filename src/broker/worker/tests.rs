@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::broker::fanout::Fanout;
-use crate::broker::{NoObserver, Range, Roll, Transport, WorkerHandle};
+use crate::broker::{Answer, NoObserver, Question, Range, Roll, Transport, WorkerHandle};
 use crate::history::Feed;
-use crate::model::{Bearer, Data, Ended, Event, LogName, Timestamp};
+use crate::model::{Bearer, Cursor, Data, Ended, Event, LogName, Timestamp, Topic};
 
 /// A session that notes what it hears.
 struct Fake {

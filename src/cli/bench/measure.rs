@@ -13,9 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::audience::Audience;
 use super::clock::Clock;
-use super::dialect::Dialect;
 use super::fleet::{Fitting, Fleet};
-use super::load::{Load, Pace};
+use super::load::Pace;
 use super::meter::histogram;
 use super::payload::Payload;
 use super::process::{Cpu, Server};
@@ -24,39 +23,12 @@ use super::report::{DeliveryReport, Percentiles, PublishReport, Report, ServerRe
 use super::schedule::{Schedule, Timing};
 use super::socket::Sources;
 use super::storm;
-use super::target::Target;
+use super::work::{Bench, Watch};
 
 /// How long nothing may arrive before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a server is left alone before its memory is looked at.
 const SETTLE: Duration = Duration::from_secs(1);
-
-/// What is measured, and how it is spoken to.
-pub struct Bench {
-    /// The work.
-    pub load: Load,
-    /// How the server is spoken to.
-    pub dialect: Arc<dyn Dialect>,
-    /// Where subscribers find it.
-    pub target: Target,
-    /// Where publishers do.
-    pub publish_to: Target,
-    /// Its processes.
-    pub server: Server,
-    /// What the names of topics begin with.
-    pub prefix: String,
-    /// Told what goes on.
-    pub watch: Box<dyn Fn(Watch)>,
-}
-
-/// What goes on.
-#[derive(Debug, Clone, Copy)]
-pub enum Watch {
-    /// So many connections are live, of so many.
-    Opening(usize, usize),
-    /// So many events were acknowledged and so many arrived.
-    Running(u64, u64),
-}
 
 /// A bench whose connections are live.
 pub(super) struct Running<'a> {
@@ -77,20 +49,6 @@ struct Snapshot {
     acknowledged: u64,
     server: Cpu,
     client: Cpu,
-}
-
-impl Bench {
-    /// Runs it. Must be called within a `LocalSet`.
-    pub async fn run(&self) -> Result<Report, String> {
-        self.load.check()?;
-        if let Some(id) = self.server.missing() {
-            return Err(format!("there is no process {id}"));
-        }
-        match self.load.pace {
-            Pace::Search { p99 } => super::search::run(self, p99).await,
-            pace => Running::start(self).await?.run(pace, self.load.duration).await,
-        }
-    }
 }
 
 impl<'a> Running<'a> {

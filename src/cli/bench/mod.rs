@@ -25,6 +25,7 @@ mod socket;
 mod storm;
 mod subscriber;
 mod target;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,14 +35,15 @@ use tokio::task::LocalSet;
 
 pub use self::dialect::{Answer, Dialect, Heard, Opening, Post, Transport, http_answer, upgrade};
 pub use self::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
-pub use self::measure::{Bench, Watch};
 pub use self::native::Native;
 pub use self::process::{Cpu, Server};
 pub use self::report::{
     DeliveryReport, Percentiles, PublishReport, Report, ServerReport, SlowReport, Step, StormReport,
 };
 pub use self::target::Target;
+pub use self::work::{Bench, Watch};
 
+use self::measure::Running;
 pub(super) use self::options::Args;
 use super::remote;
 use super::{Failure, note, open_files, print};
@@ -89,6 +91,20 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     }
     let faults = report.faults();
     if faults.is_empty() { Ok(()) } else { Err(Failure::Failed(faults.join("\n"))) }
+}
+
+impl Bench {
+    /// Runs it. Must be called within a `LocalSet`.
+    pub async fn run(&self) -> Result<Report, String> {
+        self.load.check()?;
+        if let Some(id) = self.server.missing() {
+            return Err(format!("there is no process {id}"));
+        }
+        match self.load.pace {
+            Pace::Search { p99 } => search::run(self, p99).await,
+            pace => Running::start(self).await?.run(pace, self.load.duration).await,
+        }
+    }
 }
 
 /// Runs a bench on this thread.

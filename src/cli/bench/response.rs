@@ -3,6 +3,7 @@
 //! Where a response ends decides when a publish is acknowledged; what else it says is looked at only
 //! where it says no.
 
+use httparse::Status;
 use memchr::memmem;
 
 /// The head of a response.
@@ -30,30 +31,40 @@ pub enum Body {
 /// The longest head that is taken for one.
 const MAX_HEAD: usize = 64 << 10;
 
+/// The most fields of one.
+const MAX_FIELDS: usize = 64;
+
 /// The head of a response, once it is there in full.
 pub fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
-    let Some(end) = memmem::find(bytes, b"\r\n\r\n") else {
-        let hopeless = bytes.len() > MAX_HEAD || !b"HTTP/1.".iter().zip(bytes).all(|(a, b)| a == b);
-        return if hopeless { Err("the answer is not HTTP/1".into()) } else { Ok(None) };
-    };
-    let text = std::str::from_utf8(&bytes[..end]).map_err(|_| "the answer's head is not text")?;
-    let mut lines = text.split("\r\n");
-    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.")?.split(' ').nth(1));
-    let status = status.and_then(|status| status.parse().ok());
-    let status = status.ok_or("the answer is not HTTP/1")?;
-    let mut body =
-        if matches!(status, 100..200 | 204 | 304) { Body::Length(0) } else { Body::Endless };
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        let value = value.trim();
-        if name.eq_ignore_ascii_case("content-length") && body != Body::Chunked {
-            body = Body::Length(value.parse().map_err(|_| "the answer's length is no number")?);
-        } else if name.eq_ignore_ascii_case("transfer-encoding")
-            && value.eq_ignore_ascii_case("chunked")
-        {
-            body = Body::Chunked;
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    let parsed = response.parse(bytes);
+    let length = match parsed.map_err(|error| format!("the answer is not HTTP/1: {error}"))? {
+        Status::Complete(length) => length,
+        Status::Partial if bytes.len() > MAX_HEAD => {
+            return Err("the answer's head has no end".into());
         }
+        Status::Partial => return Ok(None),
+    };
+    let status = response.code.unwrap_or_default();
+    Ok(Some(Head { status, length, body: body(status, response.headers)? }))
+}
+
+/// How long the body is of a response with this status and these fields.
+fn body(status: u16, fields: &[httparse::Header<'_>]) -> Result<Body, String> {
+    if matches!(status, 100..200 | 204 | 304) {
+        return Ok(Body::Length(0));
     }
-    Ok(Some(Head { status, length: end + 4, body }))
+    let value = |name: &str| {
+        let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(field.value).ok()
+    };
+    if value("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        return Ok(Body::Chunked);
+    }
+    let length = value("content-length").map(str::parse).transpose();
+    let length = length.map_err(|_| "the answer's length is no number")?;
+    Ok(length.map_or(Body::Endless, Body::Length))
 }
 
 /// A whole response.

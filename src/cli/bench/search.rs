@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use super::load::Pace;
-use super::measure::{Bench, Running};
+use super::measure::Running;
 use super::report::{Report, Step};
+use super::work::Bench;
 
 /// The rate of the first try, in deliveries a second.
 const FIRST: f64 = 20_000.0;

@@ -17,12 +17,12 @@ use super::clock::Clock;
 use super::dialect::{Dialect, Heard, Opening, Transport};
 use super::frames::{self, Kind, Op};
 use super::load::{Storm, StormKind};
-use super::measure::Bench;
 use super::meter::histogram;
 use super::report::{Percentiles, StormReport};
 use super::schedule::{Schedule, Timing};
 use super::socket::{self, Sources};
 use super::target::Target;
+use super::work::Bench;
 
 /// Connections of a storm at a time.
 const CONNECTIONS: usize = 128;

@@ -4,7 +4,7 @@
 //! in one floor once it is forgotten, so that a reader whose place lies before a removed event is
 //! told of a gap. A needless gap is possible, a missing one is not.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::convert::Infallible;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 use super::super::clock_steps::ClockSteps;
 use super::super::terms::Standing;
 use super::super::{FoundBack, NewestPage, Removal, TopicSummary};
+use super::stays::{MaxStays, Stays};
+use super::topic_log::{Bounds, TopicLog};
 use crate::model::{Event, Pattern, Timestamp, Topic};
 
 /// How many topics without events are remembered for the number of their last removed event.
@@ -35,29 +37,10 @@ pub(in crate::history) struct Kept {
     max_bytes: usize,
     /// Of what is kept up to here, all is state of the broker's own, or stays.
     spared: u64,
-    /// The numbers of the newest events that stay beyond their age or the bytes of all.
-    stays: BTreeSet<u64>,
-    /// What they cost.
-    stays_bytes: usize,
-    max_stays: MaxStays,
+    /// The newest events that stay beyond their age or the bytes of all.
+    stays: Stays,
     /// The number of the last removed event of each topic, where that is to be told.
     removed: HashMap<Topic, u64>,
-}
-
-/// What may stay of all topics together.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::history) struct MaxStays {
-    pub(in crate::history) topics: usize,
-    pub(in crate::history) bytes: usize,
-}
-
-/// What may be kept of one topic. One event is kept however large it is.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::history) struct Bounds {
-    pub(in crate::history) max_events: usize,
-    pub(in crate::history) max_bytes: usize,
-    /// Whether its newest event stays beyond its age and the bytes of all.
-    pub(in crate::history) keep_newest: bool,
 }
 
 /// Events found, and the place up to which everything was looked at.
@@ -65,18 +48,6 @@ pub(in crate::history) struct Bounds {
 pub(in crate::history) struct Found {
     pub(in crate::history) events: Vec<Arc<Event>>,
     pub(in crate::history) upto: u64,
-}
-
-#[derive(Debug)]
-struct TopicLog {
-    events: VecDeque<(u64, Arc<Event>)>,
-    bytes: usize,
-    last_removed: u64,
-    keep_newest: bool,
-    /// Whether there is one event, and it stays.
-    stays: bool,
-    /// The number of the newest event that carries a version; it may be gone.
-    versioned: u64,
 }
 
 impl Kept {
@@ -90,9 +61,7 @@ impl Kept {
             bytes: 0,
             max_bytes,
             spared: 0,
-            stays: BTreeSet::new(),
-            stays_bytes: 0,
-            max_stays,
+            stays: Stays::new(max_stays),
             removed: HashMap::new(),
         }
     }
@@ -104,7 +73,7 @@ impl Kept {
         }
         let topics = &self.topics;
         let removals = self.removed.drain().map(|(topic, upto)| {
-            let is_superseded = topics.get(&topic).is_some_and(|log| !log.events.is_empty());
+            let is_superseded = topics.get(&topic).is_some_and(|log| !log.is_empty());
             Removal { topic: Some(topic), upto, is_superseded }
         });
         tell(&removals.collect::<Vec<_>>());
@@ -135,28 +104,20 @@ impl Kept {
         let cost = event.cost();
         let floor = self.floor;
         let log = self.topics.entry(topic.clone()).or_insert_with(|| TopicLog::new(floor));
-        if event.envelope.as_ref().is_some_and(|envelope| envelope.version().is_some()) {
-            log.versioned = sequence;
-        }
-        log.events.push_back((sequence, event));
-        log.bytes += cost;
-        log.keep_newest = bounds.keep_newest;
-        let is_replaced = log.stays;
+        let newest = log.staying().map(|(sequence, _)| *sequence);
+        log.push(sequence, event, bounds);
         if !topic.is_state() {
             self.bytes += cost;
         }
         self.topic_by_sequence.insert(sequence, topic.clone());
-        if is_replaced {
+        if newest.is_some_and(|replaced| self.stays.contains(replaced)) {
             self.remove_oldest(&topic);
         }
-        while let Some(log) = self.topics.get(&topic)
-            && log.events.len() > 1
-            && (log.events.len() > bounds.max_events || log.bytes > bounds.max_bytes)
-        {
+        while self.topics.get(&topic).is_some_and(|log| log.is_over(bounds)) {
             self.remove_oldest(&topic);
         }
         // The newest event of all is kept however large it is.
-        while self.bytes - self.stays_bytes > self.max_bytes
+        while self.bytes - self.stays.bytes() > self.max_bytes
             && let Some(oldest) = self.oldest_of_others()
             && oldest < sequence
             && let Some(topic) = self.topic_by_sequence.get(&oldest).cloned()
@@ -170,7 +131,7 @@ impl Kept {
     fn oldest_of_others(&mut self) -> Option<u64> {
         let left = (Bound::Excluded(self.spared), Bound::Unbounded);
         for (sequence, topic) in self.topic_by_sequence.range(left) {
-            if !topic.is_state() && !self.stays.contains(sequence) {
+            if !topic.is_state() && !self.stays.contains(*sequence) {
                 return Some(*sequence);
             }
             self.spared = *sequence;
@@ -180,17 +141,8 @@ impl Kept {
 
     /// Removes the oldest event of `topic`, unless it is its newest and stays; whether it did.
     fn let_go(&mut self, topic: &Topic) -> bool {
-        if let Some(log) = self.topics.get_mut(topic)
-            && log.keep_newest
-            && log.events.len() == 1
-            && let Some((sequence, event)) = log.events.front()
-            && !event.is_tombstone()
-        {
-            if !log.stays {
-                log.stays = true;
-                self.stays.insert(*sequence);
-                self.stays_bytes += log.bytes;
-            }
+        if let Some((sequence, event)) = self.topics.get(topic).and_then(TopicLog::staying) {
+            self.stays.add(*sequence, event.cost());
             return false;
         }
         self.remove_oldest(topic)
@@ -198,9 +150,8 @@ impl Kept {
 
     /// Removes the oldest of what stays where that is too much.
     fn bound_stays(&mut self) {
-        while (self.stays.len() > self.max_stays.topics || self.stays_bytes > self.max_stays.bytes)
-            && let Some(oldest) = self.stays.first()
-            && let Some(topic) = self.topic_by_sequence.get(oldest).cloned()
+        while let Some(oldest) = self.stays.surplus()
+            && let Some(topic) = self.topic_by_sequence.get(&oldest).cloned()
         {
             self.remove_oldest(&topic);
         }
@@ -247,13 +198,13 @@ impl Kept {
 
     /// Whether that is so of a topic that keeps none which is newer.
     pub(in crate::history) fn has_lost_newest(&self, sequence: u64, patterns: &[Pattern]) -> bool {
-        self.last_removed(patterns, |log| log.events.is_empty()) > sequence
+        self.last_removed(patterns, TopicLog::is_empty) > sequence
     }
 
     /// The number of the last event that was, or may have been, removed of a topic that one of `patterns` matches; of the
     /// known ones, of those that count.
     fn last_removed(&self, patterns: &[Pattern], counts: impl Fn(&TopicLog) -> bool) -> u64 {
-        let last = |log: &TopicLog| if counts(log) { log.last_removed } else { 0 };
+        let last = |log: &TopicLog| if counts(log) { log.last_removed() } else { 0 };
         let removed = patterns.iter().map(|pattern| match pattern.as_topic() {
             Some(topic) => self.topics.get(&topic).map_or(self.floor, last),
             None => {
@@ -327,7 +278,7 @@ impl Kept {
             && let Some(topic) = pattern.as_topic()
         {
             let Some(log) = self.topics.get(&topic) else { return Box::new(std::iter::empty()) };
-            let events = log.events.range(log.first_after(after)..log.first_after(upto));
+            let events = log.between(after, upto);
             return Box::new(events.map(|(sequence, event)| (*sequence, Some(event))));
         }
         let places = self.topic_by_sequence.range((Bound::Excluded(after), Bound::Included(upto)));
@@ -378,7 +329,7 @@ impl Kept {
         after: Option<&Topic>,
         limit: usize,
     ) -> Vec<TopicSummary> {
-        let with_events = self.matching(pattern, after).filter(|(_, log)| !log.events.is_empty());
+        let with_events = self.matching(pattern, after).filter(|(_, log)| !log.is_empty());
         with_events.take(limit).map(|(topic, log)| log.summary(topic.clone())).collect()
     }
 
@@ -392,10 +343,7 @@ impl Kept {
 
     /// How a topic stands, as far as terms go by it.
     pub(in crate::history) fn standing(&self, topic: &Topic) -> Standing {
-        let Some(log) = self.topics.get(topic) else { return Standing::default() };
-        let last = log.events.back().map_or(log.last_removed, |(sequence, _)| *sequence);
-        let newest = log.newest().map(|event| &**event);
-        Standing::of(last, newest, log.event(log.versioned).map(|event| &**event))
+        self.topics.get(topic).map(TopicLog::standing).unwrap_or_default()
     }
 
     fn after(&self, topic: Option<&Topic>) -> impl Iterator<Item = (&Topic, &TopicLog)> {
@@ -424,14 +372,9 @@ impl Kept {
     /// Removes the oldest event of `topic`; false if there was none.
     fn remove_oldest(&mut self, topic: &Topic) -> bool {
         let Some(log) = self.topics.get_mut(topic) else { return false };
-        let Some((sequence, event)) = log.events.pop_front() else { return false };
-        log.bytes -= event.cost();
-        log.last_removed = sequence;
-        if std::mem::take(&mut log.stays) {
-            self.stays.remove(&sequence);
-            self.stays_bytes -= event.cost();
-        }
-        let emptied = log.events.is_empty();
+        let Some((sequence, event)) = log.pop() else { return false };
+        let is_emptied = log.is_empty();
+        self.stays.remove(sequence, event.cost());
         if !topic.is_state() {
             self.bytes -= event.cost();
         }
@@ -440,7 +383,7 @@ impl Kept {
             Some(last) => *last = sequence,
             None => _ = self.removed.insert(topic.clone(), sequence),
         }
-        if emptied {
+        if is_emptied {
             self.emptied.push_back(topic.clone());
             self.forget_emptied();
         }
@@ -452,40 +395,12 @@ impl Kept {
             && let Some(topic) = self.emptied.pop_front()
         {
             if let Some(log) = self.topics.get(&topic)
-                && log.events.is_empty()
+                && log.is_empty()
             {
-                self.floor = self.floor.max(log.last_removed);
+                self.floor = self.floor.max(log.last_removed());
                 self.topics.remove(&topic);
             }
         }
-    }
-}
-
-impl TopicLog {
-    fn new(last_removed: u64) -> Self {
-        let events = VecDeque::new();
-        Self { events, bytes: 0, last_removed, keep_newest: false, stays: false, versioned: 0 }
-    }
-
-    fn first_after(&self, sequence: u64) -> usize {
-        self.events.partition_point(|(other, _)| *other <= sequence)
-    }
-
-    fn event(&self, sequence: u64) -> Option<&Arc<Event>> {
-        let at = self.events.binary_search_by_key(&sequence, |(other, _)| *other).ok()?;
-        self.events.get(at).map(|(_, event)| event)
-    }
-
-    fn oldest(&self) -> Option<&(u64, Arc<Event>)> {
-        self.events.front()
-    }
-
-    fn newest(&self) -> Option<&Arc<Event>> {
-        self.events.back().map(|(_, event)| event)
-    }
-
-    fn summary(&self, topic: Topic) -> TopicSummary {
-        TopicSummary::new(topic, self.events.len(), self.newest().cloned())
     }
 }
 

@@ -16,8 +16,10 @@ use super::super::{
     Append, AppendError, EventReceipt, Feed, FoundBack, IdempotencyKey, ListTopics, Newest,
     NewestPage, Receipt, TopicSummary,
 };
-use super::kept::{Bounds, Found, Kept, MaxStays};
+use super::kept::{Found, Kept};
 use super::receipts::{Known, Receipts};
+use super::stays::MaxStays;
+use super::topic_log::Bounds;
 use crate::clock::Clock;
 use crate::config::{self, Rule, Rules, Storage};
 use crate::metrics::EARLY_KEYS;

@@ -6,6 +6,8 @@
 mod kept;
 pub(super) mod log;
 mod receipts;
+mod stays;
+mod topic_log;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

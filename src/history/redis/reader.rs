@@ -155,24 +155,7 @@ impl Reader {
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
             let Newest { patterns, after, max_events, max_bytes, .. } = &newest;
             let (max_events, max_bytes) = (*max_events, *max_bytes);
-            let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
-            let (mut topics, is_last) = match exact {
-                Some(mut topics) => {
-                    topics.sort_unstable();
-                    topics.dedup();
-                    topics.retain(|topic| after.as_ref().is_none_or(|after| topic > after));
-                    let is_last = topics.len() <= LOOKED_AT;
-                    topics.truncate(LOOKED_AT);
-                    (topics, is_last)
-                }
-                None => {
-                    // However few are asked for: of most of these topics there may be no value.
-                    let prefix = shared_prefix(patterns);
-                    let names = reads.names(prefix, after.as_ref(), LOOKED_AT).await?;
-                    let is_last = names.len() < LOOKED_AT;
-                    (names, is_last)
-                }
-            };
+            let (mut topics, is_last) = candidates(&mut reads, patterns, after.as_ref()).await?;
             let mut next = topics.last().filter(|_| !is_last).cloned();
             topics.retain(|topic| patterns.iter().any(|pattern| pattern.matches(topic)));
             let mut events: Vec<Arc<Event>> = Vec::new();
@@ -372,6 +355,28 @@ impl Span<'_> {
         }
         Ok(removed(reads, &self.read.patterns, self.after).await?.1)
     }
+}
+
+/// Topics after one by name of which a page of current values looks at the newest event, some of them unmatched; and whether
+/// these are the last ones.
+async fn candidates(
+    reads: &mut Reads<'_>,
+    patterns: &[Pattern],
+    after: Option<&Topic>,
+) -> RedisResult<(Vec<Topic>, bool)> {
+    let exact: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
+    let Some(mut topics) = exact else {
+        // However few are asked for: of most of these topics there may be no value.
+        let names = reads.names(shared_prefix(patterns), after, LOOKED_AT).await?;
+        let is_last = names.len() < LOOKED_AT;
+        return Ok((names, is_last));
+    };
+    topics.sort_unstable();
+    topics.dedup();
+    topics.retain(|topic| after.is_none_or(|after| topic > after));
+    let is_last = topics.len() <= LOOKED_AT;
+    topics.truncate(LOOKED_AT);
+    Ok((topics, is_last))
 }
 
 /// Whether an event after a number that a pattern matches was, or may have been, removed, and nothing newer of its topic

@@ -17,8 +17,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::open::{MIGRATIONS, pragma};
 use super::past::Past;
-use super::retention::collect;
-use super::rows::{EventRow, LogRow, RowError, RowResult, TopicRow};
+use super::rows::{EventRow, LogRow, RowError, RowResult, TopicRow, collect};
 use super::verify::{corrupt, verify};
 use crate::model::Cursor;
 
@@ -300,7 +299,7 @@ impl<'a> Copy<'a> {
     /// Checks each row of the copy; how many events of how many topics it has, and its newest place.
     fn check(&self, progress: &mut impl FnMut(Progress)) -> RowResult<(u64, u64, Cursor)> {
         verify(&self.db)?;
-        let log = collect(&self.db, LogRow::SELECT, (), LogRow::read)?.into_iter().next();
+        let log = LogRow::of(&self.db)?;
         let log = log.ok_or_else(|| corrupt("the record of the log is missing"))?;
         let epochs = Past::read(&self.db, log.past)?.epochs;
         let newest = Cursor { log: log.name, epoch: epochs.newest(), sequence: log.committed };

@@ -94,6 +94,11 @@ impl Epochs {
         epoch.map_or(1, |epoch| epoch.number)
     }
 
+    /// The place of a number, in the log whose head is given.
+    pub(super) fn place(&self, head: Cursor, sequence: u64) -> Cursor {
+        Cursor { epoch: self.of(sequence), ..head.at(sequence) }
+    }
+
     /// The number after which one reads on who comes with a cursor of a log of this name, and whether
     /// events after that cursor are known to be missing, or it is no place here.
     pub(super) fn resolve(&self, cursor: Cursor, head: u64) -> (u64, bool) {

@@ -4,7 +4,7 @@
 //! commits a group, its numbers are given and not committed, so nothing later-numbered may pass;
 //! otherwise what needs no disk is done at once, as in memory.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -14,9 +14,11 @@ use tokio::sync::oneshot;
 use super::super::memory::log::Log;
 use super::super::terms::{Apart, Judged, Standing, Standings, is_free};
 use super::super::{Append, AppendError, Feed, IdempotencyKey, Receipt, Removal};
-use super::store::{Failure, RESERVED_AHEAD};
+use super::failure::{Failure, Trouble};
+use super::queue::{Answer, Forget, Pending, Queue, Waiting, Withdrawn};
+use super::store::RESERVED_AHEAD;
 use crate::config::Storage;
-use crate::model::{Event, NewEvent, Problem, Topic};
+use crate::model::{Event, NewEvent, Topic};
 use crate::panics::{lock, wait_at_most};
 
 /// The most events of one group, but for those of its last publish.
@@ -27,8 +29,6 @@ const GROUP_BYTES: usize = 8 << 20;
 
 /// A commit that runs for so long is told of as trouble.
 const SLOW_COMMIT: Duration = Duration::from_secs(5);
-
-pub(super) type Answer = oneshot::Sender<Result<Receipt, AppendError>>;
 
 /// What publishers and the writer share.
 pub(super) struct Shared {
@@ -46,52 +46,11 @@ pub(super) struct Pipeline {
     pub(super) trouble: Option<Trouble>,
     /// What was to go to the disk with a commit of unknown outcome.
     doubtful: Vec<Vec<Arc<Event>>>,
-    queue: VecDeque<Pending>,
-    queued_bytes: usize,
-    /// How many publishes have been queued.
-    tickets: u64,
-    max_queued_bytes: usize,
+    queue: Queue,
     committing: Option<Instant>,
     /// The keys of what is being committed, by their scope.
     scopes: HashSet<[u8; 32]>,
     stopping: bool,
-}
-
-/// Why nothing can be stored at the moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// There was no space for the last group; the next one may be smaller.
-    Full,
-    /// Another process was in the way of the last group; it may be gone.
-    Busy(String),
-    /// The disk can't be trusted before it has been looked at again.
-    Broken(String),
-}
-
-/// What waits for the writer.
-enum Pending {
-    Append { append: Append, bytes: usize, answer: Answer, ticket: u64 },
-    Forget(Forget),
-}
-
-impl Pending {
-    /// The scope of its key.
-    fn scope(&self) -> Option<[u8; 32]> {
-        match self {
-            Self::Append { append, .. } => append.key.as_ref().map(|key| key.scope),
-            Self::Forget(_) => None,
-        }
-    }
-}
-
-/// A topic whose history is to be forgotten.
-pub(super) struct Forget {
-    pub(super) topic: Topic,
-    /// Up to which number; up to the newest where nothing has been forgotten yet.
-    pub(super) upto: Option<u64>,
-    /// How many events have been forgotten so far.
-    pub(super) removed: usize,
-    pub(super) answer: oneshot::Sender<Result<usize, Problem>>,
 }
 
 /// One publish of a group.
@@ -112,17 +71,6 @@ pub(super) enum Work {
     Idle,
     /// Nothing more will come.
     Stop,
-}
-
-/// What became of a publish that nobody waits for any longer.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Withdrawn {
-    /// The writer had not begun with it: it is certainly not stored.
-    Unbegun,
-    /// Nor with this one, but the first under its key is still running.
-    Repeat,
-    /// It may yet be stored.
-    TooLate,
 }
 
 /// What became of a publish, now or later.
@@ -146,10 +94,7 @@ impl Shared {
             has_strays,
             trouble: None,
             doubtful: Vec::new(),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            tickets: 0,
-            max_queued_bytes,
+            queue: Queue::new(max_queued_bytes),
             committing: None,
             scopes: HashSet::new(),
             stopping: false,
@@ -192,22 +137,13 @@ impl Shared {
     /// Takes back a publish that the writer has not begun with.
     pub(super) fn withdraw(&self, ticket: u64) -> Withdrawn {
         let mut state = self.lock();
-        let is_it = |pending: &Pending| matches!(pending, Pending::Append { ticket: its, .. } if *its == ticket);
-        let Some(at) = state.queue.iter().position(is_it) else { return Withdrawn::TooLate };
-        let scope = state.queue.get(at).and_then(Pending::scope);
-        let is_repeat = scope.is_some_and(|scope| {
-            let mut before = state.queue.range(..at).filter_map(Pending::scope);
-            state.scopes.contains(&scope) || before.any(|other| other == scope)
-        });
-        if let Some(Pending::Append { bytes, .. }) = state.queue.remove(at) {
-            state.queued_bytes -= bytes;
-        }
-        if is_repeat { Withdrawn::Repeat } else { Withdrawn::Unbegun }
+        let Pipeline { queue, scopes, .. } = &mut *state;
+        queue.withdraw(ticket, scopes)
     }
 
     /// Lets the writer forget a topic.
     pub(super) fn forget(&self, forget: Forget) {
-        self.lock().queue.push_back(Pending::Forget(forget));
+        self.lock().queue.forget(forget);
         self.work.notify_one();
     }
 
@@ -266,20 +202,15 @@ impl Shared {
         state.scopes.clear();
         // What could not be stored reserved nothing either.
         let were_reserved = mem::replace(&mut state.reserved, reserved);
-        state.trouble = match &outcome {
-            Ok(()) => None,
-            Err(Failure::Full) => Some(Trouble::Full),
-            Err(Failure::Busy(reason)) => Some(Trouble::Busy(reason.clone())),
-            Err(Failure::NotStored(reason) | Failure::Unknown(reason)) => {
-                Some(Trouble::Broken(reason.clone()))
-            }
-        };
+        state.trouble = outcome.as_ref().err().map(Failure::trouble);
         let mut out = Vec::new();
         let mut answers = Vec::new();
         for Numbered { events, apart, key, answer } in group {
             let needs_disk = state.needs_disk(events.iter().map(|event| &event.topic));
-            let newest = events.iter().filter_map(|event| event.cursor).max();
-            let is_reserved = newest.is_none_or(|newest| newest.sequence <= were_reserved);
+            let is_reserved = events
+                .iter()
+                .filter_map(|event| event.cursor)
+                .all(|cursor| cursor.sequence <= were_reserved);
             let result = match &outcome {
                 Ok(()) => Ok(state.log.commit(&events, apart, key)),
                 // What is numbered among events that may yet turn up can't go out before them.
@@ -287,20 +218,16 @@ impl Shared {
                     Err(AppendError::Unavailable(reason.clone()))
                 }
                 Err(_) if !needs_disk && is_reserved => Ok(state.log.commit(&events, apart, key)),
-                Err(Failure::Full) => Err(AppendError::StorageFull),
-                Err(Failure::Busy(reason) | Failure::NotStored(reason)) => {
-                    Err(AppendError::Unavailable(reason.clone()))
-                }
-                Err(Failure::Unknown(reason)) => Err(AppendError::OutcomeUnknown(reason.clone())),
+                Err(failure) => Err(failure.into()),
             };
             if result.is_ok() {
                 out.extend(events);
-            } else if needs_disk && matches!(outcome, Err(Failure::Unknown(_))) {
+            } else if needs_disk && outcome.as_ref().is_err_and(Failure::is_unknown) {
                 state.doubtful.push(events);
             }
             answers.push((answer, result));
         }
-        if matches!(outcome, Err(Failure::Full | Failure::Busy(_) | Failure::NotStored(_))) {
+        if outcome.is_err_and(|failure| !failure.is_unknown()) {
             state.log.take_back();
         }
         if !out.is_empty() {
@@ -339,7 +266,7 @@ impl Shared {
     pub(super) fn abandon(&self, reason: &str) {
         let mut state = self.lock();
         state.trouble = Some(Trouble::Broken(reason.to_owned()));
-        state.refuse_all();
+        state.queue.refuse_all();
     }
 
     /// Takes no more, and lets the writer stop once everything is stored.
@@ -381,15 +308,7 @@ impl Pipeline {
         if !needs_disk && is_free && self.log.last() + numbers <= self.reserved {
             return Ok(Ready::Now(append));
         }
-        let bytes: usize = append.events.iter().map(NewEvent::cost).sum();
-        if self.queued_bytes + bytes > self.max_queued_bytes && !self.queue.is_empty() {
-            return Err(AppendError::Unavailable("too much waits for the disk".to_owned()));
-        }
-        self.queued_bytes += bytes;
-        let (answer, receiver) = oneshot::channel();
-        self.tickets += 1;
-        let ticket = self.tickets;
-        self.queue.push_back(Pending::Append { append, bytes, answer, ticket });
+        let (ticket, receiver) = self.queue.push(append)?;
         Ok(Ready::Later(ticket, receiver))
     }
 
@@ -410,11 +329,8 @@ impl Pipeline {
 
     /// Topics that may be on disk of which it has to be known how they stand before what waits can be numbered.
     fn asked(&self) -> HashSet<Topic> {
-        let appends = self.queue.iter().filter_map(|pending| match pending {
-            Pending::Append { append, .. } => Some(&append.events),
-            Pending::Forget(_) => None,
-        });
-        let bound = appends.flatten().filter(|event| !is_free(event));
+        let events = self.queue.appends().flat_map(|append| &append.events);
+        let bound = events.filter(|event| !is_free(event));
         let is_on_disk = |topic: &Topic| self.has_strays || self.needs_disk([topic].into_iter());
         let on_disk = bound.filter(|event| is_on_disk(&event.topic));
         on_disk.map(|event| event.topic.clone()).collect()
@@ -424,7 +340,7 @@ impl Pipeline {
     fn take(&mut self, known: &HashMap<Topic, Option<Standing>>) -> Work {
         let is_broken = matches!(self.trouble, Some(Trouble::Broken(_)));
         if is_broken {
-            self.refuse_all();
+            self.queue.refuse_all();
             return if self.stopping { Work::Stop } else { Work::Idle };
         }
         let mut group: Vec<Numbered> = Vec::new();
@@ -432,24 +348,22 @@ impl Pipeline {
         let (mut events, mut bytes) = (0, 0);
         while events < GROUP_EVENTS
             && bytes < GROUP_BYTES
-            && let Some(next) = self.queue.pop_front()
+            && let Some(next) = self.queue.pop()
         {
-            let (append, cost, answer, ticket) = match next {
-                Pending::Append { append, bytes, answer, ticket } => {
-                    (append, bytes, answer, ticket)
-                }
+            let waiting = match next {
+                Pending::Append(waiting) => waiting,
                 Pending::Forget(forget) if group.is_empty() => return Work::Forget(forget),
-                Pending::Forget(forget) => {
-                    self.queue.push_front(Pending::Forget(forget));
+                forget @ Pending::Forget(_) => {
+                    self.queue.put_back(forget);
                     break;
                 }
             };
             // A repeat of a publish in this group waits for its result.
-            if append.key.as_ref().is_some_and(|key| !scopes.insert(key.scope)) {
-                self.queue.push_front(Pending::Append { append, bytes: cost, answer, ticket });
+            if waiting.scope().is_some_and(|scope| !scopes.insert(scope)) {
+                self.queue.put_back(Pending::Append(waiting));
                 break;
             }
-            self.queued_bytes -= cost;
+            let Waiting { append, bytes: cost, answer, .. } = waiting;
             match self.log.known(&append) {
                 Ok(Some(receipt)) => _ = answer.send(Ok(receipt)),
                 Err(error) => _ = answer.send(Err(error)),
@@ -502,23 +416,6 @@ impl Pipeline {
             }
         }
         self.log.judge(events, &standings)
-    }
-
-    /// Refuses what waits for a disk that can't be trusted.
-    fn refuse_all(&mut self) {
-        self.queued_bytes = 0;
-        for pending in mem::take(&mut self.queue) {
-            match pending {
-                Pending::Append { answer, .. } => {
-                    let reason = "the disk has failed".to_owned();
-                    _ = answer.send(Err(AppendError::Unavailable(reason)));
-                }
-                Pending::Forget(forget) => {
-                    let code = crate::model::Code::Unavailable;
-                    _ = forget.answer.send(Err(Problem::new(code, "the disk has failed")));
-                }
-            }
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::back_page::BackPage;
 use super::epochs::Epochs;
 use super::page::Page;
 use super::past::Past;
-use super::retention::{Removable, collect};
+use super::retention::Removable;
 use super::rows::{Coordinates, EventRow, LogRow, RowError, RowResult, TopicRow, integer};
 use crate::model::{Cursor, Event, Pattern, Timestamp, Topic};
 
@@ -63,7 +63,7 @@ impl Reader {
     pub(super) fn new(db: Connection) -> RowResult<Self> {
         // Both are of one state of the database.
         let transaction = db.unchecked_transaction()?;
-        let log = collect(&db, LogRow::SELECT, (), LogRow::read)?.into_iter().next();
+        let log = LogRow::of(&db)?;
         let epochs = Past::read(&db, log.map_or(0, |log| log.past))?.epochs;
         transaction.finish()?;
         Ok(Self { db, epochs })
@@ -113,13 +113,7 @@ impl Reader {
 
     /// Up to where nothing is known of topics that have no row and could match.
     fn floor(&self, patterns: &[Pattern], after: u64) -> RowResult<u64> {
-        let log = self
-            .db
-            .prepare_cached(LogRow::SELECT)?
-            .query_and_then((), LogRow::read)?
-            .next()
-            .transpose()?;
-        let floor = log.map_or(0, |log| log.floor);
+        let floor = LogRow::of(&self.db)?.map_or(0, |log| log.floor);
         if floor <= after {
             return Ok(0);
         }
@@ -198,17 +192,15 @@ impl Reader {
         condition: &str,
         parameters: impl rusqlite::Params,
     ) -> RowResult<Vec<TopicRow>> {
-        let sql = format!("SELECT {} FROM topics WHERE {condition}", TopicRow::COLUMNS);
-        let mut statement = self.db.prepare_cached(&sql)?;
-        statement.query_and_then(parameters, TopicRow::read)?.collect()
+        TopicRow::all_where(&self.db, condition, parameters)
     }
 
     pub(super) fn topic(&self, name: &Topic) -> RowResult<Option<TopicRow>> {
-        Ok(self.topics_where("name = ?1", (name.as_str(),))?.into_iter().next())
+        TopicRow::named(&self.db, name)
     }
 
     pub(super) fn topic_of(&self, coordinates: Coordinates) -> RowResult<TopicRow> {
-        let row = self.topics_where("id = ?1", (coordinates.topic,))?.into_iter().next();
+        let row = TopicRow::numbered(&self.db, coordinates.topic)?;
         row.ok_or_else(|| RowError::without_topic(coordinates.sequence))
     }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::super::Removal;
 use super::super::clock_steps::ClockSteps;
-use super::rows::{LogRow, ReceiptRow, RowResult, TopicRow, integer};
+use super::rows::{LogRow, RowResult, TopicRow, collect, integer};
 use super::stays::Spared;
 use crate::config::{Rule, Rules};
 use crate::model::{Envelope, Timestamp, Topic};
@@ -35,9 +35,7 @@ impl Topics {
         if let Some(id) = self.ids.get(name) {
             return Ok(self.rows.get_mut(id));
         }
-        let sql = format!("SELECT {} FROM topics WHERE name = ?1", TopicRow::COLUMNS);
-        let found = collect(db, &sql, (name.as_str(),), TopicRow::read)?.into_iter().next();
-        Ok(found.map(|row| self.insert(row)))
+        Ok(TopicRow::named(db, name)?.map(|row| self.insert(row)))
     }
 
     /// The row of the topic with this id.
@@ -47,9 +45,7 @@ impl Topics {
         id: i64,
     ) -> RowResult<Option<&mut TopicRow>> {
         if !self.rows.contains_key(&id) {
-            let sql = format!("SELECT {} FROM topics WHERE id = ?1", TopicRow::COLUMNS);
-            let found = collect(db, &sql, (id,), TopicRow::read)?.into_iter().next();
-            return Ok(found.map(|row| self.insert(row)));
+            return Ok(TopicRow::numbered(db, id)?.map(|row| self.insert(row)));
         }
         Ok(self.rows.get_mut(&id))
     }
@@ -80,7 +76,7 @@ pub(super) struct Expiry {
 impl Expiry {
     /// Events from before this moment are too old.
     fn before(&self, now: SystemTime) -> i64 {
-        millis(now) - i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX)
+        Timestamp::from(now).millis() - i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Whether the next event to look at is old enough for that.
@@ -110,11 +106,7 @@ pub(super) struct OwnTopics {
 impl OwnTopics {
     /// As the database has it; `topics` are those that a transaction has yet to write.
     pub(super) fn read(db: &Connection, topics: &Topics) -> RowResult<Self> {
-        let sql = format!(
-            "SELECT {} FROM topics WHERE name >= '$sys.' AND name < '$sys/'",
-            TopicRow::COLUMNS
-        );
-        let mut rows = collect(db, &sql, (), TopicRow::read)?;
+        let mut rows = TopicRow::all_where(db, "name >= '$sys.' AND name < '$sys/'", ())?;
         rows.retain(|row| row.name.is_state());
         let bytes = rows.iter().map(|row| topics.rows.get(&row.id).unwrap_or(row).bytes);
         Ok(Self { bytes: bytes.sum(), topics: rows.iter().map(|row| row.id).collect() })
@@ -307,62 +299,4 @@ fn surplus(topic: &TopicRow, rule: &Rule) -> Option<usize> {
     let retained = topic.retained as usize;
     (is_over && retained > 1)
         .then(|| retained.saturating_sub(rule.max_events).clamp(1, retained - 1))
-}
-
-/// Scopes of receipts whose window is over. Those whose date says so are looked at, and those that are
-/// dated after the clock.
-pub(super) fn old_receipts(
-    db: &Connection,
-    window: Duration,
-    steps: &ClockSteps,
-    now: SystemTime,
-    limit: usize,
-) -> RowResult<Vec<[u8; 32]>> {
-    let now = millis(now);
-    let oldest = now - window.as_millis() as i64;
-    let sql = format!(
-        "SELECT {} FROM receipts WHERE time < ?1 OR time > ?2 ORDER BY time LIMIT ?3",
-        ReceiptRow::COLUMNS
-    );
-    let is_old = |receipt: &ReceiptRow| receipt.aged(steps) < oldest;
-    let found = collect(db, &sql, (oldest, now, limit as i64), |row| {
-        let scope = row.get(0)?;
-        // A damaged one goes by its date.
-        Ok((scope, ReceiptRow::read(row).map_or(true, |receipt| is_old(&receipt))))
-    })?;
-    Ok(found.into_iter().filter(|(_, is_old)| *is_old).map(|(scope, _)| scope).collect())
-}
-
-/// Forgets some of those whose window is over.
-pub(super) fn forget_receipts(
-    db: &Connection,
-    window: Duration,
-    steps: &ClockSteps,
-    now: SystemTime,
-    limit: usize,
-) -> RowResult<()> {
-    for scope in old_receipts(db, window, steps, now, limit)? {
-        db.prepare_cached("DELETE FROM receipts WHERE scope = ?1")?.execute((scope,))?;
-    }
-    Ok(())
-}
-
-/// Every row of a query.
-pub(super) fn collect<T>(
-    db: &Connection,
-    sql: &str,
-    parameters: impl rusqlite::Params,
-    read: impl Fn(&rusqlite::Row<'_>) -> RowResult<T>,
-) -> RowResult<Vec<T>> {
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(parameters)?;
-    let mut all = Vec::new();
-    while let Some(row) = rows.next()? {
-        all.push(read(row)?);
-    }
-    Ok(all)
-}
-
-pub(super) fn millis(time: SystemTime) -> i64 {
-    Timestamp::from(time).millis()
 }

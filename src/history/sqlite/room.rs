@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
+use super::failure::Failure;
 use super::open::{BUSY, length, pragma};
 use super::retention::REMOVED_AT_A_TIME;
 use super::rows::RowError;
 use super::space::{self, Bounds, LogLength, Reserve};
-use super::store::{Failure, Group, REMOVED_ON_A_FULL_DISK, Store};
+use super::store::{Group, REMOVED_ON_A_FULL_DISK, Store};
 use super::strangers;
 use super::writer::Writer;
 use crate::model::Quiet;

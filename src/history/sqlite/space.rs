@@ -12,9 +12,11 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 use tracing::{info, warn};
 
+use super::failure::Failure;
 use super::open::{Directory, length, pragma};
-use super::retention::{Removing, collect};
-use super::store::{Failure, Store};
+use super::retention::Removing;
+use super::rows::collect;
+use super::store::Store;
 use crate::config;
 
 /// The most of a file system that is kept back, as a divisor.

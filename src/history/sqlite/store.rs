@@ -5,22 +5,22 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::super::Removal;
 use super::super::clock_steps::ClockSteps;
 use super::super::rules::InMemory;
 use super::super::terms::Standing;
+use super::adding::Adding;
 use super::convert;
 use super::epochs::KEPT_APART;
+use super::failure::Failure;
 use super::legacy;
 use super::open::{Directory, OpenError};
 use super::past::Past;
-use super::retention::{
-    Expiry, OwnTopics, REMOVED_AT_A_TIME, Removing, Topics, collect, forget_receipts, old_receipts,
-};
+use super::retention::{Expiry, OwnTopics, REMOVED_AT_A_TIME, Removing, Topics};
 use super::rows::{
-    Coordinates, EndingRow, EventRow, LogRow, ReceiptRow, RowError, RowResult, TopicRow, integer,
+    EndingRow, EventRow, LogRow, ReceiptRow, RowError, RowResult, TopicRow, collect, integer,
     number,
 };
 use super::space::Bounds;
@@ -41,32 +41,6 @@ const DATED_BEFORE: Duration = Duration::from_secs(60);
 
 /// How many events one transaction removes where there is hardly any space for it.
 pub(super) const REMOVED_ON_A_FULL_DISK: usize = 32;
-
-/// Why nothing, or perhaps something, was stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// Certainly nothing: there is no space.
-    Full,
-    /// Certainly nothing: another process is in the way.
-    Busy(String),
-    /// Certainly nothing.
-    NotStored(String),
-    /// All of it or nothing.
-    Unknown(String),
-}
-
-impl Failure {
-    /// What it is that something failed before anything was committed.
-    pub(super) fn before_commit(error: RowError) -> Self {
-        match error.code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::DatabaseBusy) => {
-                Self::Busy("another process has locked history.db".to_owned())
-            }
-            _ => Self::NotStored(error.to_string()),
-        }
-    }
-}
 
 /// What one transaction adds.
 #[derive(Debug, Default)]
@@ -230,7 +204,8 @@ impl Store {
             let mut removal = Removing { transaction, log, topics, spared, left: budget };
             removal.over_all(rules, max_bytes, excess)?;
             for event in &group.events {
-                let before = add(transaction, removal.log, removal.topics, event)?;
+                let (log, topics) = (&mut *removal.log, &mut *removal.topics);
+                let before = Adding { transaction, log, topics }.event(event)?;
                 removal.replaced(before)?;
             }
             for receipt in &group.receipts {
@@ -247,7 +222,7 @@ impl Store {
                 removal.too_old(rules, expiry, steps, now)?;
             }
             removal.over_stays()?;
-            forget_receipts(transaction, window, steps, now, budget)
+            ReceiptRow::forget_old(transaction, window, steps, now, budget)
         })?;
         (self.expiries, self.spared) = (expiries, spared);
         self.past = past;
@@ -289,7 +264,7 @@ impl Store {
                 return Ok(true);
             }
         }
-        let old = old_receipts(&self.db, self.receipts_window, &self.past.steps, now, 1)?;
+        let old = ReceiptRow::old(&self.db, self.receipts_window, &self.past.steps, now, 1)?;
         Ok(!old.is_empty() || self.spared.is_over() || self.emptied_topics()? > EMPTIED_TOPICS)
     }
 
@@ -308,12 +283,8 @@ impl Store {
             return Ok(());
         }
         self.transact(|transaction, log, _, _| {
-            let sql = format!(
-                "SELECT {} FROM topics WHERE retained = 0 ORDER BY last LIMIT ?1",
-                TopicRow::COLUMNS
-            );
-            let emptied = collect(transaction, &sql, (surplus,), TopicRow::read)?;
-            for topic in emptied {
+            let emptied = "retained = 0 ORDER BY last LIMIT ?1";
+            for topic in TopicRow::all_where(transaction, emptied, (surplus,))? {
                 log.floor = log.floor.max(topic.last);
                 for table in ["topics WHERE id", "versions WHERE topic"] {
                     let sql = format!("DELETE FROM {table} = ?1");
@@ -337,33 +308,10 @@ impl Store {
             let mut removal = Removing { transaction, log, topics, spared, left: events };
             removal.forget(topic, upto)?;
             removed = events - removal.left;
-            let sql = "DELETE FROM endings WHERE topic = ?1 AND sequence <= ?2";
-            transaction.prepare_cached(sql)?.execute((topic.as_str(), integer(upto)))?;
-            Ok(())
+            Ok(EndingRow::forget(transaction, topic, upto)?)
         })?;
         self.spared = spared;
         Ok(removed)
-    }
-
-    /// The values that end by themselves, but for those that something followed. A damaged record is reported and left
-    /// out.
-    pub(super) fn endings(&self) -> RowResult<Vec<EndingRow>> {
-        self.db.execute(
-            "DELETE FROM endings WHERE EXISTS \
-             (SELECT 1 FROM topics WHERE name = endings.topic AND last > endings.sequence)",
-            (),
-        )?;
-        let sql = format!("SELECT {} FROM endings", EndingRow::COLUMNS);
-        let mut statement = self.db.prepare(&sql)?;
-        let mut rows = statement.query(())?;
-        let mut endings = Vec::new();
-        while let Some(row) = rows.next()? {
-            match EndingRow::read(row) {
-                Ok(ending) => endings.push(ending),
-                Err(error) => tracing::error!(%error, "a value will not end by itself"),
-            }
-        }
-        Ok(endings)
     }
 
     /// Whether events are on the disk of topics that rules keep elsewhere now.
@@ -404,21 +352,6 @@ impl Store {
         Ok(collect(&self.db, &sql, (integer(number),), read)?.pop())
     }
 
-    /// The results that are remembered, oldest first. A damaged one is reported and left out.
-    pub(super) fn receipts(&self) -> RowResult<Vec<ReceiptRow>> {
-        let sql = format!("SELECT {} FROM receipts ORDER BY time", ReceiptRow::COLUMNS);
-        let mut statement = self.db.prepare(&sql)?;
-        let mut rows = statement.query(())?;
-        let mut receipts = Vec::new();
-        while let Some(row) = rows.next()? {
-            match ReceiptRow::read(row) {
-                Ok(receipt) => receipts.push(receipt),
-                Err(error) => tracing::error!(%error, "an idempotency key was dropped"),
-            }
-        }
-        Ok(receipts)
-    }
-
     /// What was removed since this was asked last.
     pub(super) fn take_removed(&mut self) -> Vec<Removal> {
         mem::take(&mut self.removed)
@@ -442,24 +375,16 @@ impl Store {
         };
         // Dropped unless committed, which rolls back.
         prepare().map_err(Failure::before_commit)?;
-        transaction.commit().map_err(|error| match is_full(&error) {
-            true => Failure::Full,
-            false => Failure::Unknown(error.to_string()),
-        })?;
+        transaction.commit().map_err(|error| Failure::of_commit(&error))?;
         self.log = log;
         self.removed.extend(topics.removed());
         Ok(())
     }
 }
 
-fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-}
-
 /// The record of the log and what it knows of its past, and whether they were made just now.
 fn load_or_create(db: &mut Connection) -> RowResult<(LogRow, Past, bool)> {
-    let found = db.prepare(LogRow::SELECT)?.query_and_then((), LogRow::read)?.next().transpose()?;
-    if let Some(log) = found {
+    if let Some(log) = LogRow::of(db)? {
         let past = Past::read(db, log.past)?;
         return Ok((log, past, false));
     }
@@ -482,48 +407,4 @@ fn load_or_create(db: &mut Connection) -> RowResult<(LogRow, Past, bool)> {
     past.write(&transaction)?;
     transaction.commit()?;
     Ok((log, past, true))
-}
-
-/// Adds an event; the number of the one before of its topic, kept or not.
-fn add(
-    transaction: &Transaction<'_>,
-    log: &mut LogRow,
-    topics: &mut Topics,
-    event: &Event,
-) -> RowResult<u64> {
-    let Some(cursor) = event.cursor else { return Ok(u64::MAX) };
-    let topic = match topics.named(transaction, &event.topic)? {
-        Some(topic) => topic,
-        None => {
-            let mut insert = transaction.prepare_cached(
-                "INSERT INTO topics (name, last, last_removed, retained, bytes, checksum) \
-                 VALUES (?1, 0, 0, 0, 0, 0)",
-            )?;
-            let id = insert.insert((event.topic.as_str(),))?;
-            let name = event.topic.clone();
-            // What was known of it may have been forgotten.
-            let (last, last_removed) = (log.floor, log.floor);
-            topics.insert(TopicRow { id, name, last, last_removed, retained: 0, bytes: 0 })
-        }
-    };
-    let coordinates =
-        Coordinates { sequence: cursor.sequence, topic: topic.id, previous: topic.last };
-    EventRow::write(transaction, coordinates, event)?;
-    if event.envelope.as_ref().is_some_and(|envelope| envelope.version().is_some()) {
-        let sql = "INSERT OR REPLACE INTO versions (topic, sequence) VALUES (?1, ?2)";
-        transaction.prepare_cached(sql)?.execute((topic.id, integer(cursor.sequence)))?;
-    }
-    if let Some(ending) = EndingRow::of(event) {
-        ending.write(transaction)?;
-    } else if event.is_tombstone() {
-        // What else follows a value leaves its row, which says by its number that it is of no use.
-        let sql = "DELETE FROM endings WHERE topic = ?1";
-        transaction.prepare_cached(sql)?.execute((event.topic.as_str(),))?;
-    }
-    topic.last = cursor.sequence;
-    topic.retained += 1;
-    topic.bytes += event.cost() as u64;
-    log.bytes += event.cost() as u64;
-    log.time = event.time.millis();
-    Ok(coordinates.previous)
 }

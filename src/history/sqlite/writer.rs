@@ -15,17 +15,20 @@ use tracing::{error, info, warn};
 use super::super::Removal;
 use super::super::clock_steps::ClockSteps;
 use super::super::memory::log::results;
-use super::group_commit::{Forget, Numbered, Shared, Trouble, Work};
+use super::failure::{Failure, Trouble};
+use super::group_commit::{Numbered, Shared, Work};
 use super::open::Directory;
+use super::opened::remember;
+use super::queue::Forget;
 use super::reader::{Reader, Wanted};
 use super::readers::Readers;
 use super::room::Room;
 use super::rows::{Outcome, ReceiptRow, RowResult};
-use super::store::{Failure, Group, Store};
+use super::store::{Group, Store};
 use super::strangers;
 use crate::clock::Clock;
 use crate::config::{self, Rules, Storage};
-use crate::model::{Code, Cursor, Problem};
+use crate::model::Cursor;
 
 /// How long the writer waits for something to write before it tidies up, and how often it tries a
 /// disk that has failed.
@@ -228,13 +231,7 @@ impl Writer {
             }
             Err(failure) => {
                 self.fail(&failure);
-                Err(match failure {
-                    Failure::Full => Problem::new(Code::StorageFull, "there is no space left"),
-                    Failure::Busy(reason) | Failure::NotStored(reason) => {
-                        Problem::new(Code::Unavailable, reason)
-                    }
-                    Failure::Unknown(reason) => Problem::new(Code::OutcomeUnknown, reason),
-                })
+                Err(failure.into())
             }
         };
         // Who is answered finds it told.
@@ -336,14 +333,9 @@ impl Writer {
         let head = self.shared.lock().log.head();
         // A group of unknown outcome is there, or nothing of it.
         let has_turned_up = self.has_any_after(head).map_err(|error| error.to_string())?;
-        for row in store.receipts().map_err(|error| error.to_string())? {
-            super::remember(
-                &mut self.shared.lock().log,
-                row,
-                head,
-                &store.past().epochs,
-                self.clock,
-            );
+        for row in ReceiptRow::all(&store.db).map_err(|error| error.to_string())? {
+            let log = &mut self.shared.lock().log;
+            remember(log, row, head, &store.past().epochs, self.clock);
         }
         let reserved = store.log().reserved;
         self.acknowledged = store.log().committed;

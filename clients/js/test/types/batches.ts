@@ -14,6 +14,13 @@ async function main() {
   await publishAll(typed, [{ topic: "orders.7", data: { id: 7, total: 1 }, version: 3 }]);
   // @ts-expect-error data is an Order
   await publishAll(typed, [{ topic: "orders.7", data: "seven" }]);
+  await publishAll(typed, [{ topic: "orders.7", data: { id: 7, total: 1 } }, { topic: "motd", data: "hello" }, { topic: "orders.8", removed: true }]);
+  // @ts-expect-error each by its own topic
+  await publishAll(typed, [{ topic: "orders.7", data: { id: 7, total: 1 } }, { topic: "motd", data: { id: 7, total: 1 } }]);
+  // @ts-expect-error no such topic in the map
+  await publishAll(typed, [{ topic: "order.7", data: 1 }]);
+  // @ts-expect-error no such member
+  await publishAll(typed, [{ topic: "motd", dta: "hello" }]);
   // @ts-expect-error a batch has no session to be bound to
   await publishAll(plain, [{ topic: "a", data: 1, bound: true }]);
   await publishAll(plain, (async function* () { yield { topic: "a", data: receipts.length }; })());

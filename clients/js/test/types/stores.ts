@@ -28,6 +28,19 @@ log.older(20).then(() => {});
 log.current.events.push({});
 // @ts-expect-error no such option
 list(typed, "orders.*", { last: 20 });
+// @ts-expect-error no such topic in the map
+latest(typed, "order.7");
+// @ts-expect-error nor such a pattern
+map(typed, "order.*");
+// @ts-expect-error nor such a pattern
+list(typed, "motd.*");
+// @ts-expect-error one value is of one topic
+latest(typed, "orders.*");
+// @ts-expect-error of whatever client
+latest(plain, "orders.*");
+// @ts-expect-error and one is in one room
+presence(plain, "room.*");
+latest<Order>(typed, "orders.7").current.data?.total;
 presence(plain, "room.a").subscribe(({ members }) => members.map(({ session }) => session));
 const total = reduced(typed, "orders.*", {
   load: async () => ({ state: 0, since: "x" }),

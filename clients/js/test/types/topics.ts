@@ -49,6 +49,27 @@ async function loop() {
 }
 void loop;
 
+// @ts-expect-error no such topic in the map
+fanfare.subscribe("order.*", () => {});
+// @ts-expect-error nor one of as many segments
+fanfare.subscribe("orders", { snapshot: true }, () => {});
+fanfare.subscribe("orders.>", ({ data }) => { is<Equal<typeof data, unknown>>(); });
+fanfare.subscribe(">", () => {});
+fanfare.subscribe("$presence.chat.a", () => {});
+declare const id: string;
+fanfare.subscribe(id, () => {});
+fanfare.subscribe(`orders.${id}` as const, ({ data }) => data.total);
+// @ts-expect-error no such topic in the map
+void fanfare.publish("ordrs.7", { id: 7, total: 1 });
+// @ts-expect-error one publishes to a topic
+void fanfare.publish("orders.*", { id: 7, total: 1 });
+// @ts-expect-error whatever client it is
+void new Fanfare().publish("orders.>", 1);
+// @ts-expect-error the handler comes last
+fanfare.subscribe("motd", () => {}, { snapshot: true });
+// @ts-expect-error a handler is given an event
+fanfare.subscribe("orders.7", (order: Order) => order.total);
+
 fanfare.on("state", ({ state, retryAt }) => { is<Equal<typeof retryAt, number | undefined>>(); return state === "live"; });
 fanfare.on("gap", ({ patterns }) => patterns.join());
 // @ts-expect-error no such event

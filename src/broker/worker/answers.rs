@@ -1,0 +1,107 @@
+//! What the worker answers to other threads: who is there, what they are subscribed to, and that some are ended.
+
+use std::collections::HashMap;
+
+use super::super::subscriber::{SessionInfo, SessionKey, SessionView, Subscriber};
+use super::super::{Answer, Question, Sort};
+use super::{Entry, Worker};
+use crate::history::ListTopics;
+use crate::model::{Close, Pattern, Topic};
+
+impl<S: Subscriber> Worker<S> {
+    /// Answers for the sessions of this thread.
+    pub(in super::super) fn answer(&mut self, question: &Question) -> Answer {
+        match question {
+            Question::Count(topics) => {
+                Answer::Counts(topics.iter().map(|topic| self.receivers(topic).count()).collect())
+            }
+            Question::Topics(list) => Answer::Topics(self.topic_names(list)),
+            Question::Members(topic, range) => {
+                let members = self.receivers(topic).map(|entry| (&*entry.info.id, entry));
+                let members = range.pick(members).into_iter();
+                Answer::Members(members.map(|entry| entry.info.clone()).collect())
+            }
+            Question::Sessions(user, range) => {
+                let sessions = self.sessions_of(user.as_deref());
+                let sessions = sessions.map(|(key, entry)| (&*entry.info.id, (key, entry)));
+                let sessions = range.pick(sessions).into_iter();
+                Answer::Sessions(sessions.map(|(key, entry)| self.view(key, entry)).collect())
+            }
+            Question::RankedSessions(user, ranking) => {
+                let sessions = self
+                    .sessions_of(user.as_deref())
+                    .map(|(key, entry)| (entry.value(ranking.sort), &*entry.info.id, (key, entry)));
+                let sessions = ranking.pick(sessions).into_iter();
+                Answer::Sessions(sessions.map(|(key, entry)| self.view(key, entry)).collect())
+            }
+            Question::EndSession(id) => self.end_each(Close::Policy, |info| *info.id == **id),
+            Question::EndUser(user) => {
+                self.end_each(Close::Policy, |info| info.user() == Some(user))
+            }
+            Question::EndRevoked(revocation) => self.end_each(Close::Unauthorized, |info| {
+                info.bearer.as_ref().is_some_and(|bearer| revocation.covers(bearer))
+            }),
+            Question::CountUsers(topic, users) => Answer::Counts(self.count_users(topic, users)),
+            Question::Redeem(_) => Answer::Redeemed(None),
+            // What is said of who comes and goes is known elsewhere.
+            Question::Present(..) => Answer::Present(Vec::new()),
+            Question::Rooms(..) => Answer::Rooms(Vec::new()),
+        }
+    }
+
+    /// Those who would receive an event of a topic.
+    fn receivers(&self, topic: &Topic) -> impl Iterator<Item = &Entry<S>> {
+        let subscribed = self.topics.subscribers(topic);
+        let entries = subscribed.filter_map(|key| self.sessions.get(key.slot as usize));
+        entries.filter(|entry| entry.subscriber.may_receive(topic))
+    }
+
+    fn count_users(&self, topic: &Topic, users: &[String]) -> Vec<usize> {
+        let mut sessions_by_user: HashMap<_, _> =
+            users.iter().map(|user| (user.as_str(), 0)).collect();
+        for user in self.receivers(topic).filter_map(|entry| entry.info.user()) {
+            sessions_by_user.entry(user).and_modify(|sessions| *sessions += 1);
+        }
+        users.iter().map(|user| sessions_by_user[user.as_str()]).collect()
+    }
+
+    fn topic_names(&self, ListTopics { pattern, after, limit }: &ListTopics) -> Vec<Topic> {
+        let subscribed = self.topics.exact().filter_map(Pattern::as_topic);
+        let is_after = |topic: &Topic| after.as_ref().is_none_or(|after| topic > after);
+        let matching = subscribed.filter(|topic| pattern.matches(topic) && is_after(topic));
+        let mut topics: Vec<_> = matching.collect();
+        topics.sort_unstable();
+        topics.truncate(*limit);
+        topics
+    }
+
+    fn sessions_of(&self, user: Option<&str>) -> impl Iterator<Item = (SessionKey, &Entry<S>)> {
+        let of_user = move |entry: &Entry<S>| user.is_none() || entry.info.user() == user;
+        let all = self.sessions.iter().filter(move |(_, entry)| of_user(entry));
+        all.map(|(slot, entry)| (entry.key(slot), entry))
+    }
+
+    fn view(&self, key: SessionKey, entry: &Entry<S>) -> SessionView {
+        let mut subscriptions: Vec<_> = self.topics.patterns(key).cloned().collect();
+        subscriptions.sort_unstable();
+        let queued_bytes = entry.subscriber.queued_bytes();
+        SessionView { info: entry.info.clone(), subscriptions, queued_bytes }
+    }
+
+    fn end_each(&mut self, close: Close, is_meant: impl Fn(&SessionInfo) -> bool) -> Answer {
+        let meant = self.sessions.iter().filter(|(_, entry)| is_meant(&entry.info));
+        let keys: Vec<_> = meant.map(|(slot, entry)| entry.key(slot)).collect();
+        keys.iter().for_each(|key| self.end(*key, close));
+        Answer::Ended(keys.len())
+    }
+}
+
+impl<S: Subscriber> Entry<S> {
+    /// What it is listed by.
+    fn value(&self, sort: Sort) -> u64 {
+        match sort {
+            Sort::QueuedBytes => self.subscriber.queued_bytes() as u64,
+            Sort::Since => self.info.since_millis(),
+        }
+    }
+}
