@@ -149,6 +149,10 @@ impl Parts {
 impl Server {
     /// Wires a broker together and binds its address; it serves once it is run. Must be called on
     /// an actix system.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the one place that wires, read from the top as a list"
+    )]
     pub fn build(config: Config) -> Result<Self, ServeError> {
         let (metrics, clock) = (Arc::new(Metrics::default()), Clock::default());
         let Log { history, router, relay } = Log::open(&config, clock)?;

@@ -59,6 +59,10 @@ impl Local {
     /// Wires a broker over a history whose feed is `router`, with as many workers as `server.workers`
     /// says, all of this thread. Listeners, storage, TLS, Redis, sources and webhooks of the
     /// configuration are not looked at. Must be called on an actix system.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "wires what `Server::build` does, read from the top as a list"
+    )]
     pub async fn build(
         config: Config,
         history: Arc<dyn History>,
