@@ -236,13 +236,18 @@ export class Hub {
     if (request.isPlain && ![...request.subscriptions].every(({ phase, isGranted }) => isGranted || phase === "live")) return;
     // Where another tab wants some of its patterns otherwise, they come one after the other, and may have events in common.
     const { id, snapshot, conflated } = this.#heard.frame;
-    if (request.ids.has(id)) return;
+    const place = snapshot || conflated ? undefined : id;
+    if (request.ids.has(id)) {
+      // A value that comes once more stands behind older ones that came meanwhile, as the newest of its topic.
+      const before = place ? -1 : request.held.findIndex((each) => each.id === id && !each.place);
+      if (before < 0) return;
+      request.held.splice(before, 1);
+    }
     if (id) request.ids.add(id);
     // In their order, for what some of the patterns share with others may have come before.
-    const place = snapshot || conflated ? undefined : id;
     let at = request.held.length;
     while (place && at && request.held[at - 1].place && later(request.held[at - 1].place, place) !== place) at -= 1;
-    request.held.splice(at, 0, { place, message });
+    request.held.splice(at, 0, { id, place, message });
     if (request.held.length <= MOST) return;
     request.isOver = true;
     request.session.alone();

@@ -116,8 +116,9 @@ export class Model {
     this.sequence = this.evicted = 0;
   }
 
-  /** The newest `count` of each topic that has a value. */
+  /** The newest `count` of each topic that has a value; as many as `count(topic)`, where that is a function. */
   newest(matches, count = 1, upto = Infinity) {
+    const wanted = typeof count === "function" ? count : () => count;
     const byTopic = new Map();
     for (const event of this.log) {
       if (event.sequence > upto || !matches(event.topic)) continue;
@@ -129,7 +130,7 @@ export class Model {
       byTopic.set(event.topic, list);
       if (list.length && list[0].sequence <= this.evicted) list.shift();
       list.push(event);
-      if (list.length > count) list.shift();
+      if (list.length > wanted(event.topic)) list.shift();
     }
     return [...byTopic.values()].flat();
   }
@@ -350,16 +351,13 @@ export class Session {
       one.held = one.held.filter(({ topic }) => !isLost(topic));
     }
     if (!this.live.size) return;
-    for (const [pattern, { values }] of this.live) {
-      const matches = matcher(pattern);
-      if (!values) continue;
-      const isLost = (topic) => matches(topic) && isOf(topic);
-      for (const each of this.broker.newest(isLost, values)) {
-        this.pending.delete(each.topic);
-        this.event(each, { snapshot: true });
-      }
-      for (const each of this.broker.members(isLost)) this.event(each, { snapshot: true });
+    // Each topic once, as often as the pattern says that wants most of it.
+    const wanted = (topic) => Math.max(0, ...[...this.live].map(([pattern, { values }]) => isOf(topic) && matcher(pattern)(topic) ? values : 0));
+    for (const each of this.broker.newest(wanted, wanted)) {
+      this.pending.delete(each.topic);
+      this.event(each, { snapshot: true });
     }
+    for (const each of this.broker.members(wanted)) this.event(each, { snapshot: true });
     this.say({ op: "live", cursor: this.broker.cursor(this.floor()) });
   }
 

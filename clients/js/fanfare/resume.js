@@ -84,6 +84,8 @@ export class Resume {
       if (phase === "live") subscription.at = heals ? undefined : this.#placeOf(lane, this.#wire.get(pattern)?.mode === Infinity) ?? subscription.at;
       else if (phase === "asked") subscription.at = this.#asked?.moved ?? subscription.at;
       this.#startOver(subscription);
+      // So what came of other topics than the gap named is gone as well.
+      if (heals) subscription.gap({ since: heals, patterns: [pattern] });
     }
     this.#dropped.clear();
     this.#forget();
@@ -217,7 +219,7 @@ export class Resume {
   #advance(lane, isAll, cursor) {
     const places = this.#places.get(lane) ?? {};
     this.#places.set(lane, places);
-    places[isAll] = places[isAll] === undefined ? cursor : later(places[isAll], cursor);
+    places[isAll] = later(places[isAll] ?? cursor, cursor);
   }
 
   /** All was sent up to here, whoever it was for. */
@@ -245,7 +247,7 @@ export class Resume {
     const asked = this.#asked?.acked ? this.#asked : null;
     const isReplay = replay !== undefined, isNewest = snapshot || conflated;
     // An event that is not kept comes once for all; a current value is of what begins, or of all that heal.
-    const ofAsked = asked && (isReplay ? replay === asked.ref : snapshot || id === undefined);
+    const ofAsked = asked && (isReplay ? replay === asked.ref : snapshot ? asked.values : id === undefined);
     for (const subscription of this.#route(topic)) {
       const { phase, pattern, latest, shown, heals } = subscription;
       if (!this.subscriptions.has(subscription)) continue;
@@ -289,13 +291,12 @@ export class Resume {
       if (!this.subscriptions.has(subscription) || topics && !topics.some(matches)) continue;
       patterns.add(pattern);
       // Current values are sent again behind a gap, to who asked for them.
-      subscription.heals = !asked && phase === "live" && values(begin);
-      subscription.gap({ since, topics, patterns: [pattern] });
-      // The broker sends values again as the last request for the pattern said; who wants more of them begins anew.
-      if (!asked && phase === "live" && values(begin) > this.#wire.get(pattern)?.values) {
-        subscription.at = undefined;
-        subscription.phase = "new";
-      }
+      const wanted = !asked && phase === "live" && values(begin);
+      subscription.heals = wanted && since;
+      // The broker sends values again as the last request for the pattern said; who wants more of them begins anew, of all topics.
+      const isAnew = wanted > this.#wire.get(pattern)?.values;
+      if (isAnew) Object.assign(subscription, { at: undefined, phase: "new" });
+      subscription.gap({ since, patterns: [pattern], ...!isAnew && { topics } });
     }
     return [...patterns];
   }
@@ -327,13 +328,13 @@ export class Resume {
     const { topics, isOne, group } = this.#asked;
     this.#asked = null;
     const half = new Set(topics.slice(topics.length / 2));
-    const [first, second] = [++this.#parts, ++this.#parts];
+    this.#parts += 2;
     // As good as had: it is not asked for again and again.
     if (isOne && !group.length) this.#wire.get(topics[0]).mode = this.#mode(topics[0]);
     for (const subscription of group) {
       if (!this.subscriptions.has(subscription)) continue;
       subscription.phase = isOne ? "refused" : "new";
-      subscription.part = half.has(subscription.pattern) ? first : second;
+      subscription.part = this.#parts + half.has(subscription.pattern);
       if (isOne) subscription.refused({ code, message, pattern: topics[0] });
     }
   }

@@ -49,6 +49,7 @@ class Tab extends Life {
     this.link = null;
     this.isReady = false;
     this.requests = [];
+    this.tellCut();
     this.resume.cut();
   }
 
@@ -205,6 +206,17 @@ test("R28 behind a gap a tab is live again only with its values, whoever else ha
   say({ op: "gap", since: cursor(5) }, { op: "live", cursor: cursor(6) });
   say({ op: "ack", ref: 4 }, { op: "event", topic: "a", id: cursor(6), data: 6, snapshot: true }, { op: "live", ref: 4, cursor: cursor(6) });
   assert.deepEqual(kinds(told.one), ["gap", "event 6 snapshot", "live"]);
+});
+
+test("R28 the newest value is the last one that a tab begins with, though a gap brought it before older ones", () => {
+  const { told, say, take, cursor } = startHub("one", "two");
+  take("two", { op: "subscribe", topics: ["a"], snapshot: true });
+  say({ op: "ack", ref: 1 }, { op: "live", ref: 1, cursor: cursor(5) });
+  take("one", { op: "subscribe", topics: ["a", "b"], last: 2 });
+  const value = (n) => ({ op: "event", topic: "a", id: cursor(n), data: n, snapshot: true });
+  say({ op: "ack", ref: 2 }, { op: "gap", since: cursor(6) }, value(7), { op: "live", cursor: cursor(7) });
+  say(value(4), value(5), value(5), value(7), { op: "live", ref: 2, cursor: cursor(7) });
+  assert.deepEqual(kinds(told.one), ["welcome", "ack", "gap", "event 4 snapshot", "event 5 snapshot", "event 7 snapshot", "live"]);
 });
 
 test("R28 the place of a tab lies behind all that it was handed, though the broker's cursor waits for a slow one", () => {

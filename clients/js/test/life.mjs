@@ -42,16 +42,27 @@ export class Life {
     const { dice, broker } = this;
     const latest = dice.may(0.3);
     const at = dice.may(0.15) && broker.sequence ? broker.cursor(dice.below(broker.sequence)) : undefined;
-    const record = { got: [], gaps: [], pattern: dice.one(PATTERNS), latest, at, begin: dice.one(BEGINNINGS), refused: 0, liveAt: null, lives: [] };
+    const record = { got: [], told: [], gaps: [], pattern: dice.one(PATTERNS), latest, at, begin: dice.one(BEGINNINGS), refused: 0, liveAt: null, lives: [] };
     const subscription = {
       pattern: record.pattern, begin: record.begin, at, latest, rate: latest && dice.may(0.5) ? 5 : undefined,
       hand: (event) => {
         record.got.push({ ...event, at: this.clock });
+        record.told.push(event);
         this.act();
       },
       // Of what is told in one step, each has its moment.
-      gap: () => { record.gaps.push(++this.world.clock); this.act(5); },
-      live: () => { record.lives.push(++this.world.clock); record.liveAt ??= this.clock; this.act(2); },
+      gap: ({ topics }) => {
+        const gap = { op: "gap", at: ++this.world.clock, isOf: (topic) => !topics || topics.includes(topic) };
+        record.gaps.push(gap);
+        record.told.push(gap);
+        this.act(5);
+      },
+      live: () => {
+        record.lives.push(++this.world.clock);
+        record.liveAt ??= this.clock;
+        record.told.push({ op: "live" });
+        this.act(2);
+      },
       refused: () => { record.refused += 1; },
     };
     record.subscription = subscription;
@@ -100,7 +111,12 @@ export class Life {
     this.link = null;
     this.broker.cut();
     this.requests = [];
+    this.tellCut();
     this.resume.cut();
+  }
+
+  tellCut() {
+    for (const { told } of this.records) told.push({ op: "cut" });
   }
 
   /** A planned stop: another connection takes the place of this one, whatever was under way here, without a moment between. */
@@ -146,7 +162,7 @@ export class Life {
       for (const event of this.published) event.isWiped = true;
       broker.wipe();
     }
-    else if (dice.may(0.3)) { this.resume.doubt(); this.speak(); }
+    else if (dice.may(0.3)) { this.tellCut(); this.resume.doubt(); this.speak(); }
   }
 
   gone() {
@@ -179,7 +195,7 @@ function checkAll({ got, gaps, lives, pattern, liveAt, begin, at }, life) {
   let before = null;
   for (const event of kept) {
     const again = seen.get(event.id);
-    const beganAnew = (since) => begin.tail && gaps.some((gap) => gap >= since);
+    const beganAnew = (since) => begin.tail && gaps.some((gap) => gap.at >= since);
     assert.ok(!again || beganAnew(again.at), `${event.id} of ${pattern} came twice`);
     seen.set(event.id, event);
     if (before && !beganAnew(before.at)) assert.equal(later(before.id, event.id), event.id, `${event.id} came behind ${before.id}`);
@@ -197,21 +213,68 @@ function checkAll({ got, gaps, lives, pattern, liveAt, begin, at }, life) {
     isIn ||= event.id === first || at !== undefined && event.log === at.split("-")[0] && event.sequence > place || liveAt !== null && event.at > liveAt;
     if (!isIn || seen.has(event.id)) continue;
     // Behind a gap it begins anew, which it has done once it is live again.
-    const isAnew = (gap) => gap >= event.at || !lives.some((live) => live >= gap && live < event.at);
+    const isAnew = (gap) => gap.isOf(event.topic) && (gap.at >= event.at || !lives.some((live) => live >= gap.at && live < event.at));
     assert.ok((event.isGone || Object.keys(begin).length) && gaps.some(isAnew), `${event.id} of ${event.topic} never came to ${pattern}, and no gap said so`);
   }
 }
 
-/** Of a subscription to the latest: never an older one of a topic behind a newer one, but where it began anew. */
-function checkLatest({ got, gaps }) {
+/** How many values of each topic it begins with. */
+const valuesOf = ({ snapshot, last }) => last ?? (snapshot ? 1 : 0);
+
+/**
+ * Of a topic nothing older comes behind what is newer. Current values come before it is live, and again behind each gap: of the
+ * topics that it is of, as many as were asked for, and the last of them is the newest.
+ */
+function checkOrder({ told, begin, latest, pattern }, all, isShared) {
+  const asked = valuesOf(begin);
+  // Behind a gap a topic comes once for all of a connection, as often as the one says that wants most of it.
+  const most = asked && Math.max(...all.map((other) => valuesOf(other.begin)));
   const newest = new Map();
-  for (const event of got) {
-    const before = newest.get(event.topic);
-    if (!event.id) continue;
-    // What `last` asks for again behind a gap may come behind what was on its way already.
-    const isAgain = event.snapshot && (before?.snapshot || gaps.length);
-    if (before && !gaps.some((gap) => gap >= before.at) && !isAgain) assert.equal(later(before.id, event.id), event.id, `${event.id} of ${event.topic} came behind ${before.id}`);
-    newest.set(event.topic, event);
+  /** Topic → the values of it since it was live. */
+  const values = new Map();
+  /** Topics of which the newest is to come again. */
+  const behind = new Set();
+  let isLive = false, occasions = [() => true];
+  for (const one of told) {
+    const { op, id, topic, snapshot } = one;
+    if (op === "live") {
+      assert.deepEqual([...behind], [], `${pattern} is live with what is old`);
+      [isLive, occasions] = [true, []];
+      values.clear();
+    } else if (op === "gap") {
+      occasions.push(one.isOf);
+      // What is left has no values where none were asked for: it is read anew.
+      if (!isLive && (begin.tail || latest && !most)) newest.clear();
+    } else if (op === "cut") {
+      // What was under way begins once more from its place, behind which values and gaps may have told something already.
+      if (occasions.length) {
+        occasions.push(() => true);
+        newest.clear();
+        behind.clear();
+      }
+      isLive = false;
+    } else if (id) {
+      const before = newest.get(topic);
+      const isNewer = before === undefined || before !== id && later(before, id) === id;
+      const times = most && occasions.filter((isOf) => isOf(topic)).length;
+      if (snapshot && times) {
+        const shown = values.get(topic) ?? [];
+        values.set(topic, [...shown, id]);
+        // For whom else a value is it does not say: to a tab that waits for its values those that begin for another come as well.
+        assert.ok(isShared || shown.length < most * times, `${id} of ${topic} is one value too many for ${pattern}`);
+        const isOlder = !isNewer && id !== before;
+        // While it begins, a gap of its connection may bring what is newer before its own.
+        assert.ok(most > 1 || !isOlder || times > 1, `the value ${id} of ${topic} came behind ${before} to ${pattern}`);
+        behind[isOlder ? "add" : "delete"](topic);
+        if (isOlder) continue;
+      } else {
+        // Another's value stands for what waits for a slow screen.
+        assert.ok(!snapshot || latest, `nothing asks for the value ${id} of ${topic} in ${pattern}`);
+        // The place of who wants the latest lies below what it was shown: behind a cut the same may come once more.
+        assert.ok(isNewer || latest && id === before, `${id} of ${topic} came behind ${before} to ${pattern}`);
+      }
+      newest.set(topic, id);
+    }
   }
 }
 
@@ -221,7 +284,7 @@ function checkNewest({ got, gaps, begin, pattern, liveAt }, life) {
   for (const topic of TOPICS.filter(matches)) {
     const newest = life.published.findLast((event) => event.topic === topic && event.id);
     // A list that began anew behind a gap has what is newest of all, not of each topic.
-    if (begin.tail && gaps.some((gap) => gap >= newest?.at)) continue;
+    if (begin.tail && gaps.some((gap) => gap.at >= newest?.at)) continue;
     // Who has current values has them again behind a gap.
     const isAway = begin.snapshot || begin.last ? newest?.isWiped : newest?.isGone;
     if (!newest || isAway || newest.at <= liveAt) continue;
@@ -241,8 +304,8 @@ export function check(life, all = life.records) {
     assert.ok(endedAt || subscription.phase === "live", `${pattern} is ${subscription.phase}`);
     // Beside who wants all of its pattern, it is told again what the screen was too slow for.
     const isAlone = record.latest && !all.some((other) => other.pattern === pattern && !other.latest);
-    if (isAlone) checkLatest(record);
-    else if (!endedAt && !record.latest) checkAll(record, life);
+    if (isAlone || !record.latest) checkOrder(record, all, all !== life.records);
+    if (!endedAt && !record.latest) checkAll(record, life);
     if (!endedAt) checkNewest(record, life);
   }
 }

@@ -25,19 +25,57 @@ test("R9 every event of mode all comes once, in order, or a gap says that it doe
 test("R10 what a cut leaves of the values behind a gap comes again", () => {
   const resume = new Resume();
   const got = [];
-  const subscription = (pattern, begin) => ({ pattern, begin, at: undefined, hand: ({ data }) => got.push(data), gap: () => got.push("gap"), live() {}, refused() {} });
+  const subscription = (pattern, begin) => ({ pattern, begin, at: undefined, hand: ({ data }) => got.push(data), gap: ({ topics = ["all"] }) => got.push(`gap of ${topics}`), live() {}, refused() {} });
   resume.add(subscription("a.*", { snapshot: true }));
   const { ref } = resume.next(1);
   resume.take({ op: "ack", ref });
   resume.take({ op: "live", ref, cursor: "l-1-5" });
   assert.ok(!resume.next(2));
-  resume.take({ op: "gap", since: "l-1-5" });
-  resume.take({ op: "event", topic: "a.x", id: "l-2-9", data: "x", snapshot: true });
-  resume.take({ op: "event", topic: "a.z", id: "l-2-10", data: "z" });
-  // The value of a.y has not come; what is after l-2-10 would never tell it.
+  resume.take({ op: "gap", since: "l-1-5", topics: ["a.x", "a.y"] });
+  resume.take({ op: "event", topic: "a.x", id: "l-1-9", data: "x", snapshot: true });
+  resume.take({ op: "event", topic: "a.z", id: "l-1-10", data: "z" });
+  // The value of a.y has not come; what is after l-1-10 would never tell it. What else came meanwhile is gone by that, of any topic.
   resume.cut();
   assert.deepEqual(resume.next(3), { op: "subscribe", ref: 3, topics: ["a.*"], snapshot: true });
-  assert.deepEqual(got, ["gap", "x", "z"]);
+  assert.deepEqual(got, ["gap of a.x,a.y", "x", "z", "gap of all"]);
+});
+
+test("R10 the values that others have again behind a gap are nobody's who asked for none", () => {
+  const resume = new Resume();
+  const got = { one: [], two: [] };
+  const add = (name, pattern, begin) => resume.add({ pattern, begin, at: undefined, hand: ({ data }) => got[name].push(data), gap: () => got[name].push("gap"), live() {}, refused() {} });
+  add("one", "a.x", { snapshot: true });
+  const first = resume.next(1);
+  resume.take({ op: "ack", ref: first.ref });
+  resume.take({ op: "live", ref: first.ref, cursor: "l-1-5" });
+  add("two", "a.*", { tail: 3 });
+  const { ref } = resume.next(2);
+  resume.take({ op: "ack", ref });
+  resume.take({ op: "event", topic: "a.x", id: "l-1-5", data: 5, replay: ref });
+  resume.take({ op: "gap", since: "l-1-5" });
+  resume.take({ op: "event", topic: "a.x", id: "l-1-7", data: 7, snapshot: true });
+  resume.take({ op: "live", cursor: "l-1-7" });
+  resume.take({ op: "event", topic: "a.x", id: "l-1-7", data: 7, replay: ref });
+  assert.deepEqual(got, { one: ["gap", 7], two: [5, "gap", 7] });
+});
+
+test("R10 who wants more values than another's request asks for begins anew behind a gap, and is told so of all its topics", () => {
+  const resume = new Resume();
+  const got = [];
+  const add = (begin, gap) => resume.add({ pattern: "a.*", begin, at: undefined, hand() {}, gap, live() {}, refused() {} });
+  const begin = (number) => {
+    const request = resume.next(number);
+    resume.take({ op: "ack", ref: number });
+    resume.take({ op: "live", ref: number, cursor: "l-1-5" });
+    return request;
+  };
+  add({ last: 2 }, ({ topics }) => got.push(topics));
+  begin(1);
+  add({ snapshot: true }, () => {});
+  begin(2);
+  resume.take({ op: "gap", since: "l-1-5", topics: ["a.x"] });
+  assert.deepEqual(got, [undefined]);
+  assert.deepEqual(begin(3), { op: "subscribe", ref: 3, topics: ["a.*"], last: 2 });
 });
 
 test("R9 who wants the latest is never shown an older event of a topic behind a newer one", () => {
