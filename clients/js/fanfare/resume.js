@@ -29,7 +29,7 @@ export function later(a, b) {
   return log === log2 && (epoch - epoch2 || number - number2) > 0 ? a : b;
 }
 
-const isLater = (id, than) => than === undefined || id !== than && later(than, id) === id;
+const isLater = (id, than) => id !== than && (!than || later(than, id) === id);
 
 /** How many values of each topic a beginning asks for, also after a gap. */
 const values = ({ snapshot, last }) => last ?? (snapshot ? 1 : 0);
@@ -95,7 +95,7 @@ export class Resume {
   doubt() {
     const had = [...this.#wire.keys(), ...this.#asked?.topics ?? []];
     this.cut();
-    for (const pattern of had) this.#dropped.add(pattern);
+    this.#dropped = new Set(had);
   }
 
   /** What was refused is asked for again. */
@@ -105,9 +105,9 @@ export class Resume {
 
   #startOver(subscription) {
     this.#stirred = true;
+    const { phase, part } = subscription;
     // What was refused must not be the end of the others.
-    if (subscription.phase === "refused") subscription.part = -1;
-    Object.assign(subscription, { phase: "new", lane: 0, heals: 0, part: Math.min(subscription.part, 0) });
+    Object.assign(subscription, { phase: "new", lane: 0, heals: 0, part: phase === "refused" ? -1 : Math.min(part, 0) });
   }
 
   #forget() {
@@ -204,7 +204,7 @@ export class Resume {
   }
 
   #ask(ref, topics, mode, begin, at, group) {
-    this.#asked = { ref, topics, isOne: topics.length === 1, mode, values: values(begin), group, moved: undefined, acked: false };
+    this.#asked = { ref, topics, isOne: topics.length === 1, mode, values: values(begin), group };
     const frame = { op: "subscribe", ref, topics, ...begin };
     if (at !== undefined) frame.since = at;
     if (mode === Number.MAX_VALUE) frame.mode = "latest";
@@ -218,8 +218,7 @@ export class Resume {
 
   #advance(lane, isAll, cursor) {
     const places = this.#places.get(lane) ?? {};
-    this.#places.set(lane, places);
-    places[isAll] = later(places[isAll] ?? cursor, cursor);
+    this.#places.set(lane, { ...places, [isAll]: later(places[isAll] ?? cursor, cursor) });
   }
 
   /** All was sent up to here, whoever it was for. */
