@@ -6,6 +6,8 @@
 #![warn(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 // Whoever serves must not wait for who reads: `lines` writes what is said, `cli::print` what was asked for.
 #![warn(clippy::print_stderr, clippy::print_stdout)]
+// A function is seen at once; one that is better longer says why. Tests may be tables of many lines.
+#![cfg_attr(not(test), warn(clippy::too_many_lines))]
 
 pub mod cli; // the commands: serve, publish, subscribe, check, bench
 pub mod config; // what the operator decided, checked

@@ -5,18 +5,21 @@
 //! is told to come back elsewhere (1012), spread over the grace time; then the listener closes and what still
 //! runs is given a moment.
 
+mod beside;
 mod course;
 mod headers;
 mod http2;
 mod line;
 mod listener;
 mod local;
+mod log;
 mod opening;
 mod reload;
 mod requests;
 mod routes;
 mod service;
 mod sockets;
+mod stop;
 mod targets;
 mod tls;
 mod upgrades;
@@ -31,42 +34,33 @@ use actix_web::dev;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, timeout};
-use tracing::{info, warn};
+use tokio::time::timeout;
 
+use self::beside::{Service, always, feeds, tell_held_back};
 pub use self::local::{AnyStream, Local};
+use self::log::Log;
 pub use self::reload::{Reload, ReloadError};
 use self::service::{cleartext, encrypted};
 use self::sockets::Sockets;
+use self::stop::Patience;
 use self::tls::Tls;
-use crate::admin;
 use crate::auth::{Auth, Entrance};
 use crate::body::Bodies;
-use crate::broker::{BrokerHandle, NoRelay, Relay, Router, Timing};
-use crate::clock::{Clock, within};
-use crate::cluster::RedisRelay;
-use crate::config::{Config, Limits, Storage};
+use crate::broker::{BrokerHandle, NoRelay, Relay, Timing};
+use crate::clock::Clock;
+use crate::config::{Config, Limits};
 use crate::history::History;
-use crate::history::memory::MemoryHistory;
-use crate::history::redis::{JoinError, Joined};
-use crate::history::sqlite::{OpenError, Opened};
-use crate::ingress::redis::Source;
+use crate::history::redis::JoinError;
+use crate::history::sqlite::OpenError;
 use crate::metrics::Metrics;
-use crate::notices::webhook::Webhook;
-use crate::notices::{Noticed, Notices};
+use crate::notices::Notices;
 use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, Stumbles};
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 2;
 
-/// How long clients that were told may take to leave before the listener closes.
-const LAST_GOOD_BYES: Duration = Duration::from_millis(500);
-
 /// How long a start waits until it is known who was revoked before.
 const REVOCATIONS_KNOWN: Duration = Duration::from_secs(10);
-
-/// How often the history is swept of what is too old, and it is looked for what was held back of the log.
-const SWEEP: Duration = Duration::from_secs(1);
 
 /// A broker that listens and is about to serve.
 pub struct Server {
@@ -82,27 +76,6 @@ pub struct Server {
     permits: Permits,
     patience: Patience,
     hurry: LocalBoxFuture<'static, ()>,
-}
-
-/// How long a stop may take.
-#[derive(Debug, Clone, Copy)]
-struct Patience {
-    /// All is served on for so long.
-    delay: Duration,
-    /// Sessions are ended evenly over this time.
-    grace: Duration,
-    /// And each may take so long to take its last word.
-    close_timeout: Duration,
-}
-
-impl Patience {
-    fn of(config: &Config) -> Self {
-        Self {
-            delay: config.server.shutdown_delay,
-            grace: config.server.shutdown_grace,
-            close_timeout: config.limits.close_timeout,
-        }
-    }
 }
 
 /// Why a broker can't start.
@@ -176,9 +149,13 @@ impl Parts {
 impl Server {
     /// Wires a broker together and binds its address; it serves once it is run. Must be called on
     /// an actix system.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the one place that wires, read from the top as a list"
+    )]
     pub fn build(config: Config) -> Result<Self, ServeError> {
         let (metrics, clock) = (Arc::new(Metrics::default()), Clock::default());
-        let Log { history, router, relay } = open_history(&config, clock)?;
+        let Log { history, router, relay } = Log::open(&config, clock)?;
         let to_others: Arc<dyn Relay> = match &relay {
             Some(relay) => relay.clone(),
             None => Arc::new(NoRelay),
@@ -292,8 +269,8 @@ impl Server {
         let history = self.history;
         let stopping = async {
             stop.await;
-            serve_on(&self.broker, &self.permits, self.patience, self.hurry).await;
-            say_good_bye(&self.broker, &self.permits, self.patience).await;
+            self.patience.serve_on(&self.broker, &self.permits, self.hurry).await;
+            self.patience.say_good_bye(&self.broker, &self.permits).await;
             handle.stop(true).await;
         };
         let outcome = tokio::select! {
@@ -305,82 +282,6 @@ impl Server {
         self.metrics.tell_the_rest();
         Ok(outcome?)
     }
-}
-
-/// What runs beside the listener, until the stop.
-type Service = LocalBoxFuture<'static, ()>;
-
-/// What brings events in and out beside clients.
-fn feeds(
-    config: &Config,
-    broker: &BrokerHandle,
-    limits: &Arc<Limits>,
-) -> Result<Vec<Service>, ServeError> {
-    let mut services: Vec<Service> = Vec::new();
-    for index in 0..config.sources.len() {
-        let source = Source::new(&config.sources, index, broker.clone(), limits.clone());
-        let source = source.map_err(|error| JoinError::Address(error.to_string()))?;
-        services.push(Box::pin(source.run()));
-    }
-    for hook in &config.webhooks {
-        let webhook = Webhook::new(hook.clone(), broker.clone());
-        let webhook = webhook.map_err(|problem| io::Error::other(problem.to_string()))?;
-        services.push(Box::pin(webhook.run()));
-    }
-    Ok(services)
-}
-
-/// What every node does by itself.
-fn always(
-    auth: &Arc<Auth>,
-    broker: &BrokerHandle,
-    history: &Arc<dyn History>,
-    noticed: Noticed,
-    known: oneshot::Sender<()>,
-) -> [Service; 7] {
-    let (keys, watched) = (auth.clone(), broker.clone());
-    let (asking, ending) = (broker.clone(), broker.clone());
-    [
-        Box::pin(async move { asking.call_rolls().await }),
-        Box::pin(async move { watched.watch_log().await }),
-        Box::pin(sweep(history.clone())),
-        Box::pin(async move { ending.end_values().await }),
-        Box::pin(async move { keys.keep_keys().await }),
-        Box::pin(admin::revocations::follow(broker.clone(), auth.clone(), known)),
-        Box::pin(noticed.store(broker.clone())),
-    ]
-}
-
-/// The log of this node, and the ways out of it.
-struct Log {
-    history: Arc<dyn History>,
-    /// To the sessions of this node.
-    router: Arc<Router>,
-    /// To the other nodes, where there may be some.
-    relay: Option<Arc<RedisRelay>>,
-}
-
-/// The log that the configuration asks for. A data directory is used only where a rule keeps events on
-/// disk.
-fn open_history(config: &Config, clock: Clock) -> Result<Log, ServeError> {
-    let (rules, inbox_events) = (config.rules.clone(), config.limits.inbox_events);
-    if let Some(redis) = &config.redis {
-        let joined = Joined::open(redis)?;
-        let router = Arc::new(Router::new(joined.head(), inbox_events));
-        let history = joined.start(&config.history, rules, router.clone());
-        let relay = Some(RedisRelay::new(history.nodes()));
-        return Ok(Log { history: Arc::new(history), router, relay });
-    }
-    if rules.all().any(|rule| rule.storage == Storage::Disk) {
-        let opened = Opened::open(&config.history, rules, clock)?;
-        let router = Arc::new(Router::new(opened.head(), inbox_events));
-        let history = opened.start(router.clone())?;
-        return Ok(Log { history: Arc::new(history), router, relay: None });
-    }
-    let start = MemoryHistory::new_start();
-    let router = Arc::new(Router::new(start, inbox_events));
-    let history = MemoryHistory::new(start, &config.history, rules, clock, router.clone());
-    Ok(Log { history: Arc::new(history), router, relay: None })
 }
 
 /// Where requests come in.
@@ -429,60 +330,7 @@ fn is_local(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-async fn sweep(history: Arc<dyn History>) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        history.sweep();
-    }
-}
-
-/// Sees to it that what was held back of the log is told, though nothing like it follows.
-async fn tell_held_back(metrics: Arc<Metrics>) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        metrics.tell_held_back();
-    }
-}
-
 fn heartbeats(config: &Config) -> Heartbeats {
     let server = &config.server;
     Heartbeats { websocket: server.heartbeat, stream: server.stream_heartbeat }
-}
-
-/// Serves on, not ready, until balancers had the time to notice and every session was told to go elsewhere.
-async fn serve_on(
-    broker: &BrokerHandle,
-    permits: &Permits,
-    Patience { delay, .. }: Patience,
-    hurry: impl Future<Output = ()>,
-) {
-    broker.go(delay);
-    if !delay.is_zero() {
-        info!(sessions = permits.open(), ?delay, "not ready any more, and serving on");
-        _ = within(delay, hurry).await;
-    }
-}
-
-/// Tells every session to come back elsewhere, and waits a moment for them to leave.
-async fn say_good_bye(
-    broker: &BrokerHandle,
-    permits: &Permits,
-    Patience { grace, close_timeout, .. }: Patience,
-) {
-    info!(sessions = permits.open(), "stopping");
-    broker.drain(grace).await;
-    let until = async |is_so: &dyn Fn() -> bool| {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    // Whoever was welcomed is told, as far as its socket takes it.
-    _ = timeout(close_timeout, until(&|| permits.unparted() == 0)).await;
-    if timeout(LAST_GOOD_BYES, until(&|| permits.open() == 0)).await.is_err() {
-        warn!(sessions = permits.open(), "some sessions did not leave in time");
-    }
 }

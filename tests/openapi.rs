@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fanfare::console::{CLIENT, CONSOLE, DOCS};
 use fanfare::model::{Close, Code};
+use fanfare::protocol::websocket_paths;
 use reqwest::Method;
 use serde_json::Value;
 use support::TestServer;
@@ -43,6 +44,7 @@ fn routed() -> BTreeMap<String, BTreeSet<String>> {
     let assets = CONSOLE.iter().chain(&DOCS).map(|asset| asset.path);
     let files = assets.chain(CLIENT.iter().map(|module| module.path));
     let files = files.filter(|path| pages.contains(path));
+    let files = files.chain(websocket_paths());
     routes.extend(files.map(|path| (path.to_owned(), BTreeSet::from(["GET".to_owned()]))));
     routes
 }

@@ -44,7 +44,7 @@ export interface Gap {
 
 /**
  * What went wrong, by the broker's code or one of the client's: `handler`, `parse`, `schema`, `token`, `unreachable`, `origin_not_allowed`,
- * `no_websocket`, `version`.
+ * `no_websocket`, `version`, `invalid_option`.
  */
 export interface Failure {
   code: string;

@@ -20,6 +20,12 @@ const RELEASE = "0.1.";
 /** Loads what not every page needs. Browsers of before 2026 keep an import that failed, and have it under another address. */
 const lazy = (load) => load().catch(() => import(`${/"(.+)"/.exec(load)?.[1]}?${Date.now()}`));
 
+/** Whether there are options that are none, or not of their kind. */
+const isOdd = (unknown, functions, numbers = []) => Object.keys(unknown)[0] || functions.some((each) => each && !each.call) || numbers.some((each) => !((each ?? 1) > 0));
+
+/** Rejects with what is wrong with options, in words. */
+const refuse = async (...given) => (await lazy(() => import("./fanfare/options.js"))).refuse(...given);
+
 const report = (error) => (globalThis.reportError ?? console.error)(error);
 
 /** Whether this tab found out lately that only event streams come through to a broker. */
@@ -93,7 +99,7 @@ export class Fanfare {
     options ??= {};
     if (this.state === "closed") throw failure({ code: "closed" });
     expect(pattern && pattern.split && (!handler || handler.call), "subscribe(pattern, options, handler)");
-    const { snapshot, last, tail, since, latest, maxRate, signal, onGap, onLive, onError } = options;
+    const { snapshot, last, tail, since, latest, maxRate, signal, onGap, onLive, onError, buffer, overflow, ...unknown } = options;
     const begin = last ? { last } : tail ? { tail } : snapshot ? { snapshot } : {};
     const undo = () => {
       signal?.removeEventListener("abort", undo);
@@ -117,7 +123,7 @@ export class Fanfare {
         const isPassing = /^(unavailable|internal|too_many)$/.test(error.code);
         if (isPassing) this.#later("again", AGAIN_MS, () => { this.#resume.again(); this.#drive(); });
         // What is refused for what there is too much of, or too little, says so once for all of it.
-        if (!isPassing || error.message !== this.#refusal) this.#fail(error, onError || feed);
+        if (!isPassing || error.message !== this.#refusal) this.#fail(error, onError?.call || feed);
         this.#refusal = error.message;
       },
       end: (error) => toFeed((each) => each.fail(error)),
@@ -125,6 +131,7 @@ export class Fanfare {
     if (Symbol.dispose) undo[Symbol.dispose] = undo;
     undo[Symbol.asyncIterator] = async function* () { yield* await feed; };
     if (signal?.aborted) undo();
+    else if (isOdd(unknown, [onGap, onLive, onError], [last, tail, maxRate, buffer]) || tail && (last || snapshot)) refuse(options, pattern).catch(subscription.refused);
     else {
       signal?.addEventListener("abort", undo);
       this.#resume.add(subscription);
@@ -143,7 +150,8 @@ export class Fanfare {
     const off = failure({ code: state === "closed" ? state : "offline" });
     if (state === "closed" || !given.queue && /waiting|refused/.test(state)) throw off;
     // As it is now, whatever becomes of it.
-    const text = this.#options.write(data);
+    let text;
+    try { text = this.#options.write(data); } catch (error) { text = { error }; }
     this.#unanswered += 1;
     try {
       while (!this.#publishing) {
@@ -223,7 +231,7 @@ export class Fanfare {
 
   #call(deed, ...given) {
     try {
-      const result = deed?.(...given);
+      const result = deed?.call?.(null, ...given);
       result?.catch?.((error) => this.#threw(error));
     } catch (error) {
       this.#threw(error);
@@ -358,7 +366,8 @@ export class Fanfare {
   async #open(isStreams) {
     const opening = this.#opening = {};
     try {
-      const { parse, raw, read, schemas, WebSocket } = this.#options;
+      const { parse, raw, read, schemas, WebSocket, token: _, idleClose, queue, write, ...unknown } = this.#options;
+      if (isOdd(unknown, [WebSocket, parse])) await refuse(this.#options);
       const token = await this.token();
       if (parse || raw || schemas) this.#read ??= (await lazy(() => import("./fanfare/reading.js"))).reader(this.#options, matcher);
       const { Streams } = isStreams ? await lazy(() => import("./fanfare/streams.js")) : {};
@@ -376,7 +385,7 @@ export class Fanfare {
     } catch (error) {
       if (this.#opening !== opening || this.#link) return error;
       if (isStreams) this.#failures += 1;
-      this.#retry({ code: error.code ?? "unreachable", message: error.message });
+      this.#retry({ code: error.code ?? "unreachable", message: error.message, final: error.final });
     } finally {
       if (this.#opening === opening) this.#opening = null;
     }

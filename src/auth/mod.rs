@@ -6,6 +6,8 @@
 //! refusal never repeats the credential.
 
 mod access;
+mod caller;
+mod claims;
 mod cookie;
 mod entrance;
 mod jwks;
@@ -15,19 +17,20 @@ mod policy;
 mod proof;
 mod publisher;
 mod revocations;
+mod right;
 mod token;
 
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_http::RequestHead;
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
-use serde::{Deserialize, Serialize};
 
 pub use self::access::{Access, Coverage};
+pub use self::caller::{Caller, User};
 pub use self::entrance::{Client, Entrance, network};
 pub use self::jwks::published_keys;
 pub use self::key_set::{KeySet, KeySetError};
@@ -38,48 +41,10 @@ pub use self::proof::Proof;
 pub use self::publisher::Publisher;
 pub use self::revocations::{Revocations, TooManyRevocations};
 use crate::clock::Clock;
-use crate::config::{self, ApiKey, Rules};
+use crate::config::{self, Rules};
 use crate::http;
-use crate::model::{Bearer, Code, Pattern, Problem};
+use crate::model::{Code, Problem};
 use crate::panics::{read, write};
-
-/// Who asks.
-#[derive(Debug, Clone)]
-pub enum Caller {
-    /// An application with an API key, or anyone where the broker is open: every right.
-    Application(Proof),
-    /// An application whose API key has some rights.
-    Key(Arc<ApiKey>),
-    /// A subscriber with a valid token.
-    User(Box<User>),
-    /// Someone without a credential.
-    Anonymous,
-}
-
-impl Caller {
-    /// What the caller's token says of the caller.
-    pub fn user(&self) -> Option<&User> {
-        match self {
-            Caller::User(user) => Some(user),
-            Caller::Application(_) | Caller::Key(_) | Caller::Anonymous => None,
-        }
-    }
-}
-
-/// What a valid token says.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct User {
-    /// Whose it is.
-    pub bearer: Bearer,
-    /// What it was checked with.
-    pub proof: Proof,
-    /// When it ends to hold: its `exp`, and as much later as clocks may differ (`auth.leeway`).
-    pub expires: SystemTime,
-    /// Patterns that it may subscribe to.
-    pub subscribe: Vec<Pattern>,
-    /// Patterns that it may publish to.
-    pub publish: Vec<Pattern>,
-}
 
 /// What a request shows of who asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -143,7 +108,11 @@ impl Auth {
             Shown::Credential(credential) => self.identify(Some(credential)).await?,
             Shown::Cookie(token) => match self.identify(Some(token)).await? {
                 user @ Caller::User(_) => user,
-                _ => return Err(unauthorized("the cookie of auth.cookie holds no token")),
+                _ => {
+                    return Err(Problem::bad_credential(
+                        "the cookie of auth.cookie holds no token",
+                    ));
+                }
             },
         };
         // It may have taken a while, and another configuration be in force.
@@ -151,7 +120,7 @@ impl Auth {
         if !access.is_of(&policy)
             && self::shown(&self.policy(), entrance, head, access_token)? != shown
         {
-            return Err(unauthorized("the credential is taken no longer"));
+            return Err(Problem::bad_credential("the credential is taken no longer"));
         }
         Ok(access)
     }
@@ -190,7 +159,8 @@ impl Auth {
     pub fn still(&self, access: &Access) -> Result<Access, Problem> {
         let policy = self.policy();
         let gone = "the key that this credential is known by is known no longer";
-        let caller = policy.revalidated(access.caller()).ok_or_else(|| unauthorized(gone))?;
+        let caller =
+            policy.revalidated(access.caller()).ok_or_else(|| Problem::bad_credential(gone))?;
         let caller = self.unless_over(&policy, caller)?;
         Ok(access.under(policy, caller))
     }
@@ -240,7 +210,7 @@ impl Auth {
                         Err(Problem::new(Code::Unavailable, detail)
                             .passing_in(jwks::LEAST_BETWEEN.as_secs() as u32))
                     }
-                    Look::KeyMissing(_) => Err(unauthorized(
+                    Look::KeyMissing(_) => Err(Problem::bad_credential(
                         "the token is not valid: it is signed with an unknown key",
                     )),
                 }
@@ -251,7 +221,7 @@ impl Auth {
 
     fn unless_over(&self, policy: &Policy, caller: Caller) -> Result<Caller, Problem> {
         if let Some(user) = caller.user() {
-            self.holds(user).map_err(unauthorized)?;
+            self.holds(user).map_err(Problem::bad_credential)?;
             self.revocations.warn_of_outliving(&user.bearer, user.expires);
             policy.warn_of_owning_nothing(&user.bearer.user);
         }
@@ -340,10 +310,6 @@ fn require_in_header(access: &Access, query: &str) -> Result<(), Problem> {
         return Err(Problem::new(Code::Unauthorized, detail));
     }
     Ok(())
-}
-
-fn unauthorized(detail: impl Into<String>) -> Problem {
-    Problem::bad_credential(detail)
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use tracing::warn;
 
+use super::caller::Caller;
 use super::jwks::Jwks;
 use super::origin::is_of_this_machine;
+use super::proof::Proof;
 use super::token::{Checked, TokenCheck};
-use super::{Caller, Proof, unauthorized};
 use crate::config::{self, ApiKey, KeyHash, Own, Rules, is_segment};
 use crate::model::{Allowance, Problem};
 use crate::panics::lock;
@@ -137,18 +138,20 @@ impl Policy {
         }
         let Some(credential) = credential else { return Look::Settled(Ok(Caller::Anonymous)) };
         if credential.len() > MAX_CREDENTIAL_BYTES {
-            return Look::Settled(Err(unauthorized("the credential is too long")));
+            return Look::Settled(Err(Problem::bad_credential("the credential is too long")));
         }
         if credential.starts_with(BYTE_ORDER_MARK) {
             let detail = "the credential begins with a byte order mark (U+FEFF), which is no part of it: \
                           the file that it was read from has one";
-            return Look::Settled(Err(unauthorized(detail)));
+            return Look::Settled(Err(Problem::bad_credential(detail)));
         }
         if let Some(caller) = self.application(credential) {
             return Look::Settled(Ok(caller));
         }
         let Some(tokens) = &self.tokens else {
-            return Look::Settled(Err(unauthorized("the credential is not a known API key")));
+            return Look::Settled(Err(Problem::bad_credential(
+                "the credential is not a known API key",
+            )));
         };
         match tokens.check(credential, now) {
             Checked::Settled(user) => Look::Settled(user.map(|user| Caller::User(Box::new(user)))),

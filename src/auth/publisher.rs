@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use super::Caller;
+use super::caller::Caller;
 use crate::model::PublishKey;
 
 /// A publisher, as idempotency keys are told apart by it. A user is known by name, because tokens are renewed; who

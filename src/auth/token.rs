@@ -2,26 +2,21 @@
 //!
 //! Only algorithms that a key is for are accepted, whatever the token's header says, and `exp` is
 //! required. Where keys come from is the operator's to say, never the token's: `jku`, `x5u` and `jwk`
-//! in its header are not looked at. Grants that are not patterns make the token invalid, so that a typo
-//! grants nothing instead of something.
+//! in its header are not looked at.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
-use serde::Deserialize;
-use serde_json::Value;
 
+use super::caller::User;
+use super::claims::{Claims, Said, invalid};
 use super::jwks::Jwks;
-use super::{Proof, User, unauthorized};
+use super::proof::Proof;
 use crate::config::{self, TokenKey};
-use crate::model::{Bearer, Info, Pattern, Problem, Timestamp};
-
-/// The longest `jti` that is looked at, in bytes.
-const MAX_ID_BYTES: usize = 255;
+use crate::model::Problem;
 
 /// Checks tokens.
 pub(super) struct TokenCheck {
@@ -38,94 +33,6 @@ pub(super) enum Checked {
     Settled(Result<User, Problem>),
     /// It may be signed by a key that is not known yet.
     KeyMissing(Arc<Jwks>),
-}
-
-/// The claims as they came. None of them may be there twice.
-#[derive(Deserialize)]
-struct Said {
-    sub: Option<Value>,
-    exp: Option<Value>,
-    nbf: Option<Value>,
-    iat: Option<Value>,
-    jti: Option<Value>,
-    fanfare: Option<Value>,
-}
-
-/// What the claims say. Times are in seconds since 1970, whole or not (RFC 7519, section 2).
-struct Claims {
-    sub: String,
-    exp: f64,
-    nbf: Option<f64>,
-    iat: Option<f64>,
-    jti: Option<String>,
-    subscribe: Vec<String>,
-    publish: Vec<String>,
-    info: Option<Info>,
-}
-
-impl Claims {
-    /// Reads the claims, or names the one that is wrong. Its value is never repeated.
-    fn read(said: Said) -> Result<Self, String> {
-        let Said { sub, exp, nbf, iat, jti, fanfare } = said;
-        let missing = |name| format!("`{name}` is missing");
-        let mut grants = match fanfare {
-            None => serde_json::Map::new(),
-            Some(Value::Object(grants)) => grants,
-            Some(_) => return Err("`fanfare` must be an object".to_owned()),
-        };
-        let subscribe = texts("fanfare.subscribe", grants.remove("subscribe"))?;
-        let publish = texts("fanfare.publish", grants.remove("publish"))?;
-        let info = Info::of(&grants.remove("info").unwrap_or_default());
-        let info = info.map_err(|why| format!("`fanfare.info` {why}"))?;
-        if let Some(unknown) = grants.keys().next() {
-            let unknown: String = unknown.chars().take(64).collect();
-            return Err(format!(
-                "`fanfare.{unknown}` is not known to this version of the broker, and might restrict the token"
-            ));
-        }
-        Ok(Self {
-            sub: text("sub", sub)?.ok_or_else(|| missing("sub"))?,
-            exp: seconds("exp", exp)?.ok_or_else(|| missing("exp"))?,
-            nbf: seconds("nbf", nbf)?,
-            iat: seconds("iat", iat)?,
-            jti: text("jti", jti)?,
-            subscribe,
-            publish,
-            info,
-        })
-    }
-
-    /// Takes an `iat` that lies further ahead of `now` than clocks may differ as not said: a token that
-    /// was not issued yet would be younger than every revocation of its user. (RFC 7519, section 4.1.6,
-    /// leaves it to us.)
-    fn believe_no_future(&mut self, now: SystemTime, leeway: Duration) {
-        self.iat = self.iat.filter(|issued| *issued <= since_1970(now) + leeway.as_secs_f64());
-    }
-}
-
-fn text(name: &str, value: Option<Value>) -> Result<Option<String>, String> {
-    match value {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(format!("`{name}` must be a string")),
-    }
-}
-
-fn seconds(name: &str, value: Option<Value>) -> Result<Option<f64>, String> {
-    let Some(value) = value else { return Ok(None) };
-    let number = value.as_f64().filter(|seconds| seconds.is_finite());
-    number.map(Some).ok_or_else(|| format!("`{name}` must be a number of seconds"))
-}
-
-fn texts(name: &str, value: Option<Value>) -> Result<Vec<String>, String> {
-    let value = value.unwrap_or_default();
-    let texts = serde_json::from_value::<Option<Vec<String>>>(value);
-    let texts = texts.map_err(|_| format!("`{name}` must be an array of strings"))?;
-    Ok(texts.unwrap_or_default())
-}
-
-fn since_1970(time: SystemTime) -> f64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 /// Why no key has made a token's claims known.
@@ -169,7 +76,7 @@ impl TokenCheck {
         let refusal = match self.claims(token) {
             Ok((said, proof)) => {
                 let claims = Claims::read(said).map_err(invalid);
-                let user = claims.and_then(|claims| self.user(claims, proof, token, now));
+                let user = claims.and_then(|claims| claims.user(token, proof, now, self.leeway));
                 return Checked::Settled(user);
             }
             Err(refusal) => refusal,
@@ -228,48 +135,6 @@ impl TokenCheck {
         }
         of_that_name.find_map(|key| with(*proof, key)).unwrap_or(Err(refusal))
     }
-
-    /// Who a token is about.
-    fn user(
-        &self,
-        mut claims: Claims,
-        proof: Proof,
-        token: &str,
-        now: SystemTime,
-    ) -> Result<User, Problem> {
-        claims.believe_no_future(now, self.leeway);
-        let expires = Duration::try_from_secs_f64(claims.exp)
-            .ok()
-            .and_then(|exp| SystemTime::UNIX_EPOCH.checked_add(exp)?.checked_add(self.leeway))
-            .ok_or_else(|| invalid("`exp` is out of range"))?;
-        if expires <= now {
-            return Err(unauthorized("the token has expired"));
-        }
-        if claims.nbf.is_some_and(|begins| begins > since_1970(now) + self.leeway.as_secs_f64()) {
-            return Err(invalid("it is not valid yet (`nbf`)"));
-        }
-        if claims.jti.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
-            let detail = format!("`jti` is empty or has more than {MAX_ID_BYTES} bytes");
-            return Err(invalid(detail));
-        }
-        let bearer = Bearer {
-            user: claims.sub,
-            token: claims.jti.unwrap_or_else(|| fingerprint(token)),
-            issued: claims.iat.map(|seconds| Timestamp::from_millis((seconds * 1e3) as i64)),
-            info: claims.info,
-        };
-        let subscribe = patterns(&claims.subscribe)?;
-        let publish = patterns(&claims.publish)?;
-        Ok(User { bearer, proof, expires, subscribe, publish })
-    }
-}
-
-/// What a token without a `jti` is called: so many bits of its hash that no two are alike, and too few
-/// to be of any use.
-fn fingerprint(token: &str) -> String {
-    let hash = digest(&SHA256, token.as_bytes());
-    let hex: String = hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
 }
 
 /// What every token must be like.
@@ -293,10 +158,6 @@ fn validation(config: &config::Jwt) -> Validation {
         validation.required_spec_claims.insert("iss".to_owned());
     }
     validation
-}
-
-fn invalid(detail: impl std::fmt::Display) -> Problem {
-    unauthorized(format!("the token is not valid: {detail}"))
 }
 
 /// The claim that is wrong in a token that is refused. What it says counts for nothing else.
@@ -330,11 +191,6 @@ fn why(error: &Error) -> String {
     }
 }
 
-fn patterns(texts: &[String]) -> Result<Vec<Pattern>, Problem> {
-    let parsed = texts.iter().map(|text| Pattern::parse(text)).collect::<Result<_, _>>();
-    parsed.map_err(|error| unauthorized(format!("the token grants what is not a pattern: {error}")))
-}
-
 impl std::fmt::Debug for TokenCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("TokenCheck(…)")
@@ -344,7 +200,7 @@ impl std::fmt::Debug for TokenCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Code;
+    use crate::model::{Code, Pattern};
     use jsonwebtoken::DecodingKey;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use serde_json::{Value, json};
@@ -382,19 +238,6 @@ mod tests {
         assert_eq!(user.bearer.user, "ada");
         assert_eq!(user.subscribe, [Pattern::parse("a.>").unwrap()]);
         assert_eq!(user.publish, [Pattern::parse("b").unwrap()]);
-    }
-
-    #[test]
-    fn a_token_from_the_future_does_not_say_when_it_was_issued() {
-        let check = TokenCheck::new(&config(), None);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let issued = |iat: u64| {
-            let claims = json!({"sub": "ada", "exp": FAR, "iat": iat});
-            settled(&check, &token(&claims)).unwrap().bearer.issued
-        };
-        assert_eq!(issued(now), Some(Timestamp::from_millis(now as i64 * 1_000)));
-        assert!(issued(now + 4).is_some(), "clocks differ");
-        assert_eq!([now + 3_600, now * 1_000, u64::MAX].map(issued), [None; 3]);
     }
 
     #[test]
@@ -514,15 +357,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_token_holds_as_long_at_its_end_as_at_the_door() {
-        let check = TokenCheck::new(&config(), None);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-        let user = settled(&check, &token(&json!({"sub": "ada", "exp": now - 3}))).unwrap();
-        let leeway = Duration::from_secs(5);
-        assert_eq!(user.expires, SystemTime::UNIX_EPOCH + Duration::from_secs(now - 3) + leeway);
     }
 
     #[test]

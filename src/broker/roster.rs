@@ -275,8 +275,14 @@ impl Roster {
             room.count();
             self.rooms.insert(name, room);
         }
-        let changes_by_node = Arc::new(heard.changes_by_node);
-        for pattern in &patterns {
+        self.note_known(&patterns, heard.changes_by_node);
+        missed
+    }
+
+    /// Notes that what these patterns match is known, as of so many changes of each node.
+    fn note_known(&mut self, patterns: &[Pattern], changes_by_node: ChangesByNode) {
+        let changes_by_node = Arc::new(changes_by_node);
+        for pattern in patterns {
             if let Some(is_known) = self.named.get_mut(pattern) {
                 *is_known = true;
             }
@@ -284,7 +290,6 @@ impl Roster {
                 *known = Some(changes_by_node.clone());
             }
         }
-        missed
     }
 
     /// Nothing was answered: it is to be asked again.

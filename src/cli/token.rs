@@ -17,8 +17,8 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use super::{ConfigArgs, Failure, note, print};
-use crate::auth::{Auth, Caller};
-use crate::config::{Hidden, Loaded, Owner, Span, load_with_origins, secret_bytes};
+use crate::auth::{Auth, Caller, User};
+use crate::config::{Hidden, Loaded, Owner, Rules, Span, load_with_origins, secret_bytes};
 use crate::model::{Info, Pattern, Timestamp};
 
 const EXAMPLES: &str = "\
@@ -222,34 +222,10 @@ fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
         text += "verdict    not checked: none of auth.jwt_secret, auth.jwt_public_key and auth.jwks_url is set\n";
         return Ok(Explained { text, refused: None });
     }
-    let rules = loaded.config.rules.clone();
-    let auth = Auth::new(&loaded.config.auth, rules.clone(), Vec::new());
+    let auth = Auth::new(&loaded.config.auth, loaded.config.rules.clone(), Vec::new());
     // Published keys may have to be fetched.
     match rt::System::new().block_on(auth.identify(Some(token))) {
-        Ok(Caller::User(user)) => {
-            // A session has a name of its own each time.
-            let owner = Owner { sub: Some(&user.bearer.user), session: Some("{session}") };
-            let own = rules.listed.iter().filter_map(|rule| rule.own.as_ref()?.of(owner));
-            let list = |patterns: &[Pattern]| match patterns {
-                [] => "nothing".to_owned(),
-                patterns => texts(patterns).join(" "),
-            };
-            _ = writeln!(text, "verdict    valid, for {:?}", user.bearer.user);
-            _ = writeln!(text, "subscribe  {}", list(&user.subscribe));
-            _ = writeln!(text, "publish    {}", list(&user.publish));
-            _ = writeln!(text, "own        {}", list(&own.collect::<Vec<_>>()));
-            if let Some(info) = &user.bearer.info {
-                _ = writeln!(text, "info       {}", info.as_str());
-            }
-            let rules = rules.listed.iter().filter_map(|rule| rule.own.as_ref());
-            for own in rules.filter(|own| own.of(owner).is_none()) {
-                let rule = own.as_str();
-                _ = writeln!(
-                    text,
-                    "           none of {rule}: `sub` is not one plain segment of a topic"
-                );
-            }
-        }
+        Ok(Caller::User(user)) => text += &rights(&user, &loaded.config.rules),
         Ok(Caller::Key(key)) => {
             _ = writeln!(text, "verdict    valid as the API key {:?}", key.name);
         }
@@ -261,6 +237,30 @@ fn explained(token: &str, loaded: &Loaded) -> Result<Explained, Failure> {
         }
     }
     Ok(Explained { text, refused: None })
+}
+
+/// Who it is that a valid token is about, and what they may do.
+fn rights(user: &User, rules: &Rules) -> String {
+    // A session has a name of its own each time.
+    let owner = Owner { sub: Some(&user.bearer.user), session: Some("{session}") };
+    let rules = || rules.listed.iter().filter_map(|rule| rule.own.as_ref());
+    let own: Vec<_> = rules().filter_map(|own| own.of(owner)).collect();
+    let list = |patterns: &[Pattern]| match patterns {
+        [] => "nothing".to_owned(),
+        patterns => texts(patterns).join(" "),
+    };
+    let mut text = format!("verdict    valid, for {:?}\n", user.bearer.user);
+    _ = writeln!(text, "subscribe  {}", list(&user.subscribe));
+    _ = writeln!(text, "publish    {}", list(&user.publish));
+    _ = writeln!(text, "own        {}", list(&own));
+    if let Some(info) = &user.bearer.info {
+        _ = writeln!(text, "info       {}", info.as_str());
+    }
+    for own in rules().filter(|own| own.of(owner).is_none()) {
+        let rule = own.as_str();
+        _ = writeln!(text, "           none of {rule}: `sub` is not one plain segment of a topic");
+    }
+    text
 }
 
 /// What others may see of a user.

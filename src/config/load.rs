@@ -18,7 +18,7 @@ use toml::de::{DeTable, DeValue};
 use self::entries::{API_KEYS, ENTRIES_ENV, REDIS_SOURCES, RULES, WEBHOOKS};
 use self::renamed::{Named, RENAMED, Renamed};
 use super::Config;
-use super::check::{Complaint, check};
+use super::check::{Complaint, Complaints, check};
 use super::schema::{KEYS, Key, SECTIONS, Typed};
 use super::value::Given;
 
@@ -129,7 +129,7 @@ fn load_renaming(sources: &Sources, renamed: &'static [Renamed]) -> Result<Loade
     for set in &sources.sets {
         reader.flag(set);
     }
-    let mut complaints = Vec::new();
+    let mut complaints = Complaints::default();
     let (config, warnings) = check(&reader.typed, &mut complaints);
     if reader.problems.is_empty() && complaints.is_empty() {
         let settings = reader.settings();

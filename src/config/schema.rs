@@ -8,132 +8,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::value::{Given, Hidden, Medium, Size, Span, Value};
-use super::{LogFormat, ProxyHeaders, Who};
-
-/// What is known of one key of `T`.
-#[derive(Debug)]
-pub struct Key<T> {
-    /// The section it stands in.
-    pub section: &'static str,
-    /// Its name there.
-    pub name: &'static str,
-    /// What it means, in one or two sentences.
-    pub doc: &'static str,
-    /// Its form in a word or two.
-    pub word: &'static str,
-    /// Its form for an error.
-    pub form: &'static str,
-    /// Whether its value must never be shown.
-    pub secret: bool,
-    /// Sets it to what was given, or answers `None` where that does not have its form.
-    pub set: fn(&mut T, Given<'_>) -> Option<()>,
-    /// Its value as TOML, secrets blotted out; `None` where it is not set.
-    pub show: fn(&T) -> Option<String>,
-    /// Whether it has the same value in both.
-    pub same: fn(&T, &T) -> bool,
-}
-
-impl<T> Key<T> {
-    /// The name with its section, as in errors and on the command line.
-    pub fn path(&self) -> String {
-        format!("{}.{}", self.section, self.name)
-    }
-
-    /// The name of its environment variable.
-    pub fn env(&self) -> String {
-        format!("FANFARE_{}_{}", self.section, self.name).to_ascii_uppercase()
-    }
-}
-
-impl<T: Default> Key<T> {
-    /// The default as TOML; `None` where there is none.
-    pub fn default(&self) -> Option<String> {
-        (self.show)(&T::default())
-    }
-}
-
-/// One entry of a table of keys.
-macro_rules! key {
-    ($root:ident, $section:expr, [$name:expr], [$($field:ident).+], $type:ty, [$($doc:literal)+]) => {
-        Key::<$root> {
-            section: $section,
-            name: $name,
-            doc: concat!($($doc),+),
-            word: <$type as Value>::WORD,
-            form: <$type as Value>::FORM,
-            secret: <$type as Value>::SECRET,
-            set: |root, given| given.read().map(|value: $type| root.$($field).+ = value),
-            show: |root| root.$($field).+.to_toml(),
-            same: |one, other| one.$($field).+ == other.$($field).+,
-        }
-    };
-}
-
-/// A struct whose fields are keys, with its defaults.
-macro_rules! typed {
-    ($about:literal $name:ident { $([$($doc:literal)+] $key:ident: $type:ty = $default:expr;)+ }) => {
-        #[doc = $about]
-        #[derive(Debug, Clone)]
-        pub struct $name { $($(#[doc = $doc])+ pub $key: $type,)+ }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($key: $default,)+ }
-            }
-        }
-    };
-}
-
-/// The sections: a struct each, [`Typed`] of them all, and the tables [`SECTIONS`] and [`KEYS`].
-macro_rules! sections {
-    ($(
-        #[doc = $about:literal]
-        $section:ident: $name:ident {
-            $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:expr;)+
-        }
-    )+) => {
-        $(typed! { $about $name { $([$($doc)+] $key: $type = $default;)+ } })+
-
-        /// All that can be typed.
-        #[derive(Debug, Clone, Default)]
-        pub struct Typed {
-            $(#[doc = $about] pub $section: $name,)+
-            /// The rules about topics, in their order.
-            pub topics: Vec<Rule>,
-            /// What an application's own Redis feeds.
-            pub ingress_redis: Vec<RedisSource>,
-            /// The API keys with some rights, in their order.
-            pub auth_keys: Vec<ApiKey>,
-            /// Where notices are posted to.
-            pub webhooks: Vec<Webhook>,
-        }
-
-        /// The sections and what they are about, in the order of the example.
-        pub const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), $about)),+];
-
-        /// Every key of every section, in the order of the example.
-        pub const KEYS: &[Key<Typed>] = &[$($(
-            key!(Typed, stringify!($section), [stringify!($key)], [$section.$key], $type, [$($doc)+]),
-        )+)+];
-    };
-}
-
-/// The keys of an entry that may come many times, each with its name: `match` can't be the name of a
-/// field.
-macro_rules! entry {
-    (
-        $about:literal $section:literal $type:ident $keys:ident:
-        $($(#[doc = $doc:literal])+ $key:ident ($name:literal): $form:ty = $default:expr;)+
-    ) => {
-        typed! { $about $type { $([$($doc)+] $key: $form = $default;)+ } }
-
-        /// Every key of such an entry, in the order of the reference.
-        pub const $keys: &[Key<$type>] = &[$(
-            key!($type, $section, [$name], [$key], $form, [$($doc)+]),
-        )+];
-    };
-}
+pub use super::key::Key;
+use super::key::{entry, key, sections, typed};
+use super::log::LogFormat;
+use super::rules::Who;
+use super::server::ProxyHeaders;
+use super::value::{Hidden, Size, Span, Value};
+use super::words::Medium;
 
 const fn seconds(seconds: u64) -> Span {
     Span(Duration::from_secs(seconds))
@@ -424,6 +305,17 @@ sections! {
         /// The form of a line: `"text"` for people, `"json"` for programs.
         format: LogFormat = LogFormat::Text;
     }
+
+    [
+        /// The rules about topics, in their order.
+        topics: Rule;
+        /// What an application's own Redis feeds.
+        ingress_redis: RedisSource;
+        /// The API keys with some rights, in their order.
+        auth_keys: ApiKey;
+        /// Where notices are posted to.
+        webhooks: Webhook;
+    ]
 }
 
 entry! {

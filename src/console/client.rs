@@ -1,8 +1,8 @@
 //! The broker's own client, which it serves to the pages that talk to it (`clients/js`).
 //!
-//! What is served is the source, without indentation, the lines that are comments and the spaces that mean nothing, which would be more
-//! than a third of what each page loads; and the modules that every page needs are one, or it would ask for one after the other. Types keep their
-//! comments, for editors show them.
+//! What is served is the source line by line, without indentation, the lines that are comments and the spaces that mean nothing, and with
+//! short names for what is private to a class, which would be more than a third of what each page loads; and the modules that every page
+//! needs are one, or it would ask for one after the other. Types keep their comments, for editors show them.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -58,6 +58,7 @@ modules! {
     "fanfare/eventstream.js": JAVASCRIPT, ["fanfare/eventstream.js"],
     "fanfare/feed.js": JAVASCRIPT, ["fanfare/feed.js"],
     "fanfare/hub.js": JAVASCRIPT, ["fanfare/hub.js"],
+    "fanfare/options.js": JAVASCRIPT, ["fanfare/options.js"],
     "fanfare/publishing.js": JAVASCRIPT, ["fanfare/publishing.js"],
     "fanfare/raw.js": JAVASCRIPT, ["fanfare/raw.js"],
     "fanfare/react.d.ts": TYPES, ["fanfare/react.d.ts"],
@@ -106,7 +107,7 @@ impl Module {
 
     fn prepare(&self) -> (Packed, EntityTag) {
         let text = match self.content_type {
-            JAVASCRIPT => joined(self.sources),
+            JAVASCRIPT => with_short_names(&joined(self.sources)),
             _ => self.sources.concat(),
         };
         let mut of_text = [0; 32];
@@ -181,9 +182,54 @@ fn tight(line: &str) -> String {
     if quote.is_some() { line.to_owned() } else { tight }
 }
 
+/// A script with `#a`, `#b` and so on for the private names of its classes, which nobody else can name. Only what is asked of an object
+/// somewhere (`this.#name`) is one; anything else with such a sign stays.
+fn with_short_names(script: &str) -> String {
+    let end_of_name = |text: &str| {
+        text.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(text.len())
+    };
+    let mut names: Vec<&str> = Vec::new();
+    for rest in script.split(".#").skip(1) {
+        let name = &rest[..end_of_name(rest)];
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let mut pieces = script.split('#');
+    let mut short = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (name, rest) = piece.split_at(end_of_name(piece));
+        short.push('#');
+        match names.iter().position(|other| *other == name) {
+            Some(at) => short.push_str(&letters(at)),
+            None => short.push_str(name),
+        }
+        short.push_str(rest);
+    }
+    short
+}
+
+/// A number in letters: `a` to `z`, then `aa` and so on.
+fn letters(number: usize) -> String {
+    let before = (number / 26).checked_sub(1).map(letters).unwrap_or_default();
+    let letter = b'a'.saturating_add(u8::try_from(number % 26).unwrap_or_default());
+    before + char::from(letter).encode_utf8(&mut [0; 4])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn private_names_are_short_and_nothing_else_is() {
+        let script = "class A{\n#one=1;\n#two(){return`${this.#one} #three`;}\nhas=(a)=>#one in a;\nb=a?.#two();\n}\nc=/[#?]/;";
+        let short = "class A{\n#a=1;\n#b(){return`${this.#a} #three`;}\nhas=(a)=>#a in a;\nb=a?.#b();\n}\nc=/[#?]/;";
+        assert_eq!(with_short_names(script), short);
+        assert_eq!(
+            [0, 25, 26, 51, 52, 701, 702].map(letters),
+            ["a", "z", "aa", "az", "ba", "zz", "aaa"]
+        );
+    }
 
     #[test]
     fn lines_that_are_comments_are_left_out_and_no_others() {

@@ -120,9 +120,9 @@ impl<'a> Given<'a> {
         if epoch.is_some() && version.is_none() {
             return Err(invalid("`epoch` says what `version` is counted in, and there is none"));
         }
-        let of_values = [("ttl_ms", ttl.is_some()), ("bound", is_bound)];
-        if is_removed && let Some((name, _)) = of_values.iter().find(|(_, is_given)| *is_given) {
-            return Err(invalid(format!("`{name}` is of values, and `removed` leaves none")));
+        if is_removed {
+            let of_values = [("ttl_ms", ttl.is_some()), ("bound", is_bound)];
+            none_of(&of_values, "is of values, and `removed` leaves none")?;
         }
         if passes {
             let kept = [
@@ -132,11 +132,7 @@ impl<'a> Given<'a> {
                 ("bound", is_bound),
                 ("if_latest", if_latest.is_some()),
             ];
-            if let Some((name, _)) = kept.iter().find(|(_, is_given)| *is_given) {
-                return Err(invalid(format!(
-                    "`{name}` is of events that are kept: leave `keep` out"
-                )));
-            }
+            none_of(&kept, "is of events that are kept: leave `keep` out")?;
         }
         let mut envelope = Envelope::default();
         let mut push = |member: Option<Member<'_>>| _ = member.map(|member| envelope.push(member));
@@ -178,6 +174,14 @@ pub fn put_trace(trace: Option<&Trace>, event: &mut NewEvent) {
 
 fn must_be(name: &str, what: &str) -> Problem {
     invalid(format!("`{name}` must be {what}; else leave it out"))
+}
+
+/// Refuses the first of these members that is given.
+fn none_of(members: &[(&str, bool)], why: &str) -> Result<(), Problem> {
+    match members.iter().find(|(_, is_given)| *is_given) {
+        None => Ok(()),
+        Some((name, _)) => Err(invalid(format!("`{name}` {why}"))),
+    }
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {

@@ -112,6 +112,7 @@ pub(super) fn op(reply: &Reply<'_>) -> &'static str {
 }
 
 /// The members of a reply beside its `op`.
+#[expect(clippy::too_many_lines, reason = "a table: the members of each reply")]
 pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
     match *reply {
         Reply::Welcome { session, heartbeat, retry_after_ms: _ } => {

@@ -16,10 +16,12 @@ use actix_service::{Service as _, ServiceFactory};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
+use super::beside::{Service, always};
 use super::line::Line;
 use super::service::{Connection, http1};
 use super::sockets::Sockets;
-use super::{Parts, Patience, Reload, Service, always, heartbeats, say_good_bye};
+use super::stop::Patience;
+use super::{Parts, Reload, heartbeats};
 use crate::auth::{Auth, Entrance};
 use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Router, Timing};
@@ -57,6 +59,10 @@ impl Local {
     /// Wires a broker over a history whose feed is `router`, with as many workers as `server.workers`
     /// says, all of this thread. Listeners, storage, TLS, Redis, sources and webhooks of the
     /// configuration are not looked at. Must be called on an actix system.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "wires what `Server::build` does, read from the top as a list"
+    )]
     pub async fn build(
         config: Config,
         history: Arc<dyn History>,
@@ -155,7 +161,7 @@ impl Local {
 
     /// Takes no new sessions and says good-bye to all others, as before a stop.
     pub async fn drain(&self) {
-        say_good_bye(&self.reload.broker, &self.permits, Patience::of(&self.config)).await;
+        Patience::of(&self.config).say_good_bye(&self.reload.broker, &self.permits).await;
     }
 }
 

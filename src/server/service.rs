@@ -138,6 +138,10 @@ fn cut_short(served: Result<(), impl Display>) -> Result<(), DispatchError> {
 }
 
 /// Serves connections over TLS on one worker thread.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one socket's way to its requests, with each way in which that may end beside it"
+)]
 pub(super) fn encrypted(
     parts: &Parts,
     tls: &Tls,

@@ -16,7 +16,7 @@ use super::receiver::{Becoming, Receiver, application};
 use super::socket::Said;
 use super::wish::Wish;
 use crate::broker::{SessionKey, WorkerHandle};
-use crate::history::Append;
+use crate::history::{Append, Receipt};
 use crate::model::{Allowance, Close, Code, NewEvent, Problem, PublishKey, Topic};
 use crate::panics::contain;
 use crate::protocol::{ClientMessage, Op, Protocol, Reply, Request};
@@ -204,14 +204,7 @@ impl Session {
                 }
             };
             worker.with(key, |receiver| match published {
-                Ok(receipt) => {
-                    let event = receipt.events.first();
-                    let id = event.and_then(|event| event.cursor);
-                    let superseded = event.and_then(|event| event.superseded);
-                    let superseded = superseded.map(|superseded| superseded.version);
-                    let repeated = receipt.repeated;
-                    receiver.published(&Reply::Ack { reference, id, superseded, repeated });
-                }
+                Ok(receipt) => receiver.published(&acknowledged(reference, &receipt)),
                 Err(problem) => receiver.refuse(reference, &problem),
             });
         };
@@ -244,4 +237,13 @@ impl Session {
         self.manners.messages.take(1, limits.messages_per_second, now)
             && self.manners.bytes.take(length, limits.bytes_per_second, now)
     }
+}
+
+/// What the publisher of one event is told of it.
+fn acknowledged(reference: Option<u64>, receipt: &Receipt) -> Reply<'static> {
+    let event = receipt.events.first();
+    let id = event.and_then(|event| event.cursor);
+    let superseded = event.and_then(|event| event.superseded);
+    let superseded = superseded.map(|superseded| superseded.version);
+    Reply::Ack { reference, id, superseded, repeated: receipt.repeated }
 }

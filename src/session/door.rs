@@ -52,14 +52,14 @@ pub struct Door {
 pub struct Admission {
     /// The id of the session.
     pub session: Arc<str>,
-    /// By which right it is there.
-    pub proof: Proof,
+    /// Who it is.
+    pub identified: Identified,
     /// What it wants.
     pub wanted: Wanted,
 }
 
-/// What a connection brings: what it may do by the credential that it showed.
-pub struct Proof {
+/// What a connection brings: who it is by the credential that it showed, if it did.
+pub struct Identified {
     /// What it may do.
     pub access: Access,
     /// What an application's idempotency keys are known by.
@@ -127,10 +127,10 @@ impl Door {
         }
         let shown = http::credential(&head.headers, query.one("access_token")?)?;
         let credential = application(access.caller(), shown);
-        let proof = Proof { access, credential };
+        let identified = Identified { access, credential };
         let wanted = Wanted { subscribe, heartbeat };
         let spoken = Spoken { protocol, name, deflate, context };
-        Ok((Admission { session, proof, wanted }, spoken))
+        Ok((Admission { session, identified, wanted }, spoken))
     }
 
     /// Admits an event stream, or says why not.
@@ -295,9 +295,9 @@ fn admit_stream(
 ) -> Result<(Admission, &'static dyn Form), Refusal> {
     require_coverage(&access, &subscribe)?;
     // It publishes nothing.
-    let proof = Proof { access, credential: None };
+    let identified = Identified { access, credential: None };
     let wanted = Wanted { subscribe: Some(subscribe), heartbeat };
-    Ok((Admission { session: new_id(), proof, wanted }, form))
+    Ok((Admission { session: new_id(), identified, wanted }, form))
 }
 
 /// Refuses a subscription of which the caller may receive nothing in some part.

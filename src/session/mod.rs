@@ -52,7 +52,7 @@ use tracing::debug;
 
 use self::actor::{Hear, Session, Stop};
 pub use self::deflate::{ClientContext, Contexts, Deflate, inflate};
-pub use self::door::{Admission, Door, Proof, Spoken, Wanted};
+pub use self::door::{Admission, Door, Identified, Spoken, Wanted};
 pub use self::encoding::{Encoding, Framing, close_frame, message_frame};
 pub use self::frames::{FrameLimits, FrameReader, Incoming};
 pub use self::house::House;
@@ -227,7 +227,8 @@ impl Sessions {
         if broker.is_draining() {
             return Err(Refusal::restarting());
         }
-        let Admission { session, proof: Proof { access, credential }, wanted } = admission;
+        let Admission { session, identified: Identified { access, credential }, wanted } =
+            admission;
         let permit = permits.take(address, limits).map_err(Refusal::too_many)?;
         let bearer = access.caller().user().map(|user| user.bearer.clone());
         let user_permit = match &bearer {

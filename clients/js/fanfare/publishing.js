@@ -26,6 +26,13 @@ function check(options) {
   }
 }
 
+/** Why data is no JSON, alike in each browser. */
+function reasonOf(error) {
+  const message = `${error?.message ?? error}`;
+  if (/BigInt/i.test(message)) return "it has a BigInt; make it a text, or use fanfare/cbor, which has them";
+  return /circular|cyclic/i.test(message) ? "it contains itself, so it would have no end" : message;
+}
+
 const failed = (code, message, more) => Object.assign(new Error(message), more, { code });
 
 /** A key that no other publish has. */
@@ -66,11 +73,12 @@ export class Publishing {
   }
 
   /**
-   * Takes an event, its data as JSON, and resolves with the broker's answer. `timeout` in milliseconds, 0 for as long as it
+   * Takes an event, its data as JSON or `{error}` where there is none of it, and resolves with the broker's answer. `timeout` in milliseconds, 0 for as long as it
    * takes, as is the default where it is to be queued. `except: true` and a `{session}` in the topic are the session that it goes out in.
    */
   add(given, data) {
     check(given);
+    if (typeof data === "object") throw new TypeError(`publish("${given.topic}", data): no JSON can be made of the data: ${reasonOf(data.error)}`, { cause: data.error });
     let { key, timeout, signal, queue, except, ...event } = given;
     if (data === undefined && !event.removed) throw new TypeError("publish(topic, data): JSON has no undefined and no functions; null is a value, and `removed: true` needs none");
     timeout ??= queue ? 0 : 30_000;

@@ -12,8 +12,17 @@ const turn = () => new Promise(setImmediate);
 
 /** A client of a model of the broker, and the sockets that it opened. */
 function modelClient(t, { broker = new ModelBroker(), welcome, ...more } = {}) {
-  const WebSocket = modelSocket(broker, welcome);
-  return Object.assign(client(t, "http://broker.example", { WebSocket, ...more }), { broker, opened: WebSocket.opened, pump: () => WebSocket.opened.at(-1).pump() });
+  const Model = modelSocket(broker, welcome);
+  const { opened } = Model;
+  const asked = [];
+  class WebSocket extends Model {
+    send(text) {
+      const { op, topics } = JSON.parse(text);
+      if (op === "subscribe") asked.push(topics);
+      super.send(text);
+    }
+  }
+  return Object.assign(client(t, "http://broker.example", { WebSocket, ...more }), { broker, opened, asked, pump: () => opened.at(-1).pump() });
 }
 
 test("what is no text, no function or no name is a TypeError that says what is wanted, at once", (t) => {
@@ -23,6 +32,75 @@ test("what is no text, no function or no name is a TypeError that says what is w
   assert.throws(() => fanfare.on("states", () => {}), { name: "TypeError", message: /"state" \| "gap"/ });
   assert.throws(() => fanfare.on("state"), { name: "TypeError" });
   for (const url of ["ftp://push.example", "nowhere", 7, "localhost:8080", "http://push.example/?a=1", "http://push.example/#a"]) assert.throws(() => new Fanfare(url), TypeError, `${url}`);
+});
+
+/** Options of a subscription that are none, and what is said of them. */
+const WRONG = [
+  [{ snapshots: true }, /no option is called snapshots; is it snapshot\?/],
+  [{ snapshots: undefined }, /snapshots/],
+  [{ onlive: () => {} }, /is it onLive\?/],
+  [{ max_rate: 5 }, /is it maxRate\?/],
+  [{ everything: true }, /no option is called everything; there are snapshot, last, /],
+  [{ toString: 1 }, /no option is called toString/],
+  [{ raw: true }, /raw; it is one of the client: new Fanfare\(url, \{ raw \}\)/],
+  ...["maxRate", "tail", "last", "buffer"].flatMap((name) => [0, NaN, -1, "x"].map((value) => [{ [name]: value }, new RegExp(`${name} is to be a number above 0, not "?${value}`)])),
+  ...["onLive", "onGap", "onError"].map((name) => [{ [name]: 5 }, new RegExp(`${name} is to be a function, not 5`)]),
+  [{ tail: 5, snapshot: true }, /tail and snapshot exclude each other/],
+  [{ tail: 5, last: 5 }, /tail and last exclude each other/],
+];
+
+test("an option of a subscription that is misspelt, of another kind, or contradicts another is one error that says so, and nothing is subscribed", options, async (t) => {
+  for (const [wrong, message] of WRONG) {
+    const { fanfare, errors, opened, asked } = modelClient(t);
+    const told = [];
+    const onError = (error) => told.push(error);
+    fanfare.subscribe("a.*", { onError, ...wrong }, () => {});
+    await assert.rejects(async () => { for await (const _ of fanfare.subscribe("a.*", wrong)); }, { code: "invalid_option", pattern: "a.*", message });
+    await eventually(() => errors.length === 2, `two errors: ${Object.keys(wrong)}`);
+    for (const { code, pattern, message: said } of [...errors, ...told]) {
+      assert.deepEqual([code, pattern], ["invalid_option", "a.*"], said);
+      assert.match(said, message);
+    }
+    assert.equal(told.length, "onError" in wrong ? 0 : 1);
+    assert.deepEqual([opened.length, errors.length], [0, 2]);
+    fanfare.reconnect();
+    fanfare.subscribe("b", () => {});
+    await fanfare.ready();
+    assert.deepEqual(asked, [["b"]]);
+  }
+});
+
+test("options of a subscription that say nothing, or what they may, are heeded", options, async (t) => {
+  const { fanfare, errors } = modelClient(t);
+  const { signal } = new AbortController();
+  const nothing = { snapshot: undefined, last: null, tail: undefined, since: undefined, latest: false, maxRate: undefined, signal: undefined, onGap: null, onLive: undefined, onError: undefined, buffer: undefined, overflow: undefined };
+  const all = [null, undefined, {}, nothing, { snapshot: true, last: 2 }, { tail: 1, snapshot: false }, { latest: true, maxRate: 0.5 }, { signal, buffer: 5, overflow: "latest" }];
+  const live = [];
+  for (const [n, each] of all.entries()) fanfare.subscribe(`a.${n}`, each && { ...each, onLive: () => live.push(n) }, () => {});
+  await fanfare.ready();
+  assert.deepEqual(live.sort(), [2, 3, 4, 5, 6, 7]);
+  assert.deepEqual(errors, []);
+});
+
+test("an option of a client that is misspelt or of another kind is refused before anything is opened, and says so", options, async (t) => {
+  for (const [wrong, message] of [
+    [{ tokens: "x" }, /new Fanfare: no option is called tokens; is it token\?/],
+    [{ WebSocket: "x" }, /WebSocket is to be a class, not "x"/],
+    [{ parse: "x" }, /parse is to be a function, not "x"/],
+    [{ snapshot: true }, /snapshot; it is one of a subscription: subscribe\(pattern, \{ snapshot \}\)/],
+  ]) {
+    const { fanfare, is, errors, opened } = modelClient(t, wrong);
+    fanfare.subscribe("a", () => {});
+    await is("refused");
+    await assert.rejects(fanfare.ready(), { code: "invalid_option", message });
+    await assert.rejects(fanfare.publish("a", 1), { code: "offline" });
+    assert.deepEqual(errors.map(({ code }) => code), ["invalid_option"]);
+    assert.match(errors[0].message, message);
+    assert.equal(opened.length, 0);
+  }
+  const { fanfare, errors } = modelClient(t, { token: undefined, idleClose: 0, queue: false, raw: false, parse: undefined, schemas: undefined, read: JSON.parse, write: JSON.stringify });
+  await fanfare.publish("a", 1);
+  assert.deepEqual(errors, []);
 });
 
 test("R5 a signal that was aborted before begins nothing, and ends its loop", options, async (t) => {

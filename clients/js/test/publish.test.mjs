@@ -27,7 +27,11 @@ test("R29 a publish resolves with the event's id, and a refusal rejects with its
   await assert.rejects(fanfare.publish("a", 3, { key: "mine" }), { code: "idempotency_mismatch" });
   const circle = {};
   circle.circle = circle;
-  await assert.rejects(fanfare.publish("a", circle), TypeError);
+  const no = 'publish("a", data): no JSON can be made of the data: ';
+  await assert.rejects(fanfare.publish("a", circle), { name: "TypeError", message: `${no}it contains itself, so it would have no end` });
+  await assert.rejects(fanfare.publish("a", { n: [1n] }), { name: "TypeError", message: `${no}it has a BigInt; make it a text, or use fanfare/cbor, which has them` });
+  for (const thrown of [new Error("not me"), "not me"]) await assert.rejects(fanfare.publish("a", { toJSON() { throw thrown; } }), { name: "TypeError", message: `${no}not me`, cause: thrown });
+  await assert.rejects(fanfare.publish("a", { toJSON() { throw undefined; } }), { name: "TypeError", message: `${no}undefined` });
   assert.deepEqual(await fanfare.publish("a", 4, { keep: false }), {});
   await fanfare.publish("a", undefined, { removed: true });
   const answer = fanfare.publish("b", circle.list = { n: 1 });

@@ -35,6 +35,32 @@ test("R22 a large event in pieces of one character takes linear time", () => {
 
 const without = { WebSocket: null };
 
+/** An HTTP proxy before a broker, which answers by itself where `answers(request, response)` says that it did. */
+async function startRelay(t, broker, answers) {
+  const server = createServer((request, response) => {
+    if (answers(request, response)) return;
+    const far = httpRequest(`${broker.url}${request.url}`, { method: request.method, headers: request.headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    far.on("error", () => response.destroy());
+    response.on("close", () => far.destroy());
+    request.pipe(far);
+  });
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  t.after(() => { server.closeAllConnections(); server.close(); });
+  return { server, url: `http://127.0.0.1:${server.address().port}` };
+}
+
+/** Holds the timers of this many milliseconds, which run when they are told to; returns what they are to do. */
+function holdTimers(t, heldMs) {
+  const { setTimeout } = globalThis;
+  const held = [];
+  globalThis.setTimeout = (deed, ms, ...more) => ms === heldMs ? (held.push(deed), setTimeout(() => {}, 0)) : setTimeout(deed, ms, ...more);
+  t.after(() => { globalThis.setTimeout = setTimeout; });
+  return held;
+}
+
 test("R21 without a WebSocket all works over event streams", options, async (t) => {
   const broker = await startBroker(t);
   await publish(broker, "a.x", 0);
@@ -69,22 +95,39 @@ test("R21 what is published over event streams keeps the order of its topic", op
   assert.deepEqual(got, numbers);
 });
 
+test("R21 a publish over event streams that nobody answers is given up after 30 s and sent again by the same key", options, async (t) => {
+  const broker = await startBroker(t);
+  const keys = [], ended = [];
+  const { url } = await startRelay(t, broker, (request, response) => {
+    if (!/events$/.test(request.url)) return false;
+    keys.push(request.headers["idempotency-key"]);
+    response.on("close", () => ended.push(response.writableFinished));
+    // The first one hangs.
+    return keys.length === 1;
+  });
+  const { fanfare, is } = client(t, url, without);
+  const got = [];
+  fanfare.subscribe("a", ({ data }) => got.push(data));
+  await is("live");
+  const limits = holdTimers(t, 30_000);
+  // A limit of its own would be of 30 s too.
+  const answers = [1, 2].map((n) => fanfare.publish("a", n, { timeout: 0 }));
+  await eventually(() => keys.length === 1);
+  assert.equal(limits.length, 1);
+  assert.deepEqual([ended, got], [[], []], "the second one waits for the first");
+  limits[0]();
+  await Promise.all(answers);
+  await eventually(() => got.length === 2);
+  assert.equal(ended[0], false, "the request that hung was ended");
+  assert.ok(keys[0] && keys.slice(1).includes(keys[0]), keys.join(" "));
+  assert.deepEqual([...got].sort(), [1, 2]);
+});
+
 test("R21 a proxy's page in place of an event stream passes, and nothing is lost", options, async (t) => {
   const broker = await startBroker(t);
   let isPage = false;
-  const server = createServer((request, response) => {
-    if (isPage) return response.writeHead(200, { "Content-Type": "text/html" }).end("<p>back soon</p>");
-    const far = httpRequest(`${broker.url}${request.url}`, { method: request.method, headers: request.headers }, (answer) => {
-      response.writeHead(answer.statusCode, answer.headers);
-      answer.pipe(response);
-    });
-    far.on("error", () => response.destroy());
-    response.on("close", () => far.destroy());
-    request.pipe(far);
-  });
-  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
-  t.after(() => { server.closeAllConnections(); server.close(); });
-  const { fanfare, is, errors, gaps } = client(t, `http://127.0.0.1:${server.address().port}`, without);
+  const { url, server } = await startRelay(t, broker, (_, response) => isPage && response.writeHead(200, { "Content-Type": "text/html" }).end("<p>back soon</p>"));
+  const { fanfare, is, errors, gaps } = client(t, url, without);
   const got = [];
   fanfare.subscribe("a", ({ data }) => got.push(data));
   await is("live");

@@ -189,14 +189,7 @@ impl fmt::Display for Report {
             )?;
         }
         for step in &self.search {
-            let verdict = if step.held { "held" } else { "too fast" };
-            writeln!(
-                f,
-                "search       {:>9} events/s  {:>11} deliveries/s  p99 {:>9.2} ms  {verdict}",
-                whole(step.rate),
-                whole(step.delivered_per_second),
-                step.p99_ms,
-            )?;
+            writeln!(f, "{step}")?;
         }
         let publish = &self.publish;
         writeln!(
@@ -218,35 +211,55 @@ impl fmt::Display for Report {
         times(f, "acknowledge", &publish.latency)?;
         times(f, "sent late", &publish.lateness)?;
         if let Some(storm) = &self.storm {
-            writeln!(
-                f,
-                "storm        {} done, {}/s",
-                HumanCount(storm.done),
-                whole(storm.per_second)
-            )?;
-            times(f, "storm step", &storm.latency)?;
+            write!(f, "{storm}")?;
         }
         if let Some(server) = &self.server {
-            write!(f, "server       {:.0} % CPU", server.cpu * 100.0)?;
-            if let Some(us) = server.cpu_us_per_delivery {
-                write!(f, ", {us:.2} µs a delivery")?;
-            }
-            if let Some(us) = server.cpu_us_per_event {
-                write!(f, ", {us:.2} µs an event")?;
-            }
-            write!(
-                f,
-                "\nmemory       {} before, {} connected, {} after",
-                HumanBytes(server.memory_before),
-                HumanBytes(server.memory_connected),
-                HumanBytes(server.memory_after)
-            )?;
-            if let Some(bytes) = server.memory_per_connection {
-                write!(f, "; {:.1} KiB a connection", bytes / 1024.0)?;
-            }
-            writeln!(f)?;
+            writeln!(f, "{server}")?;
         }
         write!(f, "client       {:.0} % CPU", self.client_cpu * 100.0)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.held { "held" } else { "too fast" };
+        write!(
+            f,
+            "search       {:>9} events/s  {:>11} deliveries/s  p99 {:>9.2} ms  {verdict}",
+            whole(self.rate),
+            whole(self.delivered_per_second),
+            self.p99_ms,
+        )
+    }
+}
+
+impl fmt::Display for StormReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "storm        {} done, {}/s", HumanCount(self.done), whole(self.per_second))?;
+        times(f, "storm step", &self.latency)
+    }
+}
+
+impl fmt::Display for ServerReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server       {:.0} % CPU", self.cpu * 100.0)?;
+        if let Some(us) = self.cpu_us_per_delivery {
+            write!(f, ", {us:.2} µs a delivery")?;
+        }
+        if let Some(us) = self.cpu_us_per_event {
+            write!(f, ", {us:.2} µs an event")?;
+        }
+        write!(
+            f,
+            "\nmemory       {} before, {} connected, {} after",
+            HumanBytes(self.memory_before),
+            HumanBytes(self.memory_connected),
+            HumanBytes(self.memory_after)
+        )?;
+        if let Some(bytes) = self.memory_per_connection {
+            write!(f, "; {:.1} KiB a connection", bytes / 1024.0)?;
+        }
+        Ok(())
     }
 }
 

@@ -54,21 +54,7 @@ impl Connection {
         let path = format!("/v1/ws?{query}");
         let (_, socket) = match remote.websocket(&path).connect().await {
             Ok(open) => open,
-            Err(WsClientError::InvalidResponseStatus(status)) => {
-                let wordless = Ending::refused(&Refusal::new(status, b""));
-                if !matches!(wordless, Ending::Stop(_)) {
-                    return Err(wordless);
-                }
-                return Err(refusal(remote, query, status).await.unwrap_or(wordless));
-            }
-            Err(WsClientError::SendRequest(error)) => {
-                let why = remote.why(&error).await;
-                return Err(match why.lasts {
-                    true => Ending::Stop(format!("{}: {why}", remote.url())),
-                    false => Ending::lost(why.to_string()),
-                });
-            }
-            Err(error) => return Err(Ending::lost(format!("not a WebSocket: {error}"))),
+            Err(error) => return Err(unopened(remote, query, error).await),
         };
         let (mut sink, frames) = socket.split();
         if let Some(introduction) = remote.introduction() {
@@ -180,6 +166,27 @@ impl Connection {
             Ok(text) => Incoming::Text(text),
             Err(_) => Incoming::End(Ending::lost("the broker sent text that is not UTF-8")),
         })
+    }
+}
+
+/// Why a connection with this query could not be opened.
+async fn unopened(remote: &Remote, query: &str, error: WsClientError) -> Ending {
+    match error {
+        WsClientError::InvalidResponseStatus(status) => {
+            let wordless = Ending::refused(&Refusal::new(status, b""));
+            if !matches!(wordless, Ending::Stop(_)) {
+                return wordless;
+            }
+            refusal(remote, query, status).await.unwrap_or(wordless)
+        }
+        WsClientError::SendRequest(error) => {
+            let why = remote.why(&error).await;
+            match why.lasts {
+                true => Ending::Stop(format!("{}: {why}", remote.url())),
+                false => Ending::lost(why.to_string()),
+            }
+        }
+        error => Ending::lost(format!("not a WebSocket: {error}")),
     }
 }
 

@@ -2,16 +2,17 @@
 
 use redis::IntoConnectionInfo;
 
+use super::super::redis::{Redis, RedisSource, SourceKeys, Tap};
 use super::super::schema::{self, Typed};
 use super::super::value::Hidden;
-use super::super::{Redis, RedisSource, SourceKeys, Tap};
-use super::{Complaints, complain, key_hash};
+use super::auth::key_hash;
+use super::complaints::Complaints;
 use crate::model::EventType;
 
 /// The Redis of the nodes.
 pub(super) fn redis(typed: &schema::Redis, complaints: &mut Complaints) -> Option<Redis> {
     if typed.prefix.is_empty() || typed.prefix.contains(['{', '}']) {
-        complain(complaints, "redis.prefix", "must not be empty, nor contain `{` or `}`");
+        complaints.add("redis.prefix", "must not be empty, nor contain `{` or `}`");
     }
     let url = typed.url.as_ref()?;
     redis_url(complaints, "redis.url", url);
@@ -22,11 +23,11 @@ pub(super) fn redis(typed: &schema::Redis, complaints: &mut Complaints) -> Optio
     }
     if !typed.sentinels.is_empty() && !typed.seeds.is_empty() {
         let message = "are of a Redis Cluster, which has no sentinels: set one of the two";
-        complain(complaints, "redis.seeds", message);
+        complaints.add("redis.seeds", message);
     }
     let most_replicas = 100;
     if typed.wait_replicas > most_replicas {
-        complain(complaints, "redis.wait_replicas", format!("must be at most {most_replicas}"));
+        complaints.add("redis.wait_replicas", format!("must be at most {most_replicas}"));
     }
     Some(Redis {
         url: url.clone(),
@@ -45,7 +46,7 @@ pub(super) fn sources(typed: &Typed, complaints: &mut Complaints) -> Vec<RedisSo
         let path = format!("ingress.redis[{index}]");
         match self::source(&path, source, typed, complaints) {
             Ok(source) => sources.push(source),
-            Err(message) => complain(complaints, &path, message),
+            Err(message) => complaints.add(&path, message),
         }
     }
     sources
@@ -62,9 +63,8 @@ fn source(
             redis_url(complaints, &format!("{path}.url"), url);
             Redis::at(&url.0)
         }
-        None => {
-            redis(&all.redis, &mut Vec::new()).ok_or("needs a url, for redis.url is not set")?
-        }
+        None => redis(&all.redis, &mut Complaints::default())
+            .ok_or("needs a url, for redis.url is not set")?,
     };
     let tap = match (&typed.channel, &typed.stream) {
         (Some(name), None) => Tap::Channel(name.clone()),
@@ -125,11 +125,11 @@ fn redis_url(complaints: &mut Complaints, key: &str, Hidden(text): &Hidden) {
         // Whatever follows it is no part of the address; `#insecure` would switch off the check of the
         // server's certificate.
         _ if text.contains('#') => {
-            complain(complaints, key, "must not contain `#`: one in a password is written %23");
+            complaints.add(key, "must not contain `#`: one in a password is written %23");
         }
         Some(Ok(_)) => {}
         Some(Err(_)) | None => {
-            complain(complaints, key, format!("not a Redis URL; {form}"));
+            complaints.add(key, format!("not a Redis URL; {form}"));
         }
     }
 }

@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::super::schema;
+use super::super::certificate::{self, Certificate};
+use super::super::server::Server;
 use super::super::value::Span;
-use super::super::{Certificate, Config, Server, certificate, origin};
-use super::{Complaints, between, complain};
+use super::super::{Config, origin, schema};
+use super::complaints::Complaints;
 
 /// Where and how to serve.
 pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Server {
     let most_workers = 512;
     if typed.workers > most_workers {
-        complain(complaints, "server.workers", format!("must be at most {most_workers}"));
+        complaints.add("server.workers", format!("must be at most {most_workers}"));
     }
     let Span(flush_interval) = typed.flush_interval;
     if flush_interval > Duration::from_millis(100) {
-        complain(complaints, "server.flush_interval", "must be at most 100ms");
+        complaints.add("server.flush_interval", "must be at most 100ms");
     }
     Server {
         listen: typed.listen,
@@ -32,22 +33,22 @@ pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Ser
             0 => available_parallelism().map_or(1, usize::from),
             workers => workers,
         },
-        keep_alive: between(complaints, "server.keep_alive", typed.keep_alive, 1, 3_600),
+        keep_alive: complaints.between("server.keep_alive", typed.keep_alive, 1, 3_600),
         heartbeat: heartbeat("server.heartbeat", typed.heartbeat, complaints),
         stream_heartbeat: heartbeat("server.stream_heartbeat", typed.stream_heartbeat, complaints),
         flush_interval,
         compression: typed.compression.then_some(typed.compression_bytes.0),
         trace_context: typed.trace_context,
-        shutdown_delay: between(complaints, "server.shutdown_delay", typed.shutdown_delay, 0, 600),
-        shutdown_grace: between(complaints, "server.shutdown_grace", typed.shutdown_grace, 0, 600),
+        shutdown_delay: complaints.between("server.shutdown_delay", typed.shutdown_delay, 0, 600),
+        shutdown_grace: complaints.between("server.shutdown_grace", typed.shutdown_grace, 0, 600),
     }
 }
 
 /// A time between heartbeats, which clients are told in whole seconds.
 fn heartbeat(key: &str, typed: Span, complaints: &mut Complaints) -> Duration {
-    let heartbeat = between(complaints, key, typed, 1, 300);
+    let heartbeat = complaints.between(key, typed, 1, 300);
     if heartbeat.as_secs() > 0 && heartbeat.subsec_nanos() != 0 {
-        complain(complaints, key, "must be a whole number of seconds");
+        complaints.add(key, "must be a whole number of seconds");
     }
     heartbeat
 }
@@ -59,7 +60,7 @@ fn origins(typed: &[String], complaints: &mut Complaints) -> Vec<String> {
             Ok(origin) => origins.push(origin),
             Err(error) => {
                 let key = format!("server.allowed_origins[{index}]");
-                complain(complaints, &key, format!("{text:?} {error}"));
+                complaints.add(&key, format!("{text:?} {error}"));
             }
         }
     }
@@ -70,11 +71,11 @@ fn certificate(typed: &schema::Server, complaints: &mut Complaints) -> Option<Ce
     let missing = "is needed too: TLS takes a certificate and its key";
     match (&typed.tls_certificate, &typed.tls_key) {
         (None, None) => {}
-        (Some(_), None) => complain(complaints, "server.tls_key", missing),
-        (None, Some(_)) => complain(complaints, "server.tls_certificate", missing),
+        (Some(_), None) => complaints.add("server.tls_key", missing),
+        (None, Some(_)) => complaints.add("server.tls_certificate", missing),
         (Some(chain), Some(key)) => match certificate::read(chain, key) {
             Ok(certificate) => return Some(certificate),
-            Err((key, message)) => complain(complaints, key, message),
+            Err((key, message)) => complaints.add(key, message),
         },
     }
     None
@@ -88,16 +89,25 @@ fn proxies(typed: &[String], complaints: &mut Complaints) -> Vec<IpNet> {
             Ok(proxy) => proxies.push(proxy),
             Err(_) => {
                 let message = format!("{text:?} is neither an address nor a network as 10.0.0.0/8");
-                complain(complaints, &format!("server.trusted_proxies[{index}]"), message);
+                complaints.add(&format!("server.trusted_proxies[{index}]"), message);
             }
         }
     }
     proxies
 }
 
+/// Warns of secrets that others may read, on this machine or on their way.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    let certificate = config.server.certificate.as_ref();
+    let exposed = certificate.filter(|certificate| certificate.is_exposed());
+    let exposed =
+        exposed.map(|_| "server.tls_key may be read by every user of this machine".to_owned());
+    exposed.into_iter().chain(without_tls(config)).collect()
+}
+
 /// Warns of addresses where keys and tokens can be read on their way. A proxy that is trusted is there to
 /// speak TLS to the world.
-pub(super) fn without_tls(config: &Config) -> Vec<String> {
+fn without_tls(config: &Config) -> Vec<String> {
     let server = &config.server;
     let is_secured = server.certificate.is_some() || !server.trusted_proxies.is_empty();
     let public = (!is_secured).then_some(("server.listen", server.listen));
@@ -138,7 +148,7 @@ pub(super) fn require_credentials(config: &Config, complaints: &mut Complaints) 
                  auth.api_keys, auth.jwt_secret, auth.jwt_public_key or auth.jwks_url, or \
                  listen on 127.0.0.1"
             );
-            complain(complaints, key, message);
+            complaints.add(key, message);
         }
     }
 }

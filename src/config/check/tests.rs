@@ -1,7 +1,12 @@
 //! Each test sets keys by their paths, as flags do.
 
-use super::super::{ConfigError, Sources, load, load_with_origins};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::super::{ConfigError, Sources, Storage, Who, load, load_with_origins};
 use super::*;
+use crate::model::{Pattern, Topic};
 
 fn with(sets: &[&str]) -> Result<Config, ConfigError> {
     let sets = sets.iter().map(|&set| set.to_owned()).collect();
@@ -19,7 +24,7 @@ const KEY: &str = "auth.api_keys=a-key-of-16-bytes";
 
 #[test]
 fn the_defaults_have_nothing_to_complain_about() {
-    let mut complaints = Vec::new();
+    let mut complaints = Complaints::default();
     let (config, _) = check(&Typed::default(), &mut complaints);
     assert!(complaints.is_empty(), "{complaints:?}");
     assert!(config.auth.is_open() && config.server.workers > 0);

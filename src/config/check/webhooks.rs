@@ -3,10 +3,11 @@
 use actix_web::http::Uri;
 use base64::prelude::{BASE64_STANDARD, Engine};
 
+use super::super::Config;
+use super::super::notices::{Notices, Webhook, WebhookSecret};
 use super::super::schema::{self, Typed};
 use super::super::value::Hidden;
-use super::super::{Config, Notices, Webhook, WebhookSecret};
-use super::{Complaints, complain};
+use super::complaints::Complaints;
 use crate::model::{NoticeKind, Pattern, Topic};
 
 /// How long a secret may be, in bytes: as the Standard Webhooks specification says.
@@ -32,10 +33,10 @@ pub(super) fn webhooks(typed: &Typed, complaints: &mut Complaints) -> Vec<Webhoo
         let path = format!("webhooks[{index}]");
         match webhook(hook) {
             Ok(hook) if webhooks.iter().any(|other| other.name == hook.name) => {
-                complain(complaints, &path, format!("another one is called {:?}", hook.name));
+                complaints.add(&path, format!("another one is called {:?}", hook.name));
             }
             Ok(hook) => webhooks.push(hook),
-            Err(message) => complain(complaints, &path, message),
+            Err(message) => complaints.add(&path, message),
         }
     }
     webhooks

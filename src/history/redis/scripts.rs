@@ -8,66 +8,40 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
+/// What a script does to the log, behind what all of these share.
+macro_rules! script {
+    ($head:literal, $act:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!(
+                $head,
+                "\n",
+                include_str!("lua/log.lua"),
+                include_str!("lua/retention.lua"),
+                include_str!($act),
+            ))
+        })
+    };
+}
+
 /// Numbers, stores and tells a group of publishes. Refused whole where memory is out.
-pub(super) static PUBLISH: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua\n",
-        include_str!("lua/log.lua"),
-        include_str!("lua/retention.lua"),
-        include_str!("lua/publish.lua"),
-    ))
-});
+pub(super) static PUBLISH: LazyLock<Script> = script!("#!lua", "lua/publish.lua");
 
 /// The same for state of the broker's own, such as what is revoked: little, and bounded by count. Runs where
 /// memory is out too.
-pub(super) static PUBLISH_STATE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("lua/log.lua"),
-        include_str!("lua/retention.lua"),
-        include_str!("lua/publish.lua"),
-    ))
-});
+pub(super) static PUBLISH_STATE: LazyLock<Script> =
+    script!("#!lua flags=allow-oom", "lua/publish.lua");
 
 /// Removes events of some topics. Runs where memory is out too, for it makes room.
-pub(super) static REMOVE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("lua/log.lua"),
-        include_str!("lua/retention.lua"),
-        include_str!("lua/remove.lua"),
-    ))
-});
+pub(super) static REMOVE: LazyLock<Script> = script!("#!lua flags=allow-oom", "lua/remove.lua");
 
 /// Makes room without a publish, and says what time it is.
-pub(super) static SWEEP: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("lua/log.lua"),
-        include_str!("lua/retention.lua"),
-        include_str!("lua/sweep.lua"),
-    ))
-});
+pub(super) static SWEEP: LazyLock<Script> = script!("#!lua flags=allow-oom", "lua/sweep.lua");
 
 /// Says which values have ended.
-pub(super) static DUE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("lua/log.lua"),
-        include_str!("lua/retention.lua"),
-        include_str!("lua/due.lua"),
-    ))
-});
+pub(super) static DUE: LazyLock<Script> = script!("#!lua flags=allow-oom", "lua/due.lua");
 
 /// Notes that sessions have left.
-pub(super) static DEPART: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(concat!(
-        "#!lua flags=allow-oom\n",
-        include_str!("lua/log.lua"),
-        include_str!("lua/retention.lua"),
-        include_str!("lua/depart.lua"),
-    ))
-});
+pub(super) static DEPART: LazyLock<Script> = script!("#!lua flags=allow-oom", "lua/depart.lua");
 
 /// Tries commands without effect.
 pub(super) static NEEDS: LazyLock<Script> =
