@@ -322,19 +322,23 @@ export class Resume {
     subscription.live();
   }
 
-  /** A subscribe is refused whole: halves find out which pattern it is. */
+  /**
+   * A subscribe is refused whole: halves find out which pattern it is. Where a session is full, they find where: what is left of them is
+   * refused with the first that finds no room. (What `last` asks for may be too much for itself.)
+   */
   #refuse({ code, message }) {
-    const { topics, isOne, group } = this.#asked;
-    this.#asked = null;
+    const { topics, isOne, group, values } = this.#asked;
     const half = new Set(topics.slice(topics.length / 2));
+    this.#asked = null;
     this.#parts += 2;
     // As good as had: it is not asked for again and again.
     if (isOne && !group.length) this.#wire.get(topics[0]).mode = this.#mode(topics[0]);
-    for (const subscription of group) {
-      if (!this.subscriptions.has(subscription)) continue;
+    for (const subscription of this.subscriptions) {
+      const { phase, part, pattern } = subscription;
+      if (phase !== "asked" && (phase !== "new" || part < 1 || !isOne || values > 1 || code !== "too_many" || this.#wire.has(pattern))) continue;
       subscription.phase = isOne ? "refused" : "new";
-      subscription.part = this.#parts + half.has(subscription.pattern);
-      if (isOne) subscription.refused({ code, message, pattern: topics[0] });
+      subscription.part = this.#parts + half.has(pattern);
+      if (isOne) subscription.refused({ code, message, pattern });
     }
   }
 }
