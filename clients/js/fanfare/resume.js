@@ -29,7 +29,7 @@ export function later(a, b) {
   return log === log2 && (epoch - epoch2 || number - number2) > 0 ? a : b;
 }
 
-const isLater = (id, than) => than === undefined || id !== than && later(than, id) === id;
+const isLater = (id, than) => id !== than && (!than || later(than, id) === id);
 
 /** How many values of each topic a beginning asks for, also after a gap. */
 const values = ({ snapshot, last }) => last ?? (snapshot ? 1 : 0);
@@ -95,7 +95,7 @@ export class Resume {
   doubt() {
     const had = [...this.#wire.keys(), ...this.#asked?.topics ?? []];
     this.cut();
-    for (const pattern of had) this.#dropped.add(pattern);
+    this.#dropped = new Set(had);
   }
 
   /** What was refused is asked for again. */
@@ -105,9 +105,9 @@ export class Resume {
 
   #startOver(subscription) {
     this.#stirred = true;
+    const { phase, part } = subscription;
     // What was refused must not be the end of the others.
-    if (subscription.phase === "refused") subscription.part = -1;
-    Object.assign(subscription, { phase: "new", lane: 0, heals: 0, part: Math.min(subscription.part, 0) });
+    Object.assign(subscription, { phase: "new", lane: 0, heals: 0, part: phase === "refused" ? -1 : Math.min(part, 0) });
   }
 
   #forget() {
@@ -204,7 +204,7 @@ export class Resume {
   }
 
   #ask(ref, topics, mode, begin, at, group) {
-    this.#asked = { ref, topics, isOne: topics.length === 1, mode, values: values(begin), group, moved: undefined, acked: false };
+    this.#asked = { ref, topics, isOne: topics.length === 1, mode, values: values(begin), group };
     const frame = { op: "subscribe", ref, topics, ...begin };
     if (at !== undefined) frame.since = at;
     if (mode === Number.MAX_VALUE) frame.mode = "latest";
@@ -218,8 +218,7 @@ export class Resume {
 
   #advance(lane, isAll, cursor) {
     const places = this.#places.get(lane) ?? {};
-    this.#places.set(lane, places);
-    places[isAll] = later(places[isAll] ?? cursor, cursor);
+    this.#places.set(lane, { ...places, [isAll]: later(places[isAll] ?? cursor, cursor) });
   }
 
   /** All was sent up to here, whoever it was for. */
@@ -323,19 +322,23 @@ export class Resume {
     subscription.live();
   }
 
-  /** A subscribe is refused whole: halves find out which pattern it is. */
+  /**
+   * A subscribe is refused whole: halves find out which pattern it is. Where a session is full, they find where: what is left of them is
+   * refused with the first that finds no room. (What `last` asks for may be too much for itself.)
+   */
   #refuse({ code, message }) {
-    const { topics, isOne, group } = this.#asked;
-    this.#asked = null;
+    const { topics, isOne, group, values } = this.#asked;
     const half = new Set(topics.slice(topics.length / 2));
+    this.#asked = null;
     this.#parts += 2;
     // As good as had: it is not asked for again and again.
     if (isOne && !group.length) this.#wire.get(topics[0]).mode = this.#mode(topics[0]);
-    for (const subscription of group) {
-      if (!this.subscriptions.has(subscription)) continue;
+    for (const subscription of this.subscriptions) {
+      const { phase, part, pattern } = subscription;
+      if (phase !== "asked" && (phase !== "new" || part < 1 || !isOne || values > 1 || code !== "too_many" || this.#wire.has(pattern))) continue;
       subscription.phase = isOne ? "refused" : "new";
-      subscription.part = this.#parts + half.has(subscription.pattern);
-      if (isOne) subscription.refused({ code, message, pattern: topics[0] });
+      subscription.part = this.#parts + half.has(pattern);
+      if (isOne) subscription.refused({ code, message, pattern });
     }
   }
 }

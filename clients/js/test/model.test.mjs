@@ -93,3 +93,35 @@ test("R9 who wants the latest is never shown an older event of a topic behind a 
   event(8, { conflated: true });
   assert.deepEqual(got, [7, 0, 8]);
 });
+
+test("R8 where a session is full what is left is refused at once: 2,000 patterns over a limit of 1,000 are asked for in a few frames", () => {
+  const resume = new Resume();
+  const those = (wanted) => [...resume.subscriptions].filter(({ phase }) => phase === wanted);
+  const told = [];
+  for (let n = 0; n < 2_000; n++) resume.add({ pattern: `x.${n}`, begin: {}, at: undefined, hand() {}, gap() {}, live() {}, refused: ({ code, pattern }) => told.push([code, pattern]) });
+  let ref = 0;
+  const has = new Set();
+  const drive = () => {
+    let frames = 0;
+    for (let request; (request = resume.next(++ref)); frames += 1) {
+      if (request.op === "unsubscribe") for (const pattern of request.topics) has.delete(pattern);
+      else if (has.size + request.topics.length > 1_000) resume.take({ op: "error", ref, code: "too_many", message: "no more" });
+      else {
+        for (const pattern of request.topics) has.add(pattern);
+        resume.take({ op: "ack", ref });
+        resume.take({ op: "live", ref, cursor: "l-1-5" });
+      }
+    }
+    return frames;
+  };
+  const first = drive();
+  assert.ok(first <= 25, `${first} frames`);
+  assert.deepEqual([those("live").length, those("refused").length, new Set(told.map(([, pattern]) => pattern)).size], [1_000, 1_000, 1_000]);
+  // Asked for again, they find no room; one that is given back makes room for one.
+  resume.again();
+  assert.ok(drive() <= 25);
+  resume.remove(those("live")[0]);
+  resume.again();
+  assert.ok(drive() <= 25);
+  assert.deepEqual([those("live").length, those("refused").length, has.size], [1_000, 999, 1_000]);
+});
