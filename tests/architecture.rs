@@ -1,8 +1,13 @@
-//! The arrows between modules: who may use whom.
+//! The arrows between modules: who may use whom. And how large a file may become.
+
+#[path = "architecture/circles.rs"]
+mod circles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use circles::{Crate, circles, without};
 
 /// What each module may use of ours; `server` and `cli` may use everything.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -35,6 +40,47 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("notices", &["auth", "broker", "clock", "config", "history", "metrics", "model", "trust"]),
     ("admin", &["auth", "body", "broker", "history", "http", "metrics", "model"]),
 ];
+
+/// Arrows between the modules of a module that go back, so that these stand in no order. None may be added.
+const BACK: &[(&str, &[(&str, &str)])] = &[
+    (
+        "broker",
+        &[
+            ("questions", "fanout"),
+            ("seat", "fanout"),
+            ("subscriber", "roster"),
+            ("subscriber", "seat"),
+        ],
+    ),
+    ("history/redis", &[("link", "nodes"), ("locator", "link"), ("needs", "link")]),
+    (
+        "history/sqlite",
+        &[
+            ("back_page", "reader"),
+            ("page", "reader"),
+            ("space", "store"),
+            ("stays", "retention"),
+            ("writer", "opened"),
+            ("writer", "room"),
+        ],
+    ),
+    ("protocol", &[("stream", "native")]),
+    ("server", &[("targets", "line")]),
+    (
+        "session",
+        &[
+            ("catchups", "catchup"),
+            ("door", "receiver"),
+            ("errand", "receiver"),
+            ("errand", "replay"),
+            ("replay", "intake"),
+            ("replay", "receiver"),
+        ],
+    ),
+];
+
+/// The most lines of a file: as many as one reads in one sitting.
+const MAX_LINES: usize = 450;
 
 /// What each may use beside: a panic may come to pass anywhere.
 const ANYWHERE: &[&str] = &["panics"];
@@ -98,6 +144,45 @@ fn modules_use_only_what_their_arrows_allow() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The files of the crate, by their places under `src`.
+fn texts() -> impl Iterator<Item = (String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    sources(&root).into_iter().map(move |path| {
+        let place = path.strip_prefix(&root).expect("a source").display().to_string();
+        (place, fs::read_to_string(&path).expect("a readable source"))
+    })
+}
+
+#[test]
+fn the_modules_of_each_module_stand_in_an_order() {
+    let arrows = Crate::of(texts()).arrows();
+    let mut wrong = Vec::new();
+    for (module, arrows) in &arrows {
+        let back =
+            BACK.iter().find(|(within, _)| within == module).map_or(&[][..], |(_, back)| back);
+        for ((from, to), why) in circles(&without(arrows, back)) {
+            let why = why.into_iter().collect::<Vec<_>>().join(", ");
+            wrong.push(format!("in a circle: {module}: {from} -> {to} ({why})"));
+        }
+        for arrow in back {
+            let others: Vec<_> = back.iter().filter(|other| *other != arrow).copied().collect();
+            if circles(&without(arrows, &others)).is_empty() {
+                wrong.push(format!("closes no circle any more: {module}: {arrow:?}"));
+            }
+        }
+    }
+    let known = |module: &str| arrows.contains_key(module);
+    wrong.extend(BACK.iter().filter(|(module, _)| !known(module)).map(|(it, _)| (*it).to_owned()));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_longer_than_one_reads_in_one_sitting() {
+    let long = texts().filter(|(_, text)| text.lines().count() > MAX_LINES);
+    let long: Vec<_> = long.map(|(place, _)| place).collect();
+    assert!(long.is_empty(), "files of more than {MAX_LINES} lines: {long:?}");
 }
 
 #[test]

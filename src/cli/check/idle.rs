@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::report::Verdict::{self, Good, Unseen, Wrong};
-use super::road::{PATIENCE, Visitor};
+use super::visitor::{PATIENCE, Visitor};
 
 /// Leaves an event stream and a WebSocket idle, both at a time.
 pub(super) async fn look(

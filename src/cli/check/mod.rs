@@ -7,6 +7,7 @@ mod idle;
 mod report;
 mod road;
 mod stream;
+mod visitor;
 
 use std::time::Duration;
 

@@ -7,13 +7,13 @@
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::{
-    DATE, HeaderMap, HeaderName, HttpDate, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SERVER, VIA,
+    DATE, HeaderMap, HttpDate, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SERVER, VIA,
 };
 use actix_web::http::{StatusCode, Uri};
 use awc::error::WsClientError;
-use awc::ws::{Frame, Message};
+use awc::ws::Frame;
+use futures_util::StreamExt;
 use futures_util::future::join3;
-use futures_util::{SinkExt, StreamExt};
 use tokio::time::timeout;
 
 use super::super::remote::{self, Remote, UrlArgs, shake_hands};
@@ -22,11 +22,9 @@ use super::idle;
 use super::report::Report;
 use super::report::Verdict::{self, Good, Unseen, Wrong};
 use super::stream::{Begun, goes_on};
+use super::visitor::{PATIENCE, Visitor, text};
 use crate::model::Pattern;
 use crate::trust;
-
-/// How long a step may take. What a broker says at once is kept back by something if it is not here by then.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is wrong where the broker answers and no WebSocket opens. The console says the same.
 const UPGRADE: &str = "what stands between does not pass on the upgrade; nginx: proxy_http_version 1.1, \
@@ -53,15 +51,6 @@ pub struct Look {
     pub idle: Option<Duration>,
     /// The token that was given as a flag.
     pub token: Option<String>,
-}
-
-/// Who looks.
-pub(super) struct Visitor {
-    pub(super) remote: Remote,
-    pub(super) origin: String,
-    /// The query that subscribes.
-    pub(super) query: String,
-    pub(super) has_token: bool,
 }
 
 /// Looks at a running broker and prints what it finds.
@@ -238,17 +227,6 @@ impl Visitor {
         }
     }
 
-    /// Says the token where the request did not.
-    pub(super) async fn introduce<S>(&self, socket: &mut S) -> Result<(), S::Error>
-    where
-        S: futures_util::Sink<Message> + Unpin,
-    {
-        match self.remote.introduction() {
-            Some(introduction) => socket.send(Message::Text(introduction.into())).await,
-            None => Ok(()),
-        }
-    }
-
     /// What to do about an origin that is refused, in the broker's words and, for its own pages, in the console's.
     fn foreign(&self, detail: &str) -> String {
         match self.origin == origin_of(self.remote.url()) {
@@ -324,10 +302,6 @@ impl Visitor {
             Err(_) => Wrong(format!("a WebSocket that offers it does not open within {PATIENCE:?}")),
         }
     }
-}
-
-pub(super) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// What says of itself that it stands between.

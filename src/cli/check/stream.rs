@@ -14,7 +14,7 @@ use futures_util::stream::LocalBoxStream;
 use tokio::time::{Instant, timeout};
 
 use super::report::Verdict::{self, Good, Unseen, Wrong};
-use super::road::{PATIENCE, Visitor, text};
+use super::visitor::{PATIENCE, Visitor, text};
 
 /// What comes within this time belongs to the beginning.
 const BEGINNING: Duration = Duration::from_millis(500);
