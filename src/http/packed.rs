@@ -37,8 +37,8 @@ impl Packed {
         answer: &mut HttpResponseBuilder,
     ) -> HttpResponse {
         answer.insert_header(VARY);
-        let gzip = self.gzip.get_or_init(|| packed(&self.text));
-        match gzip.as_ref().filter(|_| grammar::accepts_coding(headers, "gzip")) {
+        let gzip = || self.gzip.get_or_init(|| packed(&self.text)).as_ref();
+        match grammar::accepts_coding(headers, "gzip").then(gzip).flatten() {
             Some(gzip) => {
                 answer.insert_header((header::CONTENT_ENCODING, "gzip")).body(gzip.clone())
             }
