@@ -139,10 +139,9 @@ impl Parts {
             compression: self.compression,
             contexts: self.contexts.clone(),
         };
-        let worker = broker.start_worker();
         let (metrics, stumbles) = (self.metrics.clone(), self.stumbles.clone());
         let house = House { auth, broker, limits, permits, stumbles, metrics, clock: self.clock };
-        Sessions::new(door, house, worker, self.metrics.clone(), self.heartbeats)
+        Sessions::new(door, house, self.metrics.clone(), self.heartbeats)
     }
 }
 

@@ -43,15 +43,6 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Arrows between the modules of a module that go back, so that these stand in no order. None may be added.
 const BACK: &[(&str, &[(&str, &str)])] = &[
-    (
-        "broker",
-        &[
-            ("questions", "fanout"),
-            ("seat", "fanout"),
-            ("subscriber", "roster"),
-            ("subscriber", "seat"),
-        ],
-    ),
     ("history/redis", &[("link", "nodes"), ("locator", "link"), ("needs", "link")]),
     (
         "history/sqlite",

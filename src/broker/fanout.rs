@@ -16,10 +16,10 @@ pub(super) use self::requests::{Asked, Drain, Leave, RecheckRights, Tell, Worker
 use super::inbox::{Inbox, InboxStream, Item};
 use super::outlook::Outlook;
 use super::router::Router;
-use super::seat::WorkerHandle;
-use super::subscriber::{SessionKey, Subscriber};
+use super::seat::{Runner, Wake, WorkerHandle};
+use super::subscriber::Subscriber;
 use super::worker::Worker;
-use super::{Observer, Timing};
+use super::{Observer, SessionKey, Timing};
 use crate::clock::{Instant, Pulse, Rounds, TICK};
 use crate::metrics::Metrics;
 use crate::model::Close;
@@ -44,14 +44,15 @@ impl<S: Subscriber> Fanout<S> {
         metrics: Arc<Metrics>,
         outlook: Arc<Outlook>,
         timing: Timing,
-    ) -> WorkerHandle<S> {
+        run: Runner<S>,
+    ) -> (WorkerHandle<S>, Addr<Self>) {
         let inbox = Arc::new(Inbox::default());
         let id = router.enter(inbox.clone());
         let worker = Worker::new(id, router.clone(), observer, metrics, outlook, timing);
         let ctx = Context::new();
-        let handle = WorkerHandle::new(worker, ctx.address());
-        ctx.run(Self { worker: handle.clone(), router, inbox, timer: None });
-        handle
+        let handle = WorkerHandle::new(worker, ctx.address().recipient(), run);
+        let fanout = Self { worker: handle.clone(), router, inbox, timer: None };
+        (handle, ctx.run(fanout))
     }
 
     /// Looks at the sessions whose heartbeat is due, and does so again and again.
@@ -151,35 +152,22 @@ impl<S: Subscriber> StreamHandler<Vec<Item>> for Fanout<S> {
     }
 }
 
-/// Looks at the clock anew: something is due earlier than before.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct Watch;
-
-impl<S: Subscriber> Handler<Watch> for Fanout<S> {
+impl<S: Subscriber> Handler<Wake> for Fanout<S> {
     type Result = ();
 
-    fn handle(&mut self, Watch: Watch, ctx: &mut Self::Context) {
-        self.watch(ctx);
-    }
-}
-
-/// Has a session flushed.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(super) struct More(pub(super) SessionKey);
-
-impl<S: Subscriber> Handler<More> for Fanout<S> {
-    type Result = ();
-
-    fn handle(&mut self, More(session): More, ctx: &mut Self::Context) {
-        let now = self.worker.call(|worker| {
-            let now = worker.now();
-            worker.flush.begin(now);
-            worker.add_to_flush(session);
-            now
-        });
-        self.flush(now, ctx);
+    fn handle(&mut self, wake: Wake, ctx: &mut Self::Context) {
+        match wake {
+            Wake::Earlier => self.watch(ctx),
+            Wake::More(session) => {
+                let now = self.worker.call(|worker| {
+                    let now = worker.now();
+                    worker.flush.begin(now);
+                    worker.add_to_flush(session);
+                    now
+                });
+                self.flush(now, ctx);
+            }
+        }
     }
 }
 

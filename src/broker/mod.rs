@@ -5,13 +5,16 @@
 //! the router the `Fanout` actor of each worker thread, and that the sessions of its thread.
 
 mod alarms;
+mod attending;
 mod census;
 mod delivery;
 mod endings;
 mod fanout;
 mod flush;
+mod gathering;
 mod goaways;
 mod inbox;
+mod keys;
 mod listing;
 mod members;
 mod observer;
@@ -21,6 +24,7 @@ mod roll_call;
 mod roster;
 mod router;
 mod seat;
+mod session_info;
 mod subscriber;
 mod tickets;
 mod topics;
@@ -34,23 +38,22 @@ use actix::prelude::*;
 use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use self::attending::{Attending, RoomVersion};
 pub use self::delivery::Delivery;
 use self::endings::Departures;
 use self::fanout::{Fanout, WorkerAddress};
+pub use self::gathering::Gathered;
+pub use self::keys::{BarrierId, SessionKey};
 pub use self::listing::{Range, Rank, Ranking, Sort};
 pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
 use self::outlook::Outlook;
-pub use self::questions::{
-    Answer, Answers, Attending, Gathered, NoRelay, Question, Relay, RoomVersion,
-};
+pub use self::questions::{Answer, Answers, NoRelay, Question, Relay};
 pub use self::roster::{Listed, Roll};
 pub use self::router::Router;
-pub use self::seat::{Seat, WorkerHandle};
-pub use self::subscriber::{
-    BarrierId, Changed, Delivered, Joined, SessionInfo, SessionKey, SessionView, Subscriber,
-    Transport,
-};
+pub use self::seat::{Runner, Seat, WorkerHandle};
+pub use self::session_info::{SessionInfo, SessionView, Transport};
+pub use self::subscriber::{Changed, Delivered, Joined, Subscriber};
 pub use self::tickets::TICKET_LIFE;
 use self::tickets::Tickets;
 pub use self::topics::{Subscribed, Topics};
@@ -132,13 +135,14 @@ impl BrokerHandle {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Starts the broker actor of the current worker thread.
-    pub fn start_worker<S: Subscriber>(&self) -> WorkerHandle<S> {
+    /// Starts the broker actor of the current worker thread; what calls of its sessions leave to do is done by `run`.
+    pub fn start_worker<S: Subscriber>(&self, run: Runner<S>) -> WorkerHandle<S> {
         let shared = &self.shared;
         let (router, observer) = (shared.router.clone(), shared.observer.clone());
         let (metrics, outlook) = (shared.metrics.clone(), shared.outlook.clone());
-        let worker = Fanout::start(router, observer, metrics, outlook, shared.timing);
-        self.workers().push(WorkerAddress::of(worker.fanout()));
+        let (worker, fanout) =
+            Fanout::start(router, observer, metrics, outlook, shared.timing, run);
+        self.workers().push(WorkerAddress::of(&fanout));
         worker
     }
 

@@ -10,9 +10,8 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
-use super::BrokerHandle;
-use super::questions::{Attending, Gathered};
 use super::roster::{InquiryAnswer, Roster};
+use super::{Attending, BrokerHandle, Gathered};
 use crate::model::{Pattern, Present, Problem, Topic};
 
 /// How often it is looked which nodes are there, and at other times whether anything was missed.

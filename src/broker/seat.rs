@@ -4,11 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use actix::Addr;
+use actix::prelude::*;
 
-use super::fanout::{Fanout, More, Watch};
-use super::subscriber::{BarrierId, SessionInfo, SessionKey, Subscriber};
+use super::subscriber::Subscriber;
 use super::worker::Worker;
+use super::{BarrierId, SessionInfo, SessionKey};
 use crate::clock::Instant;
 use crate::model::{Close, Ended, Pattern, Trouble};
 use crate::panics::vital;
@@ -17,12 +17,26 @@ use crate::panics::vital;
 /// off too.
 pub struct WorkerHandle<S: Subscriber>(Rc<Desk<S>>);
 
-/// A worker and the actor around it. Each session has handles to both, which therefore are one pointer.
+/// A worker and the way to the actor around it. Each session has handles to both, which therefore are one pointer.
 struct Desk<S: Subscriber> {
     worker: RefCell<Worker<S>>,
-    fanout: Addr<Fanout<S>>,
+    actor: Recipient<Wake>,
     /// When the actor looks at the clock next.
     looks_at: Cell<Option<Instant>>,
+    run: Runner<S>,
+}
+
+/// Does what a call to a worker has left to do for a session.
+pub type Runner<S> = fn(&WorkerHandle<S>, SessionKey, <S as Subscriber>::Errand);
+
+/// What the actor around a worker is woken for.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) enum Wake {
+    /// Something is due earlier than before: look at the clock anew.
+    Earlier,
+    /// A session has more to send, and is to be flushed.
+    More(SessionKey),
 }
 
 impl<S: Subscriber> Clone for WorkerHandle<S> {
@@ -32,12 +46,9 @@ impl<S: Subscriber> Clone for WorkerHandle<S> {
 }
 
 impl<S: Subscriber> WorkerHandle<S> {
-    pub(super) fn new(worker: Worker<S>, fanout: Addr<Fanout<S>>) -> Self {
-        Self(Rc::new(Desk { worker: RefCell::new(worker), fanout, looks_at: Cell::default() }))
-    }
-
-    pub(super) fn fanout(&self) -> &Addr<Fanout<S>> {
-        &self.0.fanout
+    pub(super) fn new(worker: Worker<S>, actor: Recipient<Wake>, run: Runner<S>) -> Self {
+        let (worker, looks_at) = (RefCell::new(worker), Cell::default());
+        Self(Rc::new(Desk { worker, actor, looks_at, run }))
     }
 
     /// The actor looks at the clock then.
@@ -53,11 +64,11 @@ impl<S: Subscriber> WorkerHandle<S> {
             (call(&mut worker), worker.next_alarm())
         });
         while let Some((session, errand)) = self.next_errand() {
-            S::run(self, session, errand);
+            (self.0.run)(self, session, errand);
         }
         if next_alarm.is_some_and(|next| self.0.looks_at.get().is_none_or(|at| next < at)) {
             self.look_at(next_alarm);
-            self.fanout().do_send(Watch);
+            self.0.actor.do_send(Wake::Earlier);
         }
         answer
     }
@@ -123,7 +134,7 @@ impl<S: Subscriber> WorkerHandle<S> {
 
     /// Has a session flushed in its turn, for it has more to send and there is room.
     pub fn flush(&self, session: SessionKey) {
-        self.fanout().do_send(More(session));
+        self.0.actor.do_send(Wake::More(session));
     }
 }
 

@@ -3,97 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::Delivery;
 use super::roster::Roll;
-use super::seat::WorkerHandle;
+use super::{BarrierId, Delivery, SessionInfo};
 use crate::clock::Instant;
 use crate::history::Loss;
-use crate::model::{Bearer, Close, Cursor, Ended, Info, Pattern, Timestamp, Topic, Trouble};
-
-/// A session, as its worker knows it: where it sits, and the number of its coming, which tells it from
-/// whoever sat there before. What is addressed to a session that left is nobody's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionKey {
-    pub(super) slot: u32,
-    pub(super) number: u32,
-}
-
-/// A boundary in the order of what a worker handles; no two of a worker are the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BarrierId(pub(super) u64);
-
-#[cfg(test)]
-impl BarrierId {
-    /// One of a worker.
-    pub const ONE: Self = Self(1);
-}
-
-/// How a session is connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Transport {
-    /// RFC 6455.
-    WebSocket,
-    /// Server-Sent Events.
-    Sse,
-}
-
-impl Transport {
-    /// The name in listings and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Transport::WebSocket => "websocket",
-            Transport::Sse => "sse",
-        }
-    }
-}
-
-/// What is known of a session from its start.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SessionInfo {
-    /// Its id, which nobody can guess.
-    pub id: Arc<str>,
-    /// Whose token it shows, if any.
-    pub bearer: Option<Box<Bearer>>,
-    /// When it connected.
-    pub since: Timestamp,
-    /// How it is connected.
-    pub transport: Transport,
-    /// Where it connects from.
-    pub address: Option<String>,
-    /// The node that it is connected to, where one of several says who would receive an event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
-}
-
-impl SessionInfo {
-    /// Who it belongs to.
-    pub fn user(&self) -> Option<&str> {
-        self.bearer.as_ref().map(|bearer| bearer.user.as_str())
-    }
-
-    /// What the issuer of its token lets others see.
-    pub fn info(&self) -> Option<&Info> {
-        self.bearer.as_ref()?.info.as_ref()
-    }
-
-    /// When it connected, in milliseconds since 1970.
-    pub(super) fn since_millis(&self) -> u64 {
-        u64::try_from(self.since.millis()).unwrap_or_default()
-    }
-}
-
-/// A session as administrators see it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct SessionView {
-    /// What is known of it.
-    pub info: SessionInfo,
-    /// What it is subscribed to, in order.
-    pub subscriptions: Vec<Pattern>,
-    /// How much waits for it, in bytes.
-    pub queued_bytes: usize,
-}
+use crate::model::{Bearer, Close, Cursor, Ended, Pattern, Topic, Trouble};
 
 /// The receiving end of a session, and what it may receive.
 ///
@@ -107,7 +21,7 @@ pub trait Subscriber: Sized + 'static {
     /// Who a session is to become.
     type Caller;
 
-    /// What is left to do after a call.
+    /// What is left to do after a call: the [`Runner`](super::Runner) does it.
     type Errand;
 
     /// Looks whether the session may be here at all at this moment, and at what it may receive; a reason
@@ -183,9 +97,6 @@ pub trait Subscriber: Sized + 'static {
 
     /// Whether a backlog may be added to what waits.
     fn has_room(&self) -> bool;
-
-    /// Does what a call has set off.
-    fn run(worker: &WorkerHandle<Self>, session: SessionKey, errand: Self::Errand);
 }
 
 /// What a look at the rights of a session changed.

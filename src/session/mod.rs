@@ -54,6 +54,7 @@ use self::actor::{Hear, Session, Stop};
 pub use self::deflate::{ClientContext, Contexts, Deflate, inflate};
 pub use self::door::{Admission, Door, Identified, Spoken, Wanted};
 pub use self::encoding::{Encoding, Framing, close_frame, message_frame};
+use self::errand::Errand;
 pub use self::frames::{FrameLimits, FrameReader, Incoming};
 pub use self::house::House;
 pub use self::outgoing::{Outgoing, Sink};
@@ -92,13 +93,9 @@ pub struct Sessions {
 
 impl Sessions {
     /// Opens sessions on the current worker thread.
-    pub fn new(
-        door: Door,
-        house: House,
-        worker: WorkerHandle<Receiver>,
-        metrics: Arc<Metrics>,
-        heartbeats: Heartbeats,
-    ) -> Self {
+    pub fn new(door: Door, house: House, metrics: Arc<Metrics>, heartbeats: Heartbeats) -> Self {
+        let run = |worker: &_, session, errand: Errand| errand.run(worker, session);
+        let worker = house.broker.start_worker(run);
         Self { door, house: Rc::new(house), worker, metrics, heartbeats }
     }
 

@@ -29,8 +29,8 @@ use super::voice::Voice;
 use super::wish::Wish;
 use crate::auth::{Access, Publisher};
 use crate::broker::{
-    BarrierId, BrokerHandle, Changed, Delivered, Delivery, Joined, Roll, SessionInfo, SessionKey,
-    Subscriber, Transport, WorkerHandle,
+    BarrierId, BrokerHandle, Changed, Delivered, Delivery, Joined, Roll, SessionInfo, Subscriber,
+    Transport,
 };
 use crate::clock::Instant;
 use crate::history::{Departure, Loss};
@@ -429,9 +429,5 @@ impl Subscriber for Receiver {
 
     fn has_room(&self) -> bool {
         self.outgoing().has_room(0)
-    }
-
-    fn run(worker: &WorkerHandle<Self>, session: SessionKey, errand: Errand) {
-        errand.run(worker, session);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::subscriber::{SessionInfo, SessionKey, SessionView, Subscriber};
-use super::super::{Answer, Question, Sort};
+use super::super::subscriber::Subscriber;
+use super::super::{Answer, Question, SessionInfo, SessionKey, SessionView, Sort};
 use super::{Entry, Worker};
 use crate::history::ListTopics;
 use crate::model::{Close, Pattern, Topic};

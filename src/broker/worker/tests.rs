@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::broker::fanout::Fanout;
-use crate::broker::{Answer, NoObserver, Question, Range, Roll, Transport, WorkerHandle};
+use crate::broker::{Answer, NoObserver, Question, Range, Roll, Transport};
 use crate::history::Feed;
 use crate::model::{Bearer, Cursor, Data, Ended, Event, LogName, Timestamp, Topic};
 
@@ -114,8 +114,6 @@ impl Subscriber for Fake {
     fn has_room(&self) -> bool {
         true
     }
-
-    fn run(_: &WorkerHandle<Self>, _: SessionKey, (): ()) {}
 }
 
 struct Room {
@@ -259,7 +257,8 @@ async fn sessions_whose_worker_panics_are_told() {
     let router = Arc::new(Router::new(head, 10));
     let timing = Timing { flush_interval: Duration::ZERO, clock: Clock::default() };
     let (observer, metrics) = (Arc::new(NoObserver), Arc::new(Metrics::default()));
-    let worker = Fanout::start(router.clone(), observer, metrics, Arc::default(), timing);
+    let run = |_: &_, _, ()| {};
+    let (worker, _) = Fanout::start(router.clone(), observer, metrics, Arc::default(), timing, run);
     let journal = Journal::default();
     let seats = ["first", "second"].map(|name| {
         let fake = Fake { name, journal: journal.clone(), may_be_here: true, deadline: None };
