@@ -7,17 +7,18 @@
 
 mod answers;
 mod clockwork;
+mod slots;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use slab::Slab;
 use tracing::debug;
 
+use self::slots::{Entry, Slots};
 use super::alarms::Alarms;
 use super::census::Census;
 use super::delivery::Delivery;
-use super::flush::{Flush, Round};
+use super::flush::Flush;
 use super::goaways::Goaways;
 use super::inbox::Item;
 use super::outlook::Outlook;
@@ -45,7 +46,7 @@ pub(super) struct Worker<S: Subscriber> {
     /// What sessions were told of the log, while it is away.
     trouble: Option<Trouble>,
     topics: Topics<SessionKey>,
-    sessions: Slab<Entry<S>>,
+    sessions: Slots<S>,
     pub(super) flush: Flush,
     /// When sessions have more to send.
     alarms: Alarms,
@@ -55,21 +56,7 @@ pub(super) struct Worker<S: Subscriber> {
     goaways: Goaways,
     errands: VecDeque<(SessionKey, S::Errand)>,
     next_barrier: u64,
-    next_number: u32,
     ticks: u64,
-}
-
-struct Entry<S> {
-    number: u32,
-    info: SessionInfo,
-    subscriber: Box<S>,
-    /// Ticks between two of its heartbeats.
-    every: u32,
-    /// The tick, modulo these, at which one is due: the one it came in, so that heartbeats spread as
-    /// connections did.
-    beat: u32,
-    /// When it last wrote.
-    wrote: Round,
 }
 
 impl<S: Subscriber> Worker<S> {
@@ -90,14 +77,13 @@ impl<S: Subscriber> Worker<S> {
             outlook: outlook.clone(),
             trouble: None,
             topics: Topics::default(),
-            sessions: Slab::new(),
+            sessions: Slots::default(),
             flush: Flush::new(flush_interval),
             alarms: Alarms::default(),
             deadlines: Alarms::default(),
             goaways: Goaways::new(outlook),
             errands: VecDeque::new(),
             next_barrier: 0,
-            next_number: 0,
             ticks: 0,
         }
     }
@@ -126,48 +112,33 @@ impl<S: Subscriber> Worker<S> {
         self.metrics.sessions.get_or_create(&label).inc();
         debug!(session = %info.id, "session entered");
         self.observer.session(&info, true);
-        let (number, every) = (self.next_number, subscriber.heartbeat().max(1));
-        self.next_number = number.wrapping_add(1);
-        let beat = (self.ticks % u64::from(every)) as u32;
-        let entry = Entry { number, info, subscriber, every, beat, wrote: Round::default() };
-        let slot = self.sessions.insert(entry);
-        // There are fewer sessions than descriptors.
-        let key = SessionKey { slot: slot as u32, number };
+        let key = self.sessions.enter(info, subscriber, self.ticks);
         self.watch(key);
         let now = self.now();
         self.goaways.enter(key, now);
         Ok(key)
     }
 
-    fn entry(&mut self, key: SessionKey) -> Option<&mut Entry<S>> {
-        let entry = self.sessions.get_mut(key.slot as usize);
-        entry.filter(|entry| entry.number == key.number)
-    }
-
-    fn keys(&self) -> Vec<SessionKey> {
-        self.sessions.iter().map(|(slot, entry)| entry.key(slot)).collect()
-    }
-
     /// Lets `ask` have a session as it stands, if it is there; it may find that it can't go on.
     pub(super) fn with<R>(&mut self, key: SessionKey, ask: impl FnOnce(&mut S) -> R) -> Option<R> {
-        let asked = ask(&mut self.entry(key)?.subscriber);
+        let asked = ask(&mut self.sessions.get_mut(key)?.subscriber);
         self.settle(key);
         Some(asked)
     }
 
     /// Looks at a session's rights anew; false where it is gone, or ends with that.
     pub(super) fn recheck_rights(&mut self, key: SessionKey) -> bool {
-        let Some(entry) = self.entry(key) else { return false };
+        let Some(entry) = self.sessions.get_mut(key) else { return false };
         match entry.subscriber.recheck_rights() {
             Ok(changed) => self.apply(key, changed),
             Err(close) => self.end(key, close),
         }
-        self.entry(key).is_some()
+        self.sessions.get_mut(key).is_some()
     }
 
     /// Looks at the rights of every session anew.
     pub(super) fn recheck_all_rights(&mut self) {
-        for key in self.keys() {
+        for key in self.sessions.keys() {
             if self.recheck_rights(key) {
                 // Others may see now that it is in a topic, or no longer.
                 self.refresh_listing(key);
@@ -177,7 +148,7 @@ impl<S: Subscriber> Worker<S> {
 
     /// Has a session become somebody.
     pub(super) fn identify(&mut self, key: SessionKey, caller: S::Caller) {
-        let Some(entry) = self.entry(key) else { return };
+        let Some(entry) = self.sessions.get_mut(key) else { return };
         let changed = entry.subscriber.identify(caller);
         entry.info.bearer = entry.subscriber.bearer().cloned().map(Box::new);
         self.apply(key, changed);
@@ -188,9 +159,7 @@ impl<S: Subscriber> Worker<S> {
 
     /// Has others see who a session is now, where they see that it is in a topic.
     fn refresh_listing(&self, key: SessionKey) {
-        if let Some(entry) =
-            self.sessions.get(key.slot as usize).filter(|it| it.number == key.number)
-        {
+        if let Some(entry) = self.sessions.get(key) {
             self.topics.patterns(key).for_each(|one| self.observer.member(one, &entry.info, true));
         }
     }
@@ -207,7 +176,7 @@ impl<S: Subscriber> Worker<S> {
             return;
         }
         let barrier = self.new_barrier();
-        let Some(entry) = self.entry(key) else { return };
+        let Some(entry) = self.sessions.get_mut(key) else { return };
         if let Some(Joined { patterns, errand }) = entry.subscriber.subscribe(barrier, subscribe) {
             self.route(key, patterns, barrier);
             self.errands.extend(errand.map(|errand| (key, errand)));
@@ -216,7 +185,7 @@ impl<S: Subscriber> Worker<S> {
     }
 
     fn route(&mut self, key: SessionKey, patterns: Vec<Pattern>, barrier: BarrierId) {
-        let Some(entry) = self.sessions.get(key.slot as usize) else { return };
+        let Some(entry) = self.sessions.get(key) else { return };
         let mut wanted = Vec::new();
         for pattern in patterns {
             let subscribed = self.topics.subscribe(key, pattern.clone());
@@ -234,7 +203,7 @@ impl<S: Subscriber> Worker<S> {
 
     /// Asks for `barrier` once more, behind everything that waits now.
     pub(super) fn set_barrier(&mut self, key: SessionKey, barrier: BarrierId) {
-        if self.entry(key).is_some() {
+        if self.sessions.get_mut(key).is_some() {
             self.router.want(self.id, &[], key, barrier);
         }
     }
@@ -246,21 +215,21 @@ impl<S: Subscriber> Worker<S> {
         barrier: BarrierId,
         patterns: Arc<[Pattern]>,
     ) {
-        if self.entry(key).is_some() {
+        if self.sessions.get_mut(key).is_some() {
             self.router.call_roll(self.id, key, barrier, patterns);
         }
     }
 
     /// Unsubscribes a session.
     pub(super) fn unsubscribe(&mut self, key: SessionKey, patterns: &[Pattern]) {
-        let Some(entry) = self.entry(key) else { return };
+        let Some(entry) = self.sessions.get_mut(key) else { return };
         entry.subscriber.unsubscribe(patterns);
         self.unroute(key, patterns);
         self.settle(key);
     }
 
     fn unroute(&mut self, key: SessionKey, patterns: &[Pattern]) {
-        let Some(entry) = self.sessions.get(key.slot as usize) else { return };
+        let Some(entry) = self.sessions.get(key) else { return };
         let mut unwanted = Vec::new();
         for pattern in patterns {
             if !self.topics.has(key, pattern) {
@@ -277,14 +246,14 @@ impl<S: Subscriber> Worker<S> {
 
     /// Ends a session that can't go on, and notes when it is to be asked next.
     fn settle(&mut self, key: SessionKey) {
-        match self.entry(key).and_then(|entry| entry.subscriber.verdict()) {
+        match self.sessions.get_mut(key).and_then(|entry| entry.subscriber.verdict()) {
             Some(close) => self.end(key, close),
             None => self.watch(key),
         }
     }
 
     fn watch(&mut self, key: SessionKey) {
-        if let Some(entry) = self.entry(key) {
+        if let Some(entry) = self.sessions.get_mut(key) {
             let deadline = entry.subscriber.deadline();
             self.deadlines.set(key, deadline);
         }
@@ -305,8 +274,7 @@ impl<S: Subscriber> Worker<S> {
     }
 
     fn remove(&mut self, key: SessionKey, ended: Ended) -> Option<(SessionInfo, Box<S>)> {
-        self.entry(key)?;
-        let Entry { info, subscriber, .. } = self.sessions.try_remove(key.slot as usize)?;
+        let Entry { info, subscriber, .. } = self.sessions.leave(key)?;
         let mut patterns = 0;
         for pattern in self.topics.patterns(key) {
             self.observer.member(pattern, &info, false);
@@ -352,7 +320,7 @@ impl<S: Subscriber> Worker<S> {
         let (mut delivered, mut full) = (0, Vec::new());
         let Self { topics, sessions, flush, .. } = self;
         topics.each_subscriber(&delivery.event.topic, |key| {
-            let Some(entry) = sessions.get_mut(key.slot as usize) else { return };
+            let Some(entry) = sessions.get_mut(key) else { return };
             match entry.subscriber.deliver(delivery) {
                 Delivered::Quietly => {}
                 Delivered::ToFlush => flush.add(key, entry.wrote),
@@ -367,7 +335,11 @@ impl<S: Subscriber> Worker<S> {
     fn broken(&mut self, loss: &Loss) {
         let barrier = self.new_barrier();
         let Some(topics) = &loss.topics else {
-            return self.keys().into_iter().for_each(|key| self.tell_loss(key, loss, barrier));
+            return self
+                .sessions
+                .keys()
+                .into_iter()
+                .for_each(|key| self.tell_loss(key, loss, barrier));
         };
         let mut lost_by_session: BTreeMap<SessionKey, Vec<LostTopic>> = BTreeMap::new();
         for lost in topics.iter() {
@@ -389,7 +361,7 @@ impl<S: Subscriber> Worker<S> {
     /// Tells every session how the log is.
     pub(super) fn tell(&mut self, trouble: Trouble) {
         self.trouble = (trouble != Trouble::Over).then_some(trouble);
-        for key in self.keys() {
+        for key in self.sessions.keys() {
             self.with(key, |subscriber| subscriber.tell(trouble));
         }
     }
@@ -400,7 +372,7 @@ impl<S: Subscriber> Worker<S> {
     }
 
     pub(super) fn add_to_flush(&mut self, key: SessionKey) {
-        if let Some(wrote) = self.entry(key).map(|entry| entry.wrote) {
+        if let Some(wrote) = self.sessions.get_mut(key).map(|entry| entry.wrote) {
             self.flush.add(key, wrote);
         }
     }
@@ -409,7 +381,7 @@ impl<S: Subscriber> Worker<S> {
     pub(super) fn write_turn(&mut self, waiting: &mut VecDeque<SessionKey>) {
         let round = self.flush.round();
         for key in waiting.drain(..TURN.min(waiting.len())) {
-            let Some(entry) = self.entry(key) else { continue };
+            let Some(entry) = self.sessions.get_mut(key) else { continue };
             entry.wrote = round;
             match entry.subscriber.flush() {
                 Ok(None) => {}
@@ -436,13 +408,7 @@ impl<S: Subscriber> Worker<S> {
 
     /// Every session that is here.
     pub(super) fn everyone(&self) -> VecDeque<SessionKey> {
-        self.keys().into()
-    }
-}
-
-impl<S> Entry<S> {
-    fn key(&self, slot: usize) -> SessionKey {
-        SessionKey { slot: slot as u32, number: self.number }
+        self.sessions.keys().into()
     }
 }
 

@@ -30,6 +30,9 @@ use crate::session::{Sink, Stream};
 /// The most bytes of the head of a request.
 pub(super) const MAX_HEAD_BYTES: usize = 16 * 1024;
 
+/// The most fields that the parser of HTTP/1.1 takes.
+const MAX_PARSED_FIELDS: usize = 96;
+
 /// The most bytes that are taken of what comes behind a request while that is being answered.
 const MAX_AHEAD_BYTES: usize = 64 * 1024;
 
@@ -135,8 +138,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let detail = format!("the head of a request may have {MAX_HEAD_BYTES} bytes");
-            return self.refuse(cx, &Problem::new(Code::HeadTooLarge, detail));
+            return self.refuse(cx, &head_too_large());
         }
         // What has come in time counts, however late it is looked at.
         let before = buffer.filled().len();
@@ -283,7 +285,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
             Some((at @ 1.., _)) => &bytes[..at],
             Some((0, code)) => {
                 if line.stage != Stage::Refused {
-                    let problem = in_words(code, line.flaw);
+                    let problem = match code {
+                        Code::HeadTooLarge => head_too_large(),
+                        _ => in_words(line.flaw),
+                    };
                     _ = ready!(Pin::new(&mut line.io).poll_write(cx, &written(&problem)))?;
                     line.socket.note_refusal(&problem);
                     line.hang_up_soon();
@@ -314,6 +319,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
             _ => Poll::Ready(Ok(())),
         }
     }
+}
+
+/// What to say of a head that neither this nor the parser takes.
+fn head_too_large() -> Problem {
+    let detail = format!(
+        "the head of a request may have {MAX_PARSED_FIELDS} fields and {MAX_HEAD_BYTES} bytes"
+    );
+    Problem::new(Code::HeadTooLarge, detail)
 }
 
 /// A problem as the response that ends a connection of HTTP/1.1.

@@ -6,11 +6,7 @@
 
 use memchr::{memchr, memmem};
 
-use super::line::MAX_HEAD_BYTES;
 use crate::model::{Code, Problem};
-
-/// The most fields that the parser of HTTP/1.1 takes.
-const MAX_PARSED_FIELDS: usize = 96;
 
 /// How long an answer can be that says nothing, in bytes.
 const MAX_BARE: usize = 200;
@@ -129,20 +125,17 @@ pub(super) fn find_bare_refusal(written: &[u8]) -> Option<(usize, Code)> {
     lines.all(is_bare).then_some((at, code))
 }
 
-/// What to say instead, where this is known of the first line.
-pub(super) fn in_words(code: Code, flaw: Option<Flaw>) -> Problem {
-    let detail = match (code, flaw) {
-        (Code::HeadTooLarge, _) => format!(
-            "the head of a request may have {MAX_PARSED_FIELDS} fields and {MAX_HEAD_BYTES} bytes"
-        ),
-        (_, Some(flaw)) => flaw.detail(),
-        (_, None) => "this request can't be read as HTTP/1.1: each field is a name, a colon right behind it \
+/// What to say of what can't be read, where this is known of the first line.
+pub(super) fn in_words(flaw: Option<Flaw>) -> Problem {
+    let detail = match flaw {
+        Some(flaw) => flaw.detail(),
+        None => "this request can't be read as HTTP/1.1: each field is a name, a colon right behind it \
                       and a value, all on one line; there is one Host; Content-Length is one number, \
                       and not there where Transfer-Encoding is, which is chunked; and each chunk is \
                       as long as it says"
             .to_owned(),
     };
-    Problem::new(code, detail)
+    Problem::new(Code::BadRequest, detail)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl<S: Subscriber> Worker<S> {
     /// Those who would receive an event of a topic.
     fn receivers(&self, topic: &Topic) -> impl Iterator<Item = &Entry<S>> {
         let subscribed = self.topics.subscribers(topic);
-        let entries = subscribed.filter_map(|key| self.sessions.get(key.slot as usize));
+        let entries = subscribed.filter_map(|key| self.sessions.get(key));
         entries.filter(|entry| entry.subscriber.may_receive(topic))
     }
 
@@ -77,8 +77,7 @@ impl<S: Subscriber> Worker<S> {
 
     fn sessions_of(&self, user: Option<&str>) -> impl Iterator<Item = (SessionKey, &Entry<S>)> {
         let of_user = move |entry: &Entry<S>| user.is_none() || entry.info.user() == user;
-        let all = self.sessions.iter().filter(move |(_, entry)| of_user(entry));
-        all.map(|(slot, entry)| (entry.key(slot), entry))
+        self.sessions.iter().filter(move |(_, entry)| of_user(entry))
     }
 
     fn view(&self, key: SessionKey, entry: &Entry<S>) -> SessionView {
@@ -90,7 +89,7 @@ impl<S: Subscriber> Worker<S> {
 
     fn end_each(&mut self, close: Close, is_meant: impl Fn(&SessionInfo) -> bool) -> Answer {
         let meant = self.sessions.iter().filter(|(_, entry)| is_meant(&entry.info));
-        let keys: Vec<_> = meant.map(|(slot, entry)| entry.key(slot)).collect();
+        let keys: Vec<_> = meant.map(|(key, _)| key).collect();
         keys.iter().for_each(|key| self.end(*key, close));
         Answer::Ended(keys.len())
     }

@@ -1,7 +1,7 @@
 //! What comes with time: heartbeats, deadlines, alarms, and being told to go elsewhere.
 
 use super::super::subscriber::Subscriber;
-use super::{Entry, Worker};
+use super::Worker;
 use crate::clock::Instant;
 use crate::model::Cursor;
 
@@ -9,11 +9,9 @@ impl<S: Subscriber> Worker<S> {
     /// Has those whose heartbeat is due at this tick show that they are alive; all up to `position` has been delivered.
     pub(super) fn beat(&mut self, position: Cursor) {
         let ticks = self.ticks;
-        let is_due = |entry: &Entry<S>| ticks % u64::from(entry.every) == u64::from(entry.beat);
-        let beaten = self.sessions.iter_mut().filter(|(_, entry)| is_due(entry));
-        let beaten: Vec<_> = beaten
-            .map(|(slot, entry)| (entry.key(slot), entry.subscriber.beat(position)))
-            .collect();
+        let due = self.sessions.iter_mut().filter(|(_, entry)| entry.is_due(ticks));
+        let beaten: Vec<_> =
+            due.map(|(key, entry)| (key, entry.subscriber.beat(position))).collect();
         for (key, beat) in beaten {
             match beat {
                 Ok(()) => self.settle(key),
@@ -26,7 +24,7 @@ impl<S: Subscriber> Worker<S> {
     /// Asks those whose time has come whether they may stay.
     pub(in super::super) fn pass_deadlines(&mut self, now: Instant) {
         for key in self.deadlines.take(now) {
-            let Some(entry) = self.entry(key) else { continue };
+            let Some(entry) = self.sessions.get_mut(key) else { continue };
             match entry.subscriber.due() {
                 Ok(()) => self.settle(key),
                 Err(close) => self.end(key, close),
@@ -42,7 +40,7 @@ impl<S: Subscriber> Worker<S> {
 
     /// Has every session told to go elsewhere, evenly over the time there is for that.
     pub(in super::super) fn begin_goaways(&mut self) {
-        let (now, sessions) = (self.now(), self.keys());
+        let (now, sessions) = (self.now(), self.sessions.keys());
         self.goaways.begin(&sessions, now);
     }
 

@@ -13,8 +13,9 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tracing::debug;
 
+use super::away::{Away, away};
 use super::connection::Connection;
-use super::link::{Away, CONNECT, Link, Server, away};
+use super::link::{CONNECT, Link, Server};
 use crate::clock::within;
 use crate::model::LogName;
 

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use redis::RedisResult;
 
 use super::super::{Departure, Ending};
+use super::away::away;
 use super::departures::{Departures, Left};
-use super::link::{Server, away};
+use super::link::Server;
 use super::log_state::LogState;
 use super::scripts;
 use super::turn::Turn;

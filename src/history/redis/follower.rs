@@ -18,9 +18,10 @@ use tracing::{info, warn};
 
 use super::super::clock_steps::{Step, span};
 use super::super::{Feed, Loss, Removal};
+use super::away::away;
 use super::ear::Ear;
 use super::entry::{self, Announcement, Mention, Removals, Standing};
-use super::link::{Link, Server, away};
+use super::link::{Link, Server};
 use super::log_state::LogState;
 use super::losses::ToldLosses;
 use super::pace::Pace;

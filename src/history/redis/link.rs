@@ -8,25 +8,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redis::{
-    AsyncConnectionConfig, Client, FromRedisValue, RedisError, RedisResult, ScriptInvocation, cmd,
-};
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, ScriptInvocation, cmd};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::away::{Away, away};
 use super::connection::Connection;
 use super::epochs::Epochs;
 use super::keys::Keys;
 use super::locator::Locator;
 use super::log_state::LogState;
 use super::needs;
-use super::nodes::Neighbours;
+use super::neighbours::Neighbours;
 use super::reads::Reads;
 use crate::config;
 use crate::model::{Cursor, LogName};
 use crate::panics::lock;
-use crate::trust;
 
 /// How long a connection may take to stand.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
@@ -65,11 +63,6 @@ pub(super) struct Identity {
     run: String,
     replication: String,
 }
-
-/// Redis can't be used at the moment.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Redis is away: {0}")]
-pub struct Away(pub String);
 
 /// The Redis of a log, as one node uses it.
 pub(super) struct Server {
@@ -240,6 +233,14 @@ impl Server {
         script.arg(if is_told { "" } else { &link.replication });
     }
 
+    /// The channel on which the log is told: that of all databases where a node may hear no other.
+    pub(super) fn channel(&self) -> String {
+        match self.nodes.has_earlier() {
+            true => self.keys.channel_of_all(),
+            false => self.keys.channel(),
+        }
+    }
+
     /// Asks over the link for commands, and gives it up where it fails.
     pub(super) async fn invoke<T: FromRedisValue>(
         &self,
@@ -336,22 +337,3 @@ impl Server {
 /// Answers after which another server must be looked for.
 const IS_ELSEWHERE: [&str; 6] =
     ["READONLY", "MASTERDOWN", "LOADING", "NOAUTH", "CLUSTERDOWN", "MOVED"];
-
-impl From<RedisError> for Away {
-    fn from(error: RedisError) -> Self {
-        away(&error)
-    }
-}
-
-/// Why Redis can't be used, without the texts of a request.
-pub(super) fn away(error: &RedisError) -> Away {
-    let refused = needs::refused(error);
-    Away(refused.unwrap_or_else(|| match error.code() {
-        Some(code) => format!("it says {code}"),
-        None if error.is_timeout() => "it does not answer".to_owned(),
-        None => {
-            let cause = trust::lasting_text(&error.to_string());
-            cause.unwrap_or_else(|| error.category().to_owned())
-        }
-    }))
-}

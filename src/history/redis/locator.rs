@@ -14,8 +14,8 @@ use redis::{
     ProtocolVersion, RedisResult, TlsCertificates, cmd,
 };
 
+use super::away::{Away, away};
 use super::connection::Connection;
-use super::link::{Away, away};
 use crate::config;
 use crate::panics::lock;
 use crate::trust;

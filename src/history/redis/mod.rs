@@ -4,6 +4,7 @@
 //! channel and delivers in the order of the log. All of it runs on a thread of its own, whose tasks
 //! publish, follow, probe, sweep and keep the connections. `docs/cluster.md` says it from the outside.
 
+mod away;
 mod back;
 mod connection;
 mod delivery;
@@ -18,6 +19,7 @@ mod leases;
 mod link;
 mod losses;
 mod needs;
+mod neighbours;
 mod nodes;
 mod pace;
 mod locator;
@@ -42,15 +44,16 @@ use tokio::runtime;
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
+pub use self::away::Away;
 pub use self::connection::Connection;
 use self::ear::Ear;
 use self::ends::Ends;
 use self::follower::Follower;
-pub use self::link::Away;
 use self::link::{Link, Server};
 pub use self::locator::Locator;
 use self::log_state::LogState;
-pub use self::nodes::{Letter, Nodes};
+pub use self::neighbours::Letter;
+pub use self::nodes::Nodes;
 use self::probe::Probe;
 use self::publisher::{Publisher, Queue};
 use self::reader::Reader;

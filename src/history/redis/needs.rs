@@ -3,10 +3,10 @@
 //! A server of another kind or age lacks some, others were renamed, and a user may not be allowed all of them. Then
 //! that is said at once and by name, where else the first publish would fail, or one in the middle of a script.
 
-use redis::{RedisError, cmd};
+use redis::cmd;
 
+use super::away::Away;
 use super::connection::Connection;
-use super::link::Away;
 use super::scripts;
 
 /// The commands with which the log is written, told and read.
@@ -42,12 +42,6 @@ pub(super) const OF_A_LOG: [&str; 26] = [
 /// Those with which a turn is taken.
 pub(super) const OF_A_TURN: [&str; 4] = ["GET", "PEXPIRE", "PTTL", "SET"];
 
-/// What stands before a name that the server does not know.
-const UNKNOWN: [&str; 3] = ["unknown command '", "unknown command `", "unknown subcommand '"];
-
-/// The most characters of the name of a command, with its subcommand.
-const NAME: usize = 40;
-
 /// Says by name which of these commands can't be used, or that some of these keys can't; the first of them holds
 /// nothing, or a turn.
 pub(super) async fn ask_for(
@@ -61,8 +55,8 @@ pub(super) async fn ask_for(
     script.load_async(connection).await?;
     let (missing, refused): (Vec<String>, Vec<String>) = script.invoke_async(connection).await?;
     match (missing.join(", "), refused.join(", ")) {
-        (missing, _) if !missing.is_empty() => Err(Away(lacks(&missing))),
-        (_, refused) if !refused.is_empty() => Err(Away(forbids(&refused))),
+        (missing, _) if !missing.is_empty() => Err(Away::lacking(&missing)),
+        (_, refused) if !refused.is_empty() => Err(Away::forbidding(&refused)),
         _ => Ok(()),
     }
 }
@@ -71,39 +65,6 @@ pub(super) async fn ask_for(
 pub(super) async fn ask_for_wait(connection: &mut Connection) -> Result<(), Away> {
     let asked = cmd("WAIT").arg(0).arg(1).query_async::<usize>(connection).await;
     Ok(asked.map(|_| ())?)
-}
-
-fn lacks(commands: &str) -> String {
-    format!("it does not have {commands}: it is too old, of another kind, or they were renamed")
-}
-
-fn forbids(commands: &str) -> String {
-    format!("it does not allow this user {commands}")
-}
-
-/// What an answer refuses, where it names a command or says what it is about. Texts of a request are left out.
-pub(super) fn refused(error: &RedisError) -> Option<String> {
-    let detail = error.detail()?;
-    let named = |before: &str| {
-        let (_, rest) = detail.split_once(before)?;
-        let name = rest.split(['\'', '`']).next()?;
-        let is_name = |c: char| c.is_ascii_alphanumeric() || "|-_.".contains(c);
-        let is_one = (1..=NAME).contains(&name.len()) && name.chars().all(is_name);
-        is_one.then(|| name.replace('|', " ").to_ascii_uppercase())
-    };
-    match error.code()? {
-        "NOPERM" => Some(match named("run the '") {
-            Some(name) => forbids(&name),
-            None if detail.contains("channel") => forbids("the channels that are used"),
-            None => forbids("the keys that are used"),
-        }),
-        "ERR" if detail.contains("The user executing the script") => {
-            Some(forbids("what a script does"))
-        }
-        "ERR" if detail.contains("compiling script") => Some(lacks("scripts as Redis 7 does")),
-        "ERR" => UNKNOWN.into_iter().find_map(named).map(|name| lacks(&name)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

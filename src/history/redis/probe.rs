@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::link::{Away, Server};
+use super::away::Away;
+use super::link::Server;
 use crate::clock::Rounds;
 
 /// How often the path is tried.

@@ -19,9 +19,10 @@ use super::super::terms::is_free;
 use super::super::{
     Append, AppendError, Asked, EventReceipt, LEAST_KEY_WINDOW, Receipt, Superseded,
 };
+use super::away::{Away, away};
 use super::entry;
 use super::keys::hex;
-use super::link::{Away, Link, Server, away};
+use super::link::{Link, Server};
 use super::log_state::LogState;
 use super::scripts;
 use crate::clock::within;

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use redis::{RedisError, RedisResult};
 
 use super::super::{ListTopics, Moment, Newest, NewestPage, Page, Read, Since, TopicSummary};
+use super::away::{Away, away};
 use super::entry;
-use super::link::{Away, Link, Server, away};
+use super::link::{Link, Server};
 use super::log_state::LogState;
 use super::reads::{Found, IndexEntry, LOSSES_OF_A_PAGE, LOSSES_OF_VALUES, Reads};
 use super::recent::Recent;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use redis::RedisResult;
 use tokio::sync::Notify;
 
-use super::link::{Away, Link, Server, away};
+use super::away::{Away, away};
+use super::link::{Link, Server};
 use super::log_state::LogState;
 use super::publisher::PATIENCE;
 use super::reads::IndexEntry;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use redis::RedisResult;
 
+use super::away::Away;
 use super::connection::Connection;
-use super::link::Away;
 use super::{needs, scripts};
 
 /// How long a turn lasts without a word from its holder.
