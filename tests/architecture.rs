@@ -43,20 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// Arrows between the modules of a module that go back, so that these stand in no order. None may be added.
 const BACK: &[(&str, &[(&str, &str)])] = &[
-    ("history/redis", &[("link", "nodes"), ("locator", "link"), ("needs", "link")]),
-    (
-        "history/sqlite",
-        &[
-            ("back_page", "reader"),
-            ("page", "reader"),
-            ("space", "store"),
-            ("stays", "retention"),
-            ("writer", "opened"),
-            ("writer", "room"),
-        ],
-    ),
     ("protocol", &[("stream", "native")]),
-    ("server", &[("targets", "line")]),
     (
         "session",
         &[

@@ -2,29 +2,27 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use tracing::{error, info};
 
+use super::super::Feed;
 use super::super::clock_steps::Dating;
 use super::super::memory::log::Log;
-use super::super::{EventReceipt, Feed, IdempotencyKey};
-use super::epochs::Epochs;
+use super::disk::Disk;
 use super::failure::Failure;
 use super::group_commit::Shared;
 use super::joined::Joined;
 use super::open::{Directory, Noted, OpenError};
 use super::past::Past;
 use super::readers::Readers;
-use super::room::Room;
-use super::rows::{EndingRow, Outcome, ReceiptRow, RowResult};
+use super::recall::recall;
 use super::space::{Bounds, Reserve};
 use super::store::Store;
 use super::writer::Writer;
 use super::{SqliteHistory, checkpoints};
 use crate::clock::Clock;
 use crate::config::{self, Rules};
-use crate::model::{Cursor, Timestamp};
+use crate::model::Cursor;
 
 /// A history that is open and not yet written to.
 pub struct Opened {
@@ -81,18 +79,8 @@ impl Opened {
             epochs,
             memories,
         };
-        let writer = Writer {
-            shared: shared.clone(),
-            directory: directory.clone(),
-            readers,
-            acknowledged: store.log().committed,
-            store: Some(store),
-            rules,
-            room: Room::new(reserve, bounds),
-            is_failing: false,
-            config,
-            clock,
-        };
+        let disk = Disk::new(directory.clone(), readers, store, reserve, bounds);
+        let writer = Writer::new(shared.clone(), disk, config, rules, clock);
         let thread = thread::Builder::new().name("history-writer".to_owned());
         let writer = Mutex::new(Some(thread.spawn(move || writer.run())?));
         Ok(SqliteHistory { shared, joined, directory, commit_timeout, writer })
@@ -140,39 +128,4 @@ fn begin(
         Failure::Busy(_) => OpenError::Locked(directory.path().to_owned()),
         Failure::NotStored(reason) | Failure::Unknown(reason) => directory.damaged(reason),
     })
-}
-
-/// Recalls what outlives a restart beside the events: results of publishes, and values that end by themselves.
-fn recall(log: &mut Log, store: &Store, clock: Clock) -> RowResult<()> {
-    let (head, epochs) = (log.head(), &store.past().epochs);
-    for receipt in ReceiptRow::all(&store.db)? {
-        remember(log, receipt, head, epochs, clock);
-    }
-    let now = Timestamp::from(clock.time()).millis();
-    for row in EndingRow::all(&store.db)? {
-        let left = row.left(now, log.steps());
-        log.restore(row.topic, epochs.place(head, row.sequence), row.envelope, left);
-    }
-    Ok(())
-}
-
-/// Remembers the result of a publish from before a restart.
-pub(super) fn remember(
-    log: &mut Log,
-    row: ReceiptRow,
-    head: Cursor,
-    epochs: &Epochs,
-    clock: Clock,
-) {
-    let time = Timestamp::from_millis(row.time);
-    let now = Timestamp::from(clock.time()).millis();
-    let age = now.saturating_sub(row.aged(log.steps()));
-    let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
-    let events = row.events.into_iter().map(|Outcome { topic, number, superseded }| {
-        let cursor = number.map(|number| epochs.place(head, number));
-        EventReceipt { cursor, topic, time, superseded }
-    });
-    let asked = row.request.into();
-    let key = IdempotencyKey { scope: row.scope, asked, is_in_series: false };
-    log.remember(key, events.collect(), age);
 }

@@ -8,10 +8,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::super::Removal;
 use super::super::clock_steps::ClockSteps;
+use super::removable::Removable;
 use super::rows::{LogRow, RowResult, TopicRow, collect, integer};
 use super::stays::Spared;
 use crate::config::{Rule, Rules};
-use crate::model::{Envelope, Timestamp, Topic};
+use crate::model::{Timestamp, Topic};
 
 /// How many events one transaction removes beside as many as it adds.
 pub(super) const REMOVED_AT_A_TIME: usize = 512;
@@ -123,37 +124,6 @@ pub(super) struct Removing<'a> {
     pub(super) left: usize,
 }
 
-/// An event about to be removed.
-pub(super) struct Removable {
-    pub(super) sequence: u64,
-    pub(super) topic: i64,
-    pub(super) time: i64,
-    /// Its texts beside its topic, in bytes.
-    pub(super) bytes: u64,
-    /// It removes its topic's current value, and so is none that could stay.
-    pub(super) is_tombstone: bool,
-}
-
-impl Removable {
-    const COLUMNS: &str = "sequence, topic, time, \
-        octet_length(data) + ifnull(octet_length(type), 0) + ifnull(octet_length(envelope), 0), envelope";
-
-    fn read(row: &rusqlite::Row<'_>) -> RowResult<Self> {
-        let (sequence, bytes): (i64, i64) = (row.get(0)?, row.get(3)?);
-        let (sequence, bytes) = (sequence as u64, bytes as u64);
-        let envelope = row.get_ref(4)?.as_blob_or_null().ok().flatten();
-        let envelope = envelope.and_then(Envelope::read_whole);
-        let is_tombstone = envelope.is_some_and(|envelope| envelope.removed().is_some());
-        Ok(Self { sequence, topic: row.get(1)?, time: row.get(2)?, bytes, is_tombstone })
-    }
-
-    /// The event of a number, where it is kept.
-    pub(super) fn at(db: &Connection, sequence: u64) -> RowResult<Option<Self>> {
-        let sql = format!("SELECT {} FROM events WHERE sequence = ?1", Self::COLUMNS);
-        Ok(collect(db, &sql, (integer(sequence),), Self::read)?.pop())
-    }
-}
-
 impl Removing<'_> {
     /// Removes what is over the bounds of the topics that were added to.
     pub(super) fn over_bounds(&mut self, rules: &Rules) -> RowResult<()> {
@@ -185,7 +155,7 @@ impl Removing<'_> {
             bytes > max_bytes + state.bytes || (before - bytes < excess && bytes > least)
         };
         while self.left > 0 && is_over(self.others()) {
-            self.skip_stays()?;
+            self.spared.skip(self.transaction)?;
             let sql = format!(
                 "SELECT {} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT 2",
                 Removable::COLUMNS
@@ -264,13 +234,45 @@ impl Removing<'_> {
         Ok(oldest.len())
     }
 
+    /// Lets an event stay where its topic's rule says so; whether it does.
+    fn lets_stay(&mut self, event: &Removable, rules: &Rules) -> RowResult<bool> {
+        let Self { transaction, topics, spared, .. } = self;
+        match topics.numbered(transaction, event.topic)? {
+            Some(topic) => spared.lets_stay(transaction, event, topic, rules),
+            None => Ok(false),
+        }
+    }
+
+    /// Removes what stayed for being the newest of its topic, and is that no longer.
+    pub(super) fn replaced(&mut self, sequence: u64) -> RowResult<()> {
+        if self.spared.has(self.transaction, sequence)?
+            && let Some(event) = Removable::at(self.transaction, sequence)?
+        {
+            self.remove(&event)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest of what stays where that is too much.
+    pub(super) fn over_stays(&mut self) -> RowResult<()> {
+        while self.left > 0
+            && let Some(sequence) = self.spared.surplus(self.transaction)?
+        {
+            match Removable::at(self.transaction, sequence)? {
+                Some(event) => self.remove(&event)?,
+                None => self.spared.is_gone(self.transaction, sequence)?,
+            }
+        }
+        Ok(())
+    }
+
     /// What is kept beside what stays costs.
     fn others(&self) -> u64 {
         self.log.bytes.saturating_sub(self.spared.bytes)
     }
 
-    pub(super) fn remove(&mut self, event: &Removable) -> RowResult<()> {
-        self.is_gone(event.sequence)?;
+    fn remove(&mut self, event: &Removable) -> RowResult<()> {
+        self.spared.is_gone(self.transaction, event.sequence)?;
         let deleted = self
             .transaction
             .prepare_cached("DELETE FROM events WHERE sequence = ?1")?

@@ -10,13 +10,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use rusqlite::Connection;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::failure::Failure;
 use super::open::{Directory, length, pragma};
-use super::retention::Removing;
-use super::rows::collect;
-use super::store::Store;
 use crate::config;
 
 /// The most of a file system that is kept back, as a divisor.
@@ -82,46 +78,6 @@ impl Directory {
     pub(super) fn surplus(&self, db: &Connection) -> rusqlite::Result<u64> {
         let whole = pragma(db, "page_count")? * pragma(db, "page_size")?;
         Ok(length(&self.database()).saturating_sub(whole))
-    }
-}
-
-impl Store {
-    /// By how much the database will be over its bound with what comes, in bytes.
-    pub(super) fn excess(&self, coming: u64) -> rusqlite::Result<u64> {
-        Ok((used(&self.db)? + coming).saturating_sub(self.max.database + self.spared.bytes))
-    }
-
-    /// Removes some of the oldest events where the database will be over its bound with what comes; how
-    /// many.
-    pub(super) fn remove_excess(&mut self, coming: u64, most: usize) -> Result<usize, Failure> {
-        let excess = self.excess(coming).map_err(|error| Failure::before_commit(error.into()))?;
-        let (max_bytes, mut spared, mut left) = (self.max.cost, self.spared, most);
-        self.transact(|transaction, log, topics, rules| {
-            let spared = &mut spared;
-            let mut removal = Removing { transaction, log, topics, spared, left };
-            removal.over_all(rules, max_bytes, excess)?;
-            removal.over_stays()?;
-            left = removal.left;
-            Ok(())
-        })?;
-        self.spared = spared;
-        Ok(most - left)
-    }
-
-    /// Gives some free pages of the database back.
-    pub(super) fn vacuum(&mut self, pages: usize) -> Result<(), Failure> {
-        self.transact(|transaction, _, _, _| {
-            // Each step gives one page back.
-            collect(transaction, &format!("PRAGMA incremental_vacuum({pages})"), (), |_| Ok(()))?;
-            Ok(())
-        })
-    }
-
-    /// Moves all of SQLite's log into the database, so that it begins anew, if that can be.
-    pub(super) fn empty_log(&self) {
-        if let Err(error) = checkpoint(&self.db, "TRUNCATE") {
-            warn!(%error, "no checkpoint was made");
-        }
     }
 }
 

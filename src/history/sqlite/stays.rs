@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::retention::{Removable, Removing};
+use super::removable::Removable;
 use super::rows::{RowResult, TopicRow, integer, number};
 use crate::config::{self, Rules, Storage};
 use crate::model::Topic;
@@ -48,6 +48,76 @@ impl Spared {
     pub(super) fn is_over(&self) -> bool {
         self.count > self.max_count || self.bytes > self.max_bytes
     }
+
+    /// Goes past what is known to stay, in one step however much that is: after a start, all of it is before what may
+    /// be removed.
+    pub(super) fn skip(&mut self, db: &Connection) -> RowResult<()> {
+        if !self.is_current || self.upto >= self.newest {
+            return Ok(());
+        }
+        let sql = "SELECT sequence FROM events WHERE sequence > ?1 AND NOT EXISTS \
+                   (SELECT 1 FROM stays WHERE stays.sequence = events.sequence) ORDER BY sequence LIMIT 1";
+        let mut next = db.prepare_cached(sql)?;
+        let next = next.query_row((integer(self.upto),), |row| number(row, 0)).optional()?;
+        self.upto = next.map_or(self.newest, |next| next - 1);
+        Ok(())
+    }
+
+    /// Lets an event stay where it is the newest of its topic and its rule says so; whether it does.
+    pub(super) fn lets_stay(
+        &mut self,
+        db: &Connection,
+        event: &Removable,
+        topic: &TopicRow,
+        rules: &Rules,
+    ) -> RowResult<bool> {
+        let is_newest = topic.last == event.sequence;
+        if !is_newest || event.is_tombstone || !rules.of(&topic.name).keeps_newest(Storage::Disk) {
+            return Ok(false);
+        }
+        let bytes = event.cost(topic);
+        let sql = "INSERT OR IGNORE INTO stays (sequence, bytes) VALUES (?1, ?2)";
+        let mut insert = db.prepare_cached(sql)?;
+        if insert.execute((integer(event.sequence), integer(bytes)))? > 0 {
+            self.count += 1;
+            self.bytes += bytes;
+            self.newest = self.newest.max(event.sequence);
+        }
+        Ok(true)
+    }
+
+    /// Whether the event of this number stays.
+    pub(super) fn has(&self, db: &Connection, sequence: u64) -> RowResult<bool> {
+        if sequence > self.newest {
+            return Ok(false);
+        }
+        let mut select = db.prepare_cached("SELECT 1 FROM stays WHERE sequence = ?1")?;
+        Ok(select.exists((integer(sequence),))?)
+    }
+
+    /// The oldest of what stays, where that is more than may.
+    pub(super) fn surplus(&self, db: &Connection) -> RowResult<Option<u64>> {
+        if !self.is_over() {
+            return Ok(None);
+        }
+        let sql = "SELECT sequence FROM stays ORDER BY sequence LIMIT 1";
+        Ok(db.prepare_cached(sql)?.query_row((), |row| number(row, 0)).optional()?)
+    }
+
+    /// Notes that an event is no longer there, where it stayed.
+    pub(super) fn is_gone(&mut self, db: &Connection, sequence: u64) -> RowResult<()> {
+        if sequence > self.newest {
+            return Ok(());
+        }
+        let sql = "DELETE FROM stays WHERE sequence = ?1 RETURNING bytes";
+        let mut delete = db.prepare_cached(sql)?;
+        let bytes = delete.query_row((integer(sequence),), |row| number(row, 0)).optional()?;
+        if let Some(bytes) = bytes {
+            self.count = self.count.saturating_sub(1);
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        Ok(())
+    }
 }
 
 /// Whether all that is listed would stay by these rules too, which may be others than before the start.
@@ -63,99 +133,6 @@ fn are_current(db: &Connection, rules: &Rules) -> RowResult<bool> {
         }
     }
     Ok(true)
-}
-
-impl Removing<'_> {
-    /// Goes past what is known to stay, in one step however much that is: after a start, all of it is before what may
-    /// be removed.
-    pub(super) fn skip_stays(&mut self) -> RowResult<()> {
-        if !self.spared.is_current || self.spared.upto >= self.spared.newest {
-            return Ok(());
-        }
-        let sql = "SELECT sequence FROM events WHERE sequence > ?1 AND NOT EXISTS \
-                   (SELECT 1 FROM stays WHERE stays.sequence = events.sequence) ORDER BY sequence LIMIT 1";
-        let mut next = self.transaction.prepare_cached(sql)?;
-        let next = next.query_row((integer(self.spared.upto),), |row| number(row, 0)).optional()?;
-        self.spared.upto = next.map_or(self.spared.newest, |next| next - 1);
-        Ok(())
-    }
-
-    /// Lets an event stay where it is the newest of its topic and its rule says so; whether it does.
-    pub(super) fn lets_stay(&mut self, event: &Removable, rules: &Rules) -> RowResult<bool> {
-        let Some(topic) = self.topics.numbered(self.transaction, event.topic)? else {
-            return Ok(false);
-        };
-        let is_newest = topic.last == event.sequence;
-        if !is_newest || event.is_tombstone || !rules.of(&topic.name).keeps_newest(Storage::Disk) {
-            return Ok(false);
-        }
-        let bytes = event.cost(topic);
-        let sql = "INSERT OR IGNORE INTO stays (sequence, bytes) VALUES (?1, ?2)";
-        let mut insert = self.transaction.prepare_cached(sql)?;
-        if insert.execute((integer(event.sequence), integer(bytes)))? > 0 {
-            self.spared.count += 1;
-            self.spared.bytes += bytes;
-            self.spared.newest = self.spared.newest.max(event.sequence);
-        }
-        Ok(true)
-    }
-
-    /// Removes what stayed for being the newest of its topic, and is that no longer.
-    pub(super) fn replaced(&mut self, sequence: u64) -> RowResult<()> {
-        if self.stays(sequence)?
-            && let Some(event) = Removable::at(self.transaction, sequence)?
-        {
-            self.remove(&event)?;
-        }
-        Ok(())
-    }
-
-    /// Removes the oldest of what stays where that is too much.
-    pub(super) fn over_stays(&mut self) -> RowResult<()> {
-        while self.left > 0 && self.spared.is_over() {
-            let sql = "SELECT sequence FROM stays ORDER BY sequence LIMIT 1";
-            let mut oldest = self.transaction.prepare_cached(sql)?;
-            let Some(sequence) = oldest.query_row((), |row| number(row, 0)).optional()? else {
-                return Ok(());
-            };
-            match Removable::at(self.transaction, sequence)? {
-                Some(event) => self.remove(&event)?,
-                None => self.is_gone(sequence)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn stays(&self, sequence: u64) -> RowResult<bool> {
-        if sequence > self.spared.newest {
-            return Ok(false);
-        }
-        let mut select =
-            self.transaction.prepare_cached("SELECT 1 FROM stays WHERE sequence = ?1")?;
-        Ok(select.exists((integer(sequence),))?)
-    }
-
-    /// Notes that an event is no longer there, where it stayed.
-    pub(super) fn is_gone(&mut self, sequence: u64) -> RowResult<()> {
-        if sequence > self.spared.newest {
-            return Ok(());
-        }
-        let sql = "DELETE FROM stays WHERE sequence = ?1 RETURNING bytes";
-        let mut delete = self.transaction.prepare_cached(sql)?;
-        let bytes = delete.query_row((integer(sequence),), |row| number(row, 0)).optional()?;
-        if let Some(bytes) = bytes {
-            self.spared.count = self.spared.count.saturating_sub(1);
-            self.spared.bytes = self.spared.bytes.saturating_sub(bytes);
-        }
-        Ok(())
-    }
-}
-
-impl Removable {
-    /// What it costs, as every history counts it.
-    pub(super) fn cost(&self, topic: &TopicRow) -> u64 {
-        self.bytes + (topic.name.as_str().len() + crate::model::Event::OVERHEAD_BYTES) as u64
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What the writer does to the database: one transaction for a group of publishes and whatever
 //! retention is due with it.
 
+mod surplus;
+
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -66,7 +68,7 @@ pub(super) struct Store {
     pub(super) max: Bounds,
     receipts_window: Duration,
     expiries: Vec<Expiry>,
-    pub(super) spared: Spared,
+    spared: Spared,
     /// This start made the log, so that no number of it was ever given.
     is_new: bool,
     /// What was removed and is to be told.

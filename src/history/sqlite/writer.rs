@@ -15,14 +15,12 @@ use tracing::{error, info, warn};
 use super::super::Removal;
 use super::super::clock_steps::ClockSteps;
 use super::super::memory::log::results;
+use super::disk::Disk;
 use super::failure::{Failure, Trouble};
 use super::group_commit::{Numbered, Shared, Work};
-use super::open::Directory;
-use super::opened::remember;
 use super::queue::Forget;
 use super::reader::{Reader, Wanted};
-use super::readers::Readers;
-use super::room::Room;
+use super::recall::remember;
 use super::rows::{Outcome, ReceiptRow, RowResult};
 use super::store::{Group, Store};
 use super::strangers;
@@ -42,28 +40,35 @@ const TIDY: Duration = Duration::from_millis(50);
 
 /// The writer of one database.
 pub(super) struct Writer {
-    pub(super) shared: Arc<Shared>,
-    pub(super) directory: Arc<Directory>,
-    pub(super) readers: Arc<Readers>,
-    pub(super) config: config::History,
-    pub(super) rules: Rules,
-    pub(super) clock: Clock,
-    pub(super) room: Room,
+    shared: Arc<Shared>,
+    disk: Disk,
+    config: config::History,
+    rules: Rules,
+    clock: Clock,
     /// Whether the last thing that was written failed, and the log said so.
-    pub(super) is_failing: bool,
-    /// None while the disk can't be trusted.
-    pub(super) store: Option<Store>,
+    is_failing: bool,
     /// The newest number of an acknowledged publish.
-    pub(super) acknowledged: u64,
+    acknowledged: u64,
 }
 
 impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        disk: Disk,
+        config: config::History,
+        rules: Rules,
+        clock: Clock,
+    ) -> Self {
+        let acknowledged = disk.store.as_ref().map_or(0, |store| store.log().committed);
+        Self { shared, disk, config, rules, clock, is_failing: false, acknowledged }
+    }
+
     /// Writes until the history stops.
     pub(super) fn run(mut self) {
         let mut patience = Duration::ZERO;
         loop {
             let work = self.shared.next_work(patience, |topic| {
-                let standing = self.store.as_ref()?.standing(topic);
+                let standing = self.disk.store.as_ref()?.standing(topic);
                 standing.inspect_err(|error| error!(%error, "a topic can't be read")).ok()
             });
             patience = IDLE;
@@ -78,8 +83,8 @@ impl Writer {
         }
         self.finish();
         // What nobody has verified stays as it is.
-        self.checkpoint("TRUNCATE");
-        if let Err(error) = self.directory.sync() {
+        self.disk.checkpoint("TRUNCATE");
+        if let Err(error) = self.disk.directory.sync() {
             warn!(%error, "the head of the history was not synced");
         }
     }
@@ -91,7 +96,7 @@ impl Writer {
             let state = self.shared.lock();
             (state.log.last(), state.log.steps().clone())
         };
-        let Some(store) = &mut self.store else { return };
+        let Some(store) = &mut self.disk.store else { return };
         if last > store.log().committed || steps != store.past().steps {
             let group = Group { last, steps, ..Group::default() };
             let outcome = store.commit(&group, self.clock.time());
@@ -101,7 +106,7 @@ impl Writer {
 
     fn commit(&mut self, numbered: Vec<Numbered>) {
         let group = self.group(&numbered);
-        let outcome = match &mut self.store {
+        let outcome = match &mut self.disk.store {
             // Numbers in memory alone need the disk only to be reserved.
             Some(store) if group.events.is_empty() && group.receipts.is_empty() => {
                 match store.log().reserved >= group.last {
@@ -109,18 +114,19 @@ impl Writer {
                     false => store.commit(&group, self.clock.time()),
                 }
             }
-            Some(_) => self.make_room(&group).and_then(|()| self.store(&group)),
+            Some(_) => self.disk.make_room(&group).and_then(|()| self.store(&group)),
             None => Err(Failure::NotStored("the disk has failed".to_owned())),
         };
         self.note(&outcome);
         let (reserved, removed) = (self.reserved(), self.take_removed());
         self.shared.committed(numbered, outcome, reserved, &removed);
-        self.shrink_now_and_then();
+        if let Err(failure) = self.disk.shrink_now_and_then() {
+            self.fail(&failure);
+        }
     }
 
     fn store(&mut self, group: &Group) -> Result<(), Failure> {
-        let failed = || Failure::NotStored("the disk has failed".to_owned());
-        self.store.as_mut().ok_or_else(failed)?.commit(group, self.clock.time())
+        self.disk.trusted()?.commit(group, self.clock.time())
     }
 
     /// What of these publishes goes to the disk.
@@ -163,7 +169,7 @@ impl Writer {
 
     /// What was removed from the disk and is to be told.
     fn take_removed(&mut self) -> Vec<Removal> {
-        self.store.as_mut().map(Store::take_removed).unwrap_or_default()
+        self.disk.store.as_mut().map(Store::take_removed).unwrap_or_default()
     }
 
     fn tell_removed(&mut self) {
@@ -172,7 +178,7 @@ impl Writer {
     }
 
     fn reserved(&self) -> u64 {
-        self.store.as_ref().map_or(0, |store| store.log().reserved)
+        self.disk.store.as_ref().map_or(0, |store| store.log().reserved)
     }
 
     /// Notes beside the database what was committed, or that the disk can't be trusted.
@@ -180,9 +186,9 @@ impl Writer {
         match outcome {
             Ok(()) => {
                 self.is_failing = false;
-                let Some(store) = &self.store else { return };
+                let Some(store) = &self.disk.store else { return };
                 self.acknowledged = store.log().committed;
-                if let Err(error) = self.directory.set_head(self.acknowledged) {
+                if let Err(error) = self.disk.directory.set_head(self.acknowledged) {
                     warn!(%error, "the head of the history was not noted");
                 }
             }
@@ -190,7 +196,7 @@ impl Writer {
             Err(Failure::Full | Failure::Busy(_)) if self.is_failing => {}
             Err(Failure::Full) => {
                 self.is_failing = true;
-                let (free, needed) = (self.directory.free(), self.needed());
+                let (free, needed) = (self.disk.directory.free(), self.disk.needed());
                 warn!(
                     free,
                     needed,
@@ -200,12 +206,12 @@ impl Writer {
             }
             Err(Failure::Busy(reason)) => {
                 self.is_failing = true;
-                let who = strangers::named(&self.directory);
+                let who = strangers::named(&self.disk.directory);
                 warn!(%reason, "{who} is in the way of the history: events are refused until it ends");
             }
             Err(Failure::NotStored(reason) | Failure::Unknown(reason)) => {
                 error!(%reason, "the history can't be written to");
-                self.store = None;
+                self.disk.store = None;
             }
         }
     }
@@ -222,7 +228,7 @@ impl Writer {
                 *forget.upto.insert(last)
             }
         };
-        let removed = self.remove(|store, events| store.forget(&forget.topic, upto, events));
+        let removed = self.disk.remove(|store, events| store.forget(&forget.topic, upto, events));
         let result = match removed {
             Ok(0) => Ok(forget.removed),
             Ok(more) => {
@@ -240,7 +246,7 @@ impl Writer {
     }
 
     /// Takes a failure without a group as [`Shared::committed`] takes one with it.
-    pub(super) fn fail(&mut self, failure: &Failure) {
+    fn fail(&mut self, failure: &Failure) {
         self.note(&Err(failure.clone()));
         let (reserved, removed) = (self.reserved(), self.take_removed());
         self.shared.committed(Vec::new(), Err(failure.clone()), reserved, &removed);
@@ -255,10 +261,10 @@ impl Writer {
         }
         let tidied = self.tidy();
         let more = *tidied.as_ref().unwrap_or(&false);
-        match tidied.and_then(|_| self.keep_reserve()) {
+        match tidied.and_then(|_| self.disk.keep_reserve()) {
             Ok(()) if trouble.is_some() => self.retry_commit(),
             Ok(()) if more => {}
-            Ok(()) => self.rest(),
+            Ok(()) => self.disk.rest(),
             Err(failure) => self.fail(&failure),
         }
         more
@@ -266,7 +272,7 @@ impl Writer {
 
     /// Tries whether the disk can be written to again.
     fn retry_commit(&mut self) {
-        let last = self.store.as_ref().map_or(0, |store| store.log().committed);
+        let last = self.disk.store.as_ref().map_or(0, |store| store.log().committed);
         let steps = self.steps();
         let outcome = self.store(&Group { last, steps, ..Group::default() });
         self.note(&outcome);
@@ -285,14 +291,15 @@ impl Writer {
         let group = Group { last, steps, ..Group::default() };
         let is_stored = |store: &Store| store.past().steps == group.steps;
         loop {
-            let is_due = !self.store.as_ref().is_none_or(is_stored) || self.shared.lock().is_low();
+            let is_due =
+                !self.disk.store.as_ref().is_none_or(is_stored) || self.shared.lock().is_low();
             let more = if is_due {
                 self.store(&group)?;
                 false
             } else {
-                self.remove(|store, events| store.tidy(events, now))? || self.shrink()?
+                self.disk.remove(|store, events| store.tidy(events, now))? || self.disk.shrink()?
             };
-            if self.store.is_some() {
+            if self.disk.store.is_some() {
                 self.shared.lock().reserved = self.reserved();
             }
             if !more || since.elapsed() > TIDY {
@@ -307,18 +314,18 @@ impl Writer {
             Ok(()) => info!("the history can be written to again"),
             Err(reason) => {
                 error!(%reason, "the history still can't be written to");
-                self.store = None;
+                self.disk.store = None;
                 self.shared.lock().trouble = Some(Trouble::Broken(reason));
             }
         }
     }
 
     fn reopen(&mut self) -> Result<(), String> {
-        self.store = None;
+        self.disk.store = None;
         // Nobody may have the database open, so that its log is read anew from the disk.
-        let closed = self.readers.close();
-        self.directory.drop_caches().map_err(|error| error.to_string())?;
-        let mut store = Store::open(&self.directory, &self.config, &self.rules)
+        let closed = self.disk.readers.close();
+        self.disk.directory.drop_caches().map_err(|error| error.to_string())?;
+        let mut store = Store::open(&self.disk.directory, &self.config, &self.rules)
             .map_err(|error| error.to_string())?;
         if store.log().committed < self.acknowledged {
             return Err(format!(
@@ -339,7 +346,7 @@ impl Writer {
         }
         let reserved = store.log().reserved;
         self.acknowledged = store.log().committed;
-        self.store = Some(store);
+        self.disk.store = Some(store);
         drop(closed);
         self.shared.mended(has_turned_up, reserved);
         Ok(())
@@ -347,7 +354,7 @@ impl Writer {
 
     /// Whether the disk has events that were not let out, each as it was written.
     fn has_any_after(&self, head: Cursor) -> RowResult<bool> {
-        let reader = Reader::new(self.directory.reader()?)?;
+        let reader = Reader::new(self.disk.directory.reader()?)?;
         let wanted = Wanted {
             patterns: Arc::new([]),
             after: head.sequence,

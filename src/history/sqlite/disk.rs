@@ -1,22 +1,23 @@
-//! What the writer does so that there is room: for what is published, and for what is to be removed when
-//! there is none.
+//! The database as its one writer has it, and the room there is: for what is published, and for what is to be
+//! removed when there is none.
 //!
 //! What is published may never take the space that its removal would need. A checkpoint that has to have
 //! SQLite's log to itself is made here, between commits, with the broker's own readers kept
 //! waiting for as long as one page takes; for another process nobody waits.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
 use super::failure::Failure;
-use super::open::{BUSY, length, pragma};
+use super::open::{BUSY, Directory, length, pragma};
+use super::readers::Readers;
 use super::retention::REMOVED_AT_A_TIME;
 use super::rows::RowError;
 use super::space::{self, Bounds, LogLength, Reserve};
 use super::store::{Group, REMOVED_ON_A_FULL_DISK, Store};
 use super::strangers;
-use super::writer::Writer;
 use crate::model::Quiet;
 
 /// How often something is tried that failed for want of space, or for another process.
@@ -43,10 +44,14 @@ const INCREMENTAL: u64 = 2;
 /// What each event may cost in SQLite's log beside itself, in bytes: the pages that it changes.
 const CHANGED: u64 = 8 << 10;
 
-/// What is kept back of the disk, and who else is in the way.
-pub(super) struct Room {
-    pub(super) reserve: Reserve,
-    pub(super) bounds: Bounds,
+/// The database and its readers, what is kept back for it, and who else is in the way.
+pub(super) struct Disk {
+    pub(super) directory: Arc<Directory>,
+    pub(super) readers: Arc<Readers>,
+    /// None while the disk can't be trusted.
+    pub(super) store: Option<Store>,
+    reserve: Reserve,
+    bounds: Bounds,
     /// When the reserve was tried last.
     tried: Option<Instant>,
     /// When the file was made shorter last.
@@ -71,13 +76,24 @@ fn not_stored(error: rusqlite::Error) -> Failure {
     Failure::before_commit(RowError::from(error))
 }
 
-impl Room {
-    pub(super) fn new(reserve: Reserve, bounds: Bounds) -> Self {
-        Self { reserve, bounds, tried: None, shrunk: Instant::now(), log: Held::default() }
+impl Disk {
+    pub(super) fn new(
+        directory: Arc<Directory>,
+        readers: Arc<Readers>,
+        store: Store,
+        reserve: Reserve,
+        bounds: Bounds,
+    ) -> Self {
+        let (shrunk, log) = (Instant::now(), Held::default());
+        Self { directory, readers, store: Some(store), reserve, bounds, tried: None, shrunk, log }
     }
-}
 
-impl Writer {
+    /// The store, while the disk can be trusted.
+    pub(super) fn trusted(&mut self) -> Result<&mut Store, Failure> {
+        let failed = || Failure::NotStored("the disk has failed".to_owned());
+        self.store.as_mut().ok_or_else(failed)
+    }
+
     /// Has room for a group, or says why there is none.
     pub(super) fn make_room(&mut self, group: &Group) -> Result<(), Failure> {
         let bytes = group.events.iter().map(|event| event.cost() as u64).sum();
@@ -89,42 +105,42 @@ impl Writer {
 
     /// Has the reserve whole again, if it can be.
     pub(super) fn keep_reserve(&mut self) -> Result<(), Failure> {
-        if self.room.reserve.is_whole() {
+        if self.reserve.is_whole() {
             return Ok(());
         }
-        if !is_due(self.room.tried, AGAIN) {
+        if !is_due(self.tried, AGAIN) {
             return Err(Failure::Full);
         }
-        self.room.tried = Some(Instant::now());
-        if self.room.reserve.restore(&self.directory) {
+        self.tried = Some(Instant::now());
+        if self.reserve.restore(&self.directory) {
             return Ok(());
         }
         self.shrink()?;
         self.checkpoint("TRUNCATE");
-        if self.room.reserve.restore(&self.directory) { Ok(()) } else { Err(Failure::Full) }
+        if self.reserve.restore(&self.directory) { Ok(()) } else { Err(Failure::Full) }
     }
 
     /// Lets SQLite's log begin anew where it is long. Where another process is in the way, that is told, and
     /// the log may grow up to its limit.
     fn keep_log_short(&mut self) -> Result<(), Failure> {
-        let bounds = self.room.bounds;
+        let bounds = self.bounds;
         let Some(store) = &self.store else { return Ok(()) };
         let mut log = space::checkpoint(&store.db, "NOOP").map_err(not_stored)?;
         let is_file_long = length(&self.directory.wal()) > bounds.log_file;
         if log.written < bounds.log && !is_file_long {
-            self.room.log = Held::default();
+            self.log = Held::default();
             return Ok(());
         }
-        if is_due(self.room.log.tried, AGAIN) {
+        if is_due(self.log.tried, AGAIN) {
             // A file that keeps its length is written to faster.
             log = self.checkpoint(if is_file_long { "TRUNCATE" } else { "RESTART" });
             if log.is_moved {
-                self.room.log = Held::default();
+                self.log = Held::default();
                 return Ok(());
             }
-            self.room.log.tried = Some(Instant::now());
+            self.log.tried = Some(Instant::now());
         }
-        let held = &mut self.room.log;
+        let held = &mut self.log;
         let elapsed = held.since.get_or_insert_with(Instant::now).elapsed();
         let is_too_long = log.written >= bounds.longest_log;
         let is_to_tell = is_too_long || elapsed >= TOLD_AFTER;
@@ -152,7 +168,7 @@ impl Writer {
     /// its place in what was freed.
     fn keep_within(&mut self, coming: u64) -> Result<(), Failure> {
         let begun = Instant::now();
-        let bound = self.room.bounds.database;
+        let bound = self.bounds.database;
         while let Some(store) = &mut self.store {
             let excess = store.excess(coming).map_err(not_stored)?;
             if excess <= bound / 32 || begun.elapsed() > REMOVING {
@@ -168,7 +184,7 @@ impl Writer {
     /// Refuses what would leave no space for moving the log into the database: without that nothing can
     /// be removed any more.
     fn keep_way_out(&mut self, bytes: u64, events: u64) -> Result<(), Failure> {
-        let reserve = self.room.reserve.bytes();
+        let reserve = self.reserve.bytes();
         let free = self.directory.free();
         let logged = 2 * bytes + events * CHANGED;
         if reserve == 0 || free > logged + 4 * reserve {
@@ -191,7 +207,7 @@ impl Writer {
     /// What has to be free so that events are taken again, in bytes.
     pub(super) fn needed(&self) -> u64 {
         let growth = self.store.as_ref().map(|store| self.directory.growth(&store.db));
-        growth.and_then(Result::ok).unwrap_or(0).max(self.room.reserve.bytes())
+        growth.and_then(Result::ok).unwrap_or(0).max(self.reserve.bytes())
     }
 
     /// Does something that removes. On a full disk it has an empty log and less to do at once, then the reserve
@@ -200,25 +216,23 @@ impl Writer {
         &mut self,
         mut act: impl FnMut(&mut Store, usize) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let lost = || Failure::NotStored("the disk has failed".to_owned());
-        let store = self.store.as_mut().ok_or_else(lost)?;
-        let mut result = act(store, REMOVED_AT_A_TIME);
+        let mut result = act(self.trusted()?, REMOVED_AT_A_TIME);
         for is_reserve_needed in [false, true] {
             if !matches!(result, Err(Failure::Full)) {
                 break;
             }
             if is_reserve_needed {
-                self.room.reserve.give_up();
+                self.reserve.give_up();
             }
             self.checkpoint("TRUNCATE");
-            result = act(self.store.as_mut().ok_or_else(lost)?, REMOVED_ON_A_FULL_DISK);
+            result = act(self.trusted()?, REMOVED_ON_A_FULL_DISK);
         }
         result
     }
 
     /// Gives some of what is free in the database back to the file system; whether there is more.
     pub(super) fn shrink(&mut self) -> Result<bool, Failure> {
-        self.room.shrunk = Instant::now();
+        self.shrunk = Instant::now();
         let Some(store) = &self.store else { return Ok(false) };
         let is_able = pragma(&store.db, "auto_vacuum").map_err(not_stored)? == INCREMENTAL;
         let used = space::used(&store.db).map_err(not_stored)?;
@@ -238,17 +252,16 @@ impl Writer {
     }
 
     /// The same beside what is published, now and then.
-    pub(super) fn shrink_now_and_then(&mut self) {
-        if self.room.shrunk.elapsed() >= AGAIN
-            && let Err(failure) = self.shrink()
-        {
-            self.fail(&failure);
+    pub(super) fn shrink_now_and_then(&mut self) -> Result<(), Failure> {
+        if self.shrunk.elapsed() >= AGAIN {
+            self.shrink()?;
         }
+        Ok(())
     }
 
     /// Empties a log that nobody writes to at the moment.
     pub(super) fn rest(&mut self) {
-        if length(&self.directory.wal()) > self.room.bounds.moved {
+        if length(&self.directory.wal()) > self.bounds.moved {
             self.checkpoint("TRUNCATE");
         }
     }
