@@ -203,8 +203,8 @@ async fn fewer_rights_after_renewal_end_what_they_no_longer_cover() {
         WsClient::live(&server, &format!("?topic=a&topic=b&access_token={before}")).await;
     let fewer = token("ada", &["b"], &[], 60);
     assert_eq!(client.ask(1, json!({"op": "auth", "token": fewer})).await["op"], "ack");
-    let told = client.until("error").await;
-    assert_eq!((&told["code"], told.get("ref")), (&json!("forbidden"), None));
+    let refusal = client.until("error").await;
+    assert_eq!((&refusal["code"], refusal.get("ref")), (&json!("forbidden"), None));
     publish(&server, "a", 1).await;
     publish(&server, "b", 2).await;
     assert_eq!(client.until("event").await["data"], 2);
@@ -354,8 +354,8 @@ async fn a_page_of_a_development_server_works_with_an_open_broker_and_no_page_wi
             // A broker that lists none lets in its own pages alone.
             let is_open = !std::ptr::eq(server, &closed);
             assert_eq!(varies, is_open, "{origin} at {host}: {vary:?}");
-            let told = answer.headers().get("access-control-allow-origin");
-            assert!(!may || told.is_some_and(|told| told == origin), "{origin} at {host}");
+            let allowed = answer.headers().get("access-control-allow-origin");
+            assert!(!may || allowed.is_some_and(|allowed| allowed == origin), "{origin} at {host}");
         }
         let fields = [("origin", origin), ("host", host.as_str())];
         let socket = WsClient::connect_with(server, "?topic=a", &fields).await;

@@ -111,25 +111,25 @@ fn ops(frames: &[Value]) -> Vec<&str> {
 async fn by_every_transport(server: &TestServer, name: &str, value: &Value) -> Vec<Value> {
     let query = format!("?topic=s.*&{name}={}", value.to_string().trim_matches('"'));
     let first = at_connect(server, &query).await;
-    let told = |frames: &[Value]| -> Vec<_> {
+    let beginning = |frames: &[Value]| -> Vec<_> {
         let events = frames.iter().filter(|frame| frame["op"] == "event");
-        let told = events.map(|frame| {
+        let events = events.map(|frame| {
             (frame["topic"].clone(), frame["data"].clone(), frame["snapshot"].clone())
         });
-        told.collect()
+        events.collect()
     };
-    let expected = told(&first);
-    assert_eq!(told(&as_cbor(server, &query).await), expected, "CBOR");
+    let expected = beginning(&first);
+    assert_eq!(beginning(&as_cbor(server, &query).await), expected, "CBOR");
     let stream = SseClient::connect(server, &query, &[]).await;
-    assert_eq!(told(&over_a_stream(stream).await), expected, "an event stream");
+    assert_eq!(beginning(&over_a_stream(stream).await), expected, "an event stream");
     let stream = by_a_body(server, &json!({"topics": ["s.*"], name: value})).await;
-    assert_eq!(told(&over_a_stream(stream).await), expected, "a body");
+    assert_eq!(beginning(&over_a_stream(stream).await), expected, "a body");
     let mut client = WsClient::connect(server, "").await;
     let mut subscribe = json!({"op": "subscribe", "topics": ["s.*"], "ref": 7});
     subscribe[name] = value.clone();
     client.send(subscribe).await;
     let asked = until_live(&mut client).await;
-    assert_eq!(told(&asked), expected, "a request");
+    assert_eq!(beginning(&asked), expected, "a request");
     let replays = asked.iter().filter_map(|frame| frame.get("replay"));
     assert!(replays.into_iter().all(|reference| *reference == json!(7)), "{asked:?}");
     first
@@ -267,16 +267,16 @@ async fn since_a_time_that_the_clock_went_back_over_there_is_a_gap() {
     node.publish("s.a", &json!("set right")).await;
     redis.set_ahead(7_200);
     node.publish("s.a", &json!("later")).await;
-    let told = by_every_transport(&node, "since", &json!("-90m")).await;
+    let frames = by_every_transport(&node, "since", &json!("-90m")).await;
     assert_eq!(
-        (ops(&told), told[1]["data"].clone()),
+        (ops(&frames), frames[1]["data"].clone()),
         (vec!["gap", "event", "live"], json!("later"))
     );
-    let told = at_connect(&node, "?topic=s.*&since=-90m&last=2").await;
-    assert_eq!(ops(&told), ["gap", "event", "live"]);
-    assert_eq!(marked(&told, "snapshot"), ["set right", "later"]);
-    let told = at_connect(&node, "?topic=s.*&since=-90m&mode=latest").await;
-    assert_eq!(ops(&told), ["gap", "event", "live"]);
+    let frames = at_connect(&node, "?topic=s.*&since=-90m&last=2").await;
+    assert_eq!(ops(&frames), ["gap", "event", "live"]);
+    assert_eq!(marked(&frames, "snapshot"), ["set right", "later"]);
+    let frames = at_connect(&node, "?topic=s.*&since=-90m&mode=latest").await;
+    assert_eq!(ops(&frames), ["gap", "event", "live"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -293,9 +293,9 @@ async fn beside_a_place_they_act_only_after_a_gap() {
                 (ops(&resumed), marked(&resumed, "replay").len()),
                 (vec!["event", "live"], 3)
             );
-            let told = at_connect(server, &query(foreign)).await;
-            assert_eq!(ops(&told), ["gap", "event", "live"]);
-            assert_eq!(marked(&told, mark), expected);
+            let frames = at_connect(server, &query(foreign)).await;
+            assert_eq!(ops(&frames), ["gap", "event", "live"]);
+            assert_eq!(marked(&frames, mark), expected);
             let latest = at_connect(server, &format!("{}&mode=latest", query(foreign))).await;
             assert_eq!(marked(&latest, mark), expected);
         }

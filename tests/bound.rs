@@ -63,7 +63,7 @@ async fn hold(client: &mut WsClient, topic: &str) {
 }
 
 /// What the next events say: topic and data, or why the value ended.
-async fn told(reader: &mut WsClient, count: usize) -> Vec<(String, String)> {
+async fn changes(reader: &mut WsClient, count: usize) -> Vec<(String, String)> {
     let events = reader.events(count).await;
     let said = |event: &Value| {
         let text = |name: &str| event[name].as_str().expect("a text").to_owned();
@@ -112,14 +112,14 @@ async fn what_a_client_holds_ends_at_once_where_the_broker_ends_it_for_good() {
     let request = server.delete(&path).bearer_auth(API_KEY);
     assert_eq!(request.send().await.expect("an answer").status(), StatusCode::NO_CONTENT);
     assert_eq!(ended.closed().await.1, Some(1008));
-    assert_eq!(told(&mut reader, 2).await[1], said("ended", "left"));
+    assert_eq!(changes(&mut reader, 2).await[1], said("ended", "left"));
     let mut bad = client(&server, "").await;
     hold(&mut bad, "bad").await;
     for _ in 0..10 {
         bad.send_text("?").await;
     }
     assert_eq!(bad.closed().await.1, Some(4400));
-    assert_eq!(told(&mut reader, 2).await[1], said("bad", "left"));
+    assert_eq!(changes(&mut reader, 2).await[1], said("bad", "left"));
     let eve = token("eve", &[">"], &[">"], 600);
     let mut revoked = WsClient::connect(&server, &format!("?access_token={eve}")).await;
     hold(&mut revoked, "revoked").await;
@@ -127,7 +127,7 @@ async fn what_a_client_holds_ends_at_once_where_the_broker_ends_it_for_good() {
     let request = request.json(&json!({ "user": "eve" }));
     expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
     assert_eq!(revoked.closed().await.1, Some(4401));
-    assert_eq!(told(&mut reader, 2).await[1], said("revoked", "left"));
+    assert_eq!(changes(&mut reader, 2).await[1], said("revoked", "left"));
 }
 
 #[tokio::test]
@@ -146,13 +146,13 @@ async fn who_comes_back_in_time_replaces_its_values_and_nobody_sees_a_flicker() 
     let cut = Instant::now();
     drop(other);
     let all = [said("a", "a"), said("b", "b"), said("a", "again"), said("b", "left")];
-    assert_eq!(told(&mut reader, 4).await, all);
+    assert_eq!(changes(&mut reader, 4).await, all);
     assert!(cut.elapsed() >= linger, "not early");
     // What anybody else publishes ends with nobody.
     publish(&mut reader, json!({ "op": "publish", "topic": "a", "data": "free" })).await;
     hold(&mut holder, "c").await;
     holder.socket.close(None).await.expect("closed");
-    assert_eq!(told(&mut reader, 3).await[2], said("c", "left"));
+    assert_eq!(changes(&mut reader, 3).await[2], said("c", "left"));
 }
 
 #[tokio::test]
@@ -171,11 +171,11 @@ async fn who_repeats_a_publish_under_its_key_holds_the_value_from_then_on() {
     let repeat = publish(&mut second, keyed("a")).await;
     assert_eq!((&repeat["repeated"], &repeat["id"]), (&json!(true), &id));
     first.socket.close(None).await.expect("closed");
-    assert_eq!(told(&mut reader, 3).await[2], said("b", "left"));
+    assert_eq!(changes(&mut reader, 3).await[2], said("b", "left"));
     publish(&mut second, json!({ "op": "publish", "topic": "c", "data": "c" })).await;
-    assert_eq!(told(&mut reader, 1).await, [said("c", "c")], "nothing else ended");
+    assert_eq!(changes(&mut reader, 1).await, [said("c", "c")], "nothing else ended");
     second.socket.close(None).await.expect("closed");
-    assert_eq!(told(&mut reader, 1).await, [said("a", "left")]);
+    assert_eq!(changes(&mut reader, 1).await, [said("a", "left")]);
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn who_was_told_to_go_elsewhere_comes_back_though_it_closed() {
     .await;
     let request = server.delete(&format!("/v1/sessions/{}", ended.session)).bearer_auth(API_KEY);
     assert_eq!(request.send().await.expect("an answer").status(), StatusCode::NO_CONTENT);
-    assert_eq!(told(&mut reader, 1).await, [said("ended.a", "left")]);
+    assert_eq!(changes(&mut reader, 1).await, [said("ended.a", "left")]);
 }
 
 #[tokio::test]
@@ -253,14 +253,14 @@ async fn who_is_nobody_holds_values_too_and_they_go_by_what_ends_first() {
     let mut event = value("open.a", "a");
     event["ttl_ms"] = json!(200);
     publish(&mut nobody, event.clone()).await;
-    assert_eq!(told(&mut nobody, 2).await[1], said("open.a", "expired"));
+    assert_eq!(changes(&mut nobody, 2).await[1], said("open.a", "expired"));
     let mut other = WsClient::connect(&server, "").await;
     event["ttl_ms"] = json!(3_600_000);
     publish(&mut other, event).await;
     other.socket.close(None).await.expect("closed");
-    let told = nobody.events(2).await;
-    assert!(told[0]["expires"].is_string() && told[0].get("bound").is_none(), "{}", told[0]);
-    assert_eq!(told[1]["reason"], "left");
+    let events = nobody.events(2).await;
+    assert!(events[0]["expires"].is_string() && events[0].get("bound").is_none(), "{}", events[0]);
+    assert_eq!(events[1]["reason"], "left");
 }
 
 #[tokio::test]
@@ -273,7 +273,7 @@ async fn what_is_forgotten_is_not_ended() {
     let forget = server.delete("/v1/topics/a/events").bearer_auth(API_KEY);
     assert!(forget.send().await.expect("an answer").status().is_success());
     holder.socket.close(None).await.expect("closed");
-    assert_eq!(told(&mut reader, 3).await[2], said("b", "left"));
+    assert_eq!(changes(&mut reader, 3).await[2], said("b", "left"));
 }
 
 /// A client of a process, subscribed to everything.
@@ -303,11 +303,11 @@ async fn after_a_crash_values_stay_a_while_counted_from_the_start() {
     let mut back = at(&broker, "").await;
     publish(&mut back, value("c", "again")).await;
     assert_eq!(publish(&mut back, keyed).await["repeated"], true);
-    let ended = told(&mut reader, 2).await;
+    let ended = changes(&mut reader, 2).await;
     assert_eq!(ended, [said("c", "again"), said("a", "left")]);
     assert!(started.elapsed() >= Duration::from_secs(2), "not early");
     back.socket.close(None).await.expect("closed");
-    let mut ended = told(&mut reader, 2).await;
+    let mut ended = changes(&mut reader, 2).await;
     ended.sort();
     assert_eq!(ended, [said("c", "left"), said("d", "left")]);
     // Nothing of it is left for the next start.
@@ -317,7 +317,7 @@ async fn after_a_crash_values_stay_a_while_counted_from_the_start() {
     let mut back = at(&broker, "").await;
     hold(&mut back, "e").await;
     back.socket.close(None).await.expect("closed");
-    assert_eq!(told(&mut reader, 2).await, [said("e", "e"), said("e", "left")]);
+    assert_eq!(changes(&mut reader, 2).await, [said("e", "e"), said("e", "left")]);
 }
 
 /// Nodes take what they have not heard each other say that they read, once they have.
@@ -354,14 +354,14 @@ async fn what_was_held_at_a_killed_node_ends_after_its_lease_unless_its_client_c
     killed.signal("-KILL");
     let cut = Instant::now();
     publish(&mut back, value("b", "again")).await;
-    let mut ended = told(&mut reader, 3).await;
+    let mut ended = changes(&mut reader, 3).await;
     assert_eq!(ended.remove(0), said("b", "again"));
     ended.sort();
     assert_eq!(ended, [said("a", "left"), said("c", "left")]);
     // A lease of five seconds counts from its last word, a second before at most.
     assert!(cut.elapsed() >= Duration::from_secs(5), "after {:?}", cut.elapsed());
     back.socket.close(None).await.expect("closed");
-    let mut ended = told(&mut reader, 2).await;
+    let mut ended = changes(&mut reader, 2).await;
     ended.sort();
     assert_eq!(ended, [said("b", "left"), said("x", "left")]);
     // Where no node ran it counts from the start.
@@ -371,7 +371,7 @@ async fn what_was_held_at_a_killed_node_ends_after_its_lease_unless_its_client_c
     let next = node(&redis, &settings);
     let started = Instant::now();
     let mut reader = at(&next, "").await;
-    assert_eq!(told(&mut reader, 1).await, [said("d", "left")]);
+    assert_eq!(changes(&mut reader, 1).await, [said("d", "left")]);
     assert!(started.elapsed() >= Duration::from_secs(2), "after {:?}", started.elapsed());
 }
 
@@ -386,7 +386,7 @@ async fn at_any_node_a_value_ends_with_its_session_also_where_redis_was_away() {
         hold_soon(holder, topic).await;
         holder.socket.close(None).await.expect("closed");
     }
-    let mut all = told(&mut reader, 4).await;
+    let mut all = changes(&mut reader, 4).await;
     all.sort();
     assert_eq!(all, [said("a", "a"), said("a", "left"), said("b", "b"), said("b", "left")]);
     let mut holders = [at(&nodes[0], "").await, at(&nodes[1], "").await, at(&nodes[1], "").await];
@@ -401,17 +401,17 @@ async fn at_any_node_a_value_ends_with_its_session_also_where_redis_was_away() {
     drop(cut);
     tokio::time::sleep(Duration::from_secs(7)).await;
     drop(stands_still);
-    let mut ended = told(&mut reader, 2).await;
+    let mut ended = changes(&mut reader, 2).await;
     ended.sort();
     assert_eq!(ended, [said("c", "left"), said("d", "left")]);
     drop(stays);
-    assert_eq!(told(&mut reader, 1).await, [said("e", "left")]);
+    assert_eq!(changes(&mut reader, 1).await, [said("e", "left")]);
 }
 
 /// How many values each of the sessions holds that leave together.
 fn values_of_each() -> usize {
-    let told = std::env::var("FANFARE_BOUND_VALUES").ok();
-    told.map_or(100, |told| told.parse().expect("a number"))
+    let count = std::env::var("FANFARE_BOUND_VALUES").ok();
+    count.map_or(100, |count| count.parse().expect("a number"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ use fanfare::config::{Redis as RedisConfig, Storage};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use support::process::Process;
+use support::proxy::Proxy;
 use support::redis::Redis;
 use support::sse::SseClient;
 use support::ws::WsClient;
@@ -109,6 +110,32 @@ async fn whoever_has_events_forgotten_waits_for_a_hanging_redis_no_longer_than_a
     redis.signal("-STOP");
     let forget = timeout(Duration::from_millis(1_500), problem(node.delete("/v1/topics/a/events")));
     assert_eq!(forget.await.expect("in time"), (503, "unavailable".to_owned()));
+    redis.signal("-CONT");
+    eventually_ready(&node).await;
+}
+
+/// What is newest is read once it is refused: Redis hangs between the two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_waits_for_what_is_newest_no_longer_than_a_publisher() {
+    let redis = Redis::start();
+    let network = Proxy::to(redis.port).await;
+    let node = TestServer::with(|config| {
+        config.rules.default.storage = Storage::Redis;
+        config.redis = Some(RedisConfig::at(&format!("redis://127.0.0.1:{}", network.port)));
+    });
+    node.publish("a", &json!(1)).await;
+    let event = json!({"topic": "a", "data": 2, "if_latest": "absent"});
+    let publish = || problem(node.post("/v1/events").json(&event));
+    assert_eq!(publish().await, (412, "not_latest".to_owned()));
+    network.cut_at("unmet");
+    let hang = async {
+        network.cut_off().await;
+        redis.signal("-STOP");
+        network.cut(false, false);
+    };
+    let refused = async { tokio::join!(publish(), hang).0 };
+    let refused = timeout(Duration::from_millis(1_500), refused).await.expect("in time");
+    assert_eq!(refused, (412, "not_latest".to_owned()));
     redis.signal("-CONT");
     eventually_ready(&node).await;
 }

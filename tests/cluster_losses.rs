@@ -67,15 +67,15 @@ enum Frame {
 
 impl Transcript {
     async fn up_to_the_end(mut client: WsClient) -> Self {
-        let mut told = Self::default();
+        let mut transcript = Self::default();
         loop {
             let frame = client.next().await;
             match frame["op"].as_str().expect("an op") {
-                "event" if frame["topic"] == "end" => return told,
+                "event" if frame["topic"] == "end" => return transcript,
                 "event" if frame.get("snapshot").is_none() => {
                     let topic = frame["topic"].as_str().expect("a topic").to_owned();
                     let n = frame["data"][0].clone();
-                    told.frames.push(Frame::Event(cursor(&frame["id"]), topic, n));
+                    transcript.frames.push(Frame::Event(cursor(&frame["id"]), topic, n));
                 }
                 "gap" => {
                     let names = |topics: &Vec<Value>| {
@@ -85,7 +85,7 @@ impl Transcript {
                             .collect()
                     };
                     let topics = frame["topics"].as_array().map(names);
-                    told.frames.push(Frame::Gap(cursor(&frame["since"]), topics));
+                    transcript.frames.push(Frame::Gap(cursor(&frame["since"]), topics));
                 }
                 "bye" => panic!("{frame}"),
                 _ => {}
@@ -181,7 +181,7 @@ impl Audience {
         }
     }
 
-    async fn told(self) -> (Transcript, Transcript, Transcript, Vec<Transcript>) {
+    async fn transcripts(self) -> (Transcript, Transcript, Transcript, Vec<Transcript>) {
         let mut others = Vec::new();
         for other in self.others {
             others.push(other.await.expect("it is told"));
@@ -204,7 +204,7 @@ async fn superseded_values_of_one_topic_disturb_no_session_of_another_topic() {
     }
     let small = nodes[0].publish("other", &json!([1])).await;
     nodes[0].publish("end", &json!([0])).await;
-    let (all, newest, wildcard, others) = audience.told().await;
+    let (all, newest, wildcard, others) = audience.transcripts().await;
     for other in &others {
         assert_eq!((other.gaps(), other.events()), (0, 1), "{other:?}");
     }
@@ -242,7 +242,7 @@ async fn a_topic_that_keeps_one_event_tells_each_of_many_to_who_wants_every_one(
         published.extend(ids.into_iter().map(|id| (id, "value.a".to_owned())));
     }
     nodes[0].publish("end", &json!([0])).await;
-    let (all, newest, wildcard, others) = audience.told().await;
+    let (all, newest, wildcard, others) = audience.transcripts().await;
     assert!(newest.newest().map(|(id, _)| id) >= published.keys().next_back().copied());
     println!(
         "{} published; {} came and {} gaps; {} of the newest",
@@ -276,13 +276,13 @@ async fn a_delete_that_overtakes_delivery_is_a_gap_for_sessions_of_that_topic_al
     network.cut(false, false);
     there.publish("end", &json!([0])).await;
     let published = ids.iter().map(|id| (cursor(&json!(id)), "kept.a".to_owned())).collect();
-    let (all, newest, wildcard, others) = audience.told().await;
+    let (all, newest, wildcard, others) = audience.transcripts().await;
     assert_eq!(others.iter().map(|other| other.gaps() + other.events()).sum::<usize>(), 0);
-    for told in [all, newest, wildcard] {
-        assert_eq!(told.events(), 0, "{told:?}");
+    for transcript in [all, newest, wildcard] {
+        assert_eq!(transcript.events(), 0, "{transcript:?}");
         let names = |frame: &Frame| matches!(frame, Frame::Gap(_, Some(of)) if of == &["kept.a"]);
-        assert!(told.frames.iter().any(names), "{told:?}");
-        told.expect_nothing_unsaid(&published);
+        assert!(transcript.frames.iter().any(names), "{transcript:?}");
+        transcript.expect_nothing_unsaid(&published);
     }
 }
 
@@ -305,7 +305,7 @@ async fn a_hole_in_which_thousands_of_topics_lost_values_is_a_gap_for_their_sess
     sleep(Duration::from_secs(4)).await;
     network.cut(false, false);
     there.publish("end", &json!([0])).await;
-    let (all, newest, wildcard, others) = audience.told().await;
+    let (all, newest, wildcard, others) = audience.transcripts().await;
     wildcard.expect_nothing_unsaid(&published);
     published.retain(|_, topic| topic == "value.7");
     all.expect_nothing_unsaid(&published);
@@ -391,7 +391,7 @@ async fn whatever_fails_nothing_is_unsaid_and_nobody_hears_of_what_is_not_theirs
     };
     eventually("the end is told", ended).await;
     for (topic, audience) in audiences {
-        let (all, newest, wildcard, others) = audience.told().await;
+        let (all, newest, wildcard, others) = audience.transcripts().await;
         let of = |topic: &str| -> BTreeMap<_, _> {
             published.clone().into_iter().filter(|(_, of)| of == topic).collect()
         };

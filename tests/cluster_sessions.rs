@@ -265,9 +265,9 @@ async fn members_are_told_over_all_nodes_and_the_last_leave_of_a_person_at_once(
     let shown = ask(&nodes[1], "/v1/topics/room.a/presence").await;
     let shown = shown["members"].as_array().expect("members");
     let of_bob = shown.iter().find(|member| member["session"] == bob.session.as_str());
-    let mut told = hosts[0].1.members[&bob.session].clone();
-    told.as_object_mut().expect("an object").remove("change");
-    assert_eq!(of_bob, Some(&told));
+    let mut shown = hosts[0].1.members[&bob.session].clone();
+    shown.as_object_mut().expect("an object").remove("change");
+    assert_eq!(of_bob, Some(&shown));
     // Both at once: whichever comes first, the last one says that she is gone.
     drop((here, elsewhere));
     for (client, company) in &mut hosts {

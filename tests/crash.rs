@@ -376,15 +376,15 @@ fn the_checker_finds_each_fault() {
         client.received = received;
         history.check(&[client])
     };
-    let told = || vec![Received::Gap { topics: vec!["a".to_owned()] }];
+    let gap_of_it = || vec![Received::Gap { topics: vec!["a".to_owned()] }];
     let of_any = vec![Received::Gap { topics: Vec::new() }];
     let of_another = vec![Received::Gap { topics: vec!["b".to_owned()] }];
-    assert_eq!(forgetting([told(), received(&[3])].concat()), []);
+    assert_eq!(forgetting([gap_of_it(), received(&[3])].concat()), []);
     assert_eq!(forgetting([of_any, received(&[3])].concat()), []);
     let gap = Fault::Gap { client: client() };
     assert_eq!(forgetting([of_another, received(&[1, 2, 3])].concat()), [gap]);
     assert_eq!(forgetting(received(&[1, 3])), [Fault::Lost { client: client(), id: id(2) }]);
-    assert_eq!(forgetting(told()), [Fault::Lost { client: client(), id: id(3) }]);
+    assert_eq!(forgetting(gap_of_it()), [Fault::Lost { client: client(), id: id(3) }]);
 
     // What is kept from a session may be missing there, and must not come.
     let excepting = |received: Vec<Received>| {

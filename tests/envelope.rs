@@ -160,12 +160,12 @@ async fn a_tombstone_takes_a_topic_out_of_snapshots_and_lists_and_is_told_as_an_
     let left: Vec<_> =
         values(&server, "orders.%3E").await.iter().map(|event| event["data"].clone()).collect();
     assert_eq!(left, [3]);
-    let told = reader.events(5).await;
-    for event in &told[3..] {
+    let events = reader.events(5).await;
+    for event in &events[3..] {
         assert_eq!((&event["removed"], &event["data"]), (&json!(true), &Value::Null), "{event}");
         assert_eq!(event.get("reason"), None);
     }
-    assert_eq!(told[0].get("removed"), None);
+    assert_eq!(events[0].get("removed"), None);
     let topic = as_key(server.get("/v1/topics/orders.1")).send().await.expect("an answer");
     let topic = expect_status(topic, StatusCode::OK).await;
     assert_eq!((topic.get("latest"), &topic["retained"]), (None, &json!(2)));
@@ -184,9 +184,12 @@ async fn a_stream_of_bare_data_is_told_by_name_which_topic_is_gone() {
     published(&server, json!({"topic": "a.b", "type": "t", "data": 1})).await;
     let gone = published(&server, json!({"topic": "a.b", "type": "t", "removed": true})).await;
     assert_eq!(stream.any().await.expect("an event").event, "t");
-    let told = stream.any().await.expect("an event");
-    assert_eq!((told.event.as_str(), told.json()), ("fanfare.removed", json!({"topic": "a.b"})));
-    assert_eq!(Some(told.id.as_str()), gone["id"].as_str());
+    let removal = stream.any().await.expect("an event");
+    assert_eq!(
+        (removal.event.as_str(), removal.json()),
+        ("fanfare.removed", json!({"topic": "a.b"}))
+    );
+    assert_eq!(Some(removal.id.as_str()), gone["id"].as_str());
 }
 
 #[tokio::test]
@@ -195,14 +198,14 @@ async fn an_older_version_is_superseded_and_its_publisher_is_told_by_what() {
     let version =
         |number: u64| json!({"topic": "a", "data": number, "version": number, "epoch": "e"});
     published(&server, version(5)).await;
-    let told = publish(&server, version(5), StatusCode::OK).await;
-    let told = &told["events"][0];
-    assert_eq!((&told["superseded"], &told["version"]), (&json!(true), &json!(5)));
-    assert_eq!(told.get("id"), None);
+    let answer = publish(&server, version(5), StatusCode::OK).await;
+    let answer = &answer["events"][0];
+    assert_eq!((&answer["superseded"], &answer["version"]), (&json!(true), &json!(5)));
+    assert_eq!(answer.get("id"), None);
     let batch = json!({"events": [version(4), version(6), {"topic": "b", "data": 0}]});
-    let told = publish(&server, batch, StatusCode::CREATED).await;
+    let answer = publish(&server, batch, StatusCode::CREATED).await;
     let is_stored: Vec<_> =
-        told["events"].as_array().unwrap().iter().map(|event| event["id"].is_string()).collect();
+        answer["events"].as_array().unwrap().iter().map(|event| event["id"].is_string()).collect();
     assert_eq!(is_stored, [false, true, true]);
     let value = &values(&server, "a").await[0];
     assert_eq!(
@@ -335,17 +338,17 @@ async fn a_value_ends_when_its_time_is_over_and_everyone_is_told() {
     published(&server, json!({"topic": "seats.1", "data": "ann", "ttl_ms": 300, "version": 4}))
         .await;
     published(&server, json!({"topic": "seats.2", "data": "bob", "ttl_ms": 60_000})).await;
-    let told = reader.events(3).await;
+    let events = reader.events(3).await;
     let at = |name: &str, event: &Value| {
         let time = event[name].as_str().expect("a time").to_owned();
         fanfare::model::Timestamp::parse(&time).expect("a time").millis()
     };
-    assert_eq!(at("expires", &told[0]) - at("time", &told[0]), 300);
-    let ended = &told[2];
+    assert_eq!(at("expires", &events[0]) - at("time", &events[0]), 300);
+    let ended = &events[2];
     assert_eq!((&ended["topic"], &ended["removed"]), (&json!("seats.1"), &json!(true)));
     assert_eq!((&ended["reason"], &ended["version"]), (&json!("expired"), &json!(4)));
     assert!(ended["id"].is_string() && ended.get("expires").is_none());
-    assert!(at("time", ended) >= at("expires", &told[0]), "not early");
+    assert!(at("time", ended) >= at("expires", &events[0]), "not early");
     assert_eq!(values(&server, "seats.%3E").await.len(), 1);
 }
 
@@ -449,8 +452,8 @@ async fn no_trace_is_told_unless_the_operator_says_so_and_none_is_taken_from_a_m
     // The trace of a connection is not that of what is published over it.
     assert_eq!(writer.ask(2, json!({"op": "publish", "topic": "a", "data": 1})).await["op"], "ack");
     assert_eq!(writer.events(1).await[0].get("trace"), None);
-    let told = server.post("/v1/events").json(&json!({"topic": "a", "data": 1, "trace": TRACE}));
-    expect_status(told.send().await.expect("an answer"), StatusCode::UNPROCESSABLE_ENTITY).await;
+    let publish = server.post("/v1/events").json(&json!({"topic": "a", "data": 1, "trace": TRACE}));
+    expect_status(publish.send().await.expect("an answer"), StatusCode::UNPROCESSABLE_ENTITY).await;
 }
 
 #[tokio::test]

@@ -337,8 +337,8 @@ async fn check_ends(server: &TestServer, manifest: &Manifest) {
         // A stale publish does not revive it.
         let stale = json!({ "topic": topic, "data": 0, "version": version });
         let stale = server.post("/v1/events").bearer_auth(API_KEY).json(&stale);
-        let told = expect_status(stale.send().await.expect("an answer"), StatusCode::OK).await;
-        assert_eq!(told["events"][0]["superseded"], true, "{told}");
+        let answer = expect_status(stale.send().await.expect("an answer"), StatusCode::OK).await;
+        assert_eq!(answer["events"][0]["superseded"], true, "{answer}");
     }
     let gone = manifest.topics.keys().filter(|topic| topic.starts_with("carrying."));
     for topic in gone.filter(|topic| ["carrying.gone", "carrying.ends"].contains(&topic.as_str())) {

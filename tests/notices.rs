@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,8 +56,8 @@ async fn who_comes_and_goes_is_told_to_those_allowed_and_to_nobody_else() {
     let granted = token("eve", &["$presence.room.a"], &[], 600);
     let mut eve =
         WsClient::live(&server, &format!("?topic=%24presence.room.a&access_token={granted}")).await;
-    let told = notice(&mut operator).await;
-    assert_eq!(told, ("$sys.sessions".into(), "session.connected".into(), "eve".into()));
+    let first = notice(&mut operator).await;
+    assert_eq!(first, ("$sys.sessions".into(), "session.connected".into(), "eve".into()));
     notice(&mut operator).await; // the topic of her notices
     let refused = WsClient::connect(&server, &format!("?access_token={granted}")).await;
     notice(&mut operator).await;
@@ -68,9 +69,9 @@ async fn who_comes_and_goes_is_told_to_those_allowed_and_to_nobody_else() {
     drop(refused);
     notice(&mut operator).await;
     let mut ada = join(&server, "ada", "?topic=room.a").await;
-    let mut told = BTreeSet::new();
+    let mut notices = BTreeSet::new();
     for _ in 0..3 {
-        told.insert(notice(&mut operator).await);
+        notices.insert(notice(&mut operator).await);
     }
     let said = |topic: &str, kind: &str, about: &str| (topic.into(), kind.into(), about.into());
     let expected = BTreeSet::from([
@@ -78,7 +79,7 @@ async fn who_comes_and_goes_is_told_to_those_allowed_and_to_nobody_else() {
         said("$sys.topics", "topic.occupied", "room.a"),
         said("$presence.room.a", "presence.joined", "ada"),
     ]);
-    assert_eq!(told, expected);
+    assert_eq!(notices, expected);
     assert_eq!(notice(&mut eve).await, said("$presence.room.a", "presence.joined", "ada"));
     assert_eq!(ada.ask(1, json!({"op": "unsubscribe", "topics": ["room.a"]})).await["op"], "ack");
     assert_eq!(notice(&mut eve).await, said("$presence.room.a", "presence.left", "ada"));
@@ -118,18 +119,22 @@ async fn a_webhook_gets_each_notice_signed_and_in_order_though_it_refuses_at_fir
     assert!(kinds.iter().all(|event| event["topic"] == "$presence.room.x"), "{kinds:?}");
 }
 
+/// A broker whose notices are on the disk and go to this webhook.
+fn posting(directory: &Path, hook: &Webhook, set: impl FnOnce(&mut Config)) -> TestServer {
+    TestServer::durable(directory, |config| {
+        noticing(config);
+        config.webhooks = vec![hook.clone()];
+        config.rules.notices.storage = Storage::Disk;
+        set(config);
+    })
+}
+
 #[tokio::test]
 async fn what_was_not_taken_is_posted_after_a_restart() {
     let directory = tempfile::tempdir().expect("a directory");
     let application = Application::start().await;
     let hook = application.hook(&[NoticeKind::SessionConnected]);
-    let start = || {
-        TestServer::durable(directory.path(), |config| {
-            noticing(config);
-            config.webhooks = vec![hook.clone()];
-            config.rules.notices.storage = Storage::Disk;
-        })
-    };
+    let start = || posting(directory.path(), &hook, |_| ());
     let server = start();
     tokio::time::sleep(Duration::from_secs(1)).await;
     drop(join(&server, "before", "?topic=x").await);
@@ -154,14 +159,7 @@ async fn the_place_of_a_webhook_outlives_any_amount_of_other_events() {
     let directory = tempfile::tempdir().expect("a directory");
     let application = Application::start().await;
     let hook = application.hook(&[NoticeKind::SessionConnected]);
-    let start = || {
-        TestServer::durable(directory.path(), |config| {
-            noticing(config);
-            config.webhooks = vec![hook.clone()];
-            config.rules.notices.storage = Storage::Disk;
-            config.history.disk_bytes = 100_000;
-        })
-    };
+    let start = || posting(directory.path(), &hook, |config| config.history.disk_bytes = 100_000);
     let server = start();
     let steps = async || {
         let place = server.get("/v1/topics/$sys.webhooks.application").bearer_auth(API_KEY);

@@ -88,9 +88,9 @@ async fn an_event_stream_is_told_the_members_too_and_none_of_them_is_a_place() {
     let mut stream = SseClient::connect(&server, &query, &[]).await;
     let first = stream.next().await.expect("a member");
     assert_eq!((first.event.as_str(), first.id.as_str()), ("message", ""));
-    let told = first.json();
-    assert_eq!((&told["type"], &told["snapshot"]), (&json!("presence.joined"), &json!(true)));
-    assert_eq!(told["data"]["session"], ada.session);
+    let member = first.json();
+    assert_eq!((&member["type"], &member["snapshot"]), (&json!("presence.joined"), &json!(true)));
+    assert_eq!(member["data"]["session"], ada.session);
     assert_eq!(stream.next().await.expect("an event").event, "fanfare.live");
     drop(ada);
     let left = stream.next().await.expect("an event").json();
@@ -98,27 +98,35 @@ async fn an_event_stream_is_told_the_members_too_and_none_of_them_is_a_place() {
     assert_eq!(left["data"]["user_sessions"], 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_comes_or_goes_while_the_members_are_read_is_neither_missed_nor_told_twice() {
+/// A broker, and so many clients of seven users in `room.a`.
+async fn crowded(count: usize) -> (TestServer, Vec<WsClient>) {
     let server = TestServer::with(|config| {
         with_rooms(config);
         config.limits.connects_per_second = 0;
     });
     let mut crowd = Vec::new();
-    for at in 0..40 {
+    for at in 0..count {
         let token = token(&format!("user-{}", at % 7), &["room.>"], &[], 600);
         crowd.push(enter(&server, &token, "topic=room.a").await);
     }
+    (server, crowd)
+}
+
+/// Has every third of a crowd leave the room, and come back the next time.
+async fn some_come_or_go(crowd: &mut [WsClient], round: usize) {
+    for client in crowd.iter_mut().skip(round % 3).step_by(3) {
+        let op = if round.is_multiple_of(2) { "unsubscribe" } else { "subscribe" };
+        client.send(json!({ "op": op, "topics": ["room.a"] })).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_comes_or_goes_while_the_members_are_read_is_neither_missed_nor_told_twice() {
+    let (server, mut crowd) = crowded(40).await;
     let mut hosts = Vec::new();
     for round in 0..12 {
         // Each may be on either side of the boundary.
-        let comes = async {
-            for client in crowd.iter_mut().skip(round % 3).step_by(3) {
-                let op = if round % 2 == 0 { "unsubscribe" } else { "subscribe" };
-                client.send(json!({ "op": op, "topics": ["room.a"] })).await;
-            }
-        };
-        let (_, host) = tokio::join!(comes, host(&server));
+        let (_, host) = tokio::join!(some_come_or_go(&mut crowd, round), host(&server));
         hosts.push(host);
     }
     for client in &mut crowd {
@@ -302,23 +310,9 @@ async fn hear_of_all(client: &mut WsClient, is_all: impl Fn(&BTreeSet<String>) -
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_in_several_ways_at_once_is_told_of_each_change_once_and_behind_the_members() {
-    let server = TestServer::with(|config| {
-        with_rooms(config);
-        config.limits.connects_per_second = 0;
-    });
-    let mut crowd = Vec::new();
-    for at in 0..20 {
-        let token = token(&format!("user-{}", at % 7), &["room.>"], &[], 600);
-        crowd.push(enter(&server, &token, "topic=room.a").await);
-    }
+    let (server, mut crowd) = crowded(20).await;
     let mut hosts = Vec::new();
     for round in 0..30 {
-        let comes = async {
-            for client in crowd.iter_mut().skip(round % 3).step_by(3) {
-                let op = if round % 2 == 0 { "unsubscribe" } else { "subscribe" };
-                client.send(json!({ "op": op, "topics": ["room.a"] })).await;
-            }
-        };
         let host = async {
             let mut client = WsClient::connect(&server, &format!("?access_token={API_KEY}")).await;
             // Of the later ones one asks for no members, and is told of changes all the same.
@@ -329,7 +323,7 @@ async fn who_asks_in_several_ways_at_once_is_told_of_each_change_once_and_behind
             }
             client
         };
-        let ((), host) = tokio::join!(comes, host);
+        let ((), host) = tokio::join!(some_come_or_go(&mut crowd, round), host);
         hosts.push(host);
     }
     for client in &mut crowd {

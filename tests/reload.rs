@@ -61,16 +61,28 @@ async fn sessions_of_a_key_that_is_known_no_longer_end_and_the_others_go_on() {
     assert_eq!(new.until("event").await["data"], 2);
 }
 
-#[tokio::test]
-async fn a_key_with_other_rights_has_them_at_once() {
-    let scoped = |subscribe: &str| {
-        format!(r#"auth.keys=[{{name="x", key="{OLD}", subscribe=[{subscribe}]}}]"#)
-    };
+/// The old key with these rights.
+fn scoped(subscribe: &str) -> String {
+    format!(r#"auth.keys=[{{name="x", key="{OLD}", subscribe=[{subscribe}]}}]"#)
+}
+
+/// A broker, and the query of who subscribes to two topics with a key that has the right to both.
+fn serve_both() -> (TestServer, String) {
     let server = serve(&[&keys(&[NEW]), &scoped(r#""a", "b""#)]);
-    let query = format!("?topic=a&topic=b&access_token={OLD}");
-    let mut client = WsClient::live(&server, &query).await;
+    (server, format!("?topic=a&topic=b&access_token={OLD}"))
+}
+
+/// Leaves the key the right to the other topic.
+async fn take_away_one(server: &TestServer) {
     let fewer = typed(&[&keys(&[NEW]), &scoped(r#""b""#)]);
     server.reload.apply(&fewer).await.expect("it is in force");
+}
+
+#[tokio::test]
+async fn a_key_with_other_rights_has_them_at_once() {
+    let (server, query) = serve_both();
+    let mut client = WsClient::live(&server, &query).await;
+    take_away_one(&server).await;
     assert_eq!(client.until("error").await["code"], "forbidden");
     assert_eq!(publish(&server, NEW, "a", 1).await, 201);
     assert_eq!(publish(&server, NEW, "b", 2).await, 201);
@@ -80,18 +92,13 @@ async fn a_key_with_other_rights_has_them_at_once() {
 /// It can ask nothing, so it was answered nothing: one of several patterns went silent.
 #[tokio::test]
 async fn an_event_stream_is_told_which_of_its_rights_is_lost() {
-    let scoped = |subscribe: &str| {
-        format!(r#"auth.keys=[{{name="x", key="{OLD}", subscribe=[{subscribe}]}}]"#)
-    };
-    let server = serve(&[&keys(&[NEW]), &scoped(r#""a", "b""#)]);
-    let query = format!("?topic=a&topic=b&access_token={OLD}");
+    let (server, query) = serve_both();
     let mut client = SseClient::live(&server, &query).await;
-    let fewer = typed(&[&keys(&[NEW]), &scoped(r#""b""#)]);
-    server.reload.apply(&fewer).await.expect("it is in force");
-    let told = client.next().await.expect("it goes on");
-    assert_eq!(told.event, "fanfare.error");
+    take_away_one(&server).await;
+    let refusal = client.next().await.expect("it goes on");
+    assert_eq!(refusal.event, "fanfare.error");
     let said = json!({"code": "forbidden", "message": "no right to subscribe to a any more"});
-    assert_eq!(told.json(), said);
+    assert_eq!(refusal.json(), said);
     assert_eq!(publish(&server, NEW, "b", 2).await, 201);
     assert_eq!(client.next().await.expect("it goes on").json()["data"], 2);
 }

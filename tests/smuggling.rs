@@ -67,6 +67,7 @@ fn publish(lines: &str, body: &str) -> String {
     format!("POST /v1/topics/a/events HTTP/1.1\r\nHost: a\r\n{lines}\r\n{body}")
 }
 
+// The cases are tables: rows of one shape, each of which says something else.
 async fn check(cases: &[(&str, String, Fate)]) {
     let server = TestServer::open();
     for (what, request, fate) in cases {

@@ -48,13 +48,13 @@ async fn with_format_data_the_data_comes_bare_under_its_type() {
 #[tokio::test]
 async fn a_stream_says_when_to_come_back_and_not_all_are_told_the_same() {
     let server = TestServer::open();
-    let mut told = Vec::new();
+    let mut waits = Vec::new();
     for _ in 0..8 {
         let stream = SseClient::live(&server, "?topic=a").await;
-        told.push(stream.retry.expect("a retry"));
+        waits.push(stream.retry.expect("a retry"));
     }
-    assert!(told.iter().all(|millis| (1_000..3_000).contains(millis)), "{told:?}");
-    assert!(told.iter().any(|millis| *millis != told[0]), "{told:?}");
+    assert!(waits.iter().all(|millis| (1_000..3_000).contains(millis)), "{waits:?}");
+    assert!(waits.iter().any(|millis| *millis != waits[0]), "{waits:?}");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn a_thousand_clients_are_told_to_come_back_spread_over_the_grace_time() {
     }
     let begun = Instant::now();
     server.begin_stop();
-    let told = join_all(clients.into_iter().map(async |mut client| {
+    let ended = join_all(clients.into_iter().map(async |mut client| {
         let (bye, code) = client.closed().await;
         let bye = bye.expect("a bye");
         assert_eq!((&bye["code"], code), (&json!("restart"), Some(1012)));
@@ -42,7 +42,7 @@ async fn a_thousand_clients_are_told_to_come_back_spread_over_the_grace_time() {
     // No more than half of them in any third of the grace time: a thundering herd would be.
     for third in 0..3 {
         let third = GRACE / 3 * third..GRACE / 3 * (third + 1);
-        let in_it = told.iter().filter(|at| third.contains(*at)).count();
+        let in_it = ended.iter().filter(|at| third.contains(*at)).count();
         assert!(in_it <= CLIENTS / 2, "{in_it} in {third:?}");
     }
 }
@@ -159,7 +159,7 @@ async fn a_stop_serves_on_for_its_delay_and_has_everybody_told_to_go_elsewhere()
     );
     let mut late = WsClient::live(&server, "?topic=a").await;
     let mut stream = SseClient::live(&server, "?topic=a").await;
-    let told = join_all(clients.iter_mut().map(async |client| {
+    let goaways = join_all(clients.iter_mut().map(async |client| {
         // The first of them are told before the event comes.
         let (mut event, mut left) = (None, None);
         while event.is_none() || left.is_none() {
@@ -179,15 +179,15 @@ async fn a_stop_serves_on_for_its_delay_and_has_everybody_told_to_go_elsewhere()
         assert_eq!(goaway.event, "fanfare.goaway");
         goaway.json()["within_ms"].as_u64().expect("a number")
     };
-    let (told, late_goaway, of_stream) = tokio::join!(told, late.until("goaway"), of_stream);
+    let (goaways, late_goaway, of_stream) = tokio::join!(goaways, late.until("goaway"), of_stream);
     let late_left = late_goaway["within_ms"].as_u64().expect("a number");
     assert!(late_left <= 10_000 && of_stream <= 10_000);
-    assert!(told.iter().all(|left| *left <= 10_000), "{told:?}");
+    assert!(goaways.iter().all(|left| *left <= 10_000), "{goaways:?}");
     for half in 0..2 {
         let half = DELAY / 2 * half..DELAY / 2 * (half + 1);
         let left = |left: u64| DELAY.saturating_sub(Duration::from_millis(left));
-        let in_it = told.iter().filter(|ms| half.contains(&left(**ms))).count();
-        assert!((10..=20).contains(&in_it), "{in_it} of 30 in {half:?}: {told:?}");
+        let in_it = goaways.iter().filter(|ms| half.contains(&left(**ms))).count();
+        assert!((10..=20).contains(&in_it), "{in_it} of 30 in {half:?}: {goaways:?}");
     }
     let (bye, code) = late.closed().await;
     assert_eq!((&bye.expect("a bye")["code"], code), (&json!("restart"), Some(1012)));

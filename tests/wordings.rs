@@ -390,18 +390,18 @@ async fn null_is_a_member_that_is_absent_everywhere_but_in_data() {
         assert!([400, 422].contains(&refused), "{path} {body}: {refused}");
     }
     let mut client = WsClient::connect(&server, &format!("?access_token={API_KEY}")).await;
-    let all = |mut told: Value| {
+    let all = |mut request: Value| {
         for name in [
             "token", "topics", "since", "snapshot", "mode", "max_rate", "topic", "type",
             "encoding", "data",
         ] {
-            if told.get(name).is_none() {
-                told[name] = Value::Null;
+            if request.get(name).is_none() {
+                request[name] = Value::Null;
             }
         }
-        told
+        request
     };
-    for (reference, told) in [
+    for (reference, request) in [
         json!({"op": "subscribe", "topics": ["a"]}),
         json!({"op": "publish", "topic": "a", "data": null}),
         json!({"op": "unsubscribe", "topics": ["a"]}),
@@ -410,13 +410,13 @@ async fn null_is_a_member_that_is_absent_everywhere_but_in_data() {
     .into_iter()
     .enumerate()
     {
-        let answer = client.ask(reference as u64 + 1, all(told)).await;
+        let answer = client.ask(reference as u64 + 1, all(request)).await;
         assert_eq!(answer["op"], "ack", "{answer}");
     }
     client.send(all(json!({"op": "ping", "ref": null}))).await;
     assert!(client.until("pong").await.get("ref").is_none());
     // What is none of them and not absent is told to be left out.
-    for (reference, told) in [
+    for (reference, request) in [
         json!({"op": "subscribe", "topics": ["a"], "since": ""}),
         json!({"op": "subscribe", "topics": ["a"], "mode": ""}),
         json!({"op": "subscribe", "topics": ["a"], "max_rate": 0}),
@@ -427,7 +427,7 @@ async fn null_is_a_member_that_is_absent_everywhere_but_in_data() {
     .into_iter()
     .enumerate()
     {
-        let answer = client.ask(reference as u64 + 20, told).await;
+        let answer = client.ask(reference as u64 + 20, request).await;
         let said = answer["message"].as_str().expect("an error");
         assert!(said.contains("leave it out"), "{said}");
     }
@@ -461,9 +461,9 @@ async fn a_byte_order_mark_is_skipped_before_json_and_named_before_a_credential(
     let mut client = WsClient::connect(&server, "").await;
     for credential in [API_KEY.to_owned(), token("bob", &["a"], &[], 60)] {
         let auth = json!({"op": "auth", "token": format!("\u{feff}{credential}"), "ref": 1});
-        let told = client.ask(1, auth).await;
-        assert_eq!((&told["op"], &told["code"]), (&json!("error"), &json!("unauthorized")));
-        assert!(told["message"].as_str().expect("text").contains("byte order mark"), "{told}");
+        let answer = client.ask(1, auth).await;
+        assert_eq!((&answer["op"], &answer["code"]), (&json!("error"), &json!("unauthorized")));
+        assert!(answer["message"].as_str().expect("text").contains("byte order mark"), "{answer}");
     }
     let auth = json!({"op": "auth", "token": API_KEY, "ref": 2}).to_string();
     client.send_text(&format!("\u{feff}{auth}")).await;

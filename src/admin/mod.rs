@@ -15,15 +15,9 @@ pub use self::revocations::{list_revocations, revoke};
 pub use self::tickets::make_ticket;
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered, Range, Rank, Ranking, SessionInfo, SessionView, Sort};
-use crate::http::{Query, grammar};
+use crate::http::{PageSize, Query, grammar, read_next};
 use crate::metrics::{self, Metrics};
 use crate::model::{Attendee, Code, Problem, Topic};
-
-/// The most items of one page.
-const MAX_LIMIT: usize = 1_000;
-
-/// The items of a page where no limit is asked for.
-const DEFAULT_LIMIT: usize = 100;
 
 #[derive(Serialize)]
 struct SessionBody {
@@ -86,12 +80,12 @@ pub async fn list_sessions(
     access.require_admin()?;
     let user = query.one("user")?.map(str::to_owned);
     let sort = query.one("sort")?.map(sort).transpose()?;
-    let Range { after, limit } = range(&query)?;
+    let (size, range) = range(&query)?;
     let sessions = match sort {
-        None => broker.sessions(user, one_more(after, limit)).await?,
+        None => broker.sessions(user, range).await?,
         Some(sort) => {
-            let after = after.as_deref().map(rank).transpose()?;
-            broker.ranked_sessions(user, Ranking { sort, after, limit: limit + 1 }).await?
+            let after = range.after.as_deref().map(rank).transpose()?;
+            broker.ranked_sessions(user, Ranking { sort, after, limit: range.limit }).await?
         }
     };
     auth.still_may(&access, Access::require_admin)?;
@@ -102,7 +96,7 @@ pub async fn list_sessions(
             format!("{value}.{id}")
         }
     };
-    Ok(page("sessions", sessions, limit, place, SessionBody::from))
+    Ok(page("sessions", sessions, size, place, SessionBody::from))
 }
 
 fn sort(name: &str) -> Result<Sort, Problem> {
@@ -112,11 +106,9 @@ fn sort(name: &str) -> Result<Sort, Problem> {
 
 /// Reads `next` of a sorted list, `<value>.<id>`, which is opaque to clients.
 fn rank(text: &str) -> Result<Rank, Problem> {
-    let rank = text
-        .split_once('.')
-        .and_then(|(value, id)| Some(Rank { value: value.parse().ok()?, id: id.to_owned() }));
-    let detail = "after is not the `next` of a list with this sort";
-    rank.ok_or_else(|| Problem::new(Code::BadRequest, detail))
+    read_next(text, "a list with this sort", |value, id| {
+        Some(Rank { value: value.parse().ok()?, id: id.to_owned() })
+    })
 }
 
 /// `DELETE /v1/sessions/{id}`: ends a session.
@@ -158,8 +150,8 @@ pub async fn presence(
     let query = Query::parse(request.query_string(), &["limit", "after"])?;
     let topic = Topic::parse(&topic)?;
     require_presence(&access, &topic)?;
-    let Range { after, limit } = range(&query)?;
-    let mut members = broker.presence(topic.clone(), one_more(after, limit)).await?;
+    let (size, range) = range(&query)?;
+    let mut members = broker.presence(topic.clone(), range).await?;
     let users: BTreeSet<_> = members.all.iter().filter_map(SessionInfo::user).collect();
     let users: Vec<_> = users.into_iter().map(str::to_owned).collect();
     let counts = match users.is_empty() {
@@ -172,7 +164,7 @@ pub async fn presence(
     let sessions_by_user = sessions_by_user.collect();
     auth.still_may(&access, |now| require_presence(now, &topic))?;
     let member = |info| member_of(&topic, info, &sessions_by_user);
-    Ok(page("members", members, limit, |info| info.id.to_string(), member))
+    Ok(page("members", members, size, |info| info.id.to_string(), member))
 }
 
 fn require_presence(access: &Access, topic: &Topic) -> Result<(), Problem> {
@@ -184,28 +176,22 @@ fn require_presence(access: &Access, topic: &Topic) -> Result<(), Problem> {
     Err(Problem::new(Code::NotFound, detail))
 }
 
-/// Which page is asked for.
-fn range(query: &Query) -> Result<Range, Problem> {
-    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
-    Ok(Range { after: query.one("after")?.map(str::to_owned), limit })
-}
-
-/// The range with one item more, which shows whether there is a next page.
-fn one_more(after: Option<String>, limit: usize) -> Range {
-    Range { after, limit: limit + 1 }
+/// The page that is asked for, and the range of it and one item more.
+fn range(query: &Query) -> Result<(PageSize, Range), Problem> {
+    let (size, after) = (PageSize::of(query)?, query.one("after")?.map(str::to_owned));
+    Ok((size, Range { after, limit: size.and_one() }))
 }
 
 /// One page of items that are in the order of their places: `{NAME:[...],"next"?,"silent_nodes"?}`.
 fn page<T, B: Serialize>(
     name: &str,
     Gathered { all: mut items, silent }: Gathered<Vec<T>>,
-    limit: usize,
+    size: PageSize,
     place: impl Fn(&T) -> String,
     body: impl Fn(T) -> B,
 ) -> HttpResponse {
-    let has_more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| has_more).map(place);
+    let is_cut = size.cut(&mut items);
+    let next = items.last().filter(|_| is_cut).map(place);
     let items: Vec<_> = items.into_iter().map(body).collect();
     let mut page = json!({ name: items });
     if let Some(next) = next {

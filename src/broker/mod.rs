@@ -57,7 +57,7 @@ pub use self::subscriber::{Changed, Delivered, Joined, Subscriber};
 pub use self::tickets::TICKET_LIFE;
 use self::tickets::Tickets;
 pub use self::topics::{Subscribed, Topics};
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, within};
 use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
 use crate::metrics::{Metrics, PassedBy};
 use crate::model::{Code, Cursor, NewEvent, NotLatest, Problem, Topic, Trouble};
@@ -65,6 +65,12 @@ use crate::panics::lock;
 
 /// How long a publisher waits for workers that are behind before it is refused.
 const MAX_WAIT: Duration = Duration::from_millis(800);
+
+/// How long a publisher waits for a refusal with all that belongs to it.
+const MAX_REFUSAL: Duration = Duration::from_millis(900);
+
+/// How long at least it is looked for what belongs to it.
+const LEAST_LOOK: Duration = Duration::from_millis(100);
 
 /// How often a waiting publisher looks again.
 const WAIT_STEP: Duration = Duration::from_millis(5);
@@ -186,15 +192,33 @@ impl BrokerHandle {
         self.shared.metrics.superseded.of(topic)
     }
 
-    /// A refusal with the newest event of the topic that it is about, where it is for what that is and the caller may
-    /// read it.
-    pub async fn explained(
+    /// The same for a client: a refusal for what the newest event of a topic is comes with that event, where the client
+    /// may read it and there is time for that.
+    pub async fn publish_for(
+        &self,
+        append: Append,
+        allowed: impl FnOnce(&Append) -> Result<(), Problem>,
+        may_read: impl Fn(&Topic) -> bool,
+    ) -> Result<Receipt, Problem> {
+        let begun = self.now();
+        match self.publish(append, allowed).await {
+            Ok(receipt) => Ok(receipt),
+            Err(problem) => {
+                let left = MAX_REFUSAL.saturating_sub(self.now().saturating_duration_since(begun));
+                Err(self.explained(problem, left.max(LEAST_LOOK), may_read).await)
+            }
+        }
+    }
+
+    async fn explained(
         &self,
         mut problem: Problem,
+        time: Duration,
         may_read: impl Fn(&Topic) -> bool,
     ) -> Problem {
         if let Some(found) = &mut problem.not_latest
-            && let Ok(summary) = self.shared.history.topic(found.topic.clone()).await
+            && let Ok(Ok(summary)) =
+                within(time, self.shared.history.topic(found.topic.clone())).await
             && may_read(&found.topic)
         {
             found.event = summary.latest;

@@ -72,7 +72,7 @@ pub trait Subscriber: Sized + 'static {
     fn broken(&mut self, loss: &Loss, barrier: BarrierId) -> Option<Self::Errand>;
 
     /// Hears how the log is.
-    fn tell(&mut self, trouble: Trouble);
+    fn tell_trouble(&mut self, trouble: Trouble);
 
     /// Hears that its client has so much time to go elsewhere.
     fn go_away(&mut self, within: Duration);

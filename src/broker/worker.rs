@@ -359,10 +359,10 @@ impl<S: Subscriber> Worker<S> {
     }
 
     /// Tells every session how the log is.
-    pub(super) fn tell(&mut self, trouble: Trouble) {
+    pub(super) fn tell_trouble(&mut self, trouble: Trouble) {
         self.trouble = (trouble != Trouble::Over).then_some(trouble);
         for key in self.sessions.keys() {
-            self.with(key, |subscriber| subscriber.tell(trouble));
+            self.with(key, |subscriber| subscriber.tell_trouble(trouble));
         }
     }
 

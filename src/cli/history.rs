@@ -4,17 +4,15 @@
 
 use actix_web::http::StatusCode;
 use actix_web::rt::System;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::print::unread;
-use super::remote::{self, Remote, UrlArgs};
+use super::remote::{self, Remote, UrlArgs, Why};
 use super::{Failure, note, print};
+use crate::http::PageSize;
 use crate::model::{Cursor, Pattern};
-use crate::trust;
-
-/// The most events of one page.
-const PAGE: u64 = 1_000;
 
 /// The largest page that is read: far above what a broker sends at a time.
 const MAX_PAGE_BYTES: usize = 256 << 20;
@@ -133,7 +131,7 @@ async fn read(remote: &Remote, args: &Args) -> Result<(), Failure> {
     let mut from = From::new(args);
     let mut left = args.limit;
     loop {
-        let wanted = left.min(PAGE);
+        let wanted = left.min(PageSize::MAX as u64);
         let body = page(remote, args, &from, wanted).await?;
         let Page { events, next, gap } = serde_json::from_slice(&body)
             .map_err(|_| Failure::Failed(format!("{}: it is no page of events", remote.url())))?;
@@ -170,24 +168,19 @@ fn shown(event: &RawValue, data: bool) -> &str {
     only.and_then(Result::ok).map_or(event.get(), |event| event.data.get())
 }
 
-async fn page(remote: &Remote, args: &Args, from: &From, limit: u64) -> Result<Vec<u8>, Failure> {
+async fn page(remote: &Remote, args: &Args, from: &From, limit: u64) -> Result<Bytes, Failure> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("match", args.pattern.as_str()).append_pair(from.name(), from.place());
     query.append_pair("limit", &limit.to_string());
     let request = remote.get(&format!("/v1/events?{}", query.finish()));
-    let failed = |why: String| Failure::Failed(format!("{}: {why}", remote.url()));
-    let mut response = match request.send().await {
-        Ok(response) => response.timeout(Remote::TIMEOUT),
-        Err(error) => return Err(failed(remote.why(&error).await.to_string())),
-    };
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = response.body().limit(MAX_PAGE_BYTES).await;
-    let body = body.map_err(|error| failed(trust::broke_off(&error)))?;
-    if status == StatusCode::OK {
-        return Ok(body.to_vec());
+    let failed = |why: Why| Failure::Failed(format!("{}: {why}", remote.url()));
+    let head = remote.head(request.send()).await.map_err(failed)?;
+    let answer = head.whole(MAX_PAGE_BYTES).await.map_err(failed)?;
+    if answer.status == StatusCode::OK {
+        return Ok(answer.body);
     }
-    let mut reason = remote.refusal(status, &headers, &body).await.to_string();
-    if status == StatusCode::UNAUTHORIZED && !remote.has_credential() {
+    let mut reason = remote.refusal(&answer).await.to_string();
+    if answer.status == StatusCode::UNAUTHORIZED && !remote.has_credential() {
         reason += "; set FANFARE_TOKEN to a token (or a key) that may subscribe there";
     }
     Err(Failure::Failed(reason))

@@ -5,6 +5,7 @@
 //! first message of a WebSocket. It never goes into a URL, for the logs of proxies are full of these.
 
 mod address;
+mod answer;
 mod refusal;
 
 use std::io;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::Uri;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
+use actix_web::http::header::{AUTHORIZATION, HeaderValue, USER_AGENT};
 use awc::error::{ConnectError, SendRequestError};
 use awc::ws::WebsocketsRequest;
 use awc::{Client, ClientRequest};
@@ -26,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 
 use self::address::Address;
 pub use self::address::{UrlArgs, credential};
+pub use self::answer::Answer;
 use self::refusal::foreign_scheme;
 pub use self::refusal::{Refusal, Why};
 use super::Failure;
@@ -114,12 +116,12 @@ impl Remote {
     }
 
     /// An answer that says no, with what to do where it is not the broker's.
-    pub async fn refusal(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refusal {
-        let mut refusal = Refusal::new(status, body);
+    pub async fn refusal(&self, Answer { status, headers, body }: &Answer) -> Refusal {
+        let mut refusal = Refusal::new(*status, body);
         if refusal.problem.is_some() {
             return refusal;
         }
-        refusal.hint = match status {
+        refusal.hint = match *status {
             StatusCode::UNAUTHORIZED => foreign_scheme(headers).map(|scheme| self.of_login(scheme)),
             StatusCode::BAD_REQUEST if self.meets_tls().await => Some(self.of_tls()),
             _ => None,

@@ -296,7 +296,7 @@ pub struct Page {
     pub done: bool,
 }
 
-/// Which events to read, newest first.
+/// Which events to read, newest first. (Much as [`Read`], but for the way and its two ends, which are what matters.)
 #[derive(Debug, Clone)]
 pub struct ReadBack {
     /// Of topics that one of these matches.

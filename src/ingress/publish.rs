@@ -129,14 +129,9 @@ async fn publish(
 ) -> Result<Receipt, Problem> {
     let still_allowed =
         |append: &Append| auth.still_may(access, |now| require_publish(now, &append.events));
-    match broker.publish(append, still_allowed).await {
-        Ok(receipt) => Ok(receipt),
-        Err(problem) => {
-            let may_read =
-                |topic: &Topic| auth.still(access).is_ok_and(|access| access.may_subscribe(topic));
-            Err(broker.explained(problem, may_read).await)
-        }
-    }
+    let may_read =
+        |topic: &Topic| auth.still(access).is_ok_and(|access| access.may_subscribe(topic));
+    broker.publish_for(append, still_allowed, may_read).await
 }
 
 /// 201, or 200 where nothing was stored: for the result of an earlier request, and where all is superseded; with JSON

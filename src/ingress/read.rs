@@ -10,14 +10,8 @@ use serde_json::value::RawValue;
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered};
 use crate::history::{ListTopics, Read, ReadBack, TopicSummary};
-use crate::http::{self, Query};
+use crate::http::{self, PageSize, Query};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Start, Topic};
-
-/// The most items of one page.
-pub(super) const MAX_LIMIT: usize = 1_000;
-
-/// The items of a page where no limit is asked for.
-pub(super) const DEFAULT_LIMIT: usize = 100;
 
 /// The size at which a page of events ends early, in bytes.
 pub(super) const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -89,90 +83,99 @@ pub async fn read_matching_events(
     events(&query, &pattern(&query)?, access, &broker, &auth).await
 }
 
-/// A page of kept events, oldest first or, before a place, newest first.
-async fn events(
-    query: &Query,
-    pattern: &Pattern,
-    access: Access,
-    broker: &BrokerHandle,
-    auth: &Auth,
-) -> Result<HttpResponse, Problem> {
-    access.require_some_of(pattern)?;
-    match (query.one("before")?, query.one_filled("since")?) {
-        (None, _) => events_on(query, pattern, access, broker, auth).await,
-        (Some(_), None) => events_back(query, pattern, access, broker, auth).await,
-        (Some(_), Some(_)) => {
-            let detail =
-                "since reads on from a place, and before back from one: give one of the two";
-            Err(Problem::new(Code::BadRequest, detail))
+/// Which way a page of kept events is read, and from where.
+#[derive(Clone, Copy)]
+enum Way {
+    /// On from a place, oldest first.
+    On(Option<Cursor>),
+    /// Back from a place, newest first.
+    Back(Option<Cursor>),
+}
+
+/// What a look at some of them finds.
+struct Look {
+    events: Vec<Arc<Event>>,
+    next: Option<Cursor>,
+    is_gap: bool,
+    is_last: bool,
+}
+
+impl Way {
+    /// The way that is asked for, and whether events are missed by that already.
+    async fn asked(query: &Query, broker: &BrokerHandle) -> Result<(Self, bool), Problem> {
+        match (query.one("before")?, query.one_filled("since")?) {
+            (None, _) => {
+                let (after, is_gap) = since(query, broker).await?;
+                Ok((Self::On(after), is_gap))
+            }
+            (Some(_), None) => Ok((Self::Back(query.cursor("before")?), false)),
+            (Some(_), Some(_)) => {
+                let detail =
+                    "since reads on from a place, and before back from one: give one of the two";
+                Err(Problem::new(Code::BadRequest, detail))
+            }
+        }
+    }
+
+    async fn look(
+        self,
+        broker: &BrokerHandle,
+        patterns: Arc<[Pattern]>,
+        max_events: usize,
+    ) -> Result<Look, Problem> {
+        let max_bytes = PAGE_BYTES;
+        match self {
+            Self::On(after) => {
+                let read = Read { patterns, after, upto: None, max_events, max_bytes };
+                let page = broker.history().read(read).await?;
+                let (next, is_gap) = (Some(page.next), page.gap.is_some());
+                Ok(Look { events: page.events, next, is_gap, is_last: page.done })
+            }
+            Self::Back(before) => {
+                let read = ReadBack { patterns, before, max_events, max_bytes };
+                let page = broker.history().read_back(read).await?;
+                let (next, is_gap) = (page.next, page.gap);
+                Ok(Look { events: page.events, next, is_gap, is_last: next.is_none() })
+            }
+        }
+    }
+
+    /// The same way, from another place.
+    fn go_on(self, next: Option<Cursor>) -> Self {
+        match self {
+            Self::On(_) => Self::On(next),
+            Self::Back(_) => Self::Back(next),
         }
     }
 }
 
-/// A page of kept events after a place, oldest first.
-async fn events_on(
+/// A page of kept events of what the caller may receive.
+async fn events(
     query: &Query,
     pattern: &Pattern,
     mut access: Access,
     broker: &BrokerHandle,
     auth: &Auth,
 ) -> Result<HttpResponse, Problem> {
-    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
-    let (mut after, mut is_gap) = since(query, broker).await?;
+    access.require_some_of(pattern)?;
+    let size = PageSize::of(query)?;
+    let (mut way, mut gap) = Way::asked(query, broker).await?;
     let patterns: Arc<[Pattern]> = access.within(pattern).into();
     let mut left = ROUNDS;
-    let page = loop {
-        let (patterns, max_bytes) = (patterns.clone(), PAGE_BYTES);
-        let read = Read { patterns, after, upto: None, max_events: limit, max_bytes };
-        let mut page = broker.history().read(read).await?;
+    let (events, next) = loop {
+        let found = way.look(broker, patterns.clone(), size.items()).await?;
+        let Look { mut events, next, is_gap, is_last } = found;
         access = auth.still(&access)?;
         access.require_some_of(pattern)?;
-        is_gap |= page.gap.is_some();
-        page.events.retain(|event| access.may_subscribe(&event.topic));
+        gap |= is_gap;
+        events.retain(|event| access.may_subscribe(&event.topic));
         left -= 1;
         // A page ends where much was looked at, too: one without events is to mean that there are none.
-        if page.done || !page.events.is_empty() || left == 0 {
-            break page;
+        if is_last || !events.is_empty() || left == 0 {
+            break (events, next);
         }
-        after = Some(page.next);
+        way = way.go_on(next);
     };
-    event_page(&page.events, Some(page.next), is_gap)
-}
-
-/// A page of kept events before a place, or of all where none is given, newest first.
-async fn events_back(
-    query: &Query,
-    pattern: &Pattern,
-    mut access: Access,
-    broker: &BrokerHandle,
-    auth: &Auth,
-) -> Result<HttpResponse, Problem> {
-    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
-    let (mut before, mut is_gap) = (query.cursor("before")?, false);
-    let patterns: Arc<[Pattern]> = access.within(pattern).into();
-    let mut left = ROUNDS;
-    let page = loop {
-        let (patterns, max_bytes) = (patterns.clone(), PAGE_BYTES);
-        let read = ReadBack { patterns, before, max_events: limit, max_bytes };
-        let mut page = broker.history().read_back(read).await?;
-        access = auth.still(&access)?;
-        access.require_some_of(pattern)?;
-        is_gap |= page.gap;
-        page.events.retain(|event| access.may_subscribe(&event.topic));
-        left -= 1;
-        if page.next.is_none() || !page.events.is_empty() || left == 0 {
-            break page;
-        }
-        before = page.next;
-    };
-    event_page(&page.events, page.next, is_gap)
-}
-
-fn event_page(
-    events: &[Arc<Event>],
-    next: Option<Cursor>,
-    gap: bool,
-) -> Result<HttpResponse, Problem> {
     let events = events.iter().map(|event| object(event)).collect::<Result<_, _>>()?;
     let next = next.map(|next| next.to_string());
     Ok(HttpResponse::Ok().json(EventsBody { events, next, gap }))
@@ -252,10 +255,9 @@ pub async fn list_topics(
     let query = Query::parse(request.query_string(), &["match", "limit", "after"])?;
     let pattern = pattern(&query)?;
     access.require_some_of(&pattern)?;
-    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
+    let size = PageSize::of(&query)?;
     let after = query.topic("after")?;
-    // One more than wanted shows whether there is a next page.
-    let mut list = ListTopics { pattern: pattern.clone(), after, limit: limit + 1 };
+    let mut list = ListTopics { pattern: pattern.clone(), after, limit: size.and_one() };
     let mut found = Vec::new();
     for _ in 0..ROUNDS {
         let listed = broker.topics(list.clone()).await?;
@@ -265,18 +267,18 @@ pub async fn list_topics(
         let is_shown =
             |summary: &TopicSummary| !summary.is_removed && access.may_subscribe(&summary.topic);
         found.extend(listed.into_iter().filter(is_shown));
-        if list.after.is_none() || found.len() > limit {
+        if list.after.is_none() || found.len() > size.items() {
             break;
         }
         // Few of them may be shown.
-        list.limit = MAX_LIMIT;
+        list.limit = PageSize::MAX;
     }
-    let next = end_page(&access, &pattern, &mut found, limit, list.after, |found| &found.topic)?;
+    let next = end_page(&access, &pattern, &mut found, size, list.after, |found| &found.topic)?;
     let topics = found.iter().map(|summary| summary.topic.clone()).collect();
     let Gathered { all: counts, silent } = broker.subscribers(topics).await?;
     let access = auth.still(&access)?;
     let mut found: Vec<_> = found.into_iter().zip(counts).collect();
-    let next = end_page(&access, &pattern, &mut found, limit, next, |(found, _)| &found.topic)?;
+    let next = end_page(&access, &pattern, &mut found, size, next, |(found, _)| &found.topic)?;
     let topics = found.into_iter().map(|(summary, subscribers)| line(summary, subscribers));
     let (topics, next) = (topics.collect(), next.map(|topic| topic.to_string()));
     Ok(HttpResponse::Ok().json(TopicsBody { topics, next, silent_nodes: silent }))
@@ -288,14 +290,13 @@ pub(super) fn end_page<T>(
     access: &Access,
     pattern: &Pattern,
     found: &mut Vec<T>,
-    limit: usize,
+    size: PageSize,
     after: Option<Topic>,
     topic: impl Fn(&T) -> &Topic,
 ) -> Result<Option<Topic>, Problem> {
     access.require_some_of(pattern)?;
     found.retain(|one| access.may_subscribe(topic(one)));
-    let is_cut = found.len() > limit;
-    found.truncate(limit);
+    let is_cut = size.cut(found);
     match (after, found.last()) {
         (_, Some(last)) if is_cut => Ok(Some(topic(last).clone())),
         (None, _) => Ok(None),

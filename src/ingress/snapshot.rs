@@ -12,13 +12,13 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::read::{DEFAULT_LIMIT, MAX_LIMIT, PAGE_BYTES, ROUNDS, end_page, object, pattern};
+use super::read::{PAGE_BYTES, ROUNDS, end_page, object, pattern};
 use crate::auth::{Access, Auth};
 use crate::broker::BrokerHandle;
 use crate::history::{Newest, digest};
-use crate::http::Query;
 use crate::http::cache::{EntityTag, Keepers, set_cache_headers};
-use crate::model::{Code, Cursor, Event, Pattern, Problem, Topic};
+use crate::http::{PageSize, Query, read_next};
+use crate::model::{Cursor, Event, Pattern, Problem, Topic};
 
 #[derive(Serialize)]
 struct SnapshotBody {
@@ -38,12 +38,9 @@ struct PageToken {
 
 impl PageToken {
     fn parse(text: &str) -> Result<Self, Problem> {
-        let parts = text.split_once('.');
-        let place = parts.and_then(|(cursor, after)| {
+        read_next(text, "a page of /v1/snapshot", |cursor, after| {
             Some(Self { cursor: Cursor::parse(cursor).ok()?, after: Topic::parse(after).ok()? })
-        });
-        let detail = "after is not the `next` of a page of /v1/snapshot";
-        place.ok_or_else(|| Problem::new(Code::BadRequest, detail))
+        })
     }
 }
 
@@ -63,11 +60,11 @@ pub async fn read_snapshot(
     let query = Query::parse(request.query_string(), &["match", "limit", "after"])?;
     let pattern = pattern(&query)?;
     access.require_some_of(&pattern)?;
-    let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
+    let size = PageSize::of(&query)?;
     let place = query.one_filled("after")?.map(PageToken::parse).transpose()?;
     let cursor = place.as_ref().map_or_else(|| broker.history().head(), |place| place.cursor);
     let after = place.map(|place| place.after);
-    let (access, values) = values(&broker, &auth, access, &pattern, limit, after).await?;
+    let (access, values) = values(&broker, &auth, access, &pattern, size, after).await?;
     let Values { events, next } = values;
     let events = events.iter().map(|event| object(event)).collect::<Result<Vec<_>, _>>()?;
     let tag = tag(cursor, &events, next.as_ref());
@@ -108,14 +105,13 @@ async fn values(
     auth: &Auth,
     mut access: Access,
     pattern: &Pattern,
-    limit: usize,
+    size: PageSize,
     mut after: Option<Topic>,
 ) -> Result<(Access, Values), Problem> {
     let patterns: Arc<[Pattern]> = access.within(pattern).into();
     let (mut events, mut bytes) = (Vec::<Arc<Event>>::new(), 0);
     for _ in 0..ROUNDS {
-        // One more than wanted shows whether there is a next page.
-        let (max_events, max_bytes) = (limit + 1 - events.len(), PAGE_BYTES - bytes);
+        let (max_events, max_bytes) = (size.and_one() - events.len(), PAGE_BYTES - bytes);
         let (patterns, since) = (patterns.clone(), None);
         let newest = Newest { patterns, after, since, max_events, max_bytes };
         let page = broker.history().newest(newest).await?;
@@ -126,11 +122,11 @@ async fn values(
             events.push(event);
         });
         after = page.next;
-        if after.is_none() || events.len() > limit || bytes >= PAGE_BYTES {
+        if after.is_none() || events.len() > size.items() || bytes >= PAGE_BYTES {
             break;
         }
     }
-    let next = end_page(&access, pattern, &mut events, limit, after, |event| &event.topic)?;
+    let next = end_page(&access, pattern, &mut events, size, after, |event| &event.topic)?;
     Ok((access, Values { events, next }))
 }
 

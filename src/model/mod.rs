@@ -19,6 +19,7 @@ mod problem;
 mod publish_key;
 mod quiet;
 mod start;
+mod text;
 mod timestamp;
 mod topic;
 mod trace;

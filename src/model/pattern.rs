@@ -3,11 +3,11 @@
 //! `*` stands for exactly one segment and `>`, only at the end, for one or more. A leading wildcard
 //! does not match the broker's own `$...` topics, so that `>` never shows them by accident.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::text::text;
 use super::topic::{check_address, check_reserved};
 use super::{Topic, TopicError};
 
@@ -157,43 +157,13 @@ impl Pattern {
     }
 }
 
-impl std::borrow::Borrow<str> for Pattern {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
 impl From<&Topic> for Pattern {
     fn from(topic: &Topic) -> Self {
         Self(topic.as_str().into())
     }
 }
 
-impl TryFrom<String> for Pattern {
-    type Error = PatternError;
-
-    fn try_from(text: String) -> Result<Self, PatternError> {
-        Self::from_stored(&text)
-    }
-}
-
-impl From<Pattern> for String {
-    fn from(pattern: Pattern) -> Self {
-        pattern.as_str().to_owned()
-    }
-}
-
-impl fmt::Display for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pattern({})", self.0)
-    }
-}
+text!(Pattern, PatternError);
 
 #[cfg(test)]
 mod tests {

@@ -3,16 +3,17 @@
 //! Legal bytes are chosen so that a topic needs no escaping in JSON, in a log line or in a Redis
 //! key, and so that `*` and `>` can only ever mean a wildcard.
 
-use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use super::text::text;
 
 /// Where the broker keeps what is accepted no longer.
 const REVOCATIONS: &str = "$sys.revoked";
 
 /// What the topics begin with where the broker keeps how far webhooks got.
-const PLACES: &str = "$sys.webhooks.";
+const OFFSETS: &str = "$sys.webhooks.";
 
 /// A topic: 1 to 255 bytes of visible ASCII, in non-empty segments joined by `.`, without
 /// `*`, `>`, `"`, `\` or space. Cloning shares the text.
@@ -58,14 +59,14 @@ impl Topic {
 
     /// Where the broker keeps how far a webhook got, whose name is a segment.
     pub fn offset_of_webhook(name: &str) -> Result<Self, TopicError> {
-        Self::parse(&format!("{PLACES}{name}"))
+        Self::parse(&format!("{OFFSETS}{name}"))
     }
 
     /// Whether this topic holds what the broker itself has to know. That is bounded by its own rules and
     /// outside every bound on all topics together, so that no amount of other events removes it, and
     /// nobody can have it forgotten.
     pub fn is_state(&self) -> bool {
-        *self.0 == *REVOCATIONS || self.0.starts_with(PLACES)
+        *self.0 == *REVOCATIONS || self.0.starts_with(OFFSETS)
     }
 
     /// Whether this topic is the broker's own: its first segment begins with `$`.
@@ -74,37 +75,7 @@ impl Topic {
     }
 }
 
-impl TryFrom<String> for Topic {
-    type Error = TopicError;
-
-    fn try_from(text: String) -> Result<Self, TopicError> {
-        Self::from_stored(&text)
-    }
-}
-
-impl From<Topic> for String {
-    fn from(topic: Topic) -> Self {
-        topic.as_str().to_owned()
-    }
-}
-
-impl fmt::Display for Topic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Topic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Topic({})", self.0)
-    }
-}
-
-impl std::borrow::Borrow<str> for Topic {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
+text!(Topic, TopicError);
 
 /// What is wrong with a topic (or with the part of a pattern that must be as a topic is).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -33,7 +33,7 @@ const WAITING: usize = 65_536;
 const TOGETHER: usize = 256;
 
 /// How long until storing is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Where sessions are told of.
 const SESSIONS: &str = "$sys.sessions";
@@ -206,7 +206,7 @@ impl Noticed {
             let append = Append { events: std::mem::take(&mut events), key };
             while let Err(problem) = broker.publish(append.clone(), |_| Ok(())).await {
                 debug!(%problem, "notices can't be stored yet");
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY).await;
             }
         }
     }

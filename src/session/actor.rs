@@ -192,17 +192,12 @@ impl Session {
             let gone = || Problem::new(Code::Unauthorized, "the session has ended");
             let append = Append { events: vec![event], key: idempotency };
             let allowed = |append: &Append| allowed(append).unwrap_or_else(|| Err(gone()));
-            let published = match house.broker.publish(append, allowed).await {
-                Ok(receipt) => Ok(receipt),
-                Err(problem) => {
-                    let may_read = |topic: &Topic| {
-                        worker.recheck_rights(key)
-                            && worker.with(key, |receiver| receiver.access().may_subscribe(topic))
-                                == Some(true)
-                    };
-                    Err(house.broker.explained(problem, may_read).await)
-                }
+            let may_read = |topic: &Topic| {
+                worker.recheck_rights(key)
+                    && worker.with(key, |receiver| receiver.access().may_subscribe(topic))
+                        == Some(true)
             };
+            let published = house.broker.publish_for(append, allowed, may_read).await;
             worker.with(key, |receiver| match published {
                 Ok(receipt) => receiver.published(&acknowledged(reference, &receipt)),
                 Err(problem) => receiver.refuse(reference, &problem),

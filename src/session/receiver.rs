@@ -380,7 +380,7 @@ impl Subscriber for Receiver {
         self.intake.lose(loss, barrier).map(Errand::Read)
     }
 
-    fn tell(&mut self, trouble: Trouble) {
+    fn tell_trouble(&mut self, trouble: Trouble) {
         self.reply(&Reply::Trouble(trouble));
     }
 

@@ -3,7 +3,7 @@
 
 use tracing::warn;
 
-use super::stumbles::{LARGE_BYTES, Stumble, Stumbled, Stumbles};
+use super::stumbles::{LARGE_BYTES, Stumble, Stumbles, Verdict};
 use crate::broker::SessionInfo;
 use crate::clock::Instant;
 use crate::metrics::Metrics;
@@ -48,10 +48,10 @@ impl Resumed {
         let Some((event, bytes)) = self.large else { return };
         let stumble = Stumble { address: info.address.clone(), since: self.since, event };
         let stumbled = stumbles.note(stumble, now);
-        if stumbled != Stumbled::Once {
+        if stumbled != Verdict::Nothing {
             metrics.stumbles.inc();
         }
-        if stumbled == Stumbled::Noticeably {
+        if stumbled == Verdict::CountAndLog {
             let transport = info.transport.name();
             let address = info.address.as_deref().unwrap_or_default();
             warn!(

@@ -54,25 +54,25 @@ struct Times {
 
 /// What is to be made of a session's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stumbled {
+pub enum Verdict {
     /// Nothing.
-    Once,
+    Nothing,
     /// To be counted.
-    Again,
+    Count,
     /// To be counted, and logged.
-    Noticeably,
+    CountAndLog,
 }
 
 impl Stumbles {
     /// Notes that a client ended by itself behind a large event.
-    pub fn note(&self, stumble: Stumble, now: Instant) -> Stumbled {
+    pub fn note(&self, stumble: Stumble, now: Instant) -> Verdict {
         let Watch { watched, quiet } = &mut *lock(&self.0);
         let is_over = |times: &Times| now.saturating_duration_since(times.first) >= WHILE;
         if watched.len() >= MAX_WATCHED {
             watched.retain(|_, times| !is_over(times));
         }
         if watched.len() >= MAX_WATCHED && !watched.contains_key(&stumble) {
-            return Stumbled::Once;
+            return Verdict::Nothing;
         }
         let times = watched.entry(stumble).or_insert(Times { first: now, count: 0 });
         if is_over(times) {
@@ -80,11 +80,11 @@ impl Stumbles {
         }
         times.count += 1;
         if times.count < OFTEN {
-            return Stumbled::Once;
+            return Verdict::Nothing;
         }
         match quiet.tell(1, now.into_std(), || ()) {
-            Some(_) => Stumbled::Noticeably,
-            None => Stumbled::Again,
+            Some(_) => Verdict::CountAndLog,
+            None => Verdict::Count,
         }
     }
 }
@@ -103,15 +103,15 @@ mod tests {
         let (stumbles, start) = (Stumbles::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let note = |address, since, seconds| stumbles.note(stumble(address, since), at(seconds));
-        assert_eq!(note("a", 1, 0), Stumbled::Once);
-        assert_eq!(note("a", 1, 20), Stumbled::Once);
-        assert_eq!((note("b", 1, 20), note("a", 2, 20)), (Stumbled::Once, Stumbled::Once));
-        assert_eq!(note("a", 1, 40), Stumbled::Noticeably);
-        assert_eq!(note("a", 1, 50), Stumbled::Again);
-        assert_eq!(note("a", 1, 70), Stumbled::Once, "another minute begins");
-        assert_eq!(note("a", 1, 71), Stumbled::Once);
-        assert_eq!(note("a", 1, 99), Stumbled::Again, "something was logged 59 s ago");
-        assert_eq!(note("a", 1, 100), Stumbled::Noticeably);
+        assert_eq!(note("a", 1, 0), Verdict::Nothing);
+        assert_eq!(note("a", 1, 20), Verdict::Nothing);
+        assert_eq!((note("b", 1, 20), note("a", 2, 20)), (Verdict::Nothing, Verdict::Nothing));
+        assert_eq!(note("a", 1, 40), Verdict::CountAndLog);
+        assert_eq!(note("a", 1, 50), Verdict::Count);
+        assert_eq!(note("a", 1, 70), Verdict::Nothing, "another minute begins");
+        assert_eq!(note("a", 1, 71), Verdict::Nothing);
+        assert_eq!(note("a", 1, 99), Verdict::Count, "something was logged 59 s ago");
+        assert_eq!(note("a", 1, 100), Verdict::CountAndLog);
     }
 
     #[test]

@@ -245,14 +245,14 @@ async fn keeper(world: &Rc<World>, story: &mut Story, mut dice: Dice) {
             match line.hear(Duration::from_secs(8)).await {
                 Some(said) => {
                     is_live |= said["op"] == "live";
-                    told(&line, story.hears(&said));
+                    note_fault(&line, story.hears(&said));
                 }
                 None => break,
             }
         }
         if !line.is_over && is_live {
-            told(&line, story.check(&patterns, &world.history));
-            told(&line, line.watch.settled());
+            note_fault(&line, story.check(&patterns, &world.history));
+            note_fault(&line, line.watch.settled());
         }
     }
     line.leave();
@@ -260,11 +260,11 @@ async fn keeper(world: &Rc<World>, story: &mut Story, mut dice: Dice) {
 
 async fn keep(line: &mut Line, story: &mut Story, time: Duration) -> bool {
     let Some(said) = line.hear(time).await else { return false };
-    told(line, story.hears(&said));
+    note_fault(line, story.hears(&said));
     said["op"] == "live"
 }
 
-fn told(line: &Line, outcome: Result<(), String>) {
+fn note_fault(line: &Line, outcome: Result<(), String>) {
     if let Err(wrong) = outcome {
         line.world.fails(&line.name, wrong);
     }
@@ -298,8 +298,8 @@ async fn viewer(world: &Rc<World>, mut dice: Dice) {
         }
     }
     if world.is_over.get() && !line.is_over && line.watch.bye.is_none() {
-        told(&line, values.check(&patterns, &world.history));
-        told(&line, line.watch.settled());
+        note_fault(&line, values.check(&patterns, &world.history));
+        note_fault(&line, line.watch.settled());
     }
     line.leave();
 }
@@ -395,7 +395,7 @@ async fn host(world: &Rc<World>, mut dice: Dice) {
         let settles = world.is_over.get();
         let patience = if settles { 8_000 } else { 300 };
         match line.hear(Duration::from_millis(patience)).await {
-            Some(said) => told(&line, company.hears(&said)),
+            Some(said) => note_fault(&line, company.hears(&said)),
             None if line.is_over || settles => break,
             None => {}
         }
@@ -405,8 +405,8 @@ async fn host(world: &Rc<World>, mut dice: Dice) {
         }
     }
     if world.is_over.get() && !line.is_over && line.watch.bye.is_none() {
-        told(&line, company.is_alone());
-        told(&line, line.watch.settled());
+        note_fault(&line, company.is_alone());
+        note_fault(&line, line.watch.settled());
     }
     line.leave();
 }

@@ -165,8 +165,8 @@ impl Company {
             return Ok(());
         }
         let sessions = room.values().filter(|other| user.is_some() && **other == user).count();
-        let told = data["user_sessions"].as_u64().map(|count| count as usize);
-        match told == user.as_ref().map(|_| sessions) {
+        let count = data["user_sessions"].as_u64().map(|count| count as usize);
+        match count == user.as_ref().map(|_| sessions) {
             true => Ok(()),
             false => Err(format!("P3: {sessions} sessions are there: {said}")),
         }

@@ -202,6 +202,7 @@ impl AsyncRead for ServerEnd {
     }
 }
 
+// What the trait has one spell out, as every connection that writes vectored does (`session/tcp.rs`).
 impl AsyncWrite for ServerEnd {
     fn poll_write(
         self: Pin<&mut Self>,

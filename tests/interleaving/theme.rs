@@ -43,57 +43,57 @@ enum End {
 
 const LATE: Temper = Temper { late: 30, errors: 0, kept: 30 };
 
+/// What most themes are like.
+const USUAL: Theme = Theme {
+    name: "",
+    crowd: &[],
+    publishers: 1,
+    acts: &[],
+    temper: LATE,
+    user_connections: 1_000,
+    lasts: 3_000,
+    end: End::Quiet,
+};
+
 /// All themes; a seed is of one of them.
 pub static THEMES: [Theme; 10] = [
     Theme {
         name: "cuts",
         crowd: &[(Kind::Hasty, 25), (Kind::Idle, 25)],
         publishers: 3,
-        acts: &[],
-        temper: LATE,
         user_connections: 3,
         lasts: 2_500,
-        end: End::Quiet,
+        ..USUAL
     },
     Theme {
         name: "ends",
         crowd: &[(Kind::Hasty, 15), (Kind::Idle, 10), (Kind::Viewer, 5)],
-        publishers: 1,
         acts: &[Act::End],
-        temper: LATE,
         user_connections: 10,
         lasts: 2_500,
-        end: End::Quiet,
+        ..USUAL
     },
     Theme {
         name: "rights",
         crowd: &[(Kind::Juggler, 15), (Kind::Viewer, 3)],
         publishers: 4,
         acts: &[Act::Reload],
-        temper: LATE,
-        user_connections: 1_000,
-        lasts: 3_000,
-        end: End::Quiet,
+        ..USUAL
     },
     Theme {
         name: "gates",
         crowd: &[(Kind::Waiter, 40)],
-        publishers: 1,
         acts: &[Act::Reload],
-        temper: LATE,
-        user_connections: 1_000,
         lasts: 4_000,
-        end: End::Quiet,
+        ..USUAL
     },
     Theme {
         name: "revocations",
         crowd: &[(Kind::Common, 5), (Kind::Idle, 3)],
-        publishers: 1,
         acts: &[Act::Revoke],
         temper: Temper { late: 5, ..LATE },
-        user_connections: 1_000,
         lasts: 4_000,
-        end: End::Quiet,
+        ..USUAL
     },
     Theme {
         name: "losses",
@@ -101,49 +101,36 @@ pub static THEMES: [Theme; 10] = [
         publishers: 3,
         acts: &[Act::Lose],
         temper: Temper { late: 200, errors: 1, kept: 8 },
-        user_connections: 1_000,
-        lasts: 3_000,
-        end: End::Quiet,
+        ..USUAL
     },
     Theme {
         name: "stops",
         crowd: &[(Kind::Hasty, 5), (Kind::Viewer, 5)],
-        publishers: 1,
-        acts: &[],
-        temper: LATE,
-        user_connections: 1_000,
         lasts: 300,
         end: End::Drain,
+        ..USUAL
     },
     Theme {
         name: "tickets",
         crowd: &[(Kind::Viewer, 3)],
         publishers: 2,
-        acts: &[],
-        temper: LATE,
-        user_connections: 1_000,
         lasts: 300,
         end: End::Tickets,
+        ..USUAL
     },
     Theme {
         name: "presence",
         crowd: &[(Kind::Guest, 12), (Kind::Host, 10)],
-        publishers: 1,
-        acts: &[],
         temper: Temper { errors: 2, ..LATE },
-        user_connections: 1_000,
-        lasts: 3_000,
-        end: End::Quiet,
+        ..USUAL
     },
     Theme {
         name: "values",
         crowd: &[(Kind::Holder, 20), (Kind::Idle, 5)],
-        publishers: 1,
         acts: &[Act::End],
         temper: Temper { errors: 5, ..LATE },
-        user_connections: 1_000,
         lasts: 4_000,
-        end: End::Quiet,
+        ..USUAL
     },
 ];
 

@@ -41,6 +41,14 @@ pub struct Given {
     pub is_gap: bool,
 }
 
+impl Given {
+    /// Takes a page.
+    pub fn take(&mut self, events: Vec<Arc<Event>>, is_gap: bool) {
+        self.events.extend(events);
+        self.is_gap |= is_gap;
+    }
+}
+
 /// What was promised and not kept.
 #[derive(Debug)]
 pub struct Fault(pub String);

@@ -111,6 +111,7 @@ impl Life {
                 _ => self.look_at_hand(at).await,
             };
         }
+        // The odds are of each kind of run.
         match self.book.dice.below(100) {
             0..32 => self.publish(at).await,
             32..34 => self.repeat(at).await,

@@ -104,6 +104,7 @@ impl Life {
                 _ => self.look_at_hand(line).await,
             };
         }
+        // The odds are of each kind of run.
         match self.book.dice.below(100) {
             0..34 => self.publish(line).await,
             34..36 => self.repeat(line).await,
@@ -258,8 +259,8 @@ impl Life {
         let heard = self.log(line).take_heard();
         let heard_ids: Vec<_> = heard.iter().map(|event| id(event)).collect();
         let first = self.book.events + 1 - append.events.len();
-        let told = (first..).zip(&receipt.events).filter(|(_, event)| event.superseded.is_none());
-        if heard_ids != told.map(|(id, _)| id).collect::<Vec<_>>() {
+        let stored = (first..).zip(&receipt.events).filter(|(_, event)| event.superseded.is_none());
+        if heard_ids != stored.map(|(id, _)| id).collect::<Vec<_>>() {
             return Err(Fault(format!("the feed heard {heard_ids:?}")));
         }
         self.book.acknowledged(line, &append.events, receipt, now, born)

@@ -53,8 +53,7 @@ pub async fn pages(
         let (patterns, max_bytes) = (patterns.clone(), 100_000);
         let read = Read { patterns, after, upto, max_events, max_bytes };
         let page = answer(|| history.read(read.clone())).await?;
-        given.is_gap |= page.gap.is_some();
-        given.events.extend(page.events);
+        given.take(page.events, page.gap.is_some());
         after = Some(page.next);
         if page.done {
             break;
@@ -67,21 +66,17 @@ pub async fn pages(
 pub async fn pages_back(
     history: &dyn History,
     patterns: &Arc<[Pattern]>,
-    mut before: Option<Cursor>,
+    before: Option<Cursor>,
     max_events: usize,
 ) -> Result<Given, Fault> {
-    let mut given = Given::default();
-    loop {
+    to_the_end(before, async |before, given| {
         let (patterns, max_bytes) = (patterns.clone(), 100_000);
         let read = ReadBack { patterns, before, max_events, max_bytes };
         let page = answer(|| history.read_back(read.clone())).await?;
-        given.is_gap |= page.gap;
-        given.events.extend(page.events);
-        before = page.next;
-        if before.is_none() {
-            return Ok(given);
-        }
-    }
+        given.take(page.events, page.gap);
+        Ok(page.next)
+    })
+    .await
 }
 
 /// What has changed of current values since a place, in pages.
@@ -91,15 +86,25 @@ pub async fn changed(
     since: Cursor,
     max_events: usize,
 ) -> Result<Given, Fault> {
-    let (mut after, mut given) = (None, Given::default());
-    loop {
+    to_the_end(None, async |after, given| {
         let (patterns, since, max_bytes) = (patterns.clone(), Some(since), 100_000);
         let newest = Newest { patterns, after, since, max_events, max_bytes };
         let page = answer(|| history.newest(newest.clone())).await?;
-        given.is_gap |= page.gap;
-        given.events.extend(page.events);
-        after = page.next;
-        if after.is_none() {
+        given.take(page.events, page.gap);
+        Ok(page.next)
+    })
+    .await
+}
+
+/// Reads page by page, each of which says where the next begins, until one says that there is none.
+async fn to_the_end<P>(
+    mut place: Option<P>,
+    mut page: impl AsyncFnMut(Option<P>, &mut Given) -> Result<Option<P>, Fault>,
+) -> Result<Given, Fault> {
+    let mut given = Given::default();
+    loop {
+        place = page(place, &mut given).await?;
+        if place.is_none() {
             return Ok(given);
         }
     }

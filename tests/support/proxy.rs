@@ -1,12 +1,13 @@
 //! A network between a node and Redis that can be cut, both ways or one way.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 /// Passes bytes on, and holds them back while cut, as a network does that sends them again later.
@@ -20,6 +21,21 @@ pub struct Proxy {
 struct Cuts {
     to_redis: AtomicBool,
     from_redis: AtomicBool,
+    /// The word with which an answer cuts what comes from Redis.
+    word: Mutex<Option<&'static str>>,
+    met: Notify,
+}
+
+impl Cuts {
+    /// Cuts at an answer that has the word.
+    fn look_at(&self, answer: &[u8]) {
+        let mut word = self.word.lock().expect("no panic");
+        let has = |word: &str| answer.windows(word.len()).any(|part| part == word.as_bytes());
+        if word.take_if(|word| has(word)).is_some() {
+            self.from_redis.store(true, Ordering::Relaxed);
+            self.met.notify_one();
+        }
+    }
 }
 
 impl Proxy {
@@ -38,8 +54,20 @@ impl Proxy {
                 far.set_nodelay(true).expect("a socket");
                 let ((near_in, near_out), (far_in, far_out)) =
                     (near.into_split(), far.into_split());
-                tokio::spawn(pump(near_in, far_out, shared.clone(), |cuts| &cuts.to_redis));
-                tokio::spawn(pump(far_in, near_out, shared.clone(), |cuts| &cuts.from_redis));
+                tokio::spawn(pump(
+                    near_in,
+                    far_out,
+                    shared.clone(),
+                    |cuts| &cuts.to_redis,
+                    |_, _| (),
+                ));
+                tokio::spawn(pump(
+                    far_in,
+                    near_out,
+                    shared.clone(),
+                    |cuts| &cuts.from_redis,
+                    Cuts::look_at,
+                ));
             }
         });
         Self { port, target, cuts }
@@ -55,6 +83,15 @@ impl Proxy {
         self.target.store(target, Ordering::Relaxed);
     }
 
+    /// Cuts what comes from Redis from the next answer on that has this word; `cut_off` tells of it.
+    pub fn cut_at(&self, word: &'static str) {
+        *self.cuts.word.lock().expect("no panic") = Some(word);
+    }
+
+    pub async fn cut_off(&self) {
+        self.cuts.met.notified().await;
+    }
+
     pub fn cut(&self, to_redis: bool, from_redis: bool) {
         self.cuts.to_redis.store(to_redis, Ordering::Relaxed);
         self.cuts.from_redis.store(from_redis, Ordering::Relaxed);
@@ -66,10 +103,12 @@ async fn pump(
     mut to: OwnedWriteHalf,
     cuts: Arc<Cuts>,
     way: fn(&Cuts) -> &AtomicBool,
+    look: fn(&Cuts, &[u8]),
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
+        look(&cuts, &buffer[..count]);
         while way(&cuts).load(Ordering::Relaxed) {
             sleep(Duration::from_millis(10)).await;
         }

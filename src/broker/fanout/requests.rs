@@ -45,7 +45,7 @@ impl<S: Subscriber> Handler<Tell> for Fanout<S> {
     type Result = ();
 
     fn handle(&mut self, Tell(trouble): Tell, _: &mut Self::Context) {
-        self.worker.call(|worker| worker.tell(trouble));
+        self.worker.call(|worker| worker.tell_trouble(trouble));
     }
 }
 

@@ -72,7 +72,7 @@ impl Subscriber for Fake {
         25
     }
 
-    fn tell(&mut self, trouble: Trouble) {
+    fn tell_trouble(&mut self, trouble: Trouble) {
         self.hears(trouble.name());
     }
 

@@ -122,22 +122,22 @@ impl Visitor {
     async fn broker(&self) -> (Verdict, Verdict) {
         let unknown = || Unseen("there is no answer to tell it by".to_owned());
         let asked = SystemTime::now();
-        let mut answer = match self.remote.get("/health/live").send().await {
-            Ok(answer) => answer.timeout(Remote::TIMEOUT),
-            Err(error) => return (Wrong(self.remote.why(&error).await.to_string()), unknown()),
+        let head = match self.remote.head(self.remote.get("/health/live").send()).await {
+            Ok(head) => head,
+            Err(why) => return (Wrong(why.to_string()), unknown()),
         };
-        let clock = clock(answer.headers(), asked, SystemTime::now());
-        let body = match answer.body().limit(64 * 1024).await {
-            Ok(body) => body,
-            Err(error) => return (Wrong(trust::broke_off(&error)), clock),
+        let clock = clock(head.headers(), asked, SystemTime::now());
+        let answer = match head.whole(64 * 1024).await {
+            Ok(answer) => answer,
+            Err(why) => return (Wrong(why.to_string()), clock),
         };
-        let live: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        let live: Option<serde_json::Value> = serde_json::from_slice(&answer.body).ok();
         let is_live = live.is_some_and(|live| live["status"] == "ok");
-        let through = through(answer.headers());
-        match (answer.status(), is_live) {
+        let through = through(&answer.headers);
+        match (answer.status, is_live) {
             (StatusCode::OK, true) => (Good(format!("a broker answers{through}")), clock),
             (StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT, _) => {
-                let status = answer.status();
+                let status = answer.status;
                 let reason = format!(
                     "{status}{through}: a proxy answers and reaches no broker; is the address right that it \
                      passes requests to (nginx: proxy_pass), and does the broker run?"
@@ -148,7 +148,7 @@ impl Visitor {
                 (Wrong(format!("{status}{through}: {}", self.remote.of_tls())), clock)
             }
             (StatusCode::UNAUTHORIZED, _) => {
-                let refusal = self.remote.refusal(answer.status(), answer.headers(), &body).await;
+                let refusal = self.remote.refusal(&answer).await;
                 (Wrong(format!("{refusal}{through}")), clock)
             }
             (status, _) => {
@@ -165,17 +165,11 @@ impl Visitor {
     async fn admission(&self) -> Vec<(&'static str, Verdict)> {
         let path = format!("/v1/topics?match={}&limit=1", self.query.trim_start_matches("topic="));
         let request = self.remote.get(&path).insert_header((ORIGIN, self.origin.as_str()));
-        let (status, refusal) = match request.send().await {
-            Ok(answer) => {
-                let mut answer = answer.timeout(Remote::TIMEOUT);
-                let body = answer.body().await.unwrap_or_default();
-                let refusal = self.remote.refusal(answer.status(), answer.headers(), &body).await;
-                (answer.status(), refusal)
-            }
-            Err(error) => {
-                return vec![("origin", Wrong(self.remote.why(&error).await.to_string()))];
-            }
+        let answer = match self.remote.head(request.send()).await {
+            Ok(head) => head.words().await,
+            Err(why) => return vec![("origin", Wrong(why.to_string()))],
         };
+        let (status, refusal) = (answer.status, self.remote.refusal(&answer).await);
         let origin = match refusal.code() {
             Some("origin_not_allowed") => Wrong(self.foreign(refusal.detail())),
             _ => Good(format!("pages of {} may connect", self.origin)),

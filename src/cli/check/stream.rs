@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::LocalBoxStream;
 use tokio::time::{Instant, timeout};
 
+use super::super::remote::Answer;
 use super::report::Verdict::{self, Good, Unseen, Wrong};
 use super::visitor::{PATIENCE, Visitor, text};
 
@@ -77,15 +78,11 @@ impl Visitor {
     pub(super) async fn refused(&self, status: StatusCode) -> Verdict {
         let request = self.remote.get(&format!("/v1/sse?{}", self.query));
         let request = request.insert_header((ORIGIN, self.origin.as_str()));
-        let (headers, body) = match request.send().await {
-            Ok(answer) if answer.status() == status => {
-                let mut answer = answer.timeout(PATIENCE);
-                let body = answer.body().await.unwrap_or_default();
-                (answer.headers().clone(), body)
-            }
-            _ => Default::default(),
+        let answer = match self.remote.head(request.send()).await {
+            Ok(head) if head.status() == status => head.words().await,
+            _ => Answer::wordless(status),
         };
-        let refusal = self.remote.refusal(status, &headers, &body).await;
+        let refusal = self.remote.refusal(&answer).await;
         match refusal.code() {
             Some("unauthorized" | "forbidden") if self.remote.introduction().is_some() => {
                 Unseen(format!(

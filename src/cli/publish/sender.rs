@@ -14,9 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use super::super::backoff::Backoff;
 use super::super::note;
-use super::super::remote::Remote;
+use super::super::remote::{Remote, Why};
 use super::batch::Part;
-use crate::trust;
 
 /// Sends batches to one broker.
 pub struct Sender<'a> {
@@ -89,31 +88,22 @@ impl<'a> Sender<'a> {
             .post("/v1/events")
             .insert_header((CONTENT_TYPE, "application/x-ndjson"))
             .insert_header(("Idempotency-Key", key));
-        let lost = |reason: String| Missed {
-            reason,
+        let lost = |why: Why| Missed {
+            reason: format!("{}: {why}", self.remote.url()),
             of_event: false,
             of_right: false,
-            passing: true,
+            passing: !why.lasts,
             asked: None,
         };
-        let mut response = match request.send_body(part.body()).await {
-            Ok(response) => response.timeout(Remote::TIMEOUT),
-            Err(error) => {
-                let why = self.remote.why(&error).await;
-                let missed = lost(format!("{}: {why}", self.remote.url()));
-                return Err(Missed { passing: !why.lasts, ..missed });
-            }
-        };
-        let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER);
+        let head = self.remote.head(request.send_body(part.body())).await.map_err(lost)?;
+        let answer = head.whole(Self::MAX_ANSWER).await.map_err(lost)?;
+        let status = answer.status;
+        let retry_after = answer.headers.get(RETRY_AFTER);
         let asked = retry_after.and_then(|value| value.to_str().ok()).and_then(seconds);
-        let answer = response.body().limit(Self::MAX_ANSWER).await.map_err(|error| {
-            lost(format!("{}: {}", self.remote.url(), trust::broke_off(&error)))
-        })?;
         if matches!(status, StatusCode::OK | StatusCode::CREATED) {
-            return Ok(String::from_utf8_lossy(&answer).into_owned());
+            return Ok(String::from_utf8_lossy(&answer.body).into_owned());
         }
-        let refusal = self.remote.refusal(status, response.headers(), &answer).await;
+        let refusal = self.remote.refusal(&answer).await;
         let (of_event, passing) = (refusal.is_of_event(), refusal.is_passing());
         // Its only line is another one of the input.
         let mut reason = refusal.to_string().replacen(": line 1: ", ": ", 1);

@@ -193,12 +193,11 @@ async fn unopened(remote: &Remote, query: &str, error: WsClientError) -> Ending 
 /// Why a connection with this query was, or would be, refused with this status. The answer to a WebSocket comes without
 /// its words; SSE takes the same query, and refuses it for the same reasons.
 async fn refusal(remote: &Remote, query: &str, status: StatusCode) -> Option<Ending> {
-    let mut answer = remote.get(&format!("/v1/sse?{query}")).send().await.ok()?;
-    if answer.status() != status {
+    let head = remote.head(remote.get(&format!("/v1/sse?{query}")).send()).await.ok()?;
+    if head.status() != status {
         return None;
     }
-    let body = timeout(Remote::TIMEOUT, answer.body()).await.ok()?.ok()?;
-    Some(Ending::refused(&remote.refusal(status, answer.headers(), &body).await))
+    Some(Ending::refused(&remote.refusal(&head.words().await).await))
 }
 
 /// Pings each heartbeat and answers pings, until the connection is dropped; then says good-bye.

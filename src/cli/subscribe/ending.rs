@@ -15,7 +15,7 @@ use crate::model::Close;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
     /// Connect again, after the wait that the broker asks for, if it does.
-    Again {
+    Reconnect {
         /// Why it ended.
         reason: String,
         /// The wait that was asked for.
@@ -49,7 +49,7 @@ impl Bye {
 impl Ending {
     /// The connection broke, or never came to be.
     pub fn lost(reason: impl Into<String>) -> Self {
-        Self::Again { reason: reason.into(), after: None }
+        Self::Reconnect { reason: reason.into(), after: None }
     }
 
     /// The connection was closed, with a `bye` before it or without.
@@ -70,7 +70,7 @@ impl Ending {
                 let code = code.unwrap_or(close.code());
                 Self::Stop(format!("{reason} (close code {code}){}", hint(close.name())))
             }
-            _ => Self::Again { reason, after: bye.and_then(|bye| bye.after) },
+            _ => Self::Reconnect { reason, after: bye.and_then(|bye| bye.after) },
         }
     }
 
@@ -133,17 +133,17 @@ mod tests {
         let restart = bye(r#"{"op":"bye","code":"restart","message":"m","retry_after_ms":1234}"#);
         assert_eq!(
             Ending::closed(Some(1012), restart),
-            Ending::Again {
+            Ending::Reconnect {
                 reason: "restart: m".to_owned(),
                 after: Some(Duration::from_millis(1_234))
             }
         );
         for code in [None, Some(1000), Some(1001), Some(1006), Some(1011), Some(4409), Some(4999)] {
-            assert!(matches!(Ending::closed(code, None), Ending::Again { .. }), "{code:?}");
+            assert!(matches!(Ending::closed(code, None), Ending::Reconnect { .. }), "{code:?}");
         }
         for status in [408, 429, 500, 502, 503, 504] {
             let ending = Ending::refused(&refusal(status));
-            assert!(matches!(ending, Ending::Again { .. }), "{status}");
+            assert!(matches!(ending, Ending::Reconnect { .. }), "{status}");
         }
     }
 

@@ -147,7 +147,7 @@ impl Subscriber {
             let (reason, after) = match self.connection().await {
                 Ending::Done => return Ok(()),
                 Ending::Stop(reason) => return Err(Failure::Failed(reason)),
-                Ending::Again { reason, after } => (reason, after),
+                Ending::Reconnect { reason, after } => (reason, after),
             };
             let wait = self.backoff.wait(after, rand::random());
             note(format_args!("{reason}; connecting again in {:.1} s", wait.as_secs_f32()));

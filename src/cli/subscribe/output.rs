@@ -24,7 +24,7 @@ pub struct Output {
 
 /// No more can be written; [`Output::finish`] says why.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Gone;
+pub struct NoReader;
 
 /// How far it got.
 #[derive(Debug)]
@@ -54,8 +54,8 @@ impl Output {
     }
 
     /// Hands a line over; waits where too many others do.
-    pub async fn line(&self, line: String) -> Result<(), Gone> {
-        self.lines.send(line).await.map_err(|_| Gone)
+    pub async fn line(&self, line: String) -> Result<(), NoReader> {
+        self.lines.send(line).await.map_err(|_| NoReader)
     }
 
     /// Waits until no more can be written.

@@ -17,7 +17,7 @@ use super::super::{
     NewestPage, Receipt, TopicSummary,
 };
 use super::kept::{Found, Kept};
-use super::receipts::{Known, Receipts};
+use super::receipts::{Asking, Receipts};
 use super::stays::MaxStays;
 use super::topic_log::Bounds;
 use crate::clock::Clock;
@@ -129,13 +129,13 @@ impl Log {
     ) -> Result<Option<Receipt>, AppendError> {
         let Some(key) = &append.key else { return Ok(None) };
         match self.receipts.find(key, self.clock.now().into_std()) {
-            Known::Same(events) => {
+            Asking::Repeat(events) => {
                 self.rebind(&append.events, &events)?;
                 Ok(Some(Receipt { events, repeated: true }))
             }
-            Known::Other => Err(AppendError::Mismatch),
-            Known::Full => Err(AppendError::TooManyKeys),
-            Known::New => Ok(None),
+            Asking::Mismatch => Err(AppendError::Mismatch),
+            Asking::Full => Err(AppendError::TooManyKeys),
+            Asking::New => Ok(None),
         }
     }
 
@@ -177,7 +177,7 @@ impl Log {
     ) {
         let now = self.clock.now().into_std();
         // What was remembered before a restart stays so, whatever room there is for more.
-        let is_new = matches!(self.receipts.find(&key, now), Known::New | Known::Full);
+        let is_new = matches!(self.receipts.find(&key, now), Asking::New | Asking::Full);
         if let Some(since) = now.checked_sub(age)
             && is_new
         {

@@ -31,17 +31,17 @@ struct Remembered {
     since: Instant,
 }
 
-/// What is known of a key.
+/// What somebody who asks under a key asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Known {
-    /// Nothing, and there is room for it.
+pub(super) enum Asking {
+    /// Something new, and there is room for its result.
     New,
-    /// Nothing, and there is no room for it.
+    /// Something new, and there is no room for its result.
     Full,
-    /// The result of the same request.
-    Same(Vec<EventReceipt>),
-    /// That it was another request.
-    Other,
+    /// What was done before, with this result.
+    Repeat(Vec<EventReceipt>),
+    /// Something else than what was done under the key.
+    Mismatch,
 }
 
 impl Receipts {
@@ -51,12 +51,12 @@ impl Receipts {
         Self { window, max_results, results: 0, by_scope, oldest_first, forgotten: None, early: 0 }
     }
 
-    /// What is known of `key` at this moment. Where it is new and there is no room for it, the oldest go.
-    pub(super) fn find(&mut self, key: &IdempotencyKey, now: Instant) -> Known {
+    /// What is asked for under `key` at this moment. Where it is new and there is no room for it, the oldest go.
+    pub(super) fn find(&mut self, key: &IdempotencyKey, now: Instant) -> Asking {
         self.expire(now);
         let Some(known) = self.by_scope.get(&key.scope) else {
             let has_room = key.is_in_series || self.make_room(now);
-            return if has_room { Known::New } else { Known::Full };
+            return if has_room { Asking::New } else { Asking::Full };
         };
         let is_repeat = match (known.request, key.asked.raw) {
             // One of a series that was there before, or the next one.
@@ -64,9 +64,9 @@ impl Receipts {
             (request, _) => key.asked.is(&request),
         };
         match is_repeat {
-            true => Known::Same(known.events.clone()),
-            false if key.is_in_series => Known::New,
-            false => Known::Other,
+            true => Asking::Repeat(known.events.clone()),
+            false if key.is_in_series => Asking::New,
+            false => Asking::Mismatch,
         }
     }
 
@@ -159,13 +159,13 @@ mod tests {
     fn a_key_is_known_for_its_window_and_told_apart_by_its_request() {
         let now = Instant::now();
         let mut receipts = Receipts::new(Duration::from_secs(10), 9);
-        assert_eq!(receipts.find(&key(1, 1), now), Known::New);
+        assert_eq!(receipts.find(&key(1, 1), now), Asking::New);
         receipts.remember(key(1, 1), result(), now);
         let later = now + Duration::from_secs(9);
-        assert_eq!(receipts.find(&key(1, 1), later), Known::Same(result()));
-        assert_eq!(receipts.find(&key(1, 2), later), Known::Other);
-        assert_eq!(receipts.find(&key(2, 1), later), Known::New);
-        assert_eq!(receipts.find(&key(1, 1), now + Duration::from_secs(10)), Known::New);
+        assert_eq!(receipts.find(&key(1, 1), later), Asking::Repeat(result()));
+        assert_eq!(receipts.find(&key(1, 2), later), Asking::Mismatch);
+        assert_eq!(receipts.find(&key(2, 1), later), Asking::New);
+        assert_eq!(receipts.find(&key(1, 1), now + Duration::from_secs(10)), Asking::New);
     }
 
     #[test]
@@ -175,9 +175,9 @@ mod tests {
         let mut receipts = Receipts::new(Duration::from_secs(10), 1);
         for (key, second) in keys.iter().zip(0..) {
             let now = start + Duration::from_secs(second);
-            assert_eq!(receipts.find(key, now), Known::New, "{second}");
+            assert_eq!(receipts.find(key, now), Asking::New, "{second}");
             receipts.remember(key.clone(), result(), now);
-            assert_eq!(receipts.find(&keys[0], now), Known::Same(result()), "{second}");
+            assert_eq!(receipts.find(&keys[0], now), Asking::Repeat(result()), "{second}");
             assert_eq!((receipts.results, receipts.oldest_first.len()), (1, 1));
         }
         receipts.expire(start + Duration::from_secs(30));
@@ -191,15 +191,15 @@ mod tests {
         let mut receipts = Receipts::new(Duration::from_secs(86_400), 2);
         receipts.remember(key(1, 1), result(), start);
         receipts.remember(key(2, 1), result(), at(100));
-        assert_eq!(receipts.find(&key(3, 1), at(599)), Known::Full);
+        assert_eq!(receipts.find(&key(3, 1), at(599)), Asking::Full);
         assert_eq!((receipts.take_early(), receipts.shorter_window(at(599))), (0, None));
-        assert_eq!(receipts.find(&key(3, 1), at(600)), Known::New);
+        assert_eq!(receipts.find(&key(3, 1), at(600)), Asking::New);
         receipts.remember(key(3, 1), result(), at(600));
-        assert_eq!(receipts.find(&key(2, 1), at(600)), Known::Same(result()));
+        assert_eq!(receipts.find(&key(2, 1), at(600)), Asking::Repeat(result()));
         assert_eq!(receipts.shorter_window(at(650)), Some(Duration::from_secs(650)));
         assert_eq!((receipts.take_early(), receipts.take_early()), (1, 0));
         // It is asked for again as if it were new, and a day later the window is whole again.
-        assert_eq!(receipts.find(&key(1, 1), at(650)), Known::Full);
+        assert_eq!(receipts.find(&key(1, 1), at(650)), Asking::Full);
         assert_eq!(receipts.shorter_window(at(86_400)), None);
     }
 
@@ -208,8 +208,8 @@ mod tests {
         let now = Instant::now();
         let mut receipts = Receipts::new(Duration::from_secs(10), 1);
         receipts.remember(key(1, 1), result(), now);
-        assert_eq!(receipts.find(&key(2, 1), now), Known::Full);
-        assert_eq!(receipts.find(&key(1, 1), now), Known::Same(result()));
-        assert_eq!(receipts.find(&key(2, 1), now + Duration::from_secs(10)), Known::New);
+        assert_eq!(receipts.find(&key(2, 1), now), Asking::Full);
+        assert_eq!(receipts.find(&key(1, 1), now), Asking::Repeat(result()));
+        assert_eq!(receipts.find(&key(2, 1), now + Duration::from_secs(10)), Asking::New);
     }
 }

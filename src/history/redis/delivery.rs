@@ -111,14 +111,14 @@ impl Follower {
         due.events.push(event);
     }
 
-    fn tell_loss(&mut self, due: &mut Due, lost: LostTopic, place: Cursor) {
+    fn tell_loss(&mut self, due: &mut Due, lost: LostTopic, position: Cursor) {
         if !due.events.is_empty() {
             self.flush(due);
         }
         // For who reads what this node has at hand it is missing, like what nobody wanted.
-        self.recent.pass(&lost.topic, place);
+        self.recent.pass(&lost.topic, position);
         due.add_loss(lost, self.at);
-        self.at = place;
+        self.at = position;
     }
 
     /// Tells what is due. All that was told is presented to Redis from here on.

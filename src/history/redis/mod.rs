@@ -245,6 +245,7 @@ impl RedisHistory {
     }
 }
 
+// A table: each word of the trait, and who does it here. Each history has its own.
 impl History for RedisHistory {
     fn append(&self, mut append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         Box::pin(async move {

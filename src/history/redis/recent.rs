@@ -32,7 +32,7 @@ struct Kept {
     start: Cursor,
     /// Nothing after this place is. It may be of a later epoch, as may what is in between.
     end: Cursor,
-    /// With their places, in order.
+    /// With their positions, in order.
     events: VecDeque<(Cursor, Arc<Event>)>,
     bytes: usize,
     /// The newest number of each topic that was passed by.
@@ -69,18 +69,18 @@ impl Recent {
             kept.events.push_back((cursor, event.clone()));
         }
         while kept.bytes > self.max_bytes
-            && let Some((place, event)) = kept.events.pop_front()
+            && let Some((position, event)) = kept.events.pop_front()
         {
             kept.bytes -= event.cost();
-            kept.start = place;
+            kept.start = position;
         }
     }
 
     /// Notes an event that comes next in the log and that nobody here wants.
-    pub(super) fn pass(&self, topic: &Topic, place: Cursor) {
+    pub(super) fn pass(&self, topic: &Topic, position: Cursor) {
         let mut kept = self.lock();
-        let sequence = place.sequence;
-        kept.end = place;
+        let sequence = position.sequence;
+        kept.end = position;
         if let Some(newest) = kept.passed.get_mut(topic) {
             *newest = sequence;
             return;
@@ -90,7 +90,7 @@ impl Recent {
             kept.passed.retain(|_, newest| *newest > start);
         }
         if kept.passed.len() == MAX_PASSED {
-            *kept = Kept::new(place);
+            *kept = Kept::new(position);
             return;
         }
         kept.passed.insert(topic.clone(), sequence);
@@ -135,17 +135,17 @@ impl Recent {
             return None;
         }
         let (mut events, mut bytes) = (Vec::new(), 0);
-        let from = kept.events.partition_point(|(place, _)| place.sequence <= after.sequence);
+        let from = kept.events.partition_point(|(position, _)| position.sequence <= after.sequence);
         let those = kept.events.range(from..);
-        let those = those.take_while(|(place, _)| place.sequence <= upto.sequence);
-        for (looked_at, (place, event)) in (1..).zip(those) {
+        let those = those.take_while(|(position, _)| position.sequence <= upto.sequence);
+        for (looked_at, (position, event)) in (1..).zip(those) {
             if read.patterns.iter().any(|pattern| pattern.matches(&event.topic)) {
                 bytes += event.cost();
                 events.push(event.clone());
             }
             let is_full = events.len() >= read.max_events || bytes >= read.max_bytes;
             if is_full || looked_at == LOOKED_AT {
-                return Some((events, *place));
+                return Some((events, *position));
             }
         }
         Some((events, upto.max(after)))

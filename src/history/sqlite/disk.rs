@@ -21,7 +21,7 @@ use super::strangers;
 use crate::model::Quiet;
 
 /// How often something is tried that failed for want of space, or for another process.
-const AGAIN: Duration = Duration::from_millis(100);
+const RETRY: Duration = Duration::from_millis(100);
 
 /// How long another process may hold the log before that is told.
 const TOLD_AFTER: Duration = Duration::from_secs(3);
@@ -108,7 +108,7 @@ impl Disk {
         if self.reserve.is_whole() {
             return Ok(());
         }
-        if !is_due(self.tried, AGAIN) {
+        if !is_due(self.tried, RETRY) {
             return Err(Failure::Full);
         }
         self.tried = Some(Instant::now());
@@ -131,7 +131,7 @@ impl Disk {
             self.log = Held::default();
             return Ok(());
         }
-        if is_due(self.log.tried, AGAIN) {
+        if is_due(self.log.tried, RETRY) {
             // A file that keeps its length is written to faster.
             log = self.checkpoint(if is_file_long { "TRUNCATE" } else { "RESTART" });
             if log.is_moved {
@@ -253,7 +253,7 @@ impl Disk {
 
     /// The same beside what is published, now and then.
     pub(super) fn shrink_now_and_then(&mut self) -> Result<(), Failure> {
-        if self.shrunk.elapsed() >= AGAIN {
+        if self.shrunk.elapsed() >= RETRY {
             self.shrink()?;
         }
         Ok(())

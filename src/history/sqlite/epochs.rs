@@ -95,7 +95,7 @@ impl Epochs {
     }
 
     /// The place of a number, in the log whose head is given.
-    pub(super) fn place(&self, head: Cursor, sequence: u64) -> Cursor {
+    pub(super) fn position(&self, head: Cursor, sequence: u64) -> Cursor {
         Cursor { epoch: self.of(sequence), ..head.at(sequence) }
     }
 

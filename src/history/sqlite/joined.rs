@@ -61,7 +61,7 @@ impl Joined {
 
     /// The place of a number, which is of the epoch in which it was given.
     fn position(&self, head: Cursor, sequence: u64) -> Cursor {
-        self.epochs.place(head, sequence)
+        self.epochs.position(head, sequence)
     }
 
     pub(super) async fn read_back(&self, read: ReadBack) -> Result<BackPage, Problem> {

@@ -68,6 +68,7 @@ pub struct SqliteHistory {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
+// A table: each word of the trait, and who does it here. Each history has its own.
 impl History for SqliteHistory {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         let admission = self.shared.admit(append);

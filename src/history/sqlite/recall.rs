@@ -19,7 +19,7 @@ pub(super) fn recall(log: &mut Log, store: &Store, clock: Clock) -> RowResult<()
     let now = Timestamp::from(clock.time()).millis();
     for row in EndingRow::all(&store.db)? {
         let left = row.left(now, log.steps());
-        log.restore(row.topic, epochs.place(head, row.sequence), row.envelope, left);
+        log.restore(row.topic, epochs.position(head, row.sequence), row.envelope, left);
     }
     Ok(())
 }
@@ -37,7 +37,7 @@ pub(super) fn remember(
     let age = now.saturating_sub(row.aged(log.steps()));
     let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
     let events = row.events.into_iter().map(|Outcome { topic, number, superseded }| {
-        let cursor = number.map(|number| epochs.place(head, number));
+        let cursor = number.map(|number| epochs.position(head, number));
         EventReceipt { cursor, topic, time, superseded }
     });
     let asked = row.request.into();

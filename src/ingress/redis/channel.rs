@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::interval;
 
-use super::{ANSWER, Known, RETRY, Source, TOGETHER};
+use super::{ANSWER, KnownBy, RETRY, Source, TOGETHER};
 use crate::broker::BrokerHandle;
 use crate::history::redis::{Away, Connection};
 use crate::metrics::Why;
@@ -78,9 +78,9 @@ impl Source {
         let own_key = |(_, data): &(Vec<u8>, Vec<u8>)| own_key(data, key_name.as_deref()?);
         for run in messages.chunk_by(|a, b| own_key(a).is_none() && own_key(b).is_none()) {
             let known = match run.first().and_then(own_key) {
-                None => Known::Turn,
+                None => KnownBy::Turn,
                 Some(text) => match self.own_key(name, &text) {
-                    Some(key) => Known::Itself(key),
+                    Some(key) => KnownBy::Key(key),
                     None => continue,
                 },
             };

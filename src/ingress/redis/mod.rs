@@ -46,11 +46,11 @@ pub struct Source {
 }
 
 /// By what a publish is known.
-enum Known {
+enum KnownBy {
     /// A key that an entry gives: another event under it is refused.
-    Itself(PublishKey),
+    Key(PublishKey),
     /// Where it was read: another stream of that name may have had something there.
-    Place(IdempotencyKey),
+    Position(IdempotencyKey),
     /// Nothing but its turn.
     Turn,
 }
@@ -167,17 +167,17 @@ impl Source {
         &mut self,
         connection: &mut Connection,
         events: Vec<NewEvent>,
-        known: Known,
+        known: KnownBy,
     ) -> Result<bool, Away> {
-        let is_by_itself = matches!(known, Known::Itself(_));
+        let is_by_itself = matches!(known, KnownBy::Key(_));
         let key = match known {
-            Known::Itself(key) => {
+            KnownBy::Key(key) => {
                 let (scope, asked) =
                     (self.publisher.clone().scope(&key), Asked::of_events(&events));
                 IdempotencyKey { scope, asked, is_in_series: false }
             }
-            Known::Place(key) => key,
-            Known::Turn => self.series.next_key(),
+            KnownBy::Position(key) => key,
+            KnownBy::Turn => self.series.next_key(),
         };
         let mut append = Append { events, key: Some(key) };
         while !append.events.is_empty() {

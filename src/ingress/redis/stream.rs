@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, RedisResult, cmd};
 
-use super::{ANSWER, Known, Source, TOGETHER};
+use super::{ANSWER, KnownBy, Source, TOGETHER};
 use crate::history::redis::{Away, Connection};
 use crate::history::{Asked, IdempotencyKey, digest};
 use crate::metrics::Why;
@@ -71,9 +71,9 @@ impl Source {
         let own_key = |entry: &Entry| own_key(entry, key_name.as_deref());
         for run in entries.chunk_by(|a, b| own_key(a).is_none() && own_key(b).is_none()) {
             let known = match run.first().and_then(own_key) {
-                None => Known::Place(key(name, group, run)),
+                None => KnownBy::Position(key(name, group, run)),
                 Some(text) => match self.own_key(name, &text) {
-                    Some(key) => Known::Itself(key),
+                    Some(key) => KnownBy::Key(key),
                     None => continue,
                 },
             };

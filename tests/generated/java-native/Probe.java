@@ -6,7 +6,10 @@ import org.openapitools.client.api.HistoryApi;
 import org.openapitools.client.api.PublishingApi;
 import org.openapitools.client.model.*;
 
-/** What an application would do with the client of openapi-generator's `java`, library `native`. */
+/**
+ * What an application would do with the client of openapi-generator's `java`, library `native`: the same as with its
+ * other library, in a file that is to compile on its own, for each generates these classes anew.
+ */
 public class Probe {
   public static void main(String[] args) throws ApiException {
     var client = new ApiClient();

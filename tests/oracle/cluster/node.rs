@@ -16,7 +16,7 @@ use crate::support::proxy::Proxy;
 /// Hears what the log tells.
 #[derive(Default)]
 struct NodeFeed {
-    told: Mutex<SinceAsked>,
+    since_asked: Mutex<SinceAsked>,
     shelf: Mutex<Shelf>,
 }
 
@@ -33,7 +33,11 @@ impl Feed for NodeFeed {
     fn committed(&self, events: Vec<Arc<Event>>) {
         self.shelf.lock().expect("nobody panics with it").add(&events);
         let kept = events.iter().filter(|event| event.cursor.is_some());
-        self.told.lock().expect("nobody panics with it").ids.extend(kept.map(|event| id(event)));
+        self.since_asked
+            .lock()
+            .expect("nobody panics with it")
+            .ids
+            .extend(kept.map(|event| id(event)));
     }
 
     fn skip(&self, _: &Topic, _: Option<Cursor>) -> bool {
@@ -50,7 +54,7 @@ impl Feed for NodeFeed {
             let mut shelf = self.shelf.lock().expect("nobody panics with it");
             shelf.begin_after(loss.position.sequence);
         }
-        self.told.lock().expect("nobody panics with it").is_broken = true;
+        self.since_asked.lock().expect("nobody panics with it").is_broken = true;
     }
 }
 
@@ -97,11 +101,11 @@ impl Node {
         let give_up = Instant::now() + PATIENCE;
         loop {
             let SinceAsked { ids, is_broken } =
-                self.heard.told.lock().expect("nobody panics with it").clone();
+                self.heard.since_asked.lock().expect("nobody panics with it").clone();
             let mut due = self.due.iter();
             // Behind a loss comes also what was brought back, which this node had not heard of.
-            let mut told = ids.iter().filter(|id| !is_broken || self.due.contains(id));
-            if let Some(strange) = told.find(|id| !due.any(|due| due == *id)) {
+            let mut known = ids.iter().filter(|id| !is_broken || self.due.contains(id));
+            if let Some(strange) = known.find(|id| !due.any(|due| due == *id)) {
                 let due = &self.due;
                 return Err(Fault(format!("{strange} was heard out of order: {ids:?} of {due:?}")));
             }
@@ -113,7 +117,7 @@ impl Node {
             }
             sleep(POLL).await;
         }
-        *self.heard.told.lock().expect("nobody panics with it") = SinceAsked::default();
+        *self.heard.since_asked.lock().expect("nobody panics with it") = SinceAsked::default();
         self.due.clear();
         Ok(())
     }

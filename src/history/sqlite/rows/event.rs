@@ -71,7 +71,7 @@ impl EventRow {
         let data = Data::from_stored(data, base64).map_err(|_| broken())?;
         let read = |bytes| Envelope::read_whole(bytes).map(Box::new).ok_or_else(broken);
         let envelope = envelope.map(read).transpose()?;
-        let cursor = Some(epochs.place(head, coordinates.sequence));
+        let cursor = Some(epochs.position(head, coordinates.sequence));
         let time = Timestamp::from_millis(time);
         Ok(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data, envelope }))
     }
