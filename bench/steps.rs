@@ -12,7 +12,7 @@ use fanfare::config::Config;
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::{Append, Feed, History, Loss};
 use fanfare::model::{Cursor, Data, Event, LogName, NewEvent, Pattern, Timestamp, Topic};
-use fanfare::protocol::{Annotations, Form, PROTOCOLS, SSE};
+use fanfare::protocol::{Annotations, Form, NATIVE, SSE};
 use fanfare::session::{Outgoing, Sink};
 use futures_util::FutureExt;
 
@@ -35,8 +35,8 @@ pub const STEPS: &[NamedStep] = &[
     ("match one of 100,000 topics", || match_topic(100_000, 0, 1)),
     ("match one of 100,000 topics and 1,000 wildcards", || match_topic(100_000, 1_000, 1)),
     ("match the 1,000 sessions of a topic", || match_topic(1, 0, 1_000)),
-    ("encode an event as JSON", || encode(PROTOCOLS[0])),
-    ("encode an event as CBOR", || encode(PROTOCOLS[1])),
+    ("encode an event as JSON", || encode(NATIVE.entries[0].dialects[0].form)),
+    ("encode an event as CBOR", || encode(NATIVE.entries[0].dialects[1].form)),
     ("encode an event for an event stream", || encode(&SSE)),
     ("push and write a message", || write_messages(1)),
     ("push 100 messages and write them together", || write_messages(100)),
@@ -112,7 +112,7 @@ fn match_topic(topics: u32, wildcards: u32, sessions: u32) -> Step {
     Box::new(move || _ = black_box(subscriptions.subscribers(black_box(&asked)).count()))
 }
 
-fn encode(form: &'static dyn Form) -> Step {
+fn encode(form: &'static Form) -> Step {
     let event = Event {
         cursor: Some(Cursor {
             log: LogName::parse("abcdefgh").expect("a name"),
@@ -125,7 +125,7 @@ fn encode(form: &'static dyn Form) -> Step {
         data: Data::from_json(DATA.as_bytes(), 64).expect("JSON"),
         envelope: None,
     };
-    Box::new(move || _ = black_box(form.event(black_box(&event), &Annotations::default())))
+    Box::new(move || _ = black_box((form.event)(black_box(&event), &Annotations::default())))
 }
 
 fn write_messages(count: usize) -> Step {

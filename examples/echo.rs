@@ -56,7 +56,7 @@ impl Listener for Echo {
     }
 
     fn end(&mut self, close: Close) {
-        self.outgoing.close([close_frame(close)], false);
+        self.outgoing.close([close_frame(close.code(), close.message())], false);
     }
 }
 

@@ -8,11 +8,12 @@ use std::sync::{Arc, LazyLock};
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::BytesMut;
 use fanfare::auth::{Auth, Caller, KeySet};
+use fanfare::clock::Instant;
 use fanfare::config::{self, Config, Limits, Sources};
 use fanfare::http::Query;
 use fanfare::ingress::{Batch, BodyFormat};
 use fanfare::model::{Cursor, Pattern, Topic};
-use fanfare::protocol::{ClientMessage, Op, PROTOCOLS, ParseLimits};
+use fanfare::protocol::{ClientMessage, NATIVE, Op, ParseLimits, Request, Requests};
 use fanfare::session::{Contexts, FrameLimits, FrameReader, Incoming, inflate};
 use futures_util::FutureExt;
 
@@ -56,10 +57,14 @@ pub fn addresses(bytes: &[u8]) {
     }
 }
 
-fn parse(protocol: usize, message: ClientMessage<'_>) {
-    let limits = ParseLimits { json_depth: 8, event_bytes: 1_024, patterns: 4, last_events: 9 };
-    let Ok(request) = PROTOCOLS[protocol].parse(message, &limits) else { return };
-    match request.op {
+fn parse(dialect: usize, message: ClientMessage<'_>) {
+    let (json_depth, event_bytes, patterns, last_events, requests) = (8, 1_024, 4, 9, 1);
+    let limits = ParseLimits { json_depth, event_bytes, patterns, last_events, requests };
+    let (mut talk, mut asked) = ((NATIVE.entries[0].dialects[dialect].talk)(), Requests::new(1));
+    let Ok(()) = talk.hear(message, &limits, Instant::now(), &mut asked) else { return };
+    let [request] = asked.into_vec().try_into().expect("a message is one request");
+    let Request { op, .. } = request;
+    match op {
         Op::Subscribe(subscribe) => assert!((1..=4).contains(&subscribe.patterns.len())),
         Op::Unsubscribe { patterns } => assert!((1..=4).contains(&patterns.len())),
         Op::Publish { event, .. } => assert!(event.data.json().get().len() <= 1_024),

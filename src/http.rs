@@ -6,7 +6,6 @@ pub mod grammar;
 pub mod packed;
 mod paging;
 mod problem;
-mod query;
 mod security;
 
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -14,9 +13,9 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 pub use self::content::{Coding, charset, media_type};
 pub use self::paging::{PageSize, read_next};
 pub use self::problem::event_value;
-pub use self::query::{LAST_EVENT_ID_PARAMETER, Query};
 pub use self::security::secure;
 use crate::model::{Code, Problem};
+pub use crate::protocol::{LAST_EVENT_ID_PARAMETER, Query};
 
 /// `Idempotency-Key`, as draft-ietf-httpapi-idempotency-key-header names it.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

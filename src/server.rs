@@ -54,6 +54,7 @@ use crate::history::redis::JoinError;
 use crate::history::sqlite::OpenError;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
+use crate::protocol::{Languages, PROTOCOLS};
 use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, Stumbles};
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
@@ -120,6 +121,8 @@ struct Parts {
     bodies: Arc<Bodies>,
     sockets: Sockets,
     entrance: Entrance,
+    /// What is spoken.
+    languages: Languages,
     /// Whether what is for operators and publishers is served too.
     is_inside: bool,
     /// Whether only this machine comes in.
@@ -138,6 +141,7 @@ impl Parts {
             limits: limits.clone(),
             compression: self.compression,
             contexts: self.contexts.clone(),
+            languages: self.languages,
         };
         let (metrics, stumbles) = (self.metrics.clone(), self.stumbles.clone());
         let house = House { auth, broker, limits, permits, stumbles, metrics, clock: self.clock };
@@ -148,11 +152,16 @@ impl Parts {
 impl Server {
     /// Wires a broker together and binds its address; it serves once it is run. Must be called on
     /// an actix system.
+    pub fn build(config: Config) -> Result<Self, ServeError> {
+        Self::speaking(PROTOCOLS, config)
+    }
+
+    /// The same, for clients of these languages.
     #[expect(
         clippy::too_many_lines,
         reason = "the one place that wires, read from the top as a list"
     )]
-    pub fn build(config: Config) -> Result<Self, ServeError> {
+    pub fn speaking(languages: Languages, config: Config) -> Result<Self, ServeError> {
         let (metrics, clock) = (Arc::new(Metrics::default()), Clock::default());
         let Log { history, router, relay } = Log::open(&config, clock)?;
         let to_others: Arc<dyn Relay> = match &relay {
@@ -204,6 +213,7 @@ impl Server {
             bodies: Arc::new(Bodies::new(&config.limits)),
             sockets: Sockets::new(&config.limits, metrics.clone()),
             entrance: Entrance::new(tls.is_some(), &config.server),
+            languages,
             is_inside: inside.is_none(),
             is_local: is_local(address),
         };

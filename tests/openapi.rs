@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fanfare::console::{CLIENT, CONSOLE, DOCS};
 use fanfare::model::{Close, Code};
-use fanfare::protocol::websocket_paths;
+use fanfare::protocol::PROTOCOLS;
 use reqwest::Method;
 use serde_json::Value;
 use support::TestServer;
@@ -44,8 +44,13 @@ fn routed() -> BTreeMap<String, BTreeSet<String>> {
     let assets = CONSOLE.iter().chain(&DOCS).map(|asset| asset.path);
     let files = assets.chain(CLIENT.iter().map(|module| module.path));
     let files = files.filter(|path| pages.contains(path));
-    let files = files.chain(websocket_paths());
+    let files = files.chain(PROTOCOLS.websockets().map(|entry| entry.path));
     routes.extend(files.map(|path| (path.to_owned(), BTreeSet::from(["GET".to_owned()]))));
+    for entry in PROTOCOLS.streams() {
+        let post = entry.by_body.as_ref().map(|_| "POST".to_owned());
+        let methods = ["GET".to_owned()].into_iter().chain(post).collect();
+        routes.insert(entry.path.to_owned(), methods);
+    }
     routes
 }
 
@@ -149,7 +154,9 @@ fn every_member_that_a_client_may_send_is_described() {
     let schemas = document["components"]["schemas"].as_object().expect("schemas");
     let asked = schemas.iter().filter(|(name, _)| {
         let kinds = ["Auth", "Subscribe", "Unsubscribe", "Publish", "Ping"];
-        kinds.iter().any(|kind| **name == format!("{kind}Message")) || *name == "StreamRequest"
+        let is_message = kinds.iter().any(|kind| **name == format!("{kind}Message"));
+        let is_command = name.ends_with("Command") && **name != "Command";
+        is_message || is_command || *name == "StreamRequest"
     });
     let described: BTreeSet<_> = asked
         .flat_map(|(_, schema)| schema["properties"].as_object().expect("properties").keys())

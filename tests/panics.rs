@@ -20,6 +20,7 @@ use fanfare::history::{
     Read as ReadEvents, ReadBack, Receipt, Since, TopicSummary,
 };
 use fanfare::model::{Cursor, Problem, Topic};
+use fanfare::protocol::PROTOCOLS;
 use fanfare::server::Local;
 use fanfare::session::SharedTcp;
 use fanfare::{cli, panics};
@@ -108,7 +109,7 @@ async fn serve() -> SocketAddr {
     rules.default.storage = fanfare::config::Storage::Memory;
     let history =
         Frail(MemoryHistory::new(start, &config.history, rules, Clock::default(), router.clone()));
-    let local = Local::build(config, Arc::new(history), router, Clock::default()).await;
+    let local = Local::build(PROTOCOLS, config, Arc::new(history), router, Clock::default()).await;
     let local = Rc::new(local);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");

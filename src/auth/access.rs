@@ -5,12 +5,15 @@
 //! wildcard never shows more than the grant behind it.
 
 mod coverage;
+mod grants;
 mod refusals;
 mod signing;
 
 use std::sync::Arc;
 
 pub use self::coverage::Coverage;
+pub use self::grants::Grant;
+use self::grants::Grants;
 use super::caller::Caller;
 use super::policy::Policy;
 use super::proof::Proof;
@@ -27,6 +30,8 @@ pub struct Access {
     session: Option<Arc<str>>,
     /// What the caller's token grants, where it names its user or session.
     filled: Option<Arc<Filled>>,
+    /// What other tokens add.
+    grants: Grants,
 }
 
 /// Grants of a token in which names stand for what is the caller's own.
@@ -52,7 +57,7 @@ impl Access {
     }
 
     fn of(policy: Arc<Policy>, caller: Caller, session: Option<Arc<str>>) -> Self {
-        let access = Self { policy, caller, session, filled: None };
+        let access = Self { policy, caller, session, filled: None, grants: Grants::default() };
         let Caller::User(user) = &access.caller else { return access };
         if !user.subscribe.iter().chain(&user.publish).any(Owner::is_named_in) {
             return access;
@@ -70,10 +75,11 @@ impl Access {
 
     /// The rights of another caller in the same session, if these are rights of one.
     pub fn of_caller(&self, caller: Caller) -> Self {
-        Self::of(self.policy.clone(), caller, self.session.clone())
+        let grants = self.grants.clone();
+        Self { grants, ..Self::of(self.policy.clone(), caller, self.session.clone()) }
     }
 
-    /// The same rights under another policy.
+    /// The same rights under another policy, but for what other tokens add.
     pub(super) fn under(&self, policy: Arc<Policy>, caller: Caller) -> Self {
         Self::of(policy, caller, self.session.clone())
     }
@@ -104,7 +110,7 @@ impl Access {
     }
 
     /// Whether both are rights under the same policy.
-    pub(super) fn has_policy_of(&self, other: &Self) -> bool {
+    pub fn has_policy_of(&self, other: &Self) -> bool {
         self.is_of(&other.policy)
     }
 
@@ -130,7 +136,7 @@ impl Access {
 
     /// Whether the caller may receive events of `topic`.
     pub fn may_subscribe(&self, topic: &Topic) -> bool {
-        self.may(Right::Subscribe, topic)
+        self.may(Right::Subscribe, topic) || self.grants.give(topic)
     }
 
     /// Whether the caller may publish to `topic`. The broker's own topics are nobody's to publish.

@@ -29,7 +29,7 @@ use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
-pub use self::access::{Access, Coverage};
+pub use self::access::{Access, Coverage, Grant};
 pub use self::caller::{Caller, User};
 pub use self::entrance::{Client, Entrance, network};
 pub use self::jwks::published_keys;
@@ -43,7 +43,7 @@ pub use self::revocations::{Revocations, TooManyRevocations};
 use crate::clock::Clock;
 use crate::config::{self, Rules};
 use crate::http;
-use crate::model::{Code, Problem};
+use crate::model::{Code, Problem, Topic};
 use crate::panics::{read, write};
 
 /// What a request shows of who asks.
@@ -162,7 +162,23 @@ impl Auth {
         let caller =
             policy.revalidated(access.caller()).ok_or_else(|| Problem::bad_credential(gone))?;
         let caller = self.unless_over(&policy, caller)?;
-        Ok(access.under(policy, caller))
+        let now = access.under(policy, caller);
+        let held =
+            access.grants().filter_map(|grant| Some(grant.under(self.still(grant.access()).ok()?)));
+        let held: Vec<_> = held.collect();
+        Ok(if held.is_empty() { now } else { now.with_all(held) })
+    }
+
+    /// What a token of `user` adds to the rights of a session: these topics, as long as it holds. Refuses those that it does
+    /// not grant, and tokens of another user than the session's, if it has one (403).
+    pub fn grant(&self, access: &Access, user: User, topics: Vec<Topic>) -> Result<Grant, Problem> {
+        let is_other = |own: &User| own.bearer.user != user.bearer.user;
+        if access.caller().user().is_some_and(is_other) {
+            return Err(Problem::new(Code::Forbidden, "the token belongs to another user"));
+        }
+        let granted = self.still(&self.access(Caller::User(Box::new(user))))?;
+        topics.iter().try_for_each(|topic| granted.require_subscribe(topic))?;
+        Ok(Grant::new(topics, granted))
     }
 
     /// Whether a caller who was admitted before, and passed `check` then, still would: what is asked
@@ -184,7 +200,11 @@ impl Auth {
 
     /// Whether these rights are those of what is in force now.
     pub fn is_current(&self, access: &Access) -> bool {
-        access.is_of(&self.policy())
+        let holds = |grant: &Grant| {
+            let user = grant.access().caller().user();
+            self.is_current(grant.access()) && user.is_some_and(|user| self.holds(user).is_ok())
+        };
+        access.is_of(&self.policy()) && access.grants().all(holds)
     }
 
     /// The rights of `caller`.

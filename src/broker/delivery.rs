@@ -20,10 +20,14 @@ pub struct Delivery {
     conflated: OnceLock<Box<Encoded>>,
 }
 
+/// By what the bytes of one wire form are known: a place where nothing else stands, and how they were compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormKey(pub usize, pub u8);
+
 /// The bytes of one wire form, and behind them those that were asked for later: mostly there are one or two.
 #[derive(Debug)]
 struct Encoded {
-    form: usize,
+    form: FormKey,
     bytes: OnceLock<Bytes>,
     next: OnceLock<Box<Encoded>>,
 }
@@ -35,24 +39,52 @@ impl Delivery {
     }
 
     /// The bytes of wire form `form`, encoded now if this is the first to ask.
-    pub fn encoded(&self, form: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
+    pub fn encoded(&self, form: FormKey, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
         let first = self.encoded.get_or_init(|| Encoded::nothing_of(form));
         first.share(form, || encode(&self.event))
     }
 
+    /// What it holds in memory now, in bytes.
+    fn bytes(&self) -> usize {
+        let encoded = self.encoded.get().map_or(0, Encoded::bytes);
+        let conflated = self.conflated.get().map_or(0, |first| first.bytes());
+        self.event.cost() + encoded + conflated
+    }
+
     /// The same, for sessions that conflate.
-    pub fn conflated(&self, form: usize, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
+    pub fn conflated(&self, form: FormKey, encode: impl FnOnce(&Event) -> Bytes) -> Bytes {
         let first = self.conflated.get_or_init(|| Box::new(Encoded::nothing_of(form)));
         first.share(form, || encode(&self.event))
     }
 }
 
+/// A delivery that waits, and what it was counted as when that began.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The delivery.
+    pub delivery: Arc<Delivery>,
+    /// What it holds in memory, in bytes: its event as [`Event::cost`] counts it, and the forms that there were.
+    pub bytes: usize,
+}
+
+impl Waiting {
+    /// Has a delivery wait.
+    pub fn new(delivery: &Arc<Delivery>) -> Self {
+        Self { delivery: delivery.clone(), bytes: delivery.bytes() }
+    }
+}
+
 impl Encoded {
-    fn nothing_of(form: usize) -> Self {
+    fn bytes(&self) -> usize {
+        let all = std::iter::successors(Some(self), |form| form.next.get().map(|next| &**next));
+        all.filter_map(|form| form.bytes.get()).map(Bytes::len).sum()
+    }
+
+    fn nothing_of(form: FormKey) -> Self {
         Self { form, bytes: OnceLock::new(), next: OnceLock::new() }
     }
 
-    fn share(&self, form: usize, encode: impl FnOnce() -> Bytes) -> Bytes {
+    fn share(&self, form: FormKey, encode: impl FnOnce() -> Bytes) -> Bytes {
         let mut slot = self;
         while slot.form != form {
             slot = slot.next.get_or_init(|| Box::new(Self::nothing_of(form)));
@@ -76,17 +108,23 @@ mod tests {
             data: Data::from_json(b"1", 1).unwrap(),
             envelope: None,
         });
-        let delivery = Delivery::new(event);
+        let delivery = Arc::new(Delivery::new(event));
+        let bare = Waiting::new(&delivery);
+        assert_eq!(bare.bytes, delivery.event.cost());
         for round in 0..2 {
-            for form in [7, 0, 100, 3] {
+            for form in [(7, 0), (0, 0), (7, 1), (3, 0)] {
+                let form = FormKey(form.0, form.1);
                 let encode = |_: &Event| {
-                    assert_eq!(round, 0, "form {form} was encoded already");
-                    Bytes::from(format!("live {form}"))
+                    assert_eq!(round, 0, "form {form:?} was encoded already");
+                    Bytes::from(format!("live {form:?}"))
                 };
-                assert_eq!(delivery.encoded(form, encode), format!("live {form}"));
-                let conflated = delivery.conflated(form, |_| format!("slow {form}").into());
-                assert_eq!(conflated, format!("slow {form}"));
+                assert_eq!(delivery.encoded(form, encode), format!("live {form:?}"));
+                let conflated = delivery.conflated(form, |_| format!("slow {form:?}").into());
+                assert_eq!(conflated, format!("slow {form:?}"));
             }
         }
+        let forms: usize = ["live FormKey(7, 0)"; 8].iter().map(|text| text.len()).sum();
+        let bytes = Waiting::new(&delivery).bytes - bare.bytes;
+        assert!((forms..forms + 20).contains(&bytes), "{bytes}, of eight forms");
     }
 }

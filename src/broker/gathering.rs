@@ -11,11 +11,11 @@ use futures_util::future::join;
 use super::fanout::Asked;
 use super::tickets::Tickets;
 use super::{
-    Answer, Answers, Attending, BrokerHandle, Question, Range, Ranking, RoomVersion, SessionInfo,
-    SessionView,
+    Answer, Answers, Attending, BrokerHandle, Obedience, Overhear, Overheard, Question, Range,
+    Ranking, RoomVersion, SessionInfo, SessionView,
 };
 use crate::history::{ListTopics, TopicSummary};
-use crate::model::{Code, Pattern, Present, Problem, Revocation, Topic};
+use crate::model::{Audience, Code, Pattern, Present, Problem, Revocation, Topic};
 
 /// What all nodes together answer.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl<T> Gathered<T> {
     }
 
     /// All of it, where nobody was silent.
-    fn whole(self) -> Result<T, Problem> {
+    pub fn whole(self) -> Result<T, Problem> {
         match self.silent {
             0 => Ok(self.all),
             silent => {
@@ -184,6 +184,21 @@ impl BrokerHandle {
     /// Ends every session of a user on every node; returns how many.
     pub async fn end_user(&self, user: String) -> Result<usize, Problem> {
         self.gather(Question::EndUser(user)).await?.map(Answer::into_ended).whole()
+    }
+
+    /// Has sessions of every node do what `command` says in the words of the wire.
+    pub async fn command(
+        &self,
+        audience: Audience,
+        command: String,
+    ) -> Result<Gathered<Obedience>, Problem> {
+        let question = Question::Command(audience, command);
+        Ok(self.gather(question).await?.map(Answer::into_obedience))
+    }
+
+    /// Has the session hear what its client says over another request, on whatever node it is.
+    pub async fn overhear(&self, letter: Overhear) -> Result<Gathered<Overheard>, Problem> {
+        Ok(self.gather(Question::Overhear(letter)).await?.map(Answer::into_overheard))
     }
 
     /// Ends every session with a token that is accepted no longer, on every node; returns how many.

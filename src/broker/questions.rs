@@ -9,9 +9,10 @@ use std::future::ready;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use super::orders::{Obedience, Overhear, Overheard};
 use super::{Attending, Range, Ranking, RoomVersion, SessionInfo, SessionView};
 use crate::history::ListTopics;
-use crate::model::{Pattern, Present, Problem, Revocation, Topic};
+use crate::model::{Audience, Pattern, Present, Problem, Revocation, Topic};
 
 /// The way to the other nodes.
 pub trait Relay: Send + Sync {
@@ -71,6 +72,10 @@ pub enum Question {
     EndRevoked(Revocation),
     /// Give me what was left for this ticket.
     Redeem(String),
+    /// Have these sessions do this. (Nodes of earlier releases don't know it, and are silent.)
+    Command(Audience, String),
+    /// Hear what the client of a session says, who knows its secret. (Likewise.)
+    Overhear(Overhear),
 }
 
 /// What one node answers.
@@ -92,6 +97,10 @@ pub enum Answer {
     Ended(usize),
     /// This was left for the ticket.
     Redeemed(Option<String>),
+    /// So many sessions do it, and so many have no right to it.
+    Commanded(Obedience),
+    /// This became of it.
+    Overheard(Overheard),
 }
 
 /// What other nodes answer.
@@ -146,6 +155,10 @@ impl Question {
                 Answer::Ended(answers.map(Answer::into_ended).sum())
             }
             Question::Redeem(_) => Answer::Redeemed(answers.filter_map(Answer::into_left).next()),
+            Question::Command(..) => Answer::Commanded(answers.map(Answer::into_obedience).sum()),
+            Question::Overhear(_) => {
+                Answer::Overheard(Overheard::any(answers.map(Answer::into_overheard)))
+            }
         }
     }
 }
@@ -177,6 +190,14 @@ impl Answer {
 
     pub(super) fn into_ended(self) -> usize {
         if let Answer::Ended(count) = self { count } else { 0 }
+    }
+
+    pub(super) fn into_obedience(self) -> Obedience {
+        if let Answer::Commanded(obedience) = self { obedience } else { Obedience::default() }
+    }
+
+    pub(super) fn into_overheard(self) -> Overheard {
+        if let Answer::Overheard(overheard) = self { overheard } else { Overheard::Nobody }
     }
 
     pub(super) fn into_left(self) -> Option<String> {

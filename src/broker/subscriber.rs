@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::orders::{Commanded, Overheard};
 use super::roster::Roll;
 use super::{BarrierId, Delivery, SessionInfo};
 use crate::clock::Instant;
@@ -80,7 +81,7 @@ pub trait Subscriber: Sized + 'static {
     /// When it is to be asked whether it may stay.
     fn deadline(&self) -> Option<Instant>;
 
-    /// Hears that this moment has come; a reason to end it, where it is over.
+    /// Hears that this moment has come; a reason to end it, where it is over. Its rights are looked at then.
     fn due(&mut self) -> Result<(), Close>;
 
     /// Why it can't go on, where it found that out by itself.
@@ -97,6 +98,12 @@ pub trait Subscriber: Sized + 'static {
 
     /// Whether a backlog may be added to what waits.
     fn has_room(&self) -> bool;
+
+    /// Does what an operator commands, in the words of the wire, as far as that needs no waiting.
+    fn command(&mut self, command: &str) -> Commanded<Self::Errand>;
+
+    /// Takes a message that came over another request, from who knows the secret of the session.
+    fn overhear(&mut self, secret: &str, message: &str) -> Overheard;
 }
 
 /// What a look at the rights of a session changed.

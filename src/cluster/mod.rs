@@ -174,6 +174,8 @@ fn changes_something(question: &Question) -> bool {
         Question::EndSession(_)
         | Question::EndUser(_)
         | Question::EndRevoked(_)
+        | Question::Command(..)
+        | Question::Overhear(_)
         | Question::Redeem(_) => true,
         Question::Count(_)
         | Question::Topics(_)

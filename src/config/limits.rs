@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::protocol::ParseLimits;
+
 /// The limits on what comes from outside. Each has its verdict beside it.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -36,6 +38,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Frames a WebSocket message may come in; more closes with 1009.
     pub message_fragments: usize,
+    /// Requests in one message, in languages that have several there; more are refused, and none of them is done.
+    pub message_requests: usize,
     /// Bytes kept of what clients sent compressed, for all connections; without room a client gets no compression.
     pub inflate_bytes: usize,
     /// Bad messages of a session in a row; more closes with 4400.
@@ -79,4 +83,17 @@ impl Limits {
 
     /// The fewest sockets that are spare.
     const LEAST_SPARE: usize = 16;
+}
+
+impl Limits {
+    /// What a message of a client may hold.
+    pub fn of_messages(&self) -> ParseLimits {
+        ParseLimits {
+            json_depth: self.json_depth,
+            event_bytes: self.event_bytes,
+            patterns: self.subscriptions,
+            last_events: self.last_events,
+            requests: self.message_requests,
+        }
+    }
 }

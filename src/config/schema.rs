@@ -244,6 +244,9 @@ sections! {
         message_bytes: Size = Size(128 * KIB);
         /// Frames that a WebSocket message may come in; more closes with 1009.
         message_fragments: usize = 1_024;
+        /// Requests in one message, in languages whose messages hold several; more are refused, and none of
+        /// them is done. The broker's own messages hold one.
+        message_requests: usize = 100;
         /// Bytes that are kept of what clients sent compressed, of all connections together, because their next
         /// messages refer to them: 1 KiB or 32 KiB each, as the client's library can. Where there are none left,
         /// who comes then is agreed upon no compression with.

@@ -7,6 +7,7 @@
 mod batch;
 mod body_format;
 mod idempotency;
+mod overhear;
 mod publish;
 mod read;
 pub mod redis;
@@ -14,6 +15,7 @@ mod snapshot;
 
 pub use self::batch::Batch;
 pub use self::body_format::BodyFormat;
+pub use self::overhear::overhear;
 pub use self::publish::{publish_batch, publish_event, remove_value};
 pub use self::read::{
     forget_events, list_topics, read_cursor, read_events, read_matching_events, read_topic,

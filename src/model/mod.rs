@@ -4,6 +4,7 @@
 //! types holds something legal; nothing further in checks again.
 
 mod allowance;
+mod audience;
 mod bearer;
 mod close;
 mod cursor;
@@ -26,6 +27,7 @@ mod trace;
 mod trouble;
 
 pub use allowance::Allowance;
+pub use audience::Audience;
 pub use bearer::{Bearer, Revocation, Revoked};
 pub use close::{Close, Ended};
 pub use cursor::{Cursor, CursorError, LogName};

@@ -13,48 +13,33 @@ use std::fmt;
 use std::io::Write;
 
 use self::read::{Reader, Unreadable};
-use super::native::WEBSOCKET;
 use super::reply::{self, Map};
 use super::request::Frame;
-use super::{Annotations, ClientMessage, Form, ParseLimits, Protocol, Refused, Reply, Request};
-use crate::model::{Code, Data, DataError, Event, Problem, Topic};
+use super::spelling::Spelling;
+use super::{Annotations, ClientMessage, Form, ParseLimits, Refused, Reply};
+use crate::model::{Code, Data, DataError, Event, Problem};
 
-/// The protocol `fanfare.v1+cbor`.
-pub struct Cbor;
+/// The form of events in CBOR.
+pub(super) static CBOR: Form = Form { is_binary: true, event: Cbor::event };
 
-impl Form for Cbor {
-    fn wire_form(&self) -> usize {
-        1
-    }
+/// CBOR.
+pub(super) struct Cbor;
 
-    fn event(&self, event: &Event, annotations: &Annotations) -> Vec<u8> {
+impl Spelling for Cbor {
+    fn event(event: &Event, annotations: &Annotations) -> Vec<u8> {
         let mut message = Outgoing::of("event", event.data.json().get().len());
         reply::event(event, &mut message);
         reply::annotations(annotations, &mut message);
         message.finish()
     }
 
-    fn reply(&self, reply: &Reply<'_>) -> Option<Vec<u8>> {
+    fn reply(reply: &Reply<'_>) -> Vec<u8> {
         let mut message = Outgoing::of(reply::op(reply), 0);
         reply::reply(reply, &mut message);
-        Some(message.finish())
-    }
-}
-
-impl Protocol for Cbor {
-    fn path(&self) -> &'static str {
-        WEBSOCKET
+        message.finish()
     }
 
-    fn name(&self) -> &'static str {
-        "fanfare.v1+cbor"
-    }
-
-    fn is_binary(&self) -> bool {
-        true
-    }
-
-    fn parse(&self, message: ClientMessage<'_>, limits: &ParseLimits) -> Result<Request, Refused> {
+    fn read<'a>(message: ClientMessage<'a>, limits: &ParseLimits) -> Result<Frame<'a>, Refused> {
         let mut frame = Frame::default();
         let collected = match message {
             ClientMessage::Binary(bytes) => collect(bytes, limits, &mut frame),
@@ -63,7 +48,7 @@ impl Protocol for Cbor {
             }
         };
         match collected {
-            Ok(()) => frame.request(limits),
+            Ok(()) => Ok(frame),
             Err(problem) => Err(frame.refused(problem)),
         }
     }
@@ -180,10 +165,10 @@ impl Map for Outgoing {
         self.bytes.extend_from_slice(&inner.finish());
     }
 
-    fn list(&mut self, name: &'static str, texts: &[Topic]) {
+    fn list(&mut self, name: &'static str, texts: &[impl fmt::Display]) {
         self.name(name);
         write::head(&mut self.bytes, Major::Array, texts.len() as u64);
-        texts.iter().for_each(|text| write::text(&mut self.bytes, text.as_str()));
+        texts.iter().for_each(|text| write::text(&mut self.bytes, &text.to_string()));
     }
 
     fn data(&mut self, data: &Data) {

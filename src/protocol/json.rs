@@ -130,12 +130,11 @@ impl Map for Object {
         self.bytes.extend_from_slice(&event_object(event));
     }
 
-    fn list(&mut self, name: &'static str, texts: &[Topic]) {
+    fn list(&mut self, name: &'static str, texts: &[impl fmt::Display]) {
         self.name(name);
         for (index, text) in texts.iter().enumerate() {
             self.bytes.extend_from_slice(if index == 0 { b"[\"" } else { b",\"" });
-            self.bytes.extend_from_slice(text.as_str().as_bytes());
-            self.bytes.push(b'"');
+            _ = write!(self.bytes, "{text}\"");
         }
         self.bytes.push(b']');
     }

@@ -4,32 +4,66 @@
 //! into one again without being taken apart. A binary message that holds the same JSON is read like
 //! a text one, for clients that send nothing else.
 
-use std::borrow::Cow;
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
-use serde_json::error::Category;
-use serde_json::value::RawValue;
-
+use super::heads::{brings, heartbeat, since, subscription};
 use super::json::Object;
+use super::members::{read, read_bytes};
 use super::reply::{self, Map};
 use super::request::Frame;
-use super::{Annotations, ClientMessage, Form, ParseLimits, Protocol, Refused, Reply, Request};
-use crate::model::{Code, Event, Problem};
+use super::spelling::{Plain, Spelling};
+use super::{
+    Annotations, Carrier, ClientMessage, Dialect, Entry, Form, Knock, Known, ParseLimits, Protocol,
+    Refused, Reply, Wants, cbor,
+};
+use crate::model::{Event, Problem};
 
-/// Where the broker's own protocols are spoken over WebSocket.
-pub(super) const WEBSOCKET: &str = "/v1/ws";
+/// The broker's own language over WebSocket, in JSON and in CBOR.
+pub static NATIVE: Protocol = Protocol {
+    name: "fanfare.v1",
+    entries: &[Entry {
+        path: "/v1/ws",
+        carrier: Carrier::WebSocket,
+        query: Known::Only(&[
+            "topic",
+            "since",
+            "snapshot",
+            "last",
+            "tail",
+            "mode",
+            "max_rate",
+            "heartbeat",
+            "access_token",
+            "ticket",
+        ]),
+        dialects: &[
+            Dialect { name: "fanfare.v1", form: &JSON, talk: || Box::new(Plain::<Json>::NEW) },
+            Dialect {
+                name: "fanfare.v1+cbor",
+                form: &cbor::CBOR,
+                talk: || Box::new(Plain::<cbor::Cbor>::NEW),
+            },
+        ],
+        brings,
+        wants,
+        by_body: None,
+        has_way_back: false,
+    }],
+    way_back: None,
+};
 
-/// The protocol `fanfare.v1`.
-pub struct Native;
+static JSON: Form = Form { is_binary: false, event: Json::event };
 
-impl Form for Native {
-    fn wire_form(&self) -> usize {
-        0
-    }
+fn wants(knock: &Knock<'_>) -> Result<Wants, Problem> {
+    let subscribe = subscription(knock.query, since(knock.query)?, knock.limits)?;
+    let heartbeat = heartbeat(knock.query)?;
+    let dialect = knock.dialect;
+    Ok(Wants { dialect, talk: (dialect.talk)(), subscribe, heartbeat })
+}
 
-    fn event(&self, event: &Event, annotations: &Annotations) -> Vec<u8> {
+/// JSON.
+pub(super) struct Json;
+
+impl Spelling for Json {
+    fn event(event: &Event, annotations: &Annotations) -> Vec<u8> {
         let mut object = Object::for_event(event);
         object.ascii("op", "event");
         reply::event(event, &mut object);
@@ -37,78 +71,21 @@ impl Form for Native {
         object.finish()
     }
 
-    fn reply(&self, reply: &Reply<'_>) -> Option<Vec<u8>> {
+    fn reply(reply: &Reply<'_>) -> Vec<u8> {
         let mut object = Object::new();
         object.ascii("op", reply::op(reply));
         reply::reply(reply, &mut object);
-        Some(object.finish())
-    }
-}
-
-impl Protocol for Native {
-    fn path(&self) -> &'static str {
-        WEBSOCKET
+        object.finish()
     }
 
-    fn name(&self) -> &'static str {
-        "fanfare.v1"
-    }
-
-    fn is_binary(&self) -> bool {
-        false
-    }
-
-    fn parse(&self, message: ClientMessage<'_>, limits: &ParseLimits) -> Result<Request, Refused> {
+    fn read<'a>(message: ClientMessage<'a>, _: &ParseLimits) -> Result<Frame<'a>, Refused> {
         let frame = match message {
             ClientMessage::Text(text) => read(text),
-            ClientMessage::Binary(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => read(text),
-                Err(_) => Err(Problem::new(Code::InvalidJson, "not JSON: it is not UTF-8")),
-            },
+            ClientMessage::Binary(bytes) => read_bytes(bytes),
         };
-        frame.map_err(|problem| Refused { reference: None, problem })?.request(limits)
+        frame.map_err(|problem| Refused { reference: None, problem })
     }
 }
-
-/// Reads the members of a message.
-pub(super) fn read(text: &str) -> Result<Frame<'_>, Problem> {
-    // Some editors and libraries put a byte order mark before a text (RFC 8259, section 8.1).
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    serde_json::from_str(text).map_err(|error| match error.classify() {
-        // What serde says of a wrong type would quote the value, which may be a secret.
-        Category::Data => Problem::new(Code::InvalidJson, "the message is not a JSON object"),
-        _ => Problem::new(Code::InvalidJson, format!("not JSON: {error}")),
-    })
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Frame<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members)
-    }
-}
-
-struct Members;
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Frame<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut frame = Frame::default();
-        while let Some(Name(name)) = members.next_key()? {
-            let value: &RawValue = members.next_value()?;
-            frame.add(&name, Cow::Borrowed(value));
-        }
-        Ok(frame)
-    }
-}
-
-/// A member's name, copied only where it has escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests;

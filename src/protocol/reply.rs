@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::{Annotations, Reply};
-use crate::model::{Data, Envelope, Event, Timestamp, Topic, Version};
+use crate::model::{Code, Data, Envelope, Event, Timestamp, Version};
 
 /// One map of a wire form, being written member by member.
 pub(super) trait Map {
@@ -27,7 +27,7 @@ pub(super) trait Map {
     fn texts(&mut self, name: &'static str, members: &[(&'static str, Option<&str>)]);
 
     /// A member that is a list of texts that need no escapes.
-    fn list(&mut self, name: &'static str, texts: &[Topic]);
+    fn list(&mut self, name: &'static str, texts: &[impl fmt::Display]);
 
     /// A member that is an event.
     fn event(&mut self, name: &'static str, event: &Event);
@@ -98,7 +98,9 @@ pub(super) fn op(reply: &Reply<'_>) -> &'static str {
     match reply {
         Reply::Welcome { .. } => "welcome",
         Reply::Ack { .. } => "ack",
-        Reply::Error { .. } => "error",
+        Reply::Error { .. } | Reply::Lost { .. } => "error",
+        Reply::Subscribed { .. } => "subscribed",
+        Reply::Unsubscribed { .. } => "unsubscribed",
         Reply::Gap { .. } => "gap",
         Reply::Cursor(_) => "cursor",
         Reply::Live { .. } => "live",
@@ -115,7 +117,7 @@ pub(super) fn op(reply: &Reply<'_>) -> &'static str {
 #[expect(clippy::too_many_lines, reason = "a table: the members of each reply")]
 pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
     match *reply {
-        Reply::Welcome { session, heartbeat, retry_after_ms: _ } => {
+        Reply::Welcome { session, heartbeat, retry_after_ms: _, secret: _ } => {
             map.text("session", session);
             map.number("heartbeat", heartbeat);
             map.ascii("version", env!("CARGO_PKG_VERSION"));
@@ -140,6 +142,13 @@ pub(super) fn reply(reply: &Reply<'_>, map: &mut impl Map) {
             if let Some(event) = event {
                 map.event("event", event);
             }
+        }
+        Reply::Lost { pattern } => {
+            map.ascii("code", Code::Forbidden.as_str());
+            map.text("message", &format!("no right to subscribe to {pattern} any more"));
+        }
+        Reply::Subscribed { patterns } | Reply::Unsubscribed { patterns } => {
+            map.list("topics", patterns);
         }
         Reply::Gap { reference, since, topics } => {
             answers(reference, map);

@@ -14,16 +14,16 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{
-    Given, MAX_HEARTBEAT_SECONDS, Mode, Op, Opening, ParseLimits, Refused, Request, StreamRequest,
-    Subscribe, Token, stream_form,
+    Given, MAX_HEARTBEAT_SECONDS, Mode, Op, Opening, ParseLimits, Refused, Request, Subscribe,
+    Token,
 };
 use crate::model::{
     Code, Data, EventType, MAX_WHOLE, NewEvent, Pattern, Problem, PublishKey, Start, Topic,
     whole_number,
 };
 
-/// The members that some message has.
-const MEMBERS: [&str; 26] = [
+/// The members that some message or command has.
+const MEMBERS: [&str; 30] = [
     "op",
     "ref",
     "token",
@@ -50,6 +50,10 @@ const MEMBERS: [&str; 26] = [
     "bound",
     "except",
     "keep",
+    "session",
+    "user",
+    "all",
+    "code",
 ];
 
 /// Reads what one op needs out of the members.
@@ -57,7 +61,10 @@ type ReadOp = fn(&mut Frame<'_>, &ParseLimits) -> Result<Op, Problem>;
 
 const OPS: [(&str, ReadOp); 5] = [
     ("auth", auth),
-    ("subscribe", |frame, limits| subscribe(frame, limits).map(Op::Subscribe)),
+    ("subscribe", |frame, limits| {
+        let proof = frame.optional_text("token")?.map(Token);
+        Ok(Op::Subscribe(Subscribe { proof, ..subscribe(frame, limits)? }))
+    }),
     ("unsubscribe", unsubscribe),
     ("publish", publish),
     ("ping", |_, _| Ok(Op::Ping)),
@@ -68,8 +75,18 @@ const OPS: [(&str, ReadOp); 5] = [
 #[derive(Default)]
 pub(super) struct Frame<'a> {
     members: Vec<(&'static str, Cow<'a, RawValue>)>,
-    fault: Option<Problem>,
+    pub(super) fault: Option<Problem>,
     binary: bool,
+}
+
+/// What the body of a request for an event stream asks for.
+pub(super) struct StreamRequest {
+    /// What it is subscribed to.
+    pub(super) subscribe: Subscribe,
+    /// The form of its events, by name.
+    pub(super) format: Option<String>,
+    /// Seconds between heartbeats that are to be seen, if they are.
+    pub(super) heartbeat: Option<u32>,
 }
 
 impl<'a> Frame<'a> {
@@ -106,11 +123,10 @@ impl<'a> Frame<'a> {
             return Err(fault);
         }
         let subscribe = subscribe(&mut self, limits)?;
-        let form = stream_form(self.optional_text("format")?.as_deref())?;
-        let heartbeat = self.heartbeat()?;
+        let (format, heartbeat) = (self.optional_text("format")?, self.heartbeat()?);
         match self.given().next() {
             Some((left, _)) => Err(bad(format!("`{left}` is not a member of this body"))),
-            None => Ok(StreamRequest { subscribe, form, heartbeat }),
+            None => Ok(StreamRequest { subscribe, format, heartbeat }),
         }
     }
 
@@ -163,7 +179,7 @@ impl<'a> Frame<'a> {
     }
 
     /// The members that are left and are not null.
-    fn given(&self) -> impl Iterator<Item = &(&'static str, Cow<'a, RawValue>)> {
+    pub(super) fn given(&self) -> impl Iterator<Item = &(&'static str, Cow<'a, RawValue>)> {
         self.members.iter().filter(|(_, raw)| !is_null(raw))
     }
 
@@ -178,12 +194,12 @@ impl<'a> Frame<'a> {
         self.take_any(name).filter(|raw| !is_null(raw))
     }
 
-    fn text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         let text = self.take(name).map(|raw| serde_json::from_str(raw.get()));
         text.transpose().map_err(|_| bad(format!("`{name}` must be a string")))
     }
 
-    fn optional_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+    pub(super) fn optional_text(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         match self.text(name) {
             Ok(Some(text)) if text.is_empty() => {
                 Err(bad(format!("`{name}` is empty; leave it out")))
@@ -193,7 +209,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    fn flag(&mut self, name: &'static str) -> Result<bool, Problem> {
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<bool, Problem> {
         match self.take(name).as_deref().map(RawValue::get) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -214,7 +230,7 @@ impl<'a> Frame<'a> {
         number.transpose().map_err(|_| optional(name, "a number"))
     }
 
-    fn patterns(&mut self, limit: usize) -> Result<Vec<Pattern>, Problem> {
+    pub(super) fn patterns(&mut self, limit: usize) -> Result<Vec<Pattern>, Problem> {
         let raw = required(self.take("topics"), "topics")?;
         let texts = serde_json::Deserializer::from_str(raw.get())
             .deserialize_seq(Texts { limit })
@@ -321,7 +337,7 @@ fn auth(frame: &mut Frame<'_>, _: &ParseLimits) -> Result<Op, Problem> {
     Ok(Op::Auth { token: Token(token) })
 }
 
-fn subscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Subscribe, Problem> {
+pub(super) fn subscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Subscribe, Problem> {
     let patterns = frame.patterns(limits.patterns)?;
     let since = frame.optional_text("since")?.map(|text| Start::parse(&text)).transpose()?;
     let (last, tail) = (frame.count("last")?, frame.count("tail")?);
@@ -329,7 +345,7 @@ fn subscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Subscribe, P
     let mode = frame.optional_text("mode")?.map(|text| Mode::parse(&text)).transpose()?;
     let max_rate = frame.number("max_rate")?;
     let mode = Subscribe::pace(mode, max_rate)?;
-    Ok(Subscribe { patterns, since, opening, mode, max_rate })
+    Ok(Subscribe { since, opening, mode, max_rate, ..Subscribe::to(patterns) })
 }
 
 fn unsubscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<Op, Problem> {
@@ -370,12 +386,12 @@ fn find_op(name: &str) -> Result<(&'static str, ReadOp), Problem> {
     })
 }
 
-fn required<T>(member: Option<T>, name: &str) -> Result<T, Problem> {
+pub(super) fn required<T>(member: Option<T>, name: &str) -> Result<T, Problem> {
     member.ok_or_else(|| bad(format!("`{name}` is missing")))
 }
 
 /// A refusal of a member that need not be there.
-fn optional(name: &str, what: &str) -> Problem {
+pub(super) fn optional(name: &str, what: &str) -> Problem {
     bad(format!("`{name}` must be {what}; else leave it out"))
 }
 
@@ -383,7 +399,7 @@ fn is_null(raw: &RawValue) -> bool {
     raw.get() == "null"
 }
 
-fn bad(detail: impl Into<String>) -> Problem {
+pub(super) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(Code::BadRequest, detail)
 }
 

@@ -4,18 +4,36 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
-use super::{Annotations, ParseLimits, Reply};
+use super::spelling::{Plain, Spelling};
+use super::{Annotations, ClientMessage, ParseLimits, Refused, Reply, Request, Requests, Talk};
+use crate::clock::Instant;
 use crate::model::{
     Close, Cursor, Data, Envelope, Event, EventType, MAX_WHOLE, Member, Removed, Topic,
 };
 
 /// Limits that the tests can reach.
 pub const LIMITS: ParseLimits =
-    ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4, last_events: 100 };
+    ParseLimits { json_depth: 8, event_bytes: 256, patterns: 4, last_events: 100, requests: 1 };
 
 /// Limits that no test reaches.
-pub const WIDE: ParseLimits =
-    ParseLimits { json_depth: 64, event_bytes: 1 << 20, patterns: 64, last_events: 10_000 };
+pub const WIDE: ParseLimits = ParseLimits {
+    json_depth: 64,
+    event_bytes: 1 << 20,
+    patterns: 64,
+    last_events: 10_000,
+    requests: 1,
+};
+
+/// The one request of a message that is spelled so.
+pub fn parsed<S: Spelling>(
+    message: ClientMessage<'_>,
+    limits: &ParseLimits,
+) -> Result<Request, Refused> {
+    let mut requests = Requests::new(limits.requests);
+    let mut talk = Plain::<S>::NEW;
+    talk.hear(message, limits, Instant::now(), &mut requests)?;
+    Ok(requests.into_vec().pop().expect("a message is one request"))
+}
 
 /// A cursor.
 pub fn cursor(text: &str) -> Cursor {

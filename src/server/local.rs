@@ -31,6 +31,7 @@ use crate::history::History;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::panics::contained;
+use crate::protocol::Languages;
 use crate::session::{Contexts, Permits, Stream};
 
 /// A connection of any kind.
@@ -46,6 +47,7 @@ pub struct Local {
     permits: Permits,
     sockets: Sockets,
     entrance: Entrance,
+    languages: Languages,
     workers: Vec<Worker>,
     /// Connections taken so far.
     taken: Cell<usize>,
@@ -64,6 +66,7 @@ impl Local {
         reason = "wires what `Server::build` does, read from the top as a list"
     )]
     pub async fn build(
+        languages: Languages,
         config: Config,
         history: Arc<dyn History>,
         router: Arc<Router>,
@@ -99,6 +102,7 @@ impl Local {
             stumbles: Arc::default(),
             permits: permits.clone(),
             entrance: Entrance::new(false, &config.server),
+            languages,
             bodies: Arc::new(Bodies::new(&config.limits)),
             sockets: sockets.clone(),
             is_inside: true,
@@ -117,6 +121,7 @@ impl Local {
             permits,
             sockets,
             entrance: parts.entrance,
+            languages,
             workers,
             taken: Cell::new(0),
             services: RefCell::new(services),
@@ -153,7 +158,7 @@ impl Local {
         let taken = self.taken.replace(self.taken.get().wrapping_add(1));
         if let Some(worker) = self.workers.get(taken % self.workers.len().max(1)) {
             let Ok(socket) = self.sockets.take(peer, &self.entrance) else { return };
-            let line = Line::new(io, socket, &self.config.limits);
+            let line = Line::new(io, socket, &self.config.limits, self.languages);
             // How it ended is the client's to see.
             _ = contained(worker.call((line, Protocol::Http1, peer))).await;
         }

@@ -12,7 +12,7 @@ use super::Parts;
 use crate::auth::Auth;
 use crate::console::Asset;
 use crate::model::{Code, Problem};
-use crate::protocol::websocket_paths;
+use crate::protocol::{Entry, Languages, WayBack};
 use crate::session::{Sessions, require_handshake};
 use crate::{admin, console, ingress};
 
@@ -38,6 +38,7 @@ pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: S
             .service(all.route(get_or_head().to(ingress::read_matching_events)));
     }
     for_everyone(services);
+    for_languages(services, parts.languages);
     if parts.is_inside {
         for_operators(services, parts.is_local);
     }
@@ -56,18 +57,8 @@ fn for_everyone(services: &mut ServiceConfig) {
         .service(path("/v1/snapshot", "GET, HEAD").route(get_or_head().to(ingress::read_snapshot)))
         .service(path("/v1/cursor", "GET, HEAD").route(get_or_head().to(ingress::read_cursor)))
         .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
-        .service(
-            path("/v1/sse", "GET, HEAD, POST")
-                .route(get().to(Sessions::sse))
-                .route(post().to(Sessions::sse_of_body))
-                .route(head().to(Sessions::sse_head)),
-        )
         .service(path("/health/live", "GET, HEAD").route(get_or_head().to(admin::live)))
         .service(path("/health/ready", "GET, HEAD").route(get_or_head().to(admin::ready)));
-    for websocket in websocket_paths() {
-        let hint = get_or_head().to(without_upgrade);
-        services.service(path(websocket, "GET, HEAD").route(hint));
-    }
     for asset in &console::DOCS {
         let file = move |request: HttpRequest| async move { asset.response(request.headers()) };
         let file = get_or_head().to(file);
@@ -77,6 +68,40 @@ fn for_everyone(services: &mut ServiceConfig) {
         let file = move |request: HttpRequest| async move { module.response(request.headers()) };
         services.service(path(module.path, "GET, HEAD").route(get_or_head().to(file)));
     }
+}
+
+/// The places where connections begin, and where clients say things beside theirs.
+fn for_languages(services: &mut ServiceConfig, languages: Languages) {
+    // Before paths with parameters, which would match theirs.
+    for way_back in languages.ways_back() {
+        let WayBack { path: at, read } = way_back;
+        let heard = move |sending, request, broker, limits| {
+            ingress::overhear(sending, request, broker, limits, *read)
+        };
+        services.service(path(at, "POST").route(post().to(heard)));
+    }
+    for entry in languages.websockets() {
+        let hint = get_or_head().to(without_upgrade);
+        services.service(path(entry.path, "GET, HEAD").route(hint));
+    }
+    for entry in languages.streams() {
+        services.service(stream(entry));
+    }
+}
+
+/// The place of a connection that is a stream.
+fn stream(entry: &'static Entry) -> Resource {
+    let at = match &entry.by_body {
+        None => path(entry.path, "GET, HEAD"),
+        Some(by_body) => {
+            let by_body = move |sessions, request, payload| {
+                Sessions::stream_of_body(sessions, request, payload, (entry, by_body))
+            };
+            path(entry.path, "GET, HEAD, POST").route(post().to(by_body))
+        }
+    };
+    at.route(get().to(move |sessions, request| Sessions::stream(sessions, request, entry)))
+        .route(head().to(move |sessions, request| Sessions::stream_head(sessions, request, entry)))
 }
 
 fn for_publishers(services: &mut ServiceConfig) {
@@ -108,6 +133,7 @@ fn for_operators(services: &mut ServiceConfig, is_local: bool) {
                 .route(get_or_head().to(admin::list_revocations))
                 .route(post().to(admin::revoke)),
         )
+        .service(path("/v1/commands", "POST").route(post().to(admin::command)))
         .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
         .service(path("/metrics", "GET, HEAD").route(get_or_head().to(admin::metrics)));
     for asset in &console::CONSOLE {

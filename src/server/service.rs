@@ -40,7 +40,6 @@ use crate::clock::Timer;
 use crate::metrics::{Asker, Metrics};
 use crate::model::{Code, Problem};
 use crate::panics::contained;
-use crate::protocol::protocols_at;
 use crate::session::{self, Sessions, SharedTcp, Upgrade};
 
 /// A connection, as `HttpService` takes it.
@@ -75,7 +74,7 @@ pub(super) fn cleartext(
                 };
                 let (http1, http2) = (http1.clone(), http2.clone());
                 let (limits, stopping) = (parts.limits.clone(), stopping.clone());
-                let keep_alive = parts.keep_alive;
+                let (keep_alive, languages) = (parts.keep_alive, parts.languages);
                 let seen = see(io, socket, limits.request_timeout, stopping.clone());
                 let beginning = seen.map(move |seen| match seen {
                     None => ready(Ok(())).boxed_local(),
@@ -88,7 +87,7 @@ pub(super) fn cleartext(
                         serving.map(cut_short).boxed_local()
                     }
                     Some(Seen { io, socket, late, .. }) => {
-                        let line = Line::new(io, socket, &limits).due(late);
+                        let line = Line::new(io, socket, &limits, languages).due(late);
                         http1.call((line, Protocol::Http1, peer)).boxed_local()
                     }
                 });
@@ -161,6 +160,7 @@ pub(super) fn encrypted(
                 let (http1, http2) = (http1.clone(), http2.clone());
                 let (tls, limits, stopping) = (tls.clone(), parts.limits.clone(), stopping.clone());
                 let (peer, keep_alive) = (io.peer_addr().ok(), parts.keep_alive);
+                let languages = parts.languages;
                 let taken = parts.sockets.take(peer, &parts.entrance);
                 let metrics = parts.metrics.clone();
                 let serving = async move {
@@ -187,7 +187,7 @@ pub(super) fn encrypted(
                             cut_short(served.await)
                         }
                         Ok(Ok(io)) => {
-                            let line = Line::new(io, socket, &limits);
+                            let line = Line::new(io, socket, &limits, languages);
                             cut_short(http1.call((line, Protocol::Http1, peer)).await)
                         }
                         Ok(Err(io)) => {
@@ -255,14 +255,10 @@ where
     S: session::Stream + 'static,
 {
     let is_old = upgrade.head().version < Version::HTTP_11;
-    match (require_small(upgrade.head()), upgrade.head().uri.path()) {
+    match (require_small(upgrade.head()), is_old) {
         (Err(problem), _) => sessions.turn_away(upgrade, &problem).await,
-        (Ok(()), _) if is_old => sessions.turn_away(upgrade, &without_upgrades()).await,
-        (Ok(()), path) if protocols_at(path).next().is_some() => sessions.websocket(upgrade).await,
-        (Ok(()), _) => {
-            let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
-            sessions.turn_away(upgrade, &problem).await;
-        }
+        (Ok(()), true) => sessions.turn_away(upgrade, &without_upgrades()).await,
+        (Ok(()), false) => sessions.websocket(upgrade).await,
     }
     Ok(())
 }

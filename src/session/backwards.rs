@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::replay::{Cancelled, Kind, PAGE_BYTES, PAGE_EVENTS, Replay};
+use super::reading::Kind;
+use super::replay::{Cancelled, PAGE_BYTES, PAGE_EVENTS, Replay};
 use crate::history::ReadBack;
 use crate::model::{Cursor, Event, Pattern, Problem};
 

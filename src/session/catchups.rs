@@ -7,11 +7,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::AbortHandle;
 
 use super::catchup::Catchup;
+use super::topic_set::TopicSet;
 use crate::broker::{BarrierId, Delivery, Roll};
 use crate::model::{Cursor, Pattern, Topic};
-
-/// Where the values of more topics than this are to be read again, all are.
-const MANY_TOPICS: usize = 10_000;
 
 /// The subscribes of one session that are not live yet, in the order in which they came.
 #[derive(Default)]
@@ -46,18 +44,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// Which current values are to be read again.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub enum TopicSet {
-    /// None.
-    #[default]
-    Nothing,
-    /// Those of these topics.
-    Of(Vec<Topic>),
-    /// All.
-    All,
 }
 
 /// What the reader of a subscribe's history is told.
@@ -111,34 +97,6 @@ impl Reader {
     pub fn tell(&self, progress: Progress) {
         // Where the reader has failed, it has ended the session.
         _ = self.progress.send(progress);
-    }
-}
-
-impl TopicSet {
-    /// Whether the value of a topic is to be read again.
-    pub fn covers(&self, topic: &Topic) -> bool {
-        match self {
-            TopicSet::Nothing => false,
-            TopicSet::Of(topics) => topics.contains(topic),
-            TopicSet::All => true,
-        }
-    }
-
-    /// These too, or all.
-    pub fn and(&mut self, lost: Option<&[Topic]>) {
-        match (&mut *self, lost) {
-            (_, None) => *self = TopicSet::All,
-            (TopicSet::All, _) => {}
-            (TopicSet::Nothing, Some(topics)) => *self = TopicSet::Of(topics.to_vec()),
-            (TopicSet::Of(known), Some(topics)) => {
-                known.extend(topics.iter().cloned());
-                known.sort_unstable();
-                known.dedup();
-                if known.len() > MANY_TOPICS {
-                    *self = TopicSet::All;
-                }
-            }
-        }
     }
 }
 
@@ -196,7 +154,7 @@ impl Catchups {
     /// before them goes out only where they were told already.
     pub fn hold(&mut self, delivery: &Arc<Delivery>) -> Held {
         let event = &delivery.event;
-        let is_wanted = |one: &Active| one.catchup.has_begun() && one.catchup.matches(&event.topic);
+        let is_wanted = |one: &Active| one.catchup.has_begun() && one.catchup.asks_for(event);
         if event.topic.is_presence() {
             let waits = |one: &Active| is_wanted(one) && !one.catchup.awaits_roll_of(&event.topic);
             let last = self.0.iter_mut().rfind(|one| waits(one));

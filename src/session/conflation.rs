@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::broker::Delivery;
+use crate::broker::{Delivery, Waiting};
 use crate::clock::Instant;
 use crate::model::{Cursor, Pattern, Topic};
 
@@ -23,7 +23,7 @@ pub struct Conflation {
     intervals: HashMap<Pattern, Duration>,
     /// The one of all patterns, as long as none has another.
     shared: Option<Duration>,
-    waiting: HashMap<Topic, Waiting>,
+    newest: HashMap<Topic, Newest>,
     /// The topics that wait, by when they are due and then as they came.
     queue: BTreeMap<Rank, Topic>,
     /// When topics that sent lately may send again.
@@ -40,8 +40,8 @@ type Rank = (Instant, u64);
 
 /// The newest event of a topic, on its way.
 #[derive(Debug)]
-struct Waiting {
-    delivery: Arc<Delivery>,
+struct Newest {
+    waiting: Waiting,
     /// Events of the topic that it took the place of, or that gave way to it.
     skipped: u64,
     rank: Rank,
@@ -65,7 +65,7 @@ impl Conflation {
         Self {
             intervals: HashMap::new(),
             shared: None,
-            waiting: HashMap::new(),
+            newest: HashMap::new(),
             queue: BTreeMap::new(),
             not_before: HashMap::new(),
             many: FEW_TOPICS,
@@ -115,13 +115,13 @@ impl Conflation {
         now: Instant,
         is_behind: bool,
     ) -> Offered {
-        let (topic, cost) = (&delivery.event.topic, delivery.event.cost());
-        if let Some(waiting) = self.waiting.get_mut(topic) {
-            waiting.skipped += 1;
+        let topic = &delivery.event.topic;
+        if let Some(Newest { waiting, skipped, .. }) = self.newest.get_mut(topic) {
+            *skipped += 1;
             // What is passed on gives way to what is kept: who types, to what was written.
             if delivery.event.cursor.is_some() || waiting.delivery.event.cursor.is_none() {
-                self.bytes = self.bytes - waiting.delivery.event.cost() + cost;
-                waiting.delivery = delivery.clone();
+                let before = std::mem::replace(waiting, Waiting::new(delivery));
+                self.bytes = self.bytes - before.bytes + waiting.bytes;
             }
             return self.verdict();
         }
@@ -133,9 +133,9 @@ impl Conflation {
         let rank = (due.max(now), self.next_number);
         self.next_number += 1;
         self.queue.insert(rank, topic.clone());
-        let waiting = Waiting { delivery: delivery.clone(), skipped: 0, rank };
-        self.waiting.insert(topic.clone(), waiting);
-        self.bytes += cost;
+        let waiting = Waiting::new(delivery);
+        self.bytes += waiting.bytes;
+        self.newest.insert(topic.clone(), Newest { waiting, skipped: 0, rank });
         self.verdict()
     }
 
@@ -169,7 +169,8 @@ impl Conflation {
     /// The place before all that waits, or `place` where that comes first: up to there everything was
     /// sent or superseded.
     pub fn floor(&self, position: Cursor) -> Cursor {
-        let waiting = self.waiting.values().filter_map(|waiting| waiting.delivery.event.cursor);
+        let waiting =
+            self.newest.values().filter_map(|newest| newest.waiting.delivery.event.cursor);
         let before = waiting.map(|cursor| cursor.at(cursor.sequence.saturating_sub(1))).min();
         before.map_or(position, |before| before.min(position))
     }
@@ -181,15 +182,19 @@ impl Conflation {
 
     /// Takes what waits of a topic, with how many events it took the place of.
     pub fn take(&mut self, topic: &Topic) -> Option<(Arc<Delivery>, u64)> {
-        let Waiting { delivery, skipped, rank } = self.waiting.remove(topic)?;
+        let Newest { waiting, skipped, rank } = self.newest.remove(topic)?;
         self.queue.remove(&rank);
-        self.bytes -= delivery.event.cost();
-        Some((delivery, skipped))
+        self.bytes -= waiting.bytes;
+        Some((waiting.delivery, skipped))
     }
 
     /// Drops what waits of a topic and is no newer than what was sent of it on another way.
     pub fn supersede(&mut self, topic: &Topic, cursor: Option<Cursor>) {
-        if self.waiting.get(topic).is_some_and(|waiting| waiting.delivery.event.cursor <= cursor) {
+        if self
+            .newest
+            .get(topic)
+            .is_some_and(|newest| newest.waiting.delivery.event.cursor <= cursor)
+        {
             self.take(topic);
         }
     }

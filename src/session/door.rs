@@ -11,23 +11,17 @@ use actix_http::RequestHead;
 use actix_web::http::header;
 use rand::RngExt;
 
+use super::application::application;
 use super::deflate::{ClientContext, Contexts, Deflate};
-use super::encoding::{Encoding, Framing};
-use super::parse_limits;
 use super::permits::Permits;
-use super::receiver::application;
 use super::refusal::Refusal;
-use super::rhythm::Rhythm;
 use super::takeover::require_handshake;
 use crate::auth::{Access, Auth, Caller, Entrance, Publisher};
 use crate::broker::BrokerHandle;
 use crate::config::Limits;
 use crate::http::{self, Query, grammar};
-use crate::metrics::Metrics;
-use crate::model::{Code, Cursor, MAX_WHOLE, Pattern, Problem, Start};
-use crate::protocol::{
-    Form, Mode, Opening, Protocol, StreamRequest, Subscribe, protocols_at, stream_form,
-};
+use crate::model::{Code, Cursor, Problem, Start};
+use crate::protocol::{Brings, ByBody, Dialect, Entry, Knock, Languages, Subscribe, Token, Wants};
 
 /// What the door knows.
 #[derive(Clone)]
@@ -46,6 +40,8 @@ pub struct Door {
     pub compression: Option<usize>,
     /// Room for what compressed messages of clients refer back to.
     pub contexts: Contexts,
+    /// What is spoken.
+    pub languages: Languages,
 }
 
 /// A connection that may become a session: what it brings, and what it wants.
@@ -55,7 +51,7 @@ pub struct Admission {
     /// Who it is.
     pub identified: Identified,
     /// What it wants.
-    pub wanted: Wanted,
+    pub wants: Wants,
 }
 
 /// What a connection brings: who it is by the credential that it showed, if it did.
@@ -66,19 +62,9 @@ pub struct Identified {
     pub credential: Option<Box<Publisher>>,
 }
 
-/// What a connection wants from its beginning.
-pub struct Wanted {
-    /// What it is to be subscribed to.
-    pub subscribe: Option<Subscribe>,
-    /// Seconds between heartbeats that the client wants to see, if it does.
-    pub heartbeat: Option<u32>,
-}
-
 /// How a WebSocket client and the broker will speak to each other.
 pub struct Spoken {
-    /// In which protocol.
-    pub protocol: &'static dyn Protocol,
-    /// The name it was asked for by, if any.
+    /// The name of the variant of the language, if the client gave one.
     pub name: Option<&'static str>,
     /// How messages are compressed, if that was agreed upon.
     pub deflate: Option<Deflate>,
@@ -87,29 +73,16 @@ pub struct Spoken {
 }
 
 impl Door {
-    /// Admits a WebSocket connection, or says why not.
+    /// Admits a WebSocket connection at an entry of its language, or says why not.
     pub async fn admit_websocket(
         &self,
+        entry: &'static Entry,
         head: &RequestHead,
     ) -> Result<(Admission, Spoken), Refusal> {
         require_handshake(head)?;
-        let known = [
-            "topic",
-            "since",
-            "snapshot",
-            "last",
-            "tail",
-            "mode",
-            "max_rate",
-            "heartbeat",
-            "access_token",
-            "ticket",
-        ];
-        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let since = since(&query)?;
-        let subscribe = self.subscription(&query, since)?;
-        let heartbeat = Rhythm::asked(&query)?;
-        let (protocol, name) = protocol(head)?;
+        let query = entry.query.read(head.uri.query().unwrap_or_default())?;
+        let (dialect, name) = dialect(entry, head)?;
+        let wants = self.wants(entry, head, (&query, dialect, None))?;
         let deflate = match self.compression {
             Some(min_bytes) => Deflate::negotiate(&head.headers, min_bytes, &self.contexts)?,
             None => None,
@@ -118,101 +91,104 @@ impl Door {
         let context = context.flatten();
         // Its own topics are known by its id.
         let session = new_id();
-        let access = self.identify(head, &query).await?.of_session(session.clone());
+        let brings = (entry.brings)(&query)?;
+        let access = self.identify(head, &brings).await?.of_session(session.clone());
         // Without a credential the subscription waits for `auth`; with one it must be granted.
-        if let Some(subscribe) = &subscribe
+        if let Some(subscribe) = &wants.subscribe
             && !matches!(access.caller(), Caller::Anonymous)
         {
             require_coverage(&access, subscribe)?;
         }
-        let shown = http::credential(&head.headers, query.one("access_token")?)?;
+        let shown = http::credential(&head.headers, brings.token())?;
         let credential = application(access.caller(), shown);
         let identified = Identified { access, credential };
-        let wanted = Wanted { subscribe, heartbeat };
-        let spoken = Spoken { protocol, name, deflate, context };
-        Ok((Admission { session, identified, wanted }, spoken))
+        Ok((Admission { session, identified, wants }, Spoken { name, deflate, context }))
     }
 
-    /// Admits an event stream, or says why not.
-    pub async fn admit_sse(
+    /// Admits a connection that is a stream, or says why not.
+    pub async fn admit_stream(
         &self,
+        entry: &'static Entry,
         head: &RequestHead,
-    ) -> Result<(Admission, &'static dyn Form), Refusal> {
-        let (query, wanted) = self.wanted_stream(head)?;
-        admit_stream(self.identify(head, &query).await?, wanted)
+    ) -> Result<Admission, Refusal> {
+        let (brings, wants) = self.head_of_stream(entry, head)?;
+        admit_stream(self.identify(head, &brings).await?, wants)
     }
 
-    /// Looks at the head of a request for an event stream whose body is still to come: who may subscribe to nothing
+    /// Looks at the head of a request for a stream whose body is still to come: who may subscribe to nothing
     /// is refused. Whose ticket says who they are is nobody yet.
-    pub async fn meet_sse_of(&self, head: &RequestHead) -> Result<(Query, Access), Refusal> {
-        let known = ["access_token", "ticket"];
-        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let access_token = query.one("access_token")?;
-        if query.one("ticket")?.is_some() {
-            self.auth.check_ticket_holder(&self.entrance, head, access_token)?;
-            return Ok((query, self.auth.access(Caller::Anonymous)));
+    pub async fn meet_stream_of(
+        &self,
+        (entry, by_body): (&'static Entry, &'static ByBody),
+        head: &RequestHead,
+    ) -> Result<(Brings, Access), Refusal> {
+        let query = by_body.query.read(head.uri.query().unwrap_or_default())?;
+        let brings = (entry.brings)(&query)?;
+        if brings.ticket.is_some() {
+            self.auth.check_ticket_holder(&self.entrance, head, brings.token())?;
+            return Ok((brings, self.auth.access(Caller::Anonymous)));
         }
-        let access = self.auth.admit(&self.entrance, head, access_token).await?;
+        let access = self.auth.admit(&self.entrance, head, brings.token()).await?;
         access.require_some_subscription()?;
-        Ok((query, access))
+        Ok((brings, access))
     }
 
-    /// Admits an event stream that a whole body asks for, or says why not; `access` is what its sender may do now.
-    pub async fn admit_sse_of(
+    /// Admits a stream that a whole body asks for, or says why not; `access` is what its sender may do now.
+    pub async fn admit_stream_of(
         &self,
+        by_body: &ByBody,
         head: &RequestHead,
-        query: &Query,
-        access: Access,
+        (brings, access): (&Brings, Access),
         body: &[u8],
-    ) -> Result<(Admission, &'static dyn Form), Refusal> {
-        let limits = parse_limits(&self.limits);
-        let mut wanted = StreamRequest::parse(body, &limits)?;
+    ) -> Result<Admission, Refusal> {
+        let mut wants = (by_body.wants)(body, &self.limits.of_messages())?;
         // Who resumes repeats the body, as an `EventSource` repeats its URL.
-        if let Some(id) = header_cursor(head)? {
-            wanted.subscribe.since = Some(Start::After(id));
+        if let (Some(id), Some(subscribe)) = (header_cursor(head)?, &mut wants.subscribe) {
+            subscribe.since = Some(Start::After(id));
         }
-        let access = match query.one("ticket")? {
-            Some(_) => self.identify(head, query).await?,
+        let access = match brings.ticket {
+            Some(_) => self.identify(head, brings).await?,
             None => access,
         };
-        admit_stream(access, wanted)
+        admit_stream(access, wants)
     }
 
-    /// Says whether an event stream would be refused, as far as that can be known without using up a
-    /// ticket.
-    pub async fn inspect_sse(&self, head: &RequestHead) -> Result<(), Problem> {
-        let (query, StreamRequest { subscribe, .. }) = self.wanted_stream(head)?;
-        let access_token = query.one("access_token")?;
-        if query.one("ticket")?.is_some() {
-            return self.auth.check_ticket_holder(&self.entrance, head, access_token);
+    /// Says whether a stream would be refused, as far as that can be known without using up a ticket.
+    pub async fn inspect_stream(
+        &self,
+        entry: &'static Entry,
+        head: &RequestHead,
+    ) -> Result<(), Problem> {
+        let (brings, Wants { subscribe, .. }) = self.head_of_stream(entry, head)?;
+        if brings.ticket.is_some() {
+            return self.auth.check_ticket_holder(&self.entrance, head, brings.token());
         }
-        let access = self.auth.admit(&self.entrance, head, access_token).await?;
-        require_coverage(&access, &subscribe)
+        let access = self.auth.admit(&self.entrance, head, brings.token()).await?;
+        subscribe.map_or(Ok(()), |subscribe| require_coverage(&access, &subscribe))
     }
 
-    /// What an event stream is to be like.
-    fn wanted_stream(&self, head: &RequestHead) -> Result<(Query, StreamRequest), Problem> {
-        let known = [
-            "topic",
-            "since",
-            "snapshot",
-            "last",
-            "tail",
-            "mode",
-            "max_rate",
-            "format",
-            "heartbeat",
-            "access_token",
-            "ticket",
-            http::LAST_EVENT_ID_PARAMETER,
-        ];
-        let query = Query::parse(head.uri.query().unwrap_or_default(), &known)?;
-        let form = stream_form(query.one("format")?)?;
-        let Some(subscribe) = self.subscription(&query, last_event_id(head, &query)?)? else {
-            return Err(Problem::new(Code::BadRequest, "at least one topic is needed"));
-        };
-        let heartbeat = Rhythm::asked(&query)?;
-        Ok((query, StreamRequest { subscribe, form, heartbeat }))
+    /// What the head of a request for a stream says.
+    fn head_of_stream(
+        &self,
+        entry: &'static Entry,
+        head: &RequestHead,
+    ) -> Result<(Brings, Wants), Problem> {
+        let query = entry.query.read(head.uri.query().unwrap_or_default())?;
+        let last_event_id = header_cursor(head)?;
+        let wants = self.wants(entry, head, (&query, entry.first(), last_event_id))?;
+        Ok(((entry.brings)(&query)?, wants))
+    }
+
+    fn wants(
+        &self,
+        entry: &'static Entry,
+        head: &RequestHead,
+        (query, dialect, last_event_id): (&Query, &'static Dialect, Option<Cursor>),
+    ) -> Result<Wants, Problem> {
+        let path = entry.find(head.uri.path()).unwrap_or_default();
+        let limits = &self.limits.of_messages();
+        let dialects = entry.dialects;
+        (entry.wants)(&Knock { path, query, last_event_id, dialect, dialects, limits })
     }
 
     /// The address that a request comes from, as far as it is known.
@@ -222,12 +198,12 @@ impl Door {
 
     /// Who asks. A ticket is good once, so it is redeemed when nothing else is left to look at but what it
     /// is for.
-    async fn identify(&self, head: &RequestHead, query: &Query) -> Result<Access, Refusal> {
-        let access_token = query.one("access_token")?;
-        let Some(ticket) = query.one("ticket")? else {
-            return Ok(self.auth.admit(&self.entrance, head, access_token).await?);
+    async fn identify(&self, head: &RequestHead, brings: &Brings) -> Result<Access, Refusal> {
+        let token = brings.token();
+        let Some(Token(ticket)) = &brings.ticket else {
+            return Ok(self.auth.admit(&self.entrance, head, token).await?);
         };
-        self.auth.check_ticket_holder(&self.entrance, head, access_token)?;
+        self.auth.check_ticket_holder(&self.entrance, head, token)?;
         if self.broker.is_draining() {
             return Err(Refusal::restarting());
         }
@@ -239,93 +215,26 @@ impl Door {
         })?;
         Ok(self.auth.admit_as(&self.entrance, head, user)?)
     }
-
-    fn subscription(
-        &self,
-        query: &Query,
-        since: Option<Start>,
-    ) -> Result<Option<Subscribe>, Problem> {
-        let mut patterns = Vec::new();
-        for topic in query.all("topic") {
-            let pattern = Pattern::parse(topic)?;
-            if !patterns.contains(&pattern) {
-                patterns.push(pattern);
-            }
-        }
-        let max = self.limits.subscriptions;
-        if patterns.len() > max {
-            let detail = format!("more than {max} topics (limits.subscriptions)");
-            return Err(Problem::new(Code::TooMany, detail));
-        }
-        let (last, tail) = (count(query, "last")?, count(query, "tail")?);
-        let opening = Opening::of(query.flag("snapshot")?, last, tail, self.limits.last_events)?;
-        let mode = query.one("mode")?.map(Mode::parse).transpose()?;
-        let max_rate = query.one("max_rate")?.map(|rate| rate.parse().unwrap_or(f64::NAN));
-        let mode = Subscribe::pace(mode, max_rate)?;
-        if patterns.is_empty() {
-            return match since.is_some() || opening != Opening::Nothing {
-                true => {
-                    let detail = "since, snapshot, last and tail need a topic";
-                    Err(Problem::new(Code::BadRequest, detail))
-                }
-                false => Ok(None),
-            };
-        }
-        Ok(Some(Subscribe { patterns, since, opening, mode, max_rate }))
-    }
-}
-
-impl Spoken {
-    /// The form in which messages leave.
-    pub fn encoding(&self, metrics: &Metrics) -> Encoding {
-        let framing = if self.protocol.is_binary() { Framing::Binary } else { Framing::Text };
-        Encoding::new(self.protocol, framing).compressed(self.deflate, metrics)
-    }
 }
 
 /// An id of 128 random bits, in hexadecimal.
-fn new_id() -> Arc<str> {
+pub(super) fn new_id() -> Arc<str> {
     format!("{:032x}", rand::rng().random::<u128>()).into()
 }
 
 /// Lets in who may subscribe to what is wanted.
-fn admit_stream(
-    access: Access,
-    StreamRequest { subscribe, form, heartbeat }: StreamRequest,
-) -> Result<(Admission, &'static dyn Form), Refusal> {
-    require_coverage(&access, &subscribe)?;
-    // It publishes nothing.
+fn admit_stream(access: Access, wants: Wants) -> Result<Admission, Refusal> {
+    if let Some(subscribe) = &wants.subscribe {
+        require_coverage(&access, subscribe)?;
+    }
+    // It publishes nothing by itself.
     let identified = Identified { access, credential: None };
-    let wanted = Wanted { subscribe: Some(subscribe), heartbeat };
-    Ok((Admission { session: new_id(), identified, wanted }, form))
+    Ok(Admission { session: new_id(), identified, wants })
 }
 
 /// Refuses a subscription of which the caller may receive nothing in some part.
 pub(super) fn require_coverage(access: &Access, subscribe: &Subscribe) -> Result<(), Problem> {
     subscribe.patterns.iter().try_for_each(|pattern| access.require_some_of(pattern))
-}
-
-/// Where an event stream goes on. A browser that reconnects by itself repeats the URL and knows better in
-/// the header; a polyfill that can't set it writes it into the URL.
-fn last_event_id(head: &RequestHead, query: &Query) -> Result<Option<Start>, Problem> {
-    if let Some(id) = header_cursor(head)? {
-        return Ok(Some(Start::After(id)));
-    }
-    match query.one_filled(http::LAST_EVENT_ID_PARAMETER)? {
-        Some(id) => Ok(Some(Start::After(Cursor::parse(id)?))),
-        None => since(query),
-    }
-}
-
-/// Where a query says that one goes on; an empty `since` says nothing, as in `Last-Event-ID`.
-fn since(query: &Query) -> Result<Option<Start>, Problem> {
-    query.one_filled("since")?.map(Start::parse).transpose()
-}
-
-/// The whole number `name` of a query, from 1 on.
-fn count(query: &Query, name: &str) -> Result<Option<usize>, Problem> {
-    let count = query.limit(name, 0, MAX_WHOLE as usize)?;
-    Ok((count > 0).then_some(count))
 }
 
 /// The cursor of `Last-Event-ID`; an empty one is none.
@@ -334,19 +243,19 @@ fn header_cursor(head: &RequestHead) -> Result<Option<Cursor>, Problem> {
     Ok(id.map(Cursor::parse).transpose()?)
 }
 
-/// The first protocol that the client offers and we speak at this path; the first of these where it offers none.
-fn protocol(head: &RequestHead) -> Result<(&'static dyn Protocol, Option<&'static str>), Problem> {
-    let mut spoken = protocols_at(head.uri.path());
+/// The first variant that the client offers and that is spoken here; the first of these where it offers none.
+fn dialect(
+    entry: &'static Entry,
+    head: &RequestHead,
+) -> Result<(&'static Dialect, Option<&'static str>), Problem> {
     let mut offers = grammar::list(&head.headers, &header::SEC_WEBSOCKET_PROTOCOL).peekable();
-    if offers.peek().is_none()
-        && let Some(first) = spoken.next()
-    {
-        return Ok((first, None));
+    if offers.peek().is_none() {
+        return Ok((entry.first(), None));
     }
-    match offers.find_map(|offer| spoken.clone().find(|protocol| protocol.name() == offer)) {
-        Some(protocol) => Ok((protocol, Some(protocol.name()))),
+    match offers.find_map(|offer| entry.dialect(offer)) {
+        Some(dialect) => Ok((dialect, Some(dialect.name))),
         None => {
-            let names: Vec<_> = spoken.map(Protocol::name).collect();
+            let names: Vec<_> = entry.dialects.iter().map(|dialect| dialect.name).collect();
             let detail =
                 format!("none of the offered subprotocols is spoken: {}", names.join(", "));
             Err(Problem::new(Code::BadRequest, detail))

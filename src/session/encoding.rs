@@ -7,11 +7,11 @@ use actix_http::ws::{OpCode, Parser};
 use actix_ws::{CloseCode, CloseReason};
 use bytes::{Bytes, BytesMut};
 
-use super::deflate::{Deflate, Window};
-use crate::broker::Delivery;
+use super::deflate::Deflate;
+use crate::broker::{Delivery, FormKey};
 use crate::metrics::{Counter, Metrics};
-use crate::model::{Close, Event};
-use crate::protocol::{Annotations, Form, Reply, WIRE_FORMS};
+use crate::model::Event;
+use crate::protocol::{Annotations, Form};
 
 /// A line of an event stream that means nothing (WHATWG HTML, section 9.2.6). No empty line follows, for that
 /// would end a block without data.
@@ -31,7 +31,7 @@ pub enum Framing {
 /// The wire form of one session, framed and perhaps compressed.
 #[derive(Clone)]
 pub struct Encoding {
-    form: &'static dyn Form,
+    form: &'static Form,
     framing: Framing,
     compression: Option<Compression>,
 }
@@ -46,7 +46,7 @@ struct Compression {
 
 impl Encoding {
     /// A wire form whose messages leave as they are, but for their framing.
-    pub fn new(form: &'static dyn Form, framing: Framing) -> Self {
+    pub fn new(form: &'static Form, framing: Framing) -> Self {
         Self { form, framing, compression: None }
     }
 
@@ -60,35 +60,35 @@ impl Encoding {
 
     /// A live event, shared with every session of this wire form.
     pub fn live(&self, delivery: &Delivery) -> Bytes {
-        let form = self.form.wire_form();
         let uncompressed = || {
-            delivery
-                .encoded(form, |event| self.frame(self.form.event(event, &Annotations::default())))
+            delivery.encoded(self.key(None), |event| {
+                self.frame((self.form.event)(event, &Annotations::default()))
+            })
         };
         match &self.compression {
             None => uncompressed(),
-            Some(compression) => {
-                delivery.encoded(compression.form(form), |_| compression.shrink(uncompressed()))
+            compression @ Some(it) => {
+                delivery.encoded(self.key(compression.as_ref()), |_| it.shrink(uncompressed()))
             }
         }
+    }
+
+    /// By what the bytes are known that the messages of this form become. A form stands where nothing else does.
+    fn key(&self, compression: Option<&Compression>) -> FormKey {
+        let window = compression.map(|compression| compression.deflate.window());
+        FormKey(std::ptr::from_ref(self.form).addr(), window.map_or(0, |window| 1 + window as u8))
     }
 
     /// A live event for a session that conflates, shared likewise.
     pub fn conflated(&self, delivery: &Delivery) -> Bytes {
         let annotations = Annotations { conflated: true, ..Annotations::default() };
-        let form = self.form.wire_form();
-        let form = self.compression.as_ref().map_or(form, |compression| compression.form(form));
-        delivery.conflated(form, |event| self.event(event, &annotations))
+        let key = self.key(self.compression.as_ref());
+        delivery.conflated(key, |event| self.event(event, &annotations))
     }
 
     /// An event with annotations.
     pub fn event(&self, event: &Event, annotations: &Annotations) -> Bytes {
-        self.message(self.form.event(event, annotations))
-    }
-
-    /// Anything else; nothing where this wire form has no words for it.
-    pub fn reply(&self, reply: &Reply<'_>) -> Option<Bytes> {
-        self.form.reply(reply).map(|payload| self.message(payload))
+        self.message((self.form.event)(event, annotations))
     }
 
     /// What shows that the connection is alive to who reads it, and to no program behind.
@@ -104,17 +104,16 @@ impl Encoding {
         self.framing != Framing::Bare
     }
 
-    /// The good-bye before the broker hangs up. `retry_after_ms` has its jitter already.
-    pub fn good_bye(&self, close: Close, message: &str, retry_after_ms: Option<u32>) -> Vec<Bytes> {
-        let bye = self.reply(&Reply::Bye { close, message, retry_after_ms });
-        let frame = match self.framing {
+    /// What ends the connection on the wire, where the transport has that.
+    pub fn end(&self, (code, reason): (u16, &str)) -> Option<Bytes> {
+        match self.framing {
             Framing::Bare => None,
-            Framing::Text | Framing::Binary => Some(close_frame(close)),
-        };
-        bye.into_iter().chain(frame).collect()
+            Framing::Text | Framing::Binary => Some(close_frame(code, reason)),
+        }
     }
 
-    fn message(&self, payload: Vec<u8>) -> Bytes {
+    /// A message of this payload.
+    pub fn message(&self, payload: Vec<u8>) -> Bytes {
         let frame = self.frame(payload);
         match &self.compression {
             None => frame,
@@ -132,14 +131,6 @@ impl Encoding {
 }
 
 impl Compression {
-    /// The number of the wire form that `form` becomes.
-    fn form(&self, form: usize) -> usize {
-        match self.deflate.window() {
-            Window::Full => WIRE_FORMS + form,
-            Window::Small => 2 * WIRE_FORMS + form,
-        }
-    }
-
     /// The message of `frame` in as few bytes as may be.
     fn shrink(&self, frame: Bytes) -> Bytes {
         match self.deflate.shrink(&frame) {
@@ -160,8 +151,8 @@ pub fn message_frame(payload: impl AsRef<[u8]>, op: OpCode) -> Bytes {
 }
 
 /// A close frame that says why.
-pub fn close_frame(close: Close) -> Bytes {
-    let reason = CloseReason::from((CloseCode::from(close.code()), close.message()));
+pub fn close_frame(code: u16, reason: &str) -> Bytes {
+    let reason = CloseReason::from((CloseCode::from(code), reason));
     let mut frame = BytesMut::new();
     Parser::write_close(&mut frame, Some(reason), false);
     frame.freeze()

@@ -14,16 +14,13 @@ use super::catchup::Catchup;
 use super::catchups::{Active, Catchups, Held, Progress, Reached, Running};
 use super::live::Live;
 use super::pump::Pump;
-use super::replay::Kind;
+use super::reading::Kind;
 use super::voice::Voice;
 use crate::auth::{Access, Coverage};
 use crate::broker::{BarrierId, Delivered, Delivery, Roll};
 use crate::clock::Instant;
 use crate::model::{Close, Cursor, Event, Pattern, Topic};
 use crate::protocol::{Annotations, Reply};
-
-/// The most topics that a gap names.
-pub(super) const MAX_NAMED: usize = 100;
 
 /// The subscriptions of one session, its rights, and the voice that events leave by.
 pub struct Intake {
@@ -149,10 +146,15 @@ impl Intake {
     }
 
     fn drop_patterns(&mut self, patterns: &[Pattern]) {
-        let Self { live, access, voice, pump, .. } = self;
+        let Self { live, catchups, access, voice, pump, .. } = self;
         patterns.iter().for_each(|pattern| live.remove(pattern, access));
-        self.catchups.unsubscribe(patterns);
+        catchups.unsubscribe(patterns);
         pump.remove(patterns, voice, access, live);
+        // What is held back for the client was to be shown to it by the rights and for the patterns of then.
+        let is_wanted = |topic: &Topic| {
+            live.matches(topic) || catchups.patterns().any(|one| one.matches(topic))
+        };
+        voice.retain(|topic| access.may_subscribe(topic) && is_wanted(topic));
     }
 
     /// Has the history of a subscribe read by a task, which ends with it.
@@ -180,7 +182,7 @@ impl Intake {
                 return Delivered::Quietly;
             }
             let goes_out = match self.catchups.hold(delivery) {
-                Held::NotHere => self.live.matches(topic),
+                Held::NotHere => self.live.wants(&delivery.event),
                 Held::Waits => false,
                 Held::GoesOut => true,
             };
@@ -321,7 +323,10 @@ impl Intake {
         for pattern in catchup.patterns() {
             match catchup.is_renewal {
                 true => live.restore(pattern, access),
-                false => live.add(pattern, values, access),
+                false => {
+                    let filter = catchup.filters().get(pattern).cloned();
+                    live.add(pattern, values, filter, access);
+                }
             }
             // Of who comes and goes nothing is superseded by what comes later.
             if let Some(interval) = interval.filter(|_| !pattern.is_presence()) {

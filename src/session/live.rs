@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::conflation::Conflation;
+use super::filters::Filters;
 use crate::auth::{Access, Coverage};
 use crate::broker::Members;
-use crate::model::{Pattern, Topic};
+use crate::model::{Event, Pattern, Topic};
+use crate::protocol::Filter;
 
 /// The live subscriptions of one session. Pure state.
 #[derive(Debug, Default)]
@@ -16,13 +18,23 @@ pub struct Live {
     snapshots: Members<Pattern>,
     /// Of those, how many of the newest events of each topic, where it is more than one.
     counts: BTreeMap<Pattern, usize>,
+    /// What is asked of each event of a pattern, where something is.
+    filters: Filters,
     /// How many of the patterns match topics that may not be seen.
     partial: usize,
 }
 
 impl Live {
-    /// Adds a pattern, or changes whether its current values are wanted, and how many of each topic.
-    pub fn add(&mut self, pattern: &Pattern, values: Option<usize>, access: &Access) {
+    /// Adds a pattern, or changes whether its current values are wanted, and how many of each topic, and which of its
+    /// events.
+    pub fn add(
+        &mut self,
+        pattern: &Pattern,
+        values: Option<usize>,
+        filter: Option<Filter>,
+        access: &Access,
+    ) {
+        self.filters.set(pattern, filter);
         if self.patterns.insert(pattern.clone()) {
             self.partial += usize::from(is_partial(pattern, access));
         }
@@ -39,19 +51,20 @@ impl Live {
     /// Adds a pattern again that had been taken, with what is wanted of it.
     pub fn restore(&mut self, pattern: &Pattern, access: &Access) {
         let values = self.snapshots.contains(pattern).then(|| self.count(pattern));
-        self.add(pattern, values, access);
+        self.add(pattern, values, self.filters.get(pattern).cloned(), access);
     }
 
     /// Removes a pattern, if it is there.
     pub fn remove(&mut self, pattern: &Pattern, access: &Access) {
         self.snapshots.remove(pattern);
         self.counts.remove(pattern);
+        self.filters.remove(pattern);
         if self.patterns.remove(pattern) {
             self.partial -= usize::from(is_partial(pattern, access));
         }
     }
 
-    /// Takes all patterns; whether their current values are wanted is remembered.
+    /// Takes all patterns; what is wanted of them is remembered.
     pub fn take(&mut self) -> Vec<Pattern> {
         self.partial = 0;
         std::mem::take(&mut self.patterns).iter().cloned().collect()
@@ -62,9 +75,20 @@ impl Live {
         self.partial = self.patterns.iter().filter(|pattern| is_partial(pattern, access)).count();
     }
 
-    /// Whether all that the patterns match may be seen.
+    /// Whether all that the patterns match may be seen, and is wanted.
     pub fn is_whole(&self) -> bool {
-        self.partial == 0
+        self.partial == 0 && self.filters.is_empty()
+    }
+
+    /// Whether one of the patterns matches an event and wants it.
+    pub fn wants(&self, event: &Event) -> bool {
+        let mut matching = self.patterns.iter().filter(|pattern| pattern.matches(&event.topic));
+        matching.any(|pattern| self.filters.wants(pattern, event))
+    }
+
+    /// What is asked of each event.
+    pub fn filters(&self) -> &Filters {
+        &self.filters
     }
 
     /// Whether a topic is matched.

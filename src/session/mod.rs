@@ -6,13 +6,16 @@
 //! no actor, clock or socket.
 
 mod actor;
+mod application;
 mod backwards;
 mod catchup;
 mod catchups;
 mod conflation;
 mod deflate;
 mod door;
+mod ear;
 mod errand;
+mod filters;
 mod frames;
 mod house;
 mod intake;
@@ -21,11 +24,14 @@ mod outbox;
 mod outgoing;
 mod permits;
 mod pump;
+mod reading;
 mod receiver;
 mod refusal;
+mod request;
 mod replay;
 mod resumed;
 mod rhythm;
+mod runner;
 mod socket;
 mod stream;
 mod stumbles;
@@ -33,6 +39,7 @@ mod takeover;
 mod tally;
 mod tcp;
 mod term;
+mod topic_set;
 mod values;
 mod voice;
 mod wish;
@@ -50,9 +57,11 @@ use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web
 use futures_util::future::LocalBoxFuture;
 use tracing::debug;
 
-use self::actor::{Hear, Session, Stop};
+use self::actor::{Session, Stop};
 pub use self::deflate::{ClientContext, Contexts, Deflate, inflate};
-pub use self::door::{Admission, Door, Identified, Spoken, Wanted};
+use self::door::new_id;
+pub use self::door::{Admission, Door, Identified, Spoken};
+use self::ear::Hear;
 pub use self::encoding::{Encoding, Framing, close_frame, message_frame};
 use self::errand::Errand;
 pub use self::frames::{FrameLimits, FrameReader, Incoming};
@@ -71,12 +80,11 @@ pub use self::tcp::SharedTcp;
 use self::voice::Voice;
 use crate::body::Sending;
 use crate::broker::{Seat, SessionInfo, Transport, WorkerHandle};
-use crate::config::Limits;
 use crate::http::grammar;
 use crate::metrics::{Asker, Metrics};
-use crate::model::{Close, Ended, Problem, Timestamp};
+use crate::model::{Close, Code, Ended, Problem, Timestamp};
 use crate::panics::contained;
-use crate::protocol::{Form, ParseLimits, Reply, Subscribe};
+use crate::protocol::{ByBody, Carrier, Entry, Reply, Subscribe, Token};
 
 /// What clients are asked to wait before they reconnect after a lost connection, in milliseconds.
 const RECONNECT_MS: std::ops::Range<u32> = 1_000..3_000;
@@ -104,13 +112,19 @@ impl Sessions {
         &self.door
     }
 
-    /// `GET /v1/ws`: takes over the socket of a client that asked for an upgrade.
+    /// Takes over the socket of a client that asked for an upgrade.
     pub async fn websocket<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>) {
+        let Some(entry) = self.door.languages.websocket_at(upgrade.head().uri.path()) else {
+            let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
+            return self.turn_away(upgrade, &problem).await;
+        };
         let address = self.door.address(upgrade.head());
-        let admitted = self.door.admit_websocket(upgrade.head()).await;
+        let admitted = self.door.admit_websocket(entry, upgrade.head()).await;
         let arrived = admitted.and_then(|(admission, spoken)| {
-            let encoding = spoken.encoding(&self.metrics);
-            Ok((self.arrive(admission, Transport::WebSocket, encoding, address)?, spoken))
+            let form = admission.wants.dialect.form;
+            let framing = if form.is_binary { Framing::Binary } else { Framing::Text };
+            let encoding = Encoding::new(form, framing).compressed(spoken.deflate, &self.metrics);
+            Ok((self.arrive(entry, admission, encoding, address)?, spoken))
         });
         let (arrived, spoken) = match arrived {
             Ok(arrived) => arrived,
@@ -134,80 +148,100 @@ impl Sessions {
         &self,
         upgraded: Upgraded<IO>,
         arrived: Arrived,
-        spoken: Spoken,
+        Spoken { deflate, context, .. }: Spoken,
     ) {
         let Upgraded { io, early, answer } = upgraded;
-        let Spoken { protocol, deflate, context, .. } = spoken;
         let limits = self.socket_limits(deflate.is_some());
-        let outgoing = arrived.outgoing.clone();
+        let (outgoing, secret) = (arrived.outgoing.clone(), arrived.secret.clone());
         let (seat, permit) = self.begin(arrived, &answer);
-        let (key, worker) = (seat.session(), self.worker.clone());
-        let session = Session::new(key, worker, protocol, self.house.clone()).start();
-        let listener = Conversation { session, seat: Some(seat), _permit: permit };
+        let hearing = self.listen(&seat, secret);
+        let listener = Conversation { hearing, seat: Some(seat), _permit: permit };
         let socket = Socket::new(io, early, outgoing, limits, listener).remembering(context);
         actix_web::rt::spawn(contained(socket));
     }
 
-    /// `GET /v1/sse`.
-    pub async fn sse(
+    /// Has somebody hear what the client of a session says; over other requests too, where it was told a secret for that.
+    fn listen(&self, seat: &Seat<Receiver>, secret: Option<Token>) -> Hearing {
+        let (key, worker) = (seat.session(), self.worker.clone());
+        let session = Session::new(key, worker, self.house.clone()).start();
+        if let Some(secret) = secret {
+            let ear = session.clone().recipient();
+            self.worker.with(key, |receiver| receiver.overhear_by(secret, ear));
+        }
+        Hearing(session)
+    }
+
+    /// `GET` of a stream.
+    pub async fn stream(
         sessions: web::Data<Self>,
         request: HttpRequest,
+        entry: &'static Entry,
     ) -> actix_web::Result<HttpResponse> {
-        let admitted = sessions.door.admit_sse(request.head()).await;
+        let admitted = sessions.door.admit_stream(entry, request.head()).await;
         let address = sessions.door.address(request.head());
-        let arrived = admitted.and_then(|admitted| sessions.arrive_at_stream(admitted, address));
+        let arrived =
+            admitted.and_then(|admitted| sessions.arrive_at_stream(entry, admitted, address));
         let arrived = match arrived {
             Ok(arrived) => arrived,
             Err(refusal) => {
-                let stream = refusal.as_stream().filter(|_| asks_for_stream(request.head()));
+                let stream = refusal.as_stream(entry, sessions.house.clock.now());
+                let stream = stream.filter(|_| asks_for_stream(request.head()));
                 return stream.ok_or_else(|| refusal.problem.into());
             }
         };
-        Ok(sessions.stream(&request, arrived))
+        Ok(sessions.answer(entry, &request, arrived))
     }
 
-    /// `HEAD /v1/sse`: what `GET` would be answered, without a session.
-    pub async fn sse_head(
+    /// `HEAD` of a stream: what `GET` would be answered, without a session.
+    pub async fn stream_head(
         sessions: web::Data<Self>,
         request: HttpRequest,
+        entry: &'static Entry,
     ) -> Result<HttpResponse, Problem> {
-        sessions.door.inspect_sse(request.head()).await?;
-        Ok(event_stream().streaming(futures_util::stream::empty::<Result<_, Infallible>>()))
+        sessions.door.inspect_stream(entry, request.head()).await?;
+        Ok(stream_of(entry).streaming(futures_util::stream::empty::<Result<_, Infallible>>()))
     }
 
-    /// `POST /v1/sse`: an event stream for who sets headers and reads statuses, so that it is refused as
-    /// any other request is.
-    pub async fn sse_of_body(
+    /// `POST` of a stream: for who sets headers and reads statuses, so that it is refused as any other request is.
+    pub async fn stream_of_body(
         sessions: web::Data<Self>,
         request: HttpRequest,
         payload: web::Payload,
+        (entry, by_body): (&'static Entry, &'static ByBody),
     ) -> Result<HttpResponse, Problem> {
         let (door, head) = (&sessions.door, request.head());
-        let (query, access) = door.meet_sse_of(head).await.map_err(|refusal| refusal.problem)?;
+        let met = door.meet_stream_of((entry, by_body), head).await;
+        let (brings, access) = met.map_err(|refusal| refusal.problem)?;
         let sending = Sending::of(access, request.clone(), payload.into_inner());
         let max = sessions.house.limits.message_bytes;
         let (body, access) = sending.json(max, "limits.message_bytes").await?;
-        let admitted = door.admit_sse_of(head, &query, access, &body).await;
+        let admitted = door.admit_stream_of(by_body, head, (&brings, access), &body).await;
         let address = sessions.door.address(request.head());
-        let arrived = admitted.and_then(|admitted| sessions.arrive_at_stream(admitted, address));
-        Ok(sessions.stream(&request, arrived.map_err(|refusal| refusal.problem)?))
+        let arrived =
+            admitted.and_then(|admitted| sessions.arrive_at_stream(entry, admitted, address));
+        Ok(sessions.answer(entry, &request, arrived.map_err(|refusal| refusal.problem)?))
     }
 
-    /// The answer that is an event stream.
-    fn stream(&self, request: &HttpRequest, arrived: Arrived) -> HttpResponse {
-        let outgoing = arrived.outgoing.clone();
+    /// The answer that is a stream.
+    fn answer(&self, entry: &Entry, request: &HttpRequest, arrived: Arrived) -> HttpResponse {
+        let (outgoing, secret) = (arrived.outgoing.clone(), arrived.secret.clone());
         let (seat, permit) = self.begin(arrived, &[]);
+        // Who is told no secret can say nothing.
+        let hearing = secret.map(|secret| self.listen(&seat, Some(secret)));
         let of_request = request.extensions().get::<Rc<Loss>>().cloned();
         let loss = of_request.or_else(|| request.conn_data::<Rc<Loss>>().cloned());
-        event_stream().body(EventStream { outgoing, seat, loss, _permit: permit })
+        let body = EventStream { outgoing, seat, loss, _hearing: hearing, _permit: permit };
+        stream_of(entry).body(body)
     }
 
     fn arrive_at_stream(
         &self,
-        (admission, form): (Admission, &'static dyn Form),
+        entry: &Entry,
+        admission: Admission,
         address: Option<IpAddr>,
     ) -> Result<Arrived, Refusal> {
-        self.arrive(admission, Transport::Sse, Encoding::new(form, Framing::Bare), address)
+        let encoding = Encoding::new(admission.wants.dialect.form, Framing::Bare);
+        self.arrive(entry, admission, encoding, address)
     }
 
     /// Gives a connection that was admitted its room and its seat, or says why there is none. What was
@@ -215,8 +249,8 @@ impl Sessions {
     /// is waited for.
     fn arrive(
         &self,
+        entry: &Entry,
         admission: Admission,
-        transport: Transport,
         encoding: Encoding,
         address: Option<IpAddr>,
     ) -> Result<Arrived, Refusal> {
@@ -224,8 +258,11 @@ impl Sessions {
         if broker.is_draining() {
             return Err(Refusal::restarting());
         }
-        let Admission { session, identified: Identified { access, credential }, wanted } =
-            admission;
+        let Admission { session, identified: Identified { access, credential }, wants } = admission;
+        let transport = match entry.carrier {
+            Carrier::WebSocket => Transport::WebSocket,
+            Carrier::Stream { .. } => Transport::Sse,
+        };
         let permit = permits.take(address, limits).map_err(Refusal::too_many)?;
         let bearer = access.caller().user().map(|user| user.bearer.clone());
         let user_permit = match &bearer {
@@ -234,8 +271,8 @@ impl Sessions {
         };
         let outgoing = Arc::new(Outgoing::new(limits.outbox_bytes));
         outgoing.owes(permits.owe_farewell());
-        let rhythm = Rhythm::new(self.heartbeats, transport, wanted.heartbeat);
-        let mut voice = Voice::new(encoding, outgoing.clone(), self.metrics.clone());
+        let rhythm = Rhythm::new(self.heartbeats, transport, wants.heartbeat);
+        let mut voice = Voice::new(wants.talk, encoding, outgoing.clone(), self.house.clone());
         voice.show_heartbeats(rhythm.is_shown);
         let info = SessionInfo {
             id: session.clone(),
@@ -256,16 +293,19 @@ impl Sessions {
         );
         let receiver = receiver.of_publisher(credential, address);
         let seat = self.worker.enter(info, receiver).map_err(Refusal::closed)?;
-        Ok(Arrived { session, seat, permit, outgoing, rhythm, subscribe: wanted.subscribe })
+        let secret = entry.has_way_back.then(|| Token(new_id().to_string()));
+        let subscribe = wants.subscribe;
+        Ok(Arrived { session, seat, permit, outgoing, rhythm, secret, subscribe })
     }
 
     /// Welcomes who has a seat, behind what the transport says first, and subscribes it to what it asked for.
     fn begin(&self, arrived: Arrived, before: &[u8]) -> (Seat<Receiver>, Permit) {
-        let Arrived { session, seat, permit, rhythm, subscribe, .. } = arrived;
+        let Arrived { session, seat, permit, rhythm, secret, subscribe, .. } = arrived;
         let welcome = Reply::Welcome {
             session: &session,
             heartbeat: u64::from(rhythm.seconds),
             retry_after_ms: rand::random_range(RECONNECT_MS),
+            secret: secret.as_ref(),
         };
         let (key, trouble) = (seat.session(), self.worker.trouble());
         self.worker.with(key, |receiver| {
@@ -300,12 +340,14 @@ struct Arrived {
     permit: Permit,
     outgoing: Arc<Outgoing>,
     rhythm: Rhythm,
+    /// By which its client is known when it says something over another request.
+    secret: Option<Token>,
     subscribe: Option<Subscribe>,
 }
 
 /// The side of the broker in the conversation with one client.
 struct Conversation {
-    session: Addr<Session>,
+    hearing: Hearing,
     /// None once the client has left.
     seat: Option<Seat<Receiver>>,
     _permit: Permit,
@@ -315,13 +357,21 @@ impl Drop for Conversation {
     fn drop(&mut self) {
         // Its socket says how each conversation ends, but for one that panicked.
         self.left(Ended::Closed(Close::Internal));
-        self.session.do_send(Stop);
+    }
+}
+
+/// Who hears the client of a session, for as long as it is there.
+struct Hearing(Addr<Session>);
+
+impl Drop for Hearing {
+    fn drop(&mut self) {
+        self.0.do_send(Stop);
     }
 }
 
 impl Listener for Conversation {
     fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
-        let heard = self.session.send(Hear(message));
+        let heard = self.hearing.0.send(Hear(message));
         // Who is not heard any more has left.
         Box::pin(async move { _ = heard.await })
     }
@@ -345,20 +395,12 @@ impl Listener for Conversation {
     }
 }
 
-/// What a message of a client may hold.
-fn parse_limits(limits: &Limits) -> ParseLimits {
-    ParseLimits {
-        json_depth: limits.json_depth,
-        event_bytes: limits.event_bytes,
-        patterns: limits.subscriptions,
-        last_events: limits.last_events,
-    }
-}
-
-fn event_stream() -> HttpResponseBuilder {
+fn stream_of(entry: &Entry) -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
+    if let Carrier::Stream { media_type } = entry.carrier {
+        response.content_type(media_type);
+    }
     response
-        .content_type("text/event-stream")
         // No cache keeps it, and nothing on the way encodes it, for that would hold events back (RFC 9111,
         // section 5.2.2.6): so Node's `compression` does otherwise.
         .insert_header((header::CACHE_CONTROL, "no-store, no-transform"))

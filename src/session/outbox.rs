@@ -20,6 +20,8 @@ const KEPT_ROOM: usize = 4;
 pub struct Outbox {
     messages: VecDeque<Bytes>,
     bytes: usize,
+    /// What is held back by who talks, which counts as well.
+    held_bytes: usize,
     max_bytes: usize,
     /// The first message can't be taken back, for part of it was written, or has to be.
     begun: bool,
@@ -33,7 +35,8 @@ pub struct Full;
 impl Outbox {
     /// An empty outbox that holds up to `max_bytes`.
     pub fn new(max_bytes: usize) -> Self {
-        Self { messages: VecDeque::new(), bytes: 0, max_bytes, begun: false, closing: false }
+        let (messages, bytes, held_bytes) = (VecDeque::new(), 0, 0);
+        Self { messages, bytes, held_bytes, max_bytes, begun: false, closing: false }
     }
 
     /// Adds the first message, which can't be taken back: what answers a handshake leaves even where the
@@ -53,12 +56,18 @@ impl Outbox {
             return Ok(());
         }
         let cost = message.len() + MESSAGE_OVERHEAD;
-        if self.bytes + cost > self.max_bytes && !self.messages.is_empty() {
+        if self.bytes + self.held_bytes + cost > self.max_bytes && !self.messages.is_empty() {
             return Err(Full);
         }
         self.bytes += cost;
         self.messages.push_back(message);
         Ok(())
+    }
+
+    /// Counts so much as held back, instead of what was before.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), Full> {
+        self.held_bytes = bytes;
+        if self.bytes + bytes > self.max_bytes { Err(Full) } else { Ok(()) }
     }
 
     /// Adds the last messages, over the bound if need be. The first good-bye counts.
@@ -143,7 +152,7 @@ impl Outbox {
     /// Whether a replay may add a message of about `bytes`: it leaves half of the outbox to what is
     /// live.
     pub fn has_room(&self, bytes: usize) -> bool {
-        self.messages.is_empty() || self.bytes + bytes <= self.max_bytes / 2
+        self.messages.is_empty() || self.bytes + self.held_bytes + bytes <= self.max_bytes / 2
     }
 
     /// The most that may wait, in bytes.
@@ -226,6 +235,17 @@ mod tests {
         assert_eq!(outbox.push("c".into()), Err(Full));
         assert_eq!(take_all(&mut outbox), "ab");
         assert!(outbox.has_room(9));
+    }
+
+    #[test]
+    fn what_is_held_back_counts_as_what_waits() {
+        let mut outbox = Outbox::new(2 * (MESSAGE_OVERHEAD + 1));
+        assert_eq!(outbox.push("a".into()), Ok(()));
+        assert_eq!(outbox.hold(MESSAGE_OVERHEAD), Ok(()));
+        assert_eq!(outbox.push("b".into()), Err(Full));
+        assert_eq!(outbox.hold(MESSAGE_OVERHEAD + 2), Err(Full));
+        assert_eq!(outbox.hold(0), Ok(()));
+        assert_eq!(outbox.push("b".into()), Ok(()));
     }
 
     #[test]

@@ -141,6 +141,11 @@ impl Outgoing {
         Ok(true)
     }
 
+    /// Counts so much as waiting that is held back by who talks.
+    pub fn hold(&self, bytes: usize) -> Result<(), Full> {
+        self.lock().outbox.hold(bytes)
+    }
+
     /// Has what waits written.
     pub fn flush(&self) {
         let mut state = self.lock();

@@ -3,7 +3,9 @@
 //! Its worker owns it, and calls it for each event without the session's actor in between. What decides about
 //! rights is looked at here, in the same call as what it decides about.
 
+mod command;
 mod identity;
+mod talking;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -12,25 +14,28 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::unbounded_channel;
 
-pub use self::identity::{Becoming, application};
+pub use self::identity::Becoming;
 use super::catchup::Catchup;
-use super::catchups::{Active, Reader, Running, TopicSet};
+use super::catchups::{Active, Reader, Running};
 use super::door::require_coverage;
-use super::errand::{Errand, First, Reading};
+use super::ear::Ear;
+use super::errand::Errand;
+use super::filters::Filters;
 use super::house::House;
 use super::intake::Intake;
 use super::outgoing::Outgoing;
 use super::permits::UserPermit;
-use super::replay::Kind;
+use super::reading::{First, Kind, Reading};
 use super::resumed::Resumed;
 use super::rhythm::Rhythm;
 use super::term::{Term, Up};
+use super::topic_set::TopicSet;
 use super::voice::Voice;
 use super::wish::Wish;
 use crate::auth::{Access, Publisher};
 use crate::broker::{
-    BarrierId, BrokerHandle, Changed, Delivered, Delivery, Joined, Roll, SessionInfo, Subscriber,
-    Transport,
+    BarrierId, BrokerHandle, Changed, Commanded, Delivered, Delivery, Joined, Overheard, Roll,
+    SessionInfo, Subscriber, Transport,
 };
 use crate::clock::Instant;
 use crate::history::{Departure, Loss};
@@ -46,7 +51,7 @@ pub struct Receiver {
     /// What it subscribed to at connect and has no right to yet.
     waiting: Option<Box<Subscribe>>,
     /// What waits for this node to come to where another is.
-    lagging: Option<Running>,
+    lagging: Vec<Running>,
     /// Its place among the sessions of its user. In a box, for it is counted where there is a limit alone.
     user_permit: Option<Box<UserPermit>>,
     /// What an application's idempotency keys are known by.
@@ -63,6 +68,8 @@ pub struct Receiver {
     missed_heartbeats: u32,
     /// It has said what it may without a credential.
     has_published: bool,
+    /// How its client says things over other requests. In a box, for most can't.
+    ear: Option<Box<Ear>>,
     /// The cursor that it came back with, and the first large event after it. In a box, for most don't.
     resumed: Option<Box<Resumed>>,
 }
@@ -80,7 +87,7 @@ impl Receiver {
     ) -> Self {
         let term = Term::of(access.caller(), &house.clock);
         let intake = Intake::new(voice, access, session, house.limits.conflated_bytes);
-        let (waiting, lagging, ends) = (None, None, None);
+        let (waiting, lagging, ends) = (None, Vec::new(), None);
         let mut receiver = Self {
             intake,
             transport,
@@ -97,6 +104,7 @@ impl Receiver {
             goes: false,
             missed_heartbeats: 0,
             has_published: false,
+            ear: None,
             resumed: None,
         };
         receiver.watch_idleness();
@@ -117,53 +125,25 @@ impl Receiver {
         }
     }
 
-    /// Says the first word, behind what the transport sends before it.
-    pub fn welcome(&self, before: &[u8], welcome: &Reply<'_>) {
-        self.intake.voice().welcome(before, welcome);
-    }
-
     /// Notes what the client asked for at connect, to be subscribed to as soon as it may be.
     pub fn wait_for(&mut self, subscribe: Option<Subscribe>) {
         self.waiting = subscribe.map(Box::new);
     }
 
+    /// What its thread has in common.
+    pub fn house(&self) -> &Rc<House> {
+        &self.house
+    }
+
     /// Has a task wait for what is to be subscribed to; it ends with the session.
     pub fn wait_in(&mut self, task: Running) {
-        self.lagging = Some(task);
+        self.lagging.retain(|task| !task.0.is_finished());
+        self.lagging.push(task);
     }
 
     /// Has the history of a subscribe read by a task, which ends with it.
     pub fn read_by(&mut self, barrier: BarrierId, task: Running) {
         self.intake.read_by(barrier, task);
-    }
-
-    /// Says what became of an event that it published: it is of use without a credential.
-    pub fn published(&mut self, receipt: &Reply<'_>) {
-        self.has_published = true;
-        self.watch_idleness();
-        self.reply(receipt);
-    }
-
-    /// Says something that is not an event.
-    pub fn reply(&mut self, reply: &Reply<'_>) {
-        self.intake.voice_mut().reply(reply);
-    }
-
-    /// Says that a request is refused.
-    pub fn refuse(&mut self, reference: Option<u64>, problem: &Problem) {
-        self.intake.voice_mut().refuse(reference, problem);
-    }
-
-    /// Says that a subscribe is refused. An event stream has nothing else to live for.
-    pub fn refuse_subscribe(&mut self, reference: Option<u64>, problem: &Problem) {
-        self.refuse(reference, problem);
-        if self.transport == Transport::Sse {
-            self.ends = Some(match problem.code {
-                Code::TooMany => Close::TooMany,
-                Code::Unauthorized => Close::Unauthorized,
-                _ => Close::Forbidden,
-            });
-        }
     }
 
     /// Says that events after a place are gone, of these topics or of any, for the subscribe of `barrier`; false once there
@@ -256,7 +236,12 @@ impl Subscriber for Receiver {
             return Ok(Changed { lost: Vec::new(), errand: self.admitted() });
         }
         let access = auth.still(self.access()).map_err(|_| Close::Unauthorized)?;
-        let lost = self.set_access(access);
+        // What a token had added may be over, which changes nothing of how long the session may stay.
+        let lost = match access.has_policy_of(self.access()) {
+            true => self.intake.set_access(access),
+            false => self.set_access(access),
+        };
+        self.watch_idleness();
         if self.transport == Transport::Sse && !lost.is_empty() && self.intake.is_empty() {
             return Err(Close::Forbidden);
         }
@@ -265,17 +250,21 @@ impl Subscriber for Receiver {
     }
 
     fn identify(&mut self, becoming: Becoming) -> Changed<Errand> {
-        let Becoming { reference, caller, credential } = becoming;
+        let Becoming { reference, caller, credential, is_commanded } = becoming;
         match self.rights_of(&caller) {
             Ok(access) => {
                 self.credential = credential;
                 let lost = self.set_access(access);
-                self.reply(&Reply::done(reference));
+                if !is_commanded {
+                    self.reply(&Reply::done(reference));
+                }
                 self.tell_lost(&lost);
                 Changed { lost, errand: self.admitted() }
             }
             Err(problem) => {
-                self.refuse(reference, &problem);
+                if !is_commanded {
+                    self.refuse(reference, &problem);
+                }
                 Changed::default()
             }
         }
@@ -286,17 +275,20 @@ impl Subscriber for Receiver {
     }
 
     fn subscribe(&mut self, barrier: BarrierId, wish: Wish) -> Option<Joined<Errand>> {
-        let Wish { reference, subscribe, after: since, is_short } = wish;
+        let Wish { reference, subscribe, after: since, is_short, is_commanded } = wish;
         if let Err(problem) = self.check(&subscribe) {
             self.refuse_subscribe(reference, &problem);
             return None;
         }
-        self.reply(&Reply::done(reference));
+        match is_commanded {
+            true => self.reply(&Reply::Subscribed { patterns: &subscribe.patterns }),
+            false => self.reply(&Reply::done(reference)),
+        }
         if let (None, Some(since)) = (&self.resumed, since) {
             self.resumed = Some(Box::new(Resumed::at(since)));
         }
         let interval = subscribe.interval();
-        let Subscribe { patterns, opening, .. } = subscribe;
+        let Subscribe { patterns, opening, filter, .. } = subscribe;
         // Who is in a topic is known only once all nodes have been asked.
         let is_read = since.is_some()
             || opening != Opening::Nothing
@@ -320,7 +312,8 @@ impl Subscriber for Receiver {
             false => (None, None),
         };
         let max_bytes = self.house.limits.catchup_bytes;
-        let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
+        let filters = Filters::of(&patterns, filter);
+        let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes).filtered(filters);
         let values = opening.of_each();
         catchup.ask_about(&patterns);
         let reread = TopicSet::Nothing;
@@ -391,11 +384,17 @@ impl Subscriber for Receiver {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.term.ends()
+        let granted = self.access().first_grant_ends().map(|ends| self.house.clock.when(ends));
+        [self.term.ends(), granted].into_iter().flatten().min()
     }
 
     fn due(&mut self) -> Result<(), Close> {
-        match self.term.pass(self.house.clock.now()) {
+        let now = self.house.clock.now();
+        if self.term.ends().is_none_or(|end| end > now) {
+            // What is over is a grant, which is found by a look at the rights.
+            return Ok(());
+        }
+        match self.term.pass(now) {
             Up::Nothing => Ok(()),
             Up::Warn(left) => {
                 let expires_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
@@ -412,7 +411,7 @@ impl Subscriber for Receiver {
 
     fn end(&mut self, close: Close) {
         self.let_go(Ended::Closed(close));
-        self.intake.voice().good_bye(close);
+        self.intake.voice_mut().good_bye(close);
     }
 
     fn left(&mut self, info: &SessionInfo, ended: Ended) {
@@ -429,5 +428,14 @@ impl Subscriber for Receiver {
 
     fn has_room(&self) -> bool {
         self.outgoing().has_room(0)
+    }
+
+    fn command(&mut self, command: &str) -> Commanded<Errand> {
+        self.obey(command)
+    }
+
+    fn overhear(&mut self, secret: &str, message: &str) -> Overheard {
+        let said = self.ear.as_ref().map(|ear| ear.hear(secret, message));
+        said.unwrap_or(Overheard::Nobody)
     }
 }

@@ -3,9 +3,11 @@
 use actix_web::HttpResponse;
 
 use super::encoding::{Encoding, Framing};
-use super::{RECONNECT_MS, event_stream};
+use super::voice::good_bye;
+use super::{RECONNECT_MS, stream_of};
+use crate::clock::Instant;
 use crate::model::{Close, Code, Problem};
-use crate::protocol::SSE;
+use crate::protocol::Entry;
 
 /// Why a connection does not become a session.
 #[derive(Debug)]
@@ -48,15 +50,18 @@ impl Refusal {
 
     /// A stream that ends at once and says why and when to come back: an `EventSource` gives up for good on
     /// any other status than 200, and sees nothing of one. None, where coming back would end the same way.
-    pub fn as_stream(&self) -> Option<HttpResponse> {
+    pub fn as_stream(&self, entry: &'static Entry, now: Instant) -> Option<HttpResponse> {
         let close = self.passing?;
         let retry_after_ms = match self.problem.retry_after {
             Some(seconds) => rand::random_range(1_000 * seconds..=2_000 * seconds),
             None => rand::random_range(RECONNECT_MS),
         };
-        let encoding = Encoding::new(&SSE, Framing::Bare);
-        let good_bye = encoding.good_bye(close, &self.problem.detail, Some(retry_after_ms));
-        let mut response = event_stream().body(good_bye.concat());
+        let dialect = entry.first();
+        let encoding = Encoding::new(dialect.form, Framing::Bare);
+        let because = (close, &*self.problem.detail);
+        let good_bye =
+            good_bye(&mut *(dialect.talk)(), &encoding, because, Some(retry_after_ms), now);
+        let mut response = stream_of(entry).body(good_bye.concat());
         // By this it is counted, as what is refused by its status is.
         response.extensions_mut().insert(self.problem.clone());
         Some(response)

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::catchups::{Progress, TopicSet};
-use super::errand::{First, Reading};
+use super::catchups::Progress;
 use super::outgoing::Outgoing;
+use super::reading::{First, Kind, Reading};
 use super::receiver::Receiver;
 use super::tally::tally;
+use super::topic_set::TopicSet;
 use super::values::Values;
 use crate::broker::{BrokerHandle, SessionKey, Subscriber, WorkerHandle};
 use crate::history::{Newest, NewestPage, Page, Read};
@@ -46,17 +47,6 @@ pub struct Replay {
     pub session: SessionKey,
     /// What is to be read.
     pub reading: Reading,
-}
-
-/// What an event out of the history is to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// One of all that came after what the client has.
-    Replayed,
-    /// The newest of its topic, changed since what the client has.
-    Changed,
-    /// The current value of its topic.
-    Snapshot,
 }
 
 /// The subscribe or its session is gone.

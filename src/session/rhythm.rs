@@ -3,9 +3,6 @@
 use std::time::Duration;
 
 use crate::broker::Transport;
-use crate::http::Query;
-use crate::model::Problem;
-use crate::protocol::MAX_HEARTBEAT_SECONDS;
 
 /// Heartbeats of the broker's own pace in a row without a word from a WebSocket client before it counts as gone.
 const MISSED: u32 = 2;
@@ -31,13 +28,6 @@ pub struct Rhythm {
 }
 
 impl Rhythm {
-    /// The time between heartbeats that a query asks for, 1 to 300 whole seconds.
-    pub fn asked(query: &Query) -> Result<Option<u32>, Problem> {
-        // None is below what may be asked for.
-        let seconds = query.limit("heartbeat", 0, MAX_HEARTBEAT_SECONDS as usize)?;
-        Ok(u32::try_from(seconds).ok().filter(|seconds| *seconds > 0))
-    }
-
     /// Those of a client that asked for this time between them, if it did. They come no less often than
     /// the broker's own, by which proxies and the broker itself find out who is gone.
     pub fn new(own: Heartbeats, transport: Transport, asked: Option<u32>) -> Self {
@@ -69,17 +59,6 @@ mod tests {
         ] {
             let rhythm = Rhythm::new(own, transport, asked);
             assert_eq!(rhythm, Rhythm { seconds, missed, is_shown }, "{asked:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_asked_for_is_a_whole_number_of_seconds() {
-        let asked = |query| Rhythm::asked(&Query::parse(query, &["heartbeat"]).unwrap());
-        assert_eq!((asked(""), asked("heartbeat=300")), (Ok(None), Ok(Some(300))));
-        for bad in ["heartbeat=", "heartbeat=0", "heartbeat=301", "heartbeat=1.5", "heartbeat=10s"]
-        {
-            let problem = asked(bad).unwrap_err();
-            assert_eq!(problem.detail, "heartbeat must be a whole number from 1 to 300", "{bad}");
         }
     }
 }

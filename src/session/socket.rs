@@ -364,7 +364,7 @@ mod tests {
         }
 
         fn end(&mut self, close: Close) {
-            self.0.close([close_frame(close)], true);
+            self.0.close([close_frame(close.code(), close.message())], true);
         }
     }
 

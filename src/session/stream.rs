@@ -14,10 +14,10 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 
-use super::Permit;
 use super::outgoing::Outgoing;
 use super::receiver::Receiver;
 use super::socket::lost;
+use super::{Hearing, Permit};
 use crate::broker::Seat;
 use crate::model::Ended;
 
@@ -45,6 +45,8 @@ pub struct EventStream {
     pub(super) seat: Seat<Receiver>,
     /// Of the connection, where it is told.
     pub(super) loss: Option<Rc<Loss>>,
+    /// Of what its client says over other requests, if it can.
+    pub(super) _hearing: Option<Hearing>,
     pub(super) _permit: Permit,
 }
 

@@ -15,6 +15,8 @@ pub struct Wish {
     pub after: Option<Cursor>,
     /// Whether events up to there are missed, for the clock went back.
     pub is_short: bool,
+    /// Its client did not ask for it.
+    pub is_commanded: bool,
 }
 
 impl Wish {
@@ -24,7 +26,12 @@ impl Wish {
             Some(Start::After(cursor)) => Some(cursor),
             Some(Start::Since(_)) | None => None,
         };
-        Self { reference, subscribe, after, is_short: false }
+        Self { reference, subscribe, after, is_short: false, is_commanded: false }
+    }
+
+    /// A subscribe that the client did not ask for.
+    pub fn commanded(subscribe: Subscribe) -> Self {
+        Self { is_commanded: true, ..Self::new(None, subscribe) }
     }
 
     /// Whether there is nothing to find out or to wait for.

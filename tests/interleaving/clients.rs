@@ -119,11 +119,13 @@ async fn hasty(world: &Rc<World>, mut dice: Dice) {
     let asks_later = !is_stream && dice.percent(75);
     // The log is asked whether this is a place of it, which takes its time.
     let since = if asks_later && dice.percent(50) { Some(FOREIGN.to_owned()) } else { since };
+    let is_parrot = (asks_later || !is_stream) && dice.percent(30);
     let knock = match asks_later {
-        true => Knock { credential, ..Knock::default() },
+        true => Knock { is_parrot, credential, ..Knock::default() },
         false => {
             let (topics, since) = (topics.clone(), since.clone());
-            Knock { is_stream, credential, topics, since, snapshot, ..Knock::default() }
+            let is_stream = is_stream && !is_parrot;
+            Knock { is_stream, is_parrot, credential, topics, since, snapshot, ..Knock::default() }
         }
     };
     let fate = Fate {
@@ -160,7 +162,8 @@ async fn juggler(world: &Rc<World>, mut dice: Dice) {
     let tokens =
         [token(0, &["eu.>"]), token(1, &["eu.a", "us.b"]), token(2, &["us.>"]), token(3, &["*.a"])];
     let patterns = ["eu.>", "eu.a", ">", "us.>", "open.>", "eu.*", "*.a", "gate.a"].map(pattern);
-    let knock = Knock { credential: Some(tokens[0].clone()), ..Knock::default() };
+    let is_parrot = dice.percent(40);
+    let knock = Knock { is_parrot, credential: Some(tokens[0].clone()), ..Knock::default() };
     let capacity = dice.percent(40).then(|| dice.pick(&[300, 4_000]));
     let fate = Fate { capacity, ..Fate::default() };
     let mut line = Line::knock(world, "juggler", &knock, fate, dice.part());
@@ -184,8 +187,9 @@ fn juggle(
     patterns: &[Pattern],
     dice: &mut Dice,
 ) {
-    match dice.below(8) {
+    match dice.below(9) {
         0 => line.auth(&dice.pick(tokens)),
+        8 if !line.is_parrot => line.prove(&dice.pick(tokens), &dice.pick(&patterns[1..2])),
         1 => {
             let mut options = json!({});
             match dice.below(7) {
@@ -225,8 +229,9 @@ async fn keeper(world: &Rc<World>, story: &mut Story, mut dice: Dice) {
     let since = story.cursor.map(|cursor| cursor.to_string());
     let credential = Some(own_token(world, &["eu.>", "us.>", "*.a"]));
     let is_stream = dice.percent(40);
+    let is_parrot = !is_stream && dice.percent(40);
     let topics = patterns.to_vec();
-    let knock = Knock { is_stream, credential, topics, since, ..Knock::default() };
+    let knock = Knock { is_stream, is_parrot, credential, topics, since, ..Knock::default() };
     let fate = Fate {
         touches: dice.percent(50).then(|| 20 + dice.below(100)),
         capacity: dice.percent(40).then(|| dice.pick(&[300, 4_000])),
@@ -332,9 +337,12 @@ pub async fn common(world: &Rc<World>, mut dice: Dice) {
     let is_stream = !by_auth && dice.percent(50);
     let topics = if is_stream { vec![pattern("eu.>")] } else { Vec::new() };
     let shown = (!by_auth).then(|| credential.clone());
-    let knock = Knock { is_stream, credential: shown, topics, ..Knock::default() };
+    let is_parrot = !is_stream && dice.percent(30);
+    let knock = Knock { is_stream, is_parrot, credential: shown, topics, ..Knock::default() };
     let mut line = Line::knock(world, "common", &knock, Fate::default(), dice.part());
-    if by_auth {
+    if by_auth && !is_parrot && dice.percent(50) {
+        line.prove(&credential, &pattern("eu.a"));
+    } else if by_auth {
         line.auth(&credential);
         line.subscribe(&[pattern("eu.>")], json!({}));
     }

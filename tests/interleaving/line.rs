@@ -1,5 +1,6 @@
 //! One client's connection: a WebSocket or an event stream, each word of which is watched.
 
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use fanfare::model::Pattern;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use crate::parrot_words;
 use crate::pipe::ClientEnd;
 use crate::rights::Credential;
 use crate::seed::Dice;
@@ -20,6 +22,8 @@ use crate::world::{Fate, World};
 pub struct Knock {
     /// By an event stream.
     pub is_stream: bool,
+    /// In another language.
+    pub is_parrot: bool,
     /// With this token.
     pub credential: Option<Rc<Credential>>,
     /// With this ticket, which stands for it.
@@ -49,6 +53,10 @@ pub struct Line {
     end: ClientEnd,
     reader: Reader,
     is_stream: bool,
+    /// It speaks another language.
+    pub is_parrot: bool,
+    /// Of the last message in another language.
+    heard: VecDeque<Value>,
     /// How much it reads at a time.
     appetite: usize,
     references: u64,
@@ -58,6 +66,9 @@ impl Line {
     /// Comes in.
     pub fn knock(world: &Rc<World>, kind: &str, knock: &Knock, fate: Fate, mut dice: Dice) -> Self {
         let name = format!("{kind}-{}", world.number());
+        if knock.is_parrot {
+            return Self::knock_as_parrot(world, name, knock, fate, dice);
+        }
         let mut path = match knock.is_stream {
             true => "/v1/sse?".to_owned(),
             false => "/v1/ws?".to_owned(),
@@ -90,6 +101,40 @@ impl Line {
         });
         let end = world.connect(fate, dice.part());
         end.send(head.as_bytes());
+        Self::at(world, name, knock, end, dice)
+    }
+
+    /// Comes in by another language, in which that takes a few words more.
+    fn knock_as_parrot(
+        world: &Rc<World>,
+        name: String,
+        knock: &Knock,
+        fate: Fate,
+        mut dice: Dice,
+    ) -> Self {
+        world.trace.step(&name, "as a parrot");
+        let token = knock.credential.as_ref().map(|credential| credential.token.as_str());
+        let token = token.map(|token| format!("?token={token}")).unwrap_or_default();
+        let head = format!(
+            "GET /parrot/maze{token} HTTP/1.1\r\nhost: maze\r\nconnection: upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let end = world.connect(fate, dice.part());
+        end.send(head.as_bytes());
+        let mut words = vec![json!({ "n": parrot_words::KNOCK, "hello": {} })];
+        if !knock.topics.is_empty() {
+            let topics: Value = knock.topics.iter().map(Pattern::as_str).collect();
+            let members =
+                json!({ "op": "subscribe", "ref": 0, "topics": topics, "since": knock.since });
+            words.push(parrot_words::asked(&members));
+        }
+        let words: Vec<_> = words.iter().map(Value::to_string).collect();
+        end.send(&frame(1, words.join("\n").as_bytes()));
+        Self::at(world, name, knock, end, dice)
+    }
+
+    fn at(world: &Rc<World>, name: String, knock: &Knock, end: ClientEnd, mut dice: Dice) -> Self {
         Self {
             world: world.clone(),
             name,
@@ -100,6 +145,8 @@ impl Line {
             end,
             reader: Reader::default(),
             is_stream: knock.is_stream,
+            is_parrot: knock.is_parrot,
+            heard: VecDeque::new(),
             references: 0,
         }
     }
@@ -109,10 +156,12 @@ impl Line {
         self.references += 1;
         members["op"] = op.into();
         members["ref"] = self.references.into();
-        let shown = if op == "auth" { op.to_owned() } else { members.to_string() };
+        let has_token = members.get("token").is_some();
+        let shown = if has_token { op.to_owned() } else { members.to_string() };
         self.world.trace.step(&self.name, format_args!("> {shown}"));
         self.watch.asks(self.references, asked);
-        self.end.send(&frame(1, members.to_string().as_bytes()));
+        let said = if self.is_parrot { parrot_words::asked(&members) } else { members };
+        self.end.send(&frame(1, said.to_string().as_bytes()));
         self.references
     }
 
@@ -128,6 +177,12 @@ impl Line {
         self.ask("subscribe", options, Asked::Subscribe(patterns.to_vec()));
     }
 
+    /// Subscribes to a topic by a token that adds it.
+    pub fn prove(&mut self, credential: &Rc<Credential>, topic: &Pattern) {
+        let members = json!({ "topics": [topic.as_str()], "token": credential.token });
+        self.ask("subscribe", members, Asked::Prove(credential.clone(), vec![topic.clone()]));
+    }
+
     /// Unsubscribes from patterns.
     pub fn unsubscribe(&mut self, patterns: &[Pattern]) {
         let topics: Value = patterns.iter().map(|pattern| pattern.as_str()).collect();
@@ -137,17 +192,26 @@ impl Line {
     /// The next message, if one comes in time and the connection is not over.
     pub async fn hear(&mut self, within: Duration) -> Option<Value> {
         let deadline = Instant::now() + within;
-        while !self.is_over {
+        while !self.is_over || !self.heard.is_empty() {
+            if let Some(message) = self.heard.pop_front() {
+                self.note(&message);
+                if let Err(wrong) = self.watch.hears(&self.world, &message) {
+                    self.world.fails(&self.name, wrong);
+                }
+                return Some(message);
+            }
             match self.reader.next() {
+                Some(Word::Message(message)) if self.is_parrot => {
+                    if message["ping"] == true {
+                        self.end.send(&frame(1, b"{\"pong\":true}"));
+                    }
+                    self.heard.extend(parrot_words::heard(&message));
+                }
                 Some(Word::Message(mut message)) => {
                     if self.is_stream {
                         message["stream"] = true.into();
                     }
-                    self.note(&message);
-                    if let Err(wrong) = self.watch.hears(&self.world, &message) {
-                        self.world.fails(&self.name, wrong);
-                    }
-                    return Some(message);
+                    self.heard.push_back(message);
                 }
                 Some(Word::Ping(payload)) => self.end.send(&frame(10, &payload)),
                 Some(Word::Status(status)) => {

@@ -11,6 +11,9 @@ mod history;
 mod line;
 mod model;
 mod operator;
+#[path = "../parrot/language.rs"]
+mod parrot;
+mod parrot_words;
 mod pipe;
 mod rights;
 mod seed;

@@ -22,6 +22,8 @@ pub enum Asked {
     Auth(Rc<Credential>),
     /// To get what matches.
     Subscribe(Vec<Pattern>),
+    /// To get what matches by another token.
+    Prove(Rc<Credential>, Vec<Pattern>),
     /// To get it no longer.
     Unsubscribe(Vec<Pattern>),
     /// Anything else.
@@ -32,6 +34,8 @@ pub enum Asked {
 #[derive(Debug)]
 pub struct Watch {
     credential: Option<Rc<Credential>>,
+    /// What other tokens have added, as far as is known.
+    proven: Vec<(Rc<Credential>, Vec<Pattern>)>,
     /// Asked and not answered, by `ref`.
     asked: BTreeMap<u64, (Instant, Asked)>,
     /// When the newest request was asked that was answered.
@@ -51,6 +55,7 @@ impl Watch {
     pub fn new(credential: Option<Rc<Credential>>, patterns: &[Pattern]) -> Self {
         let mut watch = Self {
             credential,
+            proven: Vec::new(),
             asked: BTreeMap::new(),
             barrier: Instant::now(),
             wanted: BTreeMap::new(),
@@ -66,7 +71,11 @@ impl Watch {
 
     /// The client asks something.
     pub fn asks(&mut self, reference: u64, asked: Asked) {
-        if let Asked::Subscribe(patterns) = &asked {
+        if let Asked::Prove(credential, patterns) = &asked {
+            // It may be done before it is answered.
+            self.proven.push((credential.clone(), patterns.clone()));
+        }
+        if let Asked::Subscribe(patterns) | Asked::Prove(_, patterns) = &asked {
             for pattern in patterns {
                 self.wanted.insert(pattern.clone(), reference);
             }
@@ -77,7 +86,7 @@ impl Watch {
             }
             // What is asked for and not acknowledged yet may end before it begins.
             for (_, before) in self.asked.values_mut() {
-                if let Asked::Subscribe(before) = before {
+                if let Asked::Subscribe(before) | Asked::Prove(_, before) = before {
                     before.retain(|pattern| !patterns.contains(pattern));
                 }
             }
@@ -119,7 +128,7 @@ impl Watch {
         self.barrier = self.barrier.max(at);
         match asked {
             Asked::Auth(credential) if is_done => self.credential = Some(credential),
-            Asked::Subscribe(patterns) if is_done => {
+            Asked::Subscribe(patterns) | Asked::Prove(_, patterns) if is_done => {
                 _ = self.unlive.insert(reference, patterns);
             }
             Asked::Unsubscribe(patterns) if is_done => {
@@ -168,7 +177,10 @@ impl Watch {
             Asked::Auth(credential) => Some(credential),
             _ => None,
         });
-        let by_token = pending.chain(&self.credential).any(|by| by.may_see(&topic, since));
+        let by_token = pending.chain(&self.credential).any(|by| by.may_see(&topic, since))
+            || self.proven.iter().any(|(by, patterns)| {
+                by.may_see(&topic, since) && patterns.iter().any(|pattern| pattern.matches(&topic))
+            });
         let by_rule = name.starts_with("open.")
             || (name.starts_with("gate.") && world.gate.may_have_been_open(since));
         if by_token || by_rule {

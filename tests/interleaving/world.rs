@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::history::{SimulatedHistory, Temper};
+use crate::parrot::LANGUAGES;
 use crate::pipe::{self, ClientEnd};
 use crate::rights::{self, API_KEY, Credential, Gate};
 use crate::seed::{Dice, Shaken, Trace};
@@ -73,7 +74,7 @@ impl World {
         let router = Arc::new(Router::new(SimulatedHistory::start(), inbox_events));
         let history = Arc::new(SimulatedHistory::new(router.clone(), temper, dice.part()));
         let clock = rights::begin();
-        let local = Local::build(config, history.clone(), router, clock).await;
+        let local = Local::build(LANGUAGES, config, history.clone(), router, clock).await;
         Rc::new(Self {
             local,
             history,

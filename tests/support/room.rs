@@ -2,6 +2,7 @@
 
 use fanfare::config::{Redis as RedisConfig, Rule, Storage};
 use fanfare::model::Pattern;
+use fanfare::protocol::{Languages, PROTOCOLS};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -11,7 +12,12 @@ use super::{API_KEY, TestServer, close, expect_status, token};
 
 /// A node with credentials whose log is in a database, and which tells who is in a `room.>`.
 pub fn node(redis: &Redis, database: u8) -> TestServer {
-    TestServer::with(|config| {
+    node_speaking(PROTOCOLS, redis, database)
+}
+
+/// The same, for clients of these languages.
+pub fn node_speaking(languages: Languages, redis: &Redis, database: u8) -> TestServer {
+    TestServer::speaking(languages, |config| {
         close(config);
         config.redis = Some(RedisConfig::at(&format!("{}/{database}", redis.url())));
         config.rules.default.storage = Storage::Redis;

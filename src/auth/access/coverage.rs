@@ -47,6 +47,7 @@ impl Access {
         if owned || (given(Pattern::covers) && !is_barred()) {
             Coverage::Whole
         } else if given(Pattern::overlaps)
+            || self.grants.topics().any(|topic| pattern.matches(topic))
             || ruled(Who::Anyone)
             || rules().filter_map(own).any(|own| own.overlaps(pattern))
         {
@@ -69,7 +70,8 @@ impl Access {
             Who::Own => self.owned(rule),
             Who::Token | Who::Nobody => None,
         });
-        let all = self.given(Right::Subscribe).iter().cloned().chain(ruled);
+        let granted = self.grants.topics().map(Pattern::from);
+        let all = self.given(Right::Subscribe).iter().cloned().chain(ruled).chain(granted);
         let mut within: Vec<_> = all.filter_map(|of| of.intersection(pattern)).collect();
         within.sort_unstable();
         within.dedup();

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use super::super::orders::{Commanded, Obedience, Overhear, Overheard};
 use super::super::subscriber::Subscriber;
 use super::super::{Answer, Question, SessionInfo, SessionKey, SessionView, Sort};
 use super::{Entry, Worker};
 use crate::history::ListTopics;
-use crate::model::{Close, Pattern, Topic};
+use crate::model::{Audience, Close, Pattern, Topic};
 
 impl<S: Subscriber> Worker<S> {
     /// Answers for the sessions of this thread.
@@ -38,9 +39,18 @@ impl<S: Subscriber> Worker<S> {
             Question::EndUser(user) => {
                 self.end_each(Close::Policy, |info| info.user() == Some(user))
             }
-            Question::EndRevoked(revocation) => self.end_each(Close::Unauthorized, |info| {
-                info.bearer.as_ref().is_some_and(|bearer| revocation.covers(bearer))
-            }),
+            Question::EndRevoked(revocation) => {
+                let ended = self.end_each(Close::Unauthorized, |info| {
+                    info.bearer.as_ref().is_some_and(|bearer| revocation.covers(bearer))
+                });
+                // Others may have had a topic by such a token.
+                self.recheck_all_rights();
+                ended
+            }
+            Question::Command(audience, command) => {
+                Answer::Commanded(self.command(audience, command))
+            }
+            Question::Overhear(letter) => Answer::Overheard(self.overhear(letter)),
             Question::CountUsers(topic, users) => Answer::Counts(self.count_users(topic, users)),
             Question::Redeem(_) => Answer::Redeemed(None),
             // What is said of who comes and goes is known elsewhere.
@@ -87,9 +97,46 @@ impl<S: Subscriber> Worker<S> {
         SessionView { info: entry.info.clone(), subscriptions, queued_bytes }
     }
 
-    fn end_each(&mut self, close: Close, is_meant: impl Fn(&SessionInfo) -> bool) -> Answer {
+    fn command(&mut self, audience: &Audience, command: &str) -> Obedience {
+        let keys = self.keys_of(|info| match audience {
+            Audience::Session(id) => *info.id == **id,
+            Audience::User(user) => info.user() == Some(user),
+            Audience::All => true,
+        });
+        let mut obedience = Obedience::default();
+        for key in keys {
+            let Some(commanded) = self.with(key, |subscriber| subscriber.command(command)) else {
+                continue;
+            };
+            match commanded {
+                Commanded::Run(errand) => self.errands.push_back((key, errand)),
+                Commanded::Unsubscribed(patterns) => self.unroute(key, &patterns),
+                Commanded::End(close) => self.end(key, close),
+                Commanded::Refused => {
+                    obedience.refused += 1;
+                    continue;
+                }
+            }
+            obedience.done += 1;
+        }
+        obedience
+    }
+
+    fn overhear(&mut self, Overhear { session, secret, message }: &Overhear) -> Overheard {
+        let keys = self.keys_of(|info| *info.id == **session);
+        let heard = keys
+            .first()
+            .and_then(|key| self.with(*key, |subscriber| subscriber.overhear(secret, message)));
+        heard.unwrap_or(Overheard::Nobody)
+    }
+
+    fn keys_of(&self, is_meant: impl Fn(&SessionInfo) -> bool) -> Vec<SessionKey> {
         let meant = self.sessions.iter().filter(|(_, entry)| is_meant(&entry.info));
-        let keys: Vec<_> = meant.map(|(key, _)| key).collect();
+        meant.map(|(key, _)| key).collect()
+    }
+
+    fn end_each(&mut self, close: Close, is_meant: impl Fn(&SessionInfo) -> bool) -> Answer {
+        let keys = self.keys_of(is_meant);
         keys.iter().for_each(|key| self.end(*key, close));
         Answer::Ended(keys.len())
     }

@@ -26,7 +26,8 @@ impl<S: Subscriber> Worker<S> {
         for key in self.deadlines.take(now) {
             let Some(entry) = self.sessions.get_mut(key) else { continue };
             match entry.subscriber.due() {
-                Ok(()) => self.settle(key),
+                // A right may be over and the session not.
+                Ok(()) => _ = self.recheck_rights(key),
                 Err(close) => self.end(key, close),
             }
         }

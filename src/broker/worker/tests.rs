@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::broker::fanout::Fanout;
-use crate::broker::{Answer, NoObserver, Question, Range, Roll, Transport};
+use crate::broker::{Answer, Commanded, NoObserver, Overheard, Question, Range, Roll, Transport};
 use crate::history::Feed;
 use crate::model::{Bearer, Cursor, Data, Ended, Event, LogName, Timestamp, Topic};
 
@@ -46,6 +46,18 @@ impl Subscriber for Fake {
     }
 
     fn unsubscribe(&mut self, _: &[Pattern]) {}
+
+    fn command(&mut self, command: &str) -> Commanded<()> {
+        match command {
+            "end" => Commanded::End(Close::Policy),
+            "run" => Commanded::Run(()),
+            _ => Commanded::Refused,
+        }
+    }
+
+    fn overhear(&mut self, secret: &str, _: &str) -> Overheard {
+        if secret == self.name { Overheard::Heard } else { Overheard::Nobody }
+    }
 
     fn may_receive(&self, topic: &Topic) -> bool {
         !topic.as_str().contains("secret")

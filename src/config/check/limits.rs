@@ -8,6 +8,7 @@ use super::super::value::{Size, Span};
 use super::complaints::{Complaints, HOUR};
 
 /// The limits, none of which may be zero where that would let nothing through.
+#[expect(clippy::too_many_lines, reason = "a list: each limit, as it was given")]
 pub(super) fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Limits {
     let mut count = |name: &str, value: usize| {
         complaints.at_least_one(&format!("limits.{name}"), value);
@@ -33,6 +34,7 @@ pub(super) fn limits(typed: &schema::Limits, complaints: &mut Complaints) -> Lim
         json_depth: count("json_depth", typed.json_depth),
         message_bytes,
         message_fragments: count("message_fragments", typed.message_fragments),
+        message_requests: count("message_requests", typed.message_requests),
         inflate_bytes: typed.inflate_bytes.0,
         bad_messages: count("bad_messages", typed.bad_messages),
         outbox_bytes: count("outbox_bytes", typed.outbox_bytes.0),

@@ -1,10 +1,10 @@
 use super::*;
 use crate::model::{Close, Trouble};
-use crate::protocol::Op;
-use crate::protocol::native::Native;
+use crate::protocol::native;
 use crate::protocol::samples::{
-    LIMITS, WIDE, any_annotations, any_event, bye, cursor, event, topic,
+    LIMITS, WIDE, any_annotations, any_event, bye, cursor, event, parsed, topic,
 };
+use crate::protocol::{Op, Request};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -48,7 +48,7 @@ fn message(members: &str, data: Option<&[u8]>) -> Vec<u8> {
 }
 
 fn parse(message: &[u8]) -> Result<Request, Refused> {
-    Cbor.parse(ClientMessage::Binary(message), &LIMITS)
+    parsed::<Cbor>(ClientMessage::Binary(message), &LIMITS)
 }
 
 fn published(data: &[u8]) -> Result<(String, bool), Refused> {
@@ -80,7 +80,7 @@ fn a_message_means_what_it_means_as_json() {
         r#"{"op":"publish","ref":4,"topic":"a","data":[[[[[[[[[1]]]]]]]]]}"#,
     ] {
         let ours = parse(&to_cbor(json));
-        let theirs = Native.parse(ClientMessage::Text(json), &LIMITS);
+        let theirs = parsed::<native::Json>(ClientMessage::Text(json), &LIMITS);
         assert_eq!(format!("{ours:?}"), format!("{theirs:?}"), "{json}");
     }
 }
@@ -134,7 +134,7 @@ fn a_byte_string_is_no_name_and_no_text() {
         let problem = parse(&bytes(item)).expect_err(item).problem;
         assert_eq!(problem.code, code, "{item}: {problem}");
     }
-    let text = Cbor.parse(ClientMessage::Text("{\"op\":\"ping\"}"), &LIMITS).unwrap_err();
+    let text = parsed::<Cbor>(ClientMessage::Text("{\"op\":\"ping\"}"), &LIMITS).unwrap_err();
     assert_eq!(text.problem.code, Code::BadRequest);
     let encoded =
         message(r#"{"op":"publish","topic":"a","encoding":"base64"}"#, Some(&bytes("4300ff07")));
@@ -156,7 +156,7 @@ fn read_by_ciborium(message: &[u8]) -> Json {
 fn each_reply_is_the_map_that_it_is_as_json() {
     let at = cursor("abcdefgh-1-7");
     for reply in [
-        Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
+        Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900, secret: None },
         Reply::Ack { reference: Some(0), id: None, superseded: None, repeated: false },
         Reply::Ack {
             reference: Some(9_007_199_254_740_991),
@@ -180,18 +180,18 @@ fn each_reply_is_the_map_that_it_is_as_json() {
         Reply::Trouble(Trouble::Unavailable),
         bye(Close::SlowConsumer, Some(1_234)),
     ] {
-        let ours = read_by_ciborium(&Cbor.reply(&reply).unwrap());
-        let json = Native.reply(&reply).unwrap();
+        let ours = read_by_ciborium(&Cbor::reply(&reply));
+        let json = native::Json::reply(&reply);
         assert_eq!(ours, serde_json::from_slice::<Json>(&json).unwrap());
     }
     let ack = Reply::Ack { reference: Some(2), id: None, superseded: None, repeated: false };
-    assert_eq!(hex(&Cbor.reply(&ack).unwrap()), "a2626f706361636b6372656602");
+    assert_eq!(hex(&Cbor::reply(&ack)), "a2626f706361636b6372656602");
 }
 
 #[test]
 fn binary_data_goes_out_as_bytes_without_encoding() {
     let binary = Event { data: Data::from_binary(&[0, 255, 7]), ..event("0") };
-    let message = Cbor.event(&binary, &Annotations::default());
+    let message = Cbor::event(&binary, &Annotations::default());
     let value: ciborium::Value = ciborium::from_reader(&message[..]).unwrap();
     let members = value.as_map().unwrap();
     let names: Vec<_> = members.iter().filter_map(|(name, _)| name.as_text()).collect();
@@ -240,13 +240,13 @@ proptest! {
         for (index, byte) in spoils {
             *index.get_mut(&mut message) = byte;
         }
-        let _ = Cbor.parse(ClientMessage::Binary(&message), &WIDE);
+        let _ = parsed::<Cbor>(ClientMessage::Binary(&message), &WIDE);
     }
 
     #[test]
     fn any_event_is_the_map_that_it_is_as_json(event in any_event(), annotations in any_annotations()) {
-        let message = Cbor.event(&event, &annotations);
-        let json = Native.event(&event, &annotations);
+        let message = Cbor::event(&event, &annotations);
+        let json = native::Json::event(&event, &annotations);
         let mut expected = to_cbor(std::str::from_utf8(&json).unwrap());
         if let Some(data) = event.data.binary() {
             let as_text = to_cbor(&format!("\"data\" {} \"encoding\" \"base64\"", event.data.json()));
@@ -264,7 +264,7 @@ proptest! {
         let mut item = Outgoing::of("publish", 0);
         item.text("topic", "a");
         item.data(&event.data);
-        let request = Cbor.parse(ClientMessage::Binary(&item.finish()), &WIDE).unwrap();
+        let request = parsed::<Cbor>(ClientMessage::Binary(&item.finish()), &WIDE).unwrap();
         let Op::Publish { event: new, .. } = request.op else { panic!("no publish") };
         prop_assert_eq!(new.data.is_base64(), event.data.is_base64());
         prop_assert_eq!(new.data.binary(), event.data.binary());

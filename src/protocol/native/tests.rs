@@ -1,16 +1,17 @@
 mod said;
 
 use super::*;
-use crate::model::{Close, Data, Start, Trouble};
+use crate::model::{Close, Code, Data, Start, Trouble};
 use crate::protocol::samples::{
-    LIMITS, WIDE, any_annotations, any_event, any_json, bye, cursor, event, topic,
+    LIMITS, WIDE, any_annotations, any_event, any_json, bye, cursor, event, parsed, topic,
 };
-use crate::protocol::{Mode, Op, Subscribe};
+use crate::protocol::{Mode, Op, Request, Subscribe};
 use proptest::prelude::*;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 fn parse(text: &str) -> Result<Request, Refused> {
-    Native.parse(ClientMessage::Text(text), &LIMITS)
+    parsed::<Json>(ClientMessage::Text(text), &LIMITS)
 }
 
 /// A request in few words.
@@ -18,7 +19,7 @@ fn meaning(text: &str) -> String {
     let Request { reference, op } = parse(text).unwrap_or_else(|refused| panic!("{refused:?}"));
     let op = match op {
         Op::Auth { token } => format!("auth {}", token.0),
-        Op::Subscribe(Subscribe { patterns, since, opening, mode, max_rate }) => {
+        Op::Subscribe(Subscribe { patterns, since, opening, mode, max_rate, .. }) => {
             format!("subscribe {patterns:?} {since:?} {opening:?} {mode:?} {max_rate:?}")
         }
         Op::Unsubscribe { patterns } => format!("unsubscribe {patterns:?}"),
@@ -119,7 +120,7 @@ fn a_place_to_resume_from_is_read() {
 
 #[test]
 fn a_binary_message_of_the_same_json_is_read_alike() {
-    let read = |bytes: &[u8]| Native.parse(ClientMessage::Binary(bytes), &LIMITS);
+    let read = |bytes: &[u8]| parsed::<Json>(ClientMessage::Binary(bytes), &LIMITS);
     assert_eq!(read(br#"{"op":"ping","ref":5}"#).unwrap().reference, Some(5));
     assert_eq!(read(b"{\"op\":\"\xff\"}").unwrap_err().problem.code, Code::InvalidJson);
 }
@@ -361,12 +362,12 @@ fn nesting_does_not_overflow_the_stack() {
         (format!("{{\"op\":\"subscribe\",\"topics\":{arrays}}}"), Code::BadRequest),
         (format!("{{\"op\":\"auth\",\"token\":{arrays}}}"), Code::BadRequest),
     ] {
-        let problem = Native.parse(ClientMessage::Text(&text), &WIDE).unwrap_err().problem;
+        let problem = parsed::<Json>(ClientMessage::Text(&text), &WIDE).unwrap_err().problem;
         assert_eq!(problem.code, code, "{problem}");
     }
     let text = format!("{{\"op\":\"publish\",\"topic\":\"a\",\"ref\":7,\"data\":{arrays}}}");
     let unlimited = ParseLimits { event_bytes: usize::MAX, ..WIDE };
-    let refused = Native.parse(ClientMessage::Text(&text), &unlimited).unwrap_err();
+    let refused = parsed::<Json>(ClientMessage::Text(&text), &unlimited).unwrap_err();
     assert_eq!((refused.reference, refused.problem.code), (Some(7), Code::InvalidEvent));
 }
 
@@ -390,7 +391,7 @@ fn any_message() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = Native.parse(ClientMessage::Binary(&bytes), &LIMITS);
+        let _ = parsed::<Json>(ClientMessage::Binary(&bytes), &LIMITS);
     }
 
     #[test]
@@ -408,7 +409,7 @@ proptest! {
                 _ => {}
             }
         }
-        if let Ok(request) = Native.parse(ClientMessage::Binary(&bytes), &WIDE) {
+        if let Ok(request) = parsed::<Json>(ClientMessage::Binary(&bytes), &WIDE) {
             let value: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             prop_assert!(value.is_null() || value["ref"].as_u64() == request.reference);
         }
@@ -417,7 +418,7 @@ proptest! {
     #[test]
     fn published_data_goes_through_byte_for_byte_but_for_line_breaks(json in any_json()) {
         let text = format!(r#"{{"op":"publish","topic":"a","data":{json}}}"#);
-        let request = Native.parse(ClientMessage::Text(&text), &WIDE).unwrap();
+        let request = parsed::<Json>(ClientMessage::Text(&text), &WIDE).unwrap();
         let Op::Publish { event: new, .. } = request.op else { panic!("no publish") };
         let line = json.replace(['\r', '\n'], " ");
         prop_assert_eq!(new.data.json().get(), line);
@@ -425,7 +426,7 @@ proptest! {
 
     #[test]
     fn any_event_is_the_object_of_the_api_with_op_and_annotations(event in any_event(), annotations in any_annotations()) {
-        let ours = String::from_utf8(Native.event(&event, &annotations)).unwrap();
+        let ours = String::from_utf8(Json::event(&event, &annotations)).unwrap();
         let bare = String::from_utf8(crate::protocol::event_object(&event)).unwrap();
         let start = format!("{{\"op\":\"event\",{}", &bare[1..bare.len() - 1]);
         prop_assert!(ours.starts_with(&start), "{} {}", ours, start);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::{Close, Code, Data, Trouble};
 use crate::protocol::samples::{UNTOLD, any_annotations, any_event, bye, cursor, event};
-use crate::protocol::{PROTOCOLS, WIRE_FORMS, event_object};
+use crate::protocol::{PROTOCOLS, event_object};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -50,24 +50,16 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 #[test]
-fn each_wire_form_has_a_number_of_its_own() {
-    let protocols = PROTOCOLS.iter().map(|protocol| protocol.wire_form());
-    let mut numbers: Vec<_> = protocols.chain([SSE.wire_form(), SSE_DATA.wire_form()]).collect();
-    numbers.sort_unstable();
-    assert_eq!(numbers, (0..WIRE_FORMS).collect::<Vec<_>>());
-}
-
-#[test]
 fn an_event_is_the_object_without_op_under_the_default_name() {
     assert_eq!(
-        text(SSE.event(&event("{\"b\": 1.10}"), &Annotations::default())),
+        text((SSE.event)(&event("{\"b\": 1.10}"), &Annotations::default())),
         "id: abcdefgh-1-7\n\
          data: {\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\"type\":\"created\",\
          \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":{\"b\": 1.10}}\n\n"
     );
     let replayed = Annotations { replay: Some(0), ..Annotations::default() };
     assert_eq!(
-        text(SSE.event(&Event { kind: None, ..event("1") }, &replayed)),
+        text((SSE.event)(&Event { kind: None, ..event("1") }, &replayed)),
         "id: abcdefgh-1-7\n\
          data: {\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\
          \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":1,\"replay\":0}\n\n"
@@ -83,26 +75,24 @@ fn an_event_that_carries_nothing_costs_on_the_wire_what_it_did() {
     assert_eq!(text(event_object(&bare)), object);
     let annotations = Annotations::default();
     assert_eq!(
-        text(SSE.event(&bare, &annotations)),
+        text((SSE.event)(&bare, &annotations)),
         format!("id: abcdefgh-1-7\ndata: {object}\n\n")
     );
+    let forms = PROTOCOLS.websockets().flat_map(|entry| entry.dialects);
     let sizes: Vec<_> =
-        PROTOCOLS.iter().map(|protocol| protocol.event(&event("1"), &annotations).len()).collect();
+        forms.map(|dialect| (dialect.form.event)(&event("1"), &annotations).len()).collect();
     assert_eq!(sizes, [117, 95], "JSON and CBOR over WebSocket");
     assert_eq!(size_of::<Event>(), 8 + 96, "in memory the one pointer more");
 }
 
 #[test]
 fn what_is_for_other_languages_or_later_releases_is_shown_in_no_form() {
-    let forms = || {
-        let protocols = PROTOCOLS.iter().map(|protocol| *protocol as &dyn Form);
-        protocols.chain([&SSE as &dyn Form, &SSE_DATA])
-    };
+    let dialects = PROTOCOLS.entries().flat_map(|entry| entry.dialects);
     let bare = event("1");
     let carrying = Event { envelope: Some(Box::new(UNTOLD.into_iter().collect())), ..bare.clone() };
-    for form in forms() {
-        let shown = |event: &Event| form.event(event, &Annotations::default());
-        assert_eq!(shown(&carrying), shown(&bare), "form {}", form.wire_form());
+    for dialect in dialects {
+        let shown = |event: &Event| (dialect.form.event)(event, &Annotations::default());
+        assert_eq!(shown(&carrying), shown(&bare), "form {}", dialect.name);
     }
     assert_eq!(event_object(&carrying), event_object(&bare), "REST");
 }
@@ -111,29 +101,29 @@ fn what_is_for_other_languages_or_later_releases_is_shown_in_no_form() {
 fn what_does_not_move_the_place_has_no_id_field() {
     let ephemeral = Event { cursor: None, ..event("1") };
     assert_eq!(
-        text(SSE.event(&ephemeral, &Annotations::default())),
+        text((SSE.event)(&ephemeral, &Annotations::default())),
         "data: {\"topic\":\"orders.eu.42\",\"type\":\"created\",\
          \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":1}\n\n"
     );
     let snapshot = Annotations { snapshot: true, ..Annotations::default() };
     assert_eq!(
-        text(SSE.event(&event("1"), &snapshot)),
+        text((SSE.event)(&event("1"), &snapshot)),
         "data: {\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\"type\":\"created\",\
          \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":1,\"snapshot\":true}\n\n"
     );
     let conflated = Annotations { conflated: true, skipped: 2, ..Annotations::default() };
     assert_eq!(
-        text(SSE.event(&event("1"), &conflated)),
+        text((SSE.event)(&event("1"), &conflated)),
         "data: {\"id\":\"abcdefgh-1-7\",\"topic\":\"orders.eu.42\",\"type\":\"created\",\
          \"time\":\"2023-11-14T22:13:20.007Z\",\"data\":1,\"conflated\":true,\"skipped\":2}\n\n"
     );
-    assert_eq!(text(SSE_DATA.event(&event("1"), &snapshot)), "event: created\ndata: 1\n\n");
-    assert_eq!(text(SSE_DATA.event(&event("1"), &conflated)), "event: created\ndata: 1\n\n");
+    assert_eq!(text((SSE_DATA.event)(&event("1"), &snapshot)), "event: created\ndata: 1\n\n");
+    assert_eq!(text((SSE_DATA.event)(&event("1"), &conflated)), "event: created\ndata: 1\n\n");
 }
 
 #[test]
 fn bare_data_comes_as_json_under_its_type() {
-    let bare = |event: &Event| text(SSE_DATA.event(event, &Annotations::default()));
+    let bare = |event: &Event| text((SSE_DATA.event)(event, &Annotations::default()));
     for (data, line) in [
         (Data::from_json(b"{\"a\":\n1}", 8).unwrap(), "data: {\"a\": 1}\n\n"),
         (Data::from_text("two\nlines"), "data: \"two\\nlines\"\n\n"),
@@ -151,7 +141,7 @@ fn each_reply_has_its_form() {
     let at = cursor("abcdefgh-1-7");
     for (reply, block) in [
         (
-            Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900 },
+            Reply::Welcome { session: "s1", heartbeat: 25, retry_after_ms: 900, secret: None },
             ": welcome s1 heartbeat=25\nretry: 900\n",
         ),
         (Reply::Heartbeat, "event: fanfare.heartbeat\ndata: {}\n\n"),
@@ -191,9 +181,7 @@ fn each_reply_has_its_form() {
              \"message\":\"the session was ended by the operator\"}\n\n",
         ),
     ] {
-        for sse in [&SSE, &SSE_DATA] {
-            assert_eq!(sse.reply(&reply).map(text).as_deref(), Some(block));
-        }
+        assert_eq!(block_of_reply(&reply).map(text).as_deref(), Some(block));
     }
 }
 
@@ -204,16 +192,18 @@ fn what_answers_a_request_has_no_words_here() {
         Reply::Pong { reference: Some(1) },
         Reply::Error { reference: Some(1), code: Code::Forbidden, message: "no", event: None },
     ] {
-        assert_eq!(SSE.reply(&reply), None);
+        assert_eq!(block_of_reply(&reply), None);
     }
 }
 
 #[test]
 fn an_event_source_keeps_the_id_of_the_last_block_that_had_one() {
-    let mut stream = SSE.event(&event("1"), &Annotations::default());
-    stream.extend(SSE.reply(&Reply::Cursor(cursor("abcdefgh-1-9"))).unwrap());
-    stream
-        .extend(SSE.event(&event("2"), &Annotations { snapshot: true, ..Annotations::default() }));
+    let mut stream = (SSE.event)(&event("1"), &Annotations::default());
+    stream.extend(block_of_reply(&Reply::Cursor(cursor("abcdefgh-1-9"))).unwrap());
+    stream.extend((SSE.event)(
+        &event("2"),
+        &Annotations { snapshot: true, ..Annotations::default() },
+    ));
     let seen = event_source(&stream);
     assert_eq!(seen.last_id, "abcdefgh-1-9");
     let kinds: Vec<_> = seen.events.iter().map(|(kind, ..)| kind.as_str()).collect();
@@ -236,10 +226,10 @@ fn a_line_break_never_begins_a_field() {
         assert_eq!(seen, Seen { events: vec![event], ..Seen::default() }, "{value:?}");
     }
     let session = "x\n\ndata: fake\n\n";
-    let welcome = Reply::Welcome { session, heartbeat: 1, retry_after_ms: 5 };
-    let mut stream = SSE.reply(&welcome).unwrap();
+    let welcome = Reply::Welcome { session, heartbeat: 1, retry_after_ms: 5, secret: None };
+    let mut stream = block_of_reply(&welcome).unwrap();
     assert!(!stream.windows(2).any(|pair| pair == b"\n\n"), "lines, and no block");
-    stream.extend(SSE.reply(&Reply::Heartbeat).unwrap());
+    stream.extend(block_of_reply(&Reply::Heartbeat).unwrap());
     let seen = event_source(&stream);
     assert_eq!((seen.retry, seen.events.len()), (Some(5), 1));
 }
@@ -250,7 +240,7 @@ proptest! {
         let moves = !annotations.snapshot && !annotations.conflated;
         let id = event.cursor.filter(|_| moves).map(|id| id.to_string()).unwrap_or_default();
 
-        let seen = event_source(&SSE.event(&event, &annotations));
+        let seen = event_source(&(SSE.event)(&event, &annotations));
         prop_assert_eq!(seen.events.len(), 1);
         let (kind, data, last_id) = &seen.events[0];
         prop_assert_eq!((kind.as_str(), last_id, &seen.last_id), ("message", &id, &id));
@@ -258,7 +248,7 @@ proptest! {
         let bare = String::from_utf8(event_object(&event)).unwrap();
         prop_assert!(data.starts_with(&bare[..bare.len() - 1]));
 
-        let seen = event_source(&SSE_DATA.event(&event, &annotations));
+        let seen = event_source(&(SSE_DATA.event)(&event, &annotations));
         let kind = event.kind.as_ref().map_or("message", |kind| kind.as_str());
         let gone = serde_json::json!({ "topic": event.topic.as_str() }).to_string();
         let (kind, data) = match event.is_tombstone() {
@@ -282,7 +272,7 @@ proptest! {
 #[test]
 fn a_control_event_holds_json() {
     let live = Reply::Live { reference: Some(0), cursor: cursor("abcdefgh-1-7") };
-    let seen = event_source(&SSE.reply(&live).unwrap());
+    let seen = event_source(&block_of_reply(&live).unwrap());
     let (kind, data, _) = &seen.events[0];
     assert_eq!(kind, "fanfare.live");
     let value: Value = serde_json::from_str(data).unwrap();

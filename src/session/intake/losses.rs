@@ -5,10 +5,11 @@ use std::time::Duration;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::super::catchup::Catchup;
-use super::super::catchups::{Active, Progress, Reader, TopicSet};
-use super::super::errand::{First, Reading};
+use super::super::catchups::{Active, Progress, Reader};
+use super::super::reading::{First, MAX_NAMED, Reading};
+use super::super::topic_set::TopicSet;
 use super::super::values::Values;
-use super::{Intake, MAX_NAMED};
+use super::Intake;
 use crate::broker::BarrierId;
 use crate::history::Loss;
 use crate::model::{Cursor, Topic};
@@ -77,7 +78,9 @@ impl Intake {
         let (sender, progress) = unbounded_channel();
         let reader = Reader::new(sender);
         let max_bytes = self.voice.outgoing().max_bytes();
-        let mut catchup = Catchup::renewal(patterns.clone(), max_bytes, boundary);
+        let filters = self.live.filters().clone();
+        let renewal = Catchup::renewal(patterns.clone(), max_bytes, boundary);
+        let mut catchup = renewal.filtered(filters);
         catchup.ask_about(&values.patterns);
         catchup.ask_only_about(&reread);
         let (sent, awaits_roll) = (None, catchup.awaits_roll().clone());

@@ -21,13 +21,8 @@ pub struct Becoming {
     pub caller: Caller,
     /// What an application's idempotency keys are known by.
     pub credential: Option<Box<Publisher>>,
-}
-
-/// What the idempotency keys of a session are known by that shows an API key. That of others follows from who they are.
-pub fn application(caller: &Caller, credential: Option<&str>) -> Option<Box<Publisher>> {
-    let is_application = matches!(caller, Caller::Application(_) | Caller::Key(_));
-    let credential = credential.filter(|_| is_application);
-    credential.map(|credential| Box::new(Publisher::with_credential(Some(credential))))
+    /// Its client did not ask for it, and is not answered.
+    pub is_commanded: bool,
 }
 
 impl Receiver {
@@ -36,6 +31,29 @@ impl Receiver {
         self.intake.access().sign(event, Some(self.intake.session()))?;
         // From here on, whatever becomes of the publish: it may be stored though nobody hears of it any more.
         self.holds |= event.holder().is_some();
+        Ok(())
+    }
+
+    /// Adds to its rights what a token grants of these topics.
+    pub fn prove(&mut self, caller: Caller, patterns: &[Pattern]) -> Result<(), Problem> {
+        let Caller::User(user) = caller else {
+            let detail = "`token` beside `topics` is a token, which names its user";
+            return Err(Problem::new(Code::BadRequest, detail));
+        };
+        let topics: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
+        let topics = topics.ok_or_else(|| {
+            let detail = "`token` beside `topics` adds topics by name, without wildcards";
+            Problem::new(Code::BadRequest, detail)
+        })?;
+        let House { auth, limits, .. } = &*self.house;
+        let access = self.intake.access();
+        let access = access.with(auth.grant(access, *user, topics)?);
+        let max = limits.subscriptions;
+        if access.granted_topics() > max {
+            let detail = format!("tokens add more than {max} topics (limits.subscriptions)");
+            return Err(Problem::new(Code::TooMany, detail));
+        }
+        self.intake.set_access(access);
         Ok(())
     }
 
@@ -97,10 +115,7 @@ impl Receiver {
     }
 
     pub(super) fn tell_lost(&mut self, lost: &[Pattern]) {
-        for pattern in lost {
-            let detail = format!("no right to subscribe to {pattern} any more");
-            self.refuse(None, &Problem::new(Code::Forbidden, detail));
-        }
+        lost.iter().for_each(|pattern| self.intake.voice_mut().lose(pattern));
     }
 
     /// A WebSocket client that may say who it is, and wants nothing before that, is waited for some time.

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::catchups::TopicSet;
-use super::super::errand::{First, Reading};
-use super::super::intake::MAX_NAMED;
-use super::{Cancelled, Kind, PAGE_EVENTS, Replay};
+use super::super::reading::{First, Kind, MAX_NAMED, Reading};
+use super::super::topic_set::TopicSet;
+use super::{Cancelled, PAGE_EVENTS, Replay};
 use crate::broker::Roll;
 use crate::model::{Cursor, Pattern, Problem, Topic};
 

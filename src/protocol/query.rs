@@ -3,7 +3,6 @@
 //! They are strict: one that nobody knows, or that is given twice, is refused by name instead of being
 //! ignored.
 
-use super::bad;
 use crate::model::{Code, Cursor, Problem, Topic, whole_number};
 
 /// The most parameters in one query.
@@ -16,12 +15,28 @@ const CACHE_BUSTER: &str = "_";
 pub const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
 
 /// The parameters of a request, decoded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads a query string that may have the parameters `known`, and any number of cache busters.
     pub fn parse(query: &str, known: &[&str]) -> Result<Self, Problem> {
+        let query = Self::parse_any(query, known)?;
+        match query.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            Some((name, _)) => {
+                let name: String = name.chars().take(64).collect();
+                Err(bad(match known {
+                    [] => format!("unknown parameter {name:?}: there are none here"),
+                    _ => format!("unknown parameter {name:?}; known are {}", known.join(", ")),
+                }))
+            }
+            None => Ok(query),
+        }
+    }
+
+    /// Reads a query string that may have any parameters, for languages whose clients send some that mean nothing here.
+    /// Those that are `known` are read by all their names.
+    pub fn parse_any(query: &str, known: &[&str]) -> Result<Self, Problem> {
         let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
         let mut pairs: Vec<_> = pairs.take(MAX_PARAMETERS + 1).collect();
         if pairs.len() > MAX_PARAMETERS {
@@ -35,16 +50,7 @@ impl Query {
                 LAST_EVENT_ID_PARAMETER.clone_into(name);
             });
         }
-        match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            Some((name, _)) => {
-                let name: String = name.chars().take(64).collect();
-                Err(bad(match known {
-                    [] => format!("unknown parameter {name:?}: there are none here"),
-                    _ => format!("unknown parameter {name:?}; known are {}", known.join(", ")),
-                }))
-            }
-            None => Ok(Self(pairs)),
-        }
+        Ok(Self(pairs))
     }
 
     /// Every value of `name`, in order.
@@ -93,6 +99,10 @@ impl Query {
     pub fn topic(&self, name: &str) -> Result<Option<Topic>, Problem> {
         Ok(self.one(name)?.map(Topic::from_stored).transpose()?)
     }
+}
+
+fn bad(detail: String) -> Problem {
+    Problem::new(Code::BadRequest, detail)
 }
 
 /// Whether polyfills mean `Last-Event-ID` by this name: `lastEventId`, `Last-Event-ID`, `last_event_id`.
