@@ -177,8 +177,10 @@ async fn presence_is_told_where_the_rule_has_it_on() {
     sessions.sort();
     assert_eq!(seen, sessions);
     assert!(rest.get("next").is_none());
-    let off = problem(server.get("/v1/topics/elsewhere/presence")).await;
-    assert_eq!(off, (404, "not_found".to_owned()));
+    let off = server.get("/v1/topics/elsewhere/presence").send().await.expect("an answer");
+    assert_eq!(off.status(), 404);
+    let off: Value = off.json().await.expect("a problem");
+    assert_eq!((&off["code"], &off["setting"]), (&json!("not_found"), &json!("topics.presence")));
 }
 
 #[tokio::test]

@@ -441,9 +441,9 @@ class Room extends Live {
   async #ask() {
     const { fanfare, shown } = this;
     try {
-      const { answer, said } = await ask(fanfare, `v1/topics/${encodeURIComponent(this.topic)}/presence?limit=1`);
-      if (answer.status !== 404 || !/^presence is off/.test(said.detail) || shown !== this.shown || shown.entries.size) return;
-      shown.error = { code: "presence_off", message: said.detail.replace(/;.*/, ": set `presence = true` in its [[topics]] rule") };
+      const { said } = await ask(fanfare, `v1/topics/${encodeURIComponent(this.topic)}/presence?limit=1`);
+      if (said.setting !== "topics.presence" || shown !== this.shown || shown.entries.size) return;
+      shown.error = { code: "presence_off", message: `presence is off for ${this.topic}: set \`presence = true\` in its [[topics]] rule` };
       this.changed();
     } catch { /* the connection says so */ }
   }
