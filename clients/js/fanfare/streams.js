@@ -91,8 +91,9 @@ export class Streams {
     } catch (error) {
       // A browser tells no page of another origin what went wrong, but whether anything answers.
       const isThere = await fetch(`${this.url}health/live`, { mode: "no-cors", cache: "no-store" }).then(() => true, () => false);
-      const origin = globalThis.location?.origin;
-      if (isThere && origin) return this.#end("origin_not_allowed", `the broker does not let pages of ${origin} in: list it in server.allowed_origins`);
+      const origin = globalThis.origin ?? globalThis.location?.origin;
+      const what = origin === "null" ? "this page has no origin that could be listed, as one that is opened from the disk: serve it, as http://localhost:3000" : `the broker does not let pages of ${origin} in: list it in server.allowed_origins`;
+      if (isThere && origin) return this.#end("origin_not_allowed", what);
       const { code, message } = error.cause ?? {};
       const isPlain = /SSL|TLS|EPROTO/.test(code) && this.url.startsWith("https:");
       return this.#end("unreachable", isPlain ? `what answers at ${this.url} speaks no TLS: is it http://?` : `nothing answers at ${this.url}${message ? ` (${message})` : ""}`);
