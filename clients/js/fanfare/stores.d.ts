@@ -146,5 +146,5 @@ export interface PublisherOptions extends PublishOptions {
   throttle?: number;
 }
 
-/** Publishes to a topic: what waits is replaced by what comes, and each call resolves with what became of the one that went. */
+/** Publishes to a topic: what waits is replaced by what comes, and each call resolves with what became of the one that went. What is refused for want of a connection (`offline`, `closed`) says in its `message` why there is none. */
 export declare function publisher<Data = unknown>(fanfare: Fanfare<any>, topic: string, options?: PublisherOptions): (data?: Data, options?: PublishOptions) => Promise<Receipt>;

@@ -657,10 +657,16 @@ function reduced(fanfare, pattern, options) {
 
 function publisher(fanfare, topic, { throttle = 0, ...options } = {}) {
   expect(fanfare, topic, "publisher");
+  const client = knownOf(fanfare);
   let readyAt = -Infinity, waiting = null;
-  const go = ({ data, more }) => {
+  const go = async ({ data, more }) => {
     readyAt = performance.now() + throttle;
-    return fanfare.publish(topic, data, { ...options, ...more });
+    try {
+      return await fanfare.publish(topic, data, { ...options, ...more });
+    } catch (error) {
+      if (/^(offline|closed)$/.test(error.code)) error.message = client.failure?.message ?? "there is no connection now; with `queue: true` it waits for one";
+      throw error;
+    }
   };
   return (data, more) => {
     const given = { data, more }, wait = readyAt - performance.now();
