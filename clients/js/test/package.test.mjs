@@ -98,8 +98,10 @@ test("R4 the client, its package and the broker are of one release", options, as
   assert.equal(release, version.slice(0, version.lastIndexOf(".") + 1));
 });
 
-test("R25 types are inferred from topics and patterns", options, async () => {
-  await run("npx", ["--no-install", "tsc", "--project", "test/types"]).catch(({ stdout }) => assert.fail(stdout));
+test("R25 types are inferred from topics and patterns, of a client's own map and of one that is said once for all", options, async () => {
+  for (const project of ["test/types", "test/types/registered"]) {
+    await run("npx", ["--no-install", "tsc", "--project", project]).catch(({ stdout }) => assert.fail(stdout));
+  }
 });
 
 test("R4 the broker serves the client with its types, to every page, and no more than once", options, async (t) => {
