@@ -60,6 +60,21 @@ for (const name of ["README.md", "clients/js/README.md"]) {
   });
 }
 
+test("the lines of README.md that need no library work as printed", options, async (t) => {
+  const broker = await startBroker(t);
+  const text = await readFile(new URL("../../README.md", import.meta.url), "utf8");
+  const [, lines] = /```js\n(new WebSocket[^]*?)```/.exec(text);
+  const printed = [];
+  const { page, complaints } = await openPage(t, browser, "about:blank");
+  page.on("console", async (message) => printed.push(await Promise.all(message.args().map((each) => each.jsonValue()))));
+  await page.goto(await startPages(t, `<script>${lines.replaceAll("127.0.0.1:8080", new URL(broker.url).host)}</script>`));
+  await eventually(async () => {
+    await publish(broker.url, "demo.first", { hello: "world" });
+    return printed.some(([frame]) => frame.op === "event" && frame.data.hello === "world") && printed.some(([id, data]) => /^\w+-\d+-\d+$/.test(id) && /"hello":"world"/.test(data));
+  });
+  assert.deepEqual(await complaints(), []);
+});
+
 test("a page without an origin gets nothing", options, async (t) => {
   const broker = await startBroker(t);
   const { page } = await openPage(t, browser, "about:blank");
