@@ -70,7 +70,9 @@ modules! {
     "fanfare/react.js": JAVASCRIPT, ["fanfare/react.js"],
     "fanfare/stores.d.ts": TYPES, ["fanfare/stores.d.ts"],
     "fanfare/stores.js": JAVASCRIPT, ["fanfare/stores.js"],
-    "fanfare/reading.js": JAVASCRIPT, ["fanfare/raw.js", "fanfare/reading.js"],
+    "fanfare/reading.js": JAVASCRIPT, [
+        "fanfare/options.js", "fanfare/raw.js", "fanfare/reading.js"
+    ],
     "fanfare/resume.js": JAVASCRIPT, ["fanfare/resume.js"],
     "fanfare/shared.js": JAVASCRIPT, ["fanfare/shared.js"],
     "fanfare/shared.d.ts": TYPES, ["fanfare/shared.d.ts"],
