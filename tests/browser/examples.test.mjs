@@ -32,7 +32,7 @@ for (const [name, rows] of Object.entries(LINES)) {
         const text = await textOf(`${name}/${path}`);
         const at = text.indexOf(mark);
         assert.ok(!mark || at > 0, mark);
-  lines += count(part === "before" ? text.slice(0, at) : part === "from" ? text.slice(at) : text, path.endsWith(".py"));
+        lines += count(part === "before" ? text.slice(0, at) : part === "from" ? text.slice(at) : text, path.endsWith(".py"));
       }
       const [, said] = new RegExp(`^\\| ${begin}[^|]*\\| (\\d+) \\|`, "m").exec(readme) ?? [];
       assert.equal(Number(said), lines, `${begin}: ${sources.map(([path]) => path)}`);

@@ -23,7 +23,7 @@ async function startPages(t, files) {
   return `http://localhost:${server.address().port}/`;
 }
 
-test("R30 the README's live tile works as printed, over a cut and a restart", options, async (t) => {
+test("R30 and R33 the README's live tile works as printed, over a cut and a restart", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
   await publish(broker.url, "host.ada.cpu", { percent: 41 });
@@ -45,7 +45,7 @@ test("R30 the README's live tile works as printed, over a cut and a restart", op
   await shows("host.ada.cpu 43 %");
 });
 
-test("R30 the hooks as the broker serves them: in StrictMode, 1,000 events a second, 60 renders at most, none lost", options, async (t) => {
+test("R30 and R33 the hooks as the broker serves them: in StrictMode, 1,000 events a second, 60 renders at most, none lost", options, async (t) => {
   const broker = await startBroker(t);
   const react = await bundle(t, `
     export { createContext, createElement, StrictMode, useContext, useInsertionEffect, useMemo, useRef, useSyncExternalStore } from "react";

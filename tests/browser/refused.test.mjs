@@ -87,7 +87,7 @@ const FRAMEWORKS = {
 };
 
 for (const [framework, filesOf] of Object.entries(FRAMEWORKS)) {
-  test(`${framework === "React" ? "R30" : "R31"} ${framework} says why a session is refused, by each of its components and by what it publishes, and goes on once it is not`, options, async (t) => {
+  test(`${framework === "React" ? "R30" : "R31"} and R33 ${framework} says why a session is refused, by each of its components and by what it publishes, and goes on once it is not`, options, async (t) => {
     const source = await startBroker(t, { config: RULES });
     const files = { "/common.js": COMMON, ...await filesOf(t) };
     const url = await startApp(t, source, files);

@@ -146,7 +146,7 @@ const ELSEWHERE = {
   "tests/browser/vue.test.mjs": ['useLatest("host.ada.cpu", { client: fanfare });\n</script>\n\n<template>', "chat.more"],
 };
 
-test("every block of code of the README is run by a test", options, async () => {
+test("R34 every block of code of the README is run by a test", options, async () => {
   const here = [imports, ...snippets, ...['fetch("/token")', "for await", "z.object", "interface Register"].map(blockWith)];
   const elsewhere = Object.values(ELSEWHERE).flat().map(blockWith);
   const tested = new Set([...here, ...elsewhere]);
