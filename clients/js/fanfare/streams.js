@@ -98,9 +98,10 @@ export class Streams {
       const isPlain = /SSL|TLS|EPROTO/.test(code) && this.url.startsWith("https:");
       return this.#end("unreachable", isPlain ? `what answers at ${this.url} speaks no TLS: is it http://?` : `nothing answers at ${this.url}${message ? ` (${message})` : ""}`);
     }
+    const { checks, detail } = await answer.json().catch(() => ({}));
+    if (answer.ok && !checks) return this.#end("unreachable", `what answers at ${this.url} is a page, and no Fanfare broker: a proxy's? Else new Fanfare("http://localhost:8080") says where it is`);
     if (!answer.ok) {
-      const { checks = {}, detail } = await answer.json().catch(() => ({}));
-      const wrong = Object.values(checks).filter((said) => said !== "ok").join("; ");
+      const wrong = Object.values(checks ?? {}).filter((said) => said !== "ok").join("; ");
       return this.#end(answer.status === 503 ? "unavailable" : `http_${answer.status}`, detail ?? (wrong || `${this.url}health/ready answers ${answer.status}`));
     }
     this.#say({ op: "welcome", session: null, heartbeat: BEAT_S });
