@@ -35,12 +35,20 @@ async function startProject(t, ...packages) {
   return folder;
 }
 
+async function freePort() {
+  const server = createServer();
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  const { port } = server.address();
+  await new Promise((closed) => server.close(closed));
+  return port;
+}
+
 /** Runs a program as a project has it; returns the lines that it prints. */
-async function run(t, text, addresses) {
+async function run(t, text, addresses, env) {
   const folder = await startProject(t, "zod");
   for (const [printed, real] of Object.entries(addresses)) text = text.replaceAll(printed, real);
   await writeFile(join(folder, "main.mjs"), text);
-  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", "main.mjs"], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", "main.mjs"], { cwd: folder, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
   t.after(() => child.kill());
   let printed = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (piece) => { printed += piece; });
@@ -87,14 +95,17 @@ test("R30 the README's snippets of live state work as printed", options, async (
   await stock.prints("{ 'stock.7': 5, 'stock.8': 1 }");
 });
 
-test("R19 and R24 the README's client with a token, and its loop, work as printed", options, async (t) => {
+test("R19 and R24 the README's server, its client with a token from there, and its loop work as printed", options, async (t) => {
   const secret = "a-secret-for-this-test-and-no-other-0123456789";
   const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: secret });
   const own = { Authorization: `Bearer ${tokenFor(secret)}` };
   for (const total of [7, 12]) await publish(broker, `orders.${total}`, { total }, own);
-  // The page's own server is what is not printed.
-  const server = `{ const { fetch } = globalThis; globalThis.fetch = async (url, ...more) => url === "/token" ? new Response("${tokenFor(secret, { seconds: 3600 })}") : fetch(url, ...more); }\n`;
-  const loop = await run(t, server + blockWith('fetch("/token")') + blockWith("for await"), { "https://push.example": broker.url });
+  // Another port than the printed one, which somebody may have.
+  const port = await freePort();
+  const server = await run(t, blockWith("createHmac"), { "listen(3000)": `listen(${port}, () => console.log("serves"))` }, { FANFARE_AUTH_JWT_SECRET: secret });
+  await server.prints("serves");
+  const page = `{ const { fetch } = globalThis; globalThis.fetch = (url, ...more) => fetch(url === "/token" ? "http://127.0.0.1:${port}/token" : url, ...more); }\n`;
+  const loop = await run(t, page + blockWith('fetch("/token")') + blockWith("for await"), { "https://push.example": broker.url });
   await loop.prints("orders.7 { total: 7 }");
   await loop.prints("orders.12 { total: 12 }");
   await publish(broker, "orders.7", { total: 8 }, own);
@@ -147,7 +158,7 @@ const ELSEWHERE = {
 };
 
 test("R34 every block of code of the README is run by a test", options, async () => {
-  const here = [imports, ...snippets, ...['fetch("/token")', "for await", "z.object", "interface Register"].map(blockWith)];
+  const here = [imports, ...snippets, ...['fetch("/token")', "createHmac", "for await", "z.object", "interface Register"].map(blockWith)];
   const elsewhere = Object.values(ELSEWHERE).flat().map(blockWith);
   const tested = new Set([...here, ...elsewhere]);
   assert.deepEqual(blocks.filter(({ text }) => !tested.has(text)), []);
