@@ -418,7 +418,8 @@ async fn the_client_alone_is_served_to_pages_of_every_origin_and_not_twice() {
         assert_eq!(again.status(), 304);
         assert_eq!(again.headers()["access-control-allow-origin"], "*");
         assert!(again.bytes().await.expect("no body").is_empty());
-        let others = ["/openapi.json", "/docs.js", "/fanfare/none.js", "/health/live", "/v1/topics"];
+        let others =
+            ["/openapi.json", "/docs.js", "/fanfare/none.js", "/health/live", "/v1/topics"];
         for path in others {
             let answer = server.get(path).header("origin", origin).send().await.expect("an answer");
             let said = answer.headers().get("access-control-allow-origin");
