@@ -177,8 +177,10 @@ async fn presence_is_told_where_the_rule_has_it_on() {
     sessions.sort();
     assert_eq!(seen, sessions);
     assert!(rest.get("next").is_none());
-    let off = problem(server.get("/v1/topics/elsewhere/presence")).await;
-    assert_eq!(off, (404, "not_found".to_owned()));
+    let off = server.get("/v1/topics/elsewhere/presence").send().await.expect("an answer");
+    assert_eq!(off.status(), 404);
+    let off: Value = off.json().await.expect("a problem");
+    assert_eq!((&off["code"], &off["setting"]), (&json!("not_found"), &json!("topics.presence")));
 }
 
 #[tokio::test]
@@ -391,15 +393,16 @@ async fn health_metrics_and_pages_are_served() {
 }
 
 #[tokio::test]
-async fn the_client_is_served_to_the_pages_that_may_connect_and_not_twice() {
+async fn the_client_alone_is_served_to_pages_of_every_origin_and_not_twice() {
     let server = TestServer::with(|config| {
         config.server.allowed_origins = vec!["https://dash.example".to_owned()];
     });
     for (origin, allowed) in [
         ("https://dash.example", Some("https://dash.example")),
-        ("https://evil.example", None),
-        ("null", None),
+        ("https://evil.example", Some("*")),
+        ("null", Some("*")),
     ] {
+        let readable = allowed.filter(|allowed| *allowed != "*");
         let answer =
             server.get("/fanfare.js").header("origin", origin).send().await.expect("an answer");
         let said = answer.headers().get("access-control-allow-origin");
@@ -413,7 +416,19 @@ async fn the_client_is_served_to_the_pages_that_may_connect_and_not_twice() {
         let again = server.get("/fanfare.js").header("if-none-match", tag);
         let again = again.send().await.expect("an answer");
         assert_eq!(again.status(), 304);
+        assert_eq!(again.headers()["access-control-allow-origin"], "*");
         assert!(again.bytes().await.expect("no body").is_empty());
+        let others =
+            ["/openapi.json", "/docs.js", "/fanfare/none.js", "/health/live", "/v1/topics"];
+        for path in others {
+            let answer = server.get(path).header("origin", origin).send().await.expect("an answer");
+            let said = answer.headers().get("access-control-allow-origin");
+            assert_eq!(said.map(|value| value.to_str().expect("text")), readable, "{path}");
+        }
+        let credentials = server.get("/fanfare.js").header("origin", origin).send().await;
+        let credentials = credentials.expect("an answer");
+        let may_send = credentials.headers().contains_key("access-control-allow-credentials");
+        assert_eq!(may_send, readable.is_some(), "{origin}");
     }
     let live = server.get("/health/live").send().await.expect("an answer");
     assert_eq!(live.headers()["cross-origin-resource-policy"], "cross-origin");

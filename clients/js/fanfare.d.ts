@@ -4,6 +4,15 @@ export type Cursor = string;
 /** Topic or pattern → what its events carry. */
 export type Payloads = object;
 
+/**
+ * What an application says once of all its topics, so that hooks and composables know them without being given a client:
+ * `declare module "fanfare" { interface Register { topics: { "orders.*": Order } } }`.
+ */
+export interface Register {}
+
+/** The topics of `Register`; those of a client that is told of no others. */
+export type Registered = Register extends { topics: infer Map extends Payloads } ? Map : {};
+
 /** An event as its handlers get it. */
 export interface Event<Data = unknown, Topic extends string = string> {
   topic: Topic;
@@ -132,6 +141,12 @@ export type PatternIn<Text extends string, Map> =
 export type TopicIn<Text extends string, Map> =
   Text extends `${string}*${string}` | `${string}>${string}` ? { "one topic is meant, and this is a pattern": Text } : PatternIn<Text, Map>;
 
+/** What may be published to a topic. */
+export type SentTo<Text extends string, Map> = unknown extends DataOf<Text, Map> ? unknown : DataOf<Text, Map> | undefined;
+
+/** Text, where the caller says what its events carry; else nothing that there is, so that the map of the client is asked. */
+export type Said<Data> = [Data] extends [never] ? never : string;
+
 export interface SubscribeOptions {
   /** First the current value of each topic. Also behind a gap, as `last`. */
   snapshot?: boolean;
@@ -200,7 +215,7 @@ export interface Receipt {
   version?: number;
 }
 
-export interface Options<Map extends Payloads = {}> {
+export interface Options<Map extends Payloads = Registered> {
   /** Who this is: a token, or a function that gives a fresh one, which is asked before each connection and before a token ends. */
   token?: string | (() => string | undefined | Promise<string | undefined>);
   /** A WebSocket for runtimes without one. Without any, event streams. */
@@ -220,7 +235,7 @@ export interface Options<Map extends Payloads = {}> {
   schemas?: { [Key in keyof Map]?: Schema<Map[Key]> };
 }
 
-export declare class Fanfare<Map extends Payloads = {}> {
+export declare class Fanfare<Map extends Payloads = Registered> {
   /** The broker's address; where this file came from a broker, that one. Nothing is opened yet. */
   constructor(url?: string | URL, options?: Options<Map>);
   constructor(options: Options<Map>);
@@ -237,7 +252,7 @@ export declare class Fanfare<Map extends Payloads = {}> {
   subscribe<const Text extends string>(pattern: Text & PatternIn<Text, Map>, options?: LoopOptions): Undo & Disposable & AsyncIterable<Event<DataOf<Text, Map>>>;
 
   /** Publishes, once however often the way breaks; rejects with a `FanfareError`. */
-  publish<const Text extends string>(topic: Text & TopicIn<Text, Map>, data: unknown extends DataOf<Text, Map> ? unknown : DataOf<Text, Map> | undefined, options?: PublishOptions): Promise<Receipt>;
+  publish<const Text extends string>(topic: Text & TopicIn<Text, Map>, data: SentTo<Text, Map>, options?: PublishOptions): Promise<Receipt>;
 
   on(name: "state", listener: (change: StateChange) => void): () => void;
   on(name: "gap", listener: (gap: Gap) => void): () => void;

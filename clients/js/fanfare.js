@@ -20,8 +20,8 @@ const RELEASE = "0.1.";
 /** Loads what not every page needs. Browsers of before 2026 keep an import that failed, and have it under another address. */
 const lazy = (load) => load().catch(() => import(`${/"(.+)"/.exec(load)?.[1]}?${Date.now()}`));
 
-/** Whether there are options that are none, or not of their kind. */
-const isOdd = (unknown, functions, numbers = []) => Object.keys(unknown)[0] || functions.some((each) => each && !each.call) || numbers.some((each) => !((each ?? 1) > 0));
+/** Whether there are options that are none, or not of their kind; what else is loaded for one says so of it itself. */
+const isOdd = (more, functions, numbers) => Object.keys(more)[0] || functions.some((each) => each && !each.call) || numbers.some((each) => each?.at || !((each ?? 1) > 0));
 
 /** Rejects with what is wrong with options, in words. */
 const refuse = async (...given) => (await lazy(() => import("./fanfare/options.js"))).refuse(...given);
@@ -99,7 +99,7 @@ export class Fanfare {
     options ??= {};
     if (this.state === "closed") throw failure({ code: "closed" });
     expect(pattern && pattern.split && (!handler || handler.call), "subscribe(pattern, options, handler)");
-    const { snapshot, last, tail, since, latest, maxRate, signal, onGap, onLive, onError, buffer, overflow, ...unknown } = options;
+    const { snapshot, last, tail, since, latest, maxRate, signal, onGap, onLive, onError, buffer, overflow, ...more } = options;
     const begin = last ? { last } : tail ? { tail } : snapshot ? { snapshot } : {};
     const undo = () => {
       signal?.removeEventListener("abort", undo);
@@ -131,7 +131,7 @@ export class Fanfare {
     if (Symbol.dispose) undo[Symbol.dispose] = undo;
     undo[Symbol.asyncIterator] = async function* () { yield* await feed; };
     if (signal?.aborted) undo();
-    else if (isOdd(unknown, [onGap, onLive, onError], [last, tail, maxRate, buffer]) || tail && (last || snapshot)) refuse(options, pattern).catch(subscription.refused);
+    else if (isOdd(more, [onGap, onLive, onError], [last, tail, maxRate, buffer]) || tail && (last || snapshot)) refuse(options, pattern).catch(subscription.refused);
     else {
       signal?.addEventListener("abort", undo);
       this.#resume.add(subscription);
@@ -366,8 +366,8 @@ export class Fanfare {
   async #open(isStreams) {
     const opening = this.#opening = {};
     try {
-      const { parse, raw, read, schemas, WebSocket, token: _, idleClose, queue, write, ...unknown } = this.#options;
-      if (isOdd(unknown, [WebSocket, parse])) await refuse(this.#options);
+      const { token: _, queue, idleClose, parse, raw, read, write, schemas, WebSocket, ...more } = this.#options;
+      if (isOdd(more, [WebSocket], [idleClose + 1])) await refuse(this.#options);
       const token = await this.token();
       if (parse || raw || schemas) this.#read ??= (await lazy(() => import("./fanfare/reading.js"))).reader(this.#options, matcher);
       const { Streams } = isStreams ? await lazy(() => import("./fanfare/streams.js")) : {};

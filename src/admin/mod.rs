@@ -175,7 +175,7 @@ fn require_presence(access: &Access, topic: &Topic) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = format!("presence is off for {topic}; a [[topics]] rule can turn it on");
-    Err(Problem::new(Code::NotFound, detail))
+    Err(Problem::new(Code::NotFound, detail).allowed_by("topics.presence"))
 }
 
 /// The page that is asked for, and the range of it and one item more.

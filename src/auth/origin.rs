@@ -165,7 +165,7 @@ pub(super) fn check_origin(
     let detail = format!(
         "pages of this origin are not allowed: list it in server.allowed_origins{otherwise}"
     );
-    Err(Problem::new(Code::OriginNotAllowed, detail))
+    Err(Problem::new(Code::OriginNotAllowed, detail).allowed_by("server.allowed_origins"))
 }
 
 /// Whether an origin is of a page that this machine serves, on whatever port.

@@ -18,6 +18,11 @@ use crate::http::packed::{Packed, VARY};
 
 const TYPES: &str = "application/typescript; charset=utf-8";
 
+/// Pages of every origin may load the client: it is the same for all, holds nothing of this broker's, and is what tells a page that
+/// is not let in why. A page of a listed origin is named instead, as everywhere.
+const FOR_ALL: (HeaderName, HeaderValue) =
+    (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+
 /// Where Deno finds the types of what it imports from a URL.
 const X_TYPESCRIPT_TYPES: HeaderName = HeaderName::from_static("x-typescript-types");
 
@@ -65,7 +70,9 @@ modules! {
     "fanfare/react.js": JAVASCRIPT, ["fanfare/react.js"],
     "fanfare/stores.d.ts": TYPES, ["fanfare/stores.d.ts"],
     "fanfare/stores.js": JAVASCRIPT, ["fanfare/stores.js"],
-    "fanfare/reading.js": JAVASCRIPT, ["fanfare/raw.js", "fanfare/reading.js"],
+    "fanfare/reading.js": JAVASCRIPT, [
+        "fanfare/options.js", "fanfare/raw.js", "fanfare/reading.js"
+    ],
     "fanfare/resume.js": JAVASCRIPT, ["fanfare/resume.js"],
     "fanfare/shared.js": JAVASCRIPT, ["fanfare/shared.js"],
     "fanfare/shared.d.ts": TYPES, ["fanfare/shared.d.ts"],
@@ -88,6 +95,7 @@ impl Module {
         answer
             .insert_header((header::CACHE_CONTROL, "no-cache"))
             .insert_header((header::ETAG, tag.as_str()))
+            .insert_header(FOR_ALL)
             .insert_header(VARY);
         if is_known {
             return answer.finish();

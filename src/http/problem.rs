@@ -48,6 +48,8 @@ struct ProblemBody<'a> {
     code: &'a str,
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    setting: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<Box<RawValue>>,
 }
 
@@ -93,6 +95,7 @@ impl ResponseError for Problem {
             status: status.as_u16(),
             code: self.code.as_str(),
             detail: &self.detail,
+            setting: self.setting,
             event: self.newest().and_then(event_value),
         };
         let body = serde_json::to_string(&body).unwrap_or_default();

@@ -129,6 +129,8 @@ pub struct Problem {
     pub retry_after: Option<u32>,
     /// Whether it is the credential that was shown: one is there, and not valid.
     pub is_of_credential: bool,
+    /// The setting that would allow it, where there is one.
+    pub setting: Option<&'static str>,
     /// What is the newest instead, where it had to be another event.
     pub not_latest: Option<Box<NotLatest>>,
 }
@@ -155,12 +157,24 @@ impl Problem {
     /// A refusal with its reason.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { code, detail, retry_after: None, is_of_credential: false, not_latest: None }
+        Self {
+            code,
+            detail,
+            retry_after: None,
+            is_of_credential: false,
+            setting: None,
+            not_latest: None,
+        }
     }
 
     /// The same, worth another try after so many seconds.
     pub fn passing_in(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// The same, which this setting would allow.
+    pub fn allowed_by(self, setting: &'static str) -> Self {
+        Self { setting: Some(setting), ..self }
     }
 
     /// The newest event of a topic, where it had to be another one and the caller may read it.

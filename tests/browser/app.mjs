@@ -1,10 +1,16 @@
 // What tests of the bindings need: an application's own server with the frameworks beside it, and what its page says to the broker.
 
-import { readFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer, request as ask } from "node:http";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
 import { openPage } from "./harness.mjs";
 
+const CLIENT = fileURLToPath(new URL("../../clients/js", import.meta.url));
+const HERE = fileURLToPath(new URL(".", import.meta.url));
 const HEAD = "<!doctype html><meta charset=utf-8><link rel=icon href='data:,'><title>an app</title>";
 const MODULES = {
   "vue": "vue/dist/vue.esm-browser.prod.js",
@@ -28,7 +34,9 @@ const MODULES = {
 function importMap(broker) {
   const imports = Object.fromEntries(Object.entries(MODULES).map(([name, path]) => [name, `/node_modules/${path}`]));
   imports.fanfare = `${broker.url}/fanfare.js`;
-  for (const name of ["elements", "stores", "svelte", "vue"]) imports[`fanfare/${name}`] = `${broker.url}/fanfare/${name}.js`;
+  // What `bundle` makes of it, for it comes as no module.
+  imports.react = "/react.js";
+  for (const name of ["elements", "react", "stores", "svelte", "vue"]) imports[`fanfare/${name}`] = `${broker.url}/fanfare/${name}.js`;
   return `<script type="importmap">${JSON.stringify({ imports })}</script>`;
 }
 
@@ -48,6 +56,22 @@ export async function startApp(t, broker, files) {
     }
   });
   return listen(t, server);
+}
+
+/** What a project with `fanfare` and React makes of its entry. */
+export async function bundle(t, entry) {
+  const folder = await mkdtemp(join(tmpdir(), "fanfare-react-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  await mkdir(join(folder, "node_modules/fanfare"), { recursive: true });
+  // What the package consists of, without what it is tested with, such as a React of its own.
+  for (const name of ["package.json", "fanfare.js", "fanfare"]) await symlink(join(CLIENT, name), join(folder, "node_modules/fanfare", name));
+  for (const name of ["react", "react-dom", "scheduler"]) await symlink(join(HERE, "node_modules", name), join(folder, "node_modules", name));
+  await writeFile(join(folder, "main.jsx"), entry);
+  const { outputFiles: [{ text }] } = await build({
+    absWorkingDir: folder, entryPoints: ["main.jsx"], bundle: true, write: false, format: "esm", jsx: "automatic", preserveSymlinks: true,
+    define: { "process.env.NODE_ENV": '"production"' }, logLevel: "error",
+  });
+  return text;
 }
 
 /** The broker's own origin with one page more, at `/`: what a proxy before both makes of them. */

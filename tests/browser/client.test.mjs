@@ -60,6 +60,21 @@ for (const name of ["README.md", "clients/js/README.md"]) {
   });
 }
 
+test("the lines of README.md that need no library work as printed", options, async (t) => {
+  const broker = await startBroker(t);
+  const text = await readFile(new URL("../../README.md", import.meta.url), "utf8");
+  const [, lines] = /```js\n(new WebSocket[^]*?)```/.exec(text);
+  const printed = [];
+  const { page, complaints } = await openPage(t, browser, "about:blank");
+  page.on("console", async (message) => printed.push(await Promise.all(message.args().map((each) => each.jsonValue()))));
+  await page.goto(await startPages(t, `<script>${lines.replaceAll("127.0.0.1:8080", new URL(broker.url).host)}</script>`));
+  await eventually(async () => {
+    await publish(broker.url, "demo.first", { hello: "world" });
+    return printed.some(([frame]) => frame.op === "event" && frame.data.hello === "world") && printed.some(([id, data]) => /^\w+-\d+-\d+$/.test(id) && /"hello":"world"/.test(data));
+  });
+  assert.deepEqual(await complaints(), []);
+});
+
 test("a page without an origin gets nothing", options, async (t) => {
   const broker = await startBroker(t);
   const { page } = await openPage(t, browser, "about:blank");
@@ -83,7 +98,7 @@ test("R4 pages load one file of the client, and what they need beside it when th
 
 // A page that browsers freeze, or whose machine sleeps, runs no line; what becomes of its connection meanwhile, it is not told at once.
 for (const [what, happens] of [["is cut", async (proxy) => { await proxy.cut(); await proxy.mend(); }], ["goes nowhere", (proxy) => proxy.swallow()], ["stands", () => {}]]) {
-  test(`R16 a page that was frozen goes on without a loss, and its connection ${what} meanwhile`, options, async (t) => {
+  test(`R16 and R33 a page that was frozen goes on without a loss, and its connection ${what} meanwhile`, options, async (t) => {
     const broker = await startBroker(t);
     const proxy = await startProxy(t, broker.port);
     const { page } = await openPage(t, browser, await startPages(t, clientPage(proxy.url)));
@@ -104,7 +119,7 @@ for (const [what, happens] of [["is cut", async (proxy) => { await proxy.cut(); 
   });
 }
 
-test("R12 a page that was offline is there again as soon as it has a network, without a loss", options, async (t) => {
+test("R12 and R33 a page that was offline is there again as soon as it has a network, without a loss", options, async (t) => {
   const broker = await startBroker(t);
   const { page } = await openPage(t, browser, await startPages(t, clientPage(broker.url)));
   await is(page, "live");
@@ -117,7 +132,7 @@ test("R12 a page that was offline is there again as soon as it has a network, wi
   assert.deepEqual(await page.evaluate(() => globalThis.gaps), []);
 });
 
-test("R18 a page in the back/forward cache has no connection, and resumes when it is shown again", options, async (t) => {
+test("R18 and R33 a page in the back/forward cache has no connection, and resumes when it is shown again", options, async (t) => {
   const { chromium } = await import("playwright-core");
   const own = await chromium.launch({
     executablePath: process.env.CHROMIUM_BIN ?? "/usr/bin/chromium", headless: true,

@@ -99,7 +99,7 @@ test("a cursor is sent no more than thirty times a second, and shown no more oft
     const { token } = await (await fetch("guest", { method: "POST", body: JSON.stringify({ pass }) })).json();
     const { Fanfare } = await import(`${broker}/fanfare.js`);
     const fanfare = new Fanfare(broker, { token });
-    await Promise.all(Array.from({ length: 120 }, (_, n) => fanfare.publish(`cursors.${user}.flood`, [(n + 1) / 240, 0.5], { key: null })));
+    await Promise.all(Array.from({ length: 120 }, (_, n) => fanfare.publish(`cursors.${user}.{session}`, [(n + 1) / 240, 0.5], { key: null })));
   }, { broker: example.broker, user });
   await eventually(() => got.some((text) => text.includes("[0.5,0.5]")), "the last of the flood arrives");
   const since = (Date.now() - began) / 1000;

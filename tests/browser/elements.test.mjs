@@ -1,8 +1,12 @@
 // Live state in plain HTML: the custom elements, in pages without a line of script.
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { openApp, snippet, startApp, startBeside } from "./app.mjs";
 import { eventually, eventuallyIn, launchBrowser, openPage, publish, signedToken, startBroker, startProxy } from "./harness.mjs";
 
@@ -266,11 +270,20 @@ test("R32 a removal takes out the rows of its topic and is none itself; a wildca
   await eventuallyIn(page, () => globalThis.said?.code === "invalid_topic" && /is of one topic/.test(globalThis.said.message));
 });
 
-test("R32 elements of a page whose origin is not listed say so, by an attribute and an event", options, async (t) => {
+test("R32 elements of a page whose origin is not listed say so, by an attribute and an event, though they come from that broker", options, async (t) => {
   const broker = await startBroker(t, { env: { FANFARE_AUTH_JWT_SECRET: "a-secret-for-this-test-and-no-other-0123456789" } });
-  const from = await startBroker(t);
-  const app = await openApp(t, browser, await startApp(t, from, { "/": `<script>addEventListener("error", ({ detail }) => { globalThis.said = detail; }, true);</script>${elements(from)}
-    <fanfare-value topic="a" url="${broker.url}">–</fanfare-value><fanfare-list pattern="a" url="${broker.url}"></fanfare-list>` }));
-  for (const name of ["value", "list"]) await eventually(() => app.page.locator(`fanfare-${name}[error=origin_not_allowed][stale]`).count());
-  assert.match(await app.page.evaluate(() => globalThis.said.message), /server\.allowed_origins/);
+  const html = `<!doctype html><meta charset=utf-8><link rel=icon href="data:,"><script>addEventListener("error", ({ detail }) => { globalThis.said = detail; }, true);</script>
+    ${elements(broker)}<fanfare-value topic="a">–</fanfare-value><fanfare-list pattern="a"></fanfare-list>`;
+  const app = await startApp(t, broker, { "/": html });
+  const folder = await mkdtemp(join(tmpdir(), "fanfare-elements-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  await writeFile(join(folder, "page.html"), html);
+  for (const [url, words] of [
+    [app, /pages of http:\/\/localhost:\d+ in: list it in server\.allowed_origins/],
+    [`${pathToFileURL(join(folder, "page.html"))}`, /no origin that could be listed, as one that is opened from the disk: serve it/],
+  ]) {
+    const { page } = await openApp(t, browser, url);
+    for (const name of ["value", "list"]) await eventually(() => page.locator(`fanfare-${name}[error=origin_not_allowed][stale]`).count());
+    assert.match(await page.evaluate(() => globalThis.said.message), words);
+  }
 });

@@ -22,17 +22,19 @@ const FANFARE_BIN = resolve(process.env.FANFARE_BIN ?? join(ROOT, "target/debug/
 const HOST_DASHBOARD_BIN = resolve(process.env.HOST_DASHBOARD_BIN ?? join(ROOT, "target/debug/examples/host-dashboard"));
 const CHROMIUM_BIN = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
 const PATIENCE_MS = 15_000;
+/** An example may have to fetch what it needs first. */
+const PREPARE_MS = 90_000;
 
 /** The first `http://127.0.0.1:PORT` in what a program prints; the character behind it proves it whole. */
 const PRINTED_URL = /http:\/\/127\.0\.0\.1:[1-9]\d*(?=\D)/;
 
 /** Asks `question` until its answer is truthy, and returns that. */
-export async function eventually(question, what = question.toString()) {
-  const deadline = Date.now() + PATIENCE_MS;
+export async function eventually(question, what = question.toString(), patienceMs = PATIENCE_MS) {
+  const deadline = Date.now() + patienceMs;
   for (;;) {
     const answer = await question();
     if (answer) return answer;
-    if (Date.now() > deadline) throw new Error(`still not so after ${PATIENCE_MS} ms: ${what}`);
+    if (Date.now() > deadline) throw new Error(`still not so after ${patienceMs} ms: ${what}`);
     await new Promise((next) => setTimeout(next, 20));
   }
 }
@@ -154,7 +156,7 @@ export async function startExample(t, name, { env = {} } = {}) {
   const said = (pattern) => eventually(() => {
     if (program.isOver) throw new Error(`examples/run ${name} ended:\n${program.output}`);
     return [...program.output.matchAll(pattern)].at(-1);
-  }, `${pattern} in the output of examples/run ${name}`);
+  }, `${pattern} in the output of examples/run ${name}`, PREPARE_MS);
   const broker = () => said(/the broker is process (\d+) at (\S+);/g);
   const [[, url], [, , at]] = await Promise.all([said(/the page is at (\S+)\n/g), broker()]);
   return {

@@ -1,17 +1,11 @@
 // Live state in React, in a browser: what the README prints, as a project builds it, and the hooks as the broker serves them.
 
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { bundle, snippet } from "./app.mjs";
 import { eventually, eventuallyIn, launchBrowser, openPage, publish, startBroker, startProxy } from "./harness.mjs";
 
-const CLIENT = fileURLToPath(new URL("../../clients/js", import.meta.url));
-const HERE = fileURLToPath(new URL(".", import.meta.url));
 const options = { timeout: 90_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
@@ -29,28 +23,11 @@ async function startPages(t, files) {
   return `http://localhost:${server.address().port}/`;
 }
 
-/** What a project with `fanfare` and React makes of its entry. */
-async function bundle(t, entry) {
-  const folder = await mkdtemp(join(tmpdir(), "fanfare-react-"));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  await mkdir(join(folder, "node_modules/fanfare"), { recursive: true });
-  // What the package consists of, without what it is tested with, such as a React of its own.
-  for (const name of ["package.json", "fanfare.js", "fanfare"]) await symlink(join(CLIENT, name), join(folder, "node_modules/fanfare", name));
-  for (const name of ["react", "react-dom", "scheduler"]) await symlink(join(HERE, "node_modules", name), join(folder, "node_modules", name));
-  await writeFile(join(folder, "main.jsx"), entry);
-  const { outputFiles: [{ text }] } = await build({
-    absWorkingDir: folder, entryPoints: ["main.jsx"], bundle: true, write: false, format: "esm", jsx: "automatic", preserveSymlinks: true,
-    define: { "process.env.NODE_ENV": '"production"' }, logLevel: "error",
-  });
-  return text;
-}
-
-test("R30 the README's live tile works as printed, over a cut and a restart", options, async (t) => {
+test("R30 and R33 the README's live tile works as printed, over a cut and a restart", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
   await publish(broker.url, "host.ada.cpu", { percent: 41 });
-  const [, snippet] = /```jsx\n([^]*?)```/.exec(await readFile(join(CLIENT, "README.md"), "utf8"));
-  const script = await bundle(t, snippet.replaceAll("http://127.0.0.1:8080", proxy.url));
+  const script = await bundle(t, await snippet("jsx", "useLatest", proxy));
   const { page, complaints } = await openPage(t, browser, await startPages(t, { "/": "<script type=module src=/main.js></script>", "/main.js": script }));
   const shows = (text, opacity = "1") => eventuallyIn(page, ([wanted, clear]) => {
     const tile = document.querySelector("main p");
@@ -68,7 +45,7 @@ test("R30 the README's live tile works as printed, over a cut and a restart", op
   await shows("host.ada.cpu 43 %");
 });
 
-test("R30 the hooks as the broker serves them: in StrictMode, 1,000 events a second, 60 renders at most, none lost", options, async (t) => {
+test("R30 and R33 the hooks as the broker serves them: in StrictMode, 1,000 events a second, 60 renders at most, none lost", options, async (t) => {
   const broker = await startBroker(t);
   const react = await bundle(t, `
     export { createContext, createElement, StrictMode, useContext, useInsertionEffect, useMemo, useRef, useSyncExternalStore } from "react";

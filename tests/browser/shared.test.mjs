@@ -182,7 +182,7 @@ for (const [how, end] of Object.entries(ENDS)) {
   });
 }
 
-test("R28 all tabs go on over cuts and a restart of the broker, over one connection", options, async (t) => {
+test("R28 and R33 all tabs go on over cuts and a restart of the broker, over one connection", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
   const { tab, tabs } = await startTabs(t, proxy);
@@ -202,7 +202,7 @@ test("R28 all tabs go on over cuts and a restart of the broker, over one connect
   await eventually(async () => (await sessions(again)).length === 1);
 });
 
-test("R28 a tab that stands still holds nobody up, and goes on from where it stood", options, async (t) => {
+test("R28 and R33 a tab that stands still holds nobody up, and goes on from where it stood", options, async (t) => {
   const broker = await startBroker(t);
   const { tab, tabs, leader } = await startTabs(t, broker);
   for (let n = 0; n < 2; n++) await tab("ada", ["n"]);
@@ -222,7 +222,7 @@ test("R28 a tab that stands still holds nobody up, and goes on from where it sto
   assert.deepEqual(await read(other, "gaps"), []);
 });
 
-test("R28 an announced stop of the broker moves all tabs before it comes", options, async (t) => {
+test("R28 and R33 an announced stop of the broker moves all tabs before it comes", options, async (t) => {
   const broker = await startBroker(t, { env: { FANFARE_SERVER_SHUTDOWN_DELAY: "3s" } });
   const { tab, tabs } = await startTabs(t, broker);
   for (let n = 0; n < 3; n++) await tab("ada", ["n"]);

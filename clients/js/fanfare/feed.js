@@ -11,6 +11,9 @@ export class Feed {
   /** At most `buffer` wait; with more, `overflow` says: "throw", "drop-oldest", or "latest" for the newest of each topic. */
   constructor(stop, { buffer = 1000, overflow = "throw" } = {}) {
     Object.assign(this, { stop, buffer, overflow });
+    if (!/^(throw|latest|drop-oldest)$/.test(overflow ?? "throw")) {
+      this.fail(Object.assign(new Error(`overflow is to be "throw", "latest" or "drop-oldest", not ${JSON.stringify(overflow)}`), { code: "invalid_option" }));
+    }
   }
 
   push(event) {

@@ -8,13 +8,13 @@ const OBJECT = ["an object", (value) => typeof value === "object"];
 
 /** Name → what it is to be. Null counts as absent. */
 const OF_SUBSCRIPTION = {
-  snapshot: FLAG, last: COUNT, tail: COUNT, since: TEXT, latest: FLAG, maxRate: COUNT, signal: ["an AbortSignal", OBJECT[1]],
-  onLive: FUNCTION, onGap: FUNCTION, onError: FUNCTION, buffer: COUNT, overflow: TEXT,
+  snapshot: FLAG, last: COUNT, tail: COUNT, since: ["a cursor, a moment or a time ago, as a text", TEXT[1]], latest: FLAG, maxRate: COUNT, signal: ["an AbortSignal", OBJECT[1]],
+  onLive: FUNCTION, onGap: FUNCTION, onError: FUNCTION, buffer: COUNT, overflow: ['"throw", "latest" or "drop-oldest"', (value) => /^(throw|latest|drop-oldest)$/.test(value)],
 };
 const OF_CLIENT = {
   token: ["a text or a function", (value) => TEXT[1](value) || FUNCTION[1](value)], WebSocket: ["a class", FUNCTION[1]],
   idleClose: ["milliseconds", (value) => Number.isFinite(value) && value >= 0],
-  queue: FLAG, raw: FLAG, parse: FUNCTION, schemas: OBJECT, read: FUNCTION, write: FUNCTION,
+  queue: FLAG, raw: FLAG, parse: FUNCTION, schemas: ["an object of schemas, by topic or pattern", (value) => OBJECT[1](value) && Object.values(value).every((schema) => schema?.["~standard"]?.validate)], read: FUNCTION, write: FUNCTION,
 };
 
 /** How many letters it takes to make one name of another, whatever their case (Levenshtein). */
@@ -45,15 +45,13 @@ function said(options, kinds) {
     const [what, isSo] = kinds[name];
     if (value != null && !isSo(value)) return `${name} is to be ${what}, not ${shown(value)}`;
   }
-  const { snapshot, last } = options;
-  return `tail and ${last ? "last" : snapshot ? "snapshot" : "another"} exclude each other: tail counts the events of all topics together, the other those of each`;
+  const { snapshot, last, tail } = options;
+  return tail && (last || snapshot) && `tail and ${last ? "last" : "snapshot"} exclude each other: tail counts the events of all topics together, the other those of each`;
 }
 
-/** Throws what is wrong with the options of a subscription to `pattern`, or without one with those of a client. */
-function refuse(options, pattern) {
-  const where = pattern === undefined ? "new Fanfare" : `subscribe("${pattern}")`;
-  const message = `${where}: ${said(options, pattern === undefined ? OF_CLIENT : OF_SUBSCRIPTION)}`;
-  throw Object.assign(new Error(message), { code: "invalid_option", ...pattern === undefined ? { final: true } : { pattern } });
+/** Throws what is wrong with the options of a subscription to `pattern`, or without one with those of a client; if anything is. */
+export function refuse(options, pattern) {
+  const isOfClient = pattern === undefined;
+  const wrong = said(options, isOfClient ? OF_CLIENT : OF_SUBSCRIPTION);
+  if (wrong) throw Object.assign(new Error(`${isOfClient ? "new Fanfare" : `subscribe("${pattern}")`}: ${wrong}`), { code: "invalid_option", ...isOfClient ? { final: true } : { pattern } });
 }
-
-export { refuse };

@@ -19,10 +19,11 @@ const PASSING = new Set(["in_progress", "outcome_unknown", "unavailable", "stora
 
 /** Refuses by name what is no option, or not of its kind. */
 function check(options) {
+  const refuse = (message) => { throw Object.assign(new TypeError(message), { code: "invalid_option" }); };
   for (const [name, value] of Object.entries(options)) {
     const kind = KINDS[name];
-    if (!kind && value !== undefined) throw new TypeError(`publish has no option ${name}; it has ${Object.keys(KINDS).join(", ")}`);
-    if (value != null && !kind?.includes(typeof value) && !(kind === "above 0" && value > 0)) throw new TypeError(`publish: ${name} is to be ${kind}, not ${value}`);
+    if (!kind && value !== undefined) refuse(`publish has no option ${name}; it has ${Object.keys(KINDS).join(", ")}`);
+    if (value != null && !kind?.includes(typeof value) && !(kind === "above 0" && value > 0)) refuse(`publish: ${name} is to be ${kind}, not ${value}`);
   }
 }
 

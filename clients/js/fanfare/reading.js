@@ -1,6 +1,7 @@
 // What is made of the data of an event before its handlers get it: its text, what an application's own parser reads in that,
 // and what a schema lets through (Standard Schema, as Zod, Valibot, ArkType and others have it).
 
+import { refuse } from "./options.js";
 import { rawData } from "./raw.js";
 
 const failed = (code, message, more) => Object.assign(new Error(message), more, { code });
@@ -18,10 +19,12 @@ function check(schema, { topic, data }) {
 
 /**
  * A function that gives an event that came as `text` its `raw` and `data`, and throws where it must not be handed over.
- * `matcher` is the client's. Of `schemas`, by pattern, that of the very topic counts, else the first that covers it.
+ * Refuses `options` that are of another kind. `matcher` is the client's. Of `schemas`, by pattern, that of the very topic counts, else the first that covers it.
  */
-export function reader({ parse, raw, schemas = {} }, matcher) {
-  const byPattern = new Map(Object.entries(schemas));
+export function reader(options, matcher) {
+  refuse(options);
+  const { parse, raw, schemas } = options;
+  const byPattern = new Map(Object.entries(schemas ?? {}));
   const rules = [...byPattern].map(([pattern, schema]) => [matcher(pattern), schema]);
   return (event, text) => {
     if (parse || raw) event.raw = rawData(text);

@@ -1,4 +1,4 @@
-import type { Cursor, DataOf, Event, Failure, Fanfare, PatternIn, Payloads, PublishOptions, Receipt, StateChange, TopicIn } from "../fanfare.js";
+import type { Cursor, DataOf, Event, Failure, Fanfare, PatternIn, Payloads, PublishOptions, Receipt, Said, SentTo, StateChange, TopicIn } from "../fanfare.js";
 
 /** A value that changes. Its contract is that of Svelte's stores; its subscription is open as long as it has listeners. */
 export interface Store<Value> {
@@ -116,9 +116,6 @@ export interface ReducedOptions<State, Data = unknown> {
   buffer?: number;
 }
 
-/** A topic or pattern, where the caller says what its events carry. */
-type Said<Data> = [Data] extends [never] ? never : string;
-
 /** The value of a topic. */
 export declare function latest<Data = never>(fanfare: Fanfare<any>, topic: Said<Data>, options?: LatestOptions): Store<Latest<Data>>;
 export declare function latest<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, topic: Text & TopicIn<Text, Map>, options?: LatestOptions): Store<Latest<DataOf<Text, Map>>>;
@@ -132,11 +129,11 @@ export declare function list<Data = never>(fanfare: Fanfare<any>, pattern: Said<
 export declare function list<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, pattern: Text & PatternIn<Text, Map>, options?: ListOptions): ListStore<DataOf<Text, Map>>;
 
 /** Who is in a topic whose rule has presence. */
-export declare function presence<const Text extends string>(fanfare: Fanfare<any>, topic: Text & TopicIn<Text, any>, options?: PresenceOptions): Store<Presence>;
+export declare function presence<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, topic: Text & TopicIn<Text, Map>, options?: PresenceOptions): Store<Presence>;
 
 /** A state of one's own that events change. */
-export declare function reduced<State, Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, pattern: Text, options: ReducedOptions<State, DataOf<Text, Map>>): Store<Reduced<State>>;
-export declare function reduced<State, Data = unknown>(fanfare: Fanfare<any>, pattern: string, options: ReducedOptions<State, Data>): Store<Reduced<State>>;
+export declare function reduced<State, Data = never>(fanfare: Fanfare<any>, pattern: Said<Data>, options: ReducedOptions<State, Data>): Store<Reduced<State>>;
+export declare function reduced<State, Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, pattern: Text & PatternIn<Text, Map>, options: ReducedOptions<State, DataOf<Text, Map>>): Store<Reduced<State>>;
 
 /** How it goes. */
 export declare function connection(fanfare: Fanfare<any>): Store<Connection>;
@@ -146,5 +143,9 @@ export interface PublisherOptions extends PublishOptions {
   throttle?: number;
 }
 
-/** Publishes to a topic: what waits is replaced by what comes, and each call resolves with what became of the one that went. */
-export declare function publisher<Data = unknown>(fanfare: Fanfare<any>, topic: string, options?: PublisherOptions): (data?: Data, options?: PublishOptions) => Promise<Receipt>;
+/** What publishes to its topic, and resolves with the broker's answer. */
+export type Publish<Data = unknown> = (data?: Data, options?: PublishOptions) => Promise<Receipt>;
+
+/** Publishes to a topic: what waits is replaced by what comes, and each call resolves with what became of the one that went. What is refused for want of a connection (`offline`, `closed`) says in its `message` why there is none. */
+export declare function publisher<Data = never>(fanfare: Fanfare<any>, topic: Said<Data>, options?: PublisherOptions): Publish<Data>;
+export declare function publisher<Map extends Payloads, const Text extends string>(fanfare: Fanfare<Map>, topic: Text & TopicIn<Text, Map>, options?: PublisherOptions): Publish<SentTo<Text, Map>>;

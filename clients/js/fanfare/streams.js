@@ -91,15 +91,17 @@ export class Streams {
     } catch (error) {
       // A browser tells no page of another origin what went wrong, but whether anything answers.
       const isThere = await fetch(`${this.url}health/live`, { mode: "no-cors", cache: "no-store" }).then(() => true, () => false);
-      const origin = globalThis.location?.origin;
-      if (isThere && origin) return this.#end("origin_not_allowed", `the broker does not let pages of ${origin} in: list it in server.allowed_origins`);
+      const origin = globalThis.origin ?? globalThis.location?.origin;
+      const what = origin === "null" ? "this page has no origin that could be listed, as one that is opened from the disk: serve it, as http://localhost:3000" : `the broker does not let pages of ${origin} in: list it in server.allowed_origins`;
+      if (isThere && origin) return this.#end("origin_not_allowed", what);
       const { code, message } = error.cause ?? {};
       const isPlain = /SSL|TLS|EPROTO/.test(code) && this.url.startsWith("https:");
       return this.#end("unreachable", isPlain ? `what answers at ${this.url} speaks no TLS: is it http://?` : `nothing answers at ${this.url}${message ? ` (${message})` : ""}`);
     }
+    const { checks, detail } = await answer.json().catch(() => ({}));
+    if (answer.ok && !checks) return this.#end("unreachable", `what answers at ${this.url} is a page, and no Fanfare broker: a proxy's? Else new Fanfare("http://localhost:8080") says where it is`);
     if (!answer.ok) {
-      const { checks = {}, detail } = await answer.json().catch(() => ({}));
-      const wrong = Object.values(checks).filter((said) => said !== "ok").join("; ");
+      const wrong = Object.values(checks ?? {}).filter((said) => said !== "ok").join("; ");
       return this.#end(answer.status === 503 ? "unavailable" : `http_${answer.status}`, detail ?? (wrong || `${this.url}health/ready answers ${answer.status}`));
     }
     this.#say({ op: "welcome", session: null, heartbeat: BEAT_S });

@@ -1,6 +1,6 @@
-import type { DataOf, Fanfare, Payloads, PublishOptions, Receipt } from "../fanfare.js";
+import type { DataOf, Fanfare, PatternIn, Payloads, Registered, Said, SentTo, TopicIn } from "../fanfare.js";
 import type {
-  Connection, Entries, Latest, LatestOptions, List, ListOptions, MapOptions, Presence, PresenceOptions, PublisherOptions, Reduced,
+  Connection, Entries, Latest, LatestOptions, List, ListOptions, MapOptions, Presence, PresenceOptions, Publish, PublisherOptions, Reduced,
   ReducedOptions, Store,
 } from "./stores.js";
 
@@ -8,7 +8,7 @@ import type {
 export declare function provideFanfare(fanfare: Fanfare<any>): void;
 
 /** The client that is provided, or the one that is given; throws where there is none. To be called while a component is set up. */
-export declare function useFanfare<Map extends Payloads = {}>(client?: Fanfare<Map>): Fanfare<Map>;
+export declare function useFanfare<Map extends Payloads = Registered>(client?: Fanfare<Map>): Fanfare<Map>;
 
 export interface Client<Map extends Payloads = any> {
   /** Another client than the one that is provided. */
@@ -30,25 +30,27 @@ export interface ShownList<Value> extends Shown<Value> {
 }
 
 /** The value of a topic. */
-export declare function useLatest<Map extends Payloads, const Text extends string>(topic: Wanted<Text>, options: Given<LatestOptions & { client: Fanfare<Map> }>): Shown<Latest<DataOf<Text, Map>>>;
-export declare function useLatest<Data = unknown>(topic: Wanted, options?: Given<LatestOptions & Client>): Shown<Latest<Data>>;
+export declare function useLatest<Data = never>(topic: Wanted<Said<Data>>, options?: Given<LatestOptions & Client>): Shown<Latest<Data>>;
+export declare function useLatest<const Text extends string, Map extends Payloads = Registered>(topic: Wanted<Text & TopicIn<Text, Map>>, options?: Given<LatestOptions & Client<Map>>): Shown<Latest<DataOf<Text, Map>>>;
 
 /** The values of all topics that match. */
-export declare function useMap<Map extends Payloads, const Text extends string>(pattern: Wanted<Text>, options: Given<MapOptions & { client: Fanfare<Map> }>): Shown<Entries<DataOf<Text, Map>>>;
-export declare function useMap<Data = unknown>(pattern: Wanted, options?: Given<MapOptions & Client>): Shown<Entries<Data>>;
+export declare function useMap<Data = never>(pattern: Wanted<Said<Data>>, options?: Given<MapOptions & Client>): Shown<Entries<Data>>;
+export declare function useMap<const Text extends string, Map extends Payloads = Registered>(pattern: Wanted<Text & PatternIn<Text, Map>>, options?: Given<MapOptions & Client<Map>>): Shown<Entries<DataOf<Text, Map>>>;
 
 /** A state of one's own that events change. */
-export declare function useEvents<State, Data = unknown>(pattern: Wanted, options: Given<ReducedOptions<State, Data> & Client>): Shown<Reduced<State>>;
+export declare function useEvents<State, Data = never>(pattern: Wanted<Said<Data>>, options: Given<ReducedOptions<State, Data> & Client>): Shown<Reduced<State>>;
+export declare function useEvents<State, const Text extends string, Map extends Payloads = Registered>(pattern: Wanted<Text & PatternIn<Text, Map>>, options: Given<ReducedOptions<State, DataOf<Text, Map>> & Client<Map>>): Shown<Reduced<State>>;
 
 /** The newest events, and those that come. */
-export declare function useEvents<Map extends Payloads, const Text extends string>(pattern: Wanted<Text>, options: Given<ListOptions & { client: Fanfare<Map> }>): ShownList<List<DataOf<Text, Map>>>;
-export declare function useEvents<Data = unknown>(pattern: Wanted, options?: Given<ListOptions & Client & { reduce?: undefined }>): ShownList<List<Data>>;
+export declare function useEvents<Data = never>(pattern: Wanted<Said<Data>>, options?: Given<ListOptions & { reduce?: undefined } & Client>): ShownList<List<Data>>;
+export declare function useEvents<const Text extends string, Map extends Payloads = Registered>(pattern: Wanted<Text & PatternIn<Text, Map>>, options?: Given<ListOptions & { reduce?: undefined } & Client<Map>>): ShownList<List<DataOf<Text, Map>>>;
 
 /** Who is in a topic whose rule has presence. */
-export declare function usePresence(topic: Wanted, options?: Given<PresenceOptions & Client>): Shown<Presence>;
+export declare function usePresence<const Text extends string, Map extends Payloads = Registered>(topic: Wanted<Text & TopicIn<Text, Map>>, options?: Given<PresenceOptions & Client<Map>>): Shown<Presence>;
 
 /** How the connection is. */
 export declare function useConnection(options?: Given<Client>): Shown<Connection>;
 
 /** What publishes to a topic, and resolves with the broker's answer. */
-export declare function usePublish<Data = unknown>(topic: Given<string>, options?: Given<PublisherOptions & Client>): (data?: Data, options?: PublishOptions) => Promise<Receipt>;
+export declare function usePublish<Data = never>(topic: Given<Said<Data>>, options?: Given<PublisherOptions & Client>): Publish<Data>;
+export declare function usePublish<const Text extends string, Map extends Payloads = Registered>(topic: Given<Text & TopicIn<Text, Map>>, options?: Given<PublisherOptions & Client<Map>>): Publish<SentTo<Text, Map>>;

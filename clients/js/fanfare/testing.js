@@ -383,7 +383,7 @@ export class TestBroker {
 
   #roll(topic) {
     if (![...this.#model.presence].some((pattern) => matcher(pattern)(topic))) {
-      return json(404, { code: "not_found", detail: `presence is off for ${topic}; a [[topics]] rule can turn it on` });
+      return json(404, { code: "not_found", setting: "topics.presence", detail: `presence is off for ${topic}; a [[topics]] rule can turn it on` });
     }
     return json(200, { members: this.#model.members((room) => room === `$presence.${topic}`).map(({ data }) => data) });
   }

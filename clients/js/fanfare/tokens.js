@@ -39,6 +39,9 @@ export class Tokens {
 
   /** `show()` asks for another token and shows it to the broker, where there is a connection; `tell(error)` is told that it failed. */
   constructor(source, show, tell) {
+    if (source && !/string|function/.test(typeof source)) {
+      throw Object.assign(new Error(`new Fanfare: token is to be a text or a function, not ${typeof source}`), { code: "invalid_option", final: true });
+    }
     this.#source = source;
     this.#show = show;
     this.#tell = tell;

@@ -1,7 +1,7 @@
 import type { App, MaybeRefOrGetter, ShallowRef } from "vue";
-import type { DataOf, Fanfare, Payloads, PublishOptions, Receipt } from "../fanfare.js";
+import type { DataOf, Fanfare, PatternIn, Payloads, Registered, Said, SentTo, TopicIn } from "../fanfare.js";
 import type {
-  Connection, Entries, Latest, LatestOptions, List, ListOptions, MapOptions, Presence, PresenceOptions, PublisherOptions, Reduced,
+  Connection, Entries, Latest, LatestOptions, List, ListOptions, MapOptions, Presence, PresenceOptions, Publish, PublisherOptions, Reduced,
   ReducedOptions,
 } from "./stores.js";
 
@@ -12,7 +12,7 @@ export declare const fanfarePlugin: { install(app: App, fanfare: Fanfare<any>): 
 export declare function provideFanfare(fanfare: Fanfare<any>): void;
 
 /** The client that is provided, or the one that is given; throws where there is none. */
-export declare function useFanfare<Map extends Payloads = {}>(client?: Fanfare<Map>): Fanfare<Map>;
+export declare function useFanfare<Map extends Payloads = Registered>(client?: Fanfare<Map>): Fanfare<Map>;
 
 export interface Client<Map extends Payloads = any> {
   /** Another client than the one that is provided. */
@@ -34,25 +34,27 @@ export interface Older {
 }
 
 /** The value of a topic. */
-export declare function useLatest<Map extends Payloads, const Text extends string>(topic: Wanted<Text>, options: MaybeRefOrGetter<LatestOptions & { client: Fanfare<Map> }>): Shown<Latest<DataOf<Text, Map>>>;
-export declare function useLatest<Data = unknown>(topic: Wanted, options?: MaybeRefOrGetter<LatestOptions & Client>): Shown<Latest<Data>>;
+export declare function useLatest<Data = never>(topic: Wanted<Said<Data>>, options?: MaybeRefOrGetter<LatestOptions & Client>): Shown<Latest<Data>>;
+export declare function useLatest<const Text extends string, Map extends Payloads = Registered>(topic: Wanted<Text & TopicIn<Text, Map>>, options?: MaybeRefOrGetter<LatestOptions & Client<Map>>): Shown<Latest<DataOf<Text, Map>>>;
 
 /** The values of all topics that match. */
-export declare function useMap<Map extends Payloads, const Text extends string>(pattern: Wanted<Text>, options: MaybeRefOrGetter<MapOptions & { client: Fanfare<Map> }>): Shown<Entries<DataOf<Text, Map>>>;
-export declare function useMap<Data = unknown>(pattern: Wanted, options?: MaybeRefOrGetter<MapOptions & Client>): Shown<Entries<Data>>;
+export declare function useMap<Data = never>(pattern: Wanted<Said<Data>>, options?: MaybeRefOrGetter<MapOptions & Client>): Shown<Entries<Data>>;
+export declare function useMap<const Text extends string, Map extends Payloads = Registered>(pattern: Wanted<Text & PatternIn<Text, Map>>, options?: MaybeRefOrGetter<MapOptions & Client<Map>>): Shown<Entries<DataOf<Text, Map>>>;
 
 /** A state of one's own that events change. */
-export declare function useEvents<State, Data = unknown>(pattern: Wanted, options: MaybeRefOrGetter<ReducedOptions<State, Data> & Client>): Shown<Reduced<State>>;
+export declare function useEvents<State, Data = never>(pattern: Wanted<Said<Data>>, options: MaybeRefOrGetter<ReducedOptions<State, Data> & Client>): Shown<Reduced<State>>;
+export declare function useEvents<State, const Text extends string, Map extends Payloads = Registered>(pattern: Wanted<Text & PatternIn<Text, Map>>, options: MaybeRefOrGetter<ReducedOptions<State, DataOf<Text, Map>> & Client<Map>>): Shown<Reduced<State>>;
 
 /** The newest events, and those that come. */
-export declare function useEvents<Map extends Payloads, const Text extends string>(pattern: Wanted<Text>, options: MaybeRefOrGetter<ListOptions & { client: Fanfare<Map> }>): ShownList<List<DataOf<Text, Map>>>;
-export declare function useEvents<Data = unknown>(pattern: Wanted, options?: MaybeRefOrGetter<ListOptions & Client & { reduce?: undefined }>): ShownList<List<Data>>;
+export declare function useEvents<Data = never>(pattern: Wanted<Said<Data>>, options?: MaybeRefOrGetter<ListOptions & { reduce?: undefined } & Client>): ShownList<List<Data>>;
+export declare function useEvents<const Text extends string, Map extends Payloads = Registered>(pattern: Wanted<Text & PatternIn<Text, Map>>, options?: MaybeRefOrGetter<ListOptions & { reduce?: undefined } & Client<Map>>): ShownList<List<DataOf<Text, Map>>>;
 
 /** Who is in a topic whose rule has presence. */
-export declare function usePresence(topic: Wanted, options?: MaybeRefOrGetter<PresenceOptions & Client>): Shown<Presence>;
+export declare function usePresence<const Text extends string, Map extends Payloads = Registered>(topic: Wanted<Text & TopicIn<Text, Map>>, options?: MaybeRefOrGetter<PresenceOptions & Client<Map>>): Shown<Presence>;
 
 /** How the connection is. */
 export declare function useConnection(options?: MaybeRefOrGetter<Client>): Shown<Connection>;
 
 /** What publishes to a topic, and resolves with the broker's answer. */
-export declare function usePublish<Data = unknown>(topic: MaybeRefOrGetter<string>, options?: MaybeRefOrGetter<PublisherOptions & Client>): (data?: Data, options?: PublishOptions) => Promise<Receipt>;
+export declare function usePublish<Data = never>(topic: MaybeRefOrGetter<Said<Data>>, options?: MaybeRefOrGetter<PublisherOptions & Client>): Publish<Data>;
+export declare function usePublish<const Text extends string, Map extends Payloads = Registered>(topic: MaybeRefOrGetter<Text & TopicIn<Text, Map>>, options?: MaybeRefOrGetter<PublisherOptions & Client<Map>>): Publish<SentTo<Text, Map>>;

@@ -45,6 +45,7 @@ const WRONG = [
   [{ raw: true }, /raw; it is one of the client: new Fanfare\(url, \{ raw \}\)/],
   ...["maxRate", "tail", "last", "buffer"].flatMap((name) => [0, NaN, -1, "x"].map((value) => [{ [name]: value }, new RegExp(`${name} is to be a number above 0, not "?${value}`)])),
   ...["onLive", "onGap", "onError"].map((name) => [{ [name]: 5 }, new RegExp(`${name} is to be a function, not 5`)]),
+  ...["maxRate", "tail", "last", "buffer"].map((name) => [{ [name]: "5" }, new RegExp(`${name} is to be a number above 0, not "5"`)]),
   [{ tail: 5, snapshot: true }, /tail and snapshot exclude each other/],
   [{ tail: 5, last: 5 }, /tail and last exclude each other/],
 ];
@@ -70,6 +71,33 @@ test("an option of a subscription that is misspelt, of another kind, or contradi
   }
 });
 
+test("R24 a loop that is to overflow in a way that there is none is refused by name, and subscribes to nothing", options, async (t) => {
+  const { fanfare, is, broker } = modelClient(t);
+  fanfare.subscribe("b", () => {});
+  for (const overflow of ["drop", 5]) {
+    await assert.rejects(async () => { for await (const _ of fanfare.subscribe("a", { overflow })); }, { code: "invalid_option", message: /overflow is to be "throw", "latest" or "drop-oldest", not ("drop"|5)/ });
+  }
+  await is("live");
+  await eventually(() => !broker.session.live.has("a"));
+});
+
+test("what goes to the broker as it is said is refused by it, by name, and stops nothing else", options, async (t) => {
+  const broker = await startBroker(t);
+  for (const [wrong, message] of [[{ snapshot: "yes" }, /snapshot/], [{ snapshot: 1 }, /snapshot/], [{ since: 5 }, /since/], [{ since: "a while ago" }, /since/], [{ last: true }, /last/]]) {
+    const { fanfare, errors, is } = client(t, broker.url);
+    const got = [];
+    fanfare.subscribe("a", wrong, () => {});
+    fanfare.subscribe("b", ({ data }) => got.push(data));
+    await is("live");
+    await publish(broker, "b", 1);
+    await eventually(() => got.length === 1 && errors.length === 1);
+    assert.match(errors[0].code, /^(bad_request|invalid_cursor)$/);
+    assert.deepEqual(errors[0].pattern, "a");
+    assert.match(errors[0].message, message);
+    fanfare.close();
+  }
+});
+
 test("options of a subscription that say nothing, or what they may, are heeded", options, async (t) => {
   const { fanfare, errors } = modelClient(t);
   const { signal } = new AbortController();
@@ -87,6 +115,11 @@ test("an option of a client that is misspelt or of another kind is refused befor
     [{ tokens: "x" }, /new Fanfare: no option is called tokens; is it token\?/],
     [{ WebSocket: "x" }, /WebSocket is to be a class, not "x"/],
     [{ parse: "x" }, /parse is to be a function, not "x"/],
+    [{ raw: "yes" }, /raw is to be true or false, not "yes"/],
+    [{ schemas: 5 }, /schemas is to be an object of schemas, by topic or pattern, not 5/],
+    [{ schemas: { a: "string" } }, /schemas is to be an object of schemas, by topic or pattern, not an object/],
+    ...["x", "5000", -5, NaN].map((idleClose) => [{ idleClose }, /idleClose is to be milliseconds, not /]),
+    ...[5, {}, true].map((token) => [{ token }, /token is to be a text or a function, not /]),
     [{ snapshot: true }, /snapshot; it is one of a subscription: subscribe\(pattern, \{ snapshot \}\)/],
   ]) {
     const { fanfare, is, errors, opened } = modelClient(t, wrong);
@@ -98,6 +131,10 @@ test("an option of a client that is misspelt or of another kind is refused befor
     assert.match(errors[0].message, message);
     assert.equal(opened.length, 0);
   }
+  await assert.rejects(modelClient(t, { queue: "yes" }).fanfare.publish("a", 1), { name: "TypeError", code: "invalid_option", message: "publish: queue is to be boolean, not yes" });
+  const undefinedOnes = modelClient(t, { idleClose: undefined, schemas: null, raw: null, token: null });
+  await undefinedOnes.fanfare.publish("a", 1);
+  assert.deepEqual(undefinedOnes.errors, []);
   const { fanfare, errors } = modelClient(t, { token: undefined, idleClose: 0, queue: false, raw: false, parse: undefined, schemas: undefined, read: JSON.parse, write: JSON.stringify });
   await fanfare.publish("a", 1);
   assert.deepEqual(errors, []);

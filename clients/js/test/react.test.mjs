@@ -30,7 +30,7 @@ function render(t, element) {
 
 const within = (fanfare, ...children) => h(FanfareProvider, { client: fanfare }, ...children);
 
-test("R6 and R30 StrictMode sends one subscribe and no unsubscribe, and unmounting gives it back", options, async (t) => {
+test("R6, R30 and R33 StrictMode sends one subscribe and no unsubscribe, and unmounting gives it back", options, async (t) => {
   const broker = await startBroker(t);
   await publish(broker, "cpu", 41);
   const WebSocket = watchedSocket();
@@ -171,7 +171,7 @@ test("R30 what renders for long, and is interrupted, shows one moment of all sto
   assert.deepEqual(torn, []);
 });
 
-test("R30 each hook with a broker that comes and goes; what is not wanted yet is not asked for", options, async (t) => {
+test("R30 and R33 each hook with a broker that comes and goes; what is not wanted yet is not asked for", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_TOPICS: '[{match = "room", presence = true}]' });
   const proxy = await startProxy(t, broker.port);
   for (let n = 0; n < 9; n++) await publish(broker, `a.${n}`, n);

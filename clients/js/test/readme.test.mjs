@@ -1,34 +1,58 @@
-// What the README prints of live state works as printed. (Its first example and the one for React are run in a browser.)
+// What the README prints works as printed. (What is of pages is run in a browser, by `tests/browser`.)
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { eventually, publish, startBroker } from "./harness.mjs";
+import { promisify } from "node:util";
+import { eventually, publish, startBroker, tokenFor } from "./harness.mjs";
 
 const HERE = fileURLToPath(new URL("..", import.meta.url));
 const options = { timeout: 60_000 };
-const [, section] = /## Live state\n([^]*?)\n## /.exec(await readFile(join(HERE, "README.md"), "utf8"));
+const README = await readFile(join(HERE, "README.md"), "utf8");
+const blocks = [...README.matchAll(/```(\w+)\n([^]*?)```/g)].map(([, language, text]) => ({ language, text }));
+const [, section] = /## Live state\n([^]*?)\n## /.exec(README);
 const [imports, ...snippets] = [...section.matchAll(/```js\n([^]*?)```/g)].map(([, text]) => text);
 
-/** Runs a snippet as a program of its own; returns the lines that it prints. */
-async function run(t, snippet, addresses) {
+/** The one block of the README that has these words. */
+function blockWith(words) {
+  const found = blocks.filter(({ text }) => text.includes(words));
+  assert.equal(found.length, 1, words);
+  return found[0].text;
+}
+
+/** A folder of a project's that has the client and these packages beside it. */
+async function startProject(t, ...packages) {
   const folder = await mkdtemp(join(tmpdir(), "fanfare-readme-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   await mkdir(join(folder, "node_modules"));
   await symlink(HERE, join(folder, "node_modules/fanfare"));
-  let text = imports + snippet;
+  for (const name of packages) await symlink(join(HERE, "node_modules", name), join(folder, "node_modules", name));
+  return folder;
+}
+
+async function freePort() {
+  const server = createServer();
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  const { port } = server.address();
+  await new Promise((closed) => server.close(closed));
+  return port;
+}
+
+/** Runs a program as a project has it; returns the lines that it prints. */
+async function run(t, text, addresses, env) {
+  const folder = await startProject(t, "zod");
   for (const [printed, real] of Object.entries(addresses)) text = text.replaceAll(printed, real);
   await writeFile(join(folder, "main.mjs"), text);
-  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", "main.mjs"], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, ["--experimental-websocket", "--no-warnings", "main.mjs"], { cwd: folder, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
   t.after(() => child.kill());
   let printed = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (piece) => { printed += piece; });
-  return { prints: (line) => eventually(() => printed.split("\n").includes(line), line).catch(() => assert.fail(`it does not print ${line}, but\n${printed}`)) };
+  return { printed: () => printed, prints: (line) => eventually(() => printed.split("\n").includes(line), line).catch(() => assert.fail(`it does not print ${line}, but\n${printed}`)) };
 }
 
 const snippetOf = (word) => {
@@ -39,7 +63,7 @@ const snippetOf = (word) => {
 
 test("R30 the README's snippets of live state work as printed", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_TOPICS: '[{match = "room.>", presence = true}]' });
-  const start = (word, more) => run(t, snippetOf(word), { "http://127.0.0.1:8080": broker.url, ...more });
+  const start = (word, more) => run(t, imports + snippetOf(word), { "http://127.0.0.1:8080": broker.url, ...more });
   assert.equal(snippets.length, 5);
   await publish(broker, "host.ada.cpu", { percent: 41 });
   for (const [n, total] of [7, 12].entries()) await publish(broker, `orders.${n}`, { total });
@@ -69,4 +93,74 @@ test("R30 the README's snippets of live state work as printed", options, async (
   await orders.prints("[ 12 ]");
   await chat.prints("[ 'one', 'two', 'three', 'four' ] false");
   await stock.prints("{ 'stock.7': 5, 'stock.8': 1 }");
+});
+
+test("R19 and R24 the README's server, its client with a token from there, and its loop work as printed", options, async (t) => {
+  const secret = "a-secret-for-this-test-and-no-other-0123456789";
+  const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: secret });
+  const own = { Authorization: `Bearer ${tokenFor(secret)}` };
+  for (const total of [7, 12]) await publish(broker, `orders.${total}`, { total }, own);
+  // Another port than the printed one, which somebody may have.
+  const port = await freePort();
+  const server = await run(t, blockWith("createHmac"), { "listen(3000)": `listen(${port}, () => console.log("serves"))` }, { FANFARE_AUTH_JWT_SECRET: secret });
+  await server.prints("serves");
+  const page = `{ const { fetch } = globalThis; globalThis.fetch = (url, ...more) => fetch(url === "/token" ? "http://127.0.0.1:${port}/token" : url, ...more); }\n`;
+  const loop = await run(t, page + blockWith('fetch("/token")') + blockWith("for await"), { "https://push.example": broker.url });
+  await loop.prints("orders.7 { total: 7 }");
+  await loop.prints("orders.12 { total: 12 }");
+  await publish(broker, "orders.7", { total: 8 }, own);
+  await loop.prints("orders.7 { total: 8 }");
+});
+
+test("R25 the README's schema works as printed, and says what is let through to the compiler", options, async (t) => {
+  const broker = await startBroker(t);
+  const program = await run(t, blockWith("z.object"), { "http://127.0.0.1:8080": broker.url });
+  await eventually(async () => {
+    await publish(broker, "orders.7", { total: "seven" });
+    await publish(broker, "orders.7", { total: 7 });
+    return program.printed().includes("7\n");
+  });
+  assert.match(program.printed(), /^Error: orders\.7 has other data: total: /m);
+  assert.doesNotMatch(program.printed(), /^seven$/m);
+  await compiles(t, `${blockWith("z.object")}
+    fanfare.subscribe("orders.7", ({ data: { total } }) => total.toFixed());
+    // @ts-expect-error a total is a number
+    fanfare.subscribe("orders.7", ({ data: { total } }) => total.length);`);
+});
+
+test("R25 what the README says once of all topics is what the compiler knows", options, async (t) => {
+  await compiles(t, `${blockWith("interface Register")}
+    import { useLatest } from "fanfare/react";
+    useLatest("orders.7").data?.total.toFixed();
+    // @ts-expect-error no such topic
+    useLatest("order.7");`);
+});
+
+/** Has the compiler read a module of a project's. */
+async function compiles(t, text) {
+  const folder = await startProject(t, "zod");
+  await writeFile(join(folder, "main.ts"), text);
+  await writeFile(join(folder, "tsconfig.json"), JSON.stringify({ extends: join(HERE, "test/types/tsconfig.json"), compilerOptions: { skipLibCheck: true }, include: ["main.ts"] }));
+  await promisify(execFile)(join(HERE, "node_modules/.bin/tsc"), ["--project", folder]).catch(({ stdout }) => assert.fail(stdout));
+}
+
+/** What runs the blocks that are of no test here, by words that are in no other block. */
+const ELSEWHERE = {
+  "clients/js/test/batches.test.mjs": ["publishAll(fanfare, [{"],
+  "clients/js/test/cbor.test.mjs": ["cbor({ queue: true })"],
+  "clients/js/test/testing.test.mjs": ["fakeTime: true", "@vitest-environment"],
+  "tests/browser/client.test.mjs": ['publish("demo.first"'],
+  "tests/browser/elements.test.mjs": ["<fanfare-value topic"],
+  "tests/browser/react.test.mjs": ["createRoot(document.body"],
+  "tests/browser/shared.test.mjs": ['shared("ada")'],
+  "tests/browser/svelte.test.mjs": ["<script module>"],
+  "tests/browser/vue.test.mjs": ['useLatest("host.ada.cpu", { client: fanfare });\n</script>\n\n<template>', "chat.more"],
+};
+
+test("R34 every block of code of the README is run by a test", options, async () => {
+  const here = [imports, ...snippets, ...['fetch("/token")', "createHmac", "for await", "z.object", "interface Register"].map(blockWith)];
+  const elsewhere = Object.values(ELSEWHERE).flat().map(blockWith);
+  const tested = new Set([...here, ...elsewhere]);
+  assert.deepEqual(blocks.filter(({ text }) => !tested.has(text)), []);
+  for (const path of Object.keys(ELSEWHERE)) assert.match(await readFile(join(HERE, "../..", path), "utf8"), /README/, path);
 });

@@ -126,7 +126,7 @@ test("R21 a publish over event streams that nobody answers is given up after 30 
 test("R21 a proxy's page in place of an event stream passes, and nothing is lost", options, async (t) => {
   const broker = await startBroker(t);
   let isPage = false;
-  const { url, server } = await startRelay(t, broker, (_, response) => isPage && response.writeHead(200, { "Content-Type": "text/html" }).end("<p>back soon</p>"));
+  const { url, server } = await startRelay(t, broker, ({ url }, response) => isPage && url.includes("/v1/sse") && response.writeHead(200, { "Content-Type": "text/html" }).end("<p>back soon</p>"));
   const { fanfare, is, errors, gaps } = client(t, url, without);
   const got = [];
   fanfare.subscribe("a", ({ data }) => got.push(data));
@@ -235,4 +235,15 @@ test("R20 a renewal over event streams is no change of state, asks once, and ref
   assert.deepEqual(got, got.map((_, at) => at));
   assert.deepEqual(states.map(({ state }) => state), ["connecting", "live"]);
   assert.deepEqual([asked, errors, gaps], [2, [], []]);
+});
+
+test("R14 what answers and is no broker is told from one, as a development server whose address was taken for the broker's", options, async (t) => {
+  const server = createServer((_, response) => response.setHeader("Content-Type", "text/html").end("<!doctype html><title>an app</title>"));
+  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
+  t.after(() => { server.closeAllConnections(); server.close(); });
+  const { fanfare, errors } = client(t, `http://127.0.0.1:${server.address().port}`, { WebSocket: null });
+  fanfare.subscribe("a", () => {});
+  await eventually(() => errors.length);
+  assert.equal(errors[0].code, "unreachable");
+  assert.match(errors[0].message, /is a page, and no Fanfare broker: a proxy's\? Else new Fanfare\("http:\/\/localhost:8080"\) says where it is/);
 });

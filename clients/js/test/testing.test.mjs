@@ -1,7 +1,13 @@
 // The broker for tests: what it has a client go through, in time that passes when the test says so.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { mock, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { Fanfare } from "../fanfare.js";
 import { TestBroker } from "../fanfare/testing.js";
 import { turns } from "../fanfare/faketime.js";
@@ -262,9 +268,21 @@ test("R27 what the README prints of testing works as printed", { timeout: 60_000
   assert.match(stdout, /^# pass 1$/m);
 });
 
-test("R27 the README's test of a React component passes as printed", async (t) => {
-  const { stdout } = await runPrinted(t, "fanfare/react");
-  assert.match(stdout, /^# pass 1$/m);
+test("R27 the README's tests of a React component pass in vitest as printed, with its timers and without, in any order", { timeout: 120_000 }, async (t) => {
+  const here = fileURLToPath(new URL("..", import.meta.url));
+  const folder = await mkdtemp(join(tmpdir(), "fanfare-vitest-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  await mkdir(join(folder, "node_modules"));
+  await symlink(here, join(folder, "node_modules/fanfare"));
+  for (const name of ["@testing-library", "jsdom", "react", "react-dom", "vitest"]) await symlink(join(here, "node_modules", name), join(folder, "node_modules", name));
+  const [, printed] = /```jsx\n([^`]*vitest-environment[^]*?)```/.exec(await readFile(join(here, "README.md"), "utf8"));
+  await writeFile(join(folder, "printed.test.jsx"), printed);
+  // What a component left to tell when its timers went away keeps nobody else waiting.
+  await writeFile(join(folder, "again.test.jsx"), printed.replace("  cleanup();\n", "  vi.useRealTimers();\n  cleanup();\n") + printed.slice(printed.indexOf("\ntest(")));
+  await writeFile(join(folder, "vitest.config.js"), 'export default { esbuild: { jsx: "automatic" } };');
+  const { stdout } = await promisify(execFile)(process.execPath, [join(here, "node_modules/vitest/vitest.mjs"), "run", "--reporter=tap-flat", "--no-file-parallelism"], { cwd: folder, env: { ...process.env, NODE_TEST_CONTEXT: "", CI: "1" } })
+    .catch(({ stdout, stderr }) => assert.fail(`${stdout}${stderr}`));
+  assert.equal(stdout.match(/^ok /gm)?.length, 6, stdout);
 });
 
 test("R27 presence that is off is told as a broker tells it", async (t) => {

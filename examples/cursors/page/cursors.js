@@ -19,22 +19,19 @@ async function guest() {
 const { user } = await guest();
 const fanfare = new Fanfare({ token: async () => (await guest()).token });
 
-// By user, which the broker holds others to, and by tab.
-const own = `cursors.${user}.${crypto.randomUUID()}`;
 // Ends with this tab, and is said again on each connection. Without a key, for the next value replaces it anyway.
-const put = publisher(fanfare, own, { bound: true, key: null, throttle: 1000 / RATE });
+const put = publisher(fanfare, `cursors.${user}.{session}`, { bound: true, key: null, throttle: 1000 / RATE });
 // While there is no connection nobody is to be told where the cursor has been meanwhile.
 const ignore = () => {};
 
 const board = new Board(user, {
   move: (x, y) => put([x, y]).catch(ignore),
   leave: () => put(undefined, { bound: false, removed: true }).catch(ignore),
-  click: (x, y) => fanfare.publish(`clicks.${fanfare.session}`, [x, y], { except: true }).catch(ignore),
+  click: (x, y) => fanfare.publish("clicks.{session}", [x, y], { except: true }).catch(ignore),
 });
 
 map(fanfare, "cursors.*.*", { maxRate: RATE }).subscribe(({ entries }) => {
-  const others = [...entries].filter(([topic]) => topic !== own);
-  board.show(others.map(([topic, { data }]) => [topic, topic.split(".")[1], data]));
+  board.show([...entries.values()].filter(({ own }) => !own).map(({ topic, data, from }) => [topic, from.user, data]));
 });
 fanfare.subscribe("clicks.*", ({ data, from }) => board.ripple(data, from.user));
 connection(fanfare).subscribe(({ state }) => board.say(state));

@@ -25,6 +25,18 @@ const order = vue.useLatest<Order>(ref<string | null>(null), { maxRate: 5 });
 is<Equal<typeof order.value, Latest<Order>>>();
 const unknown = vue.useLatest(() => "orders.7");
 is<Equal<typeof unknown.value.data, unknown>>();
+// @ts-expect-error no such topic in the map
+vue.useLatest("mtod", { client: fanfare });
+// @ts-expect-error nor such a pattern
+vue.useMap("order.*", { client: fanfare });
+// @ts-expect-error nor where the options are read from what changes
+vue.useEvents("order.*", () => ({ client: fanfare, tail: 20 }));
+// @ts-expect-error nor such a room
+vue.usePresence("room.a", { client: fanfare });
+// @ts-expect-error a motd is a text
+vue.usePublish("motd", { client: fanfare })(7);
+const sum = vue.useEvents("orders.7", { client: fanfare, initial: 0, reduce: (before, { data }) => before + data.total });
+is<Equal<typeof sum.value.state, number | undefined>>();
 // @ts-expect-error what a store shows is not changed
 motd.value = motd.value;
 const log = vue.useEvents("orders.*", () => ({ client: fanfare, tail: 20 }));
@@ -46,5 +58,18 @@ is<Equal<typeof orders.current.entries, ReadonlyMap<string, Event<Order>>>>();
 svelte.useEvents("orders.*", { client: fanfare, tail: 20 }).older().then(() => {});
 svelte.usePublish<Order>(() => "orders.7")({ id: 7, total: 1 }).then(({ id }) => id);
 svelte.useConnection().current.state.length;
+const paid = svelte.useEvents("orders.7", { client: fanfare, initial: 0, reduce: (before, { data }) => before + data.total });
+is<Equal<typeof paid.current.state, number | undefined>>();
+svelte.usePublish(() => "motd" as const, { client: fanfare })("hello");
+// @ts-expect-error a motd is a text
+svelte.usePublish("motd", { client: fanfare })(7);
+// @ts-expect-error no such topic in the map
+svelte.useLatest(() => "mtod", { client: fanfare });
+// @ts-expect-error nor such a pattern
+svelte.useMap("order.*", { client: fanfare });
+// @ts-expect-error nor such a pattern
+svelte.useEvents("order.*", () => ({ client: fanfare }));
+// @ts-expect-error nor such a room
+svelte.usePresence("room.a", { client: fanfare });
 // @ts-expect-error a snapshot is not changed
 text.current = text.current;

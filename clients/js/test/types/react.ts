@@ -30,6 +30,27 @@ export function Page({ topic }: { topic: string | null }) {
   const publish = usePublish<Cpu>("host.ada.cpu", { throttle: 50 });
   publish({ percent: 1 }).then(({ id }) => id);
   useFanfare().reconnect();
+  const all = useMap("host.*.cpu", { client, maxRate: 5 });
+  is<Equal<typeof all.entries, ReadonlyMap<string, Event<Cpu>>>>();
+  const sum = useEvents("host.ada.cpu", { client, initial: 0, reduce: (before, { data }) => before + data.percent });
+  is<Equal<typeof sum.state, number | undefined>>();
+  const list = useEvents("host.>", { client });
+  is<Equal<typeof list.events, readonly Event<unknown>[]>>();
+  usePublish("host.ada.cpu", { client, throttle: 50 })({ percent: 1 });
+  // @ts-expect-error the map says what is published there
+  usePublish("host.ada.cpu", { client })({ percent: "1" });
+  // @ts-expect-error no such topic in the map
+  useLatest("hots.ada.cpu", { client });
+  // @ts-expect-error one value is of one topic, of whatever client
+  useLatest("host.*.cpu");
+  // @ts-expect-error no such pattern in the map
+  useMap("host.*", { client });
+  // @ts-expect-error no such pattern in the map
+  useEvents("host.*.memory", { client, tail: 5 });
+  // @ts-expect-error what has no `percent` in the map
+  useEvents("host.ada.cpu", { client, initial: 0, reduce: (before, { data }) => before + data.per_cent });
+  // @ts-expect-error no such topic in the map
+  usePresence("room", { client });
   // @ts-expect-error no such option
   useLatest("a", { rate: 5 });
   // @ts-expect-error what it publishes is typed

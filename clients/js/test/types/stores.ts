@@ -48,3 +48,20 @@ const total = reduced(typed, "orders.*", {
 });
 is<Equal<typeof total.current.state, number | undefined>>();
 publisher<Order>(plain, "orders.7", { throttle: 50, bound: true })({ id: 7, total: 1 }).then(({ id }) => id);
+publisher(typed, "orders.7")({ id: 7, total: 1 }).then(({ id }) => id);
+publisher(typed, "motd", { throttle: 50 })(undefined, { removed: true });
+publisher(plain, "anything")([1, "two"]);
+// @ts-expect-error a motd is a text
+publisher(typed, "motd")(7);
+// @ts-expect-error no such topic in the map
+publisher(typed, "mtod");
+// @ts-expect-error one publishes to a topic
+publisher(plain, "orders.*");
+// @ts-expect-error no such pattern in the map
+reduced(typed, "order.*", { initial: 0, reduce: (sum: number) => sum + 1 });
+// @ts-expect-error an order has no text
+reduced(typed, "orders.*", { initial: 0, reduce: (sum, { data }) => sum + data.text.length });
+reduced<number, Order>(typed, "anything", { initial: 0, reduce: (sum, { data }) => sum + data.total }).current.state?.toFixed();
+// @ts-expect-error no such room in the map
+presence(typed, "room.a");
+presence(new Fanfare<{ "room.>": string }>(), "room.a");
