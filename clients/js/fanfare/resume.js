@@ -317,7 +317,8 @@ export class Resume {
       if (moved && mode === Infinity) this.#advance(lane, true, moved);
       this.#advance(lane, mode === Infinity, cursor);
     }
-    this.#advanceBoth(lane, cursor);
+    // Where tabs share a connection, what they get all of may be further than what still waits for a slow screen.
+    if (asked?.mode !== Infinity) this.#advanceBoth(lane, cursor);
     for (const subscription of asked?.group ?? this.subscriptions) {
       if (!this.subscriptions.has(subscription) || !asked && (subscription.phase !== "live" || subscription.lane !== lane)) continue;
       subscription.lane = lane;
