@@ -301,8 +301,9 @@ export class Fanfare {
     if (!link?.isOpen) return;
     let request;
     while ((request = this.#resume.next(link.nextRef()))) link.send(request);
-    while ((request = this.#publishing?.next(() => link.nextRef(), link.session))) link.send(request);
+    // Asked before: a pause that ends between the two would be waited for by nobody.
     const pauseMs = this.#publishing?.pauseMs;
+    while ((request = this.#publishing?.next(() => link.nextRef(), link.session))) link.send(request);
     if (pauseMs) this.#later("publish", pauseMs, () => this.#drive());
     if (!this.#isLive && this.#resume.settled) {
       this.#isLive = true;

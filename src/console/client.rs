@@ -1,8 +1,8 @@
 //! The broker's own client, which it serves to the pages that talk to it (`clients/js`).
 //!
-//! What is served is the source line by line, without indentation, the lines that are comments and the spaces that mean nothing, and with
-//! short names for what is private to a class, which would be more than a third of what each page loads; and the modules that every page
-//! needs are one, or it would ask for one after the other. Types keep their comments, for editors show them.
+//! What is served is the source without indentation, the lines that are comments and the spaces and ends of lines that mean nothing, and
+//! with short names for what is private to a class, which would be more than a third of what each page loads; and the modules that every
+//! page needs are one, or it would ask for one after the other. Types keep their comments, for editors show them.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -115,7 +115,7 @@ impl Module {
 
     fn prepare(&self) -> (Packed, EntityTag) {
         let text = match self.content_type {
-            JAVASCRIPT => with_short_names(&joined(self.sources)),
+            JAVASCRIPT => with_short_names(&with_long_lines(&joined(self.sources))),
             _ => self.sources.concat(),
         };
         let mut of_text = [0; 32];
@@ -190,6 +190,23 @@ fn tight(line: &str) -> String {
     if quote.is_some() { line.to_owned() } else { tight }
 }
 
+/// A script without the ends of lines behind which a statement, a list or a block goes on. What is imported and exported keeps its line, as
+/// does one that may have a comment.
+fn with_long_lines(script: &str) -> String {
+    let goes_on = |line: &str| line.ends_with([';', ',', '{']) && !line.contains("//");
+    let stands_alone = |line: &str| line.starts_with("import") || line.starts_with("export");
+    let mut long = String::with_capacity(script.len());
+    let mut lines = script.lines().peekable();
+    while let Some(line) = lines.next() {
+        long.push_str(line);
+        let is_before = lines.peek().is_some_and(|next| !stands_alone(next));
+        if !(is_before && goes_on(line)) || stands_alone(line) {
+            long.push('\n');
+        }
+    }
+    long
+}
+
 /// A script with `#a`, `#b` and so on for the private names of its classes, which nobody else can name. Only what is asked of an object
 /// somewhere (`this.#name`) is one; anything else with such a sign stays.
 fn with_short_names(script: &str) -> String {
@@ -252,6 +269,13 @@ mod tests {
         assert_eq!(tight("a = b / c"), "a = b / c");
         assert_eq!(tight("a = /x : y/.test(b)"), "a = /x : y/.test(b)");
         assert_eq!(tight("a - -b + +c"), "a - -b + +c");
+    }
+
+    #[test]
+    fn lines_that_go_on_are_one_but_imports_exports_and_those_with_comments() {
+        let script = "import a from \"a\";\nb;\nc(d,\ne);\nif(f){\ng;\n}\nh; // i;\nj;\nexport{b};\n";
+        let long = "import a from \"a\";\nb;c(d,e);if(f){g;}\nh; // i;\nj;\nexport{b};\n";
+        assert_eq!(with_long_lines(script), long);
     }
 
     /// What is left out is found line by line: a text that goes over lines would lose spaces and indentation.

@@ -241,3 +241,40 @@ test("R21 where WebSockets do not come through event streams do, and the tab rem
   await is(page, "live");
   assert.equal(proxy.handshakes, before, "no WebSocket was tried first");
 });
+
+test("R33 10,000 events a second come into a page each once and in order, and its memory is flat", options, async (t) => {
+  const rate = 10_000, seconds = 3, batch = 500;
+  const broker = await startBroker(t, { env: { FANFARE_HISTORY_STORAGE: "memory" } });
+  const { page } = await openPage(t, browser, await startPages(t, clientPage(broker.url)));
+  await is(page, "live");
+  await page.evaluate(() => {
+    Object.assign(globalThis, { all: 0, isInOrder: true });
+    globalThis.fanfare.subscribe("rate", ({ data }) => { globalThis.isInOrder &&= data === globalThis.all++; });
+    return globalThis.fanfare.ready();
+  });
+  await is(page, "live");
+  const { send, detach } = await page.context().newCDPSession(page).then((session) => ({ send: (name) => session.send(name), detach: () => session.detach() }));
+  const heap = async () => {
+    await send("HeapProfiler.collectGarbage");
+    return (await send("Runtime.getHeapUsage")).usedSize;
+  };
+  const publishAtRate = async (from, to) => {
+    const begun = performance.now();
+    for (let n = from; n < to; n += batch) {
+      const dueMs = (n - from) / rate * 1000 - (performance.now() - begun);
+      if (dueMs > 0) await new Promise((next) => setTimeout(next, dueMs));
+      const events = Array.from({ length: batch }, (_, at) => ({ topic: "rate", data: n + at }));
+      const answer = await fetch(`${broker.url}/v1/events`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ events }) });
+      assert.equal(answer.status, 201);
+    }
+    await eventuallyIn(page, (wanted) => globalThis.all === wanted, to);
+  };
+  await publishAtRate(0, rate);
+  const before = await heap();
+  await publishAtRate(rate, rate + seconds * rate);
+  const more = await heap() - before;
+  await detach();
+  t.diagnostic(`${more} bytes more`);
+  assert.ok(more < 4_000_000, `${more} bytes more`);
+  assert.deepEqual(await page.evaluate(() => [globalThis.isInOrder, globalThis.gaps, globalThis.states.filter(({ state }) => state === "waiting")]), [true, [], []]);
+});

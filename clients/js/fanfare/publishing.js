@@ -50,6 +50,8 @@ export class Publishing {
   /** Topic → the value that this session holds there. */
   #bound = new Map();
   #notBefore = 0;
+  /** Nothing that waits may go before something changes. */
+  #isStuck = false;
   /** The sessions that published, and the ids of what was acknowledged: the newest of them. */
   #sessions = new Set();
   #ids = new Set();
@@ -95,7 +97,7 @@ export class Publishing {
     const isOfSession = topic.includes("{session}");
     return new Promise((resolve, reject) => {
       if (this.#waiting.length + this.#asked.size >= MOST) return reject(failed("too_many", `${MOST} publishes wait already`));
-      const item = { topic, textFor, key, isOfSession, resolve, reject, order: this.#published++ };
+      const item = { topic, textFor, key, queue, isOfSession, resolve, reject, order: this.#published++ };
       const give = (code, why) => this.#drop(item, item.sent ? failed("outcome_unknown", `${why}, perhaps behind the event`) : failed(code, why));
       const abort = () => give("aborted", "given up");
       if (signal?.aborted) return reject(failed("aborted", "given up"));
@@ -103,10 +105,12 @@ export class Publishing {
       if (timeout) item.timer = setTimeout(() => give("timeout", `no answer within ${timeout / 1000} s`), timeout);
       item.done = () => { clearTimeout(item.timer); signal?.removeEventListener("abort", abort); };
       this.#waiting.push(item);
+      this.#isStuck = false;
     });
   }
 
   #drop(item, error) {
+    this.#isStuck = false;
     item.done();
     this.#waiting = this.#waiting.filter((each) => each !== item);
     for (const [ref, each] of this.#asked) if (each === item) this.#asked.delete(ref);
@@ -115,13 +119,30 @@ export class Publishing {
 
   /** The next text to send, or nothing; `nextRef` numbers it. */
   next(nextRef, session) {
-    if (!this.#waiting.length || this.#asked.size >= WINDOW || this.pauseMs) return null;
-    const item = this.#waiting.shift();
+    if (this.#isStuck || !this.#waiting.length || this.#asked.size >= WINDOW || this.pauseMs) return null;
+    const at = this.#turn();
+    this.#isStuck = at < 0;
+    if (this.#isStuck) return null;
+    const [item] = this.#waiting.splice(at, 1);
     const ref = nextRef();
+    // What is sent again, or is to arrive however long that takes, has its topic to itself: what was behind it could else be stored before it.
+    item.isAlone = item.key && (item.queue || item.sent);
     item.sent = true;
     this.#asked.set(ref, item);
     if (session) this.#remember(this.#sessions, session);
     return `{"op":"publish","ref":${ref},${item.textFor(session)}`;
+  }
+
+  /** Which of those that wait goes next, or -1: those of a topic keep their order. */
+  #turn() {
+    const asked = [...this.#asked.values()];
+    const isAway = new Set(asked.map(({ topic }) => topic));
+    const isTaken = new Set(asked.filter(({ isAlone }) => isAlone).map(({ topic }) => topic));
+    return this.#waiting.findIndex(({ topic, sent }) => {
+      const isFree = !isTaken.has(topic) && !(sent && isAway.has(topic));
+      isTaken.add(topic);
+      return isFree;
+    });
   }
 
   #remember(set, value) {
@@ -174,7 +195,9 @@ export class Publishing {
   #answer({ op, ref, code, message, ...rest }) {
     const item = this.#asked.get(ref);
     this.#asked.delete(ref);
+    this.#isStuck = false;
     if (op === "error" && PASSING.has(code) && item.key) {
+      item.refusal = { code, message };
       this.#again([item]);
       // Not by the time of day, which may be set back.
       this.#notBefore = performance.now() + 500 + 1000 * Math.random();
@@ -182,8 +205,11 @@ export class Publishing {
     }
     item.done();
     if (rest.id) this.#remember(this.#ids, rest.id);
-    if (op === "ack") item.resolve(rest);
-    else item.reject(failed(code, message, rest));
+    if (op === "error") return item.reject(failed(code, message, rest));
+    item.resolve(rest);
+    // What was refused before it and is behind it now would take the place of something newer.
+    const isPast = ({ topic, order, refusal }) => refusal && topic === item.topic && order < item.order;
+    for (const past of this.#waiting.filter(isPast)) this.#drop(past, failed(past.refusal.code, `${past.refusal.message}; and what was published behind it on ${item.topic} is stored`));
   }
 
   /**
@@ -202,6 +228,7 @@ export class Publishing {
 
   /** Sends items again: refused one by one, they would else go out the last one first. */
   #again(items) {
+    this.#isStuck = false;
     this.#waiting = [...items, ...this.#waiting].sort((one, other) => one.order - other.order);
   }
 

@@ -81,7 +81,7 @@ export class Resume {
     for (const subscription of this.subscriptions) {
       const { phase, lane, pattern, heals } = subscription;
       // A gap is behind its place already, and the current values that follow it may not have come.
-      if (phase === "live") subscription.at = heals ? undefined : this.#placeOf(lane, this.#wire.get(pattern)?.mode === Infinity) ?? subscription.at;
+      if (phase === "live") subscription.at = heals ? undefined : this.#placeOf(lane, this.#getsAll(subscription)) ?? subscription.at;
       else if (phase === "asked") subscription.at = this.#asked?.moved ?? subscription.at;
       this.#startOver(subscription);
       // So what came of other topics than the gap named is gone as well.
@@ -212,6 +212,11 @@ export class Resume {
     return frame;
   }
 
+  /** Whether the broker was asked for all of its pattern; in a lane of its own, whatever another lane has of it. */
+  #getsAll({ pattern, lane }) {
+    return lane ? !!this.#placeOf(lane, true) : this.#wire.get(pattern)?.mode === Infinity;
+  }
+
   #placeOf(lane, isAll) {
     return this.#places.get(lane)?.[isAll];
   }
@@ -225,7 +230,8 @@ export class Resume {
   #advanceBoth(lane, cursor) {
     for (const isAll of [true, false]) if (this.#placeOf(lane, isAll)) this.#advance(lane, isAll, cursor);
     const place = this.#placeOf(lane, false) ?? cursor;
-    for (const { shown } of this.subscriptions) for (const [topic, id] of shown) if (!isLater(id, place)) shown.delete(topic);
+    // What is not live begins at a place of its own, which may lie below.
+    for (const { shown, phase, lane: own } of this.subscriptions) for (const [topic, id] of shown) if (phase === "live" && own === lane && !isLater(id, place)) shown.delete(topic);
   }
 
   /** Takes what the broker says. Of a `gap`, returns the patterns that it is of. */
@@ -251,11 +257,13 @@ export class Resume {
       const { phase, pattern, latest, shown, heals } = subscription;
       if (!this.subscriptions.has(subscription)) continue;
       const isNewer = latest && id && isLater(id, shown.get(topic) ?? this.#placeOf(lane, false));
-      let isHeard = ofAsked && phase === "asked";
+      // Who was shown something newer has no use for it, though the pattern be asked for anew for somebody who gets all.
+      const isFresh = isNewer || !id || !shown.has(topic);
+      let isHeard = ofAsked && phase === "asked" && (snapshot || isFresh);
       if (phase === "live" && subscription.lane === lane) {
-        // Who gets all has had what still waits for a slow screen; and who was shown something newer has no use for it.
-        const getsAll = this.#wire.get(pattern)?.mode === Infinity;
-        isHeard = !isReplay && !(conflated && getsAll) && (snapshot ? heals : isNewer || !id || !shown.has(topic))
+        // Who gets all has had what still waits for a slow screen.
+        const getsAll = this.#getsAll(subscription);
+        isHeard = !isReplay && !(conflated && getsAll) && (snapshot ? heals : isFresh)
           // What waits is not sent any more once a newer value of the topic is sent, whoever it was for.
           || isNewest && !this.lanes && isNewer && !getsAll;
       }
@@ -309,7 +317,8 @@ export class Resume {
       if (moved && mode === Infinity) this.#advance(lane, true, moved);
       this.#advance(lane, mode === Infinity, cursor);
     }
-    this.#advanceBoth(lane, cursor);
+    // Where tabs share a connection, what they get all of may be further than what still waits for a slow screen.
+    if (asked?.mode !== Infinity) this.#advanceBoth(lane, cursor);
     for (const subscription of asked?.group ?? this.subscriptions) {
       if (!this.subscriptions.has(subscription) || !asked && (subscription.phase !== "live" || subscription.lane !== lane)) continue;
       subscription.lane = lane;

@@ -190,7 +190,7 @@ export class Streams {
     this.#published.set(topic, done);
   }
 
-  /** Returns true where nobody answered. */
+  /** Returns true where it is to be sent again: nobody answered, or nobody could. */
   async #post(ref, { key, ...event }) {
     if (event.bound) {
       return this.#say({ op: "error", ref, code: "bound_needs_websocket", message: "a `bound` value lives with a WebSocket session, and this connection is made of event streams" });
@@ -205,7 +205,10 @@ export class Streams {
         body: JSON.stringify(event),
       });
       const said = await answer.json();
-      if (!answer.ok) return this.#say({ op: "error", ref, code: said.code, message: said.detail, event: said.event });
+      if (!answer.ok) {
+        this.#say({ op: "error", ref, code: said.code, message: said.detail, event: said.event });
+        return said.code === "in_progress" || PASSING.has(answer.status);
+      }
       const { time: _, topic: __, ...rest } = said.events?.[0] ?? said;
       this.#say({ op: "ack", ref, ...rest, ...answer.status === 200 && !rest.superseded && { repeated: true } });
     } catch (error) {

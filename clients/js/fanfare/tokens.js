@@ -63,6 +63,8 @@ export class Tokens {
     try {
       await this.#show();
     } catch (error) {
+      // The connection that it was to be shown to is over, and the next one asks for itself.
+      if ("final" in error) return;
       this.#tell(error);
       this.#timer = after(AGAIN_MS, () => this.renew());
     }

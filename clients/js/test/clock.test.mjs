@@ -206,6 +206,16 @@ test("R19 a token that does not come at all is given up, and asked for again", o
   await assert.rejects(got, { code: "token", message: /no answer within 30 s/ });
 });
 
+test("R19 a connection that breaks while a token is renewed is no error of the token, and a failure of it is", options, async (t) => {
+  const told = [], shows = [{ code: 1006, message: "the connection broke", final: false }, new Error("no network")];
+  const of = new Tokens(() => "a token", async () => { throw shows.shift(); }, ({ message }) => told.push(message));
+  t.after(() => of.end());
+  await of.renew();
+  assert.deepEqual(told, []);
+  await of.renew();
+  assert.deepEqual(told, ["no network"]);
+});
+
 test("R19 what is no text is no token", options, async (t) => {
   for (const given of [{ token: "x" }, 7, true]) await assert.rejects(tokens(t, () => given).of.get(), { code: "token", message: /gave no text/ });
 });

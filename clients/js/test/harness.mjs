@@ -48,14 +48,17 @@ export async function startBroker(t, env = {}) {
     if (!url) throw new Error(`the broker ended before it served:\n${output}`);
     port = Number(new URL(url).port);
   }
-  async function stop(signal = "SIGKILL") {
-    if (!child.pid || child.exitCode !== null || child.signalCode !== null) return;
+  const isThere = () => child.pid && child.exitCode === null && child.signalCode === null;
+  // Not by `child.kill`, which sends one signal and no second one in Deno: it answers false once `child.killed` is true.
+  const signal = (name) => { if (isThere()) process.kill(child.pid, name); };
+  async function stop(name = "SIGKILL") {
+    if (!isThere()) return;
     const ended = new Promise((done) => child.on("exit", done));
-    child.kill(signal);
+    signal(name);
     await ended;
   }
   t.after(async () => {
-    child.kill("SIGCONT");
+    signal("SIGCONT");
     await stop();
     await rm(directory, { recursive: true, force: true });
   });
@@ -63,9 +66,9 @@ export async function startBroker(t, env = {}) {
   return {
     url, port, stop, start,
     /** Sends a signal that ends nothing, such as SIGSTOP. */
-    signal: (name) => child.kill(name),
-    async restart({ wiped = false, signal } = {}) {
-      await stop(signal);
+    signal,
+    async restart({ wiped = false, signal: name } = {}) {
+      await stop(name);
       if (wiped) await rm(join(directory, "history"), { recursive: true, force: true });
       await start();
     },
@@ -107,12 +110,12 @@ export async function publish({ url }, topic, data, headers = {}) {
 }
 
 /**
- * A way to `port` that may be cut (all that goes through it ends), swallow (nothing comes through, and nobody is told),
- * end each connection behind so many bytes from the broker (`bytes`), or
+ * A way to `port` that may be cut (all that goes through it ends), swallow (nothing comes through, and nobody is told; or nothing of
+ * what is open: `blackhole`), end each connection behind so many bytes from the broker (`bytes`), or
  * take the upgrade out of requests, as proxies do that know no WebSockets. It may lead elsewhere from some time on (`port`).
  */
 export async function startProxy(t, port) {
-  const open = new Set(), fars = new Set();
+  const open = new Set(), fars = new Set(), holes = new WeakSet();
   const way = { port, strips: false, swallows: false, bytes: Infinity, connects: 0 };
   const server = createServer((near) => {
     way.connects += 1;
@@ -123,10 +126,10 @@ export async function startProxy(t, port) {
     for (const [from, to] of [[near, far], [far, near]]) {
       open.add(from);
       // A way that swallows tells nobody of an end either.
-      from.on("close", () => { open.delete(from); if (!way.swallows) to.destroy(); });
+      from.on("close", () => { open.delete(from); if (!way.swallows && !holes.has(from)) to.destroy(); });
       from.on("error", () => to.destroy());
       from.on("data", (bytes) => {
-        if (way.swallows) return;
+        if (way.swallows || holes.has(from)) return;
         if (from === far && (left -= bytes.length) < 0) {
           far.pause();
           near.write(bytes.subarray(0, left));
@@ -147,6 +150,8 @@ export async function startProxy(t, port) {
     url: `http://127.0.0.1:${own}`,
     /** Ends what is open; new connections come through. */
     drop: destroy,
+    /** What is open comes to nothing, and nobody is told; new connections come through. */
+    blackhole: () => { for (const socket of open) holes.add(socket); },
     /** Keeps everything that comes from the broker, and then hands it on. */
     hold: () => { for (const socket of fars) socket.pause(); },
     flow: () => { for (const socket of fars) socket.resume(); },

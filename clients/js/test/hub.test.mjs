@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Hub } from "../fanfare/hub.js";
+import { Resume } from "../fanfare/resume.js";
 import { Life, check, playAll, trace, wanted } from "./life.mjs";
 import { ModelBroker, dice as diceOf } from "./model.mjs";
 
@@ -226,6 +227,28 @@ test("R28 the place of a tab lies behind all that it was handed, though the brok
   say({ op: "event", topic: "a", id: cursor(9), data: 9 }, { op: "cursor", cursor: cursor(6) });
   take("two", { op: "subscribe", topics: ["a"] });
   assert.deepEqual(told.two.at(-1), { op: "live", ref: 2, cursor: cursor(9) });
+});
+
+test("R28 a cut skips nothing that still waited for a slow screen, though the tab's other patterns were further", () => {
+  const { hub, told, say, take, cursor } = startHub("other");
+  take("other", { op: "subscribe", topics: ["all"] });
+  say({ op: "ack", ref: 1 }, { op: "live", ref: 1, cursor: cursor(5) });
+  const tab = new Resume();
+  const drive = () => {
+    for (let ref = 1, request; (request = tab.next(ref)); ref++) hub.take("tab", JSON.stringify(request));
+  };
+  hub.open("tab", { send: (message) => tab.take(JSON.parse(message)), over() {}, alone() {} });
+  const add = (pattern, latest) => tab.add({ pattern, begin: {}, at: undefined, latest, hand() {}, gap() {}, live() {}, refused() {} });
+  add("slow", true);
+  drive();
+  say({ op: "ack", ref: 2 }, { op: "live", ref: 2, cursor: cursor(5) });
+  // One of `slow`, 7, waits at the broker meanwhile.
+  say({ op: "event", topic: "all", id: cursor(9), data: 9 });
+  add("all");
+  drive();
+  assert.equal(told.other.at(-1).data, 9);
+  tab.cut();
+  assert.deepEqual([tab.next(1), tab.subscriptions.size], [{ op: "subscribe", ref: 1, topics: ["slow"], since: cursor(5), mode: "latest" }, 2]);
 });
 
 test("R28 a tab that asks for more than fits is sent its own way, and the others go on", () => {

@@ -302,9 +302,10 @@ export function check(life, all = life.records) {
       continue;
     }
     assert.ok(endedAt || subscription.phase === "live", `${pattern} is ${subscription.phase}`);
-    // Beside who wants all of its pattern, it is told again what the screen was too slow for.
-    const isAlone = record.latest && !all.some((other) => other.pattern === pattern && !other.latest);
-    if (isAlone || !record.latest) checkOrder(record, all, all !== life.records);
+    // Through a hub, beside who wants all of its pattern, it is told again what the screen was too slow for.
+    const isAlone = !record.latest || !all.some((other) => other.pattern === pattern && !other.latest);
+    const isShared = all !== life.records;
+    if (isAlone || !isShared) checkOrder(record, all, isShared || !isAlone);
     if (!endedAt && !record.latest) checkAll(record, life);
     if (!endedAt) checkNewest(record, life);
   }

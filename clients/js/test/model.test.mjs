@@ -125,3 +125,32 @@ test("R8 where a session is full what is left is refused at once: 2,000 patterns
   assert.ok(drive() <= 25);
   assert.deepEqual([those("live").length, those("refused").length, has.size], [1_000, 999, 1_000]);
 });
+
+test("R21 over event streams who wants the latest has it, and its own place, beside who wants all of the same pattern", () => {
+  const resume = new Resume();
+  const got = { one: [], two: [] };
+  resume.lanes = true;
+  const add = (name, latest) => resume.add({ pattern: "a", begin: {}, at: undefined, latest, hand: ({ data }) => got[name].push(data), gap() {}, live() {}, refused() {} });
+  const begin = (ref, number) => {
+    assert.equal(resume.next(ref).ref, ref);
+    resume.take({ op: "ack", ref });
+    resume.take({ op: "live", ref, lane: ref, cursor: `l-1-${number}` });
+  };
+  const event = (lane, number, more) => resume.take({ op: "event", lane, topic: "a", id: `l-1-${number}`, data: number, ...more });
+  add("one", true);
+  begin(1, 5);
+  add("two");
+  begin(2, 6);
+  // A slow screen's lane lies behind; what the other one says of its place says nothing of this one.
+  event(1, 9, { conflated: true });
+  for (const number of [7, 8, 9]) event(2, number);
+  resume.take({ op: "cursor", lane: 2, cursor: "l-1-9" });
+  event(1, 9, { conflated: true });
+  assert.deepEqual(got, { one: [9], two: [7, 8, 9] });
+  resume.cut();
+  assert.deepEqual([resume.next(3).since, resume.subscriptions.size], ["l-1-5", 2]);
+  // Now that all of it is asked for, what is older than what was shown is nothing new.
+  resume.take({ op: "ack", ref: 3 });
+  for (const number of [7, 8, 9, 10]) event(3, number, { replay: 3 });
+  assert.deepEqual(got.one, [9, 10]);
+});

@@ -89,22 +89,86 @@ test("R34 and R29 what is under way at a cut or a kill -9 is stored once", optio
   assert.equal(found.length, 600);
 });
 
-test("R29 what is refused for a while goes out again in the order in which it was published", options, async (t) => {
+/** Publishes, of which `send()` gives the data of the next one that may go; `answer(n, frame)` answers the nth. */
+function publishes(t) {
   const publishing = new Publishing();
+  t.after(() => publishing.fail("closed", "closed"));
   let ref = 0;
-  const send = () => publishing.next(() => ++ref);
-  const data = (text) => JSON.parse(text).data;
-  for (let n = 0; n < 5; n++) publishing.add({ topic: "a", queue: true }, `${n}`, null).catch(() => {});
-  assert.deepEqual(Array.from({ length: 4 }, send).map(data), [0, 1, 2, 3]);
-  publishing.take({ op: "ack", ref: 1 });
-  for (const refused of [2, 3, 4]) publishing.take({ op: "error", ref: refused, code: "unavailable", message: "for now" });
+  const refs = new Map(), settled = new Map();
+  return {
+    publishing, settled,
+    add(topic, n, options = {}) {
+      publishing.add({ topic, ...options }, `${n}`).then((answer) => settled.set(n, answer.id ?? "stored"), ({ code, message }) => settled.set(n, `${code}: ${message}`));
+    },
+    send() {
+      const text = publishing.next(() => ++ref);
+      if (text === null) return null;
+      const { data } = JSON.parse(text);
+      refs.set(data, ref);
+      return data;
+    },
+    answer: (n, frame = { op: "ack" }) => publishing.take({ ref: refs.get(n), ...frame }),
+    goOn: () => eventually(() => !publishing.pauseMs),
+  };
+}
+
+const forNow = { op: "error", code: "unavailable", message: "for now" };
+
+test("R29 what is refused for a while goes out again in the order in which it was published, and one by one", options, async (t) => {
+  const { publishing, add, send, answer, goOn, settled } = publishes(t);
+  for (let n = 0; n < 5; n++) add("a", n);
+  assert.deepEqual(Array.from({ length: 4 }, send), [0, 1, 2, 3]);
+  answer(0);
+  for (const refused of [2, 1, 3]) answer(refused, forNow);
   assert.equal(send(), null, "not at once");
-  await eventually(() => !publishing.pauseMs);
-  assert.deepEqual([send(), send()].map(data), [1, 2]);
+  await goOn();
+  assert.deepEqual([send(), send()], [1, null]);
+  add("b", 9);
+  assert.deepEqual([send(), send()], [9, null], "another topic has its own order");
+  answer(1);
+  assert.deepEqual([send(), send()], [2, null]);
   // What was sent again goes before what was not, wherever it stood.
   publishing.cut();
-  assert.deepEqual(Array.from({ length: 4 }, send).map(data), [1, 2, 3, 4]);
-  t.after(() => publishing.fail("closed", "closed"));
+  assert.deepEqual([send(), send(), send()], [2, 9, null]);
+  for (const n of [2, 3, 4]) {
+    answer(n);
+    assert.equal(send(), n < 4 ? n + 1 : null);
+  }
+  await eventually(() => settled.size === 5);
+  assert.deepEqual([...settled.values()], Array(5).fill("stored"));
+});
+
+test("R29 what is refused for a while is not stored behind what was published later on its topic: it is rejected then", options, async (t) => {
+  const { add, send, answer, goOn, settled } = publishes(t);
+  for (let n = 0; n < 4; n++) add("a", n);
+  assert.deepEqual(Array.from({ length: 4 }, send), [0, 1, 2, 3]);
+  answer(0, forNow);
+  answer(1, forNow);
+  await goOn();
+  assert.equal(send(), null, "while later ones are under way it waits for what becomes of them");
+  answer(2);
+  answer(3, forNow);
+  await eventually(() => settled.size === 3);
+  const rejected = "unavailable: for now; and what was published behind it on a is stored";
+  assert.deepEqual([...settled].sort(), [[0, rejected], [1, rejected], [2, "stored"]]);
+  await goOn();
+  assert.deepEqual([send(), send()], [3, null]);
+});
+
+test("R29 what is to arrive however long it takes goes one by one on its topic, so that a refusal for a while loses nothing", options, async (t) => {
+  const { add, send, answer, goOn, settled } = publishes(t);
+  for (let n = 0; n < 3; n++) add("a", n, { queue: true });
+  add("b", 3, { queue: true });
+  assert.deepEqual([send(), send(), send()], [0, 3, null]);
+  answer(0, forNow);
+  await goOn();
+  for (const n of [0, 1, 2]) {
+    assert.deepEqual([send(), send()], [n, null]);
+    answer(n);
+  }
+  answer(3);
+  await eventually(() => settled.size === 4);
+  assert.deepEqual([...settled.values()], Array(4).fill("stored"));
 });
 
 test("R29 of what has no key nobody knows, and that is said", options, async (t) => {
