@@ -1,5 +1,6 @@
 //! Seeing and ending sessions, presence, tickets, revocations, health and metrics.
 
+mod callers;
 mod members;
 pub mod revocations;
 mod tickets;
@@ -11,6 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
 
+pub use self::callers::{explain_token, read_caller};
 pub use self::revocations::{list_revocations, revoke};
 pub use self::tickets::make_ticket;
 use crate::auth::{Access, Auth};

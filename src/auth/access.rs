@@ -6,11 +6,13 @@
 
 mod coverage;
 mod refusals;
+mod rights;
 mod signing;
 
 use std::sync::Arc;
 
 pub use self::coverage::Coverage;
+pub use self::rights::Rights;
 use super::caller::Caller;
 use super::policy::Policy;
 use super::proof::Proof;

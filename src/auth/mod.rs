@@ -29,7 +29,7 @@ use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
-pub use self::access::{Access, Coverage};
+pub use self::access::{Access, Coverage, Rights};
 pub use self::caller::{Caller, User};
 pub use self::entrance::{Client, Entrance, network};
 pub use self::jwks::published_keys;

@@ -307,6 +307,19 @@ impl BrokerHandle {
         Ok(topics)
     }
 
+    /// Topics that somebody subscribes to by name, by name.
+    pub async fn subscribed_topics(
+        &self,
+        list: ListTopics,
+    ) -> Result<Gathered<Vec<Topic>>, Problem> {
+        let limit = list.limit;
+        let mut named = self.gather(Question::Topics(list)).await?.map(Answer::into_topics);
+        named.all.sort_unstable();
+        named.all.dedup();
+        named.all.truncate(limit);
+        Ok(named)
+    }
+
     /// The sessions that would receive an event of `topic`, by id.
     pub async fn presence(
         &self,

@@ -54,6 +54,8 @@ fn for_everyone(services: &mut ServiceConfig) {
         )
         .service(path("/v1/topics", "GET, HEAD").route(get_or_head().to(ingress::list_topics)))
         .service(path("/v1/snapshot", "GET, HEAD").route(get_or_head().to(ingress::read_snapshot)))
+        .service(path("/v1/topic-tree", "GET, HEAD").route(get_or_head().to(ingress::read_tree)))
+        .service(path("/v1/caller", "GET, HEAD").route(get_or_head().to(admin::read_caller)))
         .service(path("/v1/cursor", "GET, HEAD").route(get_or_head().to(ingress::read_cursor)))
         .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
         .service(
@@ -108,6 +110,11 @@ fn for_operators(services: &mut ServiceConfig, is_local: bool) {
                 .route(get_or_head().to(admin::list_revocations))
                 .route(post().to(admin::revoke)),
         )
+        .service(
+            path("/v1/topics/{topic}/rule", "GET, HEAD")
+                .route(get_or_head().to(ingress::read_rule)),
+        )
+        .service(path("/v1/tokens/explain", "POST").route(post().to(admin::explain_token)))
         .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
         .service(path("/metrics", "GET, HEAD").route(get_or_head().to(admin::metrics)));
     for asset in &console::CONSOLE {
