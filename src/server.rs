@@ -44,6 +44,7 @@ use self::service::{cleartext, encrypted};
 use self::sockets::Sockets;
 use self::stop::Patience;
 use self::tls::Tls;
+use crate::admin::settings::Settings;
 use crate::auth::{Auth, Entrance};
 use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Relay, Timing};
@@ -120,6 +121,7 @@ struct Parts {
     bodies: Arc<Bodies>,
     sockets: Sockets,
     entrance: Entrance,
+    settings: Arc<Settings>,
     /// Whether what is for operators and publishers is served too.
     is_inside: bool,
     /// Whether only this machine comes in.
@@ -183,7 +185,7 @@ impl Server {
         if let Some(relay) = relay {
             services.push(Box::pin(relay.run(broker.clone())));
         }
-        let permits = Permits::default();
+        let (permits, settings) = (Permits::default(), Arc::<Settings>::default());
         let tls = |certificate| Tls::new(certificate, config.limits.handshake_timeout);
         let tls = config.server.certificate.as_ref().map(tls).transpose()?;
         let listener = listener::bind(config.server.listen)?;
@@ -205,13 +207,14 @@ impl Server {
             bodies: Arc::new(Bodies::new(&config.limits)),
             sockets: Sockets::new(&config.limits, metrics.clone()),
             entrance: Entrance::new(tls.is_some(), &config.server),
+            settings: settings.clone(),
             is_inside: inside.is_none(),
             is_local: is_local(address),
         };
         let listeners = Listeners { public: listener, tls: tls.clone(), inside };
         let server = serve(listeners, &config, parts)?;
         let rules = config.rules.clone();
-        let reload = Reload { auth, broker: broker.clone(), tls, rules };
+        let reload = Reload { auth, broker: broker.clone(), tls, rules, settings };
         let patience = Patience::of(&config);
         Ok(Self {
             address,

@@ -3,6 +3,7 @@
 mod callers;
 mod members;
 pub mod revocations;
+pub mod settings;
 mod tickets;
 
 use std::collections::{BTreeSet, HashMap};
@@ -14,6 +15,7 @@ use serde_json::json;
 
 pub use self::callers::{explain_token, read_caller};
 pub use self::revocations::{list_revocations, revoke};
+pub use self::settings::read_settings;
 pub use self::tickets::make_ticket;
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered, Range, Rank, Ranking, SessionInfo, SessionView, Sort};

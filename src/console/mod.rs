@@ -33,20 +33,39 @@ macro_rules! asset {
     };
 }
 
-/// What pages may do: nothing but what they were served with, and talk to this broker.
+/// What pages may do: nothing but what they were served with, and talk to this broker. No text may become markup or a script
+/// there, by whatever name.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'; require-trusted-types-for 'script'";
+    frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The files of the console, by path.
-pub static CONSOLE: [Asset; 3] = [
+pub static CONSOLE: [Asset; 21] = [
     asset!("/", HTML, "index.html"),
     asset!("/console.css", CSS, "console.css"),
     asset!("/console.js", JAVASCRIPT, "console.js"),
+    asset!("/console/ask.js", JAVASCRIPT, "ask.js"),
+    asset!("/console/chart.js", JAVASCRIPT, "chart.js"),
+    asset!("/console/dialogs.js", JAVASCRIPT, "dialogs.js"),
+    asset!("/console/dom.js", JAVASCRIPT, "dom.js"),
+    asset!("/console/events.js", JAVASCRIPT, "events.js"),
+    asset!("/console/eventtable.js", JAVASCRIPT, "eventtable.js"),
+    asset!("/console/nodes.js", JAVASCRIPT, "nodes.js"),
+    asset!("/console/numbers.js", JAVASCRIPT, "numbers.js"),
+    asset!("/console/overview.js", JAVASCRIPT, "overview.js"),
+    asset!("/console/parts.js", JAVASCRIPT, "parts.js"),
+    asset!("/console/publish.js", JAVASCRIPT, "publish.js"),
+    asset!("/console/sessions.js", JAVASCRIPT, "sessions.js"),
+    asset!("/console/settings.js", JAVASCRIPT, "settings.js"),
+    asset!("/console/token.js", JAVASCRIPT, "token.js"),
+    asset!("/console/topic.js", JAVASCRIPT, "topic.js"),
+    asset!("/console/topics.js", JAVASCRIPT, "topics.js"),
+    asset!("/console/webhooks.js", JAVASCRIPT, "webhooks.js"),
+    asset!("/console/words.js", JAVASCRIPT, "words.js"),
 ];
 
 /// The files of the API's description, by path.
@@ -72,6 +91,27 @@ impl Asset {
 
 #[cfg(test)]
 mod tests {
+    /// A module that another one names and nobody serves would be missed only in browsers.
+    #[test]
+    fn what_the_console_loads_is_served() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/console");
+        let scripts = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let scripts = scripts.filter(|path| path.extension().is_some_and(|end| end == "js"));
+        for script in scripts {
+            let name = script.file_name().unwrap().to_str().unwrap();
+            let folder = if name == "console.js" { "" } else { "/console" };
+            let served = format!("{folder}/{name}");
+            assert!(super::CONSOLE.iter().any(|asset| asset.path == served), "{served}");
+            let text = std::fs::read_to_string(&script).unwrap();
+            for import in text.lines().filter(|line| line.starts_with("import ")) {
+                let from = import.split('"').nth(1).unwrap();
+                let path = from.strip_prefix('.').map(|rest| format!("{folder}{rest}")).unwrap();
+                let is_served = super::CONSOLE.iter().any(|asset| asset.path == path);
+                assert!(is_served || path == "/fanfare.js", "{name} names {path}");
+            }
+        }
+    }
+
     /// `Cargo.toml` alone says which version this is; `UPDATE_DOCS=1` writes it into the description.
     #[test]
     fn the_description_has_the_version_of_the_binary() {

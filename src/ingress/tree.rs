@@ -265,7 +265,7 @@ impl<'a> Walk<'a> {
         let mut after = self.after.clone();
         let mut is_at_end = self.is_at_end;
         let Ok(pattern) = Pattern::parse(&format!("{below}>")) else { return Ok(()) };
-        while !is_at_end && counted < COUNTED && !self.is_over() {
+        while !is_at_end && counted <= COUNTED && !self.is_over() {
             let (found, last) = self.read(&pattern, after.as_ref()).await?;
             found.iter().for_each(|summary| branch.add(summary));
             counted += found.len();

@@ -18,7 +18,7 @@ use crate::{admin, console, ingress};
 
 /// Routes the requests of one listener on one worker thread.
 pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: Sessions) {
-    let Parts { auth, broker, bodies, metrics, limits, entrance, .. } = parts.clone();
+    let Parts { auth, broker, bodies, metrics, limits, entrance, settings, .. } = parts.clone();
     services
         .app_data(web::Data::new(sessions))
         .app_data(web::Data::new(entrance))
@@ -26,7 +26,8 @@ pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: S
         .app_data(web::Data::from(auth))
         .app_data(web::Data::from(metrics))
         .app_data(web::Data::from(bodies))
-        .app_data(web::Data::from(limits));
+        .app_data(web::Data::from(limits))
+        .app_data(web::Data::from(settings));
     // They are tried in order, and those of publishers are asked for most.
     if parts.is_inside {
         for_publishers(services);
@@ -114,6 +115,7 @@ fn for_operators(services: &mut ServiceConfig, is_local: bool) {
             path("/v1/topics/{topic}/rule", "GET, HEAD")
                 .route(get_or_head().to(ingress::read_rule)),
         )
+        .service(path("/v1/settings", "GET, HEAD").route(get_or_head().to(admin::read_settings)))
         .service(path("/v1/tokens/explain", "POST").route(post().to(admin::explain_token)))
         .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
         .service(path("/metrics", "GET, HEAD").route(get_or_head().to(admin::metrics)));

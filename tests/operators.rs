@@ -9,6 +9,7 @@ use fanfare::config::{Config, Rule, Who};
 use fanfare::model::Pattern;
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+use support::process::Process;
 use support::sse::SseClient;
 use support::{API_KEY, TestServer, close, expect_status, problem, token};
 
@@ -260,4 +261,25 @@ async fn a_token_is_explained_to_operators_alone_and_a_bad_one_says_why() {
     assert_eq!(problem(explain(" ")).await, (400, "bad_request".to_owned()));
     let other = server.post("/v1/tokens/explain").json(&json!({ "token": ada })).bearer_auth(&ada);
     assert_eq!(problem(other).await.0, 403);
+}
+
+#[tokio::test]
+async fn the_configuration_is_told_with_where_each_value_comes_from_and_without_secrets() {
+    let secret = "5ecretmark-secret-that-signs-every-token";
+    let key = "5ecretmark-api-key-of-the-shop";
+    let (auth, keys) = (format!("auth.jwt_secret={secret}"), format!("auth.api_keys={key}"));
+    let topics = "topics=[{match = \"public.>\", subscribe = \"anyone\"}]";
+    let broker = Process::start(&["--set", &auth, "--set", &keys, "--set", topics]);
+    let http = reqwest::Client::new();
+    let told = json_of(http.get(broker.url("/v1/settings")).bearer_auth(key)).await;
+    assert!(!told.to_string().contains("5ecretmark"), "{told}");
+    let settings = told["settings"].as_array().expect("a list");
+    let of = |name: &str| settings.iter().find(|setting| setting["key"] == name).expect(name);
+    assert_eq!(of("auth.jwt_secret")["origin"], "--set auth.jwt_secret");
+    let usual = of("limits.replays");
+    assert_eq!((&usual["value"], &usual["origin"]), (&json!("8"), &Value::Null));
+    assert!(usual["about"].as_str().expect("a text").starts_with("Replays that run"));
+    assert_eq!(of("auth.issuer")["value"], Value::Null);
+    assert_eq!(of("topics[0].match")["value"], "\"public.>\"");
+    assert_eq!(problem(http.get(broker.url("/v1/settings"))).await.0, 401);
 }
