@@ -6,6 +6,7 @@
 use super::coverage::Coverage;
 use super::{Access, Caller, Right};
 use crate::config::{Lack, Who};
+use crate::metrics::{GUARD, Rate};
 use crate::model::{Code, Pattern, Problem, Topic};
 
 impl Access {
@@ -61,6 +62,7 @@ impl Access {
     pub fn require_subscribe(&self, topic: &Topic) -> Result<(), Problem> {
         match self.may_subscribe(topic) {
             true => Ok(()),
+            false if topic.is_metrics() => self.require_admin(),
             false => Err(self.want_of_right(Right::Subscribe, &Pattern::from(topic))),
         }
     }
@@ -69,6 +71,9 @@ impl Access {
     pub fn require_some_of(&self, pattern: &Pattern) -> Result<(), Problem> {
         match self.coverage(pattern) {
             Coverage::Whole | Coverage::Part => Ok(()),
+            Coverage::None if pattern.as_topic().is_some_and(|topic| topic.is_metrics()) => {
+                self.require_admin()
+            }
             Coverage::None => Err(self.want_of_right(Right::Subscribe, pattern)),
         }
     }
@@ -100,6 +105,7 @@ impl Access {
         if self.policy.may_publish_more(&self.caller, events) {
             return Ok(());
         }
+        GUARD.limited(Rate::Publishes);
         let detail = "this credential publishes more than auth.publishes_per_second allows";
         Err(Problem::new(Code::TooMany, detail))
     }
