@@ -117,7 +117,8 @@ impl Auth {
             },
         };
         // It may have taken a while, and another configuration be in force.
-        let access = self.still(&Access::new(policy.clone(), caller))?;
+        let access = Access::new(policy.clone(), caller).coming_in(entrance.is_outside());
+        let access = self.still(&access)?;
         if !access.is_of(&policy)
             && self::shown(&self.policy(), entrance, head, access_token)? != shown
         {
@@ -152,7 +153,7 @@ impl Auth {
     ) -> Result<Access, Problem> {
         // Another configuration may be in force since the ticket was looked for.
         self.check_page(entrance, head)?;
-        self.still(&self.access(Caller::User(Box::new(user))))
+        self.still(&self.access(Caller::User(Box::new(user))).coming_in(entrance.is_outside()))
     }
 
     /// The rights of a caller who was admitted before, as they are now. Refuses whose token was revoked

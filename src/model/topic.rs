@@ -65,6 +65,9 @@ impl Topic {
     }
 
     /// Where each node says how it is.
+    pub const METRICS: &str = METRICS;
+
+    /// That topic.
     pub fn metrics() -> Self {
         Self(METRICS.into())
     }

@@ -44,6 +44,15 @@ impl Access {
         }
     }
 
+    /// Refuses callers that may not hear how nodes are.
+    fn require_operator(&self) -> Result<(), Problem> {
+        self.require_admin()?;
+        match self.is_operator() {
+            true => Ok(()),
+            false => Err(self.refusal("this is served at server.internal_listen alone")),
+        }
+    }
+
     /// Refuses callers that may not have the events of `topic` forgotten. Nobody may where the broker
     /// keeps what it has to know: a revocation that is forgotten makes its tokens good again.
     pub fn require_forget(&self, topic: &Topic) -> Result<(), Problem> {
@@ -62,7 +71,7 @@ impl Access {
     pub fn require_subscribe(&self, topic: &Topic) -> Result<(), Problem> {
         match self.may_subscribe(topic) {
             true => Ok(()),
-            false if topic.is_metrics() => self.require_admin(),
+            false if topic.is_metrics() => self.require_operator(),
             false => Err(self.want_of_right(Right::Subscribe, &Pattern::from(topic))),
         }
     }
@@ -71,9 +80,7 @@ impl Access {
     pub fn require_some_of(&self, pattern: &Pattern) -> Result<(), Problem> {
         match self.coverage(pattern) {
             Coverage::Whole | Coverage::Part => Ok(()),
-            Coverage::None if pattern.as_topic().is_some_and(|topic| topic.is_metrics()) => {
-                self.require_admin()
-            }
+            Coverage::None if pattern.is_metrics() => self.require_operator(),
             Coverage::None => Err(self.want_of_right(Right::Subscribe, pattern)),
         }
     }
