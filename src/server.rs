@@ -211,7 +211,8 @@ impl Server {
             permits: permits.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
             sockets,
-            entrance: Entrance::new(tls.is_some(), &config.server),
+            entrance: Entrance::new(tls.is_some(), &config.server)
+                .where_another_is_inside(inside.is_some()),
             is_inside: inside.is_none(),
             is_local: is_local(address),
         };

@@ -135,6 +135,7 @@ impl Replay {
         is_short: bool,
     ) -> Result<Result<(), Cancelled>, Problem> {
         match after {
+            _ if self.wants_past_alone() => Ok(Ok(())),
             // What no gap can name begins anew before its members are told.
             Some(_) if self.tells_members() && self.named_rooms().is_none() => Ok(Ok(())),
             Some(after) => self.go_on(after, boundary, is_short).await,

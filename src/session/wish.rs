@@ -2,7 +2,7 @@
 
 use super::values::Values;
 use crate::broker::BrokerHandle;
-use crate::model::{Cursor, Pattern, Start};
+use crate::model::{Cursor, Start};
 use crate::protocol::{Opening, Subscribe};
 
 /// A subscribe, and the number that the client gave it.
@@ -40,8 +40,7 @@ impl Wish {
     pub fn counted(&self, most: usize) -> Option<Values> {
         let Opening::Last(count) = self.subscribe.opening else { return None };
         // What nodes said of themselves has a bound of its own.
-        let is_kept = |pattern: &&Pattern| !pattern.as_topic().is_some_and(|it| it.is_metrics());
-        let kept = self.subscribe.patterns.iter().filter(is_kept).cloned();
+        let kept = self.subscribe.patterns.iter().filter(|pattern| !pattern.is_metrics()).cloned();
         let values = Values::each(kept.collect(), count);
         let is_bound = values.bound().is_some_and(|bound| bound <= most);
         (!is_bound).then_some(values)

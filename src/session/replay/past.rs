@@ -3,9 +3,14 @@
 use super::super::errand::First;
 use super::{Cancelled, Kind, Replay};
 use crate::broker::SAID_BY_NODE;
-use crate::model::Topic;
+use crate::model::{Pattern, Topic};
 
 impl Replay {
+    /// Whether the history holds nothing of what is wanted, and need not be there.
+    pub(super) fn wants_past_alone(&self) -> bool {
+        self.reading.patterns.iter().all(Pattern::is_metrics)
+    }
+
     /// Sends what nodes said of themselves after `told`, where that is asked; up to where that is. What they say from
     /// here on waits.
     pub(super) async fn send_past(&self, told: u64) -> Result<u64, Cancelled> {
