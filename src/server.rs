@@ -53,9 +53,10 @@ use crate::config::{Config, Limits};
 use crate::history::History;
 use crate::history::redis::JoinError;
 use crate::history::sqlite::OpenError;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Webhooks};
 use crate::notices::Notices;
 use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, Stumbles};
+use crate::vitals::Vitals;
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 2;
@@ -156,7 +157,8 @@ impl Server {
         reason = "the one place that wires, read from the top as a list"
     )]
     pub fn build(config: Config) -> Result<Self, ServeError> {
-        let (metrics, clock) = (Arc::new(Metrics::default()), Clock::default());
+        let hooks = Webhooks::named(config.webhooks.iter().map(|hook| hook.name.clone()));
+        let (metrics, clock) = (Arc::new(Metrics::with(hooks)), Clock::default());
         let Log { history, router, relay } = Log::open(&config, clock)?;
         let to_others: Arc<dyn Relay> = match &relay {
             Some(relay) => relay.clone(),
@@ -192,6 +194,11 @@ impl Server {
         let address = listener.local_addr()?;
         let inside = config.server.internal_listen.map(listener::bind).transpose()?;
         let internal_address = inside.as_ref().map(TcpListener::local_addr).transpose()?;
+        let sockets = Sockets::new(&config.limits, metrics.clone());
+        let count = sockets.clone();
+        let count = Box::new(move || count.open());
+        let vitals = Vitals::new(broker.clone(), auth.clone(), metrics.clone(), &config, count);
+        services.push(Box::pin(vitals.run()));
         let parts = Parts {
             auth: auth.clone(),
             broker: broker.clone(),
@@ -205,8 +212,9 @@ impl Server {
             stumbles: Arc::default(),
             permits: permits.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
-            sockets: Sockets::new(&config.limits, metrics.clone()),
-            entrance: Entrance::new(tls.is_some(), &config.server),
+            sockets,
+            entrance: Entrance::new(tls.is_some(), &config.server)
+                .where_another_is_inside(inside.is_some()),
             settings: settings.clone(),
             is_inside: inside.is_none(),
             is_local: is_local(address),

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("http", &["model", "protocol"]),
     ("protocol", &["model"]),
-    ("auth", &["clock", "config", "http", "model", "trust"]),
+    ("auth", &["clock", "config", "http", "metrics", "model", "trust"]),
     ("body", &["auth", "clock", "config", "http", "model"]),
     ("history", &["clock", "config", "metrics", "model", "trust"]),
     ("broker", &["clock", "history", "metrics", "model"]),
@@ -38,6 +38,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["auth", "body", "broker", "config", "history", "http", "metrics", "model", "protocol"],
     ),
     ("notices", &["auth", "broker", "clock", "config", "history", "metrics", "model", "trust"]),
+    ("vitals", &["auth", "broker", "config", "history", "metrics", "model"]),
     ("admin", &["auth", "body", "broker", "history", "http", "metrics", "model"]),
 ];
 

@@ -27,6 +27,8 @@ pub struct Access {
     caller: Caller,
     /// The id of the WebSocket session whose rights they are; none for what comes another way.
     session: Option<Arc<str>>,
+    /// Whether it comes in where what is for operators is not served.
+    is_outside: bool,
     /// What the caller's token grants, where it names its user or session.
     filled: Option<Arc<Filled>>,
 }
@@ -54,7 +56,7 @@ impl Access {
     }
 
     fn of(policy: Arc<Policy>, caller: Caller, session: Option<Arc<str>>) -> Self {
-        let access = Self { policy, caller, session, filled: None };
+        let access = Self { policy, caller, session, is_outside: false, filled: None };
         let Caller::User(user) = &access.caller else { return access };
         if !user.subscribe.iter().chain(&user.publish).any(Owner::is_named_in) {
             return access;
@@ -67,17 +69,22 @@ impl Access {
 
     /// The same caller's rights as the WebSocket session of this id, which its own topics are known by.
     pub fn of_session(self, id: Arc<str>) -> Self {
-        Self::of(self.policy, self.caller, Some(id))
+        Self::of(self.policy, self.caller, Some(id)).coming_in(self.is_outside)
     }
 
     /// The rights of another caller in the same session, if these are rights of one.
     pub fn of_caller(&self, caller: Caller) -> Self {
-        Self::of(self.policy.clone(), caller, self.session.clone())
+        Self::of(self.policy.clone(), caller, self.session.clone()).coming_in(self.is_outside)
     }
 
     /// The same rights under another policy.
     pub(super) fn under(&self, policy: Arc<Policy>, caller: Caller) -> Self {
-        Self::of(policy, caller, self.session.clone())
+        Self::of(policy, caller, self.session.clone()).coming_in(self.is_outside)
+    }
+
+    /// The same rights of who comes in where what is for operators is served, or where it is not.
+    pub(super) fn coming_in(self, is_outside: bool) -> Self {
+        Self { is_outside, ..self }
     }
 
     /// By which names topics are the caller's own. Who shows no credential owns nothing.
@@ -158,7 +165,20 @@ impl Access {
         })
     }
 
+    /// Whether the caller may do what is for operators. Without credentials that is everybody, where it is served.
+    pub(super) fn is_operator(&self) -> bool {
+        match &self.caller {
+            Caller::Application(_) => !(self.policy.open && self.is_outside),
+            Caller::Key(key) => key.admin,
+            Caller::User(_) | Caller::Anonymous => false,
+        }
+    }
+
     fn may(&self, right: Right, topic: &Topic) -> bool {
+        // No rule and no grant opens it.
+        if topic.is_metrics() {
+            return self.is_operator();
+        }
         let rule = self.policy.rules.of(topic);
         let given = || self.given(right).iter().any(|pattern| pattern.matches(topic));
         let owns = || rule.own.as_ref().is_some_and(|own| own.is_of(topic, self.owner()));

@@ -15,6 +15,7 @@ use crate::broker::BrokerHandle;
 use crate::config::Limits;
 use crate::history::{Append, EventReceipt, Receipt};
 use crate::http::{self, Query};
+use crate::metrics::Way;
 use crate::model::{Code, Data, EventType, Member, NewEvent, Problem, Removed, Topic};
 use crate::protocol::{keep_from, put_trace, receipt_object};
 
@@ -129,7 +130,7 @@ async fn publish(
 ) -> Result<Receipt, Problem> {
     let still_allowed =
         |append: &Append| auth.still_may(access, |now| require_publish(now, &append.events));
-    match broker.publish(append, still_allowed).await {
+    match broker.publish(append, Way::Http, still_allowed).await {
         Ok(receipt) => Ok(receipt),
         Err(problem) => {
             let may_read =

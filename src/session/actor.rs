@@ -17,6 +17,7 @@ use super::socket::Said;
 use super::wish::Wish;
 use crate::broker::{SessionKey, WorkerHandle};
 use crate::history::{Append, Receipt};
+use crate::metrics::{GUARD, Rate, Way};
 use crate::model::{Allowance, Close, Code, NewEvent, Problem, PublishKey, Topic};
 use crate::panics::contain;
 use crate::protocol::{ClientMessage, Op, Protocol, Reply, Request};
@@ -192,7 +193,7 @@ impl Session {
             let gone = || Problem::new(Code::Unauthorized, "the session has ended");
             let append = Append { events: vec![event], key: idempotency };
             let allowed = |append: &Append| allowed(append).unwrap_or_else(|| Err(gone()));
-            let published = match house.broker.publish(append, allowed).await {
+            let published = match house.broker.publish(append, Way::WebSocket, allowed).await {
                 Ok(receipt) => Ok(receipt),
                 Err(problem) => {
                     let may_read = |topic: &Topic| {
@@ -234,8 +235,15 @@ impl Session {
             ClientMessage::Binary(bytes) => bytes.len(),
         };
         let (limits, now) = (&self.house.limits, Instant::now());
-        self.manners.messages.take(1, limits.messages_per_second, now)
-            && self.manners.bytes.take(length, limits.bytes_per_second, now)
+        let rate = if !self.manners.messages.take(1, limits.messages_per_second, now) {
+            Rate::Messages
+        } else if !self.manners.bytes.take(length, limits.bytes_per_second, now) {
+            Rate::Bytes
+        } else {
+            return true;
+        };
+        GUARD.limited(rate);
+        false
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use super::catchups::TopicSet;
 use crate::broker::{Delivery, Roll};
+use crate::clock::Instant;
+use crate::metrics::Gap;
 use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// One subscribe on its way to live.
@@ -16,6 +18,10 @@ use crate::model::{Cursor, Event, Pattern, Topic};
 pub struct Catchup {
     /// The number that its replayed events carry.
     pub reference: Option<u64>,
+    /// When it was taken.
+    pub begun_at: Instant,
+    /// It asked by a time over which the clock went back.
+    pub is_short: bool,
     /// It was live, and becomes so again: what waits is no replay.
     pub is_renewal: bool,
     patterns: Vec<Pattern>,
@@ -35,6 +41,18 @@ pub struct Catchup {
     awaits_roll: TopicSet,
     /// It was told, and is to ask again once earlier ones are live.
     waits_for_turn: bool,
+    past: Past,
+}
+
+/// Whether the client is to be told first what nodes said of themselves lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Past {
+    /// It hears what is said from here on.
+    NotAsked,
+    /// What is said now will be in it.
+    Awaited,
+    /// What is said now follows it.
+    Told,
 }
 
 impl Catchup {
@@ -42,10 +60,13 @@ impl Catchup {
     pub fn new(reference: Option<u64>, patterns: Vec<Pattern>, max_bytes: usize) -> Self {
         Self {
             reference,
+            begun_at: Instant::now(),
+            is_short: false,
             is_renewal: false,
             rooms: Vec::new(),
             awaits_roll: TopicSet::Nothing,
             waits_for_turn: false,
+            past: Past::NotAsked,
             patterns,
             boundary: None,
             held: VecDeque::new(),
@@ -85,6 +106,17 @@ impl Catchup {
         self.patterns.is_empty()
     }
 
+    /// Why what came after a place is missing.
+    pub fn gap_since(&mut self, since: Cursor) -> Gap {
+        if std::mem::take(&mut self.is_short) {
+            return Gap::Clock;
+        }
+        match self.boundary {
+            Some(boundary) if boundary.log != since.log || boundary < since => Gap::Foreign,
+            _ => Gap::Retention,
+        }
+    }
+
     /// Begins at a boundary, or begins again at a later one after an overflow.
     pub fn begin(&mut self, boundary: Cursor) {
         self.boundary = Some(boundary);
@@ -119,6 +151,32 @@ impl Catchup {
     /// Whether it asks who is in topics.
     pub fn asks_who_is_there(&self) -> bool {
         !self.rooms.is_empty()
+    }
+
+    /// Asks what nodes said of themselves lately, where current values are wanted and that matches.
+    pub fn ask_past(&mut self, wants_values: bool) {
+        if wants_values && self.matches(&Topic::metrics()) {
+            self.past = Past::Awaited;
+        }
+    }
+
+    /// From here on what nodes say waits, for what they said before is about to be told; false where that is not asked.
+    pub fn begin_past(&mut self) -> bool {
+        let asks = self.past == Past::Awaited;
+        if asks {
+            self.past = Past::Told;
+        }
+        asks
+    }
+
+    /// Whether what nodes say goes out at once.
+    pub fn asks_no_past(&self) -> bool {
+        self.past == Past::NotAsked
+    }
+
+    /// Whether what nodes say waits for what they said before.
+    pub fn has_begun_past(&self) -> bool {
+        self.past == Past::Told
     }
 
     /// Is to ask again once it is its turn.
@@ -178,6 +236,9 @@ impl Catchup {
             self.held = VecDeque::new();
             self.held_bytes = 0;
             self.overflowed = true;
+            if self.past == Past::Told {
+                self.past = Past::Awaited;
+            }
             if !self.rooms.is_empty() {
                 self.awaits_roll = TopicSet::All;
             }
@@ -186,7 +247,11 @@ impl Catchup {
 
     /// Drops what waits of some topics, or of all: it was lost, or leads to values that are read again.
     pub fn forget(&mut self, lost: Option<&[Topic]>) {
-        let is_lost = |topic: &Topic| lost.is_none_or(|lost| lost.contains(topic));
+        let is_lost = |topic: &Topic| match lost {
+            Some(lost) => lost.contains(topic),
+            // The log does not have what nodes say of themselves.
+            None => !topic.is_metrics(),
+        };
         self.held.retain(|delivery| !is_lost(&delivery.event.topic));
         self.held_bytes = self.held.iter().map(|delivery| delivery.event.cost()).sum();
         self.snapshot.retain(|topic, _| !is_lost(topic));
@@ -248,189 +313,4 @@ impl Catchup {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::catchups::{Active, Catchups, Held};
-    use super::*;
-    use crate::broker::BarrierId;
-    use crate::model::{Data, LogName, Timestamp};
-    use std::time::SystemTime;
-
-    fn cursor(sequence: u64) -> Cursor {
-        Cursor { log: LogName::parse("abcdefgh").unwrap(), epoch: 1, sequence }
-    }
-
-    fn delivery(topic: &str, sequence: u64) -> Arc<Delivery> {
-        Arc::new(Delivery::new(Arc::new(Event {
-            cursor: Some(cursor(sequence)),
-            topic: Topic::parse(topic).unwrap(),
-            kind: None,
-            time: Timestamp::from(SystemTime::UNIX_EPOCH),
-            data: Data::from_text("x"),
-            envelope: None,
-        })))
-    }
-
-    fn catchup(max_bytes: usize) -> Catchup {
-        Catchup::new(Some(1), vec![Pattern::parse("a.*").unwrap()], max_bytes)
-    }
-
-    fn held(catchup: &mut Catchup) -> Vec<u64> {
-        let next = std::iter::from_fn(|| catchup.next_held());
-        next.map(|delivery| delivery.event.cursor.unwrap().sequence).collect()
-    }
-
-    #[test]
-    fn it_holds_what_matches_from_its_boundary_on() {
-        let mut catchup = catchup(10_000);
-        catchup.hold(&delivery("a.x", 1));
-        catchup.begin(cursor(1));
-        catchup.hold(&delivery("b", 2));
-        catchup.hold(&delivery("a.x", 3));
-        catchup.hold(&delivery("a.y", 4));
-        assert_eq!(held(&mut catchup), [3, 4]);
-        assert_eq!(catchup.held_bytes(), 0);
-    }
-
-    #[test]
-    fn too_much_is_dropped_until_it_begins_again() {
-        let mut catchup = catchup(delivery("a.x", 1).event.cost());
-        catchup.begin(cursor(0));
-        catchup.hold(&delivery("a.x", 1));
-        assert!(!catchup.has_overflowed());
-        catchup.hold(&delivery("a.x", 2));
-        catchup.hold(&delivery("a.x", 3));
-        assert!(catchup.has_overflowed());
-        assert_eq!(held(&mut catchup), [0; 0]);
-        catchup.begin(cursor(3));
-        catchup.hold(&delivery("a.x", 4));
-        assert_eq!(held(&mut catchup), [4]);
-    }
-
-    #[test]
-    fn nothing_older_follows_the_snapshot_of_its_topic() {
-        let mut catchup = catchup(10_000);
-        catchup.begin(cursor(5));
-        for (topic, sequence) in [("a.x", 6), ("a.y", 7), ("a.x", 8), ("a.x", 9)] {
-            catchup.hold(&delivery(topic, sequence));
-        }
-        catchup.sent_snapshot(&delivery("a.x", 8).event);
-        assert_eq!(held(&mut catchup), [7, 9]);
-    }
-
-    #[test]
-    fn what_is_lost_is_forgotten_with_what_waits_of_it() {
-        let mut catchup = catchup(10_000);
-        catchup.begin(cursor(0));
-        for (topic, sequence) in [("a.x", 1), ("a.y", 2), ("a.x", 3)] {
-            catchup.hold(&delivery(topic, sequence));
-        }
-        catchup.forget(Some(&[Topic::parse("a.x").unwrap()]));
-        catchup.hold(&delivery("a.x", 4));
-        assert_eq!(held(&mut catchup), [2, 4]);
-        catchup.hold(&delivery("a.y", 5));
-        catchup.forget(None);
-        assert_eq!((held(&mut catchup).len(), catchup.held_bytes()), (0, 0));
-    }
-
-    const ROOMS: [&str; 3] = ["$presence.r", "$presence.s", "a.*"];
-
-    fn roll(rooms: &[&str]) -> Roll {
-        Roll::of_nobody(rooms.iter().map(|text| Pattern::parse(text).unwrap()).collect())
-    }
-
-    fn catchup_of_rooms(max_bytes: usize) -> Catchup {
-        let patterns = ROOMS.map(|text| Pattern::parse(text).unwrap());
-        let mut catchup = Catchup::new(None, patterns.to_vec(), max_bytes);
-        catchup.ask_about(&patterns);
-        catchup.begin(cursor(0));
-        catchup
-    }
-
-    #[test]
-    fn what_came_before_the_members_were_told_is_in_them_and_what_comes_later_follows() {
-        let mut catchup = catchup_of_rooms(10_000);
-        for (topic, sequence) in [("$presence.r", 1), ("a.x", 2), ("$presence.s", 3)] {
-            catchup.hold(&delivery(topic, sequence));
-        }
-        catchup.hear_roll(&roll(&ROOMS[..1]));
-        assert_eq!(*catchup.awaits_roll(), TopicSet::All, "it does not hold all that was asked");
-        catchup.hear_roll(&roll(&ROOMS[..2]));
-        catchup.hold(&delivery("$presence.r", 4));
-        assert_eq!(*catchup.awaits_roll(), TopicSet::Nothing);
-        assert_eq!(held(&mut catchup), [2, 4]);
-        // Where a change was lost they are to be told again, and where none was they are not.
-        catchup.forget(Some(&[Topic::parse("a.x").unwrap()]));
-        assert_eq!(*catchup.awaits_roll(), TopicSet::Nothing);
-        let room = Topic::parse("$presence.s").unwrap();
-        catchup.forget(Some(std::slice::from_ref(&room)));
-        assert_eq!(*catchup.awaits_roll(), TopicSet::Of(vec![room]));
-        catchup.hear_roll(&roll(&ROOMS[1..2]));
-        assert_eq!(*catchup.awaits_roll(), TopicSet::Nothing);
-    }
-
-    #[test]
-    fn who_leaves_before_a_later_subscribe_is_told_the_members_is_told_by_the_earlier_one() {
-        let mut catchups = Catchups::default();
-        let (barrier, catchup, values) = (BarrierId::ONE, catchup_of_rooms(10_000), Some(1));
-        let (interval, reader, reread) = (None, None, TopicSet::Nothing);
-        catchups.add(Active { barrier, catchup, values, interval, reader, reread });
-        assert_eq!(
-            catchups.hold(&delivery("$presence.r", 1)),
-            Held::NotHere,
-            "what is live has it"
-        );
-        catchups.called(barrier, Some(roll(&ROOMS[..2])));
-        assert_eq!(catchups.hold(&delivery("$presence.r", 2)), Held::Waits);
-        assert_eq!(held(&mut catchups.get(barrier).unwrap().catchup), [2]);
-    }
-
-    #[test]
-    fn of_a_renewal_more_may_be_lost_than_it_was_begun_for() {
-        let [r, s] = ["$presence.r", "$presence.s"].map(|name| Topic::parse(name).unwrap());
-        let mut catchup = catchup_of_rooms(10_000);
-        catchup.ask_only_about(&TopicSet::Of(vec![r.clone()]));
-        catchup.hold(&delivery("$presence.s", 1));
-        assert_eq!(*catchup.awaits_roll(), TopicSet::Of(vec![r.clone()]));
-        catchup.forget(Some(std::slice::from_ref(&s)));
-        assert_eq!(*catchup.awaits_roll(), TopicSet::Of(vec![r, s]));
-        assert_eq!(held(&mut catchup), [0; 0]);
-    }
-
-    #[test]
-    fn nothing_that_waits_is_sent_before_who_is_there() {
-        let mut catchup = catchup_of_rooms(10_000);
-        catchup.hear_roll(&roll(&ROOMS[..2]));
-        catchup.hold(&delivery("$presence.r", 1));
-        assert!(catchup.held_bytes() > 0);
-        catchup.forget(Some(&[Topic::parse("$presence.s").unwrap()]));
-        assert_eq!(catchup.held_bytes(), 0);
-        catchup.hear_roll(&roll(&ROOMS[1..2]));
-        assert!(catchup.held_bytes() > 0);
-    }
-
-    #[test]
-    fn who_is_there_is_asked_again_where_what_follows_it_is_dropped() {
-        let mut catchup = catchup_of_rooms(delivery("a.x", 1).event.cost());
-        catchup.hold(&delivery("a.x", 1));
-        catchup.hold(&delivery("a.x", 2));
-        assert!(catchup.has_overflowed());
-        catchup.hear_roll(&roll(&ROOMS[..2]));
-        catchup.hold(&delivery("$presence.r", 3));
-        assert_eq!(*catchup.awaits_roll(), TopicSet::All, "what came behind it is gone");
-        catchup.begin(cursor(3));
-        catchup.hear_roll(&roll(&ROOMS[..2]));
-        assert_eq!(*catchup.awaits_roll(), TopicSet::Nothing);
-    }
-
-    #[test]
-    fn what_is_unsubscribed_meanwhile_is_not_sent() {
-        let patterns = ["a.*", "b"].map(|text| Pattern::parse(text).unwrap());
-        let mut catchup = Catchup::new(None, patterns.to_vec(), 10_000);
-        catchup.begin(cursor(0));
-        catchup.hold(&delivery("a.x", 1));
-        catchup.hold(&delivery("b", 2));
-        assert!(!catchup.unsubscribe(&patterns[..1]));
-        assert_eq!(held(&mut catchup), [2]);
-        assert!(catchup.unsubscribe(&patterns[1..]));
-    }
-}
+mod tests;

@@ -30,7 +30,7 @@ use super::wish::Wish;
 use crate::auth::{Access, Publisher};
 use crate::broker::{
     BarrierId, BrokerHandle, Changed, Delivered, Delivery, Joined, Roll, SessionInfo, SessionKey,
-    Subscriber, Transport, WorkerHandle,
+    Strain, Subscriber, Transport, WorkerHandle,
 };
 use crate::clock::Instant;
 use crate::history::{Departure, Loss};
@@ -193,6 +193,11 @@ impl Receiver {
         self.intake.drain_held(barrier)
     }
 
+    /// What [`Intake::begin_past`] does.
+    pub fn begin_past(&mut self, barrier: BarrierId) -> bool {
+        self.intake.begin_past(barrier)
+    }
+
     /// The node's broker.
     pub fn broker(&self) -> &BrokerHandle {
         &self.house.broker
@@ -322,7 +327,9 @@ impl Subscriber for Receiver {
         let max_bytes = self.house.limits.catchup_bytes;
         let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes);
         let values = opening.of_each();
+        catchup.is_short = is_short;
         catchup.ask_about(&patterns);
+        catchup.ask_past(values.is_some());
         let reread = TopicSet::Nothing;
         self.intake.add(Active { barrier, catchup, values, interval, reader, reread });
         self.watch_idleness();
@@ -425,6 +432,11 @@ impl Subscriber for Receiver {
 
     fn queued_bytes(&self) -> usize {
         self.outgoing().bytes()
+    }
+
+    fn strain(&self, now: Instant) -> Strain {
+        let (bytes, lag) = self.outgoing().backlog(now);
+        Strain { queued_bytes: bytes as u64, lag, skipped: self.intake.voice().skipped() }
     }
 
     fn has_room(&self) -> bool {

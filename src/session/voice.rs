@@ -8,7 +8,8 @@ use super::encoding::Encoding;
 use super::outbox::Full;
 use super::outgoing::Outgoing;
 use crate::broker::{Delivered, Delivery};
-use crate::metrics::{Asker, Metrics};
+use crate::clock::Instant;
+use crate::metrics::{Asker, Gap, Metrics};
 use crate::model::{Close, Event, Problem};
 use crate::protocol::{Annotations, Reply};
 
@@ -25,12 +26,14 @@ pub struct Voice {
     shows_heartbeats: bool,
     /// Something could not be said, for too much waits already.
     is_full: bool,
+    /// How many events it did not get, for newer ones took their place.
+    skipped: u64,
 }
 
 impl Voice {
     /// Speaks in a wire form into an outbox.
     pub fn new(encoding: Encoding, outgoing: Arc<Outgoing>, metrics: Arc<Metrics>) -> Self {
-        Self { encoding, outgoing, metrics, shows_heartbeats: false, is_full: false }
+        Self { encoding, outgoing, metrics, shows_heartbeats: false, is_full: false, skipped: 0 }
     }
 
     /// Has heartbeats be messages, or not.
@@ -58,12 +61,25 @@ impl Voice {
 
     /// Says something that is not an event.
     pub fn reply(&mut self, reply: &Reply<'_>) {
-        if let Reply::Gap { .. } = reply {
-            self.metrics.gaps.inc();
-        }
         if let Some(message) = self.encoding.reply(reply) {
             self.push(message);
         }
+    }
+
+    /// Says that there is a gap, which is there for a reason.
+    pub fn gap(&mut self, why: Gap, gap: &Reply<'_>) {
+        self.metrics.road.gap(why);
+        self.reply(gap);
+    }
+
+    /// The subscribe that began then is live.
+    pub fn note_live(&self, begun: Instant) {
+        self.metrics.road.subscribe.observe(begun.elapsed());
+    }
+
+    /// How many events the client did not get, for newer ones took their place.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// Says that a request is refused.
@@ -103,12 +119,22 @@ impl Voice {
 
     /// Sends an event that took the place of `skipped` others of its topic.
     pub fn conflated(&mut self, delivery: &Delivery, skipped: u64) -> Delivered {
+        self.note_skipped(skipped);
         self.push_quietly(self.in_place_of(delivery, skipped))
     }
 
     /// The same, where nothing that came with it asks for a flush.
     pub fn conflated_at_once(&mut self, delivery: &Delivery, skipped: u64) {
+        self.note_skipped(skipped);
         self.push(self.in_place_of(delivery, skipped));
+    }
+
+    fn note_skipped(&mut self, skipped: u64) {
+        if skipped > 0 {
+            self.skipped += skipped;
+            self.metrics.road.conflated.inc();
+            self.metrics.road.skipped.add(skipped);
+        }
     }
 
     fn in_place_of(&self, delivery: &Delivery, skipped: u64) -> Bytes {

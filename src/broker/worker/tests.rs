@@ -3,9 +3,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
+use crate::broker::Strain;
 use crate::broker::fanout::Fanout;
 use crate::broker::{Answer, NoObserver, Question, Range, Roll, Transport, WorkerHandle};
-use crate::history::Feed;
+use crate::history::{Feed, Loss, LostTopic};
 use crate::model::{Bearer, Cursor, Data, Ended, Event, LogName, Timestamp, Topic};
 
 /// A session that notes what it hears.
@@ -109,6 +110,10 @@ impl Subscriber for Fake {
 
     fn queued_bytes(&self) -> usize {
         0
+    }
+
+    fn strain(&self, _: Instant) -> Strain {
+        Strain { queued_bytes: 0, lag: Duration::ZERO, skipped: 0 }
     }
 
     fn has_room(&self) -> bool {
