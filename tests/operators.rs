@@ -264,6 +264,16 @@ async fn a_token_is_explained_to_operators_alone_and_a_bad_one_says_why() {
 }
 
 #[tokio::test]
+async fn of_a_session_it_is_told_how_it_keeps_up_and_at_which_node_it_is() {
+    let server = TestServer::open();
+    let _reader = SseClient::live(&server, "?topic=a").await;
+    let page = json_of(server.get("/v1/sessions")).await;
+    let session = &page["sessions"][0];
+    assert_eq!((&session["lag_ms"], &session["skipped"]), (&json!(0), &json!(0)));
+    assert!(session["node"].as_str().is_some_and(|node| node.len() == 8), "{session}");
+}
+
+#[tokio::test]
 async fn the_configuration_is_told_with_where_each_value_comes_from_and_without_secrets() {
     let secret = "5ecretmark-secret-that-signs-every-token";
     let key = "5ecretmark-api-key-of-the-shop";

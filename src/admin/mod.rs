@@ -42,10 +42,17 @@ struct SessionBody {
     address: Option<String>,
     subscriptions: Vec<String>,
     queued_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
 }
 
 impl From<SessionView> for SessionBody {
-    fn from(SessionView { info, subscriptions, queued_bytes }: SessionView) -> Self {
+    fn from(view: SessionView) -> Self {
+        let SessionView { info, subscriptions, queued_bytes, lag_ms, skipped } = view;
         Self {
             user: info.user().map(str::to_owned),
             token: info.bearer.map(|bearer| bearer.token),
@@ -53,8 +60,11 @@ impl From<SessionView> for SessionBody {
             since: info.since.to_string(),
             transport: info.transport.name(),
             address: info.address,
+            node: info.node,
             subscriptions: subscriptions.iter().map(|pattern| pattern.to_string()).collect(),
             queued_bytes,
+            lag_ms,
+            skipped,
         }
     }
 }

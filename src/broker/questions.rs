@@ -261,9 +261,11 @@ impl BrokerHandle {
         let question = Arc::new(question);
         let answers = self.ask_all(|worker| worker.asked.send(Asked(question.clone()))).await;
         let mut answer = question.sum(answers);
-        if let Answer::Members(members) = &mut answer {
-            let node = self.shared.observer.node();
-            members.iter_mut().for_each(|info| info.node = Some(node.to_owned()));
+        let node = || Some(self.shared.observer.node().to_owned());
+        match &mut answer {
+            Answer::Members(members) => members.iter_mut().for_each(|info| info.node = node()),
+            Answer::Sessions(all) => all.iter_mut().for_each(|view| view.info.node = node()),
+            _ => {}
         }
         answer
     }

@@ -134,19 +134,20 @@ fn joined(sources: &[&str]) -> String {
 
 /// A source without indentation, the lines that are comments and nothing else, and the spaces around punctuation.
 fn without_comments(source: &str) -> String {
+    lines_of_code(source).flat_map(|line| [tight(line), "\n".into()]).collect()
+}
+
+/// The lines of a source that are no comments, without indentation.
+pub(super) fn lines_of_code(source: &str) -> impl Iterator<Item = &str> {
     let mut is_within = false;
-    let is_code = |line: &&str| {
+    let is_code = move |line: &&str| {
         let text = line.trim();
         let begins = text.starts_with("/*");
         let was_within = is_within || begins;
         is_within = was_within && !text.ends_with("*/");
         !was_within && !text.starts_with("//") && !text.is_empty()
     };
-    source
-        .lines()
-        .filter(is_code)
-        .flat_map(|line| [tight(line.trim_start()), "\n".into()])
-        .collect()
+    source.lines().filter(is_code).map(str::trim_start)
 }
 
 /// A line without the spaces beside punctuation, but in texts. A line with a slash outside of them may have a regular expression or

@@ -30,8 +30,8 @@ class Watch {
   /** Pattern → `{state: "waiting" | "asked" | "live" | "refused", why, undo}`. */
   patterns = new Map();
 
-  constructor(app, { onEvent, onGap, onChanged }) {
-    Object.assign(this, { app, onEvent, onGap, onChanged });
+  constructor(app, { onEvent, onGap, onResumed, onChanged }) {
+    Object.assign(this, { app, onEvent, onGap, onResumed, onChanged });
     this.undos = [app.on("client", () => this.#begin()), ...["connecting", "waiting", "idle", "refused"].map((state) => app.on(state, () => this.#wait()))];
     this.#begin();
   }
@@ -64,6 +64,10 @@ class Watch {
       onLive: () => {
         before?.();
         this.app.note("good", `live on ${pattern}${wasLive ? ", resumed" : ""}`);
+        if (wasLive && this.resumed !== this.app.fanfare.session) {
+          this.resumed = this.app.fanfare.session;
+          this.onResumed();
+        }
         wasLive = true;
         this.#set(pattern, "live");
       },
@@ -143,6 +147,7 @@ export function open(app) {
       app.note("bad", `gap: ${what}`);
       table.mark(`Gap: ${what}. What follows is what is left.`);
     },
+    onResumed: () => table.mark("Resumed after the connection was lost: what came meanwhile is below, or a gap is told.", "resumed"),
     onChanged: () => app.changed(),
   });
   for (const pattern of new URLSearchParams(location.search).getAll("topic")) if (pattern) watch.subscribe(pattern);

@@ -91,8 +91,9 @@ export class EventTable {
     this.#enqueue({ event, frameText });
   }
 
-  mark(text) {
-    this.#enqueue({ marker: text });
+  /** Says something between the events: of a `gap`, or that it was `resumed`. */
+  mark(text, kind = "gap") {
+    this.#enqueue({ marker: text, kind });
   }
 
   /** Adds events in their place, the newest first, but for those that are there. */
@@ -177,17 +178,17 @@ export class EventTable {
     setTimeout(() => { this.restUntil = performance.now() + 3 * (performance.now() - begun); });
   }
 
-  #row({ event, frameText, marker }, fresh) {
-    const row = marker === undefined ? this.#eventRow(event, frameText) : this.#markerRow(marker);
+  #row({ event, frameText, marker, kind }, fresh) {
+    const row = marker === undefined ? this.#eventRow(event, frameText) : this.#markerRow(marker, kind);
     row.hidden = !this.#passes(row);
     row.classList.toggle("fresh", fresh);
     return row;
   }
 
-  #markerRow(text) {
-    const row = element(h("tr", { class: "marker" }, h("td", { colspan: 4 }, text)));
+  #markerRow(text, kind = "gap") {
+    const row = element(h("tr", { class: `marker ${kind}` }, h("td", { colspan: 4 }, text)));
     this.texts.set(row, { text });
-    row.dataset.testid = "gap-row";
+    row.dataset.testid = `${kind}-row`;
     return row;
   }
 

@@ -6,6 +6,7 @@
 mod client;
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderMap};
@@ -14,13 +15,14 @@ pub use client::{CLIENT, Module};
 
 use crate::http::packed::Packed;
 
-/// One file that is served as it is.
+/// One file of a page.
 #[derive(Debug)]
 pub struct Asset {
     /// Where it is served.
     pub path: &'static str,
     content_type: &'static str,
-    body: Packed,
+    source: &'static str,
+    served: OnceLock<Packed>,
 }
 
 macro_rules! asset {
@@ -28,7 +30,8 @@ macro_rules! asset {
         Asset {
             path: $path,
             content_type: $content_type,
-            body: Packed::new(Cow::Borrowed(include_str!($source))),
+            source: include_str!($source),
+            served: OnceLock::new(),
         }
     };
 }
@@ -85,7 +88,18 @@ impl Asset {
             .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
             .insert_header((header::CROSS_ORIGIN_EMBEDDER_POLICY, "require-corp"))
             .insert_header((header::CACHE_CONTROL, "no-cache"));
-        self.body.answer(headers, &mut answer)
+        self.served.get_or_init(|| self.prepare()).answer(headers, &mut answer)
+    }
+
+    /// Scripts of the console go without their comments and their indentation, which nobody reads there.
+    fn prepare(&self) -> Packed {
+        Packed::new(match self.content_type {
+            JAVASCRIPT if self.path.starts_with("/console") => {
+                let lines = client::lines_of_code(self.source);
+                Cow::Owned(lines.flat_map(|line| [line, "\n"]).collect())
+            }
+            _ => Cow::Borrowed(self.source),
+        })
     }
 }
 
@@ -109,6 +123,17 @@ mod tests {
                 let is_served = super::CONSOLE.iter().any(|asset| asset.path == path);
                 assert!(is_served || path == "/fanfare.js", "{name} names {path}");
             }
+        }
+    }
+
+    /// What begins within a text that goes over several lines can't be told from a comment.
+    #[test]
+    fn no_script_of_the_console_has_a_text_of_several_lines() {
+        for asset in &super::CONSOLE {
+            let is_script = asset.content_type == super::JAVASCRIPT;
+            let mut lines = asset.source.lines().filter(|_| is_script);
+            let odd = lines.find(|line| line.matches('`').count() % 2 == 1);
+            assert!(odd.is_none(), "{}: {odd:?}", asset.path);
         }
     }
 

@@ -32,7 +32,9 @@ export class Numbers {
     if (node.last && data.number <= node.last.number) return;
     node.last = data;
     node.at = at;
-    node.past.push({ at, data });
+    // Of what is past, only figures are of use.
+    const { slowest: _, errors: __, webhooks: ___, failing: ____, ...figures } = data;
+    node.past.push({ at, data: figures });
     this.newest = Math.max(this.newest, at);
     this.heardAt = performance.now();
     const from = this.newest - PAST * 1000;

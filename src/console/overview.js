@@ -82,8 +82,9 @@ function verdict({ numbers, connection }) {
   const sessions = numbers.sum(({ sessions: { websocket, sse } }) => websocket + sse);
   const summary = `${many(there.length, "node")}, ${many(sessions, "session")}, ${many(numbers.sum(({ subscriptions }) => subscriptions), "subscription")}`;
   const level = troubles[0]?.level ?? "good";
-  return h("section", { class: `verdict ${level}`, "aria-live": "polite", "aria-label": "Health" },
-    h("p", { class: "verdict-word" }, { good: "Healthy", warn: "Working, with trouble", bad: isStale ? "Not known" : "Failing" }[level], h("span", { class: "quiet" }, summary)),
+  return h("section", { class: `verdict ${level}`, "aria-label": "Health" },
+    // Only what changes seldom is read out.
+    h("p", { class: "verdict-word" }, h("span", { role: "status" }, { good: "Healthy", warn: "Working, with trouble", bad: isStale ? "Not known" : "Failing" }[level]), h("span", { class: "quiet" }, summary)),
     troubles.length > 0 && h("ul", {}, troubles.slice(0, 12).map(({ level: of, what, detail, node, to }) => h("li", { class: of, key: `${what}${node}` },
       h("b", {}, to && to !== "overview" ? h("a", { href: `#/${to}` }, what) : what), detail && h("span", {}, detail), node && h("span", { class: "quiet" }, `node ${node}`)))),
     troubles.length > 12 && h("p", { class: "quiet" }, `and ${troubles.length - 12} more`));

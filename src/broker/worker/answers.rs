@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::subscriber::{SessionInfo, SessionKey, SessionView, Subscriber};
+use super::super::subscriber::{SessionInfo, SessionKey, SessionView, Strain, Subscriber};
 use super::super::{Answer, Question, Sort};
 use super::{Entry, Worker};
 use crate::history::ListTopics;
@@ -85,7 +85,15 @@ impl<S: Subscriber> Worker<S> {
         let mut subscriptions: Vec<_> = self.topics.patterns(key).cloned().collect();
         subscriptions.sort_unstable();
         let queued_bytes = entry.subscriber.queued_bytes();
-        SessionView { info: entry.info.clone(), subscriptions, queued_bytes }
+        let Strain { lag, skipped, .. } = entry.subscriber.strain(self.now());
+        let lag_ms = u64::try_from(lag.as_millis()).ok();
+        SessionView {
+            info: entry.info.clone(),
+            subscriptions,
+            queued_bytes,
+            lag_ms,
+            skipped: Some(skipped),
+        }
     }
 
     fn end_each(&mut self, close: Close, is_meant: impl Fn(&SessionInfo) -> bool) -> Answer {
