@@ -5,6 +5,8 @@
 //! there is no room, or that can't be written, is lost and counted; once there is room again, one line says
 //! how many were lost.
 
+mod troubles;
+
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tracing::error;
 
+pub use self::troubles::NoteTroubles;
 use crate::metrics::{Counter, LOG_LINES_LOST};
 
 /// The most bytes of lines that wait to be written; a line more is lost.

@@ -6,11 +6,20 @@
 
 mod early_keys;
 mod ends;
+mod entry;
+mod histogram;
+mod log;
 mod passed_by;
 mod refusals;
+mod road;
+mod state;
+mod sum;
 mod superseded;
+mod table;
 mod tally;
 mod text;
+mod troubles;
+mod webhooks;
 
 use std::sync::LazyLock;
 
@@ -23,11 +32,20 @@ use prometheus_client::registry::Registry;
 
 pub use self::early_keys::EARLY_KEYS;
 pub use self::ends::Ends;
+pub use self::entry::{Check, Entry, GUARD, Guard, Rate, RouteGroup};
+pub use self::histogram::{Histogram, Observed};
+pub use self::log::{LOG, LogNumbers};
 pub use self::passed_by::{PassedBy, Why};
 pub use self::refusals::{Asker, Refusals};
+pub use self::road::{Fate, Gap, Road, Way};
+pub use self::state::{CHECKS, Process, State};
+pub use self::sum::Sum;
 pub use self::superseded::Superseded;
+pub use self::table::{Level, Table};
 use self::tally::Held;
 pub use self::text::CLASSIC;
+pub use self::troubles::{Logged, TROUBLES};
+pub use self::webhooks::{WebhookNumbers, WebhookState, Webhooks};
 use crate::model::Removed;
 
 /// The media type of [`Metrics::render`].
@@ -43,6 +61,18 @@ pub static LOG_LINES_LOST: LazyLock<Counter> = LazyLock::new(Counter::default);
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What has names that are not ours: the process.
+    beside: Registry,
+    /// What an event meets on its road.
+    pub road: Road,
+    /// Who comes in.
+    pub entry: Entry,
+    /// How things stand.
+    pub state: State,
+    /// The process.
+    pub process: Process,
+    /// How webhooks fare.
+    pub webhooks: Webhooks,
     /// Events taken from publishers.
     pub events_published: Counter,
     /// Events that were not stored, for a newer value stood there.
@@ -55,8 +85,6 @@ pub struct Metrics {
     pub events_replayed: Counter,
     /// Messages compressed; one that many sessions share counts once.
     pub messages_compressed: Counter,
-    /// Gaps reported to sessions.
-    pub gaps: Counter,
     /// Refused requests, messages and connections, by `reason`.
     pub refusals: Refusals,
     /// Open sessions, by `transport`.
@@ -95,18 +123,37 @@ pub struct TransportLabel {
 
 impl Default for Metrics {
     fn default() -> Self {
+        Self::with(Webhooks::default())
+    }
+}
+
+impl Metrics {
+    /// Those of a node that has webhooks.
+    pub fn with(webhooks: Webhooks) -> Self {
         let mut registry = Registry::with_prefix("fanfare");
+        let (road, entry) = (Road::new(&mut registry), Entry::new(&mut registry));
+        let (state, process) = (State::new(&mut registry), Process::default());
+        let mut beside = Registry::default();
+        process.register(&mut beside);
+        webhooks.register(&mut registry);
+        LOG.register(&mut registry);
+        GUARD.register(&mut registry);
         let (refusals, closes) = (Refusals::new(&mut registry), Ends::new(&mut registry));
         let passed_by = PassedBy::new(&mut registry);
         let mut metrics = Self {
             registry,
+            beside,
+            road,
+            entry,
+            state,
+            process,
+            webhooks,
             events_published: Counter::default(),
             superseded: Superseded::default(),
             values_ended: Family::default(),
             events_delivered: Counter::default(),
             events_replayed: Counter::default(),
             messages_compressed: Counter::default(),
-            gaps: Counter::default(),
             refusals,
             sessions: Family::default(),
             closes,
@@ -118,9 +165,7 @@ impl Default for Metrics {
         metrics.register();
         metrics
     }
-}
 
-impl Metrics {
     #[expect(
         clippy::too_many_lines,
         reason = "a table: each metric by itself, none follows from another"
@@ -160,7 +205,6 @@ impl Metrics {
             "Messages compressed, one that many sessions share counted once",
             self.messages_compressed.clone(),
         );
-        registry.register("gaps", "Gaps reported to sessions", self.gaps.clone());
         for transport in TRANSPORTS {
             drop(self.sessions.get_or_create(&TransportLabel { transport }));
         }
@@ -185,6 +229,10 @@ impl Metrics {
             "Idempotency keys forgotten before their window was over",
             EARLY_KEYS.counter.clone(),
         );
+        let build = Level::default();
+        build.set(1.0);
+        let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+        registry.register("build_info", "Which release this is", Table::of([(version, build)]));
         registry.register(
             "subscriptions",
             "Patterns that sessions are subscribed to",
@@ -215,6 +263,8 @@ impl Metrics {
         let mut text = String::new();
         // Writing into a String can't fail; an encoder that fails leaves what it wrote.
         _ = encode(&mut text, &self.registry);
+        text.truncate(text.trim_end_matches("# EOF\n").len());
+        _ = encode(&mut text, &self.beside);
         text
     }
 

@@ -44,6 +44,7 @@ use self::service::{cleartext, encrypted};
 use self::sockets::Sockets;
 use self::stop::Patience;
 use self::tls::Tls;
+use crate::admin::settings::Settings;
 use crate::auth::{Auth, Entrance};
 use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Relay, Timing};
@@ -52,10 +53,11 @@ use crate::config::{Config, Limits};
 use crate::history::History;
 use crate::history::redis::JoinError;
 use crate::history::sqlite::OpenError;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Webhooks};
 use crate::notices::Notices;
 use crate::protocol::{Languages, PROTOCOLS};
 use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, Stumbles};
+use crate::vitals::Vitals;
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
 const LAST_REQUESTS_SECONDS: u64 = 2;
@@ -123,6 +125,7 @@ struct Parts {
     entrance: Entrance,
     /// What is spoken.
     languages: Languages,
+    settings: Arc<Settings>,
     /// Whether what is for operators and publishers is served too.
     is_inside: bool,
     /// Whether only this machine comes in.
@@ -162,7 +165,8 @@ impl Server {
         reason = "the one place that wires, read from the top as a list"
     )]
     pub fn speaking(languages: Languages, config: Config) -> Result<Self, ServeError> {
-        let (metrics, clock) = (Arc::new(Metrics::default()), Clock::default());
+        let hooks = Webhooks::named(config.webhooks.iter().map(|hook| hook.name.clone()));
+        let (metrics, clock) = (Arc::new(Metrics::with(hooks)), Clock::default());
         let Log { history, router, relay } = Log::open(&config, clock)?;
         let to_others: Arc<dyn Relay> = match &relay {
             Some(relay) => relay.clone(),
@@ -191,13 +195,18 @@ impl Server {
         if let Some(relay) = relay {
             services.push(Box::pin(relay.run(broker.clone())));
         }
-        let permits = Permits::default();
+        let (permits, settings) = (Permits::default(), Arc::<Settings>::default());
         let tls = |certificate| Tls::new(certificate, config.limits.handshake_timeout);
         let tls = config.server.certificate.as_ref().map(tls).transpose()?;
         let listener = listener::bind(config.server.listen)?;
         let address = listener.local_addr()?;
         let inside = config.server.internal_listen.map(listener::bind).transpose()?;
         let internal_address = inside.as_ref().map(TcpListener::local_addr).transpose()?;
+        let sockets = Sockets::new(&config.limits, metrics.clone());
+        let count = sockets.clone();
+        let count = Box::new(move || count.open());
+        let vitals = Vitals::new(broker.clone(), auth.clone(), metrics.clone(), &config, count);
+        services.push(Box::pin(vitals.run()));
         let parts = Parts {
             auth: auth.clone(),
             broker: broker.clone(),
@@ -211,16 +220,18 @@ impl Server {
             stumbles: Arc::default(),
             permits: permits.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
-            sockets: Sockets::new(&config.limits, metrics.clone()),
-            entrance: Entrance::new(tls.is_some(), &config.server),
+            sockets,
+            entrance: Entrance::new(tls.is_some(), &config.server)
+                .where_another_is_inside(inside.is_some()),
             languages,
+            settings: settings.clone(),
             is_inside: inside.is_none(),
             is_local: is_local(address),
         };
         let listeners = Listeners { public: listener, tls: tls.clone(), inside };
         let server = serve(listeners, &config, parts)?;
         let rules = config.rules.clone();
-        let reload = Reload { auth, broker: broker.clone(), tls, rules };
+        let reload = Reload { auth, broker: broker.clone(), tls, rules, settings };
         let patience = Patience::of(&config);
         Ok(Self {
             address,

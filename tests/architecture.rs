@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["model", "protocol"]),
     ("http", &["model", "protocol"]),
     ("protocol", &["clock", "model"]),
-    ("auth", &["clock", "config", "http", "model", "trust"]),
+    ("auth", &["clock", "config", "http", "metrics", "model", "trust"]),
     ("body", &["auth", "clock", "config", "http", "model"]),
     ("history", &["clock", "config", "metrics", "model", "trust"]),
     ("broker", &["clock", "history", "metrics", "model"]),
@@ -37,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "ingress",
         &["auth", "body", "broker", "config", "history", "http", "metrics", "model", "protocol"],
     ),
+    ("vitals", &["auth", "broker", "config", "history", "metrics", "model"]),
     ("notices", &["auth", "broker", "clock", "config", "history", "metrics", "model", "trust"]),
     (
         "admin",

@@ -1,8 +1,10 @@
 //! Seeing and ending sessions, presence, tickets, revocations, health and metrics.
 
+mod callers;
 mod commands;
 mod members;
 pub mod revocations;
+pub mod settings;
 mod tickets;
 
 use std::collections::{BTreeSet, HashMap};
@@ -12,8 +14,10 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::json;
 
+pub use self::callers::{explain_token, read_caller};
 pub use self::commands::command;
 pub use self::revocations::{list_revocations, revoke};
+pub use self::settings::read_settings;
 pub use self::tickets::make_ticket;
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered, Range, Rank, Ranking, SessionInfo, SessionView, Sort};
@@ -34,10 +38,17 @@ struct SessionBody {
     address: Option<String>,
     subscriptions: Vec<String>,
     queued_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lag_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
 }
 
 impl From<SessionView> for SessionBody {
-    fn from(SessionView { info, subscriptions, queued_bytes }: SessionView) -> Self {
+    fn from(view: SessionView) -> Self {
+        let SessionView { info, subscriptions, queued_bytes, lag_ms, skipped } = view;
         Self {
             user: info.user().map(str::to_owned),
             token: info.bearer.map(|bearer| bearer.token),
@@ -45,8 +56,11 @@ impl From<SessionView> for SessionBody {
             since: info.since.to_string(),
             transport: info.transport.name(),
             address: info.address,
+            node: info.node,
             subscriptions: subscriptions.iter().map(|pattern| pattern.to_string()).collect(),
             queued_bytes,
+            lag_ms,
+            skipped,
         }
     }
 }

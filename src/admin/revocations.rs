@@ -17,6 +17,7 @@ use crate::body::Sending;
 use crate::broker::BrokerHandle;
 use crate::history::{Append, Page, Read};
 use crate::http::Query;
+use crate::metrics::Way;
 use crate::model::{
     Code, Cursor, Data, NewEvent, Pattern, Problem, Revocation, Revoked, Timestamp, Topic,
 };
@@ -125,7 +126,7 @@ async fn store(
     let json = serde_json::to_vec(revocation).map_err(|error| internal(error.to_string()))?;
     let data = Data::from_json(&json, 8).map_err(|error| internal(error.to_string()))?;
     let event = NewEvent::new(Topic::revocations(), None, data);
-    broker.publish(Append { events: vec![event], key: None }, |_| allowed()).await?;
+    broker.publish(Append { events: vec![event], key: None }, Way::Broker, |_| allowed()).await?;
     Ok(())
 }
 

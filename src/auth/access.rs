@@ -7,6 +7,7 @@
 mod coverage;
 mod grants;
 mod refusals;
+mod rights;
 mod signing;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub use self::coverage::Coverage;
 pub use self::grants::Grant;
 use self::grants::Grants;
+pub use self::rights::Rights;
 use super::caller::Caller;
 use super::policy::Policy;
 use super::proof::Proof;
@@ -28,6 +30,8 @@ pub struct Access {
     caller: Caller,
     /// The id of the WebSocket session whose rights they are; none for what comes another way.
     session: Option<Arc<str>>,
+    /// Whether it comes in where what is for operators is not served.
+    is_outside: bool,
     /// What the caller's token grants, where it names its user or session.
     filled: Option<Arc<Filled>>,
     /// What other tokens add.
@@ -57,7 +61,8 @@ impl Access {
     }
 
     fn of(policy: Arc<Policy>, caller: Caller, session: Option<Arc<str>>) -> Self {
-        let access = Self { policy, caller, session, filled: None, grants: Grants::default() };
+        let grants = Grants::default();
+        let access = Self { policy, caller, session, is_outside: false, filled: None, grants };
         let Caller::User(user) = &access.caller else { return access };
         if !user.subscribe.iter().chain(&user.publish).any(Owner::is_named_in) {
             return access;
@@ -70,18 +75,24 @@ impl Access {
 
     /// The same caller's rights as the WebSocket session of this id, which its own topics are known by.
     pub fn of_session(self, id: Arc<str>) -> Self {
-        Self::of(self.policy, self.caller, Some(id))
+        Self::of(self.policy, self.caller, Some(id)).coming_in(self.is_outside)
     }
 
     /// The rights of another caller in the same session, if these are rights of one.
     pub fn of_caller(&self, caller: Caller) -> Self {
         let grants = self.grants.clone();
-        Self { grants, ..Self::of(self.policy.clone(), caller, self.session.clone()) }
+        let access = Self::of(self.policy.clone(), caller, self.session.clone());
+        Self { grants, ..access }.coming_in(self.is_outside)
     }
 
     /// The same rights under another policy, but for what other tokens add.
     pub(super) fn under(&self, policy: Arc<Policy>, caller: Caller) -> Self {
-        Self::of(policy, caller, self.session.clone())
+        Self::of(policy, caller, self.session.clone()).coming_in(self.is_outside)
+    }
+
+    /// The same rights of who comes in where what is for operators is served, or where it is not.
+    pub(super) fn coming_in(self, is_outside: bool) -> Self {
+        Self { is_outside, ..self }
     }
 
     /// By which names topics are the caller's own. Who shows no credential owns nothing.
@@ -162,7 +173,20 @@ impl Access {
         })
     }
 
+    /// Whether the caller may do what is for operators. Without credentials that is everybody, where it is served.
+    pub(super) fn is_operator(&self) -> bool {
+        match &self.caller {
+            Caller::Application(_) => !(self.policy.open && self.is_outside),
+            Caller::Key(key) => key.admin,
+            Caller::User(_) | Caller::Anonymous => false,
+        }
+    }
+
     fn may(&self, right: Right, topic: &Topic) -> bool {
+        // No rule and no grant opens it.
+        if topic.is_metrics() {
+            return self.is_operator();
+        }
         let rule = self.policy.rules.of(topic);
         let given = || self.given(right).iter().any(|pattern| pattern.matches(topic));
         let owns = || rule.own.as_ref().is_some_and(|own| own.is_of(topic, self.owner()));

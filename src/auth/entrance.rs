@@ -29,6 +29,7 @@ pub struct Entrance {
     proxies: Arc<[IpNet]>,
     headers: ProxyHeaders,
     is_traced: bool,
+    is_outside: bool,
 }
 
 /// What is known of who sent a request, and of what was asked for.
@@ -80,7 +81,18 @@ impl Entrance {
             proxies: config.trusted_proxies[..].into(),
             headers: config.proxy_headers,
             is_traced: config.trace_context,
+            is_outside: false,
         }
+    }
+
+    /// The same of a listener that does not serve what is for operators, for another one does.
+    pub fn where_another_is_inside(self, is_outside: bool) -> Self {
+        Self { is_outside, ..self }
+    }
+
+    /// Whether what is for operators is served elsewhere.
+    pub fn is_outside(&self) -> bool {
+        self.is_outside
     }
 
     /// Whether the connection itself is over TLS.
@@ -205,7 +217,8 @@ mod tests {
 
     fn entrance(headers: ProxyHeaders) -> Entrance {
         let proxies = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
-        Entrance { scheme: Scheme::Http, proxies: proxies[..].into(), headers, is_traced: false }
+        let (scheme, proxies) = (Scheme::Http, proxies[..].into());
+        Entrance { scheme, proxies, headers, is_traced: false, is_outside: false }
     }
 
     fn head(peer: &str, headers: &[(&'static str, &'static str)]) -> RequestHead {

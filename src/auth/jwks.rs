@@ -57,6 +57,11 @@ impl Jwks {
         (known.since.elapsed() < self.at.keep).then_some(known.keys)
     }
 
+    /// How long ago those that are known were fetched.
+    pub(super) fn age(&self) -> Option<Duration> {
+        read(&self.known).as_ref().map(|known| known.since.elapsed())
+    }
+
     /// Whether it is time to look whether the keys are others by now.
     pub(super) fn is_old(&self) -> bool {
         let known = read(&self.known);

@@ -29,7 +29,7 @@ use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::future::LocalBoxFuture;
 
-pub use self::access::{Access, Coverage, Grant};
+pub use self::access::{Access, Coverage, Grant, Rights};
 pub use self::caller::{Caller, User};
 pub use self::entrance::{Client, Entrance, network};
 pub use self::jwks::published_keys;
@@ -43,6 +43,7 @@ pub use self::revocations::{Revocations, TooManyRevocations};
 use crate::clock::Clock;
 use crate::config::{self, Rules};
 use crate::http;
+use crate::metrics::{Check, GUARD};
 use crate::model::{Code, Problem, Topic};
 use crate::panics::{read, write};
 
@@ -116,7 +117,8 @@ impl Auth {
             },
         };
         // It may have taken a while, and another configuration be in force.
-        let access = self.still(&Access::new(policy.clone(), caller))?;
+        let access = Access::new(policy.clone(), caller).coming_in(entrance.is_outside());
+        let access = self.still(&access)?;
         if !access.is_of(&policy)
             && self::shown(&self.policy(), entrance, head, access_token)? != shown
         {
@@ -151,7 +153,7 @@ impl Auth {
     ) -> Result<Access, Problem> {
         // Another configuration may be in force since the ticket was looked for.
         self.check_page(entrance, head)?;
-        self.still(&self.access(Caller::User(Box::new(user))))
+        self.still(&self.access(Caller::User(Box::new(user))).coming_in(entrance.is_outside()))
     }
 
     /// The rights of a caller who was admitted before, as they are now. Refuses whose token was revoked
@@ -216,6 +218,19 @@ impl Auth {
     /// be valid; an open broker asks for none and looks at none. Waits for published keys where they
     /// are needed.
     pub async fn identify(&self, credential: Option<&str>) -> Result<Caller, Problem> {
+        let caller = self.look(credential).await;
+        GUARD.checked(match &caller {
+            Ok(Caller::Anonymous) => Check::Nothing,
+            Ok(Caller::Application(_)) if credential.is_none() => Check::Nothing,
+            Ok(Caller::Application(_) | Caller::Key(_)) => Check::Key,
+            Ok(Caller::User(_)) => Check::Token,
+            Err(problem) if problem.code == Code::Unavailable => Check::NoKeys,
+            Err(_) => Check::Refused,
+        });
+        caller
+    }
+
+    async fn look(&self, credential: Option<&str>) -> Result<Caller, Problem> {
         let policy = self.policy();
         let caller = match policy.look(credential, self.clock.time()) {
             Look::Settled(caller) => caller,
@@ -257,6 +272,11 @@ impl Auth {
         } else {
             Ok(())
         }
+    }
+
+    /// How long ago the published keys were fetched that tokens are checked with.
+    pub fn keys_age(&self) -> Option<Duration> {
+        self.policy().jwks()?.age()
     }
 
     /// Keeps what is known of published keys fresh, for good, so that nobody has to wait for them.

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use crate::clock::Instant;
 use crate::model::Event;
 
 /// An event and its encoded forms.
@@ -15,6 +16,8 @@ use crate::model::Event;
 pub struct Delivery {
     /// What is delivered.
     pub event: Arc<Event>,
+    /// When this node heard that it is committed.
+    pub at: Instant,
     encoded: OnceLock<Encoded>,
     /// The same for sessions that conflate: most events have none.
     conflated: OnceLock<Box<Encoded>>,
@@ -33,9 +36,14 @@ struct Encoded {
 }
 
 impl Delivery {
-    /// A delivery that nobody has encoded yet.
+    /// A delivery that nobody has encoded yet, of what is committed now.
     pub fn new(event: Arc<Event>) -> Self {
-        Self { event, encoded: OnceLock::new(), conflated: OnceLock::new() }
+        Self::at(event, Instant::now())
+    }
+
+    /// The same, of what was committed then.
+    pub fn at(event: Arc<Event>, at: Instant) -> Self {
+        Self { event, at, encoded: OnceLock::new(), conflated: OnceLock::new() }
     }
 
     /// The bytes of wire form `form`, encoded now if this is the first to ask.

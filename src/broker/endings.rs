@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::BrokerHandle;
 use crate::history::{Append, Departure, Ending, Receipt};
-use crate::metrics::ReasonLabel;
+use crate::metrics::{ReasonLabel, Way};
 use crate::model::Removed;
 use crate::panics::lock;
 
@@ -98,7 +98,7 @@ impl BrokerHandle {
         }
         let reasons: Vec<_> = due.iter().map(|ending| ending.reason).collect();
         let events = due.into_iter().map(Ending::tombstone).collect();
-        match self.publish(Append { events, key: None }, |_| Ok(())).await {
+        match self.publish(Append { events, key: None }, Way::Broker, |_| Ok(())).await {
             Ok(receipt) => {
                 self.count_ended(&reasons, &receipt);
                 is_more

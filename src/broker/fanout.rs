@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-pub(super) use self::requests::{Asked, Drain, Leave, RecheckRights, Tell, WorkerAddress};
+pub(super) use self::requests::{Asked, Drain, Examine, Leave, RecheckRights, Tell, WorkerAddress};
 use super::inbox::{Inbox, InboxStream, Item};
 use super::outlook::Outlook;
 use super::router::Router;

@@ -59,6 +59,11 @@ impl Flush {
         std::mem::take(&mut self.now)
     }
 
+    /// Whether nobody has anything left to write.
+    pub(super) fn is_idle(&self) -> bool {
+        self.now.is_empty() && self.next.is_empty()
+    }
+
     /// How long until the next round, if sessions wait for it and nobody was told so yet. Who is
     /// told calls [`Flush::awaited`] then.
     pub(super) fn wait(&mut self, now: Instant) -> Option<Duration> {

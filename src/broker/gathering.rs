@@ -55,9 +55,11 @@ impl BrokerHandle {
         let question = Arc::new(question);
         let answers = self.ask_all(|worker| worker.asked.send(Asked(question.clone()))).await;
         let mut answer = question.sum(answers);
-        if let Answer::Members(members) = &mut answer {
-            let node = self.shared.observer.node();
-            members.iter_mut().for_each(|info| info.node = Some(node.to_owned()));
+        let node = || Some(self.shared.observer.node().to_owned());
+        match &mut answer {
+            Answer::Members(members) => members.iter_mut().for_each(|info| info.node = node()),
+            Answer::Sessions(all) => all.iter_mut().for_each(|view| view.info.node = node()),
+            _ => {}
         }
         answer
     }
@@ -106,6 +108,19 @@ impl BrokerHandle {
         });
         topics.truncate(limit);
         Ok(topics)
+    }
+
+    /// Topics that somebody subscribes to by name, by name.
+    pub async fn subscribed_topics(
+        &self,
+        list: ListTopics,
+    ) -> Result<Gathered<Vec<Topic>>, Problem> {
+        let limit = list.limit;
+        let mut named = self.gather(Question::Topics(list)).await?.map(Answer::into_topics);
+        named.all.sort_unstable();
+        named.all.dedup();
+        named.all.truncate(limit);
+        Ok(named)
     }
 
     /// The sessions that would receive an event of `topic`, by id.

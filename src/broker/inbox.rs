@@ -29,6 +29,8 @@ const BATCH: usize = 64;
 pub(super) enum Item {
     /// Deliver an event.
     Event(Arc<Delivery>),
+    /// Deliver what a node said of itself, the so many-th that was heard.
+    Said { number: u64, delivery: Arc<Delivery> },
     /// Tell a session that all before this has been handled, up to the place given.
     Barrier { session: SessionKey, barrier: BarrierId, position: Cursor },
     /// Tell a session who is in the topics that it asked about, at this place of the feed.

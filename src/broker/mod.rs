@@ -9,6 +9,7 @@ mod attending;
 mod census;
 mod delivery;
 mod endings;
+mod exam;
 mod fanout;
 mod flush;
 mod gathering;
@@ -16,10 +17,13 @@ mod goaways;
 mod inbox;
 mod keys;
 mod listing;
+mod looks;
 mod members;
 mod observer;
 mod orders;
 mod outlook;
+mod past;
+mod publishing;
 mod questions;
 mod roll_call;
 mod roster;
@@ -42,6 +46,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub use self::attending::{Attending, RoomVersion};
 pub use self::delivery::{Delivery, FormKey, Waiting};
 use self::endings::Departures;
+pub use self::exam::{Examined, Slow};
 use self::fanout::{Fanout, WorkerAddress};
 pub use self::gathering::Gathered;
 pub use self::keys::{BarrierId, SessionKey};
@@ -50,32 +55,21 @@ pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
 pub use self::orders::{Commanded, Obedience, Overhear, Overheard};
 use self::outlook::Outlook;
+pub use self::past::SAID_BY_NODE;
 pub use self::questions::{Answer, Answers, NoRelay, Question, Relay};
 pub use self::roster::{Listed, Roll};
 pub use self::router::Router;
 pub use self::seat::{Runner, Seat, WorkerHandle};
 pub use self::session_info::{SessionInfo, SessionView, Transport};
-pub use self::subscriber::{Changed, Delivered, Joined, Subscriber};
+pub use self::subscriber::{Changed, Delivered, Joined, Strain, Subscriber};
 pub use self::tickets::TICKET_LIFE;
 use self::tickets::Tickets;
 pub use self::topics::{Subscribed, Topics};
-use crate::clock::{Clock, Instant, within};
-use crate::history::{Append, AppendError, Feed, History, Read, Receipt};
-use crate::metrics::{Metrics, PassedBy};
-use crate::model::{Code, Cursor, NewEvent, NotLatest, Problem, Topic, Trouble};
+use crate::clock::{Clock, Instant};
+use crate::history::{History, Read};
+use crate::metrics::{Metrics, PassedBy, WebhookNumbers};
+use crate::model::{Code, Cursor, Event, Problem, Topic, Trouble};
 use crate::panics::lock;
-
-/// How long a publisher waits for workers that are behind before it is refused.
-const MAX_WAIT: Duration = Duration::from_millis(800);
-
-/// How long a publisher waits for a refusal with all that belongs to it.
-const MAX_REFUSAL: Duration = Duration::from_millis(900);
-
-/// How long at least it is looked for what belongs to it.
-const LEAST_LOOK: Duration = Duration::from_millis(100);
-
-/// How often a waiting publisher looks again.
-const WAIT_STEP: Duration = Duration::from_millis(5);
 
 /// How long one waits for this node to come to where another is already.
 const MAX_LAG: Duration = Duration::from_secs(10);
@@ -154,39 +148,25 @@ impl BrokerHandle {
         worker
     }
 
-    /// Stores events, whole or not at all; they reach subscribers through the feed. Waits a moment
-    /// where workers are behind, then refuses. Whether it may be done is asked of `allowed` after the
-    /// wait, at the last moment before it is.
-    pub async fn publish(
-        &self,
-        append: Append,
-        allowed: impl FnOnce(&Append) -> Result<(), Problem>,
-    ) -> Result<Receipt, Problem> {
-        self.wait_for_room().await?;
-        allowed(&append)?;
-        // What has terms is refused by name.
-        let has_terms = append.events.iter().any(|event| event.terms.is_some());
-        let topics = match has_terms {
-            true => append.events.iter().map(|event| event.topic.clone()).collect(),
-            false => Vec::new(),
-        };
-        // What ends values is nobody's publish.
-        let ends =
-            |event: &NewEvent| event.terms.as_ref().is_some_and(|it| it.unless_after.is_some());
-        let is_published = !append.events.iter().any(ends);
-        let receipt = self.shared.history.append(append).await;
-        let receipt = receipt.map_err(|error| refused(error, &topics))?;
-        if !receipt.repeated {
-            let metrics = &self.shared.metrics;
-            for event in &receipt.events {
-                match event.superseded {
-                    None => _ = metrics.events_published.inc(),
-                    Some(by) if is_published => metrics.superseded.note(&event.topic, by.version),
-                    Some(_) => {}
-                }
-            }
-        }
-        Ok(receipt)
+    /// Delivers what a node says of itself to the sessions of this one. It is not stored, and needs no log.
+    pub fn say(&self, node: &str, event: Event) {
+        self.shared.router.say(node, Arc::new(event), self.now());
+    }
+
+    /// Delivers what this node says of itself to the sessions of all nodes, as far as these are heard.
+    pub async fn say_to_all(&self, event: Event) {
+        self.say(self.node(), event.clone());
+        self.shared.relay.say(event).await;
+    }
+
+    /// What nodes said of themselves after one number and up to another, at most the newest so many of each.
+    pub fn said(&self, after: u64, upto: u64, count: usize) -> Vec<Arc<Event>> {
+        self.shared.router.said(after, upto, count)
+    }
+
+    /// What this node is called.
+    pub fn node(&self) -> &str {
+        self.shared.observer.node()
     }
 
     /// How many events of a topic were superseded by what is kept, at this node and as far as it remembers.
@@ -194,57 +174,14 @@ impl BrokerHandle {
         self.shared.metrics.superseded.of(topic)
     }
 
-    /// The same for a client: a refusal for what the newest event of a topic is comes with that event, where the client
-    /// may read it and there is time for that.
-    pub async fn publish_for(
-        &self,
-        append: Append,
-        allowed: impl FnOnce(&Append) -> Result<(), Problem>,
-        may_read: impl Fn(&Topic) -> bool,
-    ) -> Result<Receipt, Problem> {
-        let begun = self.now();
-        match self.publish(append, allowed).await {
-            Ok(receipt) => Ok(receipt),
-            Err(problem) => {
-                let left = MAX_REFUSAL.saturating_sub(self.now().saturating_duration_since(begun));
-                Err(self.explained(problem, left.max(LEAST_LOOK), may_read).await)
-            }
-        }
-    }
-
-    async fn explained(
-        &self,
-        mut problem: Problem,
-        time: Duration,
-        may_read: impl Fn(&Topic) -> bool,
-    ) -> Problem {
-        if let Some(found) = &mut problem.not_latest
-            && let Ok(Ok(summary)) =
-                within(time, self.shared.history.topic(found.topic.clone())).await
-            && may_read(&found.topic)
-        {
-            found.event = summary.latest;
-        }
-        problem
+    /// How a webhook fares, by its name.
+    pub fn webhook(&self, name: &str) -> Option<Arc<WebhookNumbers>> {
+        self.shared.metrics.webhooks.get(name)
     }
 
     /// What came to be published and did not become an event.
     pub fn passed_by(&self) -> &PassedBy {
         &self.shared.metrics.passed_by
-    }
-
-    async fn wait_for_room(&self) -> Result<(), Problem> {
-        let give_up = self.now() + MAX_WAIT;
-        while self.shared.router.is_full() {
-            if self.now() >= give_up {
-                return Err(Problem::new(
-                    Code::Unavailable,
-                    "delivery is behind (limits.inbox_events); try again",
-                ));
-            }
-            tokio::time::sleep(WAIT_STEP).await;
-        }
-        Ok(())
     }
 
     /// Waits until this node delivers from `place` on, where that is a place of the log: the client may
@@ -380,29 +317,6 @@ impl Watch {
         self.is_told ^= told.is_some();
         told
     }
-}
-
-/// Why events of these topics were not stored.
-fn refused(error: AppendError, topics: &[Topic]) -> Problem {
-    let code = match error {
-        AppendError::Mismatch => Code::IdempotencyMismatch,
-        AppendError::InProgress => Code::InProgress,
-        AppendError::TooManyKeys | AppendError::TooManyBound { .. } => Code::TooMany,
-        AppendError::NotLatest { .. } => Code::NotLatest,
-        AppendError::StorageFull => Code::StorageFull,
-        AppendError::Unavailable(_) => Code::Unavailable,
-        AppendError::OutcomeUnknown(_) => Code::OutcomeUnknown,
-    };
-    let not_latest = match error {
-        AppendError::NotLatest { index } => topics.get(index).cloned(),
-        _ => None,
-    };
-    let not_latest = not_latest.map(|topic| Box::new(NotLatest { topic, event: None }));
-    let index = match error {
-        AppendError::NotLatest { index } if topics.len() > 1 => format!("events[{index}]: "),
-        _ => String::new(),
-    };
-    Problem { not_latest, ..Problem::new(code, format!("{index}{error}")) }
 }
 
 #[cfg(test)]

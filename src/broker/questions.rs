@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::orders::{Obedience, Overhear, Overheard};
 use super::{Attending, Range, Ranking, RoomVersion, SessionInfo, SessionView};
 use crate::history::ListTopics;
-use crate::model::{Audience, Pattern, Present, Problem, Revocation, Topic};
+use crate::model::{Audience, Event, Pattern, Present, Problem, Revocation, Topic};
 
 /// The way to the other nodes.
 pub trait Relay: Send + Sync {
@@ -22,6 +22,9 @@ pub trait Relay: Send + Sync {
     /// Whether it is this node's turn to do what goes by this name, where one node of those that would do it does. The
     /// turn is to be asked for again every second; for a moment two may think that they have it.
     fn has_turn(&self, name: &str) -> BoxFuture<'_, bool>;
+
+    /// Tells the other nodes what this one says of itself, as far as they are heard.
+    fn say(&self, event: Event) -> BoxFuture<'_, ()>;
 
     /// What the other nodes that are there are called.
     fn others(&self) -> Vec<String>;
@@ -38,6 +41,10 @@ impl Relay for NoRelay {
 
     fn has_turn(&self, _: &str) -> BoxFuture<'_, bool> {
         Box::pin(ready(true))
+    }
+
+    fn say(&self, _: Event) -> BoxFuture<'_, ()> {
+        Box::pin(ready(()))
     }
 
     fn others(&self) -> Vec<String> {

@@ -18,9 +18,11 @@ use super::census::Census;
 use super::delivery::Delivery;
 use super::inbox::{Inbox, Item};
 use super::observer::{NoObserver, Observer};
+use super::past::Past;
 use super::roster::{Folded, Roster};
 use super::topics::{Subscribed, Topics};
 use super::{BarrierId, SessionKey};
+use crate::clock::Instant;
 use crate::history::{Feed, Loss, LostTopic};
 use crate::model::{Cursor, Event, Pattern, Topic};
 use crate::panics::lock;
@@ -38,6 +40,8 @@ pub(super) struct WorkerId(usize);
 /// Routes events to the workers of one node.
 pub struct Router {
     routes: Mutex<Routes>,
+    /// What nodes said of themselves lately.
+    past: Mutex<Past>,
     /// How many events may wait for one worker.
     inbox_events: usize,
     /// It is to be asked who is in some topics.
@@ -68,7 +72,8 @@ impl Router {
             roster: Roster::default(),
         };
         let (asks, knows) = (Notify::new(), Notify::new());
-        Self { routes: Mutex::new(routes), inbox_events, asks, knows }
+        let (routes, past) = (Mutex::new(routes), Mutex::default());
+        Self { routes, past, inbox_events, asks, knows }
     }
 
     /// Says who hears what is listened to.
@@ -178,9 +183,30 @@ impl Router {
         self.knows.notify_waiters();
     }
 
+    /// Has every worker hear what a node says of itself, whether a session wants it or not: so each knows at every
+    /// moment how much of it was delivered.
+    pub(super) fn say(&self, node: &str, event: Arc<Event>, now: Instant) {
+        let routes = self.lock();
+        let number = lock(&self.past).add(node, event.clone(), now);
+        let delivery = Arc::new(Delivery::new(event));
+        for inbox in routes.inboxes.values() {
+            inbox.put([Item::Said { number, delivery: delivery.clone() }]);
+        }
+    }
+
+    /// What nodes said of themselves between two numbers: at most the newest so many of each.
+    pub(super) fn said(&self, after: u64, upto: u64, count: usize) -> Vec<Arc<Event>> {
+        lock(&self.past).between(after, upto, count)
+    }
+
     /// Places a heartbeat in the worker's queue.
     pub(super) fn beat(&self, worker: WorkerId) {
         self.lock().put(worker, |position| Item::Beat { position });
+    }
+
+    /// How much waits in the longest inbox.
+    pub(super) fn longest_inbox(&self) -> usize {
+        self.lock().inboxes.values().map(|inbox| inbox.len()).max().unwrap_or(0)
     }
 
     /// The newest place that was routed.
@@ -219,6 +245,7 @@ impl Routes {
 impl Feed for Router {
     fn committed(&self, events: Vec<Arc<Event>>) {
         let mut routes = self.lock();
+        let now = Instant::now();
         let mut items_by_worker: BTreeMap<WorkerId, Vec<Item>> = BTreeMap::new();
         for mut event in events {
             routes.head = event.cursor.unwrap_or(routes.head);
@@ -239,7 +266,7 @@ impl Feed for Router {
             }
             let mut workers = routes.topics.subscribers(&event.topic).peekable();
             if workers.peek().is_some() {
-                let delivery = Arc::new(Delivery::new(event.clone()));
+                let delivery = Arc::new(Delivery::at(event.clone(), now));
                 for worker in workers {
                     let items = items_by_worker.entry(worker).or_default();
                     items.push(Item::Event(delivery.clone()));

@@ -127,6 +127,11 @@ impl<S: Subscriber> WorkerHandle<S> {
         self.call(|worker| worker.call_roll(session, barrier, patterns));
     }
 
+    /// How much of what nodes say of themselves was delivered here: the number of the last of it.
+    pub fn heard(&self) -> u64 {
+        self.call(|worker| worker.heard())
+    }
+
     /// Ends a session: it gets the good-bye and nothing else.
     pub fn end(&self, session: SessionKey, close: Close) {
         self.call(|worker| worker.end(session, close));

@@ -69,4 +69,10 @@ pub struct SessionView {
     pub subscriptions: Vec<Pattern>,
     /// How much waits for it, in bytes.
     pub queued_bytes: usize,
+    /// For how long something has, without a pause, in milliseconds. Nodes of an earlier release do not say.
+    #[serde(default)]
+    pub lag_ms: Option<u64>,
+    /// How many events it did not get, for newer ones took their place.
+    #[serde(default)]
+    pub skipped: Option<u64>,
 }

@@ -96,6 +96,9 @@ pub trait Subscriber: Sized + 'static {
     /// How much waits for the client, in bytes.
     fn queued_bytes(&self) -> usize;
 
+    /// How it keeps up, as is asked once a second.
+    fn strain(&self, now: Instant) -> Strain;
+
     /// Whether a backlog may be added to what waits.
     fn has_room(&self) -> bool;
 
@@ -104,6 +107,17 @@ pub trait Subscriber: Sized + 'static {
 
     /// Takes a message that came over another request, from who knows the secret of the session.
     fn overhear(&mut self, secret: &str, message: &str) -> Overheard;
+}
+
+/// How one session keeps up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strain {
+    /// How much waits for it, in bytes.
+    pub queued_bytes: u64,
+    /// For how long something has, without a pause, as far as that was seen.
+    pub lag: Duration,
+    /// How many events it did not get, for newer ones took their place.
+    pub skipped: u64,
 }
 
 /// What a look at the rights of a session changed.

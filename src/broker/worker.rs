@@ -7,9 +7,11 @@
 
 mod answers;
 mod clockwork;
+mod exam;
+mod losses;
 mod slots;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tracing::debug;
@@ -25,9 +27,8 @@ use super::outlook::Outlook;
 use super::router::{Router, WorkerId};
 use super::subscriber::{Changed, Delivered, Joined, Subscriber};
 use super::topics::{Subscribed, Topics};
-use super::{BarrierId, Observer, SessionInfo, SessionKey, Timing};
+use super::{BarrierId, Observer, SessionInfo, SessionKey, Timing, Transport};
 use crate::clock::{Clock, Instant};
-use crate::history::{Loss, LostTopic};
 use crate::metrics::{Metrics, TransportLabel};
 use crate::model::{Close, Ended, Pattern, Trouble};
 
@@ -57,6 +58,10 @@ pub(super) struct Worker<S: Subscriber> {
     errands: VecDeque<(SessionKey, S::Errand)>,
     next_barrier: u64,
     ticks: u64,
+    /// How much of what nodes say of themselves was delivered.
+    heard: u64,
+    /// When the events were committed that are on their way to sockets.
+    unwritten: Vec<Instant>,
 }
 
 impl<S: Subscriber> Worker<S> {
@@ -85,12 +90,19 @@ impl<S: Subscriber> Worker<S> {
             errands: VecDeque::new(),
             next_barrier: 0,
             ticks: 0,
+            heard: 0,
+            unwritten: Vec::new(),
         }
     }
 
     /// Its number among the workers of the node.
     pub(super) fn id(&self) -> WorkerId {
         self.id
+    }
+
+    /// How much of what nodes say of themselves was delivered.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard
     }
 
     /// This moment.
@@ -108,6 +120,7 @@ impl<S: Subscriber> Worker<S> {
             return Err(Close::Restart);
         }
         subscriber.recheck_rights()?;
+        self.metrics.entry.connected(info.transport == Transport::WebSocket);
         let label = TransportLabel { transport: info.transport.name() };
         self.metrics.sessions.get_or_create(&label).inc();
         debug!(session = %info.id, "session entered");
@@ -300,7 +313,11 @@ impl<S: Subscriber> Worker<S> {
         self.flush.begin(now);
         for item in items {
             match item {
-                Item::Event(delivery) => self.deliver(&delivery),
+                Item::Event(delivery) => self.deliver(&delivery, now),
+                Item::Said { number, delivery } => {
+                    self.heard = number;
+                    self.deliver(&delivery, now);
+                }
                 Item::Beat { position } => self.beat(position),
                 // Nobody waits for it any more where it can't be sent.
                 Item::Census(asked) => _ = asked.send(self.census()),
@@ -316,7 +333,7 @@ impl<S: Subscriber> Worker<S> {
         now
     }
 
-    fn deliver(&mut self, delivery: &Arc<Delivery>) {
+    fn deliver(&mut self, delivery: &Arc<Delivery>, now: Instant) {
         let (mut delivered, mut full) = (0, Vec::new());
         let Self { topics, sessions, flush, .. } = self;
         topics.each_subscriber(&delivery.event.topic, |key| {
@@ -329,46 +346,10 @@ impl<S: Subscriber> Worker<S> {
             delivered += 1;
         });
         self.metrics.events_delivered.inc_by(delivered);
+        if delivered > 0 {
+            self.note_taken(delivery.at, now);
+        }
         full.into_iter().for_each(|key| self.settle(key));
-    }
-
-    fn broken(&mut self, loss: &Loss) {
-        let barrier = self.new_barrier();
-        let Some(topics) = &loss.topics else {
-            return self
-                .sessions
-                .keys()
-                .into_iter()
-                .for_each(|key| self.tell_loss(key, loss, barrier));
-        };
-        let mut lost_by_session: BTreeMap<SessionKey, Vec<LostTopic>> = BTreeMap::new();
-        for lost in topics.iter() {
-            for key in self.topics.subscribers(&lost.topic) {
-                lost_by_session.entry(key).or_default().push(lost.clone());
-            }
-        }
-        for (key, theirs) in lost_by_session {
-            let loss = Loss { topics: Some(theirs.into()), ..*loss };
-            self.tell_loss(key, &loss, barrier);
-        }
-    }
-
-    fn tell_loss(&mut self, key: SessionKey, loss: &Loss, barrier: BarrierId) {
-        let errand = self.with(key, |subscriber| subscriber.broken(loss, barrier)).flatten();
-        self.errands.extend(errand.map(|errand| (key, errand)));
-    }
-
-    /// Tells every session how the log is.
-    pub(super) fn tell_trouble(&mut self, trouble: Trouble) {
-        self.trouble = (trouble != Trouble::Over).then_some(trouble);
-        for key in self.sessions.keys() {
-            self.with(key, |subscriber| subscriber.tell_trouble(trouble));
-        }
-    }
-
-    /// What who comes now is to be told of the log.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        self.trouble
     }
 
     pub(super) fn add_to_flush(&mut self, key: SessionKey) {
@@ -388,6 +369,9 @@ impl<S: Subscriber> Worker<S> {
                 Ok(more_at) => self.alarms.set(key, more_at),
                 Err(close) => self.end(key, close),
             }
+        }
+        if waiting.is_empty() && self.flush.is_idle() {
+            self.note_written();
         }
     }
 

@@ -48,6 +48,7 @@ impl Watch {
     /// A watch over what was loaded from `sources`. SIGHUP no longer ends the process once this exists.
     pub fn new(sources: Sources, loaded: Loaded, reload: Reload) -> io::Result<Self> {
         let hangup = signal(SignalKind::hangup())?;
+        reload.tell(&loaded, Vec::new());
         let at_start = loaded.clone();
         let mut watch = Self {
             sources,
@@ -123,9 +124,12 @@ impl Watch {
         for warning in &loaded.warnings {
             warn!("{warning}");
         }
-        for key in loaded.changes(&self.at_start).iter().filter(|key| needs_restart(key)) {
+        let waiting = loaded.changes(&self.at_start).into_iter();
+        let waiting: Vec<_> = waiting.filter(|key| needs_restart(key)).collect();
+        for key in &waiting {
             warn!("{key} is not what the broker was started with: that needs a restart");
         }
+        self.reload.tell(&loaded, waiting);
         let changed = loaded.changes(&self.in_force);
         let changed = changed.into_iter().filter(|key| !needs_restart(key));
         let changed: Vec<_> = changed.chain(renewed(&loaded, &self.in_force)).collect();

@@ -9,12 +9,14 @@ use actix_web::rt;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::reload::Watch;
 use super::signals::Signals;
 use super::{Failure, open_files};
 use crate::config::{Config, Loaded, Log, LogFormat, Sources, load_with_origins};
-use crate::lines::{Lines, STANDARD_ERROR};
+use crate::lines::{Lines, NoteTroubles, STANDARD_ERROR};
 use crate::panics;
 use crate::server::Server;
 use crate::trust;
@@ -94,8 +96,8 @@ fn start_log(log: &Log) {
         .with_ansi(std::io::stderr().is_terminal());
     // Refused only where a log was started before, which then goes on.
     _ = match log.format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Text => lines.finish().with(NoteTroubles).try_init(),
+        LogFormat::Json => lines.json().finish().with(NoteTroubles).try_init(),
     };
 }
 

@@ -5,6 +5,7 @@
 //! gives the answer it gave before. Redis carries the letters and keeps none.
 
 mod answered;
+mod news;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,9 +19,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use self::answered::{Answered, Known};
+use self::news::News;
 use crate::broker::{Answer, Answers, BrokerHandle, Question, Relay};
-use crate::history::redis::{Letter, Nodes};
-use crate::model::{Code, LogName, Problem};
+use crate::history::redis::{Letter, LetterKind, Nodes};
+use crate::model::{Code, Event, LogName, Problem};
 use crate::panics::lock;
 
 /// How long nodes may take to answer.
@@ -67,13 +69,15 @@ impl RedisRelay {
 
     /// Answers what other nodes ask, for good, and takes their answers.
     pub async fn run(self: Arc<Self>, broker: BrokerHandle) {
-        while let Some(Letter { from, is_answer, body }) = self.nodes.next().await {
-            if is_answer {
-                self.take(from, &body);
-                continue;
+        while let Some(Letter { from, kind, body }) = self.nodes.next().await {
+            match kind {
+                LetterKind::Answer => self.take(from, &body),
+                LetterKind::News => self.hear(&broker, from, &body),
+                LetterKind::Question => {
+                    let (relay, broker) = (self.clone(), broker.clone());
+                    tokio::spawn(async move { relay.answer(&broker, from, &body).await });
+                }
             }
-            let (relay, broker) = (self.clone(), broker.clone());
-            tokio::spawn(async move { relay.answer(&broker, from, &body).await });
         }
     }
 
@@ -84,6 +88,18 @@ impl RedisRelay {
         if let Some(waiting) = lock(&self.waiting).get(&number) {
             // Whoever asked may have stopped waiting.
             _ = waiting.send((from, what));
+        }
+    }
+
+    /// Delivers how another node of this log is.
+    fn hear(&self, broker: &BrokerHandle, from: LogName, body: &[u8]) {
+        match News::read(body) {
+            Some(news) if news.is_of(self.nodes.database()) => match news.into_event() {
+                Some(event) => broker.say(&from.to_string(), event),
+                None => debug!(%from, "news that are none"),
+            },
+            Some(_) => debug!(%from, "news of a node of another database"),
+            None => debug!(%from, "news that are none"),
         }
     }
 
@@ -204,6 +220,15 @@ impl Relay for RedisRelay {
 
     fn has_turn(&self, name: &str) -> BoxFuture<'_, bool> {
         Box::pin(self.nodes.has_turn(name.to_owned()))
+    }
+
+    fn say(&self, event: Event) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(body) = News::of(&event, self.nodes.database()).write() {
+                // The next one comes in a second.
+                _ = timeout_at(Instant::now() + PATIENCE, self.nodes.tell(&body)).await;
+            }
+        })
     }
 
     fn others(&self) -> Vec<String> {

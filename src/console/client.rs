@@ -142,19 +142,20 @@ fn joined(sources: &[&str]) -> String {
 
 /// A source without indentation, the lines that are comments and nothing else, and the spaces around punctuation.
 fn without_comments(source: &str) -> String {
+    lines_of_code(source).flat_map(|line| [tight(line), "\n".into()]).collect()
+}
+
+/// The lines of a source that are no comments, without indentation.
+pub(super) fn lines_of_code(source: &str) -> impl Iterator<Item = &str> {
     let mut is_within = false;
-    let is_code = |line: &&str| {
+    let is_code = move |line: &&str| {
         let text = line.trim();
         let begins = text.starts_with("/*");
         let was_within = is_within || begins;
         is_within = was_within && !text.ends_with("*/");
         !was_within && !text.starts_with("//") && !text.is_empty()
     };
-    source
-        .lines()
-        .filter(is_code)
-        .flat_map(|line| [tight(line.trim_start()), "\n".into()])
-        .collect()
+    source.lines().filter(is_code).map(str::trim_start)
 }
 
 /// A line without the spaces beside punctuation, but in texts. A line with a slash outside of them may have a regular expression or
@@ -273,7 +274,8 @@ mod tests {
 
     #[test]
     fn lines_that_go_on_are_one_but_imports_exports_and_those_with_comments() {
-        let script = "import a from \"a\";\nb;\nc(d,\ne);\nif(f){\ng;\n}\nh; // i;\nj;\nexport{b};\n";
+        let script =
+            "import a from \"a\";\nb;\nc(d,\ne);\nif(f){\ng;\n}\nh; // i;\nj;\nexport{b};\n";
         let long = "import a from \"a\";\nb;c(d,e);if(f){g;}\nh; // i;\nj;\nexport{b};\n";
         assert_eq!(with_long_lines(script), long);
     }

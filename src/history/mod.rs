@@ -12,6 +12,7 @@ mod holders;
 pub mod memory;
 pub mod redis;
 mod rules;
+mod stock;
 pub mod sqlite;
 mod terms;
 
@@ -25,6 +26,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 pub use self::asked::{Asked, digest};
+pub use self::stock::{Kept, Stock};
 pub use crate::model::Since;
 use crate::model::{Cursor, Event, NewEvent, Pattern, Problem, Timestamp, Topic};
 
@@ -138,6 +140,11 @@ pub trait History: Send + Sync {
 
     /// Why nothing can be stored at the moment, where that is so.
     fn trouble(&self) -> Option<String>;
+
+    /// How much is kept and waits, as far as that is known at once.
+    fn stock(&self) -> Stock {
+        Stock::default()
+    }
 
     /// Removes what is too old, in a small step; called once a second.
     fn sweep(&self);

@@ -11,7 +11,9 @@ mod overhear;
 mod publish;
 mod read;
 pub mod redis;
+mod rule;
 mod snapshot;
+mod tree;
 
 pub use self::batch::Batch;
 pub use self::body_format::BodyFormat;
@@ -20,4 +22,6 @@ pub use self::publish::{publish_batch, publish_event, remove_value};
 pub use self::read::{
     forget_events, list_topics, read_cursor, read_events, read_matching_events, read_topic,
 };
+pub use self::rule::read_rule;
 pub use self::snapshot::read_snapshot;
+pub use self::tree::read_tree;

@@ -15,6 +15,7 @@ use crate::broker::BrokerHandle;
 use crate::config::Limits;
 use crate::history::{Append, EventReceipt, Receipt};
 use crate::http::{self, Query};
+use crate::metrics::Way;
 use crate::model::{Code, Data, EventType, Member, NewEvent, Problem, Removed, Topic};
 use crate::protocol::{keep_from, put_trace, receipt_object};
 
@@ -131,7 +132,7 @@ async fn publish(
         |append: &Append| auth.still_may(access, |now| require_publish(now, &append.events));
     let may_read =
         |topic: &Topic| auth.still(access).is_ok_and(|access| access.may_subscribe(topic));
-    broker.publish_for(append, still_allowed, may_read).await
+    broker.publish_for(append, Way::Http, still_allowed, may_read).await
 }
 
 /// 201, or 200 where nothing was stored: for the result of an earlier request, and where all is superseded; with JSON

@@ -332,7 +332,7 @@ fn line(summary: TopicSummary, subscribers: usize) -> TopicBody {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(count: &usize) -> bool {
+pub(super) fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 

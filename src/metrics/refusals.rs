@@ -74,6 +74,11 @@ impl Refusals {
         self.0.tell(reason, 1, refusal).into_iter().for_each(say);
     }
 
+    /// How many there were, by reason.
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.0.counts()
+    }
+
     pub(super) fn tell_held(&self, held: Held) {
         self.0.held(held).for_each(say);
     }

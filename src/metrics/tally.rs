@@ -56,6 +56,11 @@ impl<E> Tally<E> {
         Self { kinds }
     }
 
+    /// How many there were of each kind.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.kinds.iter().map(|kind| (kind.name, kind.counter.get()))
+    }
+
     /// Counts so many of the kind of this number, of which nothing is told.
     pub(super) fn count(&self, kind: usize, number: u64) {
         if let Some(kind) = self.kinds.get(kind) {

@@ -23,6 +23,11 @@ pub struct Pattern(Arc<str>);
 pub struct PatternError(#[from] TopicError);
 
 impl Pattern {
+    /// Whether it is the name of where nodes say how they are.
+    pub fn is_metrics(&self) -> bool {
+        self.as_str() == Topic::METRICS
+    }
+
     /// Reads a pattern that comes from outside, or says what is wrong and where. `*` must be a whole segment; `>` must
     /// be the whole last one.
     pub fn parse(text: &str) -> Result<Self, PatternError> {

@@ -12,6 +12,9 @@ use super::text::text;
 /// Where the broker keeps what is accepted no longer.
 const REVOCATIONS: &str = "$sys.revoked";
 
+/// Where each node says how it is.
+const METRICS: &str = "$sys.metrics";
+
 /// What the topics begin with where the broker keeps how far webhooks got.
 const OFFSETS: &str = "$sys.webhooks.";
 
@@ -60,6 +63,19 @@ impl Topic {
     /// Where the broker keeps how far a webhook got, whose name is a segment.
     pub fn offset_of_webhook(name: &str) -> Result<Self, TopicError> {
         Self::parse(&format!("{OFFSETS}{name}"))
+    }
+
+    /// Where each node says how it is.
+    pub const METRICS: &str = METRICS;
+
+    /// That topic.
+    pub fn metrics() -> Self {
+        Self(METRICS.into())
+    }
+
+    /// Whether each node says here how it is.
+    pub fn is_metrics(&self) -> bool {
+        *self.0 == *METRICS
     }
 
     /// Whether this topic holds what the broker itself has to know. That is bounded by its own rules and

@@ -20,7 +20,7 @@ use crate::broker::{Attending, BrokerHandle, Observer, RoomVersion, SessionInfo}
 use crate::clock::Clock;
 use crate::config;
 use crate::history::{Append, Series};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Way};
 use crate::model::{
     Attendee, Data, EventType, NewEvent, NoticeKind, Pattern, Present, Timestamp, Topic,
 };
@@ -204,7 +204,7 @@ impl Noticed {
             // What could not be known to be stored may be.
             let key = Some(series.next_key());
             let append = Append { events: std::mem::take(&mut events), key };
-            while let Err(problem) = broker.publish(append.clone(), |_| Ok(())).await {
+            while let Err(problem) = broker.publish(append.clone(), Way::Broker, |_| Ok(())).await {
                 debug!(%problem, "notices can't be stored yet");
                 tokio::time::sleep(RETRY).await;
             }

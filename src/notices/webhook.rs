@@ -21,6 +21,7 @@ use super::{SESSIONS, TOPICS};
 use crate::broker::BrokerHandle;
 use crate::config;
 use crate::history::{Append, Page, Read};
+use crate::metrics::{Way, WebhookNumbers};
 use crate::model::{Cursor, Data, Event, NewEvent, NoticeKind, Pattern, Problem, Topic};
 use crate::trust;
 
@@ -49,6 +50,8 @@ pub struct Webhook {
     patterns: Arc<[Pattern]>,
     offset_topic: Topic,
     turn: String,
+    /// How it fares.
+    numbers: Option<Arc<WebhookNumbers>>,
 }
 
 /// How far it got.
@@ -81,7 +84,8 @@ impl Webhook {
         let patterns: Vec<_> = patterns.into_iter().collect::<Result<_, _>>()?;
         let offset_topic = Topic::offset_of_webhook(&hook.name)?;
         let turn = format!("webhook:{}", hook.name);
-        Ok(Self { hook, broker, patterns: patterns.into(), offset_topic, turn })
+        let numbers = broker.webhook(&hook.name);
+        Ok(Self { hook, broker, patterns: patterns.into(), offset_topic, turn, numbers })
     }
 
     /// Posts what is noticed, for good.
@@ -102,7 +106,9 @@ impl Webhook {
 
     /// Whether it is this node that posts. Only those have a turn that know this webhook.
     async fn has_turn(&self) -> bool {
-        self.broker.has_turn(&self.turn).await
+        let has_turn = self.broker.has_turn(&self.turn).await;
+        self.note_of(|numbers| numbers.turn(has_turn));
+        has_turn
     }
 
     /// What `work` comes to, unless it is another node's turn before.
@@ -125,11 +131,14 @@ impl Webhook {
         while self.has_turn().await {
             let page = self.read(after).await?;
             let wanted: Vec<_> = page.events.iter().filter(|event| self.wants(event)).collect();
+            let oldest = wanted.first().map(|event| event.time.millis());
+            self.note_of(|numbers| numbers.waits(oldest));
             if let Some(message) = Posting::of(&wanted) {
                 if self.in_turn(self.post(client, &message)).await.is_none() {
                     return Ok(());
                 }
                 self.note(page.next).await?;
+                self.note_of(|numbers| numbers.waits(None));
             }
             after = page.next;
             if page.done {
@@ -171,7 +180,9 @@ impl Webhook {
         let offset = json!({ "cursor": cursor.to_string() }).to_string();
         let Ok(data) = Data::from_json(offset.as_bytes(), 8) else { return Ok(()) };
         let event = NewEvent::new(self.offset_topic.clone(), None, data);
-        self.broker.publish(Append { events: vec![event], key: None }, |_| Ok(())).await?;
+        self.broker
+            .publish(Append { events: vec![event], key: None }, Way::Broker, |_| Ok(()))
+            .await?;
         Ok(())
     }
 
@@ -198,11 +209,23 @@ impl Webhook {
     /// Posts until it was taken.
     async fn post(&self, client: &Client, message: &Posting) {
         let mut pause = FIRST_REPEAT;
-        while let Err(reason) = self.try_post(client, message).await {
+        while let Err(reason) = self.try_post_noted(client, message).await {
             let wait = pause.mul_f64(rand::random_range(0.8..1.2));
             warn!(webhook = self.hook.name, ?wait, "not taken, to be posted again: {reason}");
             sleep(wait).await;
             pause = (pause * 2).min(LAST_REPEAT);
+        }
+    }
+
+    async fn try_post_noted(&self, client: &Client, message: &Posting) -> Result<(), String> {
+        let outcome = self.try_post(client, message).await;
+        self.note_of(|numbers| numbers.posted(outcome.clone()));
+        outcome
+    }
+
+    fn note_of(&self, note: impl FnOnce(&WebhookNumbers)) {
+        if let Some(numbers) = &self.numbers {
+            note(numbers);
         }
     }
 

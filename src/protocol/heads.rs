@@ -35,7 +35,8 @@ pub(super) fn subscription(
         return Err(Problem::new(Code::TooMany, detail));
     }
     let (last, tail) = (count(query, "last")?, count(query, "tail")?);
-    let opening = Opening::of(query.flag("snapshot")?, last, tail, limits.last_events)?;
+    let most = Subscribe::most_events(&patterns, limits.last_events);
+    let opening = Opening::of(query.flag("snapshot")?, last, tail, most)?;
     let mode = query.one("mode")?.map(Mode::parse).transpose()?;
     let max_rate = query.one("max_rate")?.map(|rate| rate.parse().unwrap_or(f64::NAN));
     let mode = Subscribe::pace(mode, max_rate)?;

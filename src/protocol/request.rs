@@ -308,6 +308,11 @@ impl Subscribe {
     /// The highest `max_rate`, in events a second.
     pub const MAX_RATE: f64 = 1_000.0;
 
+    /// How many events it may ask for. What nodes said of themselves has a bound of its own.
+    pub fn most_events(patterns: &[Pattern], most: usize) -> usize {
+        if patterns.iter().all(Pattern::is_metrics) { usize::MAX } else { most }
+    }
+
     /// The shortest time between two events of a topic where they are conflated; none where every event
     /// is wanted.
     pub fn interval(&self) -> Option<Duration> {
@@ -341,7 +346,8 @@ pub(super) fn subscribe(frame: &mut Frame<'_>, limits: &ParseLimits) -> Result<S
     let patterns = frame.patterns(limits.patterns)?;
     let since = frame.optional_text("since")?.map(|text| Start::parse(&text)).transpose()?;
     let (last, tail) = (frame.count("last")?, frame.count("tail")?);
-    let opening = Opening::of(frame.flag("snapshot")?, last, tail, limits.last_events)?;
+    let most = Subscribe::most_events(&patterns, limits.last_events);
+    let opening = Opening::of(frame.flag("snapshot")?, last, tail, most)?;
     let mode = frame.optional_text("mode")?.map(|text| Mode::parse(&text)).transpose()?;
     let max_rate = frame.number("max_rate")?;
     let mode = Subscribe::pace(mode, max_rate)?;

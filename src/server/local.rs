@@ -22,6 +22,7 @@ use super::service::{Connection, http1};
 use super::sockets::Sockets;
 use super::stop::Patience;
 use super::{Parts, Reload, heartbeats};
+use crate::admin::settings::Settings;
 use crate::auth::{Auth, Entrance};
 use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Router, Timing};
@@ -89,7 +90,9 @@ impl Local {
         );
         let (permits, sockets) =
             (Permits::default(), Sockets::new(&config.limits, metrics.clone()));
+        let settings = Arc::<Settings>::default();
         let parts = Parts {
+            settings: settings.clone(),
             auth: auth.clone(),
             broker: broker.clone(),
             metrics: metrics.clone(),
@@ -114,7 +117,7 @@ impl Local {
         // Who is handed connections by a test need not wait for what was revoked before.
         let (known, _) = oneshot::channel();
         let services = always(&auth, &broker, &history, noticed, known).into();
-        let reload = Reload { auth, broker, tls: None, rules: config.rules.clone() };
+        let reload = Reload { auth, broker, tls: None, rules: config.rules.clone(), settings };
         Self {
             reload,
             metrics,

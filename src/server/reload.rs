@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use super::tls::Tls;
+use crate::admin::settings::{Line, Settings, Told};
 use crate::auth::Auth;
 use crate::broker::BrokerHandle;
-use crate::config::{Config, KeptOtherwise, Rules};
+use crate::config::schema::KEYS;
+use crate::config::{Config, KeptOtherwise, Loaded, Rules};
 
 /// What may be replaced of a running broker.
 #[derive(Clone)]
@@ -19,6 +21,7 @@ pub struct Reload {
     pub(super) tls: Option<Tls>,
     /// Those that the history keeps events by.
     pub(super) rules: Rules,
+    pub(super) settings: Arc<Settings>,
 }
 
 /// Why a configuration can't come into force while the broker serves.
@@ -51,5 +54,30 @@ impl Reload {
         self.auth.replace(&config.auth, config.rules.clone(), origins);
         self.broker.recheck_rights().await;
         Ok(())
+    }
+
+    /// Tells operators of the configuration that is in force, of which something may need a restart.
+    pub fn tell(&self, loaded: &Loaded, needs_restart: Vec<String>) {
+        let origin_of = |path: &str| {
+            let setting = loaded.settings.iter().find(|setting| setting.key == path);
+            setting.map(|setting| setting.origin.to_string())
+        };
+        let sections = KEYS.iter().map(|key| Line {
+            value: (key.show)(&loaded.typed),
+            origin: origin_of(&key.path()),
+            about: Some(key.doc.trim()),
+            key: key.path(),
+        });
+        // What may come many times is told where it was set.
+        let is_known = |path: &str| KEYS.iter().any(|key| key.path() == path);
+        let entries = loaded.settings.iter().filter(|setting| !is_known(&setting.key));
+        let entries = entries.map(|setting| Line {
+            key: setting.key.clone(),
+            value: Some(setting.value.clone()),
+            origin: Some(setting.origin.to_string()),
+            about: None,
+        });
+        let (settings, warnings) = (sections.chain(entries).collect(), loaded.warnings.clone());
+        self.settings.replace(Told { settings, warnings, needs_restart, ..Told::default() });
     }
 }

@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use actix_http::{ConnectionType, RequestHead};
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -17,7 +18,7 @@ use super::line::MAX_HEAD_BYTES;
 use crate::auth::{Auth, Entrance};
 use crate::broker::BrokerHandle;
 use crate::http::Coding;
-use crate::metrics::{Asker, Metrics, Refusals};
+use crate::metrics::{Asker, Metrics, Refusals, RouteGroup};
 use crate::model::{Code, Problem};
 
 /// The most fields of the head of a request. The parser of HTTP/1.1 takes 96 and refuses more itself.
@@ -38,6 +39,7 @@ pub(super) async fn attend(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let Around { auth, broker, entrance, metrics } = &*around;
+    let (begun, group) = (Instant::now(), group_of(request.head()));
     let of_request = request.extensions().get::<Rc<Course>>().cloned();
     let course = of_request.or_else(|| request.conn_data::<Rc<Course>>().cloned());
     let turn = require_turn(request.head(), course.as_deref());
@@ -62,6 +64,7 @@ pub(super) async fn attend(
         (Ok(()), None) => next.call(request).await?,
     };
     note_refusal(&response, entrance, &metrics.refusals);
+    metrics.entry.answered(group, response.status().as_u16(), begun.elapsed());
     headers.add_to(response.headers_mut());
     if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE
         && Coding::of(response.request().headers()).is_err()
@@ -79,6 +82,11 @@ pub(super) async fn attend(
         head.set_connection_type(ConnectionType::Close);
     }
     Ok(response.map_body(|_, body| BoxBody::new(Answer { body, underway })))
+}
+
+/// What a request is for.
+fn group_of(head: &RequestHead) -> RouteGroup {
+    RouteGroup::of(head.method.as_str(), head.uri.path())
 }
 
 /// Notes that a request was refused, where it was: wherever that was, the answer has its problem with it.

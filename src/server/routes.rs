@@ -18,7 +18,7 @@ use crate::{admin, console, ingress};
 
 /// Routes the requests of one listener on one worker thread.
 pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: Sessions) {
-    let Parts { auth, broker, bodies, metrics, limits, entrance, .. } = parts.clone();
+    let Parts { auth, broker, bodies, metrics, limits, entrance, settings, .. } = parts.clone();
     services
         .app_data(web::Data::new(sessions))
         .app_data(web::Data::new(entrance))
@@ -26,7 +26,8 @@ pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: S
         .app_data(web::Data::from(auth))
         .app_data(web::Data::from(metrics))
         .app_data(web::Data::from(bodies))
-        .app_data(web::Data::from(limits));
+        .app_data(web::Data::from(limits))
+        .app_data(web::Data::from(settings));
     // They are tried in order, and those of publishers are asked for most.
     if parts.is_inside {
         for_publishers(services);
@@ -55,6 +56,8 @@ fn for_everyone(services: &mut ServiceConfig) {
         )
         .service(path("/v1/topics", "GET, HEAD").route(get_or_head().to(ingress::list_topics)))
         .service(path("/v1/snapshot", "GET, HEAD").route(get_or_head().to(ingress::read_snapshot)))
+        .service(path("/v1/topic-tree", "GET, HEAD").route(get_or_head().to(ingress::read_tree)))
+        .service(path("/v1/caller", "GET, HEAD").route(get_or_head().to(admin::read_caller)))
         .service(path("/v1/cursor", "GET, HEAD").route(get_or_head().to(ingress::read_cursor)))
         .service(path("/v1/tickets", "POST").route(post().to(admin::make_ticket)))
         .service(path("/health/live", "GET, HEAD").route(get_or_head().to(admin::live)))
@@ -134,6 +137,12 @@ fn for_operators(services: &mut ServiceConfig, is_local: bool) {
                 .route(post().to(admin::revoke)),
         )
         .service(path("/v1/commands", "POST").route(post().to(admin::command)))
+        .service(
+            path("/v1/topics/{topic}/rule", "GET, HEAD")
+                .route(get_or_head().to(ingress::read_rule)),
+        )
+        .service(path("/v1/settings", "GET, HEAD").route(get_or_head().to(admin::read_settings)))
+        .service(path("/v1/tokens/explain", "POST").route(post().to(admin::explain_token)))
         .service(path("/v1/users/{user}/sessions", "DELETE").route(delete().to(admin::end_user)))
         .service(path("/metrics", "GET, HEAD").route(get_or_head().to(admin::metrics)));
     for asset in &console::CONSOLE {

@@ -10,7 +10,7 @@ use std::future::ready;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_codec::{AsyncRead, AsyncWrite, Framed};
 use actix_http::error::DispatchError;
@@ -173,12 +173,17 @@ pub(super) fn encrypted(
                         }
                     };
                     listener::prepare(&io, &limits);
+                    let begun = Instant::now();
                     let io = tokio::select! {
                         io = tls.accept(io) => io,
                         () = socket.closing() => return Ok(()),
                         // Who has not shaken hands has asked for nothing.
                         () = stopping.notified() => return Ok(()),
                     };
+                    // Who speaks none has shaken no hands.
+                    if !matches!(io, Ok(Err(_))) {
+                        metrics.entry.shook_hands(io.is_ok(), begun.elapsed());
+                    }
                     match io {
                         Ok(Ok(io)) if is_http2(&io) => {
                             let (patience, stopping) =

@@ -127,6 +127,11 @@ impl Sockets {
         lock(&self.0.open)
     }
 
+    /// How many are open, and how many there may be.
+    pub(super) fn open(&self) -> (usize, usize) {
+        (self.lock().all.count, Limits::with_spare(self.0.limit))
+    }
+
     fn now(&self) -> u64 {
         self.0.clock.fetch_add(1, Ordering::Relaxed)
     }

@@ -16,6 +16,7 @@ use super::request::Requester;
 use super::runner::alone;
 use super::socket::Said;
 use crate::broker::{SessionKey, WorkerHandle};
+use crate::metrics::{GUARD, Rate};
 use crate::model::{Allowance, Close};
 use crate::panics::contain;
 use crate::protocol::{ClientMessage, Refused, Request};
@@ -134,12 +135,21 @@ impl Session {
     /// Whether the client may send a message of so many bytes already.
     fn may_send(&mut self, bytes: usize) -> bool {
         let max = self.requester.house.limits.bytes_per_second;
-        self.may_ask(1) && self.manners.bytes.take(bytes, max, Instant::now())
+        self.may_ask(1) && limited(Rate::Bytes, self.manners.bytes.take(bytes, max, Instant::now()))
     }
 
     /// Whether it may ask for so many things already.
     fn may_ask(&mut self, requests: usize) -> bool {
         let max = self.requester.house.limits.messages_per_second;
-        requests == 0 || self.manners.requests.take(requests, max, Instant::now())
+        let mut take = || self.manners.requests.take(requests, max, Instant::now());
+        requests == 0 || limited(Rate::Messages, take())
     }
+}
+
+/// Counts what is refused because there is too much of it.
+fn limited(rate: Rate, is_allowed: bool) -> bool {
+    if !is_allowed {
+        GUARD.limited(rate);
+    }
+    is_allowed
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use super::filters::Filters;
 use super::topic_set::TopicSet;
 use crate::broker::{Delivery, Roll, Waiting};
+use crate::clock::Instant;
+use crate::metrics::Gap;
 use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// One subscribe on its way to live.
@@ -17,6 +19,10 @@ use crate::model::{Cursor, Event, Pattern, Topic};
 pub struct Catchup {
     /// The number that its replayed events carry.
     pub reference: Option<u64>,
+    /// When it was taken.
+    pub begun_at: Instant,
+    /// It asked by a time over which the clock went back.
+    pub is_short: bool,
     /// It was live, and becomes so again: what waits is no replay.
     pub is_renewal: bool,
     patterns: Vec<Pattern>,
@@ -37,6 +43,18 @@ pub struct Catchup {
     awaits_roll: TopicSet,
     /// It was told, and is to ask again once earlier ones are live.
     waits_for_turn: bool,
+    past: Past,
+}
+
+/// Whether the client is to be told first what nodes said of themselves lately.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Past {
+    /// It hears what is said from here on.
+    NotAsked,
+    /// What is said now will be in it.
+    Awaited,
+    /// What is said now follows it.
+    Told,
 }
 
 impl Catchup {
@@ -44,11 +62,14 @@ impl Catchup {
     pub fn new(reference: Option<u64>, patterns: Vec<Pattern>, max_bytes: usize) -> Self {
         Self {
             reference,
+            begun_at: Instant::now(),
+            is_short: false,
             is_renewal: false,
             rooms: Vec::new(),
             awaits_roll: TopicSet::Nothing,
             waits_for_turn: false,
             filters: Filters::default(),
+            past: Past::NotAsked,
             patterns,
             boundary: None,
             held: VecDeque::new(),
@@ -104,6 +125,17 @@ impl Catchup {
         self.patterns.is_empty()
     }
 
+    /// Why what came after a place is missing.
+    pub fn gap_since(&mut self, since: Cursor) -> Gap {
+        if std::mem::take(&mut self.is_short) {
+            return Gap::Clock;
+        }
+        match self.boundary {
+            Some(boundary) if boundary.log != since.log || boundary < since => Gap::Foreign,
+            _ => Gap::Retention,
+        }
+    }
+
     /// Begins at a boundary, or begins again at a later one after an overflow.
     pub fn begin(&mut self, boundary: Cursor) {
         self.boundary = Some(boundary);
@@ -138,6 +170,32 @@ impl Catchup {
     /// Whether it asks who is in topics.
     pub fn asks_who_is_there(&self) -> bool {
         !self.rooms.is_empty()
+    }
+
+    /// Asks what nodes said of themselves lately, where current values are wanted and that matches.
+    pub fn ask_past(&mut self, wants_values: bool) {
+        if wants_values && self.matches(&Topic::metrics()) {
+            self.past = Past::Awaited;
+        }
+    }
+
+    /// From here on what nodes say waits, for what they said before is about to be told; false where that is not asked.
+    pub fn begin_past(&mut self) -> bool {
+        let asks = self.past == Past::Awaited;
+        if asks {
+            self.past = Past::Told;
+        }
+        asks
+    }
+
+    /// Whether what nodes say goes out at once.
+    pub fn asks_no_past(&self) -> bool {
+        self.past == Past::NotAsked
+    }
+
+    /// Whether what nodes say waits for what they said before.
+    pub fn has_begun_past(&self) -> bool {
+        self.past == Past::Told
     }
 
     /// Is to ask again once it is its turn.
@@ -199,6 +257,9 @@ impl Catchup {
             self.held = VecDeque::new();
             self.held_bytes = 0;
             self.overflowed = true;
+            if self.past == Past::Told {
+                self.past = Past::Awaited;
+            }
             if !self.rooms.is_empty() {
                 self.awaits_roll = TopicSet::All;
             }
@@ -207,7 +268,11 @@ impl Catchup {
 
     /// Drops what waits of some topics, or of all: it was lost, or leads to values that are read again.
     pub fn forget(&mut self, lost: Option<&[Topic]>) {
-        let is_lost = |topic: &Topic| lost.is_none_or(|lost| lost.contains(topic));
+        let is_lost = |topic: &Topic| match lost {
+            Some(lost) => lost.contains(topic),
+            // The log does not have what nodes say of themselves.
+            None => !topic.is_metrics(),
+        };
         self.held.retain(|waiting| !is_lost(&waiting.delivery.event.topic));
         self.held_bytes = self.held.iter().map(|waiting| waiting.bytes).sum();
         self.snapshot.retain(|topic, _| !is_lost(topic));

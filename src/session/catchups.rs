@@ -163,11 +163,32 @@ impl Catchups {
                 Held::Waits
             });
         }
+        if event.topic.is_metrics() {
+            return self.hold_said(delivery);
+        }
         if event.cursor.is_none() {
             return if self.0.iter().any(is_wanted) { Held::GoesOut } else { Held::NotHere };
         }
         self.0.iter_mut().for_each(|active| active.catchup.hold(delivery));
         Held::NotHere
+    }
+
+    /// Has what a node says of itself wait behind what nodes said before, where that is being told; what comes before
+    /// that is in it.
+    fn hold_said(&mut self, delivery: &Arc<Delivery>) -> Held {
+        let topic = &delivery.event.topic;
+        let is_wanted = |one: &&mut Active| one.catchup.has_begun() && one.catchup.matches(topic);
+        let mut held = Held::NotHere;
+        for Active { catchup, .. } in self.0.iter_mut().filter(is_wanted) {
+            if catchup.has_begun_past() {
+                catchup.hold(delivery);
+                return Held::Waits;
+            }
+            if catchup.asks_no_past() {
+                held = Held::GoesOut;
+            }
+        }
+        held
     }
 
     /// What it means that all before `barrier` has been delivered, up to `position`.

@@ -19,6 +19,7 @@ use super::voice::Voice;
 use crate::auth::{Access, Coverage};
 use crate::broker::{BarrierId, Delivered, Delivery, Roll};
 use crate::clock::Instant;
+use crate::metrics::Gap;
 use crate::model::{Close, Cursor, Event, Pattern, Topic};
 use crate::protocol::{Annotations, Reply};
 
@@ -247,7 +248,8 @@ impl Intake {
             |topic: &&Topic| active.catchup.matches(topic) && self.access.may_subscribe(topic);
         let seen: Vec<_> = topics.iter().filter(is_seen).cloned().collect();
         if topics.is_empty() || !seen.is_empty() {
-            self.voice.reply(&Reply::Gap { reference, since, topics: &seen });
+            let why = if seen.is_empty() { active.catchup.gap_since(since) } else { Gap::Presence };
+            self.voice.gap(why, &Reply::Gap { reference, since, topics: &seen });
         }
         true
     }
@@ -308,6 +310,12 @@ impl Intake {
         });
     }
 
+    /// What nodes say of themselves waits from here on, for the subscribe of `barrier` is about to be told what they said
+    /// before; false where that is not asked.
+    pub fn begin_past(&mut self, barrier: BarrierId) -> bool {
+        self.catchups.get(barrier).is_some_and(|active| active.catchup.begin_past())
+    }
+
     /// Hears for the subscribe of `barrier` who is in the topics that it asks about.
     pub fn called(&mut self, barrier: BarrierId, roll: Option<Roll>) {
         self.change(|intake| intake.catchups.called(barrier, roll));
@@ -342,6 +350,9 @@ impl Intake {
                 Some(interval) => _ = pump.offer(voice, &delivery, interval, true),
                 None => send_held(voice, access, &catchup, &delivery),
             }
+        }
+        if !catchup.is_renewal {
+            self.voice.note_live(catchup.begun_at);
         }
         self.say_live(catchup.reference, position);
         if let Some(reader) = reader {

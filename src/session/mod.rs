@@ -269,7 +269,8 @@ impl Sessions {
             Some(bearer) => permits.take_user(&bearer.user, limits).map_err(Refusal::too_many)?,
             None => None,
         };
-        let outgoing = Arc::new(Outgoing::new(limits.outbox_bytes));
+        let written = self.metrics.road.written(transport == Transport::WebSocket).clone();
+        let outgoing = Arc::new(Outgoing::new(limits.outbox_bytes).counted_by(written));
         outgoing.owes(permits.owe_farewell());
         let rhythm = Rhythm::new(self.heartbeats, transport, wants.heartbeat);
         let mut voice = Voice::new(wants.talk, encoding, outgoing.clone(), self.house.clone());

@@ -10,12 +10,15 @@ use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::outbox::{Full, Outbox};
 use super::permits::Unparted;
+use crate::clock::Instant;
+use crate::metrics::Sum;
 use crate::panics::lock;
 
 /// The most messages in one system call.
@@ -53,6 +56,10 @@ struct State {
     backlog: Backlog,
     /// Held until the last message is out.
     unparted: Option<Unparted>,
+    /// Since when something waits without a pause, from when that was first asked.
+    behind_since: Option<Instant>,
+    /// Counts what leaves.
+    written: Option<Sum>,
 }
 
 /// What the transport waits for.
@@ -94,8 +101,16 @@ impl Outgoing {
             flush: Flush::NotAskedFor,
             backlog: Backlog::Nothing,
             unparted: None,
+            behind_since: None,
+            written: None,
         };
         Self { state: Mutex::new(state), room: Notify::new(), heard: AtomicBool::new(true) }
+    }
+
+    /// The same, with what leaves counted.
+    pub fn counted_by(self, written: Sum) -> Self {
+        self.lock().written = Some(written);
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -210,8 +225,11 @@ impl Outgoing {
             return Poll::Ready(None);
         }
         let chunk = state.outbox.take(CHUNK_BYTES);
-        match chunk {
-            Some(_) => self.room.notify_waiters(),
+        match &chunk {
+            Some(chunk) => {
+                state.left(chunk.len());
+                self.room.notify_waiters();
+            }
             None => state.transport = Some(cx.waker().clone()),
         }
         chunk.map_or(Poll::Pending, |chunk| Poll::Ready(Some(chunk)))
@@ -275,6 +293,17 @@ impl Outgoing {
         self.lock().outbox.bytes()
     }
 
+    /// How much waits, in bytes, and for how long something has, from when that was first asked.
+    pub fn backlog(&self, now: Instant) -> (usize, Duration) {
+        let mut state = self.lock();
+        let bytes = state.outbox.bytes();
+        if bytes == 0 {
+            return (0, Duration::ZERO);
+        }
+        let since = *state.behind_since.get_or_insert(now);
+        (bytes, now.saturating_duration_since(since))
+    }
+
     /// Whether a good-bye was added.
     pub fn is_closing(&self) -> bool {
         self.lock().outbox.is_closing()
@@ -318,6 +347,16 @@ impl State {
         Poll::Ready(Ok(()))
     }
 
+    /// So many bytes have left.
+    fn left(&mut self, bytes: usize) {
+        if let Some(written) = &self.written {
+            written.add(bytes as u64);
+        }
+        if self.outbox.bytes() == 0 {
+            self.behind_since = None;
+        }
+    }
+
     /// Writes up to `N` messages; pending where nothing waits, or nothing is taken.
     fn write_front<const N: usize>(
         &mut self,
@@ -330,6 +369,7 @@ impl State {
         }
         let written = ready!(write(&slices[..count]))?;
         self.outbox.advance(written);
+        self.left(written);
         Poll::Ready(Ok(written))
     }
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use crate::auth::network;
 use crate::config::Limits;
+use crate::metrics::{GUARD, Rate};
 use crate::model::{Allowance, Code, Problem};
 use crate::panics::lock;
 
@@ -90,6 +91,7 @@ impl Permits {
         if let Some(address) = address
             && !self.may_arrive(address, limits.connects_per_second)
         {
+            GUARD.limited(Rate::Connects);
             let detail = "connections of this address come too fast (limits.connects_per_second)";
             return Err(Problem::new(Code::Unavailable, detail));
         }

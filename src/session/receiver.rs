@@ -35,7 +35,7 @@ use super::wish::Wish;
 use crate::auth::{Access, Publisher};
 use crate::broker::{
     BarrierId, BrokerHandle, Changed, Commanded, Delivered, Delivery, Joined, Overheard, Roll,
-    SessionInfo, Subscriber, Transport,
+    SessionInfo, Strain, Subscriber, Transport,
 };
 use crate::clock::Instant;
 use crate::history::{Departure, Loss};
@@ -171,6 +171,11 @@ impl Receiver {
     /// wait that the rest may go at once, else how many bytes the next one needs.
     pub fn drain_held(&mut self, barrier: BarrierId) -> Option<usize> {
         self.intake.drain_held(barrier)
+    }
+
+    /// What [`Intake::begin_past`] does.
+    pub fn begin_past(&mut self, barrier: BarrierId) -> bool {
+        self.intake.begin_past(barrier)
     }
 
     /// The node's broker.
@@ -315,7 +320,9 @@ impl Subscriber for Receiver {
         let filters = Filters::of(&patterns, filter);
         let mut catchup = Catchup::new(reference, patterns.clone(), max_bytes).filtered(filters);
         let values = opening.of_each();
+        catchup.is_short = is_short;
         catchup.ask_about(&patterns);
+        catchup.ask_past(values.is_some());
         let reread = TopicSet::Nothing;
         self.intake.add(Active { barrier, catchup, values, interval, reader, reread });
         self.watch_idleness();
@@ -424,6 +431,11 @@ impl Subscriber for Receiver {
 
     fn queued_bytes(&self) -> usize {
         self.outgoing().bytes()
+    }
+
+    fn strain(&self, now: Instant) -> Strain {
+        let (bytes, lag) = self.outgoing().backlog(now);
+        Strain { queued_bytes: bytes as u64, lag, skipped: self.intake.voice().skipped() }
     }
 
     fn has_room(&self) -> bool {

@@ -5,6 +5,7 @@
 //! the boundary it asks for a barrier, behind which the session goes live.
 
 mod members;
+mod past;
 
 use std::mem;
 use std::sync::Arc;
@@ -65,6 +66,7 @@ impl Replay {
 
     async fn catch_up(&mut self) -> Result<(), Problem> {
         let (mut after, mut asked, mut is_told) = (self.reading.since, TopicSet::Nothing, false);
+        let mut told_past = 0;
         loop {
             match self.reading.progress.recv().await {
                 Some(Progress::Read { boundary, sent, reread, only_reread, awaits_roll }) => {
@@ -79,6 +81,8 @@ impl Replay {
                         return Ok(());
                     }
                     after = Some(boundary);
+                    let Ok(upto) = self.send_past(told_past).await else { return Ok(()) };
+                    told_past = upto;
                     if awaits_roll != TopicSet::Nothing {
                         asked = awaits_roll;
                         self.call_roll(&asked).await;
@@ -121,6 +125,7 @@ impl Replay {
         is_short: bool,
     ) -> Result<Result<(), Cancelled>, Problem> {
         match after {
+            _ if self.wants_past_alone() => Ok(Ok(())),
             // What no gap can name begins anew before its members are told.
             Some(_) if self.tells_members() && self.named_rooms().is_none() => Ok(Ok(())),
             Some(after) => self.go_on(after, boundary, is_short).await,

@@ -11,6 +11,7 @@ use super::runner::subscribe_when_there;
 use super::wish::Wish;
 use crate::broker::{SessionKey, WorkerHandle};
 use crate::history::{Append, IdempotencyKey, Receipt};
+use crate::metrics::Way;
 use crate::model::{Code, NewEvent, Problem, PublishKey, Topic};
 use crate::protocol::{Op, Reply, Request, Subscribe, Token};
 
@@ -123,7 +124,8 @@ impl Requester {
             self.worker.recheck_rights(self.key)
                 && self.with(|receiver| receiver.access().may_subscribe(topic)) == Some(true)
         };
-        let published = self.house.broker.publish_for(append, allowed, may_read).await;
+        let published =
+            self.house.broker.publish_for(append, Way::WebSocket, allowed, may_read).await;
         self.with(|receiver| match published {
             Ok(receipt) => receiver.published(&acknowledged(reference, &receipt)),
             Err(problem) => receiver.refuse(reference, &problem),

@@ -11,7 +11,7 @@ use super::outbox::Full;
 use super::outgoing::Outgoing;
 use crate::broker::{Delivered, Delivery};
 use crate::clock::Instant;
-use crate::metrics::Asker;
+use crate::metrics::{Asker, Gap};
 use crate::model::{Close, Code, Event, Pattern, Problem, Topic};
 use crate::protocol::{
     Annotations, Beats, ClientMessage, Out, ParseLimits, Refused, Reply, Request, Requests, Said,
@@ -36,6 +36,8 @@ pub struct Voice {
     is_full: bool,
     /// What is held back, in bytes.
     held_bytes: usize,
+    /// How many events it did not get, for newer ones took their place.
+    skipped: u64,
 }
 
 impl Voice {
@@ -56,6 +58,7 @@ impl Voice {
             claims,
             is_full: false,
             held_bytes: 0,
+            skipped: 0,
         }
     }
 
@@ -99,9 +102,6 @@ impl Voice {
 
     /// Says something that is not an event.
     pub fn reply(&mut self, reply: &Reply<'_>) {
-        if let Reply::Gap { .. } = reply {
-            self.house.metrics.gaps.inc();
-        }
         let now = self.house.clock.now();
         self.utter(|talk, out| talk.say(reply, now, out));
     }
@@ -132,6 +132,22 @@ impl Voice {
         let detail = format!("no right to subscribe to {pattern} any more");
         self.house.metrics.refusals.note(&Problem::new(Code::Forbidden, detail), Asker::default());
         self.reply(&Reply::Lost { pattern });
+    }
+
+    /// Says that there is a gap, which is there for a reason.
+    pub fn gap(&mut self, why: Gap, gap: &Reply<'_>) {
+        self.house.metrics.road.gap(why);
+        self.reply(gap);
+    }
+
+    /// The subscribe that began then is live.
+    pub fn note_live(&self, begun: Instant) {
+        self.house.metrics.road.subscribe.observe(begun.elapsed());
+    }
+
+    /// How many events the client did not get, for newer ones took their place.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// Says that a request is refused.
@@ -187,6 +203,7 @@ impl Voice {
 
     /// Sends an event that took the place of `skipped` others of its topic.
     pub fn conflated(&mut self, delivery: &Delivery, skipped: u64) -> Delivered {
+        self.note_skipped(skipped);
         match self.in_place_of(delivery, skipped) {
             Some(message) => self.push_quietly(message),
             None => self.claimed(),
@@ -195,8 +212,17 @@ impl Voice {
 
     /// The same, where nothing that came with it asks for a flush.
     pub fn conflated_at_once(&mut self, delivery: &Delivery, skipped: u64) {
+        self.note_skipped(skipped);
         if let Some(message) = self.in_place_of(delivery, skipped) {
             self.push(message);
+        }
+    }
+
+    fn note_skipped(&mut self, skipped: u64) {
+        if skipped > 0 {
+            self.skipped += skipped;
+            self.house.metrics.road.conflated.inc();
+            self.house.metrics.road.skipped.add(skipped);
         }
     }
 

@@ -46,7 +46,9 @@ impl Wish {
     /// What is to be counted before it may be sent, for it may come to more than `most` events.
     pub fn counted(&self, most: usize) -> Option<Values> {
         let Opening::Last(count) = self.subscribe.opening else { return None };
-        let values = Values::each(self.subscribe.patterns.clone().into(), count);
+        // What nodes said of themselves has a bound of its own.
+        let kept = self.subscribe.patterns.iter().filter(|pattern| !pattern.is_metrics()).cloned();
+        let values = Values::each(kept.collect(), count);
         let is_bound = values.bound().is_some_and(|bound| bound <= most);
         (!is_bound).then_some(values)
     }

@@ -12,7 +12,7 @@ after(() => browser?.close());
 test("under a prefix the console connects, subscribes and publishes", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startPrefixProxy(t, broker.port, "/fanfare");
-  const { page, complaints } = await openPage(t, browser, `${proxy}/fanfare/`);
+  const { page, complaints } = await openPage(t, browser, `${proxy}/fanfare/#/events`);
   await page.locator('#status[data-state="open"]').waitFor();
   await page.fill("#pattern", "orders.>");
   await page.press("#pattern", "Enter");

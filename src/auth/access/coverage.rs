@@ -6,7 +6,7 @@
 
 use super::{Access, Caller, Right};
 use crate::config::{Rule, Who};
-use crate::model::Pattern;
+use crate::model::{Pattern, Topic};
 
 /// How much of a pattern a caller may receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,19 @@ impl Access {
         if let Some(topic) = pattern.as_topic() {
             return if self.may_subscribe(&topic) { Coverage::Whole } else { Coverage::None };
         }
+        let coverage = self.coverage_by_rules(pattern);
+        // What rules and grants say is not said of where nodes say how they are.
+        match (coverage, self.is_operator()) {
+            (Coverage::Whole, false) | (Coverage::None, true)
+                if pattern.matches(&Topic::metrics()) =>
+            {
+                Coverage::Part
+            }
+            _ => coverage,
+        }
+    }
+
+    fn coverage_by_rules(&self, pattern: &Pattern) -> Coverage {
         if let Caller::Application(_) = &self.caller {
             return Coverage::Whole;
         }
@@ -97,7 +110,6 @@ mod tests {
     use super::*;
     use crate::auth::{Policy, Proof, User};
     use crate::config::Rules;
-    use crate::model::Topic;
 
     #[test]
     fn what_anyone_may_have_is_known_by_the_rules_alone() {

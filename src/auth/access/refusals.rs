@@ -6,6 +6,7 @@
 use super::coverage::Coverage;
 use super::{Access, Caller, Right};
 use crate::config::{Lack, Who};
+use crate::metrics::{GUARD, Rate};
 use crate::model::{Code, Pattern, Problem, Topic};
 
 impl Access {
@@ -43,6 +44,15 @@ impl Access {
         }
     }
 
+    /// Refuses callers that may not hear how nodes are.
+    fn require_operator(&self) -> Result<(), Problem> {
+        self.require_admin()?;
+        match self.is_operator() {
+            true => Ok(()),
+            false => Err(self.refusal("this is served at server.internal_listen alone")),
+        }
+    }
+
     /// Refuses callers that may not have the events of `topic` forgotten. Nobody may where the broker
     /// keeps what it has to know: a revocation that is forgotten makes its tokens good again.
     pub fn require_forget(&self, topic: &Topic) -> Result<(), Problem> {
@@ -61,6 +71,7 @@ impl Access {
     pub fn require_subscribe(&self, topic: &Topic) -> Result<(), Problem> {
         match self.may_subscribe(topic) {
             true => Ok(()),
+            false if topic.is_metrics() => self.require_operator(),
             false => Err(self.want_of_right(Right::Subscribe, &Pattern::from(topic))),
         }
     }
@@ -69,6 +80,7 @@ impl Access {
     pub fn require_some_of(&self, pattern: &Pattern) -> Result<(), Problem> {
         match self.coverage(pattern) {
             Coverage::Whole | Coverage::Part => Ok(()),
+            Coverage::None if pattern.is_metrics() => self.require_operator(),
             Coverage::None => Err(self.want_of_right(Right::Subscribe, pattern)),
         }
     }
@@ -100,6 +112,7 @@ impl Access {
         if self.policy.may_publish_more(&self.caller, events) {
             return Ok(());
         }
+        GUARD.limited(Rate::Publishes);
         let detail = "this credential publishes more than auth.publishes_per_second allows";
         Err(Problem::new(Code::TooMany, detail))
     }

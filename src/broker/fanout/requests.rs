@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
+use super::super::exam::Examined;
 use super::super::subscriber::Subscriber;
 use super::super::{Answer, Question};
 use super::{Fanout, end_evenly};
@@ -49,6 +50,19 @@ impl<S: Subscriber> Handler<Tell> for Fanout<S> {
     }
 }
 
+/// Asks how the sessions of this worker keep up.
+#[derive(Message, Clone)]
+#[rtype(result = "Examined")]
+pub(in super::super) struct Examine;
+
+impl<S: Subscriber> Handler<Examine> for Fanout<S> {
+    type Result = MessageResult<Examine>;
+
+    fn handle(&mut self, Examine: Examine, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.worker.call(|worker| worker.examine()))
+    }
+}
+
 /// Tells every session of this worker to go elsewhere, evenly over the time there is.
 #[derive(Message, Clone)]
 #[rtype(result = "()")]
@@ -85,6 +99,7 @@ pub(in super::super) struct WorkerAddress {
     pub(in super::super) tell: Recipient<Tell>,
     pub(in super::super) leave: Recipient<Leave>,
     pub(in super::super) drain: Recipient<Drain>,
+    pub(in super::super) examine: Recipient<Examine>,
 }
 
 impl WorkerAddress {
@@ -95,6 +110,7 @@ impl WorkerAddress {
             tell: fanout.clone().recipient(),
             leave: fanout.clone().recipient(),
             drain: fanout.clone().recipient(),
+            examine: fanout.clone().recipient(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::orders::{Commanded, Obedience, Overhear, Overheard};
-use super::super::subscriber::Subscriber;
+use super::super::subscriber::{Strain, Subscriber};
 use super::super::{Answer, Question, SessionInfo, SessionKey, SessionView, Sort};
 use super::{Entry, Worker};
 use crate::history::ListTopics;
@@ -94,7 +94,15 @@ impl<S: Subscriber> Worker<S> {
         let mut subscriptions: Vec<_> = self.topics.patterns(key).cloned().collect();
         subscriptions.sort_unstable();
         let queued_bytes = entry.subscriber.queued_bytes();
-        SessionView { info: entry.info.clone(), subscriptions, queued_bytes }
+        let Strain { lag, skipped, .. } = entry.subscriber.strain(self.now());
+        let lag_ms = u64::try_from(lag.as_millis()).ok();
+        SessionView {
+            info: entry.info.clone(),
+            subscriptions,
+            queued_bytes,
+            lag_ms,
+            skipped: Some(skipped),
+        }
     }
 
     fn command(&mut self, audience: &Audience, command: &str) -> Obedience {

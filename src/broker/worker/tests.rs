@@ -3,9 +3,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
+use crate::broker::Strain;
 use crate::broker::fanout::Fanout;
 use crate::broker::{Answer, Commanded, NoObserver, Overheard, Question, Range, Roll, Transport};
-use crate::history::Feed;
+use crate::history::{Feed, Loss, LostTopic};
 use crate::model::{Bearer, Cursor, Data, Ended, Event, LogName, Timestamp, Topic};
 
 /// A session that notes what it hears.
@@ -121,6 +122,10 @@ impl Subscriber for Fake {
 
     fn queued_bytes(&self) -> usize {
         0
+    }
+
+    fn strain(&self, _: Instant) -> Strain {
+        Strain { queued_bytes: 0, lag: Duration::ZERO, skipped: 0 }
     }
 
     fn has_room(&self) -> bool {

@@ -66,6 +66,16 @@ impl Kept {
         }
     }
 
+    /// How much is kept.
+    pub(in crate::history) fn stock(&self) -> super::super::Kept {
+        super::super::Kept {
+            bytes: self.bytes as u64,
+            limit: self.max_bytes as u64,
+            events: Some(self.topic_by_sequence.len() as u64),
+            topics: Some(self.topics.len() as u64),
+        }
+    }
+
     /// Tells what was removed since this was last done.
     pub(in crate::history) fn tell_removed(&mut self, tell: impl FnOnce(&[Removal])) {
         if self.removed.is_empty() {

@@ -22,7 +22,7 @@ use super::stays::MaxStays;
 use super::topic_log::Bounds;
 use crate::clock::Clock;
 use crate::config::{self, Rule, Rules, Storage};
-use crate::metrics::EARLY_KEYS;
+use crate::metrics::{EARLY_KEYS, LOG};
 use crate::model::{Cursor, Envelope, Event, NewEvent, Pattern, Timestamp, Topic};
 
 /// How many topics one sweep looks at.
@@ -370,7 +370,15 @@ impl Log {
 
     /// Tells what was removed from memory since this was last done, whose events were told before.
     pub(in crate::history) fn tell_removed(&mut self, feed: &dyn Feed) {
-        self.kept.tell_removed(|removed| feed.removed(removed));
+        self.kept.tell_removed(|removed| {
+            LOG.removals.add(removed.len() as u64);
+            feed.removed(removed);
+        });
+    }
+
+    /// How much is kept in memory.
+    pub(in crate::history) fn stock(&self) -> super::super::Kept {
+        self.kept.stock()
     }
 
     /// For how long idempotency keys are remembered now; none where that is their whole window.

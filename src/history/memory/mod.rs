@@ -18,7 +18,7 @@ use super::clock_steps::{ClockSteps, Dating};
 use super::terms::{Judged, Standings};
 use super::{
     Append, AppendError, BackPage, Departure, Ending, Feed, FoundBack, History, ListTopics, Moment,
-    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary, upto,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, Stock, TopicSummary, upto,
 };
 use crate::clock::Clock;
 use crate::config::{self, Rules};
@@ -175,6 +175,10 @@ impl History for MemoryHistory {
 
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    fn stock(&self) -> Stock {
+        Stock { memory: Some(self.lock().stock()), ..Stock::default() }
     }
 
     fn sweep(&self) {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tracing::{debug, warn};
 
@@ -15,7 +16,8 @@ use super::entry::{self, Mention};
 use super::follower::Follower;
 use super::losses::{News, ToldLosses};
 use super::reads::{Fetched, IndexEntry, Losses};
-use crate::model::{Cursor, Event, Topic};
+use crate::metrics::LOG;
+use crate::model::{Cursor, Event, Timestamp, Topic};
 
 /// How many events are fetched together.
 const FETCHED: usize = 64;
@@ -125,6 +127,7 @@ impl Follower {
     fn flush(&mut self, due: &mut Due) {
         let Due { events, lost, since } = mem::take(due);
         if !events.is_empty() {
+            note_lag(&events);
             self.recent.add(&events);
             self.feed.committed(events);
             self.server.saw(self.at);
@@ -139,6 +142,7 @@ impl Follower {
     /// Tells whoever keeps something at hand what is kept no longer, of what was told.
     pub(super) fn tell_kept_no_longer(&self, removed: Vec<Removal>) {
         if !removed.is_empty() {
+            LOG.removals.add(removed.len() as u64);
             self.recent.remove(&removed);
             self.feed.removed(&removed);
         }
@@ -183,6 +187,15 @@ fn read(mention: &Mention<'_>, found: Option<&Fetched>) -> Option<Arc<Event>> {
 fn is_followed(gone: &Mention<'_>, later: &[Mention<'_>]) -> bool {
     let has_it = |mention: &Mention<'_>| mention.cursor.is_some() && mention.entry.is_some();
     later.iter().any(|mention| mention.topic == gone.topic && has_it(mention))
+}
+
+/// Notes how long ago the newest of these was committed, as far as this clock and that of Redis agree.
+fn note_lag(events: &[Arc<Event>]) {
+    if let Some(newest) = events.last() {
+        let now = Timestamp::from(SystemTime::now());
+        let lag = u64::try_from(now.millis() - newest.time.millis()).unwrap_or(0);
+        LOG.relay.observe(Duration::from_millis(lag));
+    }
 }
 
 #[cfg(test)]

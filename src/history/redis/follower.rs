@@ -27,6 +27,7 @@ use super::losses::ToldLosses;
 use super::pace::Pace;
 use super::reads::{IndexEntry, Losses, Reads};
 use super::recent::Recent;
+use crate::metrics::LOG;
 use crate::model::Cursor;
 
 /// How often the head of the log is looked at.
@@ -204,6 +205,7 @@ impl Follower {
             }
             let message = message.filter(|_| step != Standing::Elsewhere)?;
             if step == Standing::Hole {
+                LOG.holes.inc();
                 self.fill(message.previous.sequence, Instant::now()).await?;
             }
             if step != Standing::Old {
@@ -294,6 +296,9 @@ impl Follower {
             true => state.position_from(self.at.sequence),
             false => state.head,
         };
+        if state.head.epoch != self.at.epoch {
+            LOG.epochs.inc();
+        }
         if resolved.is_lost || state.breach != self.breach {
             warn!(since = %self.at, "events were lost with Redis");
             self.feed.broken(Loss { since: self.at, position, topics: None });

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, ScriptInvocation, cmd};
 use tokio::sync::{Notify, watch};
@@ -23,6 +23,7 @@ use super::needs;
 use super::neighbours::Neighbours;
 use super::reads::Reads;
 use crate::config;
+use crate::metrics::LOG;
 use crate::model::{Cursor, LogName};
 use crate::panics::lock;
 
@@ -178,6 +179,7 @@ impl Server {
                 publishes
             }
         };
+        LOG.connections.inc();
         let is_told = AtomicBool::new(false);
         Ok(Link { client, commands, publishes, reads, run, replication, is_told })
     }
@@ -258,7 +260,10 @@ impl Server {
         link: &Arc<Link>,
         script: &ScriptInvocation<'_>,
     ) -> RedisResult<T> {
+        let begun = Instant::now();
         let answer = script.invoke_async(&mut link.publishes.clone()).await;
+        LOG.command.observe(begun.elapsed());
+        LOG.called(answer.is_ok());
         link.is_told.fetch_or(answer.is_ok(), Ordering::Release);
         self.judge(link, answer)
     }

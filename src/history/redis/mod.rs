@@ -52,7 +52,7 @@ use self::follower::Follower;
 use self::link::{Link, Server};
 pub use self::locator::Locator;
 use self::log_state::LogState;
-pub use self::neighbours::Letter;
+pub use self::neighbours::{Letter, LetterKind};
 pub use self::nodes::Nodes;
 use self::probe::Probe;
 use self::publisher::{Publisher, Queue};
@@ -61,11 +61,12 @@ use self::recent::Recent;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::{
-    Append, AppendError, BackPage, Departure, Ending, Feed, History, ListTopics, Moment, Newest,
-    NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Departure, Ending, Feed, History, Kept, ListTopics, Moment,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, Stock, TopicSummary,
 };
 use crate::clock::within;
 use crate::config::{self, Rules};
+use crate::metrics::LOG;
 use crate::model::{Cursor, Problem, Topic};
 use crate::panics::lock;
 
@@ -112,6 +113,7 @@ pub struct RedisHistory {
     reader: Reader,
     ends: Ends,
     due: Arc<Notify>,
+    redis_bytes: u64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -151,7 +153,7 @@ impl Joined {
         let recent = Arc::new(Recent::new(head, recent_bytes));
         let queue = Arc::new(Queue::new(config.pending_bytes));
         let due = Arc::new(Notify::new());
-        let linger = config.bound_linger;
+        let (linger, redis_bytes) = (config.bound_linger, config.redis_bytes as u64);
         let config = config.clone();
         let reader = Reader { server: server.clone(), recent: recent.clone() };
         let told = Start { feed, recent, queue: queue.clone(), due: due.clone(), config, rules };
@@ -160,7 +162,7 @@ impl Joined {
         }
         let thread = Mutex::new(Some(thread));
         let ends = Ends::new(server.clone(), linger);
-        RedisHistory { server, queue, reader, ends, due, thread }
+        RedisHistory { server, queue, reader, ends, due, redis_bytes, thread }
     }
 }
 
@@ -302,6 +304,16 @@ impl History for RedisHistory {
     fn trouble(&self) -> Option<String> {
         let away = self.server.link().err().map(|away| away.to_string());
         away.or_else(|| self.server.misgiving()).or_else(|| probe::trouble(&self.server))
+    }
+
+    fn stock(&self) -> Stock {
+        let redis = Kept {
+            bytes: LOG.redis_bytes.get() as u64,
+            limit: self.redis_bytes,
+            ..Kept::default()
+        };
+        let pending_bytes = self.queue.pending_bytes();
+        Stock { redis: Some(redis), pending_bytes, ..Stock::default() }
     }
 
     fn sweep(&self) {

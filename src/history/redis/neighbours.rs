@@ -20,16 +20,40 @@ pub(super) const HEARTBEAT: u8 = b'+';
 pub(super) const GOOD_BYE: u8 = b'-';
 pub(super) const QUESTION: u8 = b'?';
 pub(super) const ANSWER: u8 = b'!';
+/// One that an earlier release does not know, and passes over.
+pub(super) const NEWS: u8 = b'*';
 
 /// What one node says to others.
 #[derive(Debug)]
 pub struct Letter {
     /// The node that says it.
     pub from: LogName,
-    /// Whether it answers a question of this node, or is a question itself.
-    pub is_answer: bool,
+    /// What is to be done with it.
+    pub kind: LetterKind,
     /// What it says.
     pub body: Vec<u8>,
+}
+
+/// What is to be done with a letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LetterKind {
+    /// It asks this node, as all others.
+    Question,
+    /// It answers a question of this node.
+    Answer,
+    /// It says how the node is that sent it.
+    News,
+}
+
+impl LetterKind {
+    fn read(kind: u8) -> Option<Self> {
+        match kind {
+            QUESTION => Some(Self::Question),
+            ANSWER => Some(Self::Answer),
+            NEWS => Some(Self::News),
+            _ => None,
+        }
+    }
 }
 
 /// The nodes of one log, as one of them hears them.
@@ -66,8 +90,8 @@ impl Neighbours {
             _ if lock(&self.leases).is_stranger(from) => {}
             _ => {
                 self.meet(from);
-                if let QUESTION | ANSWER = kind {
-                    let letter = Letter { from, is_answer: kind == ANSWER, body: body.to_vec() };
+                if let Some(kind) = LetterKind::read(kind) {
+                    let letter = Letter { from, kind, body: body.to_vec() };
                     if self.incoming.try_send(letter).is_err() {
                         debug!("a letter of another node is dropped, for too many wait");
                     }

@@ -12,7 +12,7 @@ use super::away::away;
 use super::entry;
 use super::leases::Word;
 use super::link::{Link, Server};
-use super::neighbours::{ANSWER, GOOD_BYE, HEARTBEAT, Letter, QUESTION};
+use super::neighbours::{ANSWER, GOOD_BYE, HEARTBEAT, Letter, NEWS, QUESTION};
 use super::turn::Turn;
 use crate::model::{LogName, Problem};
 
@@ -74,6 +74,11 @@ impl Nodes {
     /// Asks all of them. Some may not hear it.
     pub async fn ask(&self, body: &[u8]) -> Result<(), Problem> {
         self.send(&self.server.keys.nodes(), QUESTION, body).await
+    }
+
+    /// Tells all of them how this node is. Some may not hear it.
+    pub async fn tell(&self, body: &[u8]) -> Result<(), Problem> {
+        self.send(&self.server.keys.nodes(), NEWS, body).await
     }
 
     /// Answers one of them. It may not hear it.

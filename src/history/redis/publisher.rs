@@ -27,7 +27,7 @@ use super::log_state::LogState;
 use super::scripts;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
-use crate::metrics::EARLY_KEYS;
+use crate::metrics::{EARLY_KEYS, LOG};
 use crate::model::{Cursor, Latest, NewEvent, Terms, Timestamp, Topic};
 use crate::panics::lock;
 
@@ -121,6 +121,11 @@ impl Queue {
         self.lock().scopes = keys.map(|key| key.scope).collect();
     }
 
+    /// What waits, in bytes.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.lock().bytes as u64
+    }
+
     /// Takes no more.
     pub(super) fn stop(&self) {
         self.lock().stopping = true;
@@ -191,6 +196,8 @@ impl Publisher {
             if group.is_empty() {
                 continue;
             }
+            let events = group.iter().map(|pending| pending.append.events.len()).sum::<usize>();
+            LOG.group.note(events as u64);
             match self.publish(&link, &scripts::PUBLISH, &group).await {
                 Ok((state, results, early, remembered)) => {
                     EARLY_KEYS.note(early, Duration::from_millis(remembered));

@@ -15,6 +15,7 @@ use super::log_state::LogState;
 use super::reads::{Found, IndexEntry, LOSSES_OF_A_PAGE, LOSSES_OF_VALUES, Reads};
 use super::recent::Recent;
 use super::survey::Survey;
+use crate::metrics::LOG;
 use crate::model::{Code, Event, Pattern, Problem, Topic};
 
 /// How many topics are read from their own streams.
@@ -78,7 +79,9 @@ impl Reader {
     /// Kept events, oldest first.
     pub(super) async fn page(&self, read: Read) -> Result<Page, Problem> {
         self.with(async |mut reads| {
-            if let Some(page) = self.recent(&read, &mut reads).await? {
+            let recent = self.recent(&read, &mut reads).await?;
+            LOG.read(recent.is_some());
+            if let Some(page) = recent {
                 return Ok(Ok(page));
             }
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };

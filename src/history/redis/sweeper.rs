@@ -20,6 +20,7 @@ use super::scripts;
 use super::turn::Turn;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
+use crate::metrics::LOG;
 use crate::model::{Cursor, Problem, Topic};
 
 /// How many events one step looks at, and removes at most.
@@ -64,6 +65,7 @@ impl Sweeper {
     pub(super) async fn run(mut self, due: Arc<Notify>) {
         loop {
             due.notified().await;
+            self.note_kept().await;
             while let Ok(link) = self.server.link() {
                 let swept = self.sweep(&link).await;
                 // What was not removed now will be the next time.
@@ -71,6 +73,17 @@ impl Sweeper {
                     break;
                 }
             }
+        }
+    }
+
+    /// Notes how much the log holds, by its own count.
+    async fn note_kept(&self) {
+        let Ok(link) = self.server.link() else { return };
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(self.server.keys.log()).arg("bytes");
+        let bytes = ask.query_async::<Vec<Option<f64>>>(&mut link.reads.clone()).await;
+        if let Some(bytes) = bytes.ok().and_then(|bytes| bytes.into_iter().next().flatten()) {
+            LOG.redis_bytes.set(bytes);
         }
     }
 

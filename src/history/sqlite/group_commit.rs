@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use super::failure::{Failure, Trouble};
 use super::queue::{Answer, Forget, Pending, Queue, Waiting, Withdrawn};
 use super::store::RESERVED_AHEAD;
 use crate::config::Storage;
+use crate::metrics::LOG;
 use crate::model::{Event, NewEvent, Topic};
 use crate::panics::{lock, wait_at_most};
 
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     state: Mutex<Pipeline>,
     work: Condvar,
     feed: Arc<dyn Feed>,
+    /// What is kept on the disk.
+    pub(super) kept_bytes: AtomicU64,
 }
 
 pub(super) struct Pipeline {
@@ -99,7 +103,8 @@ impl Shared {
             scopes: HashSet::new(),
             stopping: false,
         };
-        Self { state: Mutex::new(state), work: Condvar::new(), feed }
+        let kept_bytes = AtomicU64::new(0);
+        Self { state: Mutex::new(state), work: Condvar::new(), feed, kept_bytes }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pipeline> {
@@ -184,6 +189,7 @@ impl Shared {
     pub(super) fn removed(&self, removed: &[Removal]) {
         if !removed.is_empty() {
             let _state = self.lock();
+            LOG.removals.add(removed.len() as u64);
             self.feed.removed(removed);
         }
     }
@@ -231,9 +237,11 @@ impl Shared {
             state.log.take_back();
         }
         if !out.is_empty() {
+            LOG.group.note(out.len() as u64);
             self.feed.committed(out);
         }
         if !removed.is_empty() {
+            LOG.removals.add(removed.len() as u64);
             self.feed.removed(removed);
         }
         state.log.tell_removed(&*self.feed);
@@ -284,6 +292,11 @@ enum Ready {
 }
 
 impl Pipeline {
+    /// What waits for the disk, in bytes.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        self.queue.bytes() as u64
+    }
+
     fn admit(&mut self, append: Append) -> Result<Ready, AppendError> {
         if let Some(receipt) = self.log.known(&append)? {
             return Ok(Ready::Known(receipt));

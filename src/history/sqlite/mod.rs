@@ -35,6 +35,7 @@ mod verify;
 mod writer;
 
 use std::future::ready;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,8 +53,8 @@ pub use self::opened::Opened;
 use self::queue::{Forget, Withdrawn};
 use super::memory::log::Log;
 use super::{
-    Append, AppendError, BackPage, Departure, Ending, History, ListTopics, Moment, Newest,
-    NewestPage, Page, Read, ReadBack, Receipt, Since, TopicSummary,
+    Append, AppendError, BackPage, Departure, Ending, History, Kept, ListTopics, Moment, Newest,
+    NewestPage, Page, Read, ReadBack, Receipt, Since, Stock, TopicSummary,
 };
 use crate::clock::within;
 use crate::model::{Code, Cursor, Problem, Topic};
@@ -65,6 +66,7 @@ pub struct SqliteHistory {
     joined: Joined,
     directory: Arc<Directory>,
     commit_timeout: Duration,
+    disk_bytes: u64,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -149,6 +151,17 @@ impl History for SqliteHistory {
             Some(format!("the disk has not answered for {} s", elapsed.as_secs()))
         };
         state.trouble.as_ref().map(Trouble::said).or_else(slow)
+    }
+
+    fn stock(&self) -> Stock {
+        let disk = Kept {
+            bytes: self.shared.kept_bytes.load(Ordering::Relaxed),
+            limit: self.disk_bytes,
+            ..Kept::default()
+        };
+        let state = self.shared.lock();
+        let (memory, pending_bytes) = (Some(state.log.stock()), state.pending_bytes());
+        Stock { memory, disk: Some(disk), pending_bytes, ..Stock::default() }
     }
 
     fn sweep(&self) {

@@ -82,8 +82,9 @@ impl Opened {
         let disk = Disk::new(directory.clone(), readers, store, reserve, bounds);
         let writer = Writer::new(shared.clone(), disk, config, rules, clock);
         let thread = thread::Builder::new().name("history-writer".to_owned());
+        let disk_bytes = bounds.cost;
         let writer = Mutex::new(Some(thread.spawn(move || writer.run())?));
-        Ok(SqliteHistory { shared, joined, directory, commit_timeout, writer })
+        Ok(SqliteHistory { shared, joined, directory, commit_timeout, disk_bytes, writer })
     }
 }
 

@@ -64,6 +64,11 @@ impl Queue {
         Self { pending: VecDeque::new(), bytes: 0, max_bytes, tickets: 0 }
     }
 
+    /// What waits, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }

@@ -7,6 +7,7 @@
 //! written to again before anyone may publish.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -80,12 +81,19 @@ impl Writer {
                 Work::Stop => break,
             }
             self.tell_removed();
+            self.note_kept();
         }
         self.finish();
         // What nobody has verified stays as it is.
         self.disk.checkpoint("TRUNCATE");
         if let Err(error) = self.disk.directory.sync() {
             warn!(%error, "the head of the history was not synced");
+        }
+    }
+
+    fn note_kept(&self) {
+        if let Some(store) = &self.disk.store {
+            self.shared.kept_bytes.store(store.log().bytes, Ordering::Relaxed);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::broker::BrokerHandle;
 use crate::config::{Hidden, Limits, RedisSource, Tap};
 use crate::history::redis::{Away, Connection, Locator, Turn};
 use crate::history::{Append, Asked, IdempotencyKey, Series};
-use crate::metrics::Why;
+use crate::metrics::{Way, Why};
 use crate::model::{Code, LogName, NewEvent, Problem, PublishKey};
 
 /// How long until the next attempt, and how often it is looked whose turn it is.
@@ -181,7 +181,10 @@ impl Source {
         };
         let mut append = Append { events, key: Some(key) };
         while !append.events.is_empty() {
-            let Err(problem) = self.broker.publish(append.clone(), |_| Ok(())).await else { break };
+            let Err(problem) = self.broker.publish(append.clone(), Way::Redis, |_| Ok(())).await
+            else {
+                break;
+            };
             match problem.code {
                 // Another stream of that name had a batch there.
                 Code::IdempotencyMismatch if !is_by_itself => {

@@ -12,6 +12,7 @@ use super::super::values::Values;
 use super::Intake;
 use crate::broker::BarrierId;
 use crate::history::Loss;
+use crate::metrics::Gap;
 use crate::model::{Cursor, Topic};
 use crate::protocol::Reply;
 
@@ -30,7 +31,8 @@ impl Intake {
         }
         let lost = lost.as_deref();
         let topics = lost.filter(|lost| lost.len() <= MAX_NAMED).unwrap_or_default();
-        self.voice.reply(&Reply::Gap { reference: None, since: loss.since, topics });
+        let gap = Reply::Gap { reference: None, since: loss.since, topics };
+        self.voice.gap(Gap::Loss, &gap);
         self.catchups.lose(lost);
         if self.live.is_empty() {
             return None;
