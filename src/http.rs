@@ -12,7 +12,7 @@ mod security;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 pub use self::content::{Coding, charset, media_type};
-pub use self::paging::{PageSize, read_next};
+pub use self::paging::{Page, PageSize, read_next};
 pub use self::problem::event_value;
 pub use self::query::{LAST_EVENT_ID_PARAMETER, Query};
 pub use self::security::secure;
