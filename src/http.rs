@@ -11,7 +11,7 @@ mod security;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 pub use self::content::{Coding, charset, media_type};
-pub use self::paging::{PageSize, read_next};
+pub use self::paging::{Page, PageSize, read_next};
 pub use self::problem::event_value;
 pub use self::security::secure;
 use crate::model::{Code, Problem};

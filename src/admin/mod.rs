@@ -21,7 +21,7 @@ pub use self::settings::read_settings;
 pub use self::tickets::make_ticket;
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered, Range, Rank, Ranking, SessionInfo, SessionView, Sort};
-use crate::http::{PageSize, Query, grammar, read_next};
+use crate::http::{Page, PageSize, Query, grammar, read_next};
 use crate::metrics::{self, Metrics};
 use crate::model::{Attendee, Code, Problem, Topic};
 
@@ -198,10 +198,10 @@ fn range(query: &Query) -> Result<(PageSize, Range), Problem> {
     Ok((size, Range { after, limit: size.and_one() }))
 }
 
-/// One page of items that are in the order of their places: `{NAME:[...],"next"?,"silent_nodes"?}`.
+/// The page of items that are in the order of their places.
 fn page<T, B: Serialize>(
-    name: &str,
-    Gathered { all: mut items, silent }: Gathered<Vec<T>>,
+    name: &'static str,
+    Gathered { all: mut items, silent: silent_nodes }: Gathered<Vec<T>>,
     size: PageSize,
     place: impl Fn(&T) -> String,
     body: impl Fn(T) -> B,
@@ -209,14 +209,7 @@ fn page<T, B: Serialize>(
     let is_cut = size.cut(&mut items);
     let next = items.last().filter(|_| is_cut).map(place);
     let items: Vec<_> = items.into_iter().map(body).collect();
-    let mut page = json!({ name: items });
-    if let Some(next) = next {
-        page["next"] = next.into();
-    }
-    if silent > 0 {
-        page["silent_nodes"] = silent.into();
-    }
-    HttpResponse::Ok().json(page)
+    HttpResponse::Ok().json(Page { name, items, next, silent_nodes })
 }
 
 /// `GET /health/live`: the process answers. A page of an origin that is not listed can't read it, but learns that something

@@ -1,5 +1,7 @@
 //! Pages of a list: how many items one has, and where the next one begins.
 
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
 use super::{Query, bad};
 use crate::model::Problem;
 
@@ -34,6 +36,33 @@ impl PageSize {
         let is_cut = found.len() > self.0;
         found.truncate(self.0);
         is_cut
+    }
+}
+
+/// One page of a list, as it is answered: `{NAME:[…],"next"?,"silent_nodes"?}`.
+#[derive(Debug)]
+pub struct Page<T> {
+    /// What the list is called.
+    pub name: &'static str,
+    /// Its items, in order.
+    pub items: Vec<T>,
+    /// Where the next page begins; none where there is no more.
+    pub next: Option<String>,
+    /// How many nodes are there and did not answer, so that something may be missing.
+    pub silent_nodes: usize,
+}
+
+impl<T: Serialize> Serialize for Page<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut page = serializer.serialize_map(None)?;
+        page.serialize_entry(self.name, &self.items)?;
+        if let Some(next) = &self.next {
+            page.serialize_entry("next", next)?;
+        }
+        if self.silent_nodes > 0 {
+            page.serialize_entry("silent_nodes", &self.silent_nodes)?;
+        }
+        page.end()
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::auth::{Access, Auth};
 use crate::broker::{BrokerHandle, Gathered};
 use crate::history::{ListTopics, Read, ReadBack, TopicSummary};
-use crate::http::{self, PageSize, Query};
+use crate::http::{self, Page, PageSize, Query};
 use crate::model::{Code, Cursor, Event, Pattern, Problem, Start, Topic};
 
 /// The size at which a page of events ends early, in bytes.
@@ -41,15 +41,6 @@ struct TopicBody {
     /// How many of its events were superseded; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     superseded: Option<u64>,
-    #[serde(skip_serializing_if = "is_zero")]
-    silent_nodes: usize,
-}
-
-#[derive(Serialize)]
-struct TopicsBody {
-    topics: Vec<TopicBody>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
     #[serde(skip_serializing_if = "is_zero")]
     silent_nodes: usize,
 }
@@ -280,8 +271,8 @@ pub async fn list_topics(
     let mut found: Vec<_> = found.into_iter().zip(counts).collect();
     let next = end_page(&access, &pattern, &mut found, size, next, |(found, _)| &found.topic)?;
     let topics = found.into_iter().map(|(summary, subscribers)| line(summary, subscribers));
-    let (topics, next) = (topics.collect(), next.map(|topic| topic.to_string()));
-    Ok(HttpResponse::Ok().json(TopicsBody { topics, next, silent_nodes: silent }))
+    let (items, next) = (topics.collect(), next.map(|topic| topic.to_string()));
+    Ok(HttpResponse::Ok().json(Page { name: "topics", items, next, silent_nodes: silent }))
 }
 
 /// Cuts what was found to a page of what the caller may receive, and says the topic after which there may be more: one
