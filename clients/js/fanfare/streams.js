@@ -93,6 +93,10 @@ export class Streams {
       const isThere = await fetch(`${this.url}health/live`, { mode: "no-cors", cache: "no-store" }).then(() => true, () => false);
       const origin = globalThis.location?.origin;
       if (isThere && origin) return this.#end("origin_not_allowed", `the broker does not let pages of ${origin} in: list it in server.allowed_origins`);
+      // To this machine they do.
+      if (/^https:/.test(globalThis.location?.href) && /^http:..(?!localhost|127\.|\[::1)/.test(this.url)) {
+        return this.#end("unreachable", `browsers let a page of https reach nothing without TLS, and the broker is said to be at ${this.url}: it is to be https://`);
+      }
       const { code, message } = error.cause ?? {};
       const isPlain = /SSL|TLS|EPROTO/.test(code) && this.url.startsWith("https:");
       return this.#end("unreachable", isPlain ? `what answers at ${this.url} speaks no TLS: is it http://?` : `nothing answers at ${this.url}${message ? ` (${message})` : ""}`);
