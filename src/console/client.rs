@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn spaces_that_mean_nothing_are_left_out_but_in_texts_and_beside_slashes() {
         assert_eq!(tight("if (a && b) return { c: 1, d };"), "if(a&&b)return{c:1,d};");
-        assert_eq!(tight("a = `b : ${c}` + \" , \\\" = \";"), "a=`b : ${c}` + \" , \\\" = \";");
+        assert_eq!(tight("a = `b : ${c}` + \" , \\\" = \";"), "a=`b : ${c}`+\" , \\\" = \";");
         assert_eq!(tight("a = b / c"), "a = b / c");
         assert_eq!(tight("a = /x : y/.test(b)"), "a = /x : y/.test(b)");
         assert_eq!(tight("a - -b + +c++ + d * [e]"), "a- -b+ +c++ +d*[e]");

@@ -207,6 +207,12 @@ export class Streams {
         body: JSON.stringify(event),
       });
       const said = await answer.json();
+      // A token that is over is so for all; what has a key is sent again with another one.
+      if (said.code === "unauthorized" && this.token !== undefined) {
+        this.#say({ op: "bye", code: said.code, message: said.detail });
+        this.#end(said.code, said.detail);
+        return true;
+      }
       if (!answer.ok) {
         this.#say({ op: "error", ref, code: said.code, message: said.detail, event: said.event });
         return said.code === "in_progress" || PASSING.has(answer.status);
