@@ -17,8 +17,12 @@ const STREAMS_MS = 600_000;
 /** What this client and its broker have in common, where they are of one release. */
 const RELEASE = "0.1.";
 
-/** Loads what not every page needs. Browsers of before 2026 keep an import that failed, and have it under another address. */
-const lazy = (load) => load().catch(() => import(`${/"(.+)"/.exec(load)?.[1]}?${Date.now()}`));
+/** Loads what not every page needs, as long as it is wanted. Browsers of before 2026 keep an import that failed, and have it under another address. */
+const lazy = (load, isWanted) => load().catch(() => import(`${/"(.+)"/.exec(load)?.[1]}?${Date.now()}`)).catch(async (error) => {
+  if (!isWanted?.()) throw error;
+  await new Promise((next) => setTimeout(next, AGAIN_MS));
+  return lazy(load, isWanted);
+});
 
 /** Whether there are options that are none, or not of their kind; what else is loaded for one says so of it itself. */
 const isOdd = (more, functions, numbers) => Object.keys(more)[0] || functions.some((each) => each && !each.call) || numbers.some((each) => each?.at || !((each ?? 1) > 0));
@@ -68,6 +72,8 @@ export class Fanfare {
   /** The last error that was told, so that each is told once. */
   #told;
   #refusal;
+  /** How often what was refused for a while has been asked for. */
+  #again;
   #printed;
   #stayUntil = 0;
   #timers = {};
@@ -79,7 +85,7 @@ export class Fanfare {
 
   /** `url` is the broker's; nothing is opened before something is wanted. See `fanfare.d.ts` for the options. */
   constructor(url, options = {}) {
-    if (url && typeof url === "object" && !(url instanceof URL)) [url, options] = [undefined, url];
+    if (url && typeof url === "object" && !url.href) [url, options] = [undefined, url];
     this.url = brokerOf(url);
     this.#options = { idleClose: 5_000, WebSocket: globalThis.WebSocket, read: JSON.parse, write: JSON.stringify, ...options };
     if (recalls(this.url)) this.#failures = 2;
@@ -108,28 +114,35 @@ export class Fanfare {
       // What was let go of waits for more to be wanted, not for less.
       if (this.state !== "idle") this.#soon();
     };
-    const feed = handler ? null : lazy(() => import("./fanfare/feed.js")).then(({ Feed }) => new Feed(undo, options));
-    const toFeed = (deed) => feed?.then(deed).catch(() => {});
+    let feed;
+    const early = [];
+    // While it is loaded, no more waits than will for the loop.
+    const toFeed = (deed) => feed ? deed(feed) : early.push(deed) > (buffer ?? 1000) + 1 && early.shift();
+    const loop = !handler && lazy(() => import("./fanfare/feed.js"), () => this.#resume.subscriptions.has(subscription)).then(({ Feed }) => { feed = new Feed(undo, options, early); }, () => {});
     handler ??= (event) => { toFeed((each) => each.push(event)); };
-    const call = (...given) => this.#call(...given);
     const subscription = {
       pattern, begin, undo, at: since, latest: latest || maxRate, rate: maxRate,
-      hand: (event) => call(handler, event),
-      gap: (gap) => call(onGap, gap),
-      live: () => call(onLive),
+      hand: (event) => this.#call(handler, event),
+      gap: (gap, isNews) => {
+        this.#call(onGap, gap);
+        if (isNews) this.#emit("gap", gap);
+      },
+      live: () => this.#call(onLive),
       refused: (error) => {
-        call(onError, error);
+        // Where what says what is wrong with options does not come, it is the options all the same.
+        error.code ??= "invalid_option";
+        this.#call(onError, error);
         subscription.end(failure(error));
         const isPassing = /^(unavailable|internal|too_many)$/.test(error.code);
-        if (isPassing) this.#later("again", AGAIN_MS, () => { this.#resume.again(); this.#drive(); });
+        if (isPassing) this.#later("again", 4 * backoff(this.#again), () => { this.#again += 1; this.#resume.again(); this.#drive(); });
         // What is refused for what there is too much of, or too little, says so once for all of it.
-        if (!isPassing || error.message !== this.#refusal) this.#fail(error, onError?.call || feed);
+        if (!isPassing || error.message !== this.#refusal) this.#fail(error, onError?.call || loop);
         this.#refusal = error.message;
       },
       end: (error) => toFeed((each) => each.fail(error)),
     };
-    if (Symbol.dispose) undo[Symbol.dispose] = undo;
-    undo[Symbol.asyncIterator] = async function* () { yield* await feed; };
+    undo[Symbol.dispose ?? "dispose"] = undo;
+    undo[Symbol.asyncIterator] = async function* () { await loop; yield* feed ?? []; };
     if (signal?.aborted) undo();
     else if (isOdd(more, [onGap, onLive, onError], [last, tail, maxRate, buffer]) || tail && (last || snapshot)) refuse(options, pattern).catch(subscription.refused);
     else {
@@ -152,15 +165,15 @@ export class Fanfare {
     // As it is now, whatever becomes of it.
     let text;
     try { text = this.#options.write(data); } catch (error) { text = { error }; }
+    const begun = performance.now();
     this.#unanswered += 1;
     try {
-      while (!this.#publishing) {
-        const { Publishing } = await lazy(() => import("./fanfare/publishing.js")).catch(() => ({}));
-        if (this.state === "closed" || !Publishing && !given.queue) throw off;
-        if (Publishing) this.#publishing ??= new Publishing((error) => this.#fail(error));
-        else await new Promise((next) => setTimeout(next, AGAIN_MS));
+      if (!this.#publishing) {
+        const { Publishing } = await lazy(() => import("./fanfare/publishing.js"), () => given.queue && this.state !== "closed").catch(() => { throw off; });
+        this.#publishing ??= new Publishing((error) => this.#fail(error));
       }
-      const answer = this.#publishing.add(given, text);
+      if (this.state === "closed") throw off;
+      const answer = this.#publishing.add(given, text, begun);
       this.#soon();
       return await answer;
     } finally {
@@ -367,14 +380,14 @@ export class Fanfare {
   async #open(isStreams) {
     const opening = this.#opening = {};
     try {
-      const { token: _, queue, idleClose, parse, raw, read, write, schemas, WebSocket, ...more } = this.#options;
-      if (isOdd(more, [WebSocket], [idleClose + 1])) await refuse(this.#options);
-      const token = await this.token();
+      const { parse, raw, read, schemas, WebSocket, token, idleClose, queue, write, ...more } = this.#options;
+      if (isOdd(more, [WebSocket, parse], [idleClose + 1])) await refuse(this.#options);
+      const shown = await this.token();
       if (parse || raw || schemas) this.#read ??= (await lazy(() => import("./fanfare/reading.js"))).reader(this.#options, matcher);
       const { Streams } = isStreams ? await lazy(() => import("./fanfare/streams.js")) : {};
       if (this.#opening !== opening) return;
-      const socket = Streams ? new Streams(this.url, token, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
-      const link = new Link(socket, token, WELCOME_MS * (this.#failures < 2 ? 1 : 2), {
+      const socket = Streams ? new Streams(this.url, shown, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
+      const link = new Link(socket, shown, WELCOME_MS * (this.#failures < 2 ? 1 : 2), {
         read,
         ready: () => this.#ready(link),
         frame: (frame, text) => this.#take(link, frame, text),
@@ -385,8 +398,10 @@ export class Fanfare {
       else this.#link = link;
     } catch (error) {
       if (this.#opening !== opening || this.#link) return error;
-      if (isStreams) this.#failures += 1;
-      this.#retry({ code: error.code ?? "unreachable", message: error.message, final: error.final });
+      // Browsers have numbers for what they forbid: to a page of https, what has no TLS.
+      const { code, message, final } = error;
+      if (isStreams || code > 0) this.#failures += 1;
+      this.#retry({ code: code?.at ? code : "unreachable", message, final });
     } finally {
       if (this.#opening === opening) this.#opening = null;
     }
@@ -396,7 +411,8 @@ export class Fanfare {
   async token() {
     const { token } = this.#options;
     if (token === undefined) return;
-    this.#tokens ??= new (await lazy(() => import("./fanfare/tokens.js"))).Tokens(token, () => this.#link?.ready && this.renew(), (error) => this.#tell(error, true));
+    const { Tokens } = await lazy(() => import("./fanfare/tokens.js"));
+    this.#tokens ??= new Tokens(token, () => this.#link?.ready && this.renew(), (error) => this.#tell(error, true));
     return this.#tokens.get();
   }
 
@@ -407,6 +423,7 @@ export class Fanfare {
     // Nothing comes over an old one from here on; what was under way there is said again here.
     this.#cut();
     this.#refusal = undefined;
+    this.#again = 1;
     this.#resume.lanes = link.isStreams;
     this.#resume.again();
     Promise.resolve(this.#publishing?.bindAgain()).then(() => old?.end("replaced"));

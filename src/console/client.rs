@@ -5,6 +5,7 @@
 //! page needs are one, or it would ask for one after the other. Types keep their comments, for editors show them.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::sync::OnceLock;
 
 use actix_web::HttpResponse;
@@ -161,13 +162,17 @@ pub(super) fn lines_of_code(source: &str) -> impl Iterator<Item = &str> {
 /// A line without the spaces beside punctuation, but in texts. A line with a slash outside of them may have a regular expression or
 /// a comment, and stays as it is.
 fn tight(line: &str) -> String {
-    const PUNCTUATION: &[u8] = b"=?:,;{}()&|<>";
+    const PUNCTUATION: &[u8] = b"=?:,;{}()&|<>*+-[]";
     let mut quote = None;
     let mut is_escaped = false;
     let mut tight = String::with_capacity(line.len());
     let bytes = line.as_bytes();
-    let is_punctuation = |at: Option<usize>| {
-        at.and_then(|at| bytes.get(at)).is_some_and(|byte| PUNCTUATION.contains(byte))
+    let byte_at = |at: Option<usize>| at.and_then(|at| bytes.get(at)).copied().unwrap_or(b'a');
+    // Two signs side by side would be another one.
+    let is_nothing = |at: usize| {
+        let beside = [byte_at(at.checked_sub(1)), byte_at(at.checked_add(1))];
+        beside.iter().any(|byte| PUNCTUATION.contains(byte))
+            && !beside.iter().all(|byte| b"+-".contains(byte))
     };
     for (at, letter) in line.char_indices() {
         match quote {
@@ -179,11 +184,7 @@ fn tight(line: &str) -> String {
             }
             None if letter == '/' => return line.to_owned(),
             None if matches!(letter, '"' | '`' | '\'') => quote = Some(letter),
-            None if letter == ' '
-                && (is_punctuation(at.checked_sub(1)) || is_punctuation(at.checked_add(1))) =>
-            {
-                continue;
-            }
+            None if letter == ' ' && is_nothing(at) => continue,
             None => {}
         }
         tight.push(letter);
@@ -191,25 +192,35 @@ fn tight(line: &str) -> String {
     if quote.is_some() { line.to_owned() } else { tight }
 }
 
-/// A script without the ends of lines behind which a statement, a list or a block goes on. What is imported and exported keeps its line, as
-/// does one that may have a comment.
+/// A script without the ends of lines that mean nothing, and with `let` for `const`, which is shorter and no different to who reads what
+/// works. What is imported and exported keeps its line, as does one that may have a comment.
 fn with_long_lines(script: &str) -> String {
-    let goes_on = |line: &str| line.ends_with([';', ',', '{']) && !line.contains("//");
+    let goes_on = |line: &str| line.ends_with([';', ',', '{', '}', '(', ')', '>']);
     let stands_alone = |line: &str| line.starts_with("import") || line.starts_with("export");
     let mut long = String::with_capacity(script.len());
     let mut lines = script.lines().peekable();
     while let Some(line) = lines.next() {
-        long.push_str(line);
-        let is_before = lines.peek().is_some_and(|next| !stands_alone(next));
-        if !(is_before && goes_on(line)) || stands_alone(line) {
+        let next = lines.peek().copied().unwrap_or("export");
+        if stands_alone(line) || line.contains("//") {
+            long.extend([line, "\n"]);
+            continue;
+        }
+        let is_last = next.starts_with('}');
+        let line = line.strip_suffix(';').filter(|_| is_last).unwrap_or(line);
+        let begun = line.strip_prefix("const").filter(|rest| rest.starts_with([' ', '{', '[']));
+        match begun {
+            Some(rest) => long.extend(["let", rest]),
+            None => long.push_str(line),
+        }
+        if stands_alone(next) || !(is_last || goes_on(line)) {
             long.push('\n');
         }
     }
-    long
+    long.replace("(const ", "(let ").replace("(const[", "(let[").replace("(const{", "(let{")
 }
 
-/// A script with `#a`, `#b` and so on for the private names of its classes, which nobody else can name. Only what is asked of an object
-/// somewhere (`this.#name`) is one; anything else with such a sign stays.
+/// A script with `#a`, `#b` and so on for the private names of its classes, which nobody else can name: the shorter the more often they are
+/// there. Only what is asked of an object somewhere (`this.#name`) is one; anything else with such a sign stays.
 fn with_short_names(script: &str) -> String {
     let end_of_name = |text: &str| {
         text.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(text.len())
@@ -221,6 +232,10 @@ fn with_short_names(script: &str) -> String {
             names.push(name);
         }
     }
+    let times = |name: &&str| {
+        script.split('#').skip(1).filter(|rest| rest[..end_of_name(rest)] == **name).count()
+    };
+    names.sort_by_cached_key(|name| Reverse(times(name)));
     let mut pieces = script.split('#');
     let mut short = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
@@ -266,17 +281,16 @@ mod tests {
     #[test]
     fn spaces_that_mean_nothing_are_left_out_but_in_texts_and_beside_slashes() {
         assert_eq!(tight("if (a && b) return { c: 1, d };"), "if(a&&b)return{c:1,d};");
-        assert_eq!(tight("a = `b : ${c}` + \" , \\\" = \";"), "a=`b : ${c}` + \" , \\\" = \";");
+        assert_eq!(tight("a = `b : ${c}` + \" , \\\" = \";"), "a=`b : ${c}`+\" , \\\" = \";");
         assert_eq!(tight("a = b / c"), "a = b / c");
         assert_eq!(tight("a = /x : y/.test(b)"), "a = /x : y/.test(b)");
-        assert_eq!(tight("a - -b + +c"), "a - -b + +c");
+        assert_eq!(tight("a - -b + +c++ + d * [e]"), "a- -b+ +c++ +d*[e]");
     }
 
     #[test]
     fn lines_that_go_on_are_one_but_imports_exports_and_those_with_comments() {
-        let script =
-            "import a from \"a\";\nb;\nc(d,\ne);\nif(f){\ng;\n}\nh; // i;\nj;\nexport{b};\n";
-        let long = "import a from \"a\";\nb;c(d,e);if(f){g;}\nh; // i;\nj;\nexport{b};\n";
+        let script = "import a from \"a\";\nconst b=1;\nfor(const c of d){\ne(f,\ng);\n}\nconst h=\n1;\ni; // j;\nk;\nexport{b};\n";
+        let long = "import a from \"a\";\nlet b=1;for(let c of d){e(f,g)}let h=\n1;i; // j;\nk;\nexport{b};\n";
         assert_eq!(with_long_lines(script), long);
     }
 

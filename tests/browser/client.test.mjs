@@ -98,7 +98,7 @@ test("R4 pages load one file of the client, and what they need beside it when th
 
 // A page that browsers freeze, or whose machine sleeps, runs no line; what becomes of its connection meanwhile, it is not told at once.
 for (const [what, happens] of [["is cut", async (proxy) => { await proxy.cut(); await proxy.mend(); }], ["goes nowhere", (proxy) => proxy.swallow()], ["stands", () => {}]]) {
-  test(`R16 and R33 a page that was frozen goes on without a loss, and its connection ${what} meanwhile`, options, async (t) => {
+  test(`R33 and R16 a page that was frozen goes on without a loss, and its connection ${what} meanwhile`, options, async (t) => {
     const broker = await startBroker(t);
     const proxy = await startProxy(t, broker.port);
     const { page } = await openPage(t, browser, await startPages(t, clientPage(proxy.url)));

@@ -8,12 +8,13 @@ export class Feed {
   #over = false;
   #error = null;
 
-  /** At most `buffer` wait; with more, `overflow` says: "throw", "drop-oldest", or "latest" for the newest of each topic. */
-  constructor(stop, { buffer = 1000, overflow = "throw" } = {}) {
+  /** At most `buffer` wait; with more, `overflow` says: "throw", "drop-oldest", or "latest" for the newest of each topic. `early` is to be done first. */
+  constructor(stop, { buffer = 1000, overflow = "throw" } = {}, early = []) {
     Object.assign(this, { stop, buffer, overflow });
     if (!/^(throw|latest|drop-oldest)$/.test(overflow ?? "throw")) {
       this.fail(Object.assign(new Error(`overflow is to be "throw", "latest" or "drop-oldest", not ${JSON.stringify(overflow)}`), { code: "invalid_option" }));
     }
+    for (const deed of early) deed(this);
   }
 
   push(event) {

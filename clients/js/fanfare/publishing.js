@@ -77,9 +77,9 @@ export class Publishing {
 
   /**
    * Takes an event, its data as JSON or `{error}` where there is none of it, and resolves with the broker's answer. `timeout` in milliseconds, 0 for as long as it
-   * takes, as is the default where it is to be queued. `except: true` and a `{session}` in the topic are the session that it goes out in.
+   * takes, as is the default where it is to be queued, counts from `begun`. `except: true` and a `{session}` in the topic are the session that it goes out in.
    */
-  add(given, data) {
+  add(given, data, begun = performance.now()) {
     check(given);
     if (typeof data === "object") throw new TypeError(`publish("${given.topic}", data): no JSON can be made of the data: ${reasonOf(data.error)}`, { cause: data.error });
     let { key, timeout, signal, queue, except, ...event } = given;
@@ -102,7 +102,7 @@ export class Publishing {
       const abort = () => give("aborted", "given up");
       if (signal?.aborted) return reject(failed("aborted", "given up"));
       signal?.addEventListener("abort", abort);
-      if (timeout) item.timer = setTimeout(() => give("timeout", `no answer within ${timeout / 1000} s`), timeout);
+      if (timeout) item.timer = setTimeout(() => give("timeout", `no answer within ${timeout / 1000} s`), begun + timeout - performance.now());
       item.done = () => { clearTimeout(item.timer); signal?.removeEventListener("abort", abort); };
       this.#waiting.push(item);
       this.#isStuck = false;

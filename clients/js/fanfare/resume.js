@@ -54,7 +54,7 @@ export class Resume {
 
   /**
    * Takes a subscription: `{pattern, begin: {snapshot?, last?, tail?}, at?, latest?, rate?}` and what it is told by:
-   * `hand(event)`, `gap(gap)`, `live()`, `refused(error)`.
+   * `hand(event)`, `gap(gap, isNews)` (nobody else tells of it), `live()`, `refused(error)`.
    */
   add(subscription) {
     this.subscriptions.add(Object.assign(subscription, { matches: matcher(subscription.pattern), phase: "new", part: 0, lane: 0, shown: new Map() }));
@@ -85,7 +85,7 @@ export class Resume {
       else if (phase === "asked") subscription.at = this.#asked?.moved ?? subscription.at;
       this.#startOver(subscription);
       // So what came of other topics than the gap named is gone as well.
-      if (heals) subscription.gap({ since: heals, patterns: [pattern] });
+      if (heals) subscription.gap({ since: heals, patterns: [pattern] }, true);
     }
     this.#dropped.clear();
     this.#forget();

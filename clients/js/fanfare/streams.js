@@ -94,6 +94,10 @@ export class Streams {
       const origin = globalThis.origin ?? globalThis.location?.origin;
       const what = origin === "null" ? "this page has no origin that could be listed, as one that is opened from the disk: serve it, as http://localhost:3000" : `the broker does not let pages of ${origin} in: list it in server.allowed_origins`;
       if (isThere && origin) return this.#end("origin_not_allowed", what);
+      // To this machine they do.
+      if (/^https:/.test(globalThis.location?.href) && /^http:..(?!localhost|127\.|\[::1)/.test(this.url)) {
+        return this.#end("unreachable", `browsers let a page of https reach nothing without TLS, and the broker is said to be at ${this.url}: it is to be https://`);
+      }
       const { code, message } = error.cause ?? {};
       const isPlain = /SSL|TLS|EPROTO/.test(code) && this.url.startsWith("https:");
       return this.#end("unreachable", isPlain ? `what answers at ${this.url} speaks no TLS: is it http://?` : `nothing answers at ${this.url}${message ? ` (${message})` : ""}`);
@@ -205,6 +209,12 @@ export class Streams {
         body: JSON.stringify(event),
       });
       const said = await answer.json();
+      // A token that is over is so for all; what has a key is sent again with another one.
+      if (said.code === "unauthorized" && this.token !== undefined) {
+        this.#say({ op: "bye", code: said.code, message: said.detail });
+        this.#end(said.code, said.detail);
+        return true;
+      }
       if (!answer.ok) {
         this.#say({ op: "error", ref, code: said.code, message: said.detail, event: said.event });
         return said.code === "in_progress" || PASSING.has(answer.status);

@@ -78,7 +78,7 @@ test("R15 a question whose time is over is the end before the next thing is sent
   await Promise.all([first, second]);
 });
 
-test("R15 a clock that jumps, forwards or back, costs neither connection nor event", options, async (t) => {
+test("R33 and R15 a clock that jumps, forwards or back, costs neither connection nor event", options, async (t) => {
   const clock = startClock(t);
   const broker = await startBroker(t, { FANFARE_SERVER_HEARTBEAT: "1s" });
   const socket = watchedSocket();

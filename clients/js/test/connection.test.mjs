@@ -28,7 +28,7 @@ test("R12 the first attempt is soon, later ones are spread up to 15 s, and the b
   assert.equal(at(0, 0, { hidden: true }), 0);
 });
 
-test("R9 nothing is lost or doubled over cuts and a kill -9", options, async (t) => {
+test("R33 and R9 nothing is lost or doubled over cuts and a kill -9", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
   const { fanfare, is, gaps } = client(t, proxy.url);
@@ -118,7 +118,7 @@ test("R14 a handshake that failed twice is explained: over a limit", options, as
   await is("live");
 });
 
-test("R15 a connection that swallows everything is abandoned, and nothing is lost", options, async (t) => {
+test("R33 and R15 a connection that swallows everything is abandoned, and nothing is lost", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_SERVER_HEARTBEAT: "1s" });
   const proxy = await startProxy(t, broker.port);
   const { fanfare, is, states } = client(t, proxy.url);

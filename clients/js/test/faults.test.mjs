@@ -17,7 +17,7 @@ function numbers(fanfare, how = {}, topic = "numbers") {
   return { got, check: () => assert.deepEqual(got, got.map((_, n) => n)) };
 }
 
-test("a broker that stands still for a while, and goes on, costs nothing", options, async (t) => {
+test("R33 a broker that stands still for a while, and goes on, costs nothing", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_SERVER_HEARTBEAT: "1s" });
   const { fanfare, is, gaps, states } = client(t, broker.url);
   const all = numbers(fanfare, { tail: 100 });
@@ -35,7 +35,7 @@ test("a broker that stands still for a while, and goes on, costs nothing", optio
   assert.deepEqual(gaps, []);
 });
 
-test("a node of a cluster that is gone is left for another one, and nothing is lost or doubled", options, async (t) => {
+test("R33 a node of a cluster that is gone is left for another one, and nothing is lost or doubled", options, async (t) => {
   const redis = await startRedis(t);
   const [one, other] = [await startBroker(t, redis), await startBroker(t, redis)];
   const proxy = await startProxy(t, one.port);
@@ -65,7 +65,7 @@ const large = (count, size) => Array.from({ length: count }, (_, n) => ["numbers
 
 for (const WebSocket of [undefined, null]) {
   const over = WebSocket === null ? "event streams" : "WebSockets";
-  test(`G3 a token that ends in the midst of a replay is followed by another one, and nothing is lost or doubled (${over})`, options, async (t) => {
+  test(`R33 G3 a token that ends in the midst of a replay is followed by another one, and nothing is lost or doubled (${over})`, options, async (t) => {
     const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: SECRET, FANFARE_AUTH_LEEWAY: "0s", FANFARE_LIMITS_OUTBOX_BYTES: "64KiB" });
     const headers = { Authorization: `Bearer ${tokenFor(SECRET)}` };
     const count = 1500;
@@ -90,7 +90,7 @@ for (const WebSocket of [undefined, null]) {
   });
 }
 
-test("G3 a token that is renewed in the midst of a snapshot changes nothing of it, and one that grants less does at once", options, async (t) => {
+test("R33 G3 a token that is renewed in the midst of a snapshot changes nothing of it, and one that grants less does at once", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: SECRET });
   const headers = { Authorization: `Bearer ${tokenFor(SECRET)}` };
   const topics = Array.from({ length: 800 }, (_, n) => `${n % 2 ? "ok" : "no"}.${n}`);
@@ -117,7 +117,7 @@ test("G3 a token that is renewed in the midst of a snapshot changes nothing of i
   assert.deepEqual(errors, []);
 });
 
-test("G1 where the history is gone that a place stands in, there is one gap, and then what is current", options, async (t) => {
+test("R33 G1 where the history is gone that a place stands in, there is one gap, and then what is current", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_HISTORY_MAX_EVENTS: "3" });
   const proxy = await startProxy(t, broker.port);
   const { fanfare, is, gaps } = client(t, proxy.url);
@@ -156,7 +156,7 @@ test("G1 where the history is gone that a place stands in, there is one gap, and
 
 for (const WebSocket of [undefined, null]) {
   const over = WebSocket === null ? "event streams" : "WebSockets";
-  test(`G2 what is added, changed or removed while a snapshot is read is there once, and nothing that was removed comes again (${over})`, options, async (t) => {
+  test(`R33 G2 what is added, changed or removed while a snapshot is read is there once, and nothing that was removed comes again (${over})`, options, async (t) => {
     const broker = await startBroker(t);
     const topics = Array.from({ length: 600 }, (_, n) => `v.${n}`);
     await publishAll(broker, topics.map((topic) => [topic, 0]));
@@ -188,7 +188,7 @@ for (const WebSocket of [undefined, null]) {
 
 const WAYS = [{}, { snapshot: true }, { last: 2 }, { tail: 4 }, { since: "-1h" }, { latest: true }, { latest: true, snapshot: true }, { maxRate: 50, last: 2 }];
 
-test("G4 each kind of event comes in each way to subscribe, and none stops a client", options, async (t) => {
+test("R33 G4 each kind of event comes in each way to subscribe, and none stops a client", options, async (t) => {
   const broker = await startBroker(t);
   const kinds = {
     plain: (publishing, topic) => publishing(topic, { a: 1 }),
@@ -225,7 +225,7 @@ test("G4 each kind of event comes in each way to subscribe, and none stops a cli
   }
 });
 
-test("G5 the place moves behind the hand-over: whatever a handler does, each event comes once", options, async (t) => {
+test("R33 G5 the place moves behind the hand-over: whatever a handler does, each event comes once", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
   const { fanfare, is, errors, gaps } = client(t, proxy.url);
@@ -257,7 +257,7 @@ test("G5 the place moves behind the hand-over: whatever a handler does, each eve
 
 for (const WebSocket of [undefined, null]) {
   const over = WebSocket === null ? "event streams" : "WebSockets";
-  test(`G6 a catch-up that is broken off again and again goes on where it was (${over})`, options, async (t) => {
+  test(`R33 G6 a catch-up that is broken off again and again goes on where it was (${over})`, options, async (t) => {
     const broker = await startBroker(t);
     await publishAll(broker, large(300, 500));
     const proxy = await startProxy(t, broker.port);
@@ -278,7 +278,7 @@ for (const WebSocket of [undefined, null]) {
   });
 }
 
-test("G7 what is mounted twice is one subscription, each hears each event once, and the first unmount ends nobody else's", options, async (t) => {
+test("R33 G7 what is mounted twice is one subscription, each hears each event once, and the first unmount ends nobody else's", options, async (t) => {
   const broker = await startBroker(t);
   const socket = watchedSocket();
   const { fanfare, is } = client(t, broker.url, { WebSocket: socket });
@@ -298,7 +298,7 @@ test("G7 what is mounted twice is one subscription, each hears each event once, 
   second();
 });
 
-test("G8 no option brings an event without a right", options, async (t) => {
+test("R33 G8 no option brings an event without a right", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: SECRET });
   const headers = { Authorization: `Bearer ${tokenFor(SECRET)}` };
   const say = async (n) => { for (const topic of ["no.a", "ok.a", "no.b", "ok.b"]) await publish(broker, topic, n, headers); };
@@ -321,7 +321,7 @@ test("G8 no option brings an event without a right", options, async (t) => {
   }
 });
 
-test("20,000 events come through as fast as they can, each once, in order", options, async (t) => {
+test("R33 20,000 events come through as fast as they can, each once, in order", options, async (t) => {
   const broker = new ModelBroker();
   const WebSocket = modelSocket(broker);
   const { fanfare, is } = client(t, "http://broker.example", { WebSocket });
@@ -340,7 +340,7 @@ test("20,000 events come through as fast as they can, each once, in order", opti
   assert.deepEqual([all, wild, inOrder], [count, count, true]);
 });
 
-test("a burst of 20,000 events of a real broker comes through, each once, in order", options, async (t) => {
+test("R33 a burst of 20,000 events of a real broker comes through, each once, in order", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_HISTORY_STORAGE: "memory" });
   const { fanfare, is, gaps } = client(t, broker.url);
   const all = numbers(fanfare);

@@ -22,7 +22,7 @@ async function heap() {
   return process.memoryUsage().heapUsed;
 }
 
-test(`memory is flat over ${RECONNECTS} reconnects`, { timeout: 600_000 }, async (t) => {
+test(`R33 memory is flat over ${RECONNECTS} reconnects`, { timeout: 600_000 }, async (t) => {
   const broker = new ModelBroker();
   const WebSocket = modelSocket(broker);
   const { fanfare, states } = client(t, "http://broker.example", { WebSocket, token: () => `token ${Math.random()}` });

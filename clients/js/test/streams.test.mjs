@@ -212,6 +212,18 @@ test("R20 a stream comes again with another token before its own ends, without a
   assert.deepEqual(gaps, []);
 });
 
+test("R19 a publish over event streams whose token is over is sent again with the next one, and refused where there is none", options, async (t) => {
+  const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: SECRET, FANFARE_AUTH_LEEWAY: "0s" });
+  const tokens = [tokenFor(SECRET, { seconds: -5 }), tokenFor(SECRET)];
+  const { fanfare, errors } = client(t, broker.url, { ...without, token: () => tokens.shift() });
+  assert.match((await fanfare.publish("a", 1)).id, /-1$/);
+  assert.deepEqual([tokens, errors], [[], []]);
+  const other = client(t, broker.url, { ...without, token: tokenFor(SECRET, { seconds: -5 }) });
+  other.fanfare.publish("a", 2).catch(() => {});
+  await other.is("refused");
+  assert.equal(other.errors.at(-1).code, "unauthorized");
+});
+
 test("R14 over event streams too each refusal is told apart", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_AUTH_JWT_SECRET: SECRET });
   const { fanfare, errors } = client(t, broker.url, without);
