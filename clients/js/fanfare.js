@@ -380,14 +380,14 @@ export class Fanfare {
   async #open(isStreams) {
     const opening = this.#opening = {};
     try {
-      const { parse, raw, read, schemas, WebSocket, token, idleClose, queue, write, ...more } = this.#options;
+      const { token: _, queue, idleClose, parse, raw, read, write, schemas, WebSocket, ...more } = this.#options;
       if (isOdd(more, [WebSocket, parse], [idleClose + 1])) await refuse(this.#options);
-      const shown = await this.token();
+      const token = await this.token();
       if (parse || raw || schemas) this.#read ??= (await lazy(() => import("./fanfare/reading.js"))).reader(this.#options, matcher);
       const { Streams } = isStreams ? await lazy(() => import("./fanfare/streams.js")) : {};
       if (this.#opening !== opening) return;
-      const socket = Streams ? new Streams(this.url, shown, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
-      const link = new Link(socket, shown, WELCOME_MS * (this.#failures < 2 ? 1 : 2), {
+      const socket = Streams ? new Streams(this.url, token, WebSocket) : new WebSocket(`${this.url.replace("http", "ws")}v1/ws`);
+      const link = new Link(socket, token, WELCOME_MS * (this.#failures < 2 ? 1 : 2), {
         read,
         ready: () => this.#ready(link),
         frame: (frame, text) => this.#take(link, frame, text),
