@@ -124,7 +124,7 @@ impl Top {
             Err(ending) => return Ok(ending),
         };
         self.said = None;
-        let mut look = Instant::now() + LOOK;
+        let (mut look, mut is_live) = (Instant::now() + LOOK, false);
         loop {
             let incoming = match timeout_at(look, connection.next()).await {
                 Ok(Incoming::End(ending)) => return Ok(ending),
@@ -138,14 +138,17 @@ impl Top {
                             self.nodes.hear(data.get(), Instant::now());
                         }
                     }
-                    "live" => backoff.reset(),
+                    "live" => {
+                        backoff.reset();
+                        is_live = true;
+                    }
                     "bye" => connection.said_bye(Bye::new(&message)),
                     "error" => return Ok(Ending::error(&message)),
                     _ => {}
                 }
             }
-            // A broker says something within a second of its start.
-            if self.once && !self.nodes.is_empty() {
+            // What each node said last is there by then; a broker that has just started says something in a second.
+            if self.once && is_live && !self.nodes.is_empty() {
                 self.show()?;
                 return Ok(Ending::Done);
             }
