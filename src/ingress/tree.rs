@@ -88,7 +88,11 @@ pub async fn read_tree(
     let limit = query.limit("limit", DEFAULT_LIMIT, MAX_LIMIT)?;
     let after = query.topic("after")?;
     let prefix = under.map_or_else(String::new, |topic| format!("{topic}."));
-    let pattern = Pattern::parse(&format!("{prefix}>"))?;
+    // Below what is as long as may be, nothing can be.
+    let Ok(pattern) = Pattern::parse(&format!("{prefix}>")) else {
+        let nothing = TreeBody { branches: Vec::new(), next: None, silent_nodes: 0 };
+        return Ok(HttpResponse::Ok().json(nothing));
+    };
     access.require_some_of(&pattern)?;
     let mut walk = Walk::begin(&broker, &auth, access, pattern, after).await?;
     let mut branches = Vec::new();
