@@ -3,11 +3,14 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, Output};
 
 use fanfare::config::{Hidden, Webhook, WebhookSecret};
 use serde_json::json;
-use support::TestServer;
+use support::redis::Redis;
+use support::room;
 use support::ws::WsClient;
+use support::{API_KEY, TestServer, eventually};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
 
@@ -259,6 +262,85 @@ async fn what_an_event_meets_on_its_road_is_counted() {
     assert_eq!(value("fanfare_http_requests_total{route=\"publish\",status=\"2xx\"}"), 3.0);
     assert_eq!(value("fanfare_http_request_seconds_count{route=\"publish\"}"), 3.0);
     assert_eq!(value("fanfare_http_requests_total{route=\"read\",status=\"4xx\"}"), 1.0);
+}
+
+/// A figure of a page.
+fn figure(text: &str, name: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_did_not_get_all_and_who_came_too_fast_are_counted() {
+    let server = TestServer::with(|config| config.limits.messages_per_second = 20);
+    let mut late = WsClient::connect(&server, "?topic=a&since=zzzzzzzz-1-5").await;
+    late.until("gap").await;
+    late.until("live").await;
+    let mut slow = WsClient::live(&server, "?topic=a&max_rate=2").await;
+    for number in 0..5 {
+        server.publish("a", &json!(number)).await;
+    }
+    let mut skipped = 0;
+    while skipped == 0 {
+        skipped = slow.until("event").await["skipped"].as_u64().unwrap_or(0);
+    }
+    for reference in 1..=40 {
+        _ = late.try_send(&json!({"op": "ping", "ref": reference})).await;
+    }
+    late.closed().await;
+    let text = page(&server, "text/plain").await;
+    assert_eq!(figure(&text, "fanfare_gaps_total{reason=\"foreign\"}"), 1.0);
+    assert_eq!(figure(&text, "fanfare_events_skipped_total"), skipped as f64);
+    assert_eq!(figure(&text, "fanfare_events_conflated_total"), 1.0);
+    assert!(figure(&text, "fanfare_rate_limited_total{limit=\"messages_per_second\"}") >= 1.0);
+}
+
+fn curl(arguments: &[&str]) -> Output {
+    Command::new("curl").args(arguments).output().expect("curl runs")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_of_tls_is_counted_and_timed() {
+    let server = TestServer::encrypted(|_| {});
+    let _client = WsClient::live(&server, "?topic=a").await;
+    // Whoever does not believe the certificate shakes no hands.
+    let url = format!("https://{}/health/live", server.addr);
+    assert!(!curl(&["-s", &url]).status.success());
+    assert!(curl(&["-sk", &url]).status.success());
+    let text = page(&server, "text/plain").await;
+    assert_eq!(figure(&text, "fanfare_tls_handshakes_total{outcome=\"done\"}"), 2.0);
+    assert_eq!(figure(&text, "fanfare_tls_handshakes_total{outcome=\"failed\"}"), 1.0);
+    assert_eq!(figure(&text, "fanfare_tls_handshake_seconds_count"), 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_over_redis_is_counted() {
+    let redis = Redis::start();
+    let nodes = [room::node(&redis, 0), room::node(&redis, 0)];
+    let mut client = room::client(&nodes[1], "ada", "?topic=room.a").await;
+    let request = nodes[0].post("/v1/topics/room.a/events").bearer_auth(API_KEY).body("1");
+    assert!(request.send().await.expect("an answer").status().is_success());
+    client.until("event").await;
+    let text = nodes[1].get("/metrics").bearer_auth(API_KEY).send().await.expect("an answer");
+    let text = text.text().await.expect("text");
+    // Of both: the nodes of a test are one process.
+    for name in [
+        "fanfare_redis_commands_total{outcome=\"done\"}",
+        "fanfare_redis_command_seconds_count",
+        "fanfare_commit_group_events_count",
+        "fanfare_relay_seconds_count",
+    ] {
+        assert!(figure(&text, name) >= 1.0, "{name}");
+    }
+    assert!(figure(&text, "fanfare_redis_connections_total") >= 2.0);
+    eventually("both nodes are counted, and what is kept", async || {
+        let text = nodes[1].get("/metrics").bearer_auth(API_KEY).send().await.expect("an answer");
+        let text = text.text().await.expect("text");
+        figure(&text, "fanfare_nodes") == 2.0
+            && figure(&text, "fanfare_history_bytes{kind=\"redis\"}") > 0.0
+            && figure(&text, "fanfare_history_limit_bytes{kind=\"redis\"}") > 0.0
+    })
+    .await;
 }
 
 #[test]

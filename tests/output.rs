@@ -67,6 +67,7 @@ fn commands(url: &str) -> Vec<(Vec<&str>, &'static str)> {
         (vec!["subscribe", "--url", url, "kept", "--snapshot"], ""),
         (vec!["subscribe", "--url", url, "kept", "--snapshot", "--count", "1"], ""),
         (vec!["history", "--url", url, "kept"], ""),
+        (vec!["top", "--once", "--url", url], ""),
         (bench.to_vec(), ""),
         ([&bench[..], &["--json"]].concat(), ""),
     ]

@@ -1,7 +1,7 @@
 //! The command line: what each command takes, and how it ends.
 //!
 //! `serve` is the broker itself; `check` looks at its configuration; `backup` copies its history; `token` makes keys and tokens;
-//! `publish`, `subscribe` and `history` are clients, for scripts and for trying things out; `bench` is many of
+//! `publish`, `subscribe`, `history` and `top` are clients, for scripts and for trying things out; `bench` is many of
 //! them. Standard output is for results, standard error for everything said about them. Exit codes:
 //! 0 done, or nobody reads the results any more; 1 failed; 2 wrong usage or configuration.
 
@@ -19,6 +19,7 @@ mod serve;
 mod signals;
 mod subscribe;
 mod token;
+mod top;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -44,6 +45,7 @@ Examples:
   fanfare publish demo '{\"hello\":\"world\"}'        publish an event
   fanfare subscribe 'demo.>'                      print events as they come
   fanfare history 'demo.>'                        print those that are kept, newest first
+  fanfare top                                     show how all nodes are, once a second
 
 Every key of the configuration can also be set in the environment, as
 FANFARE_<SECTION>_<KEY>: FANFARE_SERVER_LISTEN=127.0.0.1:9000.
@@ -76,6 +78,8 @@ enum Command {
     Subscribe(subscribe::Args),
     /// Print the events that are kept, newest first
     History(history::Args),
+    /// Show how all nodes are, once a second
+    Top(top::Args),
     /// Measure how fast a broker is
     Bench(Box<bench::Args>),
 }
@@ -170,6 +174,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Publish(args)) => config.absent().and_then(|()| publish::run(args)),
         Some(Command::Subscribe(args)) => config.absent().and_then(|()| subscribe::run(args)),
         Some(Command::History(args)) => config.absent().and_then(|()| history::run(args)),
+        Some(Command::Top(args)) => config.absent().and_then(|()| top::run(args)),
         Some(Command::Bench(args)) => config.absent().and_then(|()| bench::run(*args)),
     })
 }

@@ -5,10 +5,11 @@
 //! way of log lines, so that nothing waits for them for long.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::termios::tcgetwinsize;
 use tokio::sync::oneshot;
 
 use super::Failure;
@@ -22,6 +23,22 @@ pub fn note(text: impl Display) {
 /// Writes a result and its line break.
 pub fn print(text: impl Display) -> Result<(), Failure> {
     write(&mut io::stdout().lock(), &format!("{text}\n"))
+}
+
+/// Writes to standard output as it is: what a terminal is to show.
+pub fn draw(text: &str) -> Result<(), Failure> {
+    write(&mut io::stdout().lock(), text)
+}
+
+/// Whether standard output is a terminal.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// How many columns and rows the terminal has that standard output is.
+pub fn size() -> Option<(usize, usize)> {
+    let size = tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_col > 0)?;
+    Some((size.ws_col.into(), size.ws_row.into()))
 }
 
 /// Writes a result to standard output.

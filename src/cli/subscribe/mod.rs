@@ -3,9 +3,9 @@
 //! It comes back after every disconnect that can pass and goes on where it was, so that no event is
 //! missed unless it says so.
 
-mod connection;
-mod ending;
-mod message;
+pub(super) mod connection;
+pub(super) mod ending;
+pub(super) mod message;
 mod output;
 mod resume;
 
