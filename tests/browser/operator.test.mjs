@@ -481,7 +481,7 @@ test("R50, R51: what charts show is in a table too", options, async (t) => {
   const { page } = await openWith(t, broker.url, "");
   await page.getByRole("button", { name: "Show as a table" }).click();
   const table = page.locator("table", { has: page.locator("caption", { hasText: "The last 15 minutes" }) });
-  assert.equal(await table.locator("tbody tr").count(), 15);
+  await eventually(async () => await table.locator("tbody tr").count() === 15, "a row each minute");
   assert.match(await table.locator("tbody tr").first().innerText(), /\d\d:\d\d:\d\d\s+[\d.,]+\/?s?/);
 });
 
