@@ -299,7 +299,7 @@ impl<'a> Walk<'a> {
             None if self.is_at_end || self.horizon.is_some() => None,
             None => {
                 return Err(self.access.refusal(format!(
-                    "too many topics of {} come before the first that may be shown; ask for a narrower one",
+                    "too many topics of {} come before the first that may be shown; ask for a narrower pattern",
                     self.pattern
                 )));
             }
