@@ -89,6 +89,9 @@ async fn the_tree_is_that_of_the_topics_whatever_stands_between_a_topic_and_what
             assert_eq!(found.len(), read.len(), "each once: under {under:?}, {limit} a page");
         }
     }
+    let long = "x".repeat(255);
+    let below = json_of(server.get(&format!("/v1/topic-tree?under={long}"))).await;
+    assert_eq!(below, json!({"branches": []}), "nothing is below what is as long as may be");
     let found = json_of(server.get("/v1/topic-tree?find=B")).await;
     let names: BTreeSet<_> = found["branches"]
         .as_array()

@@ -15,6 +15,8 @@ const SCREENS = ["overview", "topics", "sessions", "nodes", "events", "webhooks"
 const KEYS = { o: "overview", t: "topics", s: "sessions", n: "nodes", e: "events", w: "webhooks", k: "token", c: "settings" };
 const BETWEEN_DRAWS_MS = 100;
 const LOG_LINES = 200;
+/** How much is seen of what stands before the screen that is open, where not all of them fit. */
+const NAV_MARGIN = 60;
 /** The longest time that a timer takes: a connection that nobody uses stays. */
 const FOR_EVER_MS = 2 ** 31 - 1;
 const THEMES = ["auto", "light", "dark"];
@@ -52,13 +54,18 @@ class App {
   #listeners = new Set();
   #wanted = false;
   #undoNumbers;
+  /** The connection was lost since they came. */
+  #missesNumbers = false;
+  #isForgotten = false;
   #drawnAt = 0;
   #isScheduled = false;
 
   start() {
     this.#prefer({});
     addEventListener("popstate", () => this.#route(true));
-    addEventListener("pagehide", () => { this.token = ""; });
+    // Gone with the page, also where the browser keeps that for a way back.
+    addEventListener("pagehide", () => { if (this.token) this.#isForgotten = !(this.token = ""); });
+    addEventListener("pageshow", () => { if (this.#isForgotten) this.authenticate(""); });
     addEventListener("keydown", (key) => this.#pressed(key));
     document.addEventListener("visibilitychange", () => this.changed());
     byId("skip").onclick = (click) => { click.preventDefault(); byId("main").focus(); };
@@ -73,6 +80,7 @@ class App {
   /** Begins anew with another credential, or with none. */
   authenticate(token) {
     this.token = token;
+    this.#isForgotten = false;
     this.caller = this.callerError = this.numbersError = undefined;
     this.numbers = new Numbers();
     this.#undoNumbers = undefined;
@@ -110,6 +118,7 @@ class App {
   #hearNumbers() {
     const { fanfare, numbers } = this;
     const missing = numbers.lateness() / 1000 + 5;
+    this.#missesNumbers = false;
     this.#undoNumbers?.();
     this.#undoNumbers = fanfare.subscribe(TOPIC, {
       last: missing < PAST ? Math.ceil(missing) : PAST,
@@ -140,11 +149,12 @@ class App {
       this.note(trouble ? "bad" : "good", trouble ?? "the broker can do its whole job again");
     } else {
       this.connection = said;
+      if (state !== "live" && this.numbers.heardAt) this.#missesNumbers = true;
       if (state === "live") {
         this.note("good", this.fanfare.session ? `connected, session ${this.fanfare.session}` : "connected by event streams");
         // What was not known may be now, and what was known may be otherwise.
         if (!this.caller) this.identify();
-        else if (this.isAdmin) this.#hearNumbers();
+        else if (this.isAdmin && this.#missesNumbers) this.#hearNumbers();
       } else if (state === "refused") this.#wanted = false;
       if (retryAt !== undefined) {
         this.note("bad", `${typeof reason.code === "number" ? "connection closed" : "bye"}: ${reason.code}: ${reason.message}`);
@@ -222,8 +232,12 @@ class App {
     const watches = new URLSearchParams(location.search).has("topic");
     const [name] = SCREENS.includes(place[0]) ? place : [place[0] = watches ? "events" : "overview"];
     for (const link of document.querySelectorAll(".screens a")) {
-      if (link.hash === `#/${name}`) link.setAttribute("aria-current", "page");
-      else link.removeAttribute("aria-current");
+      if (link.hash === `#/${name}`) {
+        link.setAttribute("aria-current", "page");
+        link.parentElement.scrollLeft = link.offsetLeft - NAV_MARGIN;
+      } else {
+        link.removeAttribute("aria-current");
+      }
     }
     this.#screen?.close?.();
     const screen = this.#screen = { title: "", view: () => h("p", { class: "empty" }, "…") };
@@ -292,7 +306,7 @@ class App {
       return h("p", { class: "notice bad", role: "alert" }, `The credential is not taken: ${callerError.detail}. `, h("button", { type: "button", class: "button small", onclick: () => this.signIn() }, "Sign in"));
     }
     if (this.trouble) return h("p", { class: "notice bad", role: "alert" }, `The broker is in trouble: ${this.trouble}`);
-    return caller?.open && h("p", { class: "notice" }, "This broker is open: no credentials are configured, so everyone who reaches it may publish, read and end sessions. ", h("a", { href: "docs" }, "How to change that"), ".");
+    return caller?.open && h("p", { class: "notice" }, "This broker is open: no credentials are configured, so everyone who reaches it may publish, read and end sessions. ", h("code", {}, "fanfare token key"), " makes a key for ", h("code", {}, "auth.api_keys"), ".");
   }
 
   #words() {

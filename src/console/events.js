@@ -147,7 +147,7 @@ export function open(app) {
       app.note("bad", `gap: ${what}`);
       table.mark(`Gap: ${what}. What follows is what is left.`);
     },
-    onResumed: () => table.mark("Resumed after the connection was lost: what came meanwhile is below, or a gap is told.", "resumed"),
+    onResumed: () => table.mark("Resumed after the connection was lost: what came meanwhile is before this, or a gap is told.", "resumed"),
     onChanged: () => app.changed(),
   });
   for (const pattern of new URLSearchParams(location.search).getAll("topic")) if (pattern) watch.subscribe(pattern);
@@ -240,6 +240,7 @@ export function open(app) {
               h("span", { class: "spacer" }),
               h("label", { class: "visually-hidden", for: "filter" }, "Filter the events shown"),
               h("input", { id: "filter", type: "search", "data-filter": true, placeholder: "Filter, topic:, type:", autocomplete: "off", spellcheck: "false", oninput: ({ target }) => { table.setFilter(target.value); } }),
+              h("button", { type: "button", id: "order", class: "button", title: "Which events stand on top", onclick: () => table.setOldestFirst(!table.isOldestFirst) }, table.isOldestFirst ? "Oldest first" : "Newest first"),
               h("button", { type: "button", id: "wrap", class: "button", "aria-pressed": `${isWrapped}`, onclick: () => { isWrapped = !isWrapped; app.changed(); } }, "Wrap"),
               h("button", { type: "button", id: "pause", class: "button", "aria-pressed": `${table.paused}`, onclick: pause }, !table.paused ? "Pause" : waiting ? `Resume (${waiting < MAX_ROWS ? waiting : `${MAX_ROWS}+`})` : "Resume"),
               h("button", { type: "button", id: "clear", class: "button", onclick: clear }, "Clear")),

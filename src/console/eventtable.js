@@ -1,4 +1,4 @@
-// Events in a table, as they come: the newest on top, in batches, however many there are.
+// Events in a table, as they come: the newest on top, or at the end, in batches, however many there are.
 
 import { element, h } from "./dom.js";
 import { ago, timeOfDay } from "./words.js";
@@ -74,6 +74,7 @@ export class EventTable {
     this.onDrawn = onDrawn;
     this.total = 0;
     this.paused = false;
+    this.isOldestFirst = false;
     /** Words that rows must have, in `topic`, `type` or all of their `text`. */
     this.filter = [];
     /** Row → all of its text, of which the row may show the beginning. */
@@ -98,24 +99,27 @@ export class EventTable {
 
   /** Adds events in their place, the newest first, but for those that are there. */
   addOlder(items) {
+    const ahead = this.isOldestFirst ? 1 : -1;
     const missing = items.filter(({ event: { id } }) => !this.body.querySelector(`[data-id="${CSS.escape(id)}"]`));
     this.older += missing.length;
     for (const item of missing) {
-      const isOlder = ({ dataset: { id, snapshot } }) => id !== undefined && !snapshot && inOrder(id, item.event.id) < 0;
-      this.body.insertBefore(this.#row(item, false), [...this.body.rows].find(isOlder) ?? null);
+      const isBehind = ({ dataset: { id, snapshot } }) => id !== undefined && !snapshot && inOrder(id, item.event.id) * ahead > 0;
+      this.body.insertBefore(this.#row(item, false), [...this.body.rows].find(isBehind) ?? null);
     }
     this.onDrawn();
   }
 
   /** Says at the end that what is older is gone. */
   markOlder(text) {
-    this.body.append(this.#row({ marker: text }, false));
+    const row = this.#row({ marker: text }, false);
+    if (this.isOldestFirst) this.body.prepend(row);
+    else this.body.append(row);
     this.onDrawn();
   }
 
   /** The oldest place that is shown but for current values, which may be older than what is between. */
   oldest() {
-    const drawn = [...this.body.rows].findLast((row) => row.dataset.id && !row.dataset.snapshot);
+    const drawn = [...this.body.rows][this.isOldestFirst ? "find" : "findLast"]((row) => row.dataset.id && !row.dataset.snapshot);
     const waiting = this.waiting.find(({ event }) => event?.id && !event.snapshot);
     return drawn?.dataset.id ?? waiting?.event.id ?? "";
   }
@@ -139,6 +143,20 @@ export class EventTable {
   setPaused(paused) {
     this.paused = paused;
     this.#draw();
+  }
+
+  /** Turns the table round. */
+  setOldestFirst(isOldestFirst) {
+    if (isOldestFirst === this.isOldestFirst) return;
+    this.isOldestFirst = isOldestFirst;
+    this.body.append(...[...this.body.rows].reverse());
+    this.#scrollToNewest();
+    this.onDrawn();
+  }
+
+  #scrollToNewest() {
+    const box = this.body.closest(".table-scroll");
+    if (box) box.scrollTop = this.isOldestFirst ? box.scrollHeight : 0;
   }
 
   setFilter(text) {
@@ -169,9 +187,13 @@ export class EventTable {
     if (!this.paused && this.waiting.length) {
       const newest = this.waiting.slice(-MAX_ROWS);
       this.waiting = [];
-      const rows = newest.map((item) => this.#row(item, newest.length <= 20)).reverse();
-      this.body.prepend(...rows);
-      while (this.body.rows.length > MAX_ROWS + this.older) this.body.lastElementChild.remove();
+      const rows = newest.map((item) => this.#row(item, newest.length <= 20));
+      const box = this.body.closest(".table-scroll");
+      const follows = this.isOldestFirst && box && box.scrollTop + box.clientHeight > box.scrollHeight - 40;
+      if (this.isOldestFirst) this.body.append(...rows);
+      else this.body.prepend(...rows.reverse());
+      while (this.body.rows.length > MAX_ROWS + this.older) this.body[this.isOldestFirst ? "firstElementChild" : "lastElementChild"].remove();
+      if (follows) this.#scrollToNewest();
     }
     this.onDrawn();
     // A new task begins after layout and paint, so that they count too.

@@ -91,10 +91,10 @@ impl Asset {
         self.served.get_or_init(|| self.prepare()).answer(headers, &mut answer)
     }
 
-    /// Scripts of the console go without their comments and their indentation, which nobody reads there.
+    /// What the console loads goes without its comments and its indentation, which nobody reads there.
     fn prepare(&self) -> Packed {
         Packed::new(match self.content_type {
-            JAVASCRIPT if self.path.starts_with("/console") => {
+            JAVASCRIPT | CSS if self.path.starts_with("/console") => {
                 let lines = client::lines_of_code(self.source);
                 Cow::Owned(lines.flat_map(|line| [line, "\n"]).collect())
             }

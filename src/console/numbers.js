@@ -123,16 +123,20 @@ export class Numbers {
   /** What is wrong, the worst first: `{level: "bad" | "warn", what, detail, node?, to?}`. */
   troubles() {
     const found = [];
-    for (const node of this.all()) found.push(...(this.isAway(node) ? [this.#away(node)] : this.#wrongOf(node)));
+    for (const node of this.all()) found.push(...(this.isAway(node) ? this.#away(node) : this.#wrongOf(node)));
     const versions = new Set(this.present().map(({ last }) => last.version));
     if (versions.size > 1) found.push({ level: "warn", what: "Nodes of different releases", detail: [...versions].join(", "), to: "nodes" });
     return found.sort((a, b) => (a.level > b.level) - (a.level < b.level));
   }
 
-  #away({ name, at, last }) {
-    const stopped = last.failing.some(({ check }) => check === "serving");
-    const since = duration(this.newest - at);
-    return { level: stopped ? "warn" : "bad", node: name, to: "nodes", what: stopped ? "A node has stopped" : "A node is away", detail: `nothing came of it for ${since}` };
+  /** A node has another name after each start: one that has begun since is taken for the same. */
+  *#away({ name, at, last }) {
+    const isBack = this.present().some((other) => Date.parse(other.last.started) > at - 1000);
+    const isMeant = isBack || last.failing.some(({ check }) => check === "serving");
+    const since = this.newest - at;
+    if (isMeant && since > LATELY_S * 1000) return;
+    const what = isBack ? "A node was started anew" : isMeant ? "A node has stopped" : "A node is away";
+    yield { level: isMeant ? "warn" : "bad", node: name, to: "nodes", what, detail: `nothing came of it for ${duration(since)}` };
   }
 
   *#wrongOf(node) {

@@ -140,11 +140,12 @@ function nodes(numbers) {
     h("tbody", {}, numbers.all().map((node) => {
       const { name, last, at } = node;
       const isAway = numbers.isAway(node);
-      const state = isAway ? `away for ${duration(numbers.newest - at)}` : last.ready ? "ready" : last.failing.map(({ check }) => check).join(", ");
+      const isOld = numbers.lateness() > LATE_MS;
+      const state = isOld ? "not known" : isAway ? `away for ${duration(numbers.newest - at)}` : last.ready ? "ready" : last.failing.map(({ check }) => check).join(", ");
       const now = (value) => isAway ? "–" : value;
       return h("tr", { key: name, class: isAway ? "away" : "" },
         h("th", { scope: "row", class: "mono" }, h("a", { href: `#/nodes/${encodeURIComponent(name)}` }, name)),
-        h("td", {}, h("span", { class: `state ${isAway || !last.ready ? "bad" : "good"}` }, state)),
+        h("td", {}, h("span", { class: `state ${isOld ? "" : isAway || !last.ready ? "bad" : "good"}` }, state)),
         h("td", {}, last.version),
         h("td", { class: "number" }, now(duration(last.uptime_ms))),
         h("td", { class: "number" }, now(count(last.sessions.websocket + last.sessions.sse))),

@@ -88,7 +88,11 @@ pub async fn read_tree(
     let limit = PageSize::of(&query)?.items();
     let after = query.topic("after")?;
     let prefix = under.map_or_else(String::new, |topic| format!("{topic}."));
-    let pattern = Pattern::parse(&format!("{prefix}>"))?;
+    // Below what is as long as may be, nothing can be.
+    let Ok(pattern) = Pattern::parse(&format!("{prefix}>")) else {
+        let nothing = TreeBody { branches: Vec::new(), next: None, silent_nodes: 0 };
+        return Ok(HttpResponse::Ok().json(nothing));
+    };
     access.require_some_of(&pattern)?;
     let mut walk = Walk::begin(&broker, &auth, access, pattern, after).await?;
     let mut branches = Vec::new();
@@ -295,7 +299,7 @@ impl<'a> Walk<'a> {
             None if self.is_at_end || self.horizon.is_some() => None,
             None => {
                 return Err(self.access.refusal(format!(
-                    "too many topics of {} come before the first that may be shown; ask for a narrower one",
+                    "too many topics of {} come before the first that may be shown; ask for a narrower pattern",
                     self.pattern
                 )));
             }
