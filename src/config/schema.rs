@@ -161,6 +161,10 @@ sections! {
         memory_bytes: Size = Size(256 * MIB);
         /// The most bytes kept in Redis of all topics together, likewise.
         redis_bytes: Size = Size(GIB);
+        /// The most bytes of a copy in memory of the newest events, by which clients that come back are caught
+        /// up without reading the log; counted with what is noted beside them. A node behind Redis has
+        /// `redis.recent_bytes` for that. 0 for none.
+        at_hand_bytes: Size = Size(32 * MIB);
         /// The most bytes of events that wait for the disk or for Redis; a publish beyond them is
         /// answered 503.
         pending_bytes: Size = Size(64 * MIB);

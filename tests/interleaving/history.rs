@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fanfare::history::{
     Append, AppendError, BackPage, Departure, Ending, EventReceipt, Feed, History, ListTopics,
-    Loss, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, Superseded,
+    Loss, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, Superseded,
     TopicSummary,
 };
 use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Removed, Timestamp, Topic};
@@ -49,6 +49,8 @@ struct Log {
     kept: Vec<Arc<Event>>,
     /// The newest removed event of each topic.
     removed: BTreeMap<Topic, Cursor>,
+    /// What of that is to be told.
+    untold: Vec<Removal>,
     records: Vec<Record>,
     /// When the values end of sessions that have left.
     left: BTreeMap<String, Instant>,
@@ -90,6 +92,7 @@ impl SimulatedHistory {
             ends: Vec::new(),
             kept: Vec::new(),
             removed: BTreeMap::new(),
+            untold: Vec::new(),
             records: Vec::new(),
             left: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -211,6 +214,7 @@ impl SimulatedHistory {
             log.keep(event.clone(), self.temper.kept);
         }
         self.feed.committed(events);
+        log.tell_removed(&*self.feed);
         Receipt { events: receipts, repeated: false }
     }
 }
@@ -244,8 +248,17 @@ impl Log {
         if of_topic > most && !topic.is_reserved() {
             let oldest = self.kept.iter().position(|event| event.topic == topic);
             let oldest = self.kept.remove(oldest.expect("there are some"));
-            self.removed.insert(topic, oldest.cursor.expect("it was numbered"));
+            self.remove(topic, oldest.cursor.expect("it was numbered"), true);
         }
+    }
+
+    fn remove(&mut self, topic: Topic, at: Cursor, is_superseded: bool) {
+        self.removed.insert(topic.clone(), at);
+        self.untold.push(Removal { topic: Some(topic), upto: at.sequence, is_superseded });
+    }
+
+    fn tell_removed(&mut self, feed: &dyn Feed) {
+        feed.removed(&std::mem::take(&mut self.untold));
     }
 
     /// Where reading begins, and whether the place is none of this log.
@@ -398,9 +411,10 @@ impl History for SimulatedHistory {
             let had = log.kept.len();
             let newest = log.kept.iter().rfind(|event| event.topic == topic);
             if let Some(cursor) = newest.and_then(|event| event.cursor) {
-                log.removed.insert(topic.clone(), cursor);
+                log.remove(topic.clone(), cursor, false);
             }
             log.kept.retain(|event| event.topic != topic);
+            log.tell_removed(&*self.feed);
             had - log.kept.len()
         }))
     }
