@@ -257,7 +257,14 @@ impl Log {
             max_events: 100,
             max_bytes: usize::MAX,
         };
-        data(&self.history.newest(newest).await.unwrap().events)
+        let asked = async || data(&self.history.newest(newest.clone()).await.unwrap().events);
+        let first = asked().await;
+        if self.is_at_hand {
+            // What is asked for again is at hand, and what the disk removed by itself is told a moment later.
+            let is_same = async || asked().await == first && asked().await == first;
+            support::eventually("what is at hand is the same", is_same).await;
+        }
+        first
     }
 
     /// All that matches after a place; up to the head it is the same, which a log may have at hand.

@@ -161,9 +161,9 @@ sections! {
         memory_bytes: Size = Size(256 * MIB);
         /// The most bytes kept in Redis of all topics together, likewise.
         redis_bytes: Size = Size(GIB);
-        /// The most bytes of a copy in memory of the newest events, by which clients that come back are caught
-        /// up without reading the log; counted with what is noted beside them. A node behind Redis has
-        /// `redis.recent_bytes` for that. 0 for none.
+        /// The most bytes of copies in memory by which clients that come back are answered without reading the
+        /// log: half for the newest events, half for current values that were asked for lately, each counted with
+        /// what is noted beside it. A node behind Redis has `redis.recent_bytes` instead. 0 for none.
         at_hand_bytes: Size = Size(32 * MIB);
         /// The most bytes of events that wait for the disk or for Redis; a publish beyond them is
         /// answered 503.

@@ -39,6 +39,8 @@ pub struct Record {
     pub event: Arc<Event>,
     /// It was committed, and then the log did not have it any more.
     pub is_lost: bool,
+    /// When it was forgotten, if it was.
+    pub forgotten: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -119,6 +121,13 @@ impl SimulatedHistory {
     /// All that was ever stored, in order.
     pub fn records(&self) -> Vec<Record> {
         self.lock().records.clone()
+    }
+
+    /// When the event of a place was forgotten, if it was.
+    pub fn forgotten(&self, id: Cursor) -> Option<Instant> {
+        let log = self.lock();
+        let record = log.records.iter().rfind(|record| record.event.cursor == Some(id));
+        record.and_then(|record| record.forgotten)
     }
 
     /// The newest kept event of each topic.
@@ -242,7 +251,7 @@ impl Log {
 
     fn keep(&mut self, event: Arc<Event>, most: usize) {
         let topic = event.topic.clone();
-        self.records.push(Record { event: event.clone(), is_lost: false });
+        self.records.push(Record { event: event.clone(), is_lost: false, forgotten: None });
         self.kept.push(event);
         let of_topic = self.kept.iter().filter(|event| event.topic == topic).count();
         if of_topic > most && !topic.is_reserved() {
@@ -414,6 +423,9 @@ impl History for SimulatedHistory {
                 log.remove(topic.clone(), cursor, false);
             }
             log.kept.retain(|event| event.topic != topic);
+            for record in log.records.iter_mut().filter(|record| record.event.topic == topic) {
+                record.forgotten.get_or_insert_with(Instant::now);
+            }
             log.tell_removed(&*self.feed);
             had - log.kept.len()
         }))

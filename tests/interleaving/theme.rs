@@ -44,7 +44,7 @@ enum End {
 const LATE: Temper = Temper { late: 30, errors: 0, kept: 30 };
 
 /// All themes; a seed is of one of them.
-pub static THEMES: [Theme; 10] = [
+pub static THEMES: [Theme; 11] = [
     Theme {
         name: "cuts",
         crowd: &[(Kind::Hasty, 25), (Kind::Idle, 25)],
@@ -101,6 +101,16 @@ pub static THEMES: [Theme; 10] = [
         publishers: 3,
         acts: &[Act::Lose],
         temper: Temper { late: 200, errors: 1, kept: 8 },
+        user_connections: 1_000,
+        lasts: 3_000,
+        end: End::Quiet,
+    },
+    Theme {
+        name: "returns",
+        crowd: &[(Kind::Keeper, 20)],
+        publishers: 3,
+        acts: &[Act::Forget],
+        temper: Temper { late: 60, errors: 1, kept: 40 },
         user_connections: 1_000,
         lasts: 3_000,
         end: End::Quiet,

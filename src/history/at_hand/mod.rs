@@ -18,11 +18,15 @@
 //!   does not follow on what it told, nothing from before is at hand any more.
 //! - It holds no more than `history.at_hand_bytes`: events as [`Event::cost`] counts them, and a flat charge for all
 //!   that is noted beside them. Of what is too much the oldest goes.
-//! - No lock is held while a page is put together.
+//! - Current values are at hand as a view of a pattern set, whole or not at all: what a view lacks or has too much would be
+//!   one value wrong for good. It hears all that is told from before it is read from the log on, and of what it hears and
+//!   what it reads of a topic the later counts, be that a removal.
+//! - Nobody who tells waits for who reads: no lock is held for longer than a page of values takes, and none while one waits.
 
 mod removed;
 mod segment;
 mod segments;
+mod views;
 mod wanted;
 
 use std::future::ready;
@@ -31,23 +35,33 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 
 use self::segments::Segments;
+use self::views::{Answer, Views};
 use self::wanted::Wanted;
 use super::{
     Append, AppendError, BackPage, Departure, Ending, Feed, History, ListTopics, Loss, Moment,
     Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, TopicSummary,
 };
-use crate::model::{Cursor, Event, Problem, Topic};
+use crate::model::{Cursor, Event, Pattern, Problem, Topic};
 use crate::panics::lock;
+
+/// How many values a view reads at a time.
+const FILLED_EVENTS: usize = 1_024;
+
+/// About how many bytes of them.
+const FILLED_BYTES: usize = 1 << 20;
 
 /// What is at hand of one log.
 pub struct Hand {
     segments: Mutex<Segments>,
+    views: Mutex<Views>,
 }
 
 impl Hand {
     /// Nothing yet, of a log that stands at `start`; later at most so many bytes.
     pub fn new(start: Cursor, max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { segments: Mutex::new(Segments::new(start, max_bytes)) })
+        // Half for what happened, half for what is.
+        let segments = Mutex::new(Segments::new(start, max_bytes / 2));
+        Arc::new(Self { segments, views: Mutex::new(Views::new(max_bytes / 2)) })
     }
 
     /// The feed that a log is to tell, which tells `feed` in turn.
@@ -67,6 +81,13 @@ impl Hand {
         let stretch = lock(&self.segments).stretch(&wanted, after, upto)?;
         Some(stretch.page(&wanted, read.max_events, read.max_bytes))
     }
+
+    /// What has changed of current values since a place, where that is certain.
+    fn changes(&self, newest: &Newest, since: Cursor) -> Option<NewestPage> {
+        let wanted = Wanted::of(&newest.patterns);
+        let changes = lock(&self.segments).changes(&wanted, since)?;
+        Some(changes.page(&wanted, newest))
+    }
 }
 
 /// Hears what a log tells first, and tells it on.
@@ -78,6 +99,7 @@ struct Told {
 impl Feed for Told {
     fn committed(&self, events: Vec<Arc<Event>>) {
         lock(&self.hand.segments).add(&events);
+        lock(&self.hand.views).add(&events);
         self.feed.committed(events);
     }
 
@@ -86,17 +108,20 @@ impl Feed for Told {
         if let Some(position) = position.filter(|_| is_passed) {
             // Whoever finds the feed there already is not answered from here.
             lock(&self.hand.segments).pass(topic, position);
+            lock(&self.hand.views).clear();
         }
         is_passed
     }
 
     fn broken(&self, loss: Loss) {
         lock(&self.hand.segments).lose(&loss);
+        lock(&self.hand.views).clear();
         self.feed.broken(loss);
     }
 
     fn removed(&self, removed: &[Removal]) {
         lock(&self.hand.segments).remove(removed);
+        lock(&self.hand.views).remove(removed);
         self.feed.removed(removed);
     }
 
@@ -113,6 +138,43 @@ impl Feed for Told {
 struct AtHand {
     hand: Arc<Hand>,
     history: Arc<dyn History>,
+}
+
+impl AtHand {
+    /// Current values, from the view of their patterns where there is one.
+    async fn values(&self, newest: Newest) -> Result<NewestPage, Problem> {
+        loop {
+            let answer = lock(&self.hand.views).ask(&newest);
+            match answer {
+                Answer::Page(page) => return Ok(page),
+                Answer::Log => return self.history.newest(newest).await,
+                Answer::Fill(turn) => {
+                    let _turn = turn.lock().await;
+                    self.fill(&newest.patterns).await?;
+                }
+            }
+        }
+    }
+
+    /// Fills a view from the log, unless somebody did so meanwhile. Where this is dropped on the way, the next one
+    /// begins anew.
+    async fn fill(&self, patterns: &Arc<[Pattern]>) -> Result<(), Problem> {
+        let views = &self.hand.views;
+        let Some(number) = lock(views).begin(patterns) else { return Ok(()) };
+        let (patterns, mut after) = (patterns.clone(), None);
+        loop {
+            let (patterns, since) = (patterns.clone(), None);
+            let (max_events, max_bytes) = (FILLED_EVENTS, FILLED_BYTES);
+            let newest = Newest { patterns: patterns.clone(), after, since, max_events, max_bytes };
+            let page = self.history.newest(newest).await.inspect_err(|_| {
+                lock(views).give_up(&patterns, number);
+            })?;
+            after = page.next.clone();
+            if !lock(views).fill(&patterns, number, page) {
+                return Ok(());
+            }
+        }
+    }
 }
 
 impl History for AtHand {
@@ -136,7 +198,13 @@ impl History for AtHand {
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
-        self.history.newest(newest)
+        match newest.since {
+            Some(since) => match self.hand.changes(&newest, since) {
+                Some(page) => Box::pin(ready(Ok(page))),
+                None => self.history.newest(newest),
+            },
+            None => Box::pin(self.values(newest)),
+        }
     }
 
     fn topics(&self, list: ListTopics) -> BoxFuture<'_, Result<Vec<TopicSummary>, Problem>> {
@@ -168,6 +236,7 @@ impl History for AtHand {
     }
 
     fn sweep(&self) {
+        lock(&self.hand.views).pass();
         self.history.sweep();
     }
 

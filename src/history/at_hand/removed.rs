@@ -72,6 +72,26 @@ impl Removed {
         (1..).zip(later).any(|(looked_at, topic)| wanted.has(topic) || looked_at == LOOKED_AT)
     }
 
+    /// Whether it is known of which topics all is that is missing after a number.
+    pub(super) fn knows_topics(&self, after: u64) -> bool {
+        self.floor <= after
+    }
+
+    /// Whether something is so of each topic that is wanted and of which events after a number are missing, and of the
+    /// last of these.
+    pub(super) fn all_after(
+        &self,
+        wanted: &Wanted<'_>,
+        after: u64,
+        is_so: impl Fn(&Topic, u64) -> bool,
+    ) -> bool {
+        let later = self.topics.range(after + 1..);
+        let later = later.flat_map(|(last, topics)| topics.iter().map(move |topic| (*last, topic)));
+        (1..).zip(later).all(|(looked_at, (last, topic))| {
+            looked_at < LOOKED_AT && (!wanted.has(topic) || is_so(topic, last))
+        })
+    }
+
     /// What all of it takes of memory, about.
     pub(super) fn bytes(&self) -> usize {
         self.numbers.len() * COST

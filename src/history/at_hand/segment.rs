@@ -57,6 +57,12 @@ impl Segment {
         self.events.last().map(|(place, _)| *place)
     }
 
+    /// The number of the newest event of a topic.
+    pub(super) fn newest(&self, topic: &Topic) -> Option<u64> {
+        let behind = usize::from(*self.newest.get(topic)?);
+        self.events.get(behind.checked_sub(1)?).map(|(place, _)| place.sequence)
+    }
+
     /// The events after one number and up to another that are wanted, in order, and how many looks that took.
     pub(super) fn find(
         &self,

@@ -2,10 +2,11 @@
 //!
 //! Pure state. Who wants much walks along the segments, who names few topics follows each of them; both get the same.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::{Loss, Page, Removal};
+use super::super::{Loss, Newest, NewestPage, Page, Removal};
 use super::removed::Removed;
 use super::segment::{EVENTS, Segment};
 use super::wanted::Wanted;
@@ -16,6 +17,9 @@ const LOOKS: usize = 4_096;
 
 /// The most segments of one page.
 const MOST_SEGMENTS: usize = 256;
+
+/// The most segments that are looked at for what has changed.
+const MOST_CHANGES: usize = 64;
 
 /// In how many segments the bytes go, at least: with the oldest one no more than such a part of them goes.
 const PARTS: usize = 16;
@@ -43,6 +47,10 @@ pub(super) struct Stretch {
     /// There are more.
     is_cut: bool,
 }
+
+/// What has come after a place, up to the last one.
+#[derive(Debug)]
+pub(super) struct Changes(Stretch);
 
 impl Segments {
     /// Nothing yet, of a log that stands at `start`; later at most so many bytes.
@@ -154,6 +162,50 @@ impl Segments {
         let is_cut = segments.len() > most;
         segments.truncate(most);
         Some(Stretch { after, upto, segments, is_cut })
+    }
+
+    /// What has changed of current values since a place; none unless all of it is here and it is not too much. What was
+    /// removed is no matter where something newer of its topic is here.
+    pub(super) fn changes(&self, wanted: &Wanted<'_>, since: Cursor) -> Option<Changes> {
+        let is_here = self.start.at(0) == since.at(0) && self.start <= since && since <= self.end;
+        if !is_here || self.end.at(0) != since.at(0) {
+            return None;
+        }
+        let from = self.segments.partition_point(|one| one.end() <= Some(since));
+        if self.segments.len() - from > MOST_CHANGES || !self.removed.knows_topics(since.sequence) {
+            return None;
+        }
+        let segments: Vec<_> = self.segments.range(from..).cloned().collect();
+        let is_followed = |topic: &Topic, last: u64| {
+            let newest = segments.iter().rev().find_map(|one| one.newest(topic));
+            newest.is_some_and(|newest| newest > last)
+        };
+        let is_whole = self.removed.all_after(wanted, since.sequence, is_followed);
+        let stretch = Stretch { after: since, upto: self.end, segments, is_cut: false };
+        is_whole.then_some(Changes(stretch))
+    }
+}
+
+impl Changes {
+    /// A page of them, by topic.
+    pub(super) fn page(&self, wanted: &Wanted<'_>, newest: &Newest) -> NewestPage {
+        let mut by_topic = BTreeMap::new();
+        for segment in &self.0.segments {
+            let (found, _) = segment.find(wanted, self.0.after.sequence, self.0.upto.sequence);
+            by_topic.extend(found.into_iter().map(|(_, event)| (&event.topic, event)));
+        }
+        let from = newest.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        let mut values = by_topic.range::<Topic, _>((from, Bound::Unbounded)).peekable();
+        while let Some((topic, event)) = values.next() {
+            bytes += event.cost();
+            events.push(Arc::clone(event));
+            let is_full = events.len() >= newest.max_events || bytes >= newest.max_bytes;
+            if is_full && values.peek().is_some() {
+                return NewestPage { events, gap: false, next: Some(Topic::clone(topic)) };
+            }
+        }
+        NewestPage { events, gap: false, next: None }
     }
 }
 

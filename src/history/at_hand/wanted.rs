@@ -36,6 +36,32 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// The same, to be kept.
+#[derive(Debug)]
+pub(super) struct Patterns {
+    names: HashSet<Topic>,
+    wildcards: Vec<Pattern>,
+}
+
+impl Patterns {
+    /// What these patterns match.
+    pub(super) fn of(patterns: &[Pattern]) -> Self {
+        let (mut names, mut wildcards) = (HashSet::new(), Vec::new());
+        for pattern in patterns {
+            match pattern.as_topic() {
+                Some(topic) => _ = names.insert(topic),
+                None => wildcards.push(pattern.clone()),
+            }
+        }
+        Self { names, wildcards }
+    }
+
+    /// Whether a topic is one of them.
+    pub(super) fn have(&self, topic: &Topic) -> bool {
+        self.wildcards.iter().any(|pattern| pattern.matches(topic)) || self.names.contains(topic)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +78,8 @@ mod tests {
             assert_eq!(wanted.has(&topic), is_wanted, "{name}");
             let one_matches = patterns.iter().any(|pattern| pattern.matches(&topic));
             assert_eq!(one_matches, is_wanted, "{name}");
+            let kept = Patterns::of(&patterns);
+            assert_eq!(kept.have(&topic), is_wanted, "{name}");
         }
         assert_eq!(Wanted::of(&patterns[..2]).names().map(HashSet::len), Some(2));
     }

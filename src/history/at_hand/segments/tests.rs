@@ -229,3 +229,55 @@ fn who_reads_has_what_was_there_whatever_comes_meanwhile() {
     segments.restart(at(900));
     assert_eq!(numbers(&stretch.page(&wanted, 9, usize::MAX)), [1, 2]);
 }
+
+/// What has changed since a place, by pages of so many; none where that is not certain.
+fn changed(segments: &Segments, text: &str, since: Cursor, max_events: usize) -> Option<Vec<u64>> {
+    let patterns = Arc::from(patterns(&[text]));
+    let max_bytes = usize::MAX;
+    let (since, after) = (Some(since), None);
+    let mut newest = Newest { patterns, after, since, max_events, max_bytes };
+    let mut all = Vec::new();
+    loop {
+        let patterns = newest.patterns.clone();
+        let wanted = Wanted::of(&patterns);
+        let page = segments.changes(&wanted, newest.since?)?.page(&wanted, &newest);
+        assert!(page.events.len() <= max_events && !page.gap);
+        all.extend(page.events.iter().map(|event| event.cursor.unwrap().sequence));
+        newest.after = page.next;
+        if newest.after.is_none() {
+            return Some(all);
+        }
+    }
+}
+
+#[test]
+fn what_has_changed_is_the_newest_of_each_topic_unless_that_was_removed() {
+    let mut segments = Segments::new(at(0), usize::MAX);
+    let events = [("c", 1), ("a.x", 2), ("a.y", 3), ("a.x", 4), ("b", 5), ("a.z", 6)];
+    segments.add(&events.map(|(name, n)| event(name, n)));
+    for most in [1, 2, 9] {
+        assert_eq!(changed(&segments, ">", at(0), most), Some(vec![4, 3, 6, 5, 1]));
+        assert_eq!(changed(&segments, "a.*", at(3), most), Some(vec![4, 6]));
+        assert_eq!(changed(&segments, "a.x", at(4), most), Some(vec![]));
+    }
+    assert!(
+        changed(&segments, ">", at(7), 9).is_none()
+            && changed(&segments, ">", later(3), 9).is_none()
+    );
+    // What was replaced is no matter.
+    segments.remove(&[removal(Some("a.x"), 2)]);
+    assert_eq!(changed(&segments, "a.*", at(0), 9), Some(vec![4, 3, 6]));
+    segments.remove(&[removal(Some("a.y"), 3)]);
+    for (text, since, found) in
+        [("a.*", 2, None), ("a.y", 2, None), ("a.*", 3, Some(vec![4, 6])), ("b", 0, Some(vec![5]))]
+    {
+        assert_eq!(changed(&segments, text, at(since), 9), found, "{text} since {since}");
+    }
+    segments.pass(&topic("b"), at(7));
+    assert_eq!(changed(&segments, "b", at(0), 9), None);
+    segments.add(&[event("b", 8)]);
+    assert_eq!(changed(&segments, "b", at(0), 9), Some(vec![8]));
+    segments.remove(&[removal(None, 3)]);
+    assert_eq!(changed(&segments, "b", at(2), 9), None);
+    assert_eq!(changed(&segments, "b", at(3), 9), Some(vec![8]));
+}
