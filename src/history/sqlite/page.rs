@@ -21,6 +21,9 @@ const LOOKED_AT: usize = 4_096;
 /// How many of the next events say which way a page goes.
 const TASTED: usize = 64;
 
+/// Of how many of them one has to match for the way along the log to be the shorter one.
+const SHARE: usize = 4;
+
 /// The most topics that lost events which a page along the log goes through by choice.
 const FEW_LOSSES: usize = 64;
 
@@ -44,6 +47,18 @@ impl<'a> Page<'a> {
         Self { reader, wanted, events: Vec::new(), bytes: 0, lost: 0, seen: HashMap::new() }
     }
 
+    /// Takes matching events by the shorter way; returns where the page ends.
+    pub(super) fn fill(&mut self) -> RowResult<u64> {
+        if self.is_dense()? {
+            let most = self.wanted.max_events.saturating_mul(SHARE);
+            return self.look_along(most.clamp(TASTED, LOOKED_AT));
+        }
+        match self.reader.changed(self.wanted)? {
+            Some(topics) => self.follow(topics),
+            None => self.look_along(LOOKED_AT),
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.events.len() >= self.wanted.max_events || self.bytes >= self.wanted.max_bytes
     }
@@ -53,7 +68,7 @@ impl<'a> Page<'a> {
     }
 
     /// Takes the events of some topics in the order of the log; returns where the page ends.
-    pub(super) fn follow(&mut self, topics: Vec<TopicRow>) -> RowResult<u64> {
+    fn follow(&mut self, topics: Vec<TopicRow>) -> RowResult<u64> {
         let Wanted { after, upto, .. } = *self.wanted;
         let mut next = BinaryHeap::new();
         for (at, topic) in topics.iter().enumerate() {
@@ -104,7 +119,7 @@ impl<'a> Page<'a> {
 
     /// Whether the way along the log is the shorter one: a good part of what comes next matches, and few topics have
     /// lost events, through which that way goes one by one.
-    pub(super) fn is_dense(&self) -> RowResult<bool> {
+    fn is_dense(&self) -> RowResult<bool> {
         let Wanted { after, upto, ref patterns, .. } = *self.wanted;
         let db = &self.reader.db;
         let next = "SELECT topic FROM events WHERE sequence > ?1 AND sequence <= ?2 \
@@ -124,7 +139,7 @@ impl<'a> Page<'a> {
             };
             matching += usize::from(is_wanted);
         }
-        if matching == 0 || matching * 4 < next.len() {
+        if matching == 0 || matching * SHARE < next.len() {
             return Ok(false);
         }
         let lost = "SELECT 1 FROM topics WHERE last_removed > ?1 LIMIT ?2";
@@ -132,8 +147,8 @@ impl<'a> Page<'a> {
         Ok(collect(db, lost, parameters, |_| Ok(()))?.len() <= FEW_LOSSES)
     }
 
-    /// Takes matching events along the log; returns where the page ends.
-    pub(super) fn look_along(&mut self) -> RowResult<u64> {
+    /// Takes matching events along the log, looking at so many of all; returns where the page ends.
+    fn look_along(&mut self, most: usize) -> RowResult<u64> {
         let Wanted { after, upto, ref patterns, .. } = *self.wanted;
         let mut topics: HashMap<i64, Option<TopicRow>> = HashMap::new();
         let sql = format!(
@@ -145,7 +160,7 @@ impl<'a> Page<'a> {
         let (mut end, mut looked_at) = (upto, 0);
         while let Some(row) = rows.next()? {
             let coordinates = EventRow::coordinates(row)?;
-            if self.is_full() || looked_at >= LOOKED_AT {
+            if self.is_full() || looked_at >= most {
                 end = coordinates.sequence - 1;
                 break;
             }

@@ -74,11 +74,7 @@ impl Reader {
         // Everything below sees one state of the database.
         let transaction = self.db.unchecked_transaction()?;
         let mut page = Page::new(self, wanted);
-        let topics = if page.is_dense()? { None } else { self.changed(wanted)? };
-        let upto = match topics {
-            Some(topics) => page.follow(topics)?,
-            None => page.look_along()?,
-        };
+        let upto = page.fill()?;
         let lost = page.lost.max(self.floor(&wanted.patterns, wanted.after)?);
         let events = page.events;
         transaction.finish()?;
@@ -132,7 +128,7 @@ impl Reader {
 
     /// Topics that match and have had an event after a place; none where there are too many to
     /// follow.
-    fn changed(&self, wanted: &Wanted) -> RowResult<Option<Vec<TopicRow>>> {
+    pub(super) fn changed(&self, wanted: &Wanted) -> RowResult<Option<Vec<TopicRow>>> {
         let mut changed: HashMap<i64, TopicRow> = HashMap::new();
         let mut wildcards = Vec::new();
         for pattern in &*wanted.patterns {
