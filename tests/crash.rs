@@ -254,6 +254,51 @@ async fn kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
     run.finish(publishers, clients).await;
 }
 
+/// A crowd that was away comes at once, in the midst of that the broker is killed, and all of it comes again: first it is
+/// caught up from what is at hand, then from the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_herd_that_returns_at_once_has_everything_once_and_in_order_also_over_kill_9() {
+    let herd = parameter("FANFARE_HERD_CLIENTS", 60);
+    let behind = parameter("FANFARE_HERD_BEHIND", 1_000);
+    let directory = tempfile::tempdir().expect("a directory");
+    let port = free_port();
+    let mut broker = Process::durable(directory.path(), port, &[]);
+    let run = Arc::new(Run::on(&broker));
+    let since = run.mark("begin").await;
+    let pause = Duration::from_millis(100);
+    let publishers: Vec<_> =
+        (0..TOPICS).map(|number| tokio::spawn(publish(run.clone(), number, pause))).collect();
+    let is_published = |events| run.history.lock().expect("the history").len() >= events;
+    let mut clients = Vec::new();
+    for round in 1..=2 {
+        while !is_published(round * behind) {
+            sleep(Duration::from_millis(20)).await;
+        }
+        for number in clients.len()..round * herd / 2 {
+            let mut patterns = match number % 4 {
+                0 => vec![topic(number % TOPICS).into()],
+                1 => (0..9).map(|n| topic((number + n) % TOPICS).into()).collect(),
+                2 => vec![format!("crash.{}.*", number % 3), "crash.*.7".to_owned()],
+                _ => vec!["crash.>".to_owned()],
+            };
+            patterns.push("crash.0.end".to_owned());
+            let client = Client::new(number, patterns, since);
+            clients.push(match number % 5 {
+                0 => tokio::spawn(over_sse(run.clone(), client)),
+                // Some don't stay.
+                1 => tokio::spawn(over_websocket(run.clone(), client, 1..behind)),
+                _ => tokio::spawn(over_websocket(run.clone(), client, FOR_GOOD)),
+            });
+        }
+        let moment = rand::rng().random_range(20..400);
+        sleep(Duration::from_millis(moment)).await;
+        broker.signal("-KILL");
+        broker.wait();
+        broker = Process::durable(directory.path(), port, &[]);
+    }
+    run.finish(publishers, clients).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_come_and_go_at_full_speed_find_no_hole_at_the_seam() {
     let resumes = parameter("FANFARE_SEAM_RESUMES", 300);

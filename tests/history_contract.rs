@@ -19,8 +19,8 @@ use fanfare::history::memory::MemoryHistory;
 use fanfare::history::redis::Joined;
 use fanfare::history::sqlite::Opened;
 use fanfare::history::{
-    Append, AppendError, Asked, Feed, History, IdempotencyKey, ListTopics, Loss, Newest, Page,
-    Read, ReadBack, Receipt, Removal, Since,
+    Append, AppendError, Asked, Feed, Hand, History, IdempotencyKey, ListTopics, Loss, Newest,
+    Page, Read, ReadBack, Receipt, Removal, Since,
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
 
@@ -73,6 +73,7 @@ struct Log {
     history: Arc<dyn History>,
     heard: Arc<RecordingFeed>,
     clock: Clock,
+    is_at_hand: bool,
     _directory: tempfile::TempDir,
     _redis: Option<Redis>,
 }
@@ -84,22 +85,39 @@ type Open = fn(&Config, Clock, Arc<dyn Feed>) -> Arc<dyn History>;
 struct Backend {
     storage: Storage,
     open: Open,
+    /// Whether what is at hand stands before it.
+    is_at_hand: bool,
 }
 
 /// In memory.
 const MEMORY: Backend = Backend {
     storage: Storage::Memory,
+    open: |config, clock, feed| memory(config, MemoryHistory::new_start(), clock, feed),
+    is_at_hand: false,
+};
+
+/// In memory, with what is at hand of it.
+const MEMORY_AT_HAND: Backend = Backend {
     open: |config, clock, feed| {
-        let (start, rules) = (MemoryHistory::new_start(), config.rules.clone());
-        Arc::new(MemoryHistory::new(start, &config.history, rules, clock, feed))
+        let start = MemoryHistory::new_start();
+        let hand = Hand::new(start, config.history.at_hand_bytes);
+        hand.over(memory(config, start, clock, hand.before(feed)))
     },
+    is_at_hand: true,
+    ..MEMORY
 };
 
 /// On disk.
-const DISK: Backend = Backend { storage: Storage::Disk, open: sqlite };
+const DISK: Backend = Backend { storage: Storage::Disk, open: sqlite, is_at_hand: false };
+
+/// On disk, with what is at hand of it.
+const DISK_AT_HAND: Backend = Backend { open: sqlite_at_hand, is_at_hand: true, ..DISK };
 
 /// In memory, beside a disk.
-const MEMORY_BESIDE_DISK: Backend = Backend { storage: Storage::Memory, open: sqlite };
+const MEMORY_BESIDE_DISK: Backend = Backend { storage: Storage::Memory, ..DISK };
+
+/// In memory, beside a disk, with what is at hand of both.
+const BESIDE_DISK_AT_HAND: Backend = Backend { storage: Storage::Memory, ..DISK_AT_HAND };
 
 /// In Redis.
 const REDIS: Backend = Backend {
@@ -108,12 +126,24 @@ const REDIS: Backend = Backend {
         let joined = Joined::open(config.redis.as_ref().expect("a Redis")).expect("it is joined");
         Arc::new(joined.start(&config.history, config.rules.clone(), feed))
     },
+    is_at_hand: false,
 };
+
+fn memory(config: &Config, start: Cursor, clock: Clock, feed: Arc<dyn Feed>) -> Arc<dyn History> {
+    Arc::new(MemoryHistory::new(start, &config.history, config.rules.clone(), clock, feed))
+}
 
 fn sqlite(config: &Config, clock: Clock, feed: Arc<dyn Feed>) -> Arc<dyn History> {
     let opened =
         Opened::open(&config.history, config.rules.clone(), clock).expect("the history opens");
     Arc::new(opened.start(feed).expect("the history starts"))
+}
+
+fn sqlite_at_hand(config: &Config, clock: Clock, feed: Arc<dyn Feed>) -> Arc<dyn History> {
+    let opened =
+        Opened::open(&config.history, config.rules.clone(), clock).expect("the history opens");
+    let hand = Hand::new(opened.head(), config.history.at_hand_bytes);
+    hand.over(Arc::new(opened.start(hand.before(feed)).expect("the history starts")))
 }
 
 fn open(backend: Backend, change: impl FnOnce(&mut Config)) -> Log {
@@ -143,7 +173,8 @@ fn open_by(
     change(&mut config);
     let heard = Arc::new(RecordingFeed::default());
     let history = (backend.open)(&config, clock, heard.clone());
-    Log { history, heard, clock, _directory: directory, _redis: redis }
+    let is_at_hand = backend.is_at_hand;
+    Log { history, heard, clock, is_at_hand, _directory: directory, _redis: redis }
 }
 
 fn topic(name: &str) -> Topic {
@@ -226,7 +257,14 @@ impl Log {
             max_events: 100,
             max_bytes: usize::MAX,
         };
-        data(&self.history.newest(newest).await.unwrap().events)
+        let asked = async || data(&self.history.newest(newest.clone()).await.unwrap().events);
+        let first = asked().await;
+        if self.is_at_hand {
+            // What is asked for again is at hand, and what the disk removed by itself is told a moment later.
+            let is_same = async || asked().await == first && asked().await == first;
+            support::eventually("what is at hand is the same", is_same).await;
+        }
+        first
     }
 
     /// All that matches after a place; up to the head it is the same, which a log may have at hand.
@@ -234,9 +272,21 @@ impl Log {
         let (max_events, max_bytes) = (10_000, usize::MAX);
         let read = Read { patterns: patterns(texts), after, upto: None, max_events, max_bytes };
         let upto = Some(self.history.head());
-        let page = self.history.read(read.clone()).await.unwrap();
-        let same = self.history.read(Read { upto, ..read }).await.unwrap();
         let what = |page: &Page| (data(&page.events), page.gap, page.next, page.done);
+        let both = async || {
+            let page = self.history.read(read.clone()).await.unwrap();
+            let same = self.history.read(Read { upto, ..read.clone() }).await.unwrap();
+            (page, same)
+        };
+        if self.is_at_hand {
+            // What the disk removed by itself is told a moment later.
+            let agree = async || {
+                let (page, same) = both().await;
+                what(&page) == what(&same)
+            };
+            support::eventually("what is at hand is what is kept", agree).await;
+        }
+        let (page, same) = both().await;
         assert_eq!(what(&page), what(&same), "{texts:?} after {after:?}");
         page
     }
@@ -683,8 +733,7 @@ async fn current_values_stay_beyond_the_bytes_of_all_and_take_no_room(backend: B
 
 async fn where_too_many_current_values_stay_the_oldest_go_and_are_a_gap(backend: Backend) {
     for (newest_topics, newest_bytes) in [(2, usize::MAX), (1_000, 2_000)] {
-        let storage = backend.storage;
-        let log = open(Backend { storage, open: backend.open }, |config| {
+        let log = open(Backend { ..backend }, |config| {
             bound_all(config, 12_000);
             config.history.newest_topics = newest_topics;
             config.history.newest_bytes = newest_bytes;
@@ -999,6 +1048,9 @@ macro_rules! contracts {
         contract!(disk, DISK: $($promise)+);
         contract!(memory_beside_disk, MEMORY_BESIDE_DISK: $($promise)+);
         contract!(redis, REDIS: $($promise)+);
+        contract!(memory_at_hand, MEMORY_AT_HAND: $($promise)+);
+        contract!(disk_at_hand, DISK_AT_HAND: $($promise)+);
+        contract!(beside_disk_at_hand, BESIDE_DISK_AT_HAND: $($promise)+);
     };
 }
 

@@ -20,6 +20,9 @@ pub struct History {
     pub memory_bytes: usize,
     /// The most bytes kept in Redis of all topics, counted alike.
     pub redis_bytes: usize,
+    /// The most bytes of the newest events and of current values that are at hand in memory beside all that,
+    /// counted alike with what is noted of them.
+    pub at_hand_bytes: usize,
     /// The most values that stay beyond their age or the bytes of all topics.
     pub newest_topics: usize,
     /// The most bytes of them, counted alike.

@@ -161,6 +161,10 @@ sections! {
         memory_bytes: Size = Size(256 * MIB);
         /// The most bytes kept in Redis of all topics together, likewise.
         redis_bytes: Size = Size(GIB);
+        /// The most bytes of copies in memory by which clients that come back are answered without reading the
+        /// log: half for the newest events, half for current values that were asked for lately, each counted with
+        /// what is noted beside it. A node behind Redis has `redis.recent_bytes` instead. 0 for none.
+        at_hand_bytes: Size = Size(32 * MIB);
         /// The most bytes of events that wait for the disk or for Redis; a publish beyond them is
         /// answered 503.
         pending_bytes: Size = Size(64 * MIB);

@@ -6,6 +6,7 @@
 //! `tests/history_contract.rs`.
 
 mod asked;
+mod at_hand;
 mod clock_steps;
 mod endings;
 mod holders;
@@ -26,6 +27,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 pub use self::asked::{Asked, digest};
+pub use self::at_hand::Hand;
 pub use self::stock::{Kept, Stock};
 pub use crate::model::Since;
 use crate::model::{Cursor, Event, NewEvent, Pattern, Problem, Timestamp, Topic};

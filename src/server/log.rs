@@ -7,10 +7,10 @@ use crate::broker::Router;
 use crate::clock::Clock;
 use crate::cluster::RedisRelay;
 use crate::config::{Config, Storage};
-use crate::history::History;
 use crate::history::memory::MemoryHistory;
 use crate::history::redis::Joined;
 use crate::history::sqlite::Opened;
+use crate::history::{Hand, History};
 
 /// The log of this node, and the ways out of it.
 pub(super) struct Log {
@@ -36,12 +36,15 @@ impl Log {
         if rules.all().any(|rule| rule.storage == Storage::Disk) {
             let opened = Opened::open(&config.history, rules, clock)?;
             let router = Arc::new(Router::new(opened.head(), inbox_events));
-            let history = opened.start(router.clone())?;
-            return Ok(Self { history: Arc::new(history), router, relay: None });
+            let hand = Hand::new(opened.head(), config.history.at_hand_bytes);
+            let history = opened.start(hand.before(router.clone()))?;
+            return Ok(Self { history: hand.over(Arc::new(history)), router, relay: None });
         }
         let start = MemoryHistory::new_start();
         let router = Arc::new(Router::new(start, inbox_events));
-        let history = MemoryHistory::new(start, &config.history, rules, clock, router.clone());
-        Ok(Self { history: Arc::new(history), router, relay: None })
+        let hand = Hand::new(start, config.history.at_hand_bytes);
+        let feed = hand.before(router.clone());
+        let history = MemoryHistory::new(start, &config.history, rules, clock, feed);
+        Ok(Self { history: hand.over(Arc::new(history)), router, relay: None })
     }
 }

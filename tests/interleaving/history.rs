@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fanfare::history::{
     Append, AppendError, BackPage, Departure, Ending, EventReceipt, Feed, History, ListTopics,
-    Loss, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Since, Superseded,
+    Loss, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, Superseded,
     TopicSummary,
 };
 use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Removed, Timestamp, Topic};
@@ -39,6 +39,8 @@ pub struct Record {
     pub event: Arc<Event>,
     /// It was committed, and then the log did not have it any more.
     pub is_lost: bool,
+    /// When it was forgotten, if it was.
+    pub forgotten: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,8 @@ struct Log {
     kept: Vec<Arc<Event>>,
     /// The newest removed event of each topic.
     removed: BTreeMap<Topic, Cursor>,
+    /// What of that is to be told.
+    untold: Vec<Removal>,
     records: Vec<Record>,
     /// When the values end of sessions that have left.
     left: BTreeMap<String, Instant>,
@@ -90,6 +94,7 @@ impl SimulatedHistory {
             ends: Vec::new(),
             kept: Vec::new(),
             removed: BTreeMap::new(),
+            untold: Vec::new(),
             records: Vec::new(),
             left: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -116,6 +121,13 @@ impl SimulatedHistory {
     /// All that was ever stored, in order.
     pub fn records(&self) -> Vec<Record> {
         self.lock().records.clone()
+    }
+
+    /// When the event of a place was forgotten, if it was.
+    pub fn forgotten(&self, id: Cursor) -> Option<Instant> {
+        let log = self.lock();
+        let record = log.records.iter().rfind(|record| record.event.cursor == Some(id));
+        record.and_then(|record| record.forgotten)
     }
 
     /// The newest kept event of each topic.
@@ -211,6 +223,7 @@ impl SimulatedHistory {
             log.keep(event.clone(), self.temper.kept);
         }
         self.feed.committed(events);
+        log.tell_removed(&*self.feed);
         Receipt { events: receipts, repeated: false }
     }
 }
@@ -238,14 +251,23 @@ impl Log {
 
     fn keep(&mut self, event: Arc<Event>, most: usize) {
         let topic = event.topic.clone();
-        self.records.push(Record { event: event.clone(), is_lost: false });
+        self.records.push(Record { event: event.clone(), is_lost: false, forgotten: None });
         self.kept.push(event);
         let of_topic = self.kept.iter().filter(|event| event.topic == topic).count();
         if of_topic > most && !topic.is_reserved() {
             let oldest = self.kept.iter().position(|event| event.topic == topic);
             let oldest = self.kept.remove(oldest.expect("there are some"));
-            self.removed.insert(topic, oldest.cursor.expect("it was numbered"));
+            self.remove(topic, oldest.cursor.expect("it was numbered"), true);
         }
+    }
+
+    fn remove(&mut self, topic: Topic, at: Cursor, is_superseded: bool) {
+        self.removed.insert(topic.clone(), at);
+        self.untold.push(Removal { topic: Some(topic), upto: at.sequence, is_superseded });
+    }
+
+    fn tell_removed(&mut self, feed: &dyn Feed) {
+        feed.removed(&std::mem::take(&mut self.untold));
     }
 
     /// Where reading begins, and whether the place is none of this log.
@@ -398,9 +420,13 @@ impl History for SimulatedHistory {
             let had = log.kept.len();
             let newest = log.kept.iter().rfind(|event| event.topic == topic);
             if let Some(cursor) = newest.and_then(|event| event.cursor) {
-                log.removed.insert(topic.clone(), cursor);
+                log.remove(topic.clone(), cursor, false);
             }
             log.kept.retain(|event| event.topic != topic);
+            for record in log.records.iter_mut().filter(|record| record.event.topic == topic) {
+                record.forgotten.get_or_insert_with(Instant::now);
+            }
+            log.tell_removed(&*self.feed);
             had - log.kept.len()
         }))
     }

@@ -28,6 +28,8 @@ pub enum Act {
     Reload,
     /// It is the log's: it loses its newest events.
     Lose,
+    /// Has what is kept of a topic forgotten.
+    Forget,
 }
 
 /// Publishes until the run is over.
@@ -67,6 +69,11 @@ pub async fn operate(world: Rc<World>, acts: &'static [Act], mut dice: Dice) {
                 let count = 1 + dice.below(6);
                 world.trace.step("log", format_args!("loses {count}"));
                 world.history.lose(count);
+            }
+            Act::Forget => {
+                let topic = dice.pick(&TOPICS);
+                world.trace.step("operator", format_args!("has {topic} forgotten"));
+                world.call("DELETE", &format!("/v1/topics/{topic}/events"), "").await;
             }
         }
     }

@@ -56,7 +56,7 @@ const USUAL: Theme = Theme {
 };
 
 /// All themes; a seed is of one of them.
-pub static THEMES: [Theme; 10] = [
+pub static THEMES: [Theme; 11] = [
     Theme {
         name: "cuts",
         crowd: &[(Kind::Hasty, 25), (Kind::Idle, 25)],
@@ -102,6 +102,16 @@ pub static THEMES: [Theme; 10] = [
         acts: &[Act::Lose],
         temper: Temper { late: 200, errors: 1, kept: 8 },
         ..USUAL
+    },
+    Theme {
+        name: "returns",
+        crowd: &[(Kind::Keeper, 20)],
+        publishers: 3,
+        acts: &[Act::Forget],
+        temper: Temper { late: 60, errors: 1, kept: 40 },
+        user_connections: 1_000,
+        lasts: 3_000,
+        end: End::Quiet,
     },
     Theme {
         name: "stops",

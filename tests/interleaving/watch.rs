@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use fanfare::model::{Pattern, Topic};
+use fanfare::model::{Cursor, Pattern, Topic};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -38,6 +38,8 @@ pub struct Watch {
     proven: Vec<(Rc<Credential>, Vec<Pattern>)>,
     /// Asked and not answered, by `ref`.
     asked: BTreeMap<u64, (Instant, Asked)>,
+    /// When each subscribe was asked for that was acknowledged.
+    subscribed: BTreeMap<u64, Instant>,
     /// When the newest request was asked that was answered.
     barrier: Instant,
     /// By which request each was asked for last.
@@ -57,6 +59,7 @@ impl Watch {
             credential,
             proven: Vec::new(),
             asked: BTreeMap::new(),
+            subscribed: BTreeMap::new(),
             barrier: Instant::now(),
             wanted: BTreeMap::new(),
             unlive: BTreeMap::new(),
@@ -129,6 +132,7 @@ impl Watch {
         match asked {
             Asked::Auth(credential) if is_done => self.credential = Some(credential),
             Asked::Subscribe(patterns) | Asked::Prove(_, patterns) if is_done => {
+                self.subscribed.insert(reference, at);
                 _ = self.unlive.insert(reference, patterns);
             }
             Asked::Unsubscribe(patterns) if is_done => {
@@ -169,6 +173,12 @@ impl Watch {
         let Some(published) = published else {
             return Err(format!("{event} was never published"));
         };
+        let id = event["id"].as_str().and_then(|id| Cursor::parse(id).ok());
+        let begun = event["replay"].as_u64().and_then(|reference| self.begun(reference));
+        let forgotten = id.and_then(|id| world.history.forgotten(id));
+        if begun.is_some_and(|begun| forgotten.is_some_and(|forgotten| forgotten < begun)) {
+            return Err(format!("R1: event {number} of {topic} was forgotten, and came again"));
+        }
         let since = self.barrier.max(published);
         if !self.wanted.keys().any(|pattern| pattern.matches(&topic)) {
             return Err(format!("A1: event {number} of {topic} came, which is not subscribed to"));
@@ -187,6 +197,12 @@ impl Watch {
             return Ok(());
         }
         Err(format!("A2: event {number} of {topic} came without a right"))
+    }
+
+    /// When a subscribe was asked for.
+    fn begun(&self, reference: u64) -> Option<Instant> {
+        let asked = self.asked.get(&reference).map(|(at, _)| *at);
+        asked.or_else(|| self.subscribed.get(&reference).copied())
     }
 
     /// The client is still there and everything has had its time; the error is what is missing.

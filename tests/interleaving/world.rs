@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fanfare::broker::Router;
 use fanfare::config::Config;
+use fanfare::history::Hand;
 use fanfare::server::Local;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
@@ -72,9 +73,12 @@ impl World {
         config.limits.outbox_bytes = dice.pick(&[8_000, 100_000, 1 << 20]);
         let inbox_events = config.limits.inbox_events;
         let router = Arc::new(Router::new(SimulatedHistory::start(), inbox_events));
-        let history = Arc::new(SimulatedHistory::new(router.clone(), temper, dice.part()));
+        let hand = Hand::new(SimulatedHistory::start(), dice.pick(&[0, 8_000, 1 << 20]));
+        let feed = hand.before(router.clone());
+        let history = Arc::new(SimulatedHistory::new(feed, temper, dice.part()));
         let clock = rights::begin();
-        let local = Local::build(LANGUAGES, config, history.clone(), router, clock).await;
+        let log = hand.over(history.clone());
+        let local = Local::build(LANGUAGES, config, log, router, clock).await;
         Rc::new(Self {
             local,
             history,

@@ -95,7 +95,9 @@ impl Top {
             let (reason, after) = match self.connection(&mut backoff).await? {
                 Ending::Done => return self.verdict(),
                 Ending::Stop(reason) => return Err(Failure::Failed(reason)),
-                Ending::Reconnect { reason, .. } if self.once => return Err(Failure::Failed(reason)),
+                Ending::Reconnect { reason, .. } if self.once => {
+                    return Err(Failure::Failed(reason));
+                }
                 Ending::Reconnect { reason, after } => (reason, after),
             };
             let back = Instant::now() + backoff.wait(after, rand::random());

@@ -33,6 +33,7 @@ pub(super) fn history(
         wal_bytes: typed.wal_bytes.0,
         memory_bytes: typed.memory_bytes.0,
         redis_bytes: typed.redis_bytes.0,
+        at_hand_bytes: typed.at_hand_bytes.0,
         newest_topics: typed.newest_topics,
         newest_bytes: typed.newest_bytes.0,
         pending_bytes: typed.pending_bytes.0,

@@ -11,12 +11,21 @@ use std::sync::Arc;
 use rusqlite::Row;
 
 use super::reader::{Reader, Wanted};
-use super::rows::{Coordinates, EventRow, RowError, RowResult, TopicRow};
+use super::rows::{Coordinates, EventRow, RowError, RowResult, TopicRow, collect};
 use crate::model::Event;
 
 /// The most events that one page looks at along the log: what is found less often than that comes in
 /// several pages, so that no read takes long.
 const LOOKED_AT: usize = 4_096;
+
+/// How many of the next events say which way a page goes.
+const TASTED: usize = 64;
+
+/// Of how many of them one has to match for the way along the log to be the shorter one.
+const SHARE: usize = 4;
+
+/// The most topics that lost events which a page along the log goes through by choice.
+const FEW_LOSSES: usize = 64;
 
 /// The most topics that lost events which a page of very many topics looks at before it takes it
 /// that one of them matches: a needless gap is allowed, a missing one is not.
@@ -38,6 +47,18 @@ impl<'a> Page<'a> {
         Self { reader, wanted, events: Vec::new(), bytes: 0, lost: 0, seen: HashMap::new() }
     }
 
+    /// Takes matching events by the shorter way; returns where the page ends.
+    pub(super) fn fill(&mut self) -> RowResult<u64> {
+        if self.is_dense()? {
+            let most = self.wanted.max_events.saturating_mul(SHARE);
+            return self.look_along(most.clamp(TASTED, LOOKED_AT));
+        }
+        match self.reader.changed(self.wanted)? {
+            Some(topics) => self.follow(topics),
+            None => self.look_along(LOOKED_AT),
+        }
+    }
+
     fn is_full(&self) -> bool {
         self.events.len() >= self.wanted.max_events || self.bytes >= self.wanted.max_bytes
     }
@@ -47,7 +68,7 @@ impl<'a> Page<'a> {
     }
 
     /// Takes the events of some topics in the order of the log; returns where the page ends.
-    pub(super) fn follow(&mut self, topics: Vec<TopicRow>) -> RowResult<u64> {
+    fn follow(&mut self, topics: Vec<TopicRow>) -> RowResult<u64> {
         let Wanted { after, upto, .. } = *self.wanted;
         let mut next = BinaryHeap::new();
         for (at, topic) in topics.iter().enumerate() {
@@ -96,8 +117,38 @@ impl<'a> Page<'a> {
         Ok(end)
     }
 
-    /// Takes matching events along the log; returns where the page ends.
-    pub(super) fn look_along(&mut self) -> RowResult<u64> {
+    /// Whether the way along the log is the shorter one: a good part of what comes next matches, and few topics have
+    /// lost events, through which that way goes one by one.
+    fn is_dense(&self) -> RowResult<bool> {
+        let Wanted { after, upto, ref patterns, .. } = *self.wanted;
+        let db = &self.reader.db;
+        let next = "SELECT topic FROM events WHERE sequence > ?1 AND sequence <= ?2 \
+             ORDER BY sequence LIMIT ?3";
+        let parameters = (after as i64, upto as i64, TASTED as i64);
+        let next: Vec<i64> = collect(db, next, parameters, |row| Ok(row.get(0)?))?;
+        let mut topics: HashMap<i64, bool> = HashMap::new();
+        let mut matching = 0;
+        for topic in &next {
+            let is_wanted = match topics.entry(*topic) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unknown) => {
+                    let row = TopicRow::numbered(db, *topic)?;
+                    let matches = |row: TopicRow| patterns.iter().any(|it| it.matches(&row.name));
+                    *unknown.insert(row.is_some_and(matches))
+                }
+            };
+            matching += usize::from(is_wanted);
+        }
+        if matching == 0 || matching * SHARE < next.len() {
+            return Ok(false);
+        }
+        let lost = "SELECT 1 FROM topics WHERE last_removed > ?1 LIMIT ?2";
+        let parameters = (after as i64, FEW_LOSSES as i64 + 1);
+        Ok(collect(db, lost, parameters, |_| Ok(()))?.len() <= FEW_LOSSES)
+    }
+
+    /// Takes matching events along the log, looking at so many of all; returns where the page ends.
+    fn look_along(&mut self, most: usize) -> RowResult<u64> {
         let Wanted { after, upto, ref patterns, .. } = *self.wanted;
         let mut topics: HashMap<i64, Option<TopicRow>> = HashMap::new();
         let sql = format!(
@@ -109,7 +160,7 @@ impl<'a> Page<'a> {
         let (mut end, mut looked_at) = (upto, 0);
         while let Some(row) = rows.next()? {
             let coordinates = EventRow::coordinates(row)?;
-            if self.is_full() || looked_at >= LOOKED_AT {
+            if self.is_full() || looked_at >= most {
                 end = coordinates.sequence - 1;
                 break;
             }
@@ -199,11 +250,7 @@ impl<'a> Page<'a> {
             None if previous <= topic.last_removed || previous == 0 => true,
             None if previous > self.wanted.after => false,
             // It belongs to an earlier page, which may not have found it.
-            None => {
-                let before = previous.saturating_sub(1);
-                self.reader.next_of(topic.id, before)? == Some(previous)
-                    && self.reader.event(previous, |_| Ok(()))?.is_some()
-            }
+            None => self.reader.has(topic.id, previous)?,
         };
         if !is_whole {
             tracing::error!(topic = %topic.name, sequence = previous, "an event is missing");

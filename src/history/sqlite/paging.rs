@@ -1,7 +1,7 @@
 //! Reading a page of events from the database, forwards or backwards.
 //!
 //! A page either follows the few topics that match and have changed, each along its own index, or looks
-//! along the log where very many have.
+//! along the log where very many have or that is the shorter way.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,10 +32,7 @@ impl Reader {
         // Everything below sees one state of the database.
         let transaction = self.db.unchecked_transaction()?;
         let mut page = Page::new(self, wanted);
-        let upto = match self.changed(wanted)? {
-            Some(topics) => page.follow(topics)?,
-            None => page.look_along()?,
-        };
+        let upto = page.fill()?;
         let lost = page.lost.max(self.floor(&wanted.patterns, wanted.after)?);
         let events = page.events;
         transaction.finish()?;
@@ -71,7 +68,7 @@ impl Reader {
 
     /// Topics that match and have had an event after a place; none where there are too many to
     /// follow.
-    fn changed(&self, wanted: &Wanted) -> RowResult<Option<Vec<TopicRow>>> {
+    pub(super) fn changed(&self, wanted: &Wanted) -> RowResult<Option<Vec<TopicRow>>> {
         let mut changed: HashMap<i64, TopicRow> = HashMap::new();
         let mut wildcards = Vec::new();
         for pattern in &*wanted.patterns {
@@ -118,7 +115,11 @@ impl Reader {
     }
 
     /// Whether few enough topics to follow meet a condition that an index knows of.
-    fn are_few(&self, condition: &str, parameters: impl rusqlite::Params) -> RowResult<bool> {
+    pub(super) fn are_few(
+        &self,
+        condition: &str,
+        parameters: impl rusqlite::Params,
+    ) -> RowResult<bool> {
         let limit = FOLLOWED + 1;
         let sql =
             format!("SELECT COUNT(*) FROM (SELECT 1 FROM topics WHERE {condition} LIMIT {limit})");

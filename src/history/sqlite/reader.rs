@@ -108,6 +108,16 @@ impl Reader {
         Ok(next.map(|next| next as u64).filter(|next| *next > after))
     }
 
+    /// Whether the log has a topic's event under a number, along the topic's own index and without it.
+    pub(super) fn has(&self, topic: i64, sequence: u64) -> RowResult<bool> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM events INDEXED BY events_by_topic \
+                 WHERE topic = ?1 AND sequence = ?2) \
+             AND EXISTS (SELECT 1 FROM events NOT INDEXED WHERE sequence = ?2 AND topic = ?1)",
+        )?;
+        Ok(statement.query_row((topic, sequence as i64), |row| row.get(0))?)
+    }
+
     /// The number of a topic's newest event up to a number, along the topic's own index.
     pub(super) fn last_of(&self, topic: i64, upto: u64) -> RowResult<Option<u64>> {
         let mut statement = self.db.prepare_cached(
@@ -147,7 +157,12 @@ impl Reader {
         head: Cursor,
     ) -> RowResult<(ByTopic<Arc<Event>>, bool)> {
         let transaction = self.db.unchecked_transaction()?;
-        let rows = self.by_name(patterns, after.as_ref(), *max_events)?;
+        let rows = match changed_after {
+            Some(since) if self.are_few("last > ?1", (integer(since),))? => {
+                self.changed_by_name(patterns, after.as_ref(), since)?
+            }
+            _ => self.by_name(patterns, after.as_ref(), *max_events)?,
+        };
         let (mut found, mut upto, mut bytes) = (Vec::new(), rows.upto, 0);
         let is_changed = |row: &TopicRow| changed_after.is_none_or(|after| row.last > after);
         let mut rows = rows.found.into_iter().filter(|(_, row)| is_changed(row)).peekable();
@@ -156,7 +171,8 @@ impl Reader {
                 bytes += event.cost();
                 found.push((name.clone(), event));
             }
-            if bytes >= *max_bytes && rows.peek().is_some() {
+            let is_full = found.len() >= *max_events || bytes >= *max_bytes;
+            if is_full && rows.peek().is_some() {
                 upto = Some(name);
                 break;
             }
@@ -167,6 +183,21 @@ impl Reader {
         };
         transaction.finish()?;
         Ok((ByTopic { found, upto }, is_lost))
+    }
+
+    /// Topics with kept events that one of the patterns matches and that changed after a number, by name; few have.
+    fn changed_by_name(
+        &self,
+        patterns: &[Pattern],
+        after: Option<&Topic>,
+        since: u64,
+    ) -> RowResult<ByTopic<TopicRow>> {
+        let mut rows = self.topics_where("last > ?1 AND retained > 0", (integer(since),))?;
+        rows.retain(|row| after.is_none_or(|after| row.name > *after));
+        rows.retain(|row| patterns.iter().any(|pattern| pattern.matches(&row.name)));
+        rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let found = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+        Ok(ByTopic { found, upto: None })
     }
 
     /// Whether an event after a number was, or may have been, removed of a topic that matches and keeps none.

@@ -1,0 +1,249 @@
+//! What is at hand of a log: a copy in memory of the newest that it told, so that a crowd which comes back costs
+//! as little as it did while it stayed.
+//!
+//! It stands around any history, on both of its ways: a [`Feed`] in front of the log's own hears all that is
+//! committed, in order, and what is kept no longer; a [`History`] before the log answers from that what it can. These
+//! hold, whatever happens:
+//!
+//! - It is only ever a copy of what is committed. Nothing is at hand that the log did not tell, and all that it tells
+//!   is at hand before anybody can be told it, so whoever has a place finds here what came up to it.
+//! - A page from here is whole: every event of its stretch that matches is in it. Where that is not certain the log
+//!   itself is asked, and only the log ever says that there is a gap.
+//! - That is certain of a stretch that begins at a place that this log had since it is at hand, ends at one, and of
+//!   which nothing after its beginning that matches was removed. Removals are heard as the log tells them (`DELETE`,
+//!   bounds, age, on any node): behind the events that they are of, and before whoever asked for one has its answer.
+//!   An event that was removed stays in memory until its segment goes, but no page reaches it: whoever begins before
+//!   it is sent to the log.
+//! - Where the log says that it lost something (a new epoch, a commit that turned up late), or where what it tells
+//!   does not follow on what it told, nothing from before is at hand any more.
+//! - It holds no more than `history.at_hand_bytes`: events as [`Event::cost`] counts them, and a flat charge for all
+//!   that is noted beside them. Of what is too much the oldest goes.
+//! - Current values are at hand as a view of a pattern set, whole or not at all: what a view lacks or has too much would be
+//!   one value wrong for good. It hears all that is told from before it is read from the log on, and of what it hears and
+//!   what it reads of a topic the later counts, be that a removal.
+//! - Nobody who tells waits for who reads: no lock is held for longer than a page of values takes, and none while one waits.
+
+mod removed;
+mod segment;
+mod segments;
+mod views;
+mod wanted;
+
+use std::future::ready;
+use std::sync::{Arc, Mutex};
+
+use futures_util::future::BoxFuture;
+
+use self::segments::Segments;
+use self::views::{Answer, Views};
+use self::wanted::Wanted;
+use super::{
+    Append, AppendError, BackPage, Departure, Ending, Feed, History, ListTopics, Loss, Moment,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, TopicSummary,
+};
+use crate::model::{Cursor, Event, Pattern, Problem, Topic};
+use crate::panics::lock;
+
+/// How many values a view reads at a time.
+const FILLED_EVENTS: usize = 1_024;
+
+/// About how many bytes of them.
+const FILLED_BYTES: usize = 1 << 20;
+
+/// What is at hand of one log.
+pub struct Hand {
+    segments: Mutex<Segments>,
+    views: Mutex<Views>,
+}
+
+impl Hand {
+    /// Nothing yet, of a log that stands at `start`; later at most so many bytes.
+    pub fn new(start: Cursor, max_bytes: usize) -> Arc<Self> {
+        // Half for what happened, half for what is.
+        let segments = Mutex::new(Segments::new(start, max_bytes / 2));
+        Arc::new(Self { segments, views: Mutex::new(Views::new(max_bytes / 2)) })
+    }
+
+    /// The feed that a log is to tell, which tells `feed` in turn.
+    pub fn before(self: &Arc<Self>, feed: Arc<dyn Feed>) -> Arc<dyn Feed> {
+        Arc::new(Told { hand: self.clone(), feed })
+    }
+
+    /// A log that tells such a feed, and is asked only for what is not at hand.
+    pub fn over(self: &Arc<Self>, history: Arc<dyn History>) -> Arc<dyn History> {
+        Arc::new(AtHand { hand: self.clone(), history })
+    }
+
+    /// A page, where it is certain to be whole.
+    fn page(&self, read: &Read) -> Option<Page> {
+        let (after, upto) = (read.after?, read.upto?);
+        let wanted = Wanted::of(&read.patterns);
+        let stretch = lock(&self.segments).stretch(&wanted, after, upto)?;
+        Some(stretch.page(&wanted, read.max_events, read.max_bytes))
+    }
+
+    /// What has changed of current values since a place, where that is certain.
+    fn changes(&self, newest: &Newest, since: Cursor) -> Option<NewestPage> {
+        let wanted = Wanted::of(&newest.patterns);
+        let changes = lock(&self.segments).changes(&wanted, since)?;
+        Some(changes.page(&wanted, newest))
+    }
+}
+
+/// Hears what a log tells first, and tells it on.
+struct Told {
+    hand: Arc<Hand>,
+    feed: Arc<dyn Feed>,
+}
+
+impl Feed for Told {
+    fn committed(&self, events: Vec<Arc<Event>>) {
+        lock(&self.hand.segments).add(&events);
+        lock(&self.hand.views).add(&events);
+        self.feed.committed(events);
+    }
+
+    fn skip(&self, topic: &Topic, position: Option<Cursor>) -> bool {
+        let is_passed = self.feed.skip(topic, position);
+        if let Some(position) = position.filter(|_| is_passed) {
+            // Whoever finds the feed there already is not answered from here.
+            lock(&self.hand.segments).pass(topic, position);
+            lock(&self.hand.views).clear();
+        }
+        is_passed
+    }
+
+    fn broken(&self, loss: Loss) {
+        lock(&self.hand.segments).lose(&loss);
+        lock(&self.hand.views).clear();
+        self.feed.broken(loss);
+    }
+
+    fn removed(&self, removed: &[Removal]) {
+        lock(&self.hand.segments).remove(removed);
+        lock(&self.hand.views).remove(removed);
+        self.feed.removed(removed);
+    }
+
+    fn is_full(&self) -> bool {
+        self.feed.is_full()
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        self.feed.room()
+    }
+}
+
+/// A log, and what is at hand of it.
+struct AtHand {
+    hand: Arc<Hand>,
+    history: Arc<dyn History>,
+}
+
+impl AtHand {
+    /// Current values, from the view of their patterns where there is one.
+    async fn values(&self, newest: Newest) -> Result<NewestPage, Problem> {
+        loop {
+            let answer = lock(&self.hand.views).ask(&newest);
+            match answer {
+                Answer::Page(page) => return Ok(page),
+                Answer::Log => return self.history.newest(newest).await,
+                Answer::Fill(turn) => {
+                    let _turn = turn.lock().await;
+                    self.fill(&newest.patterns).await?;
+                }
+            }
+        }
+    }
+
+    /// Fills a view from the log, unless somebody did so meanwhile. Where this is dropped on the way, the next one
+    /// begins anew.
+    async fn fill(&self, patterns: &Arc<[Pattern]>) -> Result<(), Problem> {
+        let views = &self.hand.views;
+        let Some(number) = lock(views).begin(patterns) else { return Ok(()) };
+        let (patterns, mut after) = (patterns.clone(), None);
+        loop {
+            let (patterns, since) = (patterns.clone(), None);
+            let (max_events, max_bytes) = (FILLED_EVENTS, FILLED_BYTES);
+            let newest = Newest { patterns: patterns.clone(), after, since, max_events, max_bytes };
+            let page = self.history.newest(newest).await.inspect_err(|_| {
+                lock(views).give_up(&patterns, number);
+            })?;
+            after = page.next.clone();
+            if !lock(views).fill(&patterns, number, page) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl History for AtHand {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
+        self.history.append(append)
+    }
+
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
+        match self.hand.page(&read) {
+            Some(page) => Box::pin(ready(Ok(page))),
+            None => self.history.read(read),
+        }
+    }
+
+    fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
+        self.history.read_back(read)
+    }
+
+    fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
+        self.history.position_before(since)
+    }
+
+    fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
+        match newest.since {
+            Some(since) => match self.hand.changes(&newest, since) {
+                Some(page) => Box::pin(ready(Ok(page))),
+                None => self.history.newest(newest),
+            },
+            None => Box::pin(self.values(newest)),
+        }
+    }
+
+    fn topics(&self, list: ListTopics) -> BoxFuture<'_, Result<Vec<TopicSummary>, Problem>> {
+        self.history.topics(list)
+    }
+
+    fn topic(&self, topic: Topic) -> BoxFuture<'_, Result<TopicSummary, Problem>> {
+        self.history.topic(topic)
+    }
+
+    fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {
+        self.history.forget(topic)
+    }
+
+    fn depart(&self, departures: Vec<Departure>) -> BoxFuture<'_, Result<(), Problem>> {
+        self.history.depart(departures)
+    }
+
+    fn due(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Ending>, Problem>> {
+        self.history.due(limit)
+    }
+
+    fn head(&self) -> Cursor {
+        self.history.head()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.history.trouble()
+    }
+
+    fn sweep(&self) {
+        lock(&self.hand.views).pass();
+        self.history.sweep();
+    }
+
+    fn stop(&self) {
+        self.history.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests;
