@@ -39,7 +39,7 @@ impl Receiver {
         self.intake.drain_held(barrier)
     }
 
-    /// What [`Intake::begin_past`] does.
+    /// What `Intake::begin_past` does.
     pub fn begin_past(&mut self, barrier: BarrierId) -> bool {
         self.intake.begin_past(barrier)
     }
