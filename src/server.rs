@@ -55,7 +55,7 @@ use crate::history::redis::JoinError;
 use crate::history::sqlite::OpenError;
 use crate::metrics::{Metrics, Webhooks};
 use crate::notices::Notices;
-use crate::protocol::{Languages, PROTOCOLS};
+use crate::protocol::{PROTOCOLS, Protocols};
 use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, Stumbles};
 use crate::vitals::Vitals;
 
@@ -124,7 +124,7 @@ struct Parts {
     sockets: Sockets,
     entrance: Entrance,
     /// What is spoken.
-    languages: Languages,
+    protocols: Protocols,
     settings: Arc<Settings>,
     /// Whether what is for operators and publishers is served too.
     is_inside: bool,
@@ -144,7 +144,7 @@ impl Parts {
             limits: limits.clone(),
             compression: self.compression,
             contexts: self.contexts.clone(),
-            languages: self.languages,
+            protocols: self.protocols,
         };
         let (metrics, stumbles) = (self.metrics.clone(), self.stumbles.clone());
         let house = House { auth, broker, limits, permits, stumbles, metrics, clock: self.clock };
@@ -159,12 +159,12 @@ impl Server {
         Self::speaking(PROTOCOLS, config)
     }
 
-    /// The same, for clients of these languages.
+    /// The same, for clients of these protocols.
     #[expect(
         clippy::too_many_lines,
         reason = "the one place that wires, read from the top as a list"
     )]
-    pub fn speaking(languages: Languages, config: Config) -> Result<Self, ServeError> {
+    pub fn speaking(protocols: Protocols, config: Config) -> Result<Self, ServeError> {
         let hooks = Webhooks::named(config.webhooks.iter().map(|hook| hook.name.clone()));
         let (metrics, clock) = (Arc::new(Metrics::with(hooks)), Clock::default());
         let Log { history, router, relay } = Log::open(&config, clock)?;
@@ -223,7 +223,7 @@ impl Server {
             sockets,
             entrance: Entrance::new(tls.is_some(), &config.server)
                 .where_another_is_inside(inside.is_some()),
-            languages,
+            protocols,
             settings: settings.clone(),
             is_inside: inside.is_none(),
             is_local: is_local(address),

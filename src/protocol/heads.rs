@@ -1,8 +1,8 @@
 //! What the head of a request that opens a connection says, in the languages of the broker's own: credentials, and what
 //! the connection is to be subscribed to at once.
 
-use super::language::{Brings, Knock};
 use super::query::LAST_EVENT_ID_PARAMETER;
+use super::table::{Brings, Knock};
 use super::{Mode, Opening, ParseLimits, Query, Subscribe, Token};
 use crate::model::{Code, Cursor, MAX_WHOLE, Pattern, Problem, Start};
 

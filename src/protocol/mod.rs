@@ -11,7 +11,7 @@ mod form;
 mod given;
 mod heads;
 mod json;
-mod language;
+mod table;
 mod members;
 mod native;
 mod outcome;
@@ -30,15 +30,15 @@ pub use form::{Annotations, Form};
 pub use given::{Given, keep_from, put_trace};
 pub use heads::MAX_HEARTBEAT_SECONDS;
 pub use json::{event_object, receipt_object};
-pub use language::{
-    Brings, ByBody, Carrier, Dialect, Entry, Knock, Known, Languages, Letter, Protocol, Wants,
-    WayBack,
-};
 pub use native::NATIVE;
 pub use outcome::Reply;
 pub use query::{LAST_EVENT_ID_PARAMETER, Query};
 pub use sse::{SSE, SSE_DATA, STREAM};
+pub use table::{
+    Brings, ByBody, Carrier, Dialect, Entry, Knock, Known, Letter, Protocol, Protocols, Wants,
+    WayBack,
+};
 pub use talk::{Beats, ClientMessage, Out, ParseLimits, Refused, Requests, Said, Talk};
 
-/// The languages that are spoken.
-pub const PROTOCOLS: Languages = Languages(&[&NATIVE, &STREAM]);
+/// The protocols that are spoken.
+pub const PROTOCOLS: Protocols = Protocols(&[&NATIVE, &STREAM]);

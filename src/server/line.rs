@@ -25,7 +25,7 @@ use crate::clock::Timer;
 use crate::config::Limits;
 use crate::http::secure;
 use crate::model::{Code, Problem};
-use crate::protocol::Languages;
+use crate::protocol::Protocols;
 use crate::session::{Sink, Stream};
 
 /// The most bytes of the head of a request.
@@ -45,7 +45,7 @@ pub(super) const HANG_UP: Duration = Duration::from_millis(700);
 pub(super) struct Line<IO> {
     io: IO,
     /// What is spoken where it may go on.
-    languages: Languages,
+    protocols: Protocols,
     socket: Socket,
     course: Rc<Course>,
     head_timeout: Duration,
@@ -80,10 +80,10 @@ enum Stage {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
     /// A connection that was just accepted.
-    pub(super) fn new(io: IO, socket: Socket, limits: &Limits, languages: Languages) -> Self {
+    pub(super) fn new(io: IO, socket: Socket, limits: &Limits, protocols: Protocols) -> Self {
         Self {
             io,
-            languages,
+            protocols,
             course: Course::new(socket.activity().clone()),
             socket,
             head_timeout: limits.request_timeout,
@@ -166,7 +166,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
 
     /// Has the first bytes of a head, which are what came after `before`, say what they mean.
     fn look_at_head(&mut self, buffer: &mut ReadBuf<'_>, before: usize) {
-        ignore_upgrade(&mut buffer.filled_mut()[before..], self.languages);
+        ignore_upgrade(&mut buffer.filled_mut()[before..], self.protocols);
         let head = &buffer.filled()[before..];
         self.flaw = None;
         if is_well_formed(head) {

@@ -32,7 +32,7 @@ use crate::history::History;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::panics::contained;
-use crate::protocol::Languages;
+use crate::protocol::Protocols;
 use crate::session::{Contexts, Permits, Stream};
 
 /// A connection of any kind.
@@ -48,7 +48,7 @@ pub struct Local {
     permits: Permits,
     sockets: Sockets,
     entrance: Entrance,
-    languages: Languages,
+    protocols: Protocols,
     workers: Vec<Worker>,
     /// Connections taken so far.
     taken: Cell<usize>,
@@ -67,7 +67,7 @@ impl Local {
         reason = "wires what `Server::build` does, read from the top as a list"
     )]
     pub async fn build(
-        languages: Languages,
+        protocols: Protocols,
         config: Config,
         history: Arc<dyn History>,
         router: Arc<Router>,
@@ -105,7 +105,7 @@ impl Local {
             stumbles: Arc::default(),
             permits: permits.clone(),
             entrance: Entrance::new(false, &config.server),
-            languages,
+            protocols,
             bodies: Arc::new(Bodies::new(&config.limits)),
             sockets: sockets.clone(),
             is_inside: true,
@@ -124,7 +124,7 @@ impl Local {
             permits,
             sockets,
             entrance: parts.entrance,
-            languages,
+            protocols,
             workers,
             taken: Cell::new(0),
             services: RefCell::new(services),
@@ -161,7 +161,7 @@ impl Local {
         let taken = self.taken.replace(self.taken.get().wrapping_add(1));
         if let Some(worker) = self.workers.get(taken % self.workers.len().max(1)) {
             let Ok(socket) = self.sockets.take(peer, &self.entrance) else { return };
-            let line = Line::new(io, socket, &self.config.limits, self.languages);
+            let line = Line::new(io, socket, &self.config.limits, self.protocols);
             // How it ended is the client's to see.
             _ = contained(worker.call((line, Protocol::Http1, peer))).await;
         }

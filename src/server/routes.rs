@@ -12,7 +12,7 @@ use super::Parts;
 use crate::auth::Auth;
 use crate::console::Asset;
 use crate::model::{Code, Problem};
-use crate::protocol::{Entry, Languages, WayBack};
+use crate::protocol::{Entry, Protocols, WayBack};
 use crate::session::{Sessions, require_handshake};
 use crate::{admin, console, ingress};
 
@@ -39,7 +39,7 @@ pub(super) fn configure(services: &mut ServiceConfig, parts: &Parts, sessions: S
             .service(all.route(get_or_head().to(ingress::read_matching_events)));
     }
     for_everyone(services);
-    for_languages(services, parts.languages);
+    for_protocols(services, parts.protocols);
     if parts.is_inside {
         for_operators(services, parts.is_local);
     }
@@ -74,20 +74,20 @@ fn for_everyone(services: &mut ServiceConfig) {
 }
 
 /// The places where connections begin, and where clients say things beside theirs.
-fn for_languages(services: &mut ServiceConfig, languages: Languages) {
+fn for_protocols(services: &mut ServiceConfig, protocols: Protocols) {
     // Before paths with parameters, which would match theirs.
-    for way_back in languages.ways_back() {
+    for way_back in protocols.ways_back() {
         let WayBack { path: at, read } = way_back;
         let heard = move |sending, request, broker, limits| {
             ingress::overhear(sending, request, broker, limits, *read)
         };
         services.service(path(at, "POST").route(post().to(heard)));
     }
-    for entry in languages.websockets() {
+    for entry in protocols.websockets() {
         let hint = get_or_head().to(without_upgrade);
         services.service(path(entry.path, "GET, HEAD").route(hint));
     }
-    for entry in languages.streams() {
+    for entry in protocols.streams() {
         services.service(stream(entry));
     }
 }

@@ -74,7 +74,7 @@ pub(super) fn cleartext(
                 };
                 let (http1, http2) = (http1.clone(), http2.clone());
                 let (limits, stopping) = (parts.limits.clone(), stopping.clone());
-                let (keep_alive, languages) = (parts.keep_alive, parts.languages);
+                let (keep_alive, protocols) = (parts.keep_alive, parts.protocols);
                 let seen = see(io, socket, limits.request_timeout, stopping.clone());
                 let beginning = seen.map(move |seen| match seen {
                     None => ready(Ok(())).boxed_local(),
@@ -87,7 +87,7 @@ pub(super) fn cleartext(
                         serving.map(cut_short).boxed_local()
                     }
                     Some(Seen { io, socket, late, .. }) => {
-                        let line = Line::new(io, socket, &limits, languages).due(late);
+                        let line = Line::new(io, socket, &limits, protocols).due(late);
                         http1.call((line, Protocol::Http1, peer)).boxed_local()
                     }
                 });
@@ -160,7 +160,7 @@ pub(super) fn encrypted(
                 let (http1, http2) = (http1.clone(), http2.clone());
                 let (tls, limits, stopping) = (tls.clone(), parts.limits.clone(), stopping.clone());
                 let (peer, keep_alive) = (io.peer_addr().ok(), parts.keep_alive);
-                let languages = parts.languages;
+                let protocols = parts.protocols;
                 let taken = parts.sockets.take(peer, &parts.entrance);
                 let metrics = parts.metrics.clone();
                 let serving = async move {
@@ -192,7 +192,7 @@ pub(super) fn encrypted(
                             cut_short(served.await)
                         }
                         Ok(Ok(io)) => {
-                            let line = Line::new(io, socket, &limits, languages);
+                            let line = Line::new(io, socket, &limits, protocols);
                             cut_short(http1.call((line, Protocol::Http1, peer)).await)
                         }
                         Ok(Err(io)) => {

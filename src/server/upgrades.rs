@@ -9,14 +9,14 @@
 
 use memchr::memchr;
 
-use crate::protocol::Languages;
+use crate::protocol::Protocols;
 
 /// What stands in the place of `Upgrade:websocket`.
 const LAST: &[u8; 16] = b"Connection:close";
 
 /// Blanks out what asks for an upgrade in `head`, the first bytes of a request. What it does not see, for it came in
 /// pieces that end within such a line, costs the connection alone.
-pub(super) fn ignore_upgrade(head: &mut [u8], languages: Languages) {
+pub(super) fn ignore_upgrade(head: &mut [u8], protocols: Protocols) {
     let Some(end) = memchr(b'\n', head) else { return };
     let (first, mut rest) = head.split_at_mut(end + 1);
     // Most heads have no such line, so that this is not asked.
@@ -28,7 +28,7 @@ pub(super) fn ignore_upgrade(head: &mut [u8], languages: Languages) {
             [] | [b'\r' | b'\n', ..] => return,
             [b'c' | b'C' | b'u' | b'U', ..]
                 if is_about_upgrades(line)
-                    && *is_ours.get_or_insert_with(|| asks_for_ours(first, languages)) =>
+                    && *is_ours.get_or_insert_with(|| asks_for_ours(first, protocols)) =>
             {
                 return;
             }
@@ -56,15 +56,15 @@ fn is_about_upgrades(line: &[u8]) -> bool {
 }
 
 /// Whether a request that begins so may upgrade.
-fn asks_for_ours(first: &[u8], languages: Languages) -> bool {
+fn asks_for_ours(first: &[u8], protocols: Protocols) -> bool {
     // An upgrade within HTTP/1.0 is to be ignored (RFC 9110, section 7.8).
     !first.trim_ascii_end().ends_with(b"HTTP/1.0")
-        && target(first).is_some_and(|path| is_websocket_path(path, languages))
+        && target(first).is_some_and(|path| is_websocket_path(path, protocols))
 }
 
 /// Whether a WebSocket can be opened at this path.
-fn is_websocket_path(path: &[u8], languages: Languages) -> bool {
-    std::str::from_utf8(path).is_ok_and(|path| languages.websocket_at(path).is_some())
+fn is_websocket_path(path: &[u8], protocols: Protocols) -> bool {
+    std::str::from_utf8(path).is_ok_and(|path| protocols.websocket_at(path).is_some())
 }
 
 /// The path that the first line of a request asks for.

@@ -21,7 +21,7 @@ use crate::broker::BrokerHandle;
 use crate::config::Limits;
 use crate::http::{self, Query, grammar};
 use crate::model::{Code, Cursor, Problem, Start};
-use crate::protocol::{Brings, ByBody, Dialect, Entry, Knock, Languages, Subscribe, Token, Wants};
+use crate::protocol::{Brings, ByBody, Dialect, Entry, Knock, Protocols, Subscribe, Token, Wants};
 
 /// What the door knows.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ pub struct Door {
     /// Room for what compressed messages of clients refer back to.
     pub contexts: Contexts,
     /// What is spoken.
-    pub languages: Languages,
+    pub protocols: Protocols,
 }
 
 /// A connection that may become a session: what it brings, and what it wants.

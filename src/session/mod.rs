@@ -114,7 +114,7 @@ impl Sessions {
 
     /// Takes over the socket of a client that asked for an upgrade.
     pub async fn websocket<IO: Stream + 'static>(&self, upgrade: Upgrade<IO>) {
-        let Some(entry) = self.door.languages.websocket_at(upgrade.head().uri.path()) else {
+        let Some(entry) = self.door.protocols.websocket_at(upgrade.head().uri.path()) else {
             let problem = Problem::new(Code::NotFound, "no WebSocket is at this path");
             return self.turn_away(upgrade, &problem).await;
         };

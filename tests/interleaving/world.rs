@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::history::{SimulatedHistory, Temper};
-use crate::parrot::LANGUAGES;
+use crate::parrot::WITH_PARROT;
 use crate::pipe::{self, ClientEnd};
 use crate::rights::{self, API_KEY, Credential, Gate};
 use crate::seed::{Dice, Shaken, Trace};
@@ -78,7 +78,7 @@ impl World {
         let history = Arc::new(SimulatedHistory::new(feed, temper, dice.part()));
         let clock = rights::begin();
         let log = hand.over(history.clone());
-        let local = Local::build(LANGUAGES, config, log, router, clock).await;
+        let local = Local::build(WITH_PARROT, config, log, router, clock).await;
         Rc::new(Self {
             local,
             history,

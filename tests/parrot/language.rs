@@ -14,13 +14,13 @@ use fanfare::clock::Instant;
 use fanfare::model::{Close, Code, Cursor, Data, Event, NewEvent, Pattern, Problem, Start, Topic};
 use fanfare::protocol::{
     Annotations, Beats, Brings, Carrier, ClientMessage, Dialect, Entry, Filter, Form, Knock, Known,
-    Languages, Letter, NATIVE, Op, Out, ParseLimits, Protocol, Refused, Reply, Request, Requests,
+    Letter, NATIVE, Op, Out, ParseLimits, Protocol, Protocols, Refused, Reply, Request, Requests,
     STREAM, Said, Subscribe, Talk, Token, Wants, WayBack,
 };
 use serde_json::{Value, json};
 
 /// All that Fanfare speaks, and Parrot.
-pub const LANGUAGES: Languages = Languages(&[&NATIVE, &STREAM, &PARROT]);
+pub const WITH_PARROT: Protocols = Protocols(&[&NATIVE, &STREAM, &PARROT]);
 
 /// The language.
 pub static PARROT: Protocol = Protocol {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::client::{ParrotClient, say_back};
-use crate::language::{LANGUAGES, PAGE};
+use crate::language::{PAGE, WITH_PARROT};
 use crate::support::redis::Redis;
 use crate::support::{API_KEY, PATIENCE, TestServer, close, numbered, room, token};
 
@@ -23,7 +23,7 @@ fn open() -> TestServer {
 }
 
 fn with(change: impl FnOnce(&mut Config)) -> TestServer {
-    TestServer::speaking(LANGUAGES, change)
+    TestServer::speaking(WITH_PARROT, change)
 }
 
 fn says(messages: &[Value]) -> Vec<&Value> {
@@ -277,7 +277,7 @@ impl Listener {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_comes_over_another_request_at_another_node() {
     let redis = Redis::start();
-    let nodes = [0, 1].map(|_| room::node_speaking(LANGUAGES, &redis, 0));
+    let nodes = [0, 1].map(|_| room::node_speaking(WITH_PARROT, &redis, 0));
     let token = token("ada", &[">"], &[">"], 600);
     let path = format!("/parrot/reds/heard?token={token}");
     let mut client = Listener::connect(&nodes[0], &path).await;
@@ -319,7 +319,7 @@ async fn command(node: &TestServer, command: Value) -> (u16, Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_server_subscribes_a_session_of_another_node() {
     let redis = Redis::start();
-    let nodes = [0, 1].map(|_| room::node_speaking(LANGUAGES, &redis, 0));
+    let nodes = [0, 1].map(|_| room::node_speaking(WITH_PARROT, &redis, 0));
     let token = token("ada", &["room.>", "flock.>"], &[], 600);
     let mut client = ParrotClient::greeted(&nodes[0], "reds", &format!("?token={token}")).await;
     let session = client.name["session"].clone();

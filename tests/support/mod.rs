@@ -30,7 +30,7 @@ use std::time::Duration;
 use fanfare::config::{Config, Storage};
 use fanfare::history::{Feed, Loss};
 use fanfare::model::{Cursor, Event, Pattern, Topic};
-use fanfare::protocol::{Languages, PROTOCOLS};
+use fanfare::protocol::{PROTOCOLS, Protocols};
 use fanfare::server::{Reload, Server};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
@@ -96,8 +96,8 @@ impl TestServer {
         Self::speaking(PROTOCOLS, change)
     }
 
-    /// A broker for clients of these languages.
-    pub fn speaking(languages: Languages, change: impl FnOnce(&mut Config)) -> Self {
+    /// A broker for clients of these protocols.
+    pub fn speaking(protocols: Protocols, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.server.workers = 2;
@@ -111,7 +111,7 @@ impl TestServer {
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let server = Server::speaking(languages, config).expect("the broker starts");
+                let server = Server::speaking(protocols, config).expect("the broker starts");
                 let known = (server.addr(), server.internal_addr(), server.reload());
                 address_out.send(known).expect("the test waits for the address");
                 let stop = async {

@@ -2,7 +2,7 @@
 
 use fanfare::config::{Redis as RedisConfig, Rule, Storage};
 use fanfare::model::Pattern;
-use fanfare::protocol::{Languages, PROTOCOLS};
+use fanfare::protocol::{PROTOCOLS, Protocols};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -15,9 +15,9 @@ pub fn node(redis: &Redis, database: u8) -> TestServer {
     node_speaking(PROTOCOLS, redis, database)
 }
 
-/// The same, for clients of these languages.
-pub fn node_speaking(languages: Languages, redis: &Redis, database: u8) -> TestServer {
-    TestServer::speaking(languages, |config| {
+/// The same, for clients of these protocols.
+pub fn node_speaking(protocols: Protocols, redis: &Redis, database: u8) -> TestServer {
+    TestServer::speaking(protocols, |config| {
         close(config);
         config.redis = Some(RedisConfig::at(&format!("{}/{database}", redis.url())));
         config.rules.default.storage = Storage::Redis;

@@ -29,7 +29,7 @@ export interface ShownList<Value> extends Shown<Value> {
   older(n?: number): Promise<void>;
 }
 
-/** The value of a topic. */
+/** The value of a topic. What follows is as in `vue.d.ts`, with what Svelte shows: types can be given no type constructor for that. */
 export declare function useLatest<Data = never>(topic: Wanted<Said<Data>>, options?: Given<LatestOptions & Client>): Shown<Latest<Data>>;
 export declare function useLatest<const Text extends string, Map extends Payloads = Registered>(topic: Wanted<Text & TopicIn<Text, Map>>, options?: Given<LatestOptions & Client<Map>>): Shown<Latest<DataOf<Text, Map>>>;
 

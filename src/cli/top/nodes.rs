@@ -24,7 +24,7 @@ struct Heard {
     at: Instant,
 }
 
-/// What is shown of what a node says.
+/// What is shown of what a node says. It is not the type that is written, for nodes of other releases say more or less.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Said {

@@ -1,4 +1,7 @@
-"""The client for plain code: the same, called from any thread. What each thing means is said in `AsyncFanfare`."""
+"""The client for plain code: the same, called from any thread. What each thing means is said in `AsyncFanfare`.
+
+The signatures stand in both, for one is called and the other awaited, and type checkers and editors read no other.
+"""
 
 from __future__ import annotations
 

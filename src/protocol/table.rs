@@ -1,4 +1,4 @@
-//! Languages: what the broker has to know of one to serve whoever speaks it.
+//! Protocols: what the broker has to know of one to serve whoever speaks it.
 //!
 //! A language is one static value in the table of those that are spoken. It says where its connections begin, what they
 //! bring and want, in which forms events leave, and who talks for the broker on each connection: a [`Talk`].
@@ -181,11 +181,11 @@ impl Known {
     }
 }
 
-/// The languages that are spoken.
+/// The protocols that are spoken.
 #[derive(Clone, Copy)]
-pub struct Languages(pub &'static [&'static Protocol]);
+pub struct Protocols(pub &'static [&'static Protocol]);
 
-impl Languages {
+impl Protocols {
     /// The places where connections begin.
     pub fn entries(self) -> impl Iterator<Item = &'static Entry> {
         self.0.iter().flat_map(|protocol| protocol.entries)
