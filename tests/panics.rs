@@ -17,7 +17,7 @@ use fanfare::config::Config;
 use fanfare::history::memory::MemoryHistory;
 use fanfare::history::{
     Append, AppendError, BackPage, History, ListTopics, Moment, Newest, NewestPage, Page,
-    Read as ReadEvents, ReadBack, Receipt, Since, TopicSummary,
+    Read as ReadEvents, ReadBack, Receipt, Since, Stock, TopicSummary,
 };
 use fanfare::model::{Cursor, Problem, Topic};
 use fanfare::protocol::PROTOCOLS;
@@ -90,6 +90,10 @@ impl History for Frail {
 
     fn trouble(&self) -> Option<String> {
         self.0.trouble()
+    }
+
+    fn stock(&self) -> Stock {
+        Stock::default()
     }
 
     fn sweep(&self) {

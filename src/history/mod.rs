@@ -145,9 +145,7 @@ pub trait History: Send + Sync {
     fn trouble(&self) -> Option<String>;
 
     /// How much is kept and waits, as far as that is known at once.
-    fn stock(&self) -> Stock {
-        Stock::default()
-    }
+    fn stock(&self) -> Stock;
 
     /// Removes what is too old, in a small step; called once a second.
     fn sweep(&self);

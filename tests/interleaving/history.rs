@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fanfare::history::{
     Append, AppendError, BackPage, Departure, Ending, EventReceipt, Feed, History, ListTopics,
-    Loss, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, Superseded,
-    TopicSummary,
+    Loss, Moment, Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, Stock,
+    Superseded, TopicSummary,
 };
 use fanfare::model::{Code, Cursor, Event, NewEvent, Problem, Removed, Timestamp, Topic};
 use futures_util::future::BoxFuture;
@@ -437,6 +437,10 @@ impl History for SimulatedHistory {
 
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    fn stock(&self) -> Stock {
+        Stock::default()
     }
 
     fn sweep(&self) {}

@@ -39,7 +39,7 @@ use self::views::{Answer, Views};
 use self::wanted::Wanted;
 use super::{
     Append, AppendError, BackPage, Departure, Ending, Feed, History, ListTopics, Loss, Moment,
-    Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, TopicSummary,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, Stock, TopicSummary,
 };
 use crate::model::{Cursor, Event, Pattern, Problem, Topic};
 use crate::panics::lock;
@@ -233,6 +233,10 @@ impl History for AtHand {
 
     fn trouble(&self) -> Option<String> {
         self.history.trouble()
+    }
+
+    fn stock(&self) -> Stock {
+        self.history.stock()
     }
 
     fn sweep(&self) {

@@ -60,6 +60,10 @@ impl History for Asked {
         None
     }
 
+    fn stock(&self) -> Stock {
+        Stock::default()
+    }
+
     fn sweep(&self) {}
 
     fn stop(&self) {}
