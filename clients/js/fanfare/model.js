@@ -347,7 +347,9 @@ export class Session {
       // What was to be sent of these topics is read again, and what waits from before is not sent behind it.
       const marks = one.values ? { snapshot: true } : { replay: one.ref, conflated: true };
       const isLost = (topic) => isOf(topic) && again.some((each) => each(topic));
-      one.items.push(...this.broker.newest(isLost, one.values || 1).map((each) => [each, marks]));
+      // (Who is in a topic has no id, and a replay stands as it was.)
+      const isRead = (item) => Array.isArray(item) && item[0].id && (item[1].snapshot || item[1].conflated) && isLost(item[0].topic);
+      one.items = one.items.filter((item) => !isRead(item)).concat(this.broker.newest(isLost, one.values || 1).map((each) => [each, marks]));
       one.held = one.held.filter(({ topic }) => !isLost(topic));
     }
     if (!this.live.size) return;

@@ -79,13 +79,17 @@ export class Resume {
   /** The connection is gone: each goes on from where it stands. */
   cut() {
     for (const subscription of this.subscriptions) {
-      const { phase, lane, pattern, heals } = subscription;
+      const { phase, lane, pattern, heals, latest, shown } = subscription;
       // A gap is behind its place already, and the current values that follow it may not have come.
       if (phase === "live") subscription.at = heals ? undefined : this.#placeOf(lane, this.#getsAll(subscription)) ?? subscription.at;
-      else if (phase === "asked") subscription.at = this.#asked?.moved ?? subscription.at;
+      else if (phase === "asked") {
+        subscription.at = this.#asked?.moved ?? subscription.at;
+        // It may have had fewer values than it asked for: who gets all has the replay instead.
+        latest || shown.clear();
+      }
       this.#startOver(subscription);
       // So what came of other topics than the gap named is gone as well.
-      if (heals) subscription.gap({ since: heals, patterns: [pattern] }, true);
+      if (phase === "live" && heals) subscription.gap({ since: heals, patterns: [pattern] }, true);
     }
     this.#dropped.clear();
     this.#forget();
@@ -237,10 +241,10 @@ export class Resume {
   /** Takes what the broker says. Of a `gap`, returns the patterns that it is of. */
   take(frame) {
     const { op, ref, lane = 0 } = frame;
-    if (op !== "event") this.#stirred = true;
+    if (op === "event") return this.#event(frame, lane);
+    this.#stirred = true;
     const asked = this.#asked?.ref === ref ? this.#asked : null;
-    if (op === "event") this.#event(frame, lane);
-    else if (op === "gap") return this.#gap(frame, lane, asked);
+    if (op === "gap") return this.#gap(frame, lane, asked);
     else if (op === "live") this.#live(frame, lane, asked);
     else if (op === "ack" && asked) asked.acked = true;
     else if (op === "error" && asked) this.#refuse(frame);
@@ -249,26 +253,27 @@ export class Resume {
 
   #event(event, lane) {
     const { id, replay, snapshot, conflated, topic } = event;
-    const asked = this.#asked?.acked ? this.#asked : null;
+    const asked = this.#asked;
     const isReplay = replay !== undefined, isNewest = snapshot || conflated;
-    // An event that is not kept comes once for all; a current value is of what begins, or of all that heal.
-    const ofAsked = asked && (isReplay ? replay === asked.ref : snapshot ? asked.values : id === undefined);
+    // An event that is not kept comes once for all; a current value is of what begins, or of all that heal. Beside a place only a gap
+    // brings values.
+    const ofAsked = asked?.acked && (isReplay ? replay === asked.ref : snapshot ? asked.values : id === undefined);
     for (const subscription of this.#route(topic)) {
-      const { phase, pattern, latest, shown, heals } = subscription;
+      const { phase, pattern, latest, shown, heals, at } = subscription;
       if (!this.subscriptions.has(subscription)) continue;
-      const isNewer = latest && id && isLater(id, shown.get(topic) ?? this.#placeOf(lane, false));
-      // Who was shown something newer has no use for it, though the pattern be asked for anew for somebody who gets all.
-      const isFresh = isNewer || !id || !shown.has(topic);
-      let isHeard = ofAsked && phase === "asked" && (snapshot || isFresh);
+      // Who was shown something newer has no use for it: though the pattern be asked for anew for somebody who gets all, and though
+      // a value that a gap brought came amid a replay.
+      const isFresh = !id || isLater(id, shown.get(topic));
+      let isHeard = ofAsked && phase === "asked" && (snapshot ? !id || heals || at === undefined : isFresh);
       if (phase === "live" && subscription.lane === lane) {
         // Who gets all has had what still waits for a slow screen.
         const getsAll = this.#getsAll(subscription);
         isHeard = !isReplay && !(conflated && getsAll) && (snapshot ? heals : isFresh)
           // What waits is not sent any more once a newer value of the topic is sent, whoever it was for.
-          || isNewest && !this.lanes && isNewer && !getsAll;
+          || isNewest && !this.lanes && !getsAll && id && isLater(id, shown.get(topic) ?? this.#placeOf(lane, false));
       }
       if (!isHeard) continue;
-      if (isNewer) shown.set(topic, id);
+      if (id && isFresh && (latest || snapshot)) shown.set(topic, id);
       subscription.hand(event);
     }
     if (id === undefined || isNewest) return;
@@ -297,11 +302,11 @@ export class Resume {
       const { pattern, phase, begin, matches } = subscription;
       if (!this.subscriptions.has(subscription) || topics && !topics.some(matches)) continue;
       patterns.add(pattern);
-      // Current values are sent again behind a gap, to who asked for them.
-      const wanted = !asked && phase === "live" && values(begin);
+      // Current values are sent behind a gap, to who asked for them.
+      const wanted = values(begin);
       subscription.heals = wanted && since;
       // The broker sends values again as the last request for the pattern said; who wants more of them begins anew, of all topics.
-      const isAnew = wanted > this.#wire.get(pattern)?.values;
+      const isAnew = phase === "live" && wanted > this.#wire.get(pattern)?.values;
       if (isAnew) Object.assign(subscription, { at: undefined, phase: "new" });
       subscription.gap({ since, patterns: [pattern], ...!isAnew && { topics } });
     }

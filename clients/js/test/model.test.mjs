@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Life, check, playAll, wanted } from "./life.mjs";
 import { Resume } from "../fanfare/resume.js";
-import { dice } from "./model.mjs";
+import { ModelBroker, dice } from "./model.mjs";
 
 const SEEDS = Number(process.env.FANFARE_SEEDS ?? 4000);
 const STEPS = 120;
@@ -57,6 +57,84 @@ test("R10 the values that others have again behind a gap are nobody's who asked 
   resume.take({ op: "live", cursor: "l-1-7" });
   resume.take({ op: "event", topic: "a.x", id: "l-1-7", data: 7, replay: ref });
   assert.deepEqual(got, { one: ["gap", 7], two: [5, "gap", 7] });
+});
+
+test("R10 amid a replay, nothing older comes behind a value that a gap brought to who is live, and a cut loses nothing by that", () => {
+  const resume = new Resume();
+  const got = { one: [], two: [] };
+  const add = (name, at) => resume.add({ pattern: "a", begin: { last: 2 }, at, hand: ({ data }) => got[name].push(data), gap: () => got[name].push("gap"), live() {}, refused() {} });
+  const event = (number, more) => resume.take({ op: "event", topic: "a", id: `l-1-${number}`, data: number, ...more });
+  add("one");
+  const first = resume.next(1);
+  resume.take({ op: "ack", ref: first.ref });
+  resume.take({ op: "live", ref: first.ref, cursor: "l-1-5" });
+  add("two", "l-1-1");
+  const { ref } = resume.next(2);
+  resume.take({ op: "ack", ref });
+  event(2, { replay: ref });
+  resume.take({ op: "gap", since: "l-1-5" });
+  for (const number of [5, 7]) event(number, { snapshot: true });
+  resume.take({ op: "live", cursor: "l-1-7" });
+  for (const number of [3, 5]) event(number, { replay: ref });
+  assert.deepEqual(got, { one: ["gap", 5, 7], two: [2, "gap", 5, 7] });
+  // Its own values have not come, and were perhaps more than those.
+  resume.cut();
+  while (resume.next(3).since !== "l-1-5") { resume.take({ op: "ack", ref: 3 }); resume.take({ op: "live", ref: 3, cursor: "l-1-7" }); }
+  resume.take({ op: "ack", ref: 3 });
+  for (const number of [7, 8]) event(number, { replay: 3 });
+  assert.deepEqual(got.two, [2, "gap", 5, 7, 7, 8]);
+});
+
+test("R10 the values that others have again are nobody's who goes on from a place, unless a gap was told there", () => {
+  const resume = new Resume();
+  const got = { one: [], two: [] };
+  const add = (name, at) => resume.add({ pattern: "a", begin: { snapshot: true }, at, hand: ({ data }) => got[name].push(data), gap: () => got[name].push("gap"), live() {}, refused() {} });
+  const event = (number, more) => resume.take({ op: "event", topic: "a", id: `l-1-${number}`, data: number, ...more });
+  add("one");
+  const first = resume.next(1);
+  resume.take({ op: "ack", ref: first.ref });
+  resume.take({ op: "live", ref: first.ref, cursor: "l-1-5" });
+  // Its request comes to the broker behind the gap, and before the values that follow that.
+  add("two", "l-1-4");
+  const { ref } = resume.next(2);
+  resume.take({ op: "gap", since: "l-1-5" });
+  resume.take({ op: "ack", ref });
+  event(7, { snapshot: true });
+  for (const number of [5, 6, 7]) event(number, { replay: ref });
+  resume.take({ op: "live", cursor: "l-1-7" });
+  resume.take({ op: "live", ref, cursor: "l-1-7" });
+  assert.deepEqual(got, { one: ["gap", 7], two: [5, 6, 7] });
+});
+
+test("R10 who begins amid a gap may have the values of who is live already, and then all of its own", () => {
+  const script = [];
+  const life = new Life({ may: () => false, below: () => 0, one: () => script.shift() });
+  const subscribe = (...wanted) => { script.push(...wanted); life.subscribe(); };
+  const publish = (how) => { life.world.clock += 1; life.published.push({ ...life.broker.publish("c", how), at: life.clock, log: life.broker.name, isGone: how?.lost }); };
+  for (let n = 0; n < 3; n++) publish();
+  subscribe("c", { last: 2 });
+  life.settle();
+  subscribe(">", { last: 2 });
+  life.speak();
+  life.link.ask(life.requests.shift());
+  for (let n = 0; n < 2; n++) life.link.step(life.link.catchups[0]);
+  publish({ lost: true });
+  life.settle();
+  assert.deepEqual(life.records[1].got.map(({ data }) => data), ["c/2", "c/3", "c/3", "c/4", "c/3", "c/4"]);
+  check(life);
+});
+
+test("R27 the model sends no value that was read before a gap behind it, as a broker does not", () => {
+  const broker = new ModelBroker();
+  for (let n = 0; n < 3; n++) broker.publish("c");
+  broker.publish("a.x");
+  const session = broker.connect();
+  session.ask({ op: "subscribe", ref: 1, topics: [">"], last: 2 });
+  session.step(session.catchups[0]);
+  broker.publish("c", { lost: true, named: true });
+  while (session.catchups.length) session.step(session.catchups[0]);
+  const told = session.out.map((text) => JSON.parse(text)).map(({ op, data }) => data ?? op);
+  assert.deepEqual(told, ["ack", "c/2", "gap", "a.x/4", "c/3", "c/5", "live"]);
 });
 
 test("R10 who wants more values than another's request asks for begins anew behind a gap, and is told so of all its topics", () => {
