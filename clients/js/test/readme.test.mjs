@@ -118,9 +118,9 @@ test("R25 the README's schema works as printed, and says what is let through to 
   await eventually(async () => {
     await publish(broker, "orders.7", { total: "seven" });
     await publish(broker, "orders.7", { total: 7 });
-    return program.printed().includes("7\n");
+    // What is printed and what went wrong come by different ways, in any order.
+    return program.printed().includes("7\n") && /^Error: orders\.7 has other data: total: /m.test(program.printed());
   });
-  assert.match(program.printed(), /^Error: orders\.7 has other data: total: /m);
   assert.doesNotMatch(program.printed(), /^seven$/m);
   await compiles(t, `${blockWith("z.object")}
     fanfare.subscribe("orders.7", ({ data: { total } }) => total.toFixed());
