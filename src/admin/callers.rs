@@ -14,7 +14,7 @@ use crate::model::{Code, Problem, Timestamp, Topic};
 /// `GET /v1/caller`: who asks, what that is worth, and on `topic` if one is given.
 pub async fn read_caller(access: Access, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let query = Query::parse(request.query_string(), &["topic"])?;
-    let topic = query.one_filled("topic")?.map(Topic::parse).transpose()?;
+    let topic = query.one("topic")?.map(Topic::parse).transpose()?;
     let mut told = shown(&access);
     told["open"] = access.is_of_open_broker().into();
     told["version"] = env!("CARGO_PKG_VERSION").into();

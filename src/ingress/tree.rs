@@ -83,7 +83,7 @@ pub async fn read_tree(
     auth: web::Data<Auth>,
 ) -> Result<HttpResponse, Problem> {
     let query = Query::parse(request.query_string(), &["under", "find", "limit", "after"])?;
-    let under = query.one_filled("under")?.map(Topic::parse).transpose()?;
+    let under = query.one("under")?.map(Topic::parse).transpose()?;
     let find = query.one_filled("find")?.unwrap_or_default().to_ascii_lowercase();
     let limit = PageSize::of(&query)?.items();
     let after = query.topic("after")?;
