@@ -28,7 +28,8 @@ fn rule(config: &mut Config, pattern: &str, change: impl FnOnce(&mut Rule)) {
 async fn tree(server: &TestServer, under: &str, limit: usize) -> Vec<Value> {
     let (mut branches, mut after) = (Vec::new(), String::new());
     loop {
-        let path = format!("/v1/topic-tree?under={under}&limit={limit}{after}");
+        let under = if under.is_empty() { String::new() } else { format!("under={under}&") };
+        let path = format!("/v1/topic-tree?{under}limit={limit}{after}");
         let page = json_of(server.get(&path)).await;
         let found = page["branches"].as_array().expect("a list");
         assert!(found.len() <= limit);
