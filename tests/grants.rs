@@ -99,6 +99,14 @@ async fn what_a_token_does_not_grant_by_name_is_not_added() {
     // Again in the place of what was, and not beside it.
     assert_eq!(said(&mut ada, 3, json!(["eu.a", "eu.b"]), &eu).await, "ack");
     assert_eq!(said(&mut ada, 4, json!(["eu.c", "eu.d"]), &eu).await, "too_many");
+    // What is refused adds nothing.
+    ada.send(json!({ "op": "unsubscribe", "ref": 5, "topics": ["eu.a", "eu.b"] })).await;
+    ada.send(json!({ "op": "subscribe", "ref": 6, "topics": ["own.a", "own.b", "own.c"] })).await;
+    ada.until("live").await;
+    assert_eq!(said(&mut ada, 7, json!(["eu.e"]), &eu).await, "too_many");
+    ada.send(json!({ "op": "unsubscribe", "ref": 8, "topics": ["own.a"] })).await;
+    ada.send(json!({ "op": "subscribe", "ref": 9, "topics": ["eu.e"] })).await;
+    assert_eq!(ada.until("error").await["code"], "forbidden");
     let body = json!({ "topics": ["eu.a"], "token": eu });
     let stream = server.post("/v1/sse").bearer_auth(API_KEY).json(&body);
     assert_eq!(support::problem(stream).await, (400, "bad_request".to_owned()), "streams have one");

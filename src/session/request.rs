@@ -68,7 +68,7 @@ impl Requester {
     async fn prove(self, reference: Option<u64>, mut subscribe: Subscribe) {
         let Some(Token(token)) = subscribe.proof.take() else { return };
         let proven = match self.house.auth.identify(Some(&token)).await {
-            Ok(caller) => self.with(|receiver| receiver.prove(caller, &subscribe.patterns)),
+            Ok(caller) => self.with(|receiver| receiver.prove(caller, &subscribe)),
             Err(problem) => Some(Err(problem)),
         };
         match proven {

@@ -34,27 +34,31 @@ impl Receiver {
         Ok(())
     }
 
-    /// Adds to its rights what a token grants of these topics.
-    pub fn prove(&mut self, caller: Caller, patterns: &[Pattern]) -> Result<(), Problem> {
+    /// Adds to its rights what a token grants of the topics of a subscribe, where that may be done then.
+    pub fn prove(&mut self, caller: Caller, subscribe: &Subscribe) -> Result<(), Problem> {
         let Caller::User(user) = caller else {
             let detail = "`token` beside `topics` is a token, which names its user";
             return Err(Problem::new(Code::BadRequest, detail));
         };
-        let topics: Option<Vec<_>> = patterns.iter().map(Pattern::as_topic).collect();
+        let topics: Option<Vec<_>> = subscribe.patterns.iter().map(Pattern::as_topic).collect();
         let topics = topics.ok_or_else(|| {
             let detail = "`token` beside `topics` adds topics by name, without wildcards";
             Problem::new(Code::BadRequest, detail)
         })?;
         let House { auth, limits, .. } = &*self.house;
-        let access = self.intake.access();
-        let access = access.with(auth.grant(access, *user, topics)?);
+        let before = self.intake.access().clone();
+        let access = before.with(auth.grant(&before, *user, topics)?);
         let max = limits.subscriptions;
         if access.granted_topics() > max {
             let detail = format!("tokens add more than {max} topics (limits.subscriptions)");
             return Err(Problem::new(Code::TooMany, detail));
         }
         self.intake.set_access(access);
-        Ok(())
+        let checked = self.check(subscribe);
+        if checked.is_err() {
+            self.intake.set_access(before);
+        }
+        checked
     }
 
     /// By what a repeat of an event is known that the client gives a key.
