@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::auth::{Access, Auth};
 use crate::body::Sending;
-use crate::broker::BrokerHandle;
+use crate::broker::{BrokerHandle, Order};
 use crate::config::Limits;
 use crate::http::Query;
 use crate::model::{Audience, Code, Problem};
@@ -29,10 +29,10 @@ pub async fn command(
     }
     auth.still_may(&access, Access::require_admin)?;
     // As it came: each node reads it by its own limits.
-    let text = String::from_utf8_lossy(&body).into_owned();
+    let words = String::from_utf8_lossy(&body).into_owned();
     drop(body);
     let is_one = matches!(audience, Audience::Session(_));
-    let obeyed = broker.command(audience, text).await?;
+    let obeyed = broker.command(Order { audience, words }).await?;
     let (silent, all) = (obeyed.silent, obeyed.all);
     if is_one && all.done + all.refused == 0 {
         obeyed.whole()?;

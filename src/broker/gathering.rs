@@ -11,11 +11,11 @@ use futures_util::future::join;
 use super::fanout::Asked;
 use super::tickets::Tickets;
 use super::{
-    Answer, Answers, Attending, BrokerHandle, Obedience, Overhear, Overheard, Question, Range,
-    Ranking, RoomVersion, SessionInfo, SessionView,
+    Answer, Answers, Attending, BrokerHandle, Obedience, Order, Overhear, Overheard, Question,
+    Range, Ranking, RoomVersion, SessionInfo, SessionView,
 };
 use crate::history::{ListTopics, TopicSummary};
-use crate::model::{Audience, Code, Pattern, Present, Problem, Revocation, Topic};
+use crate::model::{Code, Pattern, Present, Problem, Revocation, Topic};
 
 /// What all nodes together answer.
 #[derive(Debug)]
@@ -201,14 +201,9 @@ impl BrokerHandle {
         self.gather(Question::EndUser(user)).await?.map(Answer::into_ended).whole()
     }
 
-    /// Has sessions of every node do what `command` says in the words of the wire.
-    pub async fn command(
-        &self,
-        audience: Audience,
-        command: String,
-    ) -> Result<Gathered<Obedience>, Problem> {
-        let question = Question::Command(audience, command);
-        Ok(self.gather(question).await?.map(Answer::into_obedience))
+    /// Has sessions of every node do something.
+    pub async fn command(&self, order: Order) -> Result<Gathered<Obedience>, Problem> {
+        Ok(self.gather(Question::Command(order)).await?.map(Answer::into_obedience))
     }
 
     /// Has the session hear what its client says over another request, on whatever node it is.

@@ -53,7 +53,7 @@ pub use self::keys::{BarrierId, SessionKey};
 pub use self::listing::{Range, Rank, Ranking, Sort};
 pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
-pub use self::orders::{Commanded, Obedience, Overhear, Overheard};
+pub use self::orders::{Commanded, Obedience, Order, Overhear, Overheard};
 use self::outlook::Outlook;
 pub use self::past::SAID_BY_NODE;
 pub use self::questions::{Answer, Answers, NoRelay, Question, Relay};

@@ -5,7 +5,7 @@ use std::iter::Sum;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Close, Pattern};
+use crate::model::{Audience, Close, Pattern};
 
 /// What becomes of a command.
 #[derive(Debug)]
@@ -29,6 +29,21 @@ pub enum Overheard {
     Busy,
     /// There is no session that knows the secret.
     Nobody,
+}
+
+/// What sessions are to do.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Order {
+    /// Which sessions.
+    pub audience: Audience,
+    /// What, in the words of the wire. Never logged: there may be a token in it.
+    pub words: String,
+}
+
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order").field("audience", &self.audience).finish_non_exhaustive()
+    }
 }
 
 /// What the client of a session says over another request.

@@ -9,10 +9,10 @@ use std::future::ready;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::orders::{Obedience, Overhear, Overheard};
+use super::orders::{Obedience, Order, Overhear, Overheard};
 use super::{Attending, Range, Ranking, RoomVersion, SessionInfo, SessionView};
 use crate::history::ListTopics;
-use crate::model::{Audience, Event, Pattern, Present, Problem, Revocation, Topic};
+use crate::model::{Event, Pattern, Present, Problem, Revocation, Topic};
 
 /// The way to the other nodes.
 pub trait Relay: Send + Sync {
@@ -80,7 +80,7 @@ pub enum Question {
     /// Give me what was left for this ticket.
     Redeem(String),
     /// Have these sessions do this. (Nodes of earlier releases don't know it, and are silent.)
-    Command(Audience, String),
+    Command(Order),
     /// Hear what the client of a session says, who knows its secret. (Likewise.)
     Overhear(Overhear),
 }

@@ -190,7 +190,7 @@ fn changes_something(question: &Question) -> bool {
         Question::EndSession(_)
         | Question::EndUser(_)
         | Question::EndRevoked(_)
-        | Question::Command(..)
+        | Question::Command(_)
         | Question::Overhear(_)
         | Question::Redeem(_) => true,
         Question::Count(_)

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::orders::{Commanded, Obedience, Overhear, Overheard};
+use super::super::orders::{Commanded, Obedience, Order, Overhear, Overheard};
 use super::super::subscriber::{Strain, Subscriber};
 use super::super::{Answer, Question, SessionInfo, SessionKey, SessionView, Sort};
 use super::{Entry, Worker};
@@ -47,9 +47,7 @@ impl<S: Subscriber> Worker<S> {
                 self.recheck_all_rights();
                 ended
             }
-            Question::Command(audience, command) => {
-                Answer::Commanded(self.command(audience, command))
-            }
+            Question::Command(order) => Answer::Commanded(self.command(order)),
             Question::Overhear(letter) => Answer::Overheard(self.overhear(letter)),
             Question::CountUsers(topic, users) => Answer::Counts(self.count_users(topic, users)),
             Question::Redeem(_) => Answer::Redeemed(None),
@@ -105,7 +103,7 @@ impl<S: Subscriber> Worker<S> {
         }
     }
 
-    fn command(&mut self, audience: &Audience, command: &str) -> Obedience {
+    fn command(&mut self, Order { audience, words }: &Order) -> Obedience {
         let keys = self.keys_of(|info| match audience {
             Audience::Session(id) => *info.id == **id,
             Audience::User(user) => info.user() == Some(user),
@@ -113,7 +111,7 @@ impl<S: Subscriber> Worker<S> {
         });
         let mut obedience = Obedience::default();
         for key in keys {
-            let Some(commanded) = self.with(key, |subscriber| subscriber.command(command)) else {
+            let Some(commanded) = self.with(key, |subscriber| subscriber.command(words)) else {
                 continue;
             };
             match commanded {
