@@ -116,7 +116,7 @@ impl Module {
 
     fn prepare(&self) -> (Packed, EntityTag) {
         let text = match self.content_type {
-            JAVASCRIPT => with_short_names(&with_long_lines(&joined(self.sources))),
+            JAVASCRIPT => compact(&joined(self.sources)),
             _ => self.sources.concat(),
         };
         let mut of_text = [0; 32];
@@ -124,6 +124,16 @@ impl Module {
         let tag = EntityTag::of(&of_text);
         (Packed::new(Cow::Owned(text)), tag)
     }
+}
+
+/// A script in fewer bytes, whose comments are gone already.
+fn compact(script: &str) -> String {
+    with_short_names(&with_long_lines(script))
+}
+
+/// A module in fewer bytes: what it imports and exports keeps its names.
+pub(super) fn compact_module(source: &str) -> String {
+    compact(&without_comments(source))
 }
 
 /// Modules as one: those before the last are no modules any more, and nobody imports them.
@@ -159,12 +169,20 @@ pub(super) fn lines_of_code(source: &str) -> impl Iterator<Item = &str> {
     source.lines().filter(is_code).map(str::trim_start)
 }
 
+/// What a letter of a script stands in, if it is no code of the line itself.
+enum Within {
+    /// A text, up to this quotation mark.
+    Text(char),
+    /// What is put into a template, `${…}`: code, with so many braces open.
+    Hole(usize),
+}
+
 /// A line without the spaces beside punctuation, but in texts. A line with a slash outside of them may have a regular expression or
 /// a comment, and stays as it is.
 fn tight(line: &str) -> String {
     const PUNCTUATION: &[u8] = b"=?:,;{}()&|<>*+-[]";
-    let mut quote = None;
-    let mut is_escaped = false;
+    let mut within: Vec<Within> = Vec::new();
+    let (mut is_escaped, mut is_after_dollar) = (false, false);
     let mut tight = String::with_capacity(line.len());
     let bytes = line.as_bytes();
     let byte_at = |at: Option<usize>| at.and_then(|at| bytes.get(at)).copied().unwrap_or(b'a');
@@ -175,21 +193,25 @@ fn tight(line: &str) -> String {
             && !beside.iter().all(|byte| b"+-".contains(byte))
     };
     for (at, letter) in line.char_indices() {
-        match quote {
-            Some(end) => {
-                if letter == end && !is_escaped {
-                    quote = None;
-                }
-                is_escaped = letter == '\\' && !is_escaped;
-            }
-            None if letter == '/' => return line.to_owned(),
-            None if matches!(letter, '"' | '`' | '\'') => quote = Some(letter),
-            None if letter == ' ' && is_nothing(at) => continue,
-            None => {}
+        let was_escaped = is_escaped;
+        match (within.last_mut(), letter) {
+            (Some(Within::Text(_)), _) if is_escaped => is_escaped = false,
+            (Some(Within::Text(_)), '\\') => is_escaped = true,
+            (Some(Within::Text(end)), _) if letter == *end => _ = within.pop(),
+            (Some(Within::Text('`')), '{') if is_after_dollar => within.push(Within::Hole(0)),
+            (Some(Within::Text(_)), _) => {}
+            (_, '/') => return line.to_owned(),
+            (_, '"' | '`' | '\'') => within.push(Within::Text(letter)),
+            (_, ' ') if is_nothing(at) => continue,
+            (Some(Within::Hole(open)), '{') => *open = open.saturating_add(1),
+            (Some(Within::Hole(0)), '}') => _ = within.pop(),
+            (Some(Within::Hole(open)), '}') => *open = open.saturating_sub(1),
+            _ => {}
         }
+        is_after_dollar = letter == '$' && !was_escaped;
         tight.push(letter);
     }
-    if quote.is_some() { line.to_owned() } else { tight }
+    if within.is_empty() { tight } else { line.to_owned() }
 }
 
 /// A script without the ends of lines that mean nothing, and with `let` for `const`, which is shorter and no different to who reads what
@@ -284,6 +306,8 @@ mod tests {
         assert_eq!(tight("a = `b : ${c}` + \" , \\\" = \";"), "a=`b : ${c}`+\" , \\\" = \";");
         assert_eq!(tight("a = b / c"), "a = b / c");
         assert_eq!(tight("a = /x : y/.test(b)"), "a = /x : y/.test(b)");
+        assert_eq!(tight("a = `b : ${c ? `, ${d}` : { e }} ; `"), "a=`b : ${c?`, ${d}`:{e}} ; `");
+        assert_eq!(tight("a = `\\${ : , }` + b"), "a=`\\${ : , }`+b");
         assert_eq!(tight("a - -b + +c++ + d * [e]"), "a- -b+ +c++ +d*[e]");
     }
 

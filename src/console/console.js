@@ -241,6 +241,7 @@ class App {
     }
     this.#screen?.close?.();
     const screen = this.#screen = { title: "", view: () => h("p", { class: "empty" }, "…") };
+    byId("screen").ariaBusy = true;
     try {
       const { open } = await import(`./console/${name}.js`);
       if (screen !== this.#screen) return;
@@ -250,6 +251,7 @@ class App {
       screen.view = () => h("p", { class: "empty" }, `This screen can't be shown: ${error.message}. `, h("button", { class: "button", type: "button", onclick: () => location.reload() }, "Load the page anew"));
     }
     byId("screen").replaceChildren();
+    byId("screen").ariaBusy = false;
     this.#draw();
     document.title = `${this.#screen.title || name} · Fanfare console`;
     if (isMove) byId("screen").querySelector("h1")?.focus();

@@ -4,6 +4,8 @@ import { element, h } from "./dom.js";
 import { ago, timeOfDay } from "./words.js";
 
 export const MAX_ROWS = 500;
+// Style and layout of more take longer than a frame may be blocked.
+const ROWS_A_FRAME = 150;
 const LONG_DATA = 160;
 const OLDER_EVENTS = 100;
 
@@ -185,9 +187,9 @@ export class EventTable {
     this.isScheduled = false;
     const begun = performance.now();
     if (!this.paused && this.waiting.length) {
-      const newest = this.waiting.slice(-MAX_ROWS);
-      this.waiting = [];
-      const rows = newest.map((item) => this.#row(item, newest.length <= 20));
+      this.waiting = this.waiting.slice(-MAX_ROWS);
+      const areFew = this.waiting.length <= 20;
+      const rows = this.waiting.splice(0, ROWS_A_FRAME).map((item) => this.#row(item, areFew));
       const box = this.body.closest(".table-scroll");
       const follows = this.isOldestFirst && box && box.scrollTop + box.clientHeight > box.scrollHeight - 40;
       if (this.isOldestFirst) this.body.append(...rows);
@@ -197,7 +199,10 @@ export class EventTable {
     }
     this.onDrawn();
     // A new task begins after layout and paint, so that they count too.
-    setTimeout(() => { this.restUntil = performance.now() + 3 * (performance.now() - begun); });
+    setTimeout(() => {
+      this.restUntil = performance.now() + 3 * (performance.now() - begun);
+      if (this.waiting.length && !this.paused) this.#schedule();
+    });
   }
 
   #row({ event, frameText, marker, kind }, fresh) {

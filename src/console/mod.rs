@@ -91,15 +91,22 @@ impl Asset {
         self.served.get_or_init(|| self.prepare()).answer(headers, &mut answer)
     }
 
-    /// What the console loads goes without its comments and its indentation, which nobody reads there.
+    /// What the console loads goes without what nobody reads there: comments, indentation, long private names.
     fn prepare(&self) -> Packed {
         Packed::new(match self.content_type {
-            JAVASCRIPT | CSS if self.path.starts_with("/console") => {
+            JAVASCRIPT if self.is_of_the_console() => {
+                Cow::Owned(client::compact_module(self.source))
+            }
+            CSS if self.is_of_the_console() => {
                 let lines = client::lines_of_code(self.source);
                 Cow::Owned(lines.flat_map(|line| [line, "\n"]).collect())
             }
             _ => Cow::Borrowed(self.source),
         })
+    }
+
+    fn is_of_the_console(&self) -> bool {
+        self.path.starts_with("/console")
     }
 }
 

@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { createServer as createTcpServer, connect } from "node:net";
 import { after, before, test } from "node:test";
-import { eventually, eventuallyIn, freePort, launchBrowser, openPage, publish, startBroker, startProxy, stopProcess } from "./harness.mjs";
+import { collectPrinted, eventually, eventuallyIn, freePort, launchBrowser, openPage, publish, startBroker, startProxy, stopProcess } from "./harness.mjs";
 
 const options = { timeout: 90_000 };
 let browser;
@@ -50,7 +50,7 @@ for (const name of ["README.md", "clients/js/README.md"]) {
     const broker = await startBroker(t);
     const printed = [];
     const { page, complaints } = await openPage(t, browser, "about:blank");
-    page.on("console", async (message) => printed.push(await Promise.all(message.args().map((each) => each.jsonValue()))));
+    collectPrinted(page, printed);
     await page.goto(await startPages(t, await firstExample(name, broker)));
     await eventually(() => printed.length > 0);
     assert.deepEqual(printed, [["demo.first", { hello: "world" }]]);
@@ -66,7 +66,7 @@ test("the lines of README.md that need no library work as printed", options, asy
   const [, lines] = /```js\n(new WebSocket[^]*?)```/.exec(text);
   const printed = [];
   const { page, complaints } = await openPage(t, browser, "about:blank");
-  page.on("console", async (message) => printed.push(await Promise.all(message.args().map((each) => each.jsonValue()))));
+  collectPrinted(page, printed);
   await page.goto(await startPages(t, `<script>${lines.replaceAll("127.0.0.1:8080", new URL(broker.url).host)}</script>`));
   await eventually(async () => {
     await publish(broker.url, "demo.first", { hello: "world" });

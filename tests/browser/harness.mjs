@@ -358,6 +358,15 @@ export function launchBrowser() {
   });
 }
 
+/** Adds to `printed` what each call of the page's `console.log` and the like is given, as values. */
+export function collectPrinted(page, printed) {
+  page.on("console", async (message) => {
+    // A page that is closed meanwhile has printed nothing that anybody waits for.
+    const values = await Promise.all(message.args().map((each) => each.jsonValue())).catch(() => undefined);
+    if (values) printed.push(values);
+  });
+}
+
 /**
  * A page in a context of its own, which ends with the test. `complaints` fills with uncaught
  * errors, console errors and violations of the page's content security policy; `hosts` with every

@@ -47,7 +47,7 @@ async function faults(page) {
 /** Goes to a screen, whatever was there before. */
 async function goTo(page, screen) {
   await page.evaluate((hash) => { location.hash = hash; }, `#/${screen}`);
-  await eventuallyIn(page, (name) => document.querySelector(".screens [aria-current]")?.hash === `#/${name}` && document.querySelector("#screen h1"), screen.split("/")[0]);
+  await eventuallyIn(page, (name) => document.querySelector(".screens [aria-current]")?.hash === `#/${name}` && document.querySelector("#screen h1") && document.querySelector("#screen").ariaBusy !== "true", screen.split("/")[0]);
 }
 
 /** From here on, the longest task of the page in milliseconds of its thread: what others do on this machine does not count. */

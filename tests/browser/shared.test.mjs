@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
-import { eventually, eventuallyIn, freePort, launchBrowser, publish, startBroker, startProxy, stopProcess } from "./harness.mjs";
+import { collectPrinted, eventually, eventuallyIn, freePort, launchBrowser, publish, startBroker, startProxy, stopProcess } from "./harness.mjs";
 
 const options = { timeout: 90_000 };
 let browser;
@@ -268,7 +268,7 @@ test("R28 what the README prints of shared works as printed", options, async (t)
   const printed = [[], []];
   for (const list of printed) {
     const page = await context.newPage();
-    page.on("console", async (message) => list.push(await Promise.all(message.args().map((each) => each.jsonValue()))));
+    collectPrinted(page, list);
     await page.goto(`http://localhost:${server.address().port}/`);
   }
   await eventually(async () => (await sessions(broker)).length === 1);
