@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::print::may_colour;
 use super::reload::Watch;
 use super::signals::Signals;
 use super::{Failure, open_files};
@@ -93,7 +94,7 @@ fn start_log(log: &Log) {
         .with_writer(|| &*STANDARD_ERROR)
         // It would write of them by itself, and panic where it can't.
         .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal() && may_colour());
     // Refused only where a log was started before, which then goes on.
     _ = match log.format {
         LogFormat::Text => lines.finish().with(NoteTroubles).try_init(),
@@ -146,7 +147,7 @@ fn greeting(addresses: Addresses, config: &Config, file: Option<&Path>) -> Strin
 }
 
 /// The address to write into a link: one that stands for all addresses can't be visited.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
