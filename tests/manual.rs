@@ -159,6 +159,10 @@ fn a_package_has_everything_where_a_system_looks_for_it() {
         let script = fs::read_to_string(share.join(file)).expect(file);
         assert!(script.starts_with(begin), "{file}: {script}");
     }
+    let unit = package.path().join("usr/lib/systemd/system/fanfare.service");
+    let unit = fs::read_to_string(unit).expect("a unit");
+    assert!(unit.contains("\nExecStart=/usr/bin/fanfare serve\n"), "{unit}");
+    assert!(package.path().join("usr/lib/sysusers.d/fanfare.conf").exists());
     let version = Command::new(package.path().join("usr/bin/fanfare")).arg("--version").output();
     assert!(version.expect("it runs").status.success());
 }

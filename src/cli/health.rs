@@ -3,6 +3,7 @@
 //! A container's health check is one: there is no shell in the image, nor any other client. Which address to ask it knows
 //! from the same configuration as the broker.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -85,7 +86,7 @@ fn address(config: &Config) -> Result<String, Failure> {
 }
 
 async fn ask(remote: &Remote, path: &str) -> Result<Answer, Failure> {
-    let failed = |why: &dyn std::fmt::Display| Failure::Failed(format!("{}: {why}", remote.url()));
+    let failed = |why: &dyn Display| Failure::Failed(format!("{}: {why}", remote.url()));
     let head = remote.head(remote.get(path).send()).await.map_err(|why| failed(&why))?;
     head.whole(MAX_BYTES).await.map_err(|why| failed(&why))
 }
