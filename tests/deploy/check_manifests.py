@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BROKER = os.environ["FANFARE_BIN"]
 MANIFESTS = sorted((ROOT / "deploy/kubernetes").glob("*.yaml"))
 assert [file.name for file in MANIFESTS] == ["cluster.yaml", "single.yaml"]
-# The oldest release whose schemas are at hand, and the newest.
-RELEASES = ["1.25", "1.37"]
+# The oldest release that they are for, and the newest whose schemas are at hand.
+RELEASES = ["1.31", "1.37"]
 
 
 def documents(manifest):
