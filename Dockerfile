@@ -20,4 +20,8 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8080
 STOPSIGNAL SIGTERM
+# Whether it is alive, which is what a supervisor may restart it for; --ready asks whether it can do its job, too. It goes by
+# the same variables and file as the broker, so configure by these and not by arguments. With TLS and without
+# FANFARE_SERVER_INTERNAL_LISTEN, set another check: /fanfare health --url https://NAME.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 CMD ["/fanfare", "health"]
 ENTRYPOINT ["/fanfare"]

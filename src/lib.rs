@@ -23,6 +23,7 @@ pub mod protocol; // 5. bytes to meaning and back: native JSON, CBOR, SSE
 pub mod cluster; // the other nodes, and what is asked of their sessions
 pub mod notices; // what the broker says about itself, and webhooks
 pub mod vitals; // how this node is, said once a second
+pub mod supervisor; // what started us, told when we serve, and that we live
 pub mod admin; // sessions, presence, tickets, revocations, health, metrics
 pub mod console; // the embedded pages
 pub mod model; // the words: Topic, Pattern, Event, Cursor, Close, Problem

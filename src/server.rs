@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use actix_web::dev;
 use futures_util::future::LocalBoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -57,6 +57,7 @@ use crate::metrics::{Metrics, Webhooks};
 use crate::notices::Notices;
 use crate::protocol::{PROTOCOLS, Protocols};
 use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, Stumbles};
+use crate::supervisor::Beat;
 use crate::vitals::Vitals;
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
@@ -75,6 +76,7 @@ pub struct Server {
     history: Arc<dyn History>,
     metrics: Arc<Metrics>,
     services: Vec<Service>,
+    beats: watch::Receiver<Beat>,
     revocations_known: oneshot::Receiver<()>,
     permits: Permits,
     patience: Patience,
@@ -206,6 +208,7 @@ impl Server {
         let count = sockets.clone();
         let count = Box::new(move || count.open());
         let vitals = Vitals::new(broker.clone(), auth.clone(), metrics.clone(), &config, count);
+        let beats = vitals.beats();
         services.push(Box::pin(vitals.run()));
         let parts = Parts {
             auth: auth.clone(),
@@ -242,6 +245,7 @@ impl Server {
             history,
             metrics,
             services,
+            beats,
             revocations_known,
             permits,
             patience,
@@ -268,6 +272,11 @@ impl Server {
     /// The broker behind it.
     pub fn broker(&self) -> BrokerHandle {
         self.broker.clone()
+    }
+
+    /// That it lives, once a second from when it serves.
+    pub fn beats(&self) -> watch::Receiver<Beat> {
+        self.beats.clone()
     }
 
     /// What may be replaced while it serves.

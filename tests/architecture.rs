@@ -37,7 +37,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "ingress",
         &["auth", "body", "broker", "config", "history", "http", "metrics", "model", "protocol"],
     ),
-    ("vitals", &["auth", "broker", "config", "history", "metrics", "model"]),
+    ("supervisor", &[]),
+    ("vitals", &["auth", "broker", "config", "history", "metrics", "model", "supervisor"]),
     ("notices", &["auth", "broker", "clock", "config", "history", "metrics", "model", "trust"]),
     (
         "admin",

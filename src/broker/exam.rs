@@ -25,6 +25,8 @@ pub struct Slow {
 /// How all sessions of a worker, or of a node, keep up.
 #[derive(Debug, Clone, Default)]
 pub struct Examined {
+    /// How many workers have answered.
+    pub workers: usize,
     /// What waits for all of them, in bytes.
     pub queued_bytes: u64,
     /// Those for which most waits, most first; none for which nothing does.
@@ -34,6 +36,7 @@ pub struct Examined {
 impl Examined {
     /// How the sessions of both keep up.
     pub(super) fn and(mut self, other: Self) -> Self {
+        self.workers += other.workers;
         self.queued_bytes += other.queued_bytes;
         self.slowest.extend(other.slowest);
         self.slowest.sort_by_key(|slow| Reverse(slow.strain.queued_bytes));

@@ -1,15 +1,19 @@
 //! The command line: what each command takes, and how it ends.
 //!
-//! `serve` is the broker itself; `check` looks at its configuration; `backup` copies its history; `token` makes keys and tokens;
+//! `serve` is the broker itself; `check` looks at its configuration; `health` asks how it is; `backup` copies its history; `token` makes keys and tokens;
 //! `publish`, `subscribe`, `history` and `top` are clients, for scripts and for trying things out; `bench` is many of
-//! them. Standard output is for results, standard error for everything said about them. Exit codes:
-//! 0 done, or nobody reads the results any more; 1 failed; 2 wrong usage or configuration.
+//! them; `completion` and `man` are for who packages it. Standard output is for results, standard error for everything
+//! said about them. Exit codes: 0 done, or nobody reads the results any more; 1 failed; 2 wrong usage or configuration.
 
 mod backoff;
 mod backup;
 pub mod bench;
 mod check;
+mod completion;
+mod exit_codes;
+mod health;
 mod history;
+mod man;
 mod open_files;
 mod print;
 mod publish;
@@ -27,8 +31,9 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::exit_codes::{EXIT_CODES, ExitCodes};
 use self::print::{note, print};
 use crate::config::{ConfigError, Sources};
 use crate::lines::STANDARD_ERROR;
@@ -40,17 +45,20 @@ Examples:
   fanfare --set limits.connections=50000 --set log.format=json
   fanfare check --config fanfare.toml             look at a configuration
   fanfare check --url https://push.example        look at a running broker, from outside
+  fanfare health --ready                          ask whether the broker can do its job
   fanfare backup --to copy.db                     copy the history, also while it serves
   fanfare token key                               make an API key
   fanfare publish demo '{\"hello\":\"world\"}'        publish an event
   fanfare subscribe 'demo.>'                      print events as they come
   fanfare history 'demo.>'                        print those that are kept, newest first
   fanfare top                                     show how all nodes are, once a second
+  source <(fanfare completion bash)               complete commands and flags in this shell
 
 Every key of the configuration can also be set in the environment, as
 FANFARE_<SECTION>_<KEY>: FANFARE_SERVER_LISTEN=127.0.0.1:9000.
 
-Exit codes: 0 done, or whoever read the output has left; 1 failed; 2 wrong usage or configuration.";
+Colours are left out where NO_COLOR is set. Where whoever read the output has left, that is an end
+like any other, with 0.";
 
 /// Fanfare, a live-updates broker for dashboards.
 #[derive(Debug, Parser)]
@@ -68,6 +76,8 @@ enum Command {
     Serve(ConfigArgs),
     /// Look at the configuration without serving, or (--url) at a running broker as its clients see it
     Check(Box<check::Args>),
+    /// Ask whether the broker of this configuration is well: for health checks
+    Health(health::Args),
     /// Copy the history, while the broker runs or stands still
     Backup(backup::Args),
     /// Make API keys and tokens, and explain tokens
@@ -82,6 +92,10 @@ enum Command {
     Top(top::Args),
     /// Measure how fast a broker is
     Bench(Box<bench::Args>),
+    /// Print what a shell needs to complete this command line
+    Completion(completion::Args),
+    /// Print the manual, or write it as pages for man
+    Man(man::Args),
 }
 
 /// Where the configuration comes from.
@@ -118,8 +132,7 @@ impl ConfigArgs {
         if self.is_absent() {
             return Ok(());
         }
-        let reason =
-            "--config, --set and --listen are for `serve`, `check`, `backup` and `token` alone";
+        let reason = "--config, --set and --listen are for `serve`, `check`, `health`, `backup` and `token` alone";
         Err(Failure::Usage(reason.to_owned()))
     }
 
@@ -161,7 +174,8 @@ pub fn run() -> ExitCode {
 /// returns, if anyone takes it.
 pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let _last_words = LastWords;
-    let Cli { config, command } = match Cli::try_parse_from(arguments) {
+    let parsed = command().try_get_matches_from(arguments);
+    let Cli { config, command } = match parsed.and_then(|given| Cli::from_arg_matches(&given)) {
         Ok(cli) => cli,
         Err(answer) => return answered(&answer),
     };
@@ -169,6 +183,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         None => serve::run(config.sources()),
         Some(Command::Serve(args)) => serve::run(args.over(config).sources()),
         Some(Command::Check(args)) => check::run(*args, config),
+        Some(Command::Health(args)) => health::run(args, config),
         Some(Command::Backup(args)) => backup::run(args, config),
         Some(Command::Token(args)) => token::run(args, config),
         Some(Command::Publish(args)) => config.absent().and_then(|()| publish::run(args)),
@@ -176,7 +191,21 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::History(args)) => config.absent().and_then(|()| history::run(args)),
         Some(Command::Top(args)) => config.absent().and_then(|()| top::run(args)),
         Some(Command::Bench(args)) => config.absent().and_then(|()| bench::run(*args)),
+        Some(Command::Completion(args)) => config.absent().and_then(|()| completion::run(args)),
+        Some(Command::Man(args)) => config.absent().and_then(|()| man::run(args)),
     })
+}
+
+/// The command line, where the help of each command says what its exit codes mean.
+fn command() -> clap::Command {
+    let told = |cli: clap::Command, codes: &ExitCodes| {
+        cli.mut_subcommand(codes.command, |command| codes.told_by(command))
+    };
+    let cli = EXIT_CODES.iter().fold(Cli::command(), told);
+    match ExitCodes::of_command("serve") {
+        Some(codes) => codes.told_by(cli),
+        None => cli,
+    }
 }
 
 /// Has what was said last written, wherever a command ends.
@@ -212,11 +241,10 @@ fn exit(result: Result<(), Failure>) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

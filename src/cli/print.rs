@@ -4,6 +4,7 @@
 //! else keeps a result from being written, a full disk for instance, is said, with exit code 1. Notes go the
 //! way of log lines, so that nothing waits for them for long.
 
+use std::env;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::thread;
@@ -33,6 +34,12 @@ pub fn draw(text: &str) -> Result<(), Failure> {
 /// Whether standard output is a terminal.
 pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// Whether there may be colours, where a terminal shows what is written: not where `NO_COLOR` holds anything
+/// (<https://no-color.org>). The help goes by the same, of clap's own.
+pub fn may_colour() -> bool {
+    env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// How many columns and rows the terminal has that standard output is.

@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Loaded, Sources, load_with_origins, needs_restart};
 use crate::server::Reload;
+use crate::supervisor::Supervisor;
 
 /// How often files are looked at. One that is being written is read when it has been left alone for as
 /// long.
@@ -37,6 +38,7 @@ pub struct Watch {
     at_start: Loaded,
     in_force: Loaded,
     reload: Reload,
+    supervisor: Supervisor,
     hangup: Signal,
     /// The files as they were when they were last read.
     read: Vec<Stamp>,
@@ -46,7 +48,12 @@ pub struct Watch {
 
 impl Watch {
     /// A watch over what was loaded from `sources`. SIGHUP no longer ends the process once this exists.
-    pub fn new(sources: Sources, loaded: Loaded, reload: Reload) -> io::Result<Self> {
+    pub fn new(
+        sources: Sources,
+        loaded: Loaded,
+        reload: Reload,
+        supervisor: Supervisor,
+    ) -> io::Result<Self> {
         let hangup = signal(SignalKind::hangup())?;
         reload.tell(&loaded, Vec::new());
         let at_start = loaded.clone();
@@ -55,6 +62,7 @@ impl Watch {
             at_start,
             in_force: loaded,
             reload,
+            supervisor,
             hangup,
             read: Vec::new(),
             seen: Vec::new(),
@@ -82,7 +90,9 @@ impl Watch {
                 }
             }
             self.read = self.stamps();
+            self.supervisor.reloading();
             self.load().await;
+            self.supervisor.reloaded();
         }
     }
 

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::print::may_colour;
 use super::reload::Watch;
 use super::signals::Signals;
 use super::{Failure, open_files};
@@ -19,6 +20,7 @@ use crate::config::{Config, Loaded, Log, LogFormat, Sources, load_with_origins};
 use crate::lines::{Lines, NoteTroubles, STANDARD_ERROR};
 use crate::panics;
 use crate::server::Server;
+use crate::supervisor::Supervisor;
 use crate::trust;
 
 /// How much longer than a stop an end after a panic may take before it is forced.
@@ -48,12 +50,14 @@ async fn serve(sources: Sources, loaded: Loaded) -> Result<(), Failure> {
     let (address, internal) = (server.addr(), server.internal_addr());
     let addresses = Addresses { public: address, internal, has_console: server.has_console() };
     let greeting = greeting(addresses, &loaded.config, sources.file.as_deref());
-    let watch = Watch::new(sources, loaded, server.reload()).map_err(Failure::failed)?;
-    rt::spawn(watch.run());
+    let supervisor = Supervisor::of_process();
+    let watch = Watch::new(sources, loaded, server.reload(), supervisor.clone());
+    rt::spawn(watch.map_err(Failure::failed)?.run());
+    rt::spawn(supervisor.clone().attend(server.beats()));
     Lines::to("greeting", std::io::stdout()).say(greeting);
     let (hurry, hurried) = oneshot::channel();
     let server = server.hurried_by(async { _ = hurried.await });
-    server.run_until(stop(signals, delay, hurry)).await.map_err(Failure::failed)?;
+    server.run_until(stop(signals, delay, hurry, supervisor)).await.map_err(Failure::failed)?;
     match panics::is_broken() {
         true => Err(Failure::failed("a part of the broker has panicked")),
         false => Ok(()),
@@ -61,7 +65,12 @@ async fn serve(sources: Sources, loaded: Loaded) -> Result<(), Failure> {
 }
 
 /// Waits for the first signal or a panic, and leaves a watch that takes the next ones at their word.
-async fn stop(mut signals: Signals, delay: Duration, hurry: oneshot::Sender<()>) {
+async fn stop(
+    mut signals: Signals,
+    delay: Duration,
+    hurry: oneshot::Sender<()>,
+    supervisor: Supervisor,
+) {
     tokio::select! {
         first = signals.next() => match delay.is_zero() {
             true => tracing::info!("{first}: stopping; another one ends at once"),
@@ -71,6 +80,7 @@ async fn stop(mut signals: Signals, delay: Duration, hurry: oneshot::Sender<()>)
         },
         () = panics::broken() => tracing::error!("a part of the broker has panicked: stopping"),
     }
+    supervisor.stopping();
     rt::spawn(async move {
         tokio::select! {
             second = signals.next(), if !delay.is_zero() => {
@@ -93,7 +103,7 @@ fn start_log(log: &Log) {
         .with_writer(|| &*STANDARD_ERROR)
         // It would write of them by itself, and panic where it can't.
         .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal() && may_colour());
     // Refused only where a log was started before, which then goes on.
     _ = match log.format {
         LogFormat::Text => lines.finish().with(NoteTroubles).try_init(),
@@ -146,7 +156,7 @@ fn greeting(addresses: Addresses, config: &Config, file: Option<&Path>) -> Strin
 }
 
 /// The address to write into a link: one that stands for all addresses can't be visited.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -10,6 +10,7 @@ mod said;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::disk::DiskWatch;
@@ -23,6 +24,7 @@ use crate::config::Config;
 use crate::history::{Kept, Stock};
 use crate::metrics::{Fate, LOG, Metrics, Observed, TROUBLES, TransportLabel, WebhookNumbers};
 use crate::model::{Data, Event, EventType, Timestamp, Topic};
+use crate::supervisor::Beat;
 
 /// How often a node says how it is.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -46,6 +48,7 @@ pub struct Vitals {
     /// Since when Redis is there, or away.
     redis_since: (bool, Instant),
     before: Before,
+    beats: watch::Sender<Beat>,
 }
 
 /// How it was when it was last said.
@@ -91,7 +94,13 @@ impl Vitals {
             began: now,
             redis_since: (true, now),
             before,
+            beats: watch::Sender::default(),
         }
+    }
+
+    /// That this node lives: all workers, of which there are some once it serves, have answered, and the log has.
+    pub fn beats(&self) -> watch::Receiver<Beat> {
+        self.beats.subscribe()
     }
 
     /// Says how the node is, for good.
@@ -103,9 +112,13 @@ impl Vitals {
         loop {
             ticks.tick().await;
             let examined = self.broker.examine().await;
+            let serves = examined.workers > 0;
             let said = self.look(examined);
             if let Some(event) = event(&said) {
                 self.broker.say_to_all(event).await;
+            }
+            if serves {
+                self.beats.send_replace(said.summary());
             }
         }
     }

@@ -36,6 +36,18 @@ pub(super) struct Said {
     pub(super) errors: Vec<Trouble>,
 }
 
+impl Said {
+    /// How the node is, in a line.
+    pub(super) fn summary(&self) -> String {
+        match self.failing.first() {
+            None => {
+                format!("Serving, sessions: {}", self.sessions.websocket + self.sessions.sse)
+            }
+            Some(Failing { check, detail }) => format!("Not ready: {check}: {detail}"),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Failing {
     pub(super) check: &'static str,

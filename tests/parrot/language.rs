@@ -5,10 +5,13 @@
 //! that are asked for events, codes of its own, a topic said in other words, and a way back beside the connection.
 //!
 //! A message has one command a line: `{"n":1,"hello":{"token"?}}`, `{"n":2,"follow":[…],"from"?,"loud"?}`,
-//! `{"n":3,"unfollow":[…]}`, `{"n":4,"squawk":{"topic","data"}}`, `{"pong":true}`. What is answered is [`Parrot::say`]'s.
+//! `{"n":3,"unfollow":[…]}`, `{"n":4,"squawk":{"topic","data"}}`, `{"pong":true}`, `{"freeze":true}`. What is answered is [`Parrot::say`]'s.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use fanfare::clock::Instant;
 use fanfare::model::{Close, Code, Cursor, Data, Event, NewEvent, Pattern, Problem, Start, Topic};
@@ -49,6 +52,11 @@ pub static PARROT: Protocol = Protocol {
     ],
     way_back: Some(WayBack { path: "/parrot/say", read: letter }),
 };
+
+/// How many workers a `freeze` has held up.
+pub static FROZEN: AtomicUsize = AtomicUsize::new(0);
+/// Set, a `freeze` is over.
+pub static THAW: AtomicBool = AtomicBool::new(false);
 
 /// The most events that an answer holds.
 pub const PAGE: usize = 8;
@@ -188,6 +196,12 @@ impl Parrot {
             let data = Data::from_json(squawk["data"].to_string().as_bytes(), limits.json_depth)?;
             (Op::Publish { event: NewEvent::new(topic, None, data), key: None }, Asked::Other)
         } else if command.get("pong").is_some() {
+            return Ok(());
+        } else if command.get("freeze").is_some() {
+            FROZEN.fetch_add(1, Ordering::Relaxed);
+            while !THAW.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(10));
+            }
             return Ok(());
         } else {
             return Err(Problem::new(Code::BadRequest, "no parrot says that"));

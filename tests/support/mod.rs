@@ -32,10 +32,11 @@ use fanfare::history::{Feed, Loss};
 use fanfare::model::{Cursor, Event, Pattern, Topic};
 use fanfare::protocol::{PROTOCOLS, Protocols};
 use fanfare::server::{Reload, Server};
+use fanfare::supervisor::Beat;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -78,6 +79,8 @@ pub struct TestServer {
     /// Where it listens to operators and publishers, if that is another address.
     pub internal: Option<SocketAddr>,
     pub reload: Reload,
+    /// That it lives.
+    pub beats: watch::Receiver<Beat>,
     pub http: Client,
     /// What its clients trust, where it speaks TLS.
     pub tls: Option<ClientConfig>,
@@ -112,7 +115,8 @@ impl TestServer {
         let thread = std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let server = Server::speaking(protocols, config).expect("the broker starts");
-                let known = (server.addr(), server.internal_addr(), server.reload());
+                let places = (server.addr(), server.internal_addr());
+                let known = (places, server.reload(), server.beats());
                 address_out.send(known).expect("the test waits for the address");
                 let stop = async {
                     _ = stopped.await;
@@ -121,9 +125,9 @@ impl TestServer {
             });
         });
         let known = address_in.recv_timeout(PATIENCE).expect("the broker starts in time");
-        let (addr, internal, reload) = known;
+        let ((addr, internal), reload, beats) = known;
         let http = Client::builder().timeout(PATIENCE).build().expect("a client");
-        Self { addr, internal, reload, http, tls, stop: Some(stop), thread: Some(thread) }
+        Self { addr, internal, reload, beats, http, tls, stop: Some(stop), thread: Some(thread) }
     }
 
     /// A broker that speaks TLS, with a certificate of its own. Requests by this type come in by its

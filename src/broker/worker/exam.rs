@@ -31,7 +31,7 @@ impl<S: Subscriber> Worker<S> {
 
     /// How the sessions keep up.
     pub(in super::super) fn examine(&mut self) -> Examined {
-        let (now, mut examined) = (self.now(), Examined::default());
+        let (now, mut examined) = (self.now(), Examined { workers: 1, ..Examined::default() });
         let mut slow = Vec::new();
         for (key, entry) in self.sessions.iter() {
             let strain = entry.subscriber.strain(now);

@@ -24,8 +24,7 @@ Examples:
   fanfare bench --storm connect --storm-rate 10000
 
 Measure a broker of your own: the events stay in its history, on topics beneath bench. With keys:
-FANFARE_API_KEY=... publishes, FANFARE_TOKEN=... (or the same key) subscribes. The exit code is 1
-where anything was lost.";
+FANFARE_API_KEY=... publishes, FANFARE_TOKEN=... (or the same key) subscribes.";
 
 /// What `bench` takes.
 #[derive(Debug, clap::Args)]

@@ -30,7 +30,7 @@ others on this machine can see in the list of processes). The password of a prox
 FANFARE_PROXY_LOGIN=USER:PASSWORD, or http://USER:PASSWORD@HOST.
 
 Each line of a look at a running broker is `ok`, `wrong` with what to set, or `unseen` with what it
-would take to see. Exit codes: 0 nothing is wrong; 1 something is; 2 wrong usage or configuration.";
+would take to see.";
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]

@@ -12,7 +12,7 @@ use self::nodes::Nodes;
 use self::screen::Screen;
 use super::Failure;
 use super::backoff::Backoff;
-use super::print::{draw, is_terminal, size, unread};
+use super::print::{draw, is_terminal, may_colour, size, unread};
 use super::remote::{self, Remote, UrlArgs};
 use super::signals::Signals;
 use super::subscribe::connection::{Connection, Incoming};
@@ -39,8 +39,7 @@ It needs an API key with full rights or with admin = true, where the broker has 
 FANFARE_TOKEN=... fanfare top (better than --token, which others on this machine can see in the list of
 processes).
 
-Colours are left out where NO_COLOR is set. Ends at Ctrl-C. Exit codes: 0 done (with --once: all nodes
-are ready); 1 failed, or (--once) a node is not ready; 2 wrong usage.";
+Colours are left out where NO_COLOR is set. Ends at Ctrl-C.";
 
 /// What `top` takes.
 #[derive(Debug, clap::Args)]
@@ -163,7 +162,7 @@ impl Top {
 
     fn show(&self) -> Result<(), Failure> {
         let (columns, rows) = size().filter(|_| !self.once).unwrap_or((120, usize::MAX));
-        let has_colours = !self.once && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+        let has_colours = !self.once && may_colour();
         let screen = Screen { columns, rows, has_colours };
         let text = screen.of(&self.nodes, self.said.as_deref(), Instant::now());
         match self.once {
