@@ -1,7 +1,9 @@
 //! `fanfare top`: how all nodes are, once a second, from what they say on `$sys.metrics`.
 
+mod figures;
 mod nodes;
 mod screen;
+mod wrong;
 
 use std::time::Duration;
 
@@ -18,12 +20,14 @@ use super::signals::Signals;
 use super::subscribe::connection::{Connection, Incoming};
 use super::subscribe::ending::{Bye, Ending};
 use super::subscribe::message::Message;
+use crate::model::Timestamp;
 
 /// How long until the next look, though nothing is heard: a node that is silent has to be seen as that.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is asked for: of each node what it said last, and then what it says.
-const QUERY: &str = "topic=%24sys.metrics&last=1";
+/// What is asked for: what each node said within the last minute, for some troubles show by what has grown since; and then
+/// what it says.
+const QUERY: &str = "topic=%24sys.metrics&last=60";
 
 /// To a screen of its own, without a cursor; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
@@ -135,11 +139,7 @@ impl Top {
             };
             if let Some(message) = incoming.as_deref().and_then(Message::parse) {
                 match message.op() {
-                    "event" => {
-                        if let Some(data) = message.member("data") {
-                            self.nodes.hear(data.get(), Instant::now());
-                        }
-                    }
+                    "event" => self.hear(&message),
                     "live" => {
                         backoff.reset();
                         is_live = true;
@@ -158,6 +158,15 @@ impl Top {
                 self.show()?;
                 look = Instant::now() + LOOK;
             }
+        }
+    }
+
+    fn hear(&mut self, message: &Message<'_>) {
+        let Some(data) = message.member("data") else { return };
+        let time = message.text("time").and_then(|time| Timestamp::parse(&time));
+        match time.filter(|_| message.flag("snapshot")) {
+            Some(time) => self.nodes.recall(data.get(), time, Instant::now()),
+            None => self.nodes.hear(data.get(), Instant::now()),
         }
     }
 
