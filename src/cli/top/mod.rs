@@ -20,7 +20,6 @@ use super::signals::Signals;
 use super::subscribe::connection::{Connection, Incoming};
 use super::subscribe::ending::{Bye, Ending};
 use super::subscribe::message::Message;
-use crate::model::Timestamp;
 
 /// How long until the next look, though nothing is heard: a node that is silent has to be seen as that.
 const LOOK: Duration = Duration::from_secs(1);
@@ -163,10 +162,9 @@ impl Top {
 
     fn hear(&mut self, message: &Message<'_>) {
         let Some(data) = message.member("data") else { return };
-        let time = message.text("time").and_then(|time| Timestamp::parse(&time));
-        match time.filter(|_| message.flag("snapshot")) {
-            Some(time) => self.nodes.recall(data.get(), time, Instant::now()),
-            None => self.nodes.hear(data.get(), Instant::now()),
+        match message.flag("snapshot") {
+            true => self.nodes.recall(data.get(), Instant::now()),
+            false => self.nodes.hear(data.get(), Instant::now()),
         }
     }
 

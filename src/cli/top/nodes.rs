@@ -8,8 +8,6 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::model::Timestamp;
-
 /// A node that has said nothing for so long is away: each says something once a second.
 const SILENT: Duration = Duration::from_secs(4);
 
@@ -23,8 +21,9 @@ const PAST: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     by_name: BTreeMap<String, Heard>,
-    /// When the newest was said of what is out of the past.
-    newest: i64,
+    /// How many words were heard of all, and how many of them are out of the past.
+    words: u64,
+    recalled: u64,
 }
 
 /// What was heard of a node.
@@ -32,14 +31,16 @@ pub(super) struct Nodes {
 pub(super) struct Heard {
     pub(super) said: Said,
     at: Instant,
-    /// When it was said, if it is out of the past.
-    recalled: Option<i64>,
+    /// Which word it was of all, if it is out of the past.
+    recalled: Option<u64>,
     past: VecDeque<Counts>,
 }
 
 /// What a node had counted when it had run for so long.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
+    /// Which word it was of all.
+    word: u64,
     up: Duration,
     pub(super) connected: u64,
     pub(super) cut: u64,
@@ -207,26 +208,31 @@ pub(super) struct Trouble {
 impl Nodes {
     /// Takes what a node said now; what can't be read is nothing.
     pub(super) fn hear(&mut self, data: &str, now: Instant) {
-        self.take(data, None, now);
+        let is_forgotten = |heard: &Heard| self.silent_for(heard, now) >= FORGOTTEN;
+        let forgotten = self.by_name.iter().filter(|(_, heard)| is_forgotten(heard));
+        for name in forgotten.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.by_name.remove(&name);
+        }
+        self.take(data, false, now);
     }
 
-    /// Takes what a node said some time ago.
-    pub(super) fn recall(&mut self, data: &str, time: Timestamp, now: Instant) {
-        self.newest = self.newest.max(time.millis());
-        self.take(data, Some(time.millis()), now);
+    /// Takes what a node said some time ago, in the order in which it was said.
+    pub(super) fn recall(&mut self, data: &str, now: Instant) {
+        self.take(data, true, now);
     }
 
-    fn take(&mut self, data: &str, recalled: Option<i64>, now: Instant) {
+    fn take(&mut self, data: &str, is_past: bool, now: Instant) {
         let Ok(said) = serde_json::from_str::<Said>(data) else { return };
-        let newest = self.newest;
-        self.by_name.retain(|_, heard| heard.silent_for(newest, now) < FORGOTTEN);
+        self.words += 1;
         let before = self.by_name.remove(&said.node);
         let mut past = before.map(|heard| heard.past).unwrap_or_default();
-        past.push_back(Counts::of(&said));
+        past.push_back(Counts::of(&said, self.words));
         let up = said.up();
         while past.get(1).is_some_and(|counts| up.saturating_sub(counts.up) >= PAST) {
             past.pop_front();
         }
+        let recalled = is_past.then_some(self.words);
+        self.recalled = recalled.unwrap_or(self.recalled);
         self.by_name.insert(said.node.clone(), Heard { said, at: now, recalled, past });
     }
 
@@ -247,12 +253,12 @@ impl Nodes {
     }
 
     fn state(&self, heard: &Heard, now: Instant) -> State {
-        let silent_for = heard.silent_for(self.newest, now);
+        let silent_for = self.silent_for(heard, now);
         if silent_for < SILENT {
             return State::There;
         }
         let has_begun_since = |other: &Heard| {
-            let silent_since = other.silent_for(self.newest, now);
+            let silent_since = self.silent_for(other, now);
             other.said.uptime_ms > 0
                 && silent_since < SILENT
                 && other.said.up() + silent_since < silent_for + Duration::from_secs(1)
@@ -262,6 +268,19 @@ impl Nodes {
             true => State::Stopped,
             false => State::Away(silent_for),
         }
+    }
+
+    /// How long ago something was heard; of what is out of the past, by the clocks of those that have said something since, for nodes
+    /// need not agree about the time.
+    fn silent_for(&self, heard: &Heard, now: Instant) -> Duration {
+        let here = now.saturating_duration_since(heard.at);
+        let went_on = |word| {
+            let others = self.by_name.values();
+            others
+                .map(move |other| other.up_at(self.recalled).saturating_sub(other.up_at(word)))
+                .max()
+        };
+        here + heard.recalled.and_then(went_on).unwrap_or_default()
     }
 
     /// How many are away, or say that they are not ready.
@@ -276,10 +295,10 @@ impl Nodes {
 }
 
 impl Heard {
-    fn silent_for(&self, newest: i64, now: Instant) -> Duration {
-        let before = self.recalled.map_or(0, |said| newest.saturating_sub(said));
-        let before = Duration::from_millis(u64::try_from(before).unwrap_or(0));
-        now.saturating_duration_since(self.at) + before
+    /// How long this node had run when a word of any node was heard.
+    fn up_at(&self, word: u64) -> Duration {
+        let then = self.past.iter().rev().find(|counts| counts.word <= word);
+        then.or(self.past.front()).map_or(Duration::ZERO, |counts| counts.up)
     }
 
     /// How much something has grown within so long, by the node's own clock.
@@ -288,7 +307,7 @@ impl Heard {
         let before = self.past.iter().rev().find(is_before).or(self.past.front());
         // A node that has just come began at nothing.
         let before = before.filter(|counts| is_before(counts) || self.said.up() >= time);
-        of(&Counts::of(&self.said)).saturating_sub(before.map_or(0, of))
+        of(&Counts::of(&self.said, 0)).saturating_sub(before.map_or(0, of))
     }
 }
 
@@ -299,9 +318,9 @@ impl Said {
 }
 
 impl Counts {
-    fn of(said: &Said) -> Self {
+    fn of(said: &Said, word: u64) -> Self {
         let cut = said.closes.slow_consumer.saturating_add(said.closes.stalled);
-        Self { up: said.up(), connected: said.total.connected, cut }
+        Self { word, up: said.up(), connected: said.total.connected, cut }
     }
 }
 
@@ -326,10 +345,22 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_fell_silent_before_anybody_listened_is_away_at_once() {
         let (mut nodes, now) = (Nodes::default(), Instant::now());
-        let at = Timestamp::from_millis;
-        nodes.recall(r#"{"node":"a","ready":true,"uptime_ms":90000}"#, at(50_000), now);
-        nodes.recall(r#"{"node":"b","ready":true,"uptime_ms":90000}"#, at(60_000), now);
+        let word = |node: &str, uptime_ms: u64| {
+            format!(r#"{{"node":"{node}","ready":true,"uptime_ms":{uptime_ms}}}"#)
+        };
+        nodes.recall(&word("b", 70_000), now);
+        nodes.recall(&word("a", 5_000), now);
+        for second in 71..74 {
+            nodes.recall(&word("b", second * 1_000), now);
+        }
+        assert_eq!((nodes.there(now).count(), nodes.not_ready(now)), (2, 0));
+        nodes.recall(&word("b", 74_000), now);
         assert_eq!((nodes.there(now).count(), nodes.not_ready(now)), (1, 1));
+        // What is live is counted by the clock here alone.
+        nodes.hear(&word("b", 75_000), now + Duration::from_secs(1));
+        let later = now + FORGOTTEN - SILENT - Duration::from_secs(1);
+        nodes.hear(&word("b", 129_000), later);
+        assert_eq!(nodes.all(later).count(), 2);
     }
 
     #[tokio::test]
