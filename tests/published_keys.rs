@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use support::http2::{Http2, whole};
 use support::ws::WsClient;
-use support::{TestServer, eventually};
+use support::{API_KEY, TestServer, close, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -109,16 +109,17 @@ impl Issuer {
     }
 
     fn broker(&self, refresh: Duration, keep: Duration) -> TestServer {
-        let url = self.url.clone();
-        TestServer::with(|config| {
-            config.auth.jwt = Some(Jwt {
-                keys: Vec::new(),
-                jwks: Some(Jwks { url, refresh, keep }),
-                issuer: None,
-                audience: None,
-                leeway: Duration::ZERO,
-            });
-        })
+        TestServer::with(|config| config.auth.jwt = Some(self.jwt(refresh, keep)))
+    }
+
+    fn jwt(&self, refresh: Duration, keep: Duration) -> Jwt {
+        Jwt {
+            keys: Vec::new(),
+            jwks: Some(Jwks { url: self.url.clone(), refresh, keep }),
+            issuer: None,
+            audience: None,
+            leeway: Duration::ZERO,
+        }
     }
 }
 
@@ -201,6 +202,35 @@ async fn known_keys_stay_in_force_for_a_time_while_the_issuer_is_away() {
     eventually("they end", || async { status(&server, &key.token()).await == 503 }).await;
     issuer.publish(&[&key]);
     eventually("they are back", || async { status(&server, &key.token()).await == 200 }).await;
+}
+
+#[tokio::test]
+async fn how_the_issuer_answers_is_told_to_operators() {
+    let key = SigningKey::new("a");
+    let issuer = Issuer::start(&[&key]).await;
+    let server = TestServer::with(|config| {
+        close(config);
+        config.auth.jwt = Some(issuer.jwt(Duration::from_secs(1), Duration::from_secs(8)));
+    });
+    let query = format!("?topic=%24sys.metrics&access_token={API_KEY}");
+    let mut operator = WsClient::live(&server, &query).await;
+    let mut hears = async |state: &str, has_keys: bool| loop {
+        let said = operator.events(1).await.remove(0)["data"]["issuer"].take();
+        if said["state"] == state && said["has_keys"] == has_keys {
+            break said;
+        }
+    };
+    let said = hears("answers", true).await;
+    assert!(said["keys_age_ms"].is_u64() && said.get("detail").is_none(), "{said}");
+    issuer.say(None);
+    let said = hears("away", true).await;
+    assert_eq!(said["detail"], "the answer is 500 Internal Server Error");
+    // It is asked again meanwhile, and since when it is away does not move.
+    let later = hears("away", false).await;
+    assert!(later["since_ms"].as_u64() > said["since_ms"].as_u64(), "{said} {later}");
+    issuer.publish(&[&key]);
+    let said = hears("answers", true).await;
+    assert!(said["since_ms"].as_u64() < later["since_ms"].as_u64(), "{later} {said}");
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ const MAX_BYTES: usize = 256 * 1024;
 pub struct Jwks {
     at: config::Jwks,
     known: RwLock<Option<Known>>,
+    answered: RwLock<Answered>,
     /// When it was last fetched, or tried to be. Held while that lasts.
     tried: Arc<Mutex<Option<Instant>>>,
 }
@@ -40,10 +41,32 @@ struct Known {
     since: Instant,
 }
 
+/// What became of asking for keys, and since when it is so without a change.
+#[derive(Debug, Clone)]
+struct Answered {
+    /// None while the issuer has not been asked.
+    last: Option<Result<(), String>>,
+    since: Instant,
+}
+
+/// How the issuer is, as far as it was asked.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// What it answered last; None while it has not been asked.
+    pub last: Option<Result<(), String>>,
+    /// For how long that is so.
+    pub lasts: Duration,
+    /// Whether keys of its are in force.
+    pub has_keys: bool,
+    /// How long ago those that are known were fetched.
+    pub keys_age: Option<Duration>,
+}
+
 impl Jwks {
     /// Keys of which nothing is known yet.
     pub(super) fn new(at: config::Jwks) -> Self {
-        Self { at, known: RwLock::default(), tried: Arc::default() }
+        let answered = RwLock::new(Answered { last: None, since: Instant::now() });
+        Self { at, known: RwLock::default(), answered, tried: Arc::default() }
     }
 
     /// Whether these are the keys of that place.
@@ -57,9 +80,11 @@ impl Jwks {
         (known.since.elapsed() < self.at.keep).then_some(known.keys)
     }
 
-    /// How long ago those that are known were fetched.
-    pub(super) fn age(&self) -> Option<Duration> {
-        read(&self.known).as_ref().map(|known| known.since.elapsed())
+    /// How the issuer is.
+    pub(super) fn issuer(&self) -> Issuer {
+        let keys_age = read(&self.known).as_ref().map(|known| known.since.elapsed());
+        let Answered { last, since } = read(&self.answered).clone();
+        Issuer { last, lasts: since.elapsed(), has_keys: self.keys().is_some(), keys_age }
     }
 
     /// Whether it is time to look whether the keys are others by now.
@@ -88,7 +113,9 @@ impl Jwks {
     }
 
     async fn fetch_now(&self) {
-        match published_keys(&self.at).await {
+        let published = published_keys(&self.at).await;
+        self.note(published.as_ref().map(|_| ()).map_err(String::clone));
+        match published {
             Ok(keys) => {
                 info!(url = %self.at.url, keys = keys.named(None).count(), "keys fetched");
                 self.tell_of_left_out(&keys);
@@ -97,6 +124,14 @@ impl Jwks {
             }
             Err(error) => warn!(url = %self.at.url, "keys for tokens can't be fetched: {error}"),
         }
+    }
+
+    fn note(&self, answer: Result<(), String>) {
+        let mut answered = write(&self.answered);
+        if answered.last.as_ref().is_none_or(|last| last.is_ok() != answer.is_ok()) {
+            answered.since = Instant::now();
+        }
+        answered.last = Some(answer);
     }
 
     /// Names the keys that can't check a token, once for as long as they are the same.

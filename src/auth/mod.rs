@@ -32,7 +32,7 @@ use futures_util::future::LocalBoxFuture;
 pub use self::access::{Access, Coverage, Grant, Rights};
 pub use self::caller::{Caller, User};
 pub use self::entrance::{Client, Entrance, network};
-pub use self::jwks::published_keys;
+pub use self::jwks::{Issuer, published_keys};
 pub use self::key_set::{KeySet, KeySetError};
 use self::origin::{Page, check_origin};
 use self::policy::Look;
@@ -274,9 +274,9 @@ impl Auth {
         }
     }
 
-    /// How long ago the published keys were fetched that tokens are checked with.
-    pub fn keys_age(&self) -> Option<Duration> {
-        self.policy().jwks()?.age()
+    /// How the issuer is that publishes the keys which tokens are checked with, where there is one.
+    pub fn issuer(&self) -> Option<Issuer> {
+        Some(self.policy().jwks()?.issuer())
     }
 
     /// Keeps what is known of published keys fresh, for good, so that nobody has to wait for them.

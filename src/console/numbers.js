@@ -6,8 +6,8 @@ export const TOPIC = "$sys.metrics";
 /** Seconds that are remembered, and asked for. */
 export const PAST = 900;
 
-/** A node of which nothing came for so long is away. */
-const AWAY_MS = 5_000;
+/** A node of which nothing came for so long is away: each says something once a second. */
+export const AWAY_MS = 4_000;
 /** How long a change counts as one of now. */
 const LATELY_S = 60;
 /** A figure this near to its limit is worth a word. */
@@ -33,7 +33,7 @@ export class Numbers {
     node.last = data;
     node.at = at;
     // Of what is past, only figures are of use.
-    const { slowest: _, errors: __, webhooks: ___, failing: ____, ...figures } = data;
+    const { slowest: _, errors: __, webhooks: ___, failing: ____, issuer: _____, ...figures } = data;
     node.past.push({ at, data: figures });
     this.newest = Math.max(this.newest, at);
     this.heardAt = performance.now();
@@ -120,7 +120,10 @@ export class Numbers {
     return all.sort((a, b) => (a.time < b.time ? 1 : -1)).slice(0, 12);
   }
 
-  /** What is wrong, the worst first: `{level: "bad" | "warn", what, detail, node?, to?}`. */
+  /**
+   * What is wrong, the worst first: `{level: "bad" | "warn", what, detail, node?, to?, next?}`. `next` is what to do, and the name of the alert of
+   * which there is a runbook: the same as `fanfare top` says.
+   */
   troubles() {
     const found = [];
     for (const node of this.all()) found.push(...(this.isAway(node) ? this.#away(node) : this.#wrongOf(node)));
@@ -136,15 +139,16 @@ export class Numbers {
     const since = this.newest - at;
     if (isMeant && since > LATELY_S * 1000) return;
     const what = isBack ? "A node was started anew" : isMeant ? "A node has stopped" : "A node is away";
-    yield { level: isMeant ? "warn" : "bad", node: name, to: "nodes", what, detail: `nothing came of it for ${duration(since)}` };
+    yield { level: isMeant ? "warn" : "bad", node: name, to: "nodes", what, detail: `nothing came of it for ${duration(since)}`, next: isMeant ? undefined : NEXT.away };
   }
 
   *#wrongOf(node) {
     const { name, last } = node;
-    const say = (level, what, detail, to) => ({ level, what, detail, node: name, to });
-    for (const { check, detail } of last.failing) yield say("bad", CHECKS[check] ?? `Failing: ${check}`, detail, check === "redis" ? "nodes" : undefined);
-    if (last.redis?.state === "away" && !last.failing.some(({ check }) => check === "redis")) {
-      yield say("bad", "Redis is away", [last.redis.detail, `for ${duration(last.redis.since_ms)}`].filter(Boolean).join(", "), "nodes");
+    const say = (level, what, detail, to, next) => ({ level, what, detail, node: name, to, next });
+    yield* this.#checks(node, say);
+    if (last.issuer?.state === "away") {
+      const { detail, since_ms: since, has_keys: hasKeys } = last.issuer;
+      yield say(hasKeys ? "warn" : "bad", "The token issuer is down", `${detail}, for ${duration(since)}: ${hasKeys ? "known keys still hold" : "tokens can't be checked"}`, "token", NEXT.issuer);
     }
     for (const { what, used, limit, show } of limits(last)) {
       if (limit && used / limit >= NEAR) yield say(used / limit >= 0.95 ? "bad" : "warn", `${what} near the limit`, `${show(used)} of ${show(limit)}`);
@@ -152,28 +156,50 @@ export class Numbers {
     for (const { session, user, lag_ms: lag, queued_bytes: queued, skipped } of last.slowest) {
       if (lag >= SLOW_MS || queued >= last.queue.limit_bytes / 2) {
         const left = skipped ? `, ${many(skipped, "event")} left out` : "";
-        yield say("warn", `A client is slow: ${user ?? `session ${session.slice(0, 8)}…`}`, `${bytes(queued)} wait, ${duration(lag)} behind${left}`, "sessions");
+        yield say("warn", `A client is slow: ${user ?? `session ${session.slice(0, 8)}…`}`, `${bytes(queued)} wait, ${duration(lag)} behind${left}`, "sessions", NEXT.slow);
       }
     }
     for (const { name: hook, outcome, detail, lag_ms: lag, turn } of last.webhooks) {
-      if (turn && outcome === "failed") yield say("warn", `Webhook ${hook} is not taken`, `${detail}; the oldest notice waits for ${duration(lag)}`, "webhooks");
+      if (turn && outcome === "failed") yield say("warn", `Webhook ${hook} is not taken`, `${detail}; the oldest notice waits for ${duration(lag)}`, "webhooks", NEXT.webhook);
     }
     yield* this.#lately(node, say);
   }
 
+  *#checks({ last }, say) {
+    const away = last.failing.find(({ check }) => check === "redis");
+    for (const { check, detail, since_ms: since } of last.failing) {
+      // Behind Redis the history fails with it, in the same words: then Redis is what to look at.
+      if (check === "history" && away?.detail === detail) continue;
+      yield say("bad", CHECKS[check] ?? `Failing: ${check}`, since === undefined ? detail : `${detail}, for ${duration(since)}`, check === "redis" ? "nodes" : undefined, NEXT[check]);
+    }
+    if (last.redis?.state === "away" && !away) {
+      yield say("bad", CHECKS.redis, [last.redis.detail, `for ${duration(last.redis.since_ms)}`].filter(Boolean).join(", "), "nodes", NEXT.redis);
+    }
+  }
+
   *#lately(node, say) {
-    const cut = this.lately(node, ({ closes }) => closes.slow_consumer);
-    if (cut > 0) yield say("warn", "Slow clients were cut off", `${count(cut)} within a minute`, "sessions");
+    const cut = this.lately(node, ({ closes: { slow_consumer: slow = 0, stalled = 0 } }) => slow + stalled);
+    if (cut > 0) yield say("warn", "Slow clients were cut off", `${count(cut)} within a minute`, "sessions", NEXT.slow);
     const gaps = this.lately(node, ({ total }) => total.gaps);
     if (gaps > 0) yield say("warn", "Gaps were told", `${count(gaps)} within a minute: clients lost events`, "overview");
     const connected = this.lately(node, ({ total }) => total.connected, 10);
     const there = node.last.sessions.websocket + node.last.sessions.sse;
-    if (connected > 100 && connected > there / 4) yield say("warn", "Many clients come at once", `${count(connected)} within 10 s`, "sessions");
+    if (connected > 100 && connected > there / 4) yield say("warn", "Many clients come at once", `${count(connected)} within 10 s`, "sessions", NEXT.herd);
     const refusals = Object.keys(node.last.refusals).map((reason) => [reason, this.lately(node, (data) => data.refusals[reason])]);
     const now = refusals.filter(([, number]) => number > 0).sort((a, b) => b[1] - a[1]);
     if (now.length) yield say("warn", "Refused within a minute", now.map(([reason, number]) => `${count(number)} ${reason}`).join(", "));
   }
 }
+
+const NEXT = {
+  history: { step: "Make space, or see what holds up the disk of history.path; nothing has to be restarted.", alert: "FanfareHistoryFails" },
+  redis: { step: "See that Redis runs and this node reaches it; publishes are refused until then.", alert: "FanfareRedisAway" },
+  away: { step: "See whether its process runs; its clients come back to the other nodes.", alert: "FanfareDown" },
+  issuer: { step: "Fetch auth.jwks_url from this node; sessions stay until their token is over.", alert: "FanfareIssuerDown" },
+  slow: { step: "It wants mode \"latest\", max_rate or fewer topics; many at once are a network.", alert: "FanfareSlowClients" },
+  herd: { step: "See how their sessions ended before; limits.connects_per_second holds back.", alert: "FanfareHerd" },
+  webhook: { step: "Have its target answer 2xx; what waits is posted again, in order, for a day.", alert: "FanfareWebhookFails" },
+};
 
 const CHECKS = { history: "The history can't be written", redis: "Redis is away", serving: "A node is stopping" };
 

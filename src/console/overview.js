@@ -2,11 +2,10 @@
 
 import { chart, Pointer, table } from "./chart.js";
 import { h } from "./dom.js";
-import { limits, rooms } from "./numbers.js";
+import { AWAY_MS, limits, rooms } from "./numbers.js";
 import { bar, button, heading, Reading, refusal, time } from "./parts.js";
 import { bytes, count, duration, figure, many } from "./words.js";
 
-const LATE_MS = 5_000;
 const ASK_MS = 5_000;
 const most = (a, b) => Math.max(a, b);
 const ms = (number) => `${figure(number)} ms`;
@@ -74,7 +73,7 @@ function readiness(ready) {
 function verdict({ numbers, connection }) {
   const late = numbers.lateness();
   const troubles = numbers.troubles();
-  const isStale = late > LATE_MS;
+  const isStale = late > AWAY_MS;
   if (isStale) {
     troubles.unshift({ level: "bad", what: connection.state === "live" ? "No numbers come" : "The broker can't be reached", detail: `what is shown is ${duration(late)} old` });
   }
@@ -85,8 +84,9 @@ function verdict({ numbers, connection }) {
   return h("section", { class: `verdict ${level}`, "aria-label": "Health" },
     // Only what changes seldom is read out.
     h("p", { class: "verdict-word" }, h("span", { role: "status" }, { good: "Healthy", warn: "Working, with trouble", bad: isStale ? "Not known" : "Failing" }[level]), h("span", { class: "quiet" }, summary)),
-    troubles.length > 0 && h("ul", {}, troubles.slice(0, 12).map(({ level: of, what, detail, node, to }) => h("li", { class: of, key: `${what}${node}` },
-      h("b", {}, to && to !== "overview" ? h("a", { href: `#/${to}` }, what) : what), detail && h("span", {}, detail), node && h("span", { class: "quiet" }, `node ${node}`)))),
+    troubles.length > 0 && h("ul", {}, troubles.slice(0, 12).map(({ level: of, what, detail, node, to, next }) => h("li", { class: of, key: `${what}${node}` },
+      h("b", {}, to && to !== "overview" ? h("a", { href: `#/${to}` }, what) : what), detail && h("span", {}, detail), node && h("span", { class: "quiet" }, `node ${node}`),
+      next && h("span", { class: "next" }, next.step, h("span", { class: "quiet" }, ` Runbook: ${next.alert}`))))),
     troubles.length > 12 && h("p", { class: "quiet" }, `and ${troubles.length - 12} more`));
 }
 
@@ -140,7 +140,7 @@ function nodes(numbers) {
     h("tbody", {}, numbers.all().map((node) => {
       const { name, last, at } = node;
       const isAway = numbers.isAway(node);
-      const isOld = numbers.lateness() > LATE_MS;
+      const isOld = numbers.lateness() > AWAY_MS;
       const state = isOld ? "not known" : isAway ? `away for ${duration(numbers.newest - at)}` : last.ready ? "ready" : last.failing.map(({ check }) => check).join(", ");
       const now = (value) => isAway ? "–" : value;
       return h("tr", { key: name, class: isAway ? "away" : "" },

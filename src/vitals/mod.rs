@@ -7,6 +7,7 @@ mod disk;
 mod machine;
 mod said;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,10 +16,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::disk::DiskWatch;
 use self::said::{
-    Disk, Failing, Held, Latencies, Latency, Queue, Redis, Said, Sessions, Slowest, Sockets,
-    Totals, Trouble, Webhook,
+    Disk, Failing, Held, Issuer, Latencies, Latency, Queue, Redis, Said, Sessions, Slowest,
+    Sockets, Totals, Trouble, Webhook,
 };
-use crate::auth::Auth;
+use crate::auth::{self, Auth};
 use crate::broker::{BrokerHandle, Examined};
 use crate::config::Config;
 use crate::history::{Kept, Stock};
@@ -45,6 +46,8 @@ pub struct Vitals {
     disk: Option<DiskWatch>,
     started: SystemTime,
     began: Instant,
+    /// Since when each check fails that does.
+    failing_since: BTreeMap<&'static str, Instant>,
     /// Since when Redis is there, or away.
     redis_since: (bool, Instant),
     before: Before,
@@ -92,6 +95,7 @@ impl Vitals {
             disk,
             started: SystemTime::now(),
             began: now,
+            failing_since: BTreeMap::new(),
             redis_since: (true, now),
             before,
             beats: watch::Sender::default(),
@@ -128,7 +132,7 @@ impl Vitals {
         let trouble = self.broker.history().trouble();
         let period = now.saturating_duration_since(self.before.at);
         let process = machine::process(cpu.saturating_sub(self.before.cpu));
-        let failing = self.failing(trouble.as_ref());
+        let failing = self.failing(trouble.as_ref(), now);
         let said = Said {
             node: self.broker.node().to_owned(),
             version: env!("CARGO_PKG_VERSION"),
@@ -154,6 +158,7 @@ impl Vitals {
             memory: machine::memory(),
             process,
             redis: self.redis(trouble, now),
+            issuer: self.auth.issuer().map(issuer),
             webhooks: self.metrics.webhooks.all().map(webhook).collect(),
             errors: errors(),
         };
@@ -164,10 +169,13 @@ impl Vitals {
     }
 
     /// What is not well, in the words of `GET /health/ready`.
-    fn failing(&self, trouble: Option<&String>) -> Vec<Failing> {
+    fn failing(&mut self, trouble: Option<&String>, now: Instant) -> Vec<Failing> {
         let mut failing = Vec::new();
-        let mut note =
-            |check, detail: &str| failing.push(Failing { check, detail: detail.to_owned() });
+        let mut note = |check, detail: &str| {
+            let since = *self.failing_since.entry(check).or_insert(now);
+            let since_ms = millis(now.saturating_duration_since(since));
+            failing.push(Failing { check, detail: detail.to_owned(), since_ms });
+        };
         if let Some(trouble) = trouble {
             note("history", trouble);
             if self.config.redis.is_some() {
@@ -177,6 +185,8 @@ impl Vitals {
         if self.broker.is_leaving() {
             note("serving", "the broker is stopping");
         }
+        let fails = |check: &str| failing.iter().any(|failing| failing.check == check);
+        self.failing_since.retain(|check, _| fails(check));
         failing
     }
 
@@ -285,7 +295,8 @@ impl Vitals {
         let since_1970 = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         process.started.set(since_1970.as_secs_f64());
         process.cpu.set(cpu.as_secs_f64());
-        state.keys_age.set(self.auth.keys_age().unwrap_or_default().as_secs_f64());
+        let keys_age = said.issuer.as_ref().and_then(|issuer| issuer.keys_age_ms);
+        state.keys_age.set(Duration::from_millis(keys_age.unwrap_or(0)).as_secs_f64());
     }
 }
 
@@ -330,9 +341,7 @@ fn latency(now: Observed, before: &mut Observed) -> Option<Latency> {
 }
 
 /// What came to pass of this.
-fn some<'a>(
-    counts: impl Iterator<Item = (&'a str, u64)>,
-) -> std::collections::BTreeMap<String, u64> {
+fn some<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<String, u64> {
     counts.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
@@ -346,6 +355,21 @@ fn slowest(examined: Examined) -> Vec<Slowest> {
         skipped: slow.strain.skipped,
     });
     slowest.collect()
+}
+
+fn issuer(issuer: auth::Issuer) -> Issuer {
+    let (state, detail) = match issuer.last {
+        None => ("unknown", None),
+        Some(Ok(())) => ("answers", None),
+        Some(Err(why)) => ("away", Some(why)),
+    };
+    Issuer {
+        state,
+        detail,
+        since_ms: millis(issuer.lasts),
+        has_keys: issuer.has_keys,
+        keys_age_ms: issuer.keys_age.map(millis),
+    }
 }
 
 fn webhook(hook: &WebhookNumbers) -> Webhook {

@@ -32,6 +32,8 @@ pub(super) struct Said {
     pub(super) process: Process,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) redis: Option<Redis>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) issuer: Option<Issuer>,
     pub(super) webhooks: Vec<Webhook>,
     pub(super) errors: Vec<Trouble>,
 }
@@ -52,6 +54,7 @@ impl Said {
 pub(super) struct Failing {
     pub(super) check: &'static str,
     pub(super) detail: String,
+    pub(super) since_ms: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -188,6 +191,17 @@ pub(super) struct Redis {
     pub(super) since_ms: u64,
     pub(super) reconnects: u64,
     pub(super) nodes: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Issuer {
+    pub(super) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) detail: Option<String>,
+    pub(super) since_ms: u64,
+    pub(super) has_keys: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) keys_age_ms: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]

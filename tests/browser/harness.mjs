@@ -17,8 +17,8 @@ import { promisify } from "node:util";
 import compression from "compression";
 import { chromium } from "playwright-core";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const FANFARE_BIN = resolve(process.env.FANFARE_BIN ?? join(ROOT, "target/debug/fanfare"));
+export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+export const FANFARE_BIN = resolve(process.env.FANFARE_BIN ?? join(ROOT, "target/debug/fanfare"));
 const HOST_DASHBOARD_BIN = resolve(process.env.HOST_DASHBOARD_BIN ?? join(ROOT, "target/debug/examples/host-dashboard"));
 const CHROMIUM_BIN = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
 const PATIENCE_MS = 15_000;
@@ -49,7 +49,7 @@ export function eventuallyIn(page, question, argument) {
 const undoings = new WeakMap();
 
 /** Has `undo` done when the test `t` ends: the last one first, for it may stand on those before, and each whatever becomes of others. */
-function atEnd(t, undo) {
+export function atEnd(t, undo) {
   if (!undoings.has(t)) {
     undoings.set(t, []);
     t.after(async () => {
@@ -64,7 +64,7 @@ function atEnd(t, undo) {
 // ---- Programs ---------------------------------------------------------------------------------
 
 /** A child process that says its address when it serves. */
-class Program {
+export class Program {
   constructor(bin, args, { cwd, env }) {
     this.output = "";
     this.child = spawn(bin, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] });
@@ -94,12 +94,12 @@ class Program {
 }
 
 /** This environment without any setting of the programs under test. */
-function cleanEnvironment(extra) {
+export function cleanEnvironment(extra) {
   const own = Object.entries(process.env).filter(([name]) => !/^(FANFARE_|HOST_DASHBOARD_|RUST_LOG$)/.test(name));
   return { ...Object.fromEntries(own), ...extra };
 }
 
-async function temporaryDirectory(t) {
+export async function temporaryDirectory(t) {
   const directory = await mkdtemp(join(tmpdir(), "fanfare-browser-"));
   atEnd(t, () => rm(directory, { recursive: true, force: true }));
   return directory;
@@ -401,4 +401,12 @@ export async function openPage(t, browser, url, options = {}) {
       return [...complaints, ...violations.map((violation) => `csp: ${violation}`)];
     },
   };
+}
+
+/** Signs in to the console. */
+export async function signIn(page, credential) {
+  await page.click("#sign-in");
+  await page.fill("#token", credential);
+  await page.click("#token-apply");
+  await page.locator("#sign-out").waitFor();
 }

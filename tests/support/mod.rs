@@ -12,6 +12,7 @@ pub mod group;
 pub mod http2;
 pub mod kept;
 pub mod process;
+pub mod prometheus;
 pub mod proxy;
 pub mod raw;
 pub mod redis;

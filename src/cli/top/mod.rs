@@ -1,7 +1,9 @@
 //! `fanfare top`: how all nodes are, once a second, from what they say on `$sys.metrics`.
 
+mod figures;
 mod nodes;
 mod screen;
+mod wrong;
 
 use std::time::Duration;
 
@@ -22,8 +24,9 @@ use super::subscribe::message::Message;
 /// How long until the next look, though nothing is heard: a node that is silent has to be seen as that.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is asked for: of each node what it said last, and then what it says.
-const QUERY: &str = "topic=%24sys.metrics&last=1";
+/// What is asked for: what each node said within the last minute, for some troubles show by what has grown since; and then
+/// what it says.
+const QUERY: &str = "topic=%24sys.metrics&last=60";
 
 /// To a screen of its own, without a cursor; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
@@ -134,11 +137,7 @@ impl Top {
             };
             if let Some(message) = incoming.as_deref().and_then(Message::parse) {
                 match message.op() {
-                    "event" => {
-                        if let Some(data) = message.member("data") {
-                            self.nodes.hear(data.get(), Instant::now());
-                        }
-                    }
+                    "event" => self.hear(&message),
                     "live" => {
                         backoff.reset();
                         is_live = true;
@@ -157,6 +156,14 @@ impl Top {
                 self.show()?;
                 look = Instant::now() + LOOK;
             }
+        }
+    }
+
+    fn hear(&mut self, message: &Message<'_>) {
+        let Some(data) = message.member("data") else { return };
+        match message.flag("snapshot") {
+            true => self.nodes.recall(data.get(), Instant::now()),
+            false => self.nodes.hear(data.get(), Instant::now()),
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::nodes::{Nodes, Said, Slow};
+use super::figures::{bytes, count_of, share, span};
+use super::nodes::{Nodes, Said, Slow, State};
+use super::wrong::{Next, wrong};
 
 const RED: &str = "31";
 const YELLOW: &str = "33";
@@ -29,18 +31,22 @@ impl Screen {
     pub(super) fn of(self, nodes: &Nodes, said: Option<&str>, now: Instant) -> String {
         let mut lines = vec![self.line(BOLD, &summary(nodes, now))];
         lines.extend(said.map(|said| self.line(RED, said)));
-        lines.extend(wrong(nodes, now).iter().map(|wrong| self.line(RED, wrong)));
+        for wrong in wrong(nodes, now) {
+            lines.push(self.line(if wrong.is_bad { RED } else { YELLOW }, &wrong.what));
+            let next = wrong.next.map(|Next { step, alert }| format!("    {step} ({alert})"));
+            lines.extend(next.map(|next| self.line("", &next)));
+        }
         lines.push(String::new());
         lines.push(self.line(DIM, HEAD));
-        for (node, silent_for) in nodes.all(now) {
-            let style = if !node.ready || silent_for.is_some() {
-                RED
-            } else if is_near(node) {
-                YELLOW
-            } else {
-                ""
+        for (heard, state) in nodes.all(now) {
+            let style = match state {
+                State::Stopped => DIM,
+                State::Away(_) => RED,
+                State::There if !heard.said.ready => RED,
+                State::There if is_near(&heard.said) => YELLOW,
+                State::There => "",
             };
-            lines.push(self.line(style, &row(node)));
+            lines.push(self.line(style, &row(&heard.said, state)));
         }
         let mut slow: Vec<_> = nodes.there(now).flat_map(|node| &node.slowest).collect();
         slow.sort_by_key(|slow| std::cmp::Reverse(slow.queued_bytes));
@@ -75,7 +81,13 @@ impl Screen {
 
 const HEAD: &str = "NODE       RELEASE   UP      READY  SESSIONS       IN/s     OUT/s     P50ms     P99ms     QUEUE  DISK  MEMORY  CPU";
 
-fn row(node: &Said) -> String {
+fn row(node: &Said, state: State) -> String {
+    let ready = match state {
+        State::Stopped => "ended",
+        State::Away(_) => "AWAY",
+        State::There if node.ready => "yes",
+        State::There => "NO",
+    };
     let seconds = Duration::from_millis(node.period_ms).as_secs_f64().max(0.001);
     let rate = |count: u64| count_of((count as f64 / seconds).round() as u64);
     let latency = node.latency_ms.delivery.as_ref();
@@ -90,8 +102,8 @@ fn row(node: &Said) -> String {
         node.node,
         node.version,
         span(node.uptime_ms),
-        if node.ready { "yes" } else { "NO" },
-        count_of(node.sessions.websocket + node.sessions.sse),
+        ready,
+        count_of(node.sessions.open()),
         rate(node.second.published),
         rate(node.second.delivered),
         time(|latency| latency.p50),
@@ -125,7 +137,7 @@ fn summary(nodes: &Nodes, now: Instant) -> String {
     format!(
         "nodes {}  sessions {}  in {}/s  out {}/s  p99 {}  conflated {}/s  gaps {}/s  refused {}/s  new {}/s",
         nodes.there(now).count(),
-        sum(|node| node.sessions.websocket + node.sessions.sse),
+        sum(|node| node.sessions.open()),
         sum(|node| node.second.published),
         sum(|node| node.second.delivered),
         p99.map_or("-".to_owned(), |p99| format!("{p99:.1} ms")),
@@ -136,36 +148,9 @@ fn summary(nodes: &Nodes, now: Instant) -> String {
     )
 }
 
-/// What is wrong, and where.
-fn wrong(nodes: &Nodes, now: Instant) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for (node, silent_for) in nodes.all(now) {
-        let name = &node.node;
-        if let Some(silent_for) = silent_for {
-            wrong.push(format!("{name} has said nothing for {} s", silent_for.as_secs()));
-            continue;
-        }
-        let failing = node.failing.iter().map(|it| format!("{name} {}: {}", it.check, it.detail));
-        wrong.extend(failing);
-        let failed = node.webhooks.iter().filter(|hook| hook.outcome == "failed");
-        wrong.extend(failed.map(|hook| {
-            let behind = span(hook.lag_ms);
-            format!("{name} webhook {}: {} ({behind} behind)", hook.name, hook.detail)
-        }));
-        let queue = &node.queue;
-        if is_over(queue.largest_bytes, queue.limit_bytes, 0.5) {
-            wrong.push(format!(
-                "{name} a client does not keep up: {} wait",
-                bytes(queue.largest_bytes)
-            ));
-        }
-    }
-    wrong
-}
-
 /// Whether something is near its limit.
 fn is_near(node: &Said) -> bool {
-    let sessions = node.sessions.websocket + node.sessions.sse;
+    let sessions = node.sessions.open();
     let disk = node.disk.as_ref().is_some_and(|disk| {
         let limit = disk.limit_bytes.min(disk.used_bytes + disk.free_bytes);
         is_over(disk.used_bytes, limit, NEAR)
@@ -176,41 +161,6 @@ fn is_near(node: &Said) -> bool {
 
 fn is_over(value: u64, limit: u64, part: f64) -> bool {
     limit > 0 && value as f64 > limit as f64 * part
-}
-
-fn share(value: u64, limit: u64) -> String {
-    match limit {
-        0 => "-".to_owned(),
-        limit => format!("{:.0}%", value as f64 / limit as f64 * 100.0),
-    }
-}
-
-fn bytes(count: u64) -> String {
-    scaled(count, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB"])
-}
-
-fn count_of(count: u64) -> String {
-    scaled(count, 1_000.0, &["", "k", "M", "G"])
-}
-
-fn scaled(count: u64, step: f64, units: &[&str]) -> String {
-    let (mut value, mut unit) = (count as f64, 0);
-    while value >= step && unit + 1 < units.len() {
-        value /= step;
-        unit += 1;
-    }
-    let digits = usize::from(unit > 0 && value < 100.0);
-    format!("{value:.digits$}{}", units.get(unit).unwrap_or(&""))
-}
-
-fn span(millis: u64) -> String {
-    match millis / 1_000 {
-        0 => format!("{millis}ms"),
-        seconds @ 1..120 => format!("{seconds}s"),
-        seconds @ 120..7_200 => format!("{}m", seconds / 60),
-        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
-        seconds => format!("{}d", seconds / 86_400),
-    }
 }
 
 #[cfg(test)]
@@ -235,8 +185,13 @@ mod tests {
             lines[0].starts_with("nodes 2  sessions 852  in 120/s  out 96.0k/s  p99 3.3 ms"),
             "{text}"
         );
-        assert_eq!(lines[1], "k3v9x2mq history: there is no space left for the history");
-        assert_eq!(lines[3], "k3v9x2mq webhook crm: the answer is 502 Bad Gateway (64s behind)");
+        assert_eq!(lines[1], "k3v9x2mq history: there is no space left for the history (for 3s)");
+        assert!(
+            lines[2].starts_with("    Make space") && lines[2].ends_with("(FanfareHistoryFails)")
+        );
+        assert_eq!(lines[3], "k3v9x2mq redis: the connection is lost (for 3s)");
+        let hook = "k3v9x2mq webhook crm: the answer is 502 Bad Gateway (64s behind)";
+        assert!(lines.contains(&hook), "{text}");
         let row = lines.iter().find(|line| line.starts_with("k3v9x2mq   0.1.0")).unwrap();
         assert!(row.contains(" NO ") && row.contains("900KiB"), "{row}");
         assert!(text.contains("ada") && text.contains("LAST ERRORS"), "{text}");
@@ -252,13 +207,5 @@ mod tests {
         assert!(!text.contains("\x1b[2J"), "{text:?}");
         let plain = Screen { has_colours: false, ..screen };
         assert!(picture(&[said], plain).lines().all(|line| line.chars().count() <= 30));
-    }
-
-    #[test]
-    fn numbers_are_short() {
-        assert_eq!([bytes(0), bytes(1_536), bytes(200 << 20)], ["0B", "1.5KiB", "200MiB"]);
-        assert_eq!([count_of(999), count_of(96_000)], ["999", "96.0k"]);
-        assert_eq!([span(7), span(61_000), span(7_300_000)], ["7ms", "61s", "2h"]);
-        assert_eq!([share(1, 4), share(1, 0)], ["25%", "-"]);
     }
 }
