@@ -50,7 +50,7 @@ fn number(report: &Value, section: &str, name: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_herd_is_live_once_each_client_has_what_it_came_for() {
-    let server = TestServer::open();
+    let server = TestServer::with(|config| config.rules.default.max_events = 1_000);
     for (herd, events) in [
         (&["--herd", "resume", "-t", "1", "--behind", "700"][..], 700),
         (&["--herd", "resume", "-t", "30", "--behind", "700"], 700),

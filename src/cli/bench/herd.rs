@@ -4,6 +4,7 @@
 //! takes of the server, from the first question to the last answer, is the cost of their comeback.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
+use tokio::task::JoinHandle;
 
 use super::dialect::{Answer, Dialect, Post, Transport, http_answer, upgrade};
 use super::frames::{self, Kind};
@@ -102,23 +104,9 @@ impl Herd {
             HerdKind::Snapshot => self.topics,
         };
         self.publish(native, prefix, events).await?;
-        let request: Rc<[u8]> = self.request(native, prefix, &since).into();
+        let request = self.request(native, prefix, &since).into();
         let (together, memory_before) = (Rc::new(Barrier::new(self.clients + 1)), server.memory());
-        let tasks: Vec<_> = (0..self.clients)
-            .map(|number| {
-                let (together, request) = (together.clone(), request.clone());
-                let address = native.target.address;
-                let sources = Sources::new(self.sources, address);
-                tokio::task::spawn_local(async move {
-                    let stream = sources.connect(address, number).await;
-                    // All are there; then what this takes begins to be measured; then all ask.
-                    together.wait().await;
-                    together.wait().await;
-                    let stream = stream.map_err(|error| format!("can't connect: {error}"))?;
-                    come_back(stream, &request).await
-                })
-            })
-            .collect();
+        let tasks = self.set_out(native.target.address, request, &together);
         together.wait().await;
         let (begun, here) = (Instant::now(), Server::this());
         let (cpu, own) = (server.cpu(), here.cpu());
@@ -145,6 +133,28 @@ impl Herd {
         (report.memory_before, report.memory_after) = (memory_before, server.memory());
         report.client_cpu = here.cpu().since(&own) as f64 / 1e9 / took.as_secs_f64();
         Ok(report)
+    }
+
+    /// Has all connect, and ask once they may.
+    fn set_out(
+        self,
+        address: SocketAddr,
+        request: Rc<[u8]>,
+        together: &Rc<Barrier>,
+    ) -> Vec<JoinHandle<Result<Haul, String>>> {
+        let sources = Sources::new(self.sources, address);
+        let client = |number| {
+            let (together, request) = (together.clone(), request.clone());
+            tokio::task::spawn_local(async move {
+                let stream = sources.connect(address, number).await;
+                // All are there; then what this takes begins to be measured; then all ask.
+                together.wait().await;
+                together.wait().await;
+                let stream = stream.map_err(|error| format!("can't connect: {error}"))?;
+                come_back(stream, &request).await
+            })
+        };
+        (0..self.clients).map(client).collect()
     }
 
     fn topic(&self, prefix: &str, number: usize) -> String {
@@ -323,7 +333,7 @@ mod tests {
             assert!(is_live, "{size}");
             assert_eq!(haul.events, 2, "{size}");
         }
-        let gap = frame(r#"{"op":"gap","ref":0}"#);
-        assert!(Haul::default().take(&mut gap.clone()).is_err());
+        let mut gap = frame(r#"{"op":"gap","ref":0}"#);
+        assert!(Haul::default().take(&mut gap).is_err());
     }
 }
