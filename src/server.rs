@@ -24,6 +24,7 @@ mod targets;
 mod tls;
 mod upgrades;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -50,13 +51,13 @@ use crate::body::Bodies;
 use crate::broker::{BrokerHandle, NoRelay, Relay, Timing};
 use crate::clock::Clock;
 use crate::config::{Config, Limits};
-use crate::history::History;
 use crate::history::redis::JoinError;
 use crate::history::sqlite::OpenError;
+use crate::history::{Hand, History};
 use crate::metrics::{Metrics, Webhooks};
 use crate::notices::Notices;
 use crate::protocol::{PROTOCOLS, Protocols};
-use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, Stumbles};
+use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, SharedForms, Stumbles};
 use crate::supervisor::Beat;
 use crate::vitals::Vitals;
 
@@ -121,6 +122,8 @@ struct Parts {
     compression: Option<usize>,
     contexts: Contexts,
     stumbles: Arc<Stumbles>,
+    /// How much one worker thread keeps of what it encoded for those who came back.
+    forms_bytes: usize,
     permits: Permits,
     bodies: Arc<Bodies>,
     sockets: Sockets,
@@ -149,7 +152,9 @@ impl Parts {
             protocols: self.protocols,
         };
         let (metrics, stumbles) = (self.metrics.clone(), self.stumbles.clone());
-        let house = House { auth, broker, limits, permits, stumbles, metrics, clock: self.clock };
+        let forms = RefCell::new(SharedForms::new(self.forms_bytes));
+        let clock = self.clock;
+        let house = House { auth, broker, limits, permits, stumbles, metrics, forms, clock };
         Sessions::new(door, house, self.metrics.clone(), self.heartbeats)
     }
 }
@@ -221,6 +226,7 @@ impl Server {
             compression: config.server.compression,
             contexts: Contexts::new(config.limits.inflate_bytes),
             stumbles: Arc::default(),
+            forms_bytes: forms_bytes(&config, inside.is_some()),
             permits: permits.clone(),
             bodies: Arc::new(Bodies::new(&config.limits)),
             sockets,
@@ -320,6 +326,13 @@ struct Listeners {
     tls: Option<Tls>,
     /// For operators and publishers, where they have one of their own.
     inside: Option<TcpListener>,
+}
+
+/// How much each worker thread keeps of what it encoded for those who came back: all of them together have a part of
+/// what is at hand, and each has one for each listener.
+fn forms_bytes(config: &Config, has_inside: bool) -> usize {
+    let threads = config.server.workers * (1 + usize::from(has_inside));
+    Hand::forms_bytes(config.history.at_hand_bytes) / threads.max(1)
 }
 
 /// Serves what comes to the listeners.

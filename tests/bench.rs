@@ -49,6 +49,27 @@ fn number(report: &Value, section: &str, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_herd_is_live_once_each_client_has_what_it_came_for() {
+    let server = TestServer::with(|config| config.rules.default.max_events = 1_000);
+    for (herd, events) in [
+        (&["--herd", "resume", "-t", "1", "--behind", "700"][..], 700),
+        (&["--herd", "resume", "-t", "30", "--behind", "700"], 700),
+        (&["--herd", "snapshot", "-t", "600"], 600),
+    ] {
+        let (output, report) = bench(&server, &[herd, &["-s", "20"]].concat()).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!((&report["clients"], &report["events"]), (&20.into(), &events.into()));
+        assert_eq!(report["wrong"], 0, "{report}");
+    }
+    // More than is kept of one topic.
+    let lossy = ["--herd", "resume", "-s", "2", "--behind", "1500"];
+    let (output, report) = bench(&server, &lossy).await;
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("not kept any more"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_events_carry_is_delivered_with_them_by_every_way_to_publish() {
     let server = TestServer::open();
     for carried in [r#"{"ttl_ms":60000}"#, r#"{"keep":false}"#, r#"{"removed":true}"#] {

@@ -116,6 +116,37 @@ async fn what_a_subscription_begins_with_is_compressed_too() {
 }
 
 #[tokio::test]
+async fn what_many_come_back_for_is_compressed_once_for_all_of_them() {
+    const CLIENTS: usize = 20;
+    // Each thread has its own.
+    let server = TestServer::with(|config| config.server.workers = 1);
+    let first = server.publish("a", &json!(0)).await;
+    for n in 0..5 {
+        server.publish("a", &json!([n, rows(20)])).await;
+    }
+    let since = first["id"].as_str().expect("an id");
+    for (query, count) in
+        [(format!("?topic=a&since={since}"), 5), ("?topic=a&snapshot=true".into(), 1)]
+    {
+        let mut told = Vec::new();
+        for _ in 0..CLIENTS {
+            let mut client = compressed(&server, &query).await;
+            let mut frames = Vec::new();
+            for _ in 0..count {
+                let frame = client.until("event").await;
+                assert!(frame.is_compressed(), "{query}");
+                frames.push(frame);
+            }
+            told.push(frames);
+        }
+        assert!(told.iter().all(|frames| *frames == told[0]), "{query}");
+    }
+    assert_eq!(metric(&server, "fanfare_messages_compressed_total").await, 6);
+    let replayed = metric(&server, "fanfare_events_replayed_total").await;
+    assert_eq!(replayed, 6 * CLIENTS as u64);
+}
+
+#[tokio::test]
 async fn every_message_that_gets_shorter_may_be_compressed_but_no_control_frame() {
     let server = TestServer::with(|config| {
         config.server.compression = Some(0);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use fanfare::config::Config;
 use futures_util::future::join_all;
+use reqwest::StatusCode;
 use serde_json::{Value, json};
-use support::TestServer;
 use support::ws::WsClient;
+use support::{API_KEY, TestServer, close, expect_status, token};
 
 fn numbered(topic: &str, numbers: impl IntoIterator<Item = usize>) -> Vec<(String, Value)> {
     numbers.into_iter().map(|n| (topic.to_owned(), json!(n))).collect()
@@ -388,4 +389,63 @@ async fn retention_that_overtakes_a_replay_is_a_gap_in_its_middle() {
     }
     assert_eq!(last, 1_379);
     assert!(gaps > 0 && total < 1_380, "{gaps} gaps, {total} events");
+}
+
+#[tokio::test]
+async fn each_replay_has_the_number_of_its_own_request_whoever_asked_for_the_same_before() {
+    let server = TestServer::with(|config| config.server.workers = 1);
+    let first = server.publish("a", &json!(0)).await;
+    for n in 1..=3 {
+        server.publish("a", &json!(n)).await;
+    }
+    for reference in [1, 2, 1, 15, 16, 1_000_000, 1] {
+        let mut client = WsClient::connect(&server, "").await;
+        client
+            .send(
+                json!({"op": "subscribe", "ref": reference, "topics": ["a"], "since": first["id"]}),
+            )
+            .await;
+        client.until("ack").await;
+        let mut frames = until_live(&mut client).await;
+        assert_eq!(frames.pop().expect("a live")["ref"], reference);
+        assert_eq!(data(&frames), [1, 2, 3].map(Value::from));
+        assert!(frames.iter().all(|event| event["replay"] == reference), "{frames:?}");
+    }
+    // At connect it is 0, and a value has none.
+    let since = first["id"].as_str().expect("an id");
+    for _ in 0..2 {
+        let mut client = WsClient::connect(&server, &format!("?topic=a&since={since}")).await;
+        client.until("ack").await;
+        let frames = until_live(&mut client).await;
+        assert!(frames[..3].iter().all(|event| event["replay"] == 0), "{frames:?}");
+        let mut client = WsClient::connect(&server, "?topic=a&snapshot=true").await;
+        let value = client.until("event").await;
+        assert_eq!((&value["snapshot"], value.get("replay")), (&json!(true), None));
+    }
+}
+
+#[tokio::test]
+async fn who_comes_back_with_fewer_rights_is_told_no_more_for_what_was_told_to_others() {
+    let server = TestServer::with(|config| {
+        close(config);
+        config.server.workers = 1;
+    });
+    let events = [numbered("a.x", 0..3), numbered("a.y", 3..5)].concat();
+    let events = events.iter().map(|(topic, data)| json!({"topic": topic, "data": data}));
+    let body = json!({"events": events.collect::<Vec<_>>()});
+    let request = server.post("/v1/events").bearer_auth(API_KEY).json(&body);
+    let stored = expect_status(request.send().await.expect("an answer"), StatusCode::CREATED).await;
+    let since = stored["events"][0]["id"].as_str().expect("an id");
+    let all = token("all", &["a.>"], &[], 60);
+    let some = token("some", &["a.y"], &[], 60);
+    for _ in 0..2 {
+        for (token, expected) in [(&all, vec![1, 2, 3, 4]), (&some, vec![3, 4])] {
+            let query = format!("?topic=a.*&since={since}&access_token={token}");
+            let mut client = WsClient::connect(&server, &query).await;
+            let mut frames = until_live(&mut client).await;
+            frames.retain(|frame| frame["op"] == "event");
+            let expected: Vec<_> = expected.into_iter().map(Value::from).collect();
+            assert_eq!(data(&frames), expected);
+        }
+    }
 }

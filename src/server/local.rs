@@ -21,7 +21,7 @@ use super::line::Line;
 use super::service::{Connection, http1};
 use super::sockets::Sockets;
 use super::stop::Patience;
-use super::{Parts, Reload, heartbeats};
+use super::{Parts, Reload, forms_bytes, heartbeats};
 use crate::admin::settings::Settings;
 use crate::auth::{Auth, Entrance};
 use crate::body::Bodies;
@@ -103,6 +103,7 @@ impl Local {
             compression: config.server.compression,
             contexts: Contexts::new(config.limits.inflate_bytes),
             stumbles: Arc::default(),
+            forms_bytes: forms_bytes(&config, false),
             permits: permits.clone(),
             entrance: Entrance::new(false, &config.server),
             protocols,

@@ -26,6 +26,8 @@ pub struct Catchup {
     /// It was live, and becomes so again: what waits is no replay.
     pub is_renewal: bool,
     patterns: Vec<Pattern>,
+    /// Some of what was asked for is wanted no longer.
+    is_reduced: bool,
     filters: Filters,
     /// Where the history is to be read up to; none before the subscription begins.
     boundary: Option<Cursor>,
@@ -71,6 +73,7 @@ impl Catchup {
             filters: Filters::default(),
             past: Past::NotAsked,
             patterns,
+            is_reduced: false,
             boundary: None,
             held: VecDeque::new(),
             held_bytes: 0,
@@ -121,7 +124,9 @@ impl Catchup {
 
     /// Wants `patterns` no longer; true if nothing is left to want.
     pub fn unsubscribe(&mut self, patterns: &[Pattern]) -> bool {
+        let asked = self.patterns.len();
         self.patterns.retain(|pattern| !patterns.contains(pattern));
+        self.is_reduced |= self.patterns.len() < asked;
         self.patterns.is_empty()
     }
 
@@ -322,14 +327,18 @@ impl Catchup {
         }
     }
 
-    /// Whether an event is wanted and not older than its topic's snapshot.
+    /// Whether an event that was read or waited for it is wanted still, and not older than its topic's snapshot.
     pub fn wants(&self, event: &Event) -> bool {
         let sent = self.snapshot.get(&event.topic);
         let superseded = match (event.cursor, sent) {
             (Some(cursor), Some(sent)) => cursor.sequence <= *sent,
             _ => false,
         };
-        !superseded && self.asks_for(event)
+        let is_asked_for = || {
+            let is_as_it_was = !self.is_reduced && self.filters.is_empty();
+            is_as_it_was || self.asks_for(event)
+        };
+        !superseded && is_asked_for()
     }
 }
 

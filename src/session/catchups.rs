@@ -9,7 +9,7 @@ use tokio::task::AbortHandle;
 use super::catchup::Catchup;
 use super::topic_set::TopicSet;
 use crate::broker::{BarrierId, Delivery, Roll};
-use crate::model::{Cursor, Pattern, Topic};
+use crate::model::{Cursor, Event, Pattern, Topic};
 
 /// The subscribes of one session that are not live yet, in the order in which they came.
 #[derive(Default)]
@@ -85,6 +85,16 @@ pub enum Reached {
     Reads,
     /// It is live from here on.
     Live(Box<Active>),
+}
+
+impl Active {
+    /// Whether a value is read again, for it was read before events were lost, perhaps itself among them.
+    pub fn rereads(&self, value: &Event) -> bool {
+        match value.topic.is_presence() {
+            true => self.catchup.awaits_roll_of(&value.topic),
+            false => self.reread.covers(&value.topic),
+        }
+    }
 }
 
 impl Reader {

@@ -8,6 +8,7 @@ use actix_ws::{CloseCode, CloseReason};
 use bytes::{Bytes, BytesMut};
 
 use super::deflate::Deflate;
+use super::shared_forms::SharedForms;
 use crate::broker::{Delivery, FormKey};
 use crate::metrics::{Counter, Metrics};
 use crate::model::Event;
@@ -84,6 +85,12 @@ impl Encoding {
         let annotations = Annotations { conflated: true, ..Annotations::default() };
         let key = self.key(self.compression.as_ref());
         delivery.conflated(key, |event| self.event(event, &annotations))
+    }
+
+    /// An event out of the history, shared with who asked for it before.
+    pub fn told(&self, event: &Event, annotations: &Annotations, forms: &mut SharedForms) -> Bytes {
+        let key = self.key(self.compression.as_ref());
+        forms.get(event, key, annotations, || self.event(event, annotations))
     }
 
     /// An event with annotations.

@@ -1,8 +1,10 @@
 //! What the sessions of one worker thread have in common.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::permits::Permits;
+use super::shared_forms::SharedForms;
 use super::stumbles::Stumbles;
 use crate::auth::Auth;
 use crate::broker::BrokerHandle;
@@ -24,6 +26,8 @@ pub struct House {
     pub stumbles: Arc<Stumbles>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What was encoded for those who came back.
+    pub forms: RefCell<SharedForms>,
     /// What time it is.
     pub clock: Clock,
 }

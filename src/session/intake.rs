@@ -88,16 +88,9 @@ impl Intake {
         &self.session
     }
 
-    /// Whether an event is kept from this session.
-    #[inline]
-    fn is_kept_from(&self, event: &Event) -> bool {
-        let except = event.envelope.as_ref().and_then(|envelope| envelope.except());
-        except.is_some_and(|except| except == &*self.session)
-    }
-
     /// Whether an event out of the history may be shown as such a one.
     pub fn may_show(&self, event: &Event, kind: Kind) -> bool {
-        let is_kept_from = kind != Kind::Snapshot && self.is_kept_from(event);
+        let is_kept_from = kind != Kind::Snapshot && is_kept_from(&self.session, event);
         self.access.may_subscribe(&event.topic) && !is_kept_from
     }
 
@@ -166,7 +159,7 @@ impl Intake {
     /// Takes an event that one of the patterns matches.
     #[inline]
     pub fn deliver(&mut self, delivery: &Arc<Delivery>) -> Delivered {
-        if self.is_kept_from(&delivery.event) {
+        if is_kept_from(&self.session, &delivery.event) {
             Delivered::Quietly
         } else if self.passes_all {
             self.voice.live(delivery)
@@ -254,30 +247,38 @@ impl Intake {
         true
     }
 
-    /// Sends an event out of the history for the subscribe of `barrier`, if it is still wanted; false
-    /// once there is no such subscribe.
-    pub fn replay(&mut self, barrier: BarrierId, event: &Event, kind: Kind) -> bool {
-        let is_kept_from = self.is_kept_from(event);
-        let Some(active) = self.catchups.get(barrier) else { return false };
-        if kind != Kind::Snapshot && is_kept_from {
-            return true;
-        }
-        let is_read_again = match event.topic.is_presence() {
-            true => active.catchup.awaits_roll_of(&event.topic),
-            false => active.reread.covers(&event.topic),
-        };
-        if kind != Kind::Replayed && is_read_again {
-            // It was read before events were lost, perhaps itself among them, and is read again.
-            return true;
-        }
-        if self.access.may_subscribe(&event.topic) && active.catchup.wants(event) {
+    /// Sends events out of the history for the subscribe of `barrier`, those that are still wanted, for as long as there is
+    /// room, and one in any case; how many of them are done with, none once there is no such subscribe.
+    pub fn replay(
+        &mut self,
+        barrier: BarrierId,
+        events: &[Arc<Event>],
+        kind: Kind,
+    ) -> Option<usize> {
+        let Self { catchups, access, voice, pump, session, .. } = self;
+        let active = catchups.get(barrier)?;
+        let annotations = annotations(&active.catchup, kind);
+        let (mut done, mut sent) = (0, 0);
+        for event in events {
+            if done > 0 && !voice.outgoing().has_room(event.cost()) {
+                break;
+            }
+            done += 1;
+            let is_kept_from = kind != Kind::Snapshot && is_kept_from(session, event);
+            let is_read_again = kind != Kind::Replayed && active.rereads(event);
+            let is_out = is_kept_from || is_read_again || !active.catchup.wants(event);
+            if is_out || !access.may_subscribe(&event.topic) {
+                continue;
+            }
             if kind != Kind::Replayed {
                 active.catchup.sent_snapshot(event);
-                self.pump.supersede(&event.topic, event.cursor);
+                pump.supersede(&event.topic, event.cursor);
             }
-            self.voice.replay(event, &annotations(&active.catchup, kind));
+            voice.event(event, &annotations);
+            sent += 1;
         }
-        true
+        voice.note_replayed(sent);
+        Some(done)
     }
 
     /// Sends events that wait for the subscribe of `barrier` while there is room; none once so few
@@ -365,6 +366,13 @@ impl Intake {
         self.voice.reply(&Reply::Live { reference, cursor });
         self.last_cursor = Some(cursor);
     }
+}
+
+/// Whether an event is kept from a session.
+#[inline]
+fn is_kept_from(session: &str, event: &Event) -> bool {
+    let except = event.envelope.as_ref().and_then(|envelope| envelope.except());
+    except.is_some_and(|except| except == session)
 }
 
 fn send_held(voice: &mut Voice, access: &Access, catchup: &Catchup, delivery: &Delivery) {

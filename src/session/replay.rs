@@ -392,18 +392,19 @@ impl Replay {
 
     /// Sends a page as the client takes it, and lets others of this thread go first.
     pub(super) async fn send(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Cancelled> {
-        for event in events {
-            self.send_one(event, kind).await?;
-        }
+        self.send_on(events, kind).await?;
         tokio::task::yield_now().await;
         Ok(())
     }
 
-    async fn send_one(&self, event: &Event, kind: Kind) -> Result<(), Cancelled> {
-        self.room(event.cost()).await?;
-        let barrier = self.reading.barrier;
-        let sent = self.worker.with(self.session, |it| it.replay(barrier, event, kind));
-        if sent == Some(true) { Ok(()) } else { Err(Cancelled) }
+    async fn send_on(&self, events: &[Arc<Event>], kind: Kind) -> Result<(), Cancelled> {
+        let (barrier, mut left) = (self.reading.barrier, events);
+        while let Some(next) = left.first() {
+            self.room(next.cost()).await?;
+            let sent = self.worker.with(self.session, |it| it.replay(barrier, left, kind));
+            left = sent.flatten().and_then(|sent| left.get(sent..)).ok_or(Cancelled)?;
+        }
+        Ok(())
     }
 
     async fn drain_held(&self) -> Result<(), Cancelled> {

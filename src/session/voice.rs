@@ -169,16 +169,18 @@ impl Voice {
         }
     }
 
-    /// Sends an event out of the history.
-    pub fn replay(&mut self, event: &Event, annotations: &Annotations) {
-        self.house.metrics.events_replayed.inc();
-        self.event(event, annotations);
+    /// So many events out of the history were sent.
+    pub fn note_replayed(&self, events: u64) {
+        self.house.metrics.events_replayed.inc_by(events);
     }
 
-    /// Sends an event with annotations.
+    /// Sends an event with annotations, in bytes that those share who come back.
     pub fn event(&mut self, event: &Event, annotations: &Annotations) {
         if self.utter(|talk, out| talk.event(event, annotations, out)) == Said::InItsForm {
-            self.push(self.encoding.event(event, annotations));
+            let mut forms = self.house.forms.borrow_mut();
+            let message = self.encoding.told(event, annotations, &mut forms);
+            drop(forms);
+            self.push(message);
         }
     }
 

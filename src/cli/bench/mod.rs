@@ -9,6 +9,7 @@ mod clock;
 mod dialect;
 mod fleet;
 mod frames;
+mod herd;
 mod load;
 mod measure;
 mod meter;
@@ -43,6 +44,7 @@ pub use self::report::{
 pub use self::target::Target;
 pub use self::work::{Bench, Watch};
 
+use self::herd::Herd;
 use self::measure::Running;
 pub(super) use self::options::Args;
 use super::remote;
@@ -53,6 +55,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let url = args.url.clone().base()?;
     let key = remote::credential(args.key.clone(), "FANFARE_API_KEY")?;
     let token = remote::credential(args.token.clone(), "FANFARE_TOKEN")?.or_else(|| key.clone());
+    if let Some(of) = args.herd()? {
+        return herd(of, &args, &url, [key, token]);
+    }
     let load = args.load()?;
     load.check().map_err(Failure::Usage)?;
     let carried = args.carried()?;
@@ -77,7 +82,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             target,
             load,
             server: Server::new(args.pids.clone()),
-            prefix: format!("bench.{:08x}", rand::random::<u32>()),
+            prefix: prefix(),
             watch: Box::new(move |watch| show(&shown, watch)),
         };
         bench.run().await
@@ -91,6 +96,34 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     }
     let faults = report.faults();
     if faults.is_empty() { Ok(()) } else { Err(Failure::Failed(faults.join("\n"))) }
+}
+
+/// Has a herd come, and prints what became of it.
+fn herd(
+    herd: Herd,
+    args: &Args,
+    url: &str,
+    [key, token]: [Option<String>; 2],
+) -> Result<(), Failure> {
+    let carried = args.carried()?;
+    let report = measure(async {
+        let target = Target::of(url).await?;
+        let (protocol, publish) = (Protocol::Json, Publish::Batch);
+        let native = Native { target, token, key, protocol, publish, carried };
+        herd.run(&native, &Server::new(args.pids.clone()), &prefix()).await
+    });
+    let report = report.map_err(Failure::Failed)?;
+    if args.json {
+        print(serde_json::to_string_pretty(&report).map_err(Failure::failed)?)?;
+    } else {
+        print(&report)?;
+    }
+    report.fault().map_or(Ok(()), |fault| Err(Failure::Failed(fault)))
+}
+
+/// What the topics of one run begin with.
+fn prefix() -> String {
+    format!("bench.{:08x}", rand::random::<u32>())
 }
 
 impl Bench {
@@ -108,7 +141,7 @@ impl Bench {
 }
 
 /// Runs a bench on this thread.
-pub fn measure(bench: impl Future<Output = Result<Report, String>>) -> Result<Report, String> {
+pub fn measure<R>(bench: impl Future<Output = Result<R, String>>) -> Result<R, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("can't start a runtime: {error}"))?;
     LocalSet::new().block_on(&runtime, bench)

@@ -149,7 +149,13 @@ impl Dialect for Native {
 
 impl Native {
     /// Writes the head of a request, up to the lines that are its own.
-    fn ask(&self, out: &mut Vec<u8>, method: &str, path: &str, credential: &Option<String>) {
+    pub(super) fn ask(
+        &self,
+        out: &mut Vec<u8>,
+        method: &str,
+        path: &str,
+        credential: &Option<String>,
+    ) {
         self.target.request(out, method, path);
         if let Some(credential) = credential {
             // Writing to a vector can't fail.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::super::Failure;
 use super::super::remote::UrlArgs;
+use super::herd::{Herd, HerdKind};
 use super::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
 use crate::config::{Size, Span};
 
@@ -22,6 +23,7 @@ Examples:
   fanfare bench -t 100000 -s 0 --patterns 1000    wildcards
   fanfare bench --carry '{\"ttl_ms\":5000}'         values that end by themselves
   fanfare bench --storm connect --storm-rate 10000
+  fanfare bench --herd resume -t 500 -s 300       300 clients at once that missed 1,000 events
 
 Measure a broker of your own: the events stay in its history, on topics beneath bench. With keys:
 FANFARE_API_KEY=... publishes, FANFARE_TOKEN=... (or the same key) subscribes.";
@@ -96,6 +98,13 @@ pub struct Args {
     /// How often a second they do it
     #[arg(long, value_name = "RATE", default_value_t = 1_000.0, requires = "storm")]
     storm_rate: f64,
+    /// Measure clients that come all at once instead, -s of them, over WebSocket: to one topic, or by
+    /// a wildcard to -t of them
+    #[arg(long, value_enum, conflicts_with_all = ["storm", "patterns", "protocol", "rate", "burst"])]
+    herd: Option<HerdKind>,
+    /// How many events each client of a herd has missed
+    #[arg(long, value_name = "N", default_value_t = 1_000, requires = "herd")]
+    behind: usize,
     /// The broker's process, to measure what it uses, its descendants included; may be repeated
     #[arg(long = "pid", value_name = "PID")]
     pub(super) pids: Vec<u32>,
@@ -172,6 +181,20 @@ impl Args {
             sources: self.sources.into(),
             storm,
         })
+    }
+
+    /// The herd they describe, if they do.
+    pub(super) fn herd(&self) -> Result<Option<Herd>, Failure> {
+        let Self { topics, subscribers_per_topic: clients, behind, .. } = *self;
+        let (payload, sources) = (self.payload.0, self.sources.into());
+        let Some(kind) = self.herd else { return Ok(None) };
+        if topics == 0 || clients == 0 || payload < Load::MIN_PAYLOAD {
+            let least = Load::MIN_PAYLOAD;
+            let wrong =
+                format!("a herd takes a topic, a client and {least} bytes of data at least");
+            return Err(Failure::Usage(wrong));
+        }
+        Ok(Some(Herd { kind, clients, topics, behind, payload, sources }))
     }
 
     /// What each event carries, as members of an object.

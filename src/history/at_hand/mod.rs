@@ -17,7 +17,8 @@
 //! - Where the log says that it lost something (a new epoch, a commit that turned up late), or where what it tells
 //!   does not follow on what it told, nothing from before is at hand any more.
 //! - It holds no more than `history.at_hand_bytes`: events as [`Event::cost`] counts them, and a flat charge for all
-//!   that is noted beside them. Of what is too much the oldest goes.
+//!   that is noted beside them. Of what is too much the oldest goes. What events become on the wire counts, too, and is kept by
+//!   those who encode it.
 //! - Current values are at hand as a view of a pattern set, whole or not at all: what a view lacks or has too much would be
 //!   one value wrong for good. It hears all that is told from before it is read from the log on, and of what it hears and
 //!   what it reads of a topic the later counts, be that a removal.
@@ -59,9 +60,14 @@ pub struct Hand {
 impl Hand {
     /// Nothing yet, of a log that stands at `start`; later at most so many bytes.
     pub fn new(start: Cursor, max_bytes: usize) -> Arc<Self> {
-        // Half for what happened, half for what is.
+        // Half for what happened, a quarter for what is, and the rest for how both are told.
         let segments = Mutex::new(Segments::new(start, max_bytes / 2));
-        Arc::new(Self { segments, views: Mutex::new(Views::new(max_bytes / 2)) })
+        Arc::new(Self { segments, views: Mutex::new(Views::new(max_bytes / 4)) })
+    }
+
+    /// How many of so many bytes are for what events become on the wire, which is kept where it is encoded.
+    pub fn forms_bytes(max_bytes: usize) -> usize {
+        max_bytes / 4
     }
 
     /// The feed that a log is to tell, which tells `feed` in turn.

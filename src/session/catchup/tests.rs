@@ -168,6 +168,17 @@ fn who_is_there_is_asked_again_where_what_follows_it_is_dropped() {
 }
 
 #[test]
+fn what_was_read_for_a_pattern_that_is_unsubscribed_meanwhile_is_not_wanted() {
+    let patterns = ["a.*", "b"].map(|text| Pattern::parse(text).unwrap());
+    let mut catchup = Catchup::new(None, patterns.to_vec(), 10_000);
+    catchup.begin(cursor(2));
+    let [a, b] = [delivery("a.x", 1), delivery("b", 2)].map(|delivery| delivery.event.clone());
+    assert!(catchup.wants(&a) && catchup.wants(&b));
+    assert!(!catchup.unsubscribe(&patterns[1..]));
+    assert!(catchup.wants(&a) && !catchup.wants(&b));
+}
+
+#[test]
 fn what_is_unsubscribed_meanwhile_is_not_sent() {
     let patterns = ["a.*", "b"].map(|text| Pattern::parse(text).unwrap());
     let mut catchup = Catchup::new(None, patterns.to_vec(), 10_000);

@@ -1,5 +1,7 @@
 //! What is read of the history for a session, on its way to the client.
 
+use std::sync::Arc;
+
 use super::super::catchups::Running;
 use super::super::reading::Kind;
 use super::Receiver;
@@ -24,13 +26,19 @@ impl Receiver {
         self.intake.replay_gap(barrier, reference, since, topics)
     }
 
-    /// Sends an event out of the history for the subscribe of `barrier`, if it is still wanted; false
-    /// once there is no such subscribe.
-    pub fn replay(&mut self, barrier: BarrierId, event: &Event, kind: Kind) -> bool {
+    /// Sends events out of the history for the subscribe of `barrier`, those that are still wanted, for as long as there is
+    /// room, and one in any case; how many of them are done with, none once there is no such subscribe.
+    pub fn replay(
+        &mut self,
+        barrier: BarrierId,
+        events: &[Arc<Event>],
+        kind: Kind,
+    ) -> Option<usize> {
+        let done = self.intake.replay(barrier, events, kind)?;
         if let Some(resumed) = self.resumed.as_mut().filter(|_| kind == Kind::Replayed) {
-            resumed.note(event);
+            events.iter().take(done).for_each(|event| resumed.note(event));
         }
-        self.intake.replay(barrier, event, kind)
+        Some(done)
     }
 
     /// Sends events that wait for the subscribe of `barrier` while there is room; none once so few

@@ -65,7 +65,7 @@ impl Replay {
         }
         for (at, member) in roll.members().enumerate() {
             let Some(event) = member.event() else { continue };
-            self.send_one(&event, Kind::Snapshot).await?;
+            self.send_on(&[Arc::new(event)], Kind::Snapshot).await?;
             if at % PAGE_EVENTS == 0 {
                 tokio::task::yield_now().await;
             }

@@ -1,0 +1,339 @@
+//! A herd: clients that come all at once, each for what it missed or for the current values of all topics.
+//!
+//! What they come for is published first. Then all connect, ask in the same moment, and are live once they have it; what that
+//! takes of the server, from the first question to the last answer, is the cost of their comeback.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use form_urlencoded::Serializer;
+use indicatif::{HumanBytes, HumanCount};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Barrier;
+use tokio::task::JoinHandle;
+
+use super::dialect::{Answer, Dialect, Post, Transport, http_answer, upgrade};
+use super::frames::{self, Kind};
+use super::native::Native;
+use super::payload::Payload;
+use super::process::Server;
+use super::response;
+use super::socket::{self, Sources};
+
+/// Events that are published together.
+const BATCH: usize = 500;
+/// How much a client reads at a time, in bytes.
+const READ: usize = 64 << 10;
+/// How long a herd may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What the clients of a herd come for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum HerdKind {
+    /// All events that they missed
+    Resume,
+    /// The current value of each topic
+    Snapshot,
+}
+
+/// A herd to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Herd {
+    pub(super) kind: HerdKind,
+    pub(super) clients: usize,
+    pub(super) topics: usize,
+    /// How many events each of them has missed.
+    pub(super) behind: usize,
+    /// Bytes of data an event.
+    pub(super) payload: usize,
+    /// From how many addresses of this machine they come; 0 leaves it to the system.
+    pub(super) sources: usize,
+}
+
+/// What became of a herd.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct HerdReport {
+    /// How many clients came.
+    clients: usize,
+    /// How many events each of them was to get.
+    events: usize,
+    /// Events that did not come, or came and were not to.
+    wrong: u64,
+    /// Why the first client failed, if one did.
+    reason: Option<String>,
+    /// Seconds from the moment at which all asked until all were live.
+    live_seconds: f64,
+    /// Bytes from the server, of one event and all that comes beside it.
+    bytes: f64,
+    /// Microseconds of the server's processor time an event.
+    cpu_us_per_event: Option<f64>,
+    /// The same a client.
+    cpu_us_per_client: Option<f64>,
+    /// Resident bytes before the clients came, and once all were live.
+    memory_before: u64,
+    memory_after: u64,
+    /// The share of one processor that the bench itself used.
+    client_cpu: f64,
+}
+
+/// What came to one client until it was live.
+#[derive(Debug, Default)]
+struct Haul {
+    events: usize,
+    bytes: usize,
+}
+
+impl Herd {
+    /// Publishes what they come for, and has them come. Must be called within a `LocalSet`.
+    pub(super) async fn run(
+        self,
+        native: &Native,
+        server: &Server,
+        prefix: &str,
+    ) -> Result<HerdReport, String> {
+        if let Some(id) = server.missing() {
+            return Err(format!("there is no process {id}"));
+        }
+        let since = cursor(native).await?;
+        let events = match self.kind {
+            HerdKind::Resume => self.behind,
+            HerdKind::Snapshot => self.topics,
+        };
+        self.publish(native, prefix, events).await?;
+        let request = self.request(native, prefix, &since).into();
+        let (together, memory_before) = (Rc::new(Barrier::new(self.clients + 1)), server.memory());
+        let tasks = self.set_out(native.target.address, request, &together);
+        together.wait().await;
+        let (begun, here) = (Instant::now(), Server::this());
+        let (cpu, own) = (server.cpu(), here.cpu());
+        together.wait().await;
+        let mut report = HerdReport { clients: self.clients, events, ..HerdReport::default() };
+        let mut bytes = 0;
+        for task in tasks {
+            let came = task.await.map_err(|_| "a client failed".to_owned())?;
+            let haul = came.unwrap_or_else(|reason| {
+                report.reason.get_or_insert(reason);
+                Haul::default()
+            });
+            report.wrong += haul.events.abs_diff(events) as u64;
+            bytes += haul.bytes;
+        }
+        let (took, used) = (begun.elapsed(), server.cpu().since(&cpu));
+        let all = (self.clients * events).max(1) as f64;
+        report.live_seconds = took.as_secs_f64();
+        report.bytes = bytes as f64 / all;
+        if server.is_known() {
+            report.cpu_us_per_event = Some(used as f64 / 1e3 / all);
+            report.cpu_us_per_client = Some(used as f64 / 1e3 / self.clients as f64);
+        }
+        (report.memory_before, report.memory_after) = (memory_before, server.memory());
+        report.client_cpu = here.cpu().since(&own) as f64 / 1e9 / took.as_secs_f64();
+        Ok(report)
+    }
+
+    /// Has all connect, and ask once they may.
+    fn set_out(
+        self,
+        address: SocketAddr,
+        request: Rc<[u8]>,
+        together: &Rc<Barrier>,
+    ) -> Vec<JoinHandle<Result<Haul, String>>> {
+        let sources = Sources::new(self.sources, address);
+        let client = |number| {
+            let (together, request) = (together.clone(), request.clone());
+            tokio::task::spawn_local(async move {
+                let stream = sources.connect(address, number).await;
+                // All are there; then what this takes begins to be measured; then all ask.
+                together.wait().await;
+                together.wait().await;
+                let stream = stream.map_err(|error| format!("can't connect: {error}"))?;
+                come_back(stream, &request).await
+            })
+        };
+        (0..self.clients).map(client).collect()
+    }
+
+    fn topic(&self, prefix: &str, number: usize) -> String {
+        format!("{prefix}.{}", number % self.topics)
+    }
+
+    /// Publishes so many events, to one topic after the other.
+    async fn publish(&self, native: &Native, prefix: &str, events: usize) -> Result<(), String> {
+        let mut stream = connect(native).await?;
+        let payload = Payload::new(self.payload);
+        let numbers: Vec<_> = (0..events).collect();
+        for batch in numbers.chunks(BATCH) {
+            let topics: Vec<_> = batch.iter().map(|number| self.topic(prefix, *number)).collect();
+            let data = batch.iter().map(|number| {
+                let mut data = Vec::new();
+                payload.write(&mut data, *number as u64, 0);
+                data
+            });
+            let data: Vec<_> = data.collect();
+            let posts = topics.iter().zip(&data).map(|(topic, data)| Post { topic, data });
+            let mut request = Vec::new();
+            native.publish(&posts.collect::<Vec<_>>(), &mut request);
+            let answer = ask(&mut stream, &request).await?;
+            if let Some((Answer::Refused(reason), _)) = http_answer(&answer)? {
+                return Err(format!("nothing to come back for: {reason}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a client sends: for one topic by its name, for more by a wildcard.
+    fn request(&self, native: &Native, prefix: &str, since: &str) -> Vec<u8> {
+        let mut query = Serializer::new(String::new());
+        match self.topics {
+            1 => query.append_pair("topic", &self.topic(prefix, 0)),
+            _ => query.append_pair("topic", &format!("{prefix}.>")),
+        };
+        match self.kind {
+            HerdKind::Resume => query.append_pair("since", since),
+            HerdKind::Snapshot => query.append_pair("snapshot", "true"),
+        };
+        let mut request = Vec::new();
+        native.ask(&mut request, "GET", &format!("/v1/ws?{}", query.finish()), &native.token);
+        upgrade(&mut request);
+        request.extend_from_slice(b"\r\n");
+        request
+    }
+}
+
+async fn connect(native: &Native) -> Result<TcpStream, String> {
+    let address = native.target.address;
+    let stream = Sources::SYSTEM.connect(address, 0).await;
+    stream.map_err(|error| format!("can't connect to {address}: {error}"))
+}
+
+/// The place that the server has come to.
+async fn cursor(native: &Native) -> Result<String, String> {
+    let mut request = Vec::new();
+    native.ask(&mut request, "GET", "/v1/cursor", &native.key);
+    request.extend_from_slice(b"\r\n");
+    let answer = ask(&mut connect(native).await?, &request).await?;
+    let body = response::response(&answer)?.map_or(&[][..], |response| response.body);
+    let body: serde_json::Value = serde_json::from_slice(body)
+        .map_err(|_| format!("no cursor: {}", String::from_utf8_lossy(&answer)))?;
+    let cursor = body["cursor"].as_str().ok_or_else(|| format!("no cursor: {body}"))?;
+    Ok(cursor.to_owned())
+}
+
+/// Sends a request, and waits for the whole answer.
+async fn ask(stream: &mut TcpStream, request: &[u8]) -> Result<Vec<u8>, String> {
+    let lost = |error: std::io::Error| format!("the connection broke: {error}");
+    stream.write_all(request).await.map_err(lost)?;
+    let mut received = Vec::new();
+    while response::response(&received)?.is_none() {
+        if stream.read_buf(&mut received).await.map_err(lost)? == 0 {
+            return Err("the server hung up".into());
+        }
+    }
+    Ok(received)
+}
+
+/// Asks, and reads until all that was asked for has come.
+async fn come_back(mut stream: TcpStream, request: &[u8]) -> Result<Haul, String> {
+    let mut received = Vec::new();
+    let reading = async {
+        socket::open(&mut stream, request, Transport::Text, &mut received).await?;
+        let mut haul = Haul { events: 0, bytes: received.len() };
+        loop {
+            if haul.take(&mut received)? {
+                return Ok(haul);
+            }
+            received.reserve(READ);
+            match stream.read_buf(&mut received).await {
+                Ok(0) => return Err("the server hung up".into()),
+                Ok(read) => haul.bytes += read,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    };
+    let came = tokio::time::timeout(PATIENCE, reading).await;
+    came.unwrap_or_else(|_| Err("it was not live in time".into()))
+}
+
+impl Haul {
+    /// Takes the whole messages of what was received; true once all has come.
+    fn take(&mut self, received: &mut Vec<u8>) -> Result<bool, String> {
+        let mut done = 0;
+        while let Some((frame, length)) = frames::read(&received[done..])? {
+            let message = frame.payload;
+            match frame.kind {
+                Kind::Close => return Err(frames::reason(message)),
+                Kind::Ping | Kind::Pong => {}
+                Kind::Data if message.starts_with(br#"{"op":"event""#) => self.events += 1,
+                Kind::Data if message.starts_with(br#"{"op":"live""#) => return Ok(true),
+                Kind::Data if message.starts_with(br#"{"op":"gap""#) => {
+                    return Err("what was missed is not kept any more".into());
+                }
+                Kind::Data => {}
+            }
+            done += length;
+        }
+        received.drain(..done);
+        Ok(false)
+    }
+}
+
+impl HerdReport {
+    /// What is wrong with it, if something is.
+    pub(super) fn fault(&self) -> Option<String> {
+        let reason = self.reason.iter().map(|reason| format!(": {reason}")).collect::<String>();
+        let is_wrong = self.wrong > 0 || self.reason.is_some();
+        is_wrong.then(|| format!("{} events are missing or too many{reason}", self.wrong))
+    }
+}
+
+impl fmt::Display for HerdReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (clients, events) = (HumanCount(self.clients as u64), HumanCount(self.events as u64));
+        writeln!(f, "herd         {clients} clients, {events} events each")?;
+        writeln!(f, "live         all after {:.2} s", self.live_seconds)?;
+        writeln!(f, "wrong        {} events", HumanCount(self.wrong))?;
+        writeln!(f, "bytes        {:.0} an event", self.bytes)?;
+        if let (Some(event), Some(client)) = (self.cpu_us_per_event, self.cpu_us_per_client) {
+            writeln!(f, "server       {event:.2} µs an event, {client:.0} µs a client")?;
+            let (before, after) = (HumanBytes(self.memory_before), HumanBytes(self.memory_after));
+            writeln!(f, "memory       {before} before, {after} after")?;
+        }
+        write!(f, "client       {:.0} % CPU", self.client_cpu * 100.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(message: &str) -> Vec<u8> {
+        [&[0x81, message.len() as u8], message.as_bytes()].concat()
+    }
+
+    #[test]
+    fn a_client_has_come_back_once_it_is_live_however_its_messages_are_cut() {
+        let messages = [
+            r#"{"op":"ack","ref":0}"#,
+            r#"{"op":"event","id":"a-1-1"}"#,
+            r#"{"op":"event","id":"a-1-2"}"#,
+            r#"{"op":"live","ref":0}"#,
+        ];
+        let all = messages.map(frame).concat();
+        for size in 1..all.len() {
+            let (mut haul, mut received, mut is_live) = (Haul::default(), Vec::new(), false);
+            for piece in all.chunks(size) {
+                assert!(!is_live, "{size}");
+                received.extend_from_slice(piece);
+                is_live = haul.take(&mut received).unwrap();
+            }
+            assert!(is_live, "{size}");
+            assert_eq!(haul.events, 2, "{size}");
+        }
+        let mut gap = frame(r#"{"op":"gap","ref":0}"#);
+        assert!(Haul::default().take(&mut gap).is_err());
+    }
+}
