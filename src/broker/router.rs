@@ -54,10 +54,25 @@ struct Routes {
     /// The newest event that was routed.
     head: Cursor,
     topics: Topics<WorkerId>,
-    inboxes: BTreeMap<WorkerId, Arc<Inbox>>,
+    inboxes: BTreeMap<WorkerId, Mail>,
     next_worker: usize,
     observer: Arc<dyn Observer>,
     roster: Roster,
+}
+
+/// The inbox of one worker, and what is to be put in there together; nothing stays here.
+struct Mail {
+    inbox: Arc<Inbox>,
+    gathered: Vec<Item>,
+}
+
+impl Mail {
+    /// Puts what was gathered into the inbox, if there is something: its worker is woken once for all of it.
+    fn deliver(&mut self) {
+        if !self.gathered.is_empty() {
+            self.inbox.put(self.gathered.drain(..));
+        }
+    }
 }
 
 impl Router {
@@ -90,7 +105,7 @@ impl Router {
         let mut routes = self.lock();
         let worker = WorkerId(routes.next_worker);
         routes.next_worker += 1;
-        routes.inboxes.insert(worker, inbox);
+        routes.inboxes.insert(worker, Mail { inbox, gathered: Vec::new() });
         worker
     }
 
@@ -178,7 +193,7 @@ impl Router {
         let mut routes = self.lock();
         let missed = change(&mut routes.roster);
         if let Some(loss) = routes.loss_of(missed) {
-            routes.inboxes.values().for_each(|inbox| inbox.put([Item::Broken(loss.clone())]));
+            routes.inboxes().for_each(|inbox| inbox.put([Item::Broken(loss.clone())]));
         }
         self.knows.notify_waiters();
     }
@@ -189,7 +204,7 @@ impl Router {
         let routes = self.lock();
         let number = lock(&self.past).add(node, event.clone(), now);
         let delivery = Arc::new(Delivery::new(event));
-        for inbox in routes.inboxes.values() {
+        for inbox in routes.inboxes() {
             inbox.put([Item::Said { number, delivery: delivery.clone() }]);
         }
     }
@@ -206,7 +221,7 @@ impl Router {
 
     /// How much waits in the longest inbox.
     pub(super) fn longest_inbox(&self) -> usize {
-        self.lock().inboxes.values().map(|inbox| inbox.len()).max().unwrap_or(0)
+        self.lock().inboxes().map(Inbox::len).max().unwrap_or(0)
     }
 
     /// The newest place that was routed.
@@ -216,7 +231,7 @@ impl Router {
 
     async fn census(&self) -> Census {
         let (asked, mut answers) = unbounded_channel();
-        self.lock().inboxes.values().for_each(|inbox| inbox.put([Item::Census(asked.clone())]));
+        self.lock().inboxes().for_each(|inbox| inbox.put([Item::Census(asked.clone())]));
         drop(asked);
         let mut census = Census::default();
         while let Some(answer) = answers.recv().await {
@@ -228,9 +243,26 @@ impl Router {
 
 impl Routes {
     fn put(&self, worker: WorkerId, item: impl FnOnce(Cursor) -> Item) {
-        if let Some(inbox) = self.inboxes.get(&worker) {
+        if let Some(Mail { inbox, .. }) = self.inboxes.get(&worker) {
             inbox.put([item(self.head)]);
         }
+    }
+
+    fn inboxes(&self) -> impl Iterator<Item = &Inbox> {
+        self.inboxes.values().map(|mail| &*mail.inbox)
+    }
+
+    /// Gathers an event for the workers that want it.
+    fn gather(&mut self, event: Arc<Event>, now: Instant) {
+        let Self { topics, inboxes, .. } = self;
+        let mut shared = None;
+        topics.each_subscriber(&event.topic, |worker| {
+            let delivery =
+                shared.get_or_insert_with(|| Arc::new(Delivery::at(event.clone(), now))).clone();
+            if let Some(mail) = inboxes.get_mut(&worker) {
+                mail.gathered.push(Item::Event(delivery));
+            }
+        });
     }
 
     /// That changes of who is in some topics were missed; these are known by where it is told.
@@ -246,7 +278,6 @@ impl Feed for Router {
     fn committed(&self, events: Vec<Arc<Event>>) {
         let mut routes = self.lock();
         let now = Instant::now();
-        let mut items_by_worker: BTreeMap<WorkerId, Vec<Item>> = BTreeMap::new();
         for mut event in events {
             routes.head = event.cursor.unwrap_or(routes.head);
             if event.topic.is_presence() {
@@ -257,32 +288,20 @@ impl Feed for Router {
                     Folded::Missing => {
                         self.asks.notify_one();
                         let loss = routes.loss_of(vec![event.topic.clone()]);
-                        for (worker, loss) in routes.inboxes.keys().zip(loss.iter().cycle()) {
-                            let items = items_by_worker.entry(*worker).or_default();
-                            items.push(Item::Broken(loss.clone()));
+                        for (mail, loss) in routes.inboxes.values_mut().zip(loss.iter().cycle()) {
+                            mail.gathered.push(Item::Broken(loss.clone()));
                         }
                     }
                 }
             }
-            let mut workers = routes.topics.subscribers(&event.topic).peekable();
-            if workers.peek().is_some() {
-                let delivery = Arc::new(Delivery::at(event.clone(), now));
-                for worker in workers {
-                    let items = items_by_worker.entry(worker).or_default();
-                    items.push(Item::Event(delivery.clone()));
-                }
-            }
+            routes.gather(event, now);
         }
-        for (worker, items) in items_by_worker {
-            if let Some(inbox) = routes.inboxes.get(&worker) {
-                inbox.put(items);
-            }
-        }
+        routes.inboxes.values_mut().for_each(Mail::deliver);
     }
 
     fn skip(&self, topic: &Topic, position: Option<Cursor>) -> bool {
         let mut routes = self.lock();
-        let is_unwanted = routes.topics.subscribers(topic).next().is_none();
+        let is_unwanted = !routes.topics.is_wanted(topic);
         if is_unwanted && let Some(position) = position {
             routes.head = position;
         }
@@ -292,13 +311,13 @@ impl Feed for Router {
     fn broken(&self, loss: Loss) {
         let mut routes = self.lock();
         routes.head = loss.position;
-        for inbox in routes.inboxes.values() {
+        for inbox in routes.inboxes() {
             inbox.put([Item::Broken(loss.clone())]);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.lock().inboxes.values().any(|inbox| inbox.len() >= self.inbox_events)
+        self.lock().inboxes().any(|inbox| inbox.len() >= self.inbox_events)
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {

@@ -70,7 +70,7 @@ impl<S: Copy + Eq + Hash> Topics<S> {
 
     /// Each subscriber of `topic` once, even where several of its patterns match.
     pub fn subscribers(&self, topic: &Topic) -> impl Iterator<Item = S> {
-        let matching: Rc<[_]> = self.subscribers.matching(topic).into();
+        let matching: Rc<[_]> = self.subscribers.matching(topic).iter().collect();
         (0..matching.len()).flat_map(move |index| {
             let sets = matching.clone();
             let in_an_earlier_set =
@@ -82,16 +82,20 @@ impl<S: Copy + Eq + Hash> Topics<S> {
     /// Visits each subscriber of `topic` once, as [`Topics::subscribers`] gives them, at the least cost for each.
     pub fn each_subscriber(&self, topic: &Topic, mut visit: impl FnMut(S)) {
         let matching = self.subscribers.matching(topic);
-        if let [only] = matching[..] {
-            return only.each(|subscriber| visit(*subscriber));
-        }
-        for (index, set) in matching.iter().enumerate() {
+        let Some(first) = matching.first else { return };
+        first.each(|subscriber| visit(*subscriber));
+        for (earlier, set) in matching.others.iter().enumerate() {
             set.each(|subscriber| {
-                if !matching[..index].iter().any(|earlier| earlier.contains(subscriber)) {
+                if !matching.iter().take(1 + earlier).any(|set| set.contains(subscriber)) {
                     visit(*subscriber);
                 }
             });
         }
+    }
+
+    /// Whether anybody wants what is published to `topic`.
+    pub fn is_wanted(&self, topic: &Topic) -> bool {
+        self.subscribers.matching(topic).first.is_some()
     }
 
     /// Whether `subscriber` wants this very pattern.
@@ -146,9 +150,8 @@ impl<S: Eq + Hash> PatternMap<S> {
         last
     }
 
-    fn matching(&self, topic: &Topic) -> Vec<&Members<S>> {
-        let mut found = Vec::new();
-        found.extend(self.exact.get(topic.as_str()));
+    fn matching(&self, topic: &Topic) -> Matching<'_, S> {
+        let mut found = Matching { first: self.exact.get(topic.as_str()), others: Vec::new() };
         if topic.is_reserved() {
             // A leading wildcard does not match the broker's own topics.
             let mut segments = topic.segments();
@@ -160,6 +163,25 @@ impl<S: Eq + Hash> PatternMap<S> {
             self.wild.collect(topic.segments(), &mut found);
         }
         found
+    }
+}
+
+/// The sets of subscribers that match one topic: mostly there is one, for which nothing is allocated.
+struct Matching<'a, S> {
+    first: Option<&'a Members<S>>,
+    others: Vec<&'a Members<S>>,
+}
+
+impl<'a, S> Matching<'a, S> {
+    fn push(&mut self, set: &'a Members<S>) {
+        match self.first {
+            None => self.first = Some(set),
+            Some(_) => self.others.push(set),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &'a Members<S>> {
+        self.first.into_iter().chain(self.others.iter().copied())
     }
 }
 
@@ -224,7 +246,7 @@ impl<S: Eq + Hash> Node<S> {
     }
 
     /// Adds every set whose pattern matches the segments that are left.
-    fn collect<'a>(&'a self, mut segments: Split<'_, char>, found: &mut Vec<&'a Members<S>>) {
+    fn collect<'a>(&'a self, mut segments: Split<'_, char>, found: &mut Matching<'a, S>) {
         let Some(segment) = segments.next() else {
             if !self.here.is_empty() {
                 found.push(&self.here);
@@ -269,6 +291,7 @@ mod tests {
         let mut visited = Vec::new();
         topics.each_subscriber(&topic(text), |subscriber| visited.push(subscriber));
         assert_eq!(visited, all);
+        assert_eq!(topics.is_wanted(&topic(text)), !all.is_empty());
         all.sort_unstable();
         all
     }
