@@ -42,7 +42,7 @@ pub trait Sink: Send + Sync {
 /// The shared outbox of one session.
 pub struct Outgoing {
     state: Mutex<State>,
-    /// Notified when something was taken and when a good-bye was added.
+    /// Notified when something was taken and when a good-bye was added, if somebody waits for that.
     room: Notify,
     heard: AtomicBool,
 }
@@ -54,6 +54,8 @@ struct State {
     waits_for: WaitsFor,
     flush: Flush,
     backlog: Backlog,
+    /// Somebody waits for room.
+    is_room_awaited: bool,
     /// Held until the last message is out.
     unparted: Option<Unparted>,
     /// Since when something waits without a pause, from when that was first asked.
@@ -100,6 +102,7 @@ impl Outgoing {
             waits_for: WaitsFor::Messages,
             flush: Flush::NotAskedFor,
             backlog: Backlog::Nothing,
+            is_room_awaited: false,
             unparted: None,
             behind_since: None,
             written: None,
@@ -168,7 +171,7 @@ impl Outgoing {
         let done = match state.sink.clone() {
             Some(sink) => {
                 let written = state.write(|slices| Poll::Ready(sink.try_write(slices)));
-                self.room.notify_waiters();
+                self.made_room(&mut state);
                 written.is_ready()
             }
             None => true,
@@ -190,7 +193,7 @@ impl Outgoing {
         }
         state.outbox.close(good_bye);
         state.wake();
-        self.room.notify_waiters();
+        self.made_room(&mut state);
     }
 
     /// Has all that waits written by `write`, and waits for more; ready when the last message is
@@ -204,7 +207,7 @@ impl Outgoing {
         let had = state.outbox.bytes();
         let written = state.write(|slices| write(cx, slices));
         if state.outbox.bytes() < had {
-            self.room.notify_waiters();
+            self.made_room(&mut state);
         }
         state.waits_for = match written.is_pending() && state.outbox.bytes() > 0 {
             true => WaitsFor::Socket,
@@ -228,7 +231,7 @@ impl Outgoing {
         match &chunk {
             Some(chunk) => {
                 state.left(chunk.len());
-                self.room.notify_waiters();
+                self.made_room(&mut state);
             }
             None => state.transport = Some(cx.waker().clone()),
         }
@@ -267,14 +270,22 @@ impl Outgoing {
     pub async fn room(&self, bytes: usize) -> bool {
         loop {
             let notified = self.room.notified();
-            let (closing, room) = {
-                let state = self.lock();
-                (state.outbox.is_closing(), state.outbox.has_room(bytes))
-            };
-            if closing || room {
-                return !closing;
+            {
+                let mut state = self.lock();
+                let closing = state.outbox.is_closing();
+                if closing || state.outbox.has_room(bytes) {
+                    return !closing;
+                }
+                state.is_room_awaited = true;
             }
             notified.await;
+        }
+    }
+
+    /// Says that there may be room now, or never will be, if somebody waits for it: nearly always nobody does.
+    fn made_room(&self, state: &mut State) {
+        if std::mem::take(&mut state.is_room_awaited) {
+            self.room.notify_waiters();
         }
     }
 
@@ -371,5 +382,42 @@ impl State {
         self.outbox.advance(written);
         self.left(written);
         Poll::Ready(Ok(written))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+
+    /// Takes everything.
+    struct Open;
+
+    impl Sink for Open {
+        fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            Ok(slices.iter().map(|slice| slice.len()).sum())
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_for_room_hear_of_it_and_so_does_who_waits_again() {
+        let outgoing = Outgoing::new(1_000);
+        outgoing.set_sink(Some(Arc::new(Open)));
+        for _ in 0..2 {
+            outgoing.push_quietly(Bytes::from(vec![0; 900])).unwrap();
+            let (mut one, mut other) = (Box::pin(outgoing.room(500)), Box::pin(outgoing.room(500)));
+            assert!(poll!(&mut one).is_pending() && poll!(&mut other).is_pending());
+            outgoing.flush();
+            assert_eq!(
+                (poll!(&mut one), poll!(&mut other)),
+                (Poll::Ready(true), Poll::Ready(true))
+            );
+        }
+        outgoing.push_quietly(Bytes::from(vec![0; 900])).unwrap();
+        let mut waiting = Box::pin(outgoing.room(500));
+        assert!(poll!(&mut waiting).is_pending());
+        outgoing.close([], false);
+        assert_eq!(poll!(&mut waiting), Poll::Ready(false));
     }
 }
