@@ -32,6 +32,8 @@ pub(in crate::history) struct Kept {
     emptied: VecDeque<Topic>,
     /// Nothing up to here is known of topics that are not in `topics`.
     floor: u64,
+    /// The number of the newest event that was removed.
+    last_removed: u64,
     /// What all events cost, but for the broker's own state.
     bytes: usize,
     max_bytes: usize,
@@ -58,6 +60,7 @@ impl Kept {
             topic_by_sequence: BTreeMap::new(),
             emptied: VecDeque::new(),
             floor: 0,
+            last_removed: 0,
             bytes: 0,
             max_bytes,
             spared: 0,
@@ -202,18 +205,26 @@ impl Kept {
         sequence: u64,
         patterns: &[Pattern],
     ) -> Option<u64> {
-        let lost = self.last_removed(patterns, |_| true);
+        let lost = self.last_removed(sequence, patterns, |_| true);
         (lost > sequence).then_some(lost)
     }
 
     /// Whether that is so of a topic that keeps none which is newer.
     pub(in crate::history) fn has_lost_newest(&self, sequence: u64, patterns: &[Pattern]) -> bool {
-        self.last_removed(patterns, TopicLog::is_empty) > sequence
+        self.last_removed(sequence, patterns, TopicLog::is_empty) > sequence
     }
 
     /// The number of the last event that was, or may have been, removed of a topic that one of `patterns` matches; of the
-    /// known ones, of those that count.
-    fn last_removed(&self, patterns: &[Pattern], counts: impl Fn(&TopicLog) -> bool) -> u64 {
+    /// known ones, of those that count. It is not looked for where nothing was removed after `sequence`.
+    fn last_removed(
+        &self,
+        sequence: u64,
+        patterns: &[Pattern],
+        counts: impl Fn(&TopicLog) -> bool,
+    ) -> u64 {
+        if self.last_removed <= sequence {
+            return self.last_removed;
+        }
         let last = |log: &TopicLog| if counts(log) { log.last_removed() } else { 0 };
         let removed = patterns.iter().map(|pattern| match pattern.as_topic() {
             Some(topic) => self.topics.get(&topic).map_or(self.floor, last),
@@ -389,6 +400,7 @@ impl Kept {
             self.bytes -= event.cost();
         }
         self.topic_by_sequence.remove(&sequence);
+        self.last_removed = self.last_removed.max(sequence);
         match self.removed.get_mut(topic) {
             Some(last) => *last = sequence,
             None => _ = self.removed.insert(topic.clone(), sequence),
