@@ -45,7 +45,7 @@ impl Said {
             None => {
                 format!("Serving, sessions: {}", self.sessions.websocket + self.sessions.sse)
             }
-            Some(Failing { check, detail }) => format!("Not ready: {check}: {detail}"),
+            Some(Failing { check, detail, .. }) => format!("Not ready: {check}: {detail}"),
         }
     }
 }
