@@ -177,8 +177,8 @@ enum Within {
     Hole(usize),
 }
 
-/// A line without the spaces beside punctuation, but in texts. A line with a slash outside of them may have a regular expression or
-/// a comment, and stays as it is.
+/// A line without the spaces beside punctuation, but in texts with all that is put into them. A line with a slash outside of
+/// these may have a regular expression or a comment, and stays as it is.
 fn tight(line: &str) -> String {
     const PUNCTUATION: &[u8] = b"=?:,;{}()&|<>*+-[]";
     let mut within: Vec<Within> = Vec::new();
@@ -200,9 +200,9 @@ fn tight(line: &str) -> String {
             (Some(Within::Text(end)), _) if letter == *end => _ = within.pop(),
             (Some(Within::Text('`')), '{') if is_after_dollar => within.push(Within::Hole(0)),
             (Some(Within::Text(_)), _) => {}
-            (_, '/') => return line.to_owned(),
+            (None, '/') => return line.to_owned(),
             (_, '"' | '`' | '\'') => within.push(Within::Text(letter)),
-            (_, ' ') if is_nothing(at) => continue,
+            (None, ' ') if is_nothing(at) => continue,
             (Some(Within::Hole(open)), '{') => *open = open.saturating_add(1),
             (Some(Within::Hole(0)), '}') => _ = within.pop(),
             (Some(Within::Hole(open)), '}') => *open = open.saturating_sub(1),
@@ -306,7 +306,10 @@ mod tests {
         assert_eq!(tight("a = `b : ${c}` + \" , \\\" = \";"), "a=`b : ${c}`+\" , \\\" = \";");
         assert_eq!(tight("a = b / c"), "a = b / c");
         assert_eq!(tight("a = /x : y/.test(b)"), "a = /x : y/.test(b)");
-        assert_eq!(tight("a = `b : ${c ? `, ${d}` : { e }} ; `"), "a=`b : ${c?`, ${d}`:{e}} ; `");
+        assert_eq!(
+            tight("a = `b : ${c ? `, ${d}` : { e }} ; `;"),
+            "a=`b : ${c ? `, ${d}` : { e }} ; `;"
+        );
         assert_eq!(tight("a = `\\${ : , }` + b"), "a=`\\${ : , }`+b");
         assert_eq!(tight("a - -b + +c++ + d * [e]"), "a- -b+ +c++ +d*[e]");
     }
