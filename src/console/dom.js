@@ -8,7 +8,8 @@ const IS_SVG = /^(svg|g|path|circle|line|rect|polyline)$/;
 /** An attribute says where these begin, and a property where they are. */
 const IS_PROPERTY = /^(value|checked|on.*)$/;
 
-/** Describes an element. `key` keeps it the same among its neighbours; of one with `mount(node)`, what is in it is not drawn here. */
+/** Describes an element. `key` keeps it the same among its neighbours, as a button beside one that comes and goes needs it, or a click that is
+ * under way is one on the other; of one with `mount(node)`, what is in it is not drawn here. */
 export const h = (tag, props, ...children) => ({ tag, props: props ?? {}, children });
 
 const keyOf = (node) => node?.[OF]?.props?.key;

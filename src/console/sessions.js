@@ -57,8 +57,8 @@ export function open(app, chosen) {
         !page.sessions.length ? h("p", { class: "empty" }, user ? `No session is ${user}'s.` : "Nobody is connected but those who look.")
           : h("div", { class: "panel flush" }, table(app, page, { sort, chosen, choose, done, by: (name) => { sort = name; restart(); } })),
         h("div", { class: "row under" },
-          places.length > 1 && button("Back", () => { places.pop(); list.again(); }, { class: "button" }),
-          page.next && button("Next", () => { places.push(page.next); list.again(); }, { class: "button" }),
+          places.length > 1 && button("Back", () => { places.pop(); list.again(); }, { key: "back", class: "button" }),
+          page.next && button("Next", () => { places.push(page.next); list.again(); }, { key: "next", class: "button" }),
           h("span", { class: "quiet" }, places.length > 1 || page.next ? `Page ${places.length}, ${PAGE} each` : many(page.sessions.length, "session")), isPaused && h("span", { class: "state warn" }, "paused")),
         chosen && !page.sessions.some(({ session }) => session === chosen) && h("p", { class: "notice" }, "Session ", h("code", {}, chosen.slice(0, 8), "…"), " is not on this page, or has ended."),
         revoked(revocations),
@@ -100,8 +100,8 @@ function detail(app, { session, user, token, subscriptions }, done) {
         await app.ask(`v1/sessions/${encodeURIComponent(session)}`, { method: "DELETE" });
         return "on its node; it may connect again";
       }, done) }, "End…"),
-      token && h("button", { type: "button", class: "button danger", "data-act": "revoke-token", onclick: () => revoke({ token }, "Revoke this token", "The token is refused from here on, on every node, and all sessions that came in with it are ended.", session.slice(0, 8)) }, "Revoke the token…"),
-      user && h("button", { type: "button", class: "button danger", "data-act": "revoke-user", onclick: () => revoke({ user }, `Revoke all tokens of ${user}`, "All tokens that were issued to this user up to now are refused, on every node, and the sessions that came in with them are ended. Newer ones are accepted.", user) }, `Revoke all of ${user}'s…`))));
+      token && h("button", { type: "button", class: "button danger", key: "token", "data-act": "revoke-token", onclick: () => revoke({ token }, "Revoke this token", "The token is refused from here on, on every node, and all sessions that came in with it are ended.", session.slice(0, 8)) }, "Revoke the token…"),
+      user && h("button", { type: "button", class: "button danger", key: "user", "data-act": "revoke-user", onclick: () => revoke({ user }, `Revoke all tokens of ${user}`, "All tokens that were issued to this user up to now are refused, on every node, and the sessions that came in with them are ended. Newer ones are accepted.", user) }, `Revoke all of ${user}'s…`))));
 }
 
 /** Asks for the name, and does it. */

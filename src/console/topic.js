@@ -130,8 +130,8 @@ export function open(app, topic) {
     const may = rights.value?.topic ?? {};
     draw(end,
       history.error ? h("p", { class: "notice bad", role: "alert" }, history.error.message) : !history.table.body.rows.length && h("p", { class: "empty" }, history.isReading ? "Reading…" : "Nothing is kept here."),
-      history.older !== null && history.older !== "" && button("Older", () => history.read({ before: history.older }), { disabled: history.isReading }),
-      history.newer && button("Newer", () => history.read({ since: history.newer }), { disabled: history.isReading }));
+      history.older !== null && history.older !== "" && button("Older", () => history.read({ before: history.older }), { key: "older", disabled: history.isReading }),
+      history.newer && button("Newer", () => history.read({ since: history.newer }), { key: "newer", disabled: history.isReading }));
     return [
       heading(topic,
         h("span", { class: "spacer" }),
@@ -153,8 +153,8 @@ export function open(app, topic) {
               h("label", { class: "visually-hidden", for: "from" }, "From a moment, as long ago, or a cursor"),
               h("input", { id: "from", class: "mono", type: "text", placeholder: "-15m, a moment or a cursor", autocomplete: "off", spellcheck: "false", oninput: ({ target }) => { from = target.value.trim(); } }),
               h("button", { type: "submit", class: "button" }, "Go")),
-            !history.isLive && button("Back to now", () => history.goLive(), { class: "button" }),
-            button("Download", download, { class: "button", title: "As NDJSON" })),
+            !history.isLive && button("Back to now", () => history.goLive(), { key: "now", class: "button" }),
+            button("Download", download, { key: "download", class: "button", title: "As NDJSON" })),
           h("div", { class: "host", mount: (node) => node.append(scroll) })),
         may.publish && h("section", { class: "panel", "aria-labelledby": "publish-heading" }, h("h2", { id: "publish-heading" }, "Publish"), publishing.view()),
         h("section", { class: "panel", "aria-labelledby": "members" }, h("h2", { id: "members" }, "Members"), present(app, members, rule))),

@@ -209,9 +209,12 @@ test("R41, R49: a topic's page says what decides, shows its past from a place, a
   // What comes is shown too.
   await publish(broker.url, "orders.1", { n: 120 });
   await eventually(async () => (await rows.first().innerText()).includes('"n":120'), "the newest");
+  const button = await page.getByRole("button", { name: "Download" }).elementHandle();
   await page.fill("#from", third);
   await page.getByRole("button", { name: "Go" }).click();
   await eventually(async () => await rows.count() === 11, "what is after the place");
+  await page.getByRole("button", { name: "Back to now" }).waitFor();
+  assert.equal(await button.innerText(), "Download", "no button becomes another one, perhaps under a click");
   const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download" }).click()]);
   assert.equal((await readFile(await download.path(), "utf8")).trim().split("\n").length, 121);
 
