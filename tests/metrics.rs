@@ -2,18 +2,17 @@
 
 mod support;
 
-use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fanfare::model::{Code, Ended};
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 use socket2::SockRef;
 use support::http2::Http2;
-use support::process::free_port;
+use support::prometheus::Prometheus;
 use support::raw::Raw;
 use support::sse::SseClient;
 use support::ws::WsClient;
@@ -118,41 +117,13 @@ async fn promtool_finds_nothing_wrong() {
     assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// A process that is killed with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn prometheus_scrapes_what_was_counted() {
     let server = TestServer::open();
     server.publish("a", &json!(1)).await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let (broker, port) = (server.addr, free_port());
-    let config = format!(
-        "global: {{scrape_interval: 1s}}\n\
-         scrape_configs: [{{job_name: fanfare, static_configs: [{{targets: ['{broker}']}}]}}]\n"
-    );
-    fs::write(directory.path().join("prometheus.yml"), config).expect("written");
-    let _prometheus = Running(
-        Command::new("prometheus")
-            .current_dir(directory.path())
-            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("prometheus runs"),
-    );
+    let prometheus = Prometheus::of(&[server.addr]).await;
     let query = async |query: &str| -> Option<String> {
-        let url = format!("http://127.0.0.1:{port}/api/v1/query");
-        let response = server.http.get(url).query(&[("query", query)]).send().await.ok()?;
-        let answer: Value = response.json().await.ok()?;
+        let answer = prometheus.ask(&format!("query?query={query}")).await;
         answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
     };
     let published = async || query("fanfare_events_published_total").await;
