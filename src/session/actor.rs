@@ -2,7 +2,7 @@
 //!
 //! Identify, subscribe, publish, ping. It owns nothing of the session but its manners: who the client is, what
 //! it receives and how long it may stay belongs to its [`Receiver`], which its worker owns; each request
-//! ends in a call to the worker. What is under way for a client ends with the actor.
+//! ends in a call to the worker. What still waits when the client has gone finds no session and is done with it.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -16,6 +16,7 @@ use super::request::Requester;
 use super::runner::alone;
 use super::socket::Said;
 use crate::broker::{SessionKey, WorkerHandle};
+use crate::config::Limits;
 use crate::metrics::{GUARD, Rate};
 use crate::model::{Allowance, Close};
 use crate::panics::contain;
@@ -24,8 +25,9 @@ use crate::protocol::{ClientMessage, Refused, Request};
 /// The actor of one client.
 pub struct Session {
     requester: Requester,
-    /// In a box: an actor is a task, whose size goes up in steps of 128 bytes.
-    manners: Box<Manners>,
+    /// None while something is done for the client, and before anything was. In a box: an actor is a task, whose
+    /// size goes up in steps of 128 bytes.
+    manners: Option<Box<Manners>>,
 }
 
 /// How a client has behaved so far.
@@ -38,9 +40,6 @@ struct Manners {
     /// How many bytes it may send.
     bytes: Allowance,
 }
-
-/// What is left to do for a message.
-type Work = ResponseActFuture<Session, ()>;
 
 impl Actor for Session {
     type Context = Context<Self>;
@@ -60,88 +59,88 @@ impl Handler<Stop> for Session {
 }
 
 impl Handler<Hear> for Session {
-    type Result = Work;
+    type Result = AtomicResponse<Self, ()>;
 
-    fn handle(&mut self, Hear(said): Hear, _: &mut Self::Context) -> Work {
-        contain(|| self.hear(&said)).unwrap_or_else(|| self.end(Close::Internal))
+    /// One thing is done after the other, however it came: an actor does what it waits for in no order otherwise.
+    fn handle(&mut self, Hear(said): Hear, _: &mut Self::Context) -> Self::Result {
+        let Requester { worker, key, .. } = self.requester.clone();
+        let (requester, mut manners) =
+            (self.requester.clone(), self.manners.take().unwrap_or_default());
+        let work = alone(worker, key, async move {
+            requester.hear(&mut manners, &said).await;
+            manners
+        });
+        let done = work.into_actor(self).map(|manners, session, _| session.manners = manners);
+        AtomicResponse::new(Box::pin(done))
     }
 }
 
 impl Session {
     /// The actor of the client of a session.
     pub fn new(key: SessionKey, worker: WorkerHandle<Receiver>, house: Rc<House>) -> Self {
-        Self { requester: Requester { key, worker, house }, manners: Box::default() }
+        Self { requester: Requester { key, worker, house }, manners: None }
     }
+}
 
-    fn hear(&mut self, said: &Said) -> Work {
-        let (message, bytes) = match said {
-            Said::Text(text) => (ClientMessage::Text(text), text.len()),
-            Said::Binary(bytes) => (ClientMessage::Binary(bytes), bytes.len()),
-        };
-        if !self.may_send(bytes) {
-            return self.end(Close::TooMany);
-        }
-        let limits = self.requester.house.limits.of_messages();
-        // A panic within a call to the worker would end all of its sessions.
-        let hear = |receiver: &mut Receiver| contain(|| receiver.hear(message, &limits));
-        match self.requester.with(hear) {
-            Some(Some(Ok(requests))) => self.act(requests),
-            Some(Some(Err(refused))) => self.refuse(&refused),
-            Some(None) => self.end(Close::Internal),
-            None => self.done(),
-        }
-    }
-
-    /// Does what a message asks, one thing after the other.
-    fn act(&mut self, requests: Vec<Request>) -> Work {
-        self.manners.bad_messages = 0;
-        if !self.may_ask(requests.len().saturating_sub(1)) {
-            return self.end(Close::TooMany);
-        }
-        let mut requests = requests.into_iter();
-        let waits = requests.by_ref().find_map(|request| self.requester.act(request));
-        let Some(first) = waits else { return self.done() };
-        let requester = self.requester.clone();
-        let work = async move {
-            first.await;
+impl Requester {
+    /// Does what messages ask, one thing after the other.
+    async fn hear(&self, manners: &mut Manners, said: &[Said]) {
+        for said in said {
+            let Some(requests) = self.understand(manners, said) else { return };
             for request in requests {
-                if let Some(work) = requester.act(request) {
+                if let Some(work) = self.act(request) {
                     work.await;
                 }
             }
-        };
-        let Requester { worker, key, .. } = self.requester.clone();
-        Box::pin(alone(worker, key, work).into_actor(self))
-    }
-
-    fn refuse(&mut self, Refused { reference, problem }: &Refused) -> Work {
-        self.manners.bad_messages += 1;
-        self.requester.refuse(*reference, problem);
-        if self.manners.bad_messages >= self.requester.house.limits.bad_messages {
-            return self.end(Close::BadMessage);
         }
-        self.done()
     }
 
-    fn end(&self, close: Close) -> Work {
-        self.requester.worker.end(self.requester.key, close);
-        self.done()
+    /// What a message asks, which is nothing where it is refused; none where the session is over, or is ended for it.
+    fn understand(&self, manners: &mut Manners, said: &Said) -> Option<Vec<Request>> {
+        let limits = &self.house.limits;
+        if !manners.may_send(said.len(), limits) {
+            return self.end(Close::TooMany);
+        }
+        let message = match said {
+            Said::Text(text) => ClientMessage::Text(text),
+            Said::Binary(bytes) => ClientMessage::Binary(bytes),
+        };
+        let of_messages = limits.of_messages();
+        // A panic within a call to the worker would end all of its sessions.
+        let hear = |receiver: &mut Receiver| contain(|| receiver.hear(message, &of_messages));
+        match self.with(hear)? {
+            Some(Ok(requests)) => {
+                manners.bad_messages = 0;
+                let may_ask = manners.may_ask(requests.len().saturating_sub(1), limits);
+                if may_ask { Some(requests) } else { self.end(Close::TooMany) }
+            }
+            Some(Err(Refused { reference, problem })) => {
+                manners.bad_messages += 1;
+                self.refuse(reference, &problem);
+                let may_go_on = manners.bad_messages < limits.bad_messages;
+                if may_go_on { Some(Vec::new()) } else { self.end(Close::BadMessage) }
+            }
+            None => self.end(Close::Internal),
+        }
     }
 
-    fn done(&self) -> Work {
-        Box::pin(fut::ready(()))
+    fn end<T>(&self, close: Close) -> Option<T> {
+        self.worker.end(self.key, close);
+        None
     }
+}
 
+impl Manners {
     /// Whether the client may send a message of so many bytes already.
-    fn may_send(&mut self, bytes: usize) -> bool {
-        let max = self.requester.house.limits.bytes_per_second;
-        self.may_ask(1) && limited(Rate::Bytes, self.manners.bytes.take(bytes, max, Instant::now()))
+    fn may_send(&mut self, bytes: usize, limits: &Limits) -> bool {
+        let max = limits.bytes_per_second;
+        self.may_ask(1, limits) && limited(Rate::Bytes, self.bytes.take(bytes, max, Instant::now()))
     }
 
     /// Whether it may ask for so many things already.
-    fn may_ask(&mut self, requests: usize) -> bool {
-        let max = self.requester.house.limits.messages_per_second;
-        let mut take = || self.manners.requests.take(requests, max, Instant::now());
+    fn may_ask(&mut self, requests: usize, limits: &Limits) -> bool {
+        let max = limits.messages_per_second;
+        let mut take = || self.requests.take(requests, max, Instant::now());
         requests == 0 || limited(Rate::Messages, take())
     }
 }

@@ -8,10 +8,10 @@ use super::socket::Said;
 use crate::broker::Overheard;
 use crate::protocol::Token;
 
-/// The client said something; answered when the next thing may be said.
+/// What the client said, in its order; answered when all of it is done.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Hear(pub Said);
+pub struct Hear(pub Vec<Said>);
 
 /// What knows the client of one session, and who hears it.
 pub struct Ear {
@@ -30,7 +30,7 @@ impl Ear {
         if verify_slices_are_equal(self.secret.0.as_bytes(), secret.as_bytes()).is_err() {
             return Overheard::Nobody;
         }
-        match self.session.try_send(Hear(Said::Text(message.to_owned()))) {
+        match self.session.try_send(Hear(vec![Said::Text(message.to_owned())])) {
             Ok(()) => Overheard::Heard,
             Err(SendError::Full(_)) => Overheard::Busy,
             Err(SendError::Closed(_)) => Overheard::Nobody,

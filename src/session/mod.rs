@@ -373,8 +373,8 @@ impl Drop for Hearing {
 }
 
 impl Listener for Conversation {
-    fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
-        let heard = self.hearing.0.send(Hear(message));
+    fn said(&mut self, said: Vec<Said>) -> LocalBoxFuture<'static, ()> {
+        let heard = self.hearing.0.send(Hear(said));
         // Who is not heard any more has left.
         Box::pin(async move { _ = heard.await })
     }

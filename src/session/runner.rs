@@ -72,14 +72,16 @@ fn become_whom(worker: &WorkerHandle<Receiver>, session: SessionKey, Token(token
 
 /// Does something for a session alone: if it panics, the session ends, for it is not what its client takes it
 /// for any more, and its client comes back with its cursor.
-pub async fn alone(
+pub async fn alone<T>(
     worker: WorkerHandle<Receiver>,
     session: SessionKey,
-    work: impl Future<Output = ()>,
-) {
-    if contained(Box::pin(work)).await.is_none() {
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let done = contained(Box::pin(work)).await;
+    if done.is_none() {
         worker.end(session, Close::Internal);
     }
+    done
 }
 
 /// Subscribes a session, as soon as it is known where that begins, this node is where its client is already, and

@@ -8,9 +8,14 @@ mod support;
 
 use std::time::Duration;
 
-use fanfare::config::Config;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use fanfare::config::{Config, Jwks, Jwt};
 use futures_util::StreamExt;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::client::{ParrotClient, say_back};
@@ -308,6 +313,44 @@ async fn a_command_comes_over_another_request_at_another_node() {
         say_back(&nodes[1], &name, &[json!({ "pong": true })]).await == 404
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_over_other_requests_is_done_one_after_the_other() {
+    let issuer = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/keys", issuer.local_addr().expect("an address"));
+    let jwks = Some(Jwks { url, refresh: PATIENCE, keep: PATIENCE });
+    let server = with(|config| {
+        let leeway = Duration::ZERO;
+        config.auth.jwt =
+            Some(Jwt { keys: Vec::new(), jwks, issuer: None, audience: None, leeway });
+    });
+    let mut client = Listener::connect(&server, "/parrot/reds/heard").await;
+    let name = client.until("name").await["name"].clone();
+    // Whose token this is has to be asked for.
+    let pair = Ed25519KeyPair::generate().expect("a key");
+    let key = EncodingKey::from_ed_der(pair.to_pkcs8v1().expect("PKCS #8").as_ref());
+    let header = Header { kid: Some("first".into()), ..Header::new(Algorithm::EdDSA) };
+    let claims =
+        json!({ "sub": "ada", "exp": 4_000_000_000_u64, "fanfare": { "subscribe": [">"] } });
+    let token = encode(&header, &claims, &key).expect("a token");
+    let hello = json!({ "n": 1, "hello": { "token": token } });
+    assert_eq!(say_back(&server, &name, &[hello]).await, 204);
+    let asked = timeout(PATIENCE, issuer.accept()).await.expect("it asks");
+    let (mut asked, _) = asked.expect("a connection");
+    for n in 2..5 {
+        let follow = json!({ "n": n, "follow": [format!("room.{n}")] });
+        assert_eq!(say_back(&server, &name, &[follow]).await, 204);
+    }
+    let public = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+    let key = json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": "first", "x": public });
+    let keys = json!({ "keys": [key] }).to_string();
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", keys.len());
+    asked.write_all((head + &keys).as_bytes()).await.expect("it is taken");
+    for n in 1..5 {
+        assert_eq!(client.until("n").await["n"], n);
+    }
 }
 
 async fn command(node: &TestServer, command: Value) -> (u16, Value) {
