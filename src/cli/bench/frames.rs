@@ -21,6 +21,8 @@ pub enum Kind {
 pub struct Frame<'a> {
     /// What it is.
     pub kind: Kind,
+    /// Its message is compressed (RFC 7692, section 6).
+    pub is_compressed: bool,
     /// What it holds.
     pub payload: &'a [u8],
 }
@@ -42,9 +44,10 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, String> {
     if second & 0x80 != 0 {
         return Err("a masked frame from a server".into());
     }
-    if first & 0x70 != 0 {
+    if first & 0x30 != 0 {
         return Err("a frame with reserved bits that nobody agreed on".into());
     }
+    let is_compressed = first & 0x40 != 0;
     let kind = match first & 0x0f {
         0..=2 => Kind::Data,
         8 => Kind::Close,
@@ -63,7 +66,7 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, String> {
         _ => length.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
     };
     let payload = rest.get(extended..).and_then(|rest| rest.get(..length));
-    Ok(payload.map(|payload| (Frame { kind, payload }, 2 + extended + length)))
+    Ok(payload.map(|payload| (Frame { kind, is_compressed, payload }, 2 + extended + length)))
 }
 
 /// Appends a frame, masked as a client's has to be.

@@ -3,21 +3,23 @@
 //! What they come for is published first. Then all connect, ask in the same moment, and are live once they have it; what that
 //! takes of the server, from the first question to the last answer, is the cost of their comeback.
 
-use std::fmt;
+mod demand;
+mod report;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use form_urlencoded::Serializer;
-use indicatif::{HumanBytes, HumanCount};
-use serde::Serialize;
+use flate2::{Decompress, FlushDecompress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 
+pub use self::demand::{Demand, HerdKind};
+use self::report::HerdReport;
 use super::dialect::{Answer, Dialect, Post, Transport, http_answer, upgrade};
-use super::frames::{self, Kind};
+use super::frames::{self, Frame, Kind};
 use super::native::Native;
 use super::payload::Payload;
 use super::process::Server;
@@ -28,56 +30,22 @@ use super::socket::{self, Sources};
 const BATCH: usize = 500;
 /// How much a client reads at a time, in bytes.
 const READ: usize = 64 << 10;
+/// How much of a compressed message is looked at, in bytes.
+const GLANCE: usize = 64;
 /// How long a herd may take.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What the clients of a herd come for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum HerdKind {
-    /// All events that they missed
-    Resume,
-    /// The current value of each topic
-    Snapshot,
-}
 
 /// A herd to be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Herd {
-    pub(super) kind: HerdKind,
+    pub(super) demand: Demand,
     pub(super) clients: usize,
-    pub(super) topics: usize,
-    /// How many events each of them has missed.
-    pub(super) behind: usize,
+    /// Whether they have it compressed.
+    pub(super) is_compressed: bool,
     /// Bytes of data an event.
     pub(super) payload: usize,
     /// From how many addresses of this machine they come; 0 leaves it to the system.
     pub(super) sources: usize,
-}
-
-/// What became of a herd.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct HerdReport {
-    /// How many clients came.
-    clients: usize,
-    /// How many events each of them was to get.
-    events: usize,
-    /// Events that did not come, or came and were not to.
-    wrong: u64,
-    /// Why the first client failed, if one did.
-    reason: Option<String>,
-    /// Seconds from the moment at which all asked until all were live.
-    live_seconds: f64,
-    /// Bytes from the server, of one event and all that comes beside it.
-    bytes: f64,
-    /// Microseconds of the server's processor time an event.
-    cpu_us_per_event: Option<f64>,
-    /// The same a client.
-    cpu_us_per_client: Option<f64>,
-    /// Resident bytes before the clients came, and once all were live.
-    memory_before: u64,
-    memory_after: u64,
-    /// The share of one processor that the bench itself used.
-    client_cpu: f64,
 }
 
 /// What came to one client until it was live.
@@ -85,6 +53,8 @@ pub(super) struct HerdReport {
 struct Haul {
     events: usize,
     bytes: usize,
+    /// Reads what is compressed, where that was agreed on.
+    inflates: Option<Decompress>,
 }
 
 impl Herd {
@@ -98,32 +68,36 @@ impl Herd {
         if let Some(id) = server.missing() {
             return Err(format!("there is no process {id}"));
         }
+        let demand = self.demand;
+        self.publish(native, prefix, demand.before()).await?;
         let since = cursor(native).await?;
-        let events = match self.kind {
-            HerdKind::Resume => self.behind,
-            HerdKind::Snapshot => self.topics,
-        };
-        self.publish(native, prefix, events).await?;
-        let request = self.request(native, prefix, &since).into();
+        self.publish(native, prefix, demand.meanwhile()).await?;
+        let due: Vec<_> = (0..self.clients).map(|client| demand.due(client)).collect();
+        let requests = (0..self.clients).map(|client| {
+            let query = demand.query(prefix, client, &since);
+            self.request(native, &query)
+        });
+        let requests = requests.collect();
         let (together, memory_before) = (Rc::new(Barrier::new(self.clients + 1)), server.memory());
-        let tasks = self.set_out(native.target.address, request, &together);
+        let tasks = self.set_out(native.target.address, requests, &together);
         together.wait().await;
         let (begun, here) = (Instant::now(), Server::this());
         let (cpu, own) = (server.cpu(), here.cpu());
         together.wait().await;
+        let events: usize = due.iter().sum();
         let mut report = HerdReport { clients: self.clients, events, ..HerdReport::default() };
         let mut bytes = 0;
-        for task in tasks {
+        for (task, due) in tasks.into_iter().zip(due) {
             let came = task.await.map_err(|_| "a client failed".to_owned())?;
             let haul = came.unwrap_or_else(|reason| {
                 report.reason.get_or_insert(reason);
                 Haul::default()
             });
-            report.wrong += haul.events.abs_diff(events) as u64;
+            report.wrong += haul.events.abs_diff(due) as u64;
             bytes += haul.bytes;
         }
         let (took, used) = (begun.elapsed(), server.cpu().since(&cpu));
-        let all = (self.clients * events).max(1) as f64;
+        let all = events.max(1) as f64;
         report.live_seconds = took.as_secs_f64();
         report.bytes = bytes as f64 / all;
         if server.is_known() {
@@ -139,26 +113,22 @@ impl Herd {
     fn set_out(
         self,
         address: SocketAddr,
-        request: Rc<[u8]>,
+        requests: Vec<Vec<u8>>,
         together: &Rc<Barrier>,
     ) -> Vec<JoinHandle<Result<Haul, String>>> {
         let sources = Sources::new(self.sources, address);
-        let client = |number| {
-            let (together, request) = (together.clone(), request.clone());
+        let client = |(number, request): (usize, Vec<u8>)| {
+            let together = together.clone();
             tokio::task::spawn_local(async move {
                 let stream = sources.connect(address, number).await;
                 // All are there; then what this takes begins to be measured; then all ask.
                 together.wait().await;
                 together.wait().await;
                 let stream = stream.map_err(|error| format!("can't connect: {error}"))?;
-                come_back(stream, &request).await
+                come_back(stream, &request, self.is_compressed).await
             })
         };
-        (0..self.clients).map(client).collect()
-    }
-
-    fn topic(&self, prefix: &str, number: usize) -> String {
-        format!("{prefix}.{}", number % self.topics)
+        requests.into_iter().enumerate().map(client).collect()
     }
 
     /// Publishes so many events, to one topic after the other.
@@ -167,7 +137,9 @@ impl Herd {
         let payload = Payload::new(self.payload);
         let numbers: Vec<_> = (0..events).collect();
         for batch in numbers.chunks(BATCH) {
-            let topics: Vec<_> = batch.iter().map(|number| self.topic(prefix, *number)).collect();
+            let topics =
+                batch.iter().map(|number| self.demand.topic(prefix, number % self.demand.topics));
+            let topics: Vec<_> = topics.collect();
             let data = batch.iter().map(|number| {
                 let mut data = Vec::new();
                 payload.write(&mut data, *number as u64, 0);
@@ -185,20 +157,16 @@ impl Herd {
         Ok(())
     }
 
-    /// What a client sends: for one topic by its name, for more by a wildcard.
-    fn request(&self, native: &Native, prefix: &str, since: &str) -> Vec<u8> {
-        let mut query = Serializer::new(String::new());
-        match self.topics {
-            1 => query.append_pair("topic", &self.topic(prefix, 0)),
-            _ => query.append_pair("topic", &format!("{prefix}.>")),
-        };
-        match self.kind {
-            HerdKind::Resume => query.append_pair("since", since),
-            HerdKind::Snapshot => query.append_pair("snapshot", "true"),
-        };
+    /// What a client sends.
+    fn request(&self, native: &Native, query: &str) -> Vec<u8> {
         let mut request = Vec::new();
-        native.ask(&mut request, "GET", &format!("/v1/ws?{}", query.finish()), &native.token);
+        native.ask(&mut request, "GET", &format!("/v1/ws?{query}"), &native.token);
         upgrade(&mut request);
+        if self.is_compressed {
+            request.extend_from_slice(
+                b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n",
+            );
+        }
         request.extend_from_slice(b"\r\n");
         request
     }
@@ -237,11 +205,16 @@ async fn ask(stream: &mut TcpStream, request: &[u8]) -> Result<Vec<u8>, String> 
 }
 
 /// Asks, and reads until all that was asked for has come.
-async fn come_back(mut stream: TcpStream, request: &[u8]) -> Result<Haul, String> {
+async fn come_back(
+    mut stream: TcpStream,
+    request: &[u8],
+    is_compressed: bool,
+) -> Result<Haul, String> {
     let mut received = Vec::new();
     let reading = async {
         socket::open(&mut stream, request, Transport::Text, &mut received).await?;
-        let mut haul = Haul { events: 0, bytes: received.len() };
+        let inflates = is_compressed.then(|| Decompress::new(false));
+        let mut haul = Haul { events: 0, bytes: received.len(), inflates };
         loop {
             if haul.take(&mut received)? {
                 return Ok(haul);
@@ -263,7 +236,8 @@ impl Haul {
     fn take(&mut self, received: &mut Vec<u8>) -> Result<bool, String> {
         let mut done = 0;
         while let Some((frame, length)) = frames::read(&received[done..])? {
-            let message = frame.payload;
+            let mut space = [0; GLANCE];
+            let message = self.glance(&frame, &mut space)?;
             match frame.kind {
                 Kind::Close => return Err(frames::reason(message)),
                 Kind::Ping | Kind::Pong => {}
@@ -279,30 +253,24 @@ impl Haul {
         received.drain(..done);
         Ok(false)
     }
-}
 
-impl HerdReport {
-    /// What is wrong with it, if something is.
-    pub(super) fn fault(&self) -> Option<String> {
-        let reason = self.reason.iter().map(|reason| format!(": {reason}")).collect::<String>();
-        let is_wrong = self.wrong > 0 || self.reason.is_some();
-        is_wrong.then(|| format!("{} events are missing or too many{reason}", self.wrong))
-    }
-}
-
-impl fmt::Display for HerdReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (clients, events) = (HumanCount(self.clients as u64), HumanCount(self.events as u64));
-        writeln!(f, "herd         {clients} clients, {events} events each")?;
-        writeln!(f, "live         all after {:.2} s", self.live_seconds)?;
-        writeln!(f, "wrong        {} events", HumanCount(self.wrong))?;
-        writeln!(f, "bytes        {:.0} an event", self.bytes)?;
-        if let (Some(event), Some(client)) = (self.cpu_us_per_event, self.cpu_us_per_client) {
-            writeln!(f, "server       {event:.2} µs an event, {client:.0} µs a client")?;
-            let (before, after) = (HumanBytes(self.memory_before), HumanBytes(self.memory_after));
-            writeln!(f, "memory       {before} before, {after} after")?;
+    /// How a message begins, or all of it.
+    fn glance<'a>(
+        &mut self,
+        frame: &Frame<'a>,
+        space: &'a mut [u8; GLANCE],
+    ) -> Result<&'a [u8], String> {
+        match &mut self.inflates {
+            _ if !frame.is_compressed => Ok(frame.payload),
+            None => Err("a compressed frame, and nobody agreed on that".into()),
+            Some(inflates) => {
+                // Each message by itself (RFC 7692, section 7.1.1.1), so that the rest need not be read.
+                inflates.reset(false);
+                let read = inflates.decompress(frame.payload, space, FlushDecompress::Sync);
+                read.map_err(|error| format!("a message that can't be inflated: {error}"))?;
+                Ok(&space[..inflates.total_out() as usize])
+            }
         }
-        write!(f, "client       {:.0} % CPU", self.client_cpu * 100.0)
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::Failure;
 use super::super::remote::UrlArgs;
-use super::herd::{Herd, HerdKind};
+use super::herd::{Demand, Herd, HerdKind};
 use super::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
 use crate::config::{Size, Span};
 
@@ -99,12 +99,24 @@ pub struct Args {
     #[arg(long, value_name = "RATE", default_value_t = 1_000.0, requires = "storm")]
     storm_rate: f64,
     /// Measure clients that come all at once instead, -s of them, over WebSocket: to one topic, or by
-    /// a wildcard to -t of them
+    /// a wildcard to -t of them, or to --by-name of these
     #[arg(long, value_enum, conflicts_with_all = ["storm", "patterns", "protocol", "rate", "burst"])]
     herd: Option<HerdKind>,
     /// How many events each client of a herd has missed
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "herd")]
     behind: usize,
+    /// How many of the topics each of them asks for by name; 0 for all, by a wildcard
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "herd")]
+    by_name: usize,
+    /// By how many different sets of patterns a herd asks for its topics
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "herd")]
+    pattern_sets: usize,
+    /// The token of a herd grants every other topic, bench.*.a.> alone
+    #[arg(long, requires = "herd")]
+    half_granted: bool,
+    /// A herd asks for compressed messages
+    #[arg(long, requires = "herd")]
+    compressed: bool,
     /// The broker's process, to measure what it uses, its descendants included; may be repeated
     #[arg(long = "pid", value_name = "PID")]
     pub(super) pids: Vec<u32>,
@@ -186,7 +198,9 @@ impl Args {
     /// The herd they describe, if they do.
     pub(super) fn herd(&self) -> Result<Option<Herd>, Failure> {
         let Self { topics, subscribers_per_topic: clients, behind, .. } = *self;
-        let (payload, sources) = (self.payload.0, self.sources.into());
+        let Self { by_name, pattern_sets: sets, half_granted: is_half_granted, .. } = *self;
+        let (payload, sources, is_compressed) =
+            (self.payload.0, self.sources.into(), self.compressed);
         let Some(kind) = self.herd else { return Ok(None) };
         if topics == 0 || clients == 0 || payload < Load::MIN_PAYLOAD {
             let least = Load::MIN_PAYLOAD;
@@ -194,7 +208,8 @@ impl Args {
                 format!("a herd takes a topic, a client and {least} bytes of data at least");
             return Err(Failure::Usage(wrong));
         }
-        Ok(Some(Herd { kind, clients, topics, behind, payload, sources }))
+        let demand = Demand { kind, topics, by_name, sets, behind, is_half_granted };
+        Ok(Some(Herd { demand, clients, is_compressed, payload, sources }))
     }
 
     /// What each event carries, as members of an object.
