@@ -11,6 +11,7 @@ use actix::prelude::*;
 
 use super::ear::Hear;
 use super::house::House;
+use super::publishes::Publishes;
 use super::receiver::Receiver;
 use super::request::Requester;
 use super::runner::alone;
@@ -39,6 +40,13 @@ struct Manners {
     requests: Allowance,
     /// How many bytes it may send.
     bytes: Allowance,
+}
+
+/// What becomes of a message that asks for nothing that is done.
+struct Unheard {
+    refused: Option<Refused>,
+    /// How the session ends for it, if it does.
+    close: Option<Close>,
 }
 
 impl Actor for Session {
@@ -85,21 +93,35 @@ impl Session {
 impl Requester {
     /// Does what messages ask, one thing after the other.
     async fn hear(&self, manners: &mut Manners, said: &[Said]) {
+        let mut publishes = Publishes::default();
         for said in said {
-            let Some(requests) = self.understand(manners, said) else { return };
-            for request in requests {
-                if let Some(work) = self.act(request) {
-                    work.await;
+            match self.understand(manners, said) {
+                Ok(requests) => {
+                    for request in requests {
+                        self.act(request, &mut publishes).await;
+                    }
+                }
+                Err(Unheard { refused, close }) => {
+                    // Behind what the client is told of what it said before.
+                    publishes.finish(self).await;
+                    if let Some(Refused { reference, problem }) = refused {
+                        self.refuse(reference, &problem);
+                    }
+                    if let Some(close) = close {
+                        return self.worker.end(self.key, close);
+                    }
                 }
             }
         }
+        publishes.finish(self).await;
     }
 
-    /// What a message asks, which is nothing where it is refused; none where the session is over, or is ended for it.
-    fn understand(&self, manners: &mut Manners, said: &Said) -> Option<Vec<Request>> {
+    /// What a message asks.
+    fn understand(&self, manners: &mut Manners, said: &Said) -> Result<Vec<Request>, Unheard> {
         let limits = &self.house.limits;
+        let ends = |close| Unheard { refused: None, close: Some(close) };
         if !manners.may_send(said.len(), limits) {
-            return self.end(Close::TooMany);
+            return Err(ends(Close::TooMany));
         }
         let message = match said {
             Said::Text(text) => ClientMessage::Text(text),
@@ -108,25 +130,21 @@ impl Requester {
         let of_messages = limits.of_messages();
         // A panic within a call to the worker would end all of its sessions.
         let hear = |receiver: &mut Receiver| contain(|| receiver.hear(message, &of_messages));
-        match self.with(hear)? {
+        match self.with(hear).flatten() {
             Some(Ok(requests)) => {
                 manners.bad_messages = 0;
                 let may_ask = manners.may_ask(requests.len().saturating_sub(1), limits);
-                if may_ask { Some(requests) } else { self.end(Close::TooMany) }
+                if may_ask { Ok(requests) } else { Err(ends(Close::TooMany)) }
             }
-            Some(Err(Refused { reference, problem })) => {
+            Some(Err(refused)) => {
                 manners.bad_messages += 1;
-                self.refuse(reference, &problem);
-                let may_go_on = manners.bad_messages < limits.bad_messages;
-                if may_go_on { Some(Vec::new()) } else { self.end(Close::BadMessage) }
+                let is_over = manners.bad_messages >= limits.bad_messages;
+                let close = is_over.then_some(Close::BadMessage);
+                Err(Unheard { refused: Some(refused), close })
             }
-            None => self.end(Close::Internal),
+            // It is over already, or it panicked.
+            None => Err(ends(Close::Internal)),
         }
-    }
-
-    fn end<T>(&self, close: Close) -> Option<T> {
-        self.worker.end(self.key, close);
-        None
     }
 }
 

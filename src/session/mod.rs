@@ -23,6 +23,7 @@ mod live;
 mod outbox;
 mod outgoing;
 mod permits;
+mod publishes;
 mod pump;
 mod reading;
 mod receiver;

@@ -89,6 +89,15 @@ impl WsClient {
         self.socket.send(Message::text(frame.to_string())).await
     }
 
+    /// Sends several frames in one write.
+    pub async fn send_together(&mut self, frames: impl IntoIterator<Item = Value>) {
+        for frame in frames {
+            let fed = self.socket.feed(Message::text(frame.to_string())).await;
+            fed.expect("the frame is taken");
+        }
+        self.socket.flush().await.expect("the frames are sent");
+    }
+
     pub async fn send_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.expect("the frame is sent");
     }

@@ -38,8 +38,18 @@ pub enum Op {
     Pong = 10,
 }
 
-/// The first frame and its length, once it is there in full.
+/// The first frame and its length, once it is there in full; from a server with which no compression was agreed on.
 pub fn read(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, String> {
+    match read_any(bytes)? {
+        Some((Frame { is_compressed: true, .. }, _)) => {
+            Err("a compressed frame, and nobody agreed on that".into())
+        }
+        frame => Ok(frame),
+    }
+}
+
+/// The same, where frames may be compressed.
+pub fn read_any(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, String> {
     let [first, second, rest @ ..] = bytes else { return Ok(None) };
     if second & 0x80 != 0 {
         return Err("a masked frame from a server".into());
@@ -121,7 +131,7 @@ mod tests {
             assert_eq!(read(&bytes[..bytes.len() - 1]), Ok(None));
             let whole = bytes.len();
             bytes.push(9);
-            let frame = Frame { kind: Kind::Data, payload: &payload };
+            let frame = Frame { kind: Kind::Data, is_compressed: false, payload: &payload };
             assert_eq!(read(&bytes), Ok(Some((frame, whole))));
         }
     }

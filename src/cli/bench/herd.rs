@@ -235,7 +235,7 @@ impl Haul {
     /// Takes the whole messages of what was received; true once all has come.
     fn take(&mut self, received: &mut Vec<u8>) -> Result<bool, String> {
         let mut done = 0;
-        while let Some((frame, length)) = frames::read(&received[done..])? {
+        while let Some((frame, length)) = self.read(&received[done..])? {
             let mut space = [0; GLANCE];
             let message = self.glance(&frame, &mut space)?;
             match frame.kind {
@@ -260,16 +260,20 @@ impl Haul {
         frame: &Frame<'a>,
         space: &'a mut [u8; GLANCE],
     ) -> Result<&'a [u8], String> {
-        match &mut self.inflates {
-            _ if !frame.is_compressed => Ok(frame.payload),
-            None => Err("a compressed frame, and nobody agreed on that".into()),
-            Some(inflates) => {
-                // Each message by itself (RFC 7692, section 7.1.1.1), so that the rest need not be read.
-                inflates.reset(false);
-                let read = inflates.decompress(frame.payload, space, FlushDecompress::Sync);
-                read.map_err(|error| format!("a message that can't be inflated: {error}"))?;
-                Ok(&space[..inflates.total_out() as usize])
-            }
+        let Some(inflates) = self.inflates.as_mut().filter(|_| frame.is_compressed) else {
+            return Ok(frame.payload);
+        };
+        // Each message by itself (RFC 7692, section 7.1.1.1), so that the rest need not be read.
+        inflates.reset(false);
+        let read = inflates.decompress(frame.payload, space, FlushDecompress::Sync);
+        read.map_err(|error| format!("a message that can't be inflated: {error}"))?;
+        Ok(&space[..inflates.total_out() as usize])
+    }
+
+    fn read<'a>(&self, received: &'a [u8]) -> Result<Option<(Frame<'a>, usize)>, String> {
+        match self.inflates {
+            Some(_) => frames::read_any(received),
+            None => frames::read(received),
         }
     }
 }
