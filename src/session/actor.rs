@@ -21,7 +21,7 @@ use crate::config::Limits;
 use crate::metrics::{GUARD, Rate};
 use crate::model::{Allowance, Close};
 use crate::panics::contain;
-use crate::protocol::{ClientMessage, Refused, Request};
+use crate::protocol::{ClientMessage, Op, Refused, Reply, Request, Token};
 
 /// The actor of one client.
 pub struct Session {
@@ -114,6 +114,26 @@ impl Requester {
             }
         }
         publishes.finish(self).await;
+    }
+
+    /// Does what is asked, behind what was asked before.
+    async fn act(&self, Request { reference, op }: Request, publishes: &mut Publishes) {
+        if !matches!(op, Op::Publish { .. }) {
+            publishes.finish(self).await;
+        }
+        match op {
+            Op::Publish { event, key } => publishes.begin(self, reference, event, key).await,
+            Op::Ping => self.reply(&Reply::Pong { reference }),
+            Op::Auth { token: Token(token) } => self.identify(reference, &token).await,
+            Op::Subscribe(subscribe) if subscribe.proof.is_some() => {
+                self.prove(reference, subscribe).await;
+            }
+            Op::Subscribe(subscribe) => self.subscribe(reference, subscribe).await,
+            Op::Unsubscribe { patterns } => {
+                self.worker.unsubscribe(self.key, &patterns);
+                self.reply(&Reply::done(reference));
+            }
+        }
     }
 
     /// What a message asks.

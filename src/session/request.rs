@@ -4,13 +4,12 @@ use std::rc::Rc;
 
 use super::application::application;
 use super::house::House;
-use super::publishes::Publishes;
 use super::receiver::{Becoming, Receiver};
 use super::runner::subscribe_when_there;
 use super::wish::Wish;
 use crate::broker::{SessionKey, WorkerHandle};
 use crate::model::Problem;
-use crate::protocol::{Op, Reply, Request, Subscribe, Token};
+use crate::protocol::{Reply, Subscribe, Token};
 
 /// Who asks for the client of a session.
 #[derive(Clone)]
@@ -24,27 +23,8 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// Does what is asked, behind what was asked before.
-    pub async fn act(&self, Request { reference, op }: Request, publishes: &mut Publishes) {
-        if !matches!(op, Op::Publish { .. }) {
-            publishes.finish(self).await;
-        }
-        match op {
-            Op::Publish { event, key } => publishes.begin(self, reference, event, key).await,
-            Op::Ping => self.reply(&Reply::Pong { reference }),
-            Op::Auth { token: Token(token) } => self.identify(reference, &token).await,
-            Op::Subscribe(subscribe) if subscribe.proof.is_some() => {
-                self.prove(reference, subscribe).await;
-            }
-            Op::Subscribe(subscribe) => self.subscribe(reference, subscribe).await,
-            Op::Unsubscribe { patterns } => {
-                self.worker.unsubscribe(self.key, &patterns);
-                self.reply(&Reply::done(reference));
-            }
-        }
-    }
-
-    async fn subscribe(&self, reference: Option<u64>, subscribe: Subscribe) {
+    /// Subscribes the session, and waits where that has to be waited for.
+    pub async fn subscribe(&self, reference: Option<u64>, subscribe: Subscribe) {
         let wish = Wish::new(reference, subscribe);
         if let Some(waiting) = subscribe_when_there(&self.worker, self.key, wish) {
             waiting.await;
@@ -52,7 +32,7 @@ impl Requester {
     }
 
     /// Finds out whose a token is, which may take a look at published keys.
-    async fn identify(&self, reference: Option<u64>, token: &str) {
+    pub async fn identify(&self, reference: Option<u64>, token: &str) {
         match self.house.auth.identify(Some(token)).await {
             Ok(caller) => {
                 let credential = application(&caller, Some(token));
@@ -64,7 +44,7 @@ impl Requester {
     }
 
     /// Adds what a token grants to the rights of the session, and subscribes it.
-    async fn prove(&self, reference: Option<u64>, mut subscribe: Subscribe) {
+    pub async fn prove(&self, reference: Option<u64>, mut subscribe: Subscribe) {
         let Some(Token(token)) = subscribe.proof.take() else { return };
         let proven = match self.house.auth.identify(Some(&token)).await {
             Ok(caller) => self.with(|receiver| receiver.prove(caller, &subscribe)),
@@ -82,7 +62,8 @@ impl Requester {
         self.worker.with(self.key, ask)
     }
 
-    fn reply(&self, reply: &Reply<'_>) {
+    /// Says something that is no event.
+    pub fn reply(&self, reply: &Reply<'_>) {
         self.with(|receiver| receiver.reply(reply));
     }
 
