@@ -16,6 +16,7 @@ use fanfare::history::{Append, AppendError, Feed, History, Loss};
 use fanfare::model::{Cursor, Data, Event, NewEvent, Topic};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use support::process::Process;
 use support::ws::{WsClient, resumed};
 use support::{TestServer, expect_status, in_memory, numbered};
 
@@ -74,12 +75,9 @@ async fn a_slow_screen_comes_back_over_a_restart_from_any_place_that_it_was_give
 #[tokio::test]
 async fn what_a_client_publishes_at_once_is_committed_together_and_in_its_order() {
     const COUNT: u64 = 60;
-    let directory = tempfile::tempdir().expect("a directory");
-    let server = TestServer::durable(directory.path(), |_| {});
-    let mut client = WsClient::connect(&server, "?topic=none").await;
-    client.until("live").await;
-    let cursor: Value =
-        server.get("/v1/cursor").send().await.expect("one").json().await.expect("JSON");
+    let broker = Process::start(&[]);
+    let mut reader = WsClient::live_at(&broker.address, "?topic=a").await;
+    let mut client = WsClient::live_at(&broker.address, "?topic=none").await;
     // A key that comes again is told of what it repeats; what is asked in between has its turn.
     let publish = |n: u64| match n {
         7 => json!({"op": "ping", "ref": n + 1}),
@@ -93,15 +91,14 @@ async fn what_a_client_publishes_at_once_is_committed_together_and_in_its_order(
         assert_eq!(answer["op"], if n == 7 { "pong" } else { "ack" }, "{answer}");
         assert_eq!(answer["repeated"] == true, n == 30, "{answer}");
     }
-    let since = cursor["cursor"].as_str().expect("a cursor");
-    let stored = (0..COUNT).filter(|n| ![7, 30].contains(n)).map(|n| json!(n)).collect();
-    assert_eq!(resumed(&server, "topic=a", since).await, (0, stored));
-    let metrics = server.get("/metrics").send().await.expect("an answer");
+    let stored: Vec<_> = (0..COUNT).filter(|n| ![7, 30].contains(n)).collect();
+    let events = reader.events(stored.len()).await;
+    assert!(events.iter().map(|event| &event["data"]).eq(&stored), "{events:?}");
+    let metrics = reqwest::get(broker.url("/metrics")).await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
     let count = |line: &str| line.strip_prefix("fanfare_commit_group_events_count ")?.parse().ok();
     let groups: u64 = metrics.lines().find_map(count).expect("how many commits there were");
     assert!(groups < COUNT / 2, "{groups}");
-    server.stop();
 }
 
 #[tokio::test]
