@@ -118,7 +118,7 @@ fn given(envelope: &Envelope) -> Envelope {
     let mut given = Envelope::default();
     for member in envelope.members() {
         match member {
-            Member::Except(_) | Member::Trace(_) => {}
+            Member::Except(_) | Member::Trace(_) | Member::Span(_) => {}
             Member::Holder(_) => given.push(Member::Holder("")),
             member => given.push(member),
         }
@@ -201,7 +201,7 @@ fn string_length(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Data, EventType, Topic};
+    use crate::model::{Data, EventType, SpanContext, Topic};
     use proptest::prelude::*;
 
     fn event(topic: &str, kind: Option<&str>, data: Data) -> NewEvent {
@@ -275,10 +275,12 @@ mod tests {
         let plain = Terms::default();
         let if_latest = |latest| Terms { if_latest: Some(latest), ..Terms::default() };
         let bare = digest_of(&[event("a", None, json("1"))]);
+        let span = SpanContext { trace: [1; 16], span: [2; 8], is_sampled: true };
         for same in [
             carrying(&[], plain.clone()),
             carrying(&[Member::Except("s")], plain.clone()),
             carrying(&[Member::Trace("00-1")], plain.clone()),
+            carrying(&[Member::Span(span)], plain.clone()),
         ] {
             assert_eq!(same, bare);
         }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::Timestamp;
+use super::{SpanContext, Timestamp};
 
 /// In a tag: who does not know the member must not deliver the event.
 const CRITICAL: u8 = 0x80;
@@ -39,6 +39,9 @@ pub enum Member<'a> {
     /// What another wire language keeps of the event for its own readers: the number of that language, and its bytes. Nobody
     /// else is shown it.
     Lang(u8, &'a [u8]),
+    /// The span after which the event's own trace goes on, at this node and at others, where that is recorded. Nobody is
+    /// shown it.
+    Span(SpanContext),
     /// One of a later release.
     Other(u8, &'a [u8]),
 }
@@ -121,6 +124,8 @@ impl<'a> Member<'a> {
                 let (&language, own) = bytes.split_first()?;
                 Self::Lang(language, own)
             }
+            // What has another length is of a later release, and no reason to keep the event from anybody.
+            11 => SpanContext::read(bytes).map_or(Self::Other(11, bytes), Self::Span),
             tag => Self::Other(tag, bytes),
         })
     }
@@ -149,6 +154,7 @@ impl<'a> Member<'a> {
             Self::Except(text) => write(0x88, text.as_bytes()),
             Self::Trace(text) => write(9, text.as_bytes()),
             Self::Lang(language, own) => write(10, &[&[language], own].concat()),
+            Self::Span(span) => write(11, &span.bytes()),
             Self::Other(tag, bytes) => write(tag, bytes),
         }
     }
@@ -296,6 +302,22 @@ impl Envelope {
         })
     }
 
+    /// The span after which the event's own trace goes on.
+    pub fn span(&self) -> Option<SpanContext> {
+        self.find(|member| match member {
+            Member::Span(span) => Some(span),
+            _ => None,
+        })
+    }
+
+    /// The same with this span after which the trace goes on, or with none; nothing where nothing else is in it then.
+    pub fn with_span(&self, span: Option<SpanContext>) -> Option<Box<Self>> {
+        let is_other = |member: &Member<'_>| !matches!(member, Member::Span(_));
+        let mut rest: Self = self.members().filter(is_other).collect();
+        span.into_iter().for_each(|span| rest.push(Member::Span(span)));
+        (!rest.bytes().is_empty()).then(|| Box::new(rest))
+    }
+
     /// What the wire language of a number keeps of the event for its own readers.
     pub fn lang(&self, number: u8) -> Option<&[u8]> {
         self.find(|member| match member {
@@ -322,99 +344,4 @@ fn split<'a>(rest: &mut &'a [u8]) -> Option<Member<'a>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn what_was_added_is_read_again_and_nothing_else_is_found() {
-        let members = [
-            Member::User("ann"),
-            Member::Session("s-1"),
-            Member::Removed(Removed::Left),
-            Member::Version(7),
-            Member::Epoch("run-2"),
-            Member::Ttl(1_500),
-            Member::Holder("s-2"),
-            Member::Except("s-3"),
-            Member::Trace("00-ab-cd-01"),
-            Member::Lang(1, b"{\"retry\":5}"),
-            Member::Lang(2, b""),
-            Member::Other(40, b"x"),
-        ];
-        let envelope: Envelope = members.into_iter().collect();
-        let read = Envelope::read(envelope.bytes()).unwrap();
-        assert_eq!(read, envelope);
-        assert_eq!(read.members().collect::<Vec<_>>(), members);
-        assert_eq!(read.sender(), Some(Sender { user: Some("ann"), session: Some("s-1") }));
-        assert_eq!(read.removed(), Some(Removed::Left));
-        assert_eq!(read.version(), Some(Version { epoch: Some("run-2"), number: 7 }));
-        assert_eq!(read.expires(Timestamp::from_millis(500)), Some(Timestamp::from_millis(2_000)));
-        assert_eq!((read.holder(), read.except()), (Some("s-2"), Some("s-3")));
-        assert_eq!(read.trace(), Some("00-ab-cd-01"));
-        let langs = [1, 2, 3].map(|number| read.lang(number));
-        assert_eq!(langs, [Some(&b"{\"retry\":5}"[..]), Some(b""), None]);
-        let none = Envelope::default();
-        assert_eq!((none.sender(), none.removed(), none.version()), (None, None, None));
-        assert_eq!(
-            (none.ttl(), none.holder(), none.except(), none.trace()),
-            (None, None, None, None)
-        );
-    }
-
-    #[test]
-    fn a_member_of_a_later_release_is_kept_and_a_critical_one_keeps_the_event_back() {
-        let later = Envelope::from_iter([Member::Other(99, b"later"), Member::Version(1)]);
-        let read = Envelope::read(later.bytes()).unwrap();
-        assert_eq!((read.version().unwrap().number, read.bytes()), (1, later.bytes()));
-        let restricted = [&[CRITICAL | 99, 0, 1, 7], later.bytes()].concat();
-        assert_eq!(Envelope::read(&restricted), None);
-        let judged = Envelope::read_whole(&restricted).unwrap();
-        assert_eq!((judged.version().unwrap().number, judged.bytes()), (1, &restricted[..]));
-        for (damaged, why) in [
-            (&[4, 0, 9, 1][..], "longer than all"),
-            (&[4, 0, 1, 1], "no number"),
-            (&[1, 0, 1, 255], "no text"),
-            (&[10, 0, 0], "of no language"),
-        ] {
-            assert_eq!(Envelope::read_whole(damaged), None, "{why}");
-        }
-    }
-
-    #[test]
-    fn a_version_gives_way_to_one_that_is_not_lower_in_the_same_epoch_alone() {
-        let version = |epoch, number| Version { epoch, number };
-        for (new, kept, is_superseded) in [
-            (version(None, 1), version(None, 1), true),
-            (version(None, 2), version(None, 1), false),
-            (version(Some("b"), 1), version(Some("a"), 9), false),
-            (version(Some("a"), 8), version(Some("a"), 9), true),
-            (version(None, 8), version(Some("a"), 9), false),
-        ] {
-            assert_eq!(new.is_superseded_by(kept), is_superseded, "{new:?} {kept:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_bound_is_bound_to_one_session_and_nothing_else_is() {
-        let mut given = Envelope::from_iter([Member::Holder(""), Member::Version(1)]);
-        given.bind("s-1");
-        assert_eq!(given, Envelope::from_iter([Member::Holder("s-1"), Member::Version(1)]));
-        given.bind("s-2");
-        assert_eq!(given.holder(), Some("s-2"));
-        let mut free = Envelope::from_iter([Member::Version(1)]);
-        free.bind("s-1");
-        assert_eq!(free.holder(), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_judged_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            if let Some(envelope) = Envelope::read(&bytes) {
-                let again: Envelope = envelope.members().collect();
-                prop_assert_eq!(again.members().count(), envelope.members().count());
-            }
-        }
-    }
-}
+mod tests;

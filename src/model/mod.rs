@@ -45,5 +45,5 @@ pub use quiet::{QUIET, Quiet, Summary};
 pub use start::{Since, Start, TIME_UNITS, span};
 pub use timestamp::Timestamp;
 pub use topic::{Topic, TopicError};
-pub use trace::Trace;
+pub use trace::{SpanContext, Trace};
 pub use trouble::Trouble;

@@ -31,6 +31,47 @@ impl Trace {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The span of the caller, as its numbers.
+    pub fn span(&self) -> Option<SpanContext> {
+        let mut fields = self.0.split('-').skip(1);
+        let trace = u128::from_str_radix(fields.next()?, 16).ok()?.to_be_bytes();
+        let span = u64::from_str_radix(fields.next()?, 16).ok()?.to_be_bytes();
+        let flags = u8::from_str_radix(fields.next()?, 16).ok()?;
+        Some(SpanContext { trace, span, is_sampled: flags & 1 != 0 })
+    }
+}
+
+/// A span of a trace, as those that follow it have to know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanContext {
+    /// The id of the trace.
+    pub trace: [u8; 16],
+    /// The id of the span.
+    pub span: [u8; 8],
+    /// Whether the trace is recorded.
+    pub is_sampled: bool,
+}
+
+impl SpanContext {
+    /// The length of [`SpanContext::bytes`].
+    pub const BYTES: usize = 25;
+
+    /// Reads what [`SpanContext::bytes`] gave; none where it has another length.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let (trace, rest) = bytes.split_first_chunk()?;
+        let (span, &[flags]) = rest.split_first_chunk()? else { return None };
+        Some(Self { trace: *trace, span: *span, is_sampled: flags & 1 != 0 })
+    }
+
+    /// The ids of trace and span, and a byte of flags as in a `traceparent`.
+    pub fn bytes(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..16].copy_from_slice(&self.trace);
+        bytes[16..24].copy_from_slice(&self.span);
+        bytes[24] = u8::from(self.is_sampled);
+        bytes
+    }
 }
 
 fn is_hex(field: &str, length: usize) -> bool {
@@ -77,6 +118,20 @@ mod tests {
         ] {
             assert_eq!(read(&bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_span_is_read_from_a_traceparent_and_from_its_own_bytes() {
+        let span = Trace::parse(WHOLE).unwrap().span().unwrap();
+        assert_eq!(span.trace[..2], [0x0a, 0xf7]);
+        assert_eq!((span.span[0], span.span[7], span.is_sampled), (0xb7, 0x31, true));
+        assert_eq!(SpanContext::read(&span.bytes()), Some(span));
+        assert_eq!(SpanContext::read(&span.bytes()[1..]), None);
+        let flags = |flags: &str| {
+            let trace = Trace::parse(&WHOLE.replace("-01", flags)).unwrap();
+            trace.span().unwrap().is_sampled
+        };
+        assert!(flags("-03") && flags("-ff") && !flags("-00") && !flags("-02"));
     }
 
     proptest! {
