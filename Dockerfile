@@ -10,7 +10,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
-RUN cargo build --locked --release --bin fanfare && mkdir /data
+# What docs/building.md lists, such as `otlp`.
+ARG FEATURES=
+RUN cargo build --locked --release --bin fanfare --features "$FEATURES" && mkdir /data
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /source/target/release/fanfare /fanfare

@@ -21,6 +21,7 @@ pub mod broker; // 3. who gets them: from the feed to the sessions
 pub mod session; // 4. one connected client: door, actor, outbox, transports
 pub mod protocol; // 5. bytes to meaning and back: native JSON, CBOR, SSE
 pub mod cluster; // the other nodes, and what is asked of their sessions
+pub mod traces; // where the time of an event went, for a collector of OpenTelemetry
 pub mod notices; // what the broker says about itself, and webhooks
 pub mod vitals; // how this node is, said once a second
 pub mod supervisor; // what started us, told when we serve, and that we live

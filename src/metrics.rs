@@ -18,6 +18,7 @@ mod superseded;
 mod table;
 mod tally;
 mod text;
+mod traces;
 mod troubles;
 mod webhooks;
 
@@ -44,6 +45,7 @@ pub use self::superseded::Superseded;
 pub use self::table::{Level, Table};
 use self::tally::Held;
 pub use self::text::CLASSIC;
+pub use self::traces::{SpanFate, TraceNumbers};
 pub use self::troubles::{Logged, TROUBLES};
 pub use self::webhooks::{WebhookNumbers, WebhookState, Webhooks};
 use crate::model::Removed;
@@ -73,6 +75,8 @@ pub struct Metrics {
     pub process: Process,
     /// How webhooks fare.
     pub webhooks: Webhooks,
+    /// What became of traces and their spans.
+    pub traces: TraceNumbers,
     /// Events taken from publishers.
     pub events_published: Counter,
     /// Events that were not stored, for a newer value stood there.
@@ -140,6 +144,8 @@ impl Metrics {
         GUARD.register(&mut registry);
         let (refusals, closes) = (Refusals::new(&mut registry), Ends::new(&mut registry));
         let passed_by = PassedBy::new(&mut registry);
+        let traces = TraceNumbers::default();
+        traces.register(&mut registry);
         let mut metrics = Self {
             registry,
             beside,
@@ -148,6 +154,7 @@ impl Metrics {
             state,
             process,
             webhooks,
+            traces,
             events_published: Counter::default(),
             superseded: Superseded::default(),
             values_ended: Family::default(),

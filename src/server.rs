@@ -37,7 +37,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use self::beside::{Service, always, feeds, tell_held_back};
+use self::beside::{Service, always, export, feeds, tell_held_back};
 pub use self::local::{AnyStream, Local};
 use self::log::Log;
 pub use self::reload::{Reload, ReloadError};
@@ -59,6 +59,7 @@ use crate::notices::Notices;
 use crate::protocol::{PROTOCOLS, Protocols};
 use crate::session::{Contexts, Door, Heartbeats, House, Permits, Sessions, SharedForms, Stumbles};
 use crate::supervisor::Beat;
+use crate::traces::Traces;
 use crate::vitals::Vitals;
 
 /// How long requests that are under way may take once the listener is closed, in seconds.
@@ -76,6 +77,7 @@ pub struct Server {
     broker: BrokerHandle,
     history: Arc<dyn History>,
     metrics: Arc<Metrics>,
+    traces: Traces,
     services: Vec<Service>,
     beats: watch::Receiver<Beat>,
     revocations_known: oneshot::Receiver<()>,
@@ -174,7 +176,8 @@ impl Server {
     pub fn speaking(protocols: Protocols, config: Config) -> Result<Self, ServeError> {
         let hooks = Webhooks::named(config.webhooks.iter().map(|hook| hook.name.clone()));
         let (metrics, clock) = (Arc::new(Metrics::with(hooks)), Clock::default());
-        let Log { history, router, relay } = Log::open(&config, clock)?;
+        let (traces, exporter) = Traces::open(config.traces.as_ref(), &metrics.traces);
+        let Log { history, router, relay } = Log::open(&config, clock, &traces)?;
         let to_others: Arc<dyn Relay> = match &relay {
             Some(relay) => relay.clone(),
             None => Arc::new(NoRelay),
@@ -199,6 +202,7 @@ impl Server {
         let (known, revocations_known) = oneshot::channel();
         services.extend(always(&auth, &broker, &history, noticed, known));
         services.push(Box::pin(tell_held_back(metrics.clone())));
+        services.extend(exporter.map(|exporter| export(exporter, &broker, &auth)));
         if let Some(relay) = relay {
             services.push(Box::pin(relay.run(broker.clone())));
         }
@@ -250,6 +254,7 @@ impl Server {
             broker,
             history,
             metrics,
+            traces,
             services,
             beats,
             revocations_known,
@@ -312,6 +317,7 @@ impl Server {
             outcome = running => outcome.map_err(io::Error::other).flatten(),
             () = stopping => Ok(()),
         };
+        self.traces.flush().await;
         services.iter().for_each(JoinHandle::abort);
         history.stop();
         self.metrics.tell_the_rest();

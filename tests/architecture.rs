@@ -24,7 +24,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auth", &["clock", "config", "http", "metrics", "model", "trust"]),
     ("body", &["auth", "clock", "config", "http", "model"]),
     ("history", &["clock", "config", "metrics", "model", "trust"]),
-    ("broker", &["clock", "history", "metrics", "model"]),
+    ("traces", &["clock", "config", "metrics", "model", "trust"]),
+    ("broker", &["clock", "history", "metrics", "model", "traces"]),
     ("cluster", &["broker", "config", "history", "model"]),
     (
         "session",

@@ -114,8 +114,13 @@ impl Entrance {
     /// The trace that a request is part of, where that is told to readers. What is no legal `traceparent`, or two of them, is
     /// ignored.
     pub fn trace(&self, head: &RequestHead) -> Option<Trace> {
-        let value = self.is_traced.then(|| http::header(&head.headers, &http::TRACEPARENT));
-        value?.ok().flatten().and_then(Trace::parse)
+        if self.is_traced { Self::any_trace(head) } else { None }
+    }
+
+    /// The trace that a request is part of, whoever is told.
+    pub fn any_trace(head: &RequestHead) -> Option<Trace> {
+        let value = http::header(&head.headers, &http::TRACEPARENT);
+        value.ok().flatten().and_then(Trace::parse)
     }
 
     /// Refuses a request that says twice, and differently, which host it asks, or over HTTP/2 not at all (RFC 9113,

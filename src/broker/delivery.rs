@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::clock::Instant;
 use crate::model::Event;
+use crate::traces::Onward;
 
 /// An event and its encoded forms.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Delivery {
     pub event: Arc<Event>,
     /// When this node heard that it is committed.
     pub at: Instant,
+    /// The span after which its trace goes on here.
+    pub(super) onward: Onward,
     encoded: OnceLock<Encoded>,
     /// The same for sessions that conflate: most events have none.
     conflated: OnceLock<Box<Encoded>>,
@@ -38,12 +41,12 @@ struct Encoded {
 impl Delivery {
     /// A delivery that nobody has encoded yet, of what is committed now.
     pub fn new(event: Arc<Event>) -> Self {
-        Self::at(event, Instant::now())
+        Self::at(event, Instant::now(), Onward::default())
     }
 
-    /// The same, of what was committed then.
-    pub fn at(event: Arc<Event>, at: Instant) -> Self {
-        Self { event, at, encoded: OnceLock::new(), conflated: OnceLock::new() }
+    /// The same, of what was committed then, and whose trace goes on so.
+    pub(super) fn at(event: Arc<Event>, at: Instant, onward: Onward) -> Self {
+        Self { event, at, onward, encoded: OnceLock::new(), conflated: OnceLock::new() }
     }
 
     /// The bytes of wire form `form`, encoded now if this is the first to ask.

@@ -179,6 +179,11 @@ impl BrokerHandle {
         self.shared.metrics.webhooks.get(name)
     }
 
+    /// Whether publishes may be traced.
+    pub fn is_traced(&self) -> bool {
+        self.shared.router.traces().are_recorded()
+    }
+
     /// What came to be published and did not become an event.
     pub fn passed_by(&self) -> &PassedBy {
         &self.shared.metrics.passed_by

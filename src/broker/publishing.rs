@@ -7,6 +7,7 @@ use crate::clock::{Instant, within};
 use crate::history::{Append, AppendError, Feed, Receipt};
 use crate::metrics::{Fate, Way};
 use crate::model::{Code, NewEvent, NotLatest, Problem, Topic};
+use crate::traces::{Outcome, Publishing};
 
 /// How long a publisher waits for workers that are behind before it is refused.
 const MAX_WAIT: Duration = Duration::from_millis(800);
@@ -26,9 +27,22 @@ impl BrokerHandle {
     /// wait, at the last moment before it is.
     pub async fn publish(
         &self,
+        mut append: Append,
+        way: Way,
+        allowed: impl FnOnce(&Append) -> Result<(), Problem>,
+    ) -> Result<Receipt, Problem> {
+        let mut traced = self.shared.router.traces().begin(way, &mut append.events);
+        let outcome = self.store(append, way, allowed, &mut traced).await;
+        traced.ended(|| traced_as(&outcome));
+        outcome
+    }
+
+    async fn store(
+        &self,
         append: Append,
         way: Way,
         allowed: impl FnOnce(&Append) -> Result<(), Problem>,
+        traced: &mut Publishing,
     ) -> Result<Receipt, Problem> {
         self.wait_for_room().await?;
         allowed(&append)?;
@@ -45,7 +59,9 @@ impl BrokerHandle {
         let metrics = &self.shared.metrics;
         let (count, bytes) = (append.events.len() as u64, append.events.iter().map(NewEvent::cost));
         let (bytes, begun) = (bytes.sum::<usize>() as u64, Instant::now());
+        traced.commits();
         let receipt = self.shared.history.append(append).await;
+        traced.committed();
         metrics.road.commit.observe(begun.elapsed());
         let receipt = receipt.map_err(|error| {
             metrics.road.published(way, fate(&error), count);
@@ -123,6 +139,21 @@ impl BrokerHandle {
             tokio::time::sleep(WAIT_STEP).await;
         }
         Ok(())
+    }
+}
+
+/// What the span of a publish says of its end.
+fn traced_as(outcome: &Result<Receipt, Problem>) -> Outcome {
+    match outcome {
+        Err(problem) => Outcome::Failed(problem.code.as_str()),
+        Ok(receipt) if receipt.repeated => Outcome::Repeated,
+        Ok(Receipt { events, .. }) if events.iter().all(|event| event.superseded.is_some()) => {
+            Outcome::Superseded
+        }
+        Ok(receipt) => Outcome::Stored(match &receipt.events[..] {
+            [event] => event.cursor,
+            _ => None,
+        }),
     }
 }
 

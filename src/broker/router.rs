@@ -26,6 +26,7 @@ use crate::clock::Instant;
 use crate::history::{Feed, Loss, LostTopic};
 use crate::model::{Cursor, Event, Pattern, Topic};
 use crate::panics::lock;
+use crate::traces::Traces;
 
 /// How long a backlog waits for room, a piece.
 const ROOM: Duration = Duration::from_millis(250);
@@ -48,6 +49,7 @@ pub struct Router {
     asks: Notify,
     /// More is known of that.
     knows: Notify,
+    traces: Traces,
 }
 
 struct Routes {
@@ -88,7 +90,17 @@ impl Router {
         };
         let (asks, knows) = (Notify::new(), Notify::new());
         let (routes, past) = (Mutex::new(routes), Mutex::default());
-        Self { routes, past, inbox_events, asks, knows }
+        Self { routes, past, inbox_events, asks, knows, traces: Traces::default() }
+    }
+
+    /// The same, with events traced there.
+    pub fn traced_by(self, traces: Traces) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// Where events are traced.
+    pub(super) fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// Says who hears what is listened to.
@@ -253,12 +265,15 @@ impl Routes {
     }
 
     /// Gathers an event for the workers that want it.
-    fn gather(&mut self, event: Arc<Event>, now: Instant) {
+    fn gather(&mut self, event: Arc<Event>, now: Instant, traces: &Traces) {
         let Self { topics, inboxes, .. } = self;
         let mut shared = None;
+        let delivery = || {
+            let onward = traces.follow(&event, now);
+            Arc::new(Delivery::at(event.clone(), now, onward))
+        };
         topics.each_subscriber(&event.topic, |worker| {
-            let delivery =
-                shared.get_or_insert_with(|| Arc::new(Delivery::at(event.clone(), now))).clone();
+            let delivery = shared.get_or_insert_with(delivery).clone();
             if let Some(mail) = inboxes.get_mut(&worker) {
                 mail.gathered.push(Item::Event(delivery));
             }
@@ -294,7 +309,7 @@ impl Feed for Router {
                     }
                 }
             }
-            routes.gather(event, now);
+            routes.gather(event, now, &self.traces);
         }
         routes.inboxes.values_mut().for_each(Mail::deliver);
     }

@@ -31,6 +31,7 @@ use super::{BarrierId, Observer, SessionInfo, SessionKey, Timing, Transport};
 use crate::clock::{Clock, Instant};
 use crate::metrics::{Metrics, TransportLabel};
 use crate::model::{Close, Ended, Pattern, Trouble};
+use crate::traces::Writes;
 
 /// How many sessions write in one turn.
 const TURN: usize = 64;
@@ -62,6 +63,8 @@ pub(super) struct Worker<S: Subscriber> {
     heard: u64,
     /// When the events were committed that are on their way to sockets.
     unwritten: Vec<Instant>,
+    /// Those of them that are traced.
+    writes: Writes,
 }
 
 impl<S: Subscriber> Worker<S> {
@@ -92,6 +95,7 @@ impl<S: Subscriber> Worker<S> {
             ticks: 0,
             heard: 0,
             unwritten: Vec::new(),
+            writes: Writes::default(),
         }
     }
 
@@ -348,6 +352,7 @@ impl<S: Subscriber> Worker<S> {
         self.metrics.events_delivered.inc_by(delivered);
         if delivered > 0 {
             self.note_taken(delivery.at, now);
+            self.writes.taken(&delivery.onward, &delivery.event, delivered, now);
         }
         full.into_iter().for_each(|key| self.settle(key));
     }

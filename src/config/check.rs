@@ -10,6 +10,7 @@ mod limits;
 mod redis;
 mod rules;
 mod server;
+mod traces;
 mod webhooks;
 
 pub use self::complaints::{Complaint, Complaints};
@@ -38,6 +39,7 @@ pub fn check(typed: &Typed, complaints: &mut Complaints) -> (Config, Vec<String>
         webhooks,
         limits: limits::limits(&typed.limits, complaints),
         log: log(&typed.log, complaints),
+        traces: traces::traces(&typed.traces, complaints),
     };
     server::require_credentials(&config, complaints);
     let warnings = [

@@ -230,6 +230,7 @@ meant. Secrets are never shown.
 |---|---|---|
 | text, path, address | `"127.0.0.1:8080"` | `127.0.0.1:8080` |
 | number | `1000` | `1000` |
+| ratio | `0.01` | `0.01` |
 | duration | `"250ms"`, `"25s"`, `"10m"`, `"24h"`, `"7d"` | `25s` |
 | size | `65536`, `"64KiB"`, `"1MiB"`, `"1GiB"`, `"64KB"` (64,000) | `64KiB` |
 | true or false | `true` | `true` |

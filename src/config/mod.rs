@@ -16,11 +16,13 @@ mod log;
 mod notices;
 mod origin;
 mod own;
+mod ratio;
 mod redis;
 mod rules;
 pub mod schema;
 mod server;
 mod token_keys;
+mod traces;
 mod value;
 mod words;
 
@@ -33,10 +35,12 @@ pub use self::load::{ConfigError, Loaded, Origin, Setting, Sources, load, load_w
 pub use self::log::{Log, LogFormat};
 pub use self::notices::{Notices, Webhook, WebhookSecret};
 pub use self::own::{Lack, Own, Owner, is_segment};
+pub use self::ratio::Ratio;
 pub use self::redis::{Redis, RedisSource, SourceKeys, Tap};
 pub use self::rules::{Rule, Rules, Storage, Who};
 pub use self::server::{ProxyHeaders, Server};
 pub use self::token_keys::secret_bytes;
+pub use self::traces::Traces;
 pub use self::value::{Given, Hidden, Size, SizeError, Span, SpanError, Value};
 pub use self::words::Medium;
 
@@ -63,6 +67,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is logged, and how.
     pub log: Log,
+    /// Where traces are exported to, if they are.
+    pub traces: Option<Traces>,
 }
 
 impl Config {
@@ -74,7 +80,8 @@ impl Config {
         let redis = self.redis.iter().chain(sources);
         let redis = redis.flat_map(|redis| [&redis.url].into_iter().chain(&redis.sentinels));
         let redis = redis.map(|Hidden(url)| url.as_str());
-        let mut urls = jwks.chain(webhooks).chain(redis);
+        let traces = self.traces.iter().map(|traces| traces.endpoint.0.as_str());
+        let mut urls = jwks.chain(webhooks).chain(redis).chain(traces);
         urls.any(|url| url.starts_with("https:") || url.starts_with("rediss:"))
     }
 }

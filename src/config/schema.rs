@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use super::key::Key;
 use super::key::{entry, key, sections, typed};
 use super::log::LogFormat;
+use super::ratio::Ratio;
 use super::rules::Who;
 use super::server::ProxyHeaders;
 use super::value::{Hidden, Size, Span, Value};
@@ -315,6 +316,30 @@ sections! {
         format: LogFormat = LogFormat::Text;
     }
 
+    /// Traces of publishes (OpenTelemetry), off without an `endpoint`; they need a binary built with `--features otlp`.
+    traces: Traces {
+        /// Where spans are posted to, by OTLP over HTTP as JSON: the whole URL, such as
+        /// `http://127.0.0.1:4318/v1/traces`.
+        endpoint: Option<Hidden> = None;
+        /// Headers to post them with: `["authorization: Bearer abc"]`.
+        headers: Vec<Hidden> = Vec::new();
+        /// What part of the publishes that come without a `traceparent` is traced, from 0 to 1. One that comes with it is
+        /// traced where it says that its trace is recorded, and only there.
+        sample: Ratio = Ratio(0.01);
+        /// The most publishes that are traced a second, and as many at once, whoever asks for it; others pass
+        /// untraced, counted. 0 for any number.
+        per_second: usize = 100;
+        /// The most finished spans that wait for the collector; more are dropped and counted.
+        queue: usize = 4_096;
+        /// How long the collector may take to answer, 100ms to 1m; then the spans are posted again.
+        timeout: Span = seconds(10);
+        /// What the broker is called in traces (`service.name`).
+        service: String = "fanfare".into();
+        /// Whether spans say the topic of their event. Without, they say the pattern of the rule that the topic falls
+        /// under, for a topic may name a person.
+        topics: bool = false;
+    }
+
     [
         /// The rules about topics, in their order.
         topics: Rule;
@@ -413,23 +438,4 @@ entry! {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashSet;
-
-    #[test]
-    fn every_key_has_a_name_of_its_own() {
-        let names: HashSet<_> = KEYS.iter().map(Key::env).collect();
-        assert_eq!(names.len(), KEYS.len());
-    }
-
-    #[test]
-    fn defaults_are_shown_as_they_would_be_typed() {
-        let default = |path| KEYS.iter().find(|key| key.path() == path).unwrap().default();
-        assert_eq!(default("server.listen").unwrap(), "\"127.0.0.1:8080\"");
-        assert_eq!(default("history.max_age").unwrap(), "\"24h\"");
-        assert_eq!(default("limits.event_bytes").unwrap(), "\"56KiB\"");
-        assert_eq!(default("auth.api_keys").unwrap(), "[]");
-        assert_eq!(default("redis.url"), None);
-    }
-}
+mod tests;

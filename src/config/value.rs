@@ -182,7 +182,7 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
     Some((number.parse().ok()?, unit.trim_start()))
 }
 
-fn whole_number(value: &DeValue<'_>) -> Option<usize> {
+pub(super) fn whole_number(value: &DeValue<'_>) -> Option<usize> {
     let number = value.as_integer()?;
     usize::from_str_radix(number.as_str(), number.radix()).ok()
 }

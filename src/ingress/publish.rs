@@ -17,7 +17,7 @@ use crate::history::{Append, EventReceipt, Receipt};
 use crate::http::{self, Query};
 use crate::metrics::Way;
 use crate::model::{Code, Data, EventType, Member, NewEvent, Problem, Removed, Topic};
-use crate::protocol::{keep_from, put_trace, receipt_object};
+use crate::protocol::{join, keep_from, put_trace, receipt_object};
 
 /// The media type of all answers here.
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -51,7 +51,7 @@ pub async fn publish_event(
     put_trace(entrance.trace(request.head()).as_ref(), &mut event);
     access.sign(&mut event, None)?;
     let append = Append { events: vec![event], key };
-    let receipt = publish(&broker, &auth, &access, append).await?;
+    let receipt = publish(&request, &broker, &auth, &access, append).await?;
     let mut response = created(&receipt);
     match receipt.events.first() {
         Some(event) => Ok(response.body(receipt_body(event, stored_as))),
@@ -77,7 +77,7 @@ pub async fn remove_value(
     put_trace(entrance.trace(request.head()).as_ref(), &mut event);
     access.sign(&mut event, None)?;
     let append = Append { events: vec![event], key };
-    let receipt = publish(&broker, &auth, &access, append).await?;
+    let receipt = publish(&request, &broker, &auth, &access, append).await?;
     let bodies: Vec<_> = receipt.events.iter().map(|event| receipt_body(event, None)).collect();
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, JSON)).body(bodies.concat()))
 }
@@ -111,7 +111,8 @@ pub async fn publish_batch(
     batch.events.iter_mut().for_each(|event| put_trace(trace.as_ref(), event));
     batch.sign(&access)?;
     access.require_rate(batch.events.len())?;
-    let receipt = publish(&broker, &auth, &access, Append { events: batch.events, key }).await?;
+    let append = Append { events: batch.events, key };
+    let receipt = publish(&request, &broker, &auth, &access, append).await?;
     let mut response = created(&receipt);
     let events: Vec<_> = receipt.events.iter().map(|event| receipt_body(event, None)).collect();
     Ok(response.body([br#"{"events":["#, events.join(&b","[..]).as_slice(), b"]}"].concat()))
@@ -123,11 +124,17 @@ fn require_publish(access: &Access, events: &[NewEvent]) -> Result<(), Problem> 
 
 /// Publishes for who may, and still may when it is done.
 async fn publish(
+    request: &HttpRequest,
     broker: &BrokerHandle,
     auth: &Auth,
     access: &Access,
-    append: Append,
+    mut append: Append,
 ) -> Result<Receipt, Problem> {
+    if broker.is_traced() {
+        // The first one stands for all: they are one publish.
+        let trace = Entrance::any_trace(request.head());
+        append.events.first_mut().into_iter().for_each(|event| join(trace.as_ref(), event));
+    }
     let still_allowed =
         |append: &Append| auth.still_may(access, |now| require_publish(now, &append.events));
     let may_read =

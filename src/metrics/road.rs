@@ -20,6 +20,13 @@ pub enum Way {
     Broker,
 }
 
+impl Way {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        WAYS[self as usize]
+    }
+}
+
 /// What became of an event that was to be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {

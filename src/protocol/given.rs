@@ -172,6 +172,13 @@ pub fn put_trace(trace: Option<&Trace>, event: &mut NewEvent) {
     }
 }
 
+/// Has the broker go on with the trace that an event is part of, which no reader sees.
+pub fn join(trace: Option<&Trace>, event: &mut NewEvent) {
+    if let Some(span) = trace.and_then(Trace::span) {
+        event.envelope.get_or_insert_default().push(Member::Span(span));
+    }
+}
+
 fn must_be(name: &str, what: &str) -> Problem {
     invalid(format!("`{name}` must be {what}; else leave it out"))
 }

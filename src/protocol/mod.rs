@@ -27,7 +27,7 @@ mod talk;
 pub use ask::{Filter, Mode, Op, Opening, Request, Subscribe, Token};
 pub use command::Command;
 pub use form::{Annotations, Form};
-pub use given::{Given, keep_from, put_trace};
+pub use given::{Given, join, keep_from, put_trace};
 pub use heads::MAX_HEARTBEAT_SECONDS;
 pub use json::{event_object, receipt_object};
 pub use native::NATIVE;

@@ -12,13 +12,14 @@ use super::ServeError;
 use crate::admin;
 use crate::auth::Auth;
 use crate::broker::BrokerHandle;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Own};
 use crate::history::History;
 use crate::history::redis::JoinError;
 use crate::ingress::redis::Source;
 use crate::metrics::Metrics;
 use crate::notices::Noticed;
 use crate::notices::webhook::Webhook;
+use crate::traces::Exporter;
 
 /// How often the history is swept of what is too old, and it is looked for what was held back of the log.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -65,6 +66,18 @@ pub(super) fn always(
         Box::pin(admin::revocations::follow(broker.clone(), auth.clone(), known)),
         Box::pin(noticed.store(broker.clone())),
     ]
+}
+
+/// Exports traces; they name the pattern of a topic's rule as the operator wrote it.
+pub(super) fn export(exporter: Exporter, broker: &BrokerHandle, auth: &Arc<Auth>) -> Service {
+    let (node, auth) = (broker.node().to_owned(), auth.clone());
+    Box::pin(exporter.run(node, move |topic| {
+        let policy = auth.policy();
+        let rules = policy.rules();
+        let rule = rules.listed.iter().find(|rule| rule.pattern.matches(topic))?;
+        let own = rule.own.as_ref().map(Own::as_str);
+        Some(own.unwrap_or(rule.pattern.as_str()).to_owned())
+    }))
 }
 
 async fn sweep(history: Arc<dyn History>) {

@@ -11,6 +11,7 @@ use crate::history::memory::MemoryHistory;
 use crate::history::redis::Joined;
 use crate::history::sqlite::Opened;
 use crate::history::{Hand, History};
+use crate::traces::Traces;
 
 /// The log of this node, and the ways out of it.
 pub(super) struct Log {
@@ -24,24 +25,26 @@ pub(super) struct Log {
 impl Log {
     /// The log that the configuration asks for. A data directory is used only where a rule keeps events on
     /// disk.
-    pub(super) fn open(config: &Config, clock: Clock) -> Result<Self, ServeError> {
+    pub(super) fn open(config: &Config, clock: Clock, traces: &Traces) -> Result<Self, ServeError> {
         let (rules, inbox_events) = (config.rules.clone(), config.limits.inbox_events);
         if let Some(redis) = &config.redis {
             let joined = Joined::open(redis)?;
-            let router = Arc::new(Router::new(joined.head(), inbox_events));
+            let router = Router::new(joined.head(), inbox_events);
+            let router = Arc::new(router.traced_by(traces.of_one_of_many()));
             let history = joined.start(&config.history, rules, router.clone());
             let relay = Some(RedisRelay::new(history.nodes()));
             return Ok(Self { history: Arc::new(history), router, relay });
         }
         if rules.all().any(|rule| rule.storage == Storage::Disk) {
             let opened = Opened::open(&config.history, rules, clock)?;
-            let router = Arc::new(Router::new(opened.head(), inbox_events));
+            let router = Router::new(opened.head(), inbox_events);
+            let router = Arc::new(router.traced_by(traces.clone()));
             let hand = Hand::new(opened.head(), config.history.at_hand_bytes);
             let history = opened.start(hand.before(router.clone()))?;
             return Ok(Self { history: hand.over(Arc::new(history)), router, relay: None });
         }
         let start = MemoryHistory::new_start();
-        let router = Arc::new(Router::new(start, inbox_events));
+        let router = Arc::new(Router::new(start, inbox_events).traced_by(traces.clone()));
         let hand = Hand::new(start, config.history.at_hand_bytes);
         let feed = hand.before(router.clone());
         let history = MemoryHistory::new(start, &config.history, rules, clock, feed);

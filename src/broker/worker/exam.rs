@@ -27,6 +27,7 @@ impl<S: Subscriber> Worker<S> {
         for committed in self.unwritten.drain(..) {
             self.metrics.road.delivery.observe(now.saturating_duration_since(committed));
         }
+        self.writes.written(self.router.traces(), now);
     }
 
     /// How the sessions keep up.

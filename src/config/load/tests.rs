@@ -44,6 +44,9 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
 /// A value that is not the default of any key with this form.
 fn other_value(key: &Key<Typed>) -> &'static str {
     match key.path().as_str() {
+        "traces.endpoint" => "http://127.0.0.1:9/v1/traces",
+        "traces.headers" => "x-team: a",
+        "traces.topics" => "true",
         "auth.api_keys" => "sixteen-bytes-key-1,sixteen-bytes-key-2",
         "auth.jwt_secret" => "a secret of at least thirty-two bytes",
         "auth.jwt_public_key" => PUBLIC_KEY,
@@ -61,6 +64,7 @@ fn other_value(key: &Key<Typed>) -> &'static str {
             "duration" => "7s",
             "size" => "7KiB",
             "number" => "7",
+            "ratio" => "0.5",
             "path" => "elsewhere",
             "text" => "trace",
             "true or false" => "false",
@@ -86,6 +90,10 @@ fn every_key_can_be_set_from_the_environment_and_by_a_flag() {
                 // A certificate and its key come together.
                 Err(error) if key.path().starts_with("server.tls_") => {
                     assert!(error.to_string().contains("is needed too"), "{error}");
+                }
+                // So does a binary with what it is to do.
+                Err(error) if key.path() == "traces.endpoint" && !cfg!(feature = "otlp") => {
+                    assert!(error.to_string().contains("--features otlp"), "{error}");
                 }
                 Err(error) => panic!("{}: {error}", key.path()),
             }
