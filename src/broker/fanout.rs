@@ -46,8 +46,7 @@ impl<S: Subscriber> Fanout<S> {
         timing: Timing,
         run: Runner<S>,
     ) -> (WorkerHandle<S>, Addr<Self>) {
-        let inbox = Arc::new(Inbox::default());
-        let id = router.enter(inbox.clone());
+        let (id, inbox) = router.enter();
         let worker = Worker::new(id, router.clone(), observer, metrics, outlook, timing);
         let ctx = Context::new();
         let handle = WorkerHandle::new(worker, ctx.address().recipient(), run);

@@ -2,7 +2,7 @@
 //!
 //! Any thread puts in; the worker's fan-out takes out as a stream. Barriers travel in the same queue as
 //! events, so that whoever finds a barrier knows that every event before it has been handled. The
-//! queue itself does not refuse: publishers look at [`Inbox::len`] before they store an event.
+//! queue itself does not refuse: publishers look at [`Fullness`] before they store an event.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -43,20 +43,57 @@ pub(super) enum Item {
     Broken(Loss),
 }
 
+/// Whether some worker is behind, for whoever asks without a lock.
+#[derive(Debug)]
+pub(super) struct Fullness {
+    /// An inbox in which so much waits is full.
+    limit: usize,
+    /// How many inboxes are.
+    full: AtomicUsize,
+}
+
+impl Fullness {
+    /// Inboxes in which `limit` items wait are full.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, full: AtomicUsize::new(0) }
+    }
+
+    /// Whether some inbox is full.
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed) > 0
+    }
+
+    /// What waits in an inbox has become more or less.
+    fn note(&self, before: usize, now: usize) {
+        match (before >= self.limit, now >= self.limit) {
+            (false, true) => _ = self.full.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.full.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
+
 /// The queue of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inbox {
     items: Mutex<VecDeque<Item>>,
     waiting: AtomicUsize,
+    fullness: Arc<Fullness>,
     waker: AtomicWaker,
 }
 
 impl Inbox {
+    /// An empty one.
+    pub(super) fn new(fullness: Arc<Fullness>) -> Self {
+        let (items, waiting, waker) = (Mutex::default(), AtomicUsize::new(0), AtomicWaker::new());
+        Self { items, waiting, fullness, waker }
+    }
+
     /// Puts items in and wakes the worker.
     pub(super) fn put(&self, items: impl IntoIterator<Item = Item>) {
         let mut queue = lock(&self.items);
         queue.extend(items);
-        self.waiting.store(queue.len(), Ordering::Relaxed);
+        self.note(queue.len());
         drop(queue);
         self.waker.wake();
     }
@@ -71,8 +108,19 @@ impl Inbox {
         let mut queue = lock(&self.items);
         let batch = queue.len().min(BATCH);
         let items = queue.drain(..batch).collect();
-        self.waiting.store(queue.len(), Ordering::Relaxed);
+        self.note(queue.len());
         items
+    }
+
+    /// So much waits now. Called with the queue locked, so that nobody comes in between.
+    fn note(&self, now: usize) {
+        self.fullness.note(self.waiting.swap(now, Ordering::Relaxed), now);
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.note(0);
     }
 }
 
@@ -105,5 +153,29 @@ impl Stream for InboxStream {
         }
         self.yields = items.len() == BATCH;
         if items.is_empty() { Poll::Pending } else { Poll::Ready(Some(items)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LogName;
+
+    #[test]
+    fn publishers_wait_for_as_long_as_some_inbox_is_full() {
+        let log = LogName::parse("abcdefgh").unwrap();
+        let beat = || Item::Beat { position: Cursor { log, epoch: 1, sequence: 1 } };
+        let fullness = Arc::new(Fullness::new(BATCH + 1));
+        let [one, other] = [(); 2].map(|()| Inbox::new(fullness.clone()));
+        one.put((0..BATCH).map(|_| beat()));
+        assert!(!fullness.is_full());
+        one.put([beat()]);
+        other.put((0..2 * BATCH).map(|_| beat()));
+        one.take();
+        assert!(fullness.is_full(), "the other one still is");
+        drop(other);
+        assert!(!fullness.is_full(), "its worker is gone");
+        one.put((0..BATCH).map(|_| beat()));
+        assert!(fullness.is_full());
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::census::Census;
 use super::delivery::Delivery;
-use super::inbox::{Inbox, Item};
+use super::inbox::{Fullness, Inbox, Item};
 use super::observer::{NoObserver, Observer};
 use super::past::Past;
 use super::roster::{Folded, Roster};
@@ -43,8 +43,8 @@ pub struct Router {
     routes: Mutex<Routes>,
     /// What nodes said of themselves lately.
     past: Mutex<Past>,
-    /// How many events may wait for one worker.
-    inbox_events: usize,
+    /// Whether as much waits for a worker as may.
+    fullness: Arc<Fullness>,
     /// It is to be asked who is in some topics.
     asks: Notify,
     /// More is known of that.
@@ -90,7 +90,8 @@ impl Router {
         };
         let (asks, knows) = (Notify::new(), Notify::new());
         let (routes, past) = (Mutex::new(routes), Mutex::default());
-        Self { routes, past, inbox_events, asks, knows, traces: Traces::default() }
+        let fullness = Arc::new(Fullness::new(inbox_events));
+        Self { routes, past, fullness, asks, knows, traces: Traces::default() }
     }
 
     /// The same, with events traced there.
@@ -112,13 +113,14 @@ impl Router {
         lock(&self.routes)
     }
 
-    /// Adds a worker, which wants nothing yet.
-    pub(super) fn enter(&self, inbox: Arc<Inbox>) -> WorkerId {
+    /// Adds a worker, which wants nothing yet, with its inbox.
+    pub(super) fn enter(&self) -> (WorkerId, Arc<Inbox>) {
+        let inbox = Arc::new(Inbox::new(self.fullness.clone()));
         let mut routes = self.lock();
         let worker = WorkerId(routes.next_worker);
         routes.next_worker += 1;
-        routes.inboxes.insert(worker, Mail { inbox, gathered: Vec::new() });
-        worker
+        routes.inboxes.insert(worker, Mail { inbox: inbox.clone(), gathered: Vec::new() });
+        (worker, inbox)
     }
 
     /// Removes a worker and all it wanted.
@@ -332,7 +334,7 @@ impl Feed for Router {
     }
 
     fn is_full(&self) -> bool {
-        self.lock().inboxes().any(|inbox| inbox.len() >= self.inbox_events)
+        self.fullness.is_full()
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {

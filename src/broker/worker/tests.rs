@@ -143,7 +143,7 @@ impl Room {
     fn new() -> Self {
         let head = Cursor { log: LogName::parse("abcdefgh").unwrap(), epoch: 1, sequence: 7 };
         let router = Arc::new(Router::new(head, 10));
-        let id = router.enter(Arc::default());
+        let (id, _) = router.enter();
         let timing = Timing { flush_interval: Duration::ZERO, clock: Clock::default() };
         let (outlook, metrics) = (Arc::new(Outlook::default()), Arc::new(Metrics::default()));
         let observer = Arc::new(NoObserver);
