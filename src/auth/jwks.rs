@@ -31,6 +31,8 @@ pub struct Jwks {
     at: config::Jwks,
     known: RwLock<Option<Known>>,
     answered: RwLock<Answered>,
+    /// Since when an answer is waited for.
+    asked: RwLock<Option<Instant>>,
     /// When it was last fetched, or tried to be. Held while that lasts.
     tried: Arc<Mutex<Option<Instant>>>,
 }
@@ -56,6 +58,8 @@ pub struct Issuer {
     pub last: Option<Result<(), String>>,
     /// For how long that is so.
     pub lasts: Duration,
+    /// For how long an answer is waited for; None while none is.
+    pub waits: Option<Duration>,
     /// Whether keys of its are in force.
     pub has_keys: bool,
     /// How long ago those that are known were fetched.
@@ -66,7 +70,8 @@ impl Jwks {
     /// Keys of which nothing is known yet.
     pub(super) fn new(at: config::Jwks) -> Self {
         let answered = RwLock::new(Answered { last: None, since: Instant::now() });
-        Self { at, known: RwLock::default(), answered, tried: Arc::default() }
+        let (known, asked) = Default::default();
+        Self { at, known, answered, asked, tried: Arc::default() }
     }
 
     /// Whether these are the keys of that place.
@@ -84,7 +89,8 @@ impl Jwks {
     pub(super) fn issuer(&self) -> Issuer {
         let keys_age = read(&self.known).as_ref().map(|known| known.since.elapsed());
         let Answered { last, since } = read(&self.answered).clone();
-        Issuer { last, lasts: since.elapsed(), has_keys: self.keys().is_some(), keys_age }
+        let waits = read(&self.asked).map(|since| since.elapsed());
+        Issuer { last, lasts: since.elapsed(), waits, has_keys: self.keys().is_some(), keys_age }
     }
 
     /// Whether it is time to look whether the keys are others by now.
@@ -113,7 +119,9 @@ impl Jwks {
     }
 
     async fn fetch_now(&self) {
+        *write(&self.asked) = Some(Instant::now());
         let published = published_keys(&self.at).await;
+        *write(&self.asked) = None;
         self.note(published.as_ref().map(|_| ()).map_err(String::clone));
         match published {
             Ok(keys) => {

@@ -33,6 +33,8 @@ pub struct WebhookState {
     pub waits_since: Option<i64>,
     /// What became of the last post, with why it failed, and when that was.
     pub last: Option<(Result<(), String>, Instant)>,
+    /// Since when a post waits for its answer.
+    pub posts_since: Option<Instant>,
 }
 
 impl Webhooks {
@@ -93,7 +95,7 @@ impl WebhookNumbers {
         let mut state = lock(&self.state);
         state.has_turn = has_turn;
         if !has_turn {
-            state.waits_since = None;
+            (state.waits_since, state.posts_since) = (None, None);
         }
     }
 
@@ -102,9 +104,16 @@ impl WebhookNumbers {
         lock(&self.state).waits_since = since;
     }
 
+    /// It posts, and waits for the answer.
+    pub fn posts(&self) {
+        lock(&self.state).posts_since = Some(Instant::now());
+    }
+
     /// It posted.
     pub fn posted(&self, outcome: Result<(), String>) {
         self.posts[usize::from(outcome.is_err())].inc();
-        lock(&self.state).last = Some((outcome, Instant::now()));
+        let mut state = lock(&self.state);
+        state.last = Some((outcome, Instant::now()));
+        state.posts_since = None;
     }
 }

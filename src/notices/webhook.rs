@@ -218,6 +218,7 @@ impl Webhook {
     }
 
     async fn try_post_noted(&self, client: &Client, message: &Posting) -> Result<(), String> {
+        self.note_of(WebhookNumbers::posts);
         let outcome = self.try_post(client, message).await;
         self.note_of(|numbers| numbers.posted(outcome.clone()));
         outcome

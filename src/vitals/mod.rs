@@ -30,6 +30,9 @@ use crate::supervisor::Beat;
 /// How often a node says how it is.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// Who has not answered for so long is said to be away: it may be dead, and who looks is not to wait until its time is over.
+const HANGS: Duration = Duration::from_secs(3);
+
 /// How deep what it says is nested.
 const MAX_DEPTH: usize = 8;
 
@@ -358,7 +361,13 @@ fn slowest(examined: Examined) -> Vec<Slowest> {
 }
 
 fn issuer(issuer: auth::Issuer) -> Issuer {
-    let (state, detail) = match issuer.last {
+    let (mut last, mut lasts) = (issuer.last, issuer.lasts);
+    if let Some(waits) = issuer.waits.filter(|waits| *waits >= HANGS)
+        && !matches!(last, Some(Err(_)))
+    {
+        (last, lasts) = (Some(Err(hangs(waits))), waits);
+    }
+    let (state, detail) = match last {
         None => ("unknown", None),
         Some(Ok(())) => ("answers", None),
         Some(Err(why)) => ("away", Some(why)),
@@ -366,7 +375,7 @@ fn issuer(issuer: auth::Issuer) -> Issuer {
     Issuer {
         state,
         detail,
-        since_ms: millis(issuer.lasts),
+        since_ms: millis(lasts),
         has_keys: issuer.has_keys,
         keys_age_ms: issuer.keys_age.map(millis),
     }
@@ -378,7 +387,12 @@ fn webhook(hook: &WebhookNumbers) -> Webhook {
     let waits = state.waits_since.map_or(0, |since| now.saturating_sub(since).max(0));
     let lag_ms = u64::try_from(waits).unwrap_or(0);
     hook.lags(Duration::from_millis(lag_ms).as_secs_f64());
-    let (outcome, detail, at) = match state.last {
+    let hanging = state.posts_since.filter(|since| since.elapsed() >= HANGS);
+    let last = match (state.last, hanging) {
+        (None | Some((Ok(()), _)), Some(since)) => Some((Err(hangs(since.elapsed())), since)),
+        (last, _) => last,
+    };
+    let (outcome, detail, at) = match last {
         None => ("none", None, None),
         Some((Ok(()), at)) => ("taken", None, Some(at)),
         Some((Err(why), at)) => ("failed", Some(why), Some(at)),
@@ -392,6 +406,11 @@ fn webhook(hook: &WebhookNumbers) -> Webhook {
         detail,
         outcome_ms,
     }
+}
+
+/// What is said of who has not answered for so long.
+fn hangs(waits: Duration) -> String {
+    format!("there is no answer for {} s", waits.as_secs())
 }
 
 fn errors() -> Vec<Trouble> {

@@ -39,13 +39,18 @@ async function queued({ url }) {
   return (await answer.json()).sessions[0].queued_bytes;
 }
 
-/** A server on this machine that answers what it is told to, until it is gone. */
+/** A server on this machine that answers what it is told to, until it is gone, or hangs: then it takes what it is asked, and `asked` says how often, but answers nothing. */
 async function startTarget(t, answer = "") {
-  const server = createServer((request, response) => { request.resume(); response.end(answer); });
+  let isHanging = false, asked = 0;
+  const server = createServer((request, response) => {
+    request.resume();
+    if (isHanging) asked += 1;
+    else response.end(answer);
+  });
   await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
   const gone = () => new Promise((closed) => { server.close(closed); server.closeAllConnections(); });
   atEnd(t, () => server.listening && gone());
-  return { url: `http://127.0.0.1:${server.address().port}/`, gone };
+  return { url: `http://127.0.0.1:${server.address().port}/`, gone, hang: () => { isHanging = true; }, asked: () => asked };
 }
 
 test("a slow client is named before it is cut off, and then said to have been", options, async (t) => {
@@ -84,36 +89,44 @@ test("a full disk", options, async (t) => {
   );
 });
 
-test("Redis that is gone", options, async (t) => {
+for (const [how, cause] of [["is gone", (redis) => redis.kill()], ["hangs", (redis) => redis.hang()]]) test(`Redis that ${how}`, options, async (t) => {
   const redis = await startRedis(t);
   const [broker] = await startNodes(t, redis, 1);
   const seen = await watch(t, browser, broker, { key: KEY });
   await seen.told(
-    () => redis.kill(),
+    () => cause(redis),
     { console: /^Redis is away.*, for \d.*node \w+.*See that Redis runs.*Runbook/s, top: /redis: [^\n]+ \(for \w+\)[^]*See that Redis runs/, alert: "FanfareRedisAway" },
   );
 });
 
-test("a node that was killed", options, async (t) => {
+for (const [how, cause] of [["was killed", (node) => node.stop("SIGKILL")], ["hangs", (node) => node.hang()]]) test(`a node that ${how}`, options, async (t) => {
   const redis = await startRedis(t);
   const [broker, other] = await startNodes(t, redis, 2);
   const seen = await watch(t, browser, broker, { key: KEY, brokers: [broker, other] });
   await seen.told(
-    () => other.stop("SIGKILL"),
+    () => cause(other),
     { console: /A node is away.*nothing came of it for \d.*node \w+.*See whether its process runs.*Runbook/s, top: /\w+ away: it has said nothing for \d s[^]*See whether its process runs/, alert: "FanfareDown" },
   );
 });
 
-test("a token issuer that is down", options, async (t) => {
+/** An issuer with a key of its own, and a token of its that is good for a while. */
+async function startIssuer(t) {
   const { publicKey, privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
   const issuer = await startTarget(t, JSON.stringify({ keys: [{ ...publicKey.export({ format: "jwk" }), kid: "one", alg: "RS256", use: "sig" }] }));
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const text = `${part({ alg: "RS256", kid: "one", typ: "JWT" })}.${part({ sub: "ada", exp: Math.floor(Date.now() / 1000) + 600, fanfare: { subscribe: ["a"] } })}`;
+  return { ...issuer, token: `${text}.${sign("sha256", Buffer.from(text), privateKey).toString("base64url")}` };
+}
+
+/** The status of the answer to who shows a token. */
+const statusFor = async ({ url }, token) => (await fetch(`${url}/v1/topics/a`, { headers: { Authorization: `Bearer ${token}` } })).status;
+
+test("a token issuer that is down", options, async (t) => {
+  const issuer = await startIssuer(t);
   // Keys are in force for a moment only, so that it shows within this test.
   const config = `${KEYS}jwks_url = "${issuer.url}"\njwks_refresh = "5s"\njwks_keep = "6s"\n`;
   const broker = await startBroker(t, { config });
-  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-  const text = `${part({ alg: "RS256", kid: "one", typ: "JWT" })}.${part({ sub: "ada", exp: Math.floor(Date.now() / 1000) + 600, fanfare: { subscribe: ["a"] } })}`;
-  const token = `${text}.${sign("sha256", Buffer.from(text), privateKey).toString("base64url")}`;
-  const ask = async () => (await fetch(`${broker.url}/v1/topics/a`, { headers: { Authorization: `Bearer ${token}` } })).status;
+  const ask = () => statusFor(broker, issuer.token);
   await eventually(async () => await ask() === 200, "the token is good");
   const seen = await watch(t, browser, broker, { key: KEY });
   await seen.told(
@@ -122,6 +135,22 @@ test("a token issuer that is down", options, async (t) => {
       await eventually(async () => await ask() === 503, "no keys are in force", 30_000);
     },
     { console: /The token issuer is down.*for \d.*tokens can't be checked.*node \w+.*auth\.jwks_url.*Runbook/s, top: /issuer: [^\n]+, tokens can't be checked \(for \w+\)[^]*auth\.jwks_url/, alert: "FanfareIssuerDown" },
+  );
+});
+
+// Who is gone refuses at once; who hangs says nothing, and is waited for.
+test("a token issuer that hangs", options, async (t) => {
+  const issuer = await startIssuer(t);
+  const broker = await startBroker(t, { config: `${KEYS}jwks_url = "${issuer.url}"\njwks_refresh = "5s"\njwks_keep = "1h"\n` });
+  await eventually(async () => await statusFor(broker, issuer.token) === 200, "the token is good");
+  const seen = await watch(t, browser, broker, { key: KEY });
+  await seen.told(
+    async () => {
+      issuer.hang();
+      await eventually(() => issuer.asked() > 0, "it is asked for its keys");
+    },
+    // Whoever has a known key is let in, so nobody is called at night.
+    { console: /The token issuer is down.*no answer for \d.*known keys still hold.*node \w+.*auth\.jwks_url.*Runbook/s, top: /issuer: there is no answer for \d[^\n]*, known keys still hold \(for \w+\)[^]*auth\.jwks_url/ },
   );
 });
 
@@ -134,10 +163,11 @@ test("a herd", options, async (t) => {
   );
 });
 
+const hook = (target) => `${CLOSED}[notices]\nsessions = true\n[[webhooks]]\nname = "crm"\nurl = "${target.url}"\nsecret = "whsec_${Buffer.alloc(32, 7).toString("base64")}"\nevents = ["session.connected"]\n`;
+
 test("the target of a webhook that is down", options, async (t) => {
   const target = await startTarget(t);
-  const config = `${CLOSED}[notices]\nsessions = true\n[[webhooks]]\nname = "crm"\nurl = "${target.url}"\nsecret = "whsec_${Buffer.alloc(32, 7).toString("base64")}"\nevents = ["session.connected"]\n`;
-  const broker = await startBroker(t, { config });
+  const broker = await startBroker(t, { config: hook(target) });
   const seen = await watch(t, browser, broker, { key: KEY });
   await seen.told(
     async () => {
@@ -145,6 +175,21 @@ test("the target of a webhook that is down", options, async (t) => {
       await sleeper(t, broker, `topic=a&access_token=${KEY}`);
     },
     { console: /Webhook crm is not taken.*the oldest notice waits for \d.*node \w+.*Have its target answer.*Runbook/s, top: /webhook crm: [^\n]+ behind\)[^]*Have its target answer/, alert: "FanfareWebhookFails" },
+  );
+});
+
+test("the target of a webhook that hangs", options, async (t) => {
+  const target = await startTarget(t);
+  const broker = await startBroker(t, { config: hook(target) });
+  const seen = await watch(t, browser, broker, { key: KEY });
+  await seen.told(
+    async () => {
+      target.hang();
+      await sleeper(t, broker, `topic=a&access_token=${KEY}`);
+      await eventually(() => target.asked() > 0, "the notice is posted");
+    },
+    // It may answer yet: the alert counts posts that came to nothing.
+    { console: /Webhook crm is not taken.*no answer for \d.*the oldest notice waits for \d.*node \w+.*Have its target answer.*Runbook/s, top: /webhook crm: there is no answer for \d[^\n]+ behind\)[^]*Have its target answer/ },
   );
 });
 

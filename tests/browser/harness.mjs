@@ -108,7 +108,7 @@ export async function temporaryDirectory(t) {
 /**
  * A broker that ends with the test `t`, configured by `env` and the text of a file, `config`. `restart()` gives the next one on the same port and data.
  *
- * @returns {Promise<{url: string, ws: string, port: number, stop: Function, restart: Function}>}
+ * @returns {Promise<{url: string, ws: string, port: number, stop: Function, hang: Function, restart: Function}>}
  */
 export async function startBroker(t, { env = {}, port = 0, directory, config } = {}) {
   directory ??= await temporaryDirectory(t);
@@ -128,6 +128,8 @@ export async function startBroker(t, { env = {}, port = 0, directory, config } =
     ws: url.replace("http", "ws"),
     port: Number(new URL(url).port),
     stop: (signal) => program.stop(signal),
+    /** Has it stand still, with all that it has open. */
+    hang: () => program.child.kill("SIGSTOP"),
     async restart(signal) {
       await program.stop(signal);
       return startBroker(t, { env, port: Number(new URL(url).port), directory });
@@ -184,7 +186,7 @@ export async function freePort() {
 
 /**
  * A way to `port` that can be cut: every connection through it ends at once and new ones are
- * refused, until it is mended. What goes wrong on the way, with both ends alive.
+ * refused, until it is mended. What goes wrong on the way, with both ends alive. Or it leads on to another port from then on.
  */
 export async function startProxy(t, port) {
   const open = new Set();
@@ -207,7 +209,7 @@ export async function startProxy(t, port) {
   await listen(0);
   const own = server.address().port;
   atEnd(t, () => { if (server.listening) return cut(); });
-  return { url: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}`, cut, swallow, mend: () => listen(own) };
+  return { url: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}`, cut, swallow, mend: () => listen(own), leadTo: (other) => { port = other; } };
 }
 
 /** Stops the process of a page for real; which one that is shows when the page says nothing any more. Returns what lets it go on. */
