@@ -7,13 +7,14 @@ import { Fanfare } from "./fanfare.js";
 import { ask, BROKER } from "./console/ask.js";
 import { askForName, showHelp, signIn } from "./console/dialogs.js";
 import { draw, element, h } from "./console/dom.js";
-import { Numbers, PAST, TOPIC } from "./console/numbers.js";
+import { AWAY_MS, Numbers, PAST, TOPIC } from "./console/numbers.js";
 import { showUtc, timeOfDay } from "./console/words.js";
 
 const SCREENS = ["overview", "topics", "sessions", "nodes", "events", "webhooks", "token", "settings"];
 /** Pressed after `g`. */
 const KEYS = { o: "overview", t: "topics", s: "sessions", n: "nodes", e: "events", w: "webhooks", k: "token", c: "settings" };
 const BETWEEN_DRAWS_MS = 100;
+const BETWEEN_NUDGES_MS = 3_000;
 const LOG_LINES = 200;
 /** How much is seen of what stands before the screen that is open, where not all of them fit. */
 const NAV_MARGIN = 60;
@@ -57,6 +58,7 @@ class App {
   /** The connection was lost since they came. */
   #missesNumbers = false;
   #isForgotten = false;
+  #nudgedAt = 0;
   #drawnAt = 0;
   #isScheduled = false;
 
@@ -69,10 +71,20 @@ class App {
     addEventListener("keydown", (key) => this.#pressed(key));
     document.addEventListener("visibilitychange", () => this.changed());
     byId("skip").onclick = (click) => { click.preventDefault(); byId("main").focus(); };
-    // What is shown goes stale by itself.
-    setInterval(() => this.changed(), 1000);
+    setInterval(() => this.#tick(), 1000);
     this.authenticate("");
     this.#route(false);
+  }
+
+  /** What is shown goes stale by itself. Numbers come once a second: where none does, the connection may be dead and nobody told, or it is to wait for
+   * longer than who looks at it will. */
+  #tick() {
+    if (this.numbers.lateness() > AWAY_MS && Date.now() > this.#nudgedAt + BETWEEN_NUDGES_MS && document.visibilityState === "visible") {
+      this.#nudgedAt = Date.now();
+      // The client hears it: it asks whether anybody is there, and tries again at once where it waits.
+      dispatchEvent(new Event("online"));
+    }
+    this.changed();
   }
 
   // ---- Who, and over what ----

@@ -20,7 +20,7 @@ export class Numbers {
   nodes = new Map();
   /** The newest moment that any node has told of, in milliseconds since 1970. */
   newest = 0;
-  /** When something came last, by this page's clock. */
+  /** When something came last, by this machine's clock, which goes on while it sleeps. */
   heardAt = 0;
 
   add({ data, time }) {
@@ -36,7 +36,7 @@ export class Numbers {
     const { slowest: _, errors: __, webhooks: ___, failing: ____, issuer: _____, ...figures } = data;
     node.past.push({ at, data: figures });
     this.newest = Math.max(this.newest, at);
-    this.heardAt = performance.now();
+    this.heardAt = Date.now();
     const from = this.newest - PAST * 1000;
     while (node.past.length > PAST || node.past[0]?.at < from) node.past.shift();
   }
@@ -49,7 +49,7 @@ export class Numbers {
   }
 
   /** How late the newest is: more than a few seconds while nothing comes. */
-  lateness(now = performance.now()) {
+  lateness(now = Date.now()) {
     return this.heardAt ? now - this.heardAt : undefined;
   }
 

@@ -5,8 +5,9 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import { curl, eventually, eventuallyIn, launchBrowser, openPage, publish, signedToken, signIn, startBroker, startPrefixProxy, startProxy } from "./harness.mjs";
+import { atEnd, curl, eventually, eventuallyIn, launchBrowser, openPage, publish, signedToken, signIn, startBroker, startPrefixProxy, startProxy, stopProcess } from "./harness.mjs";
 import { fakeNumbers } from "./numbers.mjs";
+import { startRedis } from "./watch.mjs";
 
 const options = { timeout: 60_000 };
 const SECRET = "a secret of at least thirty-two bytes";
@@ -77,6 +78,7 @@ test("R36: the console and its client are 60 KB at most, packed, and ask for not
   assert.ok(files.length > 18, `${files}`);
   const texts = await Promise.all(files.map(async (url) => (await fetch(url)).text()));
   const size = texts.reduce((sum, text) => sum + gzipSync(text, { level: 9 }).length, 0);
+  t.diagnostic(`${size} bytes`);
   assert.ok(size <= 60 * 1024, `${size} bytes`);
   assert.deepEqual([...hosts], [new URL(broker.url).host]);
   assert.deepEqual(await complaints(), []);
@@ -497,22 +499,121 @@ test("R52: the colours go with the system and by the switch, and the overview pr
   assert.equal(pdf.toString("latin1").match(/\/Type\s*\/Page[^s]/g).length, 1);
 });
 
-test("R53: after a cut and after a restart the console is right again within 5 s", options, async (t) => {
+/** The highest number that each node has given what it said, as far as a page has heard: the seconds of the node, however slow this machine is. */
+function hearNumbers(page) {
+  const numbers = new Map();
+  page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => {
+    const { topic, data } = JSON.parse(payload);
+    if (topic === "$sys.metrics") numbers.set(data.node, Math.max(data.number, numbers.get(data.node) ?? 0));
+  }));
+  return numbers;
+}
+
+/** Into how many pieces the first chart's line is broken. */
+const pieces = (page) => page.evaluate(() => document.querySelector(".tile .line").getAttribute("d").split("M").length - 1);
+
+test("R53: after a long cut the console is right again within 5 s, with the seconds that it missed", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
   const { page } = await openPage(t, browser, `${proxy.url}/`);
   await page.locator(".verdict.good").waitFor();
   await proxy.cut();
-  await page.locator('#status[data-state="waiting"]').waitFor();
+  await page.locator(".verdict.bad li", { hasText: "The broker can't be reached" }).waitFor();
+  // So many attempts come to nothing meanwhile that the next one would be long in coming.
+  await eventually(async () => (await page.locator("#log").textContent()).split("trying again").length > 6, "attempts", 60_000);
   await proxy.mend();
   const begun = performance.now();
   await page.locator('#status[data-state="open"]').waitFor();
   await page.locator(".verdict.good").waitFor();
   assert.ok(performance.now() - begun < 5_000 + 2_000, `${performance.now() - begun} ms`);
-  await broker.restart("SIGTERM");
-  // The node from before is still told of by what it said, and the new one is there.
-  await page.locator(".verdict.warn li", { hasText: "A node was started anew" }).waitFor();
-  await page.locator(".verdict-word", { hasText: "1 node," }).waitFor();
+  await eventually(async () => await pieces(page) === 1, "no second is missing");
+});
+
+/** How a machine sleeps: its programs stand still, and of its clocks the one that timers and `performance.now` go by may stand still with them. */
+const SLEEPS = {
+  "that timers slept through": async (t, page) => {
+    const wake = await stopProcess(browser, page);
+    atEnd(t, wake);
+    await new Promise((slept) => setTimeout(slept, 8_000));
+    return wake;
+  },
+  "of which timers know nothing": (t, page) => () => page.evaluate(() => { const { now } = Date; Date.now = () => now() + 10 * 60_000; }),
+};
+
+for (const [kind, sleep] of Object.entries(SLEEPS)) {
+  test(`R53: after a sleep ${kind} the console is right again within 5 s, and has what it slept through`, options, async (t) => {
+    const broker = await startBroker(t);
+    const proxy = await startProxy(t, broker.port);
+    const { page } = await openPage(t, browser, `${proxy.url}/?topic=s.%3E#/overview`);
+    await page.locator(".verdict.good").waitFor();
+    await goTo(page, "events");
+    await page.locator('[data-testid="chip"][data-state="live"]').waitFor();
+    await publish(broker.url, "s.before", 1);
+    await page.locator('[data-topic="s.before"]').waitFor();
+    // Its connection is gone meanwhile, without anybody being told.
+    proxy.swallow();
+    const wake = await sleep(t, page);
+    for (const n of [1, 2]) await publish(broker.url, `s.asleep.${n}`, n);
+    const begun = performance.now();
+    await wake();
+    await page.getByTestId("resumed-row").waitFor();
+    await publish(broker.url, "s.after", 3);
+    await page.locator('[data-topic="s.after"]').waitFor();
+    const rows = await page.locator("#event-rows tr").evaluateAll((all) => all.map((row) => row.dataset.topic ?? row.dataset.testid));
+    assert.deepEqual(rows, ["s.after", "resumed-row", "s.asleep.2", "s.asleep.1", "s.before"]);
+    await goTo(page, "overview");
+    await page.locator('#status[data-state="open"]').waitFor();
+    await page.locator(".verdict.good").waitFor();
+    assert.ok(performance.now() - begun < 5_000 + 2_000, `${performance.now() - begun} ms`);
+    await eventually(async () => await pieces(page) === 1, "no second is missing");
+    assert.match(await page.locator("#log").textContent(), /live on s\.>, resumed/);
+  });
+}
+
+for (const signal of ["SIGTERM", "SIGKILL"]) {
+  test(`R53: after a restart of the broker (${signal}) the console is right again within 5 s, and says that it was one`, options, async (t) => {
+    const broker = await startBroker(t);
+    const { page } = await openPage(t, browser, "about:blank");
+    const numbers = hearNumbers(page);
+    await page.goto(broker.url);
+    await page.locator(".verdict.good").waitFor();
+    const [before] = numbers.keys();
+    await broker.restart(signal);
+    await page.locator(".verdict.warn li", { hasText: `A node was started anew` }).waitFor();
+    const [, seconds] = [...numbers].find(([node]) => node !== before);
+    assert.ok(seconds <= 6, `after ${seconds} s of the new one`);
+    assert.match(await page.locator(".verdict li").first().innerText(), new RegExp(`nothing came of it for \\d.*node ${before}`, "s"));
+    await page.locator(".verdict-word", { hasText: "1 node," }).waitFor();
+    await page.locator('#status[data-state="open"]').waitFor();
+  });
+}
+
+test("R53: after the node that it was connected to has died the console is right within 5 s by another one, and says which is away", options, async (t) => {
+  const redis = await startRedis(t);
+  const start = () => startBroker(t, { env: { FANFARE_REDIS_URL: redis.url } });
+  const [one, other] = [await start(), await start()];
+  const proxy = await startProxy(t, one.port);
+  const { page } = await openPage(t, browser, "about:blank");
+  const numbers = hearNumbers(page);
+  await page.goto(proxy.url);
+  await page.locator(".verdict.good", { hasText: "2 nodes" }).waitFor();
+  const nodeOf = async ({ url }) => (await (await fetch(`${url}/v1/sessions`)).json()).sessions[0].node;
+  const dead = await nodeOf(one);
+  const left = [...numbers.keys()].find((node) => node !== dead);
+  await goTo(page, "events");
+  await page.fill("#pattern", "s.>");
+  await page.press("#pattern", "Enter");
+  await page.locator('[data-testid="chip"][data-state="live"]').waitFor();
+  proxy.leadTo(other.port);
+  const begun = numbers.get(left);
+  await one.stop("SIGKILL");
+  await publish(other.url, "s.meanwhile", 1);
+  await page.locator('[data-topic="s.meanwhile"]').waitFor();
+  await goTo(page, "overview");
+  await page.locator(".verdict.bad li", { hasText: "A node is away" }).waitFor();
+  assert.ok(numbers.get(left) - begun <= 6, `after ${numbers.get(left) - begun} s`);
+  assert.match(await page.locator(".verdict li").first().innerText(), new RegExp(`nothing came of it for \\d.*node ${dead}`, "s"));
+  assert.match(await page.locator(".verdict-word").innerText(), /1 node,/);
   await page.locator('#status[data-state="open"]').waitFor();
 });
 
