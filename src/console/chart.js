@@ -4,13 +4,15 @@
 // stand above them, and `table` has them all.
 
 import { h } from "./dom.js";
+import { button } from "./parts.js";
 import { timeOfDay } from "./words.js";
 
 const HEIGHT = 100;
 
-/** The moment that is pointed at, as a place among the points; shared by all charts of a page. */
+/** How the charts of a page are looked at: the moment that is pointed at, as a place among the points, and whether all that they show is in a table too. */
 export class Pointer {
   place = null;
+  isTable = false;
 
   constructor(changed) {
     this.changed = changed;
@@ -22,6 +24,11 @@ export class Pointer {
   };
 
   leave = () => this.#set(null);
+
+  toggle = () => {
+    this.isTable = !this.isTable;
+    this.changed();
+  };
 
   #set(place) {
     if (place === this.place) return;
@@ -55,7 +62,7 @@ function path(points, top) {
 /**
  * A chart of `lines`, each `{name, points, tone}`; `end` is the moment of the last point and `step` the milliseconds between two.
  */
-export function chart({ name, lines, end, step = 1000, show, pointer }) {
+function chart({ name, lines, end, step = 1000, show, pointer }) {
   const length = lines[0].points.length;
   const known = lines.flatMap(({ points }) => points.filter((value) => value !== undefined));
   const top = ceiling(known.length ? Math.max(...known) : 0);
@@ -71,13 +78,33 @@ export function chart({ name, lines, end, step = 1000, show, pointer }) {
     at !== null && h("span", { class: "said", "aria-hidden": "true" }, `${timeOfDay(moment(at)).slice(0, 8)}  ${said(at)}`));
 }
 
+/** Charts, each with its newest values above it, and all as a table for who wants them so; `end` is the moment of the last point. */
+export function tiles(charts, end, pointer) {
+  const { isTable, toggle } = pointer;
+  return [
+    h("section", { class: "tiles wide", "aria-label": "Charts" }, charts.map((each) => tile(each, end, pointer))),
+    h("p", { class: "under wide" }, button(isTable ? "Hide the table" : "Show as a table", toggle, { "aria-expanded": `${isTable}` })),
+    isTable && table({ charts, end }),
+  ];
+}
+
+function tile({ name, unit = "", show, lines }, end, pointer) {
+  // A node may not have said anything in a second that has just begun.
+  const newest = (points) => points.at(-1) ?? points.at(-2);
+  return h("div", { class: "tile", key: name },
+    h("h2", {}, name),
+    h("p", { class: "values" }, lines.map(({ name: line, points, tone = "" }) => h("span", { class: `value ${tone}` },
+      h("b", {}, newest(points) === undefined ? "–" : show(newest(points)), unit), lines.length > 1 && h("span", { class: "quiet" }, ` ${line}`)))),
+    chart({ name, lines, show: (value) => `${show(value)}${unit}`, end, pointer }));
+}
+
 /** The same as a table, a minute each. */
-export function table({ charts, end, step = 1000 }) {
+function table({ charts, end, step = 1000 }) {
   const length = charts[0].lines[0].points.length;
   const minute = 60_000 / step;
   const places = Array.from({ length: Math.floor(length / minute) }, (_, back) => length - 1 - back * minute);
   const lines = charts.flatMap(({ name, show, lines: of }) => of.map((line) => ({ ...line, name: of.length > 1 ? `${name}: ${line.name}` : name, show })));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "The charts as a table" },
+  return h("div", { class: "scroll wide", tabindex: "0", role: "region", "aria-label": "The charts as a table" },
     h("table", {},
       h("caption", {}, "The last 15 minutes, the newest first"),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Time"), lines.map(({ name }) => h("th", { scope: "col", class: "number" }, name)))),

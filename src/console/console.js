@@ -196,6 +196,17 @@ class App {
     return this.caller?.admin === true;
   }
 
+  /** The refusal of what is for operators; nothing where this is one, or who this is is not known. */
+  get forbidden() {
+    const { caller } = this;
+    return caller && !caller.admin && { status: caller.kind === "anonymous" ? 401 : 403, detail: "This is for operators." };
+  }
+
+  /** Why the numbers of the nodes can't be seen, if they can't. */
+  get noNumbers() {
+    return this.numbersError ?? (this.caller ? this.forbidden : this.callerError);
+  }
+
   // ---- What is seen ----
 
   /** A line in the journal, newest on top. */

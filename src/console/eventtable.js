@@ -237,7 +237,7 @@ export class EventTable {
   }
 
   #topic(topic) {
-    return this.links ? h("a", { href: `#/topics/${encodeURIComponent(topic)}` }, topic) : topic;
+    return this.links ? h("a", { href: topicPage(topic) }, topic) : topic;
   }
 
   /** Shows or hides all that an event carries, and its data in lines. */
@@ -245,7 +245,7 @@ export class EventTable {
     const shown = row.querySelector(".more");
     button.setAttribute("aria-expanded", `${!shown}`);
     if (shown) shown.remove();
-    else row.querySelector(".data").append(element(h("div", { class: "more" }, h("pre", { class: "carried" }, JSON.stringify(carried, null, 2)), typeof data === "object" && h("pre", { class: "pretty" }, pretty(raw)))));
+    else row.querySelector(".data").append(element(h("div", { class: "more" }, h("pre", { class: "carried" }, JSON.stringify(carried, null, 2)), carried.id && h("a", { href: `${topicPage(carried.topic)}/${carried.id}` }, "Link to this event"), typeof data === "object" && h("pre", { class: "pretty" }, pretty(raw)))));
   }
 
   #dataCell(event, data) {
@@ -263,6 +263,8 @@ export class EventTable {
     return h("td", { class: "data" }, shortened(data), tags.map((tag) => tag && h("span", { class: "tag" }, tag)));
   }
 }
+
+const topicPage = (topic) => `#/topics/${encodeURIComponent(topic)}`;
 
 /** Which of two events comes first in the log: cursors are opaque to all clients but this one, which is the broker's own. */
 export function inOrder(a, b) {

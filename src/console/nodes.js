@@ -1,6 +1,6 @@
 // The nodes, one beside the other, and what they share: each with its numbers, its limits, and Redis as it sees it.
 
-import { chart, Pointer } from "./chart.js";
+import { Pointer, tiles } from "./chart.js";
 import { h } from "./dom.js";
 import { limits, rooms } from "./numbers.js";
 import { bar, heading, refusal, time } from "./parts.js";
@@ -10,8 +10,7 @@ export function open(app, chosen) {
   const pointer = new Pointer(() => app.changed());
 
   function view() {
-    const { numbers, numbersError, caller, callerError } = app;
-    const why = numbersError ?? (caller ? !caller.admin && { status: caller.kind === "anonymous" ? 401 : 403, detail: "The numbers of the broker are for operators." } : callerError);
+    const { numbers, noNumbers: why } = app;
     if (why) return [heading("Nodes"), refusal(app, why, "to see the nodes")];
     if (!numbers.nodes.size) return [heading("Nodes"), h("p", { class: "empty", "aria-busy": "true" }, "Waiting for the first numbers…")];
     const all = numbers.all();
@@ -68,7 +67,7 @@ function detail(numbers, node, pointer) {
     ["Processor", `${figure(process.cpu_ms / (last.period_ms / 100))} % of one, ${many(process.threads, "thread")}`],
     ["Since the start", `${count(total.published)} in, ${count(total.delivered)} out, ${count(total.replayed)} replayed, ${count(total.superseded)} superseded, ${many(total.gaps, "gap")}`],
   ];
-  const line = (title, of, show) => h("div", { class: "tile", key: title }, h("h2", {}, title), chart({ name: title, lines: [{ name: title, points: series(of) }], end: numbers.newest, show, pointer }));
+  const line = (name, of, show) => ({ name, show, lines: [{ name, points: series(of) }] });
   const reasons = (title, of) => {
     const all = Object.entries(of).sort((a, b) => b[1] - a[1]);
     return all.length > 0 && h("section", { class: "panel", "aria-label": title }, h("h2", {}, title), h("dl", { class: "facts" }, all.map(([reason, number]) => [h("dt", { class: "mono" }, reason), h("dd", { class: "count" }, count(number))])));
@@ -76,10 +75,11 @@ function detail(numbers, node, pointer) {
   return h("div", { class: "columns", key: name },
     h("section", { class: "panel", "aria-labelledby": "node" }, h("h2", { id: "node" }, "Node ", h("span", { class: "mono" }, name)), h("dl", { class: "facts" }, facts.map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]))),
     h("section", { class: "panel", "aria-labelledby": "room" }, h("h2", { id: "room" }, "Room"), rooms(last).map((each) => bar({ ...each, full: "the oldest events go" })), limits(last).map((each) => bar(each))),
-    h("div", { class: "tiles wide" },
+    tiles([
       line("Processor", ({ process: { cpu_ms: cpu }, period_ms: period }) => (cpu / period) * 100, (value) => `${figure(value)} %`),
       line("Memory", ({ memory }) => memory.rss_bytes, bytes),
-      line("Sessions", ({ sessions: { websocket, sse } }) => websocket + sse, count)),
+      line("Sessions", ({ sessions: { websocket, sse } }) => websocket + sse, count),
+    ], numbers.newest, pointer),
     reasons("Closed sessions, since the start", last.closes),
     reasons("Refusals, since the start", last.refusals),
     reasons("Gaps, since the start", last.gaps));

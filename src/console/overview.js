@@ -1,9 +1,9 @@
 // Is it well, and if not, what is wrong; then how much of what there is, and since when.
 
-import { chart, Pointer, table } from "./chart.js";
+import { Pointer, tiles } from "./chart.js";
 import { h } from "./dom.js";
 import { AWAY_MS, limits, rooms } from "./numbers.js";
-import { bar, button, heading, Reading, refusal, time } from "./parts.js";
+import { bar, heading, Reading, refusal, time } from "./parts.js";
 import { bytes, count, duration, figure, many } from "./words.js";
 
 const ASK_MS = 5_000;
@@ -20,7 +20,10 @@ const CHARTS = [
     { name: "p99", tone: "second", of: ({ latency_ms: { delivery } }) => delivery?.p99, join: most },
   ] },
   { name: "Sessions", unit: "", show: count, lines: [{ name: "open", of: ({ sessions }) => sessions.websocket + sessions.sse }] },
-  { name: "Conflated", unit: "/s", show: figure, lines: [{ name: "left out for newer ones", of: perSecond(({ second }) => second.skipped) }] },
+  { name: "Conflated, and gaps", unit: "/s", show: figure, lines: [
+    { name: "conflated", of: perSecond(({ second }) => second.skipped) },
+    { name: "gaps", tone: "second", of: perSecond(({ second }) => second.gaps) },
+  ] },
   { name: "Waiting", unit: "", show: bytes, lines: [
     { name: "for all clients", of: ({ queue }) => queue.bytes },
     { name: "for the slowest", tone: "second", of: ({ queue }) => queue.largest_bytes, join: most },
@@ -29,27 +32,22 @@ const CHARTS = [
 
 export function open(app) {
   const pointer = new Pointer(() => app.changed());
-  let isTable = false;
   // Where the numbers can't be had, at least whether the broker is ready: asked for, and not while nobody looks.
   let ready;
 
   const charts = () => CHARTS.map(({ lines, ...rest }) => ({ ...rest, lines: lines.map(({ of, join, ...line }) => ({ ...line, points: app.numbers.series(of, join) })) }));
 
   function view() {
-    const { caller, callerError, numbersError, numbers } = app;
-    const why = numbersError ?? (caller ? !caller.admin && { status: caller.kind === "anonymous" ? 401 : 403, detail: "The numbers of the broker are for operators." } : callerError);
+    const { caller, noNumbers: why, numbers } = app;
     const isMissing = Boolean(why) || (caller && !numbers.nodes.size);
     if (isMissing) ready ??= new Reading(app, () => "health/ready", { every: ASK_MS });
     else if (ready) ready = ready.close();
     if (why) return [heading("Overview"), readiness(ready), refusal(app, why, "to see how the broker is")];
     if (!numbers.nodes.size) return [heading("Overview"), readiness(ready), h("p", { class: "empty", "aria-busy": "true" }, "Waiting for the first numbers…")];
-    const all = charts();
     return [
       heading("Overview"),
       verdict(app),
-      h("section", { class: "tiles", "aria-label": "Figures" }, all.map((each) => tile(each, numbers, pointer))),
-      h("p", { class: "under" }, button(isTable ? "Hide the table" : "Show as a table", () => { isTable = !isTable; app.changed(); }, { "aria-expanded": `${isTable}` })),
-      isTable && table({ charts: all, end: numbers.newest }),
+      tiles(charts(), numbers.newest, pointer),
       h("div", { class: "columns" },
         h("section", { class: "panel", "aria-labelledby": "room" }, h("h2", { id: "room" }, "Room"), room(numbers)),
         h("section", { class: "panel", "aria-labelledby": "slow" }, h("h2", { id: "slow" }, "Slowest sessions"), slowest(numbers)),
@@ -88,15 +86,6 @@ function verdict({ numbers, connection }) {
       h("b", {}, to && to !== "overview" ? h("a", { href: `#/${to}` }, what) : what), detail && h("span", {}, detail), node && h("span", { class: "quiet" }, `node ${node}`),
       next && h("span", { class: "next" }, next.step, h("span", { class: "quiet" }, ` Runbook: ${next.alert}`))))),
     troubles.length > 12 && h("p", { class: "quiet" }, `and ${troubles.length - 12} more`));
-}
-
-function tile({ name, unit, show, lines }, numbers, pointer) {
-  const newest = (points) => points.at(-1) ?? points.at(-2);
-  return h("div", { class: "tile", key: name },
-    h("h2", {}, name),
-    h("p", { class: "values" }, lines.map(({ name: line, points, tone = "" }) => h("span", { class: `value ${tone}` },
-      h("b", {}, newest(points) === undefined ? "–" : show(newest(points)), unit), lines.length > 1 && h("span", { class: "quiet" }, ` ${line}`)))),
-    chart({ name, lines, show: (value) => `${show(value)}${unit}`, end: numbers.newest, pointer }));
 }
 
 /** Of each figure with a limit, that of the node that is nearest to it. */

@@ -22,10 +22,9 @@ export function open(app) {
   };
 
   function view() {
-    const isRefused = app.caller && !app.isAdmin;
     return [
       heading("Explain a token"),
-      isRefused ? refusal(app, { status: app.caller.kind === "anonymous" ? 401 : 403, detail: "Tokens are explained to operators." }, "to have a token explained") : h("form", { class: "panel", onsubmit: explain },
+      app.forbidden ? refusal(app, app.forbidden, "to have a token explained") : h("form", { class: "panel", onsubmit: explain },
         h("div", { class: "field" },
           h("label", { for: "explained" }, "A token or an API key"),
           h("textarea", { id: "explained", class: "mono", rows: 4, "data-filter": true, autocomplete: "off", spellcheck: "false", "aria-describedby": "explained-help", oninput: ({ target }) => { token = target.value.trim(); } })),

@@ -8,6 +8,7 @@ import { bytes, count, duration, many } from "./words.js";
 
 const PAGE = 50;
 const EVERY_MS = 5_000;
+const NOW = { before: "" };
 const WHO = { anyone: "anyone", own: "tokens that grant it, and the user whose own it is", token: "tokens that grant it", nobody: "applications with an API key alone" };
 
 /** The history of a topic, a page at a time, and what comes to it. */
@@ -16,15 +17,16 @@ class History {
   /** Whether what comes is shown too. */
   isLive = true;
   /** Where the older and the newer page are. */
-  older = "";
+  older;
+  newer;
   error;
   isReading = false;
   #undo;
 
-  constructor(app, topic) {
-    Object.assign(this, { app, topic });
+  constructor(app, topic, place) {
+    Object.assign(this, { app, topic, place });
     this.follow();
-    this.read({ before: "" });
+    this.goTo(place);
   }
 
   /** Reads a page before a place, or after one. */
@@ -58,20 +60,13 @@ class History {
     }, ({ own: _, raw, ...event }) => { if (this.isLive) this.table.add(event, `{"data":${raw}}`); });
   }
 
-  /** Goes to a moment or a cursor: what is after it is shown, and what comes is not. */
-  goTo(since) {
+  /** Goes to what is after a moment or a cursor, or before one; or to the newest, and then what comes is shown too. */
+  goTo(place = NOW) {
     this.table.clear();
-    this.isLive = false;
-    this.older = null;
-    return this.read({ since });
-  }
-
-  goLive() {
-    this.table.clear();
-    this.isLive = true;
-    this.older = "";
-    this.newer = null;
-    return this.read({ before: "" });
+    this.place = place;
+    this.isLive = place === NOW;
+    this.older = this.newer = null;
+    return this.read(place);
   }
 
   close() {
@@ -79,16 +74,17 @@ class History {
   }
 }
 
-export function open(app, topic) {
+export function open(app, topic, event) {
   const path = `v1/topics/${encodeURIComponent(topic)}`;
   const summary = new Reading(app, () => path, { every: EVERY_MS, read: (text) => ({ ...JSON.parse(text), raw: rawMember(rawMember(text, "latest"), "data") }) });
   const rights = new Reading(app, () => `v1/caller?topic=${encodeURIComponent(topic)}`);
   const rule = new Reading(app, () => app.isAdmin ? `${path}/rule` : undefined, { onRead: () => members.again() });
   // Who may see the rule need not ask where the answer is that presence is off.
   const members = new Reading(app, () => app.isAdmin && !rule.value?.presence ? undefined : `${path}/presence?limit=${PAGE}`, { every: EVERY_MS });
-  const history = new History(app, topic);
+  // Cursors are opaque to all clients but this one: an event is the newest before the place after it.
+  const history = new History(app, topic, event && { before: event.replace(/\d+$/, (number) => +number + 1) });
   const publishing = new PublishForm(app, topic);
-  const undos = [app.on("client", () => history.follow()), app.on("caller", () => { summary.again(); history.goLive(); })];
+  const undos = [app.on("client", () => history.follow()), app.on("caller", () => { summary.again(); history.goTo(history.place); })];
   let isRaw = false, from = "";
   history.table.onDrawn = () => app.changed();
 
@@ -96,7 +92,7 @@ export function open(app, topic) {
     const name = { title: "Forget the history", text: `All ${count(summary.value?.retained ?? 0)} events that are kept of this topic go, on every node, for good. Who comes back to a place before them is told of a gap.`, name: topic, action: "Forget" };
     if (!await app.askForName(name)) return;
     await app.act(`forgot the history of ${topic}`, async () => many((await app.ask(`${path}/events`, { method: "DELETE" })).removed, "event")).catch(() => {});
-    history.goLive();
+    history.goTo();
     summary.again();
   };
 
@@ -130,7 +126,7 @@ export function open(app, topic) {
     const may = rights.value?.topic ?? {};
     draw(end,
       history.error ? h("p", { class: "notice bad", role: "alert" }, history.error.message) : !history.table.body.rows.length && h("p", { class: "empty" }, history.isReading ? "Reading…" : "Nothing is kept here."),
-      history.older !== null && history.older !== "" && button("Older", () => history.read({ before: history.older }), { key: "older", disabled: history.isReading }),
+      history.older && button("Older", () => history.read({ before: history.older }), { key: "older", disabled: history.isReading }),
       history.newer && button("Newer", () => history.read({ since: history.newer }), { key: "newer", disabled: history.isReading }));
     return [
       heading(topic,
@@ -149,11 +145,11 @@ export function open(app, topic) {
             h("h2", { id: "history" }, "History"),
             h("span", { class: `state ${history.isLive ? "good" : ""}` }, history.isLive ? "live" : "from a place"),
             h("span", { class: "spacer" }),
-            h("form", { class: "row", onsubmit: (submit) => { submit.preventDefault(); if (from) history.goTo(from); else history.goLive(); } },
+            h("form", { class: "row", onsubmit: (submit) => { submit.preventDefault(); history.goTo(from ? { since: from } : NOW); } },
               h("label", { class: "visually-hidden", for: "from" }, "From a moment, as long ago, or a cursor"),
               h("input", { id: "from", class: "mono", type: "text", placeholder: "-15m, a moment or a cursor", autocomplete: "off", spellcheck: "false", oninput: ({ target }) => { from = target.value.trim(); } }),
               h("button", { type: "submit", class: "button" }, "Go")),
-            !history.isLive && button("Back to now", () => history.goLive(), { key: "now", class: "button" }),
+            !history.isLive && button("Back to now", () => history.goTo(), { key: "now", class: "button" }),
             button("Download", download, { key: "download", class: "button", title: "As NDJSON" })),
           h("div", { class: "host", mount: (node) => node.append(scroll) })),
         may.publish && h("section", { class: "panel", "aria-labelledby": "publish-heading" }, h("h2", { id: "publish-heading" }, "Publish"), publishing.view()),

@@ -61,8 +61,8 @@ class Branch {
   }
 }
 
-export function open(app, topic) {
-  return topic ? openTopic(app, topic) : openTree(app);
+export function open(app, topic, event) {
+  return topic ? openTopic(app, topic, event) : openTree(app);
 }
 
 /** Of a pattern, all topics in one list. */

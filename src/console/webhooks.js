@@ -29,8 +29,7 @@ export function open(app) {
   scroll.firstChild.append(table.body);
 
   function view() {
-    const { numbers, numbersError, caller, callerError } = app;
-    const why = numbersError ?? (caller ? !caller.admin && { status: caller.kind === "anonymous" ? 401 : 403, detail: "How webhooks are is for operators." } : callerError);
+    const { numbers, noNumbers: why } = app;
     return [
       heading("Webhooks and notices"),
       why ? refusal(app, why, "to see webhooks") : hooks(numbers),

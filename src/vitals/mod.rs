@@ -32,6 +32,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// Who has not answered for so long is said to be away: it may be dead, and who looks is not to wait until its time is over.
 const HANGS: Duration = Duration::from_secs(3);
+const UNANSWERED: &str = "there is no answer yet";
 
 /// How deep what it says is nested.
 const MAX_DEPTH: usize = 8;
@@ -365,7 +366,7 @@ fn issuer(issuer: auth::Issuer) -> Issuer {
     if let Some(waits) = issuer.waits.filter(|waits| *waits >= HANGS)
         && !matches!(last, Some(Err(_)))
     {
-        (last, lasts) = (Some(Err(hangs(waits))), waits);
+        (last, lasts) = (Some(Err(UNANSWERED.to_owned())), waits);
     }
     let (state, detail) = match last {
         None => ("unknown", None),
@@ -389,7 +390,7 @@ fn webhook(hook: &WebhookNumbers) -> Webhook {
     hook.lags(Duration::from_millis(lag_ms).as_secs_f64());
     let hanging = state.posts_since.filter(|since| since.elapsed() >= HANGS);
     let last = match (state.last, hanging) {
-        (None | Some((Ok(()), _)), Some(since)) => Some((Err(hangs(since.elapsed())), since)),
+        (None | Some((Ok(()), _)), Some(since)) => Some((Err(UNANSWERED.to_owned()), since)),
         (last, _) => last,
     };
     let (outcome, detail, at) = match last {
@@ -406,11 +407,6 @@ fn webhook(hook: &WebhookNumbers) -> Webhook {
         detail,
         outcome_ms,
     }
-}
-
-/// What is said of who has not answered for so long.
-fn hangs(waits: Duration) -> String {
-    format!("there is no answer for {} s", waits.as_secs())
 }
 
 fn errors() -> Vec<Trouble> {

@@ -150,7 +150,7 @@ test("a token issuer that hangs", options, async (t) => {
       await eventually(() => issuer.asked() > 0, "it is asked for its keys");
     },
     // Whoever has a known key is let in, so nobody is called at night.
-    { console: /The token issuer is down.*no answer for \d.*known keys still hold.*node \w+.*auth\.jwks_url.*Runbook/s, top: /issuer: there is no answer for \d[^\n]*, known keys still hold \(for \w+\)[^]*auth\.jwks_url/ },
+    { console: /The token issuer is down.*no answer yet, for \d.*known keys still hold.*node \w+.*auth\.jwks_url.*Runbook/s, top: /issuer: there is no answer yet, known keys still hold \(for \w+\)[^]*auth\.jwks_url/ },
   );
 });
 
@@ -189,7 +189,7 @@ test("the target of a webhook that hangs", options, async (t) => {
       await eventually(() => target.asked() > 0, "the notice is posted");
     },
     // It may answer yet: the alert counts posts that came to nothing.
-    { console: /Webhook crm is not taken.*no answer for \d.*the oldest notice waits for \d.*node \w+.*Have its target answer.*Runbook/s, top: /webhook crm: there is no answer for \d[^\n]+ behind\)[^]*Have its target answer/ },
+    { console: /Webhook crm is not taken.*no answer yet.*the oldest notice waits for \d.*node \w+.*Have its target answer.*Runbook/s, top: /webhook crm: there is no answer yet \([^\n]+ behind\)[^]*Have its target answer/ },
   );
 });
 

@@ -101,7 +101,7 @@ test("R37: the overview says that all is well, and shows each figure with 15 min
   const { page } = await openWith(t, broker.url, "");
   await page.locator(".verdict.good", { hasText: "Healthy" }).waitFor();
   const text = await page.locator("#screen").innerText();
-  for (const part of ["2 nodes", "Published", "Delivered", "Delivery takes", "p99", "Sessions", "Conflated", "Waiting", "Disk", "Memory", "k3v9x2mq", "0.1.0", "ada"]) assert.ok(text.includes(part), part);
+  for (const part of ["2 nodes", "Published", "Delivered", "Delivery takes", "p99", "Sessions", "conflated", "gaps", "Waiting", "Disk", "Memory", "k3v9x2mq", "0.1.0", "ada"]) assert.ok(text.includes(part), part);
   const points = await page.locator(".tile .line").first().evaluate((line) => line.getAttribute("d").split(/[ML]/).length - 1);
   assert.ok(points >= 899, `${points} points`);
 });
@@ -157,6 +157,22 @@ test("R38: the numbers come over the socket, the broker's own", options, async (
   assert.deepEqual(await complaints(), []);
 });
 
+test("R38: what is asked for from time to time is not while nobody looks, and at once when somebody does", options, async (t) => {
+  const broker = await startBroker(t, { config: CLOSED });
+  const { page } = await openPage(t, browser, broker.url);
+  await signIn(page, signedToken(SECRET, { subscribe: ["orders.>"] }));
+  const asked = [];
+  page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+  // Without the numbers at least this, every 5 s.
+  await page.locator(".verdict.good", { hasText: "Ready" }).waitFor();
+  await page.evaluate(() => Object.defineProperty(document, "visibilityState", { value: "hidden", configurable: true }));
+  asked.length = 0;
+  await new Promise((hidden) => setTimeout(hidden, 6_500));
+  assert.deepEqual(asked, []);
+  await page.evaluate(() => { delete document.visibilityState; document.dispatchEvent(new Event("visibilitychange")); });
+  await eventually(() => asked.includes("/health/ready"), "it is asked again");
+});
+
 test("R39: a figure near its limit has another colour, and says so in words", options, async (t) => {
   const broker = await startBroker(t);
   const { page } = await openWith(t, broker.url, "", { past: 3, change: (data) => { data.process.descriptors = 60_000; } });
@@ -182,6 +198,13 @@ test("R40: a hundred thousand topics are a tree of which a page is drawn at a ti
   await line("t00199").waitFor();
   assert.ok(await page.locator(".branch").count() < 210);
   assert.ok(await longest() < 100, `a task of ${await longest()} ms`);
+  for (let pages = 3; pages <= 10; pages++) {
+    await page.getByRole("button", { name: "More below many" }).click();
+    if (pages < 10) await line(`t00${pages - 1}99`).waitFor();
+  }
+  await page.locator(".notice", { hasText: "More than 1,000 lines are open" }).waitFor();
+  assert.ok(await page.locator(".branch:not(.branch-head)").count() <= 1_000);
+  assert.equal(await page.getByRole("button", { name: "More below many" }).count(), 0, "no more than that");
   // The filter is the broker's, and a pattern is one of all topics.
   await page.fill("#find", "OTH");
   await eventuallyIn(page, () => document.querySelectorAll(".branch:not(.branch-head)").length === 1);
@@ -220,6 +243,15 @@ test("R41, R49: a topic's page says what decides, shows its past from a place, a
   const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download" }).click()]);
   assert.equal((await readFile(await download.path(), "utf8")).trim().split("\n").length, 121);
 
+  await page.fill("#from", "-15m");
+  await page.getByRole("button", { name: "Go" }).click();
+  await eventually(async () => (await rows.last().innerText()).includes('"n":0'), "what was published within 15 minutes");
+  await page.getByRole("button", { name: "Back to now" }).click();
+  await page.fill("#publish-data", '{"n":121}');
+  await page.click("#publish");
+  await eventually(async () => (await rows.first().innerText()).includes('"n":121'), "what was published here");
+  await page.locator("[aria-labelledby=latest]", { hasText: '"n": 121' }).waitFor();
+
   await page.click("#forget");
   await page.fill("#name", "orders.2");
   assert.equal(await page.locator("#go-on").isDisabled(), true);
@@ -227,9 +259,60 @@ test("R41, R49: a topic's page says what decides, shows its past from a place, a
   await page.click("#go-on");
   await page.locator("[aria-labelledby=history] [data-testid=gap-row]").waitFor();
   assert.equal(await rows.count(), 1, "what is gone is said, and nothing else is there");
-  assert.match(await page.locator("#log").textContent(), /forgot the history of orders\.1: 121 events/);
+  assert.match(await page.locator("#log").textContent(), /forgot the history of orders\.1: 122 events/);
   assert.equal((await curl(`${broker.url}/v1/topics/orders.1`)).body.retained, 0);
   assert.deepEqual(await complaints(), []);
+});
+
+test("R49: an event has a link, which shows it with what was before it, also to who comes with it", options, async (t) => {
+  const broker = await startBroker(t);
+  const ids = [];
+  for (let n = 0; n < 5; n++) ids.push((await publish(broker.url, "orders.eu.1", { n })).id);
+  const { page, complaints } = await openPage(t, browser, `${broker.url}/?topic=orders.%3E`);
+  await page.locator('[data-testid="chip"][data-state="live"]').waitFor();
+  await page.click("#older");
+  const row = page.locator(`[data-id="${ids[2]}"]`);
+  await row.locator(".time button").click();
+  await row.getByRole("link", { name: "Link to this event" }).click();
+  const shown = () => page.locator("[aria-labelledby=history] [data-testid=event-row]").evaluateAll((rows) => rows.map((each) => each.dataset.id));
+  const isThere = () => eventually(async () => JSON.stringify(await shown()) === JSON.stringify([ids[2], ids[1], ids[0]]), "it and what was before it");
+  await isThere();
+  assert.equal(await heading(page), "orders.eu.1");
+  await page.reload();
+  await isThere();
+  await publish(broker.url, "orders.eu.1", { n: 5 });
+  await page.locator("[aria-labelledby=latest]", { hasText: '"n": 5' }).waitFor();
+  await isThere();
+  await page.getByRole("button", { name: "Back to now" }).click();
+  await eventually(async () => (await shown()).length === 6, "all of them");
+  assert.deepEqual(await complaints(), []);
+});
+
+test("R42: sessions are paged by the broker, a hundred at a time, for whom most waits first", options, async (t) => {
+  const broker = await startBroker(t, { config: CLOSED });
+  const { page, complaints } = await openPage(t, browser, `${broker.url}/#/sessions`);
+  await signIn(page, KEY);
+  await page.evaluate(async ([url, tokens]) => {
+    globalThis.sockets = await Promise.all(tokens.map((token) => new Promise((live) => {
+      const socket = new WebSocket(`${url}/v1/ws?topic=a&access_token=${token}`);
+      socket.onmessage = ({ data }) => { if (JSON.parse(data).op === "live") live(socket); };
+    })));
+  }, [broker.ws, Array.from({ length: 110 }, () => signedToken(SECRET, { subscribe: ["a"] }))]);
+  const rows = page.locator("tr[data-session]");
+  await page.locator(".quiet", { hasText: "Page 1, 100 each" }).waitFor();
+  assert.equal(await rows.count(), 100);
+  const first = await rows.evaluateAll((all) => all.map((row) => row.dataset.session));
+  await page.getByRole("button", { name: "Next" }).click();
+  await page.locator(".quiet", { hasText: "Page 2, 100 each" }).waitFor();
+  // The page's own is one more.
+  await eventually(async () => await rows.count() === 11, "the rest");
+  const second = await rows.evaluateAll((all) => all.map((row) => row.dataset.session));
+  assert.equal(new Set([...first, ...second]).size, 111);
+  await page.getByRole("button", { name: "Back" }).click();
+  await eventually(async () => await rows.count() === 100, "the first again");
+  await page.fill("#user", "nobody");
+  await page.locator(".empty", { hasText: "No session is nobody's" }).waitFor();
+  assert.deepEqual((await complaints()).filter((line) => !line.includes("401")), []);
 });
 
 test("R42: sessions are listed as top does, and ended and revoked once their name was typed", options, async (t) => {
@@ -323,6 +406,27 @@ test("R44: the newest events stand on top or at the end, lines are wrapped or no
   // All of it in lines, and all that it carries.
   await page.locator("tbody tr button").first().click();
   await page.locator(".pretty", { hasText: '"of": "f.1"' }).waitFor();
+});
+
+test("R44: long data is cut at 160 characters until it is opened, and what was left out for an event is said", options, async (t) => {
+  const broker = await startBroker(t);
+  const { page } = await openPage(t, browser, "about:blank");
+  let say;
+  await page.routeWebSocket(/\/v1\/ws/, (socket) => { socket.connectToServer().onMessage((text) => socket.send(text)); say = (frame) => socket.send(JSON.stringify(frame)); });
+  await page.goto(`${broker.url}/?topic=f.%3E`);
+  await page.locator('[data-testid="chip"][data-state="live"]').waitFor();
+  const data = "x".repeat(5_000);
+  await publish(broker.url, "f.long", data);
+  const row = page.locator('[data-topic="f.long"]');
+  await row.waitFor();
+  assert.equal((await row.locator("summary").textContent()).length, 161);
+  assert.ok(!(await row.textContent()).includes(data));
+  await row.locator("summary").click();
+  await row.locator("pre", { hasText: data }).waitFor();
+  await row.locator("summary").click();
+  await eventually(async () => !(await row.textContent()).includes(data), "it is closed");
+  say({ op: "event", topic: "f.fast", data: 1, time: new Date().toISOString(), conflated: true, skipped: 41 });
+  await page.locator('[data-topic="f.fast"] .tag', { hasText: "newest of 42" }).waitFor();
 });
 
 test("R45: the choice between UTC and local time, and that of colours, is remembered", options, async (t) => {
@@ -474,14 +578,31 @@ test("R51: charts share the moment that is pointed at, are drawn at most ten tim
   await eventually(async () => await draws() > 0, "it goes on");
 });
 
-test("R50, R51: what charts show is in a table too", options, async (t) => {
-  const broker = await startBroker(t);
-  const { page } = await openWith(t, broker.url, "");
-  await page.getByRole("button", { name: "Show as a table" }).click();
-  const table = page.locator("table", { has: page.locator("caption", { hasText: "The last 15 minutes" }) });
-  await eventually(async () => await table.locator("tbody tr").count() === 15, "a row each minute");
-  assert.match(await table.locator("tbody tr").first().innerText(), /\d\d:\d\d:\d\d\s+[\d.,]+\/?s?/);
-});
+for (const [screen, charts] of [["overview", 6], ["nodes", 3]]) {
+  test(`R50, R51: what the charts of ${screen} show can be read without pointing at them, and is in a table too`, options, async (t) => {
+    const broker = await startBroker(t);
+    const { page } = await openWith(t, broker.url, `#/${screen}`);
+    await page.locator(".tile").first().waitFor();
+    const newest = () => page.locator(".tile").evaluateAll((tiles) => tiles.map((tile) => [...tile.querySelectorAll(".value b")].map((value) => value.innerText)));
+    const values = await newest();
+    assert.equal(values.length, charts);
+    for (const of of values) {
+      assert.ok(of.length > 0);
+      for (const value of of) assert.match(value, /^[\d.,]+ ?(\/s|ms|%|[KMG]iB)?$/);
+    }
+    // What a screen reader is told is the same.
+    const told = await page.locator(".tile .chart").evaluateAll((all) => all.map((chart) => chart.getAttribute("aria-label")));
+    values.forEach((of, at) => { for (const value of of) assert.ok(told[at].includes(` ${value}`), `${told[at]}: ${value}`); });
+    await page.getByRole("button", { name: "Show as a table" }).click();
+    const table = page.locator("table", { has: page.locator("caption", { hasText: "The last 15 minutes" }) });
+    await eventually(async () => await table.locator("tbody tr").count() === 15, "a row each minute");
+    assert.match(await table.locator("tbody tr").first().innerText(), /\d\d:\d\d:\d\d\s+[\d.,]+( ?[/%A-Za-z]+)?\s/);
+    const columns = await table.locator("thead th").count();
+    assert.equal(columns, 1 + values.flat().length);
+    await page.getByRole("button", { name: "Hide the table" }).click();
+    await eventually(async () => await table.count() === 0, "it is gone");
+  });
+}
 
 test("R52: the colours go with the system and by the switch, and the overview prints on one page", options, async (t) => {
   const broker = await startBroker(t);
