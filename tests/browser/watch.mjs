@@ -77,14 +77,14 @@ async function watchConsole(t, browser, broker, key) {
   };
 }
 
-/** `fanfare top` in a terminal, which draws a picture a second. */
+/** `fanfare top` in a terminal of the size that all have, which draws a picture a second. */
 async function watchTop(t, broker, key) {
-  const command = `stty cols 200 rows 60; exec '${FANFARE_BIN}' top --url ${broker.url}`;
+  const command = `stty cols 80 rows 24; exec '${FANFARE_BIN}' top --url ${broker.url}`;
   const env = cleanEnvironment({ NO_COLOR: "1", TERM: "xterm", FANFARE_TOKEN: key });
   const terminal = new Program("script", ["-qefc", command, "/dev/null"], { cwd: ROOT, env });
   atEnd(t, () => terminal.stop("SIGKILL"));
-  // Each begins in the corner and ends by clearing what is below it.
-  const pictures = () => terminal.output.split("\x1b[H").slice(1).filter((text) => text.includes("\x1b[J"));
+  // Each begins in the corner and ends by clearing what is below it; a line that goes on is indented.
+  const pictures = () => terminal.output.split("\x1b[H").slice(1).filter((text) => text.includes("\x1b[J")).map((text) => text.replace(/(\x1b\[K)?\r?\n {4}/g, " "));
   const newest = () => pictures().at(-1) ?? "";
   await eventually(() => /nodes \d/.test(newest()) || terminal.isOver, "a picture of top");
   return {

@@ -44,6 +44,7 @@ pub(super) struct Counts {
     up: Duration,
     pub(super) connected: u64,
     pub(super) cut: u64,
+    pub(super) gaps: u64,
 }
 
 /// Whether a node is there.
@@ -107,6 +108,7 @@ impl Sessions {
 #[serde(default)]
 pub(super) struct Total {
     connected: u64,
+    gaps: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -192,6 +194,8 @@ pub(super) struct Issuer {
 #[serde(default)]
 pub(super) struct Webhook {
     pub(super) name: String,
+    /// Whether it is this node that posts, where it says so.
+    pub(super) turn: Option<bool>,
     pub(super) outcome: String,
     pub(super) detail: String,
     pub(super) lag_ms: u64,
@@ -320,7 +324,8 @@ impl Said {
 impl Counts {
     fn of(said: &Said, word: u64) -> Self {
         let cut = said.closes.slow_consumer.saturating_add(said.closes.stalled);
-        Self { word, up: said.up(), connected: said.total.connected, cut }
+        let Total { connected, gaps } = said.total;
+        Self { word, up: said.up(), connected, cut, gaps }
     }
 }
 

@@ -8,15 +8,15 @@ use tokio::time::Instant;
 
 use super::figures::{bytes, count_of, share, span};
 use super::nodes::{Nodes, Said, Slow, State};
-use super::wrong::{Next, wrong};
+use super::wrong::{NEAR, Next, wrong};
 
 const RED: &str = "31";
 const YELLOW: &str = "33";
 const BOLD: &str = "1";
 const DIM: &str = "2";
 
-/// From how much of a limit on it is worth a colour.
-const NEAR: f64 = 0.8;
+/// Before what belongs to the line above.
+const INDENT: &str = "    ";
 
 /// What there is to show it on.
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +30,11 @@ impl Screen {
     /// The picture of nodes, under what is wrong with the connection.
     pub(super) fn of(self, nodes: &Nodes, said: Option<&str>, now: Instant) -> String {
         let mut lines = vec![self.line(BOLD, &summary(nodes, now))];
-        lines.extend(said.map(|said| self.line(RED, said)));
+        lines.extend(said.into_iter().flat_map(|said| self.whole(RED, "", said)));
         for wrong in wrong(nodes, now) {
-            lines.push(self.line(if wrong.is_bad { RED } else { YELLOW }, &wrong.what));
-            let next = wrong.next.map(|Next { step, alert }| format!("    {step} ({alert})"));
-            lines.extend(next.map(|next| self.line("", &next)));
+            lines.extend(self.whole(if wrong.is_bad { RED } else { YELLOW }, "", &wrong.what));
+            let next = wrong.next.map(|Next { step, alert }| format!("{step} ({alert})"));
+            lines.extend(next.into_iter().flat_map(|next| self.whole("", INDENT, &next)));
         }
         lines.push(String::new());
         lines.push(self.line(DIM, HEAD));
@@ -66,6 +66,20 @@ impl Screen {
         }
         lines.truncate(self.rows.saturating_sub(1).max(1));
         lines.join("\n") + "\n"
+    }
+
+    /// All of a text, in as many lines as it takes: what is wrong, and what to do, often stands at the end. What goes on is indented.
+    fn whole(self, style: &str, indent: &str, text: &str) -> Vec<String> {
+        let mut lines = vec![indent.to_owned()];
+        for word in text.split(' ') {
+            let room = self.columns.saturating_sub(word.chars().count() + 1);
+            match lines.last_mut() {
+                Some(line) if line.trim().is_empty() => line.push_str(word),
+                Some(line) if line.chars().count() <= room => line.extend([" ", word]),
+                _ => lines.push(format!("{INDENT}{word}")),
+            }
+        }
+        lines.iter().map(|line| self.line(style, line)).collect()
     }
 
     /// A line, cut to the columns and without what a terminal would take for a command, in a style.
@@ -196,6 +210,22 @@ mod tests {
         assert!(row.contains(" NO ") && row.contains("900KiB"), "{row}");
         assert!(text.contains("ada") && text.contains("LAST ERRORS"), "{text}");
         assert!(!text.contains('\x1b'));
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_and_what_to_do_is_all_there_on_a_screen_of_eighty_columns() {
+        let issuer = r#"{"node":"81076730","issuer":{"state":"away","since_ms":12000,
+            "detail":"Failed to connect to host: Connection refused (os error 111)"}}"#;
+        let text = picture(&[issuer], Screen { columns: 80, ..PLAIN });
+        let lines: Vec<_> = text.lines().skip(1).take(4).collect();
+        let wanted = [
+            "81076730 issuer: Failed to connect to host: Connection refused (os error 111),",
+            "    tokens can't be checked (for 12s)",
+            "    Fetch auth.jwks_url from this node; sessions stay until their token is over.",
+            "    (FanfareIssuerDown)",
+        ];
+        assert_eq!(lines, wanted);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
 
     #[tokio::test]

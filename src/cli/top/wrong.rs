@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::figures::{bytes, count_of, span};
-use super::nodes::{Heard, Nodes, Said, State};
+use super::nodes::{Heard, Nodes, Said, State, Webhook};
 
 /// A client that has been waited for so long is slow.
 const SLOW_MS: u64 = 2_000;
@@ -15,6 +15,10 @@ const SLOW_MS: u64 = 2_000;
 /// Within this time so many that connect are a herd, where they are a part of all that are there.
 const HERD_TIME: Duration = Duration::from_secs(10);
 const HERD: u64 = 100;
+
+/// From how much of a limit on it is told, and from how much on it is no mere trouble.
+pub(super) const NEAR: f64 = 0.8;
+const FULL: f64 = 0.95;
 
 /// How long what has come to pass counts as something of now.
 const LATELY: Duration = Duration::from_secs(60);
@@ -91,7 +95,10 @@ fn of_node(heard: &Heard, wrong: &mut Vec<Wrong>) {
     };
     checks(said, &mut say);
     issuer(said, &mut say);
-    for hook in said.webhooks.iter().filter(|hook| hook.outcome == "failed") {
+    near(said, &mut say);
+    // What another node posts by now is no trouble of this one.
+    let is_failing = |hook: &&Webhook| hook.outcome == "failed" && hook.turn != Some(false);
+    for hook in said.webhooks.iter().filter(is_failing) {
         let behind = span(hook.lag_ms);
         let what = format!("webhook {}: {} ({behind} behind)", hook.name, hook.detail);
         say(false, what, Some(&WEBHOOK));
@@ -101,6 +108,11 @@ fn of_node(heard: &Heard, wrong: &mut Vec<Wrong>) {
     if cut > 0 {
         let what = format!("clients: {} cut off within a minute for being slow", count_of(cut));
         say(false, what, Some(&SLOW));
+    }
+    let gaps = heard.lately(LATELY, |counts| counts.gaps);
+    if gaps > 0 {
+        let what = format!("gaps: {} told within a minute, clients lost events", count_of(gaps));
+        say(false, what, None);
     }
     let came = heard.lately(HERD_TIME, |counts| counts.connected);
     if came > HERD && came > said.sessions.open() / 4 {
@@ -138,6 +150,23 @@ fn issuer(said: &Said, say: &mut Say<'_>) {
         format!("issuer: {}, {tokens} (for {lasts})", issuer.detail),
         Some(&ISSUER),
     );
+}
+
+/// What is near a limit at which something goes wrong; a disk may stand at its own for good, for then the oldest events go.
+fn near(said: &Said, say: &mut Say<'_>) {
+    let (sessions, memory, queue) = (&said.sessions, &said.memory, &said.queue);
+    let show: [fn(u64) -> String; 2] = [count_of, bytes];
+    for (what, used, limit, show) in [
+        ("sessions", sessions.open(), sessions.limit, show[0]),
+        ("memory", memory.rss_bytes, memory.limit_bytes, show[1]),
+        ("the largest queue of a client", queue.largest_bytes, queue.limit_bytes, show[1]),
+    ] {
+        let is_over = |part: f64| limit > 0 && used as f64 >= limit as f64 * part;
+        if is_over(NEAR) {
+            let what = format!("{what} near the limit: {} of {}", show(used), show(limit));
+            say(is_over(FULL), what, None);
+        }
+    }
 }
 
 fn slow(said: &Said, say: &mut Say<'_>) {
@@ -204,6 +233,37 @@ mod tests {
         ];
         assert_eq!(of(&[&before, &said(71_000, 601, 9)]), wanted);
         assert_eq!(of(&[&before, &said(79_000, 700, 9), &said(140_000, 700, 9)]), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_is_near_its_limit_is_told_in_words_as_colours_may_be_off() {
+        let said = r#"{"node":"a","sessions":{"websocket":80,"sse":1,"limit":100},
+            "memory":{"rss_bytes":1990,"limit_bytes":2048},
+            "queue":{"largest_bytes":7,"limit_bytes":10}}"#;
+        let wanted =
+            ["a memory near the limit: 1.9KiB of 2.0KiB", "a sessions near the limit: 81 of 100"];
+        assert_eq!(of(&[said]), wanted);
+    }
+
+    #[tokio::test]
+    async fn gaps_are_told_by_what_was_counted_of_late() {
+        let said = |uptime: u64, gaps: u64| {
+            format!(r#"{{"node":"a","uptime_ms":{uptime},"total":{{"gaps":{gaps}}}}}"#)
+        };
+        let wanted = ["a gaps: 2 told within a minute, clients lost events"];
+        assert_eq!(of(&[&said(70_000, 3), &said(71_000, 5)]), wanted);
+        assert_eq!(of(&[&said(70_000, 3), &said(71_000, 3)]), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_webhook_that_another_node_posts_by_now_is_no_trouble_of_the_one_before() {
+        let hook = |turn| {
+            format!(
+                r#"{{"node":"a","webhooks":[{{"name":"crm","turn":{turn},"outcome":"failed"}}]}}"#
+            )
+        };
+        assert_eq!(of(&[&hook(true)]).len(), 1);
+        assert_eq!(of(&[&hook(false)]), [""; 0]);
     }
 
     #[test]
