@@ -7,7 +7,7 @@ import { Fanfare } from "./fanfare.js";
 import { ask, BROKER } from "./console/ask.js";
 import { askForName, showHelp, signIn } from "./console/dialogs.js";
 import { draw, element, h } from "./console/dom.js";
-import { AWAY_MS, Numbers, PAST, TOPIC } from "./console/numbers.js";
+import { Numbers, PAST, TOPIC } from "./console/numbers.js";
 import { showUtc, timeOfDay } from "./console/words.js";
 
 const SCREENS = ["overview", "topics", "sessions", "nodes", "events", "webhooks", "token", "settings"];
@@ -79,7 +79,7 @@ class App {
   /** What is shown goes stale by itself. Numbers come once a second: where none does, the connection may be dead and nobody told, or it is to wait for
    * longer than who looks at it will. */
   #tick() {
-    if (this.numbers.lateness() > AWAY_MS && Date.now() > this.#nudgedAt + BETWEEN_NUDGES_MS && document.visibilityState === "visible") {
+    if (this.numbers.isOld && Date.now() > this.#nudgedAt + BETWEEN_NUDGES_MS && document.visibilityState === "visible") {
       this.#nudgedAt = Date.now();
       // The client hears it: it asks whether anybody is there, and tries again at once where it waits.
       dispatchEvent(new Event("online"));

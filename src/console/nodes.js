@@ -3,7 +3,7 @@
 import { Pointer, tiles } from "./chart.js";
 import { h } from "./dom.js";
 import { limits, rooms } from "./numbers.js";
-import { bar, heading, refusal, time } from "./parts.js";
+import { bar, heading, old, refusal, time } from "./parts.js";
 import { bytes, count, duration, figure, many } from "./words.js";
 
 export function open(app, chosen) {
@@ -17,6 +17,7 @@ export function open(app, chosen) {
     const node = all.find(({ name }) => name === chosen) ?? all[0];
     return [
       heading("Nodes"),
+      old(numbers),
       redis(numbers),
       all.length > 1 && h("div", { class: "tabs", role: "group", "aria-label": "Which node" }, all.map((each) => h("button", {
         key: each.name, type: "button", class: "button mono", "aria-pressed": `${each === node}`, onclick: () => { chosen = each.name; app.changed(); },
@@ -29,6 +30,7 @@ export function open(app, chosen) {
 }
 
 function stateOf(numbers, node) {
+  if (numbers.isOld) return ["", "not known"];
   if (numbers.isAway(node)) return ["bad", "away"];
   return node.last.ready ? ["good", "ready"] : ["bad", "failing"];
 }

@@ -7,7 +7,7 @@ export const TOPIC = "$sys.metrics";
 export const PAST = 900;
 
 /** A node of which nothing came for so long is away: each says something once a second. */
-export const AWAY_MS = 4_000;
+const AWAY_MS = 4_000;
 /** How long a change counts as one of now. */
 const LATELY_S = 60;
 /** A figure this near to its limit is worth a word. */
@@ -51,6 +51,11 @@ export class Numbers {
   /** How late the newest is: more than a few seconds while nothing comes. */
   lateness(now = Date.now()) {
     return this.heardAt ? now - this.heardAt : undefined;
+  }
+
+  /** Nothing is known of now. */
+  get isOld() {
+    return this.lateness() > AWAY_MS;
   }
 
   isAway(node) {

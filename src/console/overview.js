@@ -2,7 +2,7 @@
 
 import { Pointer, tiles } from "./chart.js";
 import { h } from "./dom.js";
-import { AWAY_MS, limits, rooms } from "./numbers.js";
+import { limits, rooms } from "./numbers.js";
 import { bar, heading, Reading, refusal, time } from "./parts.js";
 import { bytes, count, duration, figure, many } from "./words.js";
 
@@ -71,8 +71,8 @@ function readiness(ready) {
 function verdict({ numbers, connection }) {
   const late = numbers.lateness();
   const troubles = numbers.troubles();
-  const isStale = late > AWAY_MS;
-  if (isStale) {
+  const { isOld } = numbers;
+  if (isOld) {
     troubles.unshift({ level: "bad", what: connection.state === "live" ? "No numbers come" : "The broker can't be reached", detail: `what is shown is ${duration(late)} old` });
   }
   const there = numbers.present();
@@ -81,7 +81,7 @@ function verdict({ numbers, connection }) {
   const level = troubles[0]?.level ?? "good";
   return h("section", { class: `verdict ${level}`, "aria-label": "Health" },
     // Only what changes seldom is read out.
-    h("p", { class: "verdict-word" }, h("span", { role: "status" }, { good: "Healthy", warn: "Working, with trouble", bad: isStale ? "Not known" : "Failing" }[level]), h("span", { class: "quiet" }, summary)),
+    h("p", { class: "verdict-word" }, h("span", { role: "status" }, { good: "Healthy", warn: "Working, with trouble", bad: isOld ? "Not known" : "Failing" }[level]), h("span", { class: "quiet" }, summary)),
     troubles.length > 0 && h("ul", {}, troubles.slice(0, 12).map(({ level: of, what, detail, node, to, next }) => h("li", { class: of, key: `${what}${node}` },
       h("b", {}, to && to !== "overview" ? h("a", { href: `#/${to}` }, what) : what), detail && h("span", {}, detail), node && h("span", { class: "quiet" }, `node ${node}`),
       next && h("span", { class: "next" }, next.step, h("span", { class: "quiet" }, ` Runbook: ${next.alert}`))))),
@@ -129,7 +129,7 @@ function nodes(numbers) {
     h("tbody", {}, numbers.all().map((node) => {
       const { name, last, at } = node;
       const isAway = numbers.isAway(node);
-      const isOld = numbers.lateness() > AWAY_MS;
+      const { isOld } = numbers;
       const state = isOld ? "not known" : isAway ? `away for ${duration(numbers.newest - at)}` : last.ready ? "ready" : last.failing.map(({ check }) => check).join(", ");
       const now = (value) => isAway ? "–" : value;
       return h("tr", { key: name, class: isAway ? "away" : "" },

@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { NEAR } from "./numbers.js";
-import { ago, many, moment, percent } from "./words.js";
+import { ago, duration, many, moment, percent } from "./words.js";
 
 /** The heading of a screen, and what stands beside it. */
 export const heading = (title, ...beside) => h("div", { class: "head" }, h("h1", { tabindex: "-1" }, title), beside);
@@ -26,6 +26,9 @@ export function bar({ what, used, limit, show, free, full = "near the limit" }) 
 /** What is missing because nodes did not answer. */
 export const silence = (nodes) => nodes > 0 && h("p", { class: "notice warn", role: "status" },
   `${many(nodes, "node")} did not answer in time: what ${nodes === 1 ? "it" : "they"} would have said is missing here.`);
+
+/** That nothing newer came of the nodes. */
+export const old = (numbers) => numbers.isOld && h("p", { class: "notice bad" }, `What is shown is ${duration(numbers.lateness())} old.`);
 
 /** A refusal, and what to do about it: never drawn as if there were nothing. */
 export function refusal(app, error, what) {

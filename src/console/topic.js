@@ -124,6 +124,7 @@ export function open(app, topic, event) {
 
   function view() {
     const may = rights.value?.topic ?? {};
+    const isLive = history.isLive && app.connection.state === "live";
     draw(end,
       history.error ? h("p", { class: "notice bad", role: "alert" }, history.error.message) : !history.table.body.rows.length && h("p", { class: "empty" }, history.isReading ? "Reading…" : "Nothing is kept here."),
       history.older && button("Older", () => history.read({ before: history.older }), { key: "older", disabled: history.isReading }),
@@ -143,7 +144,7 @@ export function open(app, topic, event) {
         h("section", { class: "panel flush wide events", "aria-labelledby": "history" },
           h("div", { class: "toolbar" },
             h("h2", { id: "history" }, "History"),
-            h("span", { class: `state ${history.isLive ? "good" : ""}` }, history.isLive ? "live" : "from a place"),
+            h("span", { class: `state ${isLive ? "good" : ""}` }, isLive ? "live" : history.isLive ? "waiting" : "from a place"),
             h("span", { class: "spacer" }),
             h("form", { class: "row", onsubmit: (submit) => { submit.preventDefault(); history.goTo(from ? { since: from } : NOW); } },
               h("label", { class: "visually-hidden", for: "from" }, "From a moment, as long ago, or a cursor"),

@@ -2,7 +2,7 @@
 
 import { element, h } from "./dom.js";
 import { EventTable } from "./eventtable.js";
-import { heading, refusal } from "./parts.js";
+import { heading, old, refusal } from "./parts.js";
 import { duration } from "./words.js";
 
 const NOTICES = ["$sys.sessions", "$sys.topics", "$presence.>"];
@@ -32,7 +32,7 @@ export function open(app) {
     const { numbers, noNumbers: why } = app;
     return [
       heading("Webhooks and notices"),
-      why ? refusal(app, why, "to see webhooks") : hooks(numbers),
+      why ? refusal(app, why, "to see webhooks") : [old(numbers), hooks(numbers)],
       h("section", { class: "panel flush events", "aria-labelledby": "notices" },
         h("div", { class: "toolbar" }, h("h2", { id: "notices" }, "Notices as they come"), h("span", { class: "quiet" }, "what is told is chosen in ", h("code", {}, "[notices]"))),
         [...errors].map(([topic, { code, message }]) => h("p", { class: "notice bad", key: topic }, `${topic} is refused: ${code}: ${message}`)),

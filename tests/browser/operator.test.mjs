@@ -505,6 +505,32 @@ test("R47: nodes that did not answer, and a broker that is away, are said", opti
   await page.locator('.refusal[data-status="503"]', { hasText: "the log is away" }).waitFor();
 });
 
+test("R47, R53: what is shown of a broker that is gone is said to be old on each screen, and nothing is called ready or live", options, async (t) => {
+  const broker = await startBroker(t);
+  await publish(broker.url, "orders.1", 1);
+  const { page } = await openPage(t, browser, `${broker.url}/#/topics/orders.1`);
+  const state = page.locator("[aria-labelledby=history] .state");
+  await page.locator("[aria-labelledby=history] .state.good", { hasText: "live" }).waitFor();
+  for (const screen of ["topics", "sessions", "nodes", "webhooks", "overview", "topics/orders.1"]) await goTo(page, screen);
+  await page.locator("[aria-labelledby=history] [data-testid=event-row]").waitFor();
+  await broker.stop("SIGKILL");
+  await eventually(async () => await state.innerText() === "waiting", "the history is not live");
+  await page.locator(".notice", { hasText: "What is shown is old" }).first().waitFor();
+  await goTo(page, "nodes");
+  await page.locator(".notice", { hasText: /What is shown is \d.* old/ }).waitFor();
+  await page.locator(".facts .state", { hasText: "not known" }).waitFor();
+  assert.equal(await page.locator(".state.good").count(), 0);
+  await goTo(page, "webhooks");
+  await page.locator(".notice", { hasText: /What is shown is \d.* old/ }).waitFor();
+  await goTo(page, "overview");
+  await page.locator(".verdict.bad", { hasText: "Not known" }).waitFor();
+  assert.equal(await page.locator(".state.good").count(), 0);
+  for (const screen of ["topics", "sessions"]) {
+    await goTo(page, screen);
+    await page.locator('.refusal[data-status="0"]', { hasText: "The broker can't be reached" }).waitFor();
+  }
+});
+
 test("R48: what was done is in the journal of the page, also where it failed", options, async (t) => {
   const broker = await startBroker(t);
   const { page } = await openPage(t, browser, `${broker.url}/#/events`);
