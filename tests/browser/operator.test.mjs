@@ -747,21 +747,19 @@ test("R53: after the node that it was connected to has died the console is right
   const nodeOf = async ({ url }) => (await (await fetch(`${url}/v1/sessions`)).json()).sessions[0].node;
   const dead = await nodeOf(one);
   const left = [...numbers.keys()].find((node) => node !== dead);
-  await goTo(page, "events");
-  await page.fill("#pattern", "s.>");
-  await page.press("#pattern", "Enter");
-  await page.locator('[data-testid="chip"][data-state="live"]').waitFor();
+  const watching = await openPage(t, browser, `${proxy.url}/?topic=s.%3E`);
+  await watching.page.locator('[data-testid="chip"][data-state="live"]').waitFor();
   proxy.leadTo(other.port);
   const begun = numbers.get(left);
   await one.stop("SIGKILL");
-  await publish(other.url, "s.meanwhile", 1);
-  await page.locator('[data-topic="s.meanwhile"]').waitFor();
-  await goTo(page, "overview");
   await page.locator(".verdict.bad li", { hasText: "A node is away" }).waitFor();
   assert.ok(numbers.get(left) - begun <= 6, `after ${numbers.get(left) - begun} s`);
   assert.match(await page.locator(".verdict li").first().innerText(), new RegExp(`nothing came of it for \\d.*node ${dead}`, "s"));
   assert.match(await page.locator(".verdict-word").innerText(), /1 node,/);
   await page.locator('#status[data-state="open"]').waitFor();
+  await publish(other.url, "s.after", 1);
+  await watching.page.locator('[data-topic="s.after"]').waitFor();
+  await watching.page.getByTestId("resumed-row").waitFor();
 });
 
 test("R54: the credential is in memory alone and gone with the page, and an open broker has a banner", options, async (t) => {
