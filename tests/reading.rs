@@ -10,6 +10,7 @@ use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use support::kept::{Kept, on_every_history};
 use support::redis::Redis;
+use support::room;
 use support::ws::WsClient;
 use support::{API_KEY, TestServer, close, eventually, expect_status, problem, token};
 
@@ -493,7 +494,8 @@ async fn sorted(server: &TestServer, sort: &str, limit: &str) -> Vec<String> {
     loop {
         let mut query = vec![("sort", sort), ("limit", limit)];
         query.extend(after.as_deref().map(|after| ("after", after)));
-        let page = ask(server.get("/v1/sessions").query(&query)).await;
+        let request = server.get("/v1/sessions").bearer_auth(API_KEY).query(&query);
+        let page = ask(request).await;
         let sessions = page["sessions"].as_array().expect("sessions").iter();
         seen.extend(sessions.map(|session| text(&session["session"]).to_owned()));
         match page.get("next") {
@@ -530,8 +532,31 @@ async fn sessions_of_all_nodes_are_listed_by_when_they_came_and_by_what_waits_fo
             assert_eq!((by_bytes.len(), &by_bytes[0]), (5, &expected[3]), "{limit}");
         }
     }
-    for query in ["sort=user", "sort=", "sort=since&after=x", "sort=queued_bytes&after=1-x"] {
+    for query in ["sort=node", "sort=", "sort=since&after=x", "sort=queued_bytes&after=x.y"] {
         let request = nodes[0].get(&format!("/v1/sessions?{query}"));
         assert_eq!(problem(request).await, (400, "bad_request".to_owned()), "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_of_all_nodes_are_listed_by_their_users_and_those_of_nobody_last() {
+    let redis = Redis::start();
+    let nodes = [0, 1].map(|_| room::node(&redis, 0));
+    let mut clients = Vec::new();
+    for (number, user) in ["c.c", "a", "b=", "a.b"].into_iter().enumerate() {
+        clients.push((user, room::client(&nodes[number % 2], user, "?topic=x").await));
+    }
+    clients.sort_by_key(|(user, _)| *user);
+    // An application has no user.
+    let key = format!("?topic=x&access_token={API_KEY}");
+    let application = WsClient::live(&nodes[0], &key).await;
+    let users = clients.iter().map(|(_, client)| client);
+    let expected: Vec<_> =
+        users.chain([&application]).map(|client| client.session.clone()).collect();
+    for node in &nodes {
+        for limit in ["1", "2", "100"] {
+            assert_eq!(sorted(node, "user", limit).await, expected, "{limit}");
+            assert_eq!(sorted(node, "address", limit).await.len(), 5, "{limit}");
+        }
     }
 }

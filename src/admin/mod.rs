@@ -100,7 +100,7 @@ pub async fn list_sessions(
     let sessions = match sort {
         None => broker.sessions(user, range).await?,
         Some(sort) => {
-            let after = range.after.as_deref().map(rank).transpose()?;
+            let after = range.after.as_deref().map(|after| rank(sort, after)).transpose()?;
             broker.ranked_sessions(user, Ranking { sort, after, limit: range.limit }).await?
         }
     };
@@ -109,21 +109,21 @@ pub async fn list_sessions(
         None => view.info.id.to_string(),
         Some(sort) => {
             let Rank { value, id } = sort.rank(view);
-            format!("{value}.{id}")
+            format!("{id}.{value}")
         }
     };
     Ok(page("sessions", sessions, size, place, SessionBody::from))
 }
 
 fn sort(name: &str) -> Result<Sort, Problem> {
-    let detail = "sort must be queued_bytes or since; without it, sessions are listed by their ids";
+    let detail = "sort must be queued_bytes, since, user or address; without it, sessions are listed by their ids";
     name.parse().map_err(|()| Problem::new(Code::BadRequest, detail))
 }
 
-/// Reads `next` of a sorted list, `<value>.<id>`, which is opaque to clients.
-fn rank(text: &str) -> Result<Rank, Problem> {
-    read_next(text, "a list with this sort", |value, id| {
-        Some(Rank { value: value.parse().ok()?, id: id.to_owned() })
+/// Reads `next` of a sorted list, `<id>.<value>`, which is opaque to clients.
+fn rank(sort: Sort, text: &str) -> Result<Rank, Problem> {
+    read_next(text, "a list with this sort", |id, value| {
+        Some(Rank { value: sort.parse_value(value)?, id: id.to_owned() })
     })
 }
 

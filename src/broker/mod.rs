@@ -50,7 +50,7 @@ pub use self::exam::{Examined, Slow};
 use self::fanout::{Fanout, WorkerAddress};
 pub use self::gathering::Gathered;
 pub use self::keys::{BarrierId, SessionKey};
-pub use self::listing::{Range, Rank, Ranking, Sort};
+pub use self::listing::{Range, Rank, Ranking, Sort, Value};
 pub use self::members::Members;
 pub use self::observer::{NoObserver, Observer};
 pub use self::orders::{Commanded, Obedience, Order, Overhear, Overheard};

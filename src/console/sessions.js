@@ -11,8 +11,8 @@ const TYPING_MS = 300;
 /** What there is to see of a session; those with `sort` are sorted by the broker, over all pages. */
 const COLUMNS = [
   { name: "Session" },
-  { name: "User" },
-  { name: "Address" },
+  { name: "User", sort: "user" },
+  { name: "Address", sort: "address" },
   { name: "Over" },
   { name: "Node" },
   { name: "Since", sort: "since" },
@@ -70,8 +70,8 @@ export function open(app, chosen) {
 }
 
 function table(app, { sessions }, { sort, chosen, choose, done, by }) {
-  const headings = COLUMNS.map(({ name, sort: own, isNumber }) => h("th", { scope: "col", class: isNumber ? "number" : "", "aria-sort": own && own === sort ? (own === "since" ? "ascending" : "descending") : undefined },
-    own ? h("button", { type: "button", class: "sort", onclick: () => by(own === sort ? undefined : own) }, name, own === sort && (own === "since" ? " ▴" : " ▾")) : name));
+  const headings = COLUMNS.map(({ name, sort: own, isNumber }) => h("th", { scope: "col", class: isNumber ? "number" : "", "aria-sort": own && own === sort ? (own === "queued_bytes" ? "descending" : "ascending") : undefined },
+    own ? h("button", { type: "button", class: "sort", onclick: () => by(own === sort ? undefined : own) }, name, own === sort && (own === "queued_bytes" ? " ▾" : " ▴")) : name));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of sessions" }, h("table", { class: "rows" },
     h("caption", { class: "visually-hidden" }, "Connected sessions"),
     h("thead", {}, h("tr", {}, headings)),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::orders::{Commanded, Obedience, Order, Overhear, Overheard};
 use super::super::subscriber::{Strain, Subscriber};
-use super::super::{Answer, Question, SessionInfo, SessionKey, SessionView, Sort};
+use super::super::{Answer, Question, SessionInfo, SessionKey, SessionView, Sort, Value};
 use super::{Entry, Worker};
 use crate::history::ListTopics;
 use crate::model::{Audience, Close, Pattern, Topic};
@@ -150,10 +150,7 @@ impl<S: Subscriber> Worker<S> {
 
 impl<S: Subscriber> Entry<S> {
     /// What it is listed by.
-    fn value(&self, sort: Sort) -> u64 {
-        match sort {
-            Sort::QueuedBytes => self.subscriber.queued_bytes() as u64,
-            Sort::Since => self.info.since_millis(),
-        }
+    fn value(&self, sort: Sort) -> Value<'_> {
+        sort.value(&self.info, self.subscriber.queued_bytes())
     }
 }
