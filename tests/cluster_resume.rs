@@ -3,11 +3,13 @@
 
 mod support;
 
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use fanfare::config::{Redis as RedisConfig, Rule, Storage};
 use fanfare::model::Pattern;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::proxy::Proxy;
 use support::redis::Redis;
@@ -27,11 +29,17 @@ fn node(port: u16, change: impl FnOnce(&mut RedisConfig)) -> TestServer {
     })
 }
 
+/// How often a command was given to Redis.
+fn calls(redis: &Redis, command: &str) -> u64 {
+    let info: String = redis.run(&["INFO", "commandstats"]);
+    let prefix = format!("cmdstat_{command}:calls=");
+    let calls = info.lines().find_map(|line| line.strip_prefix(&*prefix));
+    calls.map_or(0, |calls| calls.split(',').next().expect("a field").parse().expect("a number"))
+}
+
 /// How often something has been read from a stream in Redis.
 fn stream_reads(redis: &Redis) -> u64 {
-    let info: String = redis.run(&["INFO", "commandstats"]);
-    let calls = info.lines().find_map(|line| line.strip_prefix("cmdstat_xrange:calls="));
-    calls.map_or(0, |calls| calls.split(',').next().expect("a field").parse().expect("a number"))
+    calls(redis, "xrange")
 }
 
 /// Publishes so many events on two topics, to which somebody else is subscribed; the first one's id.
@@ -58,6 +66,20 @@ async fn resumed(node: &TestServer, patterns: &str, since: &str) -> (Vec<Value>,
     }
 }
 
+/// What a client gets before it is live.
+async fn values(node: &TestServer, query: &str) -> Vec<Value> {
+    let mut client = WsClient::connect(node, &format!("?{query}")).await;
+    let mut data = Vec::new();
+    loop {
+        let frame = client.next().await;
+        match frame["op"].as_str().expect("an op") {
+            "event" => data.push(frame["data"].clone()),
+            "live" => return data,
+            _ => {}
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_away_for_a_moment_is_caught_up_without_reading_events_from_redis() {
     let redis = Redis::start();
@@ -75,6 +97,81 @@ async fn who_was_away_for_a_moment_is_caught_up_without_reading_events_from_redi
         let is_read = stream_reads(&redis) > before;
         assert_eq!(is_read, recent_bytes == 0, "with {recent_bytes} bytes of recent events");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_comes_back_asks_redis_once_for_all_of_it() {
+    const CLIENTS: usize = 120;
+    let redis = Redis::start();
+    let node = node(redis.port, |_| {});
+    let since = publish(&node, 1_000).await;
+    // What is asked for again is at hand.
+    for _ in 0..2 {
+        values(&node, "topic=a.*&snapshot=true").await;
+    }
+    let commands = ["xrange", "xrevrange", "zrevrangebyscore", "zrangebylex", "zmscore"];
+    let read = || commands.map(|command| calls(&redis, command));
+    let (before, asked, begin) = (read(), calls(&redis, "hmget"), Instant::now());
+    let clients = (0..CLIENTS).map(async |n| match n % 3 {
+        0 => assert_eq!(values(&node, "topic=a.*&snapshot=true").await, [json!(998), json!(999)]),
+        1 => assert_eq!(resumed(&node, "topic=a.*", &since).await.0.len(), 999),
+        _ => {
+            let query = format!("topic=a.*&mode=latest&since={since}");
+            assert_eq!(values(&node, &query).await, [json!(998), json!(999)]);
+        }
+    });
+    join_all(clients).await;
+    let took = begin.elapsed().as_millis() as u64;
+    // But for what is looked at once a second.
+    let by_itself = 10 * (1 + took / 1_000);
+    for ((command, before), now) in commands.iter().zip(before).zip(read()) {
+        assert!(now <= before + by_itself, "{command}: {} times in {took} ms", now - before);
+    }
+    let asked = calls(&redis, "hmget") - asked;
+    assert!(asked <= took / 2 + by_itself, "{asked} times in {took} ms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_of_redis_that_lost_nothing_who_was_there_before_it_is_served_from_memory()
+{
+    let mut redis = Redis::durable();
+    let node = node(redis.port, |_| {});
+    let since = publish(&node, 100).await;
+    redis.kill();
+    redis.restart();
+    let is_ready = async || node.get("/health/ready").send().await.expect("one").status() == 200;
+    eventually("Redis is there again", is_ready).await;
+    let later = publish(&node, 100).await;
+    assert_ne!(later.split('-').nth(1), since.split('-').nth(1), "an epoch has begun");
+    let before = stream_reads(&redis);
+    assert_eq!(resumed(&node, "topic=a.*", &since).await, (numbers(1..100, 0..100), false));
+    assert_eq!(resumed(&node, "topic=a.*", &later).await, (numbers(1..1, 1..100), false));
+    assert_eq!(stream_reads(&redis), before, "it is at hand");
+}
+
+/// The data of events of two runs.
+fn numbers(first: Range<usize>, then: Range<usize>) -> Vec<Value> {
+    first.chain(then).map(|n| json!(n)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_for_values_again_has_them_from_memory_and_as_they_are_though_nobody_listens() {
+    let redis = Redis::start();
+    let (here, there) = (node(redis.port, |_| {}), node(redis.port, |_| {}));
+    publish(&there, 4).await;
+    for _ in 0..2 {
+        assert_eq!(values(&here, "topic=a.*&snapshot=true").await, [json!(2), json!(3)]);
+    }
+    let reads = || calls(&redis, "xrevrange");
+    let before = reads();
+    for n in 4..20 {
+        there.publish("a.0", &json!(n)).await;
+        assert_eq!(values(&here, "topic=a.*&snapshot=true").await, [json!(n), json!(3)]);
+    }
+    let answer = there.delete("/v1/topics/a.1/events").send().await.expect("an answer");
+    assert!(answer.status().is_success(), "{}", answer.status());
+    assert_eq!(values(&here, "topic=a.*&snapshot=true").await, [json!(19)]);
+    assert_eq!(reads(), before, "they are at hand");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

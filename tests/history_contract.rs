@@ -129,6 +129,19 @@ const REDIS: Backend = Backend {
     is_at_hand: false,
 };
 
+/// In Redis, with what is at hand of it.
+const REDIS_AT_HAND: Backend =
+    Backend { open: |config, _, feed| redis_at_hand(config, feed), is_at_hand: true, ..REDIS };
+
+fn redis_at_hand(config: &Config, feed: Arc<dyn Feed>) -> Arc<dyn History> {
+    let redis = config.redis.as_ref().expect("a Redis");
+    let joined = Joined::open(redis).expect("it is joined");
+    let at_hand_bytes = config.history.at_hand_bytes;
+    let hand = Hand::with_events(joined.head(), redis.recent_bytes, at_hand_bytes);
+    let told = hand.before(feed);
+    hand.over(Arc::new(joined.start(&config.history, config.rules.clone(), told)))
+}
+
 fn memory(config: &Config, start: Cursor, clock: Clock, feed: Arc<dyn Feed>) -> Arc<dyn History> {
     Arc::new(MemoryHistory::new(start, &config.history, config.rules.clone(), clock, feed))
 }
@@ -1051,6 +1064,7 @@ macro_rules! contracts {
         contract!(memory_at_hand, MEMORY_AT_HAND: $($promise)+);
         contract!(disk_at_hand, DISK_AT_HAND: $($promise)+);
         contract!(beside_disk_at_hand, BESIDE_DISK_AT_HAND: $($promise)+);
+        contract!(redis_at_hand, REDIS_AT_HAND: $($promise)+);
     };
 }
 

@@ -165,8 +165,8 @@ sections! {
         /// The most bytes of copies in memory by which clients that come back are answered without reading the
         /// log: half for the newest events, a quarter for current values that were asked for lately, each counted
         /// with what is noted beside it, and a quarter for what events become on the wire, shared out among the
-        /// worker threads. A node behind Redis has `redis.recent_bytes` for its newest events, and of this the last
-        /// quarter alone. 0 for none.
+        /// worker threads. A node behind Redis has `redis.recent_bytes` for its newest events instead of that half. 0
+        /// for none.
         at_hand_bytes: Size = Size(32 * MIB);
         /// The most bytes of events that wait for the disk or for Redis; a publish beyond them is
         /// answered 503.

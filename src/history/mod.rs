@@ -141,6 +141,12 @@ pub trait History: Send + Sync {
     /// The place of the newest committed event.
     fn head(&self) -> Cursor;
 
+    /// Whether the feed has heard all that was committed, removed or lost before this was called, once it has; not for long,
+    /// and false where that can't be known. None where it always has.
+    fn has_told_all(&self) -> Option<BoxFuture<'_, bool>> {
+        None
+    }
+
     /// Why nothing can be stored at the moment, where that is so.
     fn trouble(&self) -> Option<String>;
 

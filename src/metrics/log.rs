@@ -75,8 +75,7 @@ impl LogNumbers {
         to.register("relay_holes", help, self.holes.clone());
         let help = "Epochs of the log that this node saw begin";
         to.register("history_epochs", help, self.epochs.clone());
-        let help =
-            "Pages of the history that were read, by whether they were at hand or Redis was asked";
+        let help = "Pages of the history that were read, by whether they were at hand or the log was asked";
         to.register("history_pages", help, self.pages.clone());
     }
 

@@ -31,9 +31,11 @@ impl Log {
             let joined = Joined::open(redis)?;
             let router = Router::new(joined.head(), inbox_events);
             let router = Arc::new(router.traced_by(traces.of_one_of_many()));
-            let history = joined.start(&config.history, rules, router.clone());
+            let at_hand_bytes = config.history.at_hand_bytes;
+            let hand = Hand::with_events(joined.head(), redis.recent_bytes, at_hand_bytes);
+            let history = joined.start(&config.history, rules, hand.before(router.clone()));
             let relay = Some(RedisRelay::new(history.nodes()));
-            return Ok(Self { history: Arc::new(history), router, relay });
+            return Ok(Self { history: hand.over(Arc::new(history)), router, relay });
         }
         if rules.all().any(|rule| rule.storage == Storage::Disk) {
             let opened = Opened::open(&config.history, rules, clock)?;

@@ -218,6 +218,118 @@ fn second(log: &Log) -> (Arc<dyn History>, Arc<RecordingFeed>) {
     (Arc::new(joined.start(&config.history, config.rules, heard.clone())), heard)
 }
 
+/// A second node, and what is at hand of the log there.
+fn second_at_hand(log: &Log) -> Arc<dyn History> {
+    let redis = log._redis.as_ref().expect("a Redis");
+    let redis = config::Redis { prefix: "contract".to_owned(), ..config::Redis::at(&redis.url()) };
+    let heard = Arc::new(RecordingFeed::default());
+    heard.is_losing.store(true, Ordering::SeqCst);
+    redis_at_hand(&Config { redis: Some(redis), ..Config::default() }, heard)
+}
+
+impl Log {
+    /// Appends once nothing is in the way, such as a node that has just come and not said what it reads; the places.
+    async fn append_once_taken(&self, events: Vec<NewEvent>) -> Vec<Cursor> {
+        let append = Append { events, key: None };
+        let receipt = answered(async || self.history.append(append.clone()).await).await;
+        receipt.events.iter().filter_map(|event| event.cursor).collect()
+    }
+}
+
+/// A small choice after another, the same for one seed.
+struct Choices(u64);
+
+impl Choices {
+    fn below(&mut self, count: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % count
+    }
+}
+
+/// What Redis answers once it does.
+async fn answered<T, E>(ask: impl AsyncFn() -> Result<T, E>) -> T {
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Whatever a node says of places that it may have at hand is what the log itself says at that moment.
+async fn says_what_the_log_says(
+    node: &dyn History,
+    log: &dyn History,
+    places: &[Cursor],
+    choices: &mut Choices,
+) {
+    let texts = [">", "a.*", "a.x", "b"][choices.below(4) as usize];
+    let (patterns, max_events, max_bytes) = (patterns(&[texts]), 10_000, usize::MAX);
+    let after = Some(places[choices.below(places.len() as u64) as usize]);
+    let upto = places.last().copied();
+    let read = Read { patterns: patterns.clone(), after, upto, max_events, max_bytes };
+    let page = async |history: &dyn History| {
+        let page = answered(async || history.read(read.clone()).await).await;
+        (data(&page.events), page.gap.is_some(), page.next, page.done)
+    };
+    assert_eq!(page(node).await, page(log).await, "{read:?}");
+    let since = after.filter(|_| choices.below(2) == 0);
+    let newest = Newest { patterns, after: None, since, max_events, max_bytes };
+    let values = async |history: &dyn History| {
+        let page = answered(async || history.newest(newest.clone()).await).await;
+        (data(&page.events), page.gap, page.next)
+    };
+    assert_eq!(values(node).await, values(log).await, "{newest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_at_one_node_is_so_at_another_once_it_is_answered() {
+    for seed in 0..6 {
+        let change = |config: &mut Config| {
+            let mut rule = config.rules.default.clone();
+            (rule.pattern, rule.max_events) = (Pattern::parse("a.*").unwrap(), 3);
+            config.rules.listed.push(rule);
+        };
+        let mut log = open_by(REDIS_AT_HAND, Clock::default(), Redis::durable, change);
+        log.heard.is_losing.store(true, Ordering::SeqCst);
+        let (other, (plain, heard)) = (second_at_hand(&log), second(&log));
+        heard.is_losing.store(true, Ordering::SeqCst);
+        let (mut choices, mut places) = (Choices(seed), vec![log.history.head()]);
+        for n in 0..150 {
+            let name = ["a.x", "a.y", "a.z", "b", "c"][choices.below(5) as usize];
+            match choices.below(40) {
+                0 => _ = answered(async || log.history.forget(topic(name)).await).await,
+                1 => _ = answered(async || other.forget(topic(name)).await).await,
+                2 => places.extend(log.append_once_taken(vec![removed(name)]).await),
+                3 => {
+                    let redis = log._redis.as_ref().expect("a Redis");
+                    let _: i64 = redis.run(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+                }
+                4 if choices.below(4) == 0 => {
+                    let redis = log._redis.as_mut().expect("a Redis");
+                    redis.kill();
+                    redis.restart();
+                    let is_there =
+                        async || log.history.trouble().is_none() && other.trouble().is_none();
+                    support::eventually("Redis is there again", is_there).await;
+                }
+                5..12 => {
+                    let names = [name, "a.x", "b", name];
+                    let batch = names.map(|name| event(name, n)).into();
+                    places.extend(log.append_once_taken(batch).await);
+                }
+                _ => places.extend(log.append_once_taken(vec![event(name, n)]).await),
+            }
+            for node in [&*other, &*log.history] {
+                says_what_the_log_says(node, &*plain, &places, &mut choices).await;
+            }
+        }
+        other.stop();
+        plain.stop();
+    }
+}
+
 /// The second node has at hand what is kept.
 async fn has_at_hand(heard: &RecordingFeed, log: &Log) {
     let kept = data(&log.page(&[">"], None).await.events);

@@ -14,14 +14,16 @@
 //!   bounds, age, on any node): behind the events that they are of, and before whoever asked for one has its answer.
 //!   An event that was removed stays in memory until its segment goes, but no page reaches it: whoever begins before
 //!   it is sent to the log.
-//! - Where the log says that it lost something (a new epoch, a commit that turned up late), or where what it tells
-//!   does not follow on what it told, nothing from before is at hand any more.
+//! - Where the log says that it lost something, or where what it tells does not follow on what it told, nothing from
+//!   before is at hand any more. An epoch that begins without such a word has lost nothing.
+//! - A log that is told elsewhere, too, is asked first whether it has told here all that it has committed, removed and lost by
+//!   then: one answer is for all who ask at that moment. Where it does not say so, it is read.
 //! - It holds no more than `history.at_hand_bytes`: events as [`Event::cost`] counts them, and a flat charge for all
 //!   that is noted beside them. Of what is too much the oldest goes. What events become on the wire counts, too, and is kept by
 //!   those who encode it.
 //! - Current values are at hand as a view of a pattern set, whole or not at all: what a view lacks or has too much would be
 //!   one value wrong for good. It hears all that is told from before it is read from the log on, and of what it hears and
-//!   what it reads of a topic the later counts, be that a removal.
+//!   what it reads of a topic the later counts, be that a removal. Nothing of its topics is passed by.
 //! - Nobody who tells waits for who reads: no lock is held for longer than a page of values takes, and none while one waits.
 
 mod removed;
@@ -35,13 +37,14 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 
-use self::segments::Segments;
+use self::segments::{Segments, Stretch};
 use self::views::{Answer, Views};
 use self::wanted::Wanted;
 use super::{
     Append, AppendError, BackPage, Departure, Ending, Feed, History, ListTopics, Loss, Moment,
     Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, Stock, TopicSummary,
 };
+use crate::metrics::LOG;
 use crate::model::{Cursor, Event, Pattern, Problem, Topic};
 use crate::panics::lock;
 
@@ -61,7 +64,12 @@ impl Hand {
     /// Nothing yet, of a log that stands at `start`; later at most so many bytes.
     pub fn new(start: Cursor, max_bytes: usize) -> Arc<Self> {
         // Half for what happened, a quarter for what is, and the rest for how both are told.
-        let segments = Mutex::new(Segments::new(start, max_bytes / 2));
+        Self::with_events(start, max_bytes / 2, max_bytes)
+    }
+
+    /// The same, with so many bytes for the newest events instead of their half.
+    pub fn with_events(start: Cursor, event_bytes: usize, max_bytes: usize) -> Arc<Self> {
+        let segments = Mutex::new(Segments::new(start, event_bytes));
         Arc::new(Self { segments, views: Mutex::new(Views::new(max_bytes / 4)) })
     }
 
@@ -80,12 +88,22 @@ impl Hand {
         Arc::new(AtHand { hand: self.clone(), history })
     }
 
+    /// What a page is made of, where that is certain to be whole.
+    fn stretch(&self, read: &Read, wanted: &Wanted<'_>) -> Option<Stretch> {
+        let (after, upto) = (read.after?, read.upto?);
+        lock(&self.segments).stretch(wanted, after, upto)
+    }
+
     /// A page, where it is certain to be whole.
     fn page(&self, read: &Read) -> Option<Page> {
-        let (after, upto) = (read.after?, read.upto?);
         let wanted = Wanted::of(&read.patterns);
-        let stretch = lock(&self.segments).stretch(&wanted, after, upto)?;
+        let stretch = self.stretch(read, &wanted)?;
         Some(stretch.page(&wanted, read.max_events, read.max_bytes))
+    }
+
+    /// Whether there is such a page.
+    fn has(&self, read: &Read) -> bool {
+        self.stretch(read, &Wanted::of(&read.patterns)).is_some()
     }
 
     /// What has changed of current values since a place, where that is certain.
@@ -110,18 +128,21 @@ impl Feed for Told {
     }
 
     fn skip(&self, topic: &Topic, position: Option<Cursor>) -> bool {
+        // A view that is made after this look is filled with what stands at that place.
+        if lock(&self.hand.views).hear(topic) {
+            return false;
+        }
         let is_passed = self.feed.skip(topic, position);
         if let Some(position) = position.filter(|_| is_passed) {
             // Whoever finds the feed there already is not answered from here.
             lock(&self.hand.segments).pass(topic, position);
-            lock(&self.hand.views).clear();
         }
         is_passed
     }
 
     fn broken(&self, loss: Loss) {
         lock(&self.hand.segments).lose(&loss);
-        lock(&self.hand.views).clear();
+        lock(&self.hand.views).lose(&loss);
         self.feed.broken(loss);
     }
 
@@ -147,13 +168,63 @@ struct AtHand {
 }
 
 impl AtHand {
+    fn ask(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
+        LOG.read(false);
+        self.history.read(read)
+    }
+
+    fn ask_newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
+        LOG.read(false);
+        self.history.newest(newest)
+    }
+
+    /// A page from what is at hand once all is told, else from the log.
+    async fn read_once(&self, told: BoxFuture<'_, bool>, read: Read) -> Result<Page, Problem> {
+        let is_told = self.hand.has(&read) && told.await;
+        match self.hand.page(&read).filter(|_| is_told) {
+            Some(page) => Ok(at_hand(page)),
+            None => self.ask(read).await,
+        }
+    }
+
+    /// What has changed of current values since a place, likewise.
+    async fn changes_once(
+        &self,
+        told: BoxFuture<'_, bool>,
+        newest: Newest,
+        since: Cursor,
+    ) -> Result<NewestPage, Problem> {
+        let is_told = self.hand.changes(&newest, since).is_some() && told.await;
+        match self.hand.changes(&newest, since).filter(|_| is_told) {
+            Some(page) => Ok(at_hand(page)),
+            None => self.ask_newest(newest).await,
+        }
+    }
+
+    /// Whether all is told that the log has by now.
+    async fn has_told_all(&self) -> bool {
+        match self.history.has_told_all() {
+            Some(told) => told.await,
+            None => true,
+        }
+    }
+
     /// Current values, from the view of their patterns where there is one.
     async fn values(&self, newest: Newest) -> Result<NewestPage, Problem> {
+        let mut is_told = false;
         loop {
+            if !is_told && lock(&self.hand.views).have(&newest.patterns) {
+                is_told = self.has_told_all().await;
+                if !is_told {
+                    return self.ask_newest(newest).await;
+                }
+            }
             let answer = lock(&self.hand.views).ask(&newest);
             match answer {
-                Answer::Page(page) => return Ok(page),
-                Answer::Log => return self.history.newest(newest).await,
+                Answer::Page(page) if is_told => return Ok(at_hand(page)),
+                // It has become whole between the two looks.
+                Answer::Page(_) => {}
+                Answer::Log => return self.ask_newest(newest).await,
                 Answer::Fill(turn) => {
                     let _turn = turn.lock().await;
                     self.fill(&newest.patterns).await?;
@@ -183,15 +254,24 @@ impl AtHand {
     }
 }
 
+/// Counts a page that was at hand.
+fn at_hand<T>(page: T) -> T {
+    LOG.read(true);
+    page
+}
+
 impl History for AtHand {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>> {
         self.history.append(append)
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
-        match self.hand.page(&read) {
-            Some(page) => Box::pin(ready(Ok(page))),
-            None => self.history.read(read),
+        match self.history.has_told_all() {
+            Some(told) => Box::pin(self.read_once(told, read)),
+            None => match self.hand.page(&read) {
+                Some(page) => Box::pin(ready(Ok(at_hand(page)))),
+                None => self.ask(read),
+            },
         }
     }
 
@@ -204,12 +284,13 @@ impl History for AtHand {
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
-        match newest.since {
-            Some(since) => match self.hand.changes(&newest, since) {
-                Some(page) => Box::pin(ready(Ok(page))),
-                None => self.history.newest(newest),
+        match (newest.since, self.history.has_told_all()) {
+            (None, _) => Box::pin(self.values(newest)),
+            (Some(since), Some(told)) => Box::pin(self.changes_once(told, newest, since)),
+            (Some(since), None) => match self.hand.changes(&newest, since) {
+                Some(page) => Box::pin(ready(Ok(at_hand(page)))),
+                None => self.ask_newest(newest),
             },
-            None => Box::pin(self.values(newest)),
         }
     }
 
@@ -235,6 +316,10 @@ impl History for AtHand {
 
     fn head(&self) -> Cursor {
         self.history.head()
+    }
+
+    fn has_told_all(&self) -> Option<BoxFuture<'_, bool>> {
+        self.history.has_told_all()
     }
 
     fn trouble(&self) -> Option<String> {

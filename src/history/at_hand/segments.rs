@@ -21,6 +21,9 @@ const MOST_SEGMENTS: usize = 256;
 /// The most segments that are looked at for what has changed.
 const MOST_CHANGES: usize = 64;
 
+/// How many beginnings of epochs are known at most.
+const TURNS: usize = 64;
+
 /// In how many segments the bytes go, at least: with the oldest one no more than such a part of them goes.
 const PARTS: usize = 16;
 
@@ -32,10 +35,20 @@ pub(super) struct Segments {
     start: Cursor,
     /// Nothing after this place is.
     end: Cursor,
+    /// Where an epoch began in between, oldest first.
+    turns: VecDeque<Turn>,
     segments: VecDeque<Arc<Segment>>,
     /// What the segments take.
     bytes: usize,
     removed: Removed,
+}
+
+/// The end of an epoch and the beginning of the next one, with nothing lost: no place in between is one that the log
+/// has told.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    last: Cursor,
+    first: Cursor,
 }
 
 /// What a page is made of, as of one moment.
@@ -55,8 +68,8 @@ pub(super) struct Changes(Stretch);
 impl Segments {
     /// Nothing yet, of a log that stands at `start`; later at most so many bytes.
     pub(super) fn new(start: Cursor, max_bytes: usize) -> Self {
-        let (segments, removed) = (VecDeque::new(), Removed::default());
-        Self { max_bytes, start, end: start, segments, bytes: 0, removed }
+        let (segments, turns, removed) = (VecDeque::new(), VecDeque::new(), Removed::default());
+        Self { max_bytes, start, end: start, turns, segments, bytes: 0, removed }
     }
 
     /// Forgets everything, and goes on after `start`.
@@ -68,7 +81,7 @@ impl Segments {
     pub(super) fn add(&mut self, events: &[Arc<Event>]) {
         for event in events {
             if let Some(place) = event.cursor {
-                self.reach(place);
+                self.come_to(place);
                 self.push(place, event.clone());
             }
         }
@@ -77,7 +90,7 @@ impl Segments {
 
     /// Notes an event that comes next in the log and was not read.
     pub(super) fn pass(&mut self, topic: &Topic, place: Cursor) {
-        self.reach(place);
+        self.come_to(place);
         self.removed.note(topic, place.sequence);
         self.bound();
     }
@@ -87,7 +100,7 @@ impl Segments {
         let Some(topics) = topics else { return self.restart(*position) };
         // The last of them may stand where the log is already.
         if *position != self.end {
-            self.reach(*position);
+            self.reach(*position, *position);
         }
         topics.iter().for_each(|lost| self.removed.note(&lost.topic, position.sequence));
         self.bound();
@@ -105,12 +118,34 @@ impl Segments {
         self.bound();
     }
 
-    /// The log has come to a place; where that does not follow on the last one, nothing from before is certain.
-    fn reach(&mut self, place: Cursor) {
-        if place.at(0) != self.end.at(0) || place <= self.end {
-            self.restart(place.at(place.sequence.saturating_sub(1)));
+    /// The log has come to an event.
+    fn come_to(&mut self, place: Cursor) {
+        self.reach(place.at(place.sequence.saturating_sub(1)), place);
+    }
+
+    /// The log has come to a place, which follows on an earlier one; where it does not follow on all that was told, nothing
+    /// from before is certain. It does where an epoch begins of which no loss was told, for numbers go on over all of them.
+    fn reach(&mut self, first: Cursor, place: Cursor) {
+        let end = self.end;
+        if place.log != end.log || place.epoch < end.epoch || place.sequence <= end.sequence {
+            self.restart(first);
+        } else if place.epoch > end.epoch {
+            self.turns.push_back(Turn { last: end, first });
+            if self.turns.len() > TURNS
+                && let Some(oldest) = self.turns.pop_front()
+            {
+                self.forget_up_to(oldest.first);
+            }
         }
         self.end = place;
+    }
+
+    /// Whether a place is one that the log has told, and everything after it is here or noted as missing.
+    fn knows(&self, place: Cursor) -> bool {
+        let is_between = |turn: &Turn| turn.last < place && place < turn.first;
+        place.log == self.end.log
+            && (self.start..=self.end).contains(&place)
+            && !self.turns.iter().any(is_between)
     }
 
     fn push(&mut self, place: Cursor, event: Arc<Event>) {
@@ -132,14 +167,25 @@ impl Segments {
     /// Lets the oldest go where all is too much.
     fn bound(&mut self) {
         while self.bytes + self.removed.bytes() > self.max_bytes {
-            let oldest = self.segments.pop_front();
-            self.bytes -= oldest.as_ref().map_or(0, |oldest| oldest.bytes());
-            self.start = oldest.and_then(|oldest| oldest.end()).unwrap_or(self.end);
-            self.removed.forget(self.start.sequence);
+            let oldest = self.segments.front().and_then(|oldest| oldest.end());
+            self.forget_up_to(oldest.unwrap_or(self.end));
             if self.start == self.end && self.removed.bytes() > self.max_bytes {
                 self.restart(self.end);
             }
         }
+    }
+
+    /// Forgets all that is before a place, at which a segment ends or begins.
+    fn forget_up_to(&mut self, place: Cursor) {
+        while let Some(oldest) = self.segments.front()
+            && oldest.end() <= Some(place)
+        {
+            self.bytes -= oldest.bytes();
+            self.segments.pop_front();
+        }
+        self.start = place;
+        self.turns.retain(|turn| turn.last >= place);
+        self.removed.forget(place.sequence);
     }
 
     /// All that comes after one place and up to another, or the beginning of it; none unless every event there
@@ -150,9 +196,8 @@ impl Segments {
         after: Cursor,
         upto: Cursor,
     ) -> Option<Stretch> {
-        let is_here = self.start.at(0) == after.at(0) && self.start <= after && after <= self.end;
-        let is_known = self.end.at(0) == upto.at(0) && upto <= self.end;
-        if !is_here || !is_known || self.removed.lacks(wanted, after.sequence) {
+        let is_known = self.knows(after) && self.knows(upto);
+        if !is_known || self.removed.lacks(wanted, after.sequence) {
             return None;
         }
         let from = self.segments.partition_point(|one| one.end() <= Some(after));
@@ -167,8 +212,7 @@ impl Segments {
     /// What has changed of current values since a place; none unless all of it is here and it is not too much. What was
     /// removed is no matter where something newer of its topic is here.
     pub(super) fn changes(&self, wanted: &Wanted<'_>, since: Cursor) -> Option<Changes> {
-        let is_here = self.start.at(0) == since.at(0) && self.start <= since && since <= self.end;
-        if !is_here || self.end.at(0) != since.at(0) {
+        if !self.knows(since) {
             return None;
         }
         let from = self.segments.partition_point(|one| one.end() <= Some(since));

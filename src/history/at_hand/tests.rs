@@ -1,10 +1,16 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures_util::FutureExt;
 
 use super::*;
 use crate::model::{Code, Data, Pattern, Timestamp};
 
 /// A log that says of everything that it was asked.
-struct Asked(Cursor);
+struct Asked {
+    head: Cursor,
+    /// Whether it has told all, where it is asked that; then it has nothing itself.
+    told: Option<Arc<AtomicBool>>,
+}
 
 /// What it says.
 fn asked<T: Send + 'static>() -> BoxFuture<'static, Result<T, Problem>> {
@@ -16,8 +22,10 @@ impl History for Asked {
         Box::pin(ready(Err(AppendError::StorageFull)))
     }
 
-    fn read(&self, _: Read) -> BoxFuture<'_, Result<Page, Problem>> {
-        asked()
+    fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
+        let page =
+            Page { events: vec![], gap: None, next: read.upto.unwrap_or(self.head), done: true };
+        if self.told.is_some() { Box::pin(ready(Ok(page))) } else { asked() }
     }
 
     fn read_back(&self, _: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
@@ -29,7 +37,8 @@ impl History for Asked {
     }
 
     fn newest(&self, _: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
-        asked()
+        let page = NewestPage { events: vec![], gap: false, next: None };
+        if self.told.is_some() { Box::pin(ready(Ok(page))) } else { asked() }
     }
 
     fn topics(&self, _: ListTopics) -> BoxFuture<'_, Result<Vec<TopicSummary>, Problem>> {
@@ -53,7 +62,12 @@ impl History for Asked {
     }
 
     fn head(&self) -> Cursor {
-        self.0
+        self.head
+    }
+
+    fn has_told_all(&self) -> Option<BoxFuture<'_, bool>> {
+        let told = self.told.as_ref()?.load(Ordering::SeqCst);
+        Some(Box::pin(ready(told)))
     }
 
     fn trouble(&self) -> Option<String> {
@@ -128,7 +142,7 @@ fn the_log_is_asked_only_for_what_is_not_at_hand_and_each_thing_is_at_hand_befor
     let hand = Hand::new(at(0), 1 << 20);
     let wants = Topic::parse("a").unwrap();
     let feed = hand.before(Arc::new(Listener { hand: hand.clone(), wants: wants.clone() }));
-    let history = hand.over(Arc::new(Asked(at(0))));
+    let history = hand.over(Arc::new(Asked { head: at(0), told: None }));
     feed.committed(vec![event("a", 1)]);
     feed.committed(vec![event("a", 2)]);
     assert!(feed.skip(&Topic::parse("b").unwrap(), None));
@@ -147,4 +161,43 @@ fn the_log_is_asked_only_for_what_is_not_at_hand_and_each_thing_is_at_hand_befor
     let position = Cursor { epoch: 2, ..at(9) };
     feed.broken(Loss { since: at(4), position, topics: None });
     assert_eq!(found(&*history, "a", 2, 4), None);
+}
+
+/// The values of a set; none where the log was asked.
+fn values(history: &dyn History, text: &str) -> Option<usize> {
+    let patterns = Arc::new([Pattern::parse(text).unwrap()]);
+    let (max_events, max_bytes) = (100, usize::MAX);
+    let newest = Newest { patterns, after: None, since: None, max_events, max_bytes };
+    let page = history.newest(newest).now_or_never()?;
+    page.ok().map(|page| page.events.len())
+}
+
+#[test]
+fn what_a_view_is_of_is_not_passed_by_though_nobody_listens() {
+    let hand = Hand::new(at(0), 1 << 20);
+    let wants = Topic::parse("a").unwrap();
+    let feed = hand.before(Arc::new(Listener { hand: hand.clone(), wants }));
+    let history = hand.over(Arc::new(Asked { head: at(0), told: Some(Arc::default()) }));
+    let (of_view, other) = (Topic::parse("v.x").unwrap(), Topic::parse("w").unwrap());
+    assert!(feed.skip(&of_view, None), "nothing is at hand of it yet");
+    assert_eq!((values(&*history, "v.*"), values(&*history, "v.*")), (Some(0), Some(0)));
+    assert!(!feed.skip(&of_view, None) && !feed.skip(&of_view, Some(at(1))));
+    assert!(feed.skip(&other, Some(at(1))));
+}
+
+#[test]
+fn before_what_is_at_hand_is_told_the_log_has_said_that_all_is() {
+    let is_told = Arc::new(AtomicBool::new(false));
+    let hand = Hand::new(at(0), 1 << 20);
+    let wants = Topic::parse("a").unwrap();
+    let feed = hand.before(Arc::new(Listener { hand: hand.clone(), wants }));
+    let history = hand.over(Arc::new(Asked { head: at(0), told: Some(is_told.clone()) }));
+    feed.committed(vec![event("a", 1)]);
+    // It has none, and said so itself.
+    let asked = || (found(&*history, "a", 0, 1), values(&*history, "a"));
+    assert_eq!((asked(), asked()), ((Some(0), Some(0)), (Some(0), Some(0))));
+    feed.committed(vec![event("a", 2)]);
+    is_told.store(true, Ordering::SeqCst);
+    let asked = || (found(&*history, "a", 0, 2), values(&*history, "a"));
+    assert_eq!((asked(), asked()), ((Some(2), Some(1)), (Some(2), Some(1))));
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::{Newest, NewestPage, Removal};
+use super::super::{Loss, LostTopic, Newest, NewestPage, Removal};
 use super::wanted::Patterns;
 use crate::model::{Event, Pattern, Topic};
 
@@ -187,7 +187,32 @@ impl Views {
         }
         for event in events.iter().filter(|event| event.cursor.is_some()) {
             for view in self.views.iter_mut().filter(|view| view.hears(&event.topic)) {
-                view.put(event.clone());
+                // What was read from the log may be newer than what it has told.
+                if view.values.get(&event.topic).is_none_or(|it| sequence(it) < sequence(event)) {
+                    view.put(event.clone());
+                }
+            }
+        }
+        self.bound();
+    }
+
+    /// Whether a view is of a topic, and has to hear all of it.
+    pub(super) fn hear(&self, topic: &Topic) -> bool {
+        self.views.iter().any(|view| view.hears(topic))
+    }
+
+    /// Whether the view of some patterns is there and whole.
+    pub(super) fn have(&self, patterns: &Arc<[Pattern]>) -> bool {
+        let is_whole = |view: &View| matches!(view.state, State::Whole) && view.asked == *patterns;
+        self.views.iter().any(is_whole)
+    }
+
+    /// Hears that events were lost: of such topics up to a place, or of any.
+    pub(super) fn lose(&mut self, Loss { position, topics, .. }: &Loss) {
+        let Some(topics) = topics else { return self.clear() };
+        for LostTopic { topic, .. } in &**topics {
+            for view in self.views.iter_mut().filter(|view| view.hears(topic)) {
+                view.remove(topic, position.sequence);
             }
         }
         self.bound();

@@ -54,8 +54,6 @@ impl Follower {
             }
             if self.feed.skip(topic, None) {
                 self.flush(&mut due);
-                // Noted first: who finds the feed here reads what came before.
-                cursor.inspect(|cursor| self.recent.pass(topic, *cursor));
                 if self.feed.skip(topic, *cursor) {
                     self.pass_up_to(*cursor);
                     continue;
@@ -117,8 +115,6 @@ impl Follower {
         if !due.events.is_empty() {
             self.flush(due);
         }
-        // For who reads what this node has at hand it is missing, like what nobody wanted.
-        self.recent.pass(&lost.topic, position);
         due.add_loss(lost, self.at);
         self.at = position;
     }
@@ -128,7 +124,6 @@ impl Follower {
         let Due { events, lost, since } = mem::take(due);
         if !events.is_empty() {
             note_lag(&events);
-            self.recent.add(&events);
             self.feed.committed(events);
             self.server.saw(self.at);
         }
@@ -143,7 +138,6 @@ impl Follower {
     pub(super) fn tell_kept_no_longer(&self, removed: Vec<Removal>) {
         if !removed.is_empty() {
             LOG.removals.add(removed.len() as u64);
-            self.recent.remove(&removed);
             self.feed.removed(&removed);
         }
     }

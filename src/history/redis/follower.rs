@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use super::super::clock_steps::{Step, span};
 use super::super::{Feed, Loss, Removal};
+use super::assurance::{Assurance, Told};
 use super::away::away;
 use super::ear::Ear;
 use super::entry::{self, Announcement, Mention, Removals, Standing};
@@ -26,7 +27,6 @@ use super::log_state::LogState;
 use super::losses::ToldLosses;
 use super::pace::Pace;
 use super::reads::{IndexEntry, Losses, Reads};
-use super::recent::Recent;
 use crate::metrics::LOG;
 use crate::model::Cursor;
 
@@ -58,7 +58,7 @@ const PAGE_BYTES: RangeInclusive<usize> = 64 * 1024..=256 * 1024;
 pub(super) struct Follower {
     pub(super) server: Arc<Server>,
     pub(super) feed: Arc<dyn Feed>,
-    pub(super) recent: Arc<Recent>,
+    assurance: Arc<Assurance>,
     /// All up to here has been told.
     pub(super) at: Cursor,
     breach: u64,
@@ -107,7 +107,7 @@ impl Follower {
     pub(super) fn new(
         server: Arc<Server>,
         feed: Arc<dyn Feed>,
-        recent: Arc<Recent>,
+        assurance: Arc<Assurance>,
         state: &LogState,
         deaf: Arc<Notify>,
     ) -> Self {
@@ -118,7 +118,7 @@ impl Follower {
         Self {
             server,
             feed,
-            recent,
+            assurance,
             at,
             breach,
             step,
@@ -221,7 +221,14 @@ impl Follower {
         }
         self.deliver(&mentions).await?;
         self.tell_kept_no_longer(removed);
+        self.note_told();
         Some(())
+    }
+
+    /// Says how far all is told: each event, what was removed of them, and what was lost.
+    fn note_told(&self) {
+        let Self { at, breach, removals, .. } = *self;
+        self.assurance.note(Told { at, breach, removals });
     }
 
     /// Takes what a message tells of removals; whether the newest event of a topic is among them, or none where some were
@@ -258,6 +265,7 @@ impl Follower {
         self.seen = (state.head.sequence, state.removals);
         if self.server.nodes.without(entry::TELLS_REMOVALS).is_some() {
             self.learn_removals(&link).await?;
+            self.note_told();
         }
         if is_late { None } else { Some(()) }
     }
@@ -302,9 +310,8 @@ impl Follower {
         if resolved.is_lost || state.breach != self.breach {
             warn!(since = %self.at, "events were lost with Redis");
             self.feed.broken(Loss { since: self.at, position, topics: None });
-        }
-        if position != self.at {
-            self.recent.restart(position);
+            // Whoever has a place before it may have missed what was lost, also one that is told only now.
+            self.feed.removed(&[Removal::of_any(state.breach)]);
         }
         self.at = position;
         self.breach = state.breach;
@@ -320,6 +327,7 @@ impl Follower {
             head = state.head.sequence;
             if state.head.at(0) != self.at.at(0) || head < self.at.sequence + PAGE as u64 {
                 self.learn_removals(&link).await?;
+                self.note_told();
                 let (upto, took) = (self.at.sequence, begin.elapsed());
                 info!(since = since.sequence, upto, ?took, "caught up with the log");
                 return Some(());

@@ -4,6 +4,7 @@
 //! channel and delivers in the order of the log. All of it runs on a thread of its own, whose tasks
 //! publish, follow, probe, sweep and keep the connections. `docs/cluster.md` says it from the outside.
 
+mod assurance;
 mod away;
 mod back;
 mod connection;
@@ -27,7 +28,6 @@ mod probe;
 mod publisher;
 mod reader;
 mod reads;
-mod recent;
 mod scripts;
 mod log_state;
 mod survey;
@@ -44,6 +44,7 @@ use tokio::runtime;
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
+use self::assurance::{Assurance, Told};
 pub use self::away::Away;
 pub use self::connection::Connection;
 use self::ear::Ear;
@@ -57,7 +58,6 @@ pub use self::nodes::Nodes;
 use self::probe::Probe;
 use self::publisher::{Publisher, Queue};
 use self::reader::Reader;
-use self::recent::Recent;
 use self::sweeper::Sweeper;
 pub use self::turn::Turn;
 use super::{
@@ -90,8 +90,7 @@ pub enum JoinError {
 /// A log that is joined and not yet followed.
 pub struct Joined {
     server: Arc<Server>,
-    recent_bytes: usize,
-    head: Cursor,
+    state: LogState,
     start: oneshot::Sender<Start>,
     thread: JoinHandle<()>,
 }
@@ -99,7 +98,7 @@ pub struct Joined {
 /// What the thread of the log is told when all is wired.
 struct Start {
     feed: Arc<dyn Feed>,
-    recent: Arc<Recent>,
+    assurance: Arc<Assurance>,
     queue: Arc<Queue>,
     due: Arc<Notify>,
     config: config::History,
@@ -111,6 +110,7 @@ pub struct RedisHistory {
     server: Arc<Server>,
     queue: Arc<Queue>,
     reader: Reader,
+    assurance: Arc<Assurance>,
     ends: Ends,
     due: Arc<Notify>,
     redis_bytes: u64,
@@ -132,14 +132,14 @@ impl Joined {
                 Err(error) => error!(%error, "the thread of Redis could not be started"),
             }
         })?;
-        let head = joined_in.recv().map_err(|_| JoinError::Away("the thread has ended".into()))?;
-        let head = head.map_err(JoinError::Away)?;
-        Ok(Self { server, recent_bytes: redis.recent_bytes, head, start, thread })
+        let state = joined_in.recv().map_err(|_| JoinError::Away("the thread has ended".into()))?;
+        let state = state.map_err(JoinError::Away)?;
+        Ok(Self { server, state, start, thread })
     }
 
     /// The place after which new events will be heard.
     pub fn head(&self) -> Cursor {
-        self.head
+        self.state.head
     }
 
     /// Starts to publish, and to tell `feed`.
@@ -149,27 +149,29 @@ impl Joined {
         rules: Rules,
         feed: Arc<dyn Feed>,
     ) -> RedisHistory {
-        let Self { server, recent_bytes, head, start, thread } = self;
-        let recent = Arc::new(Recent::new(head, recent_bytes));
+        let Self { server, state, start, thread } = self;
+        let told = Told { at: state.head, breach: state.breach, removals: state.removals };
+        let assurance = Arc::new(Assurance::new(server.clone(), told));
         let queue = Arc::new(Queue::new(config.pending_bytes));
         let due = Arc::new(Notify::new());
         let (linger, redis_bytes) = (config.bound_linger, config.redis_bytes as u64);
         let config = config.clone();
-        let reader = Reader { server: server.clone(), recent: recent.clone() };
-        let told = Start { feed, recent, queue: queue.clone(), due: due.clone(), config, rules };
-        if start.send(told).is_err() {
+        let reader = Reader { server: server.clone() };
+        let (at_work, queued, sweeps) = (assurance.clone(), queue.clone(), due.clone());
+        let wired = Start { feed, assurance: at_work, queue: queued, due: sweeps, config, rules };
+        if start.send(wired).is_err() {
             error!("the thread of Redis has ended");
         }
         let thread = Mutex::new(Some(thread));
         let ends = Ends::new(server.clone(), linger);
-        RedisHistory { server, queue, reader, ends, due, redis_bytes, thread }
+        RedisHistory { server, queue, reader, assurance, ends, due, redis_bytes, thread }
     }
 }
 
 /// The work of the thread: hears the log, says where it stands, and goes on until it is stopped.
 async fn work(
     server: Arc<Server>,
-    joined: mpsc::Sender<Result<Cursor, String>>,
+    joined: mpsc::Sender<Result<LogState, String>>,
     start: oneshot::Receiver<Start>,
 ) {
     tokio::spawn(server.clone().keep());
@@ -183,11 +185,12 @@ async fn work(
         }
     };
     info!(node = %server.node, "the log in Redis is joined");
-    _ = joined.send(Ok(state.head));
-    let Ok(Start { feed, recent, queue, due, config, rules }) = start.await else { return };
+    _ = joined.send(Ok(state.clone()));
+    let Ok(Start { feed, assurance, queue, due, config, rules }) = start.await else { return };
     let deaf = Arc::new(Notify::new());
     let probe = Probe { server: server.clone(), deaf: deaf.clone() };
-    let follower = Follower::new(server.clone(), feed, recent, &state, deaf);
+    tokio::spawn(assurance.clone().run());
+    let follower = Follower::new(server.clone(), feed, assurance, &state, deaf);
     tokio::spawn(follower.run(ear));
     tokio::spawn(probe.run());
     tokio::spawn(Sweeper::new(server.clone(), rules.clone(), config.clone()).run(due));
@@ -299,6 +302,10 @@ impl History for RedisHistory {
 
     fn head(&self) -> Cursor {
         self.server.head()
+    }
+
+    fn has_told_all(&self) -> Option<BoxFuture<'_, bool>> {
+        Some(Box::pin(self.assurance.is_given()))
     }
 
     fn trouble(&self) -> Option<String> {

@@ -13,9 +13,7 @@ use super::entry;
 use super::link::{Link, Server};
 use super::log_state::LogState;
 use super::reads::{Found, IndexEntry, LOSSES_OF_A_PAGE, LOSSES_OF_VALUES, Reads};
-use super::recent::Recent;
 use super::survey::Survey;
-use crate::metrics::LOG;
 use crate::model::{Code, Event, Pattern, Problem, Topic};
 
 /// How many topics are read from their own streams.
@@ -36,7 +34,6 @@ const BEHIND: &str = "the log is behind what this node has seen";
 /// Reads the log of one server.
 pub(super) struct Reader {
     pub(super) server: Arc<Server>,
-    pub(super) recent: Arc<Recent>,
 }
 
 /// What a page found, and the place up to which it is whole.
@@ -79,11 +76,6 @@ impl Reader {
     /// Kept events, oldest first.
     pub(super) async fn page(&self, read: Read) -> Result<Page, Problem> {
         self.with(async |mut reads| {
-            let recent = self.recent(&read, &mut reads).await?;
-            LOG.read(recent.is_some());
-            if let Some(page) = recent {
-                return Ok(Ok(page));
-            }
             let Some(state) = reads.state().await? else { return Ok(Err(never())) };
             // Redis has come back with less, and no node has told it of that yet: what was lost shows
             // in a moment, and nothing would until then.
@@ -113,18 +105,6 @@ impl Reader {
             }))
         })
         .await
-    }
-
-    /// A page of what this node has at hand, where Redis says that nothing was removed of it.
-    async fn recent(&self, read: &Read, reads: &mut Reads<'_>) -> RedisResult<Option<Page>> {
-        let (Some(after), Some(upto)) = (read.after, read.upto) else { return Ok(None) };
-        let Some((events, next)) = self.recent.between(read, after, upto) else { return Ok(None) };
-        let (state, lost) = removed(reads, &read.patterns, after.sequence).await?;
-        let is_whole = state.is_some_and(|state| {
-            state.head.at(0) == upto.at(0) && state.head >= upto && !state.resolve(after).is_lost
-        });
-        let page = Page { gap: None, done: next >= upto, next, events };
-        Ok((is_whole && lost.is_none()).then_some(page))
     }
 
     /// Where what has happened since a time begins. Times rise along each stretch between steps back of the

@@ -178,7 +178,8 @@ fn what_was_passed_by_or_lost_is_missing_for_who_wants_it_and_for_nobody_else() 
 
 #[test]
 fn where_the_log_does_not_go_on_as_it_was_nothing_from_before_is_certain() {
-    for next in [at(2), later(900)] {
+    let elsewhere = Cursor::parse("zzzzzzzz-1-900").unwrap();
+    for next in [at(2), later(2), elsewhere] {
         let mut segments = Segments::new(at(0), usize::MAX);
         segments.add(&[event("a", 1), event("a", 2)]);
         segments.add(&[event_at("a", next)]);
@@ -187,8 +188,55 @@ fn where_the_log_does_not_go_on_as_it_was_nothing_from_before_is_certain() {
         let found = page(&segments, &["a"], before, next, 9).unwrap();
         assert_eq!(numbers(&found), [next.sequence]);
         // And a place of before is none of those that are known here.
-        assert!(next.epoch == 1 || page(&segments, &["a"], at(2), next, 9).is_none());
+        assert!(next == at(2) || page(&segments, &["a"], at(2), next, 9).is_none());
     }
+}
+
+#[test]
+fn an_epoch_that_lost_nothing_goes_on_from_places_of_the_last_one_that_were_told_and_from_no_other()
+{
+    let mut segments = Segments::new(at(0), usize::MAX);
+    segments.add(&[event("a", 1), event("b", 2)]);
+    segments.add(&[event_at("a", later(901)), event_at("b", later(902))]);
+    for (after, upto, found) in [
+        (at(0), later(902), Some(vec![1, 2, 901, 902])),
+        (at(2), later(901), Some(vec![901])),
+        (at(1), at(2), Some(vec![2])),
+        (later(900), later(902), Some(vec![901, 902])),
+        (later(901), later(902), Some(vec![902])),
+        (at(3), later(902), None),
+        (at(901), later(902), None),
+        (later(2), later(902), None),
+        (later(899), later(902), None),
+        (at(0), at(3), None),
+    ] {
+        let found_here = page(&segments, &[">"], after, upto, 9);
+        assert_eq!(found_here.map(|page| numbers(&page)), found, "{after} to {upto}");
+    }
+    // A page ends at a place of the epoch in which it does.
+    let first = page(&segments, &[">"], at(0), later(902), 2).unwrap();
+    assert_eq!((first.next, first.done), (at(2), false));
+    assert_eq!(changed(&segments, ">", at(1), 9), Some(vec![901, 902]));
+    assert_eq!(changed(&segments, ">", at(3), 9), None);
+    // What is lost in the next one is told, and stands at its place.
+    let lost = LostTopic { topic: topic("a"), is_superseded: false };
+    let third = Cursor { epoch: 3, ..at(2_000) };
+    let topics = Some(Arc::from([lost]));
+    segments.lose(&Loss { since: later(902), position: third, topics });
+    assert!(page(&segments, &["b"], at(0), third, 9).is_some());
+    assert!(page(&segments, &["b"], third.at(1_999), third, 9).is_none());
+    assert!(page(&segments, &["a"], later(902), third, 9).is_none());
+}
+
+#[test]
+fn of_very_many_epochs_the_oldest_are_forgotten() {
+    let mut segments = Segments::new(at(0), usize::MAX);
+    let place = |n: u64| Cursor { epoch: n, ..at(10 * n) };
+    let last = TURNS as u64 + 3;
+    (2..=last).for_each(|n| segments.add(&[event_at("a", place(n))]));
+    let count = |after| Some(page(&segments, &["a"], after, place(last), 1_000)?.events.len());
+    assert_eq!((count(at(0)), count(place(2))), (None, None));
+    assert_eq!(count(place(3)), Some(TURNS));
 }
 
 #[test]
