@@ -299,6 +299,72 @@ async fn a_herd_that_returns_at_once_has_everything_once_and_in_order_also_over_
     run.finish(publishers, clients).await;
 }
 
+/// How many pages of the history were read, from what is at hand and by asking the log.
+async fn pages(broker: &Process) -> [u64; 2] {
+    let text = reqwest::get(broker.url("/metrics")).await.expect("an answer").text().await;
+    let text = text.expect("a text");
+    ["at_hand", "asked"].map(|source| {
+        let name = format!("fanfare_history_pages_total{{source=\"{source}\"}} ");
+        let number = text.lines().find_map(|line| line.strip_prefix(&*name));
+        number.expect("it is counted").parse().expect("a number")
+    })
+}
+
+/// What comes after a place until it is live: how many events, and whether there is a gap.
+async fn resumed(broker: &Process, pattern: &str, since: Cursor) -> (usize, bool) {
+    let url = format!("ws://{}/v1/ws?topic={pattern}&since={since}", broker.address);
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("a WebSocket");
+    let (mut count, mut is_gap) = (0, false);
+    loop {
+        let next = timeout(Duration::from_secs(20), socket.next()).await.expect("a frame in time");
+        let Message::Text(text) = next.expect("a frame").expect("a frame") else { continue };
+        let frame: Value = serde_json::from_str(&text).expect("JSON");
+        match frame["op"].as_str().expect("an op") {
+            "event" => count += 1,
+            "gap" => is_gap = true,
+            "live" => return (count, is_gap),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_kill_9_what_was_there_before_comes_to_hand_but_for_what_was_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut broker = Process::durable(directory.path(), 0, &[]);
+    let http = reqwest::Client::new();
+    let mut since = Vec::new();
+    for _ in 0..3 {
+        let events: Vec<_> =
+            (0..300).map(|n| json!({ "topic": format!("t.{}", n % 3), "data": n })).collect();
+        let request = http.post(broker.url("/v1/events")).json(&json!({ "events": events }));
+        let receipt: Value =
+            request.send().await.expect("an answer").json().await.expect("a receipt");
+        since.push(cursor(&receipt["events"][0]["id"]));
+    }
+    let forgotten = http.delete(broker.url("/v1/topics/t.2/events")).send().await;
+    assert!(forgotten.expect("an answer").status().is_success());
+    broker.signal("-KILL");
+    broker.wait();
+    let broker = Process::durable(directory.path(), 0, &[]);
+    let is_at_hand = async || {
+        let [at_hand, asked] = pages(&broker).await;
+        assert_eq!(resumed(&broker, "t.0", since[1]).await, (199, false));
+        let [at_hand_now, asked_now] = pages(&broker).await;
+        at_hand_now > at_hand && asked_now == asked
+    };
+    support::eventually("it is at hand", is_at_hand).await;
+    let [at_hand, asked] = pages(&broker).await;
+    assert_eq!(resumed(&broker, "t.1", since[2]).await, (100, false));
+    assert_eq!(resumed(&broker, "t.0&topic=t.1", since[1]).await, (399, false));
+    let [at_hand_now, asked_now] = pages(&broker).await;
+    assert_eq!((at_hand_now - at_hand, asked_now - asked), (3, 0));
+    for pattern in ["t.2", "t.*"] {
+        let (count, is_gap) = resumed(&broker, pattern, since[1]).await;
+        assert!(is_gap && count == if pattern == "t.2" { 0 } else { 399 }, "{pattern}: {count}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_come_and_go_at_full_speed_find_no_hole_at_the_seam() {
     let resumes = parameter("FANFARE_SEAM_RESUMES", 300);

@@ -156,7 +156,9 @@ fn sqlite_at_hand(config: &Config, clock: Clock, feed: Arc<dyn Feed>) -> Arc<dyn
     let opened =
         Opened::open(&config.history, config.rules.clone(), clock).expect("the history opens");
     let hand = Hand::new(opened.head(), config.history.at_hand_bytes);
-    hand.over(Arc::new(opened.start(hand.before(feed)).expect("the history starts")))
+    let history = opened.start(hand.before(feed)).expect("the history starts");
+    hand.fill(|upto, max_bytes, take| history.read_earlier(upto, max_bytes, take));
+    hand.over(Arc::new(history))
 }
 
 fn open(backend: Backend, change: impl FnOnce(&mut Config)) -> Log {

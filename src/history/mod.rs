@@ -8,6 +8,7 @@
 mod asked;
 mod at_hand;
 mod clock_steps;
+mod earlier;
 mod endings;
 mod holders;
 mod keys;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::asked::{Asked, digest};
 pub use self::at_hand::Hand;
+pub use self::earlier::{Earlier, TakeEarlier};
 use self::keys::LEAST_KEY_WINDOW;
 pub use self::keys::{IdempotencyKey, Series};
 pub use self::stock::{Kept, Stock};

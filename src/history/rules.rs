@@ -42,6 +42,11 @@ impl InMemory {
         Self { rules: vec![(Pattern::everything(), true)], own: true }
     }
 
+    /// Whether no topic is.
+    pub(in crate::history) fn is_nothing(&self) -> bool {
+        !self.own && self.rules.iter().all(|(_, in_memory)| !in_memory)
+    }
+
     /// Reads what was written.
     pub(in crate::history) fn parse(text: &str) -> Option<Self> {
         let mut said = Self { rules: Vec::new(), own: false };

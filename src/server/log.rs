@@ -43,6 +43,7 @@ impl Log {
             let router = Arc::new(router.traced_by(traces.clone()));
             let hand = Hand::new(opened.head(), config.history.at_hand_bytes);
             let history = opened.start(hand.before(router.clone()))?;
+            hand.fill(|upto, max_bytes, take| history.read_earlier(upto, max_bytes, take));
             return Ok(Self { history: hand.over(Arc::new(history)), router, relay: None });
         }
         let start = MemoryHistory::new_start();

@@ -330,6 +330,54 @@ async fn whatever_happens_at_one_node_is_so_at_another_once_it_is_answered() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_there_before_a_start_is_at_hand_as_it_is_kept() {
+    for seed in 0..6 {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut config = Config::default();
+        config.history.path = directory.path().join("data");
+        let mut rule = config.rules.default.clone();
+        (rule.pattern, rule.max_events) = (Pattern::parse("a.*").unwrap(), 3);
+        config.rules.listed.push(rule.clone());
+        if seed == 5 {
+            (rule.pattern, rule.storage) = (Pattern::parse("c").unwrap(), Storage::Memory);
+            config.rules.listed.push(rule);
+        }
+        let (mut choices, mut places) = (Choices(seed), Vec::new());
+        for _ in 0..6 {
+            let feed = Arc::new(RecordingFeed::default());
+            let history = sqlite_at_hand(&config, Clock::default(), feed);
+            places.push(history.head());
+            for n in 0..25 {
+                let name = ["a.x", "a.y", "a.z", "b", "c"][choices.below(5) as usize];
+                match choices.below(20) {
+                    0 => _ = history.forget(topic(name)).await.unwrap(),
+                    _ => {
+                        let events = vec![event(name, n), event("a.x", n)];
+                        let receipt = history.append(Append { events, key: None }).await.unwrap();
+                        places.extend(receipt.events.iter().filter_map(|event| event.cursor));
+                    }
+                }
+                // A place that was never one, too.
+                let from = places[choices.below(places.len() as u64) as usize];
+                let from = from.at(from.sequence + choices.below(9) / 8);
+                let texts = [">", "a.*", "a.x", "b", "c"][choices.below(5) as usize];
+                let said = async |upto| {
+                    let (patterns, max_events, max_bytes) =
+                        (patterns(&[texts]), 10_000, usize::MAX);
+                    let read = Read { patterns, after: Some(from), upto, max_events, max_bytes };
+                    let page = history.read(read).await.unwrap();
+                    (data(&page.events), page.gap.is_some(), page.next, page.done)
+                };
+                // What the disk removed by itself is told a moment later.
+                let is_same = async || said(Some(history.head())).await == said(None).await;
+                support::eventually(&format!("{texts} after {from} is the same"), is_same).await;
+            }
+            history.stop();
+        }
+    }
+}
+
 /// The second node has at hand what is kept.
 async fn has_at_hand(heard: &RecordingFeed, log: &Log) {
     let kept = data(&log.page(&[">"], None).await.events);

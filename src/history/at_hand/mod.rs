@@ -16,6 +16,8 @@
 //!   it is sent to the log.
 //! - Where the log says that it lost something, or where what it tells does not follow on what it told, nothing from
 //!   before is at hand any more. An epoch that begins without such a word has lost nothing.
+//! - What was there before a start comes later, from the log, with all that is missing of it: what is removed meanwhile is noted, and
+//!   it is taken only where nothing that was told since was let go.
 //! - A log that is told elsewhere, too, is asked first whether it has told here all that it has committed, removed and lost by
 //!   then: one answer is for all who ask at that moment. Where it does not say so, it is read.
 //! - It holds no more than `history.at_hand_bytes`: events as [`Event::cost`] counts them, and a flat charge for all
@@ -42,7 +44,8 @@ use self::views::{Answer, Views};
 use self::wanted::Wanted;
 use super::{
     Append, AppendError, BackPage, Departure, Ending, Feed, History, ListTopics, Loss, Moment,
-    Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, Stock, TopicSummary,
+    Newest, NewestPage, Page, Read, ReadBack, Receipt, Removal, Since, Stock, TakeEarlier,
+    TopicSummary,
 };
 use crate::metrics::LOG;
 use crate::model::{Cursor, Event, Pattern, Problem, Topic};
@@ -76,6 +79,16 @@ impl Hand {
     /// How many of so many bytes are for what events become on the wire, which is kept where it is encoded.
     pub fn forms_bytes(max_bytes: usize) -> usize {
         max_bytes / 4
+    }
+
+    /// Has what a log had before it told anything here read, while it is told already: `read` is given the place at which the log
+    /// was opened, how many bytes of it are worth having, and who takes it.
+    pub fn fill(self: &Arc<Self>, read: impl FnOnce(Cursor, usize, TakeEarlier)) {
+        let (upto, max_bytes) = lock(&self.segments).await_earlier();
+        let hand = self.clone();
+        if max_bytes > 0 {
+            read(upto, max_bytes, Box::new(move |earlier| lock(&hand.segments).precede(earlier)));
+        }
     }
 
     /// The feed that a log is to tell, which tells `feed` in turn.

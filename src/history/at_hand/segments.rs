@@ -3,10 +3,11 @@
 //! Pure state. Who wants much walks along the segments, who names few topics follows each of them; both get the same.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::{Loss, Newest, NewestPage, Page, Removal};
+use super::super::{Earlier, Loss, Newest, NewestPage, Page, Removal};
 use super::removed::Removed;
 use super::segment::{EVENTS, Segment};
 use super::wanted::Wanted;
@@ -41,6 +42,8 @@ pub(super) struct Segments {
     /// What the segments take.
     bytes: usize,
     removed: Removed,
+    /// What was there before the start may still come, so that what is removed of it is noted.
+    awaits_earlier: bool,
 }
 
 /// The end of an epoch and the beginning of the next one, with nothing lost: no place in between is one that the log
@@ -69,7 +72,8 @@ impl Segments {
     /// Nothing yet, of a log that stands at `start`; later at most so many bytes.
     pub(super) fn new(start: Cursor, max_bytes: usize) -> Self {
         let (segments, turns, removed) = (VecDeque::new(), VecDeque::new(), Removed::default());
-        Self { max_bytes, start, end: start, turns, segments, bytes: 0, removed }
+        let (end, awaits_earlier) = (start, false);
+        Self { max_bytes, start, end, turns, segments, bytes: 0, removed, awaits_earlier }
     }
 
     /// Forgets everything, and goes on after `start`.
@@ -111,11 +115,39 @@ impl Segments {
         for Removal { topic, upto, .. } in removals {
             match topic {
                 None => self.removed.note_any(*upto),
-                Some(topic) if *upto > self.start.sequence => self.removed.note(topic, *upto),
+                Some(topic) if self.awaits_earlier || *upto > self.start.sequence => {
+                    self.removed.note(topic, *upto);
+                }
                 Some(_) => {}
             }
         }
         self.bound();
+    }
+
+    /// From here on what was there before the start may come; up to which place, and how many bytes of it at most.
+    pub(super) fn await_earlier(&mut self) -> (Cursor, usize) {
+        self.awaits_earlier = true;
+        (self.start, self.max_bytes)
+    }
+
+    /// Takes what was there before the start, unless some of what came since is gone already.
+    pub(super) fn precede(&mut self, earlier: Option<Earlier>) {
+        let is_awaited = mem::take(&mut self.awaits_earlier);
+        let earlier = earlier.filter(|earlier| is_awaited && earlier.upto == self.start);
+        let Some(Earlier { after, upto, events, missing }) = earlier else {
+            return self.removed.forget(self.start.sequence);
+        };
+        let mut before = Self::new(after, self.max_bytes);
+        before.add(&events);
+        if before.end != upto {
+            before.turns.push_back(Turn { last: before.end, first: upto });
+        }
+        before.turns.append(&mut self.turns);
+        before.segments.append(&mut self.segments);
+        (self.turns, self.segments) = (before.turns, before.segments);
+        self.bytes += before.bytes;
+        self.start = before.start;
+        self.remove(&missing);
     }
 
     /// The log has come to an event.

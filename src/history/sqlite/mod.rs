@@ -10,6 +10,7 @@ pub mod backup;
 mod checkpoints;
 mod convert;
 mod disk;
+mod earlier;
 mod epochs;
 mod failure;
 mod group_commit;
@@ -42,7 +43,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{error, warn};
 
 use self::failure::Trouble;
 use self::group_commit::{Admission, Shared};
@@ -54,7 +55,7 @@ use self::queue::{Forget, Withdrawn};
 use super::memory::log::Log;
 use super::{
     Append, AppendError, BackPage, Departure, Ending, History, Kept, ListTopics, Moment, Newest,
-    NewestPage, Page, Read, ReadBack, Receipt, Since, Stock, TopicSummary,
+    NewestPage, Page, Read, ReadBack, Receipt, Since, Stock, TakeEarlier, TopicSummary,
 };
 use crate::clock::within;
 use crate::model::{Code, Cursor, Problem, Topic};
@@ -68,6 +69,19 @@ pub struct SqliteHistory {
     commit_timeout: Duration,
     disk_bytes: u64,
     writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SqliteHistory {
+    /// Has the newest read that is on the disk from before `upto`, where the log was opened at, of about so many bytes.
+    pub fn read_earlier(&self, upto: Cursor, max_bytes: usize, take: TakeEarlier) {
+        self.joined.readers.begin(move |reader| {
+            let earlier = reader.and_then(|reader| reader.earlier(upto, max_bytes));
+            take(earlier.unwrap_or_else(|error| {
+                warn!(%error, "what is kept is not at hand: it could not be read");
+                None
+            }));
+        });
+    }
 }
 
 // A table: each word of the trait, and who does it here. Each history has its own.

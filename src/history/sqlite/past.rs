@@ -63,6 +63,16 @@ impl Memories {
     }
 }
 
+impl Past {
+    /// Of what came after this number it is known by topic what is missing: nothing of it was in memory, or is proven to be
+    /// lost.
+    pub(super) fn known_after(&self) -> u64 {
+        let in_memory = self.memories.0.iter().filter(|memory| !memory.rules.is_nothing());
+        let lost = self.epochs.all().iter().map(|epoch| epoch.lost);
+        in_memory.map(|memory| memory.upto).chain(lost).max().unwrap_or(0)
+    }
+}
+
 /// What a log knows of its past.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Past {
@@ -215,6 +225,20 @@ mod tests {
         }
         assert_eq!(memories.lost(&patterns("a"), 150), Some(300));
         assert_eq!(memories.0.len(), 2);
+    }
+
+    #[test]
+    fn what_was_in_memory_or_is_proven_to_be_lost_is_not_known_by_topic() {
+        let mut past = Past::none();
+        past.memories.begin(InMemory::parse("").unwrap(), 0);
+        past.memories.begin(InMemory::parse("").unwrap(), 100);
+        assert_eq!(past.known_after(), 0);
+        past.epochs.begin(200, 110, Some(120));
+        assert_eq!(past.known_after(), 120);
+        past.memories.begin(rules("a"), 200);
+        assert_eq!(past.known_after(), 120, "what is in memory now is not lost yet");
+        past.memories.begin(InMemory::parse("").unwrap(), 300);
+        assert_eq!(past.known_after(), 300);
     }
 
     #[test]

@@ -64,9 +64,7 @@ impl Readers {
         read: impl FnOnce(&Reader) -> RowResult<T> + Send + 'static,
     ) -> Result<T, Problem> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |reader| _ = reply.send(reader.and_then(read)));
-        lock(&self.pool.jobs).waiting.push_back(job);
-        self.pool.ready.notify_one();
+        self.begin(move |reader| _ = reply.send(reader.and_then(read)));
         match answer.await {
             Ok(Ok(found)) => Ok(found),
             Ok(Err(problem)) => {
@@ -76,6 +74,12 @@ impl Readers {
             }
             Err(_) => Err(Problem::new(Code::Unavailable, "the history is closed")),
         }
+    }
+
+    /// Has something read, and does not wait for it.
+    pub(super) fn begin(&self, read: impl FnOnce(RowResult<&Reader>) + Send + 'static) {
+        lock(&self.pool.jobs).waiting.push_back(Box::new(read));
+        self.pool.ready.notify_one();
     }
 
     /// Where the database is.

@@ -229,6 +229,53 @@ fn an_epoch_that_lost_nothing_goes_on_from_places_of_the_last_one_that_were_told
 }
 
 #[test]
+fn what_was_there_before_comes_later_with_what_was_removed_of_it_meanwhile() {
+    let earlier = || {
+        let events = ["a", "b", "c", "a"].into_iter().zip(11..).map(|(name, n)| event(name, n));
+        let missing = vec![removal(Some("d"), 12)];
+        Some(Earlier { after: at(10), upto: later(100), events: events.collect(), missing })
+    };
+    let mut segments = Segments::new(later(100), usize::MAX);
+    segments.await_earlier();
+    segments.add(&[event_at("a", later(101))]);
+    segments.remove(&[removal(Some("b"), 12)]);
+    assert!(page(&segments, &["a"], at(11), later(101), 9).is_none());
+    segments.precede(earlier());
+    for (text, after, found) in [
+        ("a", at(10), Some(vec![11, 14, 101])),
+        ("a", at(14), Some(vec![101])),
+        ("c", later(100), Some(vec![])),
+        ("b", at(11), None),
+        ("b", at(12), Some(vec![])),
+        ("d", at(11), None),
+        (">", at(12), Some(vec![13, 14, 101])),
+        ("a", at(9), None),
+        ("a", at(15), None),
+        ("a", later(99), None),
+    ] {
+        let found_here = page(&segments, &[text], after, later(101), 9);
+        assert_eq!(found_here.map(|page| numbers(&page)), found, "{text} after {after}");
+    }
+    // Nothing comes twice, nor where it was not waited for or does not fit any more.
+    segments.precede(earlier());
+    assert_eq!(page(&segments, &["a"], at(10), later(101), 9).unwrap().events.len(), 3);
+    for at_first in [&[][..], &[event_at("a", later(50))]] {
+        let mut segments = Segments::new(later(100), usize::MAX);
+        if !at_first.is_empty() {
+            segments.await_earlier();
+        }
+        segments.add(at_first);
+        segments.precede(earlier());
+        assert!(page(&segments, &["a"], at(11), segments.end, 9).is_none());
+    }
+    let mut small = Segments::new(later(100), 2 * event("a", 1).cost());
+    small.await_earlier();
+    small.precede(earlier());
+    assert!(small.bytes <= small.max_bytes && small.bytes > 0);
+    assert!(page(&small, &["c"], at(11), later(100), 9).is_none());
+}
+
+#[test]
 fn of_very_many_epochs_the_oldest_are_forgotten() {
     let mut segments = Segments::new(at(0), usize::MAX);
     let place = |n: u64| Cursor { epoch: n, ..at(10 * n) };
