@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
+use support::tls::Issuer;
 use support::{API_KEY, TestServer, eventually, expect_status, token};
 
 /// Runs the bench against a broker, for a moment.
@@ -16,7 +17,9 @@ fn command(server: &TestServer, arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.args(["bench", "--json", "--url", &server.url(""), "--warmup", "100ms"]);
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", server.addr);
+    command.args(["bench", "--json", "--url", &url, "--warmup", "100ms"]);
     if !arguments.contains(&"--duration") {
         command.args(["--duration", "400ms"]);
     }
@@ -25,11 +28,21 @@ fn command(server: &TestServer, arguments: &[&str]) -> Command {
 }
 
 async fn bench(server: &TestServer, arguments: &[&str]) -> (Output, Value) {
-    let mut command = command(server, arguments);
+    finished(command(server, arguments)).await
+}
+
+/// What a bench says at its end.
+async fn finished(mut command: Command) -> (Output, Value) {
     let output = tokio::task::spawn_blocking(move || command.output().expect("the bench runs"));
     let output = output.await.expect("no panic");
     let report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
     (output, report)
+}
+
+/// The same of one that trusts a certificate.
+async fn finished_trusting(mut command: Command, issuer: &Issuer) -> (Output, Value) {
+    command.env("SSL_CERT_FILE", issuer.chain());
+    finished(command).await
 }
 
 /// Runs a bench that must lose nothing, and returns its report.
@@ -112,6 +125,47 @@ async fn every_transport_and_every_way_to_publish_delivers_all() {
             assert!(report["publish"]["latency"]["p99"].as_f64() > Some(0.0));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_tls_all_is_measured_as_without() {
+    let issuer = Issuer::new();
+    let server = TestServer::with(|config| config.server.certificate = Some(issuer.certificate()));
+    for arguments in [
+        &["--protocol", "ws", "--publish", "ws"][..],
+        &["--protocol", "sse", "--storm", "connect", "--storm-rate", "50"],
+        &["--protocol", "ws", "--slow", "0.5", "--slow-pace", "100", "--resumed"],
+        &["--herd", "snapshot", "-t", "30"],
+    ] {
+        let command = command(&server, &[&["-s", "4"], arguments].concat());
+        let (output, report) = finished_trusting(command, &issuer).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        let is_herd = report["delivery"].is_null();
+        assert!(is_herd || number(&report, "delivery", "delivered") > 0, "{report}");
+    }
+    let (output, _) = bench(&server, &["-s", "2"]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("certificate"), "who is not known is not trusted: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connects_are_told_by_whether_they_resumed_a_session() {
+    let issuer = Issuer::new();
+    let server = TestServer::with(|config| config.server.certificate = Some(issuer.certificate()));
+    for (is_resumed, arguments) in [(true, &["--resumed"][..]), (false, &[])] {
+        let arguments = [&["--connects", "-s", "30"], arguments].concat();
+        let (output, report) = finished_trusting(command(&server, &arguments), &issuer).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!((&report["connects"], &report["connecting"]["count"]), (&30.into(), &30.into()));
+        assert_eq!(report["resumed"], if is_resumed { 30 } else { 0 });
+    }
+    let plain = TestServer::open();
+    let (output, _) = bench(&plain, &["--connects", "-s", "3"]).await;
+    assert!(output.status.success());
+    let (output, _) = bench(&plain, &["--connects", "-s", "3", "--resumed"]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("resumed no session"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

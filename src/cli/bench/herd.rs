@@ -6,13 +6,11 @@
 mod demand;
 mod report;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use flate2::{Decompress, FlushDecompress};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 
@@ -24,7 +22,9 @@ use super::native::Native;
 use super::payload::Payload;
 use super::process::Server;
 use super::response;
-use super::socket::{self, Sources};
+use super::socket::{self, Sources, ask};
+use super::stream::Stream;
+use super::target::Target;
 
 /// Events that are published together.
 const BATCH: usize = 500;
@@ -79,7 +79,7 @@ impl Herd {
         });
         let requests = requests.collect();
         let (together, memory_before) = (Rc::new(Barrier::new(self.clients + 1)), server.memory());
-        let tasks = self.set_out(native.target.address, requests, &together);
+        let tasks = self.set_out(&native.target, requests, &together);
         together.wait().await;
         let (begun, here) = (Instant::now(), Server::this());
         let (cpu, own) = (server.cpu(), here.cpu());
@@ -112,20 +112,20 @@ impl Herd {
     /// Has all connect, and ask once they may.
     fn set_out(
         self,
-        address: SocketAddr,
+        target: &Target,
         requests: Vec<Vec<u8>>,
         together: &Rc<Barrier>,
     ) -> Vec<JoinHandle<Result<Haul, String>>> {
-        let sources = Sources::new(self.sources, address);
+        let (sources, target) =
+            (Sources::new(self.sources, target.address), Rc::new(target.clone()));
         let client = |(number, request): (usize, Vec<u8>)| {
-            let together = together.clone();
+            let (together, target) = (together.clone(), target.clone());
             tokio::task::spawn_local(async move {
-                let stream = sources.connect(address, number).await;
+                let stream = target.connect(sources, number).await;
                 // All are there; then what this takes begins to be measured; then all ask.
                 together.wait().await;
                 together.wait().await;
-                let stream = stream.map_err(|error| format!("can't connect: {error}"))?;
-                come_back(stream, &request, self.is_compressed).await
+                come_back(stream?, &request, self.is_compressed).await
             })
         };
         requests.into_iter().enumerate().map(client).collect()
@@ -133,7 +133,7 @@ impl Herd {
 
     /// Publishes so many events, to one topic after the other.
     async fn publish(&self, native: &Native, prefix: &str, events: usize) -> Result<(), String> {
-        let mut stream = connect(native).await?;
+        let mut stream = native.target.connect(Sources::SYSTEM, 0).await?;
         let payload = Payload::new(self.payload);
         let numbers: Vec<_> = (0..events).collect();
         for batch in numbers.chunks(BATCH) {
@@ -172,18 +172,13 @@ impl Herd {
     }
 }
 
-async fn connect(native: &Native) -> Result<TcpStream, String> {
-    let address = native.target.address;
-    let stream = Sources::SYSTEM.connect(address, 0).await;
-    stream.map_err(|error| format!("can't connect to {address}: {error}"))
-}
-
 /// The place that the server has come to.
 async fn cursor(native: &Native) -> Result<String, String> {
     let mut request = Vec::new();
     native.ask(&mut request, "GET", "/v1/cursor", &native.key);
     request.extend_from_slice(b"\r\n");
-    let answer = ask(&mut connect(native).await?, &request).await?;
+    let mut stream = native.target.connect(Sources::SYSTEM, 0).await?;
+    let answer = ask(&mut stream, &request).await?;
     let body = response::response(&answer)?.map_or(&[][..], |response| response.body);
     let body: serde_json::Value = serde_json::from_slice(body)
         .map_err(|_| format!("no cursor: {}", String::from_utf8_lossy(&answer)))?;
@@ -191,22 +186,9 @@ async fn cursor(native: &Native) -> Result<String, String> {
     Ok(cursor.to_owned())
 }
 
-/// Sends a request, and waits for the whole answer.
-async fn ask(stream: &mut TcpStream, request: &[u8]) -> Result<Vec<u8>, String> {
-    let lost = |error: std::io::Error| format!("the connection broke: {error}");
-    stream.write_all(request).await.map_err(lost)?;
-    let mut received = Vec::new();
-    while response::response(&received)?.is_none() {
-        if stream.read_buf(&mut received).await.map_err(lost)? == 0 {
-            return Err("the server hung up".into());
-        }
-    }
-    Ok(received)
-}
-
 /// Asks, and reads until all that was asked for has come.
 async fn come_back(
-    mut stream: TcpStream,
+    mut stream: Stream,
     request: &[u8],
     is_compressed: bool,
 ) -> Result<Haul, String> {

@@ -6,6 +6,7 @@
 
 mod audience;
 mod clock;
+mod connects;
 mod dialect;
 mod fleet;
 mod frames;
@@ -24,6 +25,7 @@ mod schedule;
 mod search;
 mod socket;
 mod storm;
+mod stream;
 mod subscriber;
 mod target;
 mod work;
@@ -41,9 +43,10 @@ pub use self::process::{Cpu, Server};
 pub use self::report::{
     DeliveryReport, Percentiles, PublishReport, Report, ServerReport, SlowReport, Step, StormReport,
 };
-pub use self::target::Target;
+pub use self::target::{Secured, Sessions, Target};
 pub use self::work::{Bench, Watch};
 
+use self::connects::Connects;
 use self::herd::Herd;
 use self::measure::Running;
 pub(super) use self::options::Args;
@@ -55,6 +58,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let url = args.url.clone().base()?;
     let key = remote::credential(args.key.clone(), "FANFARE_API_KEY")?;
     let token = remote::credential(args.token.clone(), "FANFARE_TOKEN")?.or_else(|| key.clone());
+    if let Some(of) = args.connects()? {
+        return connects(of, &args, &url);
+    }
     if let Some(of) = args.herd()? {
         return herd(of, &args, &url, [key, token]);
     }
@@ -67,7 +73,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let bar = progress();
     let shown = bar.clone();
     let report = measure(async {
-        let target = Target::of(&url).await?;
+        let target = Target::of(&url, args.sessions()).await?;
         let (protocol, publish) = (load.protocol, load.publish);
         let bench = Bench {
             publish_to: target.clone(),
@@ -107,10 +113,25 @@ fn herd(
 ) -> Result<(), Failure> {
     let carried = args.carried()?;
     let report = measure(async {
-        let target = Target::of(url).await?;
+        let target = Target::of(url, args.sessions()).await?;
         let (protocol, publish) = (Protocol::Json, Publish::Batch);
         let native = Native { target, token, key, protocol, publish, carried };
         herd.run(&native, &Server::new(args.pids.clone()), &prefix()).await
+    });
+    let report = report.map_err(Failure::Failed)?;
+    if args.json {
+        print(serde_json::to_string_pretty(&report).map_err(Failure::failed)?)?;
+    } else {
+        print(&report)?;
+    }
+    report.fault().map_or(Ok(()), |fault| Err(Failure::Failed(fault)))
+}
+
+/// Has clients connect, and prints what became of that.
+fn connects(connects: Connects, args: &Args, url: &str) -> Result<(), Failure> {
+    let report = measure(async {
+        let target = Target::of(url, args.sessions()).await?;
+        connects.run(&target, &Server::new(args.pids.clone())).await
     });
     let report = report.map_err(Failure::Failed)?;
     if args.json {

@@ -7,8 +7,10 @@ use serde_json::Value;
 
 use super::super::Failure;
 use super::super::remote::UrlArgs;
+use super::connects::Connects;
 use super::herd::{Demand, Herd, HerdKind};
 use super::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
+use super::target::Sessions;
 use crate::config::{Size, Span};
 
 const EXAMPLES: &str = "\
@@ -24,9 +26,11 @@ Examples:
   fanfare bench --carry '{\"ttl_ms\":5000}'         values that end by themselves
   fanfare bench --storm connect --storm-rate 10000
   fanfare bench --herd resume -t 500 -s 300       300 clients at once that missed 1,000 events
+  fanfare bench --connects --resumed -s 2000 --url https://localhost --pid PID
 
 Measure a broker of your own: the events stay in its history, on topics beneath bench. With keys:
-FANFARE_API_KEY=... publishes, FANFARE_TOKEN=... (or the same key) subscribes.";
+FANFARE_API_KEY=... publishes, FANFARE_TOKEN=... (or the same key) subscribes. Over https every
+handshake is a full one without --resumed; SSL_CERT_FILE names a certificate that is to be trusted.";
 
 /// What `bench` takes.
 #[derive(Debug, clap::Args)]
@@ -117,6 +121,12 @@ pub struct Args {
     /// A herd asks for compressed messages
     #[arg(long, requires = "herd")]
     compressed: bool,
+    /// Measure clients instead that connect one behind the other, -s of them, ask one small thing and go
+    #[arg(long, conflicts_with_all = ["herd", "storm", "patterns", "protocol", "rate", "burst"])]
+    connects: bool,
+    /// Have connections resume sessions of TLS, where they can
+    #[arg(long)]
+    resumed: bool,
     /// The broker's process, to measure what it uses, its descendants included; may be repeated
     #[arg(long = "pid", value_name = "PID")]
     pub(super) pids: Vec<u32>,
@@ -210,6 +220,21 @@ impl Args {
         }
         let demand = Demand { kind, topics, by_name, sets, behind, is_half_granted };
         Ok(Some(Herd { demand, clients, is_compressed, payload, sources }))
+    }
+
+    /// The connects they describe, if they do.
+    pub(super) fn connects(&self) -> Result<Option<Connects>, Failure> {
+        let (count, sources) = (self.subscribers_per_topic, self.sources.into());
+        match (self.connects, count) {
+            (false, _) => Ok(None),
+            (true, 0) => Err(Failure::Usage("connects need a client at least".into())),
+            (true, _) => Ok(Some(Connects { count, sources, sessions: self.sessions() })),
+        }
+    }
+
+    /// What becomes of sessions of TLS.
+    pub(super) fn sessions(&self) -> Sessions {
+        if self.resumed { Sessions::Resumed } else { Sessions::Forgotten }
     }
 
     /// What each event carries, as members of an object.

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use hdrhistogram::Histogram;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 
 use super::clock::Clock;
 use super::dialect::{Answer, Dialect, Post};
@@ -20,6 +19,7 @@ use super::meter::histogram;
 use super::payload::Payload;
 use super::schedule::{Schedule, Slot};
 use super::socket::Sources;
+use super::stream::Stream;
 use super::target::Target;
 
 /// What all publishers count together.
@@ -85,7 +85,7 @@ pub struct Publishing {
 /// One connection that publishes.
 pub struct Publisher {
     publishing: Rc<Publishing>,
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     received: BytesMut,
     request: Vec<u8>,
     waiting: VecDeque<Slot>,
@@ -140,9 +140,7 @@ impl Publisher {
 
     async fn connect(&mut self) -> Result<(), String> {
         let Publishing { dialect, target, .. } = &*self.publishing;
-        let address = target.address;
-        let stream = Sources::SYSTEM.connect(address, 0).await;
-        let stream = stream.map_err(|error| format!("can't connect to {address}: {error}"))?;
+        let stream = target.connect(Sources::SYSTEM, 0).await?;
         self.received.clear();
         let greeting = dialect.greeting();
         self.stream = Some(stream);
@@ -187,13 +185,13 @@ impl Publisher {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
         self.used = Instant::now();
         match &mut self.stream {
-            Some(stream) => stream.write_all(bytes).await.map_err(|error| error.to_string()),
+            Some(stream) => stream.send(bytes).await.map_err(|error| error.to_string()),
             None => Err("the connection is lost".into()),
         }
     }
 
     /// Reads more. May be cancelled without loss.
-    async fn read(stream: &mut Option<TcpStream>, received: &mut BytesMut) -> Result<(), String> {
+    async fn read(stream: &mut Option<Stream>, received: &mut BytesMut) -> Result<(), String> {
         let Some(stream) = stream else { return Err("the connection is lost".into()) };
         match stream.read_buf(received).await {
             Ok(0) => Err("the server hung up on a publisher".into()),

@@ -267,7 +267,7 @@ fn whole(number: f64) -> HumanCount {
     HumanCount(number.round() as u64)
 }
 
-fn times(f: &mut fmt::Formatter<'_>, name: &str, times: &Percentiles) -> fmt::Result {
+pub(super) fn times(f: &mut fmt::Formatter<'_>, name: &str, times: &Percentiles) -> fmt::Result {
     if times.count == 0 {
         return Ok(());
     }

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::dialect::Transport;
 use super::response;
+use super::stream::Stream;
 
 /// Where connections come from.
 #[derive(Debug, Clone, Copy)]
@@ -49,13 +50,12 @@ impl Sources {
 /// Sends the request that opens a subscriber and waits until the server grants it. Leaves what came
 /// behind its answer in `received`.
 pub async fn open(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     request: &[u8],
     transport: Transport,
     received: &mut Vec<u8>,
 ) -> Result<response::Body, String> {
-    let lost = |error: io::Error| format!("the connection broke: {error}");
-    stream.write_all(request).await.map_err(lost)?;
+    stream.send(request).await.map_err(lost)?;
     let head = loop {
         if let Some(head) = response::head(received)? {
             break head;
@@ -72,6 +72,23 @@ pub async fn open(
     // The reason is usually there already; one that is not is not worth waiting for.
     let reason = String::from_utf8_lossy(&received[head.length..]);
     Err(format!("the server answered HTTP {} {}", head.status, reason.trim()))
+}
+
+/// Sends a request, and waits for the whole answer.
+pub async fn ask(stream: &mut Stream, request: &[u8]) -> Result<Vec<u8>, String> {
+    stream.send(request).await.map_err(lost)?;
+    let mut received = Vec::new();
+    while response::response(&received)?.is_none() {
+        if stream.read_buf(&mut received).await.map_err(lost)? == 0 {
+            return Err("the server hung up".into());
+        }
+    }
+    Ok(received)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn lost(error: io::Error) -> String {
+    format!("the connection broke: {error}")
 }
 
 #[cfg(test)]

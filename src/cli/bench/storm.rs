@@ -9,8 +9,7 @@ use std::thread::JoinHandle;
 use hdrhistogram::Histogram;
 use std::cell::RefCell;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 use tokio::task::LocalSet;
 
 use super::clock::Clock;
@@ -21,6 +20,7 @@ use super::meter::histogram;
 use super::report::{Percentiles, StormReport};
 use super::schedule::{Schedule, Timing};
 use super::socket::{self, Sources};
+use super::stream::Stream;
 use super::target::Target;
 use super::work::Bench;
 
@@ -177,16 +177,14 @@ impl Weather {
 
 /// One connection of a storm.
 struct Visit {
-    stream: TcpStream,
+    stream: Stream,
     transport: Transport,
     received: Vec<u8>,
 }
 
 impl Visit {
     async fn open(weather: &Weather, opening: &Opening, number: usize) -> Result<Self, String> {
-        let address = weather.target.address;
-        let stream = weather.sources.connect(address, number).await;
-        let stream = stream.map_err(|error| format!("can't connect to {address}: {error}"))?;
+        let stream = weather.target.connect(weather.sources, number).await?;
         let transport = opening.transport;
         let mut visit = Self { stream, transport, received: Vec::new() };
         let Self { stream, received, .. } = &mut visit;
@@ -201,7 +199,7 @@ impl Visit {
         let op = if self.transport == Transport::Binary { Op::Binary } else { Op::Text };
         let mut frame = Vec::new();
         frames::write(&mut frame, op, message);
-        self.stream.write_all(&frame).await.map_err(|error| error.to_string())
+        self.stream.send(&frame).await.map_err(|error| error.to_string())
     }
 
     /// Waits until so many subscriptions are live.

@@ -12,8 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
@@ -23,6 +22,7 @@ use super::frames::{self, Kind, Op};
 use super::meter::SharedMeter;
 use super::response::Unchunked;
 use super::socket::{self, Sources};
+use super::stream::Stream;
 use super::target::Target;
 
 /// What the subscribers of one thread share.
@@ -61,7 +61,7 @@ pub struct Subscriber {
 
 /// An open connection.
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     transport: Transport,
     unchunked: Unchunked,
     /// What came and is not a whole message yet.
@@ -94,12 +94,7 @@ impl Subscriber {
     async fn open(&self) -> Result<Connection, String> {
         let listening = &self.listening;
         let opening = listening.dialect.opening(&self.topics);
-        let address = listening.target.address;
-        let mut stream = listening
-            .sources
-            .connect(address, self.number)
-            .await
-            .map_err(|error| format!("can't connect to {address}: {error}"))?;
+        let mut stream = listening.target.connect(listening.sources, self.number).await?;
         let mut rest = Vec::new();
         let body =
             socket::open(&mut stream, &opening.request, opening.transport, &mut rest).await?;
@@ -257,6 +252,6 @@ impl Connection {
             return Ok(());
         }
         let bytes = std::mem::take(&mut self.outgoing);
-        self.stream.write_all(&bytes).await
+        self.stream.send(&bytes).await
     }
 }

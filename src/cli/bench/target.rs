@@ -1,7 +1,17 @@
-//! Where the measured server listens.
+//! Where the measured server listens, and how connections to it begin.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+use super::socket::Sources;
+use super::stream::Stream;
+use crate::trust;
 
 /// The address of a server, and how requests name it.
 #[derive(Debug, Clone)]
@@ -12,35 +22,87 @@ pub struct Target {
     pub authority: String,
     /// What the paths of requests begin with.
     pub path: String,
+    /// Whom TLS is spoken with, and how; nobody where it is not.
+    pub tls: Option<Secured>,
+}
+
+/// Whom TLS is spoken with, and how.
+#[derive(Debug, Clone)]
+pub struct Secured {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+/// What becomes of the sessions of TLS that a server offers to resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sessions {
+    /// They are forgotten: every handshake is a full one.
+    Forgotten,
+    /// They are resumed by the connections that follow.
+    Resumed,
 }
 
 impl Target {
-    /// Looks up a URL of the form `http://HOST[:PORT][/PATH]`.
-    pub async fn of(url: &str) -> Result<Self, String> {
-        let rest = url.strip_prefix("http://").ok_or("a bench speaks plain http alone, not TLS")?;
+    /// Looks up a URL of the form `http[s]://HOST[:PORT][/PATH]`.
+    pub async fn of(url: &str, sessions: Sessions) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let port = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return Err("a bench speaks http and https alone".into()),
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let named = match authority.rsplit_once(':') {
-            Some((_, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                authority.to_owned()
+        let (host, named) = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                (host, authority.to_owned())
             }
-            _ => format!("{authority}:80"),
+            _ => (authority, format!("{authority}:{port}")),
         };
         let mut found = tokio::net::lookup_host(&named)
             .await
             .map_err(|error| format!("{authority} can't be looked up: {error}"))?;
         let address = found.next().ok_or_else(|| format!("{authority} has no address"))?;
-        Ok(Self { address, authority: authority.to_owned(), path: path.to_owned() })
+        let tls = (scheme == "https").then(|| Secured::of(host, sessions)).transpose()?;
+        Ok(Self { address, authority: authority.to_owned(), path: path.to_owned(), tls })
     }
 
     /// A server at an address of its own.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, authority: address.to_string(), path: String::new() }
+        Self { address, authority: address.to_string(), path: String::new(), tls: None }
     }
 
     /// Writes the first lines of a request.
     pub fn request(&self, out: &mut Vec<u8>, method: &str, path: &str) {
         // Writing to a vector can't fail.
         _ = write!(out, "{method} {}{path} HTTP/1.1\r\nHost: {}\r\n", self.path, self.authority);
+    }
+
+    /// Connects from one of these sources, as the connection of this number, and shakes hands where TLS is spoken.
+    pub async fn connect(&self, sources: Sources, number: usize) -> Result<Stream, String> {
+        let connecting = async {
+            let stream = sources.connect(self.address, number).await?;
+            match &self.tls {
+                None => Ok(Stream::Plain(stream)),
+                Some(tls) => {
+                    let connector = TlsConnector::from(tls.config.clone());
+                    let stream = connector.connect(tls.name.clone(), stream).await?;
+                    io::Result::Ok(Stream::Tls(Box::new(stream)))
+                }
+            }
+        };
+        connecting.await.map_err(|error| format!("can't connect to {}: {error}", self.address))
+    }
+}
+
+impl Secured {
+    fn of(host: &str, sessions: Sessions) -> Result<Self, String> {
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+        let name = name.map_err(|error| format!("{host}: {error}"))?;
+        let mut config = trust::client_config().map_err(|error| error.to_string())?;
+        if sessions == Sessions::Forgotten {
+            config.resumption = Resumption::disabled();
+        }
+        Ok(Self { config: Arc::new(config), name })
     }
 }
 
@@ -49,13 +111,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_url_names_address_and_path() {
-        let target = Target::of("http://127.0.0.1:81/live").await.unwrap();
+    async fn a_url_names_address_and_path_and_whether_tls_is_spoken() {
+        let of = |url| Target::of(url, Sessions::Forgotten);
+        let target = of("http://127.0.0.1:81/live").await.unwrap();
         assert_eq!(target.address, SocketAddr::from(([127, 0, 0, 1], 81)));
+        assert!(target.tls.is_none());
         let mut head = Vec::new();
         target.request(&mut head, "GET", "/v1/ws");
         assert_eq!(head, b"GET /live/v1/ws HTTP/1.1\r\nHost: 127.0.0.1:81\r\n");
-        assert_eq!(Target::of("http://127.0.0.1").await.unwrap().address.port(), 80);
-        assert!(Target::of("https://127.0.0.1").await.is_err());
+        assert_eq!(of("http://127.0.0.1").await.unwrap().address.port(), 80);
+        let target = of("https://[::1]/live").await.unwrap();
+        assert_eq!((target.address.port(), &*target.path), (443, "/live"));
+        let name = ServerName::try_from("::1").unwrap();
+        assert_eq!(target.tls.unwrap().name, name);
+        assert!(of("ftp://127.0.0.1").await.is_err() && of("127.0.0.1").await.is_err());
     }
 }
