@@ -16,6 +16,7 @@ mod log;
 mod opening;
 mod reload;
 mod requests;
+mod resumption;
 mod routes;
 mod service;
 mod sockets;
@@ -207,7 +208,10 @@ impl Server {
             services.push(Box::pin(relay.run(broker.clone())));
         }
         let (permits, settings) = (Permits::default(), Arc::<Settings>::default());
-        let tls = |certificate| Tls::new(certificate, config.limits.handshake_timeout);
+        let tls = |certificate| {
+            let secret = config.server.resumption_secret.as_ref();
+            Tls::new(certificate, secret, config.limits.handshake_timeout, clock)
+        };
         let tls = config.server.certificate.as_ref().map(tls).transpose()?;
         let listener = listener::bind(config.server.listen)?;
         let address = listener.local_addr()?;

@@ -3,13 +3,16 @@
 mod support;
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use reqwest::Client;
 use serde_json::{Value, json};
 use support::eventually;
 use support::process::Process;
-use support::tls::Issuer;
+use support::tls::{Issuer, shake, trusting};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -19,6 +22,8 @@ const MARK: &str = "5ecretmark";
 
 const API_KEY: &str = "5ecretmark-api-key-of-the-shop";
 const SCOPED_KEY: &str = "5ecretmark-scoped-key-of-support";
+const RESUMPTION_SECRET: &str =
+    "server.tls_resumption_secret=5ecretmark-that-sessions-are-resumed-by";
 const JWT_SECRET: &str = "5ecretmark-secret-that-signs-every-token";
 
 fn configuration() -> String {
@@ -149,6 +154,35 @@ async fn no_credential_and_no_payload_is_written_anywhere() {
     }
 }
 
+#[tokio::test]
+async fn the_secret_that_sessions_of_tls_are_resumed_by_is_not_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let issuer = Issuer::new();
+    let set = |key: &str, file: PathBuf| format!("server.{key}={}", file.display());
+    let (chain, key) = (set("tls_certificate", issuer.chain()), set("tls_key", issuer.key()));
+    let sets = ["--set", &chain, "--set", &key, "--set", "log.filter=trace"];
+    let arguments = [&sets[..], &["--set", RESUMPTION_SECRET]].concat();
+    let mut broker = Process::durable(directory.path(), 0, &arguments);
+    let client = trusting(&issuer.certificate().key.cert[0]);
+    let ask = async || {
+        let stream = TcpStream::connect(&broker.address).await.expect("connected");
+        let mut stream = shake(stream, client.clone()).await.expect("a handshake");
+        let request = "GET /v1/settings HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    };
+    for _ in 0..2 {
+        let answer = ask().await;
+        assert!(answer.contains("tls_resumption_secret") && !answer.contains(MARK), "{answer}");
+    }
+    broker.signal("-TERM");
+    broker.wait();
+    let log = fs::read_to_string(directory.path().join("broker.log")).expect("a log");
+    assert!(log.contains("TRACE") && !log.contains(MARK), "{log}");
+}
+
 #[test]
 fn looking_at_a_configuration_shows_no_secret() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -167,6 +201,8 @@ fn looking_at_a_configuration_shows_no_secret() {
         (&["--set", "auth.jwt_secret=5ecretmark"], "fewer than 32 bytes"),
         (&["--set", "redis.url=5ecretmark"], "not a Redis URL"),
         (&["--set", &chain, "--set", &wrong_key], "does not hold a private key"),
+        (&["--set", "server.tls_resumption_secret=5ecretmark"], "fewer than 32 bytes"),
+        (&["--set", RESUMPTION_SECRET], "server.tls_certificate: is needed too"),
     ] {
         let mut arguments = vec!["check", "--config", file_name];
         arguments.extend(more);

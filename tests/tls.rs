@@ -4,11 +4,13 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use fanfare::config::{Sources, load};
+use fanfare::config::{Certificate, Config, ResumptionSecret, Sources, Storage, load};
 use futures_util::StreamExt;
 use futures_util::future::{join_all, poll_fn};
 use futures_util::stream::FuturesUnordered;
 use http::Method;
+use rustls::version::TLS12;
+use rustls::{ClientConfig, HandshakeKind};
 use serde_json::{Value, json};
 use support::http2::{Http2, whole};
 use support::raw::Raw;
@@ -99,6 +101,122 @@ async fn who_does_not_speak_tls_is_told_to() {
     let other = Issuer::new().certificate();
     let stream = TcpStream::connect(server.addr).await.expect("connected");
     shake(stream, trusting(&other.key.cert[0])).await.expect_err("another certificate");
+}
+
+/// A node that speaks TLS with a certificate, and a secret of such bytes.
+fn node(certificate: &Certificate, secret: Option<u8>) -> TestServer {
+    TestServer::with(|config| resume_by(config, certificate, secret))
+}
+
+/// The configuration of such a node, but for its TLS.
+fn typed() -> Config {
+    let mut config = Config::default();
+    config.rules.default.storage = Storage::Memory;
+    config
+}
+
+fn resume_by(config: &mut Config, certificate: &Certificate, secret: Option<u8>) {
+    config.server.certificate = Some(certificate.clone());
+    config.server.resumption_secret = secret.map(|byte| ResumptionSecret(vec![byte; 32]));
+}
+
+/// Asks something over a new connection, and says whether that resumed a session of TLS.
+async fn resumes(server: &TestServer, client: &ClientConfig) -> bool {
+    let stream = TcpStream::connect(server.addr).await.expect("connected");
+    let mut stream = shake(stream, client.clone()).await.expect("a handshake");
+    let request = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.expect("sent");
+    let mut answer = Vec::new();
+    let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+    read.expect("it ends in time").expect("it ends with a notice");
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+}
+
+#[tokio::test]
+async fn sessions_are_resumed_after_a_restart_and_by_all_nodes_with_the_secret() {
+    let certificate = Issuer::new().certificate();
+    let client = trusting(&certificate.key.cert[0]);
+    let one = node(&certificate, Some(1));
+    assert!(!resumes(&one, &client).await && resumes(&one, &client).await);
+    let other = node(&certificate, Some(1));
+    assert!(resumes(&other, &client).await && resumes(&one, &client).await);
+    one.stop();
+    assert!(resumes(&node(&certificate, Some(1)), &client).await);
+    // What another brought is as good as garbage, and costs a full handshake.
+    let stranger = node(&certificate, Some(2));
+    assert!(!resumes(&stranger, &client).await && resumes(&stranger, &client).await);
+    assert!(!resumes(&other, &client).await && resumes(&other, &client).await);
+}
+
+#[tokio::test]
+async fn without_a_secret_sessions_are_resumed_where_they_were_over_reloads_too() {
+    let issuer = Issuer::new();
+    let certificate = issuer.certificate();
+    let client = trusting(&certificate.key.cert[0]);
+    let server = node(&certificate, None);
+    assert!(!resumes(&server, &client).await && resumes(&server, &client).await);
+    let mut config = typed();
+    for (secret, expected) in [(None, true), (Some(1), false), (Some(1), true)] {
+        resume_by(&mut config, &certificate, secret);
+        server.reload.apply(&config).await.expect("it is in force");
+        assert_eq!(resumes(&server, &client).await, expected, "{secret:?}");
+    }
+    assert!(!resumes(&node(&certificate, None), &client).await);
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_seen_by_who_comes_back() {
+    let issuer = Issuer::new();
+    let first = issuer.certificate();
+    let client = trusting(&first.key.cert[0]);
+    let server = node(&first, Some(1));
+    assert!(!resumes(&server, &client).await && resumes(&server, &client).await);
+    issuer.issue("second");
+    let mut config = typed();
+    resume_by(&mut config, &issuer.certificate(), Some(1));
+    server.reload.apply(&config).await.expect("it is in force");
+    let stream = TcpStream::connect(server.addr).await.expect("connected");
+    shake(stream, client).await.expect_err("a certificate that it does not trust");
+}
+
+#[tokio::test]
+async fn no_session_of_tls_1_2_is_kept_by_its_client() {
+    let certificate = Issuer::new().certificate();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate.key.cert[0].clone()).expect("a certificate");
+    let provider = rustls::crypto::aws_lc_rs::default_provider().into();
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS12])
+        .expect("a version")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let (one, other) = (node(&certificate, Some(1)), node(&certificate, Some(1)));
+    assert!(!resumes(&one, &client).await && !resumes(&other, &client).await);
+}
+
+#[tokio::test]
+async fn a_client_may_change_its_keys_and_is_told_where_it_sends_garbage() {
+    let server = TestServer::encrypted(|_| {});
+    let stream = TcpStream::connect(server.addr).await.expect("connected");
+    let mut stream = shake(stream, server.tls.clone().expect("TLS")).await.expect("a handshake");
+    for _ in 0..3 {
+        stream.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
+        let request = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request).await.expect("sent");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"}") {
+            let read = timeout(PATIENCE, stream.read_buf(&mut answer)).await;
+            assert!(read.expect("in time").expect("an answer") > 0);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+    }
+    let (mut raw, _) = stream.into_inner();
+    raw.write_all(&[&[0x17, 3, 3, 0, 32][..], &[0; 32]].concat()).await.expect("sent");
+    let mut alert = Vec::new();
+    let read = timeout(PATIENCE, raw.read_to_end(&mut alert)).await;
+    read.expect("it ends in time").expect("it ends in order");
+    assert!(alert.starts_with(&[0x17, 3, 3]), "{alert:?}");
 }
 
 #[tokio::test]

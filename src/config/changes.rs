@@ -4,7 +4,7 @@ use super::schema::{API_KEY_KEYS, KEYS, Key, REDIS_SOURCE_KEYS, RULE_KEYS, WEBHO
 use super::{Loaded, Rule, Rules};
 
 /// Keys, and all keys of entries, whose change comes into force while the broker serves.
-const RELOADED: [&str; 14] = [
+const RELOADED: [&str; 15] = [
     "auth.api_keys",
     "auth.audience",
     "auth.cookie",
@@ -19,6 +19,7 @@ const RELOADED: [&str; 14] = [
     "server.allowed_origins",
     "server.tls_certificate",
     "server.tls_key",
+    "server.tls_resumption_secret",
 ];
 
 impl Loaded {

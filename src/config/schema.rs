@@ -62,6 +62,10 @@ sections! {
         tls_certificate: Option<PathBuf> = None;
         /// The private key of the certificate, as PEM, without a password.
         tls_key: Option<PathBuf> = None;
+        /// What all nodes share so that clients resume their TLS sessions on any of them, and after a restart: at
+        /// least 32 random bytes. Without it they resume where they were, until the broker restarts. Bytes that are
+        /// no text are written as `base64:` and their base64.
+        tls_resumption_secret: Option<Hidden> = None;
         /// Reverse proxies that stand before the broker, as addresses or networks such as
         /// `10.0.0.0/8`. What they say of a client (its address, and the scheme and host it asked for)
         /// is believed; what others say is not.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::certificate::Certificate;
+use super::resumption::ResumptionSecret;
 
 /// Where and how to serve.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct Server {
     pub allowed_origins: Vec<String>,
     /// What to serve TLS with; none to serve without.
     pub certificate: Option<Certificate>,
+    /// What nodes share to resume each other's sessions of TLS.
+    pub resumption_secret: Option<ResumptionSecret>,
     /// Reverse proxies whose word on a client is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// How they say it.

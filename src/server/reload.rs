@@ -45,8 +45,9 @@ impl Reload {
             return Err(ReloadError::Opens);
         }
         self.rules.keeps_like(&config.rules)?;
+        let secret = config.server.resumption_secret.as_ref();
         match (&self.tls, &config.server.certificate) {
-            (Some(tls), Some(certificate)) => tls.replace(certificate),
+            (Some(tls), Some(certificate)) => tls.replace(certificate, secret),
             (None, None) => {}
             _ => return Err(ReloadError::Tls),
         }

@@ -1,23 +1,25 @@
 //! TLS, with a certificate that may change while the broker serves.
 //!
 //! Each handshake asks for the certificate in force; those that are done go on with the one they
-//! saw. TLS 1.2 and 1.3, without anything older; HTTP/2 is offered before HTTP/1.1.
+//! saw. TLS 1.2 and 1.3, without anything older; HTTP/2 is offered before HTTP/1.1. Who comes back resumes its session
+//! of TLS 1.3 ([`Resumption`]), with keys that are agreed upon anew each time.
 
 use std::io;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{Error, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::opening::Opening;
-use crate::clock::within;
-use crate::config::Certificate;
+use super::resumption::Resumption;
+use crate::clock::{Clock, within};
+use crate::config::{Certificate, ResumptionSecret};
 use crate::panics::{read, write};
 
 /// How HTTP/2 is called in a handshake (RFC 9113, section 3.2).
@@ -31,6 +33,7 @@ const HTTP1: &[u8] = b"http/1.1";
 pub(super) struct Tls {
     acceptor: TlsAcceptor,
     in_force: Arc<InForce>,
+    resumption: Arc<Resumption>,
     handshake_timeout: Duration,
 }
 
@@ -48,19 +51,25 @@ impl Tls {
     /// TLS with a certificate, whose handshakes may take so long.
     pub(super) fn new(
         certificate: &Certificate,
+        secret: Option<&ResumptionSecret>,
         handshake_timeout: Duration,
-    ) -> Result<Self, rustls::Error> {
+        clock: Clock,
+    ) -> Result<Self, Error> {
         let in_force = Arc::new(InForce(RwLock::new(certificate.key.clone())));
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_cert_resolver(in_force.clone());
         config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
-        Ok(Self { acceptor: Arc::new(config).into(), in_force, handshake_timeout })
+        let resumption = Resumption::new(certificate, secret, clock);
+        let resumption = Arc::new(resumption.map_err(|_| Error::FailedToGetRandomBytes)?);
+        config.ticketer = resumption.clone();
+        Ok(Self { acceptor: Arc::new(config).into(), in_force, resumption, handshake_timeout })
     }
 
     /// Shows another certificate from the next handshake on.
-    pub(super) fn replace(&self, certificate: &Certificate) {
+    pub(super) fn replace(&self, certificate: &Certificate, secret: Option<&ResumptionSecret>) {
+        self.resumption.replace(certificate, secret);
         let mut in_force = write(&self.in_force.0);
         *in_force = certificate.key.clone();
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::super::certificate::{self, Certificate};
+use super::super::resumption::ResumptionSecret;
 use super::super::server::Server;
 use super::super::value::Span;
 use super::super::{Config, origin, schema};
@@ -27,6 +28,7 @@ pub(super) fn server(typed: &schema::Server, complaints: &mut Complaints) -> Ser
         internal_listen: typed.internal_listen,
         allowed_origins: origins(&typed.allowed_origins, complaints),
         certificate: certificate(typed, complaints),
+        resumption_secret: resumption_secret(typed, complaints),
         trusted_proxies: proxies(&typed.trusted_proxies, complaints),
         proxy_headers: typed.proxy_headers,
         workers: match typed.workers {
@@ -77,6 +79,22 @@ fn certificate(typed: &schema::Server, complaints: &mut Complaints) -> Option<Ce
             Ok(certificate) => return Some(certificate),
             Err((key, message)) => complaints.add(key, message),
         },
+    }
+    None
+}
+
+fn resumption_secret(
+    typed: &schema::Server,
+    complaints: &mut Complaints,
+) -> Option<ResumptionSecret> {
+    let secret = typed.tls_resumption_secret.as_ref()?;
+    match ResumptionSecret::parse(secret) {
+        Err(message) => complaints.add("server.tls_resumption_secret", message),
+        Ok(_) if typed.tls_certificate.is_none() => {
+            let message = "is needed too: sessions of TLS are resumed where it is spoken";
+            complaints.add("server.tls_certificate", message);
+        }
+        Ok(secret) => return Some(secret),
     }
     None
 }

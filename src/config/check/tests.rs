@@ -251,6 +251,14 @@ fn values_out_of_bounds_name_their_key_and_bounds() {
         ("server.trusted_proxies=proxy.example", r#""proxy.example" is neither"#),
         ("server.internal_listen=0.0.0.0:1", "server.internal_listen: 0.0.0.0:1 is reachable"),
         ("server.tls_key=key.pem", "server.tls_certificate: is needed too"),
+        (
+            "server.tls_resumption_secret=a secret of at least thirty-two bytes",
+            "server.tls_certificate: is needed too",
+        ),
+        (
+            "server.tls_resumption_secret=hunter2",
+            "server.tls_resumption_secret: has fewer than 32 bytes",
+        ),
         (r#"topics=[{match="a..b"}]"#, "topics[0].match: not a pattern: the segment at byte 2"),
         ("topics=[{presence=true}]", "topics[0].match: is missing"),
     ] {

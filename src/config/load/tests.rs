@@ -48,7 +48,9 @@ fn other_value(key: &Key<Typed>) -> &'static str {
         "traces.headers" => "x-team: a",
         "traces.topics" => "true",
         "auth.api_keys" => "sixteen-bytes-key-1,sixteen-bytes-key-2",
-        "auth.jwt_secret" => "a secret of at least thirty-two bytes",
+        "auth.jwt_secret" | "server.tls_resumption_secret" => {
+            "a secret of at least thirty-two bytes"
+        }
         "auth.jwt_public_key" => PUBLIC_KEY,
         "auth.issuer" | "auth.audience" => "someone",
         "auth.jwks_url" => "https://issuer.example/keys",
