@@ -4,6 +4,8 @@
 //! saw. TLS 1.2 and 1.3, without anything older; HTTP/2 is offered before HTTP/1.1. Who comes back resumes its session
 //! of TLS 1.3 ([`Resumption`]), with keys that are agreed upon anew each time.
 
+mod encrypted;
+
 use std::io;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -13,9 +15,8 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, ServerConfig};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
+use self::encrypted::EncryptedTcp;
 use super::opening::Opening;
 use super::resumption::Resumption;
 use crate::clock::{Clock, within};
@@ -31,7 +32,7 @@ const HTTP1: &[u8] = b"http/1.1";
 /// The TLS of one listener, shared by all its threads.
 #[derive(Clone)]
 pub(super) struct Tls {
-    acceptor: TlsAcceptor,
+    config: Arc<ServerConfig>,
     in_force: Arc<InForce>,
     resumption: Arc<Resumption>,
     handshake_timeout: Duration,
@@ -64,7 +65,7 @@ impl Tls {
         let resumption = Resumption::new(certificate, secret, clock);
         let resumption = Arc::new(resumption.map_err(|_| Error::FailedToGetRandomBytes)?);
         config.ticketer = resumption.clone();
-        Ok(Self { acceptor: Arc::new(config).into(), in_force, resumption, handshake_timeout })
+        Ok(Self { config: Arc::new(config), in_force, resumption, handshake_timeout })
     }
 
     /// Shows another certificate from the next handshake on.
@@ -78,10 +79,10 @@ impl Tls {
     pub(super) async fn accept(
         &self,
         io: TcpStream,
-    ) -> io::Result<Result<TlsStream<TcpStream>, TcpStream>> {
+    ) -> io::Result<Result<EncryptedTcp, TcpStream>> {
         let accepting = async {
             match Opening::look(&io).await {
-                Opening::Tls => self.acceptor.accept(io).await.map(Ok),
+                Opening::Tls => EncryptedTcp::accept(io, self.config.clone()).await.map(Ok),
                 Opening::Http1 | Opening::Http2 => Ok(Err(io)),
             }
         };
@@ -90,6 +91,6 @@ impl Tls {
 }
 
 /// Whether HTTP/2 was agreed upon.
-pub(super) fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
-    stream.get_ref().1.alpn_protocol() == Some(HTTP2)
+pub(super) fn is_http2(stream: &EncryptedTcp) -> bool {
+    stream.protocol() == Some(HTTP2)
 }

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 use super::outgoing::Sink;
 use super::socket::Stream;
@@ -30,9 +29,6 @@ impl Stream for SharedTcp {
         Some(self.0.clone())
     }
 }
-
-/// Who writes to TLS has to hold its state, so only the connection itself does.
-impl Stream for TlsStream<TcpStream> {}
 
 impl Sink for TcpStream {
     fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
