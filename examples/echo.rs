@@ -43,14 +43,16 @@ struct Echo {
 }
 
 impl Listener for Echo {
-    fn said(&mut self, message: Said) -> LocalBoxFuture<'static, ()> {
-        let frame = match message {
-            Said::Text(text) => message_frame(text, OpCode::Text),
-            Said::Binary(bytes) => message_frame(bytes, OpCode::Binary),
-        };
-        let smaller = self.deflate.and_then(|deflate| deflate.shrink(&frame));
-        if self.outgoing.push(smaller.unwrap_or(frame)).is_err() {
-            self.end(Close::SlowConsumer);
+    fn said(&mut self, messages: Vec<Said>) -> LocalBoxFuture<'static, ()> {
+        for message in messages {
+            let frame = match message {
+                Said::Text(text) => message_frame(text, OpCode::Text),
+                Said::Binary(bytes) => message_frame(bytes, OpCode::Binary),
+            };
+            let smaller = self.deflate.and_then(|deflate| deflate.shrink(&frame));
+            if self.outgoing.push(smaller.unwrap_or(frame)).is_err() {
+                self.end(Close::SlowConsumer);
+            }
         }
         Box::pin(ready(()))
     }

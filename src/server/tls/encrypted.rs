@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix_web::rt::net::TcpStream;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncryptError, ReadTraffic, UnbufferedStatus, WriteTraffic,
+};
 use rustls::{Error, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -115,12 +117,8 @@ impl EncryptedTcp {
                         done = Some(Ok(()));
                     }
                 }
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let record = record.map_err(invalid)?;
-                        discard += record.discard;
-                        self.plain.extend_from_slice(record.payload);
-                    }
+                Ok(ConnectionState::ReadTraffic(traffic)) => {
+                    discard += read(traffic, &mut self.plain)?;
                 }
                 Ok(ConnectionState::EncodeTlsData(mut encode)) => {
                     append(&mut self.unsent, 0, |room| {
@@ -130,20 +128,9 @@ impl EncryptedTcp {
                 // It leaves before anything that comes behind it.
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 Ok(ConnectionState::PeerClosed) => self.is_ended = true,
-                Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                    done = Some(match then {
-                        _ if failed.is_some() => Ok(()),
-                        Then::Nothing => Ok(()),
-                        Then::Say(bytes) => {
-                            let guess = bytes.len() + RECORD_OVERHEAD;
-                            append(&mut self.unsent, guess, |room| {
-                                traffic.encrypt(bytes, room).map_err(room_to_encrypt)
-                            })
-                        }
-                        Then::Close => append(&mut self.unsent, 0, |room| {
-                            traffic.queue_close_notify(room).map_err(room_to_encrypt)
-                        }),
-                    });
+                Ok(ConnectionState::WriteTraffic(traffic)) => {
+                    let then = if failed.is_some() { Then::Nothing } else { then };
+                    done = Some(say(traffic, then, &mut self.unsent));
                 }
                 Ok(ConnectionState::BlockedHandshake) => done = Some(Ok(())),
                 Ok(_) => {
@@ -161,13 +148,8 @@ impl EncryptedTcp {
         if self.unread.is_empty() {
             self.unread = Vec::new();
         }
-        match failed {
-            Some(error) => {
-                self.is_broken = true;
-                Err(invalid(error))
-            }
-            None => done,
-        }
+        self.is_broken = failed.is_some();
+        failed.map_or(done, |error| Err(invalid(error)))
     }
 
     /// Reads more of what is encrypted.
@@ -293,6 +275,37 @@ impl AsyncWrite for EncryptedTcp {
         }
         ready!(stream.poll_unsent(cx))?;
         Pin::new(&mut stream.io).poll_shutdown(cx)
+    }
+}
+
+/// Adds what the client said to `plain`; how much of what came is done with.
+fn read(
+    mut traffic: ReadTraffic<'_, '_, ServerConnectionData>,
+    plain: &mut Vec<u8>,
+) -> io::Result<usize> {
+    let mut discard = 0;
+    while let Some(record) = traffic.next_record() {
+        let record = record.map_err(invalid)?;
+        discard += record.discard;
+        plain.extend_from_slice(record.payload);
+    }
+    Ok(discard)
+}
+
+/// Adds what is to be said to what is to be sent.
+fn say(
+    mut traffic: WriteTraffic<'_, ServerConnectionData>,
+    then: Then<'_>,
+    unsent: &mut Vec<u8>,
+) -> io::Result<()> {
+    match then {
+        Then::Nothing => Ok(()),
+        Then::Say(bytes) => append(unsent, bytes.len() + RECORD_OVERHEAD, |room| {
+            traffic.encrypt(bytes, room).map_err(room_to_encrypt)
+        }),
+        Then::Close => {
+            append(unsent, 0, |room| traffic.queue_close_notify(room).map_err(room_to_encrypt))
+        }
     }
 }
 

@@ -194,7 +194,7 @@ impl Seen {
 fn messages(count: usize, text: &str) -> BytesMut {
     let mut says = BytesMut::new();
     for _ in 0..count {
-        Parser::write_message(&mut says, text.to_owned(), OpCode::Text, true, true);
+        Parser::write_message(&mut says, text, OpCode::Text, true, true);
     }
     says
 }
