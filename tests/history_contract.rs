@@ -9,6 +9,7 @@ mod removals;
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -23,6 +24,8 @@ use fanfare::history::{
     Page, Read, ReadBack, Receipt, Removal, Since,
 };
 use fanfare::model::{Code, Cursor, Data, Event, NewEvent, Pattern, Timestamp, Topic};
+use futures_util::future::maybe_done;
+use futures_util::poll;
 
 use self::bound::*;
 use self::envelope::*;
@@ -369,6 +372,25 @@ async fn one_sequence_numbers_all_topics(backend: Backend) {
         ["a", "b", "a"]
     );
     assert!(!receipt.repeated);
+}
+
+async fn what_is_appended_has_its_place_behind_what_was_polled_before(backend: Backend) {
+    let log = open(backend, |_| {});
+    let mut appends: Vec<_> = (0..20)
+        .map(|n| log.history.append(Append { events: vec![event("a", n)], key: None }))
+        .map(maybe_done)
+        .collect();
+    for append in &mut appends {
+        _ = poll!(append);
+    }
+    // Whichever is waited for first.
+    for append in appends.iter_mut().rev() {
+        append.await;
+    }
+    let receipts = appends.iter_mut().map(|append| Pin::new(append).take_output());
+    let places = receipts.map(|receipt| sequences(&receipt.expect("done").expect("stored"))[0]);
+    let places: Vec<_> = places.collect();
+    assert!(places.is_sorted_by(|before, after| before < after), "{places:?}");
 }
 
 async fn what_was_stored_is_read_byte_for_byte(backend: Backend) {
@@ -1072,6 +1094,7 @@ macro_rules! contracts {
 
 contracts! {
     one_sequence_numbers_all_topics
+    what_is_appended_has_its_place_behind_what_was_polled_before
     what_was_stored_is_read_byte_for_byte
     the_feed_hears_everything_in_order_whoever_appends
     pages_hold_each_matching_event_once_and_in_order

@@ -110,7 +110,8 @@ pub struct LostTopic {
 pub trait History: Send + Sync {
     /// Numbers and stores events, in their order, whole or not at all. Under an idempotency key
     /// that was seen within its window nothing is stored and the first result is returned; what it bound and still
-    /// stands there is bound to the session that repeats it.
+    /// stands there is bound to the session that repeats it. What is polled for the first time later is stored behind it, if
+    /// both are.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Receipt, AppendError>>;
 
     /// Kept events, oldest first, a page at a time.
