@@ -339,6 +339,7 @@ async fn what_goes_over_redis_is_counted() {
         figure(&text, "fanfare_nodes") == 2.0
             && figure(&text, "fanfare_history_bytes{kind=\"redis\"}") > 0.0
             && figure(&text, "fanfare_history_limit_bytes{kind=\"redis\"}") > 0.0
+            && figure(&text, "fanfare_history_at_hand_bytes") > 0.0
     })
     .await;
 }

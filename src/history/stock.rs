@@ -11,6 +11,8 @@ pub struct Stock {
     pub redis: Option<Kept>,
     /// What waits for the disk or for Redis, in bytes.
     pub pending_bytes: u64,
+    /// Copies in memory of what is kept, for those who come back, in bytes.
+    pub at_hand_bytes: u64,
 }
 
 /// What is kept at one place.

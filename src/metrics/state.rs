@@ -47,6 +47,8 @@ pub struct State {
     pub disk_free: Level,
     /// What of them is SQLite's log.
     pub wal: Level,
+    /// What of the history is at hand.
+    pub at_hand: Level,
     /// The memory that the process may use.
     pub memory_limit: Level,
     /// Nodes that are there, this one included.
@@ -79,6 +81,7 @@ impl State {
             disk_limit: level(),
             disk_free: level(),
             wal: level(),
+            at_hand: level(),
             memory_limit: level(),
             nodes: level(),
             keys_age: level(),
@@ -139,6 +142,8 @@ impl State {
         to.register_with_unit("disk_free", help, Unit::Bytes, self.disk_free.clone());
         let help = "What SQLite's log takes of the files of the history";
         to.register_with_unit("history_wal", help, Unit::Bytes, self.wal.clone());
+        let help = "Copies in memory of what the history has, for clients that come back";
+        to.register_with_unit("history_at_hand", help, Unit::Bytes, self.at_hand.clone());
     }
 
     /// A check passes or fails.

@@ -228,7 +228,9 @@ impl Vitals {
 
     /// What is kept, where most of it is to be.
     fn held(&self) -> Held {
-        let Stock { memory, disk, redis, pending_bytes } = self.broker.history().stock();
+        let stock = self.broker.history().stock();
+        let Stock { memory, disk, redis, pending_bytes, at_hand_bytes } = stock;
+        self.metrics.state.at_hand.set(at_hand_bytes as f64);
         for (kind, kept) in [("memory", memory), ("disk", disk), ("redis", redis)] {
             let Kept { bytes, limit, events, .. } = kept.unwrap_or_default();
             self.metrics.state.kept(kind, bytes, limit, events.unwrap_or(0));

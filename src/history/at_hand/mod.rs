@@ -107,6 +107,12 @@ impl Hand {
         lock(&self.segments).stretch(wanted, after, upto)
     }
 
+    /// How much is at hand.
+    fn bytes(&self) -> usize {
+        let events = lock(&self.segments).bytes();
+        events + lock(&self.views).bytes()
+    }
+
     /// A page, where it is certain to be whole.
     fn page(&self, read: &Read) -> Option<Page> {
         let wanted = Wanted::of(&read.patterns);
@@ -340,7 +346,7 @@ impl History for AtHand {
     }
 
     fn stock(&self) -> Stock {
-        self.history.stock()
+        Stock { at_hand_bytes: self.hand.bytes() as u64, ..self.history.stock() }
     }
 
     fn sweep(&self) {

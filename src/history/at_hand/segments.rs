@@ -198,13 +198,18 @@ impl Segments {
 
     /// Lets the oldest go where all is too much.
     fn bound(&mut self) {
-        while self.bytes + self.removed.bytes() > self.max_bytes {
+        while self.bytes() > self.max_bytes {
             let oldest = self.segments.front().and_then(|oldest| oldest.end());
             self.forget_up_to(oldest.unwrap_or(self.end));
             if self.start == self.end && self.removed.bytes() > self.max_bytes {
                 self.restart(self.end);
             }
         }
+    }
+
+    /// How much it holds, with what is noted of removals.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes + self.removed.bytes()
     }
 
     /// Forgets all that is before a place, at which a segment ends or begins.

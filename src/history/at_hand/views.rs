@@ -243,7 +243,7 @@ impl Views {
     }
 
     /// What all views take of memory, about.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.views.iter().map(|view| view.bytes).sum()
     }
 
