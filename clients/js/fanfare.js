@@ -47,7 +47,7 @@ function expect(isSo, message) {
 /** The broker's address that ends with `/`; without one, the broker that this file came from. */
 function brokerOf(url) {
   const base = url ? new URL(`${url}`.replace(/^ws/, "http").replace(/\/*$/, "/"), globalThis.location?.href) : new URL(".", import.meta.url);
-  expect(/^https?:..[^/@?#]+[^?#]+$/.test(base), `say where the broker is, as http://localhost:8080, not ${url}`);
+  expect(/^https?:..[^/@?#]+[^?#]+$/.test(base), `say where the broker is: http://host:8080, not ${url}`);
   return base.href;
 }
 
@@ -57,6 +57,7 @@ export class Fanfare {
   #options;
   #resume = new Resume();
   #publishing = null;
+  #loading = null;
   /** Publishes that are not answered yet. */
   #unanswered = 0;
   #tokens = null;
@@ -169,11 +170,12 @@ export class Fanfare {
     this.#unanswered += 1;
     try {
       if (!this.#publishing) {
-        const { Publishing } = await lazy(() => import("./fanfare/publishing.js"), () => given.queue && this.state !== "closed").catch(() => { throw off; });
-        this.#publishing ??= new Publishing((error) => this.#fail(error));
+        const load = () => lazy(() => import("./fanfare/publishing.js"), () => given.queue && this.state !== "closed").then(({ Publishing }) => { this.#publishing ??= new Publishing((error) => this.#fail(error)); }, () => {});
+        // One look after the other, for a later publish must not find first what an earlier one looks for again in a while.
+        await (this.#loading = given.queue && this.#loading?.then(load) || load());
       }
-      if (this.state === "closed") throw off;
-      const answer = this.#publishing.add(given, text, begun);
+      const answer = this.state !== "closed" && this.#publishing?.add(given, text, begun);
+      if (!answer) throw off;
       this.#soon();
       return await answer;
     } finally {
@@ -184,7 +186,7 @@ export class Fanfare {
 
   /** Hears of "state", "gap", "error", and "event" (each one that was handed to somebody). Returns an undo. */
   on(name, listener) {
-    expect(/^(state|gap|error|event)$/.test(name) && listener?.call, 'on("state" | "gap" | "error" | "event", listener)');
+    expect(/^(state|gap|error|event)$/.test(name) && listener?.call, "on(state|gap|error|event, listener)");
     const entry = { listener };
     this.#listeners.set(entry, name);
     return () => { this.#listeners.delete(entry); };

@@ -63,7 +63,7 @@ export function open(app) {
 function readiness(ready) {
   if (!ready) return null;
   const { value, error } = ready;
-  if (value) return h("p", { class: "verdict good", role: "status" }, "Ready");
+  if (value && !error) return h("p", { class: "verdict good", role: "status" }, "Ready");
   if (error?.status === 503) return h("p", { class: "verdict bad", role: "status" }, "Not ready", h("span", { class: "quiet" }, " /health/ready says 503"));
   return error && h("p", { class: "verdict bad", role: "status" }, error.message);
 }

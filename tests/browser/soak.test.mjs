@@ -54,7 +54,7 @@ test(`R51: a console that stays open for ${MINUTES ? `${MINUTES} minutes` : "man
   const { page, complaints } = await openPage(t, browser, "about:blank");
   await page.addInitScript(countWhatIsHeld);
   await page.goto(proxy.url);
-  await page.locator(".verdict.good").waitFor();
+  await page.locator("section.verdict.good").waitFor();
   const protocol = await page.context().newCDPSession(page);
   await protocol.send("Performance.enable");
 

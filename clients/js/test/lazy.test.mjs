@@ -98,6 +98,26 @@ test("R29 a publish whose module does not come is refused at once, or waits and 
   assert.deepEqual(ids.map(({ id }) => Number(id.split("-").at(-1))), [1, 2], "in their order");
 });
 
+test("R29 what waits for a module that does not come is published in its order, whichever look for it would be the first", options, async (t) => {
+  const { setTimeout } = globalThis;
+  const waits = [300];
+  let looks = 0;
+  globalThis.setTimeout = (deed, ms, ...more) => setTimeout(deed, ms === 5_000 ? (looks += 1, waits.shift() ?? 5) : ms, ...more);
+  t.after(() => { globalThis.setTimeout = setTimeout; });
+  const broker = await startBroker(t);
+  const give = withhold(t, "publishing", "fails");
+  const { fanfare, is } = client(t, broker.url);
+  fanfare.subscribe("other", () => {});
+  await is("live");
+  const published = [fanfare.publish("a", 1, { queue: true })];
+  // It looks again only in a long while; the next one would do so soon.
+  await eventually(() => looks === 1);
+  published.push(fanfare.publish("a", 2, { queue: true }), fanfare.publish("a", 3, { queue: true }));
+  give();
+  const ids = await Promise.all(published);
+  assert.deepEqual(ids.map(({ id }) => Number(id.split("-").at(-1))), [1, 2, 3]);
+});
+
 test("a mistake in options is an error, also where what would say which does not come", options, async (t) => {
   withhold(t, "options", "fails");
   const broker = await startBroker(t);
