@@ -29,7 +29,7 @@ test("what is no text, no function or no name is a TypeError that says what is w
   const { fanfare } = modelClient(t);
   for (const pattern of [undefined, null, 7, {}, ["a"], ""]) assert.throws(() => fanfare.subscribe(pattern, () => {}), { name: "TypeError", message: /subscribe\(pattern, options, handler\)/ });
   for (const handler of [7, "a", {}]) assert.throws(() => fanfare.subscribe("a", {}, handler), { name: "TypeError", message: /subscribe\(pattern, options, handler\)/ });
-  assert.throws(() => fanfare.on("states", () => {}), { name: "TypeError", message: /"state" \| "gap"/ });
+  assert.throws(() => fanfare.on("states", () => {}), { name: "TypeError", message: /state\|gap/ });
   assert.throws(() => fanfare.on("state"), { name: "TypeError" });
   for (const url of ["ftp://push.example", "nowhere", 7, "localhost:8080", "http://push.example/?a=1", "http://push.example/#a"]) assert.throws(() => new Fanfare(url), TypeError, `${url}`);
 });
