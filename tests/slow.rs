@@ -272,3 +272,20 @@ async fn the_newest_events_that_wait_for_a_client_are_bounded() {
     let (bye, code) = client.closed().await;
     assert_eq!((&bye.expect("a bye")["code"], code), (&json!("slow_consumer"), Some(4409)));
 }
+
+#[tokio::test]
+async fn a_rate_so_low_that_there_is_no_time_between_two_events_ends_nobody() {
+    let server = TestServer::open();
+    let mut other = WsClient::live(&server, "?topic=a").await;
+    for rate in ["5e-324", "1e-300", "1e-19"] {
+        let mut client = WsClient::live(&server, &format!("?topic=a&max_rate={rate}")).await;
+        let subscribe = json!({ "op": "subscribe", "topics": ["b"], "mode": "latest" });
+        let mut subscribe = subscribe.to_string();
+        subscribe.insert_str(1, &format!("\"max_rate\":{rate},\"ref\":7,"));
+        client.send_text(&subscribe).await;
+        assert_eq!(client.until("ack").await["ref"], 7, "{rate}");
+        server.publish("a", &json!(rate)).await;
+        assert_eq!(client.until("event").await["data"], rate, "the first one comes at once");
+        assert_eq!(other.until("event").await["data"], rate);
+    }
+}

@@ -308,6 +308,10 @@ impl Subscribe {
     /// The highest `max_rate`, in events a second.
     pub const MAX_RATE: f64 = 1_000.0;
 
+    /// The longest time between two events of a topic: a rate that is lower counts as once in so long. Others could not be
+    /// waited for, and of the lowest numbers there are no times at all.
+    const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
     /// How many events it may ask for. What nodes said of themselves has a bound of its own.
     pub fn most_events(patterns: &[Pattern], most: usize) -> usize {
         if patterns.iter().all(Pattern::is_metrics) { usize::MAX } else { most }
@@ -316,7 +320,10 @@ impl Subscribe {
     /// The shortest time between two events of a topic where they are conflated; none where every event
     /// is wanted.
     pub fn interval(&self) -> Option<Duration> {
-        let paced = |rate: f64| Duration::from_secs_f64(rate.recip());
+        let paced = |rate: f64| {
+            let interval = Duration::try_from_secs_f64(rate.recip());
+            interval.map_or(Self::LONGEST_INTERVAL, |it| it.min(Self::LONGEST_INTERVAL))
+        };
         (self.mode == Mode::Latest).then(|| self.max_rate.map_or(Duration::ZERO, paced))
     }
 

@@ -649,11 +649,10 @@ test("R52: the colours go with the system and by the switch, and the overview pr
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   const dark = await ground();
   await page.click("#theme");
-  const light = await ground();
-  assert.notEqual(dark, light);
+  await eventually(async () => await ground() !== dark, "it is light");
   await page.emulateMedia({ colorScheme: "light" });
   await page.click("#theme");
-  assert.equal(await ground(), dark);
+  await eventually(async () => await ground() === dark, "it is dark again");
   const pdf = await page.pdf({ format: "A4" });
   assert.equal(pdf.toString("latin1").match(/\/Type\s*\/Page[^s]/g).length, 1);
 });
