@@ -308,9 +308,8 @@ impl Subscribe {
     /// The highest `max_rate`, in events a second.
     pub const MAX_RATE: f64 = 1_000.0;
 
-    /// The longest time between two events of a topic: a rate that is lower counts as once in so long. Others could not be
-    /// waited for, and of the lowest numbers there are no times at all.
-    const LONGEST_INTERVAL: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+    /// The longest time between two events of a topic, in seconds: a lower rate counts as that. Of the lowest there are none.
+    const LONGEST_INTERVAL: f64 = 366.0 * 24.0 * 60.0 * 60.0;
 
     /// How many events it may ask for. What nodes said of themselves has a bound of its own.
     pub fn most_events(patterns: &[Pattern], most: usize) -> usize {
@@ -320,10 +319,7 @@ impl Subscribe {
     /// The shortest time between two events of a topic where they are conflated; none where every event
     /// is wanted.
     pub fn interval(&self) -> Option<Duration> {
-        let paced = |rate: f64| {
-            let interval = Duration::try_from_secs_f64(rate.recip());
-            interval.map_or(Self::LONGEST_INTERVAL, |it| it.min(Self::LONGEST_INTERVAL))
-        };
+        let paced = |rate: f64| Duration::from_secs_f64(rate.recip().min(Self::LONGEST_INTERVAL));
         (self.mode == Mode::Latest).then(|| self.max_rate.map_or(Duration::ZERO, paced))
     }
 
