@@ -546,6 +546,7 @@ test("R47, R53: what is shown of a broker that is gone is said to be old on each
 test("R48: what was done is in the journal of the page, also where it failed", options, async (t) => {
   const broker = await startBroker(t);
   const { page } = await openPage(t, browser, `${broker.url}/#/events`);
+  await page.locator('#status[data-state="open"]').waitFor();
   await page.fill("#publish-topic", "a..b");
   await page.click("#publish");
   await page.locator("#journal summary").click();
