@@ -14,6 +14,8 @@ pub struct Backoff {
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(500);
     const LONGEST: Duration = Duration::from_secs(30);
+    /// The longest that anybody is obeyed who asks for more.
+    const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
 
     /// Something worked: the next wait is a short one again.
     pub fn reset(&mut self) {
@@ -27,7 +29,7 @@ impl Backoff {
         let spread = full.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
         let first = self.failures == 0;
         self.failures = self.failures.saturating_add(1);
-        match asked {
+        match asked.map(|asked| asked.min(Self::LONGEST_ASKED)) {
             Some(asked) if first => asked,
             Some(asked) => asked.max(spread),
             None => spread,
@@ -59,5 +61,11 @@ mod tests {
         assert_eq!(backoff.wait(none, 1.0), Duration::from_secs(1));
         let long = Some(Duration::from_secs(60));
         assert_eq!(backoff.wait(long, 1.0), Duration::from_secs(60));
+        // No moment is so far away that it could be waited for.
+        let for_good = Some(Duration::from_secs(u64::MAX));
+        for _ in 0..2 {
+            assert_eq!(backoff.wait(for_good, 1.0), Backoff::LONGEST_ASKED);
+            backoff.reset();
+        }
     }
 }

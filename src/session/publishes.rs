@@ -1,6 +1,7 @@
 //! What a client publishes: each event waits for its place in the history, and the next one not for that.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use futures_util::future::{LocalBoxFuture, MaybeDone, maybe_done};
@@ -64,7 +65,7 @@ impl Publishes {
     pub async fn finish(&mut self, requester: &Requester) {
         for Publish { reference, mut outcome, .. } in self.under_way.drain(..) {
             (&mut outcome).await;
-            let outcome = std::pin::Pin::new(&mut outcome).take_output();
+            let outcome = Pin::new(&mut outcome).take_output();
             requester.with(|receiver| match outcome {
                 Some(Ok(receipt)) => receiver.published(&acknowledged(reference, &receipt)),
                 Some(Err(problem)) => receiver.refuse(reference, &problem),

@@ -90,7 +90,7 @@ impl Exporter {
     }
 
     /// Waits for spans that are to be posted together; none once it is to stop and nothing is left.
-    async fn gather(&mut self) -> Option<Vec<Span>> {
+    pub(super) async fn gather(&mut self) -> Option<Vec<Span>> {
         let mut spans = Vec::new();
         let mut stop = self.stop.clone();
         tokio::select! {
@@ -99,12 +99,13 @@ impl Exporter {
             () = stopping(&mut stop) => return None,
         }
         let due = Instant::now() + GATHER;
-        while spans.len() < TOGETHER && !*self.stop.borrow() {
+        while spans.len() < TOGETHER {
             let room = TOGETHER - spans.len();
             let more = timeout_at(due, self.spans.recv_many(&mut spans, room));
             tokio::select! {
-                more = more => if more.is_err() { break },
-                () = stopping(&mut stop) => {}
+                // None come where nobody is left to record any; to ask again would be answered at once, for good.
+                more = more => if !matches!(more, Ok(1..)) { break },
+                () = stopping(&mut stop) => break,
             }
         }
         Some(spans)

@@ -168,6 +168,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_recorded_before_all_else_was_gone_is_posted_and_nothing_more_is_waited_for() {
+        let (said, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let (traces, mut exporter) = open(1.0, 8);
+                drop(traces.begin(Way::Http, &mut [event()]));
+                drop(traces);
+                let counts = [exporter.gather().await, exporter.gather().await];
+                _ = said.send(counts.map(|spans| spans.map(|spans| spans.len())));
+            });
+        });
+        // On a thread of its own: who asks for more again and again lets nobody else run.
+        let counts = heard.recv_timeout(Duration::from_secs(30));
+        assert_eq!(counts, Ok([Some(1), None]));
+    }
+
+    #[test]
     fn without_a_configuration_nothing_is_recorded_and_nothing_is_to_be_flushed() {
         let (traces, exporter) = Traces::open(None, &TraceNumbers::default());
         assert!(exporter.is_none() && !traces.are_recorded());

@@ -30,10 +30,12 @@ mod subscriber;
 mod target;
 mod work;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use serde::Serialize;
 use tokio::task::LocalSet;
 
 pub use self::dialect::{Answer, Dialect, Heard, Opening, Post, Transport, http_answer, upgrade};
@@ -94,12 +96,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         bench.run().await
     });
     bar.finish_and_clear();
-    let report = report.map_err(Failure::Failed)?;
-    if args.json {
-        print(serde_json::to_string_pretty(&report).map_err(Failure::failed)?)?;
-    } else {
-        print(&report)?;
-    }
+    let report = printed(report, &args)?;
     let faults = report.faults();
     if faults.is_empty() { Ok(()) } else { Err(Failure::Failed(faults.join("\n"))) }
 }
@@ -118,12 +115,7 @@ fn herd(
         let native = Native { target, token, key, protocol, publish, carried };
         herd.run(&native, &Server::new(args.pids.clone()), &prefix()).await
     });
-    let report = report.map_err(Failure::Failed)?;
-    if args.json {
-        print(serde_json::to_string_pretty(&report).map_err(Failure::failed)?)?;
-    } else {
-        print(&report)?;
-    }
+    let report = printed(report, args)?;
     report.fault().map_or(Ok(()), |fault| Err(Failure::Failed(fault)))
 }
 
@@ -133,13 +125,18 @@ fn connects(connects: Connects, args: &Args, url: &str) -> Result<(), Failure> {
         let target = Target::of(url, args.sessions()).await?;
         connects.run(&target, &Server::new(args.pids.clone())).await
     });
-    let report = report.map_err(Failure::Failed)?;
-    if args.json {
-        print(serde_json::to_string_pretty(&report).map_err(Failure::failed)?)?;
-    } else {
-        print(&report)?;
-    }
+    let report = printed(report, args)?;
     report.fault().map_or(Ok(()), |fault| Err(Failure::Failed(fault)))
+}
+
+/// What a bench came to, once it is printed.
+fn printed<R: Serialize + Display>(report: Result<R, String>, args: &Args) -> Result<R, Failure> {
+    let report = report.map_err(Failure::Failed)?;
+    match args.json {
+        true => print(serde_json::to_string_pretty(&report).map_err(Failure::failed)?)?,
+        false => print(&report)?,
+    }
+    Ok(report)
 }
 
 /// What the topics of one run begin with.

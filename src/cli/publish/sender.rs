@@ -61,18 +61,18 @@ impl<'a> Sender<'a> {
     /// Sends events under this key.
     pub async fn send_under(&self, key: &str, part: &Part) -> Result<String, Missed> {
         let mut backoff = Backoff::default();
-        let mut give_up = None;
+        let mut failing_since = None;
         loop {
             let missed = match self.attempt(key, part).await {
                 Ok(answer) => return Ok(answer),
                 Err(missed) => missed,
             };
-            let give_up = *give_up.get_or_insert_with(|| Instant::now() + self.retry_for);
+            let failing_since = *failing_since.get_or_insert_with(Instant::now);
             let wait = backoff.wait(missed.asked, rand::random());
             if !missed.passing || self.retry_for.is_zero() {
                 return Err(missed);
             }
-            if Instant::now() + wait > give_up {
+            if failing_since.elapsed() + wait > self.retry_for {
                 let reason = format!("{}; gave up after {:?}", missed.reason, self.retry_for);
                 return Err(Missed { reason, ..missed });
             }
