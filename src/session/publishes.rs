@@ -23,8 +23,6 @@ pub struct Publishes {
 /// One of them.
 struct Publish {
     reference: Option<u64>,
-    /// The scope of its idempotency key.
-    scope: Option<[u8; 32]>,
     outcome: MaybeDone<LocalBoxFuture<'static, Result<Receipt, Problem>>>,
 }
 
@@ -41,21 +39,16 @@ impl Publishes {
             Some(Ok(allowed)) => allowed,
             Some(Err(problem)) => {
                 let outcome = MaybeDone::Done(Err(problem));
-                return self.under_way.push(Publish { reference, scope: None, outcome });
+                return self.under_way.push(Publish { reference, outcome });
             }
             None => return,
         };
-        let scope = key.as_ref().map(|key| key.scope);
-        // A repeat is told of what it repeats, which has to be stored for that.
-        if scope.is_some() && self.under_way.iter().any(|publish| publish.scope == scope) {
-            self.finish(requester).await;
-        }
         let has_place = Rc::new(Cell::new(false));
         let storing = requester.clone().store(event, key, has_place.clone());
         let storing: LocalBoxFuture<'static, _> = Box::pin(storing);
         let mut outcome = maybe_done(storing);
         let is_stored = poll!(&mut outcome).is_ready();
-        self.under_way.push(Publish { reference, scope, outcome });
+        self.under_way.push(Publish { reference, outcome });
         if !is_stored && !has_place.get() {
             self.finish(requester).await;
         }
@@ -63,7 +56,7 @@ impl Publishes {
 
     /// Waits for all of them, and tells the client what became of each.
     pub async fn finish(&mut self, requester: &Requester) {
-        for Publish { reference, mut outcome, .. } in self.under_way.drain(..) {
+        for Publish { reference, mut outcome } in self.under_way.drain(..) {
             (&mut outcome).await;
             let outcome = Pin::new(&mut outcome).take_output();
             requester.with(|receiver| match outcome {
