@@ -109,6 +109,53 @@ async fn an_event_stream_ends_with_the_half_of_its_client() {
     support::eventually("both are gone", async || sessions().await == 0).await;
 }
 
+/// What a body in chunks holds, and what comes behind it (RFC 9112, section 7.1).
+fn unchunked(mut rest: &str) -> (String, &str) {
+    let mut body = String::new();
+    loop {
+        let (length, behind) = rest.split_once("\r\n").expect("the length of a chunk");
+        let length = usize::from_str_radix(length, 16).expect("a number");
+        let (chunk, behind) = behind.split_at(length);
+        rest = behind.strip_prefix("\r\n").expect("the end of a chunk");
+        if length == 0 {
+            return (body, rest);
+        }
+        body.push_str(chunk);
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_has_its_connection_to_itself_and_ends_with_a_last_chunk() {
+    let server = TestServer::with(|config| {
+        config.server.stream_heartbeat = Duration::from_secs(1);
+    });
+    for behind in ["", "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n", "anything at all"] {
+        let mut raw = Raw::connect(server.addr).await;
+        let ask = "GET /v1/sse?topic=a HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n";
+        raw.send(&format!("{ask}{behind}")).await;
+        let head = raw.head().await.to_ascii_lowercase();
+        assert!(head.contains("\r\ntransfer-encoding: chunked\r\n"), "{head}");
+        assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+        for n in 0..3 {
+            raw.send(behind).await;
+            server.publish("a", &serde_json::json!(n)).await;
+        }
+        let list = server.get("/v1/sessions").send().await.expect("an answer");
+        let list: Value = list.json().await.expect("JSON");
+        let id = list["sessions"][0]["id"].as_str().expect("a session");
+        // At least one heartbeat has come.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        let ended = server.delete(&format!("/v1/sessions/{id}")).send().await.expect("an answer");
+        assert!(ended.status().is_success());
+        let rest = raw.rest().await;
+        let (body, behind) = unchunked(&rest);
+        assert_eq!(behind, "", "nothing comes behind it");
+        let data = |n| format!("\"data\":{n}}}\n\n");
+        assert!((0..3).all(|n| body.contains(&data(n))), "{body}");
+        assert!(body.contains("\n:\n") && body.contains("event: fanfare.bye"), "{body}");
+    }
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_kept_for_as_long_as_the_setting_says() {
     let server = TestServer::with(|config| config.server.keep_alive = Duration::from_secs(1));

@@ -15,7 +15,7 @@ use futures_util::Stream;
 use futures_util::task::noop_waker;
 
 use super::sockets::Activity;
-use crate::session::Loss;
+use crate::session::Handover;
 
 /// What the next bytes of a connection are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub(super) struct Course {
     is_last: Cell<bool>,
     /// The client sends nothing more.
     has_hung_up: Cell<bool>,
-    /// Why it was lost.
-    loss: Rc<Loss>,
+    /// Where an event stream waits for its socket.
+    handover: Rc<Handover>,
     /// The reading end, where it waits for the phase to end.
     reader: Cell<Option<Waker>>,
 }
@@ -56,7 +56,7 @@ impl Course {
             requests: Cell::new(0),
             is_last: Cell::new(false),
             has_hung_up: Cell::new(false),
-            loss: Rc::default(),
+            handover: Rc::default(),
             reader: Cell::default(),
         })
     }
@@ -65,8 +65,8 @@ impl Course {
         &self.activity
     }
 
-    pub(super) fn loss(&self) -> &Rc<Loss> {
-        &self.loss
+    pub(super) fn handover(&self) -> &Rc<Handover> {
+        &self.handover
     }
 
     pub(super) fn phase(&self) -> Phase {

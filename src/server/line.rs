@@ -2,9 +2,9 @@
 //! that is not the first, nor how much of one is kept, nor what is read of a body that nobody wants.
 //!
 //! It gives the dispatcher no more than the phase of the connection allows, and ends what takes too
-//! long. Once a WebSocket takes the connection over, only its count is left of this.
+//! long. Once a WebSocket or an event stream takes the connection over, only its count is left of this.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use actix_http::error::DispatchError;
 use actix_web::ResponseError;
 use actix_web::body::MessageBody;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -43,10 +44,10 @@ pub(super) const HANG_UP: Duration = Duration::from_millis(700);
 
 /// One connection.
 pub(super) struct Line<IO> {
-    io: IO,
+    /// None once it was taken over.
+    wire: Option<Wire<IO>>,
     /// What is spoken where it may go on.
     protocols: Protocols,
-    socket: Socket,
     course: Rc<Course>,
     head_timeout: Duration,
     /// The most that is read of a body that nobody wants: as much as any may have, so that whoever sends
@@ -66,6 +67,36 @@ pub(super) struct Line<IO> {
     flaw: Option<Flaw>,
 }
 
+/// Why the dispatcher has no socket any more: an event stream has taken it over.
+#[derive(Debug)]
+struct TakenOver;
+
+impl fmt::Display for TakenOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the socket was taken over")
+    }
+}
+
+impl std::error::Error for TakenOver {}
+
+/// How a connection of HTTP/1.1 ended: to hand its socket over is no error, though that is how the dispatcher ends then.
+pub(super) fn ended(served: Result<(), DispatchError>) -> Result<(), DispatchError> {
+    match served {
+        Err(DispatchError::Io(error)) if is_taken_over(&error) => Ok(()),
+        served => served,
+    }
+}
+
+fn is_taken_over(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<TakenOver>())
+}
+
+/// What a connection runs over, and its place among the sockets of the node.
+struct Wire<IO> {
+    io: IO,
+    socket: Socket,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Nothing came yet.
@@ -78,14 +109,13 @@ enum Stage {
     Refused,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
+impl<IO: Stream + 'static> Line<IO> {
     /// A connection that was just accepted.
     pub(super) fn new(io: IO, socket: Socket, limits: &Limits, protocols: Protocols) -> Self {
         Self {
-            io,
             protocols,
             course: Course::new(socket.activity().clone()),
-            socket,
+            wire: Some(Wire { io, socket }),
             head_timeout: limits.request_timeout,
             max_unread: limits.batch_bytes,
             deadline: None,
@@ -107,9 +137,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         &self.course
     }
 
-    /// Takes over the socket, which is busy from here on.
-    pub(super) fn take<S>(self, take: fn(IO) -> S) -> Taken<S> {
-        Taken { io: take(self.io), _counted: self.socket.hand_over() }
+    /// Takes over the socket, which is busy from here on; it can be taken once.
+    pub(super) fn take(&mut self) -> Option<Taken<IO>> {
+        let Wire { io, socket } = self.wire.take()?;
+        Some(Taken { io, _counted: socket.hand_over() })
+    }
+
+    /// What it runs over, until that was taken over.
+    fn wire(&mut self) -> io::Result<&mut Wire<IO>> {
+        self.wire.as_mut().ok_or_else(|| io::Error::other(TakenOver))
     }
 
     /// Reads up to `most` bytes.
@@ -120,9 +156,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
         most: usize,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let mut some = (&mut self.io).take(most as u64);
-        let read = ready!(Pin::new(&mut some).poll_read(cx, buffer));
-        read.inspect_err(|error| self.course.loss().note(error))?;
+        let mut some = (&mut self.wire()?.io).take(most as u64);
+        ready!(Pin::new(&mut some).poll_read(cx, buffer))?;
         match buffer.filled().len() - before {
             0 => self.course.hang_up(),
             came => self.course.came(came),
@@ -183,9 +218,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
 
     /// Answers what the dispatcher never saw, and hangs up.
     fn refuse(&mut self, cx: &mut Context<'_>, problem: &Problem) -> Poll<io::Result<()>> {
-        self.socket.note_refusal(problem);
-        if !self.is_clogged {
-            _ = Pin::new(&mut self.io).poll_write(cx, &written(problem));
+        let is_clogged = self.is_clogged;
+        let Wire { io, socket } = self.wire()?;
+        socket.note_refusal(problem);
+        if !is_clogged {
+            _ = Pin::new(io).poll_write(cx, &written(problem));
         }
         self.hang_up_soon();
         self.poll_end(cx)
@@ -217,7 +254,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Line<IO> {
+impl<IO: Stream + 'static> AsyncRead for Line<IO> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -236,7 +273,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Line<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
+impl<IO: Stream + 'static> Line<IO> {
     /// Reads as much as the phase of the connection allows.
     fn poll_phase(
         &mut self,
@@ -276,7 +313,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
+impl<IO: Stream + 'static> AsyncWrite for Line<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -293,8 +330,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
                         Code::HeadTooLarge => head_too_large(),
                         _ => in_words(line.flaw),
                     };
-                    _ = ready!(Pin::new(&mut line.io).poll_write(cx, &written(&problem)))?;
-                    line.socket.note_refusal(&problem);
+                    let Wire { io, socket } = line.wire()?;
+                    _ = ready!(Pin::new(io).poll_write(cx, &written(&problem)))?;
+                    socket.note_refusal(&problem);
                     line.hang_up_soon();
                 }
                 // The dispatcher drops the socket once this is written, so that it is only once nothing is left to read.
@@ -302,21 +340,26 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<IO> {
                 return Poll::Ready(Ok(bytes.len()));
             }
         };
-        let written = Pin::new(&mut line.io).poll_write(cx, bytes);
-        if let Poll::Ready(Err(error)) = &written {
-            line.course.loss().note(error);
-        }
+        let written = Pin::new(&mut line.wire()?.io).poll_write(cx, bytes);
         line.is_clogged = !matches!(written, Poll::Ready(Ok(taken)) if taken == bytes.len());
         written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let line = self.get_mut();
+        // The dispatcher flushes once all that it has encoded was written: of a stream that waits, the head.
+        if let Some(stream) = line.course.handover().take()
+            && let Some(taken) = line.take()
+        {
+            stream.take_over(taken);
+        }
+        // Where there is no socket any more, it ends.
+        Pin::new(&mut line.wire()?.io).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let line = self.get_mut();
-        ready!(Pin::new(&mut line.io).poll_shutdown(cx))?;
+        ready!(Pin::new(&mut line.wire()?.io).poll_shutdown(cx))?;
         match line.stage {
             // What is unread when a socket is closed takes the answer with it.
             Stage::Refused => line.poll_end(cx),

@@ -176,6 +176,6 @@ impl Local {
 
 async fn worker(parts: &Parts, listeners: &ServerBuilder) -> Result<Worker, ()> {
     let stopping = listeners.graceful_shutdown_signal();
-    let factory = http1(parts, parts.sessions(), &stopping, |io: AnyStream| io);
+    let factory = http1(parts, parts.sessions(), &stopping);
     Ok(boxed::rc_service(factory.new_service(()).await?))
 }

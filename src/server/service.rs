@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix_codec::{AsyncRead, AsyncWrite, Framed};
+use actix_codec::{Framed, FramedParts};
 use actix_http::error::DispatchError;
 use actix_http::{HttpService, Protocol, Request};
 use actix_server::GracefulShutdownSignal;
@@ -26,10 +26,10 @@ use actix_web::http::Version;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpResponse, web};
-use futures_util::future::{Either, FutureExt};
+use futures_util::future::{Either, FutureExt, OptionFuture};
 use tracing::debug;
 
-use super::line::{HANG_UP, Line, written};
+use super::line::{HANG_UP, Line, ended, written};
 use super::opening::{Opening, turn_away};
 use super::requests::{Around, attend, require_small};
 use super::routes::{configure, not_found, without_upgrades};
@@ -52,7 +52,7 @@ pub(super) fn cleartext(
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 + use<> {
     let sessions = parts.sessions();
-    let http1 = http1(parts, sessions.clone(), stopping, SharedTcp::new);
+    let http1 = http1(parts, sessions.clone(), stopping);
     let http2 = application(parts, sessions);
     let (parts, stopping) = (parts.clone(), stopping.clone());
     fn_factory(move || {
@@ -87,8 +87,9 @@ pub(super) fn cleartext(
                         serving.map(cut_short).boxed_local()
                     }
                     Some(Seen { io, socket, late, .. }) => {
+                        let io = SharedTcp::new(io);
                         let line = Line::new(io, socket, &limits, protocols).due(late);
-                        http1.call((line, Protocol::Http1, peer)).boxed_local()
+                        http1.call((line, Protocol::Http1, peer)).map(ended).boxed_local()
                     }
                 });
                 // What it took to begin takes no room in what goes on.
@@ -148,7 +149,7 @@ pub(super) fn encrypted(
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 + use<> {
     let sessions = parts.sessions();
-    let http1 = http1(parts, sessions.clone(), stopping, |io| io);
+    let http1 = http1(parts, sessions.clone(), stopping);
     let http2 = application(parts, sessions);
     let (tls, parts, stopping) = (tls.clone(), parts.clone(), stopping.clone());
     fn_factory(move || {
@@ -193,7 +194,7 @@ pub(super) fn encrypted(
                         }
                         Ok(Ok(io)) => {
                             let line = Line::new(io, socket, &limits, protocols);
-                            cut_short(http1.call((line, Protocol::Http1, peer)).await)
+                            cut_short(ended(http1.call((line, Protocol::Http1, peer)).await))
                         }
                         Ok(Err(io)) => {
                             let detail = "TLS is spoken here: ask with https://";
@@ -214,23 +215,18 @@ pub(super) fn encrypted(
     })
 }
 
-/// Serves HTTP/1.1 over `IO`; an upgrade takes the socket over as `take` gives it.
-pub(super) fn http1<IO, S>(
+/// Serves HTTP/1.1 over `IO`; a WebSocket or an event stream takes the socket over.
+pub(super) fn http1<IO: session::Stream + 'static>(
     parts: &Parts,
     sessions: Sessions,
     stopping: &GracefulShutdownSignal,
-    take: fn(IO) -> S,
 ) -> impl ServiceFactory<
     Connection<Line<IO>>,
     Config = (),
     Response = (),
     Error = DispatchError,
     InitError = (),
-> + use<IO, S>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: session::Stream + 'static,
-{
+> + use<IO> {
     let stopping = stopping.clone();
     let application = application(parts, sessions.clone());
     HttpService::build()
@@ -239,7 +235,7 @@ where
         .client_disconnect_timeout(HANG_UP)
         .on_connect_ext(|line: &Line<IO>, data| {
             data.insert(line.course().clone());
-            data.insert(line.course().loss().clone());
+            data.insert(line.course().handover().clone());
         })
         .keep_alive(parts.keep_alive)
         .graceful_shutdown_signal(move || {
@@ -247,17 +243,24 @@ where
             async move { stopping.notified().await }
         })
         .upgrade(fn_service(move |(request, framed): (_, Framed<Line<IO>, _>)| {
+            let FramedParts { io: mut line, codec, read_buf, write_buf, .. } = framed.into_parts();
+            // It is there: behind an event stream, which has it otherwise, nothing is asked for any more.
+            let upgrade = line.take().map(|io| {
+                let mut parts = FramedParts::with_read_buf(io, codec, read_buf);
+                parts.write_buf = write_buf;
+                Upgrade::new(request, Framed::from_parts(parts))
+            });
+            let upgraded = upgrade.map(|asked| upgrade_to(sessions.clone(), asked));
             // In a box, or each connection would keep room for it.
-            let framed = framed.into_map_io(|line| line.take(take));
-            Box::pin(upgrade(sessions.clone(), Upgrade::new(request, framed)))
+            Box::pin(OptionFuture::from(upgraded).map(|_| Ok::<_, Infallible>(())))
         }))
         .finish(application)
 }
 
 /// The routes of upgrade requests.
-async fn upgrade<S>(sessions: Sessions, upgrade: Upgrade<S>) -> Result<(), Infallible>
+async fn upgrade_to<IO>(sessions: Sessions, upgrade: Upgrade<IO>)
 where
-    S: session::Stream + 'static,
+    IO: session::Stream + 'static,
 {
     let is_old = upgrade.head().version < Version::HTTP_11;
     match (require_small(upgrade.head()), is_old) {
@@ -265,7 +268,6 @@ where
         (Ok(()), true) => sessions.turn_away(upgrade, &without_upgrades()).await,
         (Ok(()), false) => sessions.websocket(upgrade).await,
     }
-    Ok(())
 }
 
 /// Notes that a connection is not served.

@@ -3,6 +3,8 @@
 //! Frames from a server are not masked (RFC 6455, section 5.1), and compressed each by itself, so a
 //! framed event is the same bytes for every session of its wire form and is made once.
 
+use std::io::Write;
+
 use actix_http::ws::{OpCode, Parser};
 use actix_ws::{CloseCode, CloseReason};
 use bytes::{Bytes, BytesMut};
@@ -18,6 +20,12 @@ use crate::protocol::{Annotations, Form};
 /// would end a block without data.
 const COMMENT: &[u8] = b":\n";
 
+/// The same as a chunk.
+const COMMENT_CHUNK: &[u8] = b"2\r\n:\n\r\n";
+
+/// What ends a body that comes in chunks (RFC 9112, section 7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 /// How messages become bytes on the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -27,6 +35,8 @@ pub enum Framing {
     Binary,
     /// Nothing around them, as in an event stream.
     Bare,
+    /// Each is a chunk (RFC 9112, section 7.1), as in an event stream over HTTP/1.1.
+    Chunked,
 }
 
 /// The wire form of one session, framed and perhaps compressed.
@@ -74,10 +84,15 @@ impl Encoding {
         }
     }
 
-    /// By what the bytes are known that the messages of this form become. A form stands where nothing else does.
+    /// By what the bytes are known that the messages of this form become. A form stands where nothing else does, and
+    /// those of WebSocket have one framing each.
     fn key(&self, compression: Option<&Compression>) -> FormKey {
-        let window = compression.map(|compression| compression.deflate.window());
-        FormKey(std::ptr::from_ref(self.form).addr(), window.map_or(0, |window| 1 + window as u8))
+        let around = match (self.framing, compression) {
+            (Framing::Chunked, _) => u8::MAX,
+            (_, Some(compression)) => 1 + compression.deflate.window() as u8,
+            (_, None) => 0,
+        };
+        FormKey(std::ptr::from_ref(self.form).addr(), around)
     }
 
     /// A live event for a session that conflates, shared likewise.
@@ -102,19 +117,21 @@ impl Encoding {
     pub fn heartbeat(&self) -> Bytes {
         match self.framing {
             Framing::Bare => Bytes::from_static(COMMENT),
+            Framing::Chunked => Bytes::from_static(COMMENT_CHUNK),
             Framing::Text | Framing::Binary => ping(),
         }
     }
 
     /// Whether clients have to say something now and then.
     pub fn is_answered(&self) -> bool {
-        self.framing != Framing::Bare
+        matches!(self.framing, Framing::Text | Framing::Binary)
     }
 
     /// What ends the connection on the wire, where the transport has that.
     pub fn end(&self, (code, reason): (u16, &str)) -> Option<Bytes> {
         match self.framing {
             Framing::Bare => None,
+            Framing::Chunked => Some(Bytes::from_static(LAST_CHUNK)),
             Framing::Text | Framing::Binary => Some(close_frame(code, reason)),
         }
     }
@@ -131,6 +148,7 @@ impl Encoding {
     fn frame(&self, payload: Vec<u8>) -> Bytes {
         match self.framing {
             Framing::Bare => payload.into(),
+            Framing::Chunked => chunk(&payload),
             Framing::Text => message_frame(payload, OpCode::Text),
             Framing::Binary => message_frame(payload, OpCode::Binary),
         }
@@ -148,6 +166,19 @@ impl Compression {
             }
         }
     }
+}
+
+/// A payload as one chunk; none where it is empty, for an empty one ends the body.
+fn chunk(payload: &[u8]) -> Bytes {
+    if payload.is_empty() {
+        return Bytes::new();
+    }
+    let mut chunk = Vec::with_capacity(payload.len() + 12);
+    // Writing to a vector does not fail.
+    _ = write!(chunk, "{:x}\r\n", payload.len());
+    chunk.extend_from_slice(payload);
+    chunk.extend_from_slice(b"\r\n");
+    chunk.into()
 }
 
 /// A whole message as one frame.
@@ -175,4 +206,17 @@ pub fn close_echo(code: Option<u16>) -> Bytes {
 
 fn ping() -> Bytes {
     message_frame([], OpCode::Ping)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_says_how_long_it_is_and_an_empty_one_ends_nothing() {
+        assert_eq!(chunk(b"data: 1\n\n"), "9\r\ndata: 1\n\n\r\n");
+        assert_eq!(chunk(&[b'a'; 300])[..5], *b"12c\r\n");
+        assert_eq!(chunk(b""), "");
+        assert_eq!(COMMENT_CHUNK, chunk(COMMENT));
+    }
 }

@@ -54,9 +54,9 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use actix_http::RequestHead;
-use actix_web::http::header;
+use actix_web::http::{Version, header};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, OptionFuture};
 use tracing::debug;
 
 use self::actor::{Session, Stop};
@@ -75,8 +75,8 @@ use self::refusal::Refusal;
 pub use self::rhythm::{Heartbeats, Rhythm};
 pub use self::shared_forms::SharedForms;
 pub use self::socket::{Listener, Said, Socket, SocketLimits, Stream};
-use self::stream::EventStream;
-pub use self::stream::Loss;
+pub use self::stream::{EventStream, Handover, Loss};
+use self::stream::{HandedOver, Streamed};
 pub use self::stumbles::Stumbles;
 pub use self::takeover::{Upgrade, Upgraded, require_handshake};
 pub use self::tcp::SharedTcp;
@@ -157,7 +157,7 @@ impl Sessions {
         let limits = self.socket_limits(deflate.is_some());
         let (outgoing, secret) = (arrived.outgoing.clone(), arrived.secret.clone());
         let (seat, permit) = self.begin(arrived, &answer);
-        let hearing = self.listen(&seat, secret);
+        let hearing = Some(self.listen(&seat, secret));
         let listener = Conversation { hearing, seat: Some(seat), _permit: permit };
         let socket = Socket::new(io, early, outgoing, limits, listener).remembering(context);
         actix_web::rt::spawn(contained(socket));
@@ -182,8 +182,8 @@ impl Sessions {
     ) -> actix_web::Result<HttpResponse> {
         let admitted = sessions.door.admit_stream(entry, request.head()).await;
         let address = sessions.door.address(request.head());
-        let arrived =
-            admitted.and_then(|admitted| sessions.arrive_at_stream(entry, admitted, address));
+        let arrived = admitted
+            .and_then(|admitted| sessions.arrive_at_stream(entry, &request, admitted, address));
         let arrived = match arrived {
             Ok(arrived) => arrived,
             Err(refusal) => {
@@ -220,8 +220,8 @@ impl Sessions {
         let (body, access) = sending.json(max, "limits.message_bytes").await?;
         let admitted = door.admit_stream_of(by_body, head, (&brings, access), &body).await;
         let address = sessions.door.address(request.head());
-        let arrived =
-            admitted.and_then(|admitted| sessions.arrive_at_stream(entry, admitted, address));
+        let arrived = admitted
+            .and_then(|admitted| sessions.arrive_at_stream(entry, &request, admitted, address));
         Ok(sessions.answer(entry, &request, arrived.map_err(|refusal| refusal.problem)?))
     }
 
@@ -231,19 +231,30 @@ impl Sessions {
         let (seat, permit) = self.begin(arrived, &[]);
         // Who is told no secret can say nothing.
         let hearing = secret.map(|secret| self.listen(&seat, Some(secret)));
-        let of_request = request.extensions().get::<Rc<Loss>>().cloned();
-        let loss = of_request.or_else(|| request.conn_data::<Rc<Loss>>().cloned());
-        let body = EventStream { outgoing, seat, loss, _hearing: hearing, _permit: permit };
-        stream_of(entry).body(body)
+        let conversation = Conversation { hearing, seat: Some(seat), _permit: permit };
+        let stream = EventStream { outgoing, conversation, limits: self.socket_limits(false) };
+        let mut answer = stream_of(entry);
+        match handover_of(request) {
+            // Nothing else is answered on that connection.
+            Some(handover) => answer.force_close().body(HandedOver::new(stream, handover.clone())),
+            None => {
+                let loss = request.extensions().get::<Rc<Loss>>().cloned().unwrap_or_default();
+                answer.body(Streamed { stream, loss })
+            }
+        }
     }
 
     fn arrive_at_stream(
         &self,
         entry: &Entry,
+        request: &HttpRequest,
         admission: Admission,
         address: Option<IpAddr>,
     ) -> Result<Arrived, Refusal> {
-        let encoding = Encoding::new(admission.wants.dialect.form, Framing::Bare);
+        // HTTP/1.0 has no chunks (RFC 9112, section 6.1): the end of the connection is that of the answer.
+        let has_chunks = handover_of(request).is_some() && request.version() > Version::HTTP_10;
+        let framing = if has_chunks { Framing::Chunked } else { Framing::Bare };
+        let encoding = Encoding::new(admission.wants.dialect.form, framing);
         self.arrive(entry, admission, encoding, address)
     }
 
@@ -351,7 +362,8 @@ struct Arrived {
 
 /// The side of the broker in the conversation with one client.
 struct Conversation {
-    hearing: Hearing,
+    /// Where its client can say something.
+    hearing: Option<Hearing>,
     /// None once the client has left.
     seat: Option<Seat<Receiver>>,
     _permit: Permit,
@@ -375,9 +387,9 @@ impl Drop for Hearing {
 
 impl Listener for Conversation {
     fn said(&mut self, said: Vec<Said>) -> LocalBoxFuture<'static, ()> {
-        let heard = self.hearing.0.send(Hear(said));
+        let heard = self.hearing.as_ref().map(|hearing| hearing.0.send(Hear(said)));
         // Who is not heard any more has left.
-        Box::pin(async move { _ = heard.await })
+        Box::pin(async move { _ = OptionFuture::from(heard).await })
     }
 
     fn more(&mut self) {
@@ -397,6 +409,11 @@ impl Listener for Conversation {
             seat.leave(ended);
         }
     }
+}
+
+/// Where a stream waits for the socket of the connection that it was asked for on, if that speaks HTTP/1.1.
+fn handover_of(request: &HttpRequest) -> Option<&Rc<Handover>> {
+    request.conn_data()
 }
 
 fn stream_of(entry: &Entry) -> HttpResponseBuilder {

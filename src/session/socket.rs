@@ -1,4 +1,5 @@
-//! The WebSocket loop of one connection, over anything that reads and writes bytes.
+//! The loop of one connection that was taken over from HTTP, over anything that reads and writes bytes: that of a WebSocket,
+//! or of an event stream, whose client is not listened to.
 //!
 //! One state that is polled, small because thousands of them wait: it reads frames and hands messages
 //! on, one at a time, and it writes what waits in the outbox, all of it in one go. Neither waits for
@@ -132,6 +133,8 @@ struct Handling {
 enum Reading {
     /// It is listened to.
     Listening,
+    /// Nothing that it sends means anything: it is thrown away.
+    Ignoring,
     /// It broke the protocol: what it sends is thrown away, until then at most.
     Lingering(Instant),
     /// It said good-bye, or nothing more is to be expected.
@@ -199,13 +202,17 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
         Self { frames: self.frames.remembering(context), ..self }
     }
 
+    /// The same, with a client that is only written to.
+    pub fn one_way(self) -> Self {
+        Self { reading: Reading::Ignoring, ..self }
+    }
+
     /// Ready when nothing more is to be heard or said, with what that is by itself: who was told, or has
     /// said good-bye, has left before.
     fn poll_conversation(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         loop {
-            if matches!(self.reading, Reading::Listening | Reading::Lingering(_))
-                && let Poll::Ready(ended) = self.poll_read(cx)
-            {
+            let is_read = !matches!(self.reading, Reading::Done | Reading::Ended(_));
+            if is_read && let Poll::Ready(ended) = self.poll_read(cx) {
                 self.reading = ended;
             }
             if let Reading::Ended(ended) = self.reading {
@@ -220,7 +227,7 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
                 // Our close frame is out; the client's answer ends the conversation.
                 self.is_written = true;
             }
-            if self.is_written && self.reading == Reading::Done {
+            if self.is_written && matches!(self.reading, Reading::Done | Reading::Ignoring) {
                 return Poll::Ready(Ended::Left);
             }
             match ready!(self.poll_deadline(cx)) {
@@ -236,11 +243,8 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
             if let Some(ended) = ready!(self.poll_hear(cx)) {
                 return Poll::Ready(ended);
             }
-            let lingers_until = match self.reading {
-                Reading::Lingering(until) => Some(until),
-                _ => None,
-            };
-            if self.unread.is_empty() || lingers_until.is_some() {
+            let is_heard = self.reading == Reading::Listening;
+            if self.unread.is_empty() || !is_heard {
                 self.unread = BytesMut::new();
             }
             let mut space = [const { MaybeUninit::uninit() }; READ_BYTES];
@@ -253,10 +257,13 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
                 return Poll::Ready(Reading::Ended(Ended::Gone));
             }
             self.outgoing.note_heard();
-            self.unread.extend_from_slice(bytes.filled());
-            if lingers_until.is_some_and(|until| Instant::now() < until) {
-                // Its silence begins anew.
-                self.deadline = None;
+            match self.reading {
+                Reading::Lingering(until) if Instant::now() < until => {
+                    // Its silence begins anew.
+                    self.deadline = None;
+                }
+                Reading::Listening => self.unread.extend_from_slice(bytes.filled()),
+                _ => {}
             }
         }
         cx.waker().wake_by_ref();

@@ -102,8 +102,8 @@ test("R37: the overview says that all is well, and shows each figure with 15 min
   await page.locator(".verdict.good", { hasText: "Healthy" }).waitFor();
   const text = await page.locator("#screen").innerText();
   for (const part of ["2 nodes", "Published", "Delivered", "Delivery takes", "p99", "Sessions", "conflated", "gaps", "Waiting", "Disk", "Memory", "k3v9x2mq", "0.1.0", "ada"]) assert.ok(text.includes(part), part);
-  const points = await page.locator(".tile .line").first().evaluate((line) => line.getAttribute("d").split(/[ML]/).length - 1);
-  assert.ok(points >= 899, `${points} points`);
+  // It says so from the first second that it hears of; the others are still coming then.
+  await eventuallyIn(page, () => document.querySelector(".tile .line").getAttribute("d").split(/[ML]/).length - 1 >= 899);
 });
 
 const FAULTS = {
