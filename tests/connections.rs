@@ -142,7 +142,7 @@ async fn an_event_stream_has_its_connection_to_itself_and_ends_with_a_last_chunk
         }
         let list = server.get("/v1/sessions").send().await.expect("an answer");
         let list: Value = list.json().await.expect("JSON");
-        let id = list["sessions"][0]["id"].as_str().expect("a session");
+        let id = list["sessions"][0]["session"].as_str().expect("a session");
         // At least one heartbeat has come.
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         let ended = server.delete(&format!("/v1/sessions/{id}")).send().await.expect("an answer");

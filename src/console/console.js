@@ -310,8 +310,8 @@ class App {
     const button = (id, label, title, onclick, rest) => h("button", { type: "button", class: "button small", id, title, onclick, ...rest }, label);
     draw(byId("tools"),
       this.#who(button),
-      button("utc", "UTC", "Shows times in UTC, or in this machine's time", () => this.#prefer({ utc: !utc }), { "aria-pressed": `${utc}` }),
-      button("theme", { auto: "◐", light: "☀", dark: "☾" }[theme], "Light, dark, or as the system is", () => this.#prefer({ theme: THEMES[(THEMES.indexOf(theme) + 1) % 3] }), { "aria-label": `Colours: ${theme}` }),
+      button("utc", "UTC", "Shows times in UTC, or in this machine's time", () => this.#prefer({ utc: !this.preferences.utc }), { "aria-pressed": `${utc}` }),
+      button("theme", { auto: "◐", light: "☀", dark: "☾" }[theme], "Light, dark, or as the system is", () => this.#prefer({ theme: THEMES[(THEMES.indexOf(this.preferences.theme) + 1) % 3] }), { "aria-label": `Colours: ${theme}` }),
       button("help", "?", "Keys", () => showHelp(byId("dialog")), { "aria-label": "Keys" }));
   }
 

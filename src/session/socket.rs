@@ -36,6 +36,10 @@ const READS_A_TURN: usize = 16;
 /// How many messages are heard at a time, before others have their turn and what they are answered is written.
 const HEARD_TOGETHER: usize = 64;
 
+/// About how much is read of what a client sends where it is not listened to, in bytes, so that its end is seen at once. That of
+/// one which sends more shows where nothing can be written to it any more.
+const MAX_IGNORED_BYTES: usize = 64 * 1024;
+
 /// A client that broke the protocol is still read from until it is silent for so long, for cutting it
 /// off while it sends could destroy our close frame on its way; but no longer than closing may take.
 const LINGER: Duration = Duration::from_millis(300);
@@ -133,8 +137,8 @@ struct Handling {
 enum Reading {
     /// It is listened to.
     Listening,
-    /// Nothing that it sends means anything: it is thrown away.
-    Ignoring,
+    /// Nothing that it sends means anything: it is thrown away, so many bytes until now.
+    Ignoring(usize),
     /// It broke the protocol: what it sends is thrown away, until then at most.
     Lingering(Instant),
     /// It said good-bye, or nothing more is to be expected.
@@ -204,14 +208,19 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
 
     /// The same, with a client that is only written to.
     pub fn one_way(self) -> Self {
-        Self { reading: Reading::Ignoring, ..self }
+        Self { reading: Reading::Ignoring(0), ..self }
     }
 
     /// Ready when nothing more is to be heard or said, with what that is by itself: who was told, or has
     /// said good-bye, has left before.
     fn poll_conversation(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         loop {
-            let is_read = !matches!(self.reading, Reading::Done | Reading::Ended(_));
+            let is_read = match self.reading {
+                Reading::Listening | Reading::Lingering(_) => true,
+                // The rest is left to the kernel, which takes no more than it has room for.
+                Reading::Ignoring(bytes) => bytes < MAX_IGNORED_BYTES,
+                Reading::Done | Reading::Ended(_) => false,
+            };
             if is_read && let Poll::Ready(ended) = self.poll_read(cx) {
                 self.reading = ended;
             }
@@ -227,7 +236,7 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
                 // Our close frame is out; the client's answer ends the conversation.
                 self.is_written = true;
             }
-            if self.is_written && matches!(self.reading, Reading::Done | Reading::Ignoring) {
+            if self.is_written && matches!(self.reading, Reading::Done | Reading::Ignoring(_)) {
                 return Poll::Ready(Ended::Left);
             }
             match ready!(self.poll_deadline(cx)) {
@@ -263,6 +272,9 @@ impl<IO: Stream, L: Listener> Socket<IO, L> {
                     self.deadline = None;
                 }
                 Reading::Listening => self.unread.extend_from_slice(bytes.filled()),
+                Reading::Ignoring(before) => {
+                    self.reading = Reading::Ignoring(before + bytes.filled().len());
+                }
                 _ => {}
             }
         }

@@ -654,6 +654,9 @@ test("R52: the colours go with the system and by the switch, and the overview pr
   await page.emulateMedia({ colorScheme: "light" });
   await page.click("#theme");
   await eventually(async () => await ground() === dark, "it is dark again");
+  // Twice before anything is drawn: each click goes on from the one before.
+  await page.evaluate(() => { for (let click = 0; click < 2; click++) document.querySelector("#theme").click(); });
+  assert.equal(await page.evaluate(() => document.documentElement.dataset.theme), "light");
   const pdf = await page.pdf({ format: "A4" });
   assert.equal(pdf.toString("latin1").match(/\/Type\s*\/Page[^s]/g).length, 1);
 });

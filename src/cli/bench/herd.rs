@@ -13,6 +13,7 @@ use flate2::{Decompress, FlushDecompress};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
 
 pub use self::demand::{Demand, HerdKind};
 use self::report::HerdReport;
@@ -32,6 +33,8 @@ const BATCH: usize = 500;
 const READ: usize = 64 << 10;
 /// How much of a compressed message is looked at, in bytes.
 const GLANCE: usize = 64;
+/// How often is looked whether a broker is there again.
+const SOON: Duration = Duration::from_millis(5);
 /// How long a herd may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -46,6 +49,8 @@ pub(super) struct Herd {
     pub(super) payload: usize,
     /// From how many addresses of this machine they come; 0 leaves it to the system.
     pub(super) sources: usize,
+    /// The process that has to end before they come.
+    pub(super) after: Option<u32>,
 }
 
 /// What came to one client until it was live.
@@ -53,6 +58,8 @@ pub(super) struct Herd {
 struct Haul {
     events: usize,
     bytes: usize,
+    /// The number of the newest event, where they have to come in the order of the log.
+    newest: Option<u64>,
     /// Reads what is compressed, where that was agreed on.
     inflates: Option<Decompress>,
 }
@@ -72,6 +79,9 @@ impl Herd {
         self.publish(native, prefix, demand.before()).await?;
         let since = cursor(native).await?;
         self.publish(native, prefix, demand.meanwhile()).await?;
+        if let Some(process) = self.after {
+            outlast(native, process).await?;
+        }
         let due: Vec<_> = (0..self.clients).map(|client| demand.due(client)).collect();
         let requests = (0..self.clients).map(|client| {
             let query = demand.query(prefix, client, &since);
@@ -125,7 +135,7 @@ impl Herd {
                 // All are there; then what this takes begins to be measured; then all ask.
                 together.wait().await;
                 together.wait().await;
-                come_back(stream?, &request, self.is_compressed).await
+                come_back(stream?, &request, self).await
             })
         };
         requests.into_iter().enumerate().map(client).collect()
@@ -172,6 +182,30 @@ impl Herd {
     }
 }
 
+/// Waits until a process has ended, and for as long as a herd may take until the broker is ready.
+async fn outlast(native: &Native, process: u32) -> Result<(), String> {
+    eprintln!("what the herd comes for is published: it comes once process {process} has ended");
+    while Server::new(vec![process]).missing().is_none() {
+        sleep(SOON).await;
+    }
+    let mut request = Vec::new();
+    native.ask(&mut request, "GET", "/health/ready", &None);
+    request.extend_from_slice(b"\r\n");
+    let ready = async {
+        loop {
+            if let Ok(mut stream) = native.target.connect(Sources::SYSTEM, 0).await
+                && let Ok(answer) = ask(&mut stream, &request).await
+                && matches!(response::response(&answer), Ok(Some(ready)) if ready.status == 200)
+            {
+                return;
+            }
+            sleep(SOON).await;
+        }
+    };
+    let waited = timeout(PATIENCE, ready).await;
+    waited.map_err(|_| format!("the broker is not ready after {} s", PATIENCE.as_secs()))
+}
+
 /// The place that the server has come to.
 async fn cursor(native: &Native) -> Result<String, String> {
     let mut request = Vec::new();
@@ -187,16 +221,13 @@ async fn cursor(native: &Native) -> Result<String, String> {
 }
 
 /// Asks, and reads until all that was asked for has come.
-async fn come_back(
-    mut stream: Stream,
-    request: &[u8],
-    is_compressed: bool,
-) -> Result<Haul, String> {
+async fn come_back(mut stream: Stream, request: &[u8], herd: Herd) -> Result<Haul, String> {
     let mut received = Vec::new();
     let reading = async {
         socket::open(&mut stream, request, Transport::Text, &mut received).await?;
-        let inflates = is_compressed.then(|| Decompress::new(false));
-        let mut haul = Haul { events: 0, bytes: received.len(), inflates };
+        let inflates = herd.is_compressed.then(|| Decompress::new(false));
+        let newest = (herd.demand.kind == HerdKind::Resume).then_some(0);
+        let mut haul = Haul { events: 0, bytes: received.len(), newest, inflates };
         loop {
             if haul.take(&mut received)? {
                 return Ok(haul);
@@ -209,7 +240,7 @@ async fn come_back(
             }
         }
     };
-    let came = tokio::time::timeout(PATIENCE, reading).await;
+    let came = timeout(PATIENCE, reading).await;
     came.unwrap_or_else(|_| Err("it was not live in time".into()))
 }
 
@@ -223,7 +254,13 @@ impl Haul {
             match frame.kind {
                 Kind::Close => return Err(frames::reason(message)),
                 Kind::Ping | Kind::Pong => {}
-                Kind::Data if message.starts_with(br#"{"op":"event""#) => self.events += 1,
+                Kind::Data if message.starts_with(br#"{"op":"event""#) => {
+                    if let Some(newest) = &mut self.newest {
+                        let number = number_of(message).filter(|number| number > newest);
+                        *newest = number.ok_or("an event came twice or out of order")?;
+                    }
+                    self.events += 1;
+                }
                 Kind::Data if message.starts_with(br#"{"op":"live""#) => return Ok(true),
                 Kind::Data if message.starts_with(br#"{"op":"gap""#) => {
                     return Err("what was missed is not kept any more".into());
@@ -260,6 +297,14 @@ impl Haul {
     }
 }
 
+/// The number of an event in the log, by how its message begins: the last part of its id.
+fn number_of(message: &[u8]) -> Option<u64> {
+    let id =
+        message.strip_prefix(br#"{"op":"event","id":""#)?.split(|byte| *byte == b'"').next()?;
+    let number = id.rsplit(|byte| *byte == b'-').next()?;
+    std::str::from_utf8(number).ok()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,5 +334,16 @@ mod tests {
         }
         let mut gap = frame(r#"{"op":"gap","ref":0}"#);
         assert!(Haul::default().take(&mut gap).is_err());
+    }
+
+    #[test]
+    fn what_was_missed_comes_once_and_in_the_order_of_the_log() {
+        for (numbers, is_right) in [(&[1, 2, 10][..], true), (&[2, 1], false), (&[1, 1], false)] {
+            let message =
+                |n| frame(&format!(r#"{{"op":"event","id":"abcdefgh-1-{n}","topic":"a"}}"#));
+            let mut received: Vec<u8> = numbers.iter().flat_map(message).collect();
+            let mut haul = Haul { newest: Some(0), ..Haul::default() };
+            assert_eq!(haul.take(&mut received).is_ok(), is_right, "{numbers:?}");
+        }
     }
 }

@@ -121,6 +121,9 @@ pub struct Args {
     /// A herd asks for compressed messages
     #[arg(long, requires = "herd")]
     compressed: bool,
+    /// A herd comes once this process has ended and the broker answers: what it comes for is published before. End it as you like, such as by kill -9
+    #[arg(long, value_name = "PID", requires = "herd")]
+    after: Option<u32>,
     /// Measure clients instead that connect one behind the other, -s of them, ask one small thing and go
     #[arg(long, conflicts_with_all = ["herd", "storm", "patterns", "protocol", "rate", "burst"])]
     connects: bool,
@@ -219,7 +222,8 @@ impl Args {
             return Err(Failure::Usage(wrong));
         }
         let demand = Demand { kind, topics, by_name, sets, behind, is_half_granted };
-        Ok(Some(Herd { demand, clients, is_compressed, payload, sources }))
+        let after = self.after;
+        Ok(Some(Herd { demand, clients, is_compressed, payload, sources, after }))
     }
 
     /// The connects they describe, if they do.

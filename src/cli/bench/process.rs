@@ -48,7 +48,11 @@ impl Server {
 
     /// The first id that no process has.
     pub fn missing(&self) -> Option<u32> {
-        let is_there = |id: &u32| fs::exists(format!("/proc/{id}/stat")).unwrap_or(false);
+        // One that has ended, and whose parent has not asked how, is a zombie.
+        let is_there = |id: &u32| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+        };
         self.roots.iter().copied().find(|id| !is_there(id))
     }
 
