@@ -231,7 +231,6 @@ async fn a_redis_that_hangs_is_said_and_is_no_hang_of_the_broker() {
     let redis = Redis::start();
     let node = room::node(&redis, 0);
     let mut beats = node.beats.clone();
-    let _still = redis.stop();
     let mut until = async |begin: &str| {
         while !beats.borrow_and_update().starts_with(begin) {
             let beat = timeout(PATIENCE, beats.changed()).await.expect("it lives");
@@ -239,6 +238,9 @@ async fn a_redis_that_hangs_is_said_and_is_no_hang_of_the_broker() {
         }
         timeout(PATIENCE, beats.changed()).await.expect("it goes on").expect("it beats");
     };
+    // A start waits for Redis, and gives up without it.
+    until("Serving").await;
+    let _still = redis.stop();
     until("Not ready: history: ").await;
     until("Not ready: history: ").await;
 }
