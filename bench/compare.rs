@@ -4,6 +4,8 @@
 //! Systems take turns within each round, so that what happens on the machine meanwhile happens to all
 //! of them. What is printed are medians over the rounds; see bench/README.md.
 
+#[path = "compare/certificate.rs"]
+mod certificate;
 #[path = "compare/dialects/mod.rs"]
 mod dialects;
 #[path = "limit.rs"]
@@ -19,7 +21,7 @@ mod trial;
 #[path = "compare/works.rs"]
 mod works;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -27,16 +29,16 @@ use std::process::{Command, ExitCode};
 use clap::Parser;
 
 use peers::{PEERS, Peer};
-use table::Trials;
+use table::{Absent, Trials};
 use works::{Work, works};
 
 /// Compares Fanfare with the systems that are found on this machine
 #[derive(Debug, Parser)]
 struct Options {
-    /// Rounds; medians of fewer than 5 are no result
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// One short round, to see that everything runs
+    /// Rounds [default: 5, or a single quick one]; medians of fewer than 5 are no result
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Short rounds, to see that everything runs
     #[arg(long)]
     quick: bool,
     /// Only these works; may be repeated
@@ -89,7 +91,7 @@ fn compare(options: &Options) -> Result<(), String> {
     if works.is_empty() || peers.is_empty() {
         return Err("there is no such work or no such system".into());
     }
-    let rounds = if options.quick { 1 } else { options.rounds };
+    let rounds = options.rounds.unwrap_or(if options.quick { 1 } else { 5 });
     let mut found = Findings::default();
     for round in 1..=rounds {
         for work in &works {
@@ -100,8 +102,11 @@ fn compare(options: &Options) -> Result<(), String> {
         }
     }
     let systems: Vec<_> = peers.iter().map(|peer| peer.name).collect();
-    let text =
-        format!("{}{}", about(rounds, &found), table::markdown(&works, &systems, &found.trials));
+    let text = format!(
+        "{}{}",
+        about(options.quick, rounds, &found),
+        table::markdown(&works, &systems, &found.trials, &found.absent)
+    );
     println!("{text}");
     let kept = "bench/results".into();
     match options.out.clone().or((!options.quick).then_some(kept)) {
@@ -114,7 +119,7 @@ fn compare(options: &Options) -> Result<(), String> {
 #[derive(Default)]
 struct Findings {
     trials: Trials,
-    absent: BTreeMap<&'static str, BTreeSet<String>>,
+    absent: Absent,
     faults: Vec<String>,
 }
 
@@ -122,7 +127,7 @@ impl Findings {
     fn add(&mut self, peer: &Peer, work: &Work) {
         match run::run(peer, work) {
             Ok(trial) => {
-                for fault in trial.report.faults() {
+                for fault in trial.faults() {
                     let fault = format!("{} with {}: {fault}", peer.name, work.name);
                     eprintln!("  {fault}");
                     self.faults.push(fault);
@@ -131,26 +136,27 @@ impl Findings {
             }
             Err(reason) => {
                 eprintln!("  {reason}");
-                let reason = format!("{reason} ({})", work.name);
-                self.absent.entry(peer.name).or_default().insert(reason);
+                self.absent.insert((work.name, peer.name), reason);
             }
         }
     }
 }
 
 /// The head of a result: where and when.
-fn about(rounds: usize, found: &Findings) -> String {
+fn about(quick: bool, rounds: usize, found: &Findings) -> String {
     let date = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M");
     let mut text = format!("# Fanfare and its peers, {date}\n\n{}\n\n", machine());
     text += &format!(
-        "{rounds} round{}, interleaved; the load comes from the same machine. How to read this: \
+        "{rounds}{} round{}, interleaved; the load comes from the same machine. How to read this: \
          [bench/README.md](../README.md).\n\n",
+        if quick { " short" } else { "" },
         if rounds == 1 { "" } else { "s" }
     );
-    let measured: BTreeSet<_> = found.trials.keys().map(|(_, system)| *system).collect();
-    for (system, reasons) in found.absent.iter().filter(|(system, _)| !measured.contains(*system)) {
-        text +=
-            &format!("Not measured: {system}. {}\n\n", reasons.iter().next().expect("a reason"));
+    let measured = |system| found.trials.keys().any(|(_, measured)| *measured == system);
+    let never = found.absent.iter().filter(|((_, system), _)| !measured(*system));
+    let reasons: BTreeMap<_, _> = never.map(|((_, system), reason)| (system, reason)).collect();
+    for (system, reason) in reasons {
+        text += &format!("Not measured: {system}. {reason}\n\n");
     }
     for fault in &found.faults {
         text += &format!("Lost: {fault}\n\n");

@@ -11,6 +11,9 @@ use super::works::{Goal, Measure, Work};
 /// All that was measured, by work, and of each by system.
 pub type Trials = BTreeMap<(&'static str, &'static str), Vec<Trial>>;
 
+/// Why a work was not done, by work and system.
+pub type Absent = BTreeMap<(&'static str, &'static str), String>;
+
 /// A figure over the rounds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Figure {
@@ -65,7 +68,13 @@ pub fn rows<'a>(
 }
 
 /// The table as Markdown.
-pub fn markdown(works: &[Work], systems: &[&'static str], trials: &Trials) -> String {
+pub fn markdown(
+    works: &[Work],
+    systems: &[&'static str],
+    trials: &Trials,
+    absent: &Absent,
+) -> String {
+    let measured = |system| trials.keys().any(|(_, measured)| *measured == system);
     let mut text = String::new();
     for work in works {
         let measures = rows(work, systems, trials);
@@ -73,6 +82,14 @@ pub fn markdown(works: &[Work], systems: &[&'static str], trials: &Trials) -> St
             continue;
         }
         section(&mut text, work, &measures, trials).expect("room in memory");
+        let left_out: Vec<_> = absent
+            .iter()
+            .filter(|((of, system), _)| *of == work.name && !work.alone && measured(*system))
+            .map(|((_, system), reason)| format!("{system} ({reason})"))
+            .collect();
+        if !left_out.is_empty() {
+            writeln!(text, "Left out: {}.\n", left_out.join("; ")).expect("room in memory");
+        }
     }
     text
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fanfare::cli::bench::{Load, Pace, Percentiles, Protocol, Publish, Storm, StormKind};
+use fanfare::cli::bench::{
+    Demand, Herd, HerdKind, Load, Pace, Percentiles, Protocol, Publish, Storm, StormKind,
+};
 
 use super::trial::Trial;
 
@@ -13,7 +15,11 @@ pub struct Work {
     pub name: &'static str,
     /// What is done.
     pub load: Load,
-    /// Where Fanfare keeps the events.
+    /// Who comes back at once instead, if that is the work.
+    pub herd: Option<Herd>,
+    /// Whether it is done over TLS.
+    pub is_over_tls: bool,
+    /// Where events are kept.
     pub storage: Storage,
     /// Whether no other system can do it.
     pub alone: bool,
@@ -21,13 +27,15 @@ pub struct Work {
     pub measures: Vec<Measure>,
 }
 
-/// Where Fanfare keeps events.
+/// Where events are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
-    /// In memory, as its peers do.
+    /// In memory.
     Memory,
     /// On disk, each acknowledged once the disk itself has it.
     Disk,
+    /// In a Redis that three nodes share.
+    Redis,
 }
 
 /// One figure of a work.
@@ -73,61 +81,76 @@ fn some(times: Percentiles, of: impl Fn(Percentiles) -> f64) -> Option<f64> {
 }
 
 const fn cpu(goals: &'static [Goal]) -> Measure {
-    let of = |trial: &Trial| trial.report.server.as_ref()?.cpu_us_per_delivery;
+    let of = |trial: &Trial| trial.load()?.server.as_ref()?.cpu_us_per_delivery;
     Measure { name: "server CPU a delivery, µs", of, goals }
 }
 
 const fn cpu_an_event(goals: &'static [Goal]) -> Measure {
-    let of = |trial: &Trial| trial.report.server.as_ref()?.cpu_us_per_event;
+    let of = |trial: &Trial| trial.load()?.server.as_ref()?.cpu_us_per_event;
     Measure { name: "server CPU an event, µs", of, goals }
 }
 
 const fn p99(goals: &'static [Goal]) -> Measure {
     Measure {
         name: "latency p99, ms",
-        of: |trial| some(trial.report.delivery.latency, |times| times.p99),
+        of: |trial| some(trial.load()?.delivery.latency, |times| times.p99),
         goals,
     }
 }
 
 const P50: Measure = Measure {
     name: "latency p50, ms",
-    of: |trial| some(trial.report.delivery.latency, |times| times.p50),
+    of: |trial| some(trial.load()?.delivery.latency, |times| times.p50),
     goals: &[],
 };
 
 const fn ack_p99(goals: &'static [Goal]) -> Measure {
     Measure {
         name: "acknowledge p99, ms",
-        of: |trial| some(trial.report.publish.latency, |times| times.p99),
+        of: |trial| some(trial.load()?.publish.latency, |times| times.p99),
         goals,
     }
 }
 
 const fn events(goals: &'static [Goal]) -> Measure {
-    let of = |trial: &Trial| Some(trial.report.publish.events_per_second);
+    let of = |trial: &Trial| Some(trial.load()?.publish.events_per_second);
     Measure { name: "acknowledged events a second", of, goals }
 }
 
 const fn deliveries(goals: &'static [Goal]) -> Measure {
-    let of = |trial: &Trial| Some(trial.report.delivery.per_second);
+    let of = |trial: &Trial| Some(trial.load()?.delivery.per_second);
     Measure { name: "deliveries a second", of, goals }
 }
 
 const fn memory(goals: &'static [Goal]) -> Measure {
-    let of = |trial: &Trial| Some(trial.report.server.as_ref()?.memory_per_connection? / 1024.0);
+    let of = |trial: &Trial| Some(trial.load()?.server.as_ref()?.memory_per_connection? / 1024.0);
     Measure { name: "memory a connection, KiB", of, goals }
+}
+
+const fn store_cpu(goals: &'static [Goal]) -> Measure {
+    let of = |trial: &Trial| trial.load()?.server.as_ref()?.store_cpu_us_per_event;
+    Measure { name: "CPU of Redis an event, µs", of, goals }
+}
+
+const fn herd_cpu(goals: &'static [Goal]) -> Measure {
+    let of = |trial: &Trial| trial.herd()?.cpu_us_per_event;
+    Measure { name: "server CPU an event, µs", of, goals }
+}
+
+const fn all_live(goals: &'static [Goal]) -> Measure {
+    let of = |trial: &Trial| Some(trial.herd()?.live_seconds);
+    Measure { name: "all live after, s", of, goals }
 }
 
 const START: Measure = Measure {
     name: "start to first answer, ms",
     of: |trial| Some(trial.start.as_secs_f64() * 1e3),
-    goals: &[Goal::AtMost(50.0)],
+    goals: &[Goal::AtMost(12.0)],
 };
 
 const EMPTY: Measure = Measure {
     name: "memory without connections, MiB",
-    of: |trial| Some(trial.report.server.as_ref()?.memory_before as f64 / f64::from(1 << 20)),
+    of: |trial| Some(trial.load()?.server.as_ref()?.memory_before as f64 / f64::from(1 << 20)),
     goals: &[],
 };
 
@@ -140,6 +163,10 @@ const BINARY: Measure = Measure {
 /// All works; `quick` makes them short, for a look rather than a result.
 pub fn works(quick: bool) -> Vec<Work> {
     let mut works = with_peers(quick);
+    works.extend(streams(quick));
+    works.extend(over_tls(quick));
+    works.extend(herds());
+    works.extend(on_redis(quick));
     works.extend(publishing(quick));
     works.extend(wide(quick));
     works
@@ -152,7 +179,8 @@ fn load(quick: bool) -> Load {
 }
 
 fn work(name: &'static str, load: Load, measures: Vec<Measure>) -> Work {
-    Work { name, load, storage: Storage::Memory, alone: false, measures }
+    let storage = Storage::Memory;
+    Work { name, load, herd: None, is_over_tls: false, storage, alone: false, measures }
 }
 
 fn alone(name: &'static str, storage: Storage, load: Load, measures: Vec<Measure>) -> Work {
@@ -164,11 +192,15 @@ fn each(load: Load) -> Load {
     Load { topics: 1_000, subscribers_per_topic: 1, ..load }
 }
 
+/// So many connections that nothing comes to.
+fn idle(connections: usize, load: Load) -> Load {
+    let duration = Duration::from_millis(500);
+    Load { pace: Pace::Idle, subscribers_per_topic: connections, duration, ..load }
+}
+
 /// What other systems can do too.
 fn with_peers(quick: bool) -> Vec<Work> {
     let load = load(quick);
-    let idle = Load { pace: Pace::Idle, duration: Duration::from_millis(500), ..load };
-    let idle = Load { subscribers_per_topic: 10_000, ..idle };
     let pause = Duration::from_millis(100);
     let limit = Duration::from_millis(50);
     let (in_flight, pipeline) = Load::flight(Some(100));
@@ -192,7 +224,7 @@ fn with_peers(quick: bool) -> Vec<Work> {
             Load { pace: Pace::Burst { events: 100, pause }, in_flight, pipeline, ..load },
             vec![
                 cpu(&[
-                    Goal::AtMost(0.35),
+                    Goal::AtMost(0.2),
                     Goal::OfPeer("nats-server", 0.3),
                     Goal::OfPeer("nchan", 0.1),
                 ]),
@@ -212,15 +244,87 @@ fn with_peers(quick: bool) -> Vec<Work> {
         work(
             "sustained-1000",
             Load { pace: Pace::Search { p99: limit }, duration: load.duration / 2, ..load },
-            vec![deliveries(&[Goal::AtLeastOfBest(2.5)]), cpu(&[])],
+            vec![deliveries(&[Goal::AtLeastOfBest(5.0)]), cpu(&[])],
         ),
-        work("idle-websocket", idle, vec![memory(&[Goal::AtMost(4.0)]), EMPTY, START, BINARY]),
         work(
-            "idle-sse",
-            Load { protocol: Protocol::Sse, ..idle },
-            vec![memory(&[Goal::AtMost(16.0)])],
+            "idle-websocket",
+            idle(10_000, load),
+            vec![memory(&[Goal::AtMost(3.0)]), EMPTY, START, BINARY],
         ),
     ]
+}
+
+/// Event streams.
+fn streams(quick: bool) -> Vec<Work> {
+    let load = Load { protocol: Protocol::Sse, ..load(quick) };
+    vec![
+        work("idle-sse", idle(10_000, load), vec![memory(&[Goal::AtMost(6.0)])]),
+        work(
+            "sse-1000",
+            load,
+            vec![cpu(&[Goal::AtMostOfBest(0.8)]), P50, p99(&[Goal::AtMostOfBest(1.0)])],
+        ),
+    ]
+}
+
+/// The same over TLS.
+fn over_tls(quick: bool) -> Vec<Work> {
+    let load = load(quick);
+    let stream = Load { protocol: Protocol::Sse, ..load };
+    let paced = || vec![cpu(&[Goal::AtMostOfBest(0.8)]), P50, p99(&[Goal::AtMostOfBest(1.0)])];
+    let works = vec![
+        work("tls-idle-websocket", idle(5_000, load), vec![memory(&[Goal::AtMost(9.0)])]),
+        work("tls-idle-sse", idle(5_000, stream), vec![memory(&[Goal::AtMost(12.0)])]),
+        work("tls-1000", load, paced()),
+        work("tls-sse-1000", stream, paced()),
+    ];
+    works.into_iter().map(|work| Work { is_over_tls: true, ..work }).collect()
+}
+
+/// Clients that come back all at once, for what they missed or for current values.
+fn herds() -> Vec<Work> {
+    let come_back = |name, storage, kind, topics, goals| {
+        let (by_name, sets, behind, is_half_granted, is_compressed) = (0, 1, 1_000, false, false);
+        let demand = Demand { kind, topics, by_name, sets, behind, is_half_granted, is_compressed };
+        let herd = Some(Herd { demand, clients: 200 });
+        let load = Load { publish: Publish::Batch, payload: 100, ..Load::default() };
+        let measures = vec![herd_cpu(goals), all_live(&[Goal::AtMostOfBest(1.0)])];
+        Work { herd, storage, ..work(name, load, measures) }
+    };
+    let memory = |name, kind, topics| {
+        come_back(name, Storage::Memory, kind, topics, &[Goal::AtMostOfBest(0.5)])
+    };
+    let disk =
+        |name, kind, topics| come_back(name, Storage::Disk, kind, topics, &[Goal::AtMost(0.35)]);
+    vec![
+        memory("resume-1", HerdKind::Resume, 1),
+        disk("resume-1-disk", HerdKind::Resume, 1),
+        memory("resume-500", HerdKind::Resume, 500),
+        disk("resume-500-disk", HerdKind::Resume, 500),
+        memory("values-200", HerdKind::Snapshot, 200),
+        disk("values-200-disk", HerdKind::Snapshot, 200),
+        memory("values-1000", HerdKind::Snapshot, 1_000),
+        disk("values-1000-disk", HerdKind::Snapshot, 1_000),
+    ]
+}
+
+/// Three nodes on one Redis, with publishers and subscribers at each.
+fn on_redis(quick: bool) -> Vec<Work> {
+    let load = Load { in_flight: 64, ..load(quick) };
+    let search = Pace::Search { p99: Duration::from_millis(50) };
+    let searched = Load { pace: search, duration: load.duration / 2, ..load };
+    let best = &[Goal::AtMostOfBest(1.0)];
+    let most = || vec![deliveries(&[Goal::AtLeastOfBest(1.0)]), cpu(best), store_cpu(best)];
+    let works = vec![
+        work("redis-1000", searched, most()),
+        work("redis-topics-1000", each(searched), most()),
+        work(
+            "redis-paced",
+            Load { pace: Pace::Rate(1_000.0), ..each(load) },
+            vec![cpu_an_event(best), store_cpu(best), p99(best)],
+        ),
+    ];
+    works.into_iter().map(|work| Work { storage: Storage::Redis, ..work }).collect()
 }
 
 /// What publishing alone costs.

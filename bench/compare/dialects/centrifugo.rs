@@ -1,11 +1,19 @@
-//! Centrifugo: its bidirectional JSON protocol, and its HTTP API.
+//! Centrifugo: its bidirectional JSON protocol, its event streams that go one way, and its HTTP API.
 
-use fanfare::cli::bench::{Answer, Dialect, Heard, Opening, Post, Target, http_answer};
+use fanfare::cli::bench::{
+    Answer, Asking, Dialect, Heard, Opening, Post, Protocol, Target, http_answer,
+};
 
-use super::{post, websocket};
+use super::{event_stream, post, websocket};
+
+/// Subscriptions that are asked for in one message.
+const SUBSCRIPTIONS_A_MESSAGE: usize = 250;
 
 /// A Centrifugo server, version 6.
-pub struct Centrifugo(pub Target);
+pub struct Centrifugo {
+    pub target: Target,
+    pub protocol: Protocol,
+}
 
 impl Centrifugo {
     /// The key of its HTTP API.
@@ -14,12 +22,21 @@ impl Centrifugo {
 
 impl Dialect for Centrifugo {
     fn opening(&self, topics: &[String]) -> Opening {
+        if self.protocol == Protocol::Sse {
+            let topics = topics.iter().map(|topic| format!("\"{topic}\":{{}}"));
+            let subscribe = format!(r#"{{"subs":{{{}}}}}"#, topics.collect::<Vec<_>>().join(","));
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("cf_connect", &subscribe)
+                .finish();
+            let opening = event_stream(&self.target, &format!("/connection/uni_sse?{query}"));
+            return Opening { lives: 1, ..opening };
+        }
         let mut messages = vec![br#"{"id":1,"connect":{}}"#.to_vec()];
         for (topic, id) in topics.iter().zip(2..) {
             let subscribe = format!(r#"{{"id":{id},"subscribe":{{"channel":"{topic}"}}}}"#);
             messages.push(subscribe.into_bytes());
         }
-        websocket(&self.0, "/connection/websocket", messages, topics.len())
+        websocket(&self.target, "/connection/websocket", messages, topics.len())
     }
 
     fn hear(&self, message: &[u8], _topics: &[String], reply: &mut Vec<u8>) -> Heard {
@@ -31,7 +48,11 @@ impl Dialect for Centrifugo {
         if says(br#""error""#) || says(br#""disconnect""#) {
             return Heard::Ended(String::from_utf8_lossy(message).into_owned());
         }
-        if says(br#""subscribe""#) { Heard::Live } else { Heard::Nothing }
+        let live: &[u8] = match self.protocol {
+            Protocol::Sse => br#""connect""#,
+            Protocol::Json | Protocol::Cbor => br#""subscribe""#,
+        };
+        if says(live) { Heard::Live } else { Heard::Nothing }
     }
 
     fn greeting(&self) -> Option<Vec<u8>> {
@@ -44,7 +65,7 @@ impl Dialect for Centrifugo {
             body.extend_from_slice(data);
             body.push(b'}');
             let lines = format!("X-API-Key: {}\r\nContent-Type: application/json\r\n", Self::KEY);
-            post(&self.0, "/api/publish", &lines, &body, out);
+            post(&self.target, "/api/publish", &lines, &body, out);
         }
     }
 
@@ -58,5 +79,18 @@ impl Dialect for Centrifugo {
                 None => (answer, length),
             }
         }))
+    }
+
+    fn comeback(&self, asking: &Asking<'_>) -> Result<Opening, String> {
+        // All that a channel keeps, or its newest message: which of them is said by the server's settings.
+        let subscribe = |(topic, id): (&String, usize)| {
+            format!(r#"{{"id":{id},"subscribe":{{"channel":"{topic}","recover":true}}}}"#)
+        };
+        let topics = asking.topics();
+        let commands: Vec<_> = topics.iter().zip(2..).map(subscribe).collect();
+        let mut messages = vec![br#"{"id":1,"connect":{}}"#.to_vec()];
+        let subscribes = commands.chunks(SUBSCRIPTIONS_A_MESSAGE);
+        messages.extend(subscribes.map(|commands| commands.join("\n").into_bytes()));
+        Ok(websocket(&self.target, "/connection/websocket", messages, 0))
     }
 }

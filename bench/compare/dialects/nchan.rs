@@ -1,6 +1,8 @@
 //! nchan: a channel has one URL to subscribe and one to publish.
 
-use fanfare::cli::bench::{Answer, Dialect, Heard, Opening, Post, Protocol, Target, http_answer};
+use fanfare::cli::bench::{
+    Answer, Asking, Dialect, Heard, Opening, Post, Protocol, Target, http_answer,
+};
 
 use super::{event_stream, post, websocket};
 
@@ -37,5 +39,10 @@ impl Dialect for Nchan {
 
     fn answer(&self, received: &[u8]) -> Result<Option<(Answer, usize)>, String> {
         http_answer(received)
+    }
+
+    fn comeback(&self, asking: &Asking<'_>) -> Result<Opening, String> {
+        // The location begins with the oldest message.
+        Ok(self.opening(&asking.topics()))
     }
 }

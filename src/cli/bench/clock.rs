@@ -9,7 +9,7 @@ use std::time::Instant;
 use memchr::memmem::Finder;
 
 /// What a marker begins with.
-const NEEDLE: &str = "bench@";
+pub const NEEDLE: &str = "bench@";
 /// The digits behind it: nanoseconds of more than three months.
 const DIGITS: usize = 16;
 /// The bytes of a marker.

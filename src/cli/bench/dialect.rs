@@ -3,6 +3,10 @@
 //! Everything else (connections, pace, counting) is the same for every server, so that others can be
 //! measured with the same work. A dialect has no state and does no I/O.
 
+use memchr::memmem;
+
+use super::clock::NEEDLE;
+use super::herd::Asking;
 use super::response;
 
 /// How one kind of server is spoken to.
@@ -23,6 +27,32 @@ pub trait Dialect: Send + Sync {
 
     /// The first answer in what a publisher has received, and its length, once it is there in full.
     fn answer(&self, received: &[u8]) -> Result<Option<(Answer, usize)>, String>;
+
+    /// How many answers a publish of so many events has.
+    fn answers(&self, events: usize) -> usize {
+        events
+    }
+
+    /// The request for the place that the server has come to, whose answer is handed to those who come back; where
+    /// they need not name it, nothing.
+    fn place(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// How a client comes back. Where nothing of what it hears is [`Heard::Live`], it is there once all has come.
+    fn comeback(&self, _asking: &Asking<'_>) -> Result<Opening, String> {
+        Err("clients can't come back to it".into())
+    }
+
+    /// How many events a message brings to a client that came back. Of a compressed one, the beginning is known.
+    fn brings(&self, message: &[u8]) -> usize {
+        memmem::find_iter(message, NEEDLE).count()
+    }
+
+    /// The number of the event that a message brings, by which those that were missed are in order, if it has one.
+    fn number(&self, _message: &[u8]) -> Option<u64> {
+        None
+    }
 }
 
 /// How a subscriber begins.

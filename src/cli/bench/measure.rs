@@ -48,6 +48,7 @@ struct Snapshot {
     delivered: u64,
     acknowledged: u64,
     server: Cpu,
+    store: Cpu,
     client: Cpu,
 }
 
@@ -103,8 +104,8 @@ impl<'a> Running<'a> {
         let load = &self.bench.load;
         let mut publishers = Vec::new();
         if pace != Pace::Idle {
-            for _ in 0..load.publishers() {
-                publishers.push(Publisher::open(self.publishing.clone()).await?);
+            for number in 0..load.publishers() {
+                publishers.push(Publisher::open(self.publishing.clone(), number).await?);
             }
         }
         let first = self.publishing.tally.borrow().acknowledged;
@@ -224,6 +225,7 @@ impl<'a> Running<'a> {
             delivered: self.delivered(),
             acknowledged: self.publishing.tally.borrow().acknowledged,
             server: self.bench.server.cpu(),
+            store: self.bench.store.cpu(),
             client: Server::this().cpu(),
         }
     }
@@ -286,12 +288,17 @@ impl<'a> Running<'a> {
 
     fn server_report(&self, start: &Snapshot, last: &Snapshot) -> ServerReport {
         let nanos = last.server.since(&start.server) as f64;
-        let each = |count: u64| (count > 0).then(|| nanos / 1e3 / count as f64);
+        let events = last.acknowledged - start.acknowledged;
+        let share = |nanos: f64, count: u64| (count > 0).then(|| nanos / 1e3 / count as f64);
+        let of_store = last.store.since(&start.store) as f64;
+        let store_cpu_us_per_event =
+            share(of_store, events).filter(|_| self.bench.store.is_known());
         let connections = self.fleet.size() as f64;
         let grown = self.memory_connected as f64 - self.memory_before as f64;
         ServerReport {
-            cpu_us_per_delivery: each(last.delivered - start.delivered),
-            cpu_us_per_event: each(last.acknowledged - start.acknowledged),
+            cpu_us_per_delivery: share(nanos, last.delivered - start.delivered),
+            cpu_us_per_event: share(nanos, events),
+            store_cpu_us_per_event,
             cpu: nanos / (last.at - start.at) as f64,
             memory_before: self.memory_before,
             memory_connected: self.memory_connected,

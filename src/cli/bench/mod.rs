@@ -39,6 +39,7 @@ use serde::Serialize;
 use tokio::task::LocalSet;
 
 pub use self::dialect::{Answer, Dialect, Heard, Opening, Post, Transport, http_answer, upgrade};
+pub use self::herd::{Asking, Demand, Herd, HerdKind, HerdReport};
 pub use self::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
 pub use self::native::Native;
 pub use self::process::{Cpu, Server};
@@ -49,7 +50,6 @@ pub use self::target::{Secured, Sessions, Target};
 pub use self::work::{Bench, Watch};
 
 use self::connects::Connects;
-use self::herd::Herd;
 use self::measure::Running;
 pub(super) use self::options::Args;
 use super::remote;
@@ -77,23 +77,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let report = measure(async {
         let target = Target::of(&url, args.sessions()).await?;
         let (protocol, publish) = (load.protocol, load.publish);
-        let bench = Bench {
-            publish_to: target.clone(),
-            dialect: Arc::new(Native {
-                target: target.clone(),
-                token,
-                key,
-                protocol,
-                publish,
-                carried,
-            }),
-            target,
-            load,
-            server: Server::new(args.pids.clone()),
-            prefix: prefix(),
-            watch: Box::new(move |watch| show(&shown, watch)),
-        };
-        bench.run().await
+        let native = Native { target: target.clone(), token, key, protocol, publish, carried };
+        let watch = Box::new(move |watch| show(&shown, watch));
+        Bench { watch, ..bench(&args, load, target, native) }.run().await
     });
     bar.finish_and_clear();
     let report = printed(report, &args)?;
@@ -108,12 +94,12 @@ fn herd(
     url: &str,
     [key, token]: [Option<String>; 2],
 ) -> Result<(), Failure> {
-    let carried = args.carried()?;
+    let (carried, load) = (args.carried()?, args.load()?);
     let report = measure(async {
         let target = Target::of(url, args.sessions()).await?;
         let (protocol, publish) = (Protocol::Json, Publish::Batch);
-        let native = Native { target, token, key, protocol, publish, carried };
-        herd.run(&native, &Server::new(args.pids.clone()), &prefix()).await
+        let native = Native { target: target.clone(), token, key, protocol, publish, carried };
+        bench(args, load, target, native).come_back(herd).await
     });
     let report = printed(report, args)?;
     report.fault().map_or(Ok(()), |fault| Err(Failure::Failed(fault)))
@@ -127,6 +113,20 @@ fn connects(connects: Connects, args: &Args, url: &str) -> Result<(), Failure> {
     });
     let report = printed(report, args)?;
     report.fault().map_or(Ok(()), |fault| Err(Failure::Failed(fault)))
+}
+
+/// A bench of Fanfare, which nobody watches.
+fn bench(args: &Args, load: Load, target: Target, native: Native) -> Bench {
+    Bench {
+        load,
+        dialect: Arc::new(native),
+        publish_to: target.clone(),
+        target,
+        server: Server::new(args.pids.clone()),
+        store: Server::default(),
+        prefix: prefix(),
+        watch: Box::new(|_| {}),
+    }
 }
 
 /// What a bench came to, once it is printed.

@@ -6,7 +6,9 @@ use memchr::memmem;
 
 use super::dialect::{Answer, Dialect, Heard, Opening, Post, Transport, http_answer, upgrade};
 use super::frames::{self, Kind, Op};
+use super::herd::Asking;
 use super::load::{Protocol, Publish};
+use super::response;
 use super::target::Target;
 
 /// Topics that still go into the query of a connection; more are subscribed in messages.
@@ -65,6 +67,9 @@ impl Dialect for Native {
             Protocol::Json if message.starts_with(br#"{"op":"live""#) => Heard::Live,
             Protocol::Json if message.starts_with(br#"{"op":"bye""#) => Heard::Ended(text()),
             Protocol::Json if message.starts_with(br#"{"op":"error""#) => Heard::Ended(text()),
+            Protocol::Json if message.starts_with(br#"{"op":"gap""#) => {
+                Heard::Ended("what was missed is not kept any more".into())
+            }
             Protocol::Cbor if cbor_op(message, b"\x64live") => Heard::Live,
             Protocol::Cbor if cbor_op(message, b"\x63bye") => Heard::Ended(text()),
             Protocol::Cbor if cbor_op(message, b"\x65error") => Heard::Ended(text()),
@@ -145,17 +150,59 @@ impl Dialect for Native {
         };
         Ok(Some((answer, length)))
     }
+
+    fn answers(&self, events: usize) -> usize {
+        match self.publish {
+            Publish::Batch | Publish::Ndjson => 1,
+            Publish::Single | Publish::WebSocket => events,
+        }
+    }
+
+    fn place(&self) -> Option<Vec<u8>> {
+        let mut request = Vec::new();
+        self.ask(&mut request, "GET", "/v1/cursor", &self.key);
+        request.extend_from_slice(b"\r\n");
+        Some(request)
+    }
+
+    fn comeback(&self, asking: &Asking<'_>) -> Result<Opening, String> {
+        let mut request = Vec::new();
+        let query = asking.query(&cursor(asking.place)?);
+        self.ask(&mut request, "GET", &format!("/v1/ws?{query}"), &self.token);
+        upgrade(&mut request);
+        if asking.demand.is_compressed {
+            request.extend_from_slice(
+                b"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n",
+            );
+        }
+        request.extend_from_slice(b"\r\n");
+        Ok(Opening { request, transport: Transport::Text, messages: Vec::new(), lives: 1 })
+    }
+
+    fn brings(&self, message: &[u8]) -> usize {
+        usize::from(message.starts_with(br#"{"op":"event""#))
+    }
+
+    fn number(&self, message: &[u8]) -> Option<u64> {
+        let id = message.strip_prefix(br#"{"op":"event","id":""#)?;
+        let id = id.split(|byte| *byte == b'"').next()?;
+        let number = id.rsplit(|byte| *byte == b'-').next()?;
+        std::str::from_utf8(number).ok()?.parse().ok()
+    }
+}
+
+/// The cursor in an answer.
+fn cursor(answer: &[u8]) -> Result<String, String> {
+    let body = response::response(answer)?.map_or(&[][..], |response| response.body);
+    let body: serde_json::Value = serde_json::from_slice(body)
+        .map_err(|_| format!("no cursor: {}", String::from_utf8_lossy(answer)))?;
+    let cursor = body["cursor"].as_str().ok_or_else(|| format!("no cursor: {body}"))?;
+    Ok(cursor.to_owned())
 }
 
 impl Native {
     /// Writes the head of a request, up to the lines that are its own.
-    pub(super) fn ask(
-        &self,
-        out: &mut Vec<u8>,
-        method: &str,
-        path: &str,
-        credential: &Option<String>,
-    ) {
+    fn ask(&self, out: &mut Vec<u8>, method: &str, path: &str, credential: &Option<String>) {
         self.target.request(out, method, path);
         if let Some(credential) = credential {
             // Writing to a vector can't fail.

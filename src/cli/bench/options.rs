@@ -121,7 +121,8 @@ pub struct Args {
     /// A herd asks for compressed messages
     #[arg(long, requires = "herd")]
     compressed: bool,
-    /// A herd comes once this process has ended and the broker answers: what it comes for is published before. End it as you like, such as by kill -9
+    /// A herd comes once this process has ended and the broker is ready: what it comes for is published before.
+    /// End it as you like, such as by kill -9
     #[arg(long, value_name = "PID", requires = "herd")]
     after: Option<u32>,
     /// Measure clients instead that connect one behind the other, -s of them, ask one small thing and go
@@ -212,18 +213,16 @@ impl Args {
     pub(super) fn herd(&self) -> Result<Option<Herd>, Failure> {
         let Self { topics, subscribers_per_topic: clients, behind, .. } = *self;
         let Self { by_name, pattern_sets: sets, half_granted: is_half_granted, .. } = *self;
-        let (payload, sources, is_compressed) =
-            (self.payload.0, self.sources.into(), self.compressed);
         let Some(kind) = self.herd else { return Ok(None) };
-        if topics == 0 || clients == 0 || payload < Load::MIN_PAYLOAD {
+        if topics == 0 || clients == 0 || self.payload.0 < Load::MIN_PAYLOAD {
             let least = Load::MIN_PAYLOAD;
             let wrong =
                 format!("a herd takes a topic, a client and {least} bytes of data at least");
             return Err(Failure::Usage(wrong));
         }
-        let demand = Demand { kind, topics, by_name, sets, behind, is_half_granted };
-        let after = self.after;
-        Ok(Some(Herd { demand, clients, is_compressed, payload, sources, after }))
+        let is_compressed = self.compressed;
+        let demand = Demand { kind, topics, by_name, sets, behind, is_half_granted, is_compressed };
+        Ok(Some(Herd { demand, clients, after: self.after }))
     }
 
     /// The connects they describe, if they do.

@@ -85,6 +85,8 @@ pub struct Publishing {
 /// One connection that publishes.
 pub struct Publisher {
     publishing: Rc<Publishing>,
+    /// Its place among all.
+    number: usize,
     stream: Option<Stream>,
     received: BytesMut,
     request: Vec<u8>,
@@ -96,10 +98,11 @@ impl Publisher {
     /// How long a connection may be idle and still be used; servers commonly wait five seconds.
     const IDLE: Duration = Duration::from_secs(3);
 
-    /// Connects.
-    pub async fn open(publishing: Rc<Publishing>) -> Result<Self, String> {
+    /// Connects, as the publisher of this number.
+    pub async fn open(publishing: Rc<Publishing>, number: usize) -> Result<Self, String> {
         let mut publisher = Self {
             publishing,
+            number,
             stream: None,
             received: BytesMut::new(),
             request: Vec::new(),
@@ -140,7 +143,7 @@ impl Publisher {
 
     async fn connect(&mut self) -> Result<(), String> {
         let Publishing { dialect, target, .. } = &*self.publishing;
-        let stream = target.connect(Sources::SYSTEM, 0).await?;
+        let stream = target.connect(Sources::SYSTEM, self.number).await?;
         self.received.clear();
         let greeting = dialect.greeting();
         self.stream = Some(stream);

@@ -77,6 +77,8 @@ pub struct ServerReport {
     pub cpu_us_per_delivery: Option<f64>,
     /// Microseconds of processor time an acknowledged event.
     pub cpu_us_per_event: Option<f64>,
+    /// Microseconds of processor time of the store behind it an acknowledged event, where that is another process.
+    pub store_cpu_us_per_event: Option<f64>,
     /// Processors kept busy, on average.
     pub cpu: f64,
     /// Resident bytes before there were connections.

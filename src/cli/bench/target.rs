@@ -18,6 +18,8 @@ use crate::trust;
 pub struct Target {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its other nodes listen, if it has any: connections take turns.
+    pub others: Vec<SocketAddr>,
     /// What requests put into `Host`.
     pub authority: String,
     /// What the paths of requests begin with.
@@ -63,12 +65,18 @@ impl Target {
             .map_err(|error| format!("{authority} can't be looked up: {error}"))?;
         let address = found.next().ok_or_else(|| format!("{authority} has no address"))?;
         let tls = (scheme == "https").then(|| Secured::of(host, sessions)).transpose()?;
-        Ok(Self { address, authority: authority.to_owned(), path: path.to_owned(), tls })
+        Ok(Self {
+            authority: authority.to_owned(),
+            path: path.to_owned(),
+            tls,
+            ..Self::at(address)
+        })
     }
 
     /// A server at an address of its own.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, authority: address.to_string(), path: String::new(), tls: None }
+        let (authority, path) = (address.to_string(), String::new());
+        Self { address, others: Vec::new(), authority, path, tls: None }
     }
 
     /// Writes the first lines of a request.
@@ -79,8 +87,12 @@ impl Target {
 
     /// Connects from one of these sources, as the connection of this number, and shakes hands where TLS is spoken.
     pub async fn connect(&self, sources: Sources, number: usize) -> Result<Stream, String> {
+        let address = match number % (self.others.len() + 1) {
+            0 => self.address,
+            other => self.others[other - 1],
+        };
         let connecting = async {
-            let stream = sources.connect(self.address, number).await?;
+            let stream = sources.connect(address, number).await?;
             match &self.tls {
                 None => Ok(Stream::Plain(stream)),
                 Some(tls) => {
@@ -90,15 +102,20 @@ impl Target {
                 }
             }
         };
-        connecting.await.map_err(|error| format!("can't connect to {}: {error}", self.address))
+        connecting.await.map_err(|error| format!("can't connect to {address}: {error}"))
     }
 }
 
 impl Secured {
     fn of(host: &str, sessions: Sessions) -> Result<Self, String> {
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+        let config = trust::client_config().map_err(|error| error.to_string())?;
+        Self::with(config, host.trim_matches(['[', ']']), sessions)
+    }
+
+    /// TLS as a configuration has it, with a server of this name.
+    pub fn with(mut config: ClientConfig, host: &str, sessions: Sessions) -> Result<Self, String> {
+        let name = ServerName::try_from(host.to_owned());
         let name = name.map_err(|error| format!("{host}: {error}"))?;
-        let mut config = trust::client_config().map_err(|error| error.to_string())?;
         if sessions == Sessions::Forgotten {
             config.resumption = Resumption::disabled();
         }

@@ -19,6 +19,8 @@ pub struct Bench {
     pub publish_to: Target,
     /// Its processes.
     pub server: Server,
+    /// Those of the store behind it, where that is none of them.
+    pub store: Server,
     /// What the names of topics begin with.
     pub prefix: String,
     /// Told what goes on.

@@ -30,6 +30,21 @@ pub struct Demand {
     pub behind: usize,
     /// The clients may read every other topic alone: those of `bench.*.a.>`.
     pub is_half_granted: bool,
+    /// Whether they have it compressed.
+    pub is_compressed: bool,
+}
+
+/// One client of a herd that asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asking<'a> {
+    /// What for.
+    pub demand: &'a Demand,
+    /// What the names of topics begin with.
+    pub prefix: &'a str,
+    /// Which client it is.
+    pub client: usize,
+    /// What the server said when it was asked for its place, before the client missed anything.
+    pub place: &'a [u8],
 }
 
 impl Demand {
@@ -77,24 +92,32 @@ impl Demand {
         let first = client * self.by_name;
         (first..first + self.by_name).map(|number| number % self.topics).collect()
     }
+}
 
-    /// How a client asks, as a query.
-    pub fn query(&self, prefix: &str, client: usize, since: &str) -> String {
+impl Asking<'_> {
+    /// All topics, by their names.
+    pub fn topics(&self) -> Vec<String> {
+        (0..self.demand.topics).map(|number| self.demand.topic(self.prefix, number)).collect()
+    }
+
+    /// How the client asks Fanfare, as a query.
+    pub fn query(&self, since: &str) -> String {
+        let Self { demand, prefix, client, .. } = *self;
         let mut query = Serializer::new(String::new());
-        match self.by_name {
-            0 if self.topics == 1 => _ = query.append_pair("topic", &self.topic(prefix, 0)),
+        match demand.by_name {
+            0 if demand.topics == 1 => _ = query.append_pair("topic", &demand.topic(prefix, 0)),
             0 => _ = query.append_pair("topic", &format!("{prefix}.>")),
             _ => {
-                for topic in self.named(client) {
-                    query.append_pair("topic", &self.topic(prefix, topic));
+                for topic in demand.named(client) {
+                    query.append_pair("topic", &demand.topic(prefix, topic));
                 }
             }
         }
-        if self.sets > 1 {
+        if demand.sets > 1 {
             // Nothing comes on it: it makes the sets differ, and what they bring not.
-            query.append_pair("topic", &format!("{prefix}.c.{}", client % self.sets));
+            query.append_pair("topic", &format!("{prefix}.c.{}", client % demand.sets));
         }
-        match self.kind {
+        match demand.kind {
             HerdKind::Resume => query.append_pair("since", since),
             HerdKind::Snapshot => query.append_pair("snapshot", "true"),
             HerdKind::Latest => query.append_pair("mode", "latest").append_pair("since", since),
@@ -114,6 +137,7 @@ mod tests {
         sets: 1,
         behind: 10,
         is_half_granted: false,
+        is_compressed: false,
     };
 
     #[test]
@@ -132,12 +156,14 @@ mod tests {
 
     #[test]
     fn clients_ask_by_name_or_by_a_wildcard_in_so_many_ways() {
-        assert_eq!(ALL.query("x", 0, "c"), "topic=x.%3E&since=c");
-        assert_eq!(Demand { topics: 1, ..ALL }.query("x", 0, "c"), "topic=x.a.0&since=c");
+        let query =
+            |demand: &Demand, client| Asking { demand, prefix: "x", client, place: &[] }.query("c");
+        assert_eq!(query(&ALL, 0), "topic=x.%3E&since=c");
+        assert_eq!(query(&Demand { topics: 1, ..ALL }, 0), "topic=x.a.0&since=c");
         let named = Demand { by_name: 2, kind: HerdKind::Latest, ..ALL };
-        assert_eq!(named.query("x", 1, "c"), "topic=x.a.2&topic=x.b.3&mode=latest&since=c");
+        assert_eq!(query(&named, 1), "topic=x.a.2&topic=x.b.3&mode=latest&since=c");
         let sets = Demand { sets: 2, kind: HerdKind::Snapshot, ..ALL };
-        let asked: Vec<_> = (0..3).map(|client| sets.query("x", client, "c")).collect();
+        let asked: Vec<_> = (0..3).map(|client| query(&sets, client)).collect();
         assert!(asked[0] == asked[2] && asked[0] != asked[1], "{asked:?}");
     }
 }

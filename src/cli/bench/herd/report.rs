@@ -6,29 +6,30 @@ use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
 
 /// What became of a herd.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct HerdReport {
     /// How many clients came.
-    pub(super) clients: usize,
+    pub clients: usize,
     /// How many events they were to get, all of them together.
-    pub(super) events: usize,
+    pub events: usize,
     /// Events that did not come, or came and were not to.
-    pub(super) wrong: u64,
+    pub wrong: u64,
     /// Why the first client failed, if one did.
-    pub(super) reason: Option<String>,
+    pub reason: Option<String>,
     /// Seconds from the moment at which all asked until all were live.
-    pub(super) live_seconds: f64,
+    pub live_seconds: f64,
     /// Bytes from the server, of one event and all that comes beside it.
-    pub(super) bytes: f64,
+    pub bytes: f64,
     /// Microseconds of the server's processor time an event.
-    pub(super) cpu_us_per_event: Option<f64>,
+    pub cpu_us_per_event: Option<f64>,
     /// The same a client.
-    pub(super) cpu_us_per_client: Option<f64>,
-    /// Resident bytes before the clients came, and once all were live.
-    pub(super) memory_before: u64,
-    pub(super) memory_after: u64,
+    pub cpu_us_per_client: Option<f64>,
+    /// Resident bytes before the clients came.
+    pub memory_before: u64,
+    /// Resident bytes once all were live.
+    pub memory_after: u64,
     /// The share of one processor that the bench itself used.
-    pub(super) client_cpu: f64,
+    pub client_cpu: f64,
 }
 
 impl HerdReport {
