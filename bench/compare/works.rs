@@ -286,7 +286,7 @@ fn herds() -> Vec<Work> {
     let come_back = |name, storage, kind, topics, goals| {
         let (by_name, sets, behind, is_half_granted, is_compressed) = (0, 1, 1_000, false, false);
         let demand = Demand { kind, topics, by_name, sets, behind, is_half_granted, is_compressed };
-        let herd = Some(Herd { demand, clients: 200 });
+        let herd = Some(Herd { demand, clients: 200, after: None });
         let load = Load { publish: Publish::Batch, payload: 100, ..Load::default() };
         let measures = vec![herd_cpu(goals), all_live(&[Goal::AtMostOfBest(1.0)])];
         Work { herd, storage, ..work(name, load, measures) }

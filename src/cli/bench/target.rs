@@ -85,12 +85,15 @@ impl Target {
         _ = write!(out, "{method} {}{path} HTTP/1.1\r\nHost: {}\r\n", self.path, self.authority);
     }
 
+    /// Where the node listens that the connection of this number is for.
+    fn node(&self, number: usize) -> SocketAddr {
+        let turn = number % (self.others.len() + 1);
+        turn.checked_sub(1).map_or(self.address, |other| self.others[other])
+    }
+
     /// Connects from one of these sources, as the connection of this number, and shakes hands where TLS is spoken.
     pub async fn connect(&self, sources: Sources, number: usize) -> Result<Stream, String> {
-        let address = match number % (self.others.len() + 1) {
-            0 => self.address,
-            other => self.others[other - 1],
-        };
+        let address = self.node(number);
         let connecting = async {
             let stream = sources.connect(address, number).await?;
             match &self.tls {
@@ -126,6 +129,15 @@ impl Secured {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_take_turns_with_the_nodes() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let alone = Target::at(at(1));
+        assert_eq!([alone.node(0), alone.node(5)], [at(1); 2]);
+        let three = Target { others: vec![at(2), at(3)], ..alone };
+        assert_eq!([0, 1, 2, 3].map(|number| three.node(number)), [1, 2, 3, 1].map(at));
+    }
 
     #[tokio::test]
     async fn a_url_names_address_and_path_and_whether_tls_is_spoken() {
