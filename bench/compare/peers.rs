@@ -150,7 +150,8 @@ fn fanfare(work: &Work, place: &Place) -> Result<Setup, String> {
 fn native(work: &Work, place: &Place) -> Native {
     let (protocol, publish) = (work.load.protocol, work.load.publish);
     let carried = String::new();
-    Native { target: place.target(), token: None, key: None, protocol, publish, carried }
+    let (target, publish_to) = (place.target(), place.target());
+    Native { target, publish_to, token: None, key: None, protocol, publish, carried }
 }
 
 fn limit(work: &Work, place: &Place) -> Result<Setup, String> {

@@ -363,7 +363,9 @@ mod tests {
         let target = Target::at(([127, 0, 0, 1], 1).into());
         let (protocol, publish) = (Protocol::Json, Publish::Batch);
         let carried = String::new();
-        let dialect = Native { target, token: None, key: None, protocol, publish, carried };
+        let publish_to = target.clone();
+        let (token, key) = (None, None);
+        let dialect = Native { target, publish_to, token, key, protocol, publish, carried };
         let transport = Transport::Text;
         let opening = Opening { request: Vec::new(), transport, messages: Vec::new(), lives };
         let (dialect, due) = (Arc::new(dialect), 2);

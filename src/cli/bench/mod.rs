@@ -58,6 +58,8 @@ use super::{Failure, note, open_files, print};
 /// Runs a bench and prints its report. What was lost on the way makes it a failure.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let url = args.url.clone().base()?;
+    let publish_url = args.publish_url.clone().map(|url| remote::UrlArgs::of(url).base());
+    let publish_url = publish_url.transpose()?.unwrap_or_else(|| url.clone());
     let key = remote::credential(args.key.clone(), "FANFARE_API_KEY")?;
     let token = remote::credential(args.token.clone(), "FANFARE_TOKEN")?.or_else(|| key.clone());
     if let Some(of) = args.connects()? {
@@ -76,10 +78,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let shown = bar.clone();
     let report = measure(async {
         let target = Target::of(&url, args.sessions()).await?;
+        let publish_to = Target::of(&publish_url, args.sessions()).await?;
         let (protocol, publish) = (load.protocol, load.publish);
-        let native = Native { target: target.clone(), token, key, protocol, publish, carried };
+        let native = Native { target, publish_to, token, key, protocol, publish, carried };
         let watch = Box::new(move |watch| show(&shown, watch));
-        Bench { watch, ..bench(&args, load, target, native) }.run().await
+        Bench { watch, ..bench(&args, load, native) }.run().await
     });
     bar.finish_and_clear();
     let report = printed(report, &args)?;
@@ -98,8 +101,9 @@ fn herd(
     let report = measure(async {
         let target = Target::of(url, args.sessions()).await?;
         let (protocol, publish) = (Protocol::Json, Publish::Batch);
-        let native = Native { target: target.clone(), token, key, protocol, publish, carried };
-        bench(args, load, target, native).come_back(herd).await
+        let publish_to = target.clone();
+        let native = Native { target, publish_to, token, key, protocol, publish, carried };
+        bench(args, load, native).come_back(herd).await
     });
     let report = printed(report, args)?;
     report.fault().map_or(Ok(()), |fault| Err(Failure::Failed(fault)))
@@ -116,12 +120,12 @@ fn connects(connects: Connects, args: &Args, url: &str) -> Result<(), Failure> {
 }
 
 /// A bench of Fanfare, which nobody watches.
-fn bench(args: &Args, load: Load, target: Target, native: Native) -> Bench {
+fn bench(args: &Args, load: Load, native: Native) -> Bench {
     Bench {
         load,
+        publish_to: native.publish_to.clone(),
+        target: native.target.clone(),
         dialect: Arc::new(native),
-        publish_to: target.clone(),
-        target,
         server: Server::new(args.pids.clone()),
         store: Server::default(),
         prefix: prefix(),

@@ -19,8 +19,10 @@ const TOPICS_A_MESSAGE: usize = 500;
 /// Fanfare, as a subscriber and a publisher see it.
 #[derive(Debug)]
 pub struct Native {
-    /// Where the broker is.
+    /// Where the broker is subscribed at.
     pub target: Target,
+    /// Where it is published at: the same, or another node of its cluster.
+    pub publish_to: Target,
     /// The credential of subscribers.
     pub token: Option<String>,
     /// The credential of publishers.
@@ -38,13 +40,13 @@ impl Dialect for Native {
         let mut request = Vec::new();
         let head = &mut request;
         if self.protocol == Protocol::Sse {
-            self.ask(head, "GET", &format!("/v1/sse?{}", query(topics)), &self.token);
+            self.ask(&self.target, head, "GET", &format!("/v1/sse?{}", query(topics)), &self.token);
             head.extend_from_slice(b"Accept: text/event-stream\r\n\r\n");
             let transport = Transport::EventStream;
             return Opening { request, transport, messages: Vec::new(), lives: 1 };
         }
         let in_query = if topics.len() <= TOPICS_IN_QUERY { topics } else { &[] };
-        self.ask(head, "GET", &format!("/v1/ws?{}", query(in_query)), &self.token);
+        self.ask(&self.target, head, "GET", &format!("/v1/ws?{}", query(in_query)), &self.token);
         upgrade(head);
         let binary = self.protocol == Protocol::Cbor;
         if binary {
@@ -82,7 +84,7 @@ impl Dialect for Native {
             return None;
         }
         let mut request = Vec::new();
-        self.ask(&mut request, "GET", "/v1/ws", &self.key);
+        self.ask(&self.publish_to, &mut request, "GET", "/v1/ws", &self.key);
         upgrade(&mut request);
         request.extend_from_slice(b"\r\n");
         Some(request)
@@ -160,7 +162,7 @@ impl Dialect for Native {
 
     fn place(&self) -> Option<Vec<u8>> {
         let mut request = Vec::new();
-        self.ask(&mut request, "GET", "/v1/cursor", &self.key);
+        self.ask(&self.target, &mut request, "GET", "/v1/cursor", &self.key);
         request.extend_from_slice(b"\r\n");
         Some(request)
     }
@@ -168,7 +170,7 @@ impl Dialect for Native {
     fn comeback(&self, asking: &Asking<'_>) -> Result<Opening, String> {
         let mut request = Vec::new();
         let query = asking.query(&cursor(asking.place)?);
-        self.ask(&mut request, "GET", &format!("/v1/ws?{query}"), &self.token);
+        self.ask(&self.target, &mut request, "GET", &format!("/v1/ws?{query}"), &self.token);
         upgrade(&mut request);
         if asking.demand.is_compressed {
             request.extend_from_slice(
@@ -202,8 +204,15 @@ fn cursor(answer: &[u8]) -> Result<String, String> {
 
 impl Native {
     /// Writes the head of a request, up to the lines that are its own.
-    fn ask(&self, out: &mut Vec<u8>, method: &str, path: &str, credential: &Option<String>) {
-        self.target.request(out, method, path);
+    fn ask(
+        &self,
+        target: &Target,
+        out: &mut Vec<u8>,
+        method: &str,
+        path: &str,
+        credential: &Option<String>,
+    ) {
+        target.request(out, method, path);
         if let Some(credential) = credential {
             // Writing to a vector can't fail.
             _ = write!(out, "Authorization: Bearer {credential}\r\n");
@@ -232,7 +241,7 @@ impl Native {
     }
 
     fn post(&self, out: &mut Vec<u8>, path: &str, media_type: &str, body: &[u8]) {
-        self.ask(out, "POST", path, &self.key);
+        self.ask(&self.publish_to, out, "POST", path, &self.key);
         _ = write!(out, "Content-Type: {media_type}\r\nContent-Length: {}\r\n\r\n", body.len());
         out.extend_from_slice(body);
     }
@@ -289,7 +298,9 @@ mod tests {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let target = Target { path: "/x".into(), ..Target::at(address) };
         let (token, key) = (Some("T".into()), Some("K".into()));
-        Native { target, token, key, protocol, publish, carried: String::new() }
+        let publish_to = target.clone();
+        let carried = String::new();
+        Native { target, publish_to, token, key, protocol, publish, carried }
     }
 
     fn topics(count: usize) -> Vec<String> {

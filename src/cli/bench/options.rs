@@ -38,6 +38,9 @@ handshake is a full one without --resumed; SSL_CERT_FILE names a certificate tha
 pub struct Args {
     #[command(flatten)]
     pub(super) url: UrlArgs,
+    /// The node that is published at, where it is another one of the same cluster than is subscribed at
+    #[arg(long, value_name = "URL", conflicts_with_all = ["herd", "connects"])]
+    pub(super) publish_url: Option<String>,
     /// How many topics
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     topics: usize,

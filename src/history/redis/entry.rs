@@ -90,6 +90,21 @@ pub(super) fn decode(
     Some(Arc::new(Event { cursor, topic: topic.clone(), kind, time, data, envelope }))
 }
 
+/// Puts a whole event into a message: numbered, or ephemeral; none where it is larger than one can be.
+pub(super) fn mention(
+    message: &mut Vec<u8>,
+    topic: &Topic,
+    entry: &[u8],
+    is_numbered: bool,
+) -> Option<()> {
+    let name = topic.as_str().as_bytes();
+    message.extend([if is_numbered { NUMBERED } else { 0 }, u8::try_from(name.len()).ok()?]);
+    message.extend(u32::try_from(entry.len()).ok()?.to_be_bytes());
+    message.extend_from_slice(name);
+    message.extend_from_slice(entry);
+    Some(())
+}
+
 /// A message on the log's channel.
 #[derive(Debug)]
 pub(super) struct Announcement<'a> {

@@ -48,6 +48,11 @@ impl Keys {
         names.map(|name| self.named(name))
     }
 
+    /// What the script of plain publishes works with, in its order, beside the streams of topics.
+    pub(super) fn of_plain_publishes(&self) -> [String; 5] {
+        ["log", "order", "topics", "bytes", "endings"].map(|name| self.named(name))
+    }
+
     /// The record of the log: a hash.
     pub(super) fn log(&self) -> String {
         self.named("log")
@@ -76,6 +81,11 @@ impl Keys {
     /// The events of a topic, by number: a stream.
     pub(super) fn stream(&self, topic: &Topic) -> String {
         format!("{}:t:{topic}", self.tag)
+    }
+
+    /// How many bytes of that stand before the topic.
+    pub(super) fn before_topic(&self) -> usize {
+        self.tag.len() + ":t:".len()
     }
 
     /// The result of a publish under an idempotency key.

@@ -86,6 +86,13 @@ pub(super) struct Server {
     presented: Mutex<Option<Cursor>>,
 }
 
+impl Link {
+    /// Whether a script was told which server it is, over this link.
+    pub(super) fn is_told(&self) -> bool {
+        self.is_told.load(Ordering::Acquire)
+    }
+}
+
 impl Server {
     /// A server that is not connected to yet.
     pub(super) fn new(redis: &config::Redis) -> RedisResult<Self> {
@@ -231,8 +238,7 @@ impl Server {
         let (epoch, sequence) = presented.map_or((0, 0), |cursor| (cursor.epoch, cursor.sequence));
         script.arg(&link.run).arg(name).arg(epoch).arg(sequence);
         script.arg(self.channel()).arg(LogName::random().to_string());
-        let is_told = link.is_told.load(Ordering::Acquire);
-        script.arg(if is_told { "" } else { &link.replication });
+        script.arg(if link.is_told() { "" } else { &link.replication });
     }
 
     /// The channel on which the log is told: that of all databases where a node may hear no other.

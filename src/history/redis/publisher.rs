@@ -24,6 +24,8 @@ use super::entry;
 use super::keys::hex;
 use super::link::{Link, Server};
 use super::log_state::LogState;
+use super::plain::{Plain, ShortWay};
+use super::refusals::{OUT_OF_MEMORY, refusal, strange};
 use super::scripts;
 use crate::clock::within;
 use crate::config::{self, Rules, Storage};
@@ -178,11 +180,15 @@ pub(super) struct Publisher {
 
 /// What a script did with a group: how the log stands then, what became of each publish, and how many keys were
 /// forgotten early, the last of them after so many milliseconds.
-type Published = (LogState, Vec<Vec<String>>, u64, u64);
+type Answer = (LogState, Vec<Vec<String>>, u64, u64);
+
+/// The newest place after a group, and what became of each publish.
+type Published = (Cursor, Vec<Outcome>);
 
 impl Publisher {
     /// Publishes until the queue is stopped and empty.
     pub(super) async fn run(self) {
+        let mut short_way = ShortWay::default();
         while let Some(mut group) = self.queue.next_group().await {
             let link = match self.server.link() {
                 Ok(link) => link,
@@ -198,11 +204,8 @@ impl Publisher {
             }
             let events = group.iter().map(|pending| pending.append.events.len()).sum::<usize>();
             LOG.group.note(events as u64);
-            match self.publish(&link, &scripts::PUBLISH, &group).await {
-                Ok((state, results, early, remembered)) => {
-                    EARLY_KEYS.note(early, Duration::from_millis(remembered));
-                    self.answer(&link, &state, group, results).await;
-                }
+            match self.publish_by(&mut short_way, &link, &group).await {
+                Ok(published) => self.answer(&link, group, published).await,
                 Err(error) if error.code() == Some(OUT_OF_MEMORY) => {
                     self.keep_state(&link, group).await;
                 }
@@ -221,9 +224,33 @@ impl Publisher {
             return;
         }
         match self.publish(link, &scripts::PUBLISH_STATE, &group).await {
-            Ok((state, results, ..)) => self.answer(link, &state, group, results).await,
+            Ok(published) => self.answer(link, group, published).await,
             Err(error) => refuse(group, &refusal(&error)),
         }
+    }
+
+    /// Publishes the short way, where that is open and will do, or else the long one.
+    async fn publish_by(
+        &self,
+        short_way: &mut ShortWay,
+        link: &Arc<Link>,
+        group: &[Pending],
+    ) -> Result<Published, RedisError> {
+        if short_way.is_open()
+            && link.is_told()
+            && let Some(presented) = self.server.presented()
+        {
+            let appends = group.iter().map(|pending| &pending.append);
+            if let Some(plain) = Plain::of(appends.clone(), &self.rules) {
+                match plain.publish(&self.server, link, presented, self.config.redis_bytes).await? {
+                    Some(answer) => {
+                        return Ok(plain.outcomes(appends, presented, &answer));
+                    }
+                    None => short_way.decline(),
+                }
+            }
+        }
+        self.publish(link, &scripts::PUBLISH, group).await
     }
 
     async fn publish(
@@ -270,7 +297,14 @@ impl Publisher {
                 invocation.arg(entry::encode(event));
             }
         }
-        self.server.publish(link, &invocation).await
+        let answer: Answer = self.server.publish(link, &invocation).await?;
+        let (state, results, early, remembered) = answer;
+        EARLY_KEYS.note(early, Duration::from_millis(remembered));
+        let most = self.config.bound_topics;
+        let outcomes = group.iter().zip(results);
+        let outcomes =
+            outcomes.map(|(pending, result)| outcome(&pending.append, state.head, &result, most));
+        Ok((state.head, outcomes.collect()))
     }
 
     /// Says which topics there are, what is kept of each and how many events come; their places, from 1.
@@ -300,29 +334,20 @@ impl Publisher {
         places
     }
 
-    async fn answer(
-        &self,
-        link: &Arc<Link>,
-        state: &LogState,
-        group: Vec<Pending>,
-        results: Vec<Vec<String>>,
-    ) {
-        let is_new = self.server.presented().is_none_or(|seen| seen.at(0) != state.head.at(0));
+    async fn answer(&self, link: &Arc<Link>, group: Vec<Pending>, (head, outcomes): Published) {
+        let is_new = self.server.presented().is_none_or(|seen| seen.at(0) != head.at(0));
         if is_new && let Err(error) = self.server.join(link).await {
             // What was seen of the last epoch will be presented with the next call.
             error!(reason = %away(&error), "the new epoch could not be joined");
         }
-        self.server.saw(state.head);
+        self.server.saw(head);
         if let Err(Away(reason)) = self.server.wait(link).await {
             return refuse(group, &AppendError::OutcomeUnknown(reason));
         }
-        if group.len() != results.len() {
-            let reason = "the answer of Redis is not one".to_owned();
-            return refuse(group, &AppendError::OutcomeUnknown(reason));
+        if group.len() != outcomes.len() {
+            return refuse(group, &strange());
         }
-        for (pending, result) in group.into_iter().zip(results) {
-            let most = self.config.bound_topics;
-            let outcome = outcome(&pending.append, state.head, &result, most);
+        for (pending, outcome) in group.into_iter().zip(outcomes) {
             // Whoever gave up waiting was told that the outcome is unknown.
             _ = pending.answer.send(outcome);
         }
@@ -350,7 +375,6 @@ fn worded(place: usize, terms: &Terms) -> String {
 
 /// What a script says of one publish, where so many values may be bound to one session.
 fn outcome(append: &Append, head: Cursor, result: &[String], most: usize) -> Outcome {
-    let strange = || AppendError::OutcomeUnknown("the answer of Redis is not one".to_owned());
     let text = |at: usize| result.get(at).map(String::as_str);
     let receipt = match text(0) {
         Some("new" | "same") => text(1).and_then(|text| receipt(append, head, text)),
@@ -395,45 +419,5 @@ fn receipt(append: &Append, head: Cursor, text: &str) -> Option<Vec<EventReceipt
 fn refuse(group: Vec<Pending>, error: &AppendError) {
     for pending in group {
         _ = pending.answer.send(Err(error.clone()));
-    }
-}
-
-/// What Redis answers where it is at its `maxmemory`, before it runs anything.
-const OUT_OF_MEMORY: &str = "OOM";
-
-/// Answers that Redis gives before it runs anything.
-const NOT_RUN: [&str; 13] = [
-    "BUSY",
-    "CLUSTERDOWN",
-    "LOADING",
-    "MASTERDOWN",
-    "MISCONF",
-    "MOVED",
-    "ASK",
-    "TRYAGAIN",
-    "NOAUTH",
-    "NOPERM",
-    "NOREPLICAS",
-    "NOSCRIPT",
-    "READONLY",
-];
-
-/// Whether it was a command of a script that was refused, and not the script.
-fn is_within_script(error: &RedisError) -> bool {
-    error.detail().is_some_and(|detail| detail.contains("@user_script"))
-}
-
-fn refusal(error: &RedisError) -> AppendError {
-    let reason = away(error).to_string();
-    match error.code() {
-        Some(OUT_OF_MEMORY) => AppendError::StorageFull,
-        Some(code) if NOT_RUN.contains(&code) && !is_within_script(error) => {
-            AppendError::Unavailable(reason)
-        }
-        Some(_) => {
-            error!(detail = error.detail(), "a script has failed");
-            AppendError::OutcomeUnknown(reason)
-        }
-        None => AppendError::OutcomeUnknown(reason),
     }
 }

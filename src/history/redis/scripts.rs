@@ -26,7 +26,11 @@ macro_rules! script {
 /// Numbers, stores and tells a group of publishes. Refused whole where memory is out.
 pub(super) static PUBLISH: LazyLock<Script> = script!("#!lua", "lua/publish.lua");
 
-/// The same for state of the broker's own, such as what is revoked: little, and bounded by count. Runs where
+/// The same for publishes that ask for no more, where nothing has to be removed. Does nothing where something does.
+pub(super) static PUBLISH_PLAIN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!("#!lua\n", include_str!("lua/plain.lua"))));
+
+/// The same as [`PUBLISH`] for state of the broker's own, such as what is revoked: little, and bounded by count. Runs where
 /// memory is out too.
 pub(super) static PUBLISH_STATE: LazyLock<Script> =
     script!("#!lua flags=allow-oom", "lua/publish.lua");
