@@ -1,4 +1,5 @@
-//! A Redis that is at its `maxmemory`: the way out needs no memory that it does not have.
+//! What makes room: at the bound of a topic, and at the `maxmemory` of Redis, where the way out needs no memory that it does
+//! not have.
 
 mod support;
 
@@ -100,4 +101,45 @@ async fn a_stream_of_a_full_redis_is_read_all_the_same() {
         topic["retained"] == 1
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn publishes_leave_the_same_at_the_bound_of_their_topic_whichever_script_takes_them() {
+    let redis = Redis::start();
+    let node = node(&redis, |config| config.rules.default.max_events = 3);
+    let mut ids = Vec::new();
+    for n in 1..=5 {
+        for (topic, key) in [("plain", None), ("keyed", Some(format!("key-{n}")))] {
+            let request = node.post(&format!("/v1/topics/{topic}/events")).bearer_auth(API_KEY);
+            let request =
+                key.into_iter().fold(request, |it, key| it.header("Idempotency-Key", key));
+            let answer = request.json(&json!(n)).send().await.expect("an answer");
+            let receipt: Value = expect_status(answer, StatusCode::CREATED).await;
+            ids.push(receipt["id"].as_str().expect("an id").to_owned());
+            // The short way is open again then.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+    let numbers: Vec<u64> = ids
+        .iter()
+        .map(|id| id.rsplit('-').next().expect("parts").parse().expect("a number"))
+        .collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "{numbers:?}");
+    let kept = |topic: &str| -> Vec<String> {
+        let entries: redis::Value =
+            redis.run(&["XRANGE", &format!("{{fanfare}}:t:{topic}"), "-", "+"]);
+        let entries: Vec<(String, Vec<String>)> =
+            redis::from_redis_value(entries).expect("entries");
+        entries.into_iter().map(|(_, fields)| fields[1].clone()).collect()
+    };
+    assert_eq!(kept("plain"), ["\0\x003", "\0\x004", "\0\x005"].map(str::to_owned));
+    assert_eq!(kept("keyed"), kept("plain"));
+    let bytes = |topic: &str| redis.run::<u64>(&["HGET", "{fanfare}:bytes", topic]);
+    assert_eq!((bytes("plain"), bytes("keyed")), (3 * 262, 3 * 262));
+    assert_eq!(redis.run::<u64>(&["HGET", "{fanfare}:log", "bytes"]), 6 * 262);
+    assert_eq!(redis.run::<u64>(&["XLEN", "{fanfare}:order"]), 6);
+    let topics: Vec<String> = redis.run(&["ZRANGE", "{fanfare}:topics", "0", "-1"]);
+    assert_eq!(topics, ["keyed", "plain"]);
+    let lost = |topic: &str| redis.run::<u64>(&["ZSCORE", "{fanfare}:lost", topic]);
+    assert_eq!((lost("plain"), lost("keyed")), (numbers[2], numbers[3]));
 }

@@ -15,6 +15,7 @@ mod ends;
 mod entry;
 mod epochs;
 mod follower;
+mod gathering;
 mod keys;
 mod leases;
 mod link;

@@ -25,6 +25,9 @@ const EVENTS: usize = 1_000;
 const BYTES: usize = 256 << 10;
 const ENTRY_BYTES: usize = 16 << 10;
 
+/// The highest number up to which a script knows each.
+const EXACT: u64 = 1 << 53;
+
 /// How long the short way is not tried once a log or a topic asked for more: where one is at a bound, that is so for
 /// each publish.
 const REST: Duration = Duration::from_secs(1);
@@ -151,19 +154,20 @@ impl<'a> Plain<'a> {
         server.publish(link, &script).await
     }
 
+    /// The numbers, as the script reads them: no higher than it can, whatever is allowed.
     fn numbers(&self, keys: &Keys, presented: Cursor, most_bytes: usize) -> Vec<u8> {
-        // All of these were bounded when they were added, but for what is told to be without a bound.
+        let exact = |number: usize| (number as u64).min(EXACT).to_be_bytes();
         let mut numbers = Vec::with_capacity(27 + 23 * self.topics.len() + 10 * self.kept.len());
         numbers.extend(presented.sequence.to_be_bytes());
-        numbers.extend((most_bytes as u64).to_be_bytes());
+        numbers.extend(exact(most_bytes));
         numbers.push(self.form);
         numbers.extend((keys.before_topic() as u16 + 1).to_be_bytes());
         numbers.extend((self.places.len() as u32).to_be_bytes());
         numbers.extend((self.topics.len() as u16).to_be_bytes());
         numbers.extend((self.kept.len() as u16).to_be_bytes());
         for KeptTopic { most_events, most_bytes, stays, coming, cost, .. } in &self.topics {
-            numbers.extend((*most_events as u64).to_be_bytes());
-            numbers.extend((*most_bytes as u64).to_be_bytes());
+            numbers.extend(exact(*most_events));
+            numbers.extend(exact(*most_bytes));
             numbers.push(u8::from(*stays));
             numbers.extend(coming.to_be_bytes());
             numbers.extend(cost.to_be_bytes());
@@ -201,5 +205,83 @@ impl<'a> Plain<'a> {
             Ok(Receipt { events, repeated: false })
         };
         (presented.at(number), appends.map(&mut outcome).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Asked, IdempotencyKey};
+    use super::*;
+    use crate::config::Config;
+    use crate::model::{Data, Pattern, Terms};
+
+    fn event(name: &str, data: &str) -> NewEvent {
+        let data = Data::from_json(data.as_bytes(), 1 << 20).unwrap();
+        NewEvent::new(Topic::parse(name).unwrap(), None, data)
+    }
+
+    fn append(events: Vec<NewEvent>) -> Append {
+        Append { events, key: None }
+    }
+
+    fn rules() -> Rules {
+        let mut rules = Config::default().rules;
+        let mut passed = rules.default.clone();
+        (passed.pattern, passed.storage) = (Pattern::parse("passed.>").unwrap(), Storage::None);
+        rules.listed.push(passed);
+        rules
+    }
+
+    #[test]
+    fn the_script_is_told_where_each_kept_entry_stands_and_says_which_number_the_last_one_has() {
+        let rules = rules();
+        let appends = [
+            append(vec![event("a", "1"), event("passed.x", "2")]),
+            append(vec![event("b", "33"), event("a", "4")]),
+        ];
+        let plain = Plain::of(appends.iter(), &rules).unwrap();
+        let entries = plain.kept.iter().map(|(place, from, upto)| {
+            let entry = &plain.body[*from as usize - 1..*upto as usize];
+            (plain.topics[usize::from(*place) - 1].topic.as_str(), entry)
+        });
+        let entries: Vec<_> = entries.collect();
+        assert_eq!(entries, [("a", &b"\0\x001"[..]), ("b", b"\0\x0033"), ("a", b"\0\x004")]);
+        let cost: u32 = plain.topics.iter().map(|topic| topic.cost).sum();
+        assert_eq!((plain.topics[0].coming, cost), (2, 3 * 258 + 1));
+        let presented = Cursor::parse("abcdefgh-1-7").unwrap();
+        let (head, outcomes) = plain.outcomes(appends.iter(), presented, "12 1000");
+        let events = outcomes.into_iter().flat_map(|outcome| outcome.unwrap().events);
+        let numbers = events.map(|event| event.cursor.map(|cursor| cursor.sequence));
+        assert_eq!(numbers.collect::<Vec<_>>(), [Some(10), None, Some(11), Some(12)]);
+        assert_eq!(head, presented.at(12));
+        assert!(plain.outcomes(appends.iter(), presented, "12").1.is_empty());
+    }
+
+    #[test]
+    fn what_asks_for_more_goes_the_long_way() {
+        let rules = rules();
+        let is_plain = |append: Append| Plain::of([append].iter(), &rules).is_some();
+        assert!(is_plain(append(vec![event("a", "1")])));
+        let mut under_terms = event("a", "1");
+        under_terms.terms = Some(Box::new(Terms::default()));
+        assert!(!is_plain(append(vec![under_terms])));
+        let large = format!("\"{}\"", "x".repeat(ENTRY_BYTES));
+        assert!(!is_plain(append(vec![event("a", &large)])));
+        let half = format!("\"{}\"", "x".repeat(ENTRY_BYTES / 2));
+        assert!(!is_plain(append(vec![event("a", &half); 2 * BYTES / ENTRY_BYTES])));
+        assert!(!is_plain(append(vec![event("a", "1"); EVENTS + 1])));
+        let asked = Asked { raw: None, events: None };
+        let key = Some(IdempotencyKey { scope: [0; 32], is_in_series: false, asked });
+        assert!(!is_plain(Append { events: vec![event("a", "1")], key }));
+    }
+
+    #[test]
+    fn the_short_way_rests_once_it_did_not_do() {
+        let mut way = ShortWay::default();
+        assert!(way.is_open());
+        way.decline();
+        assert!(!way.is_open());
+        way.declined = Instant::now().checked_sub(REST);
+        assert!(way.is_open());
     }
 }

@@ -1,7 +1,7 @@
 //! The road into Redis: what waits, and the one who takes all of it in one script call.
 //!
 //! One call runs at a time, so that the next group gathers meanwhile and many publishers share each
-//! round trip; within it each publish is whole or not at all. A publisher is answered within a second:
+//! round trip, and a busy one waits for a few; within it each publish is whole or not at all. A publisher is answered within a second:
 //! what was not sent by then never will be, and what was sent may have run.
 
 use std::collections::{HashMap, HashSet};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use redis::{RedisError, Script, ScriptInvocation};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
 use super::super::terms::is_free;
@@ -21,6 +22,7 @@ use super::super::{
 };
 use super::away::{Away, away};
 use super::entry;
+use super::gathering::Gathering;
 use super::keys::hex;
 use super::link::{Link, Server};
 use super::log_state::LogState;
@@ -55,6 +57,9 @@ pub(super) struct Queue {
 struct Waiting {
     pending: Vec<Pending>,
     bytes: usize,
+    events: usize,
+    /// How many events begin a call.
+    worth: usize,
     /// The keys of the group that is under way, by their scope.
     scopes: HashSet<[u8; 32]>,
     stopping: bool,
@@ -111,9 +116,14 @@ impl Queue {
         }
         let (answer, receiver) = oneshot::channel();
         state.bytes += bytes;
+        let is_first = state.pending.is_empty();
+        state.events += append.events.len();
         state.pending.push(Pending { append, bytes, decided, answer });
+        let is_news = is_first || state.events >= state.worth;
         drop(state);
-        self.work.notify_one();
+        if is_news {
+            self.work.notify_one();
+        }
         Ok(receiver)
     }
 
@@ -135,19 +145,28 @@ impl Queue {
     }
 
     /// Waits for a group; none once nothing more will come.
-    async fn next_group(&self) -> Option<Vec<Pending>> {
+    async fn next_group(&self, gathering: &mut Gathering) -> Option<Vec<Pending>> {
         loop {
+            let mut until = None;
             {
                 let mut state = self.lock();
                 state.scopes.clear();
+                let (waiting, now) = (state.events, Instant::now());
                 if !state.pending.is_empty() {
-                    return Some(state.take());
-                }
-                if state.stopping {
+                    until = gathering.waits(waiting, now).filter(|_| !state.stopping);
+                    if until.is_none() {
+                        gathering.begin(waiting, now);
+                        state.worth = gathering.worth();
+                        return Some(state.take());
+                    }
+                } else if state.stopping {
                     return None;
                 }
             }
-            self.work.notified().await;
+            match until {
+                Some(until) => _ = timeout_at(until, self.work.notified()).await,
+                None => self.work.notified().await,
+            }
         }
     }
 }
@@ -165,6 +184,7 @@ impl Waiting {
             count += 1;
         }
         self.bytes -= bytes;
+        self.events -= events;
         let rest = self.pending.split_off(count);
         mem::replace(&mut self.pending, rest)
     }
@@ -188,8 +208,8 @@ type Published = (Cursor, Vec<Outcome>);
 impl Publisher {
     /// Publishes until the queue is stopped and empty.
     pub(super) async fn run(self) {
-        let mut short_way = ShortWay::default();
-        while let Some(mut group) = self.queue.next_group().await {
+        let (mut gathering, mut short_way) = (Gathering::default(), ShortWay::default());
+        while let Some(mut group) = self.queue.next_group(&mut gathering).await {
             let link = match self.server.link() {
                 Ok(link) => link,
                 Err(away) => {
