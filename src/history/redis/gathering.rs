@@ -76,7 +76,8 @@ mod tests {
     /// Lets publishes come at a pace; how many calls that makes, and how long a publish waited at most.
     fn run(gathering: &mut Gathering, publishes: u32, pace: Duration) -> (u32, Duration) {
         let (mut calls, mut longest) = (0, Duration::ZERO);
-        let (begin, mut waiting, mut first) = (Instant::now(), 0, None);
+        let begin = gathering.begun.map_or_else(Instant::now, |begun| begun + MOMENT);
+        let (mut waiting, mut first) = (0, None);
         for publish in 0..publishes {
             let now = begin + pace * publish;
             // Whatever waits by then begins first.

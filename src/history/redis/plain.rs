@@ -77,11 +77,11 @@ pub(super) struct Plain<'a> {
 impl<'a> Plain<'a> {
     /// A group of publishes; none where one of them asks for more.
     pub(super) fn of(
-        appends: impl Iterator<Item = &'a Append> + Clone,
+        mut appends: impl Iterator<Item = &'a Append> + Clone,
         rules: &Rules,
     ) -> Option<Self> {
         let events = appends.clone().flat_map(|append| &append.events);
-        if appends.clone().any(|append| append.key.is_some()) || events.clone().count() > EVENTS {
+        if events.clone().count() > EVENTS || appends.any(|append| append.key.is_some()) {
             return None;
         }
         let mut plain = Self { form: 1, ..Self::default() };
