@@ -400,9 +400,8 @@ mod tests {
     #[test]
     fn what_was_missed_comes_once_and_in_the_order_of_the_log() {
         for (numbers, is_right) in [(&[1, 2, 10][..], true), (&[2, 1], false), (&[1, 1], false)] {
-            let event = |n| format!(r#"{{"op":"event","id":"abcdefgh-1-{n}","topic":"a"}}"#);
-            let message = |n: &i32| frame(&event(n));
-            let mut received: Vec<u8> = numbers.iter().flat_map(message).collect();
+            let event = |n: &i32| format!(r#"{{"op":"event","id":"abcdefgh-1-{n}","topic":"a"}}"#);
+            let mut received: Vec<u8> = numbers.iter().flat_map(|n| frame(&event(n))).collect();
             let taken = client(1).take(&mut received, &mut Haul::default());
             assert_eq!(taken.is_ok(), is_right, "{numbers:?}");
         }
