@@ -7,6 +7,7 @@
 
 mod beside;
 mod course;
+mod gate;
 mod headers;
 mod http2;
 mod line;

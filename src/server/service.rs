@@ -29,6 +29,7 @@ use actix_web::{App, HttpResponse, web};
 use futures_util::future::{Either, FutureExt, OptionFuture};
 use tracing::debug;
 
+use super::gate::Gate;
 use super::line::{HANG_UP, Line, ended, written};
 use super::opening::{Opening, turn_away};
 use super::requests::{Around, attend, require_small};
@@ -57,7 +58,7 @@ pub(super) fn cleartext(
     let (parts, stopping) = (parts.clone(), stopping.clone());
     fn_factory(move || {
         let (http1, http2) = (http1.new_service(()), http2.new_service(()));
-        let (parts, stopping) = (parts.clone(), stopping.clone());
+        let (parts, stopping, gate) = (parts.clone(), stopping.clone(), Gate::default());
         async move {
             let (http1, http2) = (Rc::new(http1.await?), Rc::new(http2.await?));
             Ok(fn_service(move |io: TcpStream| {
@@ -75,7 +76,8 @@ pub(super) fn cleartext(
                 let (http1, http2) = (http1.clone(), http2.clone());
                 let (limits, stopping) = (parts.limits.clone(), stopping.clone());
                 let (keep_alive, protocols) = (parts.keep_alive, parts.protocols);
-                let seen = see(io, socket, limits.request_timeout, stopping.clone());
+                let patience = limits.request_timeout;
+                let seen = see(io, socket, gate.clone(), patience, stopping.clone());
                 let beginning = seen.map(move |seen| match seen {
                     None => ready(Ok(())).boxed_local(),
                     Some(Seen { io, socket, opening: Opening::Http2, .. }) => {
@@ -113,14 +115,20 @@ struct Seen {
 async fn see(
     io: TcpStream,
     socket: Socket,
+    gate: Gate,
     patience: Duration,
     stopping: GracefulShutdownSignal,
 ) -> Option<Seen> {
     let mut late = Timer::after(patience);
+    let opening = async {
+        let opening = Opening::look(&io).await;
+        gate.pass().await;
+        opening
+    };
     let opening = tokio::select! {
         // What has come counts, however late it is looked at.
         biased;
-        opening = Opening::look(&io) => opening,
+        opening = opening => opening,
         // Whoever was late is told so in HTTP/1.1.
         () = &mut late => Opening::Http1,
         () = socket.closing() => return None,
@@ -155,6 +163,7 @@ pub(super) fn encrypted(
     fn_factory(move || {
         let (http1, http2) = (http1.new_service(()), http2.new_service(()));
         let (tls, parts, stopping) = (tls.clone(), parts.clone(), stopping.clone());
+        let gate = Gate::default();
         async move {
             let (http1, http2) = (Rc::new(http1.await?), Rc::new(http2.await?));
             Ok(fn_service(move |io: TcpStream| {
@@ -163,7 +172,7 @@ pub(super) fn encrypted(
                 let (peer, keep_alive) = (io.peer_addr().ok(), parts.keep_alive);
                 let protocols = parts.protocols;
                 let taken = parts.sockets.take(peer, &parts.entrance);
-                let metrics = parts.metrics.clone();
+                let (metrics, gate) = (parts.metrics.clone(), gate.clone());
                 let serving = async move {
                     let socket = match taken {
                         Ok(socket) => socket,
@@ -176,7 +185,7 @@ pub(super) fn encrypted(
                     listener::prepare(&io, &limits);
                     let begun = Instant::now();
                     let io = tokio::select! {
-                        io = tls.accept(io) => io,
+                        io = tls.accept(io, &gate) => io,
                         () = socket.closing() => return Ok(()),
                         // Who has not shaken hands has asked for nothing.
                         () = stopping.notified() => return Ok(()),

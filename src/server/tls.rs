@@ -17,6 +17,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, ServerConfig};
 
 use self::encrypted::EncryptedTcp;
+use super::gate::Gate;
 use super::opening::Opening;
 use super::resumption::Resumption;
 use crate::clock::{Clock, within};
@@ -75,13 +76,16 @@ impl Tls {
         *in_force = certificate.key.clone();
     }
 
-    /// Shakes hands with a client, in time; one that begins to speak in the clear is given back.
+    /// Shakes hands with a client, once it is let in and in time; one that begins to speak in the clear is given back.
     pub(super) async fn accept(
         &self,
         io: TcpStream,
+        gate: &Gate,
     ) -> io::Result<Result<EncryptedTcp, TcpStream>> {
         let accepting = async {
-            match Opening::look(&io).await {
+            let opening = Opening::look(&io).await;
+            gate.pass().await;
+            match opening {
                 Opening::Tls => EncryptedTcp::accept(io, self.config.clone()).await.map(Ok),
                 Opening::Http1 | Opening::Http2 => Ok(Err(io)),
             }
