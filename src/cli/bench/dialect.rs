@@ -6,7 +6,7 @@
 use memchr::memmem;
 
 use super::clock::NEEDLE;
-use super::herd::Asking;
+use super::demand::Asking;
 use super::response;
 
 /// How one kind of server is spoken to.

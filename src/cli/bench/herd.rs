@@ -3,7 +3,6 @@
 //! What they come for is published first. Then all connect, ask in the same moment, and are live once they have it; what that
 //! takes of the server, from the first question to the last answer, is the cost of their comeback.
 
-mod demand;
 mod report;
 
 use std::rc::Rc;
@@ -16,8 +15,8 @@ use tokio::sync::Barrier;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-pub use self::demand::{Asking, Demand, HerdKind};
 pub use self::report::HerdReport;
+use super::demand::{Asking, Demand, HerdKind};
 use super::dialect::{Answer, Dialect, Heard, Opening, Post, Transport};
 use super::frames::{self, Frame, Kind, Op};
 use super::payload::Payload;

@@ -7,6 +7,7 @@
 mod audience;
 mod clock;
 mod connects;
+mod demand;
 mod dialect;
 mod fleet;
 mod frames;
@@ -38,8 +39,9 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tokio::task::LocalSet;
 
+pub use self::demand::{Asking, Demand, HerdKind};
 pub use self::dialect::{Answer, Dialect, Heard, Opening, Post, Transport, http_answer, upgrade};
-pub use self::herd::{Asking, Demand, Herd, HerdKind, HerdReport};
+pub use self::herd::{Herd, HerdReport};
 pub use self::load::{Load, Pace, Protocol, Publish, Storm, StormKind};
 pub use self::native::Native;
 pub use self::process::{Cpu, Server};

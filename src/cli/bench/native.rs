@@ -4,9 +4,9 @@ use std::io::Write;
 
 use memchr::memmem;
 
+use super::demand::Asking;
 use super::dialect::{Answer, Dialect, Heard, Opening, Post, Transport, http_answer, upgrade};
 use super::frames::{self, Kind, Op};
-use super::herd::Asking;
 use super::load::{Protocol, Publish};
 use super::response;
 use super::target::Target;
