@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 pub use self::report::HerdReport;
+use super::super::note;
 use super::demand::{Asking, Demand, HerdKind};
 use super::dialect::{Answer, Dialect, Heard, Opening, Post, Transport};
 use super::frames::{self, Frame, Kind, Op};
@@ -194,7 +195,9 @@ impl Bench {
 
 /// Waits until a process has ended, and for as long as a herd may take until the broker is ready.
 async fn outlast(target: &Target, process: u32) -> Result<(), String> {
-    eprintln!("what the herd comes for is published: it comes once process {process} has ended");
+    note(format!(
+        "what it comes for is published: the herd comes once process {process} has ended"
+    ));
     while Server::new(vec![process]).missing().is_none() {
         sleep(SOON).await;
     }

@@ -20,6 +20,7 @@
 //!   it is taken only where nothing that was told since was let go.
 //! - A log that is told elsewhere, too, is asked first whether it has told here all that it has committed, removed and lost by
 //!   then: one answer is for all who ask at that moment. Where it does not say so, it is read.
+//! - What is not at hand is read once for all who ask for the same while it is read, and before anything is removed or lost.
 //! - It holds no more than `history.at_hand_bytes`: events as [`Event::cost`] counts them, and a flat charge for all
 //!   that is noted beside them. Of what is too much the oldest goes. What events become on the wire counts, too, and is kept by
 //!   those who encode it.
@@ -28,6 +29,7 @@
 //!   what it reads of a topic the later counts, be that a removal. Nothing of its topics is passed by.
 //! - Nobody who tells waits for who reads: no lock is held for longer than a page of values takes, and none while one waits.
 
+mod asked;
 mod removed;
 mod segment;
 mod segments;
@@ -39,6 +41,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 
+use self::asked::Asked;
 use self::segments::{Segments, Stretch};
 use self::views::{Answer, Views};
 use self::wanted::Wanted;
@@ -61,6 +64,7 @@ const FILLED_BYTES: usize = 1 << 20;
 pub struct Hand {
     segments: Mutex<Segments>,
     views: Mutex<Views>,
+    asked: Asked,
 }
 
 impl Hand {
@@ -73,7 +77,8 @@ impl Hand {
     /// The same, with so many bytes for the newest events instead of their half.
     pub fn with_events(start: Cursor, event_bytes: usize, max_bytes: usize) -> Arc<Self> {
         let segments = Mutex::new(Segments::new(start, event_bytes));
-        Arc::new(Self { segments, views: Mutex::new(Views::new(max_bytes / 4)) })
+        let views = Mutex::new(Views::new(max_bytes / 4));
+        Arc::new(Self { segments, views, asked: Asked::default() })
     }
 
     /// How many of so many bytes are for what events become on the wire, which is kept where it is encoded.
@@ -160,12 +165,14 @@ impl Feed for Told {
     }
 
     fn broken(&self, loss: Loss) {
+        self.hand.asked.close();
         lock(&self.hand.segments).lose(&loss);
         lock(&self.hand.views).lose(&loss);
         self.feed.broken(loss);
     }
 
     fn removed(&self, removed: &[Removal]) {
+        self.hand.asked.close();
         lock(&self.hand.segments).remove(removed);
         lock(&self.hand.views).remove(removed);
         self.feed.removed(removed);
@@ -187,9 +194,21 @@ struct AtHand {
 }
 
 impl AtHand {
-    fn ask(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
+    /// A page from the log: that which is being read for others already, where it is as good.
+    async fn ask(&self, read: Read) -> Result<Page, Problem> {
+        let asked = &self.hand.asked;
+        // What was removed or lost by now is told before the second look.
+        if asked.find(&read).is_some()
+            && self.has_told_all().await
+            && let Some(awaited) = asked.find(&read)
+        {
+            return awaited.answer(&read).await;
+        }
         LOG.read(false);
-        self.history.read(read)
+        let Some(upto) = read.upto else { return self.history.read(read).await };
+        let (history, of) = (self.history.clone(), read.clone());
+        let reading = async move { history.read(of).await };
+        asked.begin(&read, upto, Box::pin(reading)).answer(&read).await
     }
 
     fn ask_newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
@@ -289,7 +308,7 @@ impl History for AtHand {
             Some(told) => Box::pin(self.read_once(told, read)),
             None => match self.hand.page(&read) {
                 Some(page) => Box::pin(ready(Ok(at_hand(page)))),
-                None => self.ask(read),
+                None => Box::pin(self.ask(read)),
             },
         }
     }
