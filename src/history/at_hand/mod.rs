@@ -146,12 +146,14 @@ struct Told {
 
 impl Feed for Told {
     fn committed(&self, events: Vec<Arc<Event>>) {
+        self.hand.asked.tell(events.iter().map(|event| &event.topic));
         lock(&self.hand.segments).add(&events);
         lock(&self.hand.views).add(&events);
         self.feed.committed(events);
     }
 
     fn skip(&self, topic: &Topic, position: Option<Cursor>) -> bool {
+        self.hand.asked.tell([topic]);
         // A view that is made after this look is filled with what stands at that place.
         if lock(&self.hand.views).hear(topic) {
             return false;
@@ -198,9 +200,9 @@ impl AtHand {
     async fn ask(&self, read: Read) -> Result<Page, Problem> {
         let asked = &self.hand.asked;
         // What was removed or lost by now is told before the second look.
-        if asked.find(&read).is_some()
+        if asked.events(&read).is_some()
             && self.has_told_all().await
-            && let Some(awaited) = asked.find(&read)
+            && let Some(awaited) = asked.events(&read)
         {
             return awaited.answer(&read).await;
         }
@@ -208,12 +210,22 @@ impl AtHand {
         let Some(upto) = read.upto else { return self.history.read(read).await };
         let (history, of) = (self.history.clone(), read.clone());
         let reading = async move { history.read(of).await };
-        asked.begin(&read, upto, Box::pin(reading)).answer(&read).await
+        asked.read_events(&read, upto, Box::pin(reading)).answer(&read).await
     }
 
-    fn ask_newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
+    /// A page of values from the log, likewise.
+    async fn ask_newest(&self, newest: Newest) -> Result<NewestPage, Problem> {
+        let asked = &self.hand.asked;
+        if asked.values(&newest).is_some()
+            && self.has_told_all().await
+            && let Some(page) = asked.values(&newest)
+        {
+            return page.await;
+        }
         LOG.read(false);
-        self.history.newest(newest)
+        let (history, of) = (self.history.clone(), newest.clone());
+        let reading = async move { history.newest(of).await };
+        asked.read_values(&newest, Box::pin(reading)).await
     }
 
     /// A page from what is at hand once all is told, else from the log.
@@ -327,7 +339,7 @@ impl History for AtHand {
             (Some(since), Some(told)) => Box::pin(self.changes_once(told, newest, since)),
             (Some(since), None) => match self.hand.changes(&newest, since) {
                 Some(page) => Box::pin(ready(Ok(at_hand(page)))),
-                None => self.ask_newest(newest),
+                None => Box::pin(self.ask_newest(newest)),
             },
         }
     }
