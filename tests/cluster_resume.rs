@@ -131,6 +131,46 @@ async fn a_crowd_that_comes_back_asks_redis_once_for_all_of_it() {
     assert!(asked <= took / 2 + by_itself, "{asked} times in {took} ms");
 }
 
+/// Has so many clients ask for the same at once, and each get so many events; how often streams are read for that.
+async fn crowd(
+    redis: &Redis,
+    node: &TestServer,
+    (clients, query): (usize, &str),
+    due: usize,
+) -> u64 {
+    let reads = || calls(redis, "xrange") + calls(redis, "xrevrange");
+    let before = reads();
+    // All have asked before the first is answered.
+    let still = redis.stop();
+    let clients = join_all((0..clients).map(|_| WsClient::connect(node, query))).await;
+    drop(still);
+    join_all(clients.into_iter().map(async |mut client| {
+        assert_eq!(client.events(due).await.len(), due);
+        client.until("live").await;
+    }))
+    .await;
+    reads() - before
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_at_a_node_where_nobody_stayed_has_redis_read_a_few_times_for_all_of_it() {
+    const CLIENTS: usize = 60;
+    const TOPICS: usize = 100;
+    let redis = Redis::start();
+    let [one, other] = [(); 2].map(|()| node(redis.port, |_| {}));
+    let event = |n: usize| (format!("a.{}", n % TOPICS), json!(n));
+    let since = one.publish_all(&(0..400).map(event).collect::<Vec<_>>()).await[0].clone();
+    let one_by_one = (TOPICS * CLIENTS) as u64;
+    for (mode, due) in [("", 399), ("&mode=latest", TOPICS)] {
+        let query = format!("?topic=a.*&since={since}{mode}");
+        // Nodes that do not know each other yet can't tell that nothing was removed.
+        eventually("it is read for several", async || {
+            crowd(&redis, &other, (CLIENTS, &query), due).await < one_by_one / 4
+        })
+        .await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_of_redis_that_lost_nothing_who_was_there_before_it_is_served_from_memory()
 {
