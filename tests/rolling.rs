@@ -60,8 +60,10 @@ fn number(frame: &Value) -> u64 {
 /// the old one then; that must still have been there.
 async fn follow(balancer: Arc<Balancer>) -> Result<(), String> {
     let mut at = balancer.choose();
-    let mut client = WsClient::live_at(&balancer.addresses[at], "?topic=rolling").await;
-    let (mut next, mut cursor) = (0, None::<String>);
+    let mut client = WsClient::at(&balancer.addresses[at], "?topic=rolling").await;
+    // Who is told to go before the first event came goes on from there.
+    let mut cursor = client.until("live").await["cursor"].as_str().map(str::to_owned);
+    let mut next = 0;
     loop {
         let frame = timeout(Duration::from_secs(60), client.next()).await;
         let frame = frame.map_err(|_| format!("nothing came at node {at} behind {next}"))?;
