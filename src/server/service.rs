@@ -120,20 +120,20 @@ async fn see(
     stopping: GracefulShutdownSignal,
 ) -> Option<Seen> {
     let mut late = Timer::after(patience);
-    let opening = async {
-        let opening = Opening::look(&io).await;
-        gate.pass().await;
-        opening
-    };
     let opening = tokio::select! {
         // What has come counts, however late it is looked at.
         biased;
-        opening = opening => opening,
+        opening = Opening::look(&io) => opening,
         // Whoever was late is told so in HTTP/1.1.
         () = &mut late => Opening::Http1,
         () = socket.closing() => return None,
         () = stopping.notified() => return None,
     };
+    // However long that takes, it is not the client who is late.
+    tokio::select! {
+        () = gate.pass() => {}
+        () = socket.closing() => return None,
+    }
     Some(Seen { io, socket, opening, late })
 }
 
