@@ -237,7 +237,7 @@ pub enum AppendError {
 }
 
 /// Which events to read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Read {
     /// Of topics that one of these matches.
     pub patterns: Arc<[Pattern]>,
@@ -266,7 +266,7 @@ pub struct Page {
 }
 
 /// Which events to read, newest first. (Much as [`Read`], but for the way and its two ends, which are what matters.)
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReadBack {
     /// Of topics that one of these matches.
     pub patterns: Arc<[Pattern]>,
@@ -327,7 +327,7 @@ pub struct Moment {
 }
 
 /// Which current values to read, or what became of them since a place.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Newest {
     /// Of topics that one of these matches.
     pub patterns: Arc<[Pattern]>,
@@ -367,7 +367,7 @@ pub struct NewestPage {
 }
 
 /// Which topics to list.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ListTopics {
     /// Those that match this.
     pub pattern: Pattern,

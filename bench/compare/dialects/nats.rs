@@ -112,7 +112,7 @@ impl Dialect for Nats {
         let policy = match demand.kind {
             HerdKind::Resume => "all",
             HerdKind::Snapshot => "last_per_subject",
-            HerdKind::Latest => return Err("it has no such thing".into()),
+            HerdKind::Latest | HerdKind::Last => return Err("it has no such thing".into()),
         };
         let filter = match demand.topics {
             1 => demand.topic(prefix, 0),

@@ -13,6 +13,8 @@ pub enum HerdKind {
     Snapshot,
     /// The newest value of each topic of which they missed something
     Latest,
+    /// So many of the newest events, which are half of what there is
+    Last,
 }
 
 /// What a herd asks for.
@@ -26,7 +28,7 @@ pub struct Demand {
     pub by_name: usize,
     /// How many different sets of patterns ask for them, one client after the other.
     pub sets: usize,
-    /// How many events each client has missed, of one topic after the other.
+    /// How many events each client has missed, of one topic after the other, or how many of the newest it asks for.
     pub behind: usize,
     /// The clients may read every other topic alone: those of `bench.*.a.>`.
     pub is_half_granted: bool,
@@ -59,6 +61,7 @@ impl Demand {
         match self.kind {
             HerdKind::Resume => 0,
             HerdKind::Snapshot | HerdKind::Latest => self.topics,
+            HerdKind::Last => 2 * self.behind,
         }
     }
 
@@ -66,25 +69,31 @@ impl Demand {
     pub fn meanwhile(&self) -> usize {
         match self.kind {
             HerdKind::Resume | HerdKind::Latest => self.behind,
-            HerdKind::Snapshot => 0,
+            HerdKind::Snapshot | HerdKind::Last => 0,
         }
     }
 
     /// How many events a client is to get.
     pub fn due(&self, client: usize) -> usize {
         let granted = |topic: &usize| !self.is_half_granted || topic.is_multiple_of(2);
-        let due = |topic: usize| {
-            let missed = self.behind / self.topics + usize::from(topic < self.behind % self.topics);
-            match self.kind {
-                HerdKind::Resume => missed,
-                HerdKind::Snapshot => 1,
-                HerdKind::Latest => missed.min(1),
-            }
+        let share =
+            |events: usize, topic| events / self.topics + usize::from(topic < events % self.topics);
+        let due = |topic: usize| match self.kind {
+            HerdKind::Resume => share(self.behind, topic),
+            HerdKind::Snapshot => 1,
+            HerdKind::Latest => share(self.behind, topic).min(1),
+            HerdKind::Last => share(2 * self.behind, topic),
         };
-        match self.by_name {
+        let due = match self.by_name {
             0 => (0..self.topics).filter(granted).map(due).sum(),
             _ => self.named(client).into_iter().filter(granted).map(due).sum(),
-        }
+        };
+        if self.kind == HerdKind::Last { self.behind.min(due) } else { due }
+    }
+
+    /// Whether a client gets its events in the order of the log.
+    pub fn is_ordered(&self) -> bool {
+        matches!(self.kind, HerdKind::Resume | HerdKind::Last)
     }
 
     /// The topics that a client asks for by name.
@@ -121,6 +130,7 @@ impl Asking<'_> {
             HerdKind::Resume => query.append_pair("since", since),
             HerdKind::Snapshot => query.append_pair("snapshot", "true"),
             HerdKind::Latest => query.append_pair("mode", "latest").append_pair("since", since),
+            HerdKind::Last => query.append_pair("last", &demand.behind.to_string()),
         };
         query.finish()
     }
@@ -152,6 +162,9 @@ mod tests {
         assert_eq!((latest.due(0), latest.before(), latest.meanwhile()), (3, 4, 3));
         let snapshot = Demand { kind: HerdKind::Snapshot, ..ALL };
         assert_eq!((snapshot.due(0), snapshot.before(), snapshot.meanwhile()), (4, 4, 0));
+        let last = Demand { kind: HerdKind::Last, ..ALL };
+        assert_eq!((last.due(0), last.before(), last.meanwhile()), (10, 20, 0));
+        assert_eq!(Demand { by_name: 1, ..last }.due(0), 5, "there are no more");
     }
 
     #[test]
@@ -162,6 +175,8 @@ mod tests {
         assert_eq!(query(&Demand { topics: 1, ..ALL }, 0), "topic=x.a.0&since=c");
         let named = Demand { by_name: 2, kind: HerdKind::Latest, ..ALL };
         assert_eq!(query(&named, 1), "topic=x.a.2&topic=x.b.3&mode=latest&since=c");
+        let last = Demand { kind: HerdKind::Last, ..ALL };
+        assert_eq!(query(&last, 0), "topic=x.%3E&last=10");
         let sets = Demand { sets: 2, kind: HerdKind::Snapshot, ..ALL };
         let asked: Vec<_> = (0..3).map(|client| query(&sets, client)).collect();
         assert!(asked[0] == asked[2] && asked[0] != asked[1], "{asked:?}");

@@ -1,154 +1,142 @@
-//! Pages of the log that are being read, for all who ask for the same meanwhile.
+//! What is being read of the log, for all who ask for the same meanwhile.
 //!
-//! Of a crowd that wants what is not at hand, the first has it read, and the others wait for that. Whoever comes later stands
-//! at a later place, perhaps: behind the end of a page of events the rest is read on; a page of values has no such end, so that
-//! nobody joins who asks after something of them was told. What is removed, or lost, while a page is read may be in it
-//! or not: nobody joins it after that was told.
+//! Of a crowd that wants what is not at hand, the first has it read. Who asks while that is read may have to be told what it
+//! no longer finds, and waits for the next reading, which begins when this one ends and is for all who asked by then. So each
+//! answer was read after its question, whatever was published, removed or lost meanwhile, and of a crowd however large no more
+//! than two readings are on their way or waited for at a time.
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
-use super::super::{Newest, NewestPage, Page, Read};
-use crate::model::{Cursor, Pattern, Problem, Topic};
-use crate::panics::lock;
+use super::super::{BackPage, ListTopics, Newest, NewestPage, Page, Read, ReadBack, TopicSummary};
+use crate::model::{Code, Cursor, Problem, Topic};
+use crate::panics::{contained, lock};
 
-/// A page on its way.
-type Reading<T> = BoxFuture<'static, Result<T, Problem>>;
+/// What the log will say.
+pub(super) type Reading<T> = BoxFuture<'static, Result<T, Problem>>;
 
-/// The same, for as long as somebody waits for it.
-type UnderWay<T> = WeakShared<Reading<T>>;
-
-/// The pages that are being read.
+/// What is being read, and what will be next.
 #[derive(Default)]
 pub(super) struct Asked {
-    events: Mutex<HashMap<Events, (Cursor, UnderWay<Page>)>>,
-    values: Mutex<HashMap<Values, UnderWay<NewestPage>>>,
-}
-
-/// Which events are read, but for how far.
-#[derive(PartialEq, Eq, Hash)]
-struct Events {
-    patterns: Arc<[Pattern]>,
-    after: Option<Cursor>,
-    max_events: usize,
-    max_bytes: usize,
-}
-
-/// Which values are read.
-#[derive(PartialEq, Eq, Hash)]
-struct Values {
-    patterns: Arc<[Pattern]>,
-    after: Option<Topic>,
-    since: Option<Cursor>,
-    max_events: usize,
-    max_bytes: usize,
-}
-
-/// A page of events that somebody waits for.
-pub(super) struct Awaited {
-    upto: Cursor,
-    page: Shared<Reading<Page>>,
+    events: Readings<Read, Page>,
+    pub(super) back: Readings<ReadBack, BackPage>,
+    pub(super) values: Readings<Newest, NewestPage>,
+    pub(super) topics: Readings<ListTopics, Vec<TopicSummary>>,
+    pub(super) topic: Readings<Topic, TopicSummary>,
 }
 
 impl Asked {
-    /// The page that is being read, where it answers this question, too, as far as it goes.
-    pub(super) fn events(&self, read: &Read) -> Option<Awaited> {
-        let end = read.upto?;
-        let asked = lock(&self.events);
-        let (upto, page) = asked.get(&Events::of(read))?;
-        let is_before =
-            (upto.log, upto.epoch) == (end.log, end.epoch) && upto.sequence <= end.sequence;
-        let page = under_way(page).filter(|_| is_before)?;
-        Some(Awaited { upto: *upto, page })
+    /// A page, read by `reading` unless another that goes no further is about to be.
+    pub(super) async fn events(&self, read: Read, reading: Reading<Page>) -> Result<Page, Problem> {
+        let upto = read.upto;
+        let (end, page) = self.events.join(Read { upto: None, ..read }, upto, reading);
+        let page = page.await?;
+        // Behind that it is read on.
+        Ok(Page { done: page.done && end == upto, ..page })
+    }
+}
+
+/// The readings of one kind: of each question the last one.
+pub(super) struct Readings<Q, T: Clone> {
+    last: Mutex<HashMap<Q, Last<T>>>,
+}
+
+/// A reading, for as long as somebody waits for it, and up to where it goes.
+struct Last<T: Clone> {
+    upto: Option<Cursor>,
+    has_begun: Arc<AtomicBool>,
+    answer: WeakShared<Reading<T>>,
+}
+
+impl<Q, T: Clone> Default for Readings<Q, T> {
+    fn default() -> Self {
+        Self { last: Mutex::default() }
+    }
+}
+
+impl<Q: Eq + Hash, T: Clone + Send + Sync + 'static> Readings<Q, T> {
+    /// An answer, read by `reading` unless another that answers the same is about to be.
+    pub(super) async fn answer(&self, question: Q, reading: Reading<T>) -> Result<T, Problem> {
+        self.join(question, None, reading).1.await
     }
 
-    /// Has a page read for who asks, and for all who join.
-    pub(super) fn read_events(&self, read: &Read, upto: Cursor, reading: Reading<Page>) -> Awaited {
-        let page = reading.shared();
-        let mut asked = lock(&self.events);
-        asked.retain(|_, (_, page)| under_way(page).is_some());
-        if let Some(weak) = page.downgrade() {
-            asked.insert(Events::of(read), (upto, weak));
-        }
-        Awaited { upto, page }
-    }
-
-    /// The page of values that is being read, where it answers this question, too.
-    pub(super) fn values(&self, newest: &Newest) -> Option<Shared<Reading<NewestPage>>> {
-        under_way(lock(&self.values).get(&Values::of(newest))?)
-    }
-
-    /// Has a page of values read, likewise.
-    pub(super) fn read_values(
+    /// The next reading, and up to where it goes: that which waits already, unless it goes further, else this one.
+    fn join(
         &self,
-        newest: &Newest,
-        reading: Reading<NewestPage>,
-    ) -> Shared<Reading<NewestPage>> {
-        let page = reading.shared();
-        let mut asked = lock(&self.values);
-        asked.retain(|_, page| under_way(page).is_some());
-        if let Some(weak) = page.downgrade() {
-            asked.insert(Values::of(newest), weak);
+        question: Q,
+        upto: Option<Cursor>,
+        reading: Reading<T>,
+    ) -> (Option<Cursor>, Shared<Reading<T>>) {
+        let mut last = lock(&self.last);
+        let before = match last.get(&question).and_then(Last::stage) {
+            Some(Stage::Waits(end, answer)) if goes_no_further(end, upto) => return (end, answer),
+            Some(Stage::Waits(..)) => return (upto, answered(reading).shared()),
+            Some(Stage::Runs(answer)) => Some(answer),
+            None => None,
+        };
+        let has_begun = Arc::<AtomicBool>::default();
+        let begins = has_begun.clone();
+        let answer = answered(Box::pin(async move {
+            if let Some(before) = before {
+                // What the log could not say a moment ago it is not asked again at once.
+                before.await?;
+            }
+            begins.store(true, Ordering::SeqCst);
+            reading.await
+        }));
+        let answer = answer.shared();
+        last.retain(|_, last| last.stage().is_some());
+        if let Some(answer) = answer.downgrade() {
+            last.insert(question, Last { upto, has_begun, answer });
         }
-        page
-    }
-
-    /// Hears that something was told of these topics: nobody joins any more who asks for a value of them.
-    pub(super) fn tell<'a>(&self, topics: impl IntoIterator<Item = &'a Topic>) {
-        let mut asked = lock(&self.values);
-        // Nearly always nothing is being read.
-        if asked.is_empty() {
-            return;
-        }
-        for topic in topics {
-            asked.retain(|of, _| !of.patterns.iter().any(|pattern| pattern.matches(topic)));
-        }
-    }
-
-    /// Hears that something was removed, or lost: nobody joins any more what is being read now.
-    pub(super) fn close(&self) {
-        lock(&self.events).clear();
-        lock(&self.values).clear();
+        (upto, answer)
     }
 }
 
-/// A page that has not come yet, and that somebody waits for.
-fn under_way<T: Clone>(page: &UnderWay<T>) -> Option<Shared<Reading<T>>> {
-    page.upgrade().filter(|page| page.peek().is_none())
+fn goes_no_further(end: Option<Cursor>, upto: Option<Cursor>) -> bool {
+    let (Some(end), Some(upto)) = (end, upto) else { return end == upto };
+    (end.log, end.epoch) == (upto.log, upto.epoch) && end.sequence <= upto.sequence
 }
 
-impl Events {
-    fn of(read: &Read) -> Self {
-        let Read { patterns, after, max_events, max_bytes, .. } = read.clone();
-        Self { patterns, after, max_events, max_bytes }
+/// How far a reading is that somebody waits for.
+enum Stage<T: Clone> {
+    /// It begins later than now, and goes up to there.
+    Waits(Option<Cursor>, Shared<Reading<T>>),
+    /// It may have passed what is new.
+    Runs(Shared<Reading<T>>),
+}
+
+impl<T: Clone> Last<T> {
+    /// How far it is; none where it has ended, or nobody waits for it.
+    fn stage(&self) -> Option<Stage<T>> {
+        let answer = self.answer.upgrade().filter(|answer| answer.peek().is_none())?;
+        Some(match self.has_begun.load(Ordering::SeqCst) {
+            true => Stage::Runs(answer),
+            false => Stage::Waits(self.upto, answer),
+        })
     }
 }
 
-impl Values {
-    fn of(newest: &Newest) -> Self {
-        let Newest { patterns, after, since, max_events, max_bytes } = newest.clone();
-        Self { patterns, after, since, max_events, max_bytes }
-    }
-}
-
-impl Awaited {
-    /// The page, as an answer to this question.
-    pub(super) async fn answer(self, read: &Read) -> Result<Page, Problem> {
-        let page = self.page.await?;
-        Ok(Page { done: page.done && read.upto == Some(self.upto), ..page })
-    }
+/// A reading that all who wait for it are told of as a failure where it panics: it belongs to none of them.
+fn answered<T: Send + 'static>(reading: Reading<T>) -> Reading<T> {
+    let failed = || Err(Problem::new(Code::Internal, "the broker failed to read this"));
+    Box::pin(contained(reading).map(move |page| page.unwrap_or_else(failed)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use futures_util::poll;
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::model::Pattern;
 
     fn at(sequence: u64) -> Cursor {
         Cursor::parse("abcdefgh-1-0").unwrap().at(sequence)
@@ -160,69 +148,111 @@ mod tests {
         Read { patterns, after, upto, max_events: 10, max_bytes: 1_000 }
     }
 
-    /// A page up to 9 that comes once this is used.
-    fn page() -> (oneshot::Sender<()>, Reading<Page>) {
-        let (come, comes) = oneshot::channel();
+    /// A reading up to 9 that ends once this is used, and whether it has begun.
+    fn reading() -> (oneshot::Sender<Result<(), Problem>>, Arc<AtomicUsize>, Reading<Page>) {
+        let (end, ends) = oneshot::channel();
+        let begun = Arc::<AtomicUsize>::default();
+        let begins = begun.clone();
         let page = Page { events: vec![], gap: None, next: at(9), done: true };
-        (come, Box::pin(async move { comes.await.map(|()| page).map_err(|_| unreachable!()) }))
-    }
-
-    #[tokio::test]
-    async fn who_asks_for_the_same_meanwhile_gets_the_same_page_as_far_as_it_goes() {
-        let (asked, first) = (Asked::default(), read("a.*", 3, 9));
-        let (come, reading) = page();
-        let awaited = asked.read_events(&first, at(9), reading);
-        for other in [read("a.*", 3, 8), read("a.*", 4, 9), read("b.*", 3, 9)] {
-            assert!(asked.events(&other).is_none(), "{other:?}");
-        }
-        let (same, later) = (read("a.*", 3, 9), read("a.*", 3, 12));
-        let joined = [&same, &later].map(|read| asked.events(read).unwrap());
-        let mut answer = Box::pin(awaited.answer(&first));
-        assert!(poll!(&mut answer).is_pending());
-        // Who had it read goes before it comes.
-        drop(answer);
-        come.send(()).unwrap();
-        for (awaited, (read, is_done)) in joined.into_iter().zip([(same, true), (later, false)]) {
-            let page = awaited.answer(&read).await.unwrap();
-            assert_eq!((page.next, page.done), (at(9), is_done));
-        }
-        assert!(asked.events(&first).is_none(), "it has come: what is so now is read anew");
-    }
-
-    #[tokio::test]
-    async fn nobody_joins_once_something_was_removed_or_everybody_has_gone() {
-        let (asked, first) = (Asked::default(), read("a.*", 3, 9));
-        let (come, reading) = page();
-        let awaited = asked.read_events(&first, at(9), reading);
-        asked.close();
-        assert!(asked.events(&first).is_none());
-        come.send(()).unwrap();
-        assert!(awaited.answer(&first).await.is_ok(), "who waited before has it");
-        let (_come, reading) = page();
-        drop(asked.read_events(&first, at(9), reading));
-        assert!(asked.events(&first).is_none());
-    }
-
-    #[tokio::test]
-    async fn who_asks_for_values_after_one_was_told_has_them_read_anew() {
-        let newest = |pattern: &str, since| Newest {
-            patterns: Arc::new([Pattern::parse(pattern).unwrap()]),
-            after: None,
-            since: Some(at(since)),
-            max_events: 10,
-            max_bytes: 1_000,
+        let reading = async move {
+            begins.fetch_add(1, Ordering::SeqCst);
+            ends.await.unwrap_or(Ok(())).map(|()| page)
         };
-        let (asked, first) = (Asked::default(), newest("a.*", 3));
-        let (come, comes) = oneshot::channel::<()>();
-        let page = NewestPage { events: vec![], gap: false, next: None };
-        let reading = async move { comes.await.map(|()| page).map_err(|_| unreachable!()) };
-        let awaited = asked.read_values(&first, Box::pin(reading));
-        asked.tell([&Topic::parse("b.c").unwrap()]);
-        assert!(asked.values(&newest("a.*", 4)).is_none());
-        let joined = asked.values(&first).unwrap();
-        asked.tell([&Topic::parse("a.c").unwrap()]);
-        assert!(asked.values(&first).is_none());
-        come.send(()).unwrap();
-        assert!(awaited.await.is_ok() && joined.await.is_ok());
+        (end, begun, Box::pin(reading))
+    }
+
+    /// A reading that is not needed.
+    fn none() -> Reading<Page> {
+        Box::pin(async { panic!("it is read for another already") })
+    }
+
+    #[tokio::test]
+    async fn who_asks_while_it_is_read_gets_the_next_reading_with_all_who_ask_by_then() {
+        let (asked, first) = (Asked::default(), read("a.*", 3, 9));
+        let ((end, _, one), (end_next, next_begun, next)) = (reading(), reading());
+        let mut answer = Box::pin(asked.events(first.clone(), one));
+        assert!(poll!(&mut answer).is_pending());
+        let (same, later) = (read("a.*", 3, 9), read("a.*", 3, 12));
+        let mut second = Box::pin(asked.events(same.clone(), next));
+        let mut third = Box::pin(asked.events(later.clone(), none()));
+        assert!(poll!(&mut second).is_pending() && poll!(&mut third).is_pending());
+        assert_eq!(next_begun.load(Ordering::SeqCst), 0, "what began before they asked is running");
+        end.send(Ok(())).unwrap();
+        assert!(answer.await.unwrap().done);
+        // Who had it read goes before it comes.
+        assert!(poll!(&mut second).is_pending());
+        assert_eq!(next_begun.load(Ordering::SeqCst), 1);
+        drop(second);
+        assert!(poll!(&mut third).is_pending());
+        end_next.send(Ok(())).unwrap();
+        let page = third.await.unwrap();
+        assert_eq!((page.next, page.done), (at(9), false), "it goes on behind that");
+        let (end, begun, anew) = reading();
+        end.send(Ok(())).unwrap();
+        assert!(asked.events(first.clone(), anew).await.is_ok());
+        assert_eq!(begun.load(Ordering::SeqCst), 1, "what is so now is read anew");
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_something_else_or_for_less_has_it_read_at_once() {
+        let (asked, first) = (Asked::default(), read("a.*", 3, 9));
+        let (_end, _, one) = reading();
+        let mut answer = Box::pin(asked.events(first.clone(), one));
+        let mut next = Box::pin(asked.events(first.clone(), reading().2));
+        assert!(poll!(&mut answer).is_pending() && poll!(&mut next).is_pending());
+        for other in [read("a.*", 3, 8), read("a.*", 4, 9), read("b.*", 3, 9)] {
+            let (end, _, its_own) = reading();
+            end.send(Ok(())).unwrap();
+            assert!(asked.events(other.clone(), its_own).await.is_ok(), "{other:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_joined_by_nobody() {
+        let (asked, first) = (Asked::default(), read("a.*", 3, 9));
+        let (_end, _, one) = reading();
+        let mut answer = Box::pin(asked.events(first.clone(), one));
+        assert!(poll!(&mut answer).is_pending());
+        drop(answer);
+        let (end, _, anew) = reading();
+        end.send(Ok(())).unwrap();
+        assert!(asked.events(first.clone(), anew).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_fails_or_panics_is_a_failure_for_all_who_wait_and_the_end_of_none() {
+        let panics = || -> Reading<Page> { Box::pin(async { panic!("one of a test") }) };
+        let fails = || -> Reading<Page> {
+            Box::pin(async { Err(Problem::new(Code::Unavailable, "one of a test")) })
+        };
+        let readings = [(panics(), Code::Internal), (fails(), Code::Unavailable)];
+        for (reading, code) in readings {
+            let (asked, first) = (Asked::default(), read("a.*", 3, 9));
+            let (end, _, slow) = self::reading();
+            let mut running = Box::pin(asked.events(first.clone(), slow));
+            assert!(poll!(&mut running).is_pending());
+            let mut waiting = Box::pin(asked.events(first.clone(), reading));
+            let mut joined = Box::pin(asked.events(first.clone(), none()));
+            assert!(poll!(&mut waiting).is_pending() && poll!(&mut joined).is_pending());
+            end.send(Ok(())).unwrap();
+            running.await.unwrap();
+            for answer in [waiting.await, joined.await] {
+                assert_eq!(answer.unwrap_err().code, code);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_read_is_not_tried_again_at_once_for_those_who_wait() {
+        let (asked, first) = (Asked::default(), read("a.*", 3, 9));
+        let (end, _, one) = reading();
+        let mut running = Box::pin(asked.events(first.clone(), one));
+        assert!(poll!(&mut running).is_pending());
+        let mut waiting = Box::pin(asked.events(first.clone(), none()));
+        assert!(poll!(&mut waiting).is_pending());
+        end.send(Err(Problem::new(Code::Unavailable, "one of a test"))).unwrap();
+        for answer in [running.await, waiting.await] {
+            assert_eq!(answer.unwrap_err().code, Code::Unavailable);
+        }
     }
 }

@@ -20,7 +20,7 @@
 //!   it is taken only where nothing that was told since was let go.
 //! - A log that is told elsewhere, too, is asked first whether it has told here all that it has committed, removed and lost by
 //!   then: one answer is for all who ask at that moment. Where it does not say so, it is read.
-//! - What is not at hand is read once for all who ask for the same while it is read, and before anything is removed or lost.
+//! - What is not at hand is read once for all who wait for the same, and after the last of them has asked.
 //! - It holds no more than `history.at_hand_bytes`: events as [`Event::cost`] counts them, and a flat charge for all
 //!   that is noted beside them. Of what is too much the oldest goes. What events become on the wire counts, too, and is kept by
 //!   those who encode it.
@@ -130,6 +130,18 @@ impl Hand {
         self.stretch(read, &Wanted::of(&read.patterns)).is_some()
     }
 
+    /// A page backwards, where it is certain to be whole.
+    fn page_back(&self, read: &ReadBack) -> Option<BackPage> {
+        let wanted = Wanted::of(&read.patterns);
+        let stretch = lock(&self.segments).stretch_back(&wanted, last_before(read)?)?;
+        stretch.page_back(&wanted, read.max_events, read.max_bytes)
+    }
+
+    /// Whether the log has come to a place since it is at hand.
+    fn knows(&self, place: Cursor) -> bool {
+        lock(&self.segments).knows(place)
+    }
+
     /// What has changed of current values since a place, where that is certain.
     fn changes(&self, newest: &Newest, since: Cursor) -> Option<NewestPage> {
         let wanted = Wanted::of(&newest.patterns);
@@ -146,14 +158,12 @@ struct Told {
 
 impl Feed for Told {
     fn committed(&self, events: Vec<Arc<Event>>) {
-        self.hand.asked.tell(events.iter().map(|event| &event.topic));
         lock(&self.hand.segments).add(&events);
         lock(&self.hand.views).add(&events);
         self.feed.committed(events);
     }
 
     fn skip(&self, topic: &Topic, position: Option<Cursor>) -> bool {
-        self.hand.asked.tell([topic]);
         // A view that is made after this look is filled with what stands at that place.
         if lock(&self.hand.views).hear(topic) {
             return false;
@@ -167,14 +177,12 @@ impl Feed for Told {
     }
 
     fn broken(&self, loss: Loss) {
-        self.hand.asked.close();
         lock(&self.hand.segments).lose(&loss);
         lock(&self.hand.views).lose(&loss);
         self.feed.broken(loss);
     }
 
     fn removed(&self, removed: &[Removal]) {
-        self.hand.asked.close();
         lock(&self.hand.segments).remove(removed);
         lock(&self.hand.views).remove(removed);
         self.feed.removed(removed);
@@ -196,59 +204,47 @@ struct AtHand {
 }
 
 impl AtHand {
-    /// A page from the log: that which is being read for others already, where it is as good.
+    /// What is at hand, once all is told, else what the log says to `ask`; `may` says whether the first may be.
+    fn answer<'a, T: Send + 'a>(
+        &'a self,
+        may: impl Fn(&Hand) -> bool + Send + 'a,
+        find: impl Fn(&Hand) -> Option<T> + Send + 'a,
+        ask: impl Future<Output = Result<T, Problem>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, Problem>> {
+        let Some(told) = self.history.has_told_all() else {
+            return match find(&self.hand) {
+                Some(page) => Box::pin(ready(Ok(at_hand(page)))),
+                None => Box::pin(ask),
+            };
+        };
+        Box::pin(async move {
+            let is_told = may(&self.hand) && told.await;
+            match find(&self.hand).filter(|_| is_told) {
+                Some(page) => Ok(at_hand(page)),
+                None => ask.await,
+            }
+        })
+    }
+
+    /// A page from the log.
     async fn ask(&self, read: Read) -> Result<Page, Problem> {
-        let asked = &self.hand.asked;
-        // What was removed or lost by now is told before the second look.
-        if asked.events(&read).is_some()
-            && self.has_told_all().await
-            && let Some(awaited) = asked.events(&read)
-        {
-            return awaited.answer(&read).await;
-        }
-        LOG.read(false);
-        let Some(upto) = read.upto else { return self.history.read(read).await };
         let (history, of) = (self.history.clone(), read.clone());
-        let reading = async move { history.read(of).await };
-        asked.read_events(&read, upto, Box::pin(reading)).answer(&read).await
+        let reading = async move { asked_for(history.read(of).await) };
+        self.hand.asked.events(read, Box::pin(reading)).await
     }
 
-    /// A page of values from the log, likewise.
+    /// A page backwards from the log.
+    async fn ask_back(&self, read: ReadBack) -> Result<BackPage, Problem> {
+        let (history, of) = (self.history.clone(), read.clone());
+        let reading = async move { asked_for(history.read_back(of).await) };
+        self.hand.asked.back.answer(read, Box::pin(reading)).await
+    }
+
+    /// A page of values from the log.
     async fn ask_newest(&self, newest: Newest) -> Result<NewestPage, Problem> {
-        let asked = &self.hand.asked;
-        if asked.values(&newest).is_some()
-            && self.has_told_all().await
-            && let Some(page) = asked.values(&newest)
-        {
-            return page.await;
-        }
-        LOG.read(false);
         let (history, of) = (self.history.clone(), newest.clone());
-        let reading = async move { history.newest(of).await };
-        asked.read_values(&newest, Box::pin(reading)).await
-    }
-
-    /// A page from what is at hand once all is told, else from the log.
-    async fn read_once(&self, told: BoxFuture<'_, bool>, read: Read) -> Result<Page, Problem> {
-        let is_told = self.hand.has(&read) && told.await;
-        match self.hand.page(&read).filter(|_| is_told) {
-            Some(page) => Ok(at_hand(page)),
-            None => self.ask(read).await,
-        }
-    }
-
-    /// What has changed of current values since a place, likewise.
-    async fn changes_once(
-        &self,
-        told: BoxFuture<'_, bool>,
-        newest: Newest,
-        since: Cursor,
-    ) -> Result<NewestPage, Problem> {
-        let is_told = self.hand.changes(&newest, since).is_some() && told.await;
-        match self.hand.changes(&newest, since).filter(|_| is_told) {
-            Some(page) => Ok(at_hand(page)),
-            None => self.ask_newest(newest).await,
-        }
+        let reading = async move { asked_for(history.newest(of).await) };
+        self.hand.asked.values.answer(newest, Box::pin(reading)).await
     }
 
     /// Whether all is told that the log has by now.
@@ -304,9 +300,21 @@ impl AtHand {
     }
 }
 
+/// The place that is the last one before where somebody reads backwards from.
+fn last_before(read: &ReadBack) -> Option<Cursor> {
+    let before = read.before?;
+    before.sequence.checked_sub(1).map(|sequence| before.at(sequence))
+}
+
 /// Counts a page that was at hand.
 fn at_hand<T>(page: T) -> T {
     LOG.read(true);
+    page
+}
+
+/// Counts a page for which the log was asked.
+fn asked_for<T>(page: T) -> T {
+    LOG.read(false);
     page
 }
 
@@ -316,17 +324,14 @@ impl History for AtHand {
     }
 
     fn read(&self, read: Read) -> BoxFuture<'_, Result<Page, Problem>> {
-        match self.history.has_told_all() {
-            Some(told) => Box::pin(self.read_once(told, read)),
-            None => match self.hand.page(&read) {
-                Some(page) => Box::pin(ready(Ok(at_hand(page)))),
-                None => Box::pin(self.ask(read)),
-            },
-        }
+        let [of, same] = [(); 2].map(|()| read.clone());
+        self.answer(move |hand| hand.has(&of), move |hand| hand.page(&same), self.ask(read))
     }
 
     fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
-        self.history.read_back(read)
+        let [of, same] = [(); 2].map(|()| read.clone());
+        let may = move |hand: &Hand| last_before(&of).is_some_and(|last| hand.knows(last));
+        self.answer(may, move |hand| hand.page_back(&same), self.ask_back(read))
     }
 
     fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
@@ -334,22 +339,23 @@ impl History for AtHand {
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
-        match (newest.since, self.history.has_told_all()) {
-            (None, _) => Box::pin(self.values(newest)),
-            (Some(since), Some(told)) => Box::pin(self.changes_once(told, newest, since)),
-            (Some(since), None) => match self.hand.changes(&newest, since) {
-                Some(page) => Box::pin(ready(Ok(at_hand(page)))),
-                None => Box::pin(self.ask_newest(newest)),
-            },
-        }
+        let Some(since) = newest.since else { return Box::pin(self.values(newest)) };
+        let of = newest.clone();
+        let find = move |hand: &Hand| hand.changes(&of, since);
+        let may = find.clone();
+        self.answer(move |hand| may(hand).is_some(), find, self.ask_newest(newest))
     }
 
     fn topics(&self, list: ListTopics) -> BoxFuture<'_, Result<Vec<TopicSummary>, Problem>> {
-        self.history.topics(list)
+        let (history, of) = (self.history.clone(), list.clone());
+        let reading = async move { history.topics(of).await };
+        Box::pin(self.hand.asked.topics.answer(list, Box::pin(reading)))
     }
 
     fn topic(&self, topic: Topic) -> BoxFuture<'_, Result<TopicSummary, Problem>> {
-        self.history.topic(topic)
+        let (history, of) = (self.history.clone(), topic.clone());
+        let reading = async move { history.topic(of).await };
+        Box::pin(self.hand.asked.topic.answer(topic, Box::pin(reading)))
     }
 
     fn forget(&self, topic: Topic) -> BoxFuture<'_, Result<usize, Problem>> {

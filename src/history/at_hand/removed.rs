@@ -59,17 +59,25 @@ impl Removed {
 
     /// Whether something that came after a number and is wanted is missing, or may be.
     pub(super) fn lacks(&self, wanted: &Wanted<'_>, after: u64) -> bool {
-        if self.floor > after {
-            return true;
-        }
-        let mut later = self.topics.range(after + 1..).flat_map(|(_, topics)| topics);
-        if let Some(names) = wanted.names()
-            && names.len() < self.numbers.len()
-        {
-            let is_later = |name: &&str| self.numbers.get(*name).is_some_and(|last| *last > after);
-            return later.next().is_some() && names.iter().any(is_later);
-        }
-        (1..).zip(later).any(|(looked_at, topic)| wanted.has(topic) || looked_at == LOOKED_AT)
+        self.last(wanted, after) > after
+    }
+
+    /// The last number under which something that is wanted is missing, or may be; at least this one.
+    pub(super) fn last(&self, wanted: &Wanted<'_>, after: u64) -> u64 {
+        let later = self.topics.range(after + 1..).rev();
+        let mut later =
+            later.flat_map(|(last, topics)| topics.iter().map(move |topic| (*last, topic)));
+        let last = match wanted.names() {
+            Some(names) if names.len() < self.numbers.len() => match later.next() {
+                Some(_) => names.iter().filter_map(|name| self.numbers.get(*name)).max().copied(),
+                None => None,
+            },
+            _ => (1..)
+                .zip(later)
+                .find(|(looked_at, (_, topic))| wanted.has(topic) || *looked_at == LOOKED_AT)
+                .map(|(_, (last, _))| last),
+        };
+        last.unwrap_or(0).max(self.floor).max(after)
     }
 
     /// Whether it is known of which topics all is that is missing after a number.
@@ -120,6 +128,8 @@ mod tests {
         for (text, last) in [("a.x", 9), ("a.*", 9), ("b", 7), (">", 9), ("c", 0), ("c.>", 0)] {
             assert!(last == 0 || lacks(&removed, text, last - 1), "{text}");
             assert!(!lacks(&removed, text, last), "{text}");
+            let wanted = [Pattern::parse(text).unwrap()];
+            assert_eq!(removed.last(&Wanted::of(&wanted), 2), last.max(2), "{text}");
         }
         removed.note_any(8);
         assert!(lacks(&removed, "c", 7) && !lacks(&removed, "c", 8));

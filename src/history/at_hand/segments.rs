@@ -7,7 +7,7 @@ use std::mem;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::super::{Earlier, Loss, Newest, NewestPage, Page, Removal};
+use super::super::{BackPage, Earlier, Loss, Newest, NewestPage, Page, Removal};
 use super::removed::Removed;
 use super::segment::{EVENTS, Segment};
 use super::wanted::Wanted;
@@ -173,7 +173,7 @@ impl Segments {
     }
 
     /// Whether a place is one that the log has told, and everything after it is here or noted as missing.
-    fn knows(&self, place: Cursor) -> bool {
+    pub(super) fn knows(&self, place: Cursor) -> bool {
         let is_between = |turn: &Turn| turn.last < place && place < turn.first;
         place.log == self.end.log
             && (self.start..=self.end).contains(&place)
@@ -246,6 +246,23 @@ impl Segments {
         Some(Stretch { after, upto, segments, is_cut })
     }
 
+    /// What comes up to a place and behind the last of it that is missing, or the end of it, the newest segment first; none
+    /// unless that place is known.
+    pub(super) fn stretch_back(&self, wanted: &Wanted<'_>, upto: Cursor) -> Option<Stretch> {
+        if !self.knows(upto) {
+            return None;
+        }
+        let after = upto.at(self.removed.last(wanted, self.start.sequence));
+        let most = if wanted.names().is_some() { MOST_SEGMENTS } else { LOOKS / EVENTS + 1 };
+        let to = self.segments.partition_point(|one| one.begins_before(upto));
+        let segments = self.segments.range(..to).rev().take(most);
+        let segments = segments
+            .take_while(|one| one.end().is_some_and(|end| end.sequence > after.sequence))
+            .cloned()
+            .collect();
+        Some(Stretch { after, upto, segments, is_cut: true })
+    }
+
     /// What has changed of current values since a place; none unless all of it is here and it is not too much. What was
     /// removed is no matter where something newer of its topic is here.
     pub(super) fn changes(&self, wanted: &Wanted<'_>, since: Cursor) -> Option<Changes> {
@@ -316,6 +333,33 @@ impl Stretch {
             }
         }
         part(events, if self.is_cut { end } else { self.upto })
+    }
+
+    /// The newest of one that goes backwards, as many as go into one page; none unless there are more than that, for only
+    /// the log knows what comes before all that is here.
+    pub(super) fn page_back(
+        &self,
+        wanted: &Wanted<'_>,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Option<BackPage> {
+        let (mut events, mut bytes, mut looked_at) = (Vec::<Arc<Event>>::new(), 0, 0);
+        for segment in &self.segments {
+            let (found, took) = segment.find(wanted, self.after.sequence, self.upto.sequence);
+            looked_at += took;
+            for (_, event) in found.into_iter().rev() {
+                if events.len() >= max_events || bytes >= max_bytes {
+                    let next = events.last().and_then(|oldest| oldest.cursor);
+                    return Some(BackPage { events, next, gap: false, looked_at });
+                }
+                bytes += event.cost();
+                events.push(event.clone());
+            }
+            if looked_at >= LOOKS {
+                return None;
+            }
+        }
+        None
     }
 }
 

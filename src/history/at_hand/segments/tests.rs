@@ -115,6 +115,60 @@ fn whoever_reads_in_whatever_pages_gets_each_event_once_and_in_order() {
     }
 }
 
+/// All pages backwards up to a place that are here, and where they end.
+fn back(segments: &Segments, text: &str, upto: u64, max_events: usize) -> (Vec<u64>, u64) {
+    let patterns = patterns(&[text]);
+    let wanted = Wanted::of(&patterns);
+    let (mut all, mut upto) = (Vec::new(), upto);
+    loop {
+        let stretch = segments.stretch_back(&wanted, at(upto));
+        let page = stretch.and_then(|stretch| stretch.page_back(&wanted, max_events, usize::MAX));
+        let Some(page) = page else { return (all, upto) };
+        assert!(page.events.len() == max_events && !page.gap);
+        all.extend(page.events.iter().map(|event| event.cursor.unwrap().sequence));
+        upto = page.next.unwrap().sequence - 1;
+    }
+}
+
+#[test]
+fn whoever_reads_backwards_gets_full_pages_behind_which_there_is_more_and_the_rest_from_the_log() {
+    let mut segments = Segments::new(at(0), usize::MAX);
+    let name = |n: u64| format!("t.{}", n * n % 41);
+    let count = 5 * EVENTS as u64 + 17;
+    segments.add(&(1..=count).map(|n| event(&name(n), n)).collect::<Vec<_>>());
+    for text in [">", "t.*", "t.1", "t.4", "no.*"] {
+        let pattern = Pattern::parse(text).unwrap();
+        for upto in [count, 1_000, 256, 1] {
+            let expected: Vec<_> =
+                (1..=upto).filter(|n| pattern.matches(&topic(&name(*n)))).rev().collect();
+            for max_events in [1, 7, 100] {
+                let (all, end) = back(&segments, text, upto, max_events);
+                // The last page may be the last of the log, too: nobody knows that here.
+                let full = expected.len().saturating_sub(1) / max_events * max_events;
+                assert_eq!(all, expected[..full], "{text} up to {upto} by {max_events}");
+                assert_eq!(end, full.checked_sub(1).map_or(upto, |last| expected[last] - 1));
+            }
+        }
+    }
+    assert_eq!(back(&segments, ">", count + 1, 1), (vec![], count + 1), "what is to come");
+}
+
+#[test]
+fn no_page_backwards_goes_past_what_was_removed() {
+    let mut segments = Segments::new(at(10), usize::MAX);
+    segments.add(&(11..=20).map(|n| event(["a.x", "b"][n as usize % 2], n)).collect::<Vec<_>>());
+    segments.remove(&[removal(Some("b"), 15)]);
+    let found = |text| back(&segments, text, 20, 1).0;
+    assert_eq!(found("b"), [19], "17 is the oldest that is certain");
+    assert_eq!(found("a.x"), [20, 18, 16, 14]);
+    assert_eq!(found(">"), [20, 19, 18, 17]);
+    segments.remove(&[removal(None, 18)]);
+    assert!(back(&segments, "a.x", 20, 1).0.is_empty());
+    assert_eq!(back(&segments, ">", 20, 1).0, [20]);
+    segments.lose(&Loss { since: at(10), position: later(21), topics: None });
+    assert!(back(&segments, ">", 20, 1).0.is_empty());
+}
+
 #[test]
 fn a_page_takes_only_so_many_looks() {
     let mut segments = Segments::new(at(0), usize::MAX);

@@ -42,6 +42,19 @@ impl Told {
         (is_known && is_whole).then(|| found.map(|(place, _)| place.sequence).collect())
     }
 
+    /// The newest up to a place behind the last one that is gone; none where that place is not certain.
+    fn back(&self, text: &str, upto: Cursor) -> Vec<u64> {
+        let pattern = Pattern::parse(text).unwrap();
+        let wanted = self.events.iter().rev().filter(|(_, name, _)| pattern.matches(&topic(name)));
+        let is_there = |it: &&(Cursor, &str, bool)| it.2 && it.0.sequence > self.floor;
+        let found: Vec<_> = wanted.take_while(is_there).map(|(place, ..)| *place).collect();
+        let found = found.into_iter().filter(|place| *place <= upto);
+        match self.places.contains(&upto) {
+            true => found.map(|place| place.sequence).collect(),
+            false => Vec::new(),
+        }
+    }
+
     fn go(&mut self, segments: &mut Segments, end: &mut Cursor, choices: &mut Choices) {
         let (name, since) = (choices.topic(), *end);
         if choices.below(12) == 0 {
@@ -116,10 +129,20 @@ fn whatever_is_told_each_page_is_whole_or_there_is_none_and_there_is_one_where_i
                 place.at(place.sequence + choices.below(6) / 5)
             };
             let (mut after, upto) = (place(&mut choices), place(&mut choices));
+            let most = 1 + choices.below(9) as usize;
+            let wanted = patterns(&[text]);
+            let wanted = Wanted::of(&wanted);
+            let back = segments.stretch_back(&wanted, upto);
+            let back = back.and_then(|stretch| stretch.page_back(&wanted, most, usize::MAX));
+            let expected = told.back(text, upto);
+            let expected = expected.get(..most).filter(|_| expected.len() > most);
+            let found = back.map(|page| page.events).map(|events| {
+                events.iter().map(|event| event.cursor.unwrap().sequence).collect::<Vec<_>>()
+            });
+            assert_eq!(found.as_deref(), expected, "seed {seed}: {text} back from {upto}");
             if after > upto {
                 continue;
             }
-            let most = 1 + choices.below(9) as usize;
             loop {
                 let expected = told.between(text, after, upto);
                 let Some(page) = page(&segments, &[text], after, upto, most) else {
