@@ -59,6 +59,9 @@ function path(points, top) {
   return line;
 }
 
+/** The newest that is known: a node may not have said anything in a second that has just begun. */
+const newest = (points) => points.at(-1) ?? points.at(-2);
+
 /**
  * A chart of `lines`, each `{name, points, tone}`; `end` is the moment of the last point and `step` the milliseconds between two.
  */
@@ -68,14 +71,14 @@ function chart({ name, lines, end, step = 1000, show, pointer }) {
   const top = ceiling(known.length ? Math.max(...known) : 0);
   const at = pointer?.place === null || !pointer ? null : Math.round(pointer.place * (length - 1));
   const moment = (place) => new Date(end - (length - 1 - place) * step);
-  const said = (place) => lines.map(({ name: line, points }) => `${line} ${points[place] === undefined ? "–" : show(points[place])}`).join(", ");
-  return h("figure", { class: "chart", role: "img", "aria-label": `${name}, the last ${Math.round((length * step) / 60_000)} minutes: now ${said(length - 1)}, at most ${show(known.length ? Math.max(...known) : 0)}` },
+  const said = (value) => lines.map(({ name: line, points }) => `${line} ${value(points) === undefined ? "–" : show(value(points))}`).join(", ");
+  return h("figure", { class: "chart", role: "img", "aria-label": `${name}, the last ${Math.round((length * step) / 60_000)} minutes: now ${said(newest)}, at most ${show(known.length ? Math.max(...known) : 0)}` },
     h("svg", { viewBox: `0 0 ${length} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true", onpointermove: pointer?.follow, onpointerleave: pointer?.leave },
       [0.5].map((part) => h("path", { class: "rule", d: `M0 ${HEIGHT * part}H${length}` })),
       lines.map(({ points, tone = "" }) => h("path", { class: `line ${tone}`, d: path(points, top) })),
       at !== null && h("path", { class: "pointer", d: `M${at} 0V${HEIGHT}` })),
     h("span", { class: "top", "aria-hidden": "true" }, show(top)),
-    at !== null && h("span", { class: "said", "aria-hidden": "true" }, `${timeOfDay(moment(at)).slice(0, 8)}  ${said(at)}`));
+    at !== null && h("span", { class: "said", "aria-hidden": "true" }, `${timeOfDay(moment(at)).slice(0, 8)}  ${said((points) => points[at])}`));
 }
 
 /** Charts, each with its newest values above it, and all as a table for who wants them so; `end` is the moment of the last point. */
@@ -89,8 +92,6 @@ export function tiles(charts, end, pointer) {
 }
 
 function tile({ name, unit = "", show, lines }, end, pointer) {
-  // A node may not have said anything in a second that has just begun.
-  const newest = (points) => points.at(-1) ?? points.at(-2);
   return h("div", { class: "tile", key: name },
     h("h2", {}, name),
     h("p", { class: "values" }, lines.map(({ name: line, points, tone = "" }) => h("span", { class: `value ${tone}` },
