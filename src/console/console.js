@@ -113,13 +113,15 @@ class App {
   /** Asks who the credential makes of this page. */
   async identify() {
     const { token } = this;
+    // It is asked again with each connection until it is known, and who is told twice begins anew twice.
+    const isOver = () => token !== this.token || this.caller;
     try {
       const caller = await ask("v1/caller", { token });
-      if (token !== this.token) return;
+      if (isOver()) return;
       [this.caller, this.callerError] = [caller, undefined];
       if (caller.admin) this.#hearNumbers();
     } catch (error) {
-      if (token !== this.token) return;
+      if (isOver()) return;
       this.callerError = error;
     }
     this.#tell("caller");

@@ -29,13 +29,15 @@ class History {
     this.goTo(place);
   }
 
-  /** Reads a page before a place, or after one. */
+  /** Reads a page before a place, or after one; nothing becomes of it where one has gone elsewhere meanwhile. */
   async read(place) {
     const isOn = place.since !== undefined;
+    const { turn } = this;
     this.isReading = true;
     this.app.changed();
     try {
       const text = await this.app.ask(`v1/topics/${encodeURIComponent(this.topic)}/events?${new URLSearchParams({ ...place, limit: PAGE })}`, { read: (answer) => answer });
+      if (turn !== this.turn) return;
       const { events, next, gap } = JSON.parse(text);
       const raw = [...rawParts(rawMember(text, "events"))].map(([, each]) => each);
       const items = events.map((event, at) => ({ event, frameText: raw[at] }));
@@ -45,6 +47,7 @@ class History {
       else this.newer = events.length === PAGE ? next : null;
       this.error = undefined;
     } catch (error) {
+      if (turn !== this.turn) return;
       this.error = error;
     }
     this.isReading = false;
@@ -63,6 +66,7 @@ class History {
   /** Goes to what is after a moment or a cursor, or before one; or to the newest, and then what comes is shown too. */
   goTo(place = NOW) {
     this.table.clear();
+    this.turn = {};
     this.place = place;
     this.isLive = place === NOW;
     this.older = this.newer = null;

@@ -276,6 +276,28 @@ test("R41, R49: a topic's page says what decides, shows its past from a place, a
   assert.deepEqual(await complaints(), []);
 });
 
+test("R41: a page of a topic's history that comes when one has gone elsewhere is not mixed with what is shown there", options, async (t) => {
+  const broker = await startBroker(t);
+  await publishMany(broker.url, Array(120).fill("orders.1"));
+  const { page } = await openPage(t, browser, `${broker.url}/#/topics/orders.1`);
+  const rows = page.locator("[aria-labelledby=history] tbody tr");
+  await page.locator("[aria-labelledby=rule] .why").waitFor();
+  await eventually(async () => await rows.count() === 50, "a page of events");
+  const place = await rows.nth(10).getAttribute("data-id");
+  let answer;
+  const held = new Promise((go) => { answer = go; });
+  await page.route(/\/events\?before=[^&]/, async (route) => { await held; await route.continue(); });
+  const late = page.waitForResponse(/\/events\?before=[^&]/);
+  await page.getByRole("button", { name: "Older" }).click();
+  await page.fill("#from", place);
+  await page.getByRole("button", { name: "Go" }).click();
+  await eventually(async () => await rows.count() === 10, "what is after the place");
+  answer();
+  await (await late).finished();
+  await page.evaluate(() => new Promise((next) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(next)), 200)));
+  assert.equal(await rows.count(), 10);
+});
+
 test("R49: an event has a link, which shows it with what was before it, also to who comes with it", options, async (t) => {
   const broker = await startBroker(t);
   const ids = [];
