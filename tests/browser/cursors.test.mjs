@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { eventually, eventuallyIn, launchBrowser, openPage, startExample } from "./harness.mjs";
+import { eventually, eventuallyIn, launchBrowser, onceIn, openPage, startExample } from "./harness.mjs";
 
 const options = { timeout: 120_000 };
 
@@ -166,8 +166,9 @@ test("behind a crash of the broker every cursor is back where it was", options, 
   const [ada, bob] = [await open(t, example), await open(t, example)];
   await move(ada.page, 0.4, 0.6);
   await isAt(bob.page, ada.user, 0.4, 0.6);
+  const isOffline = onceIn(bob.page, () => /^Offline/.test(document.getElementById("state").textContent));
   await example.killBroker();
-  await eventuallyIn(bob.page, () => /^Offline/.test(document.getElementById("state").textContent));
+  await isOffline;
   for (const { page } of [ada, bob]) await eventuallyIn(page, () => document.getElementById("board").dataset.state === "live");
   await isAt(bob.page, ada.user, 0.4, 0.6);
   // The broker keeps these values in memory alone: this one was said again, to a session of its own.

@@ -44,6 +44,11 @@ export function eventuallyIn(page, question, argument) {
   return eventually(() => page.evaluate(question, argument), question.toString());
 }
 
+/** The same, asked by the page itself from now on, and often: for what passes, to be begun before what brings it about. */
+export function onceIn(page, question, argument) {
+  return page.waitForFunction(question, argument, { polling: 10 });
+}
+
 // ---- Ends -------------------------------------------------------------------------------------
 
 const undoings = new WeakMap();
@@ -175,13 +180,19 @@ export async function startExample(t, name, { env = {} } = {}) {
   };
 }
 
-/** A port that was free a moment ago, for what must know its peer's address before the peer runs. */
+/**
+ * A port that was free a moment ago, for what must know its peer's address before the peer runs. Not one of those that are given to who asks
+ * for any, which somebody else may have been given by then.
+ */
 export async function freePort() {
-  const server = createServer();
-  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
-  const { port } = server.address();
-  await new Promise((closed) => server.close(closed));
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const server = createServer();
+    const isFree = await new Promise((said) => server.on("error", () => said(false)).listen(port, "127.0.0.1", () => said(true)));
+    if (!isFree) continue;
+    await new Promise((closed) => server.close(closed));
+    return port;
+  }
 }
 
 /**
@@ -212,19 +223,26 @@ export async function startProxy(t, port) {
   return { url: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}`, cut, swallow, mend: () => listen(own), leadTo: (other) => { port = other; } };
 }
 
-/** Stops the process of a page for real; which one that is shows when the page says nothing any more. Returns what lets it go on. */
+/**
+ * Stops the process of a page for real; which one that is shows by the work that the page has it do, however slow this machine is. Returns what lets
+ * it go on.
+ */
 export async function stopProcess(browser, page) {
   const protocol = await browser.newBrowserCDPSession();
-  const { processInfo } = await protocol.send("SystemInfo.getProcessInfo");
+  const work = async () => {
+    const { processInfo } = await protocol.send("SystemInfo.getProcessInfo");
+    return new Map(processInfo.filter(({ type }) => type === "renderer").map(({ id, cpuTime }) => [id, cpuTime]));
+  };
+  const id = await eventually(async () => {
+    const before = await work();
+    await page.evaluate(() => { for (const end = performance.now() + 100; performance.now() < end;); });
+    const [[most, seconds], [, next] = [0, 0]] = [...await work()].map(([each, now]) => [each, now - (before.get(each) ?? 0)]).sort(([, a], [, b]) => b - a);
+    return seconds >= 0.02 && seconds > 2 * next && most;
+  }, "the process of the page does most");
   await protocol.detach();
-  for (const { id } of processInfo.filter(({ type }) => type === "renderer").reverse()) {
-    process.kill(id, "SIGSTOP");
-    const isOther = await Promise.race([page.evaluate(() => true), new Promise((late) => setTimeout(late, 400, false))]);
-    let isStopped = true;
-    if (!isOther) return () => { if (isStopped) isStopped = !process.kill(id, "SIGCONT"); };
-    process.kill(id, "SIGCONT");
-  }
-  throw new Error("no process is that of the page");
+  process.kill(id, "SIGSTOP");
+  let isStopped = true;
+  return () => { if (isStopped) isStopped = !process.kill(id, "SIGCONT"); };
 }
 
 /** A proxy that asks for a password by basic authentication, and passes it on with all else. */
@@ -411,4 +429,6 @@ export async function signIn(page, credential) {
   await page.fill("#token", credential);
   await page.click("#token-apply");
   await page.locator("#sign-out").waitFor();
+  // Until it is known who that is, and what is typed goes there.
+  await page.locator("#dialog").waitFor({ state: "hidden" });
 }
