@@ -143,7 +143,7 @@ test("the referee and the broker are killed in the middle of a game, and it goes
 test("two referees at once do not disturb each other: each move counts once, and each refusal is told once", options, async (t) => {
   const game = await startExample(t, "game");
   // All that the first one was told.
-  const [, pid] = /the publisher is process (\d+)/.exec(game.printed());
+  const [, pid] = await eventually(() => /the publisher is process (\d+)/.exec(game.printed()), "the referee is there");
   const env = Object.fromEntries((await readFile(`/proc/${pid}/environ`, "utf8")).split("\0").filter(Boolean).map((entry) => entry.split(/=(.*)/s)));
   const second = spawn(`${env.WORK}/bin/python3`, [fileURLToPath(new URL("../../examples/game/publisher.py", import.meta.url))], { env, stdio: "inherit" });
   t.after(() => second.kill("SIGKILL"));
