@@ -13,16 +13,25 @@ const window = new EventTarget();
 globalThis.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
 globalThis.addEventListener = window.addEventListener.bind(window);
 
+/** When the token is over that was shown last. */
+let endsAt = Infinity;
+
 /** A token that is over soon; some can't be had, and some take their time. */
 async function token() {
   if (dice.may(0.1)) throw new Error("no network");
   if (dice.may(0.2)) await new Promise((next) => setTimeout(next, dice.below(300)));
-  return tokenFor(secret, { sub: `page${seed}`, seconds: 2 + dice.below(4), subscribe: grant, publish: grant });
+  const seconds = 2 + dice.below(4);
+  endsAt = (Math.floor(Date.now() / 1000) + seconds) * 1000;
+  return tokenFor(secret, { sub: `page${seed}`, seconds, subscribe: grant, publish: grant });
 }
 
 const fanfare = new Fanfare(url, { token, ...isWithout && { WebSocket: null } });
 const said = { errors: [], gaps: [], states: [] };
-fanfare.on("state", ({ state, reason }) => said.states.push([state, reason?.code]));
+fanfare.on("state", ({ state, reason }) => {
+  said.states.push([state, reason?.code]);
+  // Frozen, or without a processor, a page may show two tokens that are over, and is refused by right: its user signs in again.
+  if (state === "refused" && Date.now() >= endsAt) fanfare.reconnect();
+});
 fanfare.on("error", ({ code, message }) => said.errors.push([code, message]));
 fanfare.on("gap", (gap) => said.gaps.push(gap));
 
