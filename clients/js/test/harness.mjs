@@ -75,12 +75,21 @@ export async function startBroker(t, env = {}) {
   };
 }
 
+/** A port that was free a moment ago, and not one of those that are given to who asks for any: somebody else may have been given it by then. */
+async function freePort() {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const server = createServer();
+    const isFree = await new Promise((said) => server.on("error", () => said(false)).listen(port, "127.0.0.1", () => said(true)));
+    if (!isFree) continue;
+    await new Promise((closed) => server.close(closed));
+    return port;
+  }
+}
+
 /** A Redis for several brokers, which ends with the test; returns what is said of it to each of them. */
 export async function startRedis(t) {
-  const server = createServer();
-  await new Promise((ready) => server.listen(0, "127.0.0.1", ready));
-  const { port } = server.address();
-  await new Promise((closed) => server.close(closed));
+  const port = await freePort();
   const child = spawn("redis-server", ["--port", `${port}`, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], { cwd: tmpdir(), stdio: "ignore" });
   t.after(() => child.kill("SIGKILL"));
   const answers = () => new Promise((said) => {
@@ -248,7 +257,15 @@ export function client(t, url, options = {}) {
   fanfare.on("error", (error) => said.errors.push(error));
   fanfare.on("gap", (gap) => said.gaps.push(gap));
   t.after(() => fanfare.close());
-  return Object.assign(said, { fanfare, is: (state) => eventually(() => fanfare.state === state, `the state is ${state}`) });
+  /** Until it is in a state, or in one that passes has been from now on: it may be over between two looks. */
+  const is = (state) => {
+    const from = said.states.length;
+    const wasSo = () => state !== "live" && said.states.slice(from).some((told) => told.state === state);
+    return eventually(() => fanfare.state === state || wasSo(), `the state is ${state}`);
+  };
+  /** Why it waited last; it may have gone on since. */
+  const why = () => said.states.findLast(({ state }) => state === "waiting")?.reason.code;
+  return Object.assign(said, { fanfare, is, why });
 }
 
 /** A token signed with `secret` for so many seconds. */

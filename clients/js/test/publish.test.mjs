@@ -174,12 +174,13 @@ test("R29 what is to arrive however long it takes goes one by one on its topic, 
 test("R29 of what has no key nobody knows, and that is said", options, async (t) => {
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
-  const { fanfare, is } = client(t, proxy.url);
+  const socket = watchedSocket();
+  const { fanfare, is } = client(t, proxy.url, { WebSocket: socket });
   fanfare.subscribe("other", () => {});
   await is("live");
   proxy.swallows = true;
   const answer = fanfare.publish("a", 1, { key: null });
-  await new Promise((sent) => setTimeout(sent, 50));
+  await eventually(() => socket.of("publish").length === 1, "it is under way");
   proxy.swallows = false;
   proxy.drop();
   await assert.rejects(answer, { code: "outcome_unknown" });

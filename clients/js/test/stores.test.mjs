@@ -102,8 +102,10 @@ test("R10 a map: what was removed, has expired or ended with its session is out"
   const store = map(fanfare, "seat.*");
   listen(t, store);
   await publish(broker, "seat.1", "a");
-  await publishEvent(broker, { topic: "seat.2", data: "b", ttl_ms: 300 });
   await other.publish("seat.3", "c", { bound: true });
+  await eventually(() => store.current.entries.size === 2);
+  // The last one, for its time is running.
+  await publishEvent(broker, { topic: "seat.2", data: "b", ttl_ms: 1000 });
   await eventually(() => store.current.entries.size === 3);
   await eventually(() => !store.current.entries.has("seat.2"));
   other.close();
@@ -124,7 +126,7 @@ test("R10 what expires while the connection is gone is out by the broker's time,
   listen(t, store);
   listen(t, one);
   await isLive(store);
-  await publishEvent(broker, { topic: "seat.1", data: "a", ttl_ms: 1500 });
+  await publishEvent(broker, { topic: "seat.1", data: "a", ttl_ms: 4000 });
   await publish(broker, "seat.2", "b");
   await eventually(() => store.current.entries.size === 2 && one.current.data === "a");
   await proxy.cut();
@@ -148,7 +150,7 @@ test("R10 what seemed to have expired is there again where the broker still has 
   fanfare.set("waiting");
   await eventually(() => store.current.entries.size === 0);
   fanfare.one.how.onLive();
-  fanfare.say("a", 2, { expires: new Date(Date.now() + 200).toISOString() });
+  fanfare.say("a", 2, { expires: new Date(Date.now() + 1500).toISOString() });
   fanfare.set("waiting");
   await eventually(() => store.current.stale && store.current.entries.size === 1);
   await eventually(() => store.current.entries.size === 0);
@@ -541,16 +543,17 @@ test("R30 what is published too fast goes as the newest, in time, and the last o
   fanfare.subscribe("a", ({ data, time }) => got.push({ data, time: Date.parse(time) }));
   await fanfare.ready();
   const move = publisher(fanfare, "a", { throttle: 100 });
-  const answers = [];
+  const answers = [], begun = performance.now();
   for (let n = 0; n < 50; n++) {
     answers.push(move(n));
     await new Promise((next) => setTimeout(next, 5));
   }
+  const ms = performance.now() - begun;
   const ids = (await Promise.all(answers)).map(({ id }) => id);
   await eventually(() => got.at(-1)?.data === 49);
   assert.equal(got[0].data, 0);
   assert.equal(new Set(ids).size, got.length);
-  assert.ok(got.length < 25, `${got.length}`);
+  assert.ok(got.length < 50 && got.length <= 3 + ms / 100, `${got.length} within ${ms} ms`);
 });
 
 // ---- Whatever comes ---------------------------------------------------------------------------

@@ -28,9 +28,9 @@ test("R22 a stream is read alike however its lines end and wherever it is cut", 
 
 test("R22 a large event in pieces of one character takes linear time", () => {
   const data = "x".repeat(1_000_000);
-  const begun = performance.now();
+  const begun = process.cpuUsage();
   assert.deepEqual(read(`data: ${data}\n\n`, 1), [{ data }]);
-  assert.ok(performance.now() - begun < 5000);
+  assert.ok(process.cpuUsage(begun).user < 5_000_000);
 });
 
 const without = { WebSocket: null };
