@@ -34,7 +34,7 @@ function modelClient(t) {
 
 test("R15 before anything is sent over a connection that was silent for too long it is asked whether it is there", options, async (t) => {
   const clock = startClock(t);
-  const { fanfare, is, opened, sent, swallow, why } = modelClient(t);
+  const { fanfare, is, opened, sent, swallow, tells, why } = modelClient(t);
   fanfare.subscribe("a", () => {});
   await is("live");
   // All timers were asleep.
@@ -50,7 +50,7 @@ test("R15 before anything is sent over a connection that was silent for too long
   // As one who sends all the time: that postpones nothing.
   const more = setInterval(() => fanfare.publish("a", 3).catch(() => {}), 100);
   t.after(() => clearInterval(more));
-  await is("waiting");
+  await tells("waiting");
   clearInterval(more);
   assert.ok(performance.now() - begun < 6000);
   assert.equal(why(), "silence");
@@ -60,7 +60,7 @@ test("R15 before anything is sent over a connection that was silent for too long
 
 test("R15 a question whose time is over is the end before the next thing is sent, though its timer still sleeps", options, async (t) => {
   const clock = startClock(t);
-  const { fanfare, is, sent, swallow, why } = modelClient(t);
+  const { fanfare, is, sent, swallow, tells, why } = modelClient(t);
   fanfare.subscribe("a", () => {});
   await is("live");
   swallow(true);
@@ -71,7 +71,7 @@ test("R15 a question whose time is over is the end before the next thing is sent
   clock.aheadMs += 4000;
   const begun = performance.now();
   const second = fanfare.publish("a", 2);
-  await is("waiting");
+  await tells("waiting");
   assert.ok(performance.now() - begun < 2000, "the timer of three seconds was not waited for");
   assert.equal(why(), "silence");
   swallow(false);
@@ -102,7 +102,7 @@ test("R15 a connection that dies after the clock was set back is found out all t
   const clock = startClock(t);
   const broker = await startBroker(t, { FANFARE_SERVER_HEARTBEAT: "1s" });
   const proxy = await startProxy(t, broker.port);
-  const { fanfare, is, why } = client(t, proxy.url);
+  const { fanfare, is, tells, why } = client(t, proxy.url);
   const all = numbers(fanfare);
   await is("live");
   await publish(broker, "numbers", 0);
@@ -110,7 +110,7 @@ test("R15 a connection that dies after the clock was set back is found out all t
   clock.aheadMs -= HOUR_MS;
   proxy.swallows = true;
   await publish(broker, "numbers", 1);
-  await is("waiting");
+  await tells("waiting");
   assert.equal(why(), "silence");
   proxy.swallows = false;
   await eventually(() => all.got.length === 2);

@@ -87,9 +87,9 @@ test("R14 who does not say welcome in time is given up, and a late one is ignore
   const sockets = new Set();
   silent.on("connection", (socket) => sockets.add(socket));
   t.after(() => { for (const socket of sockets) socket.destroy(); silent.close(); });
-  const { fanfare, is, why } = client(t, `http://127.0.0.1:${silent.address().port}`);
+  const { fanfare, tells, why } = client(t, `http://127.0.0.1:${silent.address().port}`);
   fanfare.subscribe("a", () => {});
-  await is("waiting");
+  await tells("waiting");
   assert.equal(why(), "timeout");
 });
 
@@ -122,14 +122,14 @@ test("R14 a handshake that failed twice is explained: over a limit", options, as
 test("R33 and R15 a connection that swallows everything is abandoned, and nothing is lost", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_SERVER_HEARTBEAT: "1s" });
   const proxy = await startProxy(t, broker.port);
-  const { fanfare, is, why } = client(t, proxy.url);
+  const { fanfare, is, tells, why } = client(t, proxy.url);
   const all = numbers(fanfare);
   await is("live");
   await publish(broker, "numbers", 0);
   await eventually(() => all.got.length === 1);
   proxy.swallows = true;
   await publish(broker, "numbers", 1);
-  await is("waiting");
+  await tells("waiting");
   assert.equal(why(), "silence");
   proxy.swallows = false;
   await eventually(() => all.got.length === 2);
@@ -151,7 +151,7 @@ test("R16 on waking a dead connection is replaced within seconds", options, asyn
   const { page } = pretendPage(t);
   const broker = await startBroker(t);
   const proxy = await startProxy(t, broker.port);
-  const { fanfare, is } = client(t, proxy.url);
+  const { fanfare, is, tells } = client(t, proxy.url);
   const all = numbers(fanfare);
   await is("live");
   await publish(broker, "numbers", 0);
@@ -161,7 +161,7 @@ test("R16 on waking a dead connection is replaced within seconds", options, asyn
   await new Promise((later) => setTimeout(later, 1100)); // what was heard just now needs no question
   const wokenAt = Date.now();
   page.dispatchEvent(new Event("visibilitychange"));
-  await is("waiting");
+  await tells("waiting");
   proxy.swallows = false;
   await eventually(() => all.got.length === 2);
   assert.ok(Date.now() - wokenAt < 6000, `${Date.now() - wokenAt} ms`);

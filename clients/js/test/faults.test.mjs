@@ -19,13 +19,13 @@ function numbers(fanfare, how = {}, topic = "numbers") {
 
 test("R33 a broker that stands still for a while, and goes on, costs nothing", options, async (t) => {
   const broker = await startBroker(t, { FANFARE_SERVER_HEARTBEAT: "1s" });
-  const { fanfare, is, gaps, why } = client(t, broker.url);
+  const { fanfare, is, gaps, tells, why } = client(t, broker.url);
   const all = numbers(fanfare, { tail: 100 });
   await is("live");
   await fanfare.publish("numbers", 0);
   broker.signal("SIGSTOP");
   const answer = fanfare.publish("numbers", 1);
-  await is("waiting");
+  await tells("waiting");
   assert.equal(why(), "silence");
   broker.signal("SIGCONT");
   await answer;

@@ -257,15 +257,15 @@ export function client(t, url, options = {}) {
   fanfare.on("error", (error) => said.errors.push(error));
   fanfare.on("gap", (gap) => said.gaps.push(gap));
   t.after(() => fanfare.close());
-  /** Until it is in a state, or in one that passes has been from now on: it may be over between two looks. */
-  const is = (state) => {
+  const is = (state) => eventually(() => fanfare.state === state, `the state is ${state}`);
+  /** Until it is in a state or has told of it from now on: one that passes may be over between two looks. */
+  const tells = (state) => {
     const from = said.states.length;
-    const wasSo = () => state !== "live" && said.states.slice(from).some((told) => told.state === state);
-    return eventually(() => fanfare.state === state || wasSo(), `the state is ${state}`);
+    return eventually(() => fanfare.state === state || said.states.slice(from).some((told) => told.state === state), `the state was ${state}`);
   };
   /** Why it waited last; it may have gone on since. */
   const why = () => said.states.findLast(({ state }) => state === "waiting")?.reason.code;
-  return Object.assign(said, { fanfare, is, why });
+  return Object.assign(said, { fanfare, is, tells, why });
 }
 
 /** A token signed with `secret` for so many seconds. */
