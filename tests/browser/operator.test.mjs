@@ -746,6 +746,7 @@ test("R53: after a long cut the console is right again within 5 s, with the seco
   const begun = performance.now();
   await page.locator('#status[data-state="open"]').waitFor();
   await page.locator("section.verdict.good").waitFor();
+  t.diagnostic(`${Math.round(performance.now() - begun)} ms`);
   assert.ok(performance.now() - begun < 5_000 + 2_000, `${performance.now() - begun} ms`);
   await eventually(async () => await pieces(page) === 1, "no second is missing");
 });
@@ -778,13 +779,15 @@ for (const [kind, sleep] of Object.entries(SLEEPS)) {
     const begun = performance.now();
     await wake();
     await page.getByTestId("resumed-row").waitFor();
-    await publish(broker.url, "s.after", 3);
+    // Without a program to be started, for this time is the console's.
+    await publishMany(broker.url, ["s.after"]);
     await page.locator('[data-topic="s.after"]').waitFor();
     const rows = await page.locator("#event-rows tr").evaluateAll((all) => all.map((row) => row.dataset.topic ?? row.dataset.testid));
     assert.deepEqual(rows, ["s.after", "resumed-row", "s.asleep.2", "s.asleep.1", "s.before"]);
     await goTo(page, "overview");
     await page.locator('#status[data-state="open"]').waitFor();
     await page.locator("section.verdict.good").waitFor();
+    t.diagnostic(`${Math.round(performance.now() - begun)} ms`);
     assert.ok(performance.now() - begun < 5_000 + 2_000, `${performance.now() - begun} ms`);
     await eventually(async () => await pieces(page) === 1, "no second is missing");
     assert.match(await page.locator("#log").textContent(), /live on s\.>, resumed/);
