@@ -76,7 +76,7 @@ export async function startBroker(t, env = {}) {
 }
 
 /** A port that was free a moment ago, and not one of those that are given to who asks for any: somebody else may have been given it by then. */
-async function freePort() {
+export async function freePort() {
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 20_000);
     const server = createServer();
