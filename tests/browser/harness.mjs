@@ -223,11 +223,11 @@ export async function startProxy(t, port) {
   return { url: `http://127.0.0.1:${own}`, ws: `ws://127.0.0.1:${own}`, cut, swallow, mend: () => listen(own), leadTo: (other) => { port = other; } };
 }
 
-/**
- * Stops the process of a page for real; which one that is shows by the work that the page has it do, however slow this machine is. Returns what lets
- * it go on.
- */
-export async function stopProcess(browser, page) {
+const processes = new WeakMap();
+
+/** The process of a page: which one that is shows by the work that the page has it do, however slow this machine is. It is found once. */
+export async function processOf(browser, page) {
+  if (processes.has(page)) return processes.get(page);
   const protocol = await browser.newBrowserCDPSession();
   const work = async () => {
     const { processInfo } = await protocol.send("SystemInfo.getProcessInfo");
@@ -240,6 +240,13 @@ export async function stopProcess(browser, page) {
     return seconds >= 0.02 && seconds > 2 * next && most;
   }, "the process of the page does most");
   await protocol.detach();
+  processes.set(page, id);
+  return id;
+}
+
+/** Stops the process of a page for real; returns what lets it go on. */
+export async function stopProcess(browser, page) {
+  const id = await processOf(browser, page);
   process.kill(id, "SIGSTOP");
   let isStopped = true;
   return () => { if (isStopped) isStopped = !process.kill(id, "SIGCONT"); };
