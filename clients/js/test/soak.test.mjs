@@ -48,10 +48,15 @@ test(`R33 memory is flat over ${RECONNECTS} reconnects`, { timeout: 600_000 }, a
   fanfare.subscribe("c", () => {});
   await fanfare.ready();
   for (let n = 0; n < 200; n++) await reconnect(n);
-  const before = await heap();
-  for (let n = 200; n < 200 + RECONNECTS; n++) await reconnect(n);
-  const after = await heap();
-  t.diagnostic(`${after - before} bytes more over ${RECONNECTS} reconnects`);
+  const most = NOISE_BYTES + RECONNECTS * BYTES_A_RECONNECT;
+  let n = 200, more = Infinity;
+  // What is kept of a connection is so in each round; what is compiled, or let go of late on a slow machine, is not.
+  for (let round = 0; round < 3 && more >= most; round++) {
+    const before = await heap();
+    for (const end = n + RECONNECTS; n < end; n++) await reconnect(n);
+    more = await heap() - before;
+    t.diagnostic(`${more} bytes more over ${RECONNECTS} reconnects`);
+  }
   assert.ok(got > RECONNECTS);
-  assert.ok(after - before < NOISE_BYTES + RECONNECTS * BYTES_A_RECONNECT, `${after - before} bytes more`);
+  assert.ok(more < most, `${more} bytes more`);
 });
