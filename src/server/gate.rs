@@ -72,6 +72,19 @@ impl Gate {
 }
 
 #[cfg(test)]
+impl Gate {
+    /// A gate that lets nobody in, until it is opened.
+    pub(super) fn shut() -> Self {
+        let round = Round { begun: A_ROUND, is_watched: true, waiting: VecDeque::new() };
+        Self(Rc::new(RefCell::new(round)))
+    }
+
+    pub(super) fn open(&self) {
+        actix_web::rt::spawn(self.clone().watch());
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::cell::Cell;
 

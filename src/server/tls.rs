@@ -8,7 +8,7 @@ mod encrypted;
 
 use std::io;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::rt::net::TcpStream;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -82,19 +82,79 @@ impl Tls {
         io: TcpStream,
         gate: &Gate,
     ) -> io::Result<Result<EncryptedTcp, TcpStream>> {
-        let accepting = async {
-            let opening = Opening::look(&io).await;
-            gate.pass().await;
-            match opening {
-                Opening::Tls => EncryptedTcp::accept(io, self.config.clone()).await.map(Ok),
-                Opening::Http1 | Opening::Http2 => Ok(Err(io)),
+        let begun = Instant::now();
+        let opening = within(self.handshake_timeout, Opening::look(&io)).await?;
+        let left = self.handshake_timeout.saturating_sub(begun.elapsed());
+        // However long that takes, it is not the client who is late.
+        gate.pass().await;
+        match opening {
+            Opening::Tls => {
+                within(left, EncryptedTcp::accept(io, self.config.clone())).await?.map(Ok)
             }
-        };
-        within(self.handshake_timeout, accepting).await?
+            Opening::Http1 | Opening::Http2 => Ok(Err(io)),
+        }
     }
 }
 
 /// Whether HTTP/2 was agreed upon.
 pub(super) fn is_http2(stream: &EncryptedTcp) -> bool {
     stream.protocol() == Some(HTTP2)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::CertificateDer;
+    use rustls::sign::{CertifiedKey, Signer, SigningKey};
+    use rustls::{SignatureAlgorithm, SignatureScheme};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// The key of a certificate that nobody is shown.
+    #[derive(Debug)]
+    struct Unused;
+
+    impl SigningKey for Unused {
+        fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+            None
+        }
+
+        fn algorithm(&self) -> SignatureAlgorithm {
+            SignatureAlgorithm::ECDSA
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_millis(200);
+
+    fn tls() -> Tls {
+        let chain = vec![CertificateDer::from(b"none".to_vec())];
+        let key = Arc::new(CertifiedKey::new(chain, Arc::new(Unused)));
+        let certificate = Certificate { files: Default::default(), key };
+        Tls::new(&certificate, None, PATIENCE, Clock::default()).unwrap()
+    }
+
+    /// Both ends of a connection.
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, client)
+    }
+
+    #[actix_web::test]
+    async fn who_waits_at_the_gate_is_not_late_for_that_but_for_what_he_has_not_sent() {
+        let (io, mut client) = connection().await;
+        client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        let (tls, gate) = (tls(), Gate::shut());
+        let mut accepting = Box::pin(tls.accept(io, &gate));
+        assert!(timeout(3 * PATIENCE, &mut accepting).await.is_err(), "the gate is shut");
+        gate.open();
+        assert!(accepting.await.unwrap().is_err(), "it is not late, and speaks no TLS");
+        let (silent, _client) = connection().await;
+        assert!(tls.accept(silent, &gate).await.is_err(), "nothing came in time");
+        let (slow, mut client) = connection().await;
+        client.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
+        assert!(tls.accept(slow, &gate).await.is_err(), "nor did all of it");
+    }
 }
