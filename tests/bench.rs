@@ -2,12 +2,15 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
 use support::tls::Issuer;
 use support::{API_KEY, TestServer, eventually, expect_status, token};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Runs the bench against a broker, for a moment.
 fn command(server: &TestServer, arguments: &[&str]) -> Command {
@@ -71,6 +74,8 @@ async fn a_herd_is_live_once_each_client_has_what_it_came_for() {
         (&["--herd", "snapshot", "-t", "600"], 600),
         (&["--herd", "snapshot", "-t", "600", "--pattern-sets", "8", "--compressed"], 600),
         (&["--herd", "latest", "-t", "100", "--behind", "7"], 7),
+        (&["--herd", "last", "-t", "1", "--behind", "300"], 300),
+        (&["--herd", "last", "-t", "20", "--behind", "5"], 100),
     ] {
         let (output, report) = bench(&server, &[herd, &["-s", "20"]].concat()).await;
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -125,6 +130,36 @@ async fn every_transport_and_every_way_to_publish_delivers_all() {
             assert!(report["publish"]["latency"]["p99"].as_f64() > Some(0.0));
         }
     }
+}
+
+/// Stands before a broker, and hangs up behind each answer.
+async fn hanging_up(server: &TestServer) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (address, to) = (listener.local_addr().expect("one"), server.addr);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut broker = TcpStream::connect(to).await?;
+                let mut bytes = vec![0; 64 << 10];
+                // Both are in one piece each: they are small, and on this machine.
+                let length = client.read(&mut bytes).await?;
+                broker.write_all(&bytes[..length]).await?;
+                let length = broker.read(&mut bytes).await?;
+                let answer = String::from_utf8_lossy(&bytes[..length]);
+                let answer = answer.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+                client.write_all(answer.as_bytes()).await
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_up_behind_each_answer_loses_nothing() {
+    let server = TestServer::open();
+    let url = format!("http://{}", hanging_up(&server).await);
+    let report = sound(&server, &["-s", "2", "--publish-url", &url, "--in-flight", "2"]).await;
+    assert!(number(&report, "publish", "events") > 2, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ pub enum HerdKind {
     Snapshot,
     /// The newest value of each topic of which they missed something
     Latest,
-    /// So many of the newest events, which are half of what there is
+    /// So many of the newest events of each topic, which are half of what it has
     Last,
 }
 
@@ -28,7 +28,7 @@ pub struct Demand {
     pub by_name: usize,
     /// How many different sets of patterns ask for them, one client after the other.
     pub sets: usize,
-    /// How many events each client has missed, of one topic after the other, or how many of the newest it asks for.
+    /// How many events each client has missed, of one topic after the other, or how many of the newest of each it asks for.
     pub behind: usize,
     /// The clients may read every other topic alone: those of `bench.*.a.>`.
     pub is_half_granted: bool,
@@ -61,7 +61,7 @@ impl Demand {
         match self.kind {
             HerdKind::Resume => 0,
             HerdKind::Snapshot | HerdKind::Latest => self.topics,
-            HerdKind::Last => 2 * self.behind,
+            HerdKind::Last => 2 * self.behind * self.topics,
         }
     }
 
@@ -76,24 +76,19 @@ impl Demand {
     /// How many events a client is to get.
     pub fn due(&self, client: usize) -> usize {
         let granted = |topic: &usize| !self.is_half_granted || topic.is_multiple_of(2);
-        let share =
-            |events: usize, topic| events / self.topics + usize::from(topic < events % self.topics);
-        let due = |topic: usize| match self.kind {
-            HerdKind::Resume => share(self.behind, topic),
-            HerdKind::Snapshot => 1,
-            HerdKind::Latest => share(self.behind, topic).min(1),
-            HerdKind::Last => share(2 * self.behind, topic),
+        let due = |topic: usize| {
+            let missed = self.behind / self.topics + usize::from(topic < self.behind % self.topics);
+            match self.kind {
+                HerdKind::Resume => missed,
+                HerdKind::Snapshot => 1,
+                HerdKind::Latest => missed.min(1),
+                HerdKind::Last => self.behind,
+            }
         };
-        let due = match self.by_name {
+        match self.by_name {
             0 => (0..self.topics).filter(granted).map(due).sum(),
             _ => self.named(client).into_iter().filter(granted).map(due).sum(),
-        };
-        if self.kind == HerdKind::Last { self.behind.min(due) } else { due }
-    }
-
-    /// Whether a client gets its events in the order of the log.
-    pub fn is_ordered(&self) -> bool {
-        matches!(self.kind, HerdKind::Resume | HerdKind::Last)
+        }
     }
 
     /// The topics that a client asks for by name.
@@ -163,8 +158,8 @@ mod tests {
         let snapshot = Demand { kind: HerdKind::Snapshot, ..ALL };
         assert_eq!((snapshot.due(0), snapshot.before(), snapshot.meanwhile()), (4, 4, 0));
         let last = Demand { kind: HerdKind::Last, ..ALL };
-        assert_eq!((last.due(0), last.before(), last.meanwhile()), (10, 20, 0));
-        assert_eq!(Demand { by_name: 1, ..last }.due(0), 5, "there are no more");
+        assert_eq!((last.due(0), last.before(), last.meanwhile()), (40, 80, 0));
+        assert_eq!(Demand { by_name: 1, ..last }.due(0), 10);
     }
 
     #[test]

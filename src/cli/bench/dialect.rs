@@ -106,6 +106,8 @@ pub enum Answer {
     Nothing,
     /// The oldest publish that is not answered yet is acknowledged.
     Done,
+    /// Likewise, and the server hangs up now.
+    Last,
     /// It is refused, and this is why.
     Refused(String),
     /// These bytes have to be sent in return.
@@ -125,6 +127,7 @@ pub fn http_answer(received: &[u8]) -> Result<Option<(Answer, usize)>, String> {
     let Some(response) = response::response(received)? else { return Ok(None) };
     let answer = match response.status {
         101 => Answer::Nothing,
+        200..300 if response.is_last => Answer::Last,
         200..300 => Answer::Done,
         status => {
             let body = String::from_utf8_lossy(response.body);

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 pub use self::report::HerdReport;
 use super::super::note;
-use super::demand::{Asking, Demand};
+use super::demand::{Asking, Demand, HerdKind};
 use super::dialect::{Answer, Dialect, Heard, Opening, Post, Transport};
 use super::frames::{self, Frame, Kind, Op};
 use super::payload::Payload;
@@ -132,7 +132,7 @@ impl Bench {
         if let Some(process) = after {
             outlast(&self.target, process).await?;
         }
-        let is_ordered = demand.is_ordered();
+        let is_ordered = demand.kind == HerdKind::Resume;
         let client = |client| {
             let asking = Asking { demand: &demand, prefix: &self.prefix, client, place: &place };
             let (dialect, is_compressed) = (self.dialect.clone(), demand.is_compressed);
@@ -239,7 +239,7 @@ async fn say(
             done += length;
             match answer {
                 Answer::Nothing => {}
-                Answer::Done => answered += 1,
+                Answer::Done | Answer::Last => answered += 1,
                 Answer::Refused(reason) => return Err(reason),
                 Answer::Reply(reply) => {
                     stream.send(&reply).await.map_err(|error| error.to_string())?;

@@ -110,7 +110,7 @@ pub struct Args {
     /// a wildcard to -t of them, or to --by-name of these
     #[arg(long, value_enum, conflicts_with_all = ["storm", "patterns", "protocol", "rate", "burst"])]
     herd: Option<HerdKind>,
-    /// How many events each client of a herd has missed, or of the last ones asks for
+    /// How many events each client of a herd has missed, or of the newest of each topic asks for
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "herd")]
     behind: usize,
     /// How many of the topics each of them asks for by name; 0 for all, by a wildcard

@@ -1,7 +1,7 @@
 //! One connection that publishes what is due, and times the answers.
 //!
 //! Answers come in the order of the publishes, as HTTP has it. A connection that was idle for long is
-//! opened anew before it is used, since servers hang up on those without notice.
+//! opened anew before it is used, since servers hang up on those without notice; so is one that the server said it would end.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -153,7 +153,7 @@ impl Publisher {
             while let Some((answer, length)) = self.publishing.dialect.answer(&self.received)? {
                 self.received.advance(length);
                 match answer {
-                    Answer::Done => return Ok(()),
+                    Answer::Done | Answer::Last => return Ok(()),
                     Answer::Refused(reason) => return Err(reason),
                     Answer::Reply(reply) => self.write(&reply).await?,
                     Answer::Nothing => {}
@@ -210,9 +210,13 @@ impl Publisher {
             match answer {
                 Answer::Nothing => {}
                 Answer::Reply(reply) => self.write(&reply).await?,
-                Answer::Done => {
-                    let slot = self.waiting.pop_front().ok_or("an answer to nothing")?;
-                    self.publishing.acknowledged(slot);
+                Answer::Done => self.acknowledged()?,
+                Answer::Last => {
+                    self.acknowledged()?;
+                    if !self.waiting.is_empty() {
+                        return Err("the server hung up on publishes without an answer".into());
+                    }
+                    self.stream = None;
                 }
                 Answer::Refused(reason) => {
                     let _slot = self.waiting.pop_front().ok_or(reason.clone())?;
@@ -220,6 +224,12 @@ impl Publisher {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self) -> Result<(), String> {
+        let slot = self.waiting.pop_front().ok_or("an answer to nothing")?;
+        self.publishing.acknowledged(slot);
         Ok(())
     }
 

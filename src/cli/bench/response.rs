@@ -15,6 +15,8 @@ pub struct Head {
     pub length: usize,
     /// How the body is told from what follows it.
     pub body: Body,
+    /// The server hangs up behind it (RFC 9112, section 9.6).
+    pub is_last: bool,
 }
 
 /// How long a body is.
@@ -47,7 +49,15 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
         Status::Partial => return Ok(None),
     };
     let status = response.code.unwrap_or_default();
-    Ok(Some(Head { status, length, body: body(status, response.headers)? }))
+    let (body, is_last) = (body(status, response.headers)?, closes(response.headers));
+    Ok(Some(Head { status, length, body, is_last }))
+}
+
+/// Whether the connection ends behind a response with these fields.
+fn closes(fields: &[httparse::Header<'_>]) -> bool {
+    let options = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
+    let mut options = options.flat_map(|field| field.value.split(|byte| *byte == b','));
+    options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// How long the body is of a response with this status and these fields.
@@ -76,6 +86,8 @@ pub struct Response<'a> {
     pub body: &'a [u8],
     /// All its bytes.
     pub length: usize,
+    /// The server hangs up behind it.
+    pub is_last: bool,
 }
 
 /// The first response, once it is there in full.
@@ -91,6 +103,7 @@ pub fn response(bytes: &[u8]) -> Result<Option<Response<'_>>, String> {
         status: head.status,
         body: &body[..length],
         length: head.length + length,
+        is_last: head.is_last,
     }))
 }
 
@@ -181,6 +194,20 @@ mod tests {
         let bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
         assert_eq!(response(bytes).unwrap().unwrap().length, bytes.len());
         assert_eq!(response(&bytes[..bytes.len() - 1]), Ok(None));
+    }
+
+    #[test]
+    fn the_last_response_says_that_it_is() {
+        for (field, is_last) in [
+            ("connection: close", true),
+            ("Connection: x, Close", true),
+            ("connection: keep-alive", false),
+            ("x-connection: close", false),
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{field}\r\ncontent-length: 0\r\n\r\n");
+            let whole = response(text.as_bytes()).unwrap().unwrap();
+            assert_eq!(whole.is_last, is_last, "{field}");
+        }
     }
 
     #[test]
