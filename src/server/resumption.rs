@@ -138,7 +138,7 @@ fn is_tls13(plain: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use rustls::pki_types::CertificateDer;
@@ -164,7 +164,8 @@ mod tests {
         }
     }
 
-    fn certificate(text: &str) -> Certificate {
+    /// A certificate that nobody is shown.
+    pub(in crate::server) fn certificate(text: &str) -> Certificate {
         let chain = vec![CertificateDer::from(text.as_bytes().to_vec())];
         let key = Arc::new(CertifiedKey::new(chain, Arc::new(Unused)));
         Certificate { files: Default::default(), key }

@@ -103,36 +103,17 @@ pub(super) fn is_http2(stream: &EncryptedTcp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rustls::pki_types::CertificateDer;
-    use rustls::sign::{CertifiedKey, Signer, SigningKey};
-    use rustls::{SignatureAlgorithm, SignatureScheme};
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 
+    use super::super::resumption::tests::certificate;
     use super::*;
-
-    /// The key of a certificate that nobody is shown.
-    #[derive(Debug)]
-    struct Unused;
-
-    impl SigningKey for Unused {
-        fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-            None
-        }
-
-        fn algorithm(&self) -> SignatureAlgorithm {
-            SignatureAlgorithm::ECDSA
-        }
-    }
 
     const PATIENCE: Duration = Duration::from_millis(200);
 
     fn tls() -> Tls {
-        let chain = vec![CertificateDer::from(b"none".to_vec())];
-        let key = Arc::new(CertifiedKey::new(chain, Arc::new(Unused)));
-        let certificate = Certificate { files: Default::default(), key };
-        Tls::new(&certificate, None, PATIENCE, Clock::default()).unwrap()
+        Tls::new(&certificate("none"), None, PATIENCE, Clock::default()).unwrap()
     }
 
     /// Both ends of a connection.

@@ -137,11 +137,6 @@ impl Hand {
         stretch.page_back(&wanted, read.max_events, read.max_bytes)
     }
 
-    /// Whether the log has come to a place since it is at hand.
-    fn knows(&self, place: Cursor) -> bool {
-        lock(&self.segments).knows(place)
-    }
-
     /// What has changed of current values since a place, where that is certain.
     fn changes(&self, newest: &Newest, since: Cursor) -> Option<NewestPage> {
         let wanted = Wanted::of(&newest.patterns);
@@ -329,9 +324,12 @@ impl History for AtHand {
     }
 
     fn read_back(&self, read: ReadBack) -> BoxFuture<'_, Result<BackPage, Problem>> {
-        let [of, same] = [(); 2].map(|()| read.clone());
-        let may = move |hand: &Hand| last_before(&of).is_some_and(|last| hand.knows(last));
-        self.answer(may, move |hand| hand.page_back(&same), self.ask_back(read))
+        let of = read.clone();
+        let find = move |hand: &Hand| hand.page_back(&of);
+        // Of one topic it is no dearer to ask the log than whether all is told, and `last` asks for one after the other.
+        let is_of_one = matches!(&*read.patterns, [one] if one.as_topic().is_some());
+        let may = find.clone();
+        self.answer(move |hand| !is_of_one && may(hand).is_some(), find, self.ask_back(read))
     }
 
     fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {

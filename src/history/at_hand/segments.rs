@@ -173,7 +173,7 @@ impl Segments {
     }
 
     /// Whether a place is one that the log has told, and everything after it is here or noted as missing.
-    pub(super) fn knows(&self, place: Cursor) -> bool {
+    fn knows(&self, place: Cursor) -> bool {
         let is_between = |turn: &Turn| turn.last < place && place < turn.first;
         place.log == self.end.log
             && (self.start..=self.end).contains(&place)
