@@ -222,7 +222,8 @@ async fn bursts_saturation_and_silence_are_counted_too() {
     let report = sound(&server, &["-s", "10", "--burst", "20", "--pause", "50ms"]).await;
     assert_eq!(number(&report, "delivery", "delivered") % 200, 0);
     assert!(number(&report, "delivery", "delivered") > 0);
-    let report = sound(&server, &["-s", "2", "--rate", "max", "--pipeline", "4"]).await;
+    let report =
+        sound(&server, &["-s", "2", "--rate", "max", "--pipeline", "4", "--duration", "2s"]).await;
     assert!(number(&report, "publish", "events") > 0);
     let report = sound(&server, &["-s", "2", "--rate", "0"]).await;
     assert_eq!(number(&report, "delivery", "expected"), 0);

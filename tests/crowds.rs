@@ -11,13 +11,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::cgroup::Cgroup;
-use support::eventually;
 use support::process::Process;
+use support::{PATIENCE, eventually};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// How long a round trip takes at most while others let theirs last for twice as long, after which they are cut: who had
+/// to wait for them would need longer, whatever else the machine has to do.
+const NOT_HELD_UP: Duration = Duration::from_secs(5);
 
 type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -37,7 +41,7 @@ async fn subscribe(broker: &Process, query: &str) -> Client {
 async fn next(client: &mut Client) -> Value {
     use futures_util::StreamExt;
     loop {
-        let message = timeout(Duration::from_secs(10), client.next()).await.expect("in time");
+        let message = timeout(PATIENCE, client.next()).await.expect("in time");
         if let Message::Text(text) = message.expect("a message").expect("no error") {
             return serde_json::from_str(&text).expect("JSON");
         }
@@ -59,7 +63,7 @@ async fn connect(broker: &Process) -> TcpStream {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heads_that_never_end_hold_nobody_up_and_are_cut() {
-    let broker = Process::start(&["--set", "limits.request_timeout=2s"]);
+    let broker = Process::start(&["--set", "limits.request_timeout=10s"]);
     let http = reqwest::Client::new();
     let mut client = subscribe(&broker, "?topic=healthy").await;
     round_trip(&http, &broker, &mut client).await;
@@ -76,12 +80,12 @@ async fn heads_that_never_end_hold_nobody_up_and_are_cut() {
             // Each byte in time is not a head in time.
             _ = stream.write_all(b"x").await;
         }
-        assert!(round_trip(&http, &broker, &mut client).await < Duration::from_secs(1));
+        assert!(round_trip(&http, &broker, &mut client).await < NOT_HELD_UP);
         sleep(Duration::from_millis(200)).await;
     }
     for mut stream in slow {
         let mut answer = Vec::new();
-        let ended = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+        let ended = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
         assert!(ended.is_ok(), "it was not cut");
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{answer:?}");
     }
@@ -111,7 +115,7 @@ async fn what_a_crowd_had_in_memory_is_given_back_once_it_is_gone() {
         let held = before + crowd(2_000) as u64 * 12_000;
         eventually("what they sent is held", || async { broker.memory() > held }).await;
         for mut stream in slow {
-            let ended = timeout(Duration::from_secs(20), stream.read_to_end(&mut Vec::new())).await;
+            let ended = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
             assert!(ended.is_ok(), "it was not cut");
         }
         is_given_back(&broker, before, SPARE).await;
@@ -142,7 +146,7 @@ async fn is_given_back(broker: &Process, before: u64, spare: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_never_come_hold_nobody_up_and_are_cut() {
     let sockets = crowd(2_040);
-    let broker = Process::start(&["--set", "limits.body_timeout=3s"]);
+    let broker = Process::start(&["--set", "limits.body_timeout=10s"]);
     let http = reqwest::Client::new();
     let mut client = subscribe(&broker, "?topic=healthy").await;
     round_trip(&http, &broker, &mut client).await;
@@ -155,14 +159,14 @@ async fn bodies_that_never_come_hold_nobody_up_and_are_cut() {
     }
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(2) {
-        assert!(round_trip(&http, &broker, &mut client).await < Duration::from_secs(1));
+        assert!(round_trip(&http, &broker, &mut client).await < NOT_HELD_UP);
         // Somebody new is served too.
         let new = reqwest::Client::new();
-        assert!(round_trip(&new, &broker, &mut client).await < Duration::from_secs(1));
+        assert!(round_trip(&new, &broker, &mut client).await < NOT_HELD_UP);
     }
     for mut stream in slow {
         let mut answer = Vec::new();
-        let ended = timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
+        let ended = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
         assert!(ended.is_ok(), "it was not cut");
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"), "{answer:?}");
     }
@@ -194,7 +198,7 @@ async fn more_sockets_than_there_may_be_files_make_room_for_each_other() {
     // They stay, and yet somebody new is served.
     for _ in 0..5 {
         let new = reqwest::Client::new();
-        assert!(round_trip(&new, &broker, &mut client).await < Duration::from_secs(5));
+        assert!(round_trip(&new, &broker, &mut client).await < NOT_HELD_UP);
     }
 }
 
@@ -217,7 +221,7 @@ async fn without_descriptors_who_is_connected_is_served_and_others_are_once_ther
     let (before, begin) = (processor_time(&broker), Instant::now());
     for _ in 0..10 {
         // Its publisher stays connected: who never asked for anything makes room before.
-        assert!(round_trip(&http, &broker, &mut client).await < Duration::from_secs(2));
+        assert!(round_trip(&http, &broker, &mut client).await < NOT_HELD_UP);
         sleep(Duration::from_millis(100)).await;
     }
     let busy = (processor_time(&broker) - before).as_secs_f64() / begin.elapsed().as_secs_f64();
@@ -265,7 +269,7 @@ async fn a_hundred_thousand_subscriptions_of_one_client_are_refused_or_paid_for(
                 _ => assert_eq!(answer["code"], "too_many", "{answer}"),
             }
             if batch % 10 == 0 {
-                assert!(round_trip(&http, &broker, &mut healthy).await < Duration::from_secs(2));
+                assert!(round_trip(&http, &broker, &mut healthy).await < NOT_HELD_UP);
             }
         }
         assert_eq!(acknowledged, granted);
@@ -302,7 +306,7 @@ async fn two_hundred_who_never_read_fit_into_a_quarter_of_a_gigabyte_and_are_end
         }
     }
     assert!(last >= 590, "{last}");
-    assert!(round_trip(&http, &broker, &mut healthy).await < Duration::from_secs(2));
+    assert!(round_trip(&http, &broker, &mut healthy).await < NOT_HELD_UP);
     eventually("those who never read are gone", || async {
         let sessions = http.get(broker.url("/v1/sessions?limit=500")).send().await;
         let sessions: Value = sessions.expect("an answer").json().await.expect("JSON");

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { eventually, eventuallyIn, launchBrowser, openPage, startExample } from "./harness.mjs";
 
-const options = { timeout: 120_000 };
+const options = { timeout: 180_000 };
 
 let browser;
 before(async () => { browser = await launchBrowser(); });

@@ -7,7 +7,7 @@ import { createServer as createTcpServer, connect } from "node:net";
 import { after, before, test } from "node:test";
 import { collectPrinted, eventually, eventuallyIn, freePort, launchBrowser, openPage, publish, startBroker, startProxy, stopProcess } from "./harness.mjs";
 
-const options = { timeout: 90_000 };
+const options = { timeout: 180_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());

@@ -5,7 +5,7 @@ import { execFileSync } from "node:child_process";
 import { after, before, test } from "node:test";
 import { curl, eventually, eventuallyIn, launchBrowser, openPage, publish, signedToken, signIn, startBroker, startProxy } from "./harness.mjs";
 
-const options = { timeout: 60_000 };
+const options = { timeout: 180_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());

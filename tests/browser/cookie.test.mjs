@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { curl, eventually, eventuallyIn, launchBrowser, openPage, publish, signedToken, startBroker, startOtherOrigin } from "./harness.mjs";
 
-const options = { timeout: 60_000 };
+const options = { timeout: 180_000 };
 const SECRET = "a secret of at least thirty-two bytes";
 const KEY = "an-api-key-for-tests";
 const WITH_KEY = ["-H", `Authorization: Bearer ${KEY}`];

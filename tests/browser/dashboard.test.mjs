@@ -5,7 +5,7 @@ import { hostname } from "node:os";
 import { after, before, test } from "node:test";
 import { eventually, eventuallyIn, freePort, launchBrowser, openPage, startBroker, startHostDashboard, startProxy } from "./harness.mjs";
 
-const options = { timeout: 90_000 };
+const options = { timeout: 180_000 };
 const KINDS = ["cpu", "memory", "network", "disk"];
 const segment = hostname().replaceAll(/[^A-Za-z0-9_]/g, "-").slice(0, 100);
 let browser;

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { atEnd, eventually, launchBrowser, signedToken, startBroker, temporaryDirectory } from "./harness.mjs";
 import { sleeper, startRedis, watch } from "./watch.mjs";
 
-const options = { timeout: 120_000 };
+const options = { timeout: 180_000 };
 const SECRET = "a secret of at least thirty-two bytes";
 const KEY = "a-key-for-this-test-and-no-other-0123456789";
 const KEYS = `[auth]\napi_keys = ["${KEY}"]\n`;

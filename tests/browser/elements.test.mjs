@@ -10,7 +10,7 @@ import { pathToFileURL } from "node:url";
 import { openApp, snippet, startApp, startBeside } from "./app.mjs";
 import { eventually, eventuallyIn, launchBrowser, openPage, publish, signedToken, startBroker, startProxy } from "./harness.mjs";
 
-const options = { timeout: 90_000 };
+const options = { timeout: 180_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());

@@ -7,7 +7,7 @@ import {
   eventuallyIn, launchBrowser, openPage, publish, startBalancer, startBroker, startCompressingProxy, startOtherOrigin, startProxy,
 } from "./harness.mjs";
 
-const options = { timeout: 60_000 };
+const options = { timeout: 180_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 import { eventually, launchBrowser, onceIn, openPage, startExample } from "./harness.mjs";
 
-const options = { timeout: 120_000 };
+const options = { timeout: 180_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());

@@ -7,7 +7,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { eventually, launchBrowser, openPage, startExample } from "./harness.mjs";
 
-const options = { timeout: 120_000 };
+const options = { timeout: 180_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());

@@ -21,7 +21,7 @@ export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export const FANFARE_BIN = resolve(process.env.FANFARE_BIN ?? join(ROOT, "target/debug/fanfare"));
 const HOST_DASHBOARD_BIN = resolve(process.env.HOST_DASHBOARD_BIN ?? join(ROOT, "target/debug/examples/host-dashboard"));
 const CHROMIUM_BIN = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
-const PATIENCE_MS = 15_000;
+const PATIENCE_MS = 45_000;
 /** An example may have to fetch what it needs first. */
 const PREPARE_MS = 90_000;
 

@@ -9,7 +9,7 @@ import { atEnd, curl, eventually, eventuallyIn, launchBrowser, openPage, publish
 import { fakeNumbers } from "./numbers.mjs";
 import { startRedis } from "./watch.mjs";
 
-const options = { timeout: 60_000 };
+const options = { timeout: 180_000 };
 const SECRET = "a secret of at least thirty-two bytes";
 const KEY = "a-key-for-this-test-and-no-other-0123456789";
 const CLOSED = `[auth]\njwt_secret = "${SECRET}"\napi_keys = ["${KEY}"]\n`;
@@ -216,7 +216,7 @@ test("R39: a figure near its limit has another colour, and says so in words", op
   assert.equal(await page.locator(".bar", { hasText: "Sessions" }).getAttribute("class"), "bar ");
 });
 
-test("R40: a hundred thousand topics are a tree of which a page is drawn at a time, without a stutter", { timeout: 120_000 }, async (t) => {
+test("R40: a hundred thousand topics are a tree of which a page is drawn at a time, without a stutter", { timeout: 180_000 }, async (t) => {
   const broker = await startBroker(t, { env: { FANFARE_HISTORY_STORAGE: "memory", FANFARE_HISTORY_MEMORY_BYTES: "1GiB" } });
   await publishMany(broker.url, Array.from({ length: 100_000 }, (_, n) => `many.t${String(n).padStart(5, "0")}`));
   await publish(broker.url, "other.one", 1);
@@ -426,7 +426,7 @@ test("R43: a token is explained: who, until when, what it may do, and why not", 
   assert.equal(await page.evaluate(() => localStorage.length + sessionStorage.length), 0);
 });
 
-test("R44: ten thousand events a second block no frame for long", { timeout: 120_000 }, async (t) => {
+test("R44: ten thousand events a second block no frame for long", { timeout: 180_000 }, async (t) => {
   const broker = await startBroker(t, { env: { FANFARE_HISTORY_STORAGE: "memory" } });
   const { page } = await openPage(t, browser, `${broker.url}/?topic=fast.%3E`);
   await page.locator('[data-testid="chip"][data-state="live"]').waitFor();
@@ -437,9 +437,7 @@ test("R44: ten thousand events a second block no frame for long", { timeout: 120
     await new Promise((next) => setTimeout(next, Math.max(0, until - Date.now())));
   }
   // A browser without a processor may be cut off as too slow, and then resumes.
-  const isCounted = async () => (await page.locator("#count").innerText()) === "30,000";
-  for (let patience = 0; patience < 3 && !await isCounted(); patience++) await eventually(isCounted, "all are counted").catch(() => {});
-  assert.ok(await isCounted(), "all are counted");
+  await eventually(async () => await page.locator("#count").innerText() === "30,000", "all are counted");
   assert.ok(await page.getByTestId("event-row").count() <= 500);
   assert.ok(await longest() < 100, `a task of ${await longest()} ms`);
 });

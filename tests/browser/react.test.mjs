@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { bundle, snippet } from "./app.mjs";
 import { eventually, eventuallyIn, launchBrowser, openPage, publish, startBroker, startProxy } from "./harness.mjs";
 
-const options = { timeout: 90_000 };
+const options = { timeout: 180_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());

@@ -6,7 +6,7 @@ import { compile } from "svelte/compiler";
 import { bundle, openApp, startApp } from "./app.mjs";
 import { eventually, freePort, launchBrowser, publish, signedToken, startBroker } from "./harness.mjs";
 
-const options = { timeout: 90_000 };
+const options = { timeout: 180_000 };
 const SECRET = "a-secret-for-this-test-and-no-other-0123456789";
 const RULES = "[[topics]]\nmatch = \"room.>\"\npresence = true\n";
 let browser;

@@ -6,7 +6,7 @@ import { compileScript, parse } from "vue/compiler-sfc";
 import { openApp, snippet, startApp } from "./app.mjs";
 import { eventually, eventuallyIn, launchBrowser, publish, startBroker } from "./harness.mjs";
 
-const options = { timeout: 90_000 };
+const options = { timeout: 180_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());

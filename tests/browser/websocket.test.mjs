@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { eventuallyIn, launchBrowser, openPage, publish, startBroker, startOtherOrigin, startPasswordProxy } from "./harness.mjs";
 
-const options = { timeout: 60_000 };
+const options = { timeout: 180_000 };
 let browser;
 before(async () => { browser = await launchBrowser(); });
 after(() => browser?.close());

@@ -40,7 +40,7 @@ use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 /// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So many events of a topic, each with its number as data.
 pub fn numbered(topic: &str, numbers: std::ops::Range<usize>) -> Vec<(String, Value)> {

@@ -120,8 +120,13 @@ pub fn without_settings(command: &mut Command) -> &mut Command {
     command
 }
 
-/// A port that is free now.
+/// A port that is free now. Not one of those that are given to who asks for any: somebody else may have been given it by
+/// the time that it is used, or while a server that comes back to it is down.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
+    loop {
+        let port = rand::random_range(10_000..30_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }

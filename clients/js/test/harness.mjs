@@ -14,7 +14,7 @@ import { Fanfare } from "../fanfare.js";
 
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 export const FANFARE_BIN = resolve(process.env.FANFARE_BIN ?? join(ROOT, "target/debug/fanfare"));
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 45_000;
 
 /** Asks `question` until its answer is truthy, and returns that. */
 export async function eventually(question, what = question.toString()) {
