@@ -177,6 +177,20 @@ async fn a_crowd_at_a_node_where_nobody_stayed_has_redis_read_a_few_times_for_al
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_a_moment_is_in_the_log_is_looked_up_a_few_times_for_all_who_ask_since_then() {
+    const CLIENTS: usize = 60;
+    let redis = Redis::start();
+    let node = node(redis.port, |_| {});
+    // Their events are at hand.
+    let _stays = WsClient::live(&node, "?topic=a.*").await;
+    publish(&node, 100).await;
+    let query = "?topic=a.*&since=-10m";
+    let alone = crowd(&redis, &node, (1, query), 100).await;
+    let all = crowd(&redis, &node, (CLIENTS, query), 100).await;
+    assert!(alone > 0 && all < alone * CLIENTS as u64 / 3, "{all} times, {alone} for one alone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_restart_of_redis_that_lost_nothing_who_was_there_before_it_is_served_from_memory()
 {
     let mut redis = Redis::durable();

@@ -14,7 +14,7 @@ pub enum Start {
 }
 
 /// Since when something has happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Since {
     /// A moment.
     Time(Timestamp),

@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 
-use super::super::{BackPage, ListTopics, Newest, NewestPage, Page, Read, ReadBack, TopicSummary};
+use super::super::{
+    BackPage, ListTopics, Moment, Newest, NewestPage, Page, Read, ReadBack, Since, TopicSummary,
+};
 use crate::model::{Code, Cursor, Problem, Topic};
 use crate::panics::{contained, lock};
 
@@ -25,6 +27,7 @@ pub(super) type Reading<T> = BoxFuture<'static, Result<T, Problem>>;
 pub(super) struct Asked {
     events: Readings<Read, Page>,
     pub(super) back: Readings<ReadBack, BackPage>,
+    pub(super) moments: Readings<Since, Moment>,
     pub(super) values: Readings<Newest, NewestPage>,
     pub(super) topics: Readings<ListTopics, Vec<TopicSummary>>,
     pub(super) topic: Readings<Topic, TopicSummary>,

@@ -333,7 +333,9 @@ impl History for AtHand {
     }
 
     fn position_before(&self, since: Since) -> BoxFuture<'_, Result<Moment, Problem>> {
-        self.history.position_before(since)
+        let history = self.history.clone();
+        let reading = async move { history.position_before(since).await };
+        Box::pin(self.hand.asked.moments.answer(since, Box::pin(reading)))
     }
 
     fn newest(&self, newest: Newest) -> BoxFuture<'_, Result<NewestPage, Problem>> {
