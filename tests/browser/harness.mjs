@@ -233,12 +233,17 @@ export async function processOf(browser, page) {
     const { processInfo } = await protocol.send("SystemInfo.getProcessInfo");
     return new Map(processInfo.filter(({ type }) => type === "renderer").map(({ id, cpuTime }) => [id, cpuTime]));
   };
+  let last;
   const id = await eventually(async () => {
     const before = await work();
     await page.evaluate(() => { for (const end = performance.now() + 100; performance.now() < end;); });
-    const [[most, seconds], [, next] = [0, 0]] = [...await work()].map(([each, now]) => [each, now - (before.get(each) ?? 0)]).sort(([, a], [, b]) => b - a);
-    return seconds >= 0.02 && seconds > 2 * next && most;
-  }, "the process of the page does most");
+    // One that the browser has just started, for a page that may come, has had work to do as well, and the page is in none of these.
+    const done = [...await work()].filter(([each]) => before.has(each)).map(([each, now]) => [each, now - before.get(each)]);
+    const [[most, seconds], [, next] = [0, 0]] = done.sort(([, a], [, b]) => b - a);
+    const isSame = most === last;
+    last = seconds >= 0.02 && seconds > 2 * next ? most : undefined;
+    return isSame && last;
+  }, "the process of the page does most, twice");
   await protocol.detach();
   processes.set(page, id);
   return id;

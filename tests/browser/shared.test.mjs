@@ -27,7 +27,10 @@ const PAGE = (broker) => `<!doctype html><link rel=icon href='data:,'><script ty
   };
 </script>`;
 
-/** An origin of an application that brings the client itself. `tab(...)` opens a page of it; `leader()` is the one with a connection. */
+/**
+ * An origin of an application that brings the client itself. `tab(...)` opens a page of it; `leader()` is the one with a connection, once no
+ * other has one: a leader for which the machine had no time for half a second is relieved, and lets go of its own a little later.
+ */
 async function startTabs(t, { url }, { prepare, port = 0 } = {}) {
   const server = createServer(async (request, response) => {
     const isScript = /^\/fanfare[\w/]*\.js$/.test(request.url);
@@ -56,7 +59,10 @@ async function startTabs(t, { url }, { prepare, port = 0 } = {}) {
       tabs.push(tab);
       return tab;
     },
-    leader: () => tabs.find(({ sockets }) => sockets.size),
+    leader: () => {
+      const [one, ...more] = tabs.filter(({ sockets }) => sockets.size);
+      return more.length ? undefined : one;
+    },
   };
 }
 
@@ -211,20 +217,24 @@ test("R28 and R33 a tab that stands still holds nobody up, and goes on from wher
   const broker = await startBroker(t);
   const { tab, tabs, leader } = await startTabs(t, broker);
   for (let n = 0; n < 2; n++) await tab("ada", ["n"]);
-  const first = await eventually(leader), other = tabs.find((each) => each !== first);
-  const goOn = await stopProcess(browser, other.page);
   const COUNT = 10_500;
-  for (let n = 0; n < COUNT; n += 500) {
-    const events = Array.from({ length: 500 }, (_, k) => ({ topic: "n", data: n + k }));
-    const answer = await fetch(`${broker.url}/v1/events`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ events }) });
-    assert.equal(answer.status, 201);
+  for (let round = 1, hasLed = false; !hasLed; round++) {
+    const first = await eventually(leader), other = tabs.find((each) => each !== first), [connection] = first.sockets;
+    const goOn = await stopProcess(browser, other.page);
+    for (let n = (round - 1) * COUNT; n < round * COUNT; n += 500) {
+      const events = Array.from({ length: 500 }, (_, k) => ({ topic: "n", data: n + k }));
+      const answer = await fetch(`${broker.url}/v1/events`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ events }) });
+      assert.equal(answer.status, 201);
+    }
+    await eventuallyIn(first.page, (count) => globalThis.got.length === count, round * COUNT);
+    // Where the other one had just taken over, nothing was on its way to it: then once more.
+    hasLed = first.sockets.has(connection);
+    await goOn();
+    await eventuallyIn(other.page, (count) => globalThis.got.length >= count, round * COUNT);
+    assert.deepEqual(await heard(other), [...Array(round * COUNT).keys()]);
+    if (hasLed) assert.ok((await read(other, "states")).some(({ reason }) => reason?.code === 4409 || reason?.code === "slow_consumer"), "more than fits was on its way");
+    assert.deepEqual(await read(other, "gaps"), []);
   }
-  await eventuallyIn(first.page, (count) => globalThis.got.length === count, COUNT);
-  await goOn();
-  await eventuallyIn(other.page, (count) => globalThis.got.length >= count, COUNT);
-  assert.deepEqual(await heard(other), [...Array(COUNT).keys()]);
-  assert.ok((await read(other, "states")).some(({ reason }) => reason?.code === 4409 || reason?.code === "slow_consumer"), "more than fits was on its way");
-  assert.deepEqual(await read(other, "gaps"), []);
 });
 
 test("R28 and R33 an announced stop of the broker moves all tabs before it comes", options, async (t) => {
