@@ -3,15 +3,21 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use reqwest::StatusCode;
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
 use support::PATIENCE;
 use support::process::Process;
 use support::raw::Raw;
 use support::redis::Redis;
+use support::tls::{Issuer, trusting};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
@@ -22,7 +28,7 @@ const STILL: Duration = Duration::from_secs(5);
 
 const KEY: &str = "a-key-of-sixteen-characters";
 
-type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 fn broker(settings: &[&str]) -> Process {
     let keys = format!("auth.api_keys=[\"{KEY}\"]");
@@ -109,6 +115,35 @@ async fn a_head_that_is_completed_while_the_broker_stands_still_or_soon_after_is
     }
     let rest = never.rest().await;
     assert!(rest.contains("HTTP/1.1 408"), "{rest:?}");
+}
+
+#[tokio::test]
+async fn who_begins_to_shake_hands_while_the_broker_stands_still_or_soon_after_is_in_time() {
+    let issuer = Issuer::new();
+    let [chain, key] = [("certificate", issuer.chain()), ("key", issuer.key())]
+        .map(|(name, file)| format!("server.tls_{name}={}", file.display()));
+    let broker = broker(&[&chain, &key, "limits.handshake_timeout=1500ms"]);
+    let certificate = issuer.certificate();
+    let trusting = trusting(&certificate.key.cert[0]);
+    let name = ServerName::try_from("127.0.0.1").expect("a name");
+    let mut client = ClientConnection::new(Arc::new(trusting), name).expect("a client");
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).expect("memory has room");
+    let connect = async || TcpStream::connect(&broker.address).await.expect("a connection");
+    let (mut early, mut late, mut never) = (connect().await, connect().await, connect().await);
+    // Their time begins once the broker has let them in.
+    sleep(Duration::from_millis(500)).await;
+    stand_still(&broker, async { early.write_all(&hello[..1]).await.expect("it is sent") }).await;
+    sleep(Duration::from_millis(300)).await;
+    // The broker may have hung up by now, which the answer says.
+    _ = early.write_all(&hello[1..]).await;
+    _ = late.write_all(&hello).await;
+    for client in [&mut early, &mut late] {
+        let answer = timeout(PATIENCE, client.read_u8()).await.expect("an answer in time");
+        assert_eq!(answer.ok(), Some(22), "it shakes hands (RFC 8446, section 5.1)");
+    }
+    let ended = timeout(PATIENCE, never.read(&mut [0; 1])).await.expect("it is not waited for");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
 }
 
 #[tokio::test]

@@ -109,15 +109,27 @@ impl Deadline {
         self.at
     }
 
+    /// How much of the time is left.
+    pub fn left(&mut self) -> Duration {
+        self.move_on();
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    /// Moves it by as long as the process stood still.
+    fn move_on(&mut self) {
+        let stood = stood_still();
+        self.at += Duration::from_millis(stood.saturating_sub(self.stood));
+        self.stood = stood;
+    }
+
     /// Whether it has passed; if not, it is to be looked at again at [`Deadline::at`].
     pub fn has_passed(&mut self) -> bool {
         let now = Instant::now();
         if now < self.at {
             return false;
         }
-        let (stood, lateness) = (stood_still(), now - self.at);
-        self.at += Duration::from_millis(stood.saturating_sub(self.stood));
-        self.stood = stood;
+        let lateness = now - self.at;
+        self.move_on();
         if now < self.at {
             return false;
         }

@@ -8,7 +8,7 @@ mod encrypted;
 
 use std::io;
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::rt::net::TcpStream;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -20,7 +20,7 @@ use self::encrypted::EncryptedTcp;
 use super::gate::Gate;
 use super::opening::Opening;
 use super::resumption::Resumption;
-use crate::clock::{Clock, within};
+use crate::clock::{Clock, Deadline, within};
 use crate::config::{Certificate, ResumptionSecret};
 use crate::panics::{read, write};
 
@@ -82,9 +82,9 @@ impl Tls {
         io: TcpStream,
         gate: &Gate,
     ) -> io::Result<Result<EncryptedTcp, TcpStream>> {
-        let begun = Instant::now();
+        let mut deadline = Deadline::after(self.handshake_timeout);
         let opening = within(self.handshake_timeout, Opening::look(&io)).await?;
-        let left = self.handshake_timeout.saturating_sub(begun.elapsed());
+        let left = deadline.left();
         // However long that takes, it is not the client who is late.
         gate.pass().await;
         match opening {
