@@ -22,6 +22,9 @@ use crate::panics::{contained, lock};
 /// What the log will say.
 pub(super) type Reading<T> = BoxFuture<'static, Result<T, Problem>>;
 
+/// How many readings of a kind are no matter.
+const FEW: usize = 16;
+
 /// What is being read, and what will be next.
 #[derive(Default)]
 pub(super) struct Asked {
@@ -34,6 +37,17 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// Lets go of what nobody waits for any more.
+    pub(super) fn pass(&self) {
+        let Self { events, back, moments, values, topics, topic } = self;
+        events.pass();
+        back.pass();
+        moments.pass();
+        values.pass();
+        topics.pass();
+        topic.pass();
+    }
+
     /// A page, read by `reading` unless another that goes no further is about to be.
     pub(super) async fn events(&self, read: Read, reading: Reading<Page>) -> Result<Page, Problem> {
         let upto = read.upto;
@@ -86,18 +100,31 @@ impl<Q: Eq + Hash, T: Clone + Send + Sync + 'static> Readings<Q, T> {
         let begins = has_begun.clone();
         let answer = answered(Box::pin(async move {
             if let Some(before) = before {
-                // What the log could not say a moment ago it is not asked again at once.
-                before.await?;
+                // Whatever that comes to, it was asked before.
+                _ = before.await;
             }
             begins.store(true, Ordering::SeqCst);
             reading.await
         }));
         let answer = answer.shared();
-        last.retain(|_, last| last.stage().is_some());
+        if last.len() == last.capacity() {
+            last.retain(|_, last| last.stage().is_some());
+            // The next look is once as many more have come, however few have gone.
+            let more = last.len().max(FEW);
+            last.reserve(more);
+        }
         if let Some(answer) = answer.downgrade() {
             last.insert(question, Last { upto, has_begun, answer });
         }
         (upto, answer)
+    }
+}
+
+impl<Q: Eq + Hash, T: Clone> Readings<Q, T> {
+    fn pass(&self) {
+        let mut last = lock(&self.last);
+        last.retain(|_, last| last.stage().is_some());
+        last.shrink_to(FEW);
     }
 }
 
@@ -246,16 +273,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_could_not_be_read_is_not_tried_again_at_once_for_those_who_wait() {
+    async fn a_reading_that_fails_is_no_answer_for_who_asked_while_it_ran() {
         let (asked, first) = (Asked::default(), read("a.*", 3, 9));
-        let (end, _, one) = reading();
+        let ((end, _, one), (end_next, _, next)) = (reading(), reading());
         let mut running = Box::pin(asked.events(first.clone(), one));
         assert!(poll!(&mut running).is_pending());
-        let mut waiting = Box::pin(asked.events(first.clone(), none()));
+        let mut waiting = Box::pin(asked.events(first.clone(), next));
         assert!(poll!(&mut waiting).is_pending());
         end.send(Err(Problem::new(Code::Unavailable, "one of a test"))).unwrap();
-        for answer in [running.await, waiting.await] {
-            assert_eq!(answer.unwrap_err().code, Code::Unavailable);
+        end_next.send(Ok(())).unwrap();
+        assert_eq!(running.await.unwrap_err().code, Code::Unavailable);
+        assert!(waiting.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_let_go_of_and_what_is_read_stays() {
+        let (asked, first) = (Asked::default(), read("a.*", 3, 9));
+        let (_end, _, one) = reading();
+        let mut running = Box::pin(asked.events(first.clone(), one));
+        assert!(poll!(&mut running).is_pending());
+        let held = || lock(&asked.events.last).len();
+        for n in 0..100_000 {
+            let other = Read { max_events: 11 + n, ..first.clone() };
+            let (end, _, its_own) = reading();
+            end.send(Ok(())).unwrap();
+            assert!(asked.events(other, its_own).await.is_ok());
+            assert!(held() <= 4 * FEW, "{}", held());
         }
+        asked.pass();
+        assert_eq!(held(), 1);
+        let mut next = Box::pin(asked.events(first.clone(), reading().2));
+        assert!(poll!(&mut next).is_pending(), "it waits for the one that runs");
+        assert!(poll!(&mut running).is_pending());
     }
 }

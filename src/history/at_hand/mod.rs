@@ -214,7 +214,7 @@ impl AtHand {
         };
         Box::pin(async move {
             let is_told = may(&self.hand) && told.await;
-            match find(&self.hand).filter(|_| is_told) {
+            match is_told.then(|| find(&self.hand)).flatten() {
                 Some(page) => Ok(at_hand(page)),
                 None => ask.await,
             }
@@ -388,6 +388,7 @@ impl History for AtHand {
 
     fn sweep(&self) {
         lock(&self.hand.views).pass();
+        self.hand.asked.pass();
         self.history.sweep();
     }
 
