@@ -22,7 +22,7 @@ use crate::panics::{contained, lock};
 /// What the log will say.
 pub(super) type Reading<T> = BoxFuture<'static, Result<T, Problem>>;
 
-/// How many readings of a kind are no matter.
+/// How many readings of a kind may be held though they are over.
 const FEW: usize = 16;
 
 /// What is being read, and what will be next.
